@@ -1,0 +1,233 @@
+"""The kinds of value that a parameter may take, each able to say what is wrong with a value and where.
+
+This module owns shapes of values (text, number, list, mapping) and the wording of mistakes. Which parameters there are
+is told in `parameters`; what their values come to, in `plan`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from benchcard.errors import Mistake
+
+
+class Kind(Protocol):
+    """What may stand in a place."""
+
+    @property
+    def words(self) -> str:
+        """What may stand here, to be read after "expected"."""
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """All that is wrong with `value`, which stands at `place`."""
+
+
+def shown(value: Any) -> str:
+    """The value as text for a message, cut to one short line."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def near(word: Any, known: Iterable[str]) -> str:
+    """A hint that names the known word closest to `word`, or nothing."""
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as `a`, `b` or `c`."""
+    quoted = [f"`{word}`" for word in words]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}" if quoted else "nothing"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string, free or one of the known ones. `known` is asked when it is needed, so that registries may grow."""
+
+    known: Callable[[], Sequence[str]] | None = None
+
+    @property
+    def words(self) -> str:
+        """What may stand here."""
+        return listed(self.known()) if self.known else "a text"
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Anything that is no text, is empty, or is not among the known ones."""
+        if not isinstance(value, str) or not value.strip():
+            yield Mistake(place, shown(value), self.words)
+        elif self.known and value not in self.known():
+            yield Mistake(place, shown(value), self.words, near(value, self.known()))
+
+
+@dataclass(frozen=True)
+class NodePattern:
+    """What names nodes of a graph: a pattern's name, a node's name, or `re:` and a regular expression."""
+
+    words: str = "the name of a pattern or of a node, or `re:` and a regular expression"
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Anything that is no text, and expressions that are none."""
+        if not isinstance(value, str) or not value.strip():
+            yield Mistake(place, shown(value), self.words)
+        elif value.startswith("re:"):
+            try:
+                re.compile(value[3:])
+            except re.error as error:
+                yield Mistake(place, shown(value), "a regular expression", str(error))
+
+
+@dataclass(frozen=True)
+class Boolean:
+    """True or False."""
+
+    words: str = "true or false"
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Anything that is not a truth value; `1` and `"yes"` are none."""
+        if not isinstance(value, bool):
+            looks = str(value).strip().lower()
+            hint = {"yes": "write true", "no": "write false", "true": "without quotes", "false": "without quotes"}
+            yield Mistake(place, shown(value), self.words, hint.get(looks, ""))
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number within bounds, whole where `whole` is set."""
+
+    least: float | None = None
+    most: float | None = None
+    whole: bool = False
+    among: tuple[int, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What may stand here."""
+        if self.among:
+            return listed(str(number) for number in self.among)
+        bounds = {
+            (True, True): f" from {self.least:g} to {self.most:g}"
+            if self.least is not None and self.most is not None
+            else "",
+            (True, False): f" of at least {self.least:g}" if self.least is not None else "",
+            (False, True): f" of at most {self.most:g}" if self.most is not None else "",
+        }.get((self.least is not None, self.most is not None), "")
+        return f"a {'whole ' if self.whole else ''}number{bounds}"
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Anything that is no number, or outside the bounds."""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if (
+            not number
+            or (self.whole and not isinstance(value, int))
+            or (self.least is not None and value < self.least)
+            or (self.most is not None and value > self.most)
+            or (self.among and value not in self.among)
+        ):
+            yield Mistake(place, shown(value), self.words)
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list, every element of one kind, none twice."""
+
+    of: Kind
+    least: int = 0
+
+    @property
+    def words(self) -> str:
+        """What may stand here."""
+        return f"a list of {self.of.words.removeprefix('a ')}" + (" with one element or more" if self.least else "")
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Anything that is no list, is too short, repeats itself, or has an element of another kind."""
+        if not isinstance(value, list):
+            single = not any(self.of.mistakes(value, place))
+            yield Mistake(place, shown(value), self.words, f"write [{shown(value)}]" if single else "")
+            return
+        if len(value) < self.least:
+            yield Mistake(place, shown(value), self.words)
+        for index, element in enumerate(value):
+            yield from self.of.mistakes(element, f"{place}[{index}]")
+            if any(type(other) is type(element) and other == element for other in value[:index]):
+                yield Mistake(f"{place}[{index}]", shown(element), "each element once", "it stands before already")
+
+
+@dataclass(frozen=True)
+class MappingOf:
+    """A mapping with known fields, or, where it is `open`, with any."""
+
+    fields: Mapping[str, Kind] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    open: bool = False
+
+    @property
+    def words(self) -> str:
+        """What may stand here."""
+        return "a mapping" if self.open or not self.fields else f"a mapping with {listed(self.fields)}"
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Anything that is no mapping, lacks a field, has an unknown one, or one of another kind."""
+        if not isinstance(value, Mapping):
+            yield Mistake(place, shown(value), self.words)
+            return
+        for name in self.required:
+            if value.get(name) is None:
+                yield Mistake(f"{place}.{name}", "nothing", self.fields[name].words, "it cannot be left out")
+        for name, element in value.items():
+            if name in self.fields:
+                if element is None and name in self.required:
+                    continue
+                yield from self.fields[name].mistakes(element, f"{place}.{name}")
+            elif not isinstance(name, str):
+                yield Mistake(place, shown(name), "names as text")
+            elif not self.open:
+                yield Mistake(f"{place}.{name}", f"`{name}`", listed(self.fields), near(name, self.fields))
+
+
+@dataclass(frozen=True)
+class Optional:
+    """Another kind, or nothing."""
+
+    of: Kind
+
+    @property
+    def words(self) -> str:
+        """What may stand here."""
+        return f"{self.of.words} or nothing (null)"
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """What the other kind finds wrong, unless the value is None."""
+        if value is not None:
+            yield from self.of.mistakes(value, place)
+
+
+@dataclass(frozen=True)
+class Either:
+    """One of several kinds; the first is the one that messages explain."""
+
+    kinds: tuple[Kind, ...]
+
+    @property
+    def words(self) -> str:
+        """What may stand here."""
+        return ", or ".join(kind.words for kind in self.kinds)
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Nothing where one kind takes the value; else what the kind that comes closest finds."""
+        found = [list(kind.mistakes(value, place)) for kind in self.kinds]
+        if all(found):
+            inside = [mistakes for mistakes in found if all(mistake.place != place for mistake in mistakes)]
+            yield from (
+                inside[0]
+                if inside
+                else [Mistake(place, shown(value), self.words, found[-1][0].hint or found[0][0].hint)]
+            )

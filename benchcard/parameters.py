@@ -1,0 +1,147 @@
+"""Every parameter of a benchmark: its name, what may stand in it, what it is when nobody says, and to whom it means
+something.
+
+This module owns the vocabulary, which is that of the cards published since 2022. What is asked is read in `spec`; what
+the values come to, configuration by configuration, in `plan`. A framework's own arguments are told by the framework
+(`registry.framework`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from benchcard import registry
+from benchcard.errors import Mistake
+from benchcard.kinds import Boolean, Either, Kind, ListOf, MappingOf, NodePattern, Number, Optional, Text
+
+CALIBRATION = MappingOf(
+    {
+        "method": Text(lambda: ("minmax", "percentile", "entropy", "distribution")),
+        "num_calibration_samples": Number(1, whole=True),
+        "calibration_histogram_percentile": Number(50, 100),
+        "calibration_moving_average": Boolean(),
+        "calibration_moving_average_constant": Number(0, 1),
+    }
+)
+DATASET = MappingOf(
+    {
+        "path": Text(),
+        "name": Optional(Text()),
+        "eval_split": Text(),
+        "calibration_split": Optional(Text()),
+        "data_keys": MappingOf({"primary": Text(), "secondary": Optional(Text())}, required=("primary",)),
+        "ref_keys": ListOf(Text(), least=1),
+        "revision": Optional(Text()),
+    },
+    required=("path", "eval_split"),
+)
+DTYPE = Optional(Text(lambda: ("int8", "uint8")))
+
+
+@dataclass(frozen=True)
+class FrameworkArguments:
+    """The arguments of any framework; which framework they belong to is found out in the plan."""
+
+    words: str = "a mapping of a framework's arguments"
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Arguments that no framework knows, or of the wrong kind."""
+        known: dict[str, Kind] = {}
+        for name in registry.frameworks():
+            known.update(registry.framework(name).arguments)
+        yield from MappingOf(known).mistakes(value, place)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        kind: What may stand in it.
+        default: Its value when nobody says; None where the value then follows from others or from a library.
+        scope: Where it means something: "any" configuration, a "quantized" one, or a "static" one. Elsewhere it is
+            None.
+        setting: True for what says how to measure, and is shown in the card's sentences and not among its fixed
+            parameters.
+    """
+
+    kind: Kind
+    default: Any = None
+    scope: str = "any"
+    setting: bool = False
+
+
+PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
+    {
+        "dataset": Parameter(DATASET),
+        "name_or_path": Parameter(Text()),
+        "from_transformers": Parameter(Boolean(), True),
+        "framework": Parameter(Text(lambda: registry.frameworks()), "onnxruntime"),
+        "quantization_approach": Parameter(Text(lambda: ("dynamic", "static")), None, "quantized"),
+        "operators_to_quantize": Parameter(Optional(ListOf(Text(), least=1)), None, "quantized"),
+        "node_exclusion": Parameter(ListOf(NodePattern()), [], "quantized"),
+        "per_channel": Parameter(Boolean(), False, "quantized"),
+        "framework_args": Parameter(FrameworkArguments(), {}),
+        "reduce_range": Parameter(Boolean(), False, "quantized"),
+        "weights_dtype": Parameter(DTYPE, None, "quantized"),
+        "activations_dtype": Parameter(DTYPE, None, "quantized"),
+        "quant_format": Parameter(Optional(Text(lambda: ("QDQ", "QOperator"))), None, "static"),
+        "weights_symmetric": Parameter(Optional(Boolean()), None, "quantized"),
+        "activations_symmetric": Parameter(Optional(Boolean()), None, "quantized"),
+        "matmul_const_b_only": Parameter(Optional(Boolean()), None, "quantized"),
+        "calibration": Parameter(CALIBRATION, {}, "static"),
+        "apply_quantization": Parameter(Boolean()),
+        "task_args": Parameter(MappingOf(open=True), {}),
+        "max_eval_samples": Parameter(Optional(Number(1, whole=True)), None, setting=True),
+        "metrics": Parameter(ListOf(Text(), least=1), None, setting=True),
+        "batch_sizes": Parameter(ListOf(Number(1, 65_536, whole=True), least=1), [1], setting=True),
+        "input_lengths": Parameter(ListOf(Number(1, 16_777_216, whole=True), least=1), None, setting=True),
+        "duration": Parameter(Number(0, 86_400), 15, setting=True),
+        "warmup_runs": Parameter(Number(0, 1_000_000, whole=True), 10, setting=True),
+        "explain": Parameter(Boolean(), True, setting=True),
+        "seed": Parameter(Number(0, 2**32 - 1, whole=True), 0, setting=True),
+        "backend": Parameter(Text(lambda: registry.backends()), "local", setting=True),
+        "backend_args": Parameter(MappingOf(open=True), {}, setting=True),
+    }
+)
+
+# Names that older cards used, and the word of `Benchmark(...)`.
+ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})
+
+CALIBRATION_DEFAULTS: Mapping[str, Any] = MappingProxyType({"method": "minmax", "num_calibration_samples": 100})
+
+
+def parts(name: str) -> tuple[str, str | None]:
+    """The parameter and, for `calibration.method`, the field in it that `name` stands for."""
+    parameter, _, part = name.partition(".")
+    return parameter, part or None
+
+
+def kind_of(name: str) -> Kind | None:
+    """What may stand in a parameter or in a field of one, `calibration.method`; None for an unknown name."""
+    parameter, part = parts(name)
+    known = PARAMETERS.get(parameter)
+    if known is None or part is None:
+        return known.kind if known else None
+    if isinstance(known.kind, FrameworkArguments):
+        kinds = [registry.framework(each).arguments.get(part) for each in registry.frameworks()]
+        return next((kind for kind in kinds if kind is not None), None)
+    if isinstance(known.kind, MappingOf):
+        return known.kind.fields.get(
+            part, Either((Text(), Number(), Boolean(), ListOf(Text()))) if known.kind.open else None
+        )
+    return None
+
+
+def names() -> tuple[str, ...]:
+    """Every name that may stand in `grid` or `fixed`, with the fields of mappings as `calibration.method`."""
+    every = list(PARAMETERS)
+    for name, parameter in PARAMETERS.items():
+        if isinstance(parameter.kind, MappingOf):
+            every += [f"{name}.{part}" for part in parameter.kind.fields]
+    for framework in registry.frameworks():
+        every += [f"framework_args.{part}" for part in registry.framework(framework).arguments]
+    return tuple(dict.fromkeys(every))

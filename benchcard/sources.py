@@ -1,0 +1,285 @@
+"""What the names of models and data sets stand for: a folder here, or a revision on the Hub, with an identity that
+changes when they do.
+
+This module owns the question "which model, which data, exactly?". It downloads models, so that children need no
+network; data sets are loaded by `tasks.data`, at the revision that is found here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchcard.errors import HubError, Mistake, SpecError
+from benchcard.spec import Spec, canonical, digest
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+# What a model repository may hold that no framework here reads.
+_UNREAD = (
+    "*.h5",
+    "*.msgpack",
+    "*.ot",
+    "*.tflite",
+    "*.mlmodel",
+    "*.mlpackage/*",
+    "*.gguf",
+    "*.pb",
+    "flax_model*",
+    "tf_model*",
+    "coreml/*",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one name stands for.
+
+    Attributes:
+        name: As it was given.
+        location: The local folder or file, or the id on the Hub.
+        local: Whether it is one of ours, and not on the Hub.
+        revision: The commit on the Hub; None for a local one.
+        digest: Of the content: of all files for a local one, of id and commit for one on the Hub.
+    """
+
+    name: str
+    location: str
+    local: bool
+    revision: str | None
+    digest: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies, for a model."""
+        return Path(self.location)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What stands for it in the keys of steps."""
+        return {"digest": self.digest}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What all names of a plan stand for."""
+
+    models: Mapping[str, Source]
+    datasets: Mapping[str, Source]
+
+    def model(self, name: str) -> Source:
+        """The model of that name."""
+        return self.models[name]
+
+    def dataset(self, dataset: Mapping[str, Any]) -> Source:
+        """The data set that a spec's `dataset` means."""
+        return self.datasets[_dataset_key(dataset)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, from which `from_dict` makes an equal one."""
+        return {
+            part: {key: asdict(source) for key, source in getattr(self, part).items()}
+            for part in ("models", "datasets")
+        }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Sources:
+        """What `as_dict` gave."""
+        return cls(
+            **{part: {key: Source(**source) for key, source in told[part].items()} for part in ("models", "datasets")}
+        )
+
+
+def unresolved(spec: Spec) -> Sources:
+    """Sources by name alone, for a plan: nothing is read or asked."""
+    models = {name: Source(name, name, False, None, digest(name)) for name in _models(spec)}
+    datasets = {
+        _dataset_key(each): Source(each["path"], each["path"], False, None, digest(_dataset_key(each)))
+        for each in _datasets(spec)
+    }
+    return Sources(models, datasets)
+
+
+def resolve(spec: Spec, kept: Sources | None = None) -> Sources:
+    """What every name of a spec stands for, now. Models on the Hub are downloaded.
+
+    Args:
+        spec: The spec.
+        kept: What the names stood for when the run was begun: what lies on the Hub is taken at the same commit.
+
+    Raises:
+        SpecError: A folder or a repository does not exist; the message says which, and where it was looked for.
+        HubError: The Hub could not be reached.
+    """
+    known = kept or Sources({}, {})
+    models: dict[str, Source] = {}
+    datasets: dict[str, Source] = {}
+    mistakes: list[Mistake] = []
+    for name in _models(spec):
+        try:
+            models[name] = _model(spec, name, known.models.get(name))
+        except SpecError as error:
+            mistakes += error.mistakes
+    for dataset in _datasets(spec):
+        key = _dataset_key(dataset)
+        try:
+            datasets[key] = _dataset(spec, dataset, known.datasets.get(key))
+        except SpecError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise SpecError(mistakes)
+    return Sources(models, datasets)
+
+
+def changed(kept: Sources, now: Sources) -> list[str]:
+    """The names that stood for something else when a run was begun."""
+    return [
+        source.name
+        for part in ("models", "datasets")
+        for key, source in getattr(now, part).items()
+        if key in getattr(kept, part) and getattr(kept, part)[key].digest != source.digest
+    ]
+
+
+def _models(spec: Spec) -> list[str]:
+    names: list[str] = spec.grid["name_or_path"] if "name_or_path" in spec.grid else [spec.fixed["name_or_path"]]
+    return names
+
+
+def _datasets(spec: Spec) -> list[Mapping[str, Any]]:
+    whole = spec.grid.get("dataset") or [spec.fixed.get("dataset", {})]
+    fields = {name.partition(".")[2]: values for name, values in spec.grid.items() if name.startswith("dataset.")}
+    fields |= {name.partition(".")[2]: [value] for name, value in spec.fixed.items() if name.startswith("dataset.")}
+    datasets: list[Mapping[str, Any]] = list(whole)
+    for field in ("path", "revision"):
+        if field in fields:
+            datasets = [{**each, field: value} for each in datasets for value in fields[field]]
+    return datasets
+
+
+def _dataset_key(dataset: Mapping[str, Any]) -> str:
+    return canonical([dataset["path"], dataset.get("revision")])
+
+
+def _model(spec: Spec, name: str, kept: Source | None) -> Source:
+    place = "$.model"
+    folder = spec.local(name)
+    if folder is not None:
+        if not folder.is_dir():
+            raise SpecError(
+                Mistake(place, f"the file `{name}`", "the folder that holds the model", "give the folder it lies in")
+            )
+        return Source(name, str(folder), True, None, content_digest(folder))
+    _expect_id(name, place, "model", spec)
+    from huggingface_hub import snapshot_download
+
+    with _asking_the_hub(name, place, "model"):
+        folder = Path(snapshot_download(name, revision=kept.revision if kept else None, ignore_patterns=list(_UNREAD)))
+    # The client lays a snapshot out as …/snapshots/<commit>.
+    revision = folder.name
+    return Source(name, str(folder), False, revision, digest([name, revision]))
+
+
+def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None) -> Source:
+    name, place = dataset["path"], "$.dataset.path"
+    path = spec.local(name)
+    if path is not None:
+        return Source(name, str(path), True, None, content_digest(path))
+    if "://" in name:
+        return Source(name, name, False, dataset.get("revision"), digest([name, dataset.get("revision")]))
+    if kept is not None and not kept.local:
+        return kept
+    _expect_id(name, place, "data set", spec)
+    from huggingface_hub import HfApi
+
+    with _asking_the_hub(name, place, "data set"):
+        revision = HfApi().dataset_info(name, revision=dataset.get("revision")).sha
+    return Source(name, name, False, revision, digest([name, revision]))
+
+
+def _expect_id(name: str, place: str, what: str, spec: Spec) -> None:
+    """Raise where a name can be no id of the Hub, and so was meant as a path."""
+    if not HUB_ID.match(name):
+        looked = {str(spec.folder), str(Path.cwd())}
+        raise SpecError(
+            Mistake(
+                place,
+                f"`{name}`",
+                f"a {what} on the Hub or a local path",
+                f"there is no such path in {' or '.join(sorted(looked))}",
+            )
+        )
+
+
+class _asking_the_hub:
+    """A block that asks the Hub for something; its refusals become errors that say what to do."""
+
+    def __init__(self, name: str, place: str, what: str) -> None:
+        self._name, self._place, self._what = name, place, what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+
+        if isinstance(error, GatedRepoError):
+            raise HubError(
+                f"{self._what} `{self._name}` is gated: accept its terms on its page and log in with `hf auth login`"
+            ) from error
+        if isinstance(error, RevisionNotFoundError):
+            raise SpecError(
+                Mistake(
+                    self._place,
+                    f"`{self._name}`",
+                    "a revision that exists",
+                    "the Hub has the repository, but not this revision",
+                )
+            ) from error
+        if isinstance(error, RepositoryNotFoundError):
+            hint = (
+                f"there is no such path here, and the Hub has no {self._what} of that name that you may read; "
+                "a private one needs `hf auth login`"
+            )
+            raise SpecError(
+                Mistake(self._place, f"`{self._name}`", f"a {self._what} on the Hub or a local path", hint)
+            ) from error
+        # The client's HTTP library is httpx or another, by version; all that it raises is an HTTPError of its own.
+        of_http = any(base.__name__ == "HTTPError" for base in type(error).__mro__)
+        if of_http or isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)):
+            raise HubError(
+                f"the Hub cannot be reached for {self._what} `{self._name}`, and there is no such local path: "
+                "check the network and HF_ENDPOINT, or give a local folder "
+                f"({type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from error
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder; hidden ones and READMEs do not
+    count.
+    """
+    whole = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        relative = file.relative_to(path) if file != path else Path(file.name)
+        if (
+            any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
+            or relative.name.lower() == "readme.md"
+        ):
+            continue
+        whole.update(f"{relative.as_posix()}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            for piece in iter(lambda: stream.read(1 << 22), b""):
+                whole.update(piece)
+    return whole.hexdigest()

@@ -1,0 +1,268 @@
+"""What the user asks, read and checked: all mistakes at once, each with its place.
+
+This module owns the form of a spec: a task, parameters that are fixed (at the top level or under `fixed`) and
+parameters that are benchmarked (lists of values under `grid`). Names and kinds of parameters are told in `parameters`;
+the configurations that a spec comes to, in `plan`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from benchcard import registry
+from benchcard.errors import Mistake, SpecError
+from benchcard.kinds import ListOf, listed, near, shown
+from benchcard.parameters import ALIASES, PARAMETERS, FrameworkArguments, kind_of, names, parts
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A checked spec.
+
+    Attributes:
+        task: The task's name.
+        fixed: Every parameter that was given one value, by name (`calibration.method` for a field of one).
+        grid: Every benchmarked parameter with its list of values, in the order given. `framework_args` may be a mapping
+            of framework to list.
+        folder: Where relative paths start: the folder of the spec's file, or the working directory.
+    """
+
+    task: str
+    fixed: Mapping[str, Any]
+    grid: Mapping[str, Any]
+    folder: Path = field(default_factory=Path.cwd, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The spec as plain data, from which `read` makes an equal one."""
+        return {"task": self.task, "fixed": plain(self.fixed), "grid": plain(self.grid)}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is asked; equal for specs that ask the same, wherever their files lie."""
+        return digest(self.as_dict())
+
+    def get(self, name: str) -> Any:
+        """The value of a fixed parameter, or its default."""
+        return self.fixed.get(name, PARAMETERS[name].default)
+
+    def local(self, name: str) -> Path | None:
+        """The file or folder that a name stands for, if there is one: from the spec's folder first, then from the
+        working directory.
+        """
+        for start in (self.folder, Path.cwd()):
+            path = start / Path(name).expanduser()
+            if path.exists():
+                return path.resolve()
+        return None
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is equal for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value of plain data, in hexadecimal."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """A copy of the value in lists, dicts and plain scalars: tuples, sets, paths and NumPy scalars are turned into
+    these.
+    """
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else shown(key): plain(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(element) for element in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(element) for element in value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, str):
+        return str(value)
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return value.item()
+    return value
+
+
+def read(data: Mapping[str, Any], folder: Path | None = None) -> Spec:
+    """The spec that `data` holds, in the form of a YAML spec or of `Benchmark`'s arguments.
+
+    Raises:
+        SpecError: With every mistake that was found, in the order of the spec.
+    """
+    if not isinstance(data, Mapping):
+        raise SpecError(Mistake("$", shown(data), "a mapping with `task`, `model`, `dataset` and `grid`"))
+    reading = _Reading(plain(data))
+    mistakes = list(reading.mistakes())
+    if mistakes:
+        raise SpecError(mistakes)
+    return Spec(reading.data["task"], reading.fixed, reading.grid, folder or Path.cwd())
+
+
+def load(path: Path) -> Spec:
+    """The spec in a YAML file.
+
+    Raises:
+        SpecError: The file is missing, is no YAML, has a key twice, or has mistakes in it.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(Mistake("$", f"{path}: {error.strerror}", "a file that can be read")) from error
+    except UnicodeDecodeError as error:
+        raise SpecError(Mistake("$", f"{path}: byte {error.start} is no UTF-8", "a text file in UTF-8")) from error
+    except YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SpecError(Mistake("$", f"{path}{where}: {problem}", "YAML")) from error
+    try:
+        return read(data, path.resolve().parent)
+    except RecursionError:
+        raise SpecError(Mistake("$", f"{path}: an anchor inside itself", "YAML that ends")) from None
+
+
+class _Reading:
+    """The reading of one spec: sorts what was given into fixed and grid, and collects mistakes on the way."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+        self.fixed: dict[str, Any] = {}
+        self.grid: dict[str, Any] = {}
+        self._places: dict[str, str] = {}
+
+    def mistakes(self) -> Iterator[Mistake]:
+        yield from self._task()
+        yield from self._sort()
+        for name, value in self.fixed.items():
+            kind = kind_of(name)
+            if kind is not None:
+                yield from kind.mistakes(value, self._places[name])
+        for name, values in self.grid.items():
+            yield from self._axis(name, values)
+        yield from self._whole()
+
+    def _task(self) -> Iterator[Mistake]:
+        task = self.data.get("task")
+        if task is None:
+            yield Mistake("$.task", "nothing", listed(registry.tasks()), "it cannot be left out")
+        elif task not in registry.tasks():
+            yield Mistake("$.task", shown(task), listed(registry.tasks()), near(task, registry.tasks()))
+
+    def _sort(self) -> Iterator[Mistake]:
+        top = {name: value for name, value in self.data.items() if name not in ("task", "fixed", "grid")}
+        for where, given, into in (
+            ("$", top, self.fixed),
+            ("$.fixed", self.data.get("fixed"), self.fixed),
+            ("$.grid", self.data.get("grid"), self.grid),
+        ):
+            if given is None:
+                continue
+            if not isinstance(given, dict):
+                yield Mistake(where, shown(given), "a mapping of parameters")
+                continue
+            for key, value in given.items():
+                name, place = ALIASES.get(str(key), str(key)), f"{where}.{key}"
+                if kind_of(name) is None:
+                    yield Mistake(place, shown(key), "the name of a parameter", self._meant(key))
+                elif name in self._places:
+                    yield Mistake(place, shown(value), "each parameter once", f"it stands at {self._places[name]} too")
+                else:
+                    self._places[name] = place
+                    into[name] = value
+
+    @staticmethod
+    def _meant(key: Any) -> str:
+        inside = [name for name in names() if name.endswith(f".{key}")]
+        return f"did you mean `{inside[0]}`?" if inside else near(key, [*names(), *ALIASES, "task", "grid", "fixed"])
+
+    def _axis(self, name: str, values: Any) -> Iterator[Mistake]:
+        kind, place = kind_of(name), self._places[name]
+        if kind is None:
+            return
+        if isinstance(kind, FrameworkArguments) and isinstance(values, dict):
+            for framework, entries in values.items():
+                if framework not in registry.frameworks():
+                    yield Mistake(
+                        f"{place}.{framework}",
+                        shown(framework),
+                        listed(registry.frameworks()),
+                        near(framework, registry.frameworks()),
+                    )
+                else:
+                    yield from ListOf(kind, least=1).mistakes(entries, f"{place}.{framework}")
+            return
+        yield from ListOf(kind, least=1).mistakes(values, place)
+
+    def _values(self, name: str) -> list[Any]:
+        """Every value that a parameter takes somewhere, as far as it can be read."""
+        if name in self.grid:
+            values = self.grid[name]
+            return list(values) if isinstance(values, list) else []
+        return [self.fixed[name]] if name in self.fixed else []
+
+    def _whole(self) -> Iterator[Mistake]:
+        """What only shows when parameters are seen together."""
+        for name, word in (("name_or_path", "model"), ("dataset", "dataset")):
+            if name not in self._places:
+                expected = "a Hub id or a local folder" if word == "model" else PARAMETERS["dataset"].kind.words
+                yield Mistake(f"$.{word}", "nothing", expected, "it cannot be left out")
+        if "static" in self._values("quantization_approach") and "dataset.calibration_split" not in self._places:
+            for index, dataset in enumerate(self._values("dataset")):
+                if isinstance(dataset, dict) and not dataset.get("calibration_split"):
+                    place = self._places["dataset"] + (f"[{index}]" if "dataset" in self.grid else "")
+                    yield Mistake(
+                        f"{place}.calibration_split",
+                        "nothing",
+                        "the name of a split",
+                        "static quantization calibrates on it",
+                    )
+        yield from self._arguments()
+        yield from self._metrics()
+        for name, place in self._places.items():
+            parameter, part = parts(name)
+            if part is not None and parameter in self.grid:
+                yield Mistake(
+                    place,
+                    f"`{name}`",
+                    f"`{parameter}` as a whole, or its fields, but not both",
+                    f"`{parameter}` stands at {self._places[parameter]}",
+                )
+
+    def _metrics(self) -> Iterator[Mistake]:
+        """Ids that look like a slip of a known one; any other unknown id may be one that `evaluate.load` knows."""
+        for given, values in enumerate(self._values("metrics")):
+            axis = f"[{given}]" if "metrics" in self.grid else ""
+            for index, name in enumerate(values if isinstance(values, list) else []):
+                hint = near(name, registry.metrics()) if name not in registry.metrics() else ""
+                if hint:
+                    place = f"{self._places['metrics']}{axis}[{index}]"
+                    yield Mistake(place, shown(name), "the id of a metric", hint)
+
+    def _arguments(self) -> Iterator[Mistake]:
+        """Entries of `framework_args` that belong to none of the frameworks asked for."""
+        entries, place = self.grid.get("framework_args"), self._places.get("framework_args", "")
+        frameworks = [name for name in self._values("framework") if name in registry.frameworks()] or [
+            PARAMETERS["framework"].default
+        ]
+        if isinstance(entries, dict):
+            for framework in set(entries) & set(registry.frameworks()) - set(frameworks):
+                yield Mistake(
+                    f"{place}.{framework}", shown(framework), listed(frameworks), "the grid has no such framework"
+                )
+        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+            if (
+                isinstance(entry, dict)
+                and entry
+                and not any(set(entry) <= set(registry.framework(name).arguments) for name in frameworks)
+            ):
+                yield Mistake(f"{place}[{index}]", shown(entry), f"arguments that {listed(frameworks)} knows all of")

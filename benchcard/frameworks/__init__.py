@@ -1,0 +1,70 @@
+"""What runs a model: one file per framework, and here what a framework is.
+
+A framework says which parameters mean something to it, which arguments it takes, and opens a model file as something
+that can be called. `benchcard.registry` knows them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from benchcard.kinds import Kind
+from benchcard.registry import framework, frameworks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[np.generic]]
+
+__all__ = ["Framework", "Model", "framework", "frameworks"]
+
+
+class Model(Protocol):
+    """An opened model.
+
+    Attributes:
+        facts: What the runtime really has: threads, spinning, optimization level, version.
+    """
+
+    facts: Mapping[str, Any]
+
+    def prepare(self, inputs: Arrays) -> Any:
+        """The inputs in the framework's own form, made once and outside of what is timed."""
+
+    def run(self, prepared: Any) -> Any:
+        """The framework's own forward call on prepared inputs, and nothing else: this is what is timed."""
+
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """The outputs by name for inputs by name, arrays in and arrays out."""
+
+
+class Framework(Protocol):
+    """What runs a model.
+
+    Attributes:
+        parameters: The parameters, beyond those that mean something to every framework, that mean something to this
+            one.
+        arguments: What may stand in `framework_args` for it, by name.
+        engine: The kind of child process that its steps run in: "onnx" (never imports torch) or "torch".
+        format: What it opens: "transformers" (the model's own folder), "onnx" (a graph), or any other name, for which
+            its `convert` makes a file out of a graph.
+    """
+
+    parameters: frozenset[str]
+    arguments: Mapping[str, Kind]
+    engine: str
+    format: str
+
+    def import_runtime(self) -> None:
+        """Import what `open` needs, so that loading a model can be measured apart from it."""
+
+    def open(self, model: Path, options: Mapping[str, Any]) -> Model:
+        """The model, ready to be called.
+
+        Args:
+            model: The file or folder that holds it.
+            options: The framework's arguments, and `task`, `intra_op_num_threads` and `allow_spinning`.
+        """

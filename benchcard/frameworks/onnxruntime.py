@@ -1,0 +1,135 @@
+"""ONNX Runtime on the CPU. A process that uses this module never imports torch: it would cost seconds and a second
+thread pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from benchcard.errors import ArtifactError
+from benchcard.kinds import Boolean, Kind, Number, Text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class OnnxRuntime:
+    """The framework `onnxruntime`: fp32, dynamically and statically quantized graphs."""
+
+    parameters = frozenset(
+        {
+            "from_transformers",
+            "apply_quantization",
+            "quantization_approach",
+            "operators_to_quantize",
+            "node_exclusion",
+            "per_channel",
+            "reduce_range",
+            "weights_dtype",
+            "activations_dtype",
+            "quant_format",
+            "weights_symmetric",
+            "activations_symmetric",
+            "matmul_const_b_only",
+            "calibration",
+        }
+    )
+    arguments: Mapping[str, Kind] = MappingProxyType(
+        {
+            "opset": Number(11, 23, whole=True),
+            "optimization_level": Number(among=(0, 1, 2, 99)),
+            "intra_op_num_threads": Number(1, whole=True),
+            "allow_spinning": Boolean(),
+            "file_name": Text(),
+        }
+    )
+    engine = "onnx"
+    format = "onnx"
+
+    def import_runtime(self) -> None:
+        """Import onnxruntime."""
+        import onnxruntime  # noqa: F401
+
+    def open(self, model: Path, options: Mapping[str, Any]) -> Session:
+        """The graph in a session.
+
+        Raises:
+            ArtifactError: The runtime cannot load or run the graph; the message has its own words.
+        """
+        return Session(model, options)
+
+
+class Session:
+    """An ONNX graph in an inference session."""
+
+    def __init__(self, model: Path, options: Mapping[str, Any]) -> None:
+        import onnxruntime
+
+        settings = session_options(options)
+        try:
+            self.session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}") from error
+        self._inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
+        self._outputs = [entry.name for entry in self.session.get_outputs()]
+        self.facts = read_back(self.session)
+
+    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The inputs that the graph takes, in its types."""
+        return {name: _as(inputs[name], kind) for name, kind in self._inputs.items() if name in inputs}
+
+    def run(self, prepared: Mapping[str, NDArray[Any]]) -> Any:
+        """One forward call; a list of arrays in the order of the graph's outputs."""
+        return self.session.run(self._outputs, prepared)
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs by name."""
+        return dict(zip(self._outputs, self.run(self.prepare(inputs))))
+
+
+def session_options(options: Mapping[str, Any]) -> Any:
+    """The runtime's `SessionOptions` for a framework's arguments: level, threads, spinning."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    level = options.get("optimization_level")
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel(99 if level is None else level)
+    if options.get("intra_op_num_threads"):
+        settings.intra_op_num_threads = options["intra_op_num_threads"]
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.get("allow_spinning") else "0")
+    return settings
+
+
+def read_back(session: Any) -> dict[str, Any]:
+    """What a session really runs with, asked of the runtime itself."""
+    import onnxruntime
+
+    settings = session.get_session_options()
+    return {
+        "runtime": f"onnxruntime {onnxruntime.__version__}",
+        "providers": session.get_providers(),
+        "optimization_level": int(settings.graph_optimization_level.value),
+        "intra_op_num_threads": int(settings.intra_op_num_threads),
+        "allow_spinning": settings.get_session_config_entry("session.intra_op.allow_spinning") == "1",
+    }
+
+
+def _as(array: NDArray[Any], kind: str) -> NDArray[Any]:
+    """The array in the element type that the graph declares."""
+    import numpy as np
+
+    types: dict[str, type[np.generic]] = {
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+        "tensor(float)": np.float32,
+        "tensor(float16)": np.float16,
+        "tensor(bool)": np.bool_,
+    }
+    return np.ascontiguousarray(array, dtype=types.get(kind, array.dtype))

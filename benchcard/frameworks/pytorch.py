@@ -1,0 +1,73 @@
+"""PyTorch on the CPU, under inference mode: the model as its authors run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from benchcard.errors import ArtifactError
+from benchcard.kinds import Kind, Number
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class PyTorch:
+    """The framework `pytorch`: the model of a transformers folder, in float32."""
+
+    parameters: frozenset[str] = frozenset()
+    arguments: Mapping[str, Kind] = MappingProxyType({"intra_op_num_threads": Number(1, whole=True)})
+    engine = "torch"
+    format = "transformers"
+
+    def import_runtime(self) -> None:
+        """Import torch and transformers."""
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+
+    def open(self, model: Path, options: Mapping[str, Any]) -> Module:
+        """The model in evaluation mode.
+
+        Raises:
+            ArtifactError: transformers cannot load the folder for the task; the message has its own words.
+        """
+        return Module(model, options)
+
+
+class Module:
+    """A transformers model under `torch.inference_mode`, with the asked number of threads."""
+
+    def __init__(self, model: Path, options: Mapping[str, Any]) -> None:
+        import torch
+        import transformers
+
+        from benchcard.frameworks.export import load_model
+
+        if options.get("intra_op_num_threads"):
+            torch.set_num_threads(options["intra_op_num_threads"])
+        try:
+            self.module = load_model(model, options["task"], trust_remote_code=bool(options.get("trust_remote_code")))
+        except (OSError, ValueError, KeyError) as error:
+            raise ArtifactError(f"transformers {transformers.__version__} cannot load {model}: {error}") from error
+        self._torch = torch
+        self.facts = {
+            "runtime": f"torch {torch.__version__}",
+            "intra_op_num_threads": torch.get_num_threads(),
+            "attention": getattr(self.module.config, "_attn_implementation", None),
+        }
+
+    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """The inputs as tensors."""
+        return {name: self._torch.from_numpy(array) for name, array in inputs.items()}
+
+    def run(self, prepared: Mapping[str, Any]) -> Any:
+        """One forward call; the model's own output object."""
+        with self._torch.inference_mode():
+            return self.module(**prepared)
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs by name; those that are no single tensor are left out."""
+        outputs = self.run(self.prepare(inputs))
+        return {name: value.numpy() for name, value in outputs.items() if isinstance(value, self._torch.Tensor)}

@@ -1,0 +1,312 @@
+"""One quantized graph, made by ONNX Runtime's own quantizer, and the report of what really happened to it.
+
+This module owns the call of the quantizer, with ranges that were measured before, and the reading of its result. It
+runs no forward
+pass: ranges come from `calibrate`. Nodes to leave out come from `exclude`; whether the runtime can load the result is
+    asked in `runs`.
+
+The quantizer gets what a plain call of `quantize_static` or `quantize_dynamic` with a file gets: shape inference and
+nothing else. The optional pre-processing (`quant_pre_process`) is not applied, because it fuses and renames nodes: the
+quantized graph would no longer be the exported one, and names to exclude would not be found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from benchcard.errors import ArtifactError
+from benchcard.kinds import listed, near
+from benchcard.quantization import graph as graphs
+from benchcard.quantization import operators
+from benchcard.quantization.graph import Graph, model_digest
+from benchcard.quantization.operators import Quantization, known_operators
+from benchcard.quantization.report import OperatorCount, QuantizationReport, count_integer, report_on
+
+if TYPE_CHECKING:
+    from onnxruntime.quantization.calibrate import TensorsData
+
+__all__ = ["OperatorCount", "Quantization", "QuantizationReport", "known_operators", "model_digest", "quantize"]
+
+
+def quantize(
+    model: Path, target: Path, how: Quantization, ranges: TensorsData | Path | None = None
+) -> QuantizationReport:
+    """The report of a model quantized and written to `target`, whose folder exists.
+
+    The written graph equals, node for node and weight for weight, what ONNX Runtime's quantizer makes of the same
+    arguments. Where nothing is quantized, it is the float model. A model with weights beside it gets them beside it
+    again, in `<target>.data`.
+
+    Args:
+        model: The float model.
+        target: Where the quantized model is written.
+        how: The parameters.
+        ranges: Ranges of the activations, or the file into which
+            `onnxruntime.quantization.calibrate.save_tensors_data` wrote them. Needed for static quantization, and not
+            read for dynamic.
+
+    Raises:
+        ArtifactError: The parameters cannot be had, ranges are missing or not finite, or the quantizer refuses the
+            graph.
+    """
+    operators.check(how)
+    with tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent) as folder:
+        graph, prepared, external = graphs.prepare(model, Path(folder))
+        _refuse_unknown_names(graph, how)
+        # The name of the file with the weights stands in the graph, so it is written under its final name.
+        written = Path(folder, "out", target.name)
+        written.parent.mkdir()
+        quantized = result = None
+        if set(operators.eligible(graph, how)).difference(how.nodes_to_exclude):
+            with _library_errors(graph, how):
+                if how.approach == "static":
+                    _static(graph, prepared, written, how, _ranges(ranges), Path(folder, "ranges.json"), external)
+                else:
+                    _dynamic(graph, prepared, written, how, external)
+            result = onnx.load(str(written), load_external_data=False)
+            quantized = graphs.graph_of(result)
+        if result is None or quantized is None or count_integer(quantized) == count_integer(graph):
+            graphs.copy(model, target)
+            return report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target)
+        _refuse_broken(quantized)
+        for file in graphs.files_of(written):
+            os.replace(file, target.with_name(file.name))
+    return report_on(graph, quantized, result, how, target)
+
+
+def _static(
+    graph: Graph, model: Path, target: Path, how: Quantization, ranges: TensorsData, cache: Path, external: bool
+) -> None:
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    wanted = _wanted_ranges(graph, how, ranges)
+    if not _takes_ranges(quantize_static):
+        _static_by_class(graph, model, target, how, wanted, external)
+        return
+    from onnxruntime.quantization.calibrate import save_tensors_data
+
+    save_tensors_data(wanted, cache)
+    quantize_static(
+        model,
+        target,
+        None,
+        quant_format=QuantFormat.from_string(how.layout),
+        op_types_to_quantize=list(operators.asked_operators(how)),
+        per_channel=how.per_channel,
+        reduce_range=how.reduce_range,
+        activation_type=_dtype(how.activations_dtype, QuantType),
+        weight_type=_dtype(how.weights_dtype, QuantType),
+        nodes_to_exclude=[*how.nodes_to_exclude, *operators.guarded(graph, how)],
+        use_external_data_format=external,
+        calibrate_method=wanted.calibration_method,
+        extra_options=_options(how),
+        calibration_cache_path=cache,
+    )
+
+
+def _takes_ranges(quantize_static: Any) -> bool:
+    """Whether this version of onnxruntime can be handed ranges; those for Python 3.10 cannot."""
+    return "calibration_cache_path" in inspect.signature(quantize_static).parameters
+
+
+def _static_by_class(
+    graph: Graph, model: Path, target: Path, how: Quantization, ranges: TensorsData, external: bool
+) -> None:
+    """What `quantize_static` does once it has ranges, for versions that calibrate in any case.
+
+    Source: the end of `onnxruntime.quantization.quantize.quantize_static`.
+    """
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import QuantizationMode, load_model_with_shape_infer
+
+    loaded = load_model_with_shape_infer(model)
+    types = [_dtype(how.weights_dtype, QuantType), _dtype(how.activations_dtype, QuantType)]
+    excluded = [*how.nodes_to_exclude, *operators.guarded(graph, how)]
+    rest = [ranges, [], excluded, list(operators.asked_operators(how)), _options(how)]
+    if how.layout == "QOperator":
+        mode = QuantizationMode.QLinearOps
+        quantizer = ONNXQuantizer(loaded, how.per_channel, how.reduce_range, mode, True, *types, *rest)
+    else:
+        quantizer = QDQQuantizer(loaded, how.per_channel, how.reduce_range, *types, *rest)
+    quantizer.quantize_model()
+    quantizer.model.save_model_to_file(str(target), external)
+
+
+def _dynamic(graph: Graph, model: Path, target: Path, how: Quantization, external: bool) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    excluded = [*how.nodes_to_exclude, *operators.guarded(graph, how)]
+    # A `Gemm` is split into a `MatMul` of this name before names are looked at.
+    excluded += [f"{name}_MatMul" for name in how.nodes_to_exclude if graph.nodes[name].op_type == "Gemm"]
+    quantize_dynamic(
+        model,
+        target,
+        op_types_to_quantize=list(operators.asked_operators(how)),
+        per_channel=how.per_channel,
+        reduce_range=how.reduce_range,
+        weight_type=_dtype(how.weights_dtype, QuantType),
+        nodes_to_exclude=excluded,
+        use_external_data_format=external,
+        extra_options=_options(how),
+    )
+
+
+def _dtype(name: str | None, types: Any) -> Any:
+    return types.QUInt8 if name == "uint8" else types.QInt8
+
+
+def _options(how: Quantization) -> dict[str, bool]:
+    """ONNX Runtime's names of the parameters that are None where the library decides."""
+    options = {
+        "WeightSymmetric": how.weights_symmetric,
+        "ActivationSymmetric": how.activations_symmetric,
+        "MatMulConstBOnly": how.matmul_const_b_only,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _ranges(ranges: TensorsData | Path | None) -> TensorsData:
+    from onnxruntime.quantization.calibrate import TensorsData
+
+    if ranges is None:
+        raise ArtifactError("Static quantization needs the ranges of the activations. Calibrate the model first.")
+    if isinstance(ranges, TensorsData):
+        return ranges
+    try:
+        from onnxruntime.quantization.calibrate import load_tensors_data
+
+        return load_tensors_data(Path(ranges))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ArtifactError(
+            f"{ranges} is no calibration cache of onnxruntime: {error}. Calibrate the model anew."
+        ) from error
+
+
+def _wanted_ranges(graph: Graph, how: Quantization, ranges: TensorsData) -> TensorsData:
+    """The ranges that a calibration for these operators would have given, without the histograms they came from.
+
+    The quantizer is given no more than a plain call would have, so that nothing but the arguments decides on the
+    result.
+    """
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+
+    asked = frozenset(operators.asked_operators(how))
+    touched: dict[str, None] = {}
+    needed: set[str] = set()
+    for node in graph.nodes.values():
+        if node.op_type in asked:
+            tensors = [t for t in (*node.input, *node.output) if t not in graph.weights and graph.is_float(t)]
+            touched.update(dict.fromkeys(tensors))
+            if node.name not in how.nodes_to_exclude:
+                needed.update(tensors)
+    missing = sorted(tensor for tensor in needed if tensor not in ranges)
+    if missing:
+        raise ArtifactError(
+            f"The calibration has no range for {len(missing)} of {len(needed)} tensors that are to be quantized, the "
+            f"first of them `{missing[0]}`. Calibrate this very graph, for the operators {', '.join(sorted(asked))}."
+        )
+    found: dict[str, TensorData] = {}
+    for tensor in touched:
+        if tensor in ranges:
+            lowest, highest = (np.asarray(bound) for bound in ranges[tensor].range_value)
+            if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+                raise ArtifactError(
+                    f"The range of `{tensor}` is {lowest} to {highest}: the float model gives numbers that are not "
+                    "finite on the calibration samples. Check the model, or leave these samples out."
+                )
+            found[tensor] = TensorData(lowest=lowest, highest=highest)
+    return TensorsData(ranges.calibration_method, found)
+
+
+def _refuse_unknown_names(graph: Graph, how: Quantization) -> None:
+    for name in how.nodes_to_exclude:
+        if name not in graph.nodes:
+            hint = near(name, graph.nodes)
+            raise ArtifactError(f"The graph has no node `{name}` to exclude{f' ({hint})' if hint else ''}.")
+
+
+def _refuse_broken(quantized: Graph) -> None:
+    """Refuse a graph in which a node reads what nobody makes."""
+    known = {*quantized.producers, *quantized.weights, *quantized.types}
+    for node in quantized.nodes.values():
+        for tensor in node.input:
+            if tensor and tensor not in known:
+                raise ArtifactError(
+                    f"onnxruntime's quantizer left `{node.name}` ({node.op_type}) without its input `{tensor}`. "
+                    "Exclude the node that makes it, or take the format QDQ."
+                )
+
+
+class _Swallow(logging.Handler):
+    """Keeps the root logger from setting itself up to print the quantizer's advice once per row."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Let the record be."""
+
+
+@contextlib.contextmanager
+def _library_errors(graph: Graph, how: Quantization) -> Iterator[None]:
+    """Turn what the quantizer raises into a reason with a way out."""
+    handler = _Swallow()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        onnx.shape_inference.InferenceError,
+        onnx.checker.ValidationError,
+    ) as error:
+        asked = "every known operator" if how.operators_to_quantize is None else ", ".join(how.operators_to_quantize)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ArtifactError(
+            f"onnxruntime's quantizer refused the graph ({how.layout}, {asked}): {reason[:500]}. "
+            f"{_way_out(graph, how, reason)}"
+        ) from error
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def _way_out(graph: Graph, how: Quantization, reason: str) -> str:
+    """What to do about a reason of the quantizer."""
+    lost = [tensor for tensor in re.findall(r"'([^']+)'", reason) if tensor in graph.producers]
+    if how.layout == "QOperator" and lost:
+        # `QLinearWhere` leaves the node as it is, with an input that exists in 8 bits only.
+        readers = sorted({reader.op_type for tensor in lost for reader in graph.readers(tensor)})
+        makers = ", ".join(f"`{graph.producers[tensor]}`" for tensor in sorted(lost)[:3])
+        return (
+            f"The format QOperator has no form for {listed(readers)} behind {makers}: take the format QDQ, or exclude "
+            "what stands before it."
+        )
+    computed = [
+        f"`{name}`"
+        for name, node in graph.nodes.items()
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] not in graph.weights
+    ]
+    if how.layout == "QOperator" and computed:
+        return (
+            f"The bias of {', '.join(computed[:3])} is computed, not stored: take the format QDQ, or exclude the node."
+        )
+    return "Leave the operator or the node that it names out of the quantization."

@@ -1,0 +1,71 @@
+"""Whether ONNX Runtime can load a model and run it, told before anything is measured.
+
+This module owns that one question and the wording of the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchcard.errors import ArtifactError
+
+
+def check_runs(
+    model: Path, feeds: Mapping[str, np.ndarray[Any, Any]] | None = None, optimization_level: int = 99
+) -> None:
+    """Nothing, where ONNX Runtime can load a model on the CPU, and run it where `feeds` are given.
+
+    A missing kernel (`ConvInteger`, for one) shows when the model is loaded.
+
+    Args:
+        model: The model's file.
+        feeds: One batch of inputs by name.
+        optimization_level: The `GraphOptimizationLevel` that the model will be used with: 0, 1, 2 or 99.
+
+    Raises:
+        ArtifactError: Naming the operator and the node, with the runtime's reason; or an output has no finite number.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    refusals = (*(getattr(states, name) for name in names), states.RuntimeException, ValueError)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel(optimization_level)
+    options.intra_op_num_threads = 1
+    # The reason comes as an exception; ONNX Runtime need not print it too.
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        outputs = session.run(None, dict(feeds)) if feeds is not None else []
+    except refusals as error:
+        raise ArtifactError(_explained(model, str(error))) from error
+    for output, value in zip((each.name for each in session.get_outputs()), outputs, strict=False):
+        if value.dtype.kind == "f" and value.size and not np.isfinite(value).any():
+            raise ArtifactError(f"{model.name} runs, but its output `{output}` holds no finite number.")
+
+
+def _explained(model: Path, text: str) -> str:
+    """ONNX Runtime's message in one line, led by the operator and the node where it names them."""
+    reason = " ".join(text.split())
+    reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ", r"\1: ", reason)[:600]
+    missing = re.search(r"Could not find an implementation for (\w+)\((\d+)\) node with name '([^']*)'", text)
+    if missing:
+        operator, version, node = missing.groups()
+        original = node.removesuffix("_quant").removesuffix("_MatMul")
+        return (
+            f"ONNX Runtime cannot load {model.name}: it has no kernel for `{operator}` (opset {version}) with the "
+            f"types of node `{node}` ({reason}). Exclude the node `{original}`, or its operator."
+        )
+    named = re.search(r"In Node, \(\"([^\"]*)\", (\w+)", text)
+    named = named or re.search(r"Node \(([^)]*)\) Op \((\w+)\)", text)
+    if not named:
+        running = re.search(r"running (\w+) node\. Name:'([^']*)'", text)
+        where = f" at node `{running.group(2)}` ({running.group(1)})" if running else ""
+        return f"ONNX Runtime cannot run {model.name}{where}: {reason}"
+    return f"ONNX Runtime cannot load {model.name} because of node `{named.group(1)}` ({named.group(2)}): {reason}"

@@ -1,0 +1,168 @@
+"""Quality metrics: one file per family, each an `evaluate.EvaluationModule`, and here how one is found by its id, and
+how its figures are to be read.
+
+Ids that benchcard brings need no network; any other id is loaded by `evaluate.load`. How figures are to be read is
+plain data, so that a card or a choice needs none of the libraries that compute them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from benchcard import registry
+from benchcard.errors import Mistake, SpecError
+from benchcard.kinds import listed, near
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a figure is to be read.
+
+    Attributes:
+        higher_is_better: None where nobody knows.
+        unit: `share` (0 to 1), `%` (0 to 100), `coefficient` (-1 to 1), `count`, `squared error` (of the reference's
+            own unit), or None where nobody knows.
+    """
+
+    higher_is_better: bool | None
+    unit: str | None
+
+
+_UNKNOWN = Reading(None, None)
+_SHARE, _PERCENT, _COEFFICIENT = Reading(True, "share"), Reading(True, "%"), Reading(True, "coefficient")
+
+READINGS: Mapping[str, Reading] = MappingProxyType(
+    {
+        **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match"), _SHARE),
+        **{
+            f"{name}{average}": _SHARE
+            for name in ("precision", "recall", "f1")
+            for average in ("", "_micro", "_macro", "_weighted")
+        },
+        **dict.fromkeys(("matthews_correlation", "pearson", "spearman"), _COEFFICIENT),
+        "mse": Reading(False, "squared error"),
+        **{f"seqeval.overall_{name}": _SHARE for name in ("precision", "recall", "f1", "accuracy")},
+        **dict.fromkeys(("squad.exact_match", "squad.f1"), _PERCENT),
+        **{
+            f"squad_v2.{part}{name}": _PERCENT
+            for part in ("", "HasAns_", "NoAns_", "best_")
+            for name in ("exact", "f1")
+        },
+        **{f"squad_v2.{part}total": Reading(None, "count") for part in ("", "HasAns_", "NoAns_")},
+        **dict.fromkeys(("squad_v2.best_exact_thresh", "squad_v2.best_f1_thresh"), Reading(None, "share")),
+    }
+)
+"""How each figure is to be read, by the id of its metric, and `metric.figure` where a metric gives several."""
+
+
+def reading(name: str, figure: str | None = None) -> Reading:
+    """How a figure of a metric is to be read; for a metric that is not brought along, what its attributes
+    `higher_is_better` and `unit` say.
+
+    Nothing heavy is imported for what benchcard brings, nor for an id that nobody knows, for which the answer is that
+    nobody knows.
+
+    Args:
+        name: The metric's id, or `metric.figure`.
+        figure: The figure, where the metric gives several.
+    """
+    full = f"{name}.{figure}" if figure else name
+    metric, _, _ = name.partition(".")
+    if full in READINGS or metric in READINGS:
+        return READINGS.get(full) or READINGS[metric]
+    if metric not in registry.metrics() or any(known.partition(".")[0] == metric for known in READINGS):
+        return _UNKNOWN
+    found = registry.metric(metric)
+    return Reading(getattr(found, "higher_is_better", None), getattr(found, "unit", None))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a metric.
+
+    Attributes:
+        value: None where it is not defined for these predictions: a correlation with a constant.
+        reading: How it is to be read.
+    """
+
+    value: float | None
+    reading: Reading
+
+
+def measured(
+    name: str, given: Mapping[str, Any], meanings: Mapping[str, str], arguments: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Figure]:
+    """The figures of a metric, by the name of their column: those that are single numbers.
+
+    Args:
+        name: The metric's id.
+        given: `predictions`, `references` and `prediction_scores`; a metric takes those that its features name.
+        meanings: By id of a metric that means something of its own for a task, the metric and the figure that are
+            meant.
+        arguments: By id of a metric, what its `compute` takes beside these: `{"f1": {"average": "macro"}}`.
+
+    Raises:
+        SpecError: There is no such metric, or it is not made for predictions like these; the message has its own words.
+    """
+    identity, _, figure = meanings.get(name, name).partition(".")
+    found = module(identity)
+    features = found.features[0] if isinstance(found.features, list) else found.features
+    place = f"$.metrics (`{name}`)"
+    lacking = [each for each in features if given.get(each) is None]
+    if lacking:
+        raise SpecError(
+            Mistake(place, f"a task that gives no {listed(lacking)}", "a metric that this task has the inputs for")
+        )
+    try:
+        told = (
+            found.compute(
+                **{each: given[each] for each in features}, **arguments.get(name, arguments.get(identity, {}))
+            )
+            or {}
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise SpecError(
+            Mistake(
+                place, "predictions and references that it cannot compare", "a metric that fits the task", str(error)
+            )
+        ) from error
+    if figure:
+        told = {name: told[figure]}
+    numbers = {
+        key: float(value)
+        for key, value in told.items()
+        if isinstance(value, (int, float)) or getattr(value, "shape", None) == ()
+    }
+    return {
+        key: Figure(
+            value if math.isfinite(value) else None, reading(identity, figure or (key if key != identity else None))
+        )
+        for key, value in numbers.items()
+    }
+
+
+def module(name: str) -> Any:
+    """The `evaluate.EvaluationModule` of a metric.
+
+    Raises:
+        SpecError: benchcard does not bring it, and it cannot be loaded.
+    """
+    if name in registry.metrics():
+        return registry.metric(name)
+    import evaluate
+
+    try:
+        return evaluate.load(name)
+    except (FileNotFoundError, ConnectionError, OSError, ImportError) as error:
+        hint = (
+            near(name, registry.metrics()) or "any other metric is loaded with `evaluate.load`, which needs the network"
+        )
+        raise SpecError(
+            Mistake(
+                "$.metrics", f"`{name}`", f"{listed(registry.metrics())}, or an id that `evaluate.load` can load", hint
+            )
+        ) from error

@@ -1,0 +1,112 @@
+"""Sentence embeddings: two sentences in, how alike they are out, by the cosine of their embeddings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchcard.errors import Mistake, SpecError
+from benchcard.kinds import Kind, shown
+from benchcard.tasks import Prepared, Question, Row, data, pooling, text
+from benchcard.tasks.rows import output
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class FeatureExtraction:
+    """The tasks `feature-extraction` and `sentence-similarity`: embeddings, pooled as the model's folder says."""
+
+    metrics: tuple[str, ...] = ("spearman",)
+    has_length = True
+    arguments: Mapping[str, Kind] = MappingProxyType({})
+
+    def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
+        """Rows as token ids of both sentences; a reference is a number that grows with how alike they are."""
+        texts, pooled = text.load(question.model), pooling.load(question.model)
+        if pooled.maximum is not None:
+            texts = replace(texts, maximum=min(pooled.maximum, texts.maximum or pooled.maximum))
+        columns = [
+            data.primary(rows, question, "sentence1"),
+            data.secondary(rows, question, "sentence2") or "sentence2",
+        ]
+        reference = data.reference(rows, question, "score") if question.labelled else None
+        return Prepared(
+            _rows(rows, question, texts, pooled, columns, reference),
+            {"modes": list(pooled.modes), "normalize": pooled.normalize},
+            texts.pad(),
+            texts.tokenizer.padding_side,
+            notes=pooled.notes,
+            tallies={"cut": f"{{cut}} of {{texts}} texts were cut to {texts.maximum} tokens"},
+        )
+
+    def kept(
+        self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
+    ) -> Mapping[str, Sequence[NDArray[Any]]]:
+        """`embedding` `(numbers,) float32`."""
+        tokens = text.real(output(outputs, "last_hidden_state"), inputs)
+        return {
+            "embedding": [pooling.embedding(each, tuple(context["modes"]), context["normalize"]) for each in tokens]
+        }
+
+    def prediction(self, items: Sequence[Mapping[str, NDArray[Any]]], memo: Any, context: Mapping[str, Any]) -> float:
+        """The cosine of the two embeddings."""
+        return float(cosines(items[0]["embedding"][None], items[1]["embedding"][None])[0])
+
+    def inputs(
+        self, model: Path, batch_size: int, input_length: int | None, seed: int
+    ) -> tuple[dict[str, NDArray[Any]], int]:
+        """Token ids `(batch, tokens) int64` of single texts, without padding, and what the model takes beside them."""
+        return text.load(model).timed(batch_size, input_length, seed)
+
+
+def cosines(these: NDArray[Any], those: NDArray[Any]) -> NDArray[np.float64]:
+    """The cosine `(texts,) float64` of each pair of embeddings `(texts, numbers)`; 0 where one of them is all zeros.
+
+    Between the embeddings that a quantized model and its baseline give for the same texts, the mean says how much of
+    them quantization left.
+    """
+    first, second = these.astype(np.float64), those.astype(np.float64)
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    dots = np.einsum("ij,ij->i", first, second)
+    result: NDArray[np.float64] = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
+    return result
+
+
+def _rows(
+    rows: datasets.Dataset,
+    question: Question,
+    texts: text.Texts,
+    pooled: pooling.Pooling,
+    columns: Sequence[str],
+    reference: str | None,
+) -> Iterator[Row]:
+    named = list(dict.fromkeys([*columns, *([reference] if reference else [])]))
+    numbered = ((question.number(index), row) for index, row in enumerate(data.each(rows, named)))
+    while block := list(islice(numbered, data.READ_ROWS)):
+        both = []
+        for key, column in zip(("primary", "secondary"), columns):
+            told = [text.checked(row[column], column, number, key) for number, row in block]
+            both.append(texts.encode([pooled.prompt + (each.lower() if pooled.lower_case else each) for each in told]))
+        (first, first_cut), (second, second_cut) = both
+        for index, (number, row) in enumerate(block):
+            counts = {"texts": 2, "cut": int(first_cut[index]) + int(second_cut[index])}
+            yield Row(
+                [first[index], second[index]],
+                _gold(row[reference], reference, number) if reference else None,
+                counts=counts,
+            )
+
+
+def _gold(value: Any, column: str, number: int) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise SpecError(Mistake("$.dataset.ref_keys[0]", f"{shown(value)} in row {number} of `{column}`", "a number"))
+    return float(value)

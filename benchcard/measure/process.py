@@ -1,0 +1,188 @@
+"""The conductor's side of one timed process: start it, ask it, end it.
+
+Owns the child's environment, its pipe and log, and turning a death, an exception or silence into a `ChildFailed`.
+Leaves to `timed` what happens inside the child, and to `timing` when it is asked and what a failure means.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from benchcard.measure.blocks import Failure
+from benchcard.measure.timed import HEADER
+
+_LOG_BYTES = 4000
+# A child that does not read its commands, or cannot be reaped, is beyond us after this long.
+_KILL_WAIT_S = 10.0
+
+
+class ChildFailed(Exception):
+    """A timed process gave no answer; `failure` says why, as data."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+class Child:
+    """One timed process. A context manager: the process is gone when it ends, however it ends.
+
+    Args:
+        name: the subject's name, for failures.
+        twin: whether this is the baseline's second process.
+        threads: number of threads that every library in the child is told to use.
+        spinning: whether its threads may spin while they wait.
+    """
+
+    def __init__(self, name: str, twin: bool, *, threads: int, spinning: bool) -> None:
+        self.name = name
+        self.twin = twin
+        self._stage = "start"
+        self._timed_out = False
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the process, see close()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchcard.measure.timed", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=_environment(threads, spinning),
+            )
+        except OSError as error:
+            self._log.close()
+            raise ChildFailed(
+                Failure(name, twin, "start", type(error).__name__, f"no process could be started: {error}", "")
+            ) from error
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    def ask(self, command: Mapping[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
+        """The child's answer to a command: a JSON object and the bytes that came with it.
+
+        Sleeps in a read until then. What the child says about its stage on the way is remembered for a failure.
+
+        Raises:
+            ChildFailed: it raised, died, or did not answer in `timeout_s`; the process has been ended.
+        """
+        watchdog = threading.Timer(timeout_s, self._give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return self._exchange(command)
+        except (OSError, EOFError) as error:
+            raise ChildFailed(self._end_of(timeout_s)) from error
+        finally:
+            watchdog.cancel()
+
+    def close(self) -> None:
+        """Ends the process at once and waits until it is gone; harmless when it is gone already."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:  # bytes that the dead child never read
+                    continue
+        self._process.wait(_KILL_WAIT_S)
+        self._log.close()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _give_up(self) -> None:
+        self._timed_out = True
+        self._process.kill()
+
+    def _exchange(self, command: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        commands = self._process.stdin
+        if commands is None:
+            raise EOFError
+        commands.write(json.dumps(command, default=str).encode() + b"\n")
+        commands.flush()
+        while True:
+            text_size, payload_size = HEADER.unpack(self._read(HEADER.size))
+            facts: dict[str, Any] = json.loads(self._read(text_size))
+            payload = self._read(payload_size)
+            if "stage" in facts:
+                self._stage = facts["stage"]
+            elif "error" in facts:
+                error = facts["error"]
+                self._process.kill()
+                self._process.wait(_KILL_WAIT_S)
+                raise ChildFailed(
+                    Failure(self.name, self.twin, self._stage, error["type"], error["message"], self._end_of_log())
+                )
+            else:
+                return facts, payload
+
+    def _read(self, size: int) -> bytes:
+        answers = self._process.stdout
+        data = b"" if answers is None else answers.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
+
+    def _end_of(self, timeout_s: float) -> Failure:
+        """Why the process is not there any more."""
+        code = self._process.wait(_KILL_WAIT_S)
+        log = self._end_of_log()
+        if self._timed_out:
+            message = f"no answer in {timeout_s:g} s"
+            return Failure(self.name, self.twin, self._stage, "TimedOut", message, log)
+        if code >= 0:
+            message = f"the process ended with status {code}"
+            return Failure(self.name, self.twin, self._stage, "Died", message, log, exit_code=code)
+        try:
+            died_of = signal.Signals(-code).name
+        except ValueError:
+            died_of = f"signal {-code}"
+        hint = " (often: the machine ran out of memory)" if died_of == "SIGKILL" else ""
+        message = f"the process was ended by {died_of}{hint}"
+        return Failure(self.name, self.twin, self._stage, "Died", message, log, signal=died_of)
+
+    def _end_of_log(self) -> str:
+        """What the process wrote last. Read only once it is dead: both share the file's position."""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _LOG_BYTES))
+        return self._log.read().decode(errors="replace")
+
+
+def _environment(threads: int, spinning: bool) -> dict[str, str]:
+    """The child's environment: our import path, and thread settings that count before any library is imported.
+
+    Source: OpenMP 5.2 specification, section 21.3 (OMP_WAIT_POLICY); libgomp manual (GOMP_SPINCOUNT); the manuals of
+    oneMKL, OpenBLAS and Accelerate for their own variables.
+    """
+    environment = dict(os.environ)
+    for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
+        environment[f"{name}_NUM_THREADS"] = str(threads)
+    environment["VECLIB_MAXIMUM_THREADS"] = str(threads)
+    environment["MKL_DYNAMIC"] = environment["OMP_DYNAMIC"] = "FALSE"
+    if spinning:
+        environment["OMP_WAIT_POLICY"] = "ACTIVE"
+    else:
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
+        environment["GOMP_SPINCOUNT"] = "0"
+        environment["KMP_BLOCKTIME"] = "0"
+    environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    # without it Python puts the current folder first, where a data set's folder may hide a package of its name
+    environment["PYTHONSAFEPATH"] = "1"
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment

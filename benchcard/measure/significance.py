@@ -1,0 +1,272 @@
+"""How sure a quality figure is, and whether two models differ on the same examples.
+
+Owns the intervals of quality metrics, the paired tests against the baseline, the smallest difference that a number of
+examples can show, and the correction for looking at many rows. Leaves the metrics themselves to `benchcard.metrics`
+and latency to `statistics`. Everything here works on per-example outcomes, or on a function that scores a choice of
+examples, so that what was kept of a run is enough to do it again.
+
+For a share (accuracy) the methods are Wilson's interval and McNemar's exact test; for any other metric (F1, a mean
+error, a correlation) the bootstrap over examples, paired where two models are compared.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchcard.measure.statistics import CONFIDENCE, Interval
+
+Indices = NDArray[np.intp]
+
+_POWER = 0.8
+# Efron and Tibshirani, An Introduction to the Bootstrap (1993), 14.3: a thousand for an interval.
+_RESAMPLES = 1000
+# Up to here the bias-corrected bootstrap is used: it scores the metric once more per example, while what it corrects
+# shrinks with the number of examples.
+_BCA_EXAMPLES = 1000
+# Choices of examples that scipy holds in memory at a time.
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against the baseline on the same examples.
+
+    Attributes:
+        difference: the model's figure minus the baseline's, with its 95 % interval.
+        p_value: of the hypothesis that they are equal; None where the test says nothing.
+        examples: number of examples.
+        better: examples that only the model got right; None where right and wrong mean nothing for the metric.
+        worse: examples that only the baseline got right; None likewise.
+        detectable: the smallest true difference that this many examples show four times in five.
+    """
+
+    difference: Interval
+    p_value: float | None
+    examples: int
+    better: int | None
+    worse: int | None
+    detectable: float
+
+
+def wilson(successes: int, examples: int, confidence: float = CONFIDENCE) -> Interval:
+    """A share with Wilson's interval, which stays inside 0 to 1 and holds for few examples and shares near the ends.
+
+    Raises:
+        ValueError: there are no examples, or not `0 <= successes <= examples`.
+
+    Source: E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference (JASA 22, 1927);
+    Brown, Cai and DasGupta, Interval Estimation for a Binomial Proportion (Statist. Sci. 16, 2001) on why.
+    """
+    from scipy.stats import binomtest
+
+    if examples < 1:
+        raise ValueError("a share needs at least one example")
+    bounds = binomtest(successes, examples).proportion_ci(confidence, method="wilson")
+    return Interval(successes / examples, float(bounds.low), float(bounds.high))
+
+
+def mcnemar(baseline_right: NDArray[np.bool_], model_right: NDArray[np.bool_]) -> Comparison:
+    """A model's accuracy against the baseline's, from which examples each got right.
+
+    The p-value is that of McNemar's exact test; the interval adds one half to each cell of the two-by-two table, which
+    holds its level for few changed examples where the plain one does not.
+
+    Args:
+        baseline_right: (examples,) bool.
+        model_right: (examples,) bool, the same examples in the same order.
+
+    Raises:
+        ValueError: the lengths differ, or there are no examples.
+
+    Source: Q. McNemar (Psychometrika 12, 1947); A. Agresti and Y. Min, Simple Improved Confidence Intervals for
+    Comparing Matched Proportions (Statist. Med. 24, 2005).
+    """
+    from scipy.stats import binomtest, norm
+
+    examples = len(baseline_right)
+    if len(model_right) != examples or examples < 1:
+        raise ValueError(f"expected outcomes of the same examples, found {examples} and {len(model_right)}")
+    better = int(np.count_nonzero(model_right & ~baseline_right))
+    worse = int(np.count_nonzero(baseline_right & ~model_right))
+    changed = better + worse
+    p_value = float(binomtest(better, changed, 0.5).pvalue) if changed else 1.0
+    total = examples + 2
+    gained, lost = (better + 0.5) / total, (worse + 0.5) / total
+    spread = math.sqrt((gained + lost - (gained - lost) ** 2) / total)
+    half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * spread
+    value = (better - worse) / examples
+    # the adjusted centre lies nearer to zero than the plain difference, which must not fall out of its own interval
+    low, high = max(-1.0, min(gained - lost - half, value)), min(1.0, max(gained - lost + half, value))
+    return Comparison(
+        difference=Interval(value, low, high),
+        p_value=p_value,
+        examples=examples,
+        better=better,
+        worse=worse,
+        detectable=smallest_detectable_share(examples, changed),
+    )
+
+
+def bootstrap_metric(
+    score: Callable[[Indices], float], examples: int, *, seed: int = 0, resamples: int = _RESAMPLES
+) -> Interval:
+    """A metric over all examples with its bootstrap interval: bias-corrected and accelerated up to 1,000 examples.
+
+    Args:
+        score: the metric on the examples with these numbers, (k,) intp, which may repeat.
+        examples: how many examples there are.
+        seed: of the resampling.
+        resamples: how many times the examples are drawn anew.
+
+    Returns:
+        the metric; its bounds are None where a choice of examples leaves the metric undefined.
+
+    Raises:
+        ValueError: there are no examples.
+
+    Source: B. Efron, Better Bootstrap Confidence Intervals (JASA 82, 1987), as in `scipy.stats.bootstrap`.
+    """
+    return _bootstrap(score, examples, seed, resamples)[0]
+
+
+def paired_bootstrap(
+    baseline: Callable[[Indices], float],
+    model: Callable[[Indices], float],
+    examples: int,
+    *,
+    seed: int = 0,
+    resamples: int = _RESAMPLES,
+) -> Comparison:
+    """A model's metric against the baseline's, both scored on the same choices of examples.
+
+    The p-value is twice the share of choices in which the difference has the other sign.
+
+    Args:
+        baseline: the baseline's metric on the examples with these numbers, (k,) intp, which may repeat.
+        model: the model's, likewise.
+        examples: how many examples there are.
+        seed: of the resampling.
+        resamples: how many times the examples are drawn anew.
+
+    Raises:
+        ValueError: there are no examples.
+
+    Source: P. Koehn, Statistical Significance Tests for Machine Translation Evaluation (EMNLP 2004); A. Davison and
+    D. Hinkley, Bootstrap Methods and their Application (1997), 4.4 for counting the observed value in.
+    """
+    difference, drawn = _bootstrap(lambda indices: model(indices) - baseline(indices), examples, seed, resamples)
+    if difference.low is None:
+        return Comparison(difference, None, examples, None, None, math.nan)
+    tail = 1 + min(int(np.count_nonzero(drawn <= 0)), int(np.count_nonzero(drawn >= 0)))
+    p_value = min(1.0, 2 * tail / (len(drawn) + 1))
+    detectable = sum(_quantiles()) * float(np.std(drawn, ddof=1)) if len(drawn) > 1 else 0.0
+    return Comparison(difference, p_value, examples, None, None, detectable)
+
+
+def smallest_detectable_share(examples: int, changed: int) -> float:
+    """The smallest true difference of two shares that a paired test on this many examples shows four times in five.
+
+    Never below what the exact test needs: six changed examples, all to one side.
+
+    Args:
+        examples: number of examples.
+        changed: examples that one of the two got right and the other did not.
+
+    Raises:
+        ValueError: there are no examples, or more changed ones than there are.
+
+    Source: R. J. Connor, Sample Size for Testing Differences in Proportions for the Paired-Sample Design (Biometrics
+    43, 1987), solved for the difference.
+    """
+    if examples < 1 or not 0 <= changed <= examples:
+        raise ValueError(f"expected 0 <= changed <= examples and examples >= 1, found {changed} and {examples}")
+    at_level, at_power = _quantiles()
+    share = changed / examples
+    # Connor: difference sqrt(n) = a sqrt(share) + b sqrt(share - difference^2); squared, a quadratic in the difference
+    spread = math.sqrt(share)
+    n, b2 = examples, at_power**2
+    root = math.sqrt(max(0.0, b2 * share * (n + b2 - at_level**2)))
+    difference = (math.sqrt(n) * at_level * spread + root) / (n + b2)
+    return min(1.0, max(difference, _exact_changes() / examples))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values, adjusted so that the chance of even one false finding among all of them stays at the level.
+
+    Source: S. Holm, A Simple Sequentially Rejective Multiple Test Procedure (Scand. J. Statist. 6, 1979).
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda which: p_values[which])):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Figures of resamples, (resamples,) float64, under the name that `scipy.stats.bootstrap` looks for."""
+
+    bootstrap_distribution: NDArray[np.float64]
+
+
+def _bootstrap(
+    score: Callable[[Indices], float], examples: int, seed: int, resamples: int
+) -> tuple[Interval, NDArray[np.float64]]:
+    """The figure with its interval, and the figures of all resamples, (resamples,) float64."""
+    if examples < 1:
+        raise ValueError("a metric needs at least one example")
+    everything = np.arange(examples)
+    value = float(score(everything))
+    if examples == 1:
+        return Interval(value, None, None), np.empty(0)
+    draw = np.random.default_rng(seed)
+    drawn = np.array([score(draw.integers(0, examples, examples)) for _ in range(resamples)], dtype=np.float64)
+    if not np.all(np.isfinite(drawn)):
+        return Interval(value, None, None), drawn
+    low, high = _bias_corrected(score, everything, drawn) if examples <= _BCA_EXAMPLES else (math.nan, math.nan)
+    if math.isnan(low) or math.isnan(high):
+        tail = (1 - CONFIDENCE) / 2
+        low, high = (float(bound) for bound in np.quantile(drawn, (tail, 1 - tail)))
+    return Interval(value, low, high), drawn
+
+
+def _bias_corrected(
+    score: Callable[[Indices], float], everything: Indices, drawn: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The bounds of the bias-corrected and accelerated interval, NaN where every resample gives the same figure."""
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        # all figures alike is for the caller to say, not for a warning
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        result = bootstrap(
+            (everything,),
+            lambda indices: float(score(indices)),
+            n_resamples=0,
+            batch=_BATCH,
+            vectorized=False,
+            confidence_level=CONFIDENCE,
+            method="BCa",
+            bootstrap_result=_Drawn(drawn),
+        )
+    low, high = result.confidence_interval
+    return float(low), float(high)
+
+
+def _quantiles() -> tuple[float, float]:
+    """Normal quantiles of the two-sided level and of the power."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.5 + CONFIDENCE / 2)), float(norm.ppf(_POWER))
+
+
+def _exact_changes() -> int:
+    """Changed examples, all to one side, with which McNemar's exact test first falls below its level."""
+    return math.ceil(1 - math.log2(1 - CONFIDENCE))

@@ -1,0 +1,282 @@
+"""What each kind of step does, in a child process: one function a kind.
+
+Every function takes what was asked, what earlier steps made, what lies where, the folder to write into and a progress
+function, and returns the values to keep, as plain data. It puts together what the layers below can do, and decides
+nothing itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from benchcard import registry
+from benchcard.errors import ArtifactError
+from benchcard.worker import Need
+
+Progress = Callable[[int, int], None]
+Asked = Mapping[str, Any]
+Needs = Mapping[str, Need]
+
+
+def export(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """A graph of the asked opset: exported from a transformers model and checked against it, or the one that the
+    model's folder holds.
+    """
+    from benchcard.quantization.graph import model_digest
+
+    if asked["from_transformers"]:
+        from benchcard.frameworks.export import export as export_model
+
+        report = asdict(export_model(Path(extra["model"]), asked["task"], asked["opset"], target))
+        file = "model.onnx"
+    else:
+        from benchcard.frameworks.given import take
+
+        file, report = take(Path(extra["model"]), asked["file_name"], asked["opset"], target)
+    size = sum(path.stat().st_size for path in target.iterdir() if path.name != "log.txt")
+    return {"file": file, "digest": model_digest(target / file), "size_bytes": size, "report": report}
+
+
+def prepare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """The rows of the evaluation split as the model's inputs, with what is right for each."""
+    from benchcard.tasks import data
+
+    rows = data.load(extra["dataset"], asked["name"], asked["split"], extra["revision"])
+    chosen, places = data.first(rows, asked["max_samples"])
+    return _inputs(asked, extra, target, progress, chosen, data.about(chosen, places, len(rows)), labelled=True)
+
+
+def sample(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """The drawn rows of the calibration split as the model's inputs."""
+    from benchcard.tasks import data
+
+    rows = data.load(extra["dataset"], asked["name"], asked["split"], extra["revision"])
+    label = asked["ref_keys"][0] if asked["ref_keys"] else None
+    chosen, places = data.drawn(rows, asked["num_samples"], asked["seed"], label, asked["split"])
+    about = data.about(chosen, places, len(rows))
+    return _inputs(asked, extra, target, progress, chosen, {**about, "rows": places}, labelled=False)
+
+
+def _inputs(
+    asked: Asked, extra: Asked, target: Path, progress: Progress, rows: Any, about: Asked, labelled: bool
+) -> dict[str, Any]:
+    from benchcard.errors import SpecError
+    from benchcard.kinds import MappingOf
+    from benchcard.tasks import Question
+    from benchcard.tasks.rows import write
+
+    task, arguments = registry.task(asked["task"]), asked["task_args"] or {}
+    mistakes = list(
+        MappingOf({**task.arguments, "metric_args": MappingOf(open=True)}).mistakes(arguments, "$.task_args")
+    )
+    if mistakes:
+        raise SpecError(mistakes)
+    numbers = about.get("rows", ())
+    question = Question(
+        Path(extra["model"]), asked["data_keys"] or {}, asked["ref_keys"] or [], arguments, labelled, numbers
+    )
+    prepared = task.prepare(rows, question)
+    prepared = replace(prepared, context={**prepared.context, "metric_args": arguments.get("metric_args", {})})
+    moments: list[int] = []
+
+    def tell(done: int) -> None:
+        moments.append(time.perf_counter_ns())
+        progress(done, len(rows))
+
+    written = write(prepared, target, tell)
+    return {
+        **about,
+        "items": written.items,
+        "fingerprint": rows._fingerprint,
+        "preprocessing_ns": _preprocessing_ns(moments),
+        "notes": list(written.notes),
+    }
+
+
+def _preprocessing_ns(moments: list[int]) -> int:
+    """Time for all rows, from the moments at which each was ready: the first one also pays for imports, and is taken
+    to be like the others.
+    """
+    count = len(moments)
+    return (moments[-1] - moments[0]) * count // (count - 1) if count > 1 else 0
+
+
+def metric(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """Nothing, where a metric that benchcard does not bring can be loaded: asked before anything slow is done."""
+    from benchcard import metrics
+
+    metrics.module(asked["name"])
+    return {}
+
+
+def calibrate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """What one pass of the samples through the graph shows of its activations, for every static row of the grid."""
+    from benchcard.quantization import calibrate as calibration
+    from benchcard.tasks.features import Features
+
+    graph, samples = needs["graph"], Features(needs["samples"].folder)
+    # One sample at a time, as onnxruntime's own calibration does: moving averages and memory depend on it.
+    batches = ({name: array[None] for name, array in samples.item(index).items()} for index in range(len(samples)))
+    report = calibration.collect(
+        graph.folder / graph.values["file"],
+        batches,
+        target / "statistics.npz",
+        operators=asked["operators"],
+        intra_op_num_threads=extra["threads"],
+        progress=lambda done: progress(done, len(samples)),
+    )
+    return {"report": report}
+
+
+def method_of(given: Mapping[str, Any]) -> Any:
+    """The `Method` that a spec's `calibration` asks for."""
+    from benchcard.quantization.ranges import Method
+
+    words = {
+        "method": "method",
+        "calibration_histogram_percentile": "percentile",
+        "calibration_moving_average": "moving_average",
+        "calibration_moving_average_constant": "moving_average_constant",
+        "symmetric": "symmetric",
+    }
+    return Method(**{words[name]: value for name, value in given.items()})
+
+
+def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """A quantized graph, that the runtime can load and run, and what became of its nodes."""
+    from benchcard.quantization import exclude
+    from benchcard.quantization.quantize import Quantization
+    from benchcard.quantization.quantize import quantize as quantize_model
+    from benchcard.quantization.runs import check_runs
+
+    graph = needs["graph"]
+    model = graph.folder / graph.values["file"]
+    operators = asked["operators_to_quantize"]
+    how = Quantization(
+        approach=asked["approach"],
+        operators_to_quantize=tuple(operators) if operators is not None else None,
+        per_channel=asked["per_channel"],
+        reduce_range=asked["reduce_range"],
+        weights_dtype=asked["weights_dtype"],
+        activations_dtype=asked["activations_dtype"],
+        quant_format=asked["quant_format"],
+        weights_symmetric=asked["weights_symmetric"],
+        activations_symmetric=asked["activations_symmetric"],
+        matmul_const_b_only=asked["matmul_const_b_only"],
+    )
+    exclusions = exclude.match(model, asked["exclude"], how)
+    ranges = None
+    if asked["approach"] == "static":
+        from benchcard.quantization.ranges import ranges as ranges_of
+
+        ranges = ranges_of(needs["statistics"].folder / "statistics.npz", method_of(asked["calibration"]), operators)
+    how = replace(how, nodes_to_exclude=exclude.excluded_names(exclusions))
+    report = quantize_model(model, target / "model.onnx", how, ranges)
+    check_runs(target / "model.onnx")
+    return {
+        "file": "model.onnx",
+        "digest": report.digest,
+        "size_bytes": report.size_bytes,
+        "report": asdict(report),
+        "how": asdict(how),
+        "exclusions": [asdict(exclusion) for exclusion in exclusions],
+    }
+
+
+def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """A prediction for every prepared row, in their order."""
+    from benchcard.tasks.rows import Rows, write_predictions
+
+    framework, task = registry.framework(asked["framework"]), registry.task(asked["task"])
+    rows = Rows(needs["inputs"].folder)
+    items = rows.items
+    model = framework.open(Path(extra["model"]), {**asked["options"], "intra_op_num_threads": extra["threads"]})
+    kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
+    forward, done, started = 0, 0, time.perf_counter_ns()
+    for places, batch in items.batches(asked["batch_size"]):
+        begun = time.perf_counter_ns()
+        outputs = model(batch)
+        forward += time.perf_counter_ns() - begun
+        for name, values in task.kept(outputs, batch, rows.context).items():
+            for place, value in zip(places, values):
+                kept[place][name] = value
+        done += len(places)
+        progress(done, len(items))
+    predictions = rows.predictions(task, kept)
+    elapsed = time.perf_counter_ns() - started
+    write_predictions(target, kept, predictions)
+    return {"items": len(items), "elapsed_ns": elapsed, "forward_ns": forward, "facts": dict(model.facts)}
+
+
+def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """What each metric says of the predictions."""
+    from benchcard import metrics
+    from benchcard.tasks.rows import Rows, read_predictions
+
+    rows = Rows(needs["inputs"].folder)
+    predictions, kept = read_predictions(needs["predictions"].folder)
+    scores = kept.get("scores")
+    by_row = scores if scores is not None and scores.ndim == 2 and len(scores) == len(rows) else None
+    given = {"predictions": predictions, "references": rows.references, "prediction_scores": by_row}
+    figures: dict[str, metrics.Figure] = {}
+    for name in asked["metrics"]:
+        figures |= metrics.measured(name, given, rows.meanings, rows.context["metric_args"])
+    return {
+        "metrics": {name: figure.value for name, figure in figures.items()},
+        "readings": {name: asdict(figure.reading) for name, figure in figures.items()},
+        "samples": len(rows),
+        "notes": [
+            f"{name} is not defined for these predictions" for name, figure in figures.items() if figure.value is None
+        ],
+    }
+
+
+def shape(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """Inputs of one batch size and length, to time forward calls with."""
+    import numpy as np
+
+    task = registry.task(asked["task"])
+    arrays, length = task.inputs(Path(extra["model"]), asked["batch_size"], asked["input_length"], asked["seed"])
+    np.savez(target / "inputs.npz", **arrays)
+    return {
+        "input_length": length,
+        "inputs": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
+    }
+
+
+def convert(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """A graph in the form that a framework of somebody else's opens."""
+    from benchcard.sources import content_digest
+
+    graph = needs["graph"]
+    framework = registry.framework(asked["framework"])
+    file = framework.convert(graph.folder / graph.values["file"], target, asked["arguments"])
+    if not (target / file).exists():
+        raise ArtifactError(f"{asked['framework']} said that it wrote {file}, and did not")
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file() and path.name != "log.txt")
+    return {"file": file, "digest": content_digest(target / file), "size_bytes": size}
+
+
+def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """What a quantized graph's outputs lost against its float graph, and the layers that cost most."""
+    from benchcard.quantization import exclude
+    from benchcard.quantization.explain import losses
+    from benchcard.quantization.operators import Quantization
+    from benchcard.tasks.features import Features
+
+    items = Features(needs["inputs"].folder)
+    count = min(len(items), asked["samples"])
+    batches = ({name: array[None] for name, array in items.item(index).items()} for index in range(count))
+    told: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in extra["how"].items()
+    }
+    how = Quantization(**told)
+    float_model = Path(extra["float"])
+    found = losses(float_model, Path(extra["model"]), batches, asked["layers"], how=how, threads=extra["threads"])
+    worst = found.layers[0].node if found.layers else None
+    patterns = [each.pattern for each in exclude.match(float_model, exclude.PATTERNS, how) if worst in each.nodes]
+    return {**asdict(found), "patterns": patterns}

@@ -1,0 +1,251 @@
+"""A run on this machine: every step that has no outcome yet is done, then every model that has no times yet is timed.
+
+This module owns the order of work and what is kept of it. Which steps there are is told by `steps`, how a step is done
+by `actions` in a child (`worker`), how models are timed by `measure.timing`, and where everything lies by `store`.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from benchcard import machine, sources, timed_groups
+from benchcard.errors import BenchcardError, MachineError, Mistake, SpecError
+from benchcard.plan import Plan, make_plan
+from benchcard.progress import Progress
+from benchcard.spec import Spec
+from benchcard.steps import Record, Step
+from benchcard.store import Outcome, RunDirectory
+from benchcard.walk import Walk
+from benchcard.worker import Reply, Worker
+
+
+def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress: bool = True) -> None:
+    """Run a spec, or what is left of it, in the run directory `path`.
+
+    Args:
+        spec: What to compare.
+        path: The run directory; it is made, or gone on with if it holds a run of this spec.
+        timeout_s: Seconds after which a step is stopped and counts as failed; None for no limit.
+        show_progress: Whether to show bars.
+
+    Raises:
+        SpecError: The spec asks for something that is not there, or the directory holds a run of another spec.
+        MachineError: This machine cannot do what was asked, or it is not the one on which the run was begun.
+        BenchcardError: The directory cannot be written.
+    """
+    plan = make_plan(spec)
+    directory = RunDirectory(path)
+    here = machine.describe()
+    _instructions(spec, here)
+    begun = directory.about if (path / "run.json").exists() else None
+    if begun is not None:
+        directory.begin(spec, {})
+        _same_ground(begun, here, path)
+    kept = sources.Sources.from_dict(begun["sources"]) if begun else None
+    found = sources.resolve(spec, kept)
+    if kept is not None and (moved := sources.changed(kept, found)):
+        raise SpecError(
+            Mistake(
+                "$",
+                f"{', '.join(moved)} as it is now",
+                f"what it was when the run in {path} was begun",
+                "it has changed: give a new folder",
+            )
+        )
+    with directory.locked():
+        about = {
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "sources": found.as_dict(),
+            "machine": here,
+            "versions": machine.versions(),
+            "default_threads": machine.physical_cores(),
+        }
+        directory.begin(spec, about)
+        try:
+            _Run(plan, directory, found, timeout_s).go(show_progress)
+        except SpecError:
+            # What was made so far belongs to a spec that cannot be run: it would only be in the way of the right one.
+            if begun is None and not directory.has("export", "quantize", "evaluate"):
+                directory.clear()
+            raise
+
+
+def expected_steps(plan: Plan, found: sources.Sources, default_threads: int) -> list[list[Step]]:
+    """The steps that each row would ask for, if no two models were the same. Nothing is done."""
+    rows: list[list[Step]] = []
+    nowhere = Path()
+
+    def ask(step: Step) -> Outcome:
+        rows[-1].append(step)
+        return Outcome(
+            step.kind,
+            step.key,
+            nowhere,
+            {"file": "", "digest": step.key, "input_length": step.asked.get("input_length")},
+        )
+
+    walk = Walk(plan, found, ask, default_threads)
+    for configuration in plan:
+        rows.append([])
+        walk.record(configuration)
+    return rows
+
+
+class _Run:
+    """One run at work."""
+
+    def __init__(self, plan: Plan, directory: RunDirectory, found: sources.Sources, timeout_s: float | None) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._timeout_s = timeout_s
+        self._threads: int = directory.about["default_threads"]
+        self._walk = Walk(plan, found, self._outcome, self._threads)
+        self._expected = expected_steps(plan, found, self._threads)
+        self._workers: dict[str, Worker] = {}
+        self._known: dict[str, Outcome] = {}
+        self._progress: Progress
+
+    def go(self, show_progress: bool) -> None:
+        distinct = {step.key: step.kind for steps in self._expected for step in steps}
+        seconds = sum(
+            len(row["batch_sizes"]) * len(row["input_lengths"] or [None]) * row["duration"] for row in self._plan
+        )
+        with Progress(distinct.values(), seconds, show_progress) as self._progress:
+            try:
+                # What is wrong with the data of any row shows before anything slow is done for the first.
+                for row in self._plan:
+                    self._walk.prepare(row)
+                records = [self._row(row, steps) for row, steps in zip(self._plan, self._expected)]
+            finally:
+                self._stop()
+            timed_groups.time_all(records, self._directory, self._progress)
+
+    def _row(self, configuration: Any, expected: list[Step]) -> Record:
+        before = set(self._known)
+        record = self._walk.record(configuration)
+        # What was expected and not asked for: the way ended early, or the model is another row's.
+        asked = [outcome.kind for key, outcome in self._known.items() if key not in before]
+        others = {step.key for steps in self._expected[: configuration.row] for step in steps}
+        left = [step.kind for step in expected if step.key not in others]
+        for kind in asked:
+            if kind in left:
+                left.remove(kind)
+        self._progress.skip(left)
+        return record
+
+    def _stop(self) -> None:
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
+
+    def _outcome(self, step: Step) -> Outcome:
+        """A step's outcome: known, on disk, or made now. What failed in an earlier run is tried again, once."""
+        if step.key not in self._known:
+            kept = self._directory.outcome(step.kind, step.key)
+            if kept is None or kept.failure is not None:
+                kept = self._do(step)
+            else:
+                self._progress.skip([step.kind])
+            self._known[step.key] = kept
+        return self._known[step.key]
+
+    def _do(self, step: Step) -> Outcome:
+        what = _described(step)
+        self._progress.start(what)
+        work = self._directory.unfinished(step.kind, step.key)
+        worker = self._workers.setdefault(step.engine, Worker(self._threads))
+        request = {
+            "kind": step.kind,
+            "asked": step.asked,
+            "needs": {
+                name: {"folder": str(outcome.folder.resolve()), "values": outcome.values}
+                for name, outcome in step.needs.items()
+            },
+            "extra": step.extra,
+            "target": str(work.resolve()),
+        }
+        started = time.monotonic()
+        reply = worker.do(request, work.resolve() / "log.txt", self._progress.part, self._timeout_s)
+        seconds = time.monotonic() - started
+        self._must_not_go_on(reply)
+        asked = {
+            **step.asked,
+            "needs": {name: f"{outcome.kind}-{outcome.key[:20]}" for name, outcome in step.needs.items()},
+        }
+        outcome = self._directory.finish(work, step.kind, step.key, asked, reply.values, seconds, reply.failure)
+        self._progress.finish(step.kind, what, seconds, str(reply.failure or ""))
+        return outcome
+
+    def _must_not_go_on(self, reply: Reply) -> None:
+        """Raise for what is no failure of one configuration: a mistake in the spec, a full disk."""
+        if reply.mistakes:
+            raise SpecError(reply.mistakes)
+        if reply.failure and (
+            reply.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in reply.failure.message
+        ):
+            raise BenchcardError(
+                f"no space left on the disk of {self._directory.path}: "
+                "make room and give the same command again; finished steps are kept"
+            )
+
+
+def _described(step: Step) -> str:
+    """A step in a few words, for the progress bar."""
+    asked = step.asked
+    detail = {
+        "export": lambda: f"opset {asked.get('opset') or 'default'}",
+        "prepare": lambda: str(asked["split"]),
+        "sample": lambda: f"{asked['num_samples']} of {asked['split']}",
+        "calibrate": lambda: "+".join(asked["operators"] or ["all operators"]),
+        "quantize": lambda: f"{asked['approach']} {'+'.join(asked['operators_to_quantize'] or ['all'])}",
+        "evaluate": lambda: asked["framework"],
+        "explain": lambda: "losses",
+        "score": lambda: ", ".join(asked["metrics"]),
+        "shape": lambda: (
+            f"{asked['batch_size']}x{asked['input_length']}"
+            if asked["input_length"]
+            else f"batch {asked['batch_size']}"
+        ),
+    }
+    words: Callable[[], str] = detail.get(step.kind, lambda: "")
+    return f"{step.kind} {words()}".strip()
+
+
+def _same_ground(begun: Mapping[str, Any], here: dict[str, Any], path: Path) -> None:
+    """Raise where a run would go on with other libraries or on another machine: its numbers could not be put
+    together.
+    """
+    if machine.fingerprint(begun["machine"]) != machine.fingerprint(here):
+        raise MachineError(
+            f"the run in {path} was begun on another machine "
+            f"({begun['machine']['processor']}; this is {here['processor']}): give a new folder"
+        )
+    now = machine.versions()
+    moved = [
+        f"{name} {begun['versions'].get(name)} -> {now.get(name)}"
+        for name in sorted({*begun["versions"], *now})
+        if begun["versions"].get(name) != now.get(name)
+    ]
+    if moved:
+        raise MachineError(
+            f"the run in {path} was begun with other libraries ({', '.join(moved)}): "
+            "give a new folder, or install those again"
+        )
+
+
+def _instructions(spec: Spec, here: Mapping[str, Any]) -> None:
+    """Raise where `backend_args.supported_instructions` asks for what this processor does not have."""
+    asked = (spec.get("backend_args") or {}).get("supported_instructions")
+    wanted = [asked] if isinstance(asked, str) else list(asked or [])
+    other = {"avx512": "avx512f", "avx512_core": "avx512f", "avx512vnni": "avx512_vnni"}
+    missing = [name for name in wanted if other.get(name, name) not in here["instructions"]]
+    if missing:
+        raise MachineError(
+            f"backend_args asks for {', '.join(missing)}; "
+            f"this processor ({here['processor']}) has {', '.join(here['instructions']) or 'none of those known'}"
+        )

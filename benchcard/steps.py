@@ -1,0 +1,101 @@
+"""What a run is made of: steps, each keyed by all that determines its result and by nothing else; cells; records.
+
+This module owns what these are. The way of a configuration through its steps is told in `walk`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchcard.plan import Configuration
+from benchcard.spec import digest
+from benchcard.store import Failure, Outcome
+
+
+@dataclass(frozen=True)
+class Step:
+    """One expensive thing.
+
+    Attributes:
+        kind: What to do: the name of a function in `actions`.
+        engine: The kind of child process it runs in: "onnx" or "torch".
+        asked: All that determines the result, beside what the step needs; plain data.
+        needs: Finished steps whose files it reads, by the name under which it knows them.
+        extra: What it must know that does not determine the result: where folders lie, on this machine, at this moment.
+    """
+
+    kind: str
+    engine: str
+    asked: Mapping[str, Any]
+    needs: Mapping[str, Outcome] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of what determines the result."""
+        needs = {name: outcome.key for name, outcome in self.needs.items()}
+        return digest({"kind": self.kind, "asked": self.asked, "needs": needs})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, one way of running it, and inputs of one shape: what is timed, once, for all rows that share it.
+
+    Attributes:
+        framework: Its framework's name.
+        model: The file or folder that the framework opens.
+        digest: Of the model's content.
+        options: What the framework is told.
+        inputs: The outcome of the step that made them.
+        samples: Samples in one forward call: the batch size.
+        input_length: Length that the inputs really have; None where the task has none.
+    """
+
+    framework: str
+    model: Path
+    digest: str
+    options: Mapping[str, Any]
+    inputs: Outcome
+    samples: int
+    input_length: int | None
+
+    @cached_property
+    def name(self) -> str:
+        """Equal for cells that are the same; the subject's name in timing."""
+        return digest(
+            {"model": self.digest, "framework": self.framework, "options": self.options, "inputs": self.inputs.key}
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a configuration came to: the outcomes on its way, or the reason why it ends early.
+
+    Attributes:
+        configuration: The row.
+        outcomes: By kind of step, as far as the way was gone.
+        digest: The model's content digest, once it was made.
+        cells: What is timed, by batch size and asked input length.
+        failures: By what is missing for it: "model", "quality", "reasons", or a shape as "time 1x64".
+    """
+
+    configuration: Configuration
+    outcomes: Mapping[str, Outcome]
+    digest: str | None
+    cells: Mapping[tuple[int, int | None], Cell]
+    failures: Mapping[str, Failure]
+
+
+Ask = Callable[[Step], Outcome]
+
+
+class StepFailed(Exception):
+    """The way of a row ends at a step that failed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure

@@ -1,0 +1,361 @@
+"""The run directory: everything about one run, on disk, and the only source of truth.
+
+This module owns the layout and the promise that what stands under its final name is whole. It knows nothing of what
+steps mean. The format is written down in `docs/run-directory.md`.
+
+    runs/beans/
+    ├── run.json                      the spec, what its names came to (revisions, digests), and what made it
+    ├── steps/export-1f0c…/           one folder a step: outcome.json, log.txt and the files that it made
+    └── times/9ab2…/part-0/           one folder for models that were open together: rounds.bin, outcome.json
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchcard.errors import BenchcardError, Mistake, SpecError
+from benchcard.spec import Spec
+
+FORMAT = 1
+# What a system says of a path that cannot be written for other reasons than a full disk.
+_REFUSALS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ENAMETOOLONG,
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something has no result.
+
+    Attributes:
+        stage: The kind of the step that failed: export, sample, calibrate, quantize, evaluate, score, time.
+        type: The name of the exception, or of the signal.
+        message: What was said.
+        log: The end of the step's log.
+    """
+
+    stage: str
+    type: str
+    message: str
+    log: str = ""
+
+    def __str__(self) -> str:
+        first = self.message.strip().splitlines()
+        return f"{self.stage}: {self.type}: {first[0] if first else 'no message'}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to: values and files, or the reason why there are none.
+
+    Attributes:
+        kind: The step's kind.
+        key: The step's key.
+        folder: Where its files lie.
+        values: What it found out, as plain data.
+        seconds: Wall time it took.
+        failure: Why it failed, or None.
+    """
+
+    kind: str
+    key: str
+    folder: Path
+    values: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+class RunDirectory:
+    """One run directory, opened for reading or, inside `locked()`, for writing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What `run.json` says.
+
+        Raises:
+            BenchcardError: There is no run here, or a newer benchcard wrote it.
+        """
+        try:
+            about = _read(self.path / "run.json", ("format", "digest", "spec"))
+        except NotADirectoryError:
+            about = None
+        if about is None:
+            raise BenchcardError(f"{self.path} holds no run: it has no run.json")
+        if about.get("format", 0) > FORMAT:
+            raise BenchcardError(
+                f"{self.path} was written in format {about['format']}, and this benchcard reads up to {FORMAT}: "
+                "install a newer one"
+            )
+        return about
+
+    def begin(self, spec: Spec, about: Mapping[str, Any]) -> None:
+        """Make the directory this spec's, unless it is already.
+
+        Raises:
+            SpecError: It belongs to another spec; nothing is changed.
+            BenchcardError: It holds something that is no run, or cannot be written.
+        """
+        if (self.path / "run.json").exists():
+            other = self.about
+            if other["digest"] != spec.digest:
+                differing = _difference(other["spec"], spec.as_dict())
+                raise SpecError(
+                    Mistake(
+                        "$",
+                        f"a run of another spec in {self.path}",
+                        "a folder of its own for each spec",
+                        f"they differ in {differing}",
+                    )
+                )
+            return
+        self._refuse_foreign()
+        (self.path / "steps").mkdir(parents=True, exist_ok=True)
+        (self.path / "times").mkdir(exist_ok=True)
+        write_whole(self.path / "run.json", {"format": FORMAT, "digest": spec.digest, "spec": spec.as_dict(), **about})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The directory for this process alone, until the block ends.
+
+        Raises:
+            BenchcardError: Another process is writing here.
+        """
+        from filelock import FileLock, Timeout
+
+        self._refuse_foreign()
+        with disk(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BenchcardError(
+                f"another process is working on {self.path}: wait for it, or give another folder"
+            ) from None
+        try:
+            self._sweep()
+            yield
+        finally:
+            lock.release()
+
+    def _refuse_foreign(self) -> None:
+        """Raise where the path holds something that is no run of ours; nothing is touched."""
+        if not self.path.exists() or (self.path / "run.json").exists():
+            return
+        if not self.path.is_dir() or any(entry.name != "lock" for entry in self.path.iterdir()):
+            raise BenchcardError(f"{self.path} exists and holds no run of benchcard: give another folder")
+
+    def has(self, *kinds: str) -> bool:
+        """Whether a step of one of these kinds was finished here, or failed."""
+        return any(next((self.path / "steps").glob(f"{kind}-*"), None) for kind in kinds)
+
+    def clear(self) -> None:
+        """Take away everything that a run wrote here, and the folder, if nothing else is in it."""
+        for name in ("steps", "times"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in ("run.json", "lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def _sweep(self) -> None:
+        """Take away what a killed process left unfinished."""
+        for left in self.path.glob("steps/.unfinished-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def outcome(self, kind: str, key: str) -> Outcome | None:
+        """What a step came to, or None where it was never finished."""
+        folder = self.path / "steps" / f"{kind}-{key[:20]}"
+        told = _read(folder / "outcome.json", ("values", "files", "seconds", "failure"))
+        if told is None:
+            return None
+        if any(
+            not (folder / name).is_file() or (folder / name).stat().st_size != size
+            for name, size in told["files"].items()
+        ):
+            return None
+        failure = Failure(**told["failure"]) if told["failure"] else None
+        return Outcome(kind, key, folder, told["values"], told["seconds"], failure)
+
+    def unfinished(self, kind: str, key: str) -> Path:
+        """An empty folder for a step to work in, which counts for nothing until it is finished."""
+        folder = self.path / "steps" / f".unfinished-{kind}-{key[:20]}"
+        shutil.rmtree(folder, ignore_errors=True)
+        with disk(self.path):
+            folder.mkdir(parents=True)
+        return folder
+
+    def finish(
+        self,
+        work: Path,
+        kind: str,
+        key: str,
+        asked: Mapping[str, Any],
+        values: Mapping[str, Any],
+        seconds: float,
+        failure: Failure | None,
+    ) -> Outcome:
+        """The outcome of a step, now on disk under its final name, whole."""
+        final = self.path / "steps" / f"{kind}-{key[:20]}"
+        if failure is not None:
+            for left in work.iterdir():
+                if left.name != "log.txt":
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+        files = {
+            str(path.relative_to(work)): path.stat().st_size
+            for path in sorted(work.rglob("*"))
+            if path.is_file() and path.name != "log.txt"
+        }
+        told = {
+            "kind": kind,
+            "key": key,
+            "asked": asked,
+            "values": values,
+            "files": files,
+            "seconds": round(seconds, 3),
+            "failure": asdict(failure) if failure else None,
+        }
+        with disk(self.path):
+            write_whole(work / "outcome.json", told)
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(work, final)
+            _sync(final.parent)
+        return Outcome(kind, key, final, values, seconds, failure)
+
+    def parts(self, key: str, divide: Callable[[], list[list[str]]]) -> list[TimedPart]:
+        """The parts in which a group of cells is timed, as they were divided when it was begun, or as `divide` says
+        now.
+        """
+        folder = self.path / "times" / key[:20]
+        told = _read(folder / "group.json", ("parts",))
+        if told is None:
+            told = {"parts": divide()}
+            with disk(self.path):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / "group.json", told)
+        return [TimedPart(folder / f"part-{index}", tuple(names)) for index, names in enumerate(told["parts"])]
+
+    def all_parts(self) -> Iterator[TimedPart]:
+        """Every part of every group that was begun, in the order of their keys."""
+        for path in sorted((self.path / "times").glob("*/group.json")):
+            told = _read(path, ("parts",)) or {"parts": []}
+            for index, names in enumerate(told["parts"]):
+                yield TimedPart(path.parent / f"part-{index}", tuple(names))
+
+
+@dataclass(frozen=True)
+class TimedPart:
+    """Models that are timed together, open at the same time: raw latencies, kept round by round as they come, and in
+    the end an outcome.
+
+    Attributes:
+        path: Its folder, which may not exist yet.
+        names: The names of its cells; the baseline's first, where there is one.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+
+    @property
+    def outcome(self) -> dict[str, Any] | None:
+        """What was found out beside the latencies (load times, memory, failures); None until all rounds are there."""
+        return _read(self.path / "outcome.json", ("rounds", "baseline", "opened", "failures", "before", "after"))
+
+    @property
+    def rounds(self) -> Path:
+        """The file of raw latencies, to which each round is added as it comes (`measure.blocks.append_round`)."""
+        return self.path / "rounds.bin"
+
+    def begin(self) -> None:
+        """Make the folder."""
+        with disk(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def finish(self, outcome: Mapping[str, Any]) -> None:
+        """Keep what was found out beside the latencies; the part is finished with it."""
+        self.begin()
+        write_whole(self.path / "outcome.json", outcome)
+
+
+def _read(path: Path, fields: tuple[str, ...]) -> dict[str, Any] | None:
+    """The mapping in a file of JSON, with at least these fields; None where there is no file."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(told, dict) or not all(name in told for name in fields):
+            raise ValueError(f"it has not the fields {', '.join(fields)}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BenchcardError(f"{path} cannot be read ({error}): take its folder away and run again") from error
+    return told
+
+
+def write_whole(path: Path, value: Any) -> None:
+    """Write plain data as JSON under its final name, or leave what was there."""
+    part = path.with_name(f".{path.name}.part")
+    with disk(path.parent), part.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+@contextmanager
+def disk(path: Path) -> Iterator[None]:
+    """A block in which the disk's refusals become errors that say what to do.
+
+    Raises:
+        BenchcardError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BenchcardError(
+                f"no space left on the disk of {path}: "
+                "make room and give the same command again; finished steps are kept"
+            ) from error
+        if error.errno in _REFUSALS:
+            raise BenchcardError(f"{path} cannot be written ({error.strerror}): give another folder") from error
+        raise
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The parameters in which two specs differ, as text."""
+    differing = [
+        f"`{part}.{name}`"
+        for part in ("fixed", "grid")
+        for name in sorted({*one[part], *other[part]})
+        if one[part].get(name, ...) != other[part].get(name, ...)
+    ]
+    differing += ["`task`"] if one["task"] != other["task"] else []
+    return ", ".join(differing) or "the order of the grid"

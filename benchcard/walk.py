@@ -1,0 +1,359 @@
+"""The way of one configuration through its steps, each keyed by all that determines its result and by nothing else.
+
+A `Walk` goes the way of a row: export, calibrate, quantize, evaluate, score, and the inputs it is timed with. It does
+not do the steps: it asks for them, and whoever is asked may do them (`backends.local`), look them up (`results`) or
+only count them (`benchmark`). So a run, its results and its plan cannot disagree about what a row is made of.
+
+From the keys alone come sharing (rows that ask for the same step), no row measured twice (the keys of evaluation and
+timing hold the digest of the model, not the way it was made) and resuming (a step that has an outcome is not done
+again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchcard import registry
+from benchcard.plan import Configuration, Plan
+from benchcard.sources import Sources
+from benchcard.spec import canonical
+from benchcard.steps import Ask, Cell, Record, Step, StepFailed
+from benchcard.store import Failure, Outcome
+from benchcard.tasks import default_metrics
+
+QUANTIZING = (
+    "operators_to_quantize",
+    "per_channel",
+    "reduce_range",
+    "weights_dtype",
+    "activations_dtype",
+    "quant_format",
+    "weights_symmetric",
+    "activations_symmetric",
+    "matmul_const_b_only",
+)
+# How many samples the outputs of a quantized model are compared on, and how many of its layers are named.
+EXPLAINED_SAMPLES = 16
+EXPLAINED_LAYERS = 3
+# Arguments of a framework that say how to run a model, and not how to make it.
+RUNNING = ("optimization_level", "allow_spinning")
+
+
+class Walk:
+    """The ways of all rows of a plan."""
+
+    def __init__(self, plan: Plan, sources: Sources, ask: Ask, default_threads: int) -> None:
+        self._plan = plan
+        self.default_threads = default_threads
+        self._sources = sources
+        self._ask_for = ask
+        self._task = registry.task(plan.spec.task)
+        self._calibrations = self._union()
+        self._steps: dict[tuple[Any, ...], Step] = {}
+
+    def record(self, configuration: Configuration) -> Record:
+        """The row's way, as far as it goes."""
+        way = _Way(self, configuration)
+        try:
+            way.prepare()
+        except StepFailed as failed:
+            way.failures["quality"] = failed.failure
+        try:
+            way.make()
+        except StepFailed as failed:
+            way.failures["model"] = failed.failure
+            return way.record()
+        if "quality" not in way.failures:
+            try:
+                way.evaluate()
+            except StepFailed as failed:
+                way.failures["quality"] = failed.failure
+        if configuration["explain"]:
+            try:
+                way.explain()
+            except StepFailed as failed:
+                way.failures["reasons"] = failed.failure
+        if configuration["duration"] > 0:
+            way.shape()
+        return way.record()
+
+    def prepare(self, configuration: Configuration) -> None:
+        """Ask for what the row reads of data sets: what is wrong with them shows before anything slow is done."""
+        way = _Way(self, configuration)
+        with suppress(StepFailed):
+            way.prepare()
+        if configuration["quantization_approach"] == "static":
+            with suppress(StepFailed):
+                way.sample()
+
+    def ask(self, step: Step) -> Outcome:
+        """The outcome of a step.
+
+        Raises:
+            StepFailed: It failed.
+        """
+        outcome = self._ask_for(step)
+        if outcome.failure is not None:
+            raise StepFailed(outcome.failure)
+        return outcome
+
+    def step(self, token: tuple[Any, ...], make: Callable[[], Step]) -> Step:
+        """The step that many rows ask for, made once: its key takes longer to hash than a row to plan."""
+        if token not in self._steps:
+            self._steps[token] = make()
+        return self._steps[token]
+
+    def _union(self) -> dict[str, dict[str, Any]]:
+        """The operators whose activations a calibration pass must watch so that it serves every static row that reads
+        the same graph and samples.
+        """
+        wanted: dict[str, set[str] | None] = {}
+        for configuration in self._plan:
+            if configuration["quantization_approach"] == "static":
+                group = self.calibration_group(configuration)
+                operators, others = configuration["operators_to_quantize"], wanted.get(group, set())
+                wanted[group] = None if operators is None or others is None else others | set(operators)
+        return {
+            group: {"operators": sorted(operators) if operators is not None else None}
+            for group, operators in wanted.items()
+        }
+
+    @staticmethod
+    def calibration_group(configuration: Configuration) -> str:
+        """Equal for rows whose calibration can be one pass."""
+        making = {
+            name: value for name, value in configuration["framework_args"].items() if name in ("opset", "file_name")
+        }
+        samples = configuration["calibration"]["num_calibration_samples"]
+        shared = [
+            configuration[name]
+            for name in ("name_or_path", "from_transformers", "framework", "dataset", "task_args", "seed")
+        ]
+        return canonical([*shared, making, samples])
+
+    @property
+    def calibrations(self) -> Mapping[str, Mapping[str, Any]]:
+        """The union of what static rows want, by `calibration_group`."""
+        return self._calibrations
+
+    @property
+    def sources(self) -> Sources:
+        """What the names of models and data sets stand for."""
+        return self._sources
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task."""
+        return self._plan.spec.task
+
+    @property
+    def task(self) -> Any:
+        """The task."""
+        return self._task
+
+
+def calibration_method(configuration: Configuration) -> dict[str, Any]:
+    """How ranges are to be drawn from statistics, for one static row."""
+    given = configuration["calibration"]
+    method = {name: value for name, value in given.items() if name != "num_calibration_samples" and value is not None}
+    if configuration["activations_symmetric"] is not None:
+        method["symmetric"] = configuration["activations_symmetric"]
+    return method
+
+
+class _Way:
+    """The way of one row, while it is gone."""
+
+    def __init__(self, walk: Walk, configuration: Configuration) -> None:
+        self.walk = walk
+        self.row = configuration
+        self.source = walk.sources.model(configuration["name_or_path"])
+        self.framework = registry.framework(configuration["framework"])
+        self.arguments = configuration["framework_args"] or {}
+        self.threads = configuration.threads or walk.default_threads
+        self.outcomes: dict[str, Outcome] = {}
+        self.failures: dict[str, Failure] = {}
+        self.cells: dict[tuple[int, int | None], Cell] = {}
+        self.model: Path | None = None
+        self.digest: str | None = None
+        self.scales_by_batch = False
+
+    def record(self) -> Record:
+        return Record(self.row, dict(self.outcomes), self.digest, dict(self.cells), dict(self.failures))
+
+    def ask(self, step: Step) -> Outcome:
+        outcome = self.walk.ask(step)
+        self.outcomes[step.kind] = outcome
+        return outcome
+
+    def prepare(self) -> None:
+        """The rows that the model is evaluated on; asked for first, so that what is wrong with the data shows before
+        anything slow is done.
+        """
+        for name in self._metrics():
+            if name not in registry.metrics():
+                self.walk.ask(Step("metric", "torch", {"name": name}))
+        self._samples("prepare", {"max_samples": self.row["max_eval_samples"]})
+
+    def sample(self) -> Outcome:
+        """The rows that a static row calibrates on."""
+        wanted = {"num_samples": self.row["calibration"]["num_calibration_samples"], "seed": self.row["seed"]}
+        return self._samples("sample", wanted)
+
+    def _metrics(self) -> list[str]:
+        return self.row["metrics"] or list(default_metrics(self.walk.task, self.row["task_args"] or {}))
+
+    def make(self) -> None:
+        """The model file that the row runs."""
+        if self.framework.format == "transformers":
+            self.model, self.digest = self.source.folder, self.source.digest
+            return
+        token = (
+            "export",
+            self.source.name,
+            self.row["from_transformers"],
+            self.arguments.get("opset"),
+            self.arguments.get("file_name"),
+        )
+        graph = self.ask(self.walk.step(token, self._export))
+        if self.framework.format != "onnx":
+            making = {"framework": self.row["framework"], "arguments": self._making()}
+            graph = self.ask(Step("convert", self.framework.engine, making, needs={"graph": graph}))
+        if self.row.quantized:
+            graph = self._quantize(graph)
+        self.model, self.digest = graph.folder / graph.values["file"], graph.values["digest"]
+
+    def _export(self) -> Step:
+        return Step(
+            "export",
+            "torch" if self.row["from_transformers"] else "onnx",
+            {
+                "model": self.source.identity,
+                "task": self.walk.task_name,
+                "opset": self.arguments.get("opset"),
+                "from_transformers": self.row["from_transformers"],
+                "file_name": self.arguments.get("file_name"),
+            },
+            extra={"model": str(self.source.folder)},
+        )
+
+    def _making(self) -> dict[str, Any]:
+        return {name: value for name, value in self.arguments.items() if name not in (*RUNNING, "intra_op_num_threads")}
+
+    def _quantize(self, graph: Outcome) -> Outcome:
+        approach = self.row["quantization_approach"]
+        asked: dict[str, Any] = {"approach": approach, "exclude": self.row["node_exclusion"]}
+        asked |= {name: self.row[name] for name in QUANTIZING}
+        needs = {"graph": graph}
+        if approach == "static":
+            samples = self.sample()
+            calibrate = self.walk.step(("calibrate", graph.key, samples.key), lambda: self._calibrate(graph, samples))
+            needs["statistics"] = self.ask(calibrate)
+            asked["calibration"] = calibration_method(self.row)
+        quantized = self.ask(Step("quantize", "onnx", asked, needs=needs))
+        self.scales_by_batch = quantized.values.get("report", {}).get("dynamic_quantize_nodes", 0) > 0
+        return quantized
+
+    def _calibrate(self, graph: Outcome, samples: Outcome) -> Step:
+        wanted = self.walk.calibrations[self.walk.calibration_group(self.row)]
+        return Step(
+            "calibrate", "onnx", wanted, needs={"graph": graph, "samples": samples}, extra={"threads": self.threads}
+        )
+
+    def _samples(self, kind: str, chosen: Mapping[str, Any]) -> Outcome:
+        """Rows of the data set as the model's inputs: `prepare` for evaluation, `sample` for calibration."""
+        # The plan keeps these mappings alive, so that their addresses tell them apart.
+        token = (kind, self.source.name, id(self.row["dataset"]), id(self.row["task_args"]), *chosen.values())
+        return self.ask(self.walk.step(token, lambda: self._reading(kind, chosen)))
+
+    def _reading(self, kind: str, chosen: Mapping[str, Any]) -> Step:
+        dataset = self.row["dataset"]
+        source = self.walk.sources.dataset(dataset)
+        asked = {
+            "dataset": source.identity,
+            "name": dataset.get("name"),
+            "split": dataset["calibration_split" if kind == "sample" else "eval_split"],
+            "data_keys": dataset.get("data_keys"),
+            "ref_keys": dataset.get("ref_keys"),
+            "task": self.walk.task_name,
+            "task_args": self.row["task_args"],
+            "model": self.source.identity,
+            **chosen,
+        }
+        where = {"model": str(self.source.folder), "dataset": source.location, "revision": source.revision}
+        return Step(kind, "torch", asked, extra=where)
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {name: value for name, value in self.arguments.items() if name in RUNNING}
+        options["task"] = self.walk.task_name
+        return options
+
+    def evaluate(self) -> None:
+        """Predictions over the evaluation split, and what metrics say of them."""
+        inputs = self.outcomes["prepare"]
+        asked = {
+            "model": self.digest,
+            "framework": self.row["framework"],
+            "options": self._options(),
+            "task": self.walk.task_name,
+            # The scale of a dynamically quantized activation is taken over the whole batch: only alone is a row's
+            # result its own.
+            "batch_size": 1 if self.scales_by_batch else None,
+        }
+        where = {"model": str(self.model), "threads": self.threads}
+        predictions = self.ask(Step("evaluate", self.framework.engine, asked, needs={"inputs": inputs}, extra=where))
+        metrics = {"metrics": self._metrics(), "task": self.walk.task_name}
+        self.ask(Step("score", "torch", metrics, needs={"inputs": inputs, "predictions": predictions}))
+
+    def explain(self) -> None:
+        """What quantization cost the outputs, and which layers cost most: on the calibration samples, or else on the
+        first rows of evaluation.
+        """
+        quantized, graph = self.outcomes.get("quantize"), self.outcomes.get("export")
+        if quantized is None or graph is None or quantized.values["digest"] == graph.values["digest"]:
+            return
+        inputs = self.outcomes.get("sample") or self.outcomes.get("prepare")
+        if inputs is None:
+            return
+        asked = {
+            "model": self.digest,
+            "float": graph.values["digest"],
+            "samples": EXPLAINED_SAMPLES,
+            "layers": EXPLAINED_LAYERS,
+        }
+        where = {"model": str(self.model), "float": str(graph.folder / graph.values["file"]), "threads": self.threads}
+        where["how"] = quantized.values.get("how")
+        self.ask(Step("explain", "onnx", asked, needs={"inputs": inputs}, extra=where))
+
+    def shape(self) -> None:
+        """What the row is timed with: one cell a batch size and input length, or the reason why there is none."""
+        lengths = self.row["input_lengths"] if self.walk.task.has_length and self.row["input_lengths"] else [None]
+        for batch_size in self.row["batch_sizes"]:
+            for length in lengths:
+                token = ("shape", self.source.name, batch_size, length, self.row["seed"])
+                try:
+                    inputs = self.walk.ask(self.walk.step(token, lambda: self._inputs(batch_size, length)))  # noqa: B023 - called at once
+                except StepFailed as failed:
+                    self.failures[f"time {batch_size}x{length}"] = failed.failure
+                    continue
+                self.cells[batch_size, length] = self._cell(batch_size, inputs)
+
+    def _inputs(self, batch_size: int, length: int | None) -> Step:
+        asked = {
+            "task": self.walk.task_name,
+            "model": self.source.identity,
+            "batch_size": batch_size,
+            "input_length": length,
+            "seed": self.row["seed"],
+        }
+        return Step("shape", "torch", asked, extra={"model": str(self.source.folder)})
+
+    def _cell(self, batch_size: int, inputs: Outcome) -> Cell:
+        options = {**self._options(), "intra_op_num_threads": self.threads}
+        model = self.model or self.source.folder
+        return Cell(
+            self.row["framework"], model, self.digest or "", options, inputs, batch_size, inputs.values["input_length"]
+        )

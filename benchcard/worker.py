@@ -1,0 +1,294 @@
+"""Steps in child processes, and what becomes of them: an outcome, or a failure as data.
+
+`Worker` is the parent's side: one long-lived child that does one step after another, so that what is slow to import is
+imported once. A child that dies takes its step with it and nothing else. `main` is the child's side (`python -m
+benchcard.worker`). What a step does is told in `actions`; what is kept of it, in `store`.
+
+The two talk in lines of JSON: requests on the child's standard input, progress and replies on its standard output.
+Whatever libraries print goes to the step's log. The end of standard input ends the child at once, so it never outlives
+its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from benchcard import registry
+from benchcard.errors import BackendError, Mistake, SpecError
+from benchcard.store import Failure
+
+LOG_END_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a child said of one step.
+
+    Attributes:
+        values: What it found out.
+        failure: Why it failed, or None.
+        errno: The error number, where a system call failed.
+        mistakes: What is wrong with the spec, where that is why it failed.
+    """
+
+    values: Mapping[str, Any]
+    failure: Failure | None = None
+    errno: int | None = None
+    mistakes: tuple[Mistake, ...] = ()
+
+
+class Worker:
+    """A child process that does steps. It starts with the first one, and again after it died."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: queue.Queue[str | None] = queue.Queue()
+
+    def do(
+        self,
+        request: Mapping[str, Any],
+        log: Path,
+        progress: Callable[[int, int], None],
+        timeout_s: float | None = None,
+    ) -> Reply:
+        """The reply to one request (`kind`, `asked`, `needs`, `extra`, `target`); never an exception for what the step
+        does.
+
+        Args:
+            request: Plain data; `benchcard.actions.<kind>` takes it.
+            log: The file that takes what the step prints.
+            progress: Called with units done and units in all, as the child tells them.
+            timeout_s: The child is killed when a step takes longer; None waits for ever.
+        """
+        process = self._start()
+        if process.stdin is None:
+            raise BackendError("the child process has no standard input")
+        try:
+            process.stdin.write(json.dumps({**request, "log": str(log), "modules": registry.called_modules()}) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return self._died(request["kind"], log)
+        end = time.monotonic() + timeout_s if timeout_s else None
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, end - time.monotonic()) if end else None)
+            except queue.Empty:
+                self.stop()
+                return Reply(
+                    {},
+                    Failure(
+                        request["kind"],
+                        "TimeoutError",
+                        f"took longer than {timeout_s:g} s and was stopped",
+                        log_end(log),
+                    ),
+                )
+            if line is None:
+                return self._died(request["kind"], log)
+            told = json.loads(line)
+            if "progress" in told:
+                progress(*told["progress"])
+            elif told.get("failure"):
+                return Reply(
+                    {},
+                    Failure(request["kind"], told["failure"][0], told["failure"][1], log_end(log)),
+                    told.get("errno"),
+                    tuple(Mistake(*each) for each in told["mistakes"]),
+                )
+            else:
+                return Reply(told["values"])
+
+    def stop(self) -> None:
+        """End the child and wait for its end."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        stream.close()
+
+    def _start(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            threads = str(self._threads)
+            environment = {
+                **os.environ,
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+                "TOKENIZERS_PARALLELISM": "false",
+            }
+            environment |= {
+                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+                "PYTHONUNBUFFERED": "1",
+            }
+            # What can be imported here can be imported there: a notebook's own modules, too.
+            environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchcard.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env=environment,
+                # Ctrl-C is for the parent, which ends its children in order.
+                start_new_session=True,
+            )
+            self._lines = queue.Queue()
+            threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True).start()
+        return self._process
+
+    def _died(self, kind: str, log: Path) -> Reply:
+        process = self._process
+        code = process.wait() if process else 0
+        self.stop()
+        how, message = death(code)
+        return Reply({}, Failure(kind, how, message, log_end(log)))
+
+
+def death(code: int) -> tuple[str, str]:
+    """Type and message for a process that ended with `code` before it answered."""
+    if code >= 0:
+        return "ExitError", f"the process ended by itself with status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    reason = "; the system does this when memory runs out" if name == "SIGKILL" else ""
+    return name, f"the process was killed by {name}{reason}"
+
+
+def log_end(log: Path) -> str:
+    """The last lines of a log file."""
+    try:
+        content = log.read_bytes()[-LOG_END_BYTES:]
+    except OSError:
+        return ""
+    return content.decode("utf-8", errors="replace")
+
+
+def _pump(stream: TextIO | None, lines: queue.Queue[str | None]) -> None:
+    """Hand over a child's lines, and None at their end."""
+    try:
+        for line in stream or ():
+            lines.put(line)
+    except ValueError:
+        # The stream was closed by `stop` while it was read.
+        pass
+    finally:
+        lines.put(None)
+
+
+def main() -> None:
+    """Do the steps asked for on standard input, until it ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    requests: queue.Queue[str] = queue.Queue()
+    source = os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    threading.Thread(target=_listen, args=(source, requests), daemon=True).start()
+    while True:
+        request = json.loads(requests.get())
+        answer = _answer(request, answers)
+        answers.write(json.dumps(answer, ensure_ascii=True, allow_nan=True) + "\n")
+        answers.flush()
+
+
+def _listen(source: TextIO, requests: queue.Queue[str]) -> None:
+    for line in source:
+        requests.put(line)
+    # The parent is gone, or wants no more: end at once, in whatever step.
+    os._exit(0)
+
+
+def _answer(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
+    """Do one step; the one place where whatever goes wrong in a configuration becomes data."""
+    with _logged(Path(request["log"])):
+        try:
+            for module in request["modules"]:
+                importlib.import_module(module)
+            action = getattr(importlib.import_module("benchcard.actions"), request["kind"])
+            values = action(
+                asked=request["asked"],
+                needs={name: Need(Path(need["folder"]), need["values"]) for name, need in request["needs"].items()},
+                extra=request["extra"],
+                target=Path(request["target"]),
+                progress=_teller(answers),
+            )
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
+            traceback.print_exc()
+            mistakes = (
+                [[each.place, each.found, each.expected, each.hint] for each in error.mistakes]
+                if isinstance(error, SpecError)
+                else []
+            )
+            return {
+                "failure": [type(error).__name__, str(error)],
+                "errno": getattr(error, "errno", None),
+                "mistakes": mistakes,
+            }
+        return {"values": values}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an earlier step made: its folder and its values."""
+
+    folder: Path
+    values: Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def _logged(log: Path) -> Iterator[None]:
+    """Everything that is written to standard output and error, by whatever library, goes to the file `log`."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    kept = os.dup(1), os.dup(2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for descriptor in (file, *kept):
+            os.close(descriptor)
+
+
+def _teller(answers: TextIO) -> Callable[[int, int], None]:
+    """A progress function that writes to the parent, ten times a second at most."""
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done >= total or now - last > 0.1:
+            last = now
+            answers.write(json.dumps({"progress": [done, total]}) + "\n")
+            answers.flush()
+
+    return tell
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The face: what a user imports, and the way from a spec to results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchcard import spec as specs
+from benchcard.plan import Plan, make_plan
+from benchcard.spec import Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchcard.results import Results
+
+
+class Benchmark:
+    """A model, a task, a data set and a grid of settings: planned, run, and read.
+
+    benchmark = Benchmark(
+        task="image-classification", model="nateraw/vit-base-beans", dataset={"path": "AI-Lab-Makerere/beans",
+        "eval_split": "validation", "data_keys": {"primary": "image"}, "ref_keys": ["labels"]}, metrics=["accuracy"],
+        grid={"framework": ["onnxruntime", "pytorch"], "apply_quantization": [False, True]}, duration=15,
+    )
+    results = benchmark.run("runs/beans")
+    """
+
+    def __init__(
+        self,
+        *,
+        task: str,
+        model: str | Path | None = None,
+        dataset: Mapping[str, Any] | None = None,
+        metrics: Sequence[str] | None = None,
+        grid: Mapping[str, Any] | None = None,
+        fixed: Mapping[str, Any] | None = None,
+        **parameters: Any,
+    ) -> None:
+        """A checked benchmark; nothing is loaded.
+
+        Args:
+            task: What the model does, as `image-classification`.
+            model: An id on the Hub, or a local folder.
+            dataset: `path` (an id, a folder or a file), `eval_split`, and as needed `name`, `calibration_split`,
+                `data_keys`, `ref_keys`, `revision`.
+            metrics: Ids of metrics; the task's own by default.
+            grid: Benchmarked parameters, each with a list of values.
+            fixed: Parameters that have one value.
+            **parameters: More fixed parameters: `batch_sizes`, `input_lengths`, `duration` (seconds a configuration),
+                `warmup_runs`, `max_eval_samples`, `backend` and all others of the vocabulary.
+
+        Raises:
+            SpecError: With every mistake, and the place of each.
+        """
+        given = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
+        self.spec: Spec = specs.read(
+            {"task": task, **{name: value for name, value in given.items() if value is not None}, **parameters}
+        )
+
+    @classmethod
+    def from_spec(cls, spec: str | Path | Mapping[str, Any] | Spec) -> Benchmark:
+        """The benchmark of a YAML file, of a mapping in the same form, or of a `Spec`.
+
+        Raises:
+            SpecError: With every mistake, and the place of each.
+        """
+        if isinstance(spec, (str, Path)):
+            spec = specs.load(Path(spec))
+        elif isinstance(spec, Mapping):
+            spec = specs.read(spec)
+        benchmark = cls.__new__(cls)
+        benchmark.spec = spec
+        return benchmark
+
+    @property
+    def configurations(self) -> Plan:
+        """The configurations, as objects."""
+        return make_plan(self.spec)
+
+    def plan(self) -> pd.DataFrame:
+        """One row per configuration: benchmarked parameters, threads, baseline, the steps it adds, the steps it shares
+        with earlier rows, and seconds timed.
+
+        Nothing is loaded, downloaded or measured for it.
+        """
+        from benchcard.plan_frame import plan_frame
+
+        return plan_frame(make_plan(self.spec))
+
+    def run(self, path: str | Path | None = None, *, timeout_s: float | None = None, progress: bool = True) -> Results:
+        """Results of the run in the directory `path`; a run that was stopped goes on where it was, and nothing finished
+        is done again.
+
+        Args:
+            path: The run directory; by default `runs/` and a name from the model, the data set and the spec's digest.
+            timeout_s: Seconds after which a step is stopped and counts as failed.
+            progress: Whether to show progress bars.
+
+        Raises:
+            SpecError: The model, the data set, a split or a column is not there, or the directory holds a run of
+                another spec.
+            MachineError: This machine cannot do what was asked.
+            HubError: The Hub cannot be reached.
+        """
+        from benchcard import registry
+        from benchcard.results import Results
+
+        folder = Path(path) if path is not None else self.default_path
+        registry.backend(self.spec.get("backend")).run(self.spec, folder, timeout_s=timeout_s, show_progress=progress)
+        return Results.load(folder)
+
+    @property
+    def default_path(self) -> Path:
+        """Where a run goes when nobody says."""
+        import re
+
+        name = str(self.spec.fixed.get("name_or_path", self.spec.task)).rstrip("/").rsplit("/", 1)[-1]
+        return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{self.spec.digest[:8]}"
+
+    def __repr__(self) -> str:
+        rows = len(make_plan(self.spec))
+        return f"Benchmark({self.spec.task}, {rows} configurations, {', '.join(self.spec.grid) or 'no grid'})"

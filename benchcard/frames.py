@@ -1,0 +1,296 @@
+"""Records as pandas frames: one row per configuration, parameters as columns, units in the names.
+
+Units are converted here, once: nanoseconds and bytes in the run directory, milliseconds, seconds and megabytes (10^6
+bytes) in frames and cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchcard import reasons, registry
+from benchcard.records import Part, Records
+from benchcard.steps import Cell, Record
+from benchcard.store import Failure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchcard.measure.statistics import Interval
+
+PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
+TIME_FIGURES = (
+    "latency_mean_ms",
+    "latency_mean_ms_low",
+    "latency_mean_ms_high",
+    *(f"latency_p{rank}_ms" for rank in ("50", "90", "95", "99", "99.9")),
+    "throughput_per_s",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "detectable",
+    "runs",
+    "elapsed_s",
+    "load_ms",
+    "first_call_ms",
+    "memory_mb",
+)
+
+MODEL_FIGURES = (
+    "digest",
+    "size_mb",
+    "opset",
+    "export_max_abs_difference",
+    "nodes_quantized",
+    "nodes_eligible",
+    "quantize_nodes",
+    "dequantize_nodes",
+    "nodes_excluded",
+    "output_max_abs_difference",
+    "output_snr_db",
+    "lossy_layers",
+    "saturation_risk",
+)
+
+
+def quality(records: Records) -> pd.DataFrame:
+    """One row per configuration: `row`, the benchmarked parameters, each metric, the figures of the evaluation pass,
+    and why figures are missing.
+
+    `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
+    `latency_in_seconds` follow from it.
+    """
+    rows = []
+    for record in records.records:
+        row = _parameters(record)
+        score, evaluated, prepared = (record.outcomes.get(kind) for kind in ("score", "evaluate", "prepare"))
+        if score:
+            row |= score.values["metrics"]
+        if evaluated and prepared and evaluated.values.get("items"):
+            seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
+            samples = prepared.values["samples"]
+            row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
+            row["samples"] = samples
+        row["same_model_as"] = reasons.same_model_as(records, record)
+        row["failure"] = _said(record.failures.get("model") or record.failures.get("quality"))
+        rows.append(row)
+    measured = dict.fromkeys(name for row in rows for name in row)
+    names = [*_parameter_names(records), *measured]
+    last = (*PASS_METRICS, "samples", "same_model_as", "failure")
+    return _frame(rows, [name for name in dict.fromkeys(names) if name not in last] + list(last))
+
+
+def time(records: Records) -> pd.DataFrame:
+    """One row per configuration, batch size and input length.
+
+    `latency_*_ms` are of one forward call; `throughput_per_s` counts samples in really elapsed seconds; `ratio` is how
+    many times faster than the baseline, paired round by round, with the 95 % interval from `ratio_low` to `ratio_high`;
+    `runs` are the calls and `elapsed_s` the seconds that stand behind them; `memory_mb` is the peak over the process
+    before the model was loaded.
+    """
+    rows = []
+    for record in records.records:
+        for shape, cell in record.cells.items():
+            timed = _timed(records, record, cell, shape)
+            rows.append({**_parameters(record), "batch_size": cell.samples, "input_length": cell.input_length, **timed})
+        for (batch_size, length), failure in _untimed(records, record):
+            rows.append(
+                {**_parameters(record), "batch_size": batch_size, "input_length": length, "failure": _said(failure)}
+            )
+    return _frame(rows, (*_parameter_names(records), "batch_size", "input_length", *TIME_FIGURES, "failure"))
+
+
+def models(records: Records) -> pd.DataFrame:
+    """One row per configuration: what its model is, and why.
+
+    `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_excluded` that would have
+    been quantized; the largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`,
+    those whose quantization costs the outputs most, the worst first; `same_model_as` an earlier row, byte for byte, and
+    the `reason`.
+    """
+    rows = []
+    for record in records.records:
+        row = {**_parameters(record), "digest": record.digest[:12] if record.digest else None}
+        made = record.outcomes.get("quantize") or record.outcomes.get("export")
+        if made:
+            row["size_mb"] = made.values["size_bytes"] / 1e6
+        if "export" in record.outcomes:
+            report = record.outcomes["export"].values["report"]
+            row |= {"opset": report.get("opset"), "export_max_abs_difference": report.get("max_abs_difference")}
+        if "quantize" in record.outcomes:
+            report = record.outcomes["quantize"].values["report"]
+            row |= {
+                name: report[name]
+                for name in ("nodes_quantized", "nodes_eligible", "quantize_nodes", "dequantize_nodes")
+            }
+            row["nodes_excluded"] = sum(
+                len(each["would_be_quantized"]) for each in record.outcomes["quantize"].values["exclusions"]
+            )
+        if "explain" in record.outcomes:
+            losses = record.outcomes["explain"].values
+            row |= {
+                "output_max_abs_difference": losses["outputs"]["max_abs_difference"],
+                "output_snr_db": losses["outputs"]["snr_db"],
+            }
+            row["lossy_layers"] = ", ".join(layer["node"] for layer in losses["layers"])
+        row["saturation_risk"] = reasons.saturation_risk(records, record)
+        row["reason"] = reasons.why_same(records, record)
+        row["same_model_as"] = reasons.same_model_as(records, record)
+        row["failure"] = _said(record.failures.get("model"))
+        rows.append(row)
+    return _frame(rows, (*_parameter_names(records), *MODEL_FIGURES, "same_model_as", "reason", "failure"))
+
+
+def noise(records: Records) -> pd.DataFrame:
+    """One row per group of models that were timed together: the noise certificate of the run.
+
+    The baseline ran twice, as two processes that did not know of each other: `ratio` is what the same model differs
+    from itself by, with its 95 % interval. `warnings` says what disturbed the machine meanwhile.
+    """
+    from benchcard.measure import noise as readings
+    from benchcard.measure import statistics
+
+    rows = []
+    parts = {id(part): part for each in records.parts.values() for part in each}
+    for part in parts.values():
+        if part.baseline is None or part.outcome is None:
+            continue
+        try:
+            floor = statistics.noise_floor(part.rounds, part.baseline)
+        except ValueError:
+            # The baseline, or its twin, could not be timed.
+            continue
+        before, after = (readings.Reading(**part.outcome[moment]) for moment in ("before", "after"))
+        said = readings.warnings(before, [(timed.before, timed.after) for timed in part.rounds], after)
+        cell = next(cell for record in records.records for cell in record.cells.values() if cell.name == part.baseline)
+        rows.append(
+            {
+                "batch_size": cell.samples,
+                "input_length": cell.input_length,
+                "models": len(part.names),
+                "rounds": len(part.rounds),
+                "ratio": floor.value,
+                "ratio_low": floor.low,
+                "ratio_high": floor.high,
+                "warnings": "; ".join(said),
+            }
+        )
+    names = ("batch_size", "input_length", "models", "rounds", "ratio", "ratio_low", "ratio_high", "warnings")
+    return _frame(rows, names)
+
+
+def part_of(records: Records, record: Record, cell: Cell, shape: Any) -> Part | None:
+    """The part in which a row's cell was timed beside the row's baseline."""
+    parts = records.parts.get(cell.name, ())
+    row = record.configuration
+    reference = records.records[row.baseline].cells.get(shape) if row.baseline is not None else None
+    wanted = reference.name if reference else None
+    return next((part for part in parts if part.baseline == wanted), parts[0] if parts else None)
+
+
+def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int | None]) -> dict[str, Any]:
+    from benchcard.measure import statistics
+
+    part = part_of(records, record, cell, shape)
+    failure = part.failure(cell.name) if part else None
+    if part is None or failure or not any(block.name == cell.name for timed in part.rounds for block in timed.blocks):
+        return {"failure": _said(failure) or "time: NotRun: it has not been timed yet: run the spec again"}
+    figures = statistics.latency_figures(part.rounds, cell.name, cell.samples)
+    row: dict[str, Any] = {"latency_mean_ms": figures.mean_ns.value / 1e6}
+    if figures.mean_ns.low is not None and figures.mean_ns.high is not None:
+        row |= {"latency_mean_ms_low": figures.mean_ns.low / 1e6, "latency_mean_ms_high": figures.mean_ns.high / 1e6}
+    row |= {
+        f"latency_p{rank:g}_ms": interval.value / 1e6 if interval else None
+        for rank, interval in figures.percentiles_ns.items()
+    }
+    row["throughput_per_s"] = figures.throughput_per_s.value
+    if part.baseline is not None:
+        medians = [statistics.block_medians(part.rounds, name) for name in (part.baseline, cell.name)]
+        if medians[0].keys() & medians[1].keys():
+            ratio = statistics.paired_ratio(medians[0], medians[1])
+            row |= {"ratio": ratio.value, "ratio_low": ratio.low, "ratio_high": ratio.high}
+            row["detectable"] = cell.name != part.baseline and _detectable(part, ratio)
+    row |= {"runs": figures.calls, "elapsed_s": figures.elapsed_s}
+    opened = part.opened(cell.name)
+    if opened:
+        for name in ("load", "first_call"):
+            row[f"{name}_ms"] = median(each[f"{name}_ns"] for each in opened) / 1e6
+        row["memory_mb"] = max(_peak(part, cell.name, each) for each in opened) / 1e6
+    return row
+
+
+def _detectable(part: Part, ratio: Interval) -> bool:
+    """Whether a ratio differs from 1 by more than its interval and by more than the noise of its run."""
+    from benchcard.measure import statistics
+
+    try:
+        floor = statistics.noise_floor(part.rounds, part.baseline or "")
+    except ValueError:
+        return ratio.excludes(1.0)
+    return statistics.detectable(ratio, floor)
+
+
+def _peak(part: Part, name: str, opened: Mapping[str, Any]) -> int:
+    """Bytes that a process took at its most over what it took before it loaded its model, in one launch."""
+    blocks = [block for timed in part.rounds if timed.launch == opened["launch"] for block in timed.blocks]
+    peaks = [block.peak_bytes for block in blocks if block.name == name and not block.twin]
+    return int(max([opened["peak_bytes"], *peaks]) - opened["base_bytes"])
+
+
+def _untimed(records: Records, record: Record) -> Iterator[tuple[tuple[int, int | None], Failure]]:
+    """The shapes for which a row has nothing to time, and why."""
+    row = record.configuration
+    has_length = registry.task(records.plan.spec.task).has_length
+    for batch_size in row["batch_sizes"] if row["duration"] > 0 else ():
+        for length in (has_length and row["input_lengths"]) or [None]:
+            failure = record.failures.get("model") or record.failures.get(f"time {batch_size}x{length}")
+            if failure:
+                yield (batch_size, length), failure
+
+
+def _parameters(record: Record) -> dict[str, Any]:
+    row = record.configuration
+    return {"row": row.row, **(row.axes or {"framework": row["framework"]})}
+
+
+def _said(failure: Any) -> str | None:
+    return str(failure) if failure else None
+
+
+def _parameter_names(records: Records) -> tuple[str, ...]:
+    return ("row", *(records.plan.spec.grid or ("framework",)))
+
+
+def _frame(rows: list[dict[str, Any]], names: Iterable[str]) -> pd.DataFrame:
+    """Rows as a frame of these columns, all of them there whatever was measured."""
+    import pandas as pd
+
+    return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names})
+
+
+def column(values: list[Any]) -> pd.Series[Any]:
+    """Values as a column: whole numbers and numbers as such where nothing else stands among them, else as they are."""
+    import pandas as pd
+
+    present = [value for value in values if value is not None]
+    if not present:
+        return pd.Series(values, dtype="object")
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in present):
+        return pd.Series(values, dtype="int64" if len(present) == len(values) else "Int64")
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present):
+        return pd.Series(values, dtype="float64")
+    return pd.Series(values, dtype="object")
+
+
+def units(frame: pd.DataFrame) -> Mapping[str, str]:
+    """The unit of each column that has one, by its name."""
+    known = {"_ms": "ms", "_s": "s", "_mb": "MB", "_per_s": "1/s"}
+    found = {}
+    for name in frame:
+        bare = str(name).removesuffix("_low").removesuffix("_high")
+        unit = next((unit for ending, unit in reversed(known.items()) if bare.endswith(ending)), None)
+        if unit:
+            found[str(name)] = unit
+    return found

@@ -1,0 +1,46 @@
+"""A plan as a frame: the rows, what they share, and what they will cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchcard.plan import Plan
+from benchcard.runner import expected_steps
+from benchcard.sources import unresolved
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def plan_frame(plan: Plan) -> pd.DataFrame:
+    """One row per configuration: its benchmarked parameters, `threads`, `baseline`, `adds`, `shares` and `timed_s`.
+
+    `adds` names the steps that this row is the first to ask for, `shares` those that an earlier row asks for too, and
+    `timed_s` the seconds that it is timed. Threads are left empty where the machine decides. Rows whose models turn out
+    byte for byte the same will cost less than is said here.
+    """
+    import pandas as pd
+
+    from benchcard.frames import column
+
+    steps = expected_steps(plan, unresolved(plan.spec), default_threads=0)
+    seen: set[str] = set()
+    rows: list[dict[str, Any]] = []
+    for configuration, asked in zip(plan, steps):
+        mine = {step.key: step.kind for step in asked}
+        adds = [kind for key, kind in mine.items() if key not in seen]
+        shares = [kind for key, kind in mine.items() if key in seen]
+        seen.update(mine)
+        shapes = sum(step.kind == "shape" for step in asked)
+        rows.append(
+            {
+                "row": configuration.row,
+                **configuration.axes,
+                "threads": configuration.threads,
+                "baseline": configuration.baseline,
+                "adds": ", ".join(adds),
+                "shares": ", ".join(shares),
+                "timed_s": float(configuration["duration"] * shapes),
+            }
+        )
+    return pd.DataFrame({name: column([row[name] for row in rows]) for name in rows[0]} if rows else {})

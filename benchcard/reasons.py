@@ -1,0 +1,154 @@
+"""Why a row is as it is, in sentences: the same model as another, nothing quantized, exclusions without effect, layers
+that lose most.
+
+This module owns the telling. What it tells of was found out by the steps: the report of `quantize`, the losses of
+`explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from benchcard.records import Records
+from benchcard.steps import Record
+
+if TYPE_CHECKING:
+    from benchcard.quantization.operators import Quantization
+    from benchcard.quantization.report import QuantizationReport
+
+# Below this signal-to-noise ratio of its outputs a classifier's decisions begin to change; see docs/reasons.md for
+# where it comes from.
+_POOR_SNR_DB = 20.0
+
+
+def same_model_as(records: Records, record: Record) -> int | None:
+    """The first earlier row that runs the same model, byte for byte, in the same framework; None where there is
+    none.
+    """
+    if record.digest is None:
+        return None
+    for other in records.records[: record.configuration.row]:
+        if other.digest == record.digest and other.configuration["framework"] == record.configuration["framework"]:
+            return other.configuration.row
+    return None
+
+
+def why_same(records: Records, record: Record) -> str | None:
+    """Why a row's model is that of an earlier row; None where it is not."""
+    from benchcard.quantization import same
+
+    other = same_model_as(records, record)
+    if other is None:
+        return None
+    if not record.configuration.quantized and not records.records[other].configuration.quantized:
+        return "the model file is the same; only how it is run differs"
+    return same.why_same(*_quantization(record), *_quantization(records.records[other]))
+
+
+def saturation_risk(records: Records, record: Record) -> bool:
+    """Whether products of this row's 8-bit weights can saturate on the machine of the run."""
+    row = record.configuration
+    report = record.outcomes["quantize"].values["report"] if "quantize" in record.outcomes else {}
+    here = records.about["machine"]["int8"]["u8s8_saturates"]
+    return bool(here and report.get("weights_quantized") and not row["reduce_range"])
+
+
+def sentences(records: Records, record: Record, accuracy: Mapping[int, float], metric: str | None) -> Iterator[str]:
+    """What there is to say of a row: what its model is, what it lost and where, and what to do.
+
+    Args:
+        records: All records.
+        record: The row's.
+        accuracy: The deciding metric by row, where it was measured.
+        metric: That metric's name.
+    """
+    row = record.configuration
+    for place, failure in record.failures.items():
+        yield f"It has no {place}: {failure}."
+    if not row.quantized:
+        if record.digest is not None:
+            yield "It is not quantized."
+        return
+    quantized = record.outcomes.get("quantize")
+    if quantized is None:
+        return
+    report = quantized.values["report"]
+    size = f"{quantized.values['size_bytes'] / 1e6:.1f} MB"
+    yield f"{report['nodes_quantized']} of {report['nodes_eligible']} nodes that could be were quantized ({size})."
+    other = same_model_as(records, record)
+    if other is not None:
+        yield f"It is the same model as row {other}: {why_same(records, record)}."
+    for exclusion in quantized.values["exclusions"]:
+        yield _of_exclusion(exclusion)
+    for note in report["notes"]:
+        yield f"{note[0].upper()}{note[1:]}."
+    if saturation_risk(records, record):
+        yield (
+            "On this processor products of 8-bit weights can saturate: its figures may be better elsewhere, "
+            "or here with `reduce_range: true`."
+        )
+    yield from _of_losses(record, accuracy, metric)
+
+
+def _of_exclusion(exclusion: Mapping[str, Any]) -> str:
+    if exclusion["remark"]:
+        return f"Excluding `{exclusion['pattern']}` makes no difference: {exclusion['remark']}."
+    return (
+        f"Excluding `{exclusion['pattern']}` kept {len(exclusion['would_be_quantized'])} nodes in float32, "
+        f"of {len(exclusion['nodes'])} that it matched in {exclusion['instances']} places."
+    )
+
+
+def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None) -> Iterator[str]:
+    explained = record.outcomes.get("explain")
+    row = record.configuration
+    if row.baseline is not None and row.baseline != row.row and {row.row, row.baseline} <= accuracy.keys():
+        yield f"Its {metric} is {accuracy[row.row]:.3f}, the baseline's {accuracy[row.baseline]:.3f}."
+    if explained is None:
+        return
+    losses = explained.values["outputs"]
+    if not losses["is_finite"]:
+        yield "Some of its outputs are not finite."
+    elif losses["snr_db"] is None:
+        yield "Its outputs are those of float32."
+    else:
+        how = "far from" if losses["snr_db"] < _POOR_SNR_DB else "close to"
+        apart = f"{losses['snr_db']:.1f} dB, at most {losses['max_abs_difference']:.3g} apart"
+        yield f"Its outputs are {how} those of float32: {apart}."
+    layers = explained.values["layers"]
+    if layers:
+        told = ", ".join(f"`{layer['node']}` ({_decibels(layer['effect'])})" for layer in layers)
+        yield f"Quantized alone, these layers cost its outputs most: {told}."
+    if layers and losses["snr_db"] is not None and losses["snr_db"] < _POOR_SNR_DB:
+        patterns = ", ".join(f'"{layer["node"]}"' for layer in layers)
+        yield f"To keep them in float32: node_exclusion: [{patterns}]{_family(record)}."
+
+
+def _family(record: Record) -> str:
+    """A named pattern that holds the worst layer, where one does."""
+    found = record.outcomes["explain"].values.get("patterns") or []
+    return f", or the pattern `{found[0]}`, which holds the first" if found else ""
+
+
+def _decibels(loss: Mapping[str, Any]) -> str:
+    return (
+        "not finite" if not loss["is_finite"] else "no loss" if loss["snr_db"] is None else f"{loss['snr_db']:.1f} dB"
+    )
+
+
+def _quantization(record: Record) -> tuple[QuantizationReport | None, Quantization | None]:
+    """A row's report and arguments as objects again; None and None where it was not quantized."""
+    from benchcard.quantization.operators import Quantization
+    from benchcard.quantization.report import OperatorCount, QuantizationReport
+
+    quantized = record.outcomes.get("quantize")
+    if quantized is None:
+        return None, None
+    told = dict(quantized.values["report"])
+    told["operators"] = tuple(OperatorCount(**each) for each in told["operators"])
+    told["notes"] = tuple(told["notes"])
+    how: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in quantized.values["how"].items()
+    }
+    return QuantizationReport(**told), Quantization(**how)

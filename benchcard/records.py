@@ -1,0 +1,113 @@
+"""The records of a run, looked up in its directory: what each configuration came to, and the raw times of each cell.
+
+This module owns the reading of a run directory back into records, finished or not. What is made of them for people is
+told in `frames`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchcard import spec as specs
+from benchcard.errors import BenchcardError
+from benchcard.plan import Plan, make_plan
+from benchcard.sources import Sources
+from benchcard.steps import Record, Step
+from benchcard.store import Failure, Outcome, RunDirectory
+from benchcard.walk import Walk
+
+if TYPE_CHECKING:
+    from benchcard.measure.blocks import Round
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cells that were timed together.
+
+    Attributes:
+        names: The cells' names.
+        baseline: The name of the baseline's cell; None where there was none.
+        rounds: Every round that was kept, with raw latencies.
+        outcome: What was found out beside them; None while rounds are missing.
+    """
+
+    names: tuple[str, ...]
+    baseline: str | None
+    rounds: tuple[Round, ...]
+    outcome: Mapping[str, Any] | None
+
+    def opened(self, name: str) -> list[Mapping[str, Any]]:
+        """What opening a cell's model cost, nanoseconds and bytes, each time that it was launched."""
+        told = (self.outcome or {}).get("opened", ())
+        return [each for each in told if each["name"] == name and not each["twin"]]
+
+    def failure(self, name: str) -> Failure | None:
+        """Why a cell has no times."""
+        found = next(
+            (each for each in (self.outcome or {}).get("failures", ()) if each["name"] == name and not each["twin"]),
+            None,
+        )
+        return Failure("time", found["type"], f"{found['stage']}: {found['message']}", found["log"]) if found else None
+
+
+@dataclass(frozen=True)
+class Records:
+    """Everything that a run directory holds.
+
+    Attributes:
+        path: The directory.
+        about: What `run.json` says: machine, versions, sources, when.
+        plan: The rows.
+        records: What each row came to.
+        parts: By the name of a cell, the parts in which it was timed; a baseline stands in several.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+    plan: Plan
+    records: tuple[Record, ...]
+    parts: Mapping[str, tuple[Part, ...]]
+
+
+def read(path: Path) -> Records:
+    """The records of a run directory.
+
+    Raises:
+        BenchcardError: It holds no run, or one of a newer format.
+    """
+    from benchcard.measure.blocks import read_rounds
+
+    directory = RunDirectory(path)
+    about = directory.about
+    plan = make_plan(
+        specs.read({"task": about["spec"]["task"], "fixed": about["spec"]["fixed"], "grid": about["spec"]["grid"]})
+    )
+
+    def look(step: Step) -> Outcome:
+        kept = directory.outcome(step.kind, step.key)
+        return kept or Outcome(
+            step.kind,
+            step.key,
+            Path(),
+            failure=Failure(step.kind, "NotRun", f"`{step.kind}` has not been run yet: run the spec again"),
+        )
+
+    walk = Walk(plan, Sources.from_dict(about["sources"]), look, about["default_threads"])
+    records = tuple(walk.record(configuration) for configuration in plan)
+    parts: dict[str, tuple[Part, ...]] = {}
+    for kept in directory.all_parts():
+        outcome = kept.outcome
+        rounds = tuple(read_rounds(kept.rounds))
+        if outcome is not None and len(rounds) != outcome["rounds"]:
+            raise BenchcardError(
+                f"{kept.rounds} is damaged: {len(rounds)} of {outcome['rounds']} rounds can be read. "
+                "Run the spec again to time what is missing"
+            )
+        baseline = outcome["baseline"] if outcome else None
+        part = Part(kept.names, baseline, rounds, outcome)
+        for name in kept.names:
+            parts[name] = (*parts.get(name, ()), part)
+    return Records(path, about, plan, records, parts)

@@ -1,0 +1,219 @@
+"""The results of a run, as people read them: frames, the configuration to ship, and the card."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchcard import choice, frames, reasons
+from benchcard import records as read_back
+from benchcard.errors import BenchcardError
+from benchcard.plan import Plan
+from benchcard.spec import Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchcard.card import Card
+    from benchcard.choice import Choice
+
+
+class Results:
+    """The results of a run, finished or not: everything is read from its directory, and nothing is measured.
+
+    results = Results.load("runs/beans")
+    results.quality; results.time; results.models
+    results.best(max_drop=0.01)
+    results.card().save("README.md")
+    """
+
+    def __init__(self, records: read_back.Records) -> None:
+        self.records = records
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """The results in a run directory.
+
+        Raises:
+            BenchcardError: The directory holds no run.
+        """
+        return cls(read_back.read(Path(path)))
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.records.path
+
+    @property
+    def spec(self) -> Spec:
+        """What was asked."""
+        return self.records.plan.spec
+
+    @property
+    def plan(self) -> Plan:
+        """The configurations."""
+        return self.records.plan
+
+    @cached_property
+    def quality(self) -> pd.DataFrame:
+        """One row per configuration: benchmarked parameters, metrics, figures of the evaluation pass, and why figures
+        are missing.
+        """
+        return frames.quality(self.records)
+
+    @cached_property
+    def time(self) -> pd.DataFrame:
+        """One row per configuration, batch size and input length: latencies, throughput, and the ratio to the baseline
+        with its interval.
+        """
+        return frames.time(self.records)
+
+    @cached_property
+    def models(self) -> pd.DataFrame:
+        """One row per configuration: what its model is, its size, what was quantized in it, and which row is the same
+        model.
+        """
+        return frames.models(self.records)
+
+    @cached_property
+    def noise(self) -> pd.DataFrame:
+        """The noise certificate: for each group of models timed together, what the baseline differs from itself by."""
+        return frames.noise(self.records)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the data, as that labels were matched by number or texts were cut."""
+        kinds = ("prepare", "sample", "score")
+        values = (
+            record.outcomes[kind].values for record in self.records.records for kind in kinds if kind in record.outcomes
+        )
+        return tuple(dict.fromkeys(note for each in values for note in each.get("notes", ())))
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """The rows without figures, each with stage, type, message and the end of the log."""
+        import pandas as pd
+
+        rows = [
+            {
+                "row": record.configuration.row,
+                "missing": place,
+                "stage": failure.stage,
+                "type": failure.type,
+                "message": failure.message,
+                "log": failure.log,
+            }
+            for record in self.records.records
+            for place, failure in record.failures.items()
+        ]
+        return pd.DataFrame(rows, columns=["row", "missing", "stage", "type", "message", "log"])
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the quality metrics, in the order of their columns."""
+        values = (
+            record.outcomes["score"].values["metrics"] for record in self.records.records if "score" in record.outcomes
+        )
+        return tuple(dict.fromkeys(name for each in values for name in each))
+
+    @property
+    def baseline(self) -> int | None:
+        """The row that the first row is compared with, which is the baseline of all rows where the grid has one model
+        and one data set.
+        """
+        return self.plan[0].baseline if len(self.plan) else None
+
+    def best(self, max_drop: float = 0.01, metric: str | None = None) -> Choice:
+        """The configuration to ship, and why.
+
+        Args:
+            max_drop: How much of the metric may be lost against the baseline, in the metric's own unit.
+            metric: The metric that decides; the first one by default.
+
+        Raises:
+            BenchcardError: There is no such metric.
+        """
+        known = self.metrics
+        if metric is not None and metric not in known:
+            raise BenchcardError(f"no metric `{metric}` was measured; there is {', '.join(known) or 'none'}")
+        axes = list(self.spec.grid) or ["framework"]
+        deciding = metric or next(iter(known), None)
+        return choice.best(self.quality, self.time, self.baseline, axes, deciding, max_drop, self._higher(deciding))
+
+    def _higher(self, metric: str | None) -> bool:
+        """Whether higher values of a metric are better, as its record says; where none does, they are taken to be."""
+        for record in self.records.records:
+            readings = record.outcomes["score"].values.get("readings", {}) if "score" in record.outcomes else {}
+            if metric in readings:
+                return readings[metric].get("higher_is_better") is not False
+        return True
+
+    def explain(self, row: int) -> str:
+        """A few sentences on why a row is as it is: what was quantized, what it lost and where, which row it equals,
+        and what to do.
+
+        Raises:
+            BenchcardError: There is no such row.
+        """
+        if not 0 <= row < len(self.plan):
+            raise BenchcardError(f"there is no row {row}: the rows are 0 to {len(self.plan) - 1}")
+        metric = next(iter(self.metrics), None)
+        known = self.quality[self.quality[metric].notna()] if metric else self.quality.iloc[:0]
+        value = {int(each): float(figure) for each, figure in zip(known["row"], known[metric or "row"])}
+        told = reasons.sentences(self.records, self.records.records[row], value, metric)
+        return " ".join([f"Row {row} ({self.plan[row].label}).", *told])
+
+    def card(self, layout: str = "classic") -> Card:
+        """The card of the run.
+
+        Raises:
+            CardError: There is no such layout.
+        """
+        from benchcard import card_facts
+        from benchcard.card import Card
+
+        return Card.from_facts(card_facts.facts(self), layout=layout)
+
+    def to_csv(self, folder: str | Path) -> list[Path]:
+        """The files `quality.csv`, `time.csv` and `models.csv`, written into a folder."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name in ("quality", "time", "models"):
+            path = target / f"{name}.csv"
+            getattr(self, name).to_csv(path, index=False)
+            written.append(path)
+        return written
+
+    def to_json(self) -> dict[str, Any]:
+        """The frames and what was asked as plain data: `spec`, `quality`, `time`, `models`, each frame a list of
+        rows.
+        """
+        told: dict[str, Any] = {
+            "spec": self.spec.as_dict(),
+            "machine": self.records.about["machine"],
+            "versions": self.records.about["versions"],
+        }
+        for name in ("quality", "time", "models"):
+            told[name] = json.loads(getattr(self, name).to_json(orient="records", double_precision=12))
+        return told
+
+    def __repr__(self) -> str:
+        failed = self.failures["row"].nunique()
+        said = f"Results of {len(self.plan)} configurations in {self.path}" + (
+            f", {failed} with failures" if failed else ""
+        )
+        tables = [frame.to_string(index=False, na_rep="") for frame in (self.quality, self.time)]
+        return "\n\n".join([said, *tables])
+
+    def _repr_html_(self) -> str:
+        """Both frames, and the choice, as a notebook shows them."""
+        import html
+
+        tables = "".join(
+            f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}"
+            for title, frame in (("Quality", self.quality), ("Time", self.time))
+        )
+        return f"<p>{html.escape(str(self.best()))}</p>{tables}"

@@ -1,0 +1,133 @@
+"""The card: text for the Hub, made from facts and read back into them.
+
+Owns the class `Card`. Leaves the facts to `facts`, what stands where to the layouts (`classic`) and to `read`, the
+front matter to `frontmatter` and `check`, other people's READMEs to `merge`, and the network to whoever pushes: nothing
+here knows a clock, a socket or a model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchcard.card import check, classic, merge, read, yamltext
+from benchcard.card.facts import Facts, Plain
+from benchcard.errors import CardError
+
+if TYPE_CHECKING:
+    from benchcard.card.check import Problem
+    from benchcard.card.merge import Merged
+
+__all__ = ["Card", "Facts"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model card.
+
+    Attributes:
+        text: all of it, front matter included.
+    """
+
+    text: str
+
+    @classmethod
+    def from_facts(cls, facts: Facts, layout: str = "classic") -> Card:
+        """The card that shows `facts`.
+
+        Args:
+            facts: what it shows.
+            layout: `classic` is the layout of the cards of 2022, to the byte.
+
+        Raises:
+            CardError: there is no such layout, or a fact that no front matter can say.
+        """
+        if layout != "classic":
+            raise CardError(f"there is no layout {layout!r}: it is 'classic'")
+        return cls(classic.render(facts))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Card:
+        """The card in a file; `save` writes the same bytes again, UTF-8 or not.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return cls(Path(path).read_bytes().decode("utf-8", "surrogateescape"))
+
+    @property
+    def body(self) -> str:
+        """The text without its front matter."""
+        return yamltext.split(self.text).body
+
+    @cached_property
+    def front_matter(self) -> Mapping[str, Plain]:
+        """The front matter as data; empty where there is none.
+
+        Raises:
+            CardError: it cannot be read, or is no mapping; `problems` says more.
+        """
+        data = yamltext.load(yamltext.split(self.text).yaml)
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            raise CardError("the front matter is not a mapping: write `key: value` on each line")
+        return data
+
+    def problems(self) -> list[Problem]:
+        """What the Hub would refuse (errors) or frown at (warnings), found without asking it."""
+        return check.check(self.text)
+
+    def facts(self) -> Facts:
+        """The facts that the card shows, read from its text.
+
+        Raises:
+            CardError: it is no classic card, or a part of it cannot be read.
+        """
+        return read.read(self.text)
+
+    def merge_into(self, readme: str, slug: str, *, force: bool = False, overwrite: Collection[str] = ()) -> Merged:
+        """A README with this card as its section `slug`, everything else in it as it was; see `merge.merge`.
+
+        Raises:
+            CardError: the section was edited by hand, its markers are broken, or the front matter cannot be read.
+        """
+        return merge.merge(readme, self.text, slug, force=force, overwrite=overwrite)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the card to `path`, whole or not at all, and give the path back.
+
+        Nothing else stays in the folder. A file that is there keeps its permissions; a link stays a link.
+
+        Raises:
+            CardError: it cannot be written; what was at `path` is as it was.
+        """
+        target = Path(path)
+        try:
+            self._write(target.resolve())
+        except OSError as error:
+            raise CardError(f"{target} cannot be written: {error.strerror or error}") from error
+        return target
+
+    def _write(self, real: Path) -> None:
+        draft = real.with_name(f".{real.name}.{os.urandom(4).hex()}")
+        try:
+            with draft.open("xb") as file:
+                file.write(self.text.encode("utf-8", "surrogateescape"))
+                file.flush()
+                os.fsync(file.fileno())
+            if real.exists():
+                draft.chmod(real.stat().st_mode & 0o7777)
+            os.replace(draft, real)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return self.body

@@ -1,0 +1,161 @@
+"""Facts as plain data, for JSON and YAML, and back.
+
+Owns the form: the fields of the dataclasses by name, defaults left out; a figure is a number, or a mapping with its
+bounds where it has an interval; times are a list, each with its `batch_size` and `input_length`.
+`from_data(to_data(facts)) == facts`, always.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from benchcard.card.facts import (
+    Data,
+    Facts,
+    Failure,
+    Figure,
+    Figures,
+    FrontMatter,
+    Interval,
+    Measured,
+    Metric,
+    Plain,
+    Row,
+    Shape,
+)
+from benchcard.errors import CardError
+
+_T = TypeVar("_T")
+
+
+def to_data(facts: Facts) -> dict[str, Plain]:
+    """`facts` as dicts, lists and scalars."""
+    data = _told(facts)
+    data["front_matter"] = _told(facts.front_matter)
+    data["metrics"] = [_told(metric) for metric in facts.metrics]
+    data["shapes"] = [_told(shape) for shape in facts.shapes]
+    data["rows"] = [_row_to_data(row) for row in facts.rows]
+    if facts.data is not None:
+        data["data"] = _told(facts.data)
+    if facts.noise_floor:
+        data["noise_floor"] = _figures_to_data(facts.noise_floor)
+    return {key: value for key, value in data.items() if value not in ([], {})}
+
+
+def from_data(data: Mapping[str, Plain]) -> Facts:
+    """The facts that `to_data` told; a metric may be its name alone, a shape a list of batch size and input length.
+
+    Raises:
+        CardError: a field is missing, unknown, or not of its form.
+    """
+    return _made(
+        Facts,
+        data,
+        "facts",
+        front_matter=lambda value: _made(FrontMatter, value, "front_matter"),
+        metrics=lambda values: tuple(
+            Metric(value) if isinstance(value, str) else _made(Metric, value, "metrics") for value in values
+        ),
+        shapes=lambda values: tuple(
+            Shape(*value) if isinstance(value, list) else _made(Shape, value, "shapes") for value in values
+        ),
+        rows=lambda values: tuple(_row_from_data(value, f"rows[{index}]") for index, value in enumerate(values)),
+        data=lambda value: _made(Data, value, "data"),
+        noise_floor=_figures_from_data,
+    )
+
+
+def _row_to_data(row: Row) -> dict[str, Plain]:
+    data = _told(row)
+    data["parameters"] = dict(row.parameters)
+    data.update(_measured_to_data(Measured(row.metrics, row.times)))
+    if row.figures:
+        data["figures"] = _figures_to_data(row.figures)
+    if row.failure is not None:
+        data["failure"] = _told(row.failure)
+    if row.original is not None:
+        data["original"] = _measured_to_data(row.original)
+    return data
+
+
+def _row_from_data(data: Mapping[str, Plain], place: str) -> Row:
+    return _made(
+        Row,
+        data,
+        place,
+        metrics=_figures_from_data,
+        times=_times_from_data,
+        figures=_figures_from_data,
+        failure=lambda value: _made(Failure, value, f"{place}.failure"),
+        original=lambda value: _made(
+            Measured, value, f"{place}.original", metrics=_figures_from_data, times=_times_from_data
+        ),
+    )
+
+
+def _measured_to_data(measured: Measured) -> dict[str, Plain]:
+    data: dict[str, Plain] = {}
+    if measured.metrics:
+        data["metrics"] = _figures_to_data(measured.metrics)
+    if measured.times:
+        data["times"] = [
+            {**dataclasses.asdict(shape), **_figures_to_data(figures)} for shape, figures in measured.times.items()
+        ]
+    return data
+
+
+def _times_from_data(data: list[Mapping[str, Plain]]) -> dict[Shape, Figures]:
+    times: dict[Shape, Figures] = {}
+    for entry in data:
+        figures = dict(entry)
+        shape = Shape(figures.pop("batch_size"), figures.pop("input_length", None))
+        times[shape] = _figures_from_data(figures)
+    return times
+
+
+def _figures_to_data(figures: Figures) -> dict[str, Plain]:
+    return {name: _figure_to_data(figure) for name, figure in figures.items()}
+
+
+def _figure_to_data(figure: Figure | None) -> Plain:
+    if figure is None or figure.interval is None:
+        return None if figure is None else figure.value
+    return {"value": figure.value, **dataclasses.asdict(figure.interval)}
+
+
+def _figures_from_data(data: Mapping[str, Plain]) -> dict[str, Figure | None]:
+    return {name: _figure_from_data(value) for name, value in data.items()}
+
+
+def _figure_from_data(value: Plain) -> Figure | None:
+    if isinstance(value, Mapping):
+        bounds = {key: item for key, item in value.items() if key != "value"}
+        return Figure(value["value"], Interval(**bounds))
+    return None if value is None else Figure(value)
+
+
+def _told(instance: Any) -> dict[str, Plain]:
+    """The fields of a dataclass that differ from their defaults; tuples as lists, what is inside as it is."""
+    data: dict[str, Plain] = {}
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        if value != default:
+            data[field.name] = list(value) if isinstance(value, tuple) else value
+    return data
+
+
+def _made(kind: Callable[..., _T], data: Mapping[str, Plain], place: str, /, **forms: Callable[[Any], Any]) -> _T:
+    """An instance of a dataclass, each field made by its form; where it has none, a list becomes a tuple."""
+    if not isinstance(data, Mapping):
+        raise CardError(f"{place} must be a mapping, found {data!r}")
+    try:
+        return kind(**{key: forms[key](value) if key in forms else _field(value) for key, value in data.items()})
+    except (TypeError, KeyError, ValueError) as error:
+        raise CardError(f"{place} is not of the form of facts: {error}") from error
+
+
+def _field(value: Plain) -> Plain:
+    return tuple(value) if isinstance(value, list) else value

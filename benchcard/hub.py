@@ -1,0 +1,366 @@
+"""What reaches the Hub: one commit that holds a card and its files, or nothing.
+
+The only module that writes to the Hub. Owns the push: reading the README that is there, guarding the commit with the
+commit that it was made from, and the pull request where writing is not allowed. Leaves to `card` what a README says and
+how a section is merged into it, which comes in as a function of the text that is there; to `hub_files` what changes; to
+`hub_faults` what an error means. Everything goes through `huggingface_hub.HfApi`, with endpoint and token passed to it.
+
+A README that could not be read is never written: it counts as absent only where the Hub itself says so. After every
+fault the repository is read anew before anything is repeated, so that a commit whose answer was lost is found, and not
+made twice.
+
+Source: https://huggingface.co/docs/huggingface_hub/package_reference/hf_api (`create_commit` and its `parent_commit`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
+from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
+
+from benchcard._version import __version__
+from benchcard.errors import HubError
+from benchcard.hub_faults import CLIENT_ERRORS, Diagnosis, Fault, Patience, diagnose, persist, redacted
+from benchcard.hub_files import README, Remote, Upload, card_upload, difference, text_of, upload_of
+
+# Every commit and pull request of benchcard begins with this: by it, and by the author, an own pull request is known.
+MESSAGE_PREFIX: Final = "benchcard: "
+_INFO_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push came to.
+
+    Attributes:
+        commit_oid: the commit that holds what was pushed; None in a dry run.
+        commit_url: its address; None in a dry run.
+        pr_url: the pull request that holds it; None where it stands on the branch itself.
+        pr_revision: where the commits of that pull request are, as `refs/pr/3`.
+        changed: whether this push changed the Hub; in a dry run, whether it would.
+        warnings: what the Hub found odd about the card, and what else its owner should know.
+        diff: what changed: a unified diff of the README, then one line for each other file.
+    """
+
+    commit_oid: str | None
+    commit_url: str | None
+    pr_url: str | None
+    pr_revision: str | None
+    changed: bool
+    warnings: tuple[str, ...]
+    diff: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a push goes: a branch (None is the main one), a pull request to be opened onto it, or an open one."""
+
+    branch: str | None
+    as_pull_request: bool = False
+    pr_url: str | None = None
+    pr_revision: str | None = None
+
+    @property
+    def revision(self) -> str | None:
+        """What is read, and committed on."""
+        return self.pr_revision or self.branch
+
+    @property
+    def opens_one(self) -> bool:
+        """Whether the commit opens a pull request."""
+        return self.as_pull_request and self.pr_revision is None
+
+
+def push(
+    repo_id: str,
+    files: Mapping[str, bytes | Path],
+    card: Callable[[str | None], str],
+    *,
+    create: bool = True,
+    private: bool = True,
+    create_pr: bool | Literal["auto"] = "auto",
+    revision: str | None = None,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+    dry_run: bool = False,
+    commit_message: str = "publish results",
+    commit_description: str = "",
+    patience: Patience | None = None,
+) -> Pushed:
+    """What the Hub holds after one commit with the card and its files.
+
+    Pushing the same again changes nothing and makes no commit. Nothing is ever half-written: a commit is whole or not
+    there, and after any error the same call goes on where it is needed.
+
+    Args:
+        repo_id: the model repository, as `namespace/name`.
+        files: contents, or files on this machine, by their path in the repository; the README is not among them.
+        card: gets the text of the README that is there (None where there is none) and gives the text that shall be. It
+            may be called several times, each time with what was read last.
+        create: whether a repository that is not there is made.
+        private: whether a repository that is made is private; one that is there stays as it is.
+        create_pr: True pushes to a pull request, onto an own open one where there is one; "auto" does so only where
+            this token may not write; False never.
+        revision: the branch; None is the main one.
+        token: of the Hub; None takes the one of `hf auth login`.
+        endpoint: of the Hub; None takes huggingface_hub's.
+        dry_run: shows what would change, and writes nothing.
+        commit_message: the first line of the commit; `benchcard: ` is put before it.
+        commit_description: more about it.
+        patience: how often and how long faults that pass are waited out.
+
+    Raises:
+        HubError: the Hub refused or could not be reached, the metadata are not valid, the README there could not be
+            read, or a file is not there; the text says which, and whether anything was written.
+    """
+    if README in files:
+        raise HubError(f"{README} is the card, and not among the files.")
+    uploads = [upload_of(path, source) for path, source in sorted(files.items())]
+    patience = patience or Patience()
+    hub = _Hub(_api(endpoint, token), repo_id, patience)
+    message = _message(commit_message)
+    place = hub.own_pull_request(revision) if create_pr is True else _Place(revision)
+    created, sent = False, 0
+    fault: Diagnosis | None = None
+    before_loss: Remote | None = None  # what was there before a commit whose answer was lost
+    while True:
+        remote = hub.read(place, unsure=before_loss is not None)
+        text = card(text_of(remote.readme, repo_id) if remote is not None and remote.readme is not None else None)
+        everything = [card_upload(text), *uploads]
+        if remote is not None and all(remote.has(upload) for upload in everything):
+            if before_loss is None:
+                return _pushed(repo_id, remote, place, hub.commit_at(remote, remote.sha), changed=False, diff="")
+            found = hub.find_commit(remote, before_loss, place, message)
+            diff = difference(before_loss, text, uploads)
+            return _pushed(repo_id, remote, place, hub.commit_at(remote, found), changed=True, diff=diff)
+        diff = difference(remote, text, uploads)
+        if remote is None and not create:
+            raise HubError(f"{repo_id} is not on the Hub, or this token may not see it; `create` makes it.")
+        if dry_run:
+            return _pushed(repo_id, remote, place, (None, None), changed=True, diff=diff)
+        if remote is None:
+            if created:
+                raise HubError(f"{repo_id} was made, and the Hub does not show it yet: run the same push again.")
+            hub.create(private)
+            created = True
+            continue
+        if fault is not None and sent >= patience.attempts:
+            raise HubError(_failure(repo_id, fault, place, create_pr))
+        try:
+            made, said = hub.commit(remote, place, everything, message, commit_description)
+        except CLIENT_ERRORS as error:
+            earlier, fault = fault, _diagnose_commit(error, token)
+        else:
+            if place.opens_one:
+                place = replace(place, pr_url=made.pr_url, pr_revision=made.pr_revision)
+            commit = (made.oid, made.commit_url)
+            return _pushed(repo_id, remote, place, commit, changed=made.oid != remote.sha, diff=diff, said=said)
+        sent += 1
+        if fault.kind is Fault.FORBIDDEN and create_pr == "auto" and not place.as_pull_request:
+            place, sent = hub.own_pull_request(revision, fault), 0
+            continue
+        if not fault.kind.may_pass:
+            if earlier is not None and earlier.kind is Fault.FORBIDDEN:
+                fault = replace(fault, text=f"{earlier.text}\n{fault.text}")
+            raise HubError(_failure(repo_id, fault, place, create_pr))
+        if fault.kind is Fault.PASSING and before_loss is None:
+            before_loss = remote
+        patience.wait(sent, fault)
+        if place.opens_one:
+            # It may have been opened all the same.
+            place = hub.own_pull_request(revision)
+
+
+def read_readme(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+    patience: Patience | None = None,
+) -> str | None:
+    """The text of a model repository's README; None where it has none.
+
+    Raises:
+        HubError: the repository is not there, or its README could not be read.
+    """
+    remote = _Hub(_api(endpoint, token), repo_id, patience or Patience()).read(_Place(revision))
+    if remote is None:
+        raise HubError(f"{repo_id} is not on the Hub, or this token may not see it.")
+    return text_of(remote.readme, repo_id) if remote.readme is not None else None
+
+
+@dataclass(frozen=True)
+class _Hub:
+    """One conversation with the Hub about one repository."""
+
+    api: HfApi
+    repo_id: str
+    patience: Patience
+
+    def read(self, place: _Place, *, unsure: bool = False) -> Remote | None:
+        """What is there now; None where the repository is not. `unsure`: a commit was sent whose answer was lost."""
+        try:
+            action = partial(self._read, place.revision)
+            return persist(action, f"Reading {self.repo_id}", self.patience, self.api.token)
+        except HubError as error:
+            if not unsure:
+                raise
+            failure = f"{error}\nWhether the commit was made is not known: the same push looks before it writes again."
+        raise HubError(failure)
+
+    def _read(self, revision: str | None) -> Remote | None:
+        try:
+            info = self.api.model_info(self.repo_id, revision=revision, files_metadata=True, timeout=_INFO_TIMEOUT_S)
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError:
+            return None
+        if info.sha is None:
+            raise ValueError(f"the Hub names no commit for {self.repo_id}")
+        files = info.siblings or []
+        blob_ids = {file.rfilename: file.blob_id for file in files if file.blob_id is not None}
+        lfs_ids = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
+        remote = Remote(info.id, info.sha, self._read_readme(info.id, info.sha), blob_ids, lfs_ids)
+        if any(file.rfilename == README for file in files):
+            if remote.readme is None:
+                raise ValueError(f"{README} is listed, but the Hub does not hand it out")
+            if README in {*blob_ids, *lfs_ids} and not remote.has(upload_of(README, remote.readme)):
+                raise ValueError(f"{README} did not arrive as the Hub holds it")
+        return remote
+
+    def _read_readme(self, repo_id: str, sha: str) -> bytes | None:
+        """The README at that very commit, past every cache; None only where the Hub says that there is none."""
+        with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
+            try:
+                path = self.api.hf_hub_download(repo_id, README, revision=sha, local_dir=folder, force_download=True)
+            except RemoteEntryNotFoundError:
+                return None
+            return Path(path).read_bytes()
+
+    def create(self, private: bool) -> None:
+        """Makes the repository; one that somebody made meanwhile is taken as it is."""
+        action = partial(self.api.create_repo, self.repo_id, private=private, exist_ok=True)
+        persist(action, f"Creating {self.repo_id}", self.patience, self.api.token)
+
+    def commit(
+        self, remote: Remote, place: _Place, uploads: list[Upload], message: str, description: str
+    ) -> tuple[CommitInfo, list[str]]:
+        """One commit on top of what was read, and what the Hub says about the card."""
+        # The client says through warnings what the Hub says of the metadata, and some things of its own.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made = self.api.create_commit(
+                remote.repo_id,
+                [CommitOperationAdd(upload.path, upload.source) for upload in uploads if not remote.has(upload)],
+                commit_message=message,
+                commit_description=description,
+                revision=place.revision,
+                create_pr=place.opens_one,
+                parent_commit=remote.sha,
+            )
+        texts = [str(one.message) for one in caught]
+        said = [text.split("\n- ")[1:] for text in texts if text.startswith("Warnings while validating metadata")]
+        return made, [line for lines in said for line in lines]
+
+    def own_pull_request(self, branch: str | None, refused: Diagnosis | None = None) -> _Place:
+        """The place of an own pull request: the one that is open, or else one that the commit will open.
+
+        Args:
+            branch: the branch that it is onto; None is the main one.
+            refused: why the branch itself is not written to, for the message.
+        """
+        try:
+            action = partial(self._own_pull_request, branch)
+            what = f"Looking for an own pull request on {self.repo_id}"
+            return persist(action, what, self.patience, self.api.token)
+        except HubError as error:
+            failure = f"{refused.text}\n{error}" if refused is not None else str(error)
+        raise HubError(failure)
+
+    def _own_pull_request(self, branch: str | None) -> _Place:
+        name, target = self.api.whoami()["name"], branch or "main"
+        pulls = self.api.get_repo_discussions(
+            self.repo_id, author=name, discussion_type="pull_request", discussion_status="open"
+        )
+        for pull in pulls:
+            if pull.author == name and pull.title.startswith(MESSAGE_PREFIX):
+                onto = self.api.get_discussion_details(self.repo_id, pull.num).target_branch
+                if onto in (target, f"refs/heads/{target}"):
+                    return _Place(branch, True, pull.url, pull.git_reference)
+        return _Place(branch, True)
+
+    def find_commit(self, remote: Remote, before: Remote, place: _Place, message: str) -> str:
+        """The commit that was made though its answer was lost: the newest with this message since `before`."""
+        try:
+            commits = self.api.list_repo_commits(remote.repo_id, revision=place.revision)
+        except CLIENT_ERRORS:
+            # What was pushed is there: its exact commit is not worth failing for.
+            return remote.sha
+        for commit in commits:
+            if commit.commit_id == before.sha:
+                break
+            if commit.title == message:
+                return commit.commit_id
+        return remote.sha
+
+    def commit_at(self, remote: Remote, oid: str) -> tuple[str, str]:
+        """A commit and its address."""
+        return oid, f"{self.api.endpoint}/{remote.repo_id}/commit/{oid}"
+
+
+def _api(endpoint: str | None, token: str | bool | None) -> HfApi:
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise HubError(f"An endpoint begins with https:// or http://, found {endpoint!r}.")
+    return HfApi(endpoint=endpoint, token=token, library_name="benchcard", library_version=__version__)
+
+
+def _message(text: str) -> str:
+    text = " ".join(text.split())
+    return text if text.startswith(MESSAGE_PREFIX) else f"{MESSAGE_PREFIX}{text}"
+
+
+def _pushed(
+    repo_id: str,
+    remote: Remote | None,
+    place: _Place,
+    commit: tuple[str | None, str | None],
+    *,
+    changed: bool,
+    diff: str,
+    said: Sequence[str] = (),
+) -> Pushed:
+    """What a push came to, with what the owner should know about the repository beside what the Hub said."""
+    odd = list(said)
+    if remote is None:
+        odd.append(f"{repo_id} is not there yet")
+    elif remote.repo_id != repo_id:
+        odd.append(f"{repo_id} is now called {remote.repo_id}")
+    if remote is not None and README in remote.lfs_ids:
+        odd.append(f"{README} is stored in LFS, where the Hub does not read its metadata: see .gitattributes")
+    return Pushed(*commit, place.pr_url, place.pr_revision, changed, tuple(odd), diff)
+
+
+def _diagnose_commit(error: BaseException, token: str | bool | None) -> Diagnosis:
+    """What went wrong with a commit; what is wrong with the metadata is said by field, and never tried again."""
+    head, _, rest = str(error).partition("\n")
+    if isinstance(error, ValueError) and head.startswith("Invalid metadata") and rest:
+        return Diagnosis(Fault.FINAL, f"the Hub does not take the card's metadata:\n{redacted(rest, token)}")
+    return diagnose(error, token)
+
+
+def _failure(repo_id: str, fault: Diagnosis, place: _Place, create_pr: bool | Literal["auto"]) -> str:
+    """Why a push was given up, and what to do."""
+    way = "Run the same push again to go on." if fault.kind.may_pass else ""
+    if fault.kind is Fault.FORBIDDEN and create_pr is False:
+        way = "Without the right to write, `create_pr` proposes the change as a pull request."
+    elif fault.kind is Fault.FORBIDDEN and place.as_pull_request:
+        way = "This token may neither write there nor open a pull request."
+    return f"Pushing to {repo_id} failed: {fault.text}\nNothing was written to it. {way}".rstrip()

@@ -1,0 +1,266 @@
+"""The command line: the same functions as in Python, and never a bare traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from benchcard._version import __version__
+from benchcard.errors import BenchcardError, SpecError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BAD_SPEC = 2
+FAILED = 1
+INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Commands whose errors are told in words: status 2 for a mistake of the user's, 1 for what went wrong, 130 for
+    Ctrl-C.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BenchcardError as error:
+            if context.params.get("debug"):
+                raise
+            _tell(error)
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on from here", err=True)
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has read enough, as in `benchcard show RUN | head`.
+            sys.stderr.close()
+            sys.exit(0)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if context.params.get("debug"):
+                raise
+            click.echo(f"benchcard failed in a way that it does not know: {type(error).__name__}: {error}", err=True)
+            click.echo("run again with `benchcard --debug ...` to see where, and please report it", err=True)
+            sys.exit(FAILED)
+
+
+def _tell(error: BenchcardError) -> NoReturn:
+    if isinstance(error, SpecError):
+        count = len(error.mistakes)
+        click.echo(f"{count} mistake{'s' if count != 1 else ''} in the spec:", err=True)
+        for mistake in error.mistakes:
+            click.echo(
+                f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}"
+                + (f" ({mistake.hint})" if mistake.hint else ""),
+                err=True,
+            )
+        sys.exit(BAD_SPEC)
+    click.echo(f"{type(error).__name__}: {error}", err=True)
+    sys.exit(FAILED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="benchcard")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Benchmark the quantized variants of a Hugging Face model, and publish numbers that can be believed."""
+
+
+@main.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
+def plan(spec: Path, as_csv: bool) -> None:
+    """Show the rows that SPEC comes to, what they share and what they cost. Nothing is run."""
+    from benchcard.benchmark import Benchmark
+
+    frame = Benchmark.from_spec(spec).plan()
+    if as_csv:
+        click.echo(frame.to_csv(index=False), nl=False)
+        return
+    _table(frame)
+    click.echo(f"{len(frame)} configurations, {frame['timed_s'].sum():g} s of timing at the most")
+
+
+@main.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "-o",
+    "path",
+    type=click.Path(path_type=Path),
+    help="The run directory; the same one again goes on where it was.  [default: under runs/]",
+)
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Stop a step after this many seconds."
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    default=0.01,
+    show_default=True,
+    help="How much of the first metric the best configuration may lose.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float, quiet: bool) -> None:
+    """Run SPEC, or what is left of it, and write the card."""
+    from benchcard.benchmark import Benchmark
+
+    benchmark = Benchmark.from_spec(spec)
+    results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
+    for note in results.notes:
+        click.echo(f"note: {note}")
+    best = results.best(max_drop=max_drop)
+    if best.row is None:
+        click.echo(f"{best}: `benchcard show {results.path}`", err=True)
+        sys.exit(FAILED)
+    card = results.card().save(results.path / "README.md")
+    failures = results.failures
+    if len(failures):
+        click.echo(
+            f"{failures['row'].nunique()} of {len(results.plan)} configurations lack figures: "
+            f"`benchcard show {results.path}` says why"
+        )
+    click.echo(f"card: {card}")
+    click.echo(f"best: {best}")
+
+
+@main.command()
+@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--csv", "which", type=click.Choice(["quality", "time", "models", "noise"]), help="Write one frame as CSV."
+)
+@click.option("--json", "as_json", is_flag=True, help="Write all frames as JSON.")
+@click.option("--explain", "row", type=int, help="Say why a row is as it is.")
+def show(path: Path, which: str | None, as_json: bool, row: int | None) -> None:
+    """Show the results in the run directory RUN."""
+    import json
+
+    from benchcard.results import Results
+
+    results = Results.load(path)
+    if row is not None:
+        click.echo(results.explain(row))
+    elif which:
+        click.echo(getattr(results, which).to_csv(index=False), nl=False)
+    elif as_json:
+        click.echo(json.dumps(results.to_json(), indent=1, ensure_ascii=False))
+    else:
+        for title, frame in (("Quality", results.quality), ("Time", results.time)):
+            click.echo(f"\n{title}")
+            _table(_brief(frame, ["framework_args"] if frame["row"].nunique() > 1 else []))
+        for note in results.notes:
+            click.echo(f"note: {note}")
+        for noise in results.noise.to_dict("records"):
+            click.echo(
+                f"noise: the baseline, timed twice, is {_cell(noise['ratio'])} "
+                f"[{_cell(noise['ratio_low'])}, {_cell(noise['ratio_high'])}] times as fast as itself"
+                + (f"; {noise['warnings']}" if noise["warnings"] else "")
+            )
+        for failure in results.failures.to_dict("records"):
+            click.echo(
+                f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
+                f"{failure['type']}: {failure['message']}"
+            )
+        click.echo(f"\nbest: {results.best()}")
+
+
+@main.command()
+@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--layout", default="classic", show_default=True, help="The layout of the card.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file.  [default: standard output]")
+def card(path: Path, layout: str, output: Path | None) -> None:
+    """Write the card of the run directory RUN."""
+    from benchcard.results import Results
+
+    made = Results.load(path).card(layout)
+    if output is None:
+        click.echo(made.text, nl=False)
+    else:
+        click.echo(f"card: {made.save(output)}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def machine(as_json: bool) -> None:
+    """Show this machine, as far as numbers depend on it."""
+    import json
+
+    from benchcard import machine as here
+
+    told = {**here.describe(), "versions": here.versions()}
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+        return
+    for name, value in told.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {each}" for key, each in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(value)
+        elif name.endswith("_bytes"):
+            name, value = name.removesuffix("_bytes"), f"{value / 1e9:.1f} GB"
+        click.echo(f"{name.replace('_', ' '):>15}  {value}")
+    if told["int8"]["u8s8_saturates"]:
+        click.echo("Products of u8 and s8 can saturate here: 8-bit weights are at risk, `reduce_range: true` is safe.")
+
+
+def _brief(frame: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:
+    """What fits a screen of a frame: without what is empty or behind other figures, and an interval in one column with
+    its figure.
+    """
+    brief = frame.dropna(axis="columns", how="all").copy()
+    for name in [str(column) for column in brief]:
+        low, high = f"{name}_low", f"{name}_high"
+        if low in brief and high in brief:
+            bounds = zip(brief[name], brief[low], brief[high])
+            brief[name] = [
+                f"{_cell(value)} [{_cell(least)}, {_cell(most)}]" if _cell(least) else _cell(value)
+                for value, least, most in bounds
+            ]
+            brief = brief.drop(columns=[low, high])
+    hidden = [
+        "latency_p90_ms",
+        "latency_p95_ms",
+        "latency_p99.9_ms",
+        "elapsed_s",
+        "first_call_ms",
+        "load_ms",
+        "failure",
+        "total_time_in_seconds",
+        "latency_in_seconds",
+    ]
+    return brief.drop(columns=[*hidden, *fixed], errors="ignore")
+
+
+def _table(frame: pd.DataFrame) -> None:
+    """A frame as a table as wide as the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        # A pipe has no width: let no line be broken.
+        console = Console(width=1000)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in frame:
+        numbers = frame[name].dtype.kind in "if"
+        table.add_column(str(name), justify="right" if numbers else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or str(value) in ("<NA>", "nan"):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    main()

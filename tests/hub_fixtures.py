@@ -1,0 +1,74 @@
+"""What the tests of `benchcard.hub` share: a running `LocalHub`, a push to it, and a card of one section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchcard.errors import HubError
+from benchcard.hub import Pushed, push
+from benchcard.hub_faults import Patience
+from benchcard.testing import LocalHub
+
+Push = Callable[..., Pushed]
+MINE = "local-user/model"
+THEIRS = "other/model"
+CARD = "---\nlicense: mit\n---\n# A model\n"
+FILES = {"benchcard/run/results.csv": b"a,b\n1,2\n"}
+BEGIN, END = "<!-- begin -->", "<!-- end -->"
+
+
+class Card:
+    """A card of one section: what stands around it stays, and the texts that it got are kept."""
+
+    def __init__(self, section: str = "fast") -> None:
+        self.section = section
+        self.got: list[str | None] = []
+
+    def __call__(self, text: str | None) -> str:
+        self.got.append(text)
+        before, _, rest = (CARD if text is None else text).partition(BEGIN)
+        return f"{before}{BEGIN}{self.section}{END}{rest.partition(END)[2]}"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with LocalHub() as running:
+        yield running
+
+
+@pytest.fixture
+def pushed(hub: LocalHub) -> Push:
+    """`push` to the local hub, with files and a patience that suit tests."""
+
+    def call(repo_id: str = MINE, card: Callable[[str | None], str] | None = None, **more: Any) -> Pushed:
+        given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(5, 0.001), **more}
+        return push(repo_id, given.pop("files", FILES), card or Card(), **given)
+
+    return call
+
+
+def section(text: str, inside: str = "fast") -> str:
+    return f"{text}{BEGIN}{inside}{END}"
+
+
+def error_of(call: Push, *given: Any, **more: Any) -> str:
+    """The text of the error that a push ends with."""
+    with pytest.raises(HubError) as error:
+        call(*given, **more)
+    # What a person sees: the text alone, without the client's errors behind it.
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__ or error.value.__context__ is None
+    return str(error.value)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that were waited, without waiting."""
+    kept: list[float] = []
+    monkeypatch.setattr("benchcard.hub_faults.time", SimpleNamespace(sleep=kept.append))
+    return kept

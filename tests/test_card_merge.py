@@ -1,0 +1,281 @@
+"""Benchcard's section in READMEs of every kind: what stands outside of it stays to the byte."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from test_card_data import facts_of
+
+from benchcard.card import classic, yamltext
+from benchcard.card.merge import line_end, merge, merge_section, sections
+from benchcard.card.read import read
+from benchcard.errors import CardError
+
+BEGIN = re.compile(r"<!-- benchcard:begin id=beans schema=1 digest=[0-9a-f]{64} -->")
+END = "<!-- benchcard:end id=beans -->"
+CARD = "---\npipeline_tag: fill-mask\ntags:\n- onnx\n- benchcard\n---\n\n## Result\n\n| a |\n| - |\n| 1 |\n"
+
+PIECES = [
+    "# Title",
+    "",
+    "words  ",
+    "```\ncode",
+    "~~~",
+    "---",
+    "<!--",
+    "-->",
+    "\u2028",
+    "\x0b\x0c",
+    "é\udcff",
+    "שלום \u202e",
+    "\x00",
+]
+PIECES += [
+    "    indented",
+    "- [ ] task",
+    "| a | b |\n|---|",
+    "<details>",
+    "$$",
+    "<!-- benchcard -->",
+    "`<!-- benchcard:end id=beans -->`",
+]
+PIECES += ["<!-- benchcard:begin id=other schema=1 digest=" + "0" * 64 + " -->\nx\n<!-- benchcard:end id=other -->"]
+FRONTS = [
+    "",
+    "---\n---\n",
+    "---\nlicense: mit # why\n---\n",
+    "---\ntags: [x]\n\n# end\n---",
+    "---\ntags:\n  - 'x'   # c\n---\n\n",
+]
+
+bodies = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), max_size=6).map("\n".join)
+
+
+@st.composite
+def readmes(draw: st.DrawFn) -> str:
+    """READMEs with and without front matter, mark and final line end, in three kinds of line ends."""
+    front = draw(st.sampled_from(FRONTS))
+    body = draw(bodies)
+    text = (
+        front
+        + ("\n" if body and front and not front.endswith("\n") else "")
+        + body
+        + draw(st.sampled_from(["", "\n", "\n\n\n"]))
+    )
+    newline = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    return draw(st.sampled_from(["", "\ufeff"])) + text.replace("\n", newline)
+
+
+def outside(text: str, slug: str = "beans") -> tuple[str, str]:
+    """What stands before and after a section."""
+    section = sections(text)[slug]
+    return text[: section.start], text[section.end :]
+
+
+def is_mapping(yaml: str) -> bool:
+    """Whether a text is YAML that can be front matter."""
+    try:
+        return isinstance(yamltext.load(yaml + "\n"), dict | None)
+    except CardError:
+        return False
+
+
+def is_subsequence(part: str, whole: str) -> bool:
+    """Whether nothing of `part` is missing in `whole`."""
+    rest = iter(whole)
+    return all(char in rest for char in part)
+
+
+@settings(max_examples=200, deadline=None)
+@given(readmes())
+@example("")
+@example("\ufeff")
+@example("a\nb\nc\r")
+@example("---\na: 1\n---")
+@example("---\nnot front matter")
+def test_a_section_is_appended_and_everything_else_stays(readme):
+    """A README gets the section at its end, and is otherwise the same to the byte."""
+    merged = merge_section(readme, "## Result\n\ntext", "beans")
+    before, after = outside(merged.text)
+    assert before.startswith(readme)
+    assert set(before[len(readme) :] + after) <= set(line_end(readme))
+    assert sections(merged.text)["beans"].content == "## Result\n\ntext"
+    assert merge_section(merged.text, "\n## Result\n\ntext\n", "beans").changed is False
+
+
+@settings(max_examples=100, deadline=None)
+@given(readmes(), bodies)
+def test_a_section_is_replaced_in_its_place(readme, more):
+    """A second card replaces the first one where it stands, and what was written around it since stays."""
+    assume("benchcard" not in more)
+    first = merge_section(readme, "one", "beans").text + more
+    assume(len([line for line in re.split(r"\r\n|\r|\n", first) if BEGIN.fullmatch(line)]) == 1)
+    second = merge_section(first, "two\nlines", "beans")
+    assert second.changed
+    assert outside(second.text) == outside(first)
+    assert sections(second.text)["beans"].content == "two\nlines"
+
+
+@settings(max_examples=100, deadline=None)
+@given(readmes())
+def test_a_whole_card_is_merged_once(readme):
+    """Front matter and section are there after one merge, and a second one changes nothing."""
+    old = yamltext.split(readme)
+    if not is_mapping(old.yaml):
+        with pytest.raises(CardError, match="front matter"):
+            merge(readme, CARD, "beans")
+        return
+    merged = merge(readme, CARD, "beans")
+    new = yamltext.split(merged.text)
+    assert new.body.lstrip("\r\n").startswith(old.body.removeprefix("\ufeff").lstrip("\r\n"))
+    assert is_subsequence(old.yaml, new.yaml)
+    data, before = yamltext.load(new.yaml), yamltext.load(old.yaml) or {}
+    assert {"onnx", "benchcard"} <= set(data["tags"])
+    assert set(before.get("tags", [])) <= set(data["tags"])
+    assert merged.text.startswith("\ufeff") == readme.startswith("\ufeff")
+    again = merge(merged.text, CARD, "beans")
+    assert again.text == merged.text
+    assert again.changed is False
+
+
+def test_several_sections_live_in_one_readme():
+    """Sections of several runs stand side by side, and each is replaced alone."""
+    text = merge_section(merge_section("# T\n", "one", "a").text, "two", "b").text
+    newer = merge_section(text, "ONE", "a").text
+    assert {slug: section.content for slug, section in sections(newer).items()} == {"a": "ONE", "b": "two"}
+    assert newer.index("id=a") < newer.index("id=b")
+    assert outside(newer, "b")[1] == outside(text, "b")[1]
+
+
+def test_a_section_can_be_read_out_of_a_readme():
+    """A published card, merged into a README, is read back from its section."""
+    facts = facts_of("vit-beans")
+    merged = merge("# My model\r\n\r\nwords\r\n", classic.render(facts), "beans")
+    assert "\n" not in merged.text.replace("\r\n", "")
+    assert read(merged.text) == facts
+    assert read(sections(merged.text)["beans"].content).rows == facts.rows
+
+
+def test_changed_line_ends_are_no_edit():
+    """A checkout that turns line ends around does not count as an edit."""
+    text = merge_section("# T\n", "one\ntwo", "beans").text.replace("\n", "\r\n")
+    assert sections(text)["beans"].edited is False
+    assert merge_section(text, "one\ntwo", "beans").changed is False
+
+
+def test_an_edited_section_is_refused_and_replaced_only_by_force():
+    """A section that somebody edited is refused; force replaces it and hands the edited text back."""
+    text = merge_section("# T\n", "one\ntwo", "beans").text.replace("two", "mine")
+    with pytest.raises(CardError, match=r"'beans' was edited by hand.*force=True"):
+        merge_section(text, "three", "beans")
+    merged = merge_section(text, "three", "beans", force=True)
+    assert merged.replaced == "one\nmine"
+    assert sections(merged.text)["beans"].content == "three"
+    assert sections(merged.text)["beans"].edited is False
+
+
+def test_an_edit_that_says_what_the_card_says_is_no_loss():
+    """Where the edited text is the new text, only the marker is renewed."""
+    text = merge_section("# T\n", "one", "beans").text.replace("one", "two")
+    merged = merge_section(text, "two", "beans")
+    assert merged.replaced == ""
+    assert sections(merged.text)["beans"].edited is False
+
+
+def test_a_section_of_a_newer_schema_is_refused():
+    """A section that a newer version wrote is not written over unasked."""
+    text = merge_section("", "one", "beans").text.replace("schema=1", "schema=2")
+    with pytest.raises(CardError, match=r"schema 2.*upgrade"):
+        merge_section(text, "two", "beans")
+    assert sections(merge_section(text, "two", "beans", force=True).text)["beans"].schema == 1
+
+
+def damage(kind: str) -> str:
+    """A README whose section `beans` has broken or doubled markers, with words that nobody may lose."""
+    text = merge_section("# T\n", "one", "beans").text
+    (begin,) = BEGIN.findall(text)
+    section = text[text.index(begin) :]
+    return {
+        "no end": text.replace(END, "WORDS"),
+        "no begin": text.replace(begin, "WORDS"),
+        "begin twice": text.replace(begin, f"{begin}\nWORDS\n{begin}"),
+        "end twice": text.replace(END, f"{END}\nWORDS\n{END}"),
+        "end first": f"{END}\nWORDS\n{begin}\n",
+        "digest cut": text.replace("schema=1", "schema=1 WORDS"),
+        "end misspelt": text.replace(END, "<!-- benchcard:end id=beans WORDS-->"),
+        "marker of another inside": text.replace("one", "<!-- benchcard:end id=x -->\nWORDS"),
+        "marker of nobody inside": text.replace("one", "<!-- benchcard:end -->\nWORDS"),
+        "section twice": text + "WORDS\n" + section,
+        "section twice, one edited": text + section.replace("one", "WORDS"),
+        "words behind the marker": text.replace(END, f"{END} WORDS"),
+    }[kind]
+
+
+KINDS = ["no end", "no begin", "begin twice", "end twice", "end first", "digest cut", "end misspelt"]
+KINDS += ["marker of another inside", "marker of nobody inside", "section twice", "section twice, one edited"]
+KINDS += ["words behind the marker"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_broken_and_doubled_markers_are_refused_and_mended_only_by_force(kind):
+    """Markers that make no sense are refused with their lines; force leaves one whole section and loses no words."""
+    text = damage(kind)
+    with pytest.raises(CardError, match=r"line.*force=True"):
+        merge_section(text, "two", "beans")
+    merged = merge_section(text, "two", "beans", force=True)
+    assert [section.content for section in sections(merged.text).values() if section.slug == "beans"] == ["two"]
+    assert len(BEGIN.findall(merged.text)) == 1
+    # Where the words stood within a marker's own line, that line is ours and goes.
+    assert ("WORDS" in merged.text) is (kind not in ("digest cut", "end misspelt", "words behind the marker"))
+    assert merge_section(merged.text, "two", "beans").changed is False
+
+
+def test_markers_of_other_sections_are_not_our_business():
+    """Broken markers of another section, and one of nobody, leave ours alone."""
+    text = "<!-- benchcard:begin id=other -->\nx\n<!-- benchcard:end -->\n"
+    merged = merge_section(text, "one", "beans")
+    assert merged.text.startswith(text)
+    assert sections(merge_section(merged.text, "two", "beans").text)["beans"].content == "two"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`<!-- benchcard:end id=beans -->`\n",
+        "    <!-- benchcard:end id=beans -->\n",
+        "see <!-- benchcard:end id=beans -->\n",
+    ],
+)
+def test_words_about_markers_are_no_markers(text):
+    """A marker counts where it begins a line, not within words or indented code."""
+    assert merge_section(text, "one", "beans").text.startswith(text)
+
+
+def test_a_section_may_not_hold_markers():
+    """Content that looks like a marker would break the next merge, and is refused."""
+    with pytest.raises(CardError, match="own markers"):
+        merge_section("", f"a\n{END}", "beans")
+
+
+@pytest.mark.parametrize("slug", ["", "a b", "-a", "a-->", "é"])
+def test_a_slug_is_a_plain_word(slug):
+    """A name that would break the marker is refused."""
+    with pytest.raises(CardError, match="cannot name a section"):
+        merge_section("", "x", slug)
+
+
+def test_a_card_whose_front_matter_is_no_mapping_is_refused():
+    """The card to merge must have a mapping as its front matter."""
+    with pytest.raises(CardError, match="card to merge"):
+        merge("", "---\n- a\n---\nx", "beans")
+
+
+@pytest.mark.parametrize(
+    ("text", "end"), [("", "\n"), ("a", "\n"), ("a\r\nb", "\r\n"), ("a\rb\r\nc\r", "\r"), ("a\nb\r\n", "\n")]
+)
+def test_the_line_end_of_most_lines_is_taken(text, end):
+    """New lines end as most lines of the README do."""
+    assert line_end(text) == end

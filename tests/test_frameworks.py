@@ -1,0 +1,143 @@
+"""Frameworks: what was asked for is what the runtime has, and what cannot be opened is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+from onnx import TensorProto, helper
+
+from benchcard import registry
+from benchcard.errors import ArtifactError, BenchcardError
+from benchcard.frameworks import given
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """A graph that adds a constant of zero, twice: from level 1 on, the runtime takes both additions out."""
+    nodes = [helper.make_node("Identity", ["x"], ["a"]), helper.make_node("Identity", ["a"], ["y"])]
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])
+    made = helper.make_graph(nodes, "copies", [value], [result])
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 99])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_level_and_threads_reach_the_runtime(graph, level, threads):
+    """The session's own options, read back, are what was asked."""
+    model = registry.framework("onnxruntime").open(
+        graph, {"optimization_level": level, "intra_op_num_threads": threads}
+    )
+    options = model.session.get_session_options()
+    assert int(options.graph_optimization_level.value) == level
+    assert options.intra_op_num_threads == threads
+    assert (model.facts["optimization_level"], model.facts["intra_op_num_threads"]) == (level, threads)
+
+
+def test_the_level_changes_what_the_runtime_runs(graph, tmp_path):
+    """At level 0 the graph that runs is the one that was given; at level 1 needless nodes are gone."""
+    import onnxruntime
+
+    from benchcard.frameworks.onnxruntime import session_options
+
+    counts = {}
+    for level in (0, 1):
+        settings = session_options({"optimization_level": level})
+        settings.optimized_model_filepath = str(tmp_path / f"{level}.onnx")
+        onnxruntime.InferenceSession(str(graph), settings, providers=["CPUExecutionProvider"])
+        counts[level] = len(onnx.load(tmp_path / f"{level}.onnx").graph.node)
+    assert counts[0] == 2
+    assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize(("asked", "found"), [(None, False), (False, False), (True, True)])
+def test_spinning_is_off_unless_asked_for(graph, asked, found):
+    """Threads that spin slow their neighbours: they do so only where the spec asks."""
+    model = registry.framework("onnxruntime").open(graph, {"allow_spinning": asked})
+    assert model.facts["allow_spinning"] is found
+
+
+def test_a_call_takes_what_the_graph_takes_in_its_types(graph):
+    """Inputs that the graph does not know are left out, and numbers are cast to its types."""
+    model = registry.framework("onnxruntime").open(graph, {})
+    outputs = model({"x": np.ones((3, 2), dtype=np.float64), "z": np.zeros(1)})
+    assert outputs["y"].dtype == np.float32
+    assert outputs["y"].shape == (3, 2)
+
+
+def test_a_file_that_is_no_graph_is_said(tmp_path):
+    """What the runtime cannot load is an ArtifactError with the runtime's words."""
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ArtifactError, match=r"cannot load model\.onnx"):
+        registry.framework("onnxruntime").open(tmp_path / "model.onnx", {})
+
+
+def test_pytorch_has_the_asked_threads_and_no_gradients(tmp_path):
+    """PyTorch runs under inference mode, in evaluation mode, with as many threads as were asked."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        folder = tiny.write_model(tmp_path / "model")
+        model = registry.framework("pytorch").open(folder, {"task": "image-classification", "intra_op_num_threads": 1})
+        assert model.facts["intra_op_num_threads"] == torch.get_num_threads() == 1
+        assert not model.module.training
+        prepared = model.prepare({"pixel_values": np.zeros((2, 3, 8, 8), dtype=np.float32)})
+        assert model.run(prepared).logits.is_inference()
+        assert model({"pixel_values": np.zeros((2, 3, 8, 8), dtype=np.float32)})["logits"].shape == (2, 3)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_pytorch_without_weights_is_said(tmp_path):
+    """A folder that transformers cannot load is an ArtifactError with its words."""
+    with pytest.raises(ArtifactError, match="cannot be loaded"):
+        registry.framework("pytorch").open(tmp_path, {"task": "image-classification"})
+
+
+def test_an_unknown_framework_is_said_with_a_near_miss():
+    """Asking the registry for what it has not names what it has."""
+    with pytest.raises(BenchcardError, match="did you mean `onnxruntime`"):
+        registry.framework("onnxruntim")
+
+
+def test_a_given_graph_is_found_where_repositories_keep_it(graph, tmp_path):
+    """`onnx/model.onnx` and the only ONNX file are found; of several, one must be named; a near miss is told."""
+    model = tmp_path / "model"
+    (model / "onnx").mkdir(parents=True)
+    (tmp_path / "target").mkdir()
+    with pytest.raises(ArtifactError, match="holds no ONNX file"):
+        given.take(model, None, None, tmp_path / "target")
+    (model / "onnx" / "first.onnx").write_bytes(graph.read_bytes())
+    assert given.take(model, None, 13, tmp_path / "target")[1]["opset"] == 13
+    (model / "onnx" / "second.onnx").write_bytes(graph.read_bytes())
+    with pytest.raises(ArtifactError, match="several graphs"):
+        given.take(model, None, None, tmp_path / "target")
+    assert given.take(model, "onnx/second.onnx", None, tmp_path / "target")[0] == "second.onnx"
+    with pytest.raises(ArtifactError, match=r"did you mean `onnx/second\.onnx`"):
+        given.take(model, "onnx/secnd.onnx", None, tmp_path / "target")
+    (model / "onnx" / "model.onnx").write_bytes(graph.read_bytes())
+    assert given.take(model, None, None, tmp_path / "target")[0] == "model.onnx"
+    with pytest.raises(ArtifactError, match="has opset 13"):
+        given.take(model, None, 17, tmp_path / "target")
+
+
+def test_a_given_graph_comes_with_its_weights(tmp_path):
+    """Weights beside the graph are copied with it; weights that are not there, or outside, are refused."""
+    model, target = tmp_path / "model", tmp_path / "target"
+    model.mkdir()
+    target.mkdir()
+    weight = onnx.numpy_helper.from_array(np.arange(512, dtype=np.float32), "w")
+    value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [512])
+    made = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [value], [weight])
+    whole = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(whole, model / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    given.take(model, None, None, target)
+    assert (target / "weights.bin").read_bytes() == (model / "weights.bin").read_bytes()
+    (model / "weights.bin").unlink()
+    with pytest.raises(ArtifactError, match="not there"):
+        given.take(model, None, None, target)

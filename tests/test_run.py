@@ -1,0 +1,466 @@
+"""Whole runs of a tiny model: what comes out, what a kill leaves, and every way in which a run can be refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from kill_and_resume import kill_and_resume
+
+from benchcard import Benchmark, Results, registry
+from benchcard.errors import BenchcardError, MachineError, SpecError
+
+GRID = """
+grid:
+  framework: [onnxruntime, pytorch]
+  quantization_approach: [dynamic, static]
+  operators_to_quantize: [[Add, MatMul], [Add]]
+  framework_args: [{opset: 13, optimization_level: 1, intra_op_num_threads: 1}, {}]
+  apply_quantization: [true, false]
+fixed:
+  calibration: {method: percentile, num_calibration_samples: 9, calibration_histogram_percentile: 99.9}
+batch_sizes: [1, 3]
+duration: 0.2
+"""
+
+SPEC = """
+task: image-classification
+model: ./model
+dataset:
+  {path: ./data, eval_split: validation, calibration_split: train, data_keys: {primary: image}, ref_keys: [label]}
+"""
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory):
+    """A folder with the tiny model, its data, and a spec of a small grid."""
+    folder = tmp_path_factory.mktemp("ground")
+    tiny.write_model(folder / "model")
+    tiny.write_data(folder / "data")
+    (folder / "spec.yaml").write_text(SPEC + GRID)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def results(ground):
+    """The results of the small grid."""
+    return Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
+
+
+def spec_with(ground, text, name="other.yaml"):
+    """A spec beside the model."""
+    (ground / name).write_text(text)
+    return ground / name
+
+
+def test_every_row_is_there_with_figures(results):
+    """All rows have an accuracy and, at both batch sizes, latencies; nothing failed."""
+    assert len(results.quality) == 6
+    assert results.quality["accuracy"].between(0, 1).all()
+    assert (results.quality["samples"] == 24).all()
+    assert len(results.time) == 12
+    assert (results.time["latency_mean_ms"] > 0).all()
+    assert (results.time["runs"] > 0).all()
+    assert results.failures.empty
+
+
+def test_fp32_agrees_with_pytorch_row_by_row(results):
+    """Onnxruntime and pytorch see the same inputs in the same order and answer alike."""
+    import numpy as np
+
+    scores = []
+    for row in (0, 5):
+        folder = results.records.records[row].outcomes["evaluate"].folder
+        with np.load(folder / "predictions.npz") as kept:
+            scores.append(kept["scores"])
+    assert scores[0].shape == (24, 3)
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+    assert results.quality["accuracy"][0] == results.quality["accuracy"][5]
+
+
+def test_accuracy_is_that_of_the_predictions(results, ground):
+    """The accuracy in the frame is the share of predictions that agree with the data set's labels."""
+    import datasets
+    import numpy as np
+
+    labels = datasets.load_dataset(str(ground / "data"), split="validation")["label"][:]
+    for record, accuracy in zip(results.records.records, results.quality["accuracy"]):
+        with np.load(record.outcomes["evaluate"].folder / "predictions.npz") as kept:
+            assert accuracy == np.mean(kept["predictions"] == np.asarray(labels))
+
+
+def test_throughput_is_samples_in_elapsed_seconds(results):
+    """Throughput counts samples, so a batch of three counts three, over the time that really went by."""
+    time = results.time
+    expected = time["runs"] * time["batch_size"] / time["elapsed_s"]
+    assert (time["throughput_per_s"] / expected - 1).abs().max() < 1e-9
+
+
+def test_latencies_are_kept_raw(results):
+    """Every call's latency is on disk; their mean is the mean of the frame."""
+    import numpy as np
+
+    for record in results.records.records:
+        for cell in record.cells.values():
+            part = results.records.parts[cell.name][0]
+            raw = np.concatenate(
+                [
+                    block.latencies_ns
+                    for timed in part.rounds
+                    for block in timed.blocks
+                    if block.name == cell.name and not block.twin
+                ]
+            )
+            shown = results.time[
+                (results.time["row"] == record.configuration.row) & (results.time["batch_size"] == cell.samples)
+            ]
+            assert len(raw) == shown["runs"].iloc[0]
+            assert raw.mean() / 1e6 == pytest.approx(shown["latency_mean_ms"].iloc[0])
+
+
+def test_threads_and_level_reached_the_runtime(results):
+    """What the timed processes read back from their runtimes is what was asked."""
+    asked = 0
+    for parts in results.records.parts.values():
+        for opened in parts[0].outcome["opened"]:
+            assert opened["facts"]["intra_op_num_threads"] == 1
+            asked += 1
+            if "optimization_level" in opened["facts"]:
+                assert opened["facts"]["optimization_level"] == 1
+    assert asked
+
+
+def test_the_graph_has_the_asked_opset_and_was_compared(results):
+    """The exported graph has opset 13, and the record says how near it is to PyTorch, at which shapes."""
+    import onnx
+
+    export = results.records.records[0].outcomes["export"]
+    graph = onnx.load(export.folder / export.values["file"])
+    assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [13]
+    assert results.models["opset"].dropna().unique().tolist() == [13]
+    assert 0 <= results.models["export_max_abs_difference"].dropna().max() < 1e-4
+
+
+def test_a_model_is_measured_once(results):
+    """Dynamic quantization of `Add` changes nothing: the row is the fp32 model, evaluated once and timed once."""
+    quality = results.quality
+    same = quality[
+        (quality["quantization_approach"] == "dynamic")
+        & quality["operators_to_quantize"].map(lambda operators: operators == ["Add"])
+    ]
+    assert same["same_model_as"].tolist() == [0]
+    rows = results.records.records
+    assert rows[2].outcomes["evaluate"].folder == rows[0].outcomes["evaluate"].folder
+    assert rows[2].cells[1, None].name == rows[0].cells[1, None].name
+
+
+def test_calibration_rows_are_drawn_by_class(results, ground):
+    """The calibration samples come from all classes alike although the split is sorted, and their numbers are
+    recorded.
+    """
+    import datasets
+
+    sample = next(record.outcomes["sample"] for record in results.records.records if "sample" in record.outcomes)
+    labels = datasets.load_dataset(str(ground / "data"), split="train")["label"]
+    drawn = [labels[row] for row in sample.values["rows"]]
+    assert sorted(drawn) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert len(sample.values["rows_digest"]) == 64
+
+
+def test_the_same_command_again_does_nothing_again(results, ground):
+    """A finished run is read, not repeated."""
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (ground / "run").rglob("*")
+        if path.is_file() and path.name not in ("lock", "README.md")
+    }
+    again = Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
+    after = {
+        path: path.stat().st_mtime_ns
+        for path in (ground / "run").rglob("*")
+        if path.is_file() and path.name not in ("lock", "README.md")
+    }
+    assert after == before
+    assert again.quality.equals(results.quality)
+    assert Results.load(ground / "run").time.equals(results.time)
+
+
+def test_damaged_rounds_are_said_and_timed_again(results, ground, tmp_path):
+    """A byte that changed in the raw latencies is noticed, never averaged over, and the same command mends it."""
+    import shutil
+
+    shutil.copytree(ground / "run", tmp_path / "run")
+    path = next((tmp_path / "run").glob("times/*/part-0/rounds.bin"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(BenchcardError, match="damaged"):
+        Results.load(tmp_path / "run")
+    mended = Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
+    assert mended.time["latency_mean_ms"].notna().all()
+
+
+def test_a_broken_outcome_is_said(results, ground, tmp_path):
+    """JSON that is no outcome is an error that names the file."""
+    import shutil
+
+    shutil.copytree(ground / "run", tmp_path / "run")
+    path = next((tmp_path / "run" / "steps").glob("export-*/outcome.json"))
+    for content in ("{}", "[]", "{"):
+        path.write_text(content)
+        with pytest.raises(BenchcardError, match="outcome"):
+            Results.load(tmp_path / "run")
+
+
+def test_a_run_of_another_spec_is_refused(results, ground):
+    """Another spec may not write into a run directory."""
+    other = spec_with(ground, SPEC + GRID.replace("0.2", "0.3"))
+    with pytest.raises(SpecError, match=r"fixed\.duration"):
+        Benchmark.from_spec(other).run(ground / "run", progress=False)
+
+
+def test_a_changed_model_is_refused(results, ground, monkeypatch):
+    """A model that is no longer the one with which the run was begun is noticed."""
+    config = ground / "model" / "config.json"
+    before = config.read_text()
+    config.write_text(before.replace('"layer_norm_eps"', '"layer_norm_eps "'))
+    try:
+        with pytest.raises(SpecError, match="it has changed"):
+            Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
+    finally:
+        config.write_text(before)
+
+
+def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
+    """Numbers of other library versions or another processor are never put beside those of a run."""
+    from benchcard import machine
+
+    real = machine.versions()
+    monkeypatch.setattr(machine, "versions", lambda: {**real, "onnxruntime": "0.1"})
+    with pytest.raises(MachineError, match="onnxruntime"):
+        Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
+    monkeypatch.setattr(machine, "versions", lambda: real)
+    here = machine.describe()
+    monkeypatch.setattr(machine, "describe", lambda: {**here, "processor": "Z80"})
+    with pytest.raises(MachineError, match="Z80"):
+        Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
+
+
+def test_instructions_that_are_not_here_are_refused_first(ground):
+    """`supported_instructions` that this processor lacks stop the run before anything is made."""
+    spec = spec_with(ground, SPEC + "backend_args: {supported_instructions: avx9000}\n")
+    with pytest.raises(MachineError, match="avx9000"):
+        Benchmark.from_spec(spec).run(ground / "none", progress=False)
+    assert not (ground / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("./model", "./modell"), "model"),
+        (("./data", "./datta"), "path"),
+        (("eval_split: validation", "eval_split: validaton"), "did you mean `validation`"),
+        (("primary: image", "primary: imag"), "did you mean `image`"),
+        (("ref_keys: [label]", "ref_keys: [labels]"), "did you mean `label`"),
+        (("task: image-classification", "task: image-classification\nmetrics: [no_such_metric]"), "no_such_metric"),
+    ],
+)
+def test_what_is_not_there_is_said_with_its_place(ground, change, said, tmp_path):
+    """A missing model, data set, split or column is a SpecError that names it and what is near."""
+    spec = spec_with(ground, SPEC.replace(*change) + "duration: 0\n")
+    with pytest.raises(SpecError, match=said):
+        Benchmark.from_spec(spec).run(tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_that_do_not_agree_are_refused(ground, tmp_path):
+    """A data set whose label names are not the model's is an error that shows both lists; a mapping mends it."""
+    tiny.write_data(ground / "named", names=["night", "dusk", "day"])
+    text = SPEC.replace("./data", "./named") + "duration: 0\n"
+    with pytest.raises(SpecError, match=r"night.*dark"):
+        Benchmark.from_spec(spec_with(ground, text)).run(tmp_path / "a", progress=False)
+    mapping = "task_args: {label_mapping: {night: dark, dusk: middling, day: light}}\n"
+    results = Benchmark.from_spec(spec_with(ground, text + mapping)).run(tmp_path / "b", progress=False)
+    assert results.failures.empty
+    assert results.time.empty
+
+
+def test_more_calibration_samples_than_rows_are_refused(ground, tmp_path):
+    """Asking for more samples than the split has says how many there are."""
+    text = SPEC + "quantization_approach: static\ncalibration: {num_calibration_samples: 99}\nduration: 0\n"
+    with pytest.raises(SpecError, match="has 24 rows"):
+        Benchmark.from_spec(spec_with(ground, text)).run(tmp_path / "run", progress=False)
+
+
+FAILING = """
+import os, signal
+from benchcard import actions
+
+real = actions.quantize
+
+
+def quantize(asked, **rest):
+    if asked["approach"] == "dynamic" and asked["operators_to_quantize"] == ["Add", "MatMul"]:
+        raise RuntimeError("the moon is in the wrong quarter")
+    if asked["approach"] == "static":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(asked, **rest)
+
+
+actions.quantize = quantize
+"""
+
+
+def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
+    """Steps that raise or die become failures with stage, type, message and log; every other row completes; mended,
+    they are tried again.
+    """
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "called_modules", lambda: ("failing",))
+    benchmark = Benchmark.from_spec(spec_with(ground, SPEC + GRID.replace("[1, 3]", "[1]")))
+    results = benchmark.run(tmp_path / "run", progress=False)
+    failed = results.failures.set_index("row")
+    assert set(failed.index) == {1, 3, 4}
+    assert (failed.loc[1, "stage"], failed.loc[1, "type"]) == ("quantize", "RuntimeError")
+    assert "wrong quarter" in failed.loc[1, "log"]
+    assert failed.loc[3, "type"] == "SIGKILL"
+    assert results.quality["accuracy"].notna().tolist() == [True, False, True, False, False, True]
+    timed = results.time.set_index("row")
+    assert timed["latency_mean_ms"].notna().tolist() == [True, False, True, False, False, True]
+    assert "SIGKILL" in timed.loc[3, "failure"]
+    card = results.card().text
+    assert "failed" in card
+    assert "nan" not in card
+    monkeypatch.setattr(registry, "called_modules", lambda: ())
+    assert benchmark.run(tmp_path / "run", progress=False).failures.empty
+
+
+def test_an_opset_that_cannot_be_had_is_a_failed_row(ground, tmp_path):
+    """A graph that is taken as it is and has another opset fails its row, and says which opset it has."""
+    import shutil
+
+    model = tmp_path / "given"
+    shutil.copytree(ground / "model", model)
+    export = next((ground / "run" / "steps").glob("export-*/model.onnx"))
+    (model / "onnx").mkdir()
+    shutil.copy(export, model / "onnx" / "model.onnx")
+    text = (
+        SPEC.replace("./model", str(model)).replace("./data", str(ground / "data"))
+        + "from_transformers: false\nduration: 0\ngrid: {framework_args.opset: [13, 17]}\n"
+    )
+    results = Benchmark.from_spec(spec_with(tmp_path, text)).run(tmp_path / "run", progress=False)
+    assert results.quality["accuracy"].notna().tolist() == [True, False]
+    assert "has opset 13" in results.failures["message"][0]
+
+
+FILLING = """
+from benchcard import actions
+
+
+def export(**rest):
+    raise OSError(28, "No space left on device")
+
+
+actions.export = export
+"""
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(ground, tmp_path, monkeypatch):
+    """When a child finds the disk full, the run ends with what to do, and the finished steps are there."""
+    (tmp_path / "filling.py").write_text(FILLING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "called_modules", lambda: ("filling",))
+    with pytest.raises(BenchcardError, match="make room"):
+        Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
+    assert [path.parent.name.split("-")[0] for path in (tmp_path / "run" / "steps").glob("*/outcome.json")] == [
+        "prepare"
+    ]
+
+
+def test_the_card_of_a_run_is_valid_for_the_hub(results, tmp_path):
+    """The card names every row in both tables, has no problem that the Hub would refuse, and no local path in its front
+    matter.
+    """
+    card = results.card()
+    assert [problem for problem in card.problems() if problem.severity == "error"] == []
+    assert card.front_matter["pipeline_tag"] == "image-classification"
+    assert "base_model" not in card.front_matter
+    assert "datasets" not in card.front_matter
+    assert card.text.count("| `onnxruntime` |") == 5 * 3
+    path = card.save(tmp_path / "README.md")
+    assert path.read_text(encoding="utf-8") == card.text
+
+
+def test_results_are_exported(results, tmp_path):
+    """CSV and JSON hold the frames; both reprs show them."""
+    import pandas as pd
+
+    written = results.to_csv(tmp_path)
+    assert [path.name for path in written] == ["quality.csv", "time.csv", "models.csv"]
+    assert pd.read_csv(tmp_path / "quality.csv")["accuracy"].tolist() == results.quality["accuracy"].tolist()
+    told = json.loads(json.dumps(results.to_json()))
+    assert len(told["time"]) == 12
+    assert "accuracy" in repr(results)
+    assert "<table" in results._repr_html_()
+
+
+def test_the_best_is_never_empty_handed(results):
+    """The choice names a row, its parameters and a reason; an unknown metric is refused."""
+    best = results.best()
+    assert best.row in results.quality["row"].tolist()
+    assert best.reason
+    assert results.best(max_drop=1.0).row is not None
+    with pytest.raises(BenchcardError, match="accuracy"):
+        results.best(metric="f1")
+
+
+KILLED = """
+grid: {quantization_approach: [dynamic, static], apply_quantization: [true, false]}
+fixed: {calibration: {num_calibration_samples: 9}}
+duration: 0.1
+"""
+
+
+@pytest.mark.slow
+def test_kill_and_resume(ground, tmp_path):
+    """A run that is killed at random moments comes to what an undisturbed one comes to, and repeats nothing."""
+    said = kill_and_resume(spec_with(ground, SPEC + KILLED), tmp_path, kills=4)
+    assert "none done twice" in said
+
+
+def test_the_command_line_runs_and_shows(results, ground, tmp_path):
+    """`run` on a finished directory prints card and best; `show` and `card` read it; statuses are as documented."""
+
+    def benchcard(*arguments, status=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchcard.cli", *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    said = benchcard("run", ground / "spec.yaml", "--out", ground / "run", "--quiet")
+    assert f"card: {ground / 'run' / 'README.md'}" in said
+    assert "best: row" in said
+    assert benchcard("show", ground / "run", "--csv", "quality").startswith("row,framework")
+    assert len(json.loads(benchcard("show", ground / "run", "--json"))["quality"]) == 6
+    assert "Quality" in benchcard("show", ground / "run")
+    assert benchcard("card", ground / "run") == results.card().text
+    benchcard("card", ground / "run", "-o", tmp_path / "CARD.md")
+    assert (tmp_path / "CARD.md").read_text() == results.card().text
+    assert "Traceback" not in benchcard("show", tmp_path, status=1)
+    assert "mistake" in benchcard(
+        "run", spec_with(ground, "task: x\n", "bad.yaml"), "--out", tmp_path / "new", status=2
+    )
+    assert not (tmp_path / "new").exists()
+    assert "is no" not in benchcard("plan", ground / "spec.yaml")
+    assert "Traceback" in benchcard("--debug", "show", tmp_path, status=1)
+
+
+def test_numbers_of_given_names(ground):
+    """Relative paths of a spec start at its folder, wherever the command is given."""
+    assert Benchmark.from_spec(ground / "spec.yaml").spec.local("./model") == Path(ground / "model").resolve()

@@ -1,0 +1,81 @@
+"""Models and data of the Hub: taken at one commit and named on the card; against a local Hub, with the real client."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from benchcard.testing import LocalHub
+
+SPEC = """
+task: image-classification
+model: MODEL
+dataset: {path: DATA, eval_split: validation, data_keys: {primary: image}, ref_keys: [label]}
+duration: 0
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A Hub with the tiny model and its data."""
+    folder = tmp_path_factory.mktemp("content")
+    tiny.write_model(folder / "model")
+    tiny.write_data(folder / "data" / "data")
+    with LocalHub() as running:
+        running.add_model("someone/tiny", folder / "model")
+        running.add_dataset("someone/shades", folder / "data")
+        yield running
+
+
+def benchcard(hub, tmp_path, model="someone/tiny", data="someone/shades", **environment):
+    """What `benchcard run` says, and its status."""
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("MODEL", model).replace("DATA", data))
+    command = [sys.executable, "-m", "benchcard.cli", "run", "spec.yaml", "--out", "run", "--quiet"]
+    variables = {**os.environ, **hub.environment(), **environment}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_of_the_hub_pins_and_names_what_it_read(hub, tmp_path):
+    """The commits of model and data stand in the record, the card names both, and a resumed run stays at them."""
+    status, said = benchcard(hub, tmp_path)
+    assert status == 0, said
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert about["sources"]["models"]["someone/tiny"]["revision"] == hub.head("someone/tiny")
+    (dataset,) = about["sources"]["datasets"].values()
+    assert dataset["revision"] == hub.head("someone/shades", repo_type="dataset")
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "base_model: someone/tiny\n" in card
+    assert "datasets:\n- someone/shades\n" in card
+    before = hub.head("someone/tiny")
+    hub.commit("someone/tiny", {"README.md": "# Tiny\n"})
+    status, said = benchcard(hub, tmp_path)
+    assert status == 0, said
+    assert (
+        json.loads((tmp_path / "run" / "run.json").read_text())["sources"]["models"]["someone/tiny"]["revision"]
+        == before
+    )
+
+
+@pytest.mark.parametrize(("model", "data"), [("someone/none", "someone/shades"), ("someone/tiny", "someone/none")])
+def test_a_repository_that_is_not_there_is_a_mistake(hub, tmp_path, model, data):
+    """A missing model or data set is told with its place, and nothing is created."""
+    status, said = benchcard(hub, tmp_path, model, data)
+    assert status == 2
+    assert "`someone/none`" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_said(hub, tmp_path):
+    """Without a connection the run ends with what to do."""
+    status, said = benchcard(hub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert status == 1
+    assert "cannot be reached" in said
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,41 @@
+"""A model that ONNX Runtime cannot load or run is told with operator, node and reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_graphs import normal, saved, written
+
+from benchcard.errors import ArtifactError
+from benchcard.quantization.runs import check_runs
+
+
+def test_a_missing_kernel_is_told_by_operator_and_node(tmp_path):
+    """A `Conv` of double precision has no kernel on the CPU, as `ConvInteger` has none on some; the node is named."""
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (double[1, 1, 4, 4] x, double[1, 1, 3, 3] w) => (double[1, 1, 2, 2] y) { [conv_quant] y = Conv(x, w) }"""
+    )
+    with pytest.raises(ArtifactError, match=r"no kernel for `Conv` \(opset 11\) .* Exclude the node `conv`"):
+        check_runs(saved(model, tmp_path / "m.onnx"))
+
+
+def test_a_model_that_does_not_run_is_told_with_the_reason(tmp_path):
+    """An input that is missing, of the wrong shape, or that gives no finite number, is each said."""
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[B, 4] x) => (float[B, 4] y) { h = MatMul(x, w) y = Log(h) }""",
+        {"w": -np.eye(4, dtype=np.float32)},
+    )
+    path = saved(model, tmp_path / "m.onnx")
+    check_runs(path)
+    check_runs(path, {"x": -np.ones((1, 4), np.float32)})
+    with pytest.raises(ArtifactError, match=r"cannot run m\.onnx: .*missing"):
+        check_runs(path, {})
+    with pytest.raises(ArtifactError, match=r"cannot run m\.onnx: .*INVALID_ARGUMENT"):
+        check_runs(path, {"x": normal(1, 5)})
+    with pytest.raises(ArtifactError, match="its output `y` holds no finite number"):
+        check_runs(path, {"x": np.ones((1, 4), np.float32)})
+    (tmp_path / "no.onnx").write_text("no model")
+    with pytest.raises(ArtifactError, match=r"no\.onnx"):
+        check_runs(tmp_path / "no.onnx")

@@ -1,0 +1,237 @@
+"""Quality figures with intervals and paired tests, against scipy, statsmodels and their definitions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import binomtest, bootstrap, norm
+
+from benchcard.measure.significance import (
+    bootstrap_metric,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    smallest_detectable_share,
+    wilson,
+)
+from benchcard.measure.statistics import Interval
+
+
+def outcomes(both: int, better: int, worse: int, neither: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Right or wrong per example, of the baseline and of the model."""
+    baseline = [True] * both + [False] * better + [True] * worse + [False] * neither
+    model = [True] * both + [True] * better + [False] * worse + [False] * neither
+    return np.array(baseline, dtype=bool), np.array(model, dtype=bool)
+
+
+def mean_of(values: NDArray[np.float64]) -> Callable[[NDArray[np.intp]], float]:
+    return lambda indices: float(values[indices].mean())
+
+
+@pytest.mark.parametrize(("successes", "examples"), [(0, 10), (10, 10), (130, 133), (911, 1000), (1, 2)])
+def test_wilson_is_that_of_statsmodels(successes: int, examples: int) -> None:
+    """The interval of a share agrees to the last digits with an implementation of its own."""
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    low, high = proportion.proportion_confint(successes, examples, method="wilson")
+    found = wilson(successes, examples)
+    assert found.value == successes / examples
+    assert found.low == pytest.approx(low, rel=1e-12, abs=1e-15)
+    assert found.high == pytest.approx(high, rel=1e-12)
+
+
+def test_wilson_is_its_formula() -> None:
+    """The interval of a share is the root of the score equation, and needs an example."""
+    n, share, z = 133, 130 / 133, norm.ppf(0.975)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert wilson(130, 133) == Interval(share, pytest.approx(middle - half), pytest.approx(middle + half))
+    with pytest.raises(ValueError, match="example"):
+        wilson(0, 0)
+    with pytest.raises(ValueError, match="k"):
+        wilson(3, 2)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (0, 6), (12, 5), (7, 7), (40, 71)])
+def test_mcnemar_is_that_of_scipy_and_statsmodels(better: int, worse: int) -> None:
+    """The exact p-value agrees with both to the last digits."""
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    found = mcnemar(*outcomes(50, better, worse, 30))
+    table = [[50, worse], [better, 30]]
+    assert found.p_value == pytest.approx(tables.mcnemar(table, exact=True).pvalue, rel=1e-12)
+    if better + worse:
+        assert found.p_value == pytest.approx(binomtest(better, better + worse).pvalue, rel=1e-15)
+    assert (found.examples, found.better, found.worse) == (80 + better + worse, better, worse)
+    assert found.difference.value == pytest.approx((better - worse) / found.examples)
+
+
+def test_the_interval_of_a_paired_difference_is_that_of_agresti_and_min() -> None:
+    """One half is added to each cell; the interval holds the difference, and lies within minus one and one."""
+    found = mcnemar(*outcomes(794, 150, 86, 570)).difference
+    cells = np.array([794.5, 150.5, 86.5, 570.5])
+    share = cells / cells.sum()
+    centre = share[1] - share[2]
+    half = norm.ppf(0.975) * math.sqrt((share[1] + share[2] - centre**2) / cells.sum())
+    assert found == Interval(64 / 1600, pytest.approx(centre - half), pytest.approx(centre + half))
+    extreme = mcnemar(*outcomes(0, 3, 0, 0)).difference
+    assert extreme.value == 1.0
+    assert extreme.high == 1.0
+
+
+@given(st.integers(0, 60), st.integers(0, 15), st.integers(0, 15), st.integers(0, 60))
+@settings(deadline=None)
+def test_exchanging_the_models_turns_the_comparison_round(both: int, better: int, worse: int, neither: int) -> None:
+    """Baseline and model exchanged: the same p-value, the difference with the other sign."""
+    if not both + better + worse + neither:
+        return
+    one = mcnemar(*outcomes(both, better, worse, neither))
+    other = mcnemar(*outcomes(both, worse, better, neither))
+    assert one.p_value == other.p_value
+    assert one.difference.value == -other.difference.value
+    assert one.difference.low == pytest.approx(-(other.difference.high or 0.0))
+    assert one.difference.low is not None
+    assert one.difference.high is not None
+    assert one.difference.low <= one.difference.value <= one.difference.high
+
+
+def test_paired_outcomes_must_be_of_the_same_examples() -> None:
+    """Outcomes of other lengths, or none, are refused."""
+    right = np.ones(3, dtype=bool)
+    with pytest.raises(ValueError, match="same examples"):
+        mcnemar(right, right[:2])
+    with pytest.raises(ValueError, match="same examples"):
+        mcnemar(right[:0], right[:0])
+
+
+def test_the_bootstrap_is_that_of_scipy() -> None:
+    """The interval of a mean agrees to the last digit with scipy's, given the same generator."""
+    values = np.random.default_rng(0).exponential(size=80)
+    found = bootstrap_metric(mean_of(values), 80, seed=7)
+    expected = bootstrap(
+        (np.arange(80),),
+        mean_of(values),
+        vectorized=False,
+        n_resamples=1000,
+        method="BCa",
+        rng=np.random.default_rng(7),
+    ).confidence_interval
+    assert found == Interval(values.mean(), expected.low, expected.high)
+    assert found == bootstrap_metric(mean_of(values), 80, seed=7)
+    assert found != bootstrap_metric(mean_of(values), 80, seed=8)
+
+
+def test_many_examples_are_resampled_without_the_correction() -> None:
+    """Beyond a thousand examples the metric is scored once per resample, and no more."""
+    calls = 0
+
+    def score(indices: NDArray[np.intp]) -> float:
+        nonlocal calls
+        calls += 1
+        return float(np.mean(indices))
+
+    found = bootstrap_metric(score, 1001, resamples=50)
+    assert calls <= 55
+    assert found.value == 500.0
+    assert found.excludes(600.0)
+
+
+def test_a_metric_that_never_changes_has_a_point_for_an_interval() -> None:
+    """All examples alike: every resample gives the same."""
+    assert bootstrap_metric(mean_of(np.ones(20)), 20) == Interval(1.0, 1.0, 1.0)
+
+
+def test_a_metric_that_is_undefined_on_some_examples_has_no_interval() -> None:
+    """A metric that gives NaN on a resample has a value and no bounds, and no test either."""
+
+    def score(indices: NDArray[np.intp]) -> float:
+        return 1.0 if 0 in indices else math.nan
+
+    assert bootstrap_metric(score, 10) == Interval(1.0, None, None)
+    assert bootstrap_metric(score, 1) == Interval(1.0, None, None)
+    compared = paired_bootstrap(score, lambda indices: 1.0, 10)
+    assert compared.p_value is None
+    assert compared.difference.low is None
+    with pytest.raises(ValueError, match="example"):
+        bootstrap_metric(score, 0)
+
+
+def test_pairing_shows_what_two_intervals_cannot() -> None:
+    """A small difference on every example is seen, though the examples themselves differ far more."""
+    draw = np.random.default_rng(0)
+    baseline = draw.normal(0, 1, 200)
+    model = baseline + 0.05 + draw.normal(0, 0.1, 200)
+    compared = paired_bootstrap(mean_of(baseline), mean_of(model), 200, seed=1)
+    assert compared.difference.value == pytest.approx(model.mean() - baseline.mean())
+    assert compared.difference.excludes(0.0)
+    assert compared.p_value is not None
+    assert compared.p_value < 0.01
+    assert compared.detectable == pytest.approx((1.96 + 0.84) * 0.1 / math.sqrt(200), rel=0.15)
+    turned = paired_bootstrap(mean_of(model), mean_of(baseline), 200, seed=1)
+    assert turned.difference.value == -compared.difference.value
+
+
+def test_the_same_predictions_are_no_difference() -> None:
+    """A model that is the baseline differs by nothing, with a p-value of one."""
+    values = np.random.default_rng(0).normal(size=50)
+    compared = paired_bootstrap(mean_of(values), mean_of(values), 50)
+    assert compared.difference == Interval(0.0, 0.0, 0.0)
+    assert compared.p_value == 1.0
+
+
+def test_paired_p_values_are_right_by_chance_alone() -> None:
+    """Where there is no difference, five tests in a hundred say that there is one."""
+    draw = np.random.default_rng(2)
+    found = 0
+    for number in range(100):
+        differences = draw.normal(size=60)
+        p_value = paired_bootstrap(lambda _: 0.0, mean_of(differences), 60, seed=number, resamples=200).p_value
+        found += p_value is not None and p_value < 0.05
+    assert found <= 12
+
+
+@pytest.mark.parametrize(("examples", "changed"), [(200, 20), (1000, 30), (5000, 400), (300, 300)])
+def test_the_detectable_share_solves_connors_equation(examples: int, changed: int) -> None:
+    """Put back into the sample size formula, the difference needs just this many examples."""
+    difference, share = smallest_detectable_share(examples, changed), changed / examples
+    root = norm.ppf(0.975) * math.sqrt(share) + norm.ppf(0.8) * math.sqrt(share - difference**2)
+    assert (root / difference) ** 2 == pytest.approx(examples)
+
+
+def test_the_detectable_share_is_shown_four_times_in_five() -> None:
+    """Simulated models that differ by it are told apart by the test with about that chance."""
+    examples, share = 800, 0.1
+    difference = smallest_detectable_share(examples, round(share * examples))
+    draw = np.random.default_rng(0)
+    better, worse = (share + difference) / 2, (share - difference) / 2
+    counts = draw.multinomial(examples, [better, worse, 1 - share], 400)
+    told = sum(binomtest(int(row[0]), int(row[0] + row[1])).pvalue < 0.05 for row in counts if row[0] + row[1])
+    assert 0.68 <= told / 400 <= 0.88
+
+
+def test_no_fewer_than_six_examples_are_told_apart() -> None:
+    """Where nothing changed, a difference still needs the six examples of the exact test."""
+    assert binomtest(6, 6).pvalue < 0.05 <= binomtest(5, 5).pvalue
+    assert smallest_detectable_share(300, 0) == 6 / 300
+    assert smallest_detectable_share(3, 0) == 1.0
+    with pytest.raises(ValueError, match="changed"):
+        smallest_detectable_share(3, 4)
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    """Adjusted p-values agree with an implementation of its own, in any order."""
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    for seed in range(5):
+        p_values = np.random.default_rng(seed).uniform(0, 0.2, 9)
+        assert holm(list(p_values)) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
+
+
+def test_holm_of_a_table() -> None:
+    """Three of four by hand: the smallest times four, the next times three, never less than the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -1,0 +1,197 @@
+"""Token classification: first sub-words, words that have no prediction, and names of labels."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import pytest
+import tiny_text
+
+from benchcard import registry
+from benchcard.errors import ArtifactError, SpecError
+
+LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+TASK = "token-classification"
+SENTENCES = [["Anna", "lives", "in", "Paris"], ["Bob", "works"], ["the", "films", "good", "in", "Rome", "films", "bad"]]
+TAGS = [[1, 0, 0, 3], [1, 0], [0, 0, 0, 0, 3, 4, 0]]
+
+
+def data_of(folder, tokens=SENTENCES, tags=TAGS, names=LABELS):
+    """A data set of words and tags."""
+    features = {
+        "tokens": datasets.List(datasets.Value("string")),
+        "ner_tags": datasets.List(datasets.ClassLabel(names=names) if names else datasets.Value("string")),
+    }
+    return tiny_text.write_data(folder, {"tokens": tokens, "ner_tags": tags}, features)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny tagger of five labels."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_text.write_tokenizer(folder)
+    return tiny_text.write_model(folder, "ForTokenClassification", LABELS)
+
+
+def directly(model, words):
+    """The label of the first sub-word of each word that has one, as the reference script finds it."""
+    import torch
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    encoding = AutoTokenizer.from_pretrained(model)(
+        [words], is_split_into_words=True, truncation=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        logits = AutoModelForTokenClassification.from_pretrained(model).eval()(**encoding).logits[0].numpy()
+    places = encoding.word_ids(0)
+    return [
+        LABELS[logits[place].argmax()]
+        for place, word in enumerate(places)
+        if word is not None and word not in places[:place]
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_predictions_are_those_of_first_sub_words(model, tmp_path, batch_size):
+    """In batches of any size a word has the label that its first sub-word has when the sentence goes in alone; figures
+    are seqeval's.
+    """
+    from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+    found = tiny_text.passed(
+        TASK,
+        model,
+        data_of(tmp_path / "data"),
+        tmp_path,
+        ("precision", "recall", "f1", "accuracy"),
+        batch_size=batch_size,
+    )
+    assert found.predictions == [directly(model, words) for words in SENTENCES]
+    assert found.references == [[LABELS[tag] for tag in tags] for tags in TAGS]
+    assert found.scored["metrics"] == {
+        "precision": precision_score(found.references, found.predictions, zero_division=0),
+        "recall": recall_score(found.references, found.predictions, zero_division=0),
+        "f1": f1_score(found.references, found.predictions, zero_division=0),
+        "accuracy": accuracy_score(found.references, found.predictions),
+    }
+    assert found.scored["readings"]["f1"] == {"higher_is_better": True, "unit": "share"}
+
+
+def test_words_without_a_prediction_are_counted(model, tmp_path):
+    """Words beyond the model's maximum, and words that give no token, are left out of predictions and references alike,
+    and are counted.
+    """
+    tokens = [["film"] * 40, ["Anna", "\u200b", "lives"]]
+    found = tiny_text.passed(TASK, model, data_of(tmp_path / "data", tokens, [[0] * 40, [1, 2, 0]]), tmp_path)
+    assert [len(tags) for tags in found.predictions] == [len(tags) for tags in found.references] == [30, 2]
+    assert found.references[1] == ["B-PER", "O"]
+    assert (
+        "10 of 43 words, in 1 rows, lie beyond the model's 32 tokens: they have no prediction and are not scored"
+        in found.notes
+    )
+    assert any(note.startswith("1 of 43 words give no token") for note in found.notes)
+
+
+def test_a_word_whose_end_is_cut_has_a_prediction(model, tmp_path):
+    """The first sub-word tells, so a word counts even where its other sub-words lie beyond the maximum."""
+    tokens = [[*["film"] * 29, "films"]]
+    found = tiny_text.passed(TASK, model, data_of(tmp_path / "data", tokens, [[0] * 30]), tmp_path)
+    assert len(found.predictions[0]) == 30
+    assert found.notes == []
+
+
+def test_labels_are_aligned_by_name(model, tmp_path):
+    """A data set that numbers its tags otherwise, or has them as text, comes to the model's names."""
+    order = ["I-LOC", "B-LOC", "O", "I-PER", "B-PER"]
+    tags = [[order.index(LABELS[tag]) for tag in row] for row in TAGS]
+    found = tiny_text.passed(TASK, model, data_of(tmp_path / "data", tags=tags, names=order), tmp_path / "a")
+    assert found.references == [[LABELS[tag] for tag in row] for row in TAGS]
+    texts = [[LABELS[tag].lower() for tag in row] for row in TAGS]
+    found = tiny_text.passed(TASK, model, data_of(tmp_path / "texts", tags=texts, names=None), tmp_path / "b")
+    assert found.references == [[LABELS[tag] for tag in row] for row in TAGS]
+
+
+def test_a_model_without_names_takes_those_of_the_data(tmp_path):
+    """`LABEL_0` says nothing of entities: the data set's names stand in for it, and the note says so."""
+    tiny_text.write_tokenizer(tmp_path / "model")
+    model = tiny_text.write_model(
+        tmp_path / "model", "ForTokenClassification", [f"LABEL_{index}" for index in range(5)]
+    )
+    found = tiny_text.passed(TASK, model, data_of(tmp_path / "data"), tmp_path, ("seqeval",))
+    assert found.references[0] == ["B-PER", "O", "O", "B-LOC"]
+    assert set(found.scored["metrics"]) == {"overall_precision", "overall_recall", "overall_f1", "overall_accuracy"}
+    assert any("matched by number" in note for note in found.notes)
+
+
+def test_padding_on_the_left_moves_no_label(tmp_path):
+    """With padding on the left the kept logits still begin at the first token."""
+    tiny_text.write_tokenizer(tmp_path / "left", padding_side="left")
+    model = tiny_text.write_model(tmp_path / "left", "ForTokenClassification", LABELS)
+    found = tiny_text.passed(TASK, model, data_of(tmp_path / "data"), tmp_path / "a", batch_size=1)
+    together = tiny_text.passed(TASK, model, data_of(tmp_path / "data"), tmp_path / "b", batch_size=3)
+    assert found.kept["scores.shapes"].tolist() == together.kept["scores.shapes"].tolist() == [[6, 5], [4, 5], [11, 5]]
+    assert [len(tags) for tags in together.predictions] == [4, 2, 7]
+
+
+def test_a_byte_level_tokenizer_sees_words(tmp_path):
+    """A tokenizer that tells words by the space before them is loaded so that words that come alone have one."""
+    import json
+
+    from transformers import RobertaConfig, RobertaTokenizer
+
+    from benchcard.tasks import text
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "\u0120", *"abnf", "\u0120a", "an", "\u0120an"]
+    (tmp_path / "vocab.json").write_text(json.dumps({piece: index for index, piece in enumerate(pieces)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n\u0120 a\na n\n\u0120a n\n")
+    RobertaTokenizer(vocab=str(tmp_path / "vocab.json"), merges=str(tmp_path / "merges.txt")).save_pretrained(tmp_path)
+    RobertaConfig(vocab_size=len(pieces)).save_pretrained(tmp_path)
+    texts = text.load(tmp_path, split=True)
+    assert texts.tokenizer.convert_ids_to_tokens(
+        texts.tokenizer(["an", "an"], is_split_into_words=True)["input_ids"]
+    ) == ["<s>", "\u0120an", "\u0120an", "</s>"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tags", "said"),
+    [
+        ([["good"], []], [[0], []], r"\[\] in row 1 of `tokens`"),
+        ([["good"], None], [[0], []], r"null in row 1 of `tokens`"),
+        ([["good"], ["bad", None]], [[0], [0, 0]], r"a list of words.*null.*row 1 of `tokens`"),
+        ([["good"], ["bad", "film"]], [[0], [0]], r"1 labels for 2 words in row 1 of `ner_tags`"),
+        ([["good"], ["bad"]], [[0], [-1]], r"label -1 in row 1"),
+    ],
+)
+def test_what_does_not_fit_is_said(model, tmp_path, tokens, tags, said):
+    """Empty rows, rows without words, and tags that do not fit name their column and row."""
+    with pytest.raises(SpecError, match=said):
+        tiny_text.prepare(TASK, model, data_of(tmp_path / "data", tokens, tags), tmp_path / "prepared")
+
+
+def test_columns_of_another_kind(model, tmp_path):
+    """Plain texts are no lists of words; labels that the model lacks show both lists."""
+    data = tiny_text.write_data(tmp_path / "plain", {"tokens": ["good film"], "ner_tags": [[0]]})
+    with pytest.raises(SpecError, match="column of lists of words"):
+        tiny_text.prepare(TASK, model, data, tmp_path / "a")
+    with pytest.raises(SpecError, match=r"B-MISC.*'B-PER'"):
+        tiny_text.prepare(
+            TASK, model, data_of(tmp_path / "data", names=["O", "B-PER", "I-PER", "B-LOC", "B-MISC"]), tmp_path / "b"
+        )
+
+
+def test_a_slow_tokenizer(tmp_path):
+    """A tokenizer that does not tell where its tokens stand is refused, and the error says what for."""
+    from transformers import CanineConfig, CanineTokenizer
+
+    CanineTokenizer().save_pretrained(tmp_path / "slow")
+    CanineConfig().save_pretrained(tmp_path / "slow")
+    with pytest.raises(ArtifactError, match=r"slow one.*first token of each word.*fast"):
+        tiny_text.prepare(TASK, tmp_path / "slow", data_of(tmp_path / "data"), tmp_path / "prepared")
+
+
+def test_inputs_to_time_with(model):
+    """They are single sequences of the asked length."""
+    arrays, length = registry.task(TASK).inputs(model, 2, 16, 0)
+    assert (length, arrays["input_ids"].shape) == (16, (2, 16))
+    assert (arrays["token_type_ids"] == 0).all()
+    assert np.unique(arrays["input_ids"][:, 1:-1]).size > 5

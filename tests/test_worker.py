@@ -1,0 +1,161 @@
+"""Children: what they do, and every way in which they can end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+from benchcard import actions, registry
+from benchcard.worker import Worker, death
+
+ACTIONS = '''
+import os, sys, time
+from benchcard import actions
+from benchcard.errors import Mistake, SpecError
+
+
+def act(asked, needs, extra, target, progress):
+    """What the test asks for."""
+    print("said on stdout")
+    os.write(2, b"said on stderr\\n")
+    if "progress" in asked:
+        for done in range(3):
+            progress(done + 1, 3)
+    if "raise" in asked:
+        raise ValueError("as asked")
+    if "spec" in asked:
+        raise SpecError([Mistake("$.a", "b", "c"), Mistake("$.d", "e", "f", "g")])
+    if "disk" in asked:
+        raise OSError(28, "No space left on device")
+    if "signal" in asked:
+        os.kill(os.getpid(), asked["signal"])
+    if "exit" in asked:
+        os._exit(asked["exit"])
+    if "sleep" in asked:
+        time.sleep(asked["sleep"])
+    (target / "made").write_text(asked.get("text", ""))
+    return {"pid": os.getpid(), "needs": {name: need.values for name, need in needs.items()}}
+
+
+actions.act = act
+
+'''
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    """A worker whose children know the action `act`."""
+    (tmp_path / "acting.py").write_text(ACTIONS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "called_modules", lambda: ("acting",))
+    made = Worker(threads=1)
+    yield made
+    made.stop()
+    vars(actions).pop("act", None)
+
+
+@pytest.fixture
+def do(worker, tmp_path):
+    """A function that has the worker do `act`."""
+
+    def act(timeout_s=None, progress=lambda done, total: None, needs=None, **asked):
+        request = {"kind": "act", "asked": asked, "needs": needs or {}, "extra": {}, "target": str(tmp_path)}
+        return worker.do(request, tmp_path / "log.txt", progress, timeout_s)
+
+    return act
+
+
+def test_values_come_back_and_one_child_does_many_steps(do, tmp_path):
+    """A step's values are the reply, its prints go to the log, and the next step runs in the same process."""
+    first, second = do(text="one"), do(needs={"graph": {"folder": str(tmp_path), "values": {"digest": "d"}}})
+    assert first.failure is None
+    assert first.values["pid"] == second.values["pid"] != os.getpid()
+    assert second.values["needs"] == {"graph": {"digest": "d"}}
+    assert (tmp_path / "log.txt").read_text().count("said on stdout\n") == 2
+    assert (tmp_path / "log.txt").read_text().count("said on stderr\n") == 2
+
+
+def test_progress_is_told(worker, tmp_path):
+    """The parent hears how far a step is, the last unit in any case, and the reply comes after it."""
+    heard = []
+    request = {"kind": "act", "asked": {"progress": True}, "needs": {}, "extra": {}, "target": str(tmp_path)}
+    reply = worker.do(request, tmp_path / "log.txt", lambda done, total: heard.append((done, total)))
+    assert reply.failure is None
+    assert heard[-1] == (3, 3)
+
+
+def test_an_exception_is_a_failure_with_its_log(do):
+    """Type, message and the end of the log come back, and the child lives on."""
+    failed = do(**{"raise": 1})
+    assert (failed.failure.stage, failed.failure.type, failed.failure.message) == ("act", "ValueError", "as asked")
+    assert "Traceback" in failed.failure.log
+    assert do().failure is None
+
+
+def test_mistakes_in_the_spec_come_back_as_such(do):
+    """A SpecError in a child arrives with every mistake."""
+    reply = do(spec=1)
+    assert [(mistake.place, mistake.hint) for mistake in reply.mistakes] == [("$.a", ""), ("$.d", "g")]
+
+
+def test_a_full_disk_is_told_by_its_number(do):
+    """The error number of a system call arrives."""
+    assert do(disk=1).errno == 28
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_signal_is_a_failure_and_the_next_step_runs(do, number):
+    """A child that dies of a signal takes only its step with it."""
+    failed = do(signal=int(number))
+    assert failed.failure.type == number.name
+    assert number.name in failed.failure.message
+    assert do().failure is None
+
+
+def test_an_exit_is_a_failure(do):
+    """A child that ends by itself in mid-step is a failure too."""
+    assert do(exit=3).failure.type == "ExitError"
+    assert "status 3" in death(3)[1]
+
+
+def test_a_step_that_takes_too_long_is_stopped(do):
+    """The time limit ends the child, and the next step runs in a new one."""
+    failed = do(timeout_s=1.0, sleep=60)
+    assert failed.failure.type == "TimeoutError"
+    assert do().failure is None
+
+
+def test_no_child_outlives_its_parent(tmp_path):
+    """A parent that is killed in mid-step leaves no process behind."""
+    (tmp_path / "acting.py").write_text(ACTIONS)
+    program = textwrap.dedent(f"""
+        from pathlib import Path
+        from benchcard import registry
+        from benchcard.worker import Worker
+        registry.called_modules = lambda: ("acting",)
+        worker = Worker(1)
+        process = worker._start()
+        print(process.pid, flush=True)
+        request = {{"kind": "act", "asked": {{"sleep": 600}}, "needs": {{}}, "extra": {{}}}}
+        request["target"] = {str(tmp_path)!r}
+        worker.do(request, Path({str(tmp_path / "log.txt")!r}), lambda done, total: None)
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        end = time.monotonic() + 60
+        while not (tmp_path / "log.txt").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        parent.kill()
+    child.wait(timeout=60)
+    assert not child.is_running()

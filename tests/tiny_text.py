@@ -1,0 +1,148 @@
+"""Tiny text models with real tokenizers, and the way through a task in this process, for tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] a the good bad dull bright film "
+    "anna bob lives in paris rome works for acme ##s ##ing"
+)
+SPECIAL = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
+
+
+def write_tokenizer(folder: Path, maximum: int = 32, **settings: Any) -> Any:
+    """A WordPiece tokenizer of two dozen words, with [CLS] and [SEP], token types, and padding."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: index for index, word in enumerate(WORDS.split())}
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", words["[CLS]"]), ("[SEP]", words["[SEP]"])],
+    )
+    names = {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+    names |= {
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        "model_max_length": maximum,
+        **settings,
+    }
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{name: value for name, value in names.items() if value is not None}
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+def write_model(folder: Path, kind: str, labels: list[str] | None = None, **settings: Any) -> Path:
+    """A seeded two-layer BERT with large weights, so that tokens tell: `kind` is the end of its class's name, as
+    `ForTokenClassification`.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS.split()),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        initializer_range=0.5,
+        **(
+            {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
+            if labels
+            else {}
+        ),
+        **settings,
+    )
+    getattr(transformers, f"Bert{kind}")(config).save_pretrained(folder)
+    return folder
+
+
+def write_data(folder: Path, columns: dict[str, list[Any]], features: Any = None) -> Path:
+    """A parquet folder with one split, `validation`."""
+    import datasets
+
+    folder.mkdir(parents=True, exist_ok=True)
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features) if features else None)
+    table.to_parquet(str(folder / "validation-00000-of-00001.parquet"))
+    return folder
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What a pass through a task gave."""
+
+    predictions: list[Any]
+    kept: dict[str, Any]
+    references: list[Any]
+    context: dict[str, Any]
+    notes: list[str]
+    scored: dict[str, Any]
+    prepared: Path
+
+
+def asked_of(task: str, **more: Any) -> dict[str, Any]:
+    """What the step that prepares rows is asked."""
+    asked = {
+        "name": None,
+        "split": "validation",
+        "max_samples": None,
+        "task": task,
+        "data_keys": None,
+        "ref_keys": None,
+        "task_args": None,
+    }
+    return {**asked, **more}
+
+
+def prepare(task: str, model: Path, data: Path, target: Path, **asked: Any) -> dict[str, Any]:
+    """The step `prepare`, in this process."""
+    from benchcard import actions
+
+    target.mkdir(parents=True, exist_ok=True)
+    extra = {"dataset": str(data), "revision": None, "model": str(model)}
+    return actions.prepare(asked_of(task, **asked), {}, extra, target, lambda done, total: None)
+
+
+def passed(
+    task: str,
+    model: Path,
+    data: Path,
+    target: Path,
+    metrics: tuple[str, ...] = (),
+    batch_size: int | None = None,
+    **asked: Any,
+) -> Passed:
+    """The steps `prepare`, `evaluate` and `score` with PyTorch, in this process."""
+    from benchcard import actions
+    from benchcard.tasks.rows import Rows, read_predictions
+    from benchcard.worker import Need
+
+    told = prepare(task, model, data, target / "prepared", **asked)
+    inputs = Need(target / "prepared", told)
+    way = {"framework": "pytorch", "options": {"task": task}, "task": task, "batch_size": batch_size}
+    (target / "predicted").mkdir()
+    evaluated = actions.evaluate(
+        way, {"inputs": inputs}, {"model": str(model), "threads": 1}, target / "predicted", lambda done, total: None
+    )
+    assert evaluated["items"] == told["items"]
+    needs = {"inputs": inputs, "predictions": Need(target / "predicted", evaluated)}
+    scored = actions.score({"metrics": list(metrics), "task": task}, needs, {}, target, lambda done, total: None)
+    rows = Rows(target / "prepared")
+    predictions, kept = read_predictions(target / "predicted")
+    return Passed(predictions, kept, rows.references, dict(rows.context), told["notes"], scored, target / "prepared")

@@ -82,7 +82,8 @@ def plan(spec: Path, as_csv: bool) -> None:
         click.echo(frame.to_csv(index=False), nl=False)
         return
     _table(frame)
-    click.echo(f"{len(frame)} configurations, {frame['timed_s'].sum():g} s of timing at the most")
+    rows = f"{len(frame)} configuration{'s' if len(frame) != 1 else ''}"
+    click.echo(f"{rows}, {frame['timed_s'].sum():g} s of timing at the most")
 
 
 @main.command()

@@ -38,9 +38,15 @@ def shown(value: Any) -> str:
 
 
 def near(word: Any, known: Iterable[str]) -> str:
-    """A hint that names the known word closest to `word`, or nothing."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else ""
+    """A hint that names the known word closest to `word`, in whatever case, or nothing."""
+    close = _closest(str(word), known, 0.6)
+    return f"did you mean `{close}`?" if close else ""
+
+
+def _closest(word: str, known: Iterable[str], likeness: float) -> str | None:
+    by_case = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(word.lower(), list(by_case), n=1, cutoff=likeness)
+    return by_case[close[0]] if close else None
 
 
 def listed(words: Iterable[str]) -> str:
@@ -86,6 +92,21 @@ class NodePattern:
 
 
 @dataclass(frozen=True)
+class OperatorType:
+    """The type of an operator, as `MatMul`. There are more than the known ones: only slips of these are mistakes."""
+
+    known: tuple[str, ...]
+    words: str = "the type of an operator, as `MatMul`"
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Anything that is no text, and slips of the known types, in letters or in case."""
+        if not isinstance(value, str) or not value.strip():
+            yield Mistake(place, shown(value), self.words)
+        elif value not in self.known and (close := _closest(value, self.known, 0.85)):
+            yield Mistake(place, shown(value), self.words, f"did you mean `{close}`?")
+
+
+@dataclass(frozen=True)
 class Boolean:
     """True or False."""
 
@@ -113,13 +134,13 @@ class Number:
         """What may stand here."""
         if self.among:
             return listed(str(number) for number in self.among)
-        bounds = {
-            (True, True): f" from {self.least:g} to {self.most:g}"
-            if self.least is not None and self.most is not None
-            else "",
-            (True, False): f" of at least {self.least:g}" if self.least is not None else "",
-            (False, True): f" of at most {self.most:g}" if self.most is not None else "",
-        }.get((self.least is not None, self.most is not None), "")
+        bounds = ""
+        if self.least is not None and self.most is not None:
+            bounds = f" from {self.least} to {self.most}"
+        elif self.least is not None:
+            bounds = f" of at least {self.least}"
+        elif self.most is not None:
+            bounds = f" of at most {self.most}"
         return f"a {'whole ' if self.whole else ''}number{bounds}"
 
     def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
@@ -145,7 +166,7 @@ class ListOf:
     @property
     def words(self) -> str:
         """What may stand here."""
-        return f"a list of {self.of.words.removeprefix('a ')}" + (" with one element or more" if self.least else "")
+        return f"a list{' of one or more' if self.least else ''}, each {self.of.words}"
 
     def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
         """Anything that is no list, is too short, repeats itself, or has an element of another kind."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.errors import Mistake
-from benchcard.kinds import Boolean, Either, Kind, ListOf, MappingOf, NodePattern, Number, Optional, Text
+from benchcard.kinds import Boolean, Either, Kind, ListOf, MappingOf, NodePattern, Number, OperatorType, Optional, Text
 
 CALIBRATION = MappingOf(
     {
@@ -37,6 +37,13 @@ DATASET = MappingOf(
         "revision": Optional(Text()),
     },
     required=("path", "eval_split"),
+)
+# The operators that onnxruntime's quantizers know, and so those that a spec means.
+# Source: onnxruntime.quantization.registry, of 1.23 and 1.32.
+_OPERATORS = (
+    "Add ArgMax Attention AveragePool BatchNormalization Clip Concat Conv ConvTranspose CumSum EmbedLayerNormalization "
+    "Flatten Gather GatherElements Gemm GlobalAveragePool InstanceNormalization LSTM LayerNormalization LeakyRelu "
+    "MatMul MaxPool Mul Pad Relu Reshape Resize Sigmoid Slice Softmax Split Squeeze TopK Transpose Unsqueeze Where"
 )
 DTYPE = Optional(Text(lambda: ("int8", "uint8")))
 
@@ -81,7 +88,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "from_transformers": Parameter(Boolean(), True),
         "framework": Parameter(Text(lambda: registry.frameworks()), "onnxruntime"),
         "quantization_approach": Parameter(Text(lambda: ("dynamic", "static")), None, "quantized"),
-        "operators_to_quantize": Parameter(Optional(ListOf(Text(), least=1)), None, "quantized"),
+        "operators_to_quantize": Parameter(
+            Optional(ListOf(OperatorType(tuple(_OPERATORS.split())), least=1)), None, "quantized"
+        ),
         "node_exclusion": Parameter(ListOf(NodePattern()), [], "quantized"),
         "per_channel": Parameter(Boolean(), False, "quantized"),
         "framework_args": Parameter(FrameworkArguments(), {}),

@@ -228,12 +228,22 @@ class _asking_the_hub:
             return
         from huggingface_hub.errors import (
             GatedRepoError,
+            HFValidationError,
             LocalEntryNotFoundError,
             OfflineModeIsEnabled,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
 
+        if isinstance(error, HFValidationError):
+            raise SpecError(
+                Mistake(
+                    self._place,
+                    f"`{self._name[:80]}`",
+                    f"a {self._what} on the Hub or a local path",
+                    f"there is no such path here, and it can be no id: {str(error).splitlines()[0][:200]}",
+                )
+            ) from error
         if isinstance(error, GatedRepoError):
             raise HubError(
                 f"{self._what} `{self._name}` is gated: accept its terms on its page and log in with `hf auth login`"

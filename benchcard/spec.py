@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -16,8 +17,11 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
-from benchcard.kinds import ListOf, listed, near, shown
+from benchcard.kinds import ListOf, MappingOf, listed, near, shown
 from benchcard.parameters import ALIASES, PARAMETERS, FrameworkArguments, kind_of, names, parts
+
+# More than a month of timing at a second a row; planning that many takes minutes.
+MOST_COMBINATIONS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,13 @@ class Spec:
         working directory.
         """
         for start in (self.folder, Path.cwd()):
-            path = start / Path(name).expanduser()
-            if path.exists():
-                return path.resolve()
+            try:
+                path = start / Path(name).expanduser()
+                if path.exists():
+                    return path.resolve()
+            except (OSError, RuntimeError, ValueError):
+                # Too long for a path, the home of a user whom there is not, a zero byte: it is no path.
+                continue
         return None
 
 
@@ -226,7 +234,9 @@ class _Reading:
                         "the name of a split",
                         "static quantization calibrates on it",
                     )
+        yield from self._size()
         yield from self._arguments()
+        yield from self._task_arguments()
         yield from self._metrics()
         for name, place in self._places.items():
             parameter, part = parts(name)
@@ -238,12 +248,31 @@ class _Reading:
                     f"`{parameter}` stands at {self._places[parameter]}",
                 )
 
+    def _size(self) -> Iterator[Mistake]:
+        """A grid that nobody could run, or wait for the plan of."""
+        counts = [len(values) for values in self.grid.values() if isinstance(values, list)]
+        if math.prod(counts) > MOST_COMBINATIONS:
+            yield Mistake("$.grid", f"{math.prod(counts)} combinations of values", f"at most {MOST_COMBINATIONS}")
+
+    def _task_arguments(self) -> Iterator[Mistake]:
+        """Arguments that the task does not know."""
+        task = self.data.get("task")
+        if not isinstance(task, str) or task not in registry.tasks() or "task_args" not in self._places:
+            return
+        kind = MappingOf({**registry.task(task).arguments, "metric_args": MappingOf(open=True)})
+        for index, value in enumerate(self._values("task_args")):
+            if isinstance(value, dict):
+                yield from kind.mistakes(
+                    value, self._places["task_args"] + (f"[{index}]" if "task_args" in self.grid else "")
+                )
+
     def _metrics(self) -> Iterator[Mistake]:
         """Ids that look like a slip of a known one; any other unknown id may be one that `evaluate.load` knows."""
         for given, values in enumerate(self._values("metrics")):
             axis = f"[{given}]" if "metrics" in self.grid else ""
             for index, name in enumerate(values if isinstance(values, list) else []):
-                hint = near(name, registry.metrics()) if name not in registry.metrics() else ""
+                unknown = isinstance(name, str) and name not in registry.metrics()
+                hint = near(name, registry.metrics()) if unknown else ""
                 if hint:
                     place = f"{self._places['metrics']}{axis}[{index}]"
                     yield Mistake(place, shown(name), "the id of a metric", hint)

@@ -189,6 +189,9 @@ def test_relative_paths_start_at_the_spec(beans, tmp_path: Path, monkeypatch: py
         ("node_exclusion", ["layernorm", "re:("], "$.node_exclusion[1]"),
         ("duration", 1e300, "$.duration"),
         ("seed", 10**29, "$.seed"),
+        ("task_args", {"label_maping": {}}, "$.task_args.label_maping"),
+        ("metrics", [1], "$.metrics[0]"),
+        ("fixed", {"quant_format": "qdq"}, "$.fixed.quant_format"),
     ],
 )
 def test_values_that_no_run_could_use(beans, name, value, place):
@@ -207,3 +210,36 @@ def test_yaml_that_holds_itself(tmp_path: Path):
     path.write_text("task: image-classification\nmodel: a/b\ngrid: {? [a, b] : [1]}\n", encoding="utf-8")
     with pytest.raises(SpecError, match="the name of a parameter"):
         specs.load(path)
+
+
+def test_slips_of_operators_are_found_and_others_may_stand(beans):
+    """A known operator in other letters is a mistake with a near miss; an operator that nobody here knows is not."""
+    beans["grid"]["operators_to_quantize"] = [["Add", "Matmul"], ["MatMull"], ["ReduceMax", "Sub"], ["Mine"]]
+    found = mistakes(beans)
+    assert list(found) == ["$.grid.operators_to_quantize[0][1]", "$.grid.operators_to_quantize[1][0]"]
+    assert all("did you mean `MatMul`?" in said for said in found.values())
+
+
+def test_the_known_operators_are_those_of_the_quantizers():
+    """Every operator that onnxruntime can quantize is a known one."""
+    from onnxruntime.quantization import registry
+
+    from benchcard.kinds import ListOf
+    from benchcard.parameters import kind_of
+
+    kind = kind_of("operators_to_quantize").of
+    assert isinstance(kind, ListOf)
+    known = {*registry.IntegerOpsRegistry, *registry.QLinearOpsRegistry, *registry.QDQRegistry}
+    assert {str(operator) for operator in known} <= set(kind.of.known)
+
+
+def test_a_grid_beyond_reason_is_refused_at_once(beans):
+    """More combinations than anybody could run are a mistake, and not a plan that never ends."""
+    beans["grid"] |= {"seed": list(range(3000)), "warmup_runs": list(range(3000))}
+    assert "at most 1000000" in mistakes(beans)["$.grid"]
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "~nobody-of-that-name/model"])
+def test_names_that_can_be_no_path(beans, name):
+    """A name that the system refuses as a path is no local path, and no crash."""
+    assert specs.read(beans).local(name) is None

@@ -7,6 +7,7 @@ by `actions` in a child (`worker`), how models are timed by `measure.timing`, an
 from __future__ import annotations
 
 import errno
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -22,6 +23,9 @@ from benchcard.steps import Record, Step
 from benchcard.store import Outcome, RunDirectory
 from benchcard.walk import Walk
 from benchcard.worker import Reply, Worker
+
+# A step that fails on a disk with no more than this left is taken to have failed for that. The smallest step needs it.
+LEAST_FREE_BYTES = 64 << 10
 
 
 def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress: bool = True) -> None:
@@ -40,6 +44,7 @@ def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress
     """
     plan = make_plan(spec)
     directory = RunDirectory(path)
+    directory.refuse_unusable()
     here = machine.describe()
     _instructions(spec, here)
     begun = directory.about if (path / "run.json").exists() else None
@@ -186,7 +191,10 @@ class _Run:
         if reply.mistakes:
             raise SpecError(reply.mistakes)
         if reply.failure and (
-            reply.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in reply.failure.message
+            reply.errno in (errno.ENOSPC, errno.EDQUOT)
+            or "No space left on device" in reply.failure.message
+            # Many libraries say of a full disk only that something could not be written.
+            or shutil.disk_usage(self._directory.path).free < LEAST_FREE_BYTES
         ):
             raise BenchcardError(
                 f"no space left on the disk of {self._directory.path}: "

@@ -126,9 +126,10 @@ class RunDirectory:
                     )
                 )
             return
-        self._refuse_foreign()
-        (self.path / "steps").mkdir(parents=True, exist_ok=True)
-        (self.path / "times").mkdir(exist_ok=True)
+        self.refuse_unusable()
+        with disk(self.path):
+            (self.path / "steps").mkdir(parents=True, exist_ok=True)
+            (self.path / "times").mkdir(exist_ok=True)
         write_whole(self.path / "run.json", {"format": FORMAT, "digest": spec.digest, "spec": spec.as_dict(), **about})
 
     @contextmanager
@@ -140,12 +141,13 @@ class RunDirectory:
         """
         from filelock import FileLock, Timeout
 
-        self._refuse_foreign()
+        self.refuse_unusable()
         with disk(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock", timeout=0)
         try:
-            lock.acquire()
+            with disk(self.path):
+                lock.acquire()
         except Timeout:
             raise BenchcardError(
                 f"another process is working on {self.path}: wait for it, or give another folder"
@@ -156,11 +158,17 @@ class RunDirectory:
         finally:
             lock.release()
 
-    def _refuse_foreign(self) -> None:
-        """Raise where the path holds something that is no run of ours; nothing is touched."""
-        if not self.path.exists() or (self.path / "run.json").exists():
-            return
-        if not self.path.is_dir() or any(entry.name != "lock" for entry in self.path.iterdir()):
+    def refuse_unusable(self) -> None:
+        """Raise where the path can be no folder, or holds something that is no run of ours; nothing is touched.
+
+        Raises:
+            BenchcardError: So it is.
+        """
+        with disk(self.path):
+            if not self.path.exists() or (self.path / "run.json").exists():
+                return
+            foreign = not self.path.is_dir() or any(entry.name != "lock" for entry in self.path.iterdir())
+        if foreign:
             raise BenchcardError(f"{self.path} exists and holds no run of benchcard: give another folder")
 
     def has(self, *kinds: str) -> bool:

@@ -219,32 +219,43 @@ def _listen(source: TextIO, requests: queue.Queue[str]) -> None:
 
 
 def _answer(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
+    """Do one step, with a log of its own."""
+    try:
+        with _logged(Path(request["log"])):
+            return _done(request, answers)
+    except OSError as error:
+        # The log itself cannot be written.
+        return {"failure": [type(error).__name__, str(error)], "errno": error.errno, "mistakes": []}
+
+
+def _done(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
     """Do one step; the one place where whatever goes wrong in a configuration becomes data."""
-    with _logged(Path(request["log"])):
-        try:
-            for module in request["modules"]:
-                importlib.import_module(module)
-            action = getattr(importlib.import_module("benchcard.actions"), request["kind"])
-            values = action(
-                asked=request["asked"],
-                needs={name: Need(Path(need["folder"]), need["values"]) for name, need in request["needs"].items()},
-                extra=request["extra"],
-                target=Path(request["target"]),
-                progress=_teller(answers),
-            )
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
+    try:
+        for module in request["modules"]:
+            importlib.import_module(module)
+        action = getattr(importlib.import_module("benchcard.actions"), request["kind"])
+        values = action(
+            asked=request["asked"],
+            needs={name: Need(Path(need["folder"]), need["values"]) for name, need in request["needs"].items()},
+            extra=request["extra"],
+            target=Path(request["target"]),
+            progress=_teller(answers),
+        )
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
+        with contextlib.suppress(OSError):
+            # A full disk takes no log either.
             traceback.print_exc()
-            mistakes = (
-                [[each.place, each.found, each.expected, each.hint] for each in error.mistakes]
-                if isinstance(error, SpecError)
-                else []
-            )
-            return {
-                "failure": [type(error).__name__, str(error)],
-                "errno": getattr(error, "errno", None),
-                "mistakes": mistakes,
-            }
-        return {"values": values}
+        mistakes = (
+            [[each.place, each.found, each.expected, each.hint] for each in error.mistakes]
+            if isinstance(error, SpecError)
+            else []
+        )
+        return {
+            "failure": [type(error).__name__, str(error)],
+            "errno": getattr(error, "errno", None),
+            "mistakes": mistakes,
+        }
+    return {"values": values}
 
 
 @dataclass(frozen=True)
@@ -267,8 +278,9 @@ def _logged(log: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os.dup2(kept[0], 1)
         os.dup2(kept[1], 2)
         for descriptor in (file, *kept):

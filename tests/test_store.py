@@ -140,3 +140,11 @@ def test_the_disks_refusals_say_what_to_do(tmp_path, number, said):
     """A full or read-only disk is an error that says what to do."""
     with pytest.raises(BenchcardError, match=said), disk(tmp_path):
         raise OSError(number, "refused")
+
+
+def test_a_path_that_can_be_no_folder_is_refused(tmp_path):
+    """A name that the system does not take, and a path below a file, are errors that say what to do."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / ("a" * 300), tmp_path / "file" / "run"):
+        with pytest.raises(BenchcardError, match="another folder"), RunDirectory(path).locked():
+            pass

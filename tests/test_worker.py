@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -159,3 +160,12 @@ def test_no_child_outlives_its_parent(tmp_path):
         parent.kill()
     child.wait(timeout=60)
     assert not child.is_running()
+
+
+def test_a_log_that_cannot_be_written_is_a_failure(worker, tmp_path):
+    """Where not even the log can be written, the reply says so by number, and the child lives on."""
+    request = {"kind": "act", "asked": {}, "needs": {}, "extra": {}, "target": str(tmp_path)}
+    reply = worker.do(request, tmp_path / "none" / "log.txt", lambda done, total: None)
+    assert reply.failure is not None
+    assert reply.errno == errno.ENOENT
+    assert worker.do(request, tmp_path / "log.txt", lambda done, total: None).failure is None

@@ -8,7 +8,7 @@ nothing itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -265,18 +265,41 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     """What a quantized graph's outputs lost against its float graph, and the layers that cost most."""
     from benchcard.quantization import exclude
     from benchcard.quantization.explain import losses
-    from benchcard.quantization.operators import Quantization
-    from benchcard.tasks.features import Features
 
-    items = Features(needs["inputs"].folder)
-    count = min(len(items), asked["samples"])
-    batches = ({name: array[None] for name, array in items.item(index).items()} for index in range(count))
-    told: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in extra["how"].items()
-    }
-    how = Quantization(**told)
-    float_model = Path(extra["float"])
+    batches, how, float_model = _samples(asked, needs), _how(extra["how"]), Path(extra["float"])
     found = losses(float_model, Path(extra["model"]), batches, asked["layers"], how=how, threads=extra["threads"])
     worst = found.layers[0].node if found.layers else None
     patterns = [each.pattern for each in exclude.match(float_model, exclude.PATTERNS, how) if worst in each.nodes]
     return {**asdict(found), "patterns": patterns}
+
+
+def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """Every node that is quantized, by what it costs the outputs alone, the worst first."""
+    from benchcard.quantization import explain as losses
+    from benchcard.quantization.operators import quantized_nodes
+
+    batches, how, float_model = _samples(asked, needs), _how(extra["how"]), Path(extra["float"])
+    found = losses.ranking(
+        float_model, Path(extra["model"]), list(batches), how=how, threads=extra["threads"], progress=progress
+    )
+    ranked = [each.node for each in found]
+    # What cannot be looked at alone comes last, so that the end of the list is the float model.
+    rest = [name for name in quantized_nodes(float_model, how) if name not in ranked]
+    return {"nodes": [*ranked, *rest], "layers": [asdict(each) for each in found]}
+
+
+def _samples(asked: Asked, needs: Needs) -> Iterator[dict[str, Any]]:
+    """The first of the inputs, each a batch of its own."""
+    from benchcard.tasks.features import Features
+
+    items = Features(needs["inputs"].folder)
+    count = min(len(items), asked["samples"])
+    return ({name: array[None] for name, array in items.item(index).items()} for index in range(count))
+
+
+def _how(told: Mapping[str, Any]) -> Any:
+    """A `Quantization` from plain data."""
+    from benchcard.quantization.operators import Quantization
+
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    return Quantization(**values)

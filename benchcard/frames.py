@@ -51,6 +51,8 @@ MODEL_FIGURES = (
     "output_max_abs_difference",
     "output_snr_db",
     "lossy_layers",
+    "auto_exclusion",
+    "auto_trials",
     "saturation_risk",
 )
 
@@ -107,7 +109,8 @@ def models(records: Records) -> pd.DataFrame:
 
     `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_excluded` that would have
     been quantized; the largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`,
-    those whose quantization costs the outputs most, the worst first; `same_model_as` an earlier row, byte for byte, and
+    those whose quantization costs the outputs most, the worst first; `auto_exclusion`, the list that `node_exclusion:
+    auto` found in `auto_trials`; `same_model_as` an earlier row, byte for byte, and
     the `reason`.
     """
     rows = []
@@ -135,6 +138,8 @@ def models(records: Records) -> pd.DataFrame:
                 "output_snr_db": losses["outputs"]["snr_db"],
             }
             row["lossy_layers"] = ", ".join(layer["node"] for layer in losses["layers"])
+        if record.search:
+            row |= {"auto_exclusion": reasons.pasted(record.search.nodes), "auto_trials": len(record.search.trials)}
         row["saturation_risk"] = reasons.saturation_risk(records, record)
         row["reason"] = reasons.why_same(records, record)
         row["same_model_as"] = reasons.same_model_as(records, record)

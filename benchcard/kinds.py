@@ -107,6 +107,31 @@ class OperatorType:
 
 
 @dataclass(frozen=True)
+class NodeExclusion:
+    """What stays in float32: a list that names it, or `auto`, as a word or with the limits of its search."""
+
+    words: str = (
+        "a list of names of patterns or nodes, or `auto`, or `{auto: {max_drop: 0.01, max_trials: 16}}` with limits of "
+        "its own"
+    )
+
+    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
+        """Anything else; `auto` among others in a list is one too."""
+        if isinstance(value, list):
+            yield from ListOf(NodePattern()).mistakes(value, place)
+            if "auto" in value:
+                yield Mistake(
+                    f"{place}[{value.index('auto')}]", '"auto"', NodePattern.words, "write auto without the list"
+                )
+        elif isinstance(value, dict):
+            limits = MappingOf({"max_drop": Number(0), "max_trials": Number(1, 10_000, whole=True)})
+            yield from MappingOf({"auto": limits}, required=("auto",)).mistakes(value, place)
+        elif value != "auto":
+            single = isinstance(value, str) and not any(NodePattern().mistakes(value, place))
+            yield Mistake(place, shown(value), self.words, f"write [{shown(value)}]" if single else "")
+
+
+@dataclass(frozen=True)
 class Boolean:
     """True or False."""
 

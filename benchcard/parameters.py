@@ -15,7 +15,18 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.errors import Mistake
-from benchcard.kinds import Boolean, Either, Kind, ListOf, MappingOf, NodePattern, Number, OperatorType, Optional, Text
+from benchcard.kinds import (
+    Boolean,
+    Either,
+    Kind,
+    ListOf,
+    MappingOf,
+    NodeExclusion,
+    Number,
+    OperatorType,
+    Optional,
+    Text,
+)
 
 CALIBRATION = MappingOf(
     {
@@ -91,7 +102,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "operators_to_quantize": Parameter(
             Optional(ListOf(OperatorType(tuple(_OPERATORS.split())), least=1)), None, "quantized"
         ),
-        "node_exclusion": Parameter(ListOf(NodePattern()), [], "quantized"),
+        "node_exclusion": Parameter(NodeExclusion(), [], "quantized"),
         "per_channel": Parameter(Boolean(), False, "quantized"),
         "framework_args": Parameter(FrameworkArguments(), {}),
         "reduce_range": Parameter(Boolean(), False, "quantized"),
@@ -119,6 +130,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
 
 # Names that older cards used, and the word of `Benchmark(...)`.
 ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})
+
+# How much of the first metric `node_exclusion: auto` may lose, and how many quantized models it may evaluate.
+AUTO_DEFAULTS: Mapping[str, Any] = MappingProxyType({"max_drop": 0.01, "max_trials": 16})
 
 CALIBRATION_DEFAULTS: Mapping[str, Any] = MappingProxyType({"method": "minmax", "num_calibration_samples": 100})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from benchcard.plan import Plan
@@ -17,7 +18,8 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
 
     `adds` names the steps that this row is the first to ask for, `shares` those that an earlier row asks for too, and
     `timed_s` the seconds that it is timed. Threads are left empty where the machine decides. Rows whose models turn out
-    byte for byte the same will cost less than is said here.
+    byte for byte the same will cost less than is said here. A step that a row asks for several times is counted, `shape
+    x 2`; those of `node_exclusion: auto` are as many as its search may make, `evaluate x 16`.
     """
     import pandas as pd
 
@@ -38,9 +40,14 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
                 **configuration.axes,
                 "threads": configuration.threads,
                 "baseline": configuration.baseline,
-                "adds": ", ".join(adds),
-                "shares": ", ".join(shares),
+                "adds": _counted(adds),
+                "shares": _counted(shares),
                 "timed_s": float(configuration["duration"] * shapes),
             }
         )
     return pd.DataFrame({name: column([row[name] for row in rows]) for name in rows[0]} if rows else {})
+
+
+def _counted(kinds: list[str]) -> str:
+    """Kinds of steps, each once, with their number where it is not one."""
+    return ", ".join(kind if count == 1 else f"{kind} x {count}" for kind, count in Counter(kinds).items())

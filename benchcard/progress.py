@@ -19,6 +19,7 @@ FIRST_GUESS_S = {
     "quantize": 2.0,
     "evaluate": 5.0,
     "explain": 3.0,
+    "rank": 5.0,
     "score": 1.0,
     "shape": 0.5,
 }

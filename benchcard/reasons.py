@@ -7,11 +7,12 @@ This module owns the telling. What it tells of was found out by the steps: the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchcard.records import Records
-from benchcard.steps import Record
+from benchcard.steps import Record, Search
 
 if TYPE_CHECKING:
     from benchcard.quantization.operators import Quantization
@@ -79,7 +80,9 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     other = same_model_as(records, record)
     if other is not None:
         yield f"It is the same model as row {other}: {why_same(records, record)}."
-    for exclusion in quantized.values["exclusions"]:
+    if record.search is not None:
+        yield from _of_search(record.search)
+    for exclusion in quantized.values["exclusions"] if record.search is None else ():
         yield _of_exclusion(exclusion)
     for note in report["notes"]:
         yield f"{note[0].upper()}{note[1:]}."
@@ -89,6 +92,39 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
             "or here with `reduce_range: true`."
         )
     yield from _of_losses(record, accuracy, metric)
+
+
+def pasted(nodes: Sequence[str]) -> str:
+    """Nodes as a list that can be pasted into a spec."""
+    return json.dumps(list(nodes), ensure_ascii=False)
+
+
+def _of_search(search: Search) -> Iterator[str]:
+    """What `node_exclusion: auto` found, and how."""
+    first, count = search.trials[0], len(search.trials)
+    without = f"{search.metric} is {_figure(first.value)} where nothing is excluded, {search.baseline:.4g} in float32"
+    if first.is_enough:
+        yield f"`node_exclusion: auto` found that nothing need be excluded: {without}."
+        return
+    tried = f"in {count} trial{'s' if count != 1 else ''} among {search.candidates} quantized nodes"
+    if not search.is_enough:
+        most = f"with {len(search.nodes)} nodes excluded, the most tried, it is {_figure(search.value)}"
+        yield (
+            f"`node_exclusion: auto` found no set that is enough {tried} ({without}): {most}. "
+            f"Give it more `max_trials` than {search.max_trials}."
+        )
+    else:
+        least = "none can be left out" if search.is_minimal else "fewer may do: the trials were used up"
+        nodes = "1 node" if len(search.nodes) == 1 else f"{len(search.nodes)} nodes"
+        yield (
+            f"`node_exclusion: auto` found {nodes} to exclude {tried} ({least}): so "
+            f"{search.metric} is {_figure(search.value)} ({without}; {search.max_drop:g} may be lost)."
+        )
+    yield f"As a fixed list: node_exclusion: {pasted(search.nodes)}."
+
+
+def _figure(value: float | None) -> str:
+    return "not to be had" if value is None else f"{value:.4g}"
 
 
 def _of_exclusion(exclusion: Mapping[str, Any]) -> str:

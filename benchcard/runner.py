@@ -91,7 +91,7 @@ def expected_steps(plan: Plan, found: sources.Sources, default_threads: int) -> 
             step.kind,
             step.key,
             nowhere,
-            {"file": "", "digest": step.key, "input_length": step.asked.get("input_length")},
+            {"file": "", "digest": step.key, "input_length": step.asked.get("input_length"), "planned": True},
         )
 
     walk = Walk(plan, found, ask, default_threads)
@@ -213,6 +213,7 @@ def _described(step: Step) -> str:
         "quantize": lambda: f"{asked['approach']} {'+'.join(asked['operators_to_quantize'] or ['all'])}",
         "evaluate": lambda: asked["framework"],
         "explain": lambda: "losses",
+        "rank": lambda: "layers",
         "score": lambda: ", ".join(asked["metrics"]),
         "shape": lambda: (
             f"{asked['batch_size']}x{asked['input_length']}"

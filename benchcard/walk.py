@@ -11,16 +11,18 @@ again).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from benchcard import registry
+from benchcard.auto_exclusion import AutoExclusion, scales_by_batch
+from benchcard.parameters import AUTO_DEFAULTS
 from benchcard.plan import Configuration, Plan
 from benchcard.sources import Sources
 from benchcard.spec import canonical
-from benchcard.steps import Ask, Cell, Record, Step, StepFailed
+from benchcard.steps import Ask, Cell, Record, Search, Step, StepFailed
 from benchcard.store import Failure, Outcome
 from benchcard.tasks import default_metrics
 
@@ -134,6 +136,10 @@ class Walk:
         ]
         return canonical([*shared, making, samples])
 
+    def way(self, row: int) -> _Way:
+        """The way of the row of this number, not gone yet."""
+        return _Way(self, self._plan[row])
+
     @property
     def calibrations(self) -> Mapping[str, Mapping[str, Any]]:
         """The union of what static rows want, by `calibration_group`."""
@@ -180,9 +186,10 @@ class _Way:
         self.model: Path | None = None
         self.digest: str | None = None
         self.scales_by_batch = False
+        self.search: Search | None = None
 
     def record(self) -> Record:
-        return Record(self.row, dict(self.outcomes), self.digest, dict(self.cells), dict(self.failures))
+        return Record(self.row, dict(self.outcomes), self.digest, dict(self.cells), dict(self.failures), self.search)
 
     def ask(self, step: Step) -> Outcome:
         outcome = self.walk.ask(step)
@@ -245,17 +252,32 @@ class _Way:
 
     def _quantize(self, graph: Outcome) -> Outcome:
         approach = self.row["quantization_approach"]
-        asked: dict[str, Any] = {"approach": approach, "exclude": self.row["node_exclusion"]}
-        asked |= {name: self.row[name] for name in QUANTIZING}
+        asked: dict[str, Any] = {"approach": approach, **{name: self.row[name] for name in QUANTIZING}}
         needs = {"graph": graph}
         if approach == "static":
             samples = self.sample()
             calibrate = self.walk.step(("calibrate", graph.key, samples.key), lambda: self._calibrate(graph, samples))
             needs["statistics"] = self.ask(calibrate)
             asked["calibration"] = calibration_method(self.row)
-        quantized = self.ask(Step("quantize", "onnx", asked, needs=needs))
-        self.scales_by_batch = quantized.values.get("report", {}).get("dynamic_quantize_nodes", 0) > 0
+
+        def make(exclude: Sequence[str]) -> Outcome:
+            return self.walk.ask(Step("quantize", "onnx", {**asked, "exclude": list(exclude)}, needs=needs))
+
+        exclude = self.row["node_exclusion"]
+        if not isinstance(exclude, list):
+            limits = {**AUTO_DEFAULTS, **(exclude["auto"] if isinstance(exclude, Mapping) else {})}
+            self.search = AutoExclusion(self, graph, make, **limits).found()
+            exclude = self.search.nodes
+        self.outcomes["quantize"] = quantized = make(exclude)
+        self.scales_by_batch = scales_by_batch(quantized)
         return quantized
+
+    def compared(self, graph: Outcome, quantized: Outcome) -> dict[str, Any]:
+        """Where a quantized model and its float model lie, and how the one came from the other."""
+        files = {
+            name: str(made.folder / made.values["file"]) for name, made in (("model", quantized), ("float", graph))
+        }
+        return {**files, "threads": self.threads, "how": quantized.values.get("how")}
 
     def _calibrate(self, graph: Outcome, samples: Outcome) -> Step:
         wanted = self.walk.calibrations[self.walk.calibration_group(self.row)]
@@ -293,20 +315,27 @@ class _Way:
 
     def evaluate(self) -> None:
         """Predictions over the evaluation split, and what metrics say of them."""
-        inputs = self.outcomes["prepare"]
+        model = self.model or self.source.folder
+        self.ask(self.scoring(self.ask(self.evaluating(model, self.digest, self.scales_by_batch))))
+
+    def evaluating(self, model: Path, digest: str | None, scales_by_batch: bool) -> Step:
+        """The predictions of a model of this row's framework over the evaluation split."""
         asked = {
-            "model": self.digest,
+            "model": digest,
             "framework": self.row["framework"],
             "options": self._options(),
             "task": self.walk.task_name,
             # The scale of a dynamically quantized activation is taken over the whole batch: only alone is a row's
             # result its own.
-            "batch_size": 1 if self.scales_by_batch else None,
+            "batch_size": 1 if scales_by_batch else None,
         }
-        where = {"model": str(self.model), "threads": self.threads}
-        predictions = self.ask(Step("evaluate", self.framework.engine, asked, needs={"inputs": inputs}, extra=where))
+        needs, where = {"inputs": self.outcomes["prepare"]}, {"model": str(model), "threads": self.threads}
+        return Step("evaluate", self.framework.engine, asked, needs=needs, extra=where)
+
+    def scoring(self, predictions: Outcome) -> Step:
+        """What metrics say of predictions."""
         metrics = {"metrics": self._metrics(), "task": self.walk.task_name}
-        self.ask(Step("score", "torch", metrics, needs={"inputs": inputs, "predictions": predictions}))
+        return Step("score", "torch", metrics, needs={"inputs": self.outcomes["prepare"], "predictions": predictions})
 
     def explain(self) -> None:
         """What quantization cost the outputs, and which layers cost most: on the calibration samples, or else on the
@@ -324,8 +353,7 @@ class _Way:
             "samples": EXPLAINED_SAMPLES,
             "layers": EXPLAINED_LAYERS,
         }
-        where = {"model": str(self.model), "float": str(graph.folder / graph.values["file"]), "threads": self.threads}
-        where["how"] = quantized.values.get("how")
+        where = self.compared(graph, quantized)
         self.ask(Step("explain", "onnx", asked, needs={"inputs": inputs}, extra=where))
 
     def shape(self) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     {"kinds", "registry", "parameters", "spec", "plan", "machine"},
     {"tasks", "metrics", "frameworks", "quantization", "sources"},
     {"measure"},
-    {"store", "worker", "steps", "walk", "actions", "progress", "timed_groups", "runner"},
+    {"store", "worker", "steps", "auto_exclusion", "walk", "actions", "progress", "timed_groups", "runner"},
     {"backends"},
     {"records", "reasons", "frames", "choice", "plan_frame", "results"},
     {"card", "card_facts", "hub", "hub_faults", "hub_files", "testing"},

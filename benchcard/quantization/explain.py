@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -147,6 +147,58 @@ def losses(
         return Losses(outputs.loss(), count, found_layers, len(search.layers), search.trials, len(kept), certain)
 
 
+@dataclass(frozen=True)
+class Effect:
+    """What the outputs lose when one node alone is quantized.
+
+    Attributes:
+        node: Name of the float node, which can be excluded.
+        operator: Its operator type.
+        effect: The loss of the outputs.
+    """
+
+    node: str
+    operator: str
+    effect: Loss
+
+
+def ranking(
+    float_model: Path,
+    quantized_model: Path,
+    batches: Sequence[Batch],
+    *,
+    how: Quantization,
+    threads: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Effect, ...]:
+    """Every quantized layer, by what it costs the outputs when it alone is quantized, the worst first.
+
+    A node's cost is that of its costliest output. One forward pass a batch and layer, and one a batch without any.
+
+    Args:
+        float_model: The float model.
+        quantized_model: What became of it.
+        batches: Inputs by name.
+        how: The quantization; only nodes that it asked for are named.
+        threads: Threads of the session.
+        progress: Called after each layer with layers done and layers in all.
+
+    Raises:
+        ArtifactError: The float model gives a number that is not finite.
+    """
+    with tempfile.TemporaryDirectory(prefix="losses-") as folder:
+        search = _Search(float_model, quantized_model, Path(folder), batches, how, threads, 0)
+        search.open()
+        found: dict[str, tuple[float, int, Effect]] = {}
+        for place, layer in enumerate(search.layers):
+            cost = search.cost(place, place + 1)
+            if layer.node not in found or cost > found[layer.node][0]:
+                loss = search.effects[layer.tensor].loss()
+                found[layer.node] = (cost, place, Effect(layer.node, layer.operator, loss))
+            progress(place + 1, len(search.layers))
+        return tuple(each[2] for each in sorted(found.values(), key=lambda each: (-each[0], each[1])))
+
+
 class _Sum:
     """Powers and the largest difference, summed over batches."""
 
@@ -206,22 +258,30 @@ class _Search:
         self.names = _asked(float_model, how)
         self.layers: tuple[grafts.Layer, ...] = ()
         self.effects: dict[str, _Sum] = {}
+        self.session: Any = None
+        self.outputs: list[str] = []
+        self.reference: list[Arrays] = []
+
+    def open(self) -> bool:
+        """Whether there are layers to switch; the session in which they are is then open."""
+        _, prepared, _ = graphs.prepare(self.float_model, self.folder)
+        model = onnx.load(str(prepared), load_external_data=False)
+        self.outputs = [value.name for value in model.graph.output]
+        self.layers = grafts.switchable(model, onnx.load(str(self.quantized_model)), self.names)
+        if not self.layers:
+            return False
+        target = self.folder / "switchable.onnx"
+        onnx.save(model, str(target))
+        self.session = _session(target, self.threads, 0)
+        self.reference = [self._switched((), batch) for batch in self.batches]
+        return True
 
     def worst(self, limit: int) -> tuple[list[grafts.Layer], bool]:
         """The `limit` layers that cost most, the worst first, and whether that is certain."""
-        _, prepared, _ = graphs.prepare(self.float_model, self.folder)
-        model = onnx.load(str(prepared), load_external_data=False)
-        names = [value.name for value in model.graph.output]
-        self.layers = grafts.switchable(model, onnx.load(str(self.quantized_model)), self.names)
-        if not self.layers:
+        if not self.open():
             return [], True
-        target = self.folder / "switchable.onnx"
-        onnx.save(model, str(target))
-        session = _session(target, self.threads, 0)
-        del model
-        reference = [self._switched(session, names, (), batch) for batch in self.batches]
         # A heap of sets of layers, the costliest first; places break ties, so that the order is always the same.
-        first = self._cost(session, names, reference, 0, len(self.layers))
+        first = self.cost(0, len(self.layers))
         heap: list[tuple[float, int, int]] = [(-first, 0, len(self.layers))]
         singles: list[tuple[float, int]] = []
         while heap and len(singles) < limit and self.trials + 2 <= self.bound:
@@ -231,7 +291,7 @@ class _Search:
                 continue
             middle = (start + stop) // 2
             for low, high in ((start, middle), (middle, stop)):
-                heapq.heappush(heap, (-self._cost(session, names, reference, low, high), low, high))
+                heapq.heappush(heap, (-self.cost(low, high), low, high))
         certain = len(singles) >= min(limit, len(self.layers))
         # When the trials are used up, the single layers met on the way are the best that is known.
         rest = sorted((cost, start) for cost, start, stop in heap if stop - start == 1)
@@ -239,23 +299,23 @@ class _Search:
         singles.sort(key=lambda single: (-single[0], single[1]))
         return [self.layers[start] for _, start in singles], certain
 
-    def _cost(self, session: Any, names: Sequence[str], reference: Sequence[Arrays], start: int, stop: int) -> float:
+    def cost(self, start: int, stop: int) -> float:
         """The power of what the outputs lose when the layers from `start` to `stop` are quantized, over their own."""
         self.trials += 1
         total = _Sum()
         on = self.layers[start:stop]
-        for batch, expected in zip(self.batches, reference, strict=True):
-            found = self._switched(session, names, on, batch)
+        for batch, expected in zip(self.batches, self.reference, strict=True):
+            found = self._switched(on, batch)
             for name, value in expected.items():
                 total.add(value, found[name], name)
         if stop - start == 1:
             self.effects[self.layers[start].tensor] = total
         return total.noise / max(total.signal, np.finfo(np.float64).tiny) if total.is_finite else float("inf")
 
-    def _switched(self, session: Any, names: Sequence[str], on: Sequence[grafts.Layer], batch: Batch) -> Arrays:
+    def _switched(self, on: Sequence[grafts.Layer], batch: Batch) -> Arrays:
         chosen = {layer.switch for layer in on}
         switches = {layer.switch: np.array(layer.switch in chosen) for layer in self.layers}
-        return _run(session, names, {**batch, **switches})
+        return _run(self.session, self.outputs, {**batch, **switches})
 
 
 def _compared(search: _Search, worst: Sequence[grafts.Layer]) -> tuple[LayerLoss, ...]:
@@ -293,11 +353,7 @@ def _compared(search: _Search, worst: Sequence[grafts.Layer]) -> tuple[LayerLoss
 
 def _asked(float_model: Path, how: Quantization | None) -> frozenset[str] | None:
     """Names of the nodes that a quantization means to quantize; None where none is given."""
-    if how is None:
-        return None
-    graph = graphs.graph_of(graphs.read(float_model, weights=False))
-    reasons = operators.standings(graph, how, how.nodes_to_exclude)
-    return frozenset(name for name, reason in reasons.items() if reason == operators.QUANTIZED)
+    return None if how is None else frozenset(operators.quantized_nodes(float_model, how))
 
 
 def _session(model: Path, threads: int, optimization_level: int) -> Any:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard.errors import ArtifactError
 from benchcard.kinds import listed, near
-from benchcard.quantization.graph import Graph, attribute
+from benchcard.quantization.graph import Graph, attribute, graph_of, read
 
 if TYPE_CHECKING:
     import onnx
@@ -169,6 +170,12 @@ def standings(graph: Graph, how: Quantization, excluded: Collection[str] = ()) -
         for name in eligible(graph, how)
     }
     return MappingProxyType(found)
+
+
+def quantized_nodes(model: Path, how: Quantization) -> tuple[str, ...]:
+    """Names of the nodes of a float model that a quantization quantizes, in the graph's order."""
+    graph = graph_of(read(model, weights=False))
+    return tuple(name for name, reason in standings(graph, how, how.nodes_to_exclude).items() if reason == QUANTIZED)
 
 
 def guarded(graph: Graph, how: Quantization) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ same seconds. It times a row for `--duration` in one stretch, without a second p
 `Benchmark.run` does all that too, and what it costs is in its time.
 
 Each runs in a process of its own. Memory is the proportional set size of that process and all its children, looked at
-every quarter of a second. `vit-base` is a ViT-base with random weights at 224 pixels. onnxruntime keeps every activation
-of every sample: on a model of that size give `--samples 16`, which takes 7 GB, since 128 would take 49 GB.
+every quarter of a second. `vit-base` is a ViT-base with random weights at 224 pixels. onnxruntime keeps every
+activation of every sample: on a model of that size give `--samples 16`, which takes 7 GB; 128 would take 49 GB.
 
 After the ratios come the accuracies of each row, which have to be equal to the example, and what the time of
 `Benchmark.run` went into: timed seconds, forward passes of evaluation, calibration and comparison, and everything else.

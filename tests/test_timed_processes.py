@@ -186,9 +186,10 @@ def test_a_child_ends_when_its_commands_end() -> None:
     with child:
         assert child.stdin is not None
         assert child.stdout is not None
-        busy = {"do": "open", "framework": "fake_framework:Model", "modules": [], "model": ".", "warmup_runs": 0}
-        busy |= {"options": {"ms": 3_600_000}, "inputs": str(Path(tempfile.gettempdir()) / "inputs.npz")}
-        child.stdin.write(json.dumps(busy).encode() + b"\n")
+        opener = {"do": "import", "framework": "fake_framework:Model", "modules": []}
+        busy = {"do": "open", "model": ".", "warmup_runs": 0, "options": {"ms": 3_600_000}}
+        busy["inputs"] = str(Path(tempfile.gettempdir()) / "inputs.npz")
+        child.stdin.write(b"".join(json.dumps(command).encode() + b"\n" for command in (opener, busy)))
         child.stdin.flush()
         said = b""
         while b"first call" not in said:

@@ -71,6 +71,30 @@ class Child:
     def ask(self, command: Mapping[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
         """The child's answer to a command: a JSON object and the bytes that came with it.
 
+        Raises:
+            ChildFailed: it raised, died, or did not answer in `timeout_s`; the process has been ended.
+        """
+        self.tell(command)
+        return self.answer(timeout_s)
+
+    def tell(self, command: Mapping[str, Any]) -> None:
+        """Give a command and do not wait for its answer.
+
+        Raises:
+            ChildFailed: the process is gone.
+        """
+        try:
+            if self._process.stdin is None:
+                raise EOFError
+            self._process.stdin.write(json.dumps(command, default=str).encode() + b"\n")
+            self._process.stdin.flush()
+        except (OSError, EOFError) as error:
+            self._process.kill()
+            raise ChildFailed(self._end_of(_KILL_WAIT_S)) from error
+
+    def answer(self, timeout_s: float) -> tuple[dict[str, Any], bytes]:
+        """The answer to a command that was told: a JSON object and the bytes that came with it.
+
         Sleeps in a read until then. What the child says about its stage on the way is remembered for a failure.
 
         Raises:
@@ -80,7 +104,7 @@ class Child:
         watchdog.daemon = True
         watchdog.start()
         try:
-            return self._exchange(command)
+            return self._receive()
         except (OSError, EOFError) as error:
             raise ChildFailed(self._end_of(timeout_s)) from error
         finally:
@@ -110,12 +134,7 @@ class Child:
         self._timed_out = True
         self._process.kill()
 
-    def _exchange(self, command: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-        commands = self._process.stdin
-        if commands is None:
-            raise EOFError
-        commands.write(json.dumps(command, default=str).encode() + b"\n")
-        commands.flush()
+    def _receive(self) -> tuple[dict[str, Any], bytes]:
         while True:
             text_size, payload_size = HEADER.unpack(self._read(HEADER.size))
             facts: dict[str, Any] = json.loads(self._read(text_size))

@@ -163,9 +163,11 @@ def time_group(
         before = noise.read()
         while due := _due(members, reference, plan):
             with ExitStack() as processes:
-                for member in due:
+                say(f"launch {launch + 1}: starting {len(due)} processes")
+                started = _start(due, plan, processes, failures)
+                for member, import_ns in started:
                     say(f"launch {launch + 1}: opening {member.subject.name}")
-                    _open(member, launch, plan, processes, opened, failures)
+                    _open(member, import_ns, launch, plan, opened, failures)
                 while order := _order(due, reference, launch, number, plan):
                     say(f"launch {launch + 1}: timing {len(order)} processes")
                     timed = _time_round(number, launch, order, plan, failures)
@@ -236,41 +238,72 @@ def _precise(member: _Member, reference: _Member | None, precision: float) -> bo
     return member is reference or statistics.settled(reference.medians, member.medians, precision)
 
 
-def _open(
-    member: _Member,
-    launch: int,
-    plan: _Plan,
-    processes: ExitStack,
-    opened: list[Opened],
-    failures: list[Failure],
-) -> None:
-    """Starts a member's process and has it open its model; how that went is added to `opened` or to `failures`."""
-    subject = member.subject
+def _start(
+    due: Sequence[_Member], plan: _Plan, processes: ExitStack, failures: list[Failure]
+) -> list[tuple[_Member, int]]:
+    """Those whose processes are there with their runtimes imported, and the nanoseconds that importing took.
+
+    They import side by side, since nothing is timed yet; one that cannot is out of the group.
+    """
+    told, ready = [], []
+    for member in due:
+        command = {"do": "import", "framework": member.subject.framework, "modules": registry.called_modules()}
+        options = _options(member.subject)
+        try:
+            member.child = processes.enter_context(
+                Child(
+                    member.subject.name,
+                    member.twin,
+                    threads=options["intra_op_num_threads"],
+                    spinning=options["allow_spinning"],
+                )
+            )
+            member.child.tell(command)
+            told.append((member, member.child))
+        except ChildFailed as failed:
+            failures.append(failed.failure)
+            member.failed = True
+    for member, child in told:
+        try:
+            reply, _ = child.answer(plan.timeout_s)
+            ready.append((member, reply["import_ns"]))
+        except ChildFailed as failed:
+            failures.append(failed.failure)
+            member.failed = True
+    return ready
+
+
+def _options(subject: Subject) -> dict[str, Any]:
+    """What the framework is told, with threads and spinning filled in."""
     options: dict[str, Any] = dict(subject.options)
     options["intra_op_num_threads"] = options.get("intra_op_num_threads") or default_threads()
     options["allow_spinning"] = bool(options.get("allow_spinning", False))
+    return options
+
+
+def _open(
+    member: _Member, import_ns: int, launch: int, plan: _Plan, opened: list[Opened], failures: list[Failure]
+) -> None:
+    """Has a member's process open its model; how that went is added to `opened` or to `failures`."""
+    subject = member.subject
     command = {
         "do": "open",
-        "framework": subject.framework,
-        "modules": registry.called_modules(),
         "model": os.fspath(subject.model),
-        "options": options,
+        "options": _options(subject),
         "inputs": os.fspath(subject.inputs),
         "warmup_runs": plan.warmup_runs,
         "warmup_ns": plan.launch_ns,
     }
+    if member.child is None:
+        return
     try:
-        child = Child(
-            subject.name, member.twin, threads=options["intra_op_num_threads"], spinning=options["allow_spinning"]
-        )
-        processes.enter_context(child)
-        reply, _ = child.ask(command, plan.timeout_s)
+        reply, _ = member.child.ask(command, plan.timeout_s)
     except ChildFailed as failed:
         failures.append(failed.failure)
         member.failed = True
         return
-    opened.append(Opened(subject.name, member.twin, launch, **{**reply, "warmup_ns": tuple(reply["warmup_ns"])}))
-    member.child = child
+    told = {**reply, "import_ns": import_ns, "warmup_ns": tuple(reply["warmup_ns"])}
+    opened.append(Opened(subject.name, member.twin, launch, **told))
     member.block_ns = plan.block_of(opened[-1])
     member.until_ns = member.elapsed_ns + plan.launch_ns
     if plan.precision is None:

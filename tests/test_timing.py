@@ -31,7 +31,7 @@ def test_every_subject_gets_its_duration(folder: Path) -> None:
 
 def test_every_launch_is_a_process_of_its_own(folder: Path) -> None:
     """Models are launched as often as asked, in fresh processes, and share their time evenly over them."""
-    result, rounds = timed([subject(folder, "a"), subject(folder, "b")], launches=3)
+    result, rounds = timed([subject(folder, "a"), subject(folder, "b")], launches=3, duration_s=0.3)
     assert result.launches == 3
     assert [timed.launch for timed in rounds] == sorted(timed.launch for timed in rounds)
     assert [(opened.launch, opened.name, opened.twin) for opened in result.opened] == [
@@ -39,7 +39,8 @@ def test_every_launch_is_a_process_of_its_own(folder: Path) -> None:
     ]
     assert len({opened.facts["pid"] for opened in result.opened}) == 9
     for launch in range(3):
-        assert recorded_s([timed for timed in rounds if timed.launch == launch], "b") >= 0.03
+        # a third each, less what earlier launches were too long by: a block ends with the call that it began
+        assert recorded_s([timed for timed in rounds if timed.launch == launch], "b") >= 0.05
 
 
 def test_latencies_are_those_of_the_calls(folder: Path) -> None:

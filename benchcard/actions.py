@@ -215,13 +215,10 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
 def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
     """What each metric says of the predictions."""
     from benchcard import metrics
-    from benchcard.tasks.rows import Rows, read_predictions
+    from benchcard.tasks.rows import Rows
 
     rows = Rows(needs["inputs"].folder)
-    predictions, kept = read_predictions(needs["predictions"].folder)
-    scores = kept.get("scores")
-    by_row = scores if scores is not None and scores.ndim == 2 and len(scores) == len(rows) else None
-    given = {"predictions": predictions, "references": rows.references, "prediction_scores": by_row}
+    given = _scored(rows, needs["predictions"].folder)
     figures: dict[str, metrics.Figure] = {}
     for name in asked["metrics"]:
         figures |= metrics.measured(name, given, rows.meanings, rows.context["metric_args"])
@@ -233,6 +230,40 @@ def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Prog
             f"{name} is not defined for these predictions" for name, figure in figures.items() if figure.value is None
         ],
     }
+
+
+def compare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
+    """How sure each figure of the predictions is and, where a baseline is given, how it differs from the baseline's."""
+    from benchcard.measure import quality
+    from benchcard.metrics import examples
+    from benchcard.tasks.rows import Rows
+
+    rows = Rows(needs["inputs"].folder)
+    mine = _scored(rows, needs["predictions"].folder)
+    theirs = _scored(rows, needs["baseline"].folder) if "baseline" in needs else None
+    told: dict[str, Any] = {}
+    for number, name in enumerate(asked["metrics"]):
+        found, against = (
+            examples.of(name, given, rows.meanings, rows.context["metric_args"]) if given else {}
+            for given in (mine, theirs)
+        )
+        for figure, model in found.items():
+            baseline = against.get(figure)
+            compared = quality.comparison(baseline, model, asked["seed"]) if baseline else None
+            told[figure] = quality.as_values(quality.interval(model, asked["seed"]), compared)
+        progress(number + 1, len(asked["metrics"]))
+    changed = quality.changed(theirs["predictions"], mine["predictions"]) if theirs else None
+    return {"figures": told, "predictions_changed": changed}
+
+
+def _scored(rows: Any, folder: Path) -> dict[str, Any]:
+    """What metrics take: kept predictions, their scores by row where there is one of each, and what is right."""
+    from benchcard.tasks.rows import read_predictions
+
+    predictions, kept = read_predictions(folder)
+    scores = kept.get("scores")
+    by_row = scores if scores is not None and scores.ndim == 2 and len(scores) == len(rows) else None
+    return {"predictions": predictions, "references": rows.references, "prediction_scores": by_row}
 
 
 def shape(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:

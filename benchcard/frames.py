@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from benchcard import reasons, registry
 from benchcard.records import Part, Records
 from benchcard.steps import Cell, Record
-from benchcard.store import Failure
+from benchcard.store import Failure, Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchcard.measure.statistics import Interval
 
+# What stands beside each metric, after its name and an underscore.
+BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_value", "detectable_difference")
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
 TIME_FIGURES = (
     "latency_mean_ms",
@@ -61,6 +63,11 @@ def quality(records: Records) -> pd.DataFrame:
     """One row per configuration: `row`, the benchmarked parameters, each metric, the figures of the evaluation pass,
     and why figures are missing.
 
+    Each metric `m` has its 95 % interval from `m_low` to `m_high`; against the baseline, on the same examples,
+    `m_difference` with its interval, the `m_p_value` of a paired test, and `m_detectable_difference`, the smallest true
+    difference that this many examples show four times in five. `predictions_changed` counts the examples that the
+    baseline predicts otherwise; `not_compared` says why there is no comparison.
+
     `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
     `latency_in_seconds` follow from it.
     """
@@ -69,19 +76,51 @@ def quality(records: Records) -> pd.DataFrame:
         row = _parameters(record)
         score, evaluated, prepared = (record.outcomes.get(kind) for kind in ("score", "evaluate", "prepare"))
         if score:
-            row |= score.values["metrics"]
+            row |= _figures(score, record.outcomes.get("compare"))
         if evaluated and prepared and evaluated.values.get("items"):
             seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
             samples = prepared.values["samples"]
             row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
             row["samples"] = samples
+        row["predictions_changed"] = _compared(record).get("predictions_changed")
+        row["not_compared"] = _not_compared(records, record)
         row["same_model_as"] = reasons.same_model_as(records, record)
         row["failure"] = _said(record.failures.get("model") or record.failures.get("quality"))
         rows.append(row)
     measured = dict.fromkeys(name for row in rows for name in row)
     names = [*_parameter_names(records), *measured]
-    last = (*PASS_METRICS, "samples", "same_model_as", "failure")
+    last = ("predictions_changed", *PASS_METRICS, "samples", "not_compared", "same_model_as", "failure")
     return _frame(rows, [name for name in dict.fromkeys(names) if name not in last] + list(last))
+
+
+def _figures(score: Outcome, compared: Outcome | None) -> dict[str, Any]:
+    """The columns of all metrics of one row: each figure and, after it, what there is beside it."""
+    row: dict[str, Any] = {}
+    for name, value in score.values["metrics"].items():
+        beside = compared.values["figures"].get(name, {}) if compared else {}
+        row[name] = value
+        row |= {f"{name}_{part}": beside.get(part) for part in BESIDE}
+    return row
+
+
+def _compared(record: Record) -> Mapping[str, Any]:
+    return record.outcomes["compare"].values if "compare" in record.outcomes else {}
+
+
+def _not_compared(records: Records, record: Record) -> str | None:
+    """Why a row with figures is not compared with a baseline; None where it is, or is the baseline."""
+    row = record.configuration
+    if row.baseline == row.row or "score" not in record.outcomes:
+        return None
+    if "comparison" in record.failures:
+        return _said(record.failures["comparison"])
+    if _compared(record).get("predictions_changed") is not None:
+        return None
+    if row.baseline is None:
+        return "there is no unquantized baseline"
+    failures = records.records[row.baseline].failures
+    failure = failures.get("model") or failures.get("quality")
+    return f"row {row.baseline}, the baseline, has no predictions: {failure}" if failure else "other examples"
 
 
 def time(records: Records) -> pd.DataFrame:

@@ -21,6 +21,7 @@ FIRST_GUESS_S = {
     "explain": 3.0,
     "rank": 5.0,
     "score": 1.0,
+    "compare": 1.0,
     "shape": 0.5,
 }
 

@@ -55,6 +55,7 @@ class Walk:
         self._task = registry.task(plan.spec.task)
         self._calibrations = self._union()
         self._steps: dict[tuple[Any, ...], Step] = {}
+        self.evaluated: dict[int, Mapping[str, Outcome]] = {}
 
     def record(self, configuration: Configuration) -> Record:
         """The row's way, as far as it goes."""
@@ -68,11 +69,12 @@ class Walk:
         except StepFailed as failed:
             way.failures["model"] = failed.failure
             return way.record()
-        if "quality" not in way.failures:
-            try:
-                way.evaluate()
-            except StepFailed as failed:
-                way.failures["quality"] = failed.failure
+        for part, go in (("quality", way.evaluate), ("comparison", lambda: comparison.compare(way))):
+            if "quality" not in way.failures:
+                try:
+                    go()
+                except StepFailed as failed:
+                    way.failures[part] = failed.failure
         if configuration["explain"]:
             try:
                 way.explain()
@@ -90,6 +92,10 @@ class Walk:
         if configuration["quantization_approach"] == "static":
             with suppress(StepFailed):
                 way.sample()
+
+    def way(self, row: int) -> _Way:
+        """The way of a row, not yet gone."""
+        return _Way(self, self._plan[row])
 
     def ask(self, step: Step) -> Outcome:
         """The outcome of a step.
@@ -200,7 +206,7 @@ class _Way:
         """The rows that the model is evaluated on; asked for first, so that what is wrong with the data shows before
         anything slow is done.
         """
-        for name in self._metrics():
+        for name in self.metrics():
             if name not in registry.metrics():
                 self.walk.ask(Step("metric", "torch", {"name": name}))
         self._samples("prepare", {"max_samples": self.row["max_eval_samples"]})
@@ -210,7 +216,7 @@ class _Way:
         wanted = {"num_samples": self.row["calibration"]["num_calibration_samples"], "seed": self.row["seed"]}
         return self._samples("sample", wanted)
 
-    def _metrics(self) -> list[str]:
+    def metrics(self) -> list[str]:
         return self.row["metrics"] or list(default_metrics(self.walk.task, self.row["task_args"] or {}))
 
     def make(self) -> None:
@@ -313,10 +319,13 @@ class _Way:
         options["task"] = self.walk.task_name
         return options
 
+    def predict(self) -> Outcome:
+        """Predictions over the evaluation split."""
+        return self.ask(self.evaluating(self.model or self.source.folder, self.digest, self.scales_by_batch))
+
     def evaluate(self) -> None:
         """Predictions over the evaluation split, and what metrics say of them."""
-        model = self.model or self.source.folder
-        self.ask(self.scoring(self.ask(self.evaluating(model, self.digest, self.scales_by_batch))))
+        self.ask(self.scoring(self.predict()))
 
     def evaluating(self, model: Path, digest: str | None, scales_by_batch: bool) -> Step:
         """The predictions of a model of this row's framework over the evaluation split."""
@@ -334,7 +343,7 @@ class _Way:
 
     def scoring(self, predictions: Outcome) -> Step:
         """What metrics say of predictions."""
-        metrics = {"metrics": self._metrics(), "task": self.walk.task_name}
+        metrics = {"metrics": self.metrics(), "task": self.walk.task_name}
         return Step("score", "torch", metrics, needs={"inputs": self.outcomes["prepare"], "predictions": predictions})
 
     def explain(self) -> None:

@@ -463,3 +463,31 @@ def test_the_command_line_runs_and_shows(results, ground, tmp_path):
 def test_numbers_of_given_names(ground):
     """Relative paths of a spec start at its folder, wherever the command is given."""
     assert Benchmark.from_spec(ground / "spec.yaml").spec.local("./model") == Path(ground / "model").resolve()
+
+
+def test_quality_has_intervals_and_paired_tests(results):
+    """Accuracy has Wilson's interval and McNemar's test against row 0 on the same examples, from kept predictions."""
+    import numpy as np
+    from scipy.stats import binomtest
+
+    frame = results.quality.set_index("row")
+    kept = [
+        np.load(record.outcomes["evaluate"].folder / "predictions.npz")["predictions"]
+        for record in results.records.records
+    ]
+    labels = np.asarray([0] * 8 + [1] * 8 + [2] * 8)
+    for row, predictions in enumerate(kept):
+        right = predictions == labels
+        bounds = binomtest(int(right.sum()), 24).proportion_ci(0.95, "wilson")
+        assert (frame.loc[row, "accuracy_low"], frame.loc[row, "accuracy_high"]) == (bounds.low, bounds.high)
+        if row == 0:
+            continue
+        better, worse = ((right & ~(kept[0] == labels)).sum(), (~right & (kept[0] == labels)).sum())
+        assert frame.loc[row, "accuracy_difference"] == (better - worse) / 24
+        changed = int(better + worse)
+        expected = binomtest(int(better), changed).pvalue if changed else 1.0
+        assert frame.loc[row, "accuracy_p_value"] == expected
+        assert frame.loc[row, "predictions_changed"] == (predictions != kept[0]).sum()
+        assert frame.loc[row, "accuracy_detectable_difference"] >= 6 / 24
+    assert frame["accuracy_difference"].isna().tolist() == [True] + [False] * 5
+    assert frame["not_compared"].isna().all()

@@ -71,7 +71,9 @@ def wilson(successes: int, examples: int, confidence: float = CONFIDENCE) -> Int
     return Interval(successes / examples, float(bounds.low), float(bounds.high))
 
 
-def mcnemar(baseline_right: NDArray[np.bool_], model_right: NDArray[np.bool_]) -> Comparison:
+def mcnemar(
+    baseline_right: NDArray[np.bool_], model_right: NDArray[np.bool_], confidence: float = CONFIDENCE
+) -> Comparison:
     """A model's accuracy against the baseline's, from which examples each got right.
 
     The p-value is that of McNemar's exact test; the interval adds one half to each cell of the two-by-two table, which
@@ -80,6 +82,7 @@ def mcnemar(baseline_right: NDArray[np.bool_], model_right: NDArray[np.bool_]) -
     Args:
         baseline_right: (examples,) bool.
         model_right: (examples,) bool, the same examples in the same order.
+        confidence: level of the interval.
 
     Raises:
         ValueError: the lengths differ, or there are no examples.
@@ -99,7 +102,7 @@ def mcnemar(baseline_right: NDArray[np.bool_], model_right: NDArray[np.bool_]) -
     total = examples + 2
     gained, lost = (better + 0.5) / total, (worse + 0.5) / total
     spread = math.sqrt((gained + lost - (gained - lost) ** 2) / total)
-    half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * spread
+    half = float(norm.ppf(0.5 + confidence / 2)) * spread
     value = (better - worse) / examples
     # the adjusted centre lies nearer to zero than the plain difference, which must not fall out of its own interval
     low, high = max(-1.0, min(gained - lost - half, value)), min(1.0, max(gained - lost + half, value))
@@ -132,7 +135,7 @@ def bootstrap_metric(
 
     Source: B. Efron, Better Bootstrap Confidence Intervals (JASA 82, 1987), as in `scipy.stats.bootstrap`.
     """
-    return _bootstrap(score, examples, seed, resamples)[0]
+    return _bootstrap(score, examples, seed, resamples, CONFIDENCE)[0]
 
 
 def paired_bootstrap(
@@ -142,6 +145,7 @@ def paired_bootstrap(
     *,
     seed: int = 0,
     resamples: int = _RESAMPLES,
+    confidence: float = CONFIDENCE,
 ) -> Comparison:
     """A model's metric against the baseline's, both scored on the same choices of examples.
 
@@ -153,6 +157,7 @@ def paired_bootstrap(
         examples: how many examples there are.
         seed: of the resampling.
         resamples: how many times the examples are drawn anew.
+        confidence: level of the interval.
 
     Raises:
         ValueError: there are no examples.
@@ -160,7 +165,9 @@ def paired_bootstrap(
     Source: P. Koehn, Statistical Significance Tests for Machine Translation Evaluation (EMNLP 2004); A. Davison and
     D. Hinkley, Bootstrap Methods and their Application (1997), 4.4 for counting the observed value in.
     """
-    difference, drawn = _bootstrap(lambda indices: model(indices) - baseline(indices), examples, seed, resamples)
+    difference, drawn = _bootstrap(
+        lambda indices: model(indices) - baseline(indices), examples, seed, resamples, confidence
+    )
     if difference.low is None:
         return Comparison(difference, None, examples, None, None, math.nan)
     tail = 1 + min(int(np.count_nonzero(drawn <= 0)), int(np.count_nonzero(drawn >= 0)))
@@ -217,7 +224,7 @@ class _Drawn:
 
 
 def _bootstrap(
-    score: Callable[[Indices], float], examples: int, seed: int, resamples: int
+    score: Callable[[Indices], float], examples: int, seed: int, resamples: int, confidence: float
 ) -> tuple[Interval, NDArray[np.float64]]:
     """The figure with its interval, and the figures of all resamples, (resamples,) float64."""
     if examples < 1:
@@ -230,15 +237,17 @@ def _bootstrap(
     drawn = np.array([score(draw.integers(0, examples, examples)) for _ in range(resamples)], dtype=np.float64)
     if not np.all(np.isfinite(drawn)):
         return Interval(value, None, None), drawn
-    low, high = _bias_corrected(score, everything, drawn) if examples <= _BCA_EXAMPLES else (math.nan, math.nan)
+    low, high = math.nan, math.nan
+    if examples <= _BCA_EXAMPLES:
+        low, high = _bias_corrected(score, everything, drawn, confidence)
     if math.isnan(low) or math.isnan(high):
-        tail = (1 - CONFIDENCE) / 2
+        tail = (1 - confidence) / 2
         low, high = (float(bound) for bound in np.quantile(drawn, (tail, 1 - tail)))
     return Interval(value, low, high), drawn
 
 
 def _bias_corrected(
-    score: Callable[[Indices], float], everything: Indices, drawn: NDArray[np.float64]
+    score: Callable[[Indices], float], everything: Indices, drawn: NDArray[np.float64], confidence: float
 ) -> tuple[float, float]:
     """The bounds of the bias-corrected and accelerated interval, NaN where every resample gives the same figure."""
     from scipy.stats import DegenerateDataWarning, bootstrap
@@ -252,7 +261,7 @@ def _bias_corrected(
             n_resamples=0,
             batch=_BATCH,
             vectorized=False,
-            confidence_level=CONFIDENCE,
+            confidence_level=confidence,
             method="BCa",
             bootstrap_result=_Drawn(drawn),
         )

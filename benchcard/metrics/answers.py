@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 
+from benchcard.metrics.examples import Examples, mean_of
 from benchcard.metrics.offline import Offline
 
 _TEXT, _NUMBER = datasets.Value("string"), datasets.Value("float64")
@@ -70,13 +71,24 @@ class Squad(Offline):
         super().add_batch(predictions=known, references=references, **rest)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return {name: _percent(values) for name, values in self._each(predictions, references).items()}
+
+    def examples(self, predictions: Any, references: Any) -> dict[str, Examples]:
+        """The score of each question, in percent."""
+        return {
+            name: mean_of([100.0 * value for value in values], 100.0)
+            for name, values in self._each(predictions, references).items()
+        }
+
+    @staticmethod
+    def _each(predictions: Any, references: Any) -> dict[str, list[float]]:
         found = {each["id"]: each["prediction_text"] for each in predictions}
         pairs = [(found[each["id"]], each["answers"]["text"]) for each in references]
         if not all(answers for _, answers in pairs):
             raise ValueError("a question has no answer: `squad_v2` is the metric for such questions")
         return {
-            "exact_match": _percent(max(exact(text, answer) for answer in answers) for text, answers in pairs),
-            "f1": _percent(max(word_f1(text, answer) for answer in answers) for text, answers in pairs),
+            "exact_match": [max(exact(text, answer) for answer in answers) for text, answers in pairs],
+            "f1": [max(word_f1(text, answer) for answer in answers) for text, answers in pairs],
         }
 
 
@@ -91,6 +103,38 @@ class SquadV2(Offline):
     takes = (_SURE,)
 
     def _compute(self, predictions: Any, references: Any, no_answer_threshold: float = 1.0) -> dict[str, float]:
+        scores, raw, answerable = self._each(predictions, references, no_answer_threshold)
+        told: dict[str, float] = {}
+        for part, keys in _parts(answerable).items():
+            if keys:
+                told |= {f"{part}{name}": _percent(each[key] for key in keys) for name, each in scores.items()} | {
+                    f"{part}total": len(keys)
+                }
+        found = {each["id"]: each["prediction_text"] for each in predictions}
+        doubt = {each["id"]: each["no_answer_probability"] for each in predictions}
+        for name, each in raw.items():
+            told[f"best_{name}"], told[f"best_{name}_thresh"] = _best_threshold(found, each, doubt, answerable)
+        return told
+
+    def examples(self, predictions: Any, references: Any, no_answer_threshold: float = 1.0) -> dict[str, Examples]:
+        """The score of each question, in percent: of all, of those with an answer, of those without. The figures at
+        the best threshold are none of single questions.
+        """
+        scores, _, answerable = self._each(predictions, references, no_answer_threshold)
+        return {
+            f"{part}{name}": mean_of([100.0 * each[key] for key in keys], 100.0)
+            for part, keys in _parts(answerable).items()
+            if keys
+            for name, each in scores.items()
+        }
+
+    @staticmethod
+    def _each(
+        predictions: Any, references: Any, no_answer_threshold: float
+    ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]], dict[str, bool]]:
+        """The scores of each question, by figure and id, with the threshold and without it, and whether it has an
+        answer.
+        """
         found = {each["id"]: each["prediction_text"] for each in predictions}
         doubt = {each["id"]: each["no_answer_probability"] for each in predictions}
         answerable = {each["id"]: bool(each["answers"]["text"]) for each in references}
@@ -113,19 +157,7 @@ class SquadV2(Offline):
             }
             for name, each in raw.items()
         }
-        told: dict[str, float] = {}
-        for part, keys in (
-            ("", list(right)),
-            ("HasAns_", [key for key in right if answerable[key]]),
-            ("NoAns_", [key for key in right if not answerable[key]]),
-        ):
-            if keys:
-                told |= {f"{part}{name}": _percent(each[key] for key in keys) for name, each in scores.items()} | {
-                    f"{part}total": len(keys)
-                }
-        for name, each in raw.items():
-            told[f"best_{name}"], told[f"best_{name}_thresh"] = _best_threshold(found, each, doubt, answerable)
-        return told
+        return scores, raw, answerable
 
 
 class ExactMatch(Offline):
@@ -151,6 +183,22 @@ class ExactMatch(Offline):
 
         same = [bare(found) == bare(right) for found, right in zip(predictions, references)]
         return {"exact_match": sum(same) / len(same)}
+
+    def examples(self, predictions: Any, references: Any, **arguments: Any) -> dict[str, Examples]:
+        """Right or wrong."""
+        pairs = zip(predictions, references)
+        return {
+            "exact_match": mean_of([self._compute([one], [other], **arguments)["exact_match"] for one, other in pairs])
+        }
+
+
+def _parts(answerable: Mapping[str, bool]) -> dict[str, list[str]]:
+    """The ids of all questions, of those with an answer and of those without, by what stands before their figures."""
+    return {
+        "": list(answerable),
+        "HasAns_": [key for key, has in answerable.items() if has],
+        "NoAns_": [key for key, has in answerable.items() if not has],
+    }
 
 
 def _percent(values: Iterable[float]) -> float:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import datasets
 import numpy as np
 
+from benchcard.metrics.examples import Examples, harmonic, label_counts, mean_of
 from benchcard.metrics.offline import Offline
 
 _ONE = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
@@ -39,6 +40,11 @@ class Accuracy(_OfLabels):
 
         return {"accuracy": float(accuracy_score(np.asarray(references), np.asarray(predictions), **arguments))}
 
+    def examples(self, predictions: Any, references: Any, **arguments: Any) -> dict[str, Examples] | None:
+        """Right or wrong."""
+        same = np.asarray(predictions) == np.asarray(references)
+        return None if arguments else {"accuracy": mean_of(same if same.ndim == 1 else same.all(axis=1))}
+
 
 class TopKAccuracy(Offline):
     """The share of rows whose label is among the `k` of the highest scores; of equal ones the higher id comes first."""
@@ -59,6 +65,14 @@ class TopKAccuracy(Offline):
             # scikit-learn takes one score a row for two labels, and guesses from the scores where the border is.
             return {"top_k_accuracy": float(np.mean((scores[:, 1] >= scores[:, 0]) == right))}
         return {"top_k_accuracy": float(top_k_accuracy_score(right, scores, k=k, labels=np.arange(labels)))}
+
+    def examples(self, prediction_scores: Any, references: Any, k: int = 5) -> dict[str, Examples]:
+        """Whether the label is among the highest scores, in scikit-learn's order of equal ones."""
+        scores, right = np.asarray(prediction_scores, dtype=np.float32), np.asarray(references)
+        if scores.shape[1] == 2:
+            return {"top_k_accuracy": mean_of((scores[:, 1] >= scores[:, 0]) == right)}
+        highest = np.argsort(scores, axis=1, kind="mergesort")[:, ::-1][:, :k]
+        return {"top_k_accuracy": mean_of((highest == right[:, None]).any(axis=1))}
 
 
 class _Averaged(_OfLabels):
@@ -86,6 +100,31 @@ class _Averaged(_OfLabels):
         value = self._score()(right, found, **{"average": average, "zero_division": 0, **arguments})
         name = f"{self.figure}_{self.average}" if self.average else self.figure
         return {name: float(value) if np.ndim(value) == 0 else value.tolist()}
+
+    def examples(
+        self, predictions: Any, references: Any, average: str | None = None, **arguments: Any
+    ) -> dict[str, Examples] | None:
+        """What each example adds to the hits, predictions and references of each label."""
+        average = self.average or average or "binary"
+        if arguments or average not in ("binary", "micro", "macro", "weighted"):
+            return None
+        counts, labels, several = label_counts(predictions, references)
+        ids = set() if several else {*np.union1d(predictions, references).tolist()}
+        if average == "binary" and (1 not in ids or not ids <= {0, 1}):
+            return None
+
+        def figure(totals: Any) -> float:
+            hits, found, right = totals[:labels], totals[labels : 2 * labels], totals[2 * labels :]
+            if average == "binary":
+                return float(harmonic(hits[-1], found[-1], right[-1], self.figure))
+            if average == "micro":
+                return float(harmonic(hits.sum(), found.sum(), right.sum(), self.figure))
+            each = harmonic(hits, found, right, self.figure)
+            there = (found + right > 0) | several
+            weights = right if average == "weighted" else there.astype(np.float64)
+            return float((each * weights).sum() / weights.sum()) if weights.sum() else 0.0
+
+        return {f"{self.figure}_{self.average}" if self.average else self.figure: Examples(counts, figure)}
 
 
 class Precision(_Averaged):
@@ -184,3 +223,17 @@ class MatthewsCorrelation(_OfLabels):
         from sklearn.metrics import matthews_corrcoef
 
         return {"matthews_correlation": float(matthews_corrcoef(references, predictions, **arguments))}
+
+    def examples(self, predictions: Any, references: Any, **arguments: Any) -> dict[str, Examples] | None:
+        """What each example adds to the hits, predictions and references of each label."""
+        if arguments:
+            return None
+        counts, labels, _ = label_counts(predictions, references)
+
+        def figure(totals: Any) -> float:
+            hits, found, right = totals[:labels].sum(), totals[labels : 2 * labels], totals[2 * labels :]
+            count = right.sum()
+            spread = (count**2 - found @ found) * (count**2 - right @ right)
+            return float((hits * count - found @ right) / np.sqrt(spread)) if spread > 0 else 0.0
+
+        return {"matthews_correlation": Examples(counts, figure)}

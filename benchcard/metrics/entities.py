@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import datasets
+import numpy as np
 
+from benchcard.metrics.examples import Examples, Totals, harmonic
 from benchcard.metrics.offline import Offline
 
 
@@ -64,3 +67,25 @@ class SeqEval(Offline):
             "overall_f1": float(overall["f1-score"]),
             "overall_accuracy": float(accuracy_score(y_true=references, y_pred=predictions)),
         }
+
+    def examples(self, predictions: Any, references: Any, **arguments: Any) -> dict[str, Examples] | None:
+        """What each sentence adds: entities that are right, that were found, that are there, and likewise words."""
+        if arguments:
+            return None
+        from seqeval.metrics.sequence_labeling import get_entities
+
+        counts = []
+        for found, right in zip(predictions, references):
+            mine, theirs = set(get_entities(list(found))), set(get_entities(list(right)))
+            same = sum(one == other for one, other in zip(found, right))
+            counts.append([len(mine & theirs), len(mine), len(theirs), same, len(right)])
+        tallies = np.asarray(counts, dtype=np.float64).reshape(-1, 5)
+        told = {
+            f"overall_{name}": Examples(tallies, partial(_of_counts, name)) for name in ("precision", "recall", "f1")
+        }
+        words = Examples(tallies[:, 3:], lambda sums: float(sums[0] / sums[1]) if sums[1] else float("nan"))
+        return {**told, "overall_accuracy": words}
+
+
+def _of_counts(figure: str, totals: Totals) -> float:
+    return float(harmonic(totals[0], totals[1], totals[2], figure))

@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 import datasets
+import numpy as np
 
+from benchcard.metrics.examples import Examples, mean_of
 from benchcard.metrics.offline import Offline
 
 _NUMBERS = {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
@@ -51,6 +53,10 @@ class MeanSquaredError(Offline):
         from sklearn.metrics import mean_squared_error
 
         return {"mse": float(mean_squared_error(references, predictions, **arguments))}
+
+    def examples(self, predictions: Any, references: Any, **arguments: Any) -> dict[str, Examples] | None:
+        """The squared difference."""
+        return None if arguments else {"mse": mean_of((np.asarray(references) - np.asarray(predictions)) ** 2)}
 
 
 def _vary(*series: Any) -> bool:

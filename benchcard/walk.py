@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchcard import registry
+from benchcard import comparison, registry
 from benchcard.auto_exclusion import AutoExclusion, scales_by_batch
 from benchcard.parameters import AUTO_DEFAULTS
 from benchcard.plan import Configuration, Plan
@@ -92,10 +92,6 @@ class Walk:
         if configuration["quantization_approach"] == "static":
             with suppress(StepFailed):
                 way.sample()
-
-    def way(self, row: int) -> _Way:
-        """The way of a row, not yet gone."""
-        return _Way(self, self._plan[row])
 
     def ask(self, step: Step) -> Outcome:
         """The outcome of a step.

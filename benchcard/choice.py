@@ -1,13 +1,40 @@
-"""Which configuration to ship, and why: the choice from the frames, with its reasons in words."""
+"""Which configuration to ship, and why: the choice from the frames, with its reasons in words.
+
+What a row gains, with intervals that hold for all rows at once, is told in `gains`; this module owns the rule and its
+words. Quality is compared by Holm's correction over the paired tests of all rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import exp, log
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from benchcard.gains import Gain, Gains
+    from benchcard.measure.statistics import Interval
+
+_LEVEL = 0.05
+# Differences of sums of floating-point numbers.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A row that was not chosen.
+
+    Attributes:
+        row: Its number.
+        parameters: Its benchmarked parameters.
+        reason: Why not.
+    """
+
+    row: int
+    parameters: Mapping[str, Any]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -19,82 +46,268 @@ class Choice:
         baseline: The row it was compared with; None where there is none.
         parameters: Its benchmarked parameters.
         reason: Why this one, in one sentence.
+        objective: What was to be gained: `latency`, `memory` or `size`.
+        metric: The metric that decided what is good enough.
+        max_drop: How much of it might be lost.
+        gain: The baseline's latency, memory or size over this row's, with the interval that holds for all rows at once;
+            None where the baseline is kept, or there is none.
+        difference: The metric against the baseline's, with its 95 % interval; None where it was not compared.
+        alternatives: The rows that were not chosen, the baseline apart, and why.
+        method: How looking at many rows was allowed for.
     """
 
     row: int | None
     baseline: int | None
     parameters: Mapping[str, Any]
     reason: str
+    objective: str = "latency"
+    metric: str | None = None
+    max_drop: float | None = None
+    gain: Interval | None = None
+    difference: Interval | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    method: str = ""
 
     def __str__(self) -> str:
-        said = ", ".join(f"{name}={value}" for name, value in self.parameters.items() if value is not None)
-        return f"row {self.row} ({said}): {self.reason}" if self.row is not None else self.reason
+        return f"row {self.row} ({_said(self.parameters)}): {self.reason}" if self.row is not None else self.reason
+
+    def explain(self) -> str:
+        """The choice, what it was chosen over, and how, in lines."""
+        over = [f"  not row {each.row} ({_said(each.parameters)}): {each.reason}" for each in self.alternatives]
+        return "\n".join([str(self), *over, *([self.method] if self.method else [])])
+
+    def _repr_html_(self) -> str:
+        """The choice and what it was chosen over, as a notebook shows it."""
+        import html
+
+        rows = "".join(
+            f"<tr><td>{each.row}</td><td>{html.escape(_said(each.parameters))}</td>"
+            f"<td>{html.escape(each.reason)}</td></tr>"
+            for each in self.alternatives
+        )
+        table = f"<table><tr><th>row</th><th>parameters</th><th>why not</th></tr>{rows}</table>" if rows else ""
+        return f"<p><b>{html.escape(str(self))}</b></p>{table}<p>{html.escape(self.method)}</p>"
 
 
 def best(
     quality: pd.DataFrame,
-    time: pd.DataFrame,
+    gains: Gains,
+    baselines: Mapping[int, int | None],
     baseline: int | None,
     axes: list[str],
     metric: str | None,
     max_drop: float,
     higher_is_better: bool = True,
 ) -> Choice:
-    """The fastest row whose quality is within `max_drop` of the baseline's and that is detectably faster; else the
-    baseline.
+    """The row that gains most, whose quality is within `max_drop` of the baseline's and that is better than it beyond
+    chance at every shape; else the baseline.
 
-    A row is detectably faster where the whole 95 % interval of its ratio to the baseline lies above 1, at every shape
-    that was timed. Rows are ordered by the geometric mean of their ratios. Where there is no baseline, the row of best
-    quality is taken and, among equals, the fastest.
+    Rows are ordered by the geometric mean of their ratios; of equal ones the first is taken. Where there is no
+    baseline, the row of best quality is taken and, among equals, the one that costs least.
 
     Args:
         quality: The frame of `Results.quality`.
-        time: The frame of `Results.time`.
-        baseline: The baseline's row.
+        gains: What each row gains, in the objective.
+        baselines: The row that each row is compared with.
+        baseline: The baseline.
         axes: The benchmarked parameters.
         metric: The metric that decides.
         max_drop: How much of it may be lost, in the metric's own unit.
         higher_is_better: The metric's direction.
     """
-    import numpy as np
-
     sign = 1.0 if higher_is_better else -1.0
-
-    measured = quality[quality[metric].notna()] if metric is not None and metric in quality else quality.iloc[:0]
-    if measured.empty:
-        return Choice(None, baseline, {}, "no configuration has figures: see the reasons in the column `failure`")
+    told = _rows(quality)
+    value = {row: float(each[metric]) for row, each in told.items() if metric in each and _known(each[metric])}
+    rest: dict[str, Any] = {"objective": gains.objective, "metric": metric, "max_drop": max_drop}
 
     def parameters(row: int) -> dict[str, Any]:
-        return {name: quality.loc[quality["row"] == row, name].iloc[0] for name in axes}
+        return {name: told[row][name] for name in axes}
 
-    value = dict(zip(measured["row"], measured[metric]))
+    def others(chosen: int, reasons: Mapping[int, str]) -> tuple[Alternative, ...]:
+        return tuple(Alternative(row, parameters(row), reason) for row, reason in reasons.items() if row != chosen)
+
+    if metric is None or not value:
+        return Choice(
+            None, baseline, {}, "no configuration has figures: see the reasons in the column `failure`", **rest
+        )
     if baseline is None or baseline not in value:
-        latency = time.groupby("row")["latency_mean_ms"].mean()
-        row = min(value, key=lambda each: (-sign * value[each], latency.get(each, np.inf), each))
-        return Choice(
-            int(row),
-            None,
-            parameters(row),
-            f"{metric} {value[row]:.3f} is the best; there is no unquantized baseline to compare with",
-        )
+        row = min(value, key=lambda each: (-sign * value[each], gains.costs.get(each, float("inf")), each))
+        why = "there is no unquantized baseline to compare with"
+        if baseline is not None:
+            why = f"the baseline, row {baseline}, has no figures to compare with"
+        reasons = {each: _without(told[each], value.get(each), metric, value[row], row) for each in told if each != row}
+        reason = f"{metric} {value[row]:.3f} is the best; {why}"
+        return Choice(row, None, parameters(row), reason, alternatives=others(row, reasons), **rest)
+    adjusted = _adjusted(told, metric)
+    rest["method"] = f"Of many rows some look better by chance: {gains.method}" + (
+        f"; p-values of {metric} are adjusted for {len(adjusted)} rows (Holm)." if adjusted else "."
+    )
     floor, bound = value[baseline] - sign * max_drop, "at least" if higher_is_better else "at most"
-    candidates: list[tuple[float, int, float, float]] = []
-    for row in [int(each) for each in time["row"].unique() if each != baseline]:
-        cells = time[time["row"] == row]
-        low, high = cells["ratio_low"].dropna().tolist(), cells["ratio_high"].dropna().tolist()
-        faster = len(low) == len(cells) and min(low) > 1 and bool(cells["detectable"].all())
-        if faster and sign * value.get(row, -sign * np.inf) >= sign * floor - 1e-12:
-            candidates.append((float(np.exp(np.log(cells["ratio"]).mean())), row, min(low), max(high)))
+    reasons, candidates = {}, {}
+    for row in (row for row in told if row != baseline):
+        found = gains.by_row.get(row, ())
+        if row not in value:
+            reasons[row] = f"it has no {metric}: {told[row].get('failure') or 'it is not defined'}"
+        elif baselines.get(row) != baseline:
+            reasons[row] = f"it is compared with another baseline, row {baselines.get(row)}"
+        elif sign * (value[row] - floor) < -_ROUNDING:
+            reasons[row] = f"{metric} {value[row]:.3f} is not {bound} {floor:.3f}"
+        elif not found:
+            reasons[row] = f"its {gains.objective} is not known"
+        elif unsure := next((gain for gain in found if not gain.sure), None):
+            reasons[row] = _unsure(unsure, gains.objective)
+        else:
+            candidates[row] = _mean(found)
     if not candidates:
-        return Choice(
-            int(baseline),
-            int(baseline),
-            parameters(baseline),
-            f"keep the baseline: nothing is detectably faster at {metric} of {bound} {floor:.3f}"
-            if len(time)
-            else "keep the baseline: nothing was timed",
+        why = f"nothing {_better(gains.objective)} at {metric} of {bound} {floor:.3f}"
+        if not gains.by_row:
+            why = "nothing was timed" if gains.objective != "size" else "no size is known"
+        reason = f"keep the baseline: {why}"
+        return Choice(baseline, baseline, parameters(baseline), reason, alternatives=others(baseline, reasons), **rest)
+    row = max(candidates, key=lambda each: (candidates[each].value, -each))
+    for other in candidates:
+        if other != row:
+            same = candidates[other] == candidates[row]
+            reasons[other] = "it comes to the same" if same else f"{_words(candidates[other], gains.objective)}: less"
+    reason = (
+        f"{_words(candidates[row], gains.objective)}, with {metric} {value[row]:.3f} (baseline {value[baseline]:.3f}"
+    )
+    said = _of_quality(told[row], metric, adjusted.get(row), max_drop, sign)
+    return Choice(
+        row,
+        baseline,
+        parameters(row),
+        f"{reason}){said}",
+        gain=candidates[row],
+        difference=_difference(told[row], metric),
+        alternatives=others(row, dict(sorted(reasons.items()))),
+        **rest,
+    )
+
+
+def pareto(
+    quality: pd.DataFrame, gains: Gains, axes: list[str], metric: str | None, higher_is_better: bool = True
+) -> pd.DataFrame:
+    """The rows that no other row beats: none is better in one of metric and cost and at least as good in the other.
+
+    One row per configuration on the front, the cheapest first: the benchmarked parameters, the metric with its
+    interval, the cost (`latency_mean_ms`, `memory_mb` or `size_mb`, the geometric mean over shapes), and `ratio` to the
+    baseline with the interval that holds for all rows at once. Of rows that come to the same only the first is there.
+    """
+    import pandas as pd
+
+    sign = 1.0 if higher_is_better else -1.0
+    cost_name = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}[gains.objective]
+    told = _rows(quality)
+    points = {
+        row: (sign * float(each[metric or ""]), gains.costs[row])
+        for row, each in told.items()
+        if metric is not None and _known(each.get(metric)) and row in gains.costs
+    }
+    front = [
+        row
+        for row, (good, cost) in points.items()
+        if not any(
+            (better >= good and less <= cost) and ((better, less) != (good, cost) or other < row)
+            for other, (better, less) in points.items()
+            if other != row
         )
-    ratio, row, least, most = max(candidates, key=lambda each: (each[0], -each[1]))
-    speed = f"{ratio:.2f}x [{least:.2f}, {most:.2f}] as fast as the baseline"
-    reason = f"{speed}, with {metric} {value[row]:.3f} (baseline {value[baseline]:.3f})"
-    return Choice(row, int(baseline), parameters(row), reason)
+    ]
+    measures = [name for name in (metric or "", f"{metric}_low", f"{metric}_high") if name in quality]
+    rows = []
+    for row in sorted(front, key=lambda each: (points[each][1], each)):
+        found = gains.by_row.get(row, ())
+        ratio = _mean(found) if found and all(gain.ratio for gain in found) else None
+        bounds = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
+        rows.append([row, *(told[row][name] for name in (*axes, *measures)), points[row][1], *bounds])
+    return pd.DataFrame(rows, columns=["row", *axes, *measures, cost_name, "ratio", "ratio_low", "ratio_high"])
+
+
+def _rows(quality: pd.DataFrame) -> dict[int, dict[str, Any]]:
+    """The frame's rows by their number."""
+    return {int(row["row"]): {str(name): value for name, value in row.items()} for row in quality.to_dict("records")}
+
+
+def _mean(found: Sequence[Gain]) -> Interval:
+    """The geometric mean of the ratios of all shapes, from the least to the most that any of them may be."""
+    from benchcard.measure.statistics import Interval
+
+    ratios = [gain.ratio for gain in found if gain.ratio]
+    lows, highs = [each.low for each in ratios], [each.high for each in ratios]
+    value = exp(sum(log(each.value) for each in ratios) / len(ratios))
+    low = min((each for each in lows if each is not None), default=None)
+    high = max((each for each in highs if each is not None), default=None)
+    return Interval(value, low, high)
+
+
+def _adjusted(told: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, float]:
+    """The p-values of all compared rows, by row, adjusted for their number."""
+    from benchcard.measure.significance import holm
+
+    name = f"{metric}_p_value"
+    known = {row: float(each[name]) for row, each in told.items() if name in each and _known(each[name])}
+    return dict(zip(known, holm(list(known.values()))))
+
+
+def _of_quality(row: Mapping[str, Any], metric: str, p_value: float | None, max_drop: float, sign: float) -> str:
+    """What is known of the difference from the baseline, in words."""
+    difference = _difference(row, metric)
+    if difference is None or difference.low is None or difference.high is None:
+        return ""
+    apart = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    if p_value is not None and p_value < _LEVEL:
+        said = f": it differs detectably, by {apart}"
+    else:
+        said = f": no detectable difference, {apart}"
+    worst = difference.low if sign > 0 else difference.high
+    if sign * worst < -max_drop - _ROUNDING:
+        said += f"; these examples do not rule out a loss above {max_drop:g}"
+    return said
+
+
+def _difference(row: Mapping[str, Any], metric: str) -> Interval | None:
+    from benchcard.measure.statistics import Interval
+
+    values = [row.get(f"{metric}_{part}") for part in ("difference", "difference_low", "difference_high")]
+    if not _known(values[0]):
+        return None
+    value, low, high = (float(each) if each is not None and _known(each) else None for each in values)
+    return Interval(value or 0.0, low, high)
+
+
+def _without(row: Mapping[str, Any], value: float | None, metric: str, most: float, chosen: int) -> str:
+    """Why a row was not taken where there is no baseline."""
+    if value is None:
+        return f"it has no {metric}: {row.get('failure') or 'it is not defined'}"
+    return f"{metric} {value:.3f}" if value != most else f"{metric} is the same, and it costs no less than row {chosen}"
+
+
+def _better(objective: str) -> str:
+    return {"latency": "is detectably faster", "memory": "takes detectably less memory", "size": "is smaller"}[
+        objective
+    ]
+
+
+def _unsure(gain: Gain, objective: str) -> str:
+    at = f" at {gain.shape}" if gain.shape else ""
+    if gain.ratio is None:
+        return f"its {objective} is not known{at}"
+    return f"not beyond doubt better{at}: {_words(gain.ratio, objective)}"
+
+
+def _words(ratio: Interval, objective: str) -> str:
+    """A gain in words."""
+    if objective == "latency":
+        bounds = f" [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.low is not None and ratio.high is not None else ""
+        return f"{ratio.value:.2f}x{bounds} as fast as the baseline"
+    exact = ratio.low is None or ratio.high is None or ratio.low == ratio.high
+    bounds = "" if exact else f" [{1 / (ratio.high or 1):.2f}, {1 / (ratio.low or 1):.2f}]"
+    return f"{1 / ratio.value:.2f}x{bounds} of the baseline's {objective}"
+
+
+def _known(value: Any) -> bool:
+    return str(value) not in ("None", "<NA>", "nan")
+
+
+def _said(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items() if value is not None)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchcard import choice, frames, reasons
+from benchcard import choice, frames, gains, reasons
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
 from benchcard.plan import Plan
@@ -31,6 +31,7 @@ class Results:
 
     def __init__(self, records: read_back.Records) -> None:
         self.records = records
+        self._known_gains: dict[str, gains.Gains] = {}
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -125,22 +126,60 @@ class Results:
         """
         return self.plan[0].baseline if len(self.plan) else None
 
-    def best(self, max_drop: float = 0.01, metric: str | None = None) -> Choice:
-        """The configuration to ship, and why.
+    def best(self, max_drop: float = 0.01, objective: str = "latency", metric: str | None = None) -> Choice:
+        """The configuration to ship, why, and what it was chosen over; the baseline where nothing is surely better.
+
+        Looking at many rows is allowed for: see `Choice.method` and docs/choosing.md.
 
         Args:
             max_drop: How much of the metric may be lost against the baseline, in the metric's own unit.
+            objective: What is to be gained: `latency`, `memory` or `size`.
             metric: The metric that decides; the first one by default.
 
         Raises:
-            BenchcardError: There is no such metric.
+            BenchcardError: There is no such metric or objective.
         """
+        deciding = self._deciding(metric)
+        baselines = {row.row: row.baseline for row in self.plan}
+        return choice.best(
+            self.quality,
+            self._gains(objective),
+            baselines,
+            self.baseline,
+            self._axes,
+            deciding,
+            max_drop,
+            self._higher(deciding),
+        )
+
+    def pareto(self, objective: str = "latency", metric: str | None = None) -> pd.DataFrame:
+        """The rows that no other row beats in both quality and the objective, the cheapest first.
+
+        Args:
+            objective: `latency`, `memory` or `size`.
+            metric: The metric that stands for quality; the first one by default.
+
+        Raises:
+            BenchcardError: There is no such metric or objective.
+        """
+        deciding = self._deciding(metric)
+        return choice.pareto(self.quality, self._gains(objective), self._axes, deciding, self._higher(deciding))
+
+    @property
+    def _axes(self) -> list[str]:
+        return list(self.spec.grid) or ["framework"]
+
+    def _gains(self, objective: str) -> gains.Gains:
+        if objective not in self._known_gains:
+            self._known_gains[objective] = gains.gains(self.records, objective, self.time, self.models)
+        return self._known_gains[objective]
+
+    def _deciding(self, metric: str | None) -> str | None:
+        """The metric that decides."""
         known = self.metrics
         if metric is not None and metric not in known:
             raise BenchcardError(f"no metric `{metric}` was measured; there is {', '.join(known) or 'none'}")
-        axes = list(self.spec.grid) or ["framework"]
-        deciding = metric or next(iter(known), None)
-        return choice.best(self.quality, self.time, self.baseline, axes, deciding, max_drop, self._higher(deciding))
+        return metric or next(iter(known), None)
 
     def _higher(self, metric: str | None) -> bool:
         """Whether higher values of a metric are better, as its record says; where none does, they are taken to be."""
@@ -210,10 +249,8 @@ class Results:
 
     def _repr_html_(self) -> str:
         """Both frames, and the choice, as a notebook shows them."""
-        import html
-
         tables = "".join(
             f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}"
             for title, frame in (("Quality", self.quality), ("Time", self.time))
         )
-        return f"<p>{html.escape(str(self.best()))}</p>{tables}"
+        return f"{self.best()._repr_html_()}{tables}"

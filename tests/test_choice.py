@@ -1,69 +1,148 @@
-"""The choice: faster without doubt, good enough, and otherwise the baseline."""
+"""The choice: better without doubt, good enough, and otherwise the baseline; and the rows that no other beats."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
 
-from benchcard.choice import best
-
-
-def frames(values, ratios):
-    """Quality and time frames of rows 0, 1, ..., the first being the baseline; a ratio is (value, low, high,
-    detectable).
-    """
-    rows = range(len(values))
-    quality = pd.DataFrame({"row": rows, "per_channel": [None] * len(values), "accuracy": values})
-    columns = ("ratio", "ratio_low", "ratio_high", "detectable")
-    time = pd.DataFrame([dict(zip(columns, ratio)) for ratio in ratios]).assign(row=rows, latency_mean_ms=1.0)
-    return quality, time
-
+from benchcard.choice import best, pareto
+from benchcard.gains import Gain, Gains
+from benchcard.measure.statistics import Interval
 
 ONE = (1.0, 1.0, 1.0, False)
 FAST = (2.0, 1.8, 2.2, True)
 
 
-def choose(values, ratios, baseline=0, **rest):
-    """The row that is chosen, and the reason."""
-    found = best(*frames(values, ratios), baseline, ["per_channel"], "accuracy", rest.pop("max_drop", 0.01), **rest)
-    return found.row, found.reason
+def of(ratios, objective="latency", costs=None):
+    """Gains of rows 0, 1, ...; a ratio is (value, low, high, sure), or None where it is not known."""
+    by_row = {
+        row: (Gain(Interval(*ratio[:3]), ratio[3], "1x64") if ratio else Gain(None, False, "1x64"),)
+        for row, ratio in enumerate(ratios)
+    }
+    costs = costs or {row: 10.0 / ratio[0] for row, ratio in enumerate(ratios) if ratio}
+    return Gains(objective, by_row, costs, "ratios hold together")
+
+
+def frame(values, **columns):
+    """The quality frame of rows 0, 1, ..., the first being the baseline."""
+    data = {"row": range(len(values)), "per_channel": [None] * len(values), "accuracy": values, **columns}
+    return pd.DataFrame(data)
+
+
+def choose(values, ratios, baseline=0, max_drop=0.01, objective="latency", columns=None, **rest):
+    """What is chosen."""
+    baselines = dict.fromkeys(range(len(values)), baseline)
+    quality, found = frame(values, **(columns or {})), of(ratios, objective)
+    return best(quality, found, baselines, baseline, ["per_channel"], "accuracy", max_drop, **rest)
 
 
 def test_the_fastest_row_that_is_good_enough():
-    """Speed decides among the rows within the drop; the reason has ratio, interval and both qualities."""
-    row, reason = choose([0.9, 0.895, 0.5], [ONE, (1.5, 1.4, 1.6, True), FAST])
-    assert row == 1
-    assert reason == "1.50x [1.40, 1.60] as fast as the baseline, with accuracy 0.895 (baseline 0.900)"
-
-
-@pytest.mark.parametrize("ratio", [(1.2, 0.9, 1.5, False), (1.2, 1.1, 1.3, False), (0.5, 0.4, 0.6, True)])
-def test_what_is_not_surely_faster_is_not_taken(ratio):
-    """A row whose interval holds 1, that the noise of the run covers, or that is slower, leaves the baseline in
-    place.
+    """Speed decides among the rows within the drop; the reason has ratio, interval and both qualities, and the others
+    are told with theirs.
     """
-    row, reason = choose([0.9, 0.9], [ONE, ratio])
-    assert row == 0
-    assert "keep the baseline" in reason
+    found = choose([0.9, 0.895, 0.5, 0.895], [ONE, (1.5, 1.4, 1.6, True), FAST, (1.2, 1.1, 1.3, True)])
+    assert found.row == 1
+    assert found.reason == "1.50x [1.40, 1.60] as fast as the baseline, with accuracy 0.895 (baseline 0.900)"
+    assert found.gain == Interval(pytest.approx(1.5), 1.4, 1.6)
+    assert {each.row: each.reason for each in found.alternatives} == {
+        2: "accuracy 0.500 is not at least 0.890",
+        3: "1.20x [1.10, 1.30] as fast as the baseline: less",
+    }
+    assert "ratios hold together" in found.explain()
+    assert "not row 2" in found.explain()
+    assert "<table>" in found._repr_html_()
+
+
+@pytest.mark.parametrize("ratio", [(1.2, 0.9, 1.5, False), (1.2, 1.1, 1.3, False), (0.5, 0.4, 0.6, False), None])
+def test_what_is_not_surely_faster_is_not_taken(ratio):
+    """A row whose interval holds 1, that the noise of the run covers, that is slower, or that could not be timed,
+    leaves the baseline in place.
+    """
+    found = choose([0.9, 0.9], [ONE, ratio])
+    assert found.row == 0
+    assert "keep the baseline: nothing is detectably faster" in found.reason
+    assert found.gain is None
+    assert [each.row for each in found.alternatives] == [1]
 
 
 def test_a_metric_of_which_less_is_better():
     """For an error, the drop is a rise."""
-    assert choose([1.0, 1.005], [ONE, FAST], higher_is_better=False)[0] == 1
-    assert choose([1.0, 0.5], [ONE, FAST], higher_is_better=False)[0] == 1
-    row, reason = choose([1.0, 1.5], [ONE, FAST], higher_is_better=False)
-    assert row == 0
-    assert "at most 1.010" in reason
+    assert choose([1.0, 1.005], [ONE, FAST], higher_is_better=False).row == 1
+    assert choose([1.0, 0.5], [ONE, FAST], higher_is_better=False).row == 1
+    found = choose([1.0, 1.5], [ONE, FAST], higher_is_better=False)
+    assert found.row == 0
+    assert "at most 1.010" in found.reason
 
 
 def test_without_a_baseline_quality_decides():
-    """Where nothing is unquantized, the best quality is taken, and that is said."""
-    row, reason = choose([0.8, 0.9], [ONE, FAST], baseline=None)
-    assert row == 1
-    assert "no unquantized baseline" in reason
+    """Where nothing is unquantized, or the baseline failed, the best quality is taken, the cheaper of equals, and that
+    is said.
+    """
+    found = choose([0.8, 0.9, 0.9], [ONE, FAST, (3.0, 2.9, 3.1, True)], baseline=None)
+    assert found.row == 2
+    assert "no unquantized baseline" in found.reason
+    assert found.alternatives[0].reason == "accuracy 0.800"
+    assert "row 0, has no figures" in choose([None, 0.9], [ONE, FAST]).reason
 
 
 def test_no_figures_no_row():
     """Where nothing was measured there is a reason, and no row."""
-    row, reason = choose([None, None], [ONE, FAST])
-    assert row is None
-    assert "no configuration has figures" in reason
+    found = choose([None, None], [ONE, FAST])
+    assert found.row is None
+    assert "no configuration has figures" in found.reason
+
+
+def test_nothing_timed_keeps_the_baseline():
+    """Without any time the baseline stays, and the words say that nothing was timed."""
+    quality = frame([0.9, 0.9])
+    found = best(quality, Gains("latency", {}, {}, ""), {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    assert (found.row, found.reason) == (0, "keep the baseline: nothing was timed")
+
+
+def test_memory_and_size_are_told_as_shares():
+    """Half the memory is 0.50x of the baseline's; an exact figure has no interval."""
+    assert choose([0.9, 0.9], [ONE, FAST], objective="memory").reason.startswith(
+        "0.50x [0.45, 0.56] of the baseline's memory"
+    )
+    assert choose([0.9, 0.9], [ONE, (4.0, 4.0, 4.0, True)], objective="size").reason.startswith(
+        "0.25x of the baseline's size"
+    )
+
+
+def test_quality_is_told_with_its_test_adjusted_for_all_rows():
+    """One small p-value of four is no finding where it would be one alone; a loss that is not ruled out is said."""
+    columns = {
+        "accuracy_p_value": [None, 0.03, 0.9, 0.8, 0.7],
+        "accuracy_difference": [None, -0.005, 0.0, 0.0, 0.0],
+        "accuracy_difference_low": [None, -0.02, 0.0, 0.0, 0.0],
+        "accuracy_difference_high": [None, -0.001, 0.0, 0.0, 0.0],
+    }
+    values = [0.9, 0.895, 0.9, 0.9, 0.9]
+    found = choose(values, [ONE, FAST, ONE, ONE, ONE], columns=columns)
+    assert "no detectable difference, -0.005 [-0.020, -0.001]" in found.reason
+    assert "do not rule out a loss above 0.01" in found.reason
+    assert found.difference == Interval(-0.005, -0.02, -0.001)
+    assert "4 rows (Holm)" in found.method
+    alone = {**columns, "accuracy_p_value": [None, 0.03, None, None, None]}
+    assert "differs detectably" in choose(values, [ONE, FAST, ONE, ONE, ONE], columns=alone).reason
+
+
+def test_another_baseline_is_another_question():
+    """A row that is compared with another baseline is not taken for this one."""
+    quality, found = frame([0.9, 0.9]), of([ONE, FAST])
+    choice = best(quality, found, {0: 0, 1: 1}, 0, ["per_channel"], "accuracy", 0.01)
+    assert choice.row == 0
+    assert "another baseline" in choice.alternatives[0].reason
+
+
+def test_the_front_has_what_nothing_beats():
+    """A row stays where it is cheaper or better than each other; of equal ones the first stays; direction counts."""
+    quality = frame([0.9, 0.8, 0.7, 0.8, None], accuracy_low=[0.8] * 5, accuracy_high=[1.0] * 5)
+    gains = of([ONE, FAST, (1.5, 1.4, 1.6, True), FAST, FAST])
+    front = pareto(quality, gains, ["per_channel"], "accuracy")
+    assert front["row"].tolist() == [1, 0]
+    assert front["latency_mean_ms"].tolist() == [5.0, 10.0]
+    assert front["ratio"].tolist() == pytest.approx([2.0, 1.0])
+    assert {"accuracy", "accuracy_low", "accuracy_high", "ratio_low", "ratio_high"} <= set(front)
+    assert pareto(quality, gains, ["per_channel"], "accuracy", higher_is_better=False)["row"].tolist() == [1, 2]
+    assert pareto(quality, Gains("size", {}, {}, ""), ["per_channel"], "accuracy").empty

@@ -414,8 +414,18 @@ def test_the_best_is_never_empty_handed(results):
     assert best.row in results.quality["row"].tolist()
     assert best.reason
     assert results.best(max_drop=1.0).row is not None
+    for objective in ("latency", "memory", "size"):
+        chosen = results.best(objective=objective)
+        assert (chosen.objective, chosen.metric) == (objective, "accuracy")
+        assert {each.row for each in chosen.alternatives} | {chosen.row, chosen.baseline} == set(range(6))
+        front = results.pareto(objective=objective)
+        assert len(front)
+        assert set(front["row"]) <= set(range(6))
+    assert results.best(max_drop=1.0, objective="size").gain.value > 1
     with pytest.raises(BenchcardError, match="accuracy"):
         results.best(metric="f1")
+    with pytest.raises(BenchcardError, match="did you mean `latency`"):
+        results.best(objective="latancy")
 
 
 KILLED = """

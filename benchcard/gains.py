@@ -1,0 +1,156 @@
+"""What each row gains over its baseline in one objective: latency, memory or size, with intervals that hold for all
+rows at once.
+
+Looking at many rows, some will look better by chance. So intervals of latency ratios are widened to hold together at
+95 % (Bonferroni: each at 1 - 0.05 / their number).
+
+Source: O. J. Dunn, Multiple Comparisons Among Means (JASA 56, 1961).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchcard.errors import BenchcardError
+from benchcard.frames import part_of, peak_bytes
+from benchcard.kinds import listed, near
+from benchcard.records import Part, Records
+from benchcard.steps import Record
+
+if TYPE_CHECKING:
+    from benchcard.measure.statistics import Interval
+
+OBJECTIVES = ("latency", "memory", "size")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a row gains at one shape.
+
+    Attributes:
+        ratio: The baseline's latency, memory or size over the row's, above 1 where the row is better; None where it is
+            not known.
+        sure: Whether it is better beyond chance and noise.
+        shape: What it was measured with, as `1x64`; empty for size.
+    """
+
+    ratio: Interval | None
+    sure: bool
+    shape: str
+
+
+@dataclass(frozen=True)
+class Gains:
+    """The gains of all rows in one objective.
+
+    Attributes:
+        objective: `latency`, `memory` or `size`.
+        by_row: The gains of each row, one a shape; rows that have no figures at all are left out.
+        costs: Latency in ms, memory or size in MB, by row: the geometric mean over shapes.
+        method: How the intervals were drawn, in a sentence.
+    """
+
+    objective: str
+    by_row: Mapping[int, tuple[Gain, ...]]
+    costs: Mapping[int, float]
+    method: str
+
+
+def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
+    """The gains of all rows in one objective.
+
+    Args:
+        records: The records.
+        objective: `latency`, `memory` or `size`.
+        time: The frame of `Results.time`.
+        models: The frame of `Results.models`.
+
+    Raises:
+        BenchcardError: There is no such objective.
+    """
+    if objective not in OBJECTIVES:
+        hint = near(objective, OBJECTIVES)
+        raise BenchcardError(
+            f"the objective is `{objective}`; there is {listed(OBJECTIVES)}" + (f" ({hint})" if hint else "")
+        )
+    if objective == "size":
+        return _sizes(records, models)
+    column = "latency_mean_ms" if objective == "latency" else "memory_mb"
+    pairs = list(_pairs(records))
+    distinct = {(part.baseline, name) for _, _, part, name in pairs if part and name != part.baseline}
+    by_row: dict[int, list[Gain]] = {}
+    for record, shape, part, name in pairs:
+        gain = _gain(objective, part, name, shape, max(1, len(distinct)))
+        by_row.setdefault(record.configuration.row, []).append(gain)
+    for record in records.records:
+        for failed in (place for place in record.failures if place.startswith("time ")):
+            missing = Gain(None, False, failed.removeprefix("time "))
+            by_row.setdefault(record.configuration.row, []).append(missing)
+    count = len(distinct)
+    method = (
+        f"ratios hold together at 95 % for all {count} comparisons (Bonferroni)"
+        if objective == "latency"
+        else "ratios are over all launches, from the least to the most"
+    )
+    return Gains(objective, {row: tuple(each) for row, each in by_row.items()}, _costs(time, column), method)
+
+
+def _sizes(records: Records, models: Any) -> Gains:
+    from benchcard.measure.statistics import Interval
+
+    sizes = _costs(models, "size_mb")
+    by_row = {}
+    for record in records.records:
+        row, baseline = record.configuration.row, record.configuration.baseline
+        if row in sizes and baseline in sizes:
+            ratio = sizes[baseline] / sizes[row]
+            by_row[row] = (Gain(Interval(ratio, ratio, ratio), ratio > 1, ""),)
+    return Gains("size", by_row, sizes, "sizes are exact")
+
+
+def _costs(frame: Any, column: str) -> dict[int, float]:
+    """The geometric mean of a column by row, for rows that have it everywhere."""
+    import numpy as np
+
+    told: dict[int, float] = {}
+    for row, each in frame.groupby("row")[column]:
+        values = each.astype("float64")
+        if values.notna().all() and (values > 0).all():
+            told[int(row)] = float(np.exp(np.log(values).mean()))
+    return told
+
+
+def _pairs(records: Records) -> Iterator[tuple[Record, str, Part | None, str]]:
+    """Every timed cell of every row: the row, the shape in words, the part beside its baseline, and the cell's name."""
+    for record in records.records:
+        for shape, cell in record.cells.items():
+            length = "" if cell.input_length is None else f"x{cell.input_length}"
+            yield record, f"{cell.samples}{length}", part_of(records, record, cell, shape), cell.name
+
+
+def _gain(objective: str, part: Part | None, name: str, shape: str, comparisons: int) -> Gain:
+    from benchcard.measure import statistics
+    from benchcard.measure.statistics import CONFIDENCE, Interval
+
+    if part is None or part.baseline is None:
+        return Gain(None, False, shape)
+    if objective == "memory":
+        baseline, model = (
+            [peak_bytes(part, each, opened) for opened in part.opened(each)] for each in (part.baseline, name)
+        )
+        if not baseline or not model or min(*baseline, *model) <= 0:
+            return Gain(None, False, shape)
+        ratio = Interval(max(baseline) / max(model), min(baseline) / max(model), max(baseline) / min(model))
+        return Gain(ratio, ratio.low is not None and ratio.low > 1, shape)
+    medians = [statistics.block_medians(part.rounds, each) for each in (part.baseline, name)]
+    if not medians[0].keys() & medians[1].keys():
+        return Gain(None, False, shape)
+    ratio = statistics.paired_ratio(medians[0], medians[1], 1 - (1 - CONFIDENCE) / comparisons)
+    try:
+        sure = statistics.detectable(ratio, statistics.noise_floor(part.rounds, part.baseline))
+    except ValueError:
+        # the baseline's twin could not be timed: there is no floor
+        sure = ratio.excludes(1.0)
+    return Gain(ratio, sure and name != part.baseline and ratio.value > 1, shape)

@@ -74,6 +74,24 @@ class Benchmark:
         benchmark.spec = spec
         return benchmark
 
+    @classmethod
+    def from_card(cls, card: str | Path, section: str | None = None, **changes: Any) -> Benchmark:
+        """The benchmark that a card tells of, so that it can be run again.
+
+        Args:
+            card: Its text, a file, a folder with a README.md, or the id of a repository on the Hub.
+            section: The name of the section, where a README has several.
+            **changes: Parameters that are to be other than in the card, as `model="./copy"` or `duration=3`.
+
+        Raises:
+            CardError: There is no such card, or it cannot be read.
+            SpecError: It asks for what cannot be, with the place of each mistake.
+        """
+        from benchcard import card_results, card_spec
+
+        found = card_results.from_card(card, section)
+        return cls.from_spec(card_spec.spec_of(found.facts, found.about, found.folder, changes)[0])
+
     @property
     def configurations(self) -> Plan:
         """The configurations, as objects."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from benchcard import cli_hub
 from benchcard._version import __version__
 from benchcard.errors import BenchcardError, SpecError
 
@@ -206,6 +207,10 @@ def machine(as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' '):>15}  {value}")
     if told["int8"]["u8s8_saturates"]:
         click.echo("Products of u8 and s8 can saturate here: 8-bit weights are at risk, `reduce_range: true` is safe.")
+
+
+for _command in (cli_hub.push, cli_hub.read, cli_hub.verify):
+    main.add_command(_command)
 
 
 def _brief(frame: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:

@@ -28,34 +28,12 @@ from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, Rep
 from benchcard._version import __version__
 from benchcard.errors import HubError
 from benchcard.hub_faults import CLIENT_ERRORS, Diagnosis, Fault, Patience, diagnose, persist, redacted
-from benchcard.hub_files import README, Remote, Upload, card_upload, difference, text_of, upload_of
+from benchcard.hub_files import README, Pushed, Remote, Upload, card_upload, difference, text_of, upload_of
+from benchcard.hub_guard import Guard, claimed, settled
 
 # Every commit and pull request of benchcard begins with this: by it, and by the author, an own pull request is known.
 MESSAGE_PREFIX: Final = "benchcard: "
 _INFO_TIMEOUT_S: Final = 60.0
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """What a push came to.
-
-    Attributes:
-        commit_oid: the commit that holds what was pushed; None in a dry run.
-        commit_url: its address; None in a dry run.
-        pr_url: the pull request that holds it; None where it stands on the branch itself.
-        pr_revision: where the commits of that pull request are, as `refs/pr/3`.
-        changed: whether this push changed the Hub; in a dry run, whether it would.
-        warnings: what the Hub found odd about the card, and what else its owner should know.
-        diff: what changed: a unified diff of the README, then one line for each other file.
-    """
-
-    commit_oid: str | None
-    commit_url: str | None
-    pr_url: str | None
-    pr_revision: str | None
-    changed: bool
-    warnings: tuple[str, ...]
-    diff: str
 
 
 @dataclass(frozen=True)
@@ -93,6 +71,7 @@ def push(
     commit_message: str = "publish results",
     commit_description: str = "",
     patience: Patience | None = None,
+    guard: Guard | None = None,
 ) -> Pushed:
     """What the Hub holds after one commit with the card and its files.
 
@@ -115,14 +94,16 @@ def push(
         commit_message: the first line of the commit; `benchcard: ` is put before it.
         commit_description: more about it.
         patience: how often and how long faults that pass are waited out.
+        guard: which files of the repository are not replaced, or only where benchcard wrote them.
 
     Raises:
         HubError: the Hub refused or could not be reached, the metadata are not valid, the README there could not be
-            read, or a file is not there; the text says which, and whether anything was written.
+            read, a file is not there, or one that is there is not to be replaced; the text says which, and whether
+            anything was written.
     """
     if README in files:
         raise HubError(f"{README} is the card, and not among the files.")
-    uploads = [upload_of(path, source) for path, source in sorted(files.items())]
+    every_upload = [upload_of(path, source) for path, source in sorted(files.items())]
     patience = patience or Patience()
     hub = _Hub(_api(endpoint, token), repo_id, patience)
     message = _message(commit_message)
@@ -133,18 +114,21 @@ def push(
     while True:
         remote = hub.read(place, unsure=before_loss is not None)
         text = card(text_of(remote.readme, repo_id) if remote is not None and remote.readme is not None else None)
+        uploads, left = hub.settled(remote, every_upload, guard)
         everything = [card_upload(text), *uploads]
         if remote is not None and all(remote.has(upload) for upload in everything):
             if before_loss is None:
-                return _pushed(repo_id, remote, place, hub.commit_at(remote, remote.sha), changed=False, diff="")
+                return _pushed(
+                    repo_id, remote, place, hub.commit_at(remote, remote.sha), changed=False, diff="", said=left
+                )
             found = hub.find_commit(remote, before_loss, place, message)
             diff = difference(before_loss, text, uploads)
-            return _pushed(repo_id, remote, place, hub.commit_at(remote, found), changed=True, diff=diff)
+            return _pushed(repo_id, remote, place, hub.commit_at(remote, found), changed=True, diff=diff, said=left)
         diff = difference(remote, text, uploads)
         if remote is None and not create:
             raise HubError(f"{repo_id} is not on the Hub, or this token may not see it; `create` makes it.")
         if dry_run:
-            return _pushed(repo_id, remote, place, (None, None), changed=True, diff=diff)
+            return _pushed(repo_id, remote, place, (None, None), changed=True, diff=diff, said=left)
         if remote is None:
             if created:
                 raise HubError(f"{repo_id} was made, and the Hub does not show it yet: run the same push again.")
@@ -161,7 +145,9 @@ def push(
             if place.opens_one:
                 place = replace(place, pr_url=made.pr_url, pr_revision=made.pr_revision)
             commit = (made.oid, made.commit_url)
-            return _pushed(repo_id, remote, place, commit, changed=made.oid != remote.sha, diff=diff, said=said)
+            return _pushed(
+                repo_id, remote, place, commit, changed=made.oid != remote.sha, diff=diff, said=[*said, *left]
+            )
         sent += 1
         if fault.kind is Fault.FORBIDDEN and create_pr == "auto" and not place.as_pull_request:
             place, sent = hub.own_pull_request(revision, fault), 0
@@ -197,6 +183,30 @@ def read_readme(
     return text_of(remote.readme, repo_id) if remote.readme is not None else None
 
 
+def read_file(
+    repo_id: str,
+    path: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+    patience: Patience | None = None,
+) -> bytes | None:
+    """The content of one small file of a model repository; None where it is not there.
+
+    Raises:
+        HubError: the repository is not there, or the file could not be read.
+    """
+    hub = _Hub(_api(endpoint, token), repo_id, patience or Patience())
+    remote = hub.read(_Place(revision))
+    if remote is None:
+        raise HubError(f"{repo_id} is not on the Hub, or this token may not see it.")
+    if path not in {*remote.blob_ids, *remote.lfs_ids}:
+        return None
+    action = partial(hub._read_file, remote.repo_id, remote.sha, path)
+    return persist(action, f"Reading {path} of {repo_id}", hub.patience, hub.api.token)
+
+
 @dataclass(frozen=True)
 class _Hub:
     """One conversation with the Hub about one repository."""
@@ -228,7 +238,7 @@ class _Hub:
         files = info.siblings or []
         blob_ids = {file.rfilename: file.blob_id for file in files if file.blob_id is not None}
         lfs_ids = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
-        remote = Remote(info.id, info.sha, self._read_readme(info.id, info.sha), blob_ids, lfs_ids)
+        remote = Remote(info.id, info.sha, self._read_file(info.id, info.sha, README), blob_ids, lfs_ids)
         if any(file.rfilename == README for file in files):
             if remote.readme is None:
                 raise ValueError(f"{README} is listed, but the Hub does not hand it out")
@@ -236,11 +246,23 @@ class _Hub:
                 raise ValueError(f"{README} did not arrive as the Hub holds it")
         return remote
 
-    def _read_readme(self, repo_id: str, sha: str) -> bytes | None:
-        """The README at that very commit, past every cache; None only where the Hub says that there is none."""
+    def settled(
+        self, remote: Remote | None, uploads: list[Upload], guard: Guard | None
+    ) -> tuple[list[Upload], list[str]]:
+        """The files that are sent, and what is left as it is, and why; see `hub_guard`."""
+        if remote is None or guard is None:
+            return uploads, []
+        manifest = None
+        if guard.manifest in {*remote.blob_ids, *remote.lfs_ids}:
+            action = partial(self._read_file, remote.repo_id, remote.sha, guard.manifest)
+            manifest = persist(action, f"Reading {guard.manifest}", self.patience, self.api.token)
+        return settled(remote, uploads, guard, claimed(manifest))
+
+    def _read_file(self, repo_id: str, sha: str, name: str) -> bytes | None:
+        """A file at that very commit, past every cache; None only where the Hub says that there is none."""
         with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
             try:
-                path = self.api.hf_hub_download(repo_id, README, revision=sha, local_dir=folder, force_download=True)
+                path = self.api.hf_hub_download(repo_id, name, revision=sha, local_dir=folder, force_download=True)
             except RemoteEntryNotFoundError:
                 return None
             return Path(path).read_bytes()

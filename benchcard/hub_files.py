@@ -57,6 +57,29 @@ class Remote:
         return self.blob_ids.get(upload.path) == upload.blob_id
 
 
+@dataclass(frozen=True)
+class Pushed:
+    """What a push came to.
+
+    Attributes:
+        commit_oid: the commit that holds what was pushed; None in a dry run.
+        commit_url: its address; None in a dry run.
+        pr_url: the pull request that holds it; None where it stands on the branch itself.
+        pr_revision: where the commits of that pull request are, as `refs/pr/3`.
+        changed: whether this push changed the Hub; in a dry run, whether it would.
+        warnings: what the Hub found odd about the card, and what else its owner should know.
+        diff: what changed: a unified diff of the README, then one line for each other file.
+    """
+
+    commit_oid: str | None
+    commit_url: str | None
+    pr_url: str | None
+    pr_revision: str | None
+    changed: bool
+    warnings: tuple[str, ...]
+    diff: str
+
+
 def upload_of(path: str, source: bytes | Path) -> Upload:
     """A file with its ids; one on disk is read in pieces of 1 MB.
 

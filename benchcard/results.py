@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchcard import choice, frames, gains, reasons
 from benchcard import records as read_back
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from benchcard.card import Card
+    from benchcard.card_results import CardResults
     from benchcard.choice import Choice
+    from benchcard.hub_faults import Patience
+    from benchcard.hub_files import Pushed
+    from benchcard.verifying import Verification
+    from benchcard.weights import Artifacts
 
 
 class Results:
@@ -41,6 +47,34 @@ class Results:
             BenchcardError: The directory holds no run.
         """
         return cls(read_back.read(Path(path)))
+
+    @staticmethod
+    def from_card(card: str | Path, section: str | None = None, *, token: str | bool | None = None) -> CardResults:
+        """The results that a card shows, as frames `quality`, `time` and `plan`; of both layouts and of older cards.
+
+        Args:
+            card: Its text, a file, a folder with a README.md, or the id of a repository on the Hub.
+            section: The name of the section, where a README has several.
+            token: Of the Hub.
+
+        Raises:
+            CardError: There is no such card, or it cannot be read.
+            HubError: The repository cannot be reached.
+        """
+        from benchcard import card_results
+
+        return card_results.from_card(card, section, token=token)
+
+    def verify(self, card: str | Path | CardResults) -> Verification:
+        """Whether the figures of a card are what its configurations came to in this run: figure by figure.
+
+        Raises:
+            CardError: The card cannot be read, or this run has none of its configurations.
+        """
+        from benchcard import card_results, verifying
+
+        found = card_results.from_card(card) if isinstance(card, (str, Path)) else card
+        return verifying.verify(found, self)
 
     @property
     def path(self) -> Path:
@@ -214,6 +248,68 @@ class Results:
         from benchcard.card import Card
 
         return Card.from_facts(card_facts.facts(self), layout=layout)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        create_pr: bool | Literal["auto"] = "auto",
+        private: bool = True,
+        artifacts: Artifacts = "best",
+        dry_run: bool = False,
+        token: str | bool | None = None,
+        slug: str | None = None,
+        layout: str | None = None,
+        force: bool = False,
+        overwrite: Collection[str] = (),
+        revision: str | None = None,
+        endpoint: str | None = None,
+        patience: Patience | None = None,
+    ) -> Pushed:
+        """What the Hub holds after one commit: the README with this card in it, `benchcard/<slug>/` with the figures,
+        and the chosen models below `onnx/`.
+
+        Everything is written to `publish/` in the run directory before the network is touched. The author's text and
+        files stay as they are. The same push again changes nothing, and goes on where one was cut off.
+
+        Args:
+            repo_id: The model repository, as `me/vit-base-beans-int8`; it is made where it is not there.
+            create_pr: True proposes a pull request, onto an own open one where there is one; "auto" only where this
+                token may not write; False never.
+            private: Whether a repository that is made is private.
+            artifacts: Which models go with it: "best" (the row of `best()`), "all", "none", or a list of rows.
+            dry_run: Prints what would change, and writes nothing.
+            token: Of the Hub; None takes the one of `hf auth login`. It is kept nowhere.
+            slug: The name of the section and its folder; by default the data set and the spec's digest.
+            layout: The layout of the card; None is the default one.
+            force: Replaces a section that was edited by hand, and models of that name that others put there.
+            overwrite: Keys of the front matter whose values may be replaced.
+            revision: The branch; None is the main one.
+            endpoint: Of the Hub; None takes huggingface_hub's.
+            patience: How often and how long faults that pass are waited out.
+
+        Raises:
+            HubError: The Hub refused or could not be reached; the text says whether anything was written.
+            CardError: The card cannot be merged into the README there, or the Hub would not take its front matter.
+        """
+        from benchcard import publishing
+
+        return publishing.push_to_hub(
+            self,
+            repo_id,
+            create_pr=create_pr,
+            private=private,
+            artifacts=artifacts,
+            dry_run=dry_run,
+            token=token,
+            slug=slug,
+            layout=layout,
+            force=force,
+            overwrite=overwrite,
+            revision=revision,
+            endpoint=endpoint,
+            patience=patience,
+        )
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """The files `quality.csv`, `time.csv` and `models.csv`, written into a folder."""

@@ -35,11 +35,32 @@ LAYERS = [
     },
     {"backends"},
     {"records", "reasons", "frames", "gains", "choice", "plan_frame", "results"},
-    {"card", "card_facts", "hub", "hub_faults", "hub_files", "testing"},
-    {"benchmark", "cli"},
+    {
+        "card",
+        "card_facts",
+        "hub",
+        "hub_faults",
+        "hub_files",
+        "hub_guard",
+        "weights",
+        "loading",
+        "bundle",
+        "publishing",
+        "card_source",
+        "card_spec",
+        "card_results",
+        "verifying",
+        "testing",
+    },
+    {"benchmark", "cli", "cli_hub"},
 ]
 # Names in `from benchcard import x` that are imported only when they are asked for.
-UPWARD = {("results", "card"), ("results", "card_facts"), ("card_facts", "results")}
+UPWARD = {
+    ("results", "card"),
+    ("results", "card_facts"),
+    ("card_facts", "results"),
+    *(("results", each) for each in ("publishing", "card_results", "verifying")),
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,0 +1,211 @@
+"""Everything that a push sends, written to disk before the network is touched: a folder, whole or not at all.
+
+    <run>/publish/<slug>/
+    ├── card.md                          front matter and section, as they are merged into the README there
+    └── repo/                            the other files, by their path in the repository
+        ├── config.json …                the model's own, put only where the repository has none
+        ├── onnx/model_quantized.onnx
+        └── benchcard/<slug>/            results.csv, run.json, latencies.parquet, and the plot where the card has one
+
+Owns what stands where in it. Leaves the models to `weights`, the card to `card_facts` and `card`, and the Hub to
+`publishing`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchcard import card_facts, loading, weights
+from benchcard.card import Card
+from benchcard.errors import CardError
+from benchcard.hub_files import upload_of
+from benchcard.hub_guard import Guard, entry
+from benchcard.store import disk
+from benchcard.weights import Artifacts, Weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchcard.results import Results
+
+CARD, REPOSITORY, FOLDER = "card.md", "repo", "benchcard"
+RESULTS, RUN, LATENCIES = "results.csv", "run.json", "latencies.parquet"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a push sends.
+
+    Attributes:
+        slug: the name of its section and of its folder.
+        card: the text of the card.
+        files: the other files, by their path in the repository.
+        guard: which of them do not replace what is there.
+    """
+
+    slug: str
+    card: str
+    files: Mapping[str, Path]
+    guard: Guard
+
+
+def slug_of(results: Results) -> str:
+    """The name of a run's section: its data set and the beginning of its spec's digest, as `beans-2f2e1580`."""
+    name = str(results.plan[0]["dataset"]["path"]).rstrip("/").rsplit("/", 1)[-1]
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "data"
+    return f"{clean}-{results.spec.digest[:8]}"
+
+
+def write(
+    results: Results,
+    folder: Path,
+    repo_id: str,
+    *,
+    slug: str,
+    artifacts: Artifacts = "best",
+    layout: str | None = None,
+    force: bool = False,
+) -> Bundle:
+    """What a push of these results to `repo_id` sends, now in `folder`, which is replaced whole.
+
+    Raises:
+        BenchcardError: a row that was asked for has no model, or the disk refuses.
+        CardError: the card would not be taken by the Hub; every field that is wrong is named.
+    """
+    models = weights.chosen(results, artifacts)
+    draft = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
+    try:
+        with disk(folder.parent):
+            written = _write(results, draft, repo_id, slug, models, layout)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    repository = folder / REPOSITORY
+    files = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
+    claimed = frozenset(name for name in files if name.startswith(f"{weights.FOLDER}/"))
+    root = frozenset(name for name in files if "/" not in name)
+    return Bundle(slug, written, files, Guard(root, claimed, f"{FOLDER}/{slug}/{RUN}", force))
+
+
+def _write(
+    results: Results, draft: Path, repo_id: str, slug: str, models: tuple[Weights, ...], layout: str | None
+) -> str:
+    """The text of the card; it and all files lie in `draft` then."""
+    repository, own = draft / REPOSITORY, draft / REPOSITORY / FOLDER / slug
+    own.mkdir(parents=True)
+    files: dict[str, dict[str, str]] = {}
+    for model in models:
+        for name in weights.write(model, repository / weights.FOLDER):
+            path = f"{weights.FOLDER}/{name}"
+            files[path] = entry(upload_of(path, repository / path))
+    root = weights.root_files(results, models)
+    for name, source in root.items():
+        weights.link(source, repository / name)
+    _table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
+    latencies(results).to_parquet(own / LATENCIES, index=False)
+    told = json.dumps(run_json(results, models, files), indent=1, ensure_ascii=False, allow_nan=False)
+    (own / RUN).write_text(told + "\n", encoding="utf-8")
+    text = _card(results, repo_id, models, root, layout)
+    (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
+    return text
+
+
+def _card(
+    results: Results, repo_id: str, models: tuple[Weights, ...], root: Mapping[str, Path], layout: str | None
+) -> str:
+    """The card of the run with the way to load its models, its front matter as it is right for that repository."""
+    facts = card_facts.facts(results)
+    front = facts.front_matter
+    original = front.base_model
+    if original == repo_id:
+        # A model is not made from itself.
+        front = replace(front, base_model=None, base_model_relation=None)
+    elif original is not None and any(model.quantized for model in models):
+        front = replace(front, base_model_relation="quantized")
+    card = Card.from_facts(replace(facts, front_matter=front), **({} if layout is None else {"layout": layout}))
+    refused = [problem for problem in card.problems() if problem.severity == "error"]
+    if refused:
+        raise CardError("the Hub would not take the card:\n" + "\n".join(str(problem) for problem in refused))
+    said = loading.section(repo_id, results.spec.task, models, root, original)
+    return f"{card.text.rstrip()}\n\n{said}" if said else card.text
+
+
+def _table(results: Results) -> pd.DataFrame:
+    """One row per configuration and shape: parameters, quality, time, size; where nothing was timed, one per
+    configuration.
+    """
+    quality, models, time = results.quality, results.models, results.time
+    sized = [name for name in ("row", "digest", "size_mb") if name in models]
+    table = quality.merge(models[sized], on="row", how="left")
+    timed = time.drop(columns=[name for name in results.spec.grid if name in time])
+    timed = timed.drop(columns=[name for name in ("framework",) if name in timed])
+    return table.merge(timed, on="row", how="left", suffixes=("", "_time"))
+
+
+def latencies(results: Results) -> pd.DataFrame:
+    """Every raw latency of the run: `row` (the first of those that share the model), `batch_size`, `input_length`,
+    `round`, `launch`, `place` of the block in its round, `twin` (the baseline's second process), `started_ns` of the
+    block, `latency_ns` of one call.
+    """
+    import numpy as np
+    import pandas as pd
+
+    cells: dict[str, tuple[int, Any]] = {}
+    for record in results.records.records:
+        for cell in record.cells.values():
+            cells.setdefault(cell.name, (record.configuration.row, cell))
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in ("row", "batch_size", "input_length", "round", "launch", "place", "twin", "started_ns", "calls")
+    }
+    values = []
+    parts = {id(part): part for found in results.records.parts.values() for part in found}
+    for part in parts.values():
+        for timed in part.rounds:
+            for place, block in enumerate(timed.blocks):
+                if block.name not in cells:
+                    continue
+                row, cell = cells[block.name]
+                told = (row, cell.samples, cell.input_length, timed.number, timed.launch, place, block.twin)
+                for name, value in zip(columns, (*told, block.started_ns, len(block.latencies_ns))):
+                    columns[name].append(value)
+                values.append(block.latencies_ns)
+    blocks = pd.DataFrame(columns).astype({"input_length": "Int64"})
+    calls = blocks.pop("calls").to_numpy(dtype="int64")
+    frame = blocks.loc[blocks.index.repeat(calls)].reset_index(drop=True)
+    frame["latency_ns"] = np.concatenate(values) if values else np.empty(0, np.int64)
+    return frame
+
+
+def run_json(results: Results, models: tuple[Weights, ...], files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """What `run.json` says: what was asked, of what, where, and every figure; no path of this machine."""
+    about = results.records.about
+    sources = {
+        part: [
+            {name: source[name] for name in ("name", "local", "revision", "digest")}
+            for source in about["sources"][part].values()
+        ]
+        for part in ("models", "datasets")
+    }
+    told = results.to_json()
+    noise = json.loads(results.noise.to_json(orient="records", double_precision=12))
+    return {
+        "format": FORMAT,
+        "created": about["created"],
+        "spec": told.pop("spec"),
+        "sources": sources,
+        **told,
+        "noise": noise,
+        "weights": [{"row": model.row, "path": model.path} for model in models],
+        "files": dict(files),
+    }

@@ -1,0 +1,101 @@
+"""Where a card comes from: its text, a file, a folder or a repository on the Hub; and one section of a README.
+
+Owns finding the text and what was published beside it (`benchcard/<slug>/run.json`). Leaves what the text says to
+`card`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchcard.bundle import FOLDER, RUN
+from benchcard.card import merge, yamltext
+from benchcard.card.hubterms import is_hub_id
+from benchcard.errors import CardError
+
+README = "README.md"
+
+
+@dataclass(frozen=True)
+class CardSource:
+    """A card's text, and what lies beside it.
+
+    Attributes:
+        text: the text of one card, front matter included.
+        about: what `run.json` beside it says; None where there is none.
+        folder: where paths in it start.
+    """
+
+    text: str
+    about: Mapping[str, Any] | None
+    folder: Path
+
+
+def find(
+    card: str | Path, section: str | None = None, *, token: str | bool | None = None, endpoint: str | None = None
+) -> CardSource:
+    """The card that `card` means: text (of several lines), a file, a folder with a README.md, or a repository's id.
+
+    Args:
+        card: what is meant.
+        section: the name of the section, where a README has several.
+        token: of the Hub.
+        endpoint: of the Hub.
+
+    Raises:
+        CardError: there is no such card, or the README has several and `section` names none of them.
+        HubError: the repository is not there or cannot be reached.
+    """
+    if isinstance(card, str) and "\n" in card:
+        text, _ = _one(card, section)
+        return CardSource(text, None, Path.cwd())
+    path = Path(card).expanduser()
+    if path.is_dir():
+        path = path / README
+    if path.is_file():
+        text, slug = _one(path.read_bytes().decode("utf-8", "surrogateescape"), section)
+        beside = path.parent / FOLDER / slug / RUN if slug else None
+        told = beside.read_bytes() if beside is not None and beside.is_file() else None
+        return CardSource(text, _about(told, str(beside)), path.resolve().parent)
+    name = str(card)
+    if not is_hub_id(name) or "/" not in name:
+        raise CardError(f"there is no card {name!r}: give its text, a file, a folder with a {README}, or a repository")
+    from benchcard import hub
+
+    readme = hub.read_readme(name, token=token, endpoint=endpoint)
+    if readme is None:
+        raise CardError(f"{name} has no {README}")
+    text, slug = _one(readme, section)
+    where = f"{FOLDER}/{slug}/{RUN}"
+    told = hub.read_file(name, where, token=token, endpoint=endpoint) if slug else None
+    return CardSource(text, _about(told, where), Path.cwd())
+
+
+def _one(readme: str, section: str | None) -> tuple[str, str]:
+    """The text of one card, and the name of its section; a card without markers has none."""
+    found = merge.sections(readme)
+    if section is None and len(found) > 1:
+        raise CardError(f"the README has {len(found)} sections: name one of {', '.join(found)}")
+    if section is not None and section not in found:
+        raise CardError(f"the README has no section {section!r}; there is {', '.join(found) or 'none'}")
+    if not found:
+        return readme, ""
+    slug = section or next(iter(found))
+    block = yamltext.split(readme)
+    return f"---\n{block.yaml.rstrip()}\n---\n\n{found[slug].content}\n", slug
+
+
+def _about(told: bytes | None, where: str) -> dict[str, Any] | None:
+    if told is None:
+        return None
+    try:
+        about = json.loads(told)
+    except ValueError as error:
+        raise CardError(f"{where} cannot be read: {error}") from None
+    if not isinstance(about, dict) or not isinstance(about.get("spec"), dict):
+        raise CardError(f"{where} is not what benchcard publishes: it holds no spec")
+    return about

@@ -1,0 +1,117 @@
+"""The spec that a card tells of: what was asked then, as it can be asked again.
+
+Owns the way from the facts of a card to a spec, older cards included. Leaves the grammar of cards to `card.read` and
+what a spec may say to `spec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchcard import registry
+from benchcard import spec as specs
+from benchcard.card.facts import Facts
+from benchcard.errors import CardError
+from benchcard.frames import PASS_METRICS
+from benchcard.parameters import ALIASES, kind_of
+from benchcard.spec import Spec
+
+# Metrics whose values a card shows under other names than their own.
+_COMPOUND = ("seqeval", "squad", "squad_v2")
+
+
+def spec_of(
+    facts: Facts, about: Mapping[str, Any] | None, folder: Path, changes: Mapping[str, Any] | None = None
+) -> tuple[Spec, tuple[str, ...]]:
+    """The spec of a card, and what in it is not as the card says, in sentences.
+
+    Args:
+        facts: what the card shows.
+        about: what was published beside it, which says the spec whole; None where there is nothing.
+        folder: where its paths start.
+        changes: parameters that are to be other than in the card.
+
+    Raises:
+        CardError: it was measured in a way that is unknown here.
+        SpecError: it asks for what cannot be, with the place of each mistake.
+    """
+    notes: list[str] = []
+    told: dict[str, Any]
+    if about is not None:
+        told = {"task": about["spec"].get("task"), "fixed": {}, "grid": {}}
+        told |= {part: dict(about["spec"].get(part) or {}) for part in ("fixed", "grid")}
+    else:
+        told = _told(facts, notes)
+    for given, value in (changes or {}).items():
+        name = ALIASES.get(given, given)
+        told["grid"].pop(name, None)
+        told["fixed"] = {key: kept for key, kept in told["fixed"].items() if ALIASES.get(key, key) != name}
+        told["fixed"][name] = value
+    return specs.read(told, folder), tuple(notes)
+
+
+def _told(facts: Facts, notes: list[str]) -> dict[str, Any]:
+    fixed = {name: _value(name, value) for name, value in facts.fixed.items() if _known(name, value, notes)}
+    grid: dict[str, Any] = {
+        name: [_value(name, value) for value in values]
+        for name, values in facts.benchmarked.items()
+        if _known(name, values, notes)
+    }
+    if any(row.original is not None for row in facts.rows) and "apply_quantization" not in {*fixed, *grid}:
+        grid["apply_quantization"] = [False, True]
+        notes.append("the original model, whose figures stand in each row of this card, is a row of its own")
+    if facts.shapes:
+        fixed["batch_sizes"] = list(dict.fromkeys(shape.batch_size for shape in facts.shapes))
+        lengths = [shape.input_length for shape in facts.shapes if shape.input_length is not None]
+        if lengths:
+            fixed["input_lengths"] = list(dict.fromkeys(lengths))
+        if facts.duration_s is not None:
+            fixed["duration"] = facts.duration_s
+    else:
+        fixed["duration"] = 0
+    if facts.max_eval_samples is not None:
+        fixed["max_eval_samples"] = facts.max_eval_samples
+    fixed |= _metrics(facts, fixed, notes)
+    if facts.backend in registry.backends():
+        fixed["backend"] = facts.backend
+        if facts.backend_args:
+            fixed["backend_args"] = dict(facts.backend_args)
+    else:
+        notes.append(f"the card was made with the backend `{facts.backend}`, which is not here: this runs locally")
+    return {"task": facts.task, "fixed": fixed, "grid": grid}
+
+
+def _known(name: str, value: Any, notes: list[str]) -> bool:
+    """Whether a parameter of a card is one of today's; what older cards said beside that is told."""
+    if kind_of(ALIASES.get(name, name)) is not None:
+        return True
+    if name == "aware_training" and value is not False:
+        raise CardError("the card is of models that were trained for quantization, which cannot be run again here")
+    notes.append(f"`{name}` is no parameter any more and was left out")
+    return False
+
+
+def _value(name: str, value: Any) -> Any:
+    # The cards show the data set as a list of one.
+    if name == "dataset" and isinstance(value, list) and len(value) == 1:
+        return value[0]
+    return value
+
+
+def _metrics(facts: Facts, fixed: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The ids of the metrics; nothing where the task's own ones are meant."""
+    if "metrics" in fixed or facts.task not in registry.tasks():
+        return {}
+    from benchcard.tasks import default_metrics
+
+    names = [metric.name for metric in facts.metrics if metric.name not in PASS_METRICS]
+    usual = default_metrics(registry.task(facts.task), fixed.get("task_args") or {})
+    if any(name in _COMPOUND for name in usual):
+        return {}
+    if names and all(name in registry.metrics() for name in names):
+        return {"metrics": names}
+    if names:
+        notes.append(f"the metrics {', '.join(names)} are not known by these names: the task's own are measured")
+    return {}

@@ -1,0 +1,125 @@
+"""Commands that read and write what is published: `push`, `read` and `verify`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("repo_id", metavar="REPO_ID")
+@click.option(
+    "--artifacts", default="best", show_default=True, help="Models to publish: best, all, none, or rows as 3,5."
+)
+@click.option("--create-pr/--no-create-pr", default=None, help="Propose a pull request.  [default: where it is needed]")
+@click.option("--public", is_flag=True, help="Make a repository that is not there public.")
+@click.option("--slug", help="The name of the section.  [default: from the data set and the spec]")
+@click.option("--layout", help="The layout of the card.")
+@click.option(
+    "--force", is_flag=True, help="Replace a section that was edited by hand, and models that others put there."
+)
+@click.option("--overwrite", multiple=True, metavar="KEY", help="Replace this key of the front matter.")
+@click.option("--revision", help="The branch.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
+def push(
+    path: Path,
+    repo_id: str,
+    artifacts: str,
+    create_pr: bool | None,
+    public: bool,
+    slug: str | None,
+    layout: str | None,
+    force: bool,
+    overwrite: tuple[str, ...],
+    revision: str | None,
+    dry_run: bool,
+) -> None:
+    """Push the card, figures and chosen models of the run directory RUN to the model repository REPO_ID.
+
+    The token is the one of `hf auth login`, or of the variable HF_TOKEN.
+    """
+    from benchcard.results import Results
+
+    pushed = Results.load(path).push_to_hub(
+        repo_id,
+        artifacts=_artifacts(artifacts),
+        create_pr="auto" if create_pr is None else create_pr,
+        private=not public,
+        slug=slug,
+        layout=layout,
+        force=force,
+        overwrite=overwrite,
+        revision=revision,
+        dry_run=dry_run,
+    )
+    for warning in pushed.warnings:
+        click.echo(f"note: {warning}", err=dry_run)
+    if dry_run:
+        return
+    if pushed.changed:
+        click.echo(f"commit: {pushed.commit_url or pushed.commit_oid}")
+    else:
+        click.echo("nothing to push: the repository holds these results already")
+    if pushed.pr_url:
+        click.echo(f"pull request: {pushed.pr_url}")
+
+
+def _artifacts(text: str) -> Any:
+    """`best`, `all`, `none`, or the rows of a list as `3,5`."""
+    if text in ("best", "all", "none"):
+        return text
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"best, all, none, or rows as 3,5; found {text}", param_hint="--artifacts") from None
+
+
+@click.command()
+@click.argument("card", metavar="CARD")
+@click.option("--csv", "which", type=click.Choice(["quality", "time", "plan"]), help="Write one frame as CSV.")
+@click.option("--section", help="The section, where a README has several.")
+def read(card: str, which: str | None, section: str | None) -> None:
+    """Show the results in CARD: a file, a folder with a README.md, or a repository on the Hub."""
+    from benchcard.cli import _table
+    from benchcard.results import Results
+
+    found = Results.from_card(card, section)
+    if which:
+        click.echo(getattr(found, which).to_csv(index=False), nl=False)
+        return
+    for title, frame in (("Quality", found.quality), ("Time", found.time)):
+        click.echo(f"\n{title}")
+        _table(frame.dropna(axis="columns", how="all"))
+
+
+@click.command()
+@click.argument("card", metavar="CARD")
+@click.option("--out", "-o", "path", type=click.Path(path_type=Path), help="The run directory.  [default: under runs/]")
+@click.option("--section", help="The section, where a README has several.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def verify(card: str, path: Path | None, section: str | None, as_csv: bool, quiet: bool) -> None:
+    """Run the rows of CARD here, and say for each figure whether it is reproduced.
+
+    Status 0: something is reproduced and nothing different; 1: something is different; 3: nothing can be compared.
+    """
+    from benchcard.benchmark import Benchmark
+    from benchcard.cli import _table
+    from benchcard.results import Results
+
+    found = Results.from_card(card, section)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    verified = Benchmark.from_spec(found.spec).run(path, progress=not quiet).verify(found)
+    if as_csv:
+        click.echo(verified.frame.to_csv(index=False), nl=False)
+    else:
+        _table(verified.frame)
+        for each in verified.ground:
+            click.echo(f"ground: {each}")
+        click.echo(str(verified))
+    sys.exit(verified.status)

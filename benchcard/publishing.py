@@ -1,0 +1,125 @@
+"""Results on the Hub: everything written to disk first, then one commit.
+
+Owns the order of a push. Leaves what is sent to `bundle`, how a section comes into somebody's README to `card.merge`,
+and the commit to `hub`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from benchcard import bundle, hub
+from benchcard.card import check
+from benchcard.card.hubterms import is_hub_id
+from benchcard.card.merge import merge
+from benchcard.errors import CardError, HubError
+from benchcard.hub_faults import Patience
+from benchcard.hub_files import Pushed
+from benchcard.weights import Artifacts
+
+if TYPE_CHECKING:
+    from benchcard.results import Results
+
+PUBLISH = "publish"
+
+
+def push_to_hub(
+    results: Results,
+    repo_id: str,
+    *,
+    create_pr: bool | Literal["auto"] = "auto",
+    private: bool = True,
+    artifacts: Artifacts = "best",
+    dry_run: bool = False,
+    token: str | bool | None = None,
+    slug: str | None = None,
+    layout: str | None = None,
+    force: bool = False,
+    overwrite: Collection[str] = (),
+    revision: str | None = None,
+    endpoint: str | None = None,
+    patience: Patience | None = None,
+) -> Pushed:
+    """What the Hub holds after one commit with the card, the figures behind it and the chosen models.
+
+    See `Results.push_to_hub`, whose arguments these are.
+    """
+    if repo_id.count("/") != 1 or not is_hub_id(repo_id):
+        raise HubError(f"a repository is `namespace/name`, found {repo_id!r}")
+    if not len(results.plan) or results.best().row is None:
+        raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
+    name = slug or bundle.slug_of(results)
+    if dry_run:
+        with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
+            made = bundle.write(
+                results, Path(folder) / name, repo_id, slug=name, artifacts=artifacts, layout=layout, force=force
+            )
+            pushed = _push(
+                repo_id, made, None, overwrite, create_pr, private, revision, token, endpoint, True, patience
+            )
+        sys.stdout.write(pushed.diff or "nothing would change\n")
+        return pushed
+    home = results.path / PUBLISH
+    home.mkdir(exist_ok=True)
+    made = bundle.write(results, home / name, repo_id, slug=name, artifacts=artifacts, layout=layout, force=force)
+    try:
+        return _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
+    except HubError as error:
+        failure = (
+            f"{error}\nWhat was to be pushed lies in {home / name}; `benchcard push {results.path} {repo_id}` goes on."
+        )
+    raise HubError(failure)
+
+
+def _push(
+    repo_id: str,
+    made: bundle.Bundle,
+    home: Path | None,
+    overwrite: Collection[str],
+    create_pr: bool | Literal["auto"],
+    private: bool,
+    revision: str | None,
+    token: str | bool | None,
+    endpoint: str | None,
+    dry_run: bool,
+    patience: Patience | None,
+) -> Pushed:
+    return hub.push(
+        repo_id,
+        made.files,
+        partial(_merged, repo_id, made, home, overwrite),
+        create=True,
+        private=private,
+        create_pr=create_pr,
+        revision=revision,
+        token=token,
+        endpoint=endpoint,
+        dry_run=dry_run,
+        commit_message=f"publish {made.slug}",
+        patience=patience,
+        guard=made.guard,
+    )
+
+
+def _merged(
+    repo_id: str, made: bundle.Bundle, home: Path | None, overwrite: Collection[str], readme: str | None
+) -> str:
+    """The README that is there with the card's section in it; a new one gets a title.
+
+    Raises:
+        CardError: it cannot be merged, or the Hub would not take what comes of it; every field is named.
+    """
+    before = f"# {repo_id.split('/')[1]}\n" if readme is None else readme
+    merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite)
+    if merged.replaced and home is not None:
+        (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
+    refused = [problem for problem in check.check(merged.text) if problem.severity == "error"]
+    if refused:
+        said = "\n".join(str(problem) for problem in refused)
+        raise CardError(f"the Hub would not take the README with this card in it, and nothing was sent:\n{said}")
+    return merged.text

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tiny_run"]
+
 BEANS: dict[str, Any] = {
     "task": "image-classification",
     "model": "nateraw/vit-base-beans",

@@ -1,0 +1,255 @@
+"""Pushing a run: one commit with the card, the figures and the models, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_fixtures import MINE, THEIRS, hub
+
+from benchcard import Results
+from benchcard.errors import BenchcardError, CardError, HubError
+from benchcard.hub_faults import Patience
+from benchcard.testing import LocalHub
+
+__all__ = ["hub"]
+OWN = ("latencies.parquet", "results.csv", "run.json")
+AUTHOR = "---\nlicense: mit # mine\n---\n# Mine\r\nText of mine"
+
+
+@pytest.fixture
+def run(results, tmp_path):
+    """A copy of the tiny run, to be published."""
+    shutil.copytree(results.path, tmp_path / "run")
+    return Results.load(tmp_path / "run")
+
+
+@pytest.fixture
+def push(run, hub: LocalHub):
+    """`push_to_hub` of the tiny run to the local Hub."""
+
+    def call(repo_id=MINE, **more):
+        given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(3, 0.001), "artifacts": [1], **more}
+        return run.push_to_hub(repo_id, **given)
+
+    return call
+
+
+def test_a_push_is_one_commit_with_everything(push, run, hub, capsys):
+    """README, figures, raw latencies, the model and its processor come in one commit; the same again is none."""
+    import pandas as pd
+
+    pushed = push()
+    assert pushed.changed
+    assert pushed.commit_oid == hub.head(MINE)
+    files = hub.files(MINE)
+    slug = f"data-{run.spec.digest[:8]}"
+    assert {f"benchcard/{slug}/{name}" for name in OWN} <= set(files)
+    assert {"README.md", "onnx/model_quantized.onnx", "config.json", "preprocessor_config.json"} <= set(files)
+    made = run.records.records[1].outcomes["quantize"]
+    assert files["onnx/model_quantized.onnx"] == (made.folder / made.values["file"]).read_bytes()
+    folder = run.path / "publish" / slug / "repo" / "benchcard" / slug
+    raw = pd.read_parquet(folder / "latencies.parquet")
+    timed = run.time.set_index(["row", "batch_size"])
+    own = raw[(raw["row"] == 1) & ~raw["twin"] & (raw["batch_size"] == 3)]
+    assert len(own) == timed.loc[(1, 3), "runs"]
+    table = pd.read_csv(folder / "results.csv")
+    assert table.groupby("row")["accuracy"].first().tolist() == pytest.approx(run.quality["accuracy"].tolist())
+    again = push()
+    assert not again.changed
+    assert hub.head(MINE) == pushed.commit_oid
+    assert len(hub.commits(MINE)) == 2
+
+
+def test_a_card_says_how_its_model_is_loaded(push, hub, tmp_path):
+    """The Python lines of the card, run as they stand against the Hub, give outputs."""
+    from PIL import Image
+
+    push()
+    text = hub.read(MINE, "README.md").decode()
+    lines = text.split("```python\n")[-1].split("```")[0]
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
+    program = f"{lines}\nassert outputs[0].shape == (1, 3), outputs"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, **hub.environment()}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert '"q8"' in text
+
+
+def test_the_author_keeps_text_and_files(push, hub):
+    """Text around the section and a configuration that is there stay to the byte, and it is said."""
+    hub.add_model(MINE, {"README.md": AUTHOR, "config.json": '{"mine": true}'})
+    pushed = push()
+    assert "Text of mine" in hub.read(MINE, "README.md").decode()
+    assert "license: mit # mine" in hub.read(MINE, "README.md").decode()
+    assert hub.read(MINE, "config.json") == b'{"mine": true}'
+    assert any("config.json" in warning for warning in pushed.warnings)
+
+
+def test_weights_of_others_are_not_replaced(push, hub):
+    """A model of that name that benchcard did not push is refused, unless forced; its own is replaced."""
+    hub.add_model(MINE, {"onnx/model_quantized.onnx": "theirs"})
+    before = hub.head(MINE)
+    with pytest.raises(HubError, match=r"onnx/model_quantized.onnx.*nothing was written"):
+        push()
+    assert hub.head(MINE) == before
+    push(force=True)
+    assert push(artifacts=[2]).changed
+
+
+def test_a_dry_run_writes_nothing(push, run, hub, capsys):
+    """The difference is printed; neither the Hub nor the run directory changes."""
+    before = sorted(run.path.rglob("*"))
+    pushed = push(dry_run=True)
+    assert "new file: onnx/model_quantized.onnx" in capsys.readouterr().out
+    assert pushed.commit_oid is None
+    assert not hub.exists(MINE)
+    assert sorted(run.path.rglob("*")) == before
+
+
+def test_what_is_published_can_be_chosen(push, hub):
+    """Rows that share a model are published once; a row without a model of its own is refused by its reason."""
+    push(artifacts="all")
+    names = [name for name in hub.files(MINE) if name.endswith(".onnx")]
+    assert {"onnx/model.onnx", "onnx/model_quantized.onnx"} <= set(names)
+    assert len({hub.read(MINE, name) for name in names}) == len(names)
+    with pytest.raises(BenchcardError, match=r"row 5 .* has no ONNX model"):
+        push(artifacts=[5])
+    with pytest.raises(BenchcardError, match="there is no row 9"):
+        push(artifacts=[9])
+    push("local-user/none", artifacts="none")
+    assert not any(name.endswith(".onnx") for name in hub.files("local-user/none"))
+
+
+def test_a_section_edited_by_hand_is_refused(push, run, hub):
+    """What somebody wrote into the section is not lost without force, and with it is kept in the run directory."""
+    push()
+    text = hub.read(MINE, "README.md").decode()
+    hub.commit(MINE, {"README.md": text.replace("**Backend:**", "**My words:**")})
+    with pytest.raises(CardError, match="edited by hand"):
+        push()
+    push(force=True)
+    (kept,) = (run.path / "publish").glob("*.replaced.md")
+    assert "My words" in kept.read_text()
+
+
+def test_weights_say_what_they_were_made_from(push, run, hub, monkeypatch):
+    """Quantized weights of a model on the Hub name it and the relation; a repository is not made from itself."""
+    source = next(iter(run.records.about["sources"]["models"].values()))
+    monkeypatch.setitem(source, "local", False)
+    monkeypatch.setitem(source, "name", "someone/tiny")
+    push()
+    text = hub.read(MINE, "README.md").decode()
+    assert "base_model: someone/tiny\nbase_model_relation: quantized\n" in text
+    monkeypatch.setitem(source, "name", "local-user/itself")
+    push("local-user/itself")
+    assert "base_model" not in hub.read("local-user/itself", "README.md").decode()
+
+
+def test_without_the_right_to_write_it_is_a_pull_request(push, hub):
+    """A repository of somebody else gets one pull request, used again by the next push."""
+    hub.add_model(THEIRS, {"README.md": "# Theirs\n"})
+    first = push(THEIRS)
+    assert first.pr_url
+    assert push(THEIRS, artifacts=[2]).pr_url == first.pr_url
+    assert len(hub.pull_requests(THEIRS)) == 1
+
+
+def test_no_token_is_written_anywhere(push, run, hub, capsys):
+    """Neither files, nor output, nor errors, nor what is pushed hold the token, even where the Hub says it."""
+    push()
+    hub.fail("commit", status=503, message=f"no {hub.token}")
+    with pytest.raises(HubError) as error:
+        push(artifacts=[2])
+    said = capsys.readouterr()
+    assert hub.token not in f"{error.value}{said.out}{said.err}"
+    assert "benchcard push" in str(error.value)
+    secret = hub.token.encode()
+    assert not [path for path in run.path.rglob("*") if path.is_file() and secret in path.read_bytes()]
+    assert not [name for name, content in hub.files(MINE).items() if secret in content]
+
+
+def test_no_path_of_this_machine_is_published(push, run, hub):
+    """What was published names models and data as the spec does, not where they lie."""
+    push(artifacts="none")
+    where = str(run.records.about["sources"]["models"]["./model"]["location"]).encode()
+    assert not [name for name, content in hub.files(MINE).items() if where in content]
+
+
+CHILD = """
+import os, signal, sys
+from benchcard import Results
+if sys.argv[2] == "disk":
+    real = os.replace
+    def replace(source, target):
+        if "publish" in str(target):
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(source, target)
+    os.replace = replace
+print(os.getpid(), flush=True)
+Results.load(sys.argv[1]).push_to_hub("local-user/model", artifacts=[1])
+"""
+
+
+@pytest.mark.parametrize("point", ["disk", "resolve", "lfs-upload", "commit", "after"])
+def test_a_killed_push_leaves_all_before_or_all_after(point, run, hub, push):
+    """Killed at any point, the repository is as before or as after, the run directory whole, and the push goes on."""
+    hub.add_model(MINE, {"README.md": AUTHOR})
+    before = hub.files(MINE)
+    wanted = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    environment = {**os.environ, **hub.environment()}
+    command = [sys.executable, "-c", CHILD, str(run.path), point]
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        if point == "after":
+            hub.drop_response("commit")
+            hub.before(
+                "info", lambda: child.send_signal(signal.SIGKILL) if len(hub.commits(MINE)) > 1 else None, times=None
+            )
+        elif point != "disk":
+            hub.before(point, lambda: (child.send_signal(signal.SIGKILL), child.wait()))
+        child.wait(timeout=120)
+    finally:
+        child.kill()
+        child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    hub.heal()
+    files = hub.files(MINE)
+    assert point != "after" or files != before
+    if files != before:
+        assert {"onnx/model_quantized.onnx", "config.json"} <= set(files)
+        assert b"benchcard:end" in files["README.md"]
+    now = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    assert {name: now.get(name) for name in wanted} == wanted
+    assert Results.load(run.path).quality.equals(run.quality)
+    pushed = push()
+    assert pushed.changed == (files == before)
+    assert "Text of mine" in hub.read(MINE, "README.md").decode()
+
+
+def test_the_command_line_pushes(run, hub):
+    """`benchcard push` shows what would change, pushes, and says what came of it."""
+    from click.testing import CliRunner
+
+    environment = {**os.environ, **hub.environment()}
+    command = [sys.executable, "-m", "benchcard.cli", "push", str(run.path), MINE, "--artifacts", "1"]
+    done = subprocess.run([*command, "--dry-run"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "new file: onnx/model_quantized.onnx" in done.stdout
+    assert not hub.exists(MINE)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"commit: {hub.endpoint}/{MINE}/commit/{hub.head(MINE)}" in done.stdout
+    from benchcard.cli import main
+
+    refused = CliRunner().invoke(main, ["push", str(run.path), MINE, "--artifacts", "some"])
+    assert refused.exit_code == 2
+    assert json.loads((run.path / "run.json").read_text())["digest"] == run.spec.digest
+    assert Path(run.path / "publish").is_dir()

@@ -11,6 +11,7 @@ Owns the verdicts. Leaves reading the card to `card_results` and measuring to wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -174,8 +175,8 @@ class _Checking:
         if None in bounds:
             return _verdict(NOT_COMPARABLE, "one of them has no interval")
         there_low, there_high, here_low, here_high = bounds
-        wide = 1 + self.noise
-        if there_low / wide <= here_high * wide and here_low / wide <= there_high * wide:
+        wide = self.noise * (abs(published) + abs(here))
+        if there_low - wide <= here_high and here_low - wide <= there_high:
             return _verdict(REPRODUCED, "")
         return _verdict(DIFFERENT, "the intervals have no point in common, nor with the noise of both runs")
 
@@ -248,8 +249,8 @@ def _timed(figures: Figures, name: str, shape: Shape) -> dict[str, float | None]
     told = _published(figures.get(name))
     latency = figures.get("latency_mean_ms")
     if name == "throughput_per_s" and told["published_low"] is None and latency is not None and latency.interval:
-        told["published_low"] = 1000 * shape.batch_size / latency.interval.high
-        told["published_high"] = 1000 * shape.batch_size / latency.interval.low
+        low, high = _inverse(latency.interval.low, latency.interval.high, shape)
+        told |= {"published_low": low, "published_high": high}
     return told
 
 
@@ -264,9 +265,16 @@ def _here(row: Mapping[Any, Any], name: str) -> dict[str, float | None]:
 def _timed_here(row: Mapping[Any, Any], name: str, shape: Shape) -> dict[str, float | None]:
     told = _here(row, name)
     low, high = _number(row.get("latency_mean_ms_low")), _number(row.get("latency_mean_ms_high"))
-    if name == "throughput_per_s" and told["here_low"] is None and low and high:
-        told["here_low"], told["here_high"] = 1000 * shape.batch_size / high, 1000 * shape.batch_size / low
+    if name == "throughput_per_s" and told["here_low"] is None and low is not None and high is not None:
+        least, most = _inverse(low, high, shape)
+        told |= {"here_low": least, "here_high": most}
     return told
+
+
+def _inverse(low_ms: float, high_ms: float, shape: Shape) -> tuple[float, float]:
+    """Bounds of samples in a second, from those of the latency; without an end where that may be 0."""
+    samples_ms = 1000 * shape.batch_size
+    return samples_ms / high_ms if high_ms > 0 else 0.0, samples_ms / low_ms if low_ms > 0 else math.inf
 
 
 def _number(value: Any) -> float | None:

@@ -8,8 +8,10 @@ import socket
 from typing import Any
 
 import pytest
+from tiny_run import ground, results
 
-pytest_plugins = ["tiny_run"]
+__all__ = ["ground", "results"]
+
 
 BEANS: dict[str, Any] = {
     "task": "image-classification",

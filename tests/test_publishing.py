@@ -251,3 +251,14 @@ def test_the_command_line_pushes(run, hub):
     assert refused.exit_code == 2
     assert json.loads((run.path / "run.json").read_text())["digest"] == run.spec.digest
     assert Path(run.path / "publish").is_dir()
+
+
+def test_the_example_pushes_and_reads_back(run):
+    """`examples/push_to_local_hub.py` makes one commit, makes none the second time, and reads the card."""
+    script = Path(__file__).parents[1] / "examples" / "push_to_local_hub.py"
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    done = subprocess.run([sys.executable, str(script), str(run.path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "the same again: no commit" in done.stdout
+    assert "\n2 commits\n" in done.stdout
+    assert "the card holds 6 rows" in done.stdout

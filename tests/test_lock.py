@@ -35,6 +35,6 @@ def test_two_runs_never_time_at_once(folder: Path) -> None:
 
 def test_a_lock_that_cannot_be_made_is_an_error_of_the_machine(folder: Path) -> None:
     """Where the lock's folder is a file, the message names it."""
-    (folder / "benchcard").write_text("")
+    (folder / "benchcard-locks").write_text("")
     with pytest.raises(MachineError, match="benchcard"), machine_lock():
         pass

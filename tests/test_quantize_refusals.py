@@ -91,6 +91,7 @@ def test_parameters_that_cannot_be_had_are_refused(vit, make, how, message):
         make(vit, how)
 
 
+@tiny_graphs.takes_ranges
 def test_ranges_are_needed_whole_and_finite(vit, make, tmp_path):
     """Static quantization without ranges, with too few, or with a range that is no number, says what to do."""
     from onnxruntime.quantization.calibrate import TensorData, TensorsData

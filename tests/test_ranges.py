@@ -26,7 +26,7 @@ from calibration_oracle import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tiny_graphs import export, normal, samples, saved, written
+from tiny_graphs import export, normal, samples, saved, takes_ranges, written
 
 from benchcard.errors import ArtifactError, SpecError
 from benchcard.quantization.activations import ActivationStatistics
@@ -223,6 +223,7 @@ def test_a_cast_to_another_type_is_counted_apart(tmp_path):
     assert max(off_by(got, want, widths).values()) <= 1.001
 
 
+@takes_ranges
 @pytest.mark.parametrize("method", ["minmax", "entropy"])
 @pytest.mark.parametrize("operators", [["MatMul"], ["Add", "MatMul"], ["Add", "MatMul", "Relu"]])
 def test_the_quantized_model_is_that_of_a_plain_call(collected, tmp_path, method, operators):

@@ -101,6 +101,7 @@ def test_the_report_counts_what_stands_in_the_graph(resnet, make, tmp_path):
     assert dynamic.dynamic_quantize_nodes == 7
 
 
+@tiny_graphs.takes_ranges
 def test_two_processes_write_the_same_bytes(vit, tmp_path):
     """The order of sets, which changes with every process, does not reach the file."""
     code = (

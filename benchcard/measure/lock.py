@@ -55,9 +55,10 @@ def _lock_path() -> Path:
     """The lock's place, the same for every user of the machine's temporary folder.
 
     In a folder of its own without the sticky bit, because Linux (fs.protected_regular) refuses to open files of other
-    users in a sticky one. Its mode is only set by whoever made it: the folder of somebody else is not ours to open up.
+    users in a sticky one; and not of the package's name, which a script beside it would import. Its mode is only set by
+    whoever made it: the folder of somebody else is not ours to open up.
     """
-    folder = Path(tempfile.gettempdir()) / "benchcard"
+    folder = Path(tempfile.gettempdir()) / "benchcard-locks"
     try:
         folder.mkdir()
         folder.chmod(0o777)

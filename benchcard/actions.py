@@ -215,10 +215,10 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
 def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
     """What each metric says of the predictions."""
     from benchcard import metrics
-    from benchcard.tasks.rows import Rows
+    from benchcard.tasks.rows import Rows, scored
 
     rows = Rows(needs["inputs"].folder)
-    given = _scored(rows, needs["predictions"].folder)
+    given = scored(rows, needs["predictions"].folder)
     figures: dict[str, metrics.Figure] = {}
     for name in asked["metrics"]:
         figures |= metrics.measured(name, given, rows.meanings, rows.context["metric_args"])
@@ -236,11 +236,11 @@ def compare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     """How sure each figure of the predictions is and, where a baseline is given, how it differs from the baseline's."""
     from benchcard.measure import quality
     from benchcard.metrics import examples
-    from benchcard.tasks.rows import Rows
+    from benchcard.tasks.rows import Rows, scored
 
     rows = Rows(needs["inputs"].folder)
-    mine = _scored(rows, needs["predictions"].folder)
-    theirs = _scored(rows, needs["baseline"].folder) if "baseline" in needs else None
+    mine = scored(rows, needs["predictions"].folder)
+    theirs = scored(rows, needs["baseline"].folder) if "baseline" in needs else None
     told: dict[str, Any] = {}
     for number, name in enumerate(asked["metrics"]):
         found, against = (
@@ -254,16 +254,6 @@ def compare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
         progress(number + 1, len(asked["metrics"]))
     changed = quality.changed(theirs["predictions"], mine["predictions"]) if theirs else None
     return {"figures": told, "predictions_changed": changed}
-
-
-def _scored(rows: Any, folder: Path) -> dict[str, Any]:
-    """What metrics take: kept predictions, their scores by row where there is one of each, and what is right."""
-    from benchcard.tasks.rows import read_predictions
-
-    predictions, kept = read_predictions(folder)
-    scores = kept.get("scores")
-    by_row = scores if scores is not None and scores.ndim == 2 and len(scores) == len(rows) else None
-    return {"predictions": predictions, "references": rows.references, "prediction_scores": by_row}
 
 
 def shape(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:

@@ -167,7 +167,32 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None) -> None:
                 f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
                 f"{failure['type']}: {failure['message']}"
             )
-        click.echo(f"\nbest: {results.best()}")
+        click.echo(f"\nbest: {results.best().explain()}")
+
+
+@main.command()
+@click.argument("one", metavar="A", type=click.Path(path_type=Path))
+@click.argument("other", metavar="B", type=click.Path(path_type=Path))
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
+@click.option("--quality-only", is_flag=True, help="Compare no times.")
+@click.option("--across-machines", is_flag=True, help="Compare times although the runs are of two machines.")
+def compare(one: Path, other: Path, as_csv: bool, quality_only: bool, across_machines: bool) -> None:
+    """Compare the run directory B with the earlier A, row by row. Status 1 if something got worse by more than its
+    interval.
+    """
+    from benchcard.results import Results
+
+    found = Results.load(one).compare(Results.load(other), across_machines=across_machines, times=not quality_only)
+    if as_csv:
+        click.echo(found.frame.to_csv(index=False), nl=False)
+    else:
+        _table(_brief(found.frame, []))
+        for note in found.notes:
+            click.echo(f"note: {note}")
+    worse = len(found.worse)
+    click.echo(f"{worse} of {len(found.frame)} figures got worse" if worse else "nothing got worse", err=as_csv)
+    if worse:
+        sys.exit(FAILED)
 
 
 @main.command()

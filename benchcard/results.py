@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchcard import choice, frames, gains, reasons
+from benchcard import choice, frames, gains, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
 from benchcard.plan import Plan
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from benchcard.choice import Choice
     from benchcard.hub_faults import Patience
     from benchcard.hub_files import Pushed
+    from benchcard.two_runs import TwoRuns
     from benchcard.verifying import Verification
     from benchcard.weights import Artifacts
 
@@ -198,6 +199,19 @@ class Results:
         """
         deciding = self._deciding(metric)
         return choice.pareto(self.quality, self._gains(objective), self._axes, deciding, self._higher(deciding))
+
+    def compare(self, other: Results, *, across_machines: bool = False, times: bool = True) -> TwoRuns:
+        """A later run against this one, row by row: what became better and what worse, with intervals.
+
+        Args:
+            other: The later run.
+            across_machines: Whether to compare times although they are of two machines.
+            times: Whether to compare times at all.
+
+        Raises:
+            BenchcardError: The runs are of two machines, or have no row in common.
+        """
+        return two_runs.compare(self.records, other.records, across_machines=across_machines, times=times)
 
     @property
     def _axes(self) -> list[str]:

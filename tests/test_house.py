@@ -34,7 +34,7 @@ LAYERS = [
         "runner",
     },
     {"backends"},
-    {"records", "reasons", "frames", "gains", "choice", "plan_frame", "results"},
+    {"records", "reasons", "frames", "gains", "choice", "two_runs", "plan_frame", "results"},
     {
         "card",
         "card_facts",

@@ -23,14 +23,14 @@ from benchcard.metrics.examples import Computed, Examples
 _SAME_NUMBER = 1e-5
 
 
-def interval(figure: Examples | Computed, seed: int) -> Interval:
-    """A figure with its 95 % interval: Wilson's for a share, else that of the bootstrap over examples, without bounds
-    where the figure is not defined for every choice of examples.
+def interval(figure: Examples | Computed, seed: int, confidence: float = CONFIDENCE) -> Interval:
+    """A figure with its interval, at 95 % by default: Wilson's for a share, else that of the bootstrap over examples,
+    without bounds where the figure is not defined for every choice of examples.
     """
     if figure.right is not None:
-        found = significance.wilson(int(figure.right.sum()), len(figure.right))
+        found = significance.wilson(int(figure.right.sum()), len(figure.right), confidence)
         return _scaled(found, figure.whole)
-    return significance.bootstrap_metric(figure.score, figure.count, seed=seed)
+    return significance.bootstrap_metric(figure.score, figure.count, seed=seed, confidence=confidence)
 
 
 def comparison(

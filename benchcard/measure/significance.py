@@ -117,7 +117,12 @@ def mcnemar(
 
 
 def bootstrap_metric(
-    score: Callable[[Indices], float], examples: int, *, seed: int = 0, resamples: int = _RESAMPLES
+    score: Callable[[Indices], float],
+    examples: int,
+    *,
+    seed: int = 0,
+    resamples: int = _RESAMPLES,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """A metric over all examples with its bootstrap interval: bias-corrected and accelerated up to 1,000 examples.
 
@@ -126,6 +131,7 @@ def bootstrap_metric(
         examples: how many examples there are.
         seed: of the resampling.
         resamples: how many times the examples are drawn anew.
+        confidence: level of the interval.
 
     Returns:
         the metric; its bounds are None where a choice of examples leaves the metric undefined.
@@ -135,7 +141,7 @@ def bootstrap_metric(
 
     Source: B. Efron, Better Bootstrap Confidence Intervals (JASA 82, 1987), as in `scipy.stats.bootstrap`.
     """
-    return _bootstrap(score, examples, seed, resamples, CONFIDENCE)[0]
+    return _bootstrap(score, examples, seed, resamples, confidence)[0]
 
 
 def paired_bootstrap(
@@ -201,6 +207,21 @@ def smallest_detectable_share(examples: int, changed: int) -> float:
     root = math.sqrt(max(0.0, b2 * share * (n + b2 - at_level**2)))
     difference = (math.sqrt(n) * at_level * spread + root) / (n + b2)
     return min(1.0, max(difference, _exact_changes() / examples))
+
+
+def independent(baseline: Interval, model: Interval) -> Interval:
+    """The difference of two figures of different examples, from the interval of each (the method of variance estimates
+    recovery), at their level; without bounds where one has none.
+
+    Source: R. G. Newcombe, Interval Estimation for the Difference Between Independent Proportions (Statist. Med. 17,
+    1998), method 10; G. Zou and A. Donner (Statist. Med. 27, 2008) for any other figure.
+    """
+    value = model.value - baseline.value
+    if baseline.low is None or baseline.high is None or model.low is None or model.high is None:
+        return Interval(value, None, None)
+    below = math.hypot(model.value - model.low, baseline.high - baseline.value)
+    above = math.hypot(model.high - model.value, baseline.value - baseline.low)
+    return Interval(value, value - below, value + above)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

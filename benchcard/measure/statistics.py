@@ -166,6 +166,43 @@ def paired_ratio(
     return Interval(math.exp(value), math.exp(value - half), math.exp(value + half))
 
 
+def unpaired_ratio(
+    baseline: Mapping[Place, float], subject: Mapping[Place, float], confidence: float = CONFIDENCE
+) -> Interval:
+    """How many times faster the subject is than the baseline, where they were not timed together: Welch's interval
+    over the launches of each.
+
+    Args:
+        baseline: its median latency by launch and round, as from `block_medians`.
+        subject: the same of the subject, in launches of its own.
+        confidence: level of the interval.
+
+    Returns:
+        baseline's latency over subject's; without bounds where one was launched once.
+
+    Raises:
+        ValueError: one of them was not timed.
+
+    Source: B. L. Welch, The Generalization of Student's Problem (Biometrika 34, 1947).
+    """
+    from scipy.stats import t
+
+    if not baseline or not subject:
+        raise ValueError("a ratio needs times of both")
+    levels = [
+        np.array([np.median(np.log(launch)) for launch in _by_launch(each).values()]) for each in (baseline, subject)
+    ]
+    value = float(levels[0].mean() - levels[1].mean())
+    if min(len(each) for each in levels) < 2:
+        return Interval(math.exp(value), None, None)
+    errors = [float(each.var(ddof=1)) / len(each) for each in levels]
+    if not sum(errors):
+        return Interval(math.exp(value), math.exp(value), math.exp(value))
+    freedom = sum(errors) ** 2 / sum(error**2 / (len(each) - 1) for error, each in zip(errors, levels))
+    half = float(t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(sum(errors))
+    return Interval(math.exp(value), math.exp(value - half), math.exp(value + half))
+
+
 def noise_floor(rounds: Sequence[Round], baseline: str) -> Interval:
     """The baseline against its twin, the same model in a process that does not know of it: 1 but for noise.
 

@@ -139,6 +139,14 @@ def read_predictions(folder: Path) -> tuple[list[Any], dict[str, NDArray[Any]]]:
     return json.loads((folder / "predictions.json").read_text(encoding="utf-8")), arrays
 
 
+def scored(rows: Rows, folder: Path) -> dict[str, Any]:
+    """What metrics take: kept predictions, their scores by row where there is one of each, and what is right."""
+    predictions, kept = read_predictions(folder)
+    scores = kept.get("scores")
+    by_row = scores if scores is not None and scores.ndim == 2 and len(scores) == len(rows) else None
+    return {"predictions": predictions, "references": rows.references, "prediction_scores": by_row}
+
+
 def output(outputs: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float32]:
     """The output of that name, as float32.
 

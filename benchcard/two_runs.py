@@ -1,0 +1,282 @@
+"""Two runs side by side, row by row: what became better, what became worse, and what cannot be told apart.
+
+Rows are matched by their parameters. Quality is compared by paired tests where both runs looked at the same examples,
+else by the intervals of each; latency by Welch's interval over launches, widened by the noise floor of both runs. All
+intervals of a kind hold together at 95 % (Bonferroni), so that a check in a CI does not fail by chance alone in more
+than one run of twenty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchcard import machine, registry
+from benchcard.errors import BenchcardError
+from benchcard.frames import column, part_of
+from benchcard.parameters import parts
+from benchcard.records import Records
+from benchcard.sources import Sources
+from benchcard.spec import canonical
+from benchcard.steps import Record
+from benchcard.tasks import default_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchcard.measure.statistics import Interval
+    from benchcard.metrics.examples import Computed, Examples
+
+BETTER, WORSE, ALIKE = "better", "worse", "no detectable difference"
+COLUMNS = ("row_a", "row_b", "figure", "a", "b", "change", "change_low", "change_high", "paired", "verdict")
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """Two runs side by side.
+
+    Attributes:
+        frame: One row for each configuration and figure: `row_a`, `row_b`, the benchmarked parameters, `figure` (a
+            metric, or `latency_ms` and the shape), its value `a` and `b` in both, `change` with its interval (a
+            difference for metrics; for latency how many times faster B is), whether the comparison is `paired`, and the
+            `verdict`.
+        notes: What could not be compared, and what else a reader should know.
+    """
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def worse(self) -> pd.DataFrame:
+        """The rows of the frame that got worse by more than their interval, or have no figure any more."""
+        return self.frame[self.frame["verdict"].str.startswith(WORSE)]
+
+    def __str__(self) -> str:
+        return "\n".join([self.frame.to_string(index=False, na_rep=""), *self.notes])
+
+    def _repr_html_(self) -> str:
+        import html
+
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"{self.frame.to_html(index=False, na_rep='', escape=True)}{notes}"
+
+
+def compare(a: Records, b: Records, *, across_machines: bool = False, times: bool = True) -> TwoRuns:
+    """Run B against run A.
+
+    Args:
+        a: The earlier run.
+        b: The later one.
+        across_machines: Whether to compare times of two machines, too.
+        times: Whether to compare times at all.
+
+    Raises:
+        BenchcardError: They are of two machines, and times were not given up; or they have no row in common.
+    """
+    import pandas as pd
+
+    one, other = a.about["machine"], b.about["machine"]
+    if times and not across_machines and machine.fingerprint(one) != machine.fingerprint(other):
+        raise BenchcardError(
+            f"the runs are of two machines ({one['processor']}, {one['usable_cores']} cores; {other['processor']}, "
+            f"{other['usable_cores']} cores), and their times say nothing of the models: compare quality alone "
+            "(--quality-only), or times all the same (--across-machines)"
+        )
+    pairs, notes = _matched(a, b)
+    if not pairs:
+        raise BenchcardError(f"{a.path} and {b.path} have no row in common: {'; '.join(notes)}")
+    notes += [
+        f"{name} was {before} in A and is {b.about['versions'].get(name)} in B"
+        for name, before in a.about["versions"].items()
+        if b.about["versions"].get(name) != before
+    ]
+    rows = [*_all_quality(pairs, a, b), *(_all_times(pairs, a, b) if times else ())]
+    axes = list(dict.fromkeys([*a.plan.spec.grid, *b.plan.spec.grid]))
+    names = ["row_a", "row_b", *axes, *COLUMNS[2:]]
+    for row, (first, second) in ((row, _records(pairs, row)) for row in rows):
+        row |= {name: _value(second, name) if name in b.plan.spec.grid else _value(first, name) for name in axes}
+    return TwoRuns(pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names}), tuple(notes))
+
+
+def _records(pairs: list[tuple[Record, Record]], row: Mapping[str, Any]) -> tuple[Record, Record]:
+    return next(pair for pair in pairs if pair[0].configuration.row == row["row_a"])
+
+
+def _matched(a: Records, b: Records) -> tuple[list[tuple[Record, Record]], list[str]]:
+    """The rows of both runs that are alike in every parameter that either of them benchmarks, and what is left over."""
+    names = sorted({"framework", *a.plan.spec.grid, *b.plan.spec.grid})
+
+    def keyed(records: Records) -> dict[str, Record]:
+        return {canonical([_value(record, name) for name in names]): record for record in records.records}
+
+    first, second = keyed(a), keyed(b)
+    pairs = [(record, second[key]) for key, record in first.items() if key in second]
+    only = [
+        f"row {record.configuration.row} of {which} ({record.configuration.label}) is only there"
+        for which, mine, theirs in (("A", first, second), ("B", second, first))
+        for key, record in mine.items()
+        if key not in theirs
+    ]
+    return pairs, only
+
+
+def _value(record: Record, name: str) -> Any:
+    parameter, part = parts(name)
+    value = record.configuration[parameter]
+    return value if part is None else (value or {}).get(part)
+
+
+def _all_quality(pairs: list[tuple[Record, Record]], a: Records, b: Records) -> list[dict[str, Any]]:
+    """Every metric of every row of both runs."""
+    figures = [
+        (pair, name) for pair in pairs for name in dict.fromkeys(name for record in pair for name in _metrics(record))
+    ]
+    found: dict[int, tuple[dict[str, Examples | Computed], dict[str, Examples | Computed], bool]] = {}
+    rows = []
+    for (one, other), name in figures:
+        row = _row(one, other, name, _metrics(one).get(name), _metrics(other).get(name))
+        if row["verdict"] is None:
+            place = one.configuration.row
+            if place not in found:
+                found[place] = (_examples(one, a), _examples(other, b), _same_examples(one, other, a, b))
+            first, second, same = found[place]
+            row |= _quality(first.get(name), second.get(name), same, one.configuration["seed"], len(figures))
+            row["verdict"] = _verdict(row, 0.0, _higher(other, name))
+        rows.append(row)
+    return rows
+
+
+def _quality(
+    first: Examples | Computed | None, second: Examples | Computed | None, same: bool, seed: int, comparisons: int
+) -> dict[str, Any]:
+    from benchcard.measure import quality, significance
+    from benchcard.measure.statistics import CONFIDENCE
+
+    if first is None or second is None:
+        return {"verdict": None}
+    level = 1 - (1 - CONFIDENCE) / comparisons
+    if same:
+        change = quality.comparison(first, second, seed, level).difference
+    else:
+        change = significance.independent(*(quality.interval(each, seed, level) for each in (first, second)))
+    return {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": same}
+
+
+def _all_times(pairs: list[tuple[Record, Record]], a: Records, b: Records) -> list[dict[str, Any]]:
+    """The latency of every row at every shape of both runs."""
+    cells = [
+        (pair, shape) for pair in pairs for shape in dict.fromkeys(shape for record in pair for shape in record.cells)
+    ]
+    rows = []
+    for (one, other), shape in cells:
+        (first, reach), (second, other_reach) = _latencies(a, one, shape), _latencies(b, other, shape)
+        length = "" if shape[1] is None else f"x{shape[1]}"
+        name = f"latency_ms {shape[0]}{length}"
+        row = _row(one, other, name, *(_middle(each) for each in (first, second)))
+        if row["verdict"] is None:
+            change = _ratio(first, second, len(cells), max(reach, other_reach))
+            row |= {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": False}
+            row["verdict"] = _verdict(row, 1.0, True)
+        rows.append(row)
+    return rows
+
+
+def _ratio(first: Mapping[Any, float], second: Mapping[Any, float], comparisons: int, reach: float) -> Interval:
+    """How many times faster the second is, with an interval that the noise floor widens."""
+    from benchcard.measure.statistics import CONFIDENCE, Interval, unpaired_ratio
+
+    found = unpaired_ratio(first, second, 1 - (1 - CONFIDENCE) / comparisons)
+    if found.low is None or found.high is None:
+        return found
+    return Interval(found.value, found.low * math.exp(-reach), found.high * math.exp(reach))
+
+
+def _latencies(records: Records, record: Record, shape: Any) -> tuple[Mapping[Any, float], float]:
+    """The median latencies of a cell by launch and round, ns, and how far from 1 the noise floor beside it reaches, as
+    a logarithm.
+    """
+    from benchcard.measure import statistics
+
+    cell = record.cells.get(shape)
+    part = part_of(records, record, cell, shape) if cell else None
+    if cell is None or part is None:
+        return {}, 0.0
+    try:
+        floor = statistics.noise_floor(part.rounds, part.baseline or "")
+        bounds = [bound for bound in (floor.low, floor.value, floor.high) if bound is not None]
+        reach = max(abs(math.log(bound)) for bound in bounds)
+    except ValueError:
+        # without a baseline there is no twin, and no floor is known
+        reach = 0.0
+    return statistics.block_medians(part.rounds, cell.name), reach
+
+
+def _middle(latencies: Mapping[Any, float]) -> float | None:
+    from statistics import median
+
+    return median(latencies.values()) / 1e6 if latencies else None
+
+
+def _row(one: Record, other: Record, figure: str, a: float | None, b: float | None) -> dict[str, Any]:
+    verdict = None
+    if a is None or b is None:
+        lacking = ("A" if a is None else "") + (" and " if a is None and b is None else "") + ("B" if b is None else "")
+        verdict = f"{WORSE}: no figure in B" if a is not None else f"not compared: no figure in {lacking}"
+    rows = {"row_a": one.configuration.row, "row_b": other.configuration.row}
+    return {**rows, "figure": figure, "a": a, "b": b, "verdict": verdict}
+
+
+def _verdict(row: Mapping[str, Any], nothing: float, higher: bool | None) -> str:
+    low, high = row.get("change_low"), row.get("change_high")
+    if low is None or high is None:
+        return "not compared: no interval"
+    if higher is None:
+        return ALIKE if low <= nothing <= high else "differs"
+    if (high < nothing) if higher else (low > nothing):
+        return WORSE
+    return BETTER if ((low > nothing) if higher else (high < nothing)) else ALIKE
+
+
+def _metrics(record: Record) -> Mapping[str, float | None]:
+    return record.outcomes["score"].values["metrics"] if "score" in record.outcomes else {}
+
+
+def _higher(record: Record, name: str) -> bool | None:
+    found: bool | None = record.outcomes["score"].values.get("readings", {}).get(name, {}).get("higher_is_better")
+    return found
+
+
+def _examples(record: Record, records: Records) -> dict[str, Examples | Computed]:
+    """The figures of a row as functions of examples, from its kept predictions."""
+    from benchcard.metrics import examples
+    from benchcard.tasks.rows import Rows, scored
+
+    row = record.configuration
+    rows = Rows(record.outcomes["prepare"].folder)
+    given = scored(rows, record.outcomes["evaluate"].folder)
+    names = row["metrics"] or default_metrics(registry.task(records.plan.spec.task), row["task_args"] or {})
+    told: dict[str, Examples | Computed] = {}
+    for name in names:
+        told |= examples.of(name, given, rows.meanings, rows.context["metric_args"])
+    return told
+
+
+def _same_examples(one: Record, other: Record, a: Records, b: Records) -> bool:
+    """Whether two rows were evaluated on the same rows of the same data, matched with the same references."""
+    from benchcard.tasks.rows import Rows
+
+    return bool(_data(one, a) == _data(other, b) and _references(one, Rows) == _references(other, Rows))
+
+
+def _data(record: Record, records: Records) -> Any:
+    row = record.configuration
+    dataset = {name: value for name, value in row["dataset"].items() if name not in ("path", "calibration_split")}
+    source = Sources.from_dict(records.about["sources"]).dataset(row["dataset"])
+    return dataset, source.revision, source.digest, row["max_eval_samples"]
+
+
+def _references(record: Record, reader: Any) -> Any:
+    rows = reader(record.outcomes["prepare"].folder)
+    return rows.references, rows.context, dict(rows.meanings)

@@ -1,0 +1,132 @@
+"""Two runs side by side: matched rows, verdicts by intervals, and no times across machines unless asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+from scipy.stats import ttest_ind
+
+from benchcard import Benchmark, Results
+from benchcard.errors import BenchcardError
+from benchcard.measure.significance import independent
+from benchcard.measure.statistics import Interval, unpaired_ratio
+
+SPEC = """
+task: image-classification
+model: ./model
+dataset:
+  {path: ./data, eval_split: validation, calibration_split: train, data_keys: {primary: image}, ref_keys: [label]}
+metrics: [accuracy, f1_macro]
+grid: {apply_quantization: [false, true]}
+duration: 0.2
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run of two rows."""
+    folder = tmp_path_factory.mktemp("two")
+    tiny.write_model(folder / "model")
+    tiny.write_data(folder / "data")
+    (folder / "spec.yaml").write_text(SPEC)
+    Benchmark.from_spec(folder / "spec.yaml").run(folder / "run", progress=False)
+    return folder / "run"
+
+
+def changed(run, target, predictions=None, machine=None):
+    """A copy of a run whose rows predict something else, or that is of another machine."""
+    shutil.copytree(run, target)
+    results = Results.load(target)
+    for record in results.records.records if predictions is not None else ():
+        outcome = record.outcomes["evaluate"]
+        scores = np.load(outcome.folder / "predictions.npz")["scores"]
+        np.savez(outcome.folder / "predictions.npz", scores=scores, predictions=np.asarray(predictions))
+    if machine:
+        about = json.loads((target / "run.json").read_text())
+        about["machine"]["processor"] = machine
+        (target / "run.json").write_text(json.dumps(about))
+    return Results.load(target)
+
+
+def test_a_run_is_not_worse_than_itself(run):
+    """Every metric of every row is paired, with no difference; latencies have a ratio of 1."""
+    found = Results.load(run).compare(Results.load(run))
+    assert len(found.frame) == 2 * 2 + 2
+    assert (found.frame["verdict"] == "no detectable difference").all()
+    assert found.worse.empty
+    quality = found.frame[found.frame["figure"].isin(["accuracy", "f1_macro"])]
+    assert quality["paired"].all()
+    assert (quality["change"] == 0).all()
+    assert found.frame.loc[found.frame["figure"].str.startswith("latency"), "change"].tolist() == [1.0, 1.0]
+    assert "<table" in found._repr_html_()
+
+
+def test_what_got_worse_and_better_is_said_with_status(run, tmp_path):
+    """Predictions that are all right against those of an untrained model: better one way, worse the other, and the
+    command line ends with 1 only then.
+    """
+    right = changed(run, tmp_path / "right", predictions=[0] * 8 + [1] * 8 + [2] * 8)
+    before = Results.load(run)
+    better = before.compare(right, times=False)
+    assert set(better.frame["verdict"]) == {"better"}
+    worse = right.compare(before, times=False)
+    assert set(worse.worse["figure"]) == {"accuracy", "f1_macro"}
+    for pair, status in (((run, tmp_path / "right"), 0), ((tmp_path / "right", run), 1)):
+        command = [sys.executable, "-m", "benchcard.cli", "compare", *map(str, pair), "--csv", "--quality-only"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert done.stdout.startswith("row_a,row_b,apply_quantization,figure,a,b,change")
+
+
+def test_times_of_two_machines_are_refused_unless_asked_for(run, tmp_path):
+    """The refusal names both; quality alone, or times all the same, when told to."""
+    other = changed(run, tmp_path / "other", machine="Z80")
+    before = Results.load(run)
+    with pytest.raises(BenchcardError, match=r"Z80.*--across-machines"):
+        before.compare(other)
+    assert not before.compare(other, times=False).frame["figure"].str.startswith("latency").any()
+    assert before.compare(other, across_machines=True).frame["figure"].str.startswith("latency").any()
+
+
+def test_rows_of_one_run_alone_are_said(run):
+    """A row without a partner is a note, and runs without a common row cannot be compared."""
+    before = Results.load(run)
+    fewer = dataclasses.replace(before.records, records=before.records.records[:1])
+    found = before.compare(Results(fewer), times=False)
+    assert found.frame["row_a"].unique().tolist() == [0]
+    assert any("row 1 of A" in note for note in found.notes)
+    none = dataclasses.replace(before.records, records=())
+    with pytest.raises(BenchcardError, match="no row in common"):
+        before.compare(Results(none), times=False)
+
+
+def test_times_of_two_runs_are_compared_by_welch():
+    """The interval is that of Welch's test on the logarithms of launch medians, as scipy has it."""
+    draw = np.random.default_rng(0)
+    one, other = (
+        {(launch, 0): float(np.exp(draw.normal(level, 0.05))) for launch in range(count)}
+        for level, count in ((1.0, 7), (0.9, 5))
+    )
+    found = unpaired_ratio(one, other)
+    logs = [np.log(list(each.values())) for each in (one, other)]
+    expected = ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
+    assert found.value == pytest.approx(np.exp(logs[0].mean() - logs[1].mean()))
+    assert (found.low, found.high) == (pytest.approx(np.exp(expected.low)), pytest.approx(np.exp(expected.high)))
+    assert unpaired_ratio({(0, 0): 2.0}, {(0, 0): 1.0}) == Interval(pytest.approx(2.0), None, None)
+
+
+def test_other_examples_are_compared_by_the_intervals_of_each():
+    """Newcombe's worked example: 56 of 70 against 48 of 80 is 0.2, from 0.0524 to 0.3339 (his method 10, table II)."""
+    from benchcard.measure.significance import wilson
+
+    found = independent(wilson(48, 80), wilson(56, 70))
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
+    assert independent(Interval(1.0, None, None), Interval(2.0, 1.0, 3.0)) == Interval(1.0, None, None)

@@ -72,8 +72,14 @@ class Choice:
         return f"row {self.row} ({_said(self.parameters)}): {self.reason}" if self.row is not None else self.reason
 
     def explain(self) -> str:
-        """The choice, what it was chosen over, and how, in lines."""
-        over = [f"  not row {each.row} ({_said(each.parameters)}): {each.reason}" for each in self.alternatives]
+        """The choice, what it was chosen over, and how, in lines; rows that fell to the same reason share one."""
+        grouped: dict[str, list[int]] = {}
+        for each in self.alternatives:
+            grouped.setdefault(each.reason, []).append(each.row)
+        over = [
+            f"  not row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}: {reason}"
+            for reason, rows in grouped.items()
+        ]
         return "\n".join([str(self), *over, *([self.method] if self.method else [])])
 
     def _repr_html_(self) -> str:
@@ -292,6 +298,8 @@ def _unsure(gain: Gain, objective: str) -> str:
     at = f" at {gain.shape}" if gain.shape else ""
     if gain.ratio is None:
         return f"its {objective} is not known{at}"
+    if gain.ratio.low == gain.ratio.value == gain.ratio.high == 1:
+        return f"its {objective} is the baseline's"
     return f"not beyond doubt better{at}: {_words(gain.ratio, objective)}"
 
 

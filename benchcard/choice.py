@@ -146,7 +146,9 @@ def best(
         return Choice(row, None, parameters(row), reason, alternatives=others(row, reasons), **rest)
     adjusted = _adjusted(told, metric)
     rest["method"] = f"Of many rows some look better by chance: {gains.method}" + (
-        f"; p-values of {metric} are adjusted for {len(adjusted)} rows (Holm)." if adjusted else "."
+        f"; p-values of {metric} are adjusted for {len(adjusted)} model{'s' if len(adjusted) > 1 else ''} (Holm)."
+        if adjusted
+        else "."
     )
     floor, bound = value[baseline] - sign * max_drop, "at least" if higher_is_better else "at most"
     reasons, candidates = {}, {}
@@ -178,7 +180,9 @@ def best(
     reason = (
         f"{_words(candidates[row], gains.objective)}, with {metric} {value[row]:.3f} (baseline {value[baseline]:.3f}"
     )
-    said = _of_quality(told[row], metric, adjusted.get(row), max_drop, sign)
+    first = told[row].get("same_model_as")
+    p_value = adjusted.get(int(first) if first is not None and _known(first) else row)
+    said = _of_quality(told[row], metric, p_value, max_drop, sign)
     return Choice(
         row,
         baseline,
@@ -198,15 +202,24 @@ def pareto(
 
     One row per configuration on the front, the cheapest first: the benchmarked parameters, the metric with its
     interval, the cost (`latency_mean_ms`, `memory_mb` or `size_mb`, the geometric mean over shapes), and `ratio` to the
-    baseline with the interval that holds for all rows at once. Of rows that come to the same only the first is there.
+    baseline with the interval that holds for all rows at once, which orders them where every row has one. Of rows
+    that come to the same only the first is there.
     """
     import pandas as pd
 
     sign = 1.0 if higher_is_better else -1.0
     cost_name = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}[gains.objective]
     told = _rows(quality)
+    found_ratios = {
+        row: _mean(each)
+        for row, each in gains.by_row.items()
+        if row in gains.costs and all(gain.ratio for gain in each)
+    }
+    # Ratios are paired and survive noise, which a mean does not: they decide wherever every row has one.
+    paired = found_ratios.keys() >= gains.costs.keys()
+    prices = {row: 1 / found_ratios[row].value if paired else cost for row, cost in gains.costs.items()}
     points = {
-        row: (sign * float(each[metric or ""]), gains.costs[row])
+        row: (sign * float(each[metric or ""]), prices[row])
         for row, each in told.items()
         if metric is not None and _known(each.get(metric)) and row in gains.costs
     }
@@ -222,10 +235,9 @@ def pareto(
     measures = [name for name in (metric or "", f"{metric}_low", f"{metric}_high") if name in quality]
     rows = []
     for row in sorted(front, key=lambda each: (points[each][1], each)):
-        found = gains.by_row.get(row, ())
-        ratio = _mean(found) if found and all(gain.ratio for gain in found) else None
+        ratio = found_ratios.get(row)
         bounds = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
-        rows.append([row, *(told[row][name] for name in (*axes, *measures)), points[row][1], *bounds])
+        rows.append([row, *(told[row][name] for name in (*axes, *measures)), gains.costs[row], *bounds])
     return pd.DataFrame(rows, columns=["row", *axes, *measures, cost_name, "ratio", "ratio_low", "ratio_high"])
 
 
@@ -247,11 +259,17 @@ def _mean(found: Sequence[Gain]) -> Interval:
 
 
 def _adjusted(told: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, float]:
-    """The p-values of all compared rows, by row, adjusted for their number."""
+    """The p-values of all compared models, by row, adjusted for their number: rows that are the same model as an
+    earlier one are no further look.
+    """
     from benchcard.measure.significance import holm
 
     name = f"{metric}_p_value"
-    known = {row: float(each[name]) for row, each in told.items() if name in each and _known(each[name])}
+    known = {
+        row: float(each[name])
+        for row, each in told.items()
+        if _known(each.get(name)) and not _known(each.get("same_model_as"))
+    }
     return dict(zip(known, holm(list(known.values()))))
 
 

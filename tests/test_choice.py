@@ -123,9 +123,11 @@ def test_quality_is_told_with_its_test_adjusted_for_all_rows():
     assert "no detectable difference, -0.005 [-0.020, -0.001]" in found.reason
     assert "do not rule out a loss above 0.01" in found.reason
     assert found.difference == Interval(-0.005, -0.02, -0.001)
-    assert "4 rows (Holm)" in found.method
-    alone = {**columns, "accuracy_p_value": [None, 0.03, None, None, None]}
-    assert "differs detectably" in choose(values, [ONE, FAST, ONE, ONE, ONE], columns=alone).reason
+    assert "4 models (Holm)" in found.method
+    for alone in ({"accuracy_p_value": [None, 0.03, None, None, None]}, {"same_model_as": [None, None, 1, 1, 1]}):
+        said = choose(values, [ONE, FAST, ONE, ONE, ONE], columns={**columns, **alone})
+        assert "differs detectably" in said.reason
+        assert "1 model (Holm)" in said.method
 
 
 def test_another_baseline_is_another_question():
@@ -134,6 +136,15 @@ def test_another_baseline_is_another_question():
     choice = best(quality, found, {0: 0, 1: 1}, 0, ["per_channel"], "accuracy", 0.01)
     assert choice.row == 0
     assert "another baseline" in choice.alternatives[0].reason
+
+
+def test_the_front_goes_by_paired_ratios():
+    """A row whose mean was disturbed and whose ratio is better than another's is the cheaper one; where a ratio is
+    missing, means decide.
+    """
+    quality = frame([0.9, 0.9])
+    assert pareto(quality, of([ONE, FAST], costs={0: 5.0, 1: 6.0}), ["per_channel"], "accuracy")["row"].tolist() == [1]
+    assert pareto(quality, of([ONE, None], costs={0: 5.0, 1: 6.0}), ["per_channel"], "accuracy")["row"].tolist() == [0]
 
 
 def test_the_front_has_what_nothing_beats():

@@ -115,13 +115,18 @@ def _write(
     latencies(results).to_parquet(own / LATENCIES, index=False)
     told = json.dumps(run_json(results, models, files), indent=1, ensure_ascii=False, allow_nan=False)
     (own / RUN).write_text(told + "\n", encoding="utf-8")
-    text = _card(results, repo_id, models, root, layout)
+    text = _card(results, repo_id, models, root, layout, slug)
     (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
     return text
 
 
 def _card(
-    results: Results, repo_id: str, models: tuple[Weights, ...], root: Mapping[str, Path], layout: str | None
+    results: Results,
+    repo_id: str,
+    models: tuple[Weights, ...],
+    root: Mapping[str, Path],
+    layout: str | None,
+    slug: str,
 ) -> str:
     """The card of the run with the way to load its models, its front matter as it is right for that repository."""
     facts = card_facts.facts(results)
@@ -137,7 +142,12 @@ def _card(
     if refused:
         raise CardError("the Hub would not take the card:\n" + "\n".join(str(problem) for problem in refused))
     said = loading.section(repo_id, results.spec.task, models, root, original)
-    return f"{card.text.rstrip()}\n\n{said}" if said else card.text
+    own = f"{FOLDER}/{slug}"
+    figures = (
+        f"Every figure: [{RESULTS}]({own}/{RESULTS}). What was asked, of what, where, and with which versions: "
+        f"[{RUN}]({own}/{RUN}). Every raw latency: [{LATENCIES}]({own}/{LATENCIES}).\n"
+    )
+    return "\n\n".join(part.strip("\n") for part in (card.text, said, figures) if part) + "\n"
 
 
 def _table(results: Results) -> pd.DataFrame:

@@ -172,6 +172,9 @@ class _Checking:
         if self.ground:
             return _verdict(NOT_COMPARABLE, "; ".join(self.ground))
         bounds = [told[name] for name in ("published_low", "published_high", "here_low", "here_high")]
+        if published == here:
+            # As the ratio of the baseline to itself, which has no interval.
+            return _verdict(REPRODUCED, "")
         if None in bounds:
             return _verdict(NOT_COMPARABLE, "one of them has no interval")
         there_low, there_high, here_low, here_high = bounds

@@ -31,7 +31,15 @@ def export(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pro
     if asked["from_transformers"]:
         from benchcard.frameworks.export import export as export_model
 
-        report = asdict(export_model(Path(extra["model"]), asked["task"], asked["opset"], target))
+        report = asdict(
+            export_model(
+                Path(extra["model"]),
+                asked["task"],
+                asked["opset"],
+                target,
+                trust_remote_code=asked.get("trust_remote_code", False),
+            )
+        )
         file = "model.onnx"
     else:
         from benchcard.frameworks.given import take
@@ -44,21 +52,25 @@ def export(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pro
 def prepare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
     """The rows of the evaluation split as the model's inputs, with what is right for each."""
     from benchcard.tasks import data
+    from benchcard.tasks.trust import trusting
 
     rows = data.load(extra["dataset"], asked["name"], asked["split"], extra["revision"])
     chosen, places = data.first(rows, asked["max_samples"])
-    return _inputs(asked, extra, target, progress, chosen, data.about(chosen, places, len(rows)), labelled=True)
+    with trusting(asked.get("trust_remote_code", False)):
+        return _inputs(asked, extra, target, progress, chosen, data.about(chosen, places, len(rows)), labelled=True)
 
 
 def sample(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
     """The drawn rows of the calibration split as the model's inputs."""
     from benchcard.tasks import data
+    from benchcard.tasks.trust import trusting
 
     rows = data.load(extra["dataset"], asked["name"], asked["split"], extra["revision"])
     label = asked["ref_keys"][0] if asked["ref_keys"] else None
     chosen, places = data.drawn(rows, asked["num_samples"], asked["seed"], label, asked["split"])
     about = data.about(chosen, places, len(rows))
-    return _inputs(asked, extra, target, progress, chosen, {**about, "rows": places}, labelled=False)
+    with trusting(asked.get("trust_remote_code", False)):
+        return _inputs(asked, extra, target, progress, chosen, {**about, "rows": places}, labelled=False)
 
 
 def _inputs(
@@ -66,8 +78,9 @@ def _inputs(
 ) -> dict[str, Any]:
     from benchcard.errors import SpecError
     from benchcard.kinds import MappingOf
-    from benchcard.tasks import Question
+    from benchcard.tasks import Question, data
     from benchcard.tasks.rows import write
+    from benchcard.tasks.trust import NOTE, trusted
 
     task, arguments = registry.task(asked["task"]), asked["task_args"] or {}
     mistakes = list(
@@ -80,6 +93,8 @@ def _inputs(
         Path(extra["model"]), asked["data_keys"] or {}, asked["ref_keys"] or [], arguments, labelled, numbers
     )
     prepared = task.prepare(rows, question)
+    told = [extra["moved"]] if extra.get("moved") else []
+    told += [NOTE] if trusted() else []
     prepared = replace(prepared, context={**prepared.context, "metric_args": arguments.get("metric_args", {})})
     moments: list[int] = []
 
@@ -91,9 +106,9 @@ def _inputs(
     return {
         **about,
         "items": written.items,
-        "fingerprint": rows._fingerprint,
+        "fingerprint": data.fingerprint(rows),
         "preprocessing_ns": _preprocessing_ns(moments),
-        "notes": list(written.notes),
+        "notes": [*told, *written.notes],
     }
 
 
@@ -260,8 +275,11 @@ def shape(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Prog
     """Inputs of one batch size and length, to time forward calls with."""
     import numpy as np
 
+    from benchcard.tasks.trust import trusting
+
     task = registry.task(asked["task"])
-    arrays, length = task.inputs(Path(extra["model"]), asked["batch_size"], asked["input_length"], asked["seed"])
+    with trusting(asked.get("trust_remote_code", False)):
+        arrays, length = task.inputs(Path(extra["model"]), asked["batch_size"], asked["input_length"], asked["seed"])
     np.savez(target / "inputs.npz", **arrays)
     return {
         "input_length": length,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from benchcard import handed_data
 from benchcard import spec as specs
 from benchcard.plan import Plan, make_plan
 from benchcard.spec import Spec
 
 if TYPE_CHECKING:
+    import datasets
     import pandas as pd
 
     from benchcard.results import Results
@@ -27,12 +30,15 @@ class Benchmark:
     results = benchmark.run("runs/beans")
     """
 
+    # Data sets in memory, by their names in the spec.
+    _handed: handed_data.Handed = MappingProxyType({})
+
     def __init__(
         self,
         *,
         task: str,
         model: str | Path | None = None,
-        dataset: Mapping[str, Any] | None = None,
+        dataset: Mapping[str, Any] | pd.DataFrame | datasets.Dataset | None = None,
         metrics: Sequence[str] | None = None,
         grid: Mapping[str, Any] | None = None,
         fixed: Mapping[str, Any] | None = None,
@@ -43,8 +49,9 @@ class Benchmark:
         Args:
             task: What the model does, as `image-classification`.
             model: An id on the Hub, or a local folder.
-            dataset: `path` (an id, a folder or a file), `eval_split`, and as needed `name`, `calibration_split`,
-                `data_keys`, `ref_keys`, `revision`.
+            dataset: `path` (an id, a folder, a file, or the data itself: a `datasets.Dataset` or `DatasetDict`, a
+                pandas frame, or a mapping of split to these), `eval_split`, and as needed `name`, `calibration_split`,
+                `data_keys`, `ref_keys`, `revision`. A `Dataset` or a frame alone stands for `{"path": ...}`.
             metrics: Ids of metrics; the task's own by default.
             grid: Benchmarked parameters, each with a list of values.
             fixed: Parameters that have one value.
@@ -55,9 +62,10 @@ class Benchmark:
             SpecError: With every mistake, and the place of each.
         """
         given = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
-        self.spec: Spec = specs.read(
+        told, self._handed = handed_data.taken(
             {"task": task, **{name: value for name, value in given.items() if value is not None}, **parameters}
         )
+        self.spec: Spec = specs.read(told)
 
     @classmethod
     def from_spec(cls, spec: str | Path | Mapping[str, Any] | Spec) -> Benchmark:
@@ -68,10 +76,12 @@ class Benchmark:
         """
         if isinstance(spec, (str, Path)):
             spec = specs.load(Path(spec))
-        elif isinstance(spec, Mapping):
-            spec = specs.read(spec)
+        handed: handed_data.Handed = MappingProxyType({})
+        if isinstance(spec, Mapping):
+            told, handed = handed_data.taken(spec)
+            spec = specs.read(told)
         benchmark = cls.__new__(cls)
-        benchmark.spec = spec
+        benchmark.spec, benchmark._handed = spec, handed
         return benchmark
 
     @classmethod
@@ -126,8 +136,18 @@ class Benchmark:
         from benchcard.results import Results
 
         folder = Path(path) if path is not None else self.default_path
+        self._write(folder)
         registry.backend(self.spec.get("backend")).run(self.spec, folder, timeout_s=timeout_s, show_progress=progress)
         return Results.load(folder)
+
+    def _write(self, folder: Path) -> None:
+        """Write what was handed over in memory into a run directory, unless it is there."""
+        from benchcard.store import RunDirectory
+
+        for name, splits in self._handed.items():
+            with RunDirectory(folder).handed(handed_data.folder_name(name)) as target:
+                if target is not None:
+                    handed_data.write(splits, target)
 
     @property
     def default_path(self) -> Path:

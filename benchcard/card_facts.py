@@ -103,7 +103,9 @@ def _front_matter(results: Results) -> FrontMatter:
     sources = results.records.about["sources"]
     models = [source for source in sources["models"].values() if not source["local"]]
     datasets = [
-        source["name"] for source in sources["datasets"].values() if not source["local"] and "://" not in source["name"]
+        source["location"]
+        for source in sources["datasets"].values()
+        if not source["local"] and "://" not in source["location"]
     ]
     frameworks = {configuration["framework"] for configuration in results.plan}
     tags = [

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchcard import reasons, registry
+from benchcard import likeness, reasons, registry
 from benchcard.records import Part, Records
 from benchcard.steps import Cell, Record
 from benchcard.store import Failure, Outcome
@@ -77,6 +77,8 @@ def quality(records: Records) -> pd.DataFrame:
         score, evaluated, prepared = (record.outcomes.get(kind) for kind in ("score", "evaluate", "prepare"))
         if score:
             row |= _figures(score, record.outcomes.get("compare"))
+            alike = likeness.embedding_cosine(records, record)
+            row |= {likeness.COLUMN: alike} if alike is not None else {}
         if evaluated and prepared and evaluated.values.get("items"):
             seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
             samples = prepared.values["samples"]

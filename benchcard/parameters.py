@@ -115,6 +115,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "calibration": Parameter(CALIBRATION, {}, "static"),
         "apply_quantization": Parameter(Boolean()),
         "task_args": Parameter(MappingOf(open=True), {}),
+        "trust_remote_code": Parameter(Boolean(), False),
         "max_eval_samples": Parameter(Optional(Number(1, whole=True)), None, setting=True),
         "metrics": Parameter(ListOf(Text(), least=1), None, setting=True),
         "batch_sizes": Parameter(ListOf(Number(1, 65_536, whole=True), least=1), [1], setting=True),

@@ -20,7 +20,7 @@ from benchcard.plan import Plan, make_plan
 from benchcard.progress import Progress
 from benchcard.spec import Spec
 from benchcard.steps import Record, Step
-from benchcard.store import Outcome, RunDirectory
+from benchcard.store import HANDED, Outcome, RunDirectory
 from benchcard.walk import Walk
 from benchcard.worker import Reply, Worker
 
@@ -52,7 +52,7 @@ def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress
         directory.begin(spec, {})
         _same_ground(begun, here, path)
     kept = sources.Sources.from_dict(begun["sources"]) if begun else None
-    found = sources.resolve(spec, kept)
+    found = sources.resolve(spec, kept, path / HANDED)
     if kept is not None and (moved := sources.changed(kept, found)):
         raise SpecError(
             Mistake(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchcard.errors import HubError, Mistake, SpecError
@@ -34,13 +35,56 @@ _UNREAD = (
 )
 
 
+MEMORY = "memory:"
+"""What the name of a data set begins with that was handed over in memory; it lies in the run directory."""
+
+RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "ag_news": "fancyzhx/ag_news",
+        "amazon_polarity": "fancyzhx/amazon_polarity",
+        "banking77": "PolyAI/banking77",
+        "beans": "AI-Lab-Makerere/beans",
+        "cats_vs_dogs": "microsoft/cats_vs_dogs",
+        "cifar10": "uoft-cs/cifar10",
+        "cifar100": "uoft-cs/cifar100",
+        "clinc_oos": "clinc/clinc_oos",
+        "conll2003": "eriktks/conll2003",
+        "dbpedia_14": "fancyzhx/dbpedia_14",
+        "emotion": "dair-ai/emotion",
+        "fashion_mnist": "zalando-datasets/fashion_mnist",
+        "food101": "ethz/food101",
+        "glue": "nyu-mll/glue",
+        "go_emotions": "google-research-datasets/go_emotions",
+        "imagenet-1k": "ILSVRC/imagenet-1k",
+        "imdb": "stanfordnlp/imdb",
+        "mnist": "ylecun/mnist",
+        "multi_nli": "nyu-mll/multi_nli",
+        "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
+        "snli": "stanfordnlp/snli",
+        "squad": "rajpurkar/squad",
+        "squad_v2": "rajpurkar/squad_v2",
+        "sst2": "stanfordnlp/sst2",
+        "super_glue": "aps/super_glue",
+        "svhn": "ufldl-stanford/svhn",
+        "tweet_eval": "cardiffnlp/tweet_eval",
+        "wikiann": "unimelb-nlp/wikiann",
+        "wnut_17": "leondz/wnut_17",
+        "xnli": "facebook/xnli",
+        "yelp_polarity": "fancyzhx/yelp_polarity",
+        "yelp_review_full": "Yelp/yelp_review_full",
+    }
+)
+"""Where data sets of the cards' time, which had an id without an owner, lie today. For all others the Hub is asked,
+which says where a repository has moved."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What one name stands for.
 
     Attributes:
         name: As it was given.
-        location: The local folder or file, or the id on the Hub.
+        location: The local folder or file, or the id on the Hub today, where the given one is an old one.
         local: Whether it is one of ours, and not on the Hub.
         revision: The commit on the Hub; None for a local one.
         digest: Of the content: of all files for a local one, of id and commit for one on the Hub.
@@ -56,6 +100,13 @@ class Source:
     def folder(self) -> Path:
         """Where it lies, for a model."""
         return Path(self.location)
+
+    @property
+    def moved(self) -> str:
+        """That the given id is an old one, in a sentence; empty where it is not."""
+        if self.local or self.name == self.location or "://" in self.name:
+            return ""
+        return f"`{self.name}` is an old id: the rows are those of `{self.location}`"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -103,12 +154,13 @@ def unresolved(spec: Spec) -> Sources:
     return Sources(models, datasets)
 
 
-def resolve(spec: Spec, kept: Sources | None = None) -> Sources:
+def resolve(spec: Spec, kept: Sources | None = None, handed: Path | None = None) -> Sources:
     """What every name of a spec stands for, now. Models on the Hub are downloaded.
 
     Args:
         spec: The spec.
         kept: What the names stood for when the run was begun: what lies on the Hub is taken at the same commit.
+        handed: The folder of data sets that were handed over in memory.
 
     Raises:
         SpecError: A folder or a repository does not exist; the message says which, and where it was looked for.
@@ -126,7 +178,7 @@ def resolve(spec: Spec, kept: Sources | None = None) -> Sources:
     for dataset in _datasets(spec):
         key = _dataset_key(dataset)
         try:
-            datasets[key] = _dataset(spec, dataset, known.datasets.get(key))
+            datasets[key] = _dataset(spec, dataset, known.datasets.get(key), handed)
         except SpecError as error:
             mistakes += error.mistakes
     if mistakes:
@@ -183,8 +235,14 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     return Source(name, str(folder), False, revision, digest([name, revision]))
 
 
-def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None) -> Source:
+def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed: Path | None) -> Source:
     name, place = dataset["path"], "$.dataset.path"
+    if name.startswith(MEMORY):
+        folder = (handed or Path()) / name.removeprefix(MEMORY)
+        if handed is None or not folder.is_dir():
+            hint = "it lies in the run directory: run it there, or hand the data over again"
+            raise SpecError(Mistake(place, f"`{name}`", "a data set that is here", hint))
+        return Source(name, str(folder.resolve()), True, None, name.removeprefix(MEMORY))
     path = spec.local(name)
     if path is not None:
         return Source(name, str(path), True, None, content_digest(path))
@@ -195,9 +253,11 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None) -> Sou
     _expect_id(name, place, "data set", spec)
     from huggingface_hub import HfApi
 
-    with _asking_the_hub(name, place, "data set"):
-        revision = HfApi().dataset_info(name, revision=dataset.get("revision")).sha
-    return Source(name, name, False, revision, digest([name, revision]))
+    today = RENAMED.get(name, name)
+    with _asking_the_hub(today, place, "data set"):
+        info = HfApi().dataset_info(today, revision=dataset.get("revision"))
+    location = info.id or today
+    return Source(name, location, False, info.sha, digest([location, info.sha]))
 
 
 def _expect_id(name: str, place: str, what: str, spec: Spec) -> None:

@@ -25,6 +25,8 @@ from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.spec import Spec
 
 FORMAT = 1
+HANDED = "data"
+"""The folder in a run directory of data sets that were handed over in memory."""
 # What a system says of a path that cannot be written for other reasons than a full disk.
 _REFUSALS = (
     errno.EACCES,
@@ -167,9 +169,29 @@ class RunDirectory:
         with disk(self.path):
             if not self.path.exists() or (self.path / "run.json").exists():
                 return
-            foreign = not self.path.is_dir() or any(entry.name != "lock" for entry in self.path.iterdir())
+            foreign = not self.path.is_dir() or any(entry.name not in ("lock", HANDED) for entry in self.path.iterdir())
         if foreign:
             raise BenchcardError(f"{self.path} exists and holds no run of benchcard: give another folder")
+
+    @contextmanager
+    def handed(self, name: str) -> Iterator[Path | None]:
+        """A folder to write a data set into that was handed over in memory; it stands under its name when the block
+        ends. None where it is there.
+
+        Raises:
+            BenchcardError: The path holds something that is no run, or cannot be written.
+        """
+        self.refuse_unusable()
+        folder = self.path / HANDED / name
+        if folder.is_dir():
+            yield None
+            return
+        part = folder.with_name(f".{name}.part")
+        with disk(self.path):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            yield part
+            os.replace(part, folder)
 
     def has(self, *kinds: str) -> bool:
         """Whether a step of one of these kinds was finished here, or failed."""
@@ -177,7 +199,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Take away everything that a run wrote here, and the folder, if nothing else is in it."""
-        for name in ("steps", "times"):
+        for name in ("steps", "times", HANDED):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("run.json", "lock"):
             (self.path / name).unlink(missing_ok=True)

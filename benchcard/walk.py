@@ -224,6 +224,7 @@ class _Way:
             "export",
             self.source.name,
             self.row["from_transformers"],
+            self.row["trust_remote_code"],
             self.arguments.get("opset"),
             self.arguments.get("file_name"),
         )
@@ -245,6 +246,7 @@ class _Way:
                 "opset": self.arguments.get("opset"),
                 "from_transformers": self.row["from_transformers"],
                 "file_name": self.arguments.get("file_name"),
+                **self._trust(),
             },
             extra={"model": str(self.source.folder)},
         )
@@ -290,7 +292,14 @@ class _Way:
     def _samples(self, kind: str, chosen: Mapping[str, Any]) -> Outcome:
         """Rows of the data set as the model's inputs: `prepare` for evaluation, `sample` for calibration."""
         # The plan keeps these mappings alive, so that their addresses tell them apart.
-        token = (kind, self.source.name, id(self.row["dataset"]), id(self.row["task_args"]), *chosen.values())
+        token = (
+            kind,
+            self.source.name,
+            id(self.row["dataset"]),
+            id(self.row["task_args"]),
+            self.row["trust_remote_code"],
+            *chosen.values(),
+        )
         return self.ask(self.walk.step(token, lambda: self._reading(kind, chosen)))
 
     def _reading(self, kind: str, chosen: Mapping[str, Any]) -> Step:
@@ -308,12 +317,17 @@ class _Way:
             **chosen,
         }
         where = {"model": str(self.source.folder), "dataset": source.location, "revision": source.revision}
-        return Step(kind, "torch", asked, extra=where)
+        return Step(kind, "torch", {**asked, **self._trust()}, extra={**where, "moved": source.moved})
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {name: value for name, value in self.arguments.items() if name in RUNNING}
         options["task"] = self.walk.task_name
-        return options
+        # A graph needs no code of the model's any more.
+        return {**options, **(self._trust() if self.framework.format == "transformers" else {})}
+
+    def _trust(self) -> dict[str, bool]:
+        """That the model's own code may run, where that was asked for: it may determine what comes out."""
+        return {"trust_remote_code": True} if self.row["trust_remote_code"] else {}
 
     def predict(self) -> Outcome:
         """Predictions over the evaluation split."""
@@ -366,7 +380,7 @@ class _Way:
         lengths = self.row["input_lengths"] if self.walk.task.has_length and self.row["input_lengths"] else [None]
         for batch_size in self.row["batch_sizes"]:
             for length in lengths:
-                token = ("shape", self.source.name, batch_size, length, self.row["seed"])
+                token = ("shape", self.source.name, batch_size, length, self.row["seed"], self.row["trust_remote_code"])
                 try:
                     inputs = self.walk.ask(self.walk.step(token, lambda: self._inputs(batch_size, length)))  # noqa: B023 - called at once
                 except StepFailed as failed:
@@ -381,6 +395,7 @@ class _Way:
             "batch_size": batch_size,
             "input_length": length,
             "seed": self.row["seed"],
+            **self._trust(),
         }
         return Step("shape", "torch", asked, extra={"model": str(self.source.folder)})
 

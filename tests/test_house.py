@@ -34,7 +34,7 @@ LAYERS = [
         "runner",
     },
     {"backends"},
-    {"records", "reasons", "frames", "gains", "choice", "two_runs", "plan_frame", "results"},
+    {"records", "reasons", "frames", "likeness", "gains", "choice", "two_runs", "plan_frame", "results"},
     {
         "card",
         "card_facts",
@@ -52,7 +52,7 @@ LAYERS = [
         "verifying",
         "testing",
     },
-    {"benchmark", "cli", "cli_hub"},
+    {"benchmark", "handed_data", "cli", "cli_hub"},
 ]
 # Names in `from benchcard import x` that are imported only when they are asked for.
 UPWARD = {

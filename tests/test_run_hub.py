@@ -10,6 +10,7 @@ import sys
 import pytest
 import tiny
 
+from benchcard import Results
 from benchcard.testing import LocalHub
 
 SPEC = """
@@ -29,6 +30,7 @@ def hub(tmp_path_factory):
     with LocalHub() as running:
         running.add_model("someone/tiny", folder / "model")
         running.add_dataset("someone/shades", folder / "data")
+        running.add_dataset("AI-Lab-Makerere/beans", folder / "data")
         yield running
 
 
@@ -44,19 +46,23 @@ def benchcard(hub, tmp_path, model="someone/tiny", data="someone/shades", **envi
 
 @pytest.mark.slow
 def test_a_run_of_the_hub_pins_and_names_what_it_read(hub, tmp_path):
-    """The commits of model and data stand in the record, the card names both, and a resumed run stays at them."""
-    status, said = benchcard(hub, tmp_path)
+    """The commits of model and data stand in the record, the card names both, an old id by today's, and a resumed run
+    stays at them.
+    """
+    status, said = benchcard(hub, tmp_path, data="beans")
     assert status == 0, said
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["sources"]["models"]["someone/tiny"]["revision"] == hub.head("someone/tiny")
     (dataset,) = about["sources"]["datasets"].values()
-    assert dataset["revision"] == hub.head("someone/shades", repo_type="dataset")
+    assert dataset["revision"] == hub.head("AI-Lab-Makerere/beans", repo_type="dataset")
+    assert (dataset["name"], dataset["location"]) == ("beans", "AI-Lab-Makerere/beans")
+    assert "`beans` is an old id: the rows are those of `AI-Lab-Makerere/beans`" in Results.load(tmp_path / "run").notes
     card = (tmp_path / "run" / "README.md").read_text()
     assert "base_model: someone/tiny\n" in card
-    assert "datasets:\n- someone/shades\n" in card
+    assert "datasets:\n- AI-Lab-Makerere/beans\n" in card
     before = hub.head("someone/tiny")
     hub.commit("someone/tiny", {"README.md": "# Tiny\n"})
-    status, said = benchcard(hub, tmp_path)
+    status, said = benchcard(hub, tmp_path, data="beans")
     assert status == 0, said
     assert (
         json.loads((tmp_path / "run" / "run.json").read_text())["sources"]["models"]["someone/tiny"]["revision"]

@@ -5,6 +5,8 @@ This module owns where rows come from and which ones are taken. What becomes of 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,53 +31,90 @@ READERS: Mapping[str, str] = {
     ".json": "json",
     ".jsonl": "json",
     ".arrow": "arrow",
+    ".txt": "text",
 }
+# Endings of packed files, which `datasets` unpacks by itself.
+PACKED = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
 
 def load(location: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset:
     """One split of a data set: of a folder, a file, a folder written by `save_to_disk`, or a repository on the Hub.
 
+    A file, and a folder with a single split that has no name, hold one split, of whatever name is asked. Part of a
+    split is asked as `train[:500]` or `train[50%:]`, wherever it lies.
+
     Raises:
-        SpecError: There is no such split, or no such configuration; the message has those that there are.
+        SpecError: There is no such split, no such configuration, or what lies there cannot be read; the message has
+            those that there are, or the reader's own words.
     """
     import datasets
+    from datasets.exceptions import DatasetsError
 
     path = Path(location)
     try:
         if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
             saved = datasets.load_from_disk(location)
             if isinstance(saved, datasets.Dataset):
-                raise SpecError(
-                    Mistake(
-                        "$.dataset.path",
-                        f"`{location}`",
-                        "a data set with splits",
-                        "a single split was saved: save a DatasetDict",
-                    )
-                )
+                saved = datasets.DatasetDict({str(saved.split or _names(split)[0]): saved})
             return _split(saved, split)
         if path.is_file():
-            return datasets.load_dataset(READERS.get(path.suffix, "text"), data_files={split: location}, split=split)
+            files = dict.fromkeys(_names(split), location)
+            return datasets.load_dataset(_reader(path), data_files=files, split=split)
         return datasets.load_dataset(location, name, split=split, revision=revision)
-    except ValueError as error:
+    except (ValueError, RuntimeError, DatasetsError) as error:
         raise _explained(error, location, name, split) from error
 
 
-def _split(saved: Any, split: str) -> datasets.Dataset:
-    if split not in saved:
-        raise SpecError(Mistake("$.dataset.eval_split", f"the split `{split}`", listed(saved), near(split, saved)))
-    return saved[split]
+def _names(split: str) -> list[str]:
+    """The names of the splits in `train[:10]+validation`."""
+    return [part.partition("[")[0].strip() for part in split.split("+")]
 
 
-def _explained(error: ValueError, location: str, name: str | None, split: str) -> Exception:
+def _split(saved: datasets.DatasetDict, split: str) -> datasets.Dataset:
+    import datasets
+
+    for name in _names(split):
+        if name not in saved:
+            raise SpecError(Mistake("$.dataset", f"the split `{name}`", listed(saved), near(name, saved)))
+    if split in saved:
+        return saved[split]
+    parts = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(rows) for name, rows in saved.items()})
+    return datasets.concatenate_datasets(
+        [saved[part.splitname].select(range(part.from_ or 0, _end(part.to, saved[part.splitname]))) for part in parts]
+    )
+
+
+def _end(end: int | None, rows: datasets.Dataset) -> int:
+    return len(rows) if end is None else end
+
+
+def _reader(path: Path) -> str:
+    """The reader of `datasets` for a file.
+
+    Raises:
+        SpecError: There is none for its ending.
+    """
+    endings = [ending for ending in path.suffixes if ending not in PACKED]
+    if not endings or endings[-1].lower() not in READERS:
+        raise SpecError(Mistake("$.dataset.path", f"the file `{path.name}`", f"a file that ends in {listed(READERS)}"))
+    return READERS[endings[-1].lower()]
+
+
+def _explained(error: Exception, location: str, name: str | None, split: str) -> Exception:
     """What `datasets` found wrong, told by place."""
-    said = str(error)
-    if "split" in said.lower():
+    said = str(error.__cause__ or error).strip() or type(error).__name__
+    if "split" in said.lower() and isinstance(error, ValueError):
         import datasets
 
         known = datasets.get_dataset_split_names(location, name)
-        if split not in known:
-            return SpecError(Mistake("$.dataset", f"the split `{split}`", listed(known), near(split, known)))
+        for each in _names(split):
+            if each not in known:
+                return SpecError(Mistake("$.dataset", f"the split `{each}`", listed(known), near(each, known)))
+    if "scripts are no longer supported" in said:
+        said = (
+            "it is read by a script, which `datasets` no longer runs: `revision: refs/convert/parquet` has the same "
+            "rows as parquet, where the Hub has converted it"
+        )
     return SpecError(
         Mistake(
             "$.dataset",
@@ -84,6 +123,32 @@ def _explained(error: ValueError, location: str, name: str | None, split: str) -
             said.splitlines()[0],
         )
     )
+
+
+def fingerprint(rows: datasets.Dataset) -> str:
+    """SHA-256 of what the rows hold: column names, label names and values, images and audio by their bytes.
+
+    It is the same wherever the rows lie and whatever they were read from: a file, the Hub, or memory.
+    """
+    whole = hashlib.sha256()
+    labels = {name: getattr(feature, "names", None) for name, feature in rows.features.items()}
+    whole.update(json.dumps(labels).encode())
+    for block in rows.with_format("arrow").iter(batch_size=READ_ROWS):
+        for row in block.to_pylist():
+            whole.update(json.dumps(_plain(row), default=str).encode())
+    return whole.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value with the digest of its bytes in their place."""
+    if isinstance(value, dict):
+        if set(value) == {"bytes", "path"} and (value["bytes"] or value["path"]):
+            file = Path(value["path"] or "")
+            return _plain(value["bytes"] or (file.read_bytes() if file.is_file() else str(file)))
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
 
 
 def first(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Dataset, list[int]]:

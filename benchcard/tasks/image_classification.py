@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,9 +15,18 @@ from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.kinds import Kind, MappingOf
 from benchcard.tasks import Prepared, Question, Row, data, labels
 from benchcard.tasks.rows import output
+from benchcard.tasks.trust import trusted
 
 if TYPE_CHECKING:
     import datasets
+
+# What Pillow cuts to 8 bits without a word.
+# Source: https://pillow.readthedocs.io/en/stable/handbook/concepts.html#concept-modes
+_DEEP_MODES = ("I", "F")
+_TALLIES = {
+    "deep": "{deep} of {images} images have more than 8 bits a channel: what is above 255 was cut to it, as "
+    "transformers does"
+}
 
 
 class ImageClassification:
@@ -34,14 +44,17 @@ class ImageClassification:
 
         key = data.primary(rows, question, "image")
         if not question.labelled:
-            return Prepared(_rows(rows, question, key, None, None))
+            return Prepared(_rows(rows, question, key, None, None), tallies=_TALLIES)
         reference = data.reference(rows, question, "label")
-        config = AutoConfig.from_pretrained(question.model)
+        config = AutoConfig.from_pretrained(question.model, trust_remote_code=trusted())
         alignment = labels.align(
             config.id2label, *labels.of_column(rows, reference), question.arguments.get("label_mapping")
         )
         return Prepared(
-            _rows(rows, question, key, reference, alignment), {"labels": list(alignment.names)}, notes=alignment.notes
+            _rows(rows, question, key, reference, alignment),
+            {"labels": list(alignment.names)},
+            notes=alignment.notes,
+            tallies=_TALLIES,
         )
 
     def kept(
@@ -76,7 +89,7 @@ def image_processor(model: Path) -> Any:
     from transformers import AutoImageProcessor
 
     try:
-        return AutoImageProcessor.from_pretrained(model, backend="pil")
+        return AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=trusted())
     except OSError as error:
         hint = "save the model's image processor beside it: preprocessor_config.json"
         raise SpecError(
@@ -90,19 +103,46 @@ def _rows(
     import datasets
 
     processor = image_processor(question.model)
-    if not isinstance(rows.features[key], datasets.Image):
+    rows = rows.with_format(None).select_columns([key, reference] if reference is not None else [key])
+    try:
         rows = rows.cast_column(key, datasets.Image())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        found = f"the column `{key}` of {rows.features[key]}"
+        raise SpecError(Mistake("$.dataset.data_keys.primary", found, "a column of images")) from error
     for index in range(len(rows)):
         number = question.number(index)
+        row, image = _decoded(rows, index, key, number)
         try:
-            row = rows[index]
-            image = row[key].convert("RGB")
-            pixels = processor(images=image, return_tensors="np")["pixel_values"][0].astype(np.float32, copy=False)
-        except (OSError, ValueError, AttributeError) as error:
-            raise SpecError(
-                Mistake(
-                    "$.dataset.data_keys.primary", f"row {number} of `{key}`", "an image that can be read", str(error)
-                )
-            ) from error
+            pixels = processor(images=image.convert("RGB"), return_tensors="np")["pixel_values"][0]
+        except (OSError, ValueError, SyntaxError, ZeroDivisionError) as error:
+            raise _unreadable(key, number, str(error)) from error
         right = alignment.id(row[reference], number) if alignment is not None and reference is not None else None
-        yield Row([{"pixel_values": pixels}], right)
+        counts = {"images": 1, "deep": int(image.mode.startswith(_DEEP_MODES))}
+        yield Row([{"pixel_values": pixels.astype(np.float32, copy=False)}], right, counts=counts)
+
+
+def _decoded(rows: datasets.Dataset, index: int, key: str, number: int) -> tuple[Mapping[str, Any], Any]:
+    """A row, and its image.
+
+    Raises:
+        SpecError: There is no image, or one that is broken.
+    """
+    try:
+        row = rows[index]
+    # Pillow says in all these ways that a file is no image, ends too early, or is broken inside.
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise _unreadable(key, number, str(error)) from error
+    if row[key] is None:
+        raise _unreadable(key, number, "there is none")
+    return row, row[key]
+
+
+def _unreadable(key: str, number: int, said: str) -> SpecError:
+    return SpecError(
+        Mistake(
+            "$.dataset.data_keys.primary",
+            f"row {number} of `{key}`",
+            "an image that can be read",
+            f"{said}: mend it, or take the row out of the data set",
+        )
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.kinds import listed
+from benchcard.kinds import listed, shown
 
 if TYPE_CHECKING:
     import datasets
@@ -43,7 +43,10 @@ class Alignment:
         except (KeyError, TypeError):
             raise SpecError(
                 Mistake(
-                    "$.dataset.ref_keys", f"the label {value!r} in row {row}", listed(str(known) for known in self.ids)
+                    "$.dataset.ref_keys",
+                    f"the label {shown(value)} in row {row}",
+                    listed(str(known) for known in self.ids),
+                    "take rows without a label out of the data set" if value in (None, -1) else "",
                 )
             ) from None
 
@@ -116,6 +119,8 @@ def of_column(rows: datasets.Dataset, name: str) -> tuple[Sequence[str] | None, 
     try:
         for values in rows.with_format(None).select_columns([name]).iter(batch_size=1000):
             found.update(value for each in values[name] for value in (each if isinstance(each, list) else (each,)))
+        # What has no label shows with its row, when the rows are taken.
+        found.discard(None)
     except TypeError as error:
         raise _no_labels(name, feature) from error
     values = sorted(found, key=str)

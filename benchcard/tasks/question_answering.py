@@ -34,6 +34,8 @@ _TALLIES = {
     "long": "{long} of {questions} contexts were read in overlapping windows ({windows} windows in all)",
     "astray": "{astray} of {answers} answers do not stand in the context where `answer_start` says; "
     "they are scored by their text all the same",
+    "absent": "{absent} of {answers} answers stand nowhere in their context: "
+    "no model can give them, and they are scored all the same",
 }
 
 
@@ -166,11 +168,10 @@ def _rows(
         if columns.answers:
             answers = _answers(row[columns.answers], columns, number)
             reference = {"id": str(number), "answers": answers}
-            astray = [
-                start >= 0 and not context.startswith(each, start)
-                for each, start in zip(answers["text"], answers["answer_start"])
-            ]
-            counts |= {"answers": len(astray), "astray": sum(astray)}
+            told = list(zip(answers["text"], answers["answer_start"]))
+            absent = sum(each not in context for each, _ in told)
+            astray = sum(start >= 0 and each in context and not context.startswith(each, start) for each, start in told)
+            counts |= {"answers": len(told), "astray": astray, "absent": absent}
         yield Row(items, reference, {"id": str(number), "context": context}, counts)
 
 

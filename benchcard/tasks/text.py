@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.kinds import shown
+from benchcard.tasks.trust import trusted
 
 DEFAULT_LENGTH = 128
 """Tokens in a timed input where nobody says how many, or the model's maximum where that is less.
@@ -168,13 +169,13 @@ def load(model: Path, *, offsets_for: str | None = None, split: bool = False) ->
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        config = AutoConfig.from_pretrained(model)
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted())
         # Such a tokenizer tells words apart by the space before them, and would take a word that comes alone for the
         # end of another.
         settings = inspect.signature(type(tokenizer).__init__).parameters
         if split and tokenizer.is_fast and "add_prefix_space" in settings and not tokenizer.add_prefix_space:
-            tokenizer = AutoTokenizer.from_pretrained(model, add_prefix_space=True)
+            tokenizer = AutoTokenizer.from_pretrained(model, add_prefix_space=True, trust_remote_code=trusted())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ArtifactError(f"the tokenizer of {model} cannot be loaded: {error}") from error
     # Where a folder has no tokenizer, transformers makes one that knows nothing but its special tokens.
@@ -250,7 +251,7 @@ def _lost_positions(config: Any, positions: int) -> int:
 
     try:
         with torch.device("meta"):
-            model = AutoModel.from_config(config)
+            model = AutoModel.from_config(config, trust_remote_code=trusted())
     except (ValueError, KeyError, RuntimeError, ImportError):
         return 0
     lost = [

@@ -144,8 +144,11 @@ class Benchmark:
         """Write what was handed over in memory into a run directory, unless it is there."""
         from benchcard.store import RunDirectory
 
+        directory = RunDirectory(folder)
+        if self._handed and (folder / "run.json").exists() and directory.about["digest"] != self.spec.digest:
+            return  # Somebody else's run: whoever runs this spec says so, and nothing is changed there.
         for name, splits in self._handed.items():
-            with RunDirectory(folder).handed(handed_data.folder_name(name)) as target:
+            with directory.handed(handed_data.folder_name(name)) as target:
                 if target is not None:
                     handed_data.write(splits, target)
 

@@ -60,7 +60,15 @@ def taken(given: Mapping[str, Any]) -> tuple[dict[str, Any], Handed]:
 
 def write(splits: datasets.DatasetDict, folder: Path) -> None:
     """Write a data set so that `tasks.data.load` reads it; images are written into it."""
-    splits.save_to_disk(folder)
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        splits.save_to_disk(folder)
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def folder_name(name: str) -> str:

@@ -59,7 +59,8 @@ def load(location: str, name: str | None, split: str, revision: str | None) -> d
             return _split(saved, split)
         if path.is_file():
             files = dict.fromkeys(_names(split), location)
-            return datasets.load_dataset(_reader(path), data_files=files, split=split)
+            reader, settings = _reader(path)
+            return datasets.load_dataset(reader, data_files=files, split=split, **settings)
         return datasets.load_dataset(location, name, split=split, revision=revision)
     except (ValueError, RuntimeError, DatasetsError) as error:
         raise _explained(error, location, name, split) from error
@@ -88,8 +89,8 @@ def _end(end: int | None, rows: datasets.Dataset) -> int:
     return len(rows) if end is None else end
 
 
-def _reader(path: Path) -> str:
-    """The reader of `datasets` for a file.
+def _reader(path: Path) -> tuple[str, dict[str, Any]]:
+    """The reader of `datasets` for a file, and what it must be told.
 
     Raises:
         SpecError: There is none for its ending.
@@ -97,7 +98,8 @@ def _reader(path: Path) -> str:
     endings = [ending for ending in path.suffixes if ending not in PACKED]
     if not endings or endings[-1].lower() not in READERS:
         raise SpecError(Mistake("$.dataset.path", f"the file `{path.name}`", f"a file that ends in {listed(READERS)}"))
-    return READERS[endings[-1].lower()]
+    ending = endings[-1].lower()
+    return READERS[ending], {"sep": "\t"} if ending == ".tsv" else {}
 
 
 def _explained(error: Exception, location: str, name: str | None, split: str) -> Exception:

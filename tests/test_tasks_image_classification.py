@@ -1,0 +1,175 @@
+"""Image classification: images of every kind through the model's own processor, and what cannot be read."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+import tiny
+import tiny_text
+
+from benchcard.errors import SpecError
+
+TASK = "image-classification"
+# Pillow's modes, each at an odd size.
+KINDS = {"L": (5, 17), "P": (300, 7), "RGBA": (1, 1), "LA": (9, 8), "1": (64, 3), "CMYK": (8, 8), "RGB": (7, 31)}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny ViT of three labels."""
+    return tiny.write_model(tmp_path_factory.mktemp("model"))
+
+
+def images():
+    """One image of each mode, of noise."""
+    from PIL import Image
+
+    generator = np.random.default_rng(3)
+    noise = {mode: generator.integers(0, 256, (*size[::-1], 3), dtype=np.uint8) for mode, size in KINDS.items()}
+    made = {mode: Image.fromarray(array).convert(mode) for mode, array in noise.items()}
+    made["P"].info["transparency"] = 0
+    return made
+
+
+def packed(image):
+    """The image as a file in memory: TIFF for CMYK, else PNG."""
+    stream = io.BytesIO()
+    image.save(stream, "TIFF" if image.mode == "CMYK" else "PNG")
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+def write(folder, files, labels, names=tiny.LABELS, key="image", reference="label"):
+    """A parquet folder of image files and labels."""
+    import datasets
+
+    features = {
+        key: datasets.Image(),
+        reference: datasets.ClassLabel(names=names) if names else datasets.Value("int64"),
+    }
+    return tiny_text.write_data(folder, {key: files, reference: labels}, features)
+
+
+def directly(model, image):
+    """The logits that transformers gives for an image, and for its RGB form alone."""
+    import torch
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    pixels = AutoImageProcessor.from_pretrained(model, backend="pil")(images=image.convert("RGB"), return_tensors="pt")
+    with torch.inference_mode():
+        return AutoModelForImageClassification.from_pretrained(model).eval()(**pixels).logits[0].numpy()
+
+
+def test_every_mode_and_size_at_every_batch_size(model, tmp_path):
+    """Gray, palette, transparent and odd-sized images, in columns of any name, get the logits that transformers gives
+    them alone, whether they go in one by one or together; top-k counts as numpy does.
+    """
+    made = images()
+    labels = [index % 3 for index in range(len(made))]
+    files = [packed(image) for image in made.values()]
+    data = write(tmp_path / "data", files, labels, key="picture", reference="kind of shade")
+    asked = {
+        "data_keys": {"primary": "picture"},
+        "ref_keys": ["kind of shade"],
+        "task_args": {"metric_args": {"top_k_accuracy": {"k": 2}}},
+    }
+    metrics = ("accuracy", "top_k_accuracy")
+    one, many = (tiny_text.passed(TASK, model, data, tmp_path / str(size), metrics, size, **asked) for size in (1, 32))
+    np.testing.assert_allclose(one.kept["scores"], [directly(model, image) for image in made.values()], atol=1e-5)
+    np.testing.assert_allclose(one.kept["scores"], many.kept["scores"], atol=1e-5)
+    assert one.predictions == many.predictions == one.kept["scores"].argmax(axis=1).tolist()
+    ranked = np.argsort(-one.kept["scores"], axis=1)
+    assert one.scored["metrics"] == many.scored["metrics"]
+    assert one.scored["metrics"]["accuracy"] == np.mean(ranked[:, 0] == labels)
+    assert one.scored["metrics"]["top_k_accuracy"] == np.mean((ranked[:, :2] == np.array(labels)[:, None]).any(axis=1))
+    assert not one.notes
+
+
+def test_labels_are_aligned_by_name(model, tmp_path):
+    """Another order and another way of writing the names come to the model's numbers; names that differ show both
+    lists, and a mapping mends them.
+    """
+    files = [packed(image) for image in images().values()][:3]
+    data = write(tmp_path / "a", files, [0, 1, 2], ["Light", "DARK", "mid-dling"])
+    assert tiny_text.passed(TASK, model, data, tmp_path / "one").references == [2, 0, 1]
+    data = write(tmp_path / "b", files, [0, 1, 2], ["day", "dark", "middling"])
+    with pytest.raises(SpecError, match=r"\['day', 'dark', 'middling'\].*\['dark', 'middling', 'light'\].*`day`"):
+        tiny_text.prepare(TASK, model, data, tmp_path / "two")
+    mapping = {"label_mapping": {"day": "light"}}
+    assert tiny_text.passed(TASK, model, data, tmp_path / "three", task_args=mapping).references == [2, 0, 1]
+
+
+def test_images_of_more_bits_are_counted(model, tmp_path):
+    """What Pillow cuts to 8 bits is said."""
+    from PIL import Image
+
+    deep = packed(Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)))
+    data = write(tmp_path / "data", [packed(images()["L"]), deep], [0, 1])
+    assert any(
+        note.startswith("1 of 2 images have more than 8 bits")
+        for note in tiny_text.passed(TASK, model, data, tmp_path).notes
+    )
+
+
+def broken(kind):
+    """A file that is no whole image."""
+    whole = packed(images()["RGB"])["bytes"]
+    return {
+        "truncated": whole[: len(whole) // 2],
+        "empty": b"",
+        "text": b"<html>not found</html>",
+        "damaged": whole[:40] + b"\0\0\0\0" + whole[44:],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "damaged"])
+def test_a_broken_file_names_its_row(model, tmp_path, kind):
+    """A truncated, empty or foreign file is an error with its column, its row and what to do."""
+    files = [packed(images()["L"]), {"bytes": broken(kind), "path": None}]
+    data = write(tmp_path / "data", files, [0, 1])
+    with pytest.raises(SpecError, match=r"row 1 of `image`.*take the row out.*data_keys\.primary"):
+        tiny_text.prepare(TASK, model, data, tmp_path / "prepared")
+
+
+def test_a_row_without_an_image_or_a_label(model, tmp_path):
+    """Nothing where an image should be, and labels that are not there or out of range, name their row."""
+    file = packed(images()["L"])
+    data = write(tmp_path / "a", [file, None], [0, 1])
+    with pytest.raises(SpecError, match=r"row 1 of `image`.*there is none"):
+        tiny_text.prepare(TASK, model, data, tmp_path / "a" / "prepared")
+    for label in (-1, None):
+        data = write(tmp_path / str(label), [file, file], [0, label])
+        with pytest.raises(
+            SpecError, match=f"the label {'null' if label is None else label} in row 1.*without a label"
+        ):
+            tiny_text.prepare(TASK, model, data, tmp_path / str(label) / "prepared")
+    data = write(tmp_path / "c", [file, file], [0, 3], names=None)
+    with pytest.raises(SpecError, match=r"\['0', '3'\].*'dark'"):
+        tiny_text.prepare(TASK, model, data, tmp_path / "c" / "prepared")
+
+
+def test_columns_of_another_kind(model, tmp_path):
+    """A column that is not there or holds no images is named; one of paths is read, and a path to nothing named."""
+    file = packed(images()["L"])
+    data = write(tmp_path / "a", [file], [0])
+    with pytest.raises(SpecError, match="did you mean `image`"):
+        tiny_text.prepare(TASK, model, data, tmp_path / "a" / "1", data_keys={"primary": "imag"})
+    with pytest.raises(SpecError, match=r"`label`.*a column of images"):
+        tiny_text.prepare(TASK, model, data, tmp_path / "a" / "2", data_keys={"primary": "label"})
+    images()["L"].save(tmp_path / "gray.png")
+    paths = tiny_text.write_data(tmp_path / "b", {"image": [str(tmp_path / "gray.png")], "label": ["dark"]})
+    assert tiny_text.passed(TASK, model, paths, tmp_path / "b").references == [0]
+    paths = tiny_text.write_data(tmp_path / "c", {"image": [str(tmp_path / "none.png")], "label": ["dark"]})
+    with pytest.raises(SpecError, match=r"row 0 of `image`.*none\.png"):
+        tiny_text.prepare(TASK, model, paths, tmp_path / "c" / "prepared")
+
+
+def test_a_model_without_an_image_processor(model, tmp_path):
+    """The error says which file is missing."""
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_text(json.dumps(json.loads((model / "config.json").read_text())))
+    data = write(tmp_path / "data", [packed(images()["L"])], [0])
+    with pytest.raises(SpecError, match=r"preprocessor_config\.json"):
+        tiny_text.prepare(TASK, tmp_path / "bare", data, tmp_path / "prepared")

@@ -292,14 +292,8 @@ class _Way:
     def _samples(self, kind: str, chosen: Mapping[str, Any]) -> Outcome:
         """Rows of the data set as the model's inputs: `prepare` for evaluation, `sample` for calibration."""
         # The plan keeps these mappings alive, so that their addresses tell them apart.
-        token = (
-            kind,
-            self.source.name,
-            id(self.row["dataset"]),
-            id(self.row["task_args"]),
-            self.row["trust_remote_code"],
-            *chosen.values(),
-        )
+        ids = [id(self.row[name]) for name in ("dataset", "task_args")]
+        token = (kind, self.source.name, *ids, self.row["trust_remote_code"], *chosen.values())
         return self.ask(self.walk.step(token, lambda: self._reading(kind, chosen)))
 
     def _reading(self, kind: str, chosen: Mapping[str, Any]) -> Step:

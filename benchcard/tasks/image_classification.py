@@ -103,7 +103,7 @@ def _rows(
     import datasets
 
     processor = image_processor(question.model)
-    rows = rows.with_format(None).select_columns([key, reference] if reference is not None else [key])
+    rows = rows.with_format(None).select_columns(list(dict.fromkeys([key, *([reference] if reference else [])])))
     try:
         rows = rows.cast_column(key, datasets.Image())
     except (TypeError, ValueError, NotImplementedError) as error:

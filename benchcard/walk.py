@@ -316,11 +316,10 @@ class _Way:
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {name: value for name, value in self.arguments.items() if name in RUNNING}
         options["task"] = self.walk.task_name
-        # A graph needs no code of the model's any more.
         return {**options, **(self._trust() if self.framework.format == "transformers" else {})}
 
     def _trust(self) -> dict[str, bool]:
-        """That the model's own code may run, where that was asked for: it may determine what comes out."""
+        """That the model's own code may run, where that was asked for: it decides what comes out. No graph needs it."""
         return {"trust_remote_code": True} if self.row["trust_remote_code"] else {}
 
     def predict(self) -> Outcome:

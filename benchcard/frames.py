@@ -50,6 +50,7 @@ MODEL_FIGURES = (
     "quantize_nodes",
     "dequantize_nodes",
     "nodes_excluded",
+    "exclusions",
     "output_max_abs_difference",
     "output_snr_db",
     "lossy_layers",
@@ -149,10 +150,10 @@ def models(records: Records) -> pd.DataFrame:
     """One row per configuration: what its model is, and why.
 
     `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_excluded` that would have
-    been quantized; the largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`,
-    those whose quantization costs the outputs most, the worst first; `auto_exclusion`, the list that `node_exclusion:
-    auto` found in `auto_trials`; `same_model_as` an earlier row, byte for byte, and
-    the `reason`.
+    been quantized, and `exclusions`, what each of them matched and changed; the largest difference and the
+    signal-to-noise ratio of its outputs against float32; `lossy_layers`, those whose quantization costs the outputs
+    most, the worst first; `auto_exclusion`, the list that `node_exclusion: auto` found in `auto_trials`;
+    `same_model_as` an earlier row, byte for byte, and the `reason`.
     """
     rows = []
     for record in records.records:
@@ -169,9 +170,12 @@ def models(records: Records) -> pd.DataFrame:
                 name: report[name]
                 for name in ("nodes_quantized", "nodes_eligible", "quantize_nodes", "dequantize_nodes")
             }
-            row["nodes_excluded"] = sum(
-                len(each["would_be_quantized"]) for each in record.outcomes["quantize"].values["exclusions"]
-            )
+            exclusions = record.outcomes["quantize"].values["exclusions"]
+            row["nodes_excluded"] = len({name for each in exclusions for name in each["would_be_quantized"]})
+            row["exclusions"] = "; ".join(map(reasons.of_exclusion, exclusions)) or None
+            if report["is_float_model"]:
+                # Nothing to compare: the model is the one that it would be compared with.
+                row["output_max_abs_difference"] = 0.0
         if "explain" in record.outcomes:
             losses = record.outcomes["explain"].values
             row |= {

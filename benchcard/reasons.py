@@ -48,11 +48,17 @@ def why_same(records: Records, record: Record) -> str | None:
 
 
 def saturation_risk(records: Records, record: Record) -> bool:
-    """Whether products of this row's 8-bit weights can saturate on the machine of the run."""
+    """Whether products of this row's 8-bit weights can saturate on the machine of the run.
+
+    Unsigned weights are at no risk: products of u8 and u8 are widened before they are added.
+
+    Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
+    """
     row = record.configuration
     report = record.outcomes["quantize"].values["report"] if "quantize" in record.outcomes else {}
     here = records.about["machine"]["int8"]["u8s8_saturates"]
-    return bool(here and report.get("weights_quantized") and not row["reduce_range"])
+    signed = row["weights_dtype"] != "uint8"
+    return bool(here and report.get("weights_quantized") and signed and not row["reduce_range"])
 
 
 def sentences(records: Records, record: Record, accuracy: Mapping[int, float], metric: str | None) -> Iterator[str]:
@@ -83,7 +89,7 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     if record.search is not None:
         yield from _of_search(record.search)
     for exclusion in quantized.values["exclusions"] if record.search is None else ():
-        yield _of_exclusion(exclusion)
+        yield f"Exclusion {of_exclusion(exclusion)}."
     for note in report["notes"]:
         yield f"{note[0].upper()}{note[1:]}."
     if saturation_risk(records, record):
@@ -127,13 +133,15 @@ def _figure(value: float | None) -> str:
     return "not to be had" if value is None else f"{value:.4g}"
 
 
-def _of_exclusion(exclusion: Mapping[str, Any]) -> str:
-    if exclusion["remark"]:
-        return f"Excluding `{exclusion['pattern']}` makes no difference: {exclusion['remark']}."
-    return (
-        f"Excluding `{exclusion['pattern']}` kept {len(exclusion['would_be_quantized'])} nodes in float32, "
-        f"of {len(exclusion['nodes'])} that it matched in {exclusion['instances']} places."
-    )
+def of_exclusion(exclusion: Mapping[str, Any]) -> str:
+    """What one exclusion matched, and what it changed."""
+    matched, changed = len(exclusion["nodes"]), len(exclusion["would_be_quantized"])
+    if not matched:
+        return f"`{exclusion['pattern']}` {exclusion['remark']}"
+    times = exclusion["instances"]
+    nodes = f"{matched} node{'s' if matched > 1 else ''} in {times} place{'s' if times > 1 else ''}"
+    outcome = exclusion["remark"] or f"{changed} of them would have been quantized"
+    return f"`{exclusion['pattern']}` matched {nodes}: {outcome}"
 
 
 def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None) -> Iterator[str]:

@@ -72,6 +72,9 @@ def test_what_was_found_is_in_the_frame_and_can_be_pasted(results):
     assert json.loads(models.loc[row, "auto_exclusion"]) == [CULPRIT]
     assert models.loc[row, "auto_trials"] == 2
     assert models.loc[row, "nodes_excluded"] == 1
+    assert (
+        models.loc[row, "exclusions"] == f"`{CULPRIT}` matched 1 node in 1 place: 1 of them would have been quantized"
+    )
     assert models.loc[fixed, "digest"] == models.loc[row, "digest"]
     outcomes = [results.records.records[each].outcomes["quantize"].key for each in (row, fixed)]
     assert outcomes[0] == outcomes[1]

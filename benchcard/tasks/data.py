@@ -184,8 +184,8 @@ def drawn(
             Mistake(
                 "$.calibration.num_calibration_samples",
                 str(count),
-                f"a number of at most {len(rows)}",
-                f"the split `{split}` has {len(rows)} rows",
+                f"a number of at most {len(rows)}" if len(rows) else "a calibration split that has rows",
+                f"the split `{split}` has {len(rows)} row{'' if len(rows) == 1 else 's'}",
             )
         )
     generator = np.random.default_rng(seed)

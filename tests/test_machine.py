@@ -1,0 +1,67 @@
+"""What is said of this machine: int8 instructions, and which rows can saturate on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from benchcard import machine, reasons
+
+AVX2 = ["sse4_1", "avx", "avx2"]
+AVX512 = [*AVX2, "avx512f", "avx512bw"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "architecture", "best", "saturates"),
+    [
+        (AVX2, "x86_64", "avx2", True),
+        (AVX512, "x86_64", "avx512bw", True),
+        ([*AVX512, "avx512_vnni"], "x86_64", "avx512_vnni", False),
+        ([*AVX2, "avx_vnni"], "AMD64", "avx_vnni", False),
+        ([*AVX512, "avx512_vnni", "amx_int8"], "x86_64", "amx_int8", False),
+        (["asimddp"], "aarch64", "asimddp", False),
+        ([], "aarch64", "none known", False),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_products_saturate_on_x86_without_dot_products(flags, architecture, best, saturates):
+    """AVX2 and AVX512 without VNNI cut sums of u8 x s8 products to 16 bits; VNNI, AVX-VNNI, AMX and ARM do not."""
+    told = machine.int8(flags, architecture)
+    assert (told["best"], told["u8s8_saturates"]) == (best, saturates)
+
+
+def test_the_machine_says_what_it_computes_int8_with():
+    """What is kept in a run's record names the instructions, those of int8 among them, and whether they saturate."""
+    here = machine.describe()
+    assert here["int8"] == machine.int8(here["instructions"], here["architecture"])
+    assert set(here["instructions"]) <= set(machine.INT8_FLAGS)
+
+
+@dataclasses.dataclass
+class Row:
+    """A record with what the question is asked of."""
+
+    configuration: dict
+    outcomes: dict
+
+
+@pytest.mark.parametrize(
+    ("weights", "reduce_range", "dtype", "saturates", "risk"),
+    [
+        (3, False, None, True, True),
+        (3, False, "int8", True, True),
+        (3, True, None, True, False),
+        (3, False, "uint8", True, False),
+        (0, False, None, True, False),
+        (3, False, None, False, False),
+    ],
+)
+def test_rows_with_signed_weights_of_eight_bits_are_at_risk(weights, reduce_range, dtype, saturates, risk):
+    """At risk are rows whose weights are s8 of 8 bits, on a machine that saturates; u8 x u8 products are widened."""
+    records = SimpleNamespace(about={"machine": {"int8": {"u8s8_saturates": saturates}}})
+    quantized = SimpleNamespace(values={"report": {"weights_quantized": weights}})
+    record = Row({"reduce_range": reduce_range, "weights_dtype": dtype}, {"quantize": quantized})
+    assert reasons.saturation_risk(records, record) is risk
+    assert reasons.saturation_risk(records, Row({"reduce_range": None, "weights_dtype": None}, {})) is False

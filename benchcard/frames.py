@@ -67,7 +67,8 @@ def quality(records: Records) -> pd.DataFrame:
     Each metric `m` has its 95 % interval from `m_low` to `m_high`; against the baseline, on the same examples,
     `m_difference` with its interval, the `m_p_value` of a paired test, and `m_detectable_difference`, the smallest true
     difference that this many examples show four times in five. `predictions_changed` counts the examples that the
-    baseline predicts otherwise; `not_compared` says why there is no comparison.
+    baseline predicts otherwise; `not_compared` says why there is no comparison. Where there is a
+    `saturation_risk`, the figures may be better on another processor.
 
     `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
     `latency_in_seconds` follow from it.
@@ -87,12 +88,21 @@ def quality(records: Records) -> pd.DataFrame:
             row["samples"] = samples
         row["predictions_changed"] = _compared(record).get("predictions_changed")
         row["not_compared"] = _not_compared(records, record)
+        row["saturation_risk"] = reasons.saturation_risk(records, record)
         row["same_model_as"] = reasons.same_model_as(records, record)
         row["failure"] = _said(record.failures.get("model") or record.failures.get("quality"))
         rows.append(row)
     measured = dict.fromkeys(name for row in rows for name in row)
     names = [*_parameter_names(records), *measured]
-    last = ("predictions_changed", *PASS_METRICS, "samples", "not_compared", "same_model_as", "failure")
+    last = (
+        "predictions_changed",
+        *PASS_METRICS,
+        "samples",
+        "not_compared",
+        "saturation_risk",
+        "same_model_as",
+        "failure",
+    )
     return _frame(rows, [name for name in dict.fromkeys(names) if name not in last] + list(last))
 
 

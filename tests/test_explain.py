@@ -14,6 +14,7 @@ import pytest
 from tiny_graphs import calibrated, export, normal, samples, saved, written
 
 from benchcard.errors import ArtifactError
+from benchcard.quantization import graph as graphs
 from benchcard.quantization.explain import decibels, losses
 from benchcard.quantization.graph import graph_of, read
 from benchcard.quantization.operators import standings
@@ -237,6 +238,14 @@ def test_without_a_batch_nothing_can_be_compared(culprit):
     """No batch at all is a mistake, and the message says what to give."""
     with pytest.raises(ArtifactError, match="Give it one calibration sample or more"):
         losses(culprit, culprit, iter(()))
+
+
+def test_graphs_too_large_for_one_file_are_compared(vit, tmp_path, monkeypatch):
+    """Where even what is built for the comparison is too large for one file, its weights lie beside it."""
+    how = Quantization("static", ("MatMul",))
+    inline = compared(vit, how, tmp_path / "a.onnx")
+    monkeypatch.setattr(graphs, "_INLINE_LIMIT_BYTES", 64)
+    assert compared(vit, how, tmp_path / "b.onnx") == inline
 
 
 def test_weights_beside_the_graph_are_found(vit, tmp_path):

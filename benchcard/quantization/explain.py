@@ -271,7 +271,7 @@ class _Search:
         if not self.layers:
             return False
         target = self.folder / "switchable.onnx"
-        onnx.save(model, str(target))
+        graphs.write(model, target)
         self.session = _session(target, self.threads, 0)
         self.reference = [self._switched((), batch) for batch in self.batches]
         return True

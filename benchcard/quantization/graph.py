@@ -191,7 +191,8 @@ def prepare(model: Path, folder: Path) -> tuple[Graph, Path, bool]:
 
 def write(model: onnx.ModelProto, target: Path) -> None:
     """Write a model with the weights that are loaded; beside the graph, in `<target>.data`, where they are too many."""
-    if int(model.ByteSize()) > _INLINE_LIMIT_BYTES:
+    # Not the size of the model, which cannot be told of one that is too large.
+    if sum(len(tensor.raw_data) for tensor in _tensors(model.graph)) > _INLINE_LIMIT_BYTES:
         onnx.save(model, str(target), save_as_external_data=True, location=f"{target.name}.data")
     else:
         onnx.save(model, str(target))

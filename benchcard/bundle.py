@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -58,10 +57,8 @@ class Bundle:
 
 
 def slug_of(results: Results) -> str:
-    """The name of a run's section: its data set and the beginning of its spec's digest, as `beans-2f2e1580`."""
-    name = str(results.plan[0]["dataset"]["path"]).rstrip("/").rsplit("/", 1)[-1]
-    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "data"
-    return f"{clean}-{results.spec.digest[:8]}"
+    """The name of a run's section; see `card_facts.slug`."""
+    return card_facts.slug(results)
 
 
 def write(
@@ -115,7 +112,10 @@ def _write(
     latencies(results).to_parquet(own / LATENCIES, index=False)
     told = json.dumps(run_json(results, models, files), indent=1, ensure_ascii=False, allow_nan=False)
     (own / RUN).write_text(told + "\n", encoding="utf-8")
-    text = _card(results, repo_id, models, root, layout, slug)
+    card = _card(results, repo_id, models, root, layout, slug)
+    for name, content in card.files.items():
+        (repository / name).write_bytes(content)
+    text = card.text
     (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
     return text
 
@@ -127,7 +127,7 @@ def _card(
     root: Mapping[str, Path],
     layout: str | None,
     slug: str,
-) -> str:
+) -> Card:
     """The card of the run with the way to load its models, its front matter as it is right for that repository."""
     facts = card_facts.facts(results)
     front = facts.front_matter
@@ -137,7 +137,8 @@ def _card(
         front = replace(front, base_model=None, base_model_relation=None)
     elif original is not None and any(model.quantized for model in models):
         front = replace(front, base_model_relation="quantized")
-    card = Card.from_facts(replace(facts, front_matter=front), **({} if layout is None else {"layout": layout}))
+    shown = replace(facts, front_matter=front)
+    card = Card.from_facts(shown, slug=slug, **({} if layout is None else {"layout": layout}))
     refused = [problem for problem in card.problems() if problem.severity == "error"]
     if refused:
         raise CardError("the Hub would not take the card:\n" + "\n".join(str(problem) for problem in refused))
@@ -147,7 +148,8 @@ def _card(
         f"Every figure: [{RESULTS}]({own}/{RESULTS}). What was asked, of what, where, and with which versions: "
         f"[{RUN}]({own}/{RUN}). Every raw latency: [{LATENCIES}]({own}/{LATENCIES}).\n"
     )
-    return "\n\n".join(part.strip("\n") for part in (card.text, said, figures) if part) + "\n"
+    text = "\n\n".join(part.strip("\n") for part in (card.text, said, figures) if part) + "\n"
+    return replace(card, text=text)
 
 
 def _table(results: Results) -> pd.DataFrame:

@@ -5,10 +5,14 @@ This module stands between `results` and `card`, which know nothing of each othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchcard.card.facts import Data, Facts, Failure, FrontMatter, Metric, Row, Shape, figure
+from benchcard.card import frontmatter
+from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
 from benchcard.frames import PASS_METRICS
 from benchcard.parameters import PARAMETERS, parts
 
@@ -17,30 +21,159 @@ if TYPE_CHECKING:
 
     from benchcard.results import Results
 
+OWN_SOURCE = "benchcard"
+PROJECT = "https://pypi.org/project/benchcard/"
+_FROM_ROOT = re.compile(r"[/~\\]|[A-Za-z]:[/\\]")
+
 
 def facts(results: Results) -> Facts:
-    """The facts of a run's card."""
+    """The facts of a run's card.
+
+    Folders of this machine are told by their last name alone where the spec gives them from the root, and nowhere else.
+    """
     spec, plan = results.spec, results.plan
     shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time))) if len(results.time) else []
-    return Facts(
+    best = results.best()
+    made = Facts(
         task=spec.task,
         backend=spec.get("backend"),
         backend_args=spec.get("backend_args"),
         max_eval_samples=spec.get("max_eval_samples"),
         fixed=_fixed(results),
-        benchmarked=dict(spec.grid) if spec.grid else {"framework": [plan[0]["framework"]]},
-        metrics=tuple(Metric(name) for name in results.metrics),
+        benchmarked=_benchmarked(results) if spec.grid else {"framework": [plan[0]["framework"]]},
+        metrics=_metrics(results),
         shapes=tuple(shapes),
         duration_s=spec.get("duration"),
         rows=_rows(results),
         front_matter=_front_matter(results),
         data=_data(results),
         baseline=results.baseline,
-        chosen=results.best().row,
-        reasons=(results.best().reason,),
-        environment={**results.records.about["machine"], "versions": results.records.about["versions"]},
-        run={"created": results.records.about["created"]},
+        chosen=best.row,
+        reasons=(best.reason,) if best.row is not None else (),
+        pareto=_pareto(results),
+        settings=_settings(results),
+        noise=_noise(results),
+        environment=_environment(results),
+        run={"id": results.spec.digest[:12], "created": results.records.about["created"]},
+        notes=(*results.notes, *_untimed(results)),
     )
+    return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made)))
+
+
+def slug(results: Results) -> str:
+    """The name of a run's section: its data set and the beginning of its spec's digest, as `beans-2f2e1580`."""
+    name = str(results.plan[0]["dataset"]["path"]).rstrip("/").rsplit("/", 1)[-1]
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "data"
+    return f"{clean}-{results.spec.digest[:8]}"
+
+
+def _model_index(results: Results, made: Facts) -> tuple[dict[str, Any], ...]:
+    """The Hub's own form of the published row and the baseline, where model and data are the Hub's."""
+    if made.data is None or not made.data.on_hub or made.front_matter.base_model is None:
+        return ()
+    source = {"source_name": f"{OWN_SOURCE} {slug(results)}", "source_url": PROJECT}
+    return frontmatter.model_index(made, name=made.front_matter.base_model.rsplit("/", 1)[-1], **source)
+
+
+def _benchmarked(results: Results) -> dict[str, list[Any]]:
+    """The benchmarked parameters; arguments that were given by framework, as one list."""
+    told: dict[str, list[Any]] = {}
+    for name, values in results.spec.grid.items():
+        lists = values.values() if isinstance(values, Mapping) else [values]
+        flat = [_public(name, value) for each in lists for value in each]
+        told[name] = [value for place, value in enumerate(flat) if value not in flat[:place]]
+    return told
+
+
+def _public(name: str, value: Any) -> Any:
+    """A parameter's value without the way to a folder of this machine."""
+    if name == "name_or_path" and isinstance(value, str):
+        return _last(value)
+    if name == "dataset" and isinstance(value, Mapping):
+        return {**value, "path": _last(value["path"])}
+    return value
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if _FROM_ROOT.match(path) else path
+
+
+def _without_paths(results: Results, text: str) -> str:
+    """A message without the folders of this machine."""
+    sources = results.records.about["sources"]
+    known = [source["location"] for kind in ("models", "datasets") for source in sources[kind].values()]
+    for folder in sorted({*filter(None, known), str(results.path.resolve()), str(results.path)}, key=len, reverse=True):
+        if _FROM_ROOT.match(folder):
+            text = text.replace(folder, _last(folder))
+    return text.replace(str(Path.home()), "~") if len(str(Path.home())) > 1 else text
+
+
+def _metrics(results: Results) -> tuple[Metric, ...]:
+    readings: dict[str, Any] = {}
+    for record in results.records.records:
+        if "score" in record.outcomes:
+            readings = {**record.outcomes["score"].values.get("readings", {}), **readings}
+    made = []
+    for name in results.metrics:
+        told = readings.get(name, {})
+        unit = told.get("unit") or ""
+        said = {"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)
+        made.append(Metric(name, higher_is_better=told.get("higher_is_better"), definition=said))
+    return tuple(made)
+
+
+def _settings(results: Results) -> dict[str, Any]:
+    """How was measured, as the spec says; what stands elsewhere on a card apart."""
+    apart = ("backend", "backend_args", "max_eval_samples")
+    given = {name: value for name, value in results.spec.fixed.items() if PARAMETERS[parts(name)[0]].setting}
+    return {name: value for name, value in given.items() if name not in apart}
+
+
+def _pareto(results: Results) -> tuple[int, ...]:
+    """The rows that no other one beats in both quality and latency, one for each model."""
+    same = {int(row["row"]) for row in _rows_of(results.quality) if _is_there(row["same_model_as"])}
+    front = [int(row["row"]) for row in _rows_of(results.pareto())] if results.metrics and len(results.time) else []
+    return tuple(sorted(set(front) - same))
+
+
+def _noise(results: Results) -> tuple[Noise, ...]:
+    found = []
+    for row in _rows_of(results.noise):
+        ratio = figure(row["ratio"], row["ratio_low"], row["ratio_high"])
+        if ratio is not None:
+            warnings = tuple(str(row["warnings"]).split("; ")) if row["warnings"] else ()
+            counts = {"models": int(row["models"]), "rounds": int(row["rounds"])}
+            found.append(Noise(shape=_shape(row), ratio=ratio, warnings=warnings, **counts))
+    return tuple(found)
+
+
+def _environment(results: Results) -> dict[str, Any]:
+    machine = dict(results.records.about["machine"])
+    memory = machine.pop("memory_bytes", None)
+    if memory is not None:
+        machine["memory_gb"] = round(memory / 1e9, 1)
+    return {**machine, "threads": _threads(results), "versions": results.records.about["versions"]}
+
+
+def _threads(results: Results) -> Any:
+    """The threads that the timed processes really had; a list where they differ."""
+    found = {
+        opened["facts"].get("intra_op_num_threads")
+        for timed in results.records.parts.values()
+        for part in timed
+        for opened in (part.outcome or {}).get("opened", ())
+    }
+    told = sorted(threads for threads in found if threads is not None)
+    return told[0] if len(told) == 1 else told or results.records.about["default_threads"]
+
+
+def _untimed(results: Results) -> Iterator[str]:
+    """Rows that have a model and no times, and why."""
+    for record in results.records.records:
+        for place, failure in record.failures.items():
+            if place.startswith("time"):
+                said = _without_paths(results, f"{failure.type}: {failure.message}")
+                yield f"Row {record.configuration.row} has no {place}: {said}"
 
 
 def _fixed(results: Results) -> dict[str, Any]:
@@ -51,7 +184,7 @@ def _fixed(results: Results) -> dict[str, Any]:
     given.setdefault("from_transformers", True)
     order = list(PARAMETERS)
     listed = {
-        name: given[name]
+        name: _public(name, given[name])
         for name in sorted(given, key=lambda name: order.index(parts(name)[0]))
         if not PARAMETERS[parts(name)[0]].setting
     }
@@ -61,9 +194,13 @@ def _fixed(results: Results) -> dict[str, Any]:
     }
 
 
+def _is_there(value: Any) -> bool:
+    return str(value) not in ("None", "<NA>", "nan")
+
+
 def _shape(row: Mapping[str, Any]) -> Shape:
     length = row["input_length"]
-    return Shape(int(row["batch_size"]), int(length) if str(length) not in ("None", "<NA>", "nan") else None)
+    return Shape(int(row["batch_size"]), int(length) if _is_there(length) else None)
 
 
 def _rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -89,14 +226,35 @@ def _rows(results: Results) -> tuple[Row, ...]:
         rows.append(
             Row(
                 parameters=dict(record.configuration.axes) or {"framework": record.configuration["framework"]},
-                metrics={name: figure(measured.get(name)) for name in results.metrics},
+                metrics={
+                    name: figure(measured.get(name), measured.get(f"{name}_low"), measured.get(f"{name}_high"))
+                    for name in results.metrics
+                },
                 times=times.get(record.configuration.row, {}),
-                figures={"size_mb": figure(model.get("size_mb"))},
-                failure=Failure(failure.stage, failure.type, failure.message, failure.log) if failure else None,
-                same_model_as=int(str(same)) if str(same) not in ("None", "<NA>", "nan") else None,
+                figures=_figures(results, record.configuration.row, measured, model),
+                failure=Failure(failure.stage, failure.type, _without_paths(results, failure.message), failure.log)
+                if failure
+                else None,
+                same_model_as=int(str(same)) if _is_there(same) else None,
+                reasons=(str(model["reason"]),) if _is_there(same) and _is_there(model["reason"]) else (),
+                saturation_risk=_is_there(model["saturation_risk"]) and bool(model["saturation_risk"]),
             )
         )
     return tuple(rows)
+
+
+def _figures(
+    results: Results, index: int, measured: Mapping[str, Any], model: Mapping[str, Any]
+) -> dict[str, Figure | None]:
+    """The size of a row's model, and how its predictions differ from the baseline's."""
+    told = {"size_mb": figure(model.get("size_mb"))}
+    for name in results.metrics if index != results.baseline else ():
+        key = f"{name}_difference"
+        told[key] = figure(measured.get(key), measured.get(f"{key}_low"), measured.get(f"{key}_high"))
+        told[f"{name}_p_value"] = figure(measured.get(f"{name}_p_value"))
+    if index != results.baseline and _is_there(measured.get("predictions_changed")):
+        told["predictions_changed"] = figure(measured["predictions_changed"])
+    return {name: found for name, found in told.items() if found is not None}
 
 
 def _front_matter(results: Results) -> FrontMatter:
@@ -134,7 +292,7 @@ def _data(results: Results) -> Data:
         None,
     )
     return Data(
-        dataset=dataset["path"],
+        dataset=_last(dataset["path"]),
         config=dataset.get("name"),
         split=dataset["eval_split"],
         revision=source["revision"] or source["digest"][:12],

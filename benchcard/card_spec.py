@@ -74,6 +74,7 @@ def _told(facts: Facts, notes: list[str]) -> dict[str, Any]:
     if facts.max_eval_samples is not None:
         fixed["max_eval_samples"] = facts.max_eval_samples
     fixed |= _metrics(facts, fixed, notes)
+    fixed |= facts.settings
     if facts.backend in registry.backends():
         fixed["backend"] = facts.backend
         if facts.backend_args:

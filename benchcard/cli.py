@@ -197,7 +197,7 @@ def compare(one: Path, other: Path, as_csv: bool, quality_only: bool, across_mac
 
 @main.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--layout", default="classic", show_default=True, help="The layout of the card.")
+@click.option("--layout", default="full", show_default=True, help="The layout of the card.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file.  [default: standard output]")
 def card(path: Path, layout: str, output: Path | None) -> None:
     """Write the card of the run directory RUN."""

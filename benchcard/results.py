@@ -252,8 +252,12 @@ class Results:
         told = reasons.sentences(self.records, self.records.records[row], value, metric)
         return " ".join([f"Row {row} ({self.plan[row].label}).", *told])
 
-    def card(self, layout: str = "classic") -> Card:
+    def card(self, layout: str = "full", slug: str | None = None) -> Card:
         """The card of the run.
+
+        Args:
+            layout: `full`, or `classic`, the layout of the cards of 2022.
+            slug: Name of the run on the card; by default made from the model, and the spec's digest.
 
         Raises:
             CardError: There is no such layout.
@@ -261,7 +265,7 @@ class Results:
         from benchcard import card_facts
         from benchcard.card import Card
 
-        return Card.from_facts(card_facts.facts(self), layout=layout)
+        return Card.from_facts(card_facts.facts(self), layout=layout, slug=slug or card_facts.slug(self))
 
     def push_to_hub(
         self,

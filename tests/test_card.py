@@ -37,7 +37,7 @@ def test_a_layout_that_is_not_there_is_refused():
 def test_a_card_gives_its_facts_back():
     """The facts of a card are read from its text."""
     facts = facts_of("vit-beans")
-    assert Card.from_facts(facts).facts() == facts
+    assert Card.from_facts(facts, layout="classic").facts() == facts
 
 
 def test_a_card_goes_into_a_readme_of_others():

@@ -20,6 +20,7 @@ from benchcard.card.facts import (
     Interval,
     Measured,
     Metric,
+    Noise,
     Row,
     Shape,
 )
@@ -173,7 +174,11 @@ def test_every_field_survives_json():
         baseline=0,
         chosen=0,
         reasons=("fast",),
-        noise_floor={"ratio": Figure(1.0, Interval(0.99, 1.01))},
+        pareto=(0,),
+        settings={"duration": 1, "batch_sizes": [1]},
+        noise=(
+            Noise(shape=Shape(1), ratio=Figure(1.0, Interval(0.99, 1.01)), models=2, rounds=10, warnings=("a", "b")),
+        ),
         environment={"cpu": "x"},
         run={"id": "r"},
         notes=("n",),

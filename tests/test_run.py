@@ -355,9 +355,17 @@ def test_the_card_of_a_run_is_valid_for_the_hub(results, tmp_path):
     assert card.front_matter["pipeline_tag"] == "image-classification"
     assert "base_model" not in card.front_matter
     assert "datasets" not in card.front_matter
-    assert card.text.count("| `onnxruntime` |") == 5 * 3
+    assert results.card("classic").text.count("| `onnxruntime` |") == 5 * 3
     path = card.save(tmp_path / "README.md")
     assert path.read_text(encoding="utf-8") == card.text
+    (picture,) = card.files
+    assert (tmp_path / picture).read_bytes() == card.files[picture]
+    back = card.facts()
+    assert [row.parameters for row in back.rows] == [dict(row.axes) for row in results.plan]
+    assert [row.same_model_as for row in back.rows] == [None, None, 0, None, None, None]
+    assert len(back.shapes) == 2
+    assert (back.baseline, back.chosen) == (results.baseline, results.best().row)
+    assert str(tmp_path.parent) not in card.text
 
 
 def test_results_are_exported(results, tmp_path):

@@ -1,20 +1,22 @@
 """The card: text for the Hub, made from facts and read back into them.
 
-Owns the class `Card`. Leaves the facts to `facts`, what stands where to the layouts (`classic`) and to `read`, the
+Owns the class `Card`. Leaves the facts to `facts`, what stands where to the layouts (`full`, `classic`) and `read`, the
 front matter to `frontmatter` and `check`, other people's READMEs to `merge`, and the network to whoever pushes: nothing
 here knows a clock, a socket or a model.
 """
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchcard.card import check, classic, merge, read, yamltext
+from benchcard.card import check, classic, frontmatter, full, merge, plot, read, yamltext
 from benchcard.card.facts import Facts, Plain
 from benchcard.errors import CardError
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from benchcard.card.check import Problem
     from benchcard.card.merge import Merged
 
-__all__ = ["Card", "Facts"]
+__all__ = ["LAYOUTS", "Card", "Facts"]
+
+LAYOUTS = ("full", "classic")
+PLOT = "plot.png"
 
 
 @dataclass(frozen=True)
@@ -31,24 +36,34 @@ class Card:
 
     Attributes:
         text: all of it, front matter included.
+        files: what the text shows, by its path beside the card: the picture, where there is one.
     """
 
     text: str
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_facts(cls, facts: Facts, layout: str = "classic") -> Card:
+    def from_facts(cls, facts: Facts, layout: str = "full", slug: str = "benchmark") -> Card:
         """The card that shows `facts`.
 
         Args:
             facts: what it shows.
-            layout: `classic` is the layout of the cards of 2022, to the byte.
+            layout: `full`, or `classic`, the layout of the cards of 2022, to the byte.
+            slug: name of the run: its picture stands in `benchcard/<slug>/`.
 
         Raises:
             CardError: there is no such layout, or a fact that no front matter can say.
         """
-        if layout != "classic":
-            raise CardError(f"there is no layout {layout!r}: it is 'classic'")
-        return cls(classic.render(facts))
+        if layout not in LAYOUTS:
+            raise CardError(f"there is no layout {layout!r}: it is {' or '.join(map(repr, LAYOUTS))}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", slug):
+            raise CardError(f"{slug!r} cannot name a run: use letters, digits, dots, dashes and underscores")
+        if layout == "classic":
+            return cls(classic.render(facts))
+        picture = plot.png(facts)
+        files = {} if picture is None else {f"benchcard/{slug}/{PLOT}": picture}
+        text = full.body(facts, plot=next(iter(files), None), slug=slug)
+        return cls(f"{frontmatter.render(facts.front_matter)}\n{text}", files)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Card:
@@ -86,7 +101,7 @@ class Card:
         """The facts that the card shows, read from its text.
 
         Raises:
-            CardError: it is no classic card, or a part of it cannot be read.
+            CardError: it is no card of benchcard, or a part of it cannot be read.
         """
         return read.read(self.text)
 
@@ -99,7 +114,7 @@ class Card:
         return merge.merge(readme, self.text, slug, force=force, overwrite=overwrite)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the card to `path`, whole or not at all, and give the path back.
+        """Write the card to `path`, whole or not at all, and its picture beside it; gives the path back.
 
         Nothing else stays in the folder. A file that is there keeps its permissions; a link stays a link.
 
@@ -108,26 +123,35 @@ class Card:
         """
         target = Path(path)
         try:
-            self._write(target.resolve())
+            for name, content in self.files.items():
+                beside = target.parent / name
+                beside.parent.mkdir(parents=True, exist_ok=True)
+                _write(beside.resolve(), content)
+            _write(target.resolve(), self.text.encode("utf-8", "surrogateescape"))
         except OSError as error:
             raise CardError(f"{target} cannot be written: {error.strerror or error}") from error
         return target
-
-    def _write(self, real: Path) -> None:
-        draft = real.with_name(f".{real.name}.{os.urandom(4).hex()}")
-        try:
-            with draft.open("xb") as file:
-                file.write(self.text.encode("utf-8", "surrogateescape"))
-                file.flush()
-                os.fsync(file.fileno())
-            if real.exists():
-                draft.chmod(real.stat().st_mode & 0o7777)
-            os.replace(draft, real)
-        finally:
-            draft.unlink(missing_ok=True)
 
     def __str__(self) -> str:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        return self.body
+        """The card without its front matter, its picture inside, as a notebook shows it."""
+        body = self.body
+        for name, content in self.files.items():
+            body = body.replace(f"]({name})", f"](data:image/png;base64,{base64.b64encode(content).decode()})")
+        return body
+
+
+def _write(real: Path, content: bytes) -> None:
+    draft = real.with_name(f".{real.name}.{os.urandom(4).hex()}")
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if real.exists():
+            draft.chmod(real.stat().st_mode & 0o7777)
+        os.replace(draft, real)
+    finally:
+        draft.unlink(missing_ok=True)

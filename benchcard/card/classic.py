@@ -72,20 +72,21 @@ def body(facts: Facts) -> str:
         f"**Backend:** {code(write_value(facts.backend))}  \n"
         f"**Backend args:** {code(write_value(facts.backend_args))}  \n"
         f"**Number of evaluation samples:** {code(samples)}  \n",
-        f"{FIXED_TITLE}\n" + "".join(_fixed(name, value) for name, value in facts.fixed.items()),
+        f"{FIXED_TITLE}\n" + "".join(bullet(name, value) for name, value in facts.fixed.items()),
         f"{BENCHMARKED_TITLE}\n"
-        + "".join(f"* **{words(name)}**: {_listed(values)}\n" for name, values in facts.benchmarked.items()),
+        + "".join(f"* **{words(name)}**: {listed(values)}\n" for name, values in facts.benchmarked.items()),
         f"# Evaluation\n{QUALITY_TITLE}\n" + _quality(facts) + "\n",
     ]
     if facts.shapes:
         opening = f"{TIME_TITLE}\n"
         if facts.duration_s is not None:
-            opening += f"Time benchmarks were run for {_seconds(facts.duration_s)} per config.\n"
+            opening += f"Time benchmarks were run for {seconds(facts.duration_s)} per config.\n"
         parts.append(opening + "".join(_time(facts, shape) for shape in facts.shapes))
     return "\n".join(parts) + "\n"
 
 
-def _fixed(name: str, value: Plain) -> str:
+def bullet(name: str, value: Plain) -> str:
+    """A parameter and its value as a bullet, a mapping as nested ones; ends in a line end."""
     if isinstance(value, Mapping) and value and all(isinstance(key, str) and is_words(key) for key in value):
         inner = "".join(f"    * **{words(key)}**: {code(write_value(item))}\n" for key, item in value.items())
         return f"* **{words(name)}**:\n{inner}"
@@ -94,11 +95,13 @@ def _fixed(name: str, value: Plain) -> str:
     return f"* **{words(name)}**: {code(write_value(value))}\n"
 
 
-def _listed(values: Iterable[Plain]) -> str:
+def listed(values: Iterable[Plain]) -> str:
+    """Values as code spans, separated as in the cards."""
     return ",  ".join(code(write_value(value)) for value in values)
 
 
-def _seconds(duration_s: float) -> str:
+def seconds(duration_s: float) -> str:
+    """A duration in words: `1 second`, `0.5 seconds`."""
     number = int(duration_s) if duration_s == int(duration_s) else duration_s
     return f"{number} second" if number == 1 else f"{number} seconds"
 

@@ -21,6 +21,7 @@ from benchcard.card.facts import (
     Interval,
     Measured,
     Metric,
+    Noise,
     Plain,
     Row,
     Shape,
@@ -39,8 +40,8 @@ def to_data(facts: Facts) -> dict[str, Plain]:
     data["rows"] = [_row_to_data(row) for row in facts.rows]
     if facts.data is not None:
         data["data"] = _told(facts.data)
-    if facts.noise_floor:
-        data["noise_floor"] = _figures_to_data(facts.noise_floor)
+    if facts.noise:
+        data["noise"] = [_noise_to_data(noise) for noise in facts.noise]
     return {key: value for key, value in data.items() if value not in ([], {})}
 
 
@@ -63,8 +64,21 @@ def from_data(data: Mapping[str, Plain]) -> Facts:
         ),
         rows=lambda values: tuple(_row_from_data(value, f"rows[{index}]") for index, value in enumerate(values)),
         data=lambda value: _made(Data, value, "data"),
-        noise_floor=_figures_from_data,
+        noise=lambda values: tuple(
+            _made(
+                Noise,
+                value,
+                f"noise[{index}]",
+                shape=lambda shape: _made(Shape, shape, "shape"),
+                ratio=_figure_from_data,
+            )
+            for index, value in enumerate(values)
+        ),
     )
+
+
+def _noise_to_data(noise: Noise) -> dict[str, Plain]:
+    return {**_told(noise), "shape": dataclasses.asdict(noise.shape), "ratio": _figure_to_data(noise.ratio)}
 
 
 def _row_to_data(row: Row) -> dict[str, Plain]:

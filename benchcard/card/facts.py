@@ -136,6 +136,7 @@ class Row:
         original: figures of the unquantized model, where a card shows them in the same row.
         same_model_as: index of the earlier row that has the same model, byte for byte; None where there is none.
         reasons: sentences about the row, as why it is the same model as another one.
+        saturation_risk: whether products of its 8-bit weights can saturate on the machine of the run.
     """
 
     parameters: Mapping[str, Plain]
@@ -146,9 +147,29 @@ class Row:
     original: Measured | None = None
     same_model_as: int | None = None
     reasons: tuple[str, ...] = ()
+    saturation_risk: bool = False
 
     def __post_init__(self) -> None:
         _settle(self, parameters=plain_mapping(self.parameters, "parameters"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """The noise certificate of models that were timed together: what the baseline differs from itself by.
+
+    Attributes:
+        shape: the inputs.
+        ratio: the baseline's second process against its first.
+        models: how many models were timed together.
+        rounds: in how many rounds.
+        warnings: what disturbed the machine meanwhile, a sentence each.
+    """
+
+    shape: Shape
+    ratio: Figure
+    models: int = 0
+    rounds: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +254,9 @@ class Facts:
         baseline: index of the row that ratios and paired tests compare with.
         chosen: index of the recommended row.
         reasons: why that one, in sentences.
-        noise_floor: figures of the noise certificate by name, as `ratio` of the baseline to itself, with its interval.
+        pareto: indices of the rows that no other one beats in both quality and latency.
+        settings: how it was measured, as the spec gave it: `duration`, `warmup_runs`, `batch_sizes`, `metrics`.
+        noise: the noise certificates, one for each group of models that were timed together.
         environment: machine, versions, threads.
         run: facts about the run, as its id, its date, the call and the command that repeat it.
         notes: further sentences for the reader, as limitations.
@@ -255,7 +278,9 @@ class Facts:
     baseline: int | None = None
     chosen: int | None = None
     reasons: tuple[str, ...] = ()
-    noise_floor: Figures = field(default_factory=dict)
+    pareto: tuple[int, ...] = ()
+    settings: Mapping[str, Plain] = field(default_factory=dict)
+    noise: tuple[Noise, ...] = ()
     environment: Mapping[str, Plain] = field(default_factory=dict)
     run: Mapping[str, Plain] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -270,6 +295,7 @@ class Facts:
             backend_args=plain_mapping(self.backend_args, "backend_args"),
             fixed=plain_mapping(self.fixed, "fixed"),
             benchmarked=benchmarked,
+            settings=plain_mapping(self.settings, "settings"),
             environment=plain_mapping(self.environment, "environment"),
             run=plain_mapping(self.run, "run"),
             rows=tuple(self.rows),
@@ -280,7 +306,8 @@ class Facts:
             missing = [name for name in benchmarked if name not in row.parameters]
             if missing:
                 raise CardError(f"row {index} does not say the value of {', '.join(missing)}")
-        for name, place in (("baseline", self.baseline), ("chosen", self.chosen)):
+        named = [("baseline", self.baseline), ("chosen", self.chosen), *(("pareto", place) for place in self.pareto)]
+        for name, place in named:
             if place is not None and not 0 <= place < len(self.rows):
                 raise CardError(f"{name} is row {place}, and there are {len(self.rows)} rows")
 

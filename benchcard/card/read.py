@@ -1,24 +1,22 @@
-"""A classic card, read back into facts.
+"""A card of either layout, read back into facts: the classic one here, the full one in `read_full`.
 
 Owns the grammar of the cards that `classic` writes and of those published before it, the first ones included, where
 each row holds the original model's figures beside its own: `classic.render(read(text)) == text` for all of them.
-Leaves tables and values to `tables` and `notation`. What a card does not show (intervals, reasons, environment) is not
-in the facts that it gives back.
+Leaves labels and parameters to `asked`, tables and values to `tables` and `notation`. What a card does not show is not
+in the facts that it gives back: intervals, reasons and environment stand in full cards alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from benchcard.card import classic, tables, yamltext
+from benchcard.card import asked, classic, read_full, tables, yamltext
 from benchcard.card.facts import Facts, Failure, Figure, FrontMatter, Measured, Metric, Plain, Row, Shape
-from benchcard.card.notation import parse_value, split_codes, uncode, unwords
+from benchcard.card.notation import unwords
 from benchcard.errors import CardError
 
-_LABEL = re.compile(r"\*\*([\w ]+?):?\*\*:? *(`.*`) *$")
-_BULLET = re.compile(r"^( *)[*-] \*\*(.+?)\*\*:(?: (.*))?$")
 _REMARK = re.compile(r"(.*) \(([^()]*)\)")
 _SHAPE = re.compile(r"time metrics for batch size = (\d+)(?:, input length = (\d+))?")
 _DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
@@ -38,7 +36,7 @@ class _Column:
 
 
 def read(text: str) -> Facts:
-    """The facts that a classic card shows.
+    """The facts that a card shows, of either layout.
 
     Args:
         text: the whole card; other text may stand around its sections.
@@ -48,35 +46,22 @@ def read(text: str) -> Facts:
     """
     block = yamltext.split(text)
     lines = block.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    labels = _labels(lines)
-    samples = _label(labels, "number of evaluation samples")
+    if read_full.is_full(lines):
+        return replace(read_full.read(lines), front_matter=_front_matter(block.yaml))
+    said = asked.labels(lines)
     quality, times = _tables(lines)
     metrics, rows = _quality(quality)
     for shape, table in times:
         rows = _with_times(rows, shape, table)
     durations = [match.group(1) for line in lines if (match := _DURATION.match(line))]
     return Facts(
-        task=_text(_label(labels, "task")),
-        backend=_text(_label(labels, "backend")),
-        backend_args=_mapping(parse_value(_label(labels, "backend args")), "Backend args"),
-        max_eval_samples=None if samples == classic.ALL_SAMPLES else _whole(samples, "Number of evaluation samples"),
-        fixed=_fixed(_section(lines, classic.FIXED_TITLE)),
-        benchmarked=_benchmarked(_section(lines, classic.BENCHMARKED_TITLE)),
+        **said,
         metrics=metrics,
         shapes=tuple(shape for shape, _ in times),
         duration_s=float(durations[0]) if durations else None,
         rows=rows,
         front_matter=_front_matter(block.yaml),
     )
-
-
-def _labels(lines: list[str]) -> dict[str, str]:
-    """The content of each label's code span, by the label in lower case."""
-    found = [(match.group(1).lower(), _uncoded(match.group(2))) for line in lines if (match := _LABEL.match(line))]
-    labels = dict(found)
-    if [name for name, _ in found].count("task") > 1:
-        raise CardError("the text holds several cards: read the text of one section at a time")
-    return labels
 
 
 def _tables(lines: list[str]) -> tuple[tables.Table, list[tuple[Shape, tables.Table]]]:
@@ -97,49 +82,6 @@ def _tables(lines: list[str]) -> tuple[tables.Table, list[tuple[Shape, tables.Ta
     return found[0], times
 
 
-def _label(labels: Mapping[str, str], name: str) -> str:
-    if name not in labels:
-        raise CardError(f"the card does not say its {name}: it is no card of this kind, or a line of it was changed")
-    return labels[name]
-
-
-def _section(lines: list[str], title: str) -> list[tuple[str, str, str | None]]:
-    """Indent, name and value of each bullet that follows a title."""
-    if title not in lines:
-        raise CardError(f"the card has no section {title!r}")
-    bullets: list[tuple[str, str, str | None]] = []
-    for line in lines[lines.index(title) + 1 :]:
-        bullet = _BULLET.match(line)
-        if bullet is None:
-            break
-        bullets.append((bullet.group(1), unwords(bullet.group(2)), bullet.group(3)))
-    return bullets
-
-
-def _fixed(bullets: list[tuple[str, str, str | None]]) -> dict[str, Plain]:
-    fixed: dict[str, Plain] = {}
-    outer = ""
-    for indent, name, value in bullets:
-        if not indent:
-            outer = name
-            fixed[name] = {} if value is None else _value(value)
-        elif isinstance(fixed.get(outer), dict):
-            fixed[outer][name] = _value(value or "")
-        else:
-            raise CardError(f"the bullet {name!r} stands under {outer!r}, which has a value of its own")
-    return fixed
-
-
-def _benchmarked(bullets: list[tuple[str, str, str | None]]) -> dict[str, list[Plain]]:
-    benchmarked: dict[str, list[Plain]] = {}
-    for _, name, value in bullets:
-        contents = split_codes(value or "")
-        if contents is None:
-            raise CardError(f"the values of {name!r} are not a list of code spans: {value}")
-        benchmarked[name] = [parse_value(content) for content in contents]
-    return benchmarked
-
-
 def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
     """The metrics and the rows of the quality table."""
     width = _parameter_columns(table)
@@ -150,7 +92,7 @@ def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
         sides = _sides(table, number, lambda column: column.name)
         rows.append(
             Row(
-                parameters={name: _value(cell) for name, cell in zip(names, cells)},
+                parameters={name: asked.value(cell) for name, cell in zip(names, cells)},
                 metrics=sides[_OWN],
                 original=Measured(sides[_ORIGINAL]) if sides[_ORIGINAL] else None,
                 failure=_failure(cells[width:]),
@@ -166,7 +108,7 @@ def _with_times(rows: tuple[Row, ...], shape: Shape, table: tables.Table) -> tup
         raise CardError(f"the table of {shape} has {len(table.rows)} rows, the one of quality {len(rows)}")
     done = []
     for number, (row, cells) in enumerate(zip(rows, table.rows)):
-        if repr([_value(cell) for cell in cells[:width]]) != repr(list(row.parameters.values())):
+        if repr([asked.value(cell) for cell in cells[:width]]) != repr(list(row.parameters.values())):
             raise CardError(
                 f"row {number + 1} of the table of {shape} is another configuration than in the first table"
             )
@@ -237,35 +179,9 @@ def _figure(cell: str, place: str) -> Figure | None:
     return Figure(float(cell))
 
 
-def _text(label: str) -> str:
-    value = parse_value(label)
-    return value if isinstance(value, str) else label
-
-
-def _value(text: str) -> Plain:
-    return parse_value(_uncoded(text))
-
-
-def _uncoded(text: str) -> str:
-    content = uncode(text)
-    return text if content is None else content
-
-
-def _whole(text: str, place: str) -> int:
-    if not text.isdecimal():
-        raise CardError(f"{place}: {text!r} is neither a number nor {classic.ALL_SAMPLES!r}")
-    return int(text)
-
-
-def _mapping(value: Plain, place: str) -> dict[str, Plain]:
-    if not isinstance(value, dict):
-        raise CardError(f"{place}: {value!r} is no mapping")
-    return value
-
-
 def _front_matter(yaml: str) -> FrontMatter:
     """The front matter's known keys as fields; every other one, and a known one of an unknown form, as an extra."""
-    data = _mapping(yamltext.load(yaml) or {}, "front matter")
+    data = asked.mapping(yamltext.load(yaml) or {}, "front matter")
     fields: dict[str, Plain] = {}
     extra: dict[str, Plain] = {}
     for key, value in data.items():

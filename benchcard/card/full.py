@@ -1,0 +1,313 @@
+"""The full layout: what to ship and why to believe it first, then every figure behind it.
+
+Owns what stands where in a full card, and its sentences. Leaves tables to `full_tables`, the picture to `plot`, the
+call and the spec to `reproduce`, and reading such a card to `read_full`.
+
+The words and the order are those of the classic layout: task, backend, fixed and benchmarked parameters, non-time
+metrics, time metrics; what the full layout adds stands around and between them. Nothing is bold but the labels and the
+recommended row. Tables of more than ten rows are folded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from benchcard.card import classic, figures, full_tables, reproduce
+from benchcard.card.facts import LATENCY_MEAN, Data, Facts, Figure, Plain, Row, Shape
+from benchcard.card.full_tables import DETECTABLE, RATIO, SIZE
+from benchcard.card.notation import code, words, write_value
+
+ASKED_TITLE = "### What was compared"
+DATA_TITLE = "Testing data:"
+METRICS_TITLE = "Metrics:"
+SETTINGS_TITLE = "Measurement:"
+QUALITY_TITLE = "#### Non-time metrics"
+TIME_TITLE = "#### Time metrics"
+NOISE_TITLE = "#### How quiet the machine was"
+SAME_TITLE = "#### Rows that are the same model"
+FAILED_TITLE = "#### Rows without figures"
+ENVIRONMENT_TITLE = "### Environment"
+RUN_TITLE = "Run:"
+LIMITATIONS_TITLE = "### Limitations"
+NOTES_TITLE = "Of this run:"
+REASONS_TITLE = "Why this row:"
+HIGHER, LOWER = "higher is better", "lower is better"
+_OPENS_A_BLOCK = re.compile(r"[-+#>=~]|\d+[.)]")
+
+
+def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> str:
+    """The card without its front matter, beginning with a heading of the second level.
+
+    Args:
+        facts: what it shows.
+        plot: path of the picture in the repository; None where there is none.
+        slug: name of the run in the commands that repeat it.
+    """
+    names = full_tables.labels(facts)
+    parts = [f"## {words(facts.title or title(facts))}", _result(facts, names)]
+    if facts.rows:
+        parts += [full_tables.summary(facts), _legend(facts)]
+    if plot is not None:
+        parts.append(f"![{alt_text(facts)}]({plot})")
+    if facts.reasons:
+        parts.append(_lines(REASONS_TITLE, facts.reasons))
+    parts += [ASKED_TITLE, *_asked(facts), "### Evaluation", *_evaluation(facts)]
+    parts += [*_environment(facts), LIMITATIONS_TITLE, *_limitations(facts), *_again(facts, slug)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def title(facts: Facts) -> str:
+    """The heading where the facts give none."""
+    model = facts.fixed.get("name_or_path")
+    of = f" with {model.removeprefix('./')}" if isinstance(model, str) else ""
+    on = f" on {facts.data.dataset.removeprefix('./')}" if facts.data is not None else ""
+    return " ".join(f"Benchmark: {facts.task}{of}{on}".split())
+
+
+def alt_text(facts: Facts) -> str:
+    """The picture in words: the figures of every row of the summary."""
+    if not facts.shapes or not facts.metrics:
+        return ""
+    metric, shape = facts.metrics[0].name, facts.shapes[0]
+    told = []
+    for index in full_tables.summary_rows(facts):
+        row = facts.rows[index]
+        value, latency = row.metrics.get(metric), row.times.get(shape, {}).get(LATENCY_MEAN)
+        if value is not None and latency is not None:
+            role = ", ".join(full_tables.roles(facts, index))
+            named = f"row {index} ({role})" if role else f"row {index}"
+            told.append(
+                f"{named} {_metric(facts, row, metric, _places(facts, metric))} at {_latency(facts, latency, shape)}"
+            )
+    return words(f"{metric} against mean latency at {_shape(shape)}: {'; '.join(told)}")
+
+
+def _result(facts: Facts, names: list[str]) -> str:
+    """What to ship, in one sentence with its figures."""
+    if facts.chosen is None:
+        return "**There is nothing to recommend:** no row has all the figures that a choice needs."
+    row, name = facts.rows[facts.chosen], words(names[facts.chosen])
+    metrics = [metric.name for metric in facts.metrics[:1] if row.metrics.get(metric.name)]
+    places = (
+        figures.decimals([each.metrics.get(metrics[0]) for each in facts.rows], figures.of_quality) if metrics else 0
+    )
+    baseline = facts.rows[facts.baseline] if facts.baseline is not None else None
+    if facts.chosen == facts.baseline or baseline is None:
+        said = [f"{words(metrics[0])} {_metric(facts, row, metrics[0], places)}"] if metrics else []
+        if facts.shapes and (latency := row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)) is not None:
+            said.append(f"mean latency {_latency(facts, latency, facts.shapes[0])}")
+        first = (
+            f"**Keep the baseline, row {facts.chosen}** ({name}): no variant is both detectably faster and good enough"
+            if baseline is not None
+            else f"**Ship row {facts.chosen}** ({name}); there is no unquantized baseline to compare with"
+        )
+        return "; ".join([first, *said]) + "."
+    said = []
+    if facts.shapes:
+        times = row.times.get(facts.shapes[0], {})
+        ratio, latency = times.get(RATIO), times.get(LATENCY_MEAN)
+        before = baseline.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)
+        if ratio is not None and (found := times.get(DETECTABLE)) is not None and not found.value:
+            said.append("its speed cannot be told from the baseline's")
+        elif ratio is not None:
+            said.append(f"**{_ratio(facts, ratio, facts.shapes[0])} times as fast** as the unquantized model")
+        if latency is not None and before is not None:
+            ours, theirs = (_latency(facts, each, facts.shapes[0], bare=True) for each in (latency, before))
+            said.append(f"{ours} instead of {theirs} ms at {_shape(facts.shapes[0])}")
+    for metric in metrics:
+        against = f", the unquantized model's {_metric(facts, baseline, metric, places)}"
+        known = baseline.metrics.get(metric) is not None
+        said.append(f"{words(metric)} {_metric(facts, row, metric, places)}{against if known else ''}")
+    sizes = [each.figures.get(SIZE) for each in (row, baseline)]
+    if all(size is not None for size in sizes):
+        places = figures.decimals([each.figures.get(SIZE) for each in facts.rows])
+        ours, theirs = (figures.write(size, places) for size in sizes if size is not None)
+        said.append(f"{ours} instead of {theirs} MB")
+    return f"**Ship row {facts.chosen}** ({name}): " + "; ".join(said) + "."
+
+
+def _places(facts: Facts, metric: str) -> int:
+    return figures.decimals([row.metrics.get(metric) for row in facts.rows], figures.of_quality)
+
+
+def _metric(facts: Facts, row: Row, metric: str, places: int) -> str:
+    figure = row.metrics.get(metric)
+    return figures.MISSING if figure is None else figures.write(figure, places)
+
+
+def _latency(facts: Facts, figure: Figure, shape: Shape, *, bare: bool = False) -> str:
+    places = figures.decimals([row.times.get(shape, {}).get(LATENCY_MEAN) for row in facts.rows])
+    return figures.write(Figure(figure.value), places) if bare else f"{figures.write(figure, places)} ms"
+
+
+def _ratio(facts: Facts, figure: Figure, shape: Shape) -> str:
+    rule = full_tables.rule_of(RATIO)
+    return figures.write(figure, figures.decimals([row.times.get(shape, {}).get(RATIO) for row in facts.rows], rule))
+
+
+def _shape(shape: Shape) -> str:
+    length = "" if shape.input_length is None else f", input length {shape.input_length}"
+    return f"batch size {shape.batch_size}{length}"
+
+
+def _legend(facts: Facts) -> str:
+    at = f" Times are at {_shape(facts.shapes[0])}." if facts.shapes else ""
+    told = [f"In brackets: 95 % intervals.{at}"]
+    if any(row.figures.get("predictions_changed") or row.metrics for row in facts.rows) and facts.pareto:
+        told.append("*Pareto*: no other row is both better and faster.")
+    if any(
+        (found := row.times.get(shape, {}).get(DETECTABLE)) is not None and not found.value
+        for row in facts.rows
+        for shape in facts.shapes
+    ):
+        told.append(f"*{figures.NOT_DETECTABLE}*: no further from 1 than the same model, timed twice, is from itself.")
+    if any(row.saturation_risk for row in facts.rows):
+        told.append(f"{figures.AT_RISK}: products of 8-bit weights can saturate on this processor, see below.")
+    return " ".join(told)
+
+
+def _asked(facts: Facts) -> list[str]:
+    samples = classic.ALL_SAMPLES if facts.max_eval_samples is None else str(facts.max_eval_samples)
+    labels = (
+        f"**task**: {code(write_value(facts.task))}  \n"
+        f"**Backend:** {code(write_value(facts.backend))}  \n"
+        f"**Backend args:** {code(write_value(facts.backend_args))}  \n"
+        f"**Number of evaluation samples:** {code(samples)}"
+    )
+    benchmarked = "".join(
+        f"* **{words(name)}**: {classic.listed(values)}\n" for name, values in facts.benchmarked.items()
+    )
+    metrics = "".join(
+        f"* **{words(metric.name)}**: {_reading(metric.definition, metric.higher_is_better)}\n"
+        for metric in facts.metrics
+        if metric.definition or metric.higher_is_better is not None
+    )
+    return [
+        labels,
+        _bullets(DATA_TITLE, _data(facts.data)) if facts.data is not None else "",
+        _bullets(classic.FIXED_TITLE, facts.fixed) or classic.FIXED_TITLE,
+        f"{classic.BENCHMARKED_TITLE}\n{benchmarked}".rstrip("\n"),
+        f"{METRICS_TITLE}\n{metrics}".rstrip("\n") if metrics else "",
+        _bullets(SETTINGS_TITLE, facts.settings),
+    ]
+
+
+def _data(data: Data) -> dict[str, Plain]:
+    told: dict[str, Plain] = {"dataset": data.dataset, "config": data.config, "split": data.split}
+    told |= {"revision": data.revision, "samples": data.samples}
+    return {**{name: value for name, value in told.items() if value is not None}, "on_hub": data.on_hub}
+
+
+def _reading(definition: str, higher_is_better: bool | None) -> str:
+    direction = "" if higher_is_better is None else HIGHER if higher_is_better else LOWER
+    return "; ".join(part for part in (_line(definition), direction) if part)
+
+
+def _evaluation(facts: Facts) -> list[str]:
+    parts = [QUALITY_TITLE, _folded(f"All {len(facts.rows)} configurations", full_tables.quality(facts), facts)]
+    if facts.shapes:
+        spent = "" if facts.duration_s is None else f"Time benchmarks were run for {classic.seconds(facts.duration_s)}"
+        parts += [TIME_TITLE, f"{spent} per config." if spent else ""]
+    for shape in facts.shapes:
+        length = "" if shape.input_length is None else f", input length = {shape.input_length}"
+        above = f"Below, time metrics for batch size = {shape.batch_size}{length}."
+        parts.append(_folded(above, full_tables.time(facts, shape), facts, always_say=True))
+    if facts.noise:
+        said = (
+            "The baseline ran twice, as two processes that did not know of each other; this is what the same model "
+            "differs from itself by. A ratio counts as detectable only where it is further from 1 than that."
+        )
+        parts += [NOISE_TITLE, said, full_tables.noise(facts)]
+    int8 = _int8(facts)
+    parts += ["#### 8-bit arithmetic on this processor", int8] if int8 else []
+    same = full_tables.same_models(facts)
+    if same:
+        parts += [SAME_TITLE, "Byte for byte; measured once, so their figures are the same.", same]
+    failed = full_tables.failures(facts)
+    return [*parts, FAILED_TITLE, failed] if failed else parts
+
+
+def _folded(above: str, table: str, facts: Facts, *, always_say: bool = False) -> str:
+    if len(facts.rows) <= full_tables.SUMMARY_ROWS:
+        return f"{above}\n\n{table}" if always_say else table
+    return f"<details>\n<summary>{above}</summary>\n\n{table}\n\n</details>"
+
+
+def _int8(facts: Facts) -> str:
+    """What the processor of the run does to int8 products; empty where that is not known."""
+    here = facts.environment.get("int8")
+    if not isinstance(here, Mapping) or "u8s8_saturates" not in here:
+        return ""
+    processor = code(write_value(facts.environment.get("processor") or "this processor"))
+    if here["u8s8_saturates"]:
+        risky = [str(index) for index, row in enumerate(facts.rows) if row.saturation_risk]
+        listed = f" Rows at risk, marked {figures.AT_RISK}: {', '.join(risky)}." if risky else ""
+        return (
+            f"{processor} has no instruction for dot products of 8-bit numbers. Sums of two products of u8 and s8 are "
+            "cut to 16 bits, so models with 8-bit weights can lose accuracy here that they keep elsewhere; "
+            f"`reduce_range` (7-bit weights) avoids it.{listed}"
+        )
+    best = code(write_value(here.get("best")))
+    return (
+        f"{processor} multiplies 8-bit numbers with {best}, which keeps their sums in 32 bits: no accuracy is lost to "
+        "saturation here. On an x86 processor without such an instruction the same files can lose accuracy, unless "
+        "they were made with `reduce_range`."
+    )
+
+
+def _environment(facts: Facts) -> list[str]:
+    parts = [_bullets("", facts.environment), _bullets(RUN_TITLE, facts.run)]
+    return [ENVIRONMENT_TITLE, *parts] if any(parts) else []
+
+
+def _limitations(facts: Facts) -> list[str]:
+    said = [
+        "Times belong to this machine, these versions and these threads; the ratio to the baseline travels better than "
+        "milliseconds, and neither replaces a measurement where the model will run.",
+        "A latency is that of one forward call on prepared inputs: tokenizing or resizing is not in it.",
+    ]
+    if facts.data is not None and facts.data.samples is not None:
+        said.append(
+            f"Quality was measured on {facts.data.samples} samples of one split; intervals say what another sample of "
+            "that size could have shown, not what other data would."
+        )
+    if facts.duration_s is not None and facts.shapes and facts.duration_s < 10:
+        said.append(
+            f"Only {classic.seconds(facts.duration_s)} per configuration and shape: small differences cannot be seen."
+        )
+    return ["\n".join(f"- {sentence}" for sentence in said), _lines(NOTES_TITLE, facts.notes) if facts.notes else ""]
+
+
+def _again(facts: Facts, slug: str) -> list[str]:
+    version = _version(facts)
+    shell = f"pip install benchcard{version}\nbenchcard run {slug}.yaml --out runs/{slug}"
+    return [
+        "### How to reproduce it",
+        f"In Python:\n\n```python\n{reproduce.call(facts, f'runs/{slug}')}\n```",
+        f"From a shell, with the spec below as `{slug}.yaml`:\n\n```sh\n{shell}\n```",
+        f"<details>\n<summary>{slug}.yaml</summary>\n\n```yaml\n{reproduce.yaml(facts)}\n```\n\n</details>",
+    ]
+
+
+def _version(facts: Facts) -> str:
+    versions = facts.environment.get("versions")
+    found = versions.get("benchcard") if isinstance(versions, Mapping) else None
+    return f"=={found}" if isinstance(found, str) and re.fullmatch(r"[\w.+!-]+", found) else ""
+
+
+def _bullets(heading: str, values: Mapping[str, Plain]) -> str:
+    """Bullets under a line; empty where there are none."""
+    lines = "".join(classic.bullet(name, value) for name, value in values.items()).rstrip("\n")
+    return "\n".join(part for part in (heading, lines) if part) if lines else ""
+
+
+def _lines(heading: str, sentences: tuple[str, ...]) -> str:
+    return "\n".join([heading, *(f"* {_line(sentence)}" for sentence in sentences)])
+
+
+def _line(text: str) -> str:
+    """Words of which the first opens no block of Markdown."""
+    line = words(text)
+    match = _OPENS_A_BLOCK.match(line)
+    return f"{line[: match.end() - 1]}\\{line[match.end() - 1 :]}" if match else line

@@ -1,0 +1,267 @@
+"""The tables of a full card: the summary, quality, time, noise, rows of one model, and rows that failed.
+
+Owns their columns and cells, and the short name of a row. Leaves the text around them to `full`, reading them to
+`read_full`, and digits to `figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+
+from benchcard.card import figures
+from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figure, Plain, Row, Shape
+from benchcard.card.notation import code, words, write_value
+from benchcard.card.tables import Column, render
+
+SUMMARY_ROWS = 10
+SIZE = "size_mb"
+CHANGED = "predictions_changed"
+RATIO = "ratio"
+DETECTABLE = "detectable"
+ROLES = {"baseline": "baseline", "chosen": "recommended", "pareto": "Pareto"}
+TIME_COLUMNS = (
+    (LATENCY_MEAN, "latency (ms)"),
+    ("latency_p99_ms", "p99 (ms)"),
+    (THROUGHPUT, "throughput (samples/s)"),
+    (RATIO, "times as fast as the baseline"),
+    ("memory_mb", "memory (MB)"),
+)
+SIZE_COLUMN = "size (MB)"
+FIGURE_ENDINGS = {
+    "_difference": " against the baseline",
+    "_p_value": " p-value",
+    "_detectable_difference": " detectable difference",
+}
+"""How figures that belong to a metric are called in a header."""
+
+_Cells = list[str]
+
+
+def labels(facts: Facts) -> list[str]:
+    """A short name of each row: the values that tell it from others, `onnxruntime, dynamic, Add+MatMul, per_channel`.
+
+    Where two rows would have one name, all have their parameters in full.
+    """
+    varied = {name: len({repr(row.parameters[name]) for row in facts.rows}) > 1 for name in facts.benchmarked}
+    short = [", ".join(_told(row.parameters, varied)) or "as it is" for row in facts.rows]
+    if len(set(short)) == len({repr(sorted(row.parameters.items())) for row in facts.rows}):
+        return short
+    return [", ".join(f"{name}={write_value(value)}" for name, value in row.parameters.items()) for row in facts.rows]
+
+
+def _told(parameters: Mapping[str, Plain], varied: Mapping[str, bool]) -> list[str]:
+    told = []
+    for name, value in parameters.items():
+        # Arguments that follow from the framework tell nothing more: where they do, the names above collide.
+        if not varied[name] or value is None or isinstance(value, dict):
+            continue
+        if isinstance(value, bool):
+            no = "not quantized" if name == "apply_quantization" else ""
+            text = no if not value else "" if name == "apply_quantization" else name
+        elif isinstance(value, list):
+            text = "+".join(map(str, value))
+        else:
+            text = str(value) if isinstance(value, str) else f"{name} {value}"
+        told += [text] if text else []
+    return told
+
+
+def roles(facts: Facts, index: int) -> list[str]:
+    """What a row is: the baseline, the recommended one, one of the Pareto set."""
+    named = {"baseline": index == facts.baseline, "chosen": index == facts.chosen, "pareto": index in facts.pareto}
+    return [ROLES[name] for name, is_it in named.items() if is_it]
+
+
+def summary_rows(facts: Facts) -> list[int]:
+    """The rows of the summary: baseline, recommended and Pareto set, ten at the most, the fastest first."""
+    first = [index for index in (facts.baseline, facts.chosen) if index is not None]
+    listed = list(dict.fromkeys([*first, *facts.pareto]))[:SUMMARY_ROWS]
+    if not listed:
+        listed = [index for index, row in enumerate(facts.rows) if row.same_model_as is None][:SUMMARY_ROWS]
+    return sorted(listed, key=lambda index: (_latency(facts, facts.rows[index]), index))
+
+
+def _latency(facts: Facts, row: Row) -> float:
+    found = row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN) if facts.shapes else None
+    return inf if found is None else found.value
+
+
+def summary(facts: Facts) -> str:
+    """Baseline, Pareto set and recommended row, that one bold, at the first shape."""
+    names, listed = labels(facts), summary_rows(facts)
+    columns = [Column("row", "right"), Column("configuration"), Column("")]
+    cells = [[str(index), words(names[index]), ", ".join(roles(facts, index))] for index in listed]
+    for metric in facts.metrics:
+        columns.append(Column(words(_with_unit(metric.name, metric.unit)), "right"))
+        _add(cells, _metric_cells(facts, metric.name), listed)
+    if facts.shapes:
+        for key, header in TIME_COLUMNS:
+            if key in (LATENCY_MEAN, RATIO):
+                columns.append(Column(header, "right"))
+                _add(cells, _time_cells(facts, facts.shapes[0], key), listed)
+    if any(row.figures.get(SIZE) for row in facts.rows):
+        columns.append(Column(SIZE_COLUMN, "right"))
+        _add(cells, _size_cells(facts), listed)
+    settled = [[*line[:3], *map(_unbroken, line[3:])] for line in cells]
+    bold = [
+        [f"**{cell}**" if cell else "" for cell in line] if index == facts.chosen else line
+        for index, line in zip(listed, settled)
+    ]
+    return render(columns, bold)
+
+
+def quality(facts: Facts) -> str:
+    """All rows with their metrics, what else was found out about them, and their parameters."""
+    columns = [Column("row", "right"), Column("role")]
+    cells = [[str(index), ", ".join(roles(facts, index))] for index in range(len(facts.rows))]
+    every = range(len(facts.rows))
+    for metric in facts.metrics:
+        columns.append(Column(words(_with_unit(metric.name, metric.unit)), "right"))
+        _add(cells, _metric_cells(facts, metric.name), every)
+    known = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
+    for name in known:
+        if name != SIZE or not facts.shapes:
+            columns.append(Column(words(_figure_header(facts, name)), "right"))
+            rule = figures.of_quality if name.endswith(("_difference", "_p_value")) else figures.significant
+            found = [row.figures.get(name) for row in facts.rows]
+            _add(cells, _cells(found, facts.rows, rule, whole=name == CHANGED), every)
+    for name in facts.benchmarked:
+        columns.append(Column(code(name)))
+        _add(cells, [code(write_value(row.parameters[name])) for row in facts.rows], every)
+    return render(columns, cells)
+
+
+def time(facts: Facts, shape: Shape) -> str:
+    """All rows with their times at one shape, and the size of their models."""
+    columns = [Column("row", "right"), Column("configuration")]
+    cells = [[str(index), words(name)] for index, name in enumerate(labels(facts))]
+    every = range(len(facts.rows))
+    for key, header in TIME_COLUMNS:
+        if key in (LATENCY_MEAN, THROUGHPUT) or any(row.times.get(shape, {}).get(key) for row in facts.rows):
+            columns.append(Column(header, "right"))
+            _add(cells, _time_cells(facts, shape, key), every)
+    if any(row.figures.get(SIZE) for row in facts.rows):
+        columns.append(Column(SIZE_COLUMN, "right"))
+        _add(cells, _size_cells(facts), every)
+    return render(columns, cells)
+
+
+def noise(facts: Facts) -> str:
+    """The noise certificates."""
+    ratios = [each.ratio for each in facts.noise]
+    places = figures.decimals(ratios)
+    rows = [
+        [
+            str(each.shape.batch_size),
+            figures.MISSING if each.shape.input_length is None else str(each.shape.input_length),
+            str(each.models),
+            str(each.rounds),
+            figures.write(each.ratio, places),
+            "; ".join(words(warning) for warning in each.warnings) or "none",
+        ]
+        for each in facts.noise
+    ]
+    right = ("batch size", "input length", "models", "rounds", "the baseline against itself")
+    return render([*(Column(name, "right") for name in right), Column("disturbances")], rows)
+
+
+def same_models(facts: Facts) -> str:
+    """The rows that run the same model as an earlier one, and why; empty where there are none."""
+    rows = [
+        [str(index), str(row.same_model_as), words("; ".join(row.reasons))]
+        for index, row in enumerate(facts.rows)
+        if row.same_model_as is not None
+    ]
+    headers = [Column("row", "right"), Column("same model as row", "right"), Column("why")]
+    return render(headers, rows) if rows else ""
+
+
+def failures(facts: Facts) -> str:
+    """The rows that failed, at which step, and why; empty where there are none."""
+    rows = [
+        [str(index), *(words(part) for part in (row.failure.stage, row.failure.type, row.failure.message))]
+        for index, row in enumerate(facts.rows)
+        if row.failure is not None
+    ]
+    return (
+        render([Column("row", "right"), Column("step"), Column("error"), Column("what it said")], rows) if rows else ""
+    )
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name
+
+
+def _figure_header(facts: Facts, name: str) -> str:
+    """A figure's header: `accuracy against the baseline` for `accuracy_difference`."""
+    if name == SIZE:
+        return SIZE_COLUMN
+    for metric in facts.metrics:
+        ending = name.removeprefix(metric.name)
+        if name.startswith(metric.name) and ending in FIGURE_ENDINGS:
+            return metric.name + FIGURE_ENDINGS[ending]
+    return name
+
+
+def _metric_cells(facts: Facts, name: str) -> _Cells:
+    cells = _cells([row.metrics.get(name) for row in facts.rows], facts.rows, figures.of_quality)
+    return [f"{cell} {figures.AT_RISK}" if row.saturation_risk else cell for row, cell in zip(facts.rows, cells)]
+
+
+def _size_cells(facts: Facts) -> _Cells:
+    return _cells([row.figures.get(SIZE) for row in facts.rows], facts.rows)
+
+
+def _time_cells(facts: Facts, shape: Shape, key: str) -> _Cells:
+    found = [row.times.get(shape, {}) for row in facts.rows]
+    cells = _cells([times.get(key) for times in found], facts.rows, rule_of(key))
+    if key != RATIO:
+        return cells
+    hidden = [
+        times.get(RATIO) is not None and _is_zero(times.get(DETECTABLE)) and index != facts.baseline
+        for index, times in enumerate(found)
+    ]
+    return [f"{cell}, {figures.NOT_DETECTABLE}" if is_hidden else cell for cell, is_hidden in zip(cells, hidden)]
+
+
+def rule_of(key: str) -> Callable[[Sequence[float]], int]:
+    """How many decimals a column of times has."""
+    return _two if key == RATIO else figures.significant
+
+
+def _two(values: Sequence[float]) -> int:
+    return 2
+
+
+def _is_zero(figure: Figure | None) -> bool:
+    return figure is not None and figure.value == 0
+
+
+def _cells(
+    found: Sequence[Figure | None],
+    rows: Sequence[Row],
+    rule: Callable[[Sequence[float]], int] = figures.significant,
+    *,
+    whole: bool = False,
+) -> _Cells:
+    places = 0 if whole else figures.decimals(found, rule)
+    return [
+        figures.write(figure, places)
+        if figure is not None
+        else figures.MISSING
+        if row.failure is None
+        else figures.FAILED
+        for figure, row in zip(found, rows)
+    ]
+
+
+def _unbroken(cell: str) -> str:
+    """A cell whose interval stays on the line of its figure."""
+    figure, comma, remark = cell.partition("], ")
+    return figure.replace(" ", "\N{NO-BREAK SPACE}") + comma + remark if "[" in cell else cell
+
+
+def _add(cells: list[_Cells], column: _Cells, indices: Sequence[int]) -> None:
+    for line, index in zip(cells, indices):
+        line.append(column[index])

@@ -1,0 +1,227 @@
+"""A full card, read back into facts.
+
+Owns the grammar of the cards that `full` writes: `full.body(read(lines)) == body`, the picture apart. Leaves labels and
+parameters to `asked`, cells to `figures`. What the card does not show (logs, other percentiles) is not in the facts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from benchcard.card import asked, figures, full, full_tables, tables
+from benchcard.card.facts import Data, Facts, Failure, Figure, Metric, Noise, Plain, Row, Shape
+from benchcard.card.full_tables import DETECTABLE, RATIO, ROLES, SIZE
+from benchcard.card.notation import uncode, unwords
+from benchcard.errors import CardError
+
+_SHAPE = re.compile(r"Below, time metrics for batch size = (\d+)(?:, input length = (\d+))?\.")
+_DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
+_READING = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
+_TIME_KEYS = {header: key for key, header in full_tables.TIME_COLUMNS}
+
+
+def is_full(lines: Sequence[str]) -> bool:
+    """Whether the lines are those of a full card."""
+    return full.ASKED_TITLE in lines and full.QUALITY_TITLE in lines
+
+
+def read(lines: list[str]) -> Facts:
+    """The facts that a full card shows, but for its front matter.
+
+    Raises:
+        CardError: a part that every card has is missing, or cannot be read; the message says which.
+    """
+    said = asked.labels(lines)
+    start = lines.index(full.QUALITY_TITLE)
+    titled = [table for table in tables.find("\n".join(lines)) if table.first_line > start]
+    if not titled:
+        raise CardError(f"the card has no table under {full.QUALITY_TITLE!r}")
+    under = {_above(lines, table): table for table in titled}
+    readings = _readings(lines)
+    names = list(said["benchmarked"])
+    metrics, rows, roles = _quality(titled[0], names, readings)
+    shapes = []
+    for above, table in under.items():
+        match = _SHAPE.search(above)
+        if match is not None:
+            length = match.group(2)
+            shapes.append(Shape(int(match.group(1)), None if length is None else int(length)))
+            rows = [_with_times(row, shapes[-1], table, number) for number, row in enumerate(rows)]
+    for table in titled[1:]:
+        rows = _with_remarks(rows, table)
+    facts = Facts(
+        **said,
+        metrics=metrics,
+        shapes=tuple(shapes),
+        duration_s=next((float(match.group(1)) for line in lines if (match := _DURATION.match(line))), None),
+        rows=tuple(rows),
+        data=_data(lines),
+        baseline=next((index for index, told in enumerate(roles) if ROLES["baseline"] in told), None),
+        chosen=next((index for index, told in enumerate(roles) if ROLES["chosen"] in told), None),
+        pareto=tuple(index for index, told in enumerate(roles) if ROLES["pareto"] in told),
+        reasons=_sentences(lines, full.REASONS_TITLE),
+        settings=_nested(lines, full.SETTINGS_TITLE),
+        noise=tuple(noise for table in titled for noise in _noise(table)),
+        environment=_environment(lines),
+        run=_nested(lines, full.RUN_TITLE),
+        notes=_sentences(lines, full.NOTES_TITLE),
+    )
+    heading = _heading(lines)
+    return facts if heading == full.title(facts) else replace(facts, title=heading)
+
+
+def _heading(lines: list[str]) -> str:
+    above = [line for line in lines[: lines.index(full.ASKED_TITLE)] if line.startswith("## ")]
+    return unwords(above[-1].removeprefix("## ")) if above else ""
+
+
+def _above(lines: list[str], table: tables.Table) -> str:
+    """The line that says what a table shows; with its number, so that no two are one."""
+    said = next((line for line in reversed(lines[: table.first_line]) if line.strip()), "")
+    return f"{table.first_line}: {said}"
+
+
+def _nested(lines: list[str], title: str) -> dict[str, Plain]:
+    return asked.nested(asked.bullets(lines, title)) if title in lines else {}
+
+
+def _environment(lines: list[str]) -> dict[str, Plain]:
+    """The environment's bullets, which an empty line sets off from their heading."""
+    if full.ENVIRONMENT_TITLE not in lines:
+        return {}
+    place = lines.index(full.ENVIRONMENT_TITLE)
+    rest = [full.ENVIRONMENT_TITLE, *lines[place + 2 :]]
+    return asked.nested(asked.bullets(rest, full.ENVIRONMENT_TITLE))
+
+
+def _sentences(lines: list[str], title: str) -> tuple[str, ...]:
+    if title not in lines:
+        return ()
+    found = []
+    for line in lines[lines.index(title) + 1 :]:
+        if not line.startswith("* "):
+            break
+        found.append(unwords(line.removeprefix("* ")))
+    return tuple(found)
+
+
+def _data(lines: list[str]) -> Data | None:
+    told = _nested(lines, full.DATA_TITLE)
+    known = {field.name for field in fields(Data)}
+    if "dataset" not in told:
+        return None
+    return Data(**{name: value for name, value in told.items() if name in known})
+
+
+def _readings(lines: list[str]) -> dict[str, Metric]:
+    """What is said of the metrics, by their names."""
+    found = {}
+    for _, name, text in asked.bullets(lines, full.METRICS_TITLE) if full.METRICS_TITLE in lines else ():
+        match = _READING.fullmatch(text or "")
+        definition, direction = match.groups() if match else (text, None)
+        higher = None if direction is None else direction == full.HIGHER
+        found[name] = Metric(name, "", higher, unwords(definition or ""))
+    return found
+
+
+def _quality(
+    table: tables.Table, names: list[str], readings: dict[str, Metric]
+) -> tuple[tuple[Metric, ...], list[Row], list[list[str]]]:
+    """The metrics, the rows, and the roles of each row."""
+    headers = list(table.headers)
+    end = len(headers) - len(names)
+    if [uncode(header) for header in headers[end:]] != names or headers[:2] != ["row", "role"]:
+        raise CardError("the table of quality has not the columns of the benchmarked parameters")
+    metrics: list[Metric] = []
+    keys: list[tuple[str, bool]] = []
+    for header in map(unwords, headers[2:end]):
+        key = _figure_key(header, metrics)
+        keys.append((key or header, key is not None))
+        if key is None:
+            name, unit = _unit(header, readings)
+            metrics.append(replace(readings.get(name, Metric(name)), unit=unit))
+            keys[-1] = (name, False)
+    rows, roles = [], []
+    for number, cells in enumerate(table.rows):
+        own: dict[str, Figure | None] = {}
+        others: dict[str, Figure | None] = {}
+        for (key, is_other), cell in zip(keys, cells[2:end]):
+            (others if is_other else own)[key] = figures.read(cell, f"row {number}, {key}")
+        parameters = {name: asked.value(cell) for name, cell in zip(names, cells[end:])}
+        risk = any(figures.AT_RISK in cell for cell in cells[2:end])
+        rows.append(Row(parameters=parameters, metrics=own, figures=_known(others), saturation_risk=risk))
+        roles.append(cells[1].split(", "))
+    return tuple(metrics), rows, roles
+
+
+def _figure_key(header: str, metrics: list[Metric]) -> str | None:
+    """The name of a figure that is no metric: `accuracy_difference` for `accuracy against the baseline`."""
+    if header == full_tables.SIZE_COLUMN:
+        return SIZE
+    if header == full_tables.CHANGED:
+        return header
+    for metric in metrics:
+        for ending, said in full_tables.FIGURE_ENDINGS.items():
+            if header == metric.name + said:
+                return metric.name + ending
+    return None
+
+
+def _unit(header: str, readings: dict[str, Metric]) -> tuple[str, str]:
+    match = re.fullmatch(r"(.*) \(([^()]*)\)", header)
+    if match is None or header in readings:
+        return header, ""
+    return match.group(1), match.group(2)
+
+
+def _with_times(row: Row, shape: Shape, table: tables.Table, number: int) -> Row:
+    cells = next((cells for cells in table.rows if cells[0] == str(number)), None)
+    if cells is None:
+        raise CardError(f"the table of {shape} has no row {number}")
+    times: dict[str, Figure | None] = {}
+    size = None
+    for header, cell in zip(table.headers[2:], cells[2:]):
+        place = f"row {number}, {header}"
+        key = _TIME_KEYS.get(header)
+        if key is not None:
+            times[key] = figures.read(cell, place)
+        elif header == full_tables.SIZE_COLUMN:
+            size = figures.read(cell, place)
+        if key == RATIO and times[key] is not None:
+            times[DETECTABLE] = Figure(float(figures.NOT_DETECTABLE not in cell))
+    known = _known(times)
+    sized = row.figures if size is None else {**row.figures, SIZE: size}
+    return replace(row, times={**row.times, shape: known}, figures=sized)
+
+
+def _with_remarks(rows: list[Row], table: tables.Table) -> list[Row]:
+    """The rows with what the tables of equal and of failed rows say of them."""
+    done = list(rows)
+    for cells in table.rows:
+        if table.headers[:2] == ("row", "same model as row"):
+            index, reason = int(cells[0]), unwords(cells[2])
+            done[index] = replace(done[index], same_model_as=int(cells[1]), reasons=(reason,) if reason else ())
+        elif table.headers[:2] == ("row", "step"):
+            index = int(cells[0])
+            done[index] = replace(done[index], failure=Failure(*map(unwords, cells[1:4])))
+    return done
+
+
+def _noise(table: tables.Table) -> list[Noise]:
+    if table.headers[:1] != ("batch size",):
+        return []
+    found = []
+    for cells in table.rows:
+        ratio: Any = figures.read(cells[4], "the noise certificate")
+        length = None if cells[1] == figures.MISSING else int(cells[1])
+        warnings = () if cells[5] == "none" else tuple(map(unwords, cells[5].split("; ")))
+        shape = Shape(int(cells[0]), length)
+        found.append(Noise(shape=shape, ratio=ratio, models=int(cells[2]), rounds=int(cells[3]), warnings=warnings))
+    return found
+
+
+def _known(found: dict[str, Figure | None]) -> dict[str, Figure | None]:
+    return {name: figure for name, figure in found.items() if figure is not None}

@@ -160,6 +160,15 @@ class Benchmark:
         name = str(self.spec.fixed.get("name_or_path", self.spec.task)).rstrip("/").rsplit("/", 1)[-1]
         return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{self.spec.digest[:8]}"
 
+    def _repr_html_(self) -> str:
+        """What it is, and its plan, as a notebook shows them."""
+        import html
+
+        plan = self.plan()
+        seconds = f"{plan['timed_s'].sum():g}" if len(plan) else "0"
+        said = f"{self!r}: {seconds} s of timing at the most"
+        return f"<p>{html.escape(said)}</p>{plan.to_html(index=False, na_rep='', escape=True)}"
+
     def __repr__(self) -> str:
         rows = len(make_plan(self.spec))
         return f"Benchmark({self.spec.task}, {rows} configurations, {', '.join(self.spec.grid) or 'no grid'})"

@@ -362,9 +362,16 @@ class Results:
         return "\n\n".join([said, *tables])
 
     def _repr_html_(self) -> str:
-        """Both frames, and the choice, as a notebook shows them."""
+        """The choice, its picture where there is matplotlib to draw it, and both frames, as a notebook shows them."""
+        from base64 import b64encode
+
+        from benchcard import card_facts
+        from benchcard.card import plot
+
+        drawn = plot.png(card_facts.facts(self))
+        picture = f'<p><img width="640" src="data:image/png;base64,{b64encode(drawn).decode()}"></p>' if drawn else ""
         tables = "".join(
             f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}"
             for title, frame in (("Quality", self.quality), ("Time", self.time))
         )
-        return f"{self.best()._repr_html_()}{tables}"
+        return f"{self.best()._repr_html_()}{picture}{tables}"

@@ -1,0 +1,52 @@
+"""The notebook in `examples`: its cells run, what it shows is what a notebook can show, and it is committed with it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def shown(source: str, space: dict[str, Any]) -> Any:
+    """What the last line of a cell comes to, after all of it was run."""
+    tree = ast.parse(source)
+    last = tree.body[-1]
+    assert isinstance(last, ast.Expr)
+    exec(compile(ast.Module(tree.body[:-1], []), "cell", "exec"), space)
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), space)
+
+
+def test_the_cells_run_and_show_themselves(tmp_path, monkeypatch):
+    """Every code cell runs, in their order, and its last value has a form for notebooks: tables, a picture, the card's
+    Markdown.
+    """
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    (tmp_path / "digits").symlink_to(EXAMPLES / "digits")
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {}
+    values = [shown(cell.source, space) for cell in notebook.cells if cell.cell_type == "code"]
+    benchmark, results, best, time, card = values
+    assert benchmark._repr_html_().count("<tr") == 1 + 3
+    assert "<table" in results._repr_html_()
+    assert 'src="data:image/png;base64,' in results._repr_html_()
+    assert str(best.row) in best._repr_html_()
+    assert len(time) == 3
+    assert card._repr_markdown_().lstrip().startswith("## Benchmark: image-classification with digits/model")
+    assert "](data:image/png;base64," in card._repr_markdown_()
+
+
+def test_it_is_committed_with_its_outputs():
+    """Whoever looks at the notebook on the web sees tables and the card, and no error."""
+    cells = [
+        cell for cell in nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4).cells if cell.cell_type == "code"
+    ]
+    kinds = [{kind for output in cell.outputs for kind in output.get("data", {})} for cell in cells]
+    assert all(cell.execution_count for cell in cells)
+    assert all("text/html" in kind for kind in kinds[:4])
+    assert "text/markdown" in kinds[4]
+    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)

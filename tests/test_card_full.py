@@ -33,7 +33,7 @@ from benchcard.card.facts import (
 from benchcard.card.read import read
 from benchcard.errors import CardError
 
-GOLDEN = Path(__file__).parent / "data" / "cards" / "digits-full.md"
+GOLDEN = Path(__file__).parent / "data" / "cards" / "digits-full.md.txt"
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 SHAPE, BATCH = Shape(1, 64), Shape(8, 64)
 

@@ -44,7 +44,11 @@ def labels(facts: Facts) -> list[str]:
     Where two rows would have one name, all have their parameters in full.
     """
     varied = {name: len({repr(row.parameters[name]) for row in facts.rows}) > 1 for name in facts.benchmarked}
-    short = [", ".join(_told(row.parameters, varied)) or "as it is" for row in facts.rows]
+    short = [
+        ", ".join(_told(row.parameters, varied))
+        or ("quantized" if row.parameters.get("apply_quantization") is True else "as it is")
+        for row in facts.rows
+    ]
     if len(set(short)) == len({repr(sorted(row.parameters.items())) for row in facts.rows}):
         return short
     return [", ".join(f"{name}={write_value(value)}" for name, value in row.parameters.items()) for row in facts.rows]

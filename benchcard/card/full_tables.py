@@ -261,9 +261,10 @@ def _cells(
 
 
 def _unbroken(cell: str) -> str:
-    """A cell whose interval stays on the line of its figure."""
-    figure, comma, remark = cell.partition("], ")
-    return figure.replace(" ", "\N{NO-BREAK SPACE}") + comma + remark if "[" in cell else cell
+    """A cell whose interval stays on one line, below its figure where there is no room beside it."""
+    value, bracket, rest = cell.partition("[")
+    interval, comma, remark = rest.partition("], ")
+    return value + bracket + interval.replace(" ", "\N{NO-BREAK SPACE}") + comma + remark
 
 
 def _add(cells: list[_Cells], column: _Cells, indices: Sequence[int]) -> None:

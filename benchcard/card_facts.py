@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
-from benchcard.frames import PASS_METRICS
+from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.parameters import PARAMETERS, parts
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def facts(results: Results) -> Facts:
     Folders of this machine are told by their last name alone where the spec gives them from the root, and nowhere else.
     """
     spec, plan = results.spec, results.plan
-    shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time))) if len(results.time) else []
+    shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time) if row["failure"] != NOT_ASKED))
     best = results.best()
     made = Facts(
         task=spec.task,
@@ -211,7 +211,7 @@ def _rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _rows(results: Results) -> tuple[Row, ...]:
     quality, models = _rows_of(results.quality), _rows_of(results.models)
     times: dict[int, dict[Shape, dict[str, Any]]] = {}
-    skipped = {"row", "batch_size", "input_length", "failure", *results.spec.grid}
+    skipped = {"row", "framework", "batch_size", "input_length", "failure", *results.spec.grid}
     for row in _rows_of(results.time):
         figures = {
             name: figure(value, row.get(f"{name}_low"), row.get(f"{name}_high"))

@@ -84,7 +84,7 @@ def plan(spec: Path, as_csv: bool) -> None:
         return
     _table(frame)
     rows = f"{len(frame)} configuration{'s' if len(frame) != 1 else ''}"
-    click.echo(f"{rows}, {frame['timed_s'].sum():g} s of timing at the most")
+    click.echo(f"{rows}, {frame['timed_s'].sum():g} s of timing at the most, and what it takes to open models")
 
 
 @main.command()
@@ -115,6 +115,7 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float,
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
     for note in results.notes:
         click.echo(f"note: {note}")
+    _certificate(results.noise)
     best = results.best(max_drop=max_drop)
     if best.row is None:
         click.echo(f"{best}: `benchcard show {results.path}`", err=True)
@@ -156,12 +157,7 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None) -> None:
             _table(_brief(frame, ["framework_args"] if frame["row"].nunique() > 1 else []))
         for note in results.notes:
             click.echo(f"note: {note}")
-        for noise in results.noise.to_dict("records"):
-            click.echo(
-                f"noise: the baseline, timed twice, is {_cell(noise['ratio'])} "
-                f"[{_cell(noise['ratio_low'])}, {_cell(noise['ratio_high'])}] times as fast as itself"
-                + (f"; {noise['warnings']}" if noise["warnings"] else "")
-            )
+        _certificate(results.noise)
         for failure in results.failures.to_dict("records"):
             click.echo(
                 f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
@@ -234,6 +230,20 @@ def machine(as_json: bool) -> None:
         click.echo("Products of u8 and s8 can saturate here: 8-bit weights are at risk, `reduce_range: true` is safe.")
 
 
+def _certificate(frame: pd.DataFrame) -> None:
+    """The noise certificate in words, a line a group, and what disturbed it."""
+    for noise in frame.to_dict("records"):
+        length = f", length {_cell(noise['input_length'])}" if _cell(noise["input_length"]) else ""
+        where = f"noise, batch size {noise['batch_size']}{length}:"
+        if _cell(noise["ratio"]):
+            ratio, low, high = (_cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
+            click.echo(f"{where} the baseline, timed twice, is {ratio} [{low}, {high}] times as fast as itself")
+        else:
+            click.echo(f"{where} there is no baseline that was timed twice, and so no noise floor")
+        if noise["warnings"]:
+            click.echo(f"warning, batch size {noise['batch_size']}{length}: {noise['warnings']}")
+
+
 for _command in (cli_hub.push, cli_hub.read, cli_hub.verify):
     main.add_command(_command)
 
@@ -242,7 +252,9 @@ def _brief(frame: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:
     """What fits a screen of a frame: without what is empty or behind other figures, and an interval in one column with
     its figure.
     """
-    brief = frame.dropna(axis="columns", how="all").copy()
+    unshown = [f"latency_p{rank}_ms_{end}" for rank in ("50", "90", "95", "99", "99.9") for end in ("low", "high")]
+    unshown += [f"throughput_per_s_{end}" for end in ("low", "high")]
+    brief = frame.drop(columns=unshown, errors="ignore").dropna(axis="columns", how="all").copy()
     for name in [str(column) for column in brief]:
         low, high = f"{name}_low", f"{name}_high"
         if low in brief and high in brief:
@@ -257,6 +269,9 @@ def _brief(frame: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:
         "latency_p95_ms",
         "latency_p99.9_ms",
         "elapsed_s",
+        "drift",
+        "threads",
+        "spinning",
         "first_call_ms",
         "load_ms",
         "failure",

@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 # What stands beside each metric, after its name and an underscore.
 BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_value", "detectable_difference")
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
+# Said of every row where nothing was to be timed.
+NOT_ASKED = "not timed: `duration` is 0"
+
+
+def _bounded(*names: str) -> tuple[str, ...]:
+    """Each name, followed by those of the bounds of its interval."""
+    return tuple(f"{name}{end}" for name in names for end in ("", "_low", "_high"))
+
+
 TIME_FIGURES = (
-    "latency_mean_ms",
-    "latency_mean_ms_low",
-    "latency_mean_ms_high",
-    *(f"latency_p{rank}_ms" for rank in ("50", "90", "95", "99", "99.9")),
-    "throughput_per_s",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
+    *_bounded("latency_mean_ms", *(f"latency_p{rank}_ms" for rank in ("50", "90", "95", "99", "99.9"))),
+    *_bounded("throughput_per_s", "ratio"),
     "detectable",
+    *_bounded("drift"),
+    "threads",
+    "spinning",
     "runs",
     "elapsed_s",
     "load_ms",
@@ -140,9 +146,10 @@ def time(records: Records) -> pd.DataFrame:
     """One row per configuration, batch size and input length.
 
     `latency_*_ms` are of one forward call; `throughput_per_s` counts samples in really elapsed seconds; `ratio` is how
-    many times faster than the baseline, paired round by round, with the 95 % interval from `ratio_low` to `ratio_high`;
-    `runs` are the calls and `elapsed_s` the seconds that stand behind them; `memory_mb` is the peak over the process
-    before the model was loaded.
+    many times faster than the baseline, paired round by round; figures with `_low` and `_high` beside them have a 95 %
+    interval. `drift` is the relative change of latency from the first launch to the last; `threads` and `spinning` are
+    what the runtime said that it had; `runs` are the calls and `elapsed_s` the seconds that stand behind the figures;
+    `memory_mb` is the peak over the process before the model was loaded.
     """
     rows = []
     for record in records.records:
@@ -151,7 +158,7 @@ def time(records: Records) -> pd.DataFrame:
             rows.append({**_parameters(record), "batch_size": cell.samples, "input_length": cell.input_length, **timed})
         for (batch_size, length), failure in _untimed(records, record):
             rows.append(
-                {**_parameters(record), "batch_size": batch_size, "input_length": length, "failure": _said(failure)}
+                {**_parameters(record), "batch_size": batch_size, "input_length": length, "failure": str(failure)}
             )
     return _frame(rows, (*_parameter_names(records), "batch_size", "input_length", *TIME_FIGURES, "failure"))
 
@@ -169,8 +176,8 @@ def models(records: Records) -> pd.DataFrame:
     for record in records.records:
         row = {**_parameters(record), "digest": record.digest[:12] if record.digest else None}
         made = record.outcomes.get("quantize") or record.outcomes.get("export")
-        if made:
-            row["size_mb"] = made.values["size_bytes"] / 1e6
+        size = made.values["size_bytes"] if made else _size_when_timed(records, record)
+        row["size_mb"] = size / 1e6 if size is not None else None
         if "export" in record.outcomes:
             report = record.outcomes["export"].values["report"]
             row |= {"opset": report.get("opset"), "export_max_abs_difference": report.get("max_abs_difference")}
@@ -203,42 +210,12 @@ def models(records: Records) -> pd.DataFrame:
     return _frame(rows, (*_parameter_names(records), *MODEL_FIGURES, "same_model_as", "reason", "failure"))
 
 
-def noise(records: Records) -> pd.DataFrame:
-    """One row per group of models that were timed together: the noise certificate of the run.
-
-    The baseline ran twice, as two processes that did not know of each other: `ratio` is what the same model differs
-    from itself by, with its 95 % interval. `warnings` says what disturbed the machine meanwhile.
-    """
-    from benchcard.measure import noise as readings
-    from benchcard.measure import statistics
-
-    rows = []
-    parts = {id(part): part for each in records.parts.values() for part in each}
-    for part in parts.values():
-        if part.baseline is None or part.outcome is None:
-            continue
-        try:
-            floor = statistics.noise_floor(part.rounds, part.baseline)
-        except ValueError:
-            # The baseline, or its twin, could not be timed.
-            continue
-        before, after = (readings.Reading(**part.outcome[moment]) for moment in ("before", "after"))
-        said = readings.warnings(before, [(timed.before, timed.after) for timed in part.rounds], after)
-        cell = next(cell for record in records.records for cell in record.cells.values() if cell.name == part.baseline)
-        rows.append(
-            {
-                "batch_size": cell.samples,
-                "input_length": cell.input_length,
-                "models": len(part.names),
-                "rounds": len(part.rounds),
-                "ratio": floor.value,
-                "ratio_low": floor.low,
-                "ratio_high": floor.high,
-                "warnings": "; ".join(said),
-            }
-        )
-    names = ("batch_size", "input_length", "models", "rounds", "ratio", "ratio_low", "ratio_high", "warnings")
-    return _frame(rows, names)
+def _size_when_timed(records: Records, record: Record) -> int | None:
+    """Bytes on disk of a model that no step made, as they were found when it was timed."""
+    parts = (part for cell in record.cells.values() for part in records.parts.get(cell.name, ()))
+    sizes = ((part.outcome or {}).get("sizes", {}) for part in parts)
+    names = [cell.name for cell in record.cells.values()]
+    return next((each[name] for each in sizes for name in names if name in each), None)
 
 
 def part_of(records: Records, record: Record, cell: Cell, shape: Any) -> Part | None:
@@ -258,27 +235,52 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
     if part is None or failure or not any(block.name == cell.name for timed in part.rounds for block in timed.blocks):
         return {"failure": _said(failure) or "time: NotRun: it has not been timed yet: run the spec again"}
     figures = statistics.latency_figures(part.rounds, cell.name, cell.samples)
-    row: dict[str, Any] = {"latency_mean_ms": figures.mean_ns.value / 1e6}
-    if figures.mean_ns.low is not None and figures.mean_ns.high is not None:
-        row |= {"latency_mean_ms_low": figures.mean_ns.low / 1e6, "latency_mean_ms_high": figures.mean_ns.high / 1e6}
-    row |= {
-        f"latency_p{rank:g}_ms": interval.value / 1e6 if interval else None
-        for rank, interval in figures.percentiles_ns.items()
-    }
-    row["throughput_per_s"] = figures.throughput_per_s.value
+    row: dict[str, Any] = _with_bounds("latency_mean_ms", figures.mean_ns, 1e6)
+    for rank, interval in figures.percentiles_ns.items():
+        row |= _with_bounds(f"latency_p{rank:g}_ms", interval, 1e6)
+    row |= _with_bounds("throughput_per_s", figures.throughput_per_s) | _with_bounds("drift", figures.drift)
     if part.baseline is not None:
         medians = [statistics.block_medians(part.rounds, name) for name in (part.baseline, cell.name)]
         if medians[0].keys() & medians[1].keys():
             ratio = statistics.paired_ratio(medians[0], medians[1])
-            row |= {"ratio": ratio.value, "ratio_low": ratio.low, "ratio_high": ratio.high}
+            row |= _with_bounds("ratio", ratio)
             row["detectable"] = cell.name != part.baseline and _detectable(part, ratio)
     row |= {"runs": figures.calls, "elapsed_s": figures.elapsed_s}
     opened = part.opened(cell.name)
     if opened:
         for name in ("load", "first_call"):
             row[f"{name}_ms"] = median(each[f"{name}_ns"] for each in opened) / 1e6
+        facts = opened[-1]["facts"]
+        row |= {"threads": facts.get("intra_op_num_threads"), "spinning": facts.get("allow_spinning", False)}
         row["memory_mb"] = max(peak_bytes(part, cell.name, each) for each in opened) / 1e6
     return row
+
+
+def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
+    """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why."""
+    for (batch_size, length), cell in record.cells.items():
+        part = part_of(records, record, cell, (batch_size, length))
+        failure = part.failure(cell.name) if part else None
+        if failure:
+            yield f"time {batch_size}x{length}", failure
+
+
+def length_notes(records: Records) -> list[str]:
+    """That lengths were asked for where inputs have none, and what was done instead."""
+    asked = [row["input_lengths"] for row in records.plan if row["input_lengths"]]
+    if not asked or registry.task(records.plan.spec.task).has_length:
+        return []
+    lengths = ", ".join(str(length) for length in dict.fromkeys(length for each in asked for length in each))
+    return [
+        f"input_lengths ({lengths}) change nothing for {records.plan.spec.task}: each batch size was timed once, "
+        "at the size that the model's own processor gives"
+    ]
+
+
+def _with_bounds(name: str, interval: Interval | None, unit: float = 1.0) -> dict[str, float | None]:
+    """A figure and the bounds of its interval, in a unit."""
+    values = (interval.value, interval.low, interval.high) if interval else (None, None, None)
+    return {column: None if value is None else value / unit for column, value in zip(_bounded(name), values)}
 
 
 def _detectable(part: Part, ratio: Interval) -> bool:
@@ -299,15 +301,15 @@ def peak_bytes(part: Part, name: str, opened: Mapping[str, Any]) -> int:
     return int(max([opened["peak_bytes"], *peaks]) - opened["base_bytes"])
 
 
-def _untimed(records: Records, record: Record) -> Iterator[tuple[tuple[int, int | None], Failure]]:
+def _untimed(records: Records, record: Record) -> Iterator[tuple[tuple[int, int | None], Failure | str]]:
     """The shapes for which a row has nothing to time, and why."""
     row = record.configuration
     has_length = registry.task(records.plan.spec.task).has_length
-    for batch_size in row["batch_sizes"] if row["duration"] > 0 else ():
+    for batch_size in row["batch_sizes"]:
         for length in (has_length and row["input_lengths"]) or [None]:
             failure = record.failures.get("model") or record.failures.get(f"time {batch_size}x{length}")
-            if failure:
-                yield (batch_size, length), failure
+            if failure or not row["duration"] > 0:
+                yield (batch_size, length), failure or NOT_ASKED
 
 
 def _parameters(record: Record) -> dict[str, Any]:

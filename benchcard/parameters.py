@@ -121,6 +121,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "batch_sizes": Parameter(ListOf(Number(1, 65_536, whole=True), least=1), [1], setting=True),
         "input_lengths": Parameter(ListOf(Number(1, 16_777_216, whole=True), least=1), None, setting=True),
         "duration": Parameter(Number(0, 86_400), 15, setting=True),
+        "precision": Parameter(Optional(Number(0.0001, 1)), None, setting=True),
         "warmup_runs": Parameter(Number(0, 1_000_000, whole=True), 10, setting=True),
         "explain": Parameter(Boolean(), True, setting=True),
         "seed": Parameter(Number(0, 2**32 - 1, whole=True), 0, setting=True),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchcard import choice, frames, gains, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
+from benchcard.noise_frame import noise_frame
 from benchcard.plan import Plan
 from benchcard.spec import Spec
 
@@ -116,16 +117,19 @@ class Results:
     @cached_property
     def noise(self) -> pd.DataFrame:
         """The noise certificate: for each group of models timed together, what the baseline differs from itself by."""
-        return frames.noise(self.records)
+        return noise_frame(self.records)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know of the data, as that labels were matched by number or texts were cut."""
+        """What a reader should know: of the data, as that labels were matched by number or texts were cut, and of what
+        was asked for in vain.
+        """
         kinds = ("prepare", "sample", "score")
         values = (
             record.outcomes[kind].values for record in self.records.records for kind in kinds if kind in record.outcomes
         )
-        return tuple(dict.fromkeys(note for each in values for note in each.get("notes", ())))
+        said = [note for each in values for note in each.get("notes", ())]
+        return tuple(dict.fromkeys([*said, *frames.length_notes(self.records)]))
 
     @property
     def failures(self) -> pd.DataFrame:
@@ -142,7 +146,7 @@ class Results:
                 "log": failure.log,
             }
             for record in self.records.records
-            for place, failure in record.failures.items()
+            for place, failure in [*record.failures.items(), *frames.untimed_cells(self.records, record)]
         ]
         return pd.DataFrame(rows, columns=["row", "missing", "stage", "type", "message", "log"])
 

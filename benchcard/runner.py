@@ -118,7 +118,8 @@ class _Run:
     def go(self, show_progress: bool) -> None:
         distinct = {step.key: step.kind for steps in self._expected for step in steps}
         seconds = sum(
-            len(row["batch_sizes"]) * len(row["input_lengths"] or [None]) * row["duration"] for row in self._plan
+            row["duration"] * sum(step.kind == "shape" for step in steps)
+            for row, steps in zip(self._plan, self._expected)
         )
         with Progress(distinct.values(), seconds, show_progress) as self._progress:
             try:

@@ -316,9 +316,10 @@ class TimedPart:
         return self.path / "rounds.bin"
 
     def begin(self) -> None:
-        """Make the folder."""
+        """Make the folder; what an earlier attempt came to, other than latencies, no longer counts."""
         with disk(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "outcome.json").unlink(missing_ok=True)
 
     def finish(self, outcome: Mapping[str, Any]) -> None:
         """Keep what was found out beside the latencies; the part is finished with it."""

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchcard import registry
+from benchcard.errors import MachineError
 from benchcard.progress import Progress
 from benchcard.spec import digest
 from benchcard.steps import Cell, Record
@@ -20,8 +22,10 @@ from benchcard.store import RunDirectory, TimedPart, disk
 if TYPE_CHECKING:
     from benchcard.measure.blocks import Round
 
-# A model in memory takes about its file twice over (weights as stored and as prepacked), and its process this much.
-_PROCESS_BYTES = 300 << 20
+# A model in memory takes about its file twice over (weights as stored and as prepacked), its inputs a few times over
+# (the activations of a layer or two), and its process this much, without torch and with it.
+_PROCESS_BYTES = (200 << 20, 700 << 20)
+_TIMES_INPUTS = 8
 _MEMORY_SHARE = 0.8
 
 
@@ -32,15 +36,19 @@ class Group:
     cells: tuple[Cell, ...]
     baseline: str | None
     duration_s: float
+    precision: float | None
     warmup_runs: int
     seed: int
 
     @property
     def key(self) -> str:
         """Equal for groups of the same cells, timed in the same way."""
-        return digest(
-            [sorted(cell.name for cell in self.cells), self.baseline, self.duration_s, self.warmup_runs, self.seed]
-        )
+        how = [self.duration_s, self.precision, self.warmup_runs, self.seed]
+        return digest([sorted(cell.name for cell in self.cells), self.baseline, *how])
+
+    def seconds(self, cells: int) -> float:
+        """Seconds for which so many of its cells are timed together, at the most: the baseline is timed twice."""
+        return self.duration_s * (cells + (self.baseline is not None))
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
@@ -56,6 +64,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
                 cell.input_length,
                 reference.name if reference else None,
                 row["duration"],
+                row["precision"],
                 row["warmup_runs"],
                 row["seed"],
             )
@@ -65,15 +74,23 @@ def groups(records: Iterable[Record]) -> list[Group]:
 
 
 def finished(part: TimedPart) -> bool:
-    """Whether a part has its outcome and all the rounds that the outcome counts; a damaged file of rounds has fewer."""
+    """Whether a part has its outcome and all the rounds that the outcome counts; a damaged file of rounds has fewer.
+    Where a model failed, it is tried again.
+    """
     from benchcard.measure.blocks import read_rounds
 
     outcome = part.outcome
-    return outcome is not None and len(read_rounds(part.rounds)) == outcome["rounds"]
+    if outcome is None or outcome["failures"]:
+        return False
+    return len(read_rounds(part.rounds)) == int(outcome["rounds"])
 
 
 def time_all(records: list[Record], directory: RunDirectory, progress: Progress) -> None:
-    """Time every group that has no times yet, and keep them."""
+    """Time every group that has no times yet, and keep them.
+
+    Raises:
+        MachineError: A group has no model for which there is memory; said before anything is timed.
+    """
     _Timing(records, directory, progress).go()
 
 
@@ -84,32 +101,65 @@ class _Timing:
         self._groups = groups(records)
         self._directory = directory
         self._progress = progress
+        # Seconds that go by for each that is timed: models are opened and warmed up, too.
+        self._pace = 1.0
 
     def go(self) -> None:
-        left = {group.key: group.duration_s * len(group.cells) for group in self._groups}
-        self._progress.timed(sum(left.values()))
-        for group in self._groups:
-            for part in self._directory.parts(group.key, lambda group=group: self._divide(group)):  # type: ignore[misc]
-                others = sum(left.values()) - group.duration_s * len(part.names)
-                if not finished(part):
-                    self._time(group, part, others)
-                left[group.key] -= group.duration_s * len(part.names)
-                self._progress.timed(max(0.0, sum(left.values())))
+        work = [
+            (group, part)
+            for group in self._groups
+            for part in self._directory.parts(group.key, lambda group=group: self._divide(group))  # type: ignore[misc]
+            if not finished(part)
+        ]
+        left = [group.seconds(len(part.names)) for group, part in work]
+        for place, (group, part) in enumerate(work):
+            self._progress.timed(sum(left[place:]) * self._pace)
+            if (refused := self._refusal(group, part)) is None:
+                self._time(group, part, sum(left[place + 1 :]))
+            else:
+                self._refuse(group, part, refused)
+        self._progress.timed(0.0)
 
     @staticmethod
     def _divide(group: Group) -> list[list[str]]:
         """The group's cells in parts that fit into memory together, the baseline's name first in each."""
-        import psutil
-
         from benchcard.measure.timing import plan_groups
 
-        sizes = [2 * _size(cell.model) + _PROCESS_BYTES for cell in group.cells]
-        available = int(psutil.virtual_memory().available * _MEMORY_SHARE)
+        sizes = [_needs(cell) for cell in group.cells]
         baseline = next((index for index, cell in enumerate(group.cells) if cell.name == group.baseline), None)
         return [
             [group.cells[index].name for index in part]
-            for part in plan_groups(_subjects(group.cells), baseline, sizes, available)
+            for part in plan_groups(_subjects(group.cells), baseline, sizes, _available())
         ]
+
+    @staticmethod
+    def _refusal(group: Group, part: TimedPart) -> str | None:
+        """Why the one model of a part cannot be timed now; None where it can, or where there are several, which were
+        put together because they fit.
+        """
+        from benchcard.measure.grouping import refusal
+
+        needs = {cell.name: _needs(cell) for cell in group.cells if cell.name in part.names}
+        shared = 2 * needs.pop(group.baseline, 0) if group.baseline is not None else 0
+        available = _available()
+        if len(needs) != 1 or shared + sum(needs.values()) <= available:
+            return None
+        return refusal(sum(needs.values()), shared, available)
+
+    def _refuse(self, group: Group, part: TimedPart, message: str) -> None:
+        """Keep why a part was not timed, as the failure of its one model."""
+        from benchcard.measure import noise
+        from benchcard.measure.blocks import Failure, read_rounds
+
+        now = asdict(noise.read())
+        failures = [
+            asdict(Failure(name, False, "start", MachineError.__name__, message, ""))
+            for name in part.names
+            if name != group.baseline
+        ]
+        told = _settings(group) | {"rounds": len(read_rounds(part.rounds)), "opened": [], "failures": failures}
+        part.finish(told | {"before": now, "after": now})
+        self._progress.say(f"time: {message}")
 
     def _time(self, group: Group, part: TimedPart, others_s: float) -> None:
         from benchcard.measure.blocks import append_round, recover_rounds
@@ -120,27 +170,34 @@ class _Timing:
         baseline = part.names.index(group.baseline) if group.baseline in part.names else None
         part.begin()
         earlier = recover_rounds(part.rounds)
-        members_s = group.duration_s * len(members)
+        members_s = group.seconds(len(members))
         shape = (
             f"{members[0].samples}x{members[0].input_length}"
             if members[0].input_length
             else f"batch {members[0].samples}"
         )
+        sought = f"{members_s:g} s"
+        if group.precision is not None:
+            sought = f"to {group.precision:.2%} or for {sought}"
         self._progress.start(f"timing {len(members)} models, {shape}")
 
         def tell(progress: Any) -> None:
             self._progress.part(progress.done_s, progress.total_s)
-            self._progress.timed(others_s + max(0.0, progress.total_s - progress.done_s))
+            if progress.done_s > done_before:
+                self._pace = max(1.0, (time.monotonic() - started) / (progress.done_s - done_before))
+            self._progress.timed(self._pace * (others_s + max(0.0, progress.total_s - progress.done_s)))
 
         def keep(timed: Round) -> None:
             with disk(part.path):
                 append_round(part.rounds, timed)
 
         started = time.monotonic()
+        done_before = sum(block.elapsed_ns for timed in earlier for block in timed.blocks) / 1e9
         timing = time_group(
             _subjects(members),
             baseline,
             duration_s=group.duration_s,
+            precision=group.precision,
             launches=_launches(group.duration_s),
             warmup_runs=group.warmup_runs,
             seed=group.seed,
@@ -148,19 +205,16 @@ class _Timing:
             earlier=earlier,
             progress=tell,
         )
-        told = {
-            "duration_s": group.duration_s,
+        told = _settings(group) | {
             "rounds": timing.rounds,
-            "baseline": group.baseline,
+            "sizes": {cell.name: _size(cell.model) for cell in members},
             "opened": [_plain(asdict(each)) for each in timing.opened],
             "failures": [asdict(failure) for failure in timing.failures],
             "before": asdict(timing.before),
             "after": asdict(timing.after),
         }
         part.finish(told)
-        self._progress.finish(
-            "time", f"timed {len(members)} models, {shape}, {members_s:g} s", time.monotonic() - started
-        )
+        self._progress.finish("time", f"timed {len(members)} models, {shape}, {sought}", time.monotonic() - started)
         for failure in timing.failures:
             self._progress.say(f"time: {failure.stage}: {failure.type}: {failure.message}")
 
@@ -188,10 +242,32 @@ def _subjects(cells: Iterable[Cell]) -> list[Any]:
     ]
 
 
+def _settings(group: Group) -> dict[str, Any]:
+    """What was asked of a group, as it is kept."""
+    return {"duration_s": group.duration_s, "precision": group.precision, "baseline": group.baseline}
+
+
+def _available() -> int:
+    from benchcard.measure.memory import available_bytes
+
+    return int(available_bytes() * _MEMORY_SHARE)
+
+
+def _needs(cell: Cell) -> int:
+    """Bytes that a cell's process is expected to take."""
+    inputs = cell.inputs.folder / "inputs.npz"
+    process = _PROCESS_BYTES[registry.framework(cell.framework).engine == "torch"]
+    return 2 * _size(cell.model) + _TIMES_INPUTS * inputs.stat().st_size + process
+
+
 def _size(model: Path) -> int:
-    """Bytes of a model's file, with the weights that lie beside it, or of its folder."""
+    """Bytes of a model's file, with the weights that lie beside it, or of the weights in its folder."""
     folder = model if model.is_dir() else model.parent
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("log.txt", "outcome.json")]
+    # a folder of the Hub may hold the same weights in several forms, of which one is read
+    weights = [path for ending in (".safetensors", ".bin") for path in files if path.suffix == ending]
+    read = [path for path in weights if path.suffix == weights[0].suffix] if model.is_dir() and weights else files
+    return sum(path.stat().st_size for path in read)
 
 
 def _plain(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -234,8 +234,8 @@ def _ground(card: CardResults, results: Results) -> Iterator[str]:
 
 def _noise(rows: list[Any]) -> float:
     """By how much the baseline differed from itself at the most, relative."""
-    bounds = [abs(row[name] - 1) for row in rows for name in ("ratio_low", "ratio_high") if row.get(name) is not None]
-    return max(bounds, default=0.0)
+    bounds = [row.get(name) for row in rows for name in ("ratio_low", "ratio_high")]
+    return max((abs(bound - 1) for bound in bounds if bound is not None and bound == bound), default=0.0)
 
 
 def _published(figure: Figure | None) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchcard.measure.blocks import Block, Round, append_round, read_rounds, recover_rounds
+from benchcard.measure.blocks import Block, Opened, Round, append_round, read_rounds, recover_rounds
 from benchcard.measure.noise import read
 
 
@@ -58,6 +58,12 @@ def test_a_round_without_blocks_survives_its_bytes() -> None:
     """A round in which every process failed can be kept too."""
     empty = Round(3, 1, (), read(), read())
     assert Round.from_bytes(empty.to_bytes()) == empty
+
+
+def test_what_opening_cost_is_kept_with_the_round(rounds: list[Round]) -> None:
+    """Load times and memory survive a kill, as the latencies do."""
+    opened = Opened("a", False, 1, 5, 6, 7, (8, 9), 10, 11, {"threads": 2})
+    assert Round.from_bytes(replace(rounds[0], opened=(opened,)).to_bytes()).opened == (opened,)
 
 
 def test_rounds_are_kept_one_after_the_other(tmp_path: Path, rounds: list[Round]) -> None:

@@ -34,7 +34,7 @@ LAYERS = [
         "runner",
     },
     {"backends"},
-    {"records", "reasons", "frames", "likeness", "gains", "choice", "two_runs", "plan_frame", "results"},
+    {"records", "reasons", "frames", "likeness", "gains", "choice", "two_runs", "plan_frame", "noise_frame", "results"},
     {
         "card",
         "card_facts",

@@ -14,6 +14,7 @@ from tiny_run import GRID, SPEC
 
 from benchcard import Benchmark, Results, registry
 from benchcard.errors import BenchcardError, MachineError, SpecError
+from benchcard.frames import NOT_ASKED
 
 
 def spec_with(ground, text, name="other.yaml"):
@@ -251,7 +252,7 @@ def test_labels_that_do_not_agree_are_refused(ground, tmp_path):
     mapping = "task_args: {label_mapping: {night: dark, dusk: middling, day: light}}\n"
     results = Benchmark.from_spec(spec_with(ground, text + mapping)).run(tmp_path / "b", progress=False)
     assert results.failures.empty
-    assert results.time.empty
+    assert results.time["failure"].tolist() == [NOT_ASKED]
 
 
 def test_more_calibration_samples_than_rows_are_refused(ground, tmp_path):
@@ -344,6 +345,88 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(ground, tmp_path, 
         Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
     # Both data sets are read before the first export.
     assert sorted(name.split("-")[0] for name in finished(tmp_path / "run")) == ["prepare", "sample"]
+
+
+PRECISE = """
+grid: {per_channel: [false, true], quantization_approach: [dynamic], apply_quantization: [true, false]}
+batch_sizes: [1]
+input_lengths: [8, 16]
+duration: 0.3
+precision: 0.9
+explain: false
+"""
+
+
+def test_precision_reaches_the_timing_and_memory_may_run_out(ground, tmp_path, monkeypatch):
+    """A configuration is timed until its ratio is known as asked; lengths of images are one row, and said so; a model
+    that there is no memory for is a failed cell, and is timed once there is.
+    """
+    from benchcard import timed_groups
+
+    needs = timed_groups._needs
+    benchmark = Benchmark.from_spec(spec_with(ground, SPEC + PRECISE))
+    assert benchmark.plan()["timed_s"].tolist() == [0.6, 0.3, 0.3]
+    monkeypatch.setattr(timed_groups, "_needs", lambda cell: 1 << 60)
+    with pytest.raises(MachineError, match="not one model can be timed"):
+        benchmark.run(tmp_path / "run", progress=False)
+    sizes = iter([1, 1, 1 << 60])
+    known = {}
+    monkeypatch.setattr(timed_groups, "_needs", lambda cell: known.setdefault(cell.name, next(sizes, 1)))
+    results = benchmark.run(tmp_path / "run", progress=False)
+    assert results.failures["type"].tolist() == ["MachineError"]
+    assert results.time["failure"].str.contains("not enough memory").eq(True).tolist() == [False, False, True]
+    assert results.best().row is not None
+    monkeypatch.setattr(timed_groups, "_needs", needs)
+    results = benchmark.run(tmp_path / "run", progress=False)
+    assert results.failures.empty
+    assert len(results.time) == 3
+    assert any("input_lengths (8, 16) change nothing" in note for note in results.notes)
+    part = results.records.parts[results.records.records[1].cells[1, None].name][0]
+    assert part.outcome["precision"] == 0.9
+    assert len({timed.launch for timed in part.rounds}) >= 5
+
+
+def test_every_figure_of_time_has_its_interval(results):
+    """Percentiles, throughput, ratio and drift stand between their bounds; threads and spinning are what was read
+    back; the certificate has the machine beside the floor.
+    """
+    time = results.time
+    for name in ("latency_mean_ms", "latency_p50_ms", "latency_p90_ms", "throughput_per_s", "ratio"):
+        assert (time[f"{name}_low"] <= time[name]).all()
+        assert (time[name] <= time[f"{name}_high"]).all()
+    assert time["drift"].notna().all()
+    assert set(time["threads"]) == {1}
+    assert set(time["spinning"]) == {False}
+    assert results.noise["ratio"].notna().all()
+    assert (results.noise["others_cpus"].dropna() >= 0).all()
+    torch = {
+        opened["facts"]["torch_imported"]
+        for record in results.records.records
+        if record.configuration["framework"] == "onnxruntime"
+        for cell in record.cells.values()
+        for opened in results.records.parts[cell.name][0].opened(cell.name)
+    }
+    assert torch == {False}
+
+
+def test_every_model_has_its_size(results, ground):
+    """A model in PyTorch is as large as its weights on disk, an ONNX model as its file."""
+    sizes = dict(zip(results.models["framework"], results.models["size_mb"]))
+    assert sizes["pytorch"] == (ground / "model" / "model.safetensors").stat().st_size / 1e6
+    assert results.models["size_mb"].notna().all()
+
+
+def test_nothing_timed_is_said_and_the_rest_works(ground, tmp_path):
+    """With `duration: 0` every row of time says why it is empty; the choice and the card are there all the same."""
+    results = Benchmark.from_spec(spec_with(ground, SPEC + "duration: 0\nbatch_sizes: [1, 2]\n")).run(
+        tmp_path / "run", progress=False
+    )
+    assert results.time["failure"].tolist() == [NOT_ASKED] * 2
+    assert results.time["batch_size"].tolist() == [1, 2]
+    assert results.failures.empty
+    assert results.noise.empty
+    assert "nothing was timed" in results.best().reason
+    assert "Time metrics" not in results.card("classic").text
 
 
 def test_the_card_of_a_run_is_valid_for_the_hub(results, tmp_path):

@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import timing_fixtures
 from timing_fixtures import children_of, recorded_s, subject, timed
 
-from benchcard.measure.blocks import Round, Subject
+from benchcard.measure.blocks import Round, Subject, recover_rounds
+from benchcard.measure.process import Child
 from benchcard.measure.timing import default_threads
 
 folder = timing_fixtures.folder
@@ -202,3 +205,51 @@ def test_a_child_of_another_parent_does_not_stay() -> None:
     """A child whose parent was gone before it could say so ends by itself."""
     child = subprocess.run([sys.executable, "-m", "benchcard.measure.timed", "1"], stdin=subprocess.DEVNULL, timeout=60)
     assert child.returncode == 3
+
+
+def test_a_kill_loses_at_most_the_round_at_work(folder: Path) -> None:
+    """Every round that the conductor had handed over is on disk after kill -9, whole, with what opening cost."""
+    script = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from benchcard.measure.blocks import Subject, append_round\n"
+        "from benchcard.measure.timing import time_group\n"
+        "folder = Path(sys.argv[1])\n"
+        "def keep(timed):\n"
+        "    append_round(folder / 'rounds.bin', timed)\n"
+        "    print(timed.number, flush=True)\n"
+        "subject = Subject('a', 'fake_framework:Model', folder, folder / 'inputs.npz')\n"
+        "time_group([subject], 0, duration_s=600, block_s=0.05, keep=keep)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    with parent, parent.stdout as lines:
+        while int(lines.readline()) < 4:
+            pass
+        parent.kill()
+    rounds = recover_rounds(folder / "rounds.bin")
+    assert [timed.number for timed in rounds] == list(range(len(rounds)))
+    assert len(rounds) >= 5
+    assert [opened.twin for opened in rounds[0].opened] == [False, True]
+
+
+def test_who_is_not_timed_sleeps(folder: Path) -> None:
+    """After a block of ONNX Runtime with two threads, its process uses no processor time until the next one."""
+    helper = pytest.importorskip("onnx.helper")
+    value = [helper.make_tensor_value_info(name, 1, [256, 256]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "x"], ["y"])], "graph", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    np.savez(folder / "large.npz", x=np.zeros((256, 256), np.float32))
+    command = {"do": "open", "model": str(folder / "model.onnx"), "inputs": str(folder / "large.npz")}
+    command |= {"options": {"intra_op_num_threads": 2}, "warmup_runs": 1, "warmup_ns": 10**9}
+    with Child("a", False, threads=2, spinning=False) as child:
+        child.ask({"do": "import", "framework": "onnxruntime", "modules": []}, 60)
+        child.ask(command, 60)
+        child.ask({"do": "block", "block_ns": 10**8, "warm_ns": 0}, 60)
+        before = psutil.Process(child.pid).cpu_times()
+        time.sleep(0.5)
+        after = psutil.Process(child.pid).cpu_times()
+    assert after.user + after.system - before.user - before.system <= 0.1 * 0.5

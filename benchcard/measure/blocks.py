@@ -93,6 +93,7 @@ class Round:
         blocks: the blocks in order of time.
         before: the machine just before the first block.
         after: the machine just after the last block.
+        opened: what opening cost those that were opened just before this round.
     """
 
     number: int
@@ -100,6 +101,7 @@ class Round:
     blocks: tuple[Block, ...]
     before: Reading
     after: Reading
+    opened: tuple[Opened, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The round as the bytes of an uncompressed `.npz`: the latencies of all blocks, and the rest as JSON."""
@@ -140,6 +142,9 @@ class Round:
                 blocks=tuple(blocks),
                 before=Reading(**facts["before"]),
                 after=Reading(**facts["after"]),
+                opened=tuple(
+                    Opened(**{**each, "warmup_ns": tuple(each["warmup_ns"])}) for each in facts.get("opened", ())
+                ),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"a round of timed blocks in another form: {error}") from error
@@ -219,7 +224,8 @@ class GroupTiming:
     """All about a group but its blocks, which went to `keep` as they came.
 
     Attributes:
-        opened: one per process that opened its model, the baseline's twin included, in order of launches.
+        opened: one per process that opened its model, the baseline's twin and those of an earlier run included, in
+            order of launches.
         failures: one per process that failed, at whatever stage; it is not launched again.
         rounds: number of rounds, those of an earlier run included.
         launches: number of launches, likewise.

@@ -25,8 +25,10 @@ def plan_groups(
         sizes_bytes: what each is expected to keep resident, process included.
         available_bytes: what all processes of a group may take together.
 
+    Those that do not fit come last, each in a group of its own: there may be more memory when it is their turn.
+
     Raises:
-        MachineError: a model does not fit beside the baseline; says which, what it needs and what there is.
+        MachineError: no model fits beside the baseline; says what they need and what there is.
 
     Source: D. S. Johnson, Near-Optimal Bin Packing Algorithms (MIT, 1973).
     """
@@ -34,15 +36,15 @@ def plan_groups(
     room = available_bytes - shared
     others = [index for index in range(len(subjects)) if index != baseline]
     too_big = [index for index in others if sizes_bytes[index] > room]
-    if too_big or room < 0:
-        names = ", ".join(f"{subjects[index].name} ({sizes_bytes[index] / 1e6:.0f} MB)" for index in too_big)
+    if room < 0 or (others and len(too_big) == len(others)):
+        smallest = min((sizes_bytes[index] for index in too_big), default=0)
         raise MachineError(
-            f"not enough memory to time {names or 'the baseline'}: {available_bytes / 1e6:.0f} MB are available, "
-            f"and the baseline with its second process takes {shared / 1e6:.0f} MB of them"
+            f"not one model can be timed: {refusal(smallest, shared, available_bytes)}. Free some memory, "
+            "or ask for smaller batch sizes"
         )
     groups: list[list[int]] = []
     left: list[int] = []
-    for index in sorted(others, key=lambda other: -sizes_bytes[other]):
+    for index in sorted(set(others) - set(too_big), key=lambda other: (-sizes_bytes[other], other)):
         place = next((place for place, free in enumerate(left) if free >= sizes_bytes[index]), None)
         if place is None:
             groups.append([])
@@ -52,4 +54,18 @@ def plan_groups(
         left[place] -= sizes_bytes[index]
     first = [] if baseline is None else [baseline]
     # in each group, and among groups, the order of the plan
-    return sorted(first + sorted(group) for group in groups) or ([first] if first else [])
+    fitting = sorted(first + sorted(group) for group in groups)
+    return [*fitting, *([*first, index] for index in too_big)] or ([first] if first else [])
+
+
+def refusal(needed_bytes: int, shared_bytes: int, available_bytes: int) -> str:
+    """Why a model cannot be timed, in words: what it needs and what there is.
+
+    Args:
+        needed_bytes: what the model is expected to keep resident; 0 for the baseline itself.
+        shared_bytes: what the baseline and its twin take, 0 where there is none.
+        available_bytes: what all may take together.
+    """
+    what = f"about {needed_bytes / 1e6:.0f} MB" if needed_bytes else "the baseline"
+    beside = f", beside {shared_bytes / 1e6:.0f} MB of the baseline with its second process" if shared_bytes else ""
+    return f"not enough memory to time it: it needs {what}{beside}, and {available_bytes / 1e6:.0f} MB are available"

@@ -119,15 +119,12 @@ def warnings(before: Reading, during: Sequence[tuple[Reading, Reading]], after: 
             f"others used the processors in {disturbed} of {len(shares)} rounds, "
             f"{sum(shares) / len(shares):.2f} of a processor on average and {max(shares):.2f} at most"
         )
-    wall_s = (after.at_ns - before.at_ns) / 1e9
-    processors = os.cpu_count() or 1
-    steal_s = _grown(before.steal_s, after.steal_s)
-    if steal_s is not None and wall_s > 0 and steal_s > _STEAL_SHARE * wall_s * processors:
-        share = steal_s / (wall_s * processors)
-        found.append(f"the hypervisor gave {share:.1%} of the processor time to other machines (steal)")
-    throttled = _grown(before.throttled, after.throttled)
+    stolen = steal_share(before, after)
+    if stolen is not None and stolen > _STEAL_SHARE:
+        found.append(f"the hypervisor gave {stolen:.1%} of the processor time to other machines (steal)")
+    throttled = grown(before.throttled, after.throttled)
     if throttled:
-        spent_s = _grown(before.throttled_s, after.throttled_s) or 0.0
+        spent_s = grown(before.throttled_s, after.throttled_s) or 0.0
         found.append(
             f"the cgroup's processor quota held this process back {throttled:.0f} times, {spent_s:.2f} s in all"
         )
@@ -137,10 +134,10 @@ def warnings(before: Reading, during: Sequence[tuple[Reading, Reading]], after: 
         found.append(
             f"the frequency governor is {after.governors!r}: the clock rate follows the load (set 'performance')"
         )
-    slowed = _grown(before.core_throttles, after.core_throttles)
+    slowed = grown(before.core_throttles, after.core_throttles)
     if slowed:
         found.append(f"cores were slowed down {slowed:.0f} times because of heat")
-    swapped = _grown(before.swapped_bytes, after.swapped_bytes)
+    swapped = grown(before.swapped_bytes, after.swapped_bytes)
     if swapped:
         found.append(f"the machine moved {swapped / 1e6:.1f} MB to or from swap")
     if after.on_battery:
@@ -148,7 +145,16 @@ def warnings(before: Reading, during: Sequence[tuple[Reading, Reading]], after: 
     return found
 
 
-def _grown(before: float | None, after: float | None) -> float | None:
+def steal_share(before: Reading, after: Reading) -> float | None:
+    """Share of all processor time between two readings that the hypervisor gave to other machines; None where the
+    system does not tell.
+    """
+    steal_s = grown(before.steal_s, after.steal_s)
+    wall_s = (after.at_ns - before.at_ns) / 1e9
+    return None if steal_s is None or wall_s <= 0 else steal_s / (wall_s * (os.cpu_count() or 1))
+
+
+def grown(before: float | None, after: float | None) -> float | None:
     """How much a counter grew, None where one reading lacks it."""
     return None if before is None or after is None else after - before
 
@@ -176,16 +182,18 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _cgroups(root: Path) -> list[Path]:
-    """Folders of this process's cgroup and all above it that may limit the processor; version 2, then version 1."""
+def cgroups(root: Path, controller: str = "cpu") -> list[Path]:
+    """Folders of this process's cgroup and all above it that may limit the processor, or whatever else `controller`
+    stands for; version 2, then version 1.
+    """
     folders = []
     for line in (_text(root / "proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, inside = rest.partition(":")
         if controllers == "":
             mounts = ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = ["sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct"]
+        elif controller in controllers.split(","):
+            mounts = [f"sys/fs/cgroup/{controller}", f"sys/fs/cgroup/{controllers}"]
         else:
             continue
         for mount in mounts:
@@ -198,7 +206,7 @@ def _cgroups(root: Path) -> list[Path]:
 def _quota(root: Path) -> float | None:
     """The smallest number of processors that any cgroup above us may use, None for no limit."""
     quotas = []
-    for folder in _cgroups(root):
+    for folder in cgroups(root):
         quota, _, period = (_text(folder / "cpu.max") or "").partition(" ")
         if not quota:
             quota, period = _text(folder / "cpu.cfs_quota_us") or "", _text(folder / "cpu.cfs_period_us") or ""
@@ -212,7 +220,7 @@ def _quota(root: Path) -> float | None:
 
 def _throttling(root: Path) -> tuple[int | None, float | None]:
     """How often, and for how many seconds, the innermost cgroup with such a counter was held back."""
-    for folder in _cgroups(root):
+    for folder in cgroups(root):
         lines = (line.split() for line in (_text(folder / "cpu.stat") or "").splitlines())
         stat = {fields[0]: int(fields[1]) for fields in lines if len(fields) == 2 and fields[1].isdigit()}
         if "nr_throttled" in stat:

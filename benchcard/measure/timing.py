@@ -19,7 +19,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -152,7 +152,8 @@ def time_group(
         _count(past, members)
     number = 1 + max((past.number for past in earlier), default=-1)
     launch = 1 + max((past.launch for past in earlier), default=-1)
-    opened: list[Opened] = []
+    opened = [each for past in earlier for each in past.opened]
+    kept = len(opened)
     failures: list[Failure] = []
 
     def say(doing: str) -> None:
@@ -170,7 +171,8 @@ def time_group(
                     _open(member, import_ns, launch, plan, opened, failures)
                 while order := _order(due, reference, launch, number, plan):
                     say(f"launch {launch + 1}: timing {len(order)} processes")
-                    timed = _time_round(number, launch, order, plan, failures)
+                    timed = replace(_time_round(number, launch, order, plan, failures), opened=tuple(opened[kept:]))
+                    kept = len(opened)
                     _count(timed, members)
                     keep(timed)
                     number += 1
@@ -352,5 +354,10 @@ def _count(timed: Round, members: Sequence[_Member]) -> None:
 
 def _progress(doing: str, members: Sequence[_Member], plan: _Plan) -> Progress:
     counted = [member for member in members if not member.failed]
-    done_ns = sum(min(member.elapsed_ns, plan.duration_ns) for member in counted)
-    return Progress(doing, done_ns / 1e9, plan.duration_ns * len(counted) / 1e9)
+    total_ns = plan.duration_ns * len(counted)
+    if plan.precision is None:
+        done_ns = sum(min(member.elapsed_ns, plan.duration_ns) for member in counted)
+    else:
+        # who is not precise yet takes the time of those who are
+        done_ns = min(sum(member.elapsed_ns for member in counted), total_ns)
+    return Progress(doing, done_ns / 1e9, total_ns / 1e9)

@@ -1,0 +1,93 @@
+"""The noise certificate of a run as a frame: what the baseline differs from itself by, and what the machine said.
+
+This module owns one row per part, the models that were open and timed together. What is read of a machine is told in
+`measure.noise`; what the ratio of the twins means, in `measure.statistics`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchcard.records import Part, Records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchcard.measure.statistics import Interval
+
+NOISE_FIGURES = (
+    "batch_size",
+    "input_length",
+    "models",
+    "rounds",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "load_before",
+    "others_cpus",
+    "others_cpus_most",
+    "steal_share",
+    "quota_cpus",
+    "throttled_s",
+    "governors",
+    "warnings",
+)
+
+
+def noise_frame(records: Records) -> pd.DataFrame:
+    """One row per group of models that were timed together: the noise certificate of the run.
+
+    The baseline ran twice, as two processes that did not know of each other: `ratio` is what the same model differs
+    from itself by, with its 95 % interval; it is empty where there was no baseline, or it could not be timed.
+    `load_before` is the load average before the first model was opened; `others_cpus` is how many processors others
+    took during the rounds, on average and, in `others_cpus_most`, in the worst of them; `steal_share` of the processor
+    time went to other machines, `throttled_s` is how long the cgroup's quota of `quota_cpus` held us back, `governors`
+    are the frequency governors. `warnings` says which of it disturbed the timing.
+    """
+    import pandas as pd
+
+    from benchcard.frames import column
+
+    parts = {id(part): part for each in records.parts.values() for part in each}
+    cells = {cell.name: cell for record in records.records for cell in record.cells.values()}
+    rows: list[dict[str, Any]] = []
+    for part in parts.values():
+        known = next((cells[name] for name in part.names if name in cells), None)
+        if part.outcome is None or known is None:
+            continue
+        shape = {"batch_size": known.samples, "input_length": known.input_length}
+        rows.append({**shape, "models": len(part.names), "rounds": len(part.rounds), **_floor(part), **_machine(part)})
+    return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in NOISE_FIGURES})
+
+
+def _floor(part: Part) -> dict[str, float | None]:
+    from benchcard.measure import statistics
+
+    if part.baseline is None:
+        return {}
+    try:
+        floor: Interval = statistics.noise_floor(part.rounds, part.baseline)
+    except ValueError:
+        # The baseline, or its twin, could not be timed.
+        return {}
+    return {"ratio": floor.value, "ratio_low": floor.low, "ratio_high": floor.high}
+
+
+def _machine(part: Part) -> dict[str, Any]:
+    """What the machine said of itself before, during and after."""
+    from benchcard.measure import noise
+
+    told = part.outcome or {}
+    before, after = noise.Reading(**told["before"]), noise.Reading(**told["after"])
+    during = [(timed.before, timed.after) for timed in part.rounds]
+    shares = [share for share in (noise.others_share(*pair) for pair in during) if share is not None]
+    return {
+        "load_before": before.load_1m,
+        "others_cpus": sum(shares) / len(shares) if shares else None,
+        "others_cpus_most": max(shares, default=None),
+        "steal_share": noise.steal_share(before, after),
+        "quota_cpus": after.quota_cpus,
+        "throttled_s": noise.grown(before.throttled_s, after.throttled_s),
+        "governors": after.governors,
+        "warnings": "; ".join(noise.warnings(before, during, after)),
+    }

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchcard import testing
+
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] a the good bad dull bright film "
     "anna bob lives in paris rome works for acme ##s ##ing"
@@ -15,72 +17,21 @@ SPECIAL = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
 
 def write_tokenizer(folder: Path, maximum: int = 32, **settings: Any) -> Any:
     """A WordPiece tokenizer of two dozen words, with [CLS] and [SEP], token types, and padding."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = {word: index for index, word in enumerate(WORDS.split())}
-    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", words["[CLS]"]), ("[SEP]", words["[SEP]"])],
-    )
-    names = {
-        "unk_token": "[UNK]",
-        "pad_token": "[PAD]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "mask_token": "[MASK]",
-    }
-    names |= {
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        "model_max_length": maximum,
-        **settings,
-    }
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{name: value for name, value in names.items() if value is not None}
-    )
-    fast.save_pretrained(folder)
-    return fast
+    return testing.write_tokenizer(folder, WORDS.split(), maximum=maximum, **settings)
 
 
 def write_model(folder: Path, kind: str, labels: list[str] | None = None, **settings: Any) -> Path:
     """A seeded two-layer BERT with large weights, so that tokens tell: `kind` is the end of its class's name, as
     `ForTokenClassification`.
     """
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS.split()),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        initializer_range=0.5,
-        **(
-            {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
-            if labels
-            else {}
-        ),
-        **settings,
-    )
-    getattr(transformers, f"Bert{kind}")(config).save_pretrained(folder)
+    model = testing.text_model(kind, len(WORDS.split()), labels=labels, **{"max_position_embeddings": 32, **settings})
+    model.save_pretrained(folder)
     return folder
 
 
 def write_data(folder: Path, columns: dict[str, list[Any]], features: Any = None) -> Path:
     """A parquet folder with one split, `validation`."""
-    import datasets
-
-    folder.mkdir(parents=True, exist_ok=True)
-    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features) if features else None)
-    table.to_parquet(str(folder / "validation-00000-of-00001.parquet"))
-    return folder
+    return testing.write_data(folder, {"validation": columns}, features)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""The whole way through a task in this process: what `Benchmark.run` does in its children, without a run directory.
+
+This module owns nothing of that way: the steps are those of `benchcard.actions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchcard import actions, registry
+from benchcard.tasks import default_metrics
+from benchcard.tasks.rows import Rows, read_predictions
+from benchcard.worker import Need
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What came of a pass.
+
+    Attributes:
+        predictions: One a row, as plain data.
+        references: What is right, one a row.
+        metrics: The figures, by the name of their column; None where one is not defined.
+        notes: What a reader should know of rows and figures.
+        kept: What was kept of the outputs, by name: one array an item.
+    """
+
+    predictions: Sequence[Any]
+    references: Sequence[Any]
+    metrics: Mapping[str, float | None]
+    notes: Sequence[str]
+    kept: Mapping[str, Any]
+
+
+def pass_through(
+    task: str,
+    model: Path,
+    data: Path,
+    target: Path,
+    *,
+    split: str = "validation",
+    metrics: Sequence[str] | None = None,
+    data_keys: Mapping[str, str] | None = None,
+    ref_keys: Sequence[str] | None = None,
+    task_args: Mapping[str, Any] | None = None,
+    framework: str = "pytorch",
+    batch_size: int | None = None,
+) -> Passed:
+    """The predictions and figures of a model, with rows on their way in and out as a run takes them.
+
+    Args:
+        task: The name of a task; registered ones too.
+        model: The folder of a transformers model.
+        data: A folder, or whatever else `dataset.path` may be.
+        target: A folder that takes prepared rows and predictions.
+        split: The split.
+        metrics: Ids of metrics; the task's own where they are left out.
+        data_keys: The columns that go in.
+        ref_keys: The columns that hold what is right.
+        task_args: Arguments of the task.
+        framework: A framework that opens a transformers folder or, exported first, an ONNX graph.
+        batch_size: Items in a forward call; None for what a run takes.
+
+    Raises:
+        SpecError: The data set, the model and the metrics do not fit.
+        ArtifactError: The model cannot be loaded, or exported.
+    """
+
+    def silent(done: int, total: int) -> None:
+        return None
+
+    def folder(name: str) -> Path:
+        (target / name).mkdir(parents=True, exist_ok=True)
+        return target / name
+
+    asked: dict[str, Any] = {"name": None, "split": split, "max_samples": None, "task": task}
+    asked |= {"data_keys": data_keys, "ref_keys": ref_keys, "task_args": task_args}
+    where = {"dataset": str(data), "revision": None, "model": str(model)}
+    told = actions.prepare(asked, {}, where, folder("prepared"), silent)
+    inputs = Need(target / "prepared", told)
+    opened = str(model)
+    if registry.framework(framework).format == "onnx":
+        graph = {"from_transformers": True, "task": task, "opset": None}
+        opened = str(folder("graph") / actions.export(graph, {}, where, folder("graph"), silent)["file"])
+    way = {"framework": framework, "options": {"task": task}, "task": task, "batch_size": batch_size}
+    found = actions.evaluate(way, {"inputs": inputs}, {"model": opened, "threads": 1}, folder("predicted"), silent)
+    needs = {"inputs": inputs, "predictions": Need(target / "predicted", found)}
+    names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
+    scored = actions.score({"metrics": names, "task": task}, needs, {}, folder("scored"), silent)
+    predictions, kept = read_predictions(target / "predicted")
+    notes = [*told["notes"], *scored["notes"]]
+    return Passed(predictions, Rows(target / "prepared").references, scored["metrics"], notes, kept)

@@ -1,0 +1,44 @@
+"""A model that answers questions about short lives, in fp32, dynamically and statically quantized:
+`python examples/answers.py [RUN]`.
+
+The same as `benchcard run examples/answers.yaml --out RUN`.
+"""
+
+import sys
+from pathlib import Path
+
+from benchcard import Benchmark
+
+HERE = Path(__file__).parent
+
+benchmark = Benchmark(
+    task="question-answering",
+    model=HERE / "answers" / "model",
+    dataset={
+        "path": HERE / "answers" / "data",
+        "eval_split": "validation",
+        "calibration_split": "train",
+        "data_keys": {"primary": "question", "secondary": "context"},
+        "ref_keys": ["answers"],
+    },
+    metrics=["f1", "exact_match"],
+    grid={
+        "framework": ["onnxruntime", "pytorch"],
+        "apply_quantization": [False, True],
+        "quantization_approach": ["dynamic", "static"],
+        "node_exclusion": [[], ["layernorm", "gelu"]],
+    },
+    fixed={
+        "calibration": {
+            "method": "percentile",
+            "num_calibration_samples": 64,
+            "calibration_histogram_percentile": 99.99,
+        }
+    },
+    input_lengths=[48],
+    duration=1,  # seconds a configuration; 15 for figures to publish
+)
+results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/answers")
+print(results.quality.dropna(axis="columns", how="all").to_string(index=False))
+print(results.best(max_drop=0.01))
+print(results.card().save(results.path / "README.md"))

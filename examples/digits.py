@@ -1,0 +1,49 @@
+"""The grid of the vit-base-beans card of 2022, on a small ViT that was trained on handwritten digits:
+`python examples/digits.py [RUN]`.
+
+The same as `benchcard run examples/digits.yaml --out RUN`.
+"""
+
+import sys
+from pathlib import Path
+
+from benchcard import Benchmark
+
+HERE = Path(__file__).parent
+
+benchmark = Benchmark(
+    task="image-classification",
+    model=HERE / "digits" / "model",
+    dataset={
+        "path": HERE / "digits" / "data",
+        "eval_split": "validation",
+        "calibration_split": "train",
+        "data_keys": {"primary": "image"},
+        "ref_keys": ["label"],
+    },
+    from_transformers=True,
+    metrics=["accuracy"],
+    grid={
+        "framework": ["onnxruntime", "pytorch"],
+        "quantization_approach": ["dynamic", "static"],
+        "operators_to_quantize": [["Add", "MatMul"], ["Add"]],
+        "per_channel": [False, True],
+        "framework_args": [{"opset": 13, "optimization_level": 1, "intra_op_num_threads": 2}, {}],
+        "reduce_range": [True, False],
+        "apply_quantization": [True, False],
+    },
+    fixed={
+        "node_exclusion": [],
+        "calibration": {
+            "method": "percentile",
+            "num_calibration_samples": 128,
+            "calibration_histogram_percentile": 99.999,
+        },
+    },
+    batch_sizes=[1],
+    duration=1,  # seconds a configuration; 15 for figures to publish
+)
+results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/digits")
+print(results.quality.dropna(axis="columns", how="all").to_string(index=False))
+print(results.best(max_drop=0.01))
+print(results.card().save(results.path / "README.md"))

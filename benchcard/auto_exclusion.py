@@ -89,7 +89,8 @@ class AutoExclusion:
     def _score(self, made: Outcome) -> Outcome:
         """The metrics of a model."""
         way = self._way
-        step = way.evaluating(made.folder / made.values["file"], made.values["digest"], scales_by_batch(made))
+        opened = way.opened(made)
+        step = way.evaluating(opened.folder / opened.values["file"], opened.values["digest"], scales_by_batch(made))
         return way.walk.ask(way.scoring(way.walk.ask(step)))
 
     def _baseline(self) -> Outcome:

@@ -3,13 +3,18 @@
 This module owns the four tables and nothing of what stands in them. Something is registered by a call
 (`register_framework`), by an entry point of the group `benchcard.frameworks` (`.tasks`, `.metrics`, `.backends`) in an
 installed package, or because benchcard brings it. It is imported when it is first asked for by name.
+
+Child processes find entry points by themselves. What was registered by a call is handed to them: `called` tells it as
+plain data, and `recall` in the child does the same calls again.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -59,6 +64,25 @@ _BROUGHT: Mapping[str, Mapping[str, str]] = {
 }
 
 
+EVALUATE: frozenset[str] = frozenset(
+    {"code_eval", "cuad", "mae", "mase", "pearsonr", "poseval", "r_squared", "spearmanr", "trec_eval"}
+)
+"""Ids that look like slips of what benchcard brings, and are metrics that `evaluate` keeps on the Hub.
+
+Source: https://huggingface.co/evaluate-metric
+"""
+
+# What each thing must have; how it must behave is told by the protocols `frameworks.Framework` and `tasks.Task`.
+_ASKED_FOR: Mapping[str, tuple[str, ...]] = {
+    "frameworks": ("parameters", "arguments", "running", "engine", "format", "import_runtime", "open"),
+    "tasks": ("metrics", "has_length", "arguments", "prepare", "kept", "prediction", "inputs"),
+    "metrics": ("compute", "features"),
+    "backends": (),
+}
+# Backends work in the process that asks for them; everything else is also needed in its children.
+_IN_CHILDREN = ("frameworks", "tasks", "metrics")
+
+
 class _Table:
     """The things of one group, by name."""
 
@@ -75,6 +99,10 @@ class _Table:
         return tuple(dict.fromkeys([*_BROUGHT[self._group], *self._points, *self._called]))
 
     def register(self, name: str, thing: Any) -> None:
+        if not name.strip():
+            raise BenchcardError(f"a {self._group[:-1]} needs a name, and {name!r} is none")
+        if self._group in _IN_CHILDREN:
+            _pickled(self._group, name, thing)
         self._called[name] = thing
         self._loaded.pop(name, None)
 
@@ -87,7 +115,7 @@ class _Table:
         if name in self._called:
             thing = self._called[name]
         elif name in self._points:
-            thing = self._points[name].load()
+            thing = self._entered(self._points[name])
         elif name in _BROUGHT[self._group]:
             module, _, attribute = _BROUGHT[self._group][name].partition(":")
             thing = getattr(importlib.import_module(module), attribute)
@@ -97,12 +125,52 @@ class _Table:
                 f"no {self._group[:-1]} is called `{name}`; known: {listed(self.names())}"
                 + (f" ({hint})" if hint else "")
             )
-        return thing() if isinstance(thing, type) else thing
+        thing = thing() if isinstance(thing, type) else thing
+        if lacking := [each for each in _ASKED_FOR[self._group] if not hasattr(thing, each)]:
+            raise BenchcardError(
+                f"{_named(thing)} is no {self._group[:-1]}, as which it was registered by the name `{name}`: "
+                f"it lacks {listed(lacking)}"
+            )
+        return thing
 
-    def modules(self) -> tuple[str, ...]:
-        """The modules that a child process imports to have what was registered by a call here."""
-        homes = (thing if isinstance(thing, type) else type(thing) for thing in self._called.values())
-        return tuple(dict.fromkeys(home.__module__ for home in homes))
+    def _entered(self, point: metadata.EntryPoint) -> Any:
+        """What an entry point stands for."""
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as error:
+            package = point.dist.name if point.dist else "a package"
+            raise BenchcardError(
+                f"{package} says that it brings the {self._group[:-1]} `{point.name}` as {point.value}, "
+                f"which cannot be loaded: {error}"
+            ) from error
+
+    def called(self) -> list[tuple[str, str, str]]:
+        """What was registered by a call here: group, name, and the thing as text."""
+        return [(self._group, name, _pickled(self._group, name, thing)) for name, thing in self._called.items()]
+
+
+def _named(thing: Any) -> str:
+    home = thing if isinstance(thing, type) else type(thing)
+    return f"{home.__module__}.{home.__qualname__}"
+
+
+def _pickled(group: str, name: str, thing: Any) -> str:
+    """The thing as text, from which `recall` makes it again.
+
+    Raises:
+        BenchcardError: A child process could not import it.
+    """
+    problem = "it is defined in the program itself, which a child process cannot import"
+    try:
+        told = pickle.dumps(thing)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        told, problem = b"", str(error)
+    if not told or "__main__" in (getattr(thing, "__module__", None), type(thing).__module__):
+        raise BenchcardError(
+            f"the {group[:-1]} `{name}` ({_named(thing)}) is needed in child processes too, and {problem}: "
+            "put it at the top of a module of its own, and import it from there"
+        )
+    return base64.b64encode(told).decode("ascii")
 
 
 @functools.cache
@@ -154,15 +222,27 @@ def backend(name: str) -> Any:
     return _table("backends").get(name)
 
 
-def called_modules() -> tuple[str, ...]:
-    """The modules whose import repeats, in a child process, what was registered by a call in this one."""
-    every = [module for group in _BROUGHT for module in _table(group).modules()]
-    return tuple(dict.fromkeys(every))
+def called() -> list[tuple[str, str, str]]:
+    """What was registered by calls in this process and is needed in its children, for `recall` there: group, name, and
+    the thing as text.
+    """
+    return [entry for group in _IN_CHILDREN for entry in _table(group).called()]
+
+
+def recall(entries: Iterable[tuple[str, str, str]]) -> None:
+    """Register what `called` told in the parent process."""
+    for group, name, told in entries:
+        thing = pickle.loads(base64.b64decode(told))
+        _table(group).register(name, thing)
 
 
 def _registrar(group: str) -> Callable[[str, Any], None]:
     def register(name: str, thing: Any) -> None:
-        """Make `thing` (an object, or a class that takes no arguments) known by `name`."""
+        """Make `thing` (an object, or a class that takes no arguments) known by `name`, here and in child processes.
+
+        Raises:
+            BenchcardError: A child process could not have it: it is defined in the program itself or in a function.
+        """
         _table(group).register(name, thing)
 
     register.__name__ = f"register_{group[:-1]}"

@@ -271,7 +271,8 @@ class _Reading:
         for given, values in enumerate(self._values("metrics")):
             axis = f"[{given}]" if "metrics" in self.grid else ""
             for index, name in enumerate(values if isinstance(values, list) else []):
-                unknown = isinstance(name, str) and name not in registry.metrics()
+                unknown = isinstance(name, str) and name not in {*registry.metrics(), *registry.EVALUATE}
+                unknown = unknown and "/" not in name
                 hint = near(name, registry.metrics()) if unknown else ""
                 if hint:
                     place = f"{self._places['metrics']}{axis}[{index}]"

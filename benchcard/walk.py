@@ -40,8 +40,6 @@ QUANTIZING = (
 # How many samples the outputs of a quantized model are compared on, and how many of its layers are named.
 EXPLAINED_SAMPLES = 16
 EXPLAINED_LAYERS = 3
-# Arguments of a framework that say how to run a model, and not how to make it.
-RUNNING = ("optimization_level", "allow_spinning")
 
 
 class Walk:
@@ -229,12 +227,17 @@ class _Way:
             self.arguments.get("file_name"),
         )
         graph = self.ask(self.walk.step(token, self._export))
-        if self.framework.format != "onnx":
-            making = {"framework": self.row["framework"], "arguments": self._making()}
-            graph = self.ask(Step("convert", self.framework.engine, making, needs={"graph": graph}))
-        if self.row.quantized:
-            graph = self._quantize(graph)
-        self.model, self.digest = graph.folder / graph.values["file"], graph.values["digest"]
+        made = self.opened(self._quantize(graph) if self.row.quantized else graph)
+        self.model, self.digest = made.folder / made.values["file"], made.values["digest"]
+
+    def opened(self, graph: Outcome) -> Outcome:
+        """A graph in the form that the row's framework opens."""
+        if self.framework.format == "onnx":
+            return graph
+        running = {*self.framework.running, "intra_op_num_threads"}
+        making = {name: value for name, value in self.arguments.items() if name not in running}
+        asked = {"framework": self.row["framework"], "arguments": making}
+        return self.ask(Step("convert", self.framework.engine, asked, needs={"graph": graph}))
 
     def _export(self) -> Step:
         return Step(
@@ -251,9 +254,6 @@ class _Way:
             extra={"model": str(self.source.folder)},
         )
 
-    def _making(self) -> dict[str, Any]:
-        return {name: value for name, value in self.arguments.items() if name not in (*RUNNING, "intra_op_num_threads")}
-
     def _quantize(self, graph: Outcome) -> Outcome:
         approach = self.row["quantization_approach"]
         asked: dict[str, Any] = {"approach": approach, **{name: self.row[name] for name in QUANTIZING}}
@@ -267,7 +267,7 @@ class _Way:
         def make(exclude: Sequence[str]) -> Outcome:
             return self.walk.ask(Step("quantize", "onnx", {**asked, "exclude": list(exclude)}, needs=needs))
 
-        exclude = self.row["node_exclusion"]
+        exclude = self.row["node_exclusion"] or []  # None where the framework knows of none
         if not isinstance(exclude, list):
             limits = {**AUTO_DEFAULTS, **(exclude["auto"] if isinstance(exclude, Mapping) else {})}
             self.search = AutoExclusion(self, graph, make, **limits).found()
@@ -314,9 +314,9 @@ class _Way:
         return Step(kind, "torch", {**asked, **self._trust()}, extra={**where, "moved": source.moved})
 
     def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {name: value for name, value in self.arguments.items() if name in RUNNING}
-        options["task"] = self.walk.task_name
-        return {**options, **(self._trust() if self.framework.format == "transformers" else {})}
+        options = {name: value for name, value in self.arguments.items() if name in self.framework.running}
+        trust = self._trust() if self.framework.format == "transformers" else {}
+        return {**options, "task": self.walk.task_name, **trust}
 
     def _trust(self) -> dict[str, bool]:
         """That the model's own code may run, where that was asked for: it decides what comes out. No graph needs it."""
@@ -360,7 +360,7 @@ class _Way:
         if inputs is None:
             return
         asked = {
-            "model": self.digest,
+            "model": quantized.values["digest"],
             "float": graph.values["digest"],
             "samples": EXPLAINED_SAMPLES,
             "layers": EXPLAINED_LAYERS,

@@ -79,7 +79,7 @@ class Worker:
         if process.stdin is None:
             raise BackendError("the child process has no standard input")
         try:
-            process.stdin.write(json.dumps({**request, "log": str(log), "modules": registry.called_modules()}) + "\n")
+            process.stdin.write(json.dumps({**request, "log": str(log), "registered": registry.called()}) + "\n")
             process.stdin.flush()
         except BrokenPipeError:
             return self._died(request["kind"], log)
@@ -231,8 +231,7 @@ def _answer(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
 def _done(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
     """Do one step; the one place where whatever goes wrong in a configuration becomes data."""
     try:
-        for module in request["modules"]:
-            importlib.import_module(module)
+        registry.recall(request["registered"])
         action = getattr(importlib.import_module("benchcard.actions"), request["kind"])
         values = action(
             asked=request["asked"],

@@ -375,6 +375,63 @@ def test_an_id_that_nobody_brings(monkeypatch):
     with pytest.raises(SpecError, match="needs the network"):
         metrics.module("wer")
 
+    def lacks(name):
+        raise ImportError("you need to install 'jiwer'")
+
+    monkeypatch.setattr(evaluate, "load", lacks)
+    with pytest.raises(SpecError, match=r"packages are installed.*jiwer"):
+        metrics.module("wer")
+
+
+SCRIPT = """
+import datasets
+import evaluate
+
+
+class Longer(evaluate.Metric):
+    def _info(self):
+        number = datasets.Value("float64")
+        features = datasets.Features({"predictions": number, "references": number})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references):
+        return sum(a > b for a, b in zip(predictions, references)) / len(references)
+"""
+
+
+def test_a_metric_of_a_script_is_loaded_by_evaluate(tmp_path, monkeypatch):
+    """Any other id goes to `evaluate.load`: a script's path has its figure under the whole path, dots and all, also
+    where `compute` gives a bare number.
+    """
+    import evaluate
+
+    (tmp_path / "longer.v2").mkdir()
+    script = tmp_path / "longer.v2" / "longer.py"
+    script.write_text(SCRIPT)
+    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    given = {"predictions": [1.0, 2.0, 4.0], "references": [1.0, 1.0, 3.0]}
+    found = metrics.measured(str(script), given, {}, {})
+    assert found == {str(script): metrics.Figure(pytest.approx(2 / 3), metrics.Reading(None, None))}
+
+
+def test_a_figure_that_a_metric_does_not_give():
+    """Asking for a figure that is not there says which are."""
+    given = {"predictions": [["B-A", "O"]], "references": [["B-A", "O"]]}
+    with pytest.raises(SpecError, match=r"no figure `overall_f2`.*did you mean `overall_f1`"):
+        metrics.measured("seqeval.overall_f2", given, {}, {})
+
+
+@pytest.mark.parametrize("name", ["mae", "pearsonr", "spearmanr", "me/accuracy1", "wer"])
+def test_ids_that_evaluate_knows_are_no_slips(name):
+    """A spec takes ids of evaluate's own metrics, and paths, however much they look like a known one."""
+    from benchcard import spec
+
+    told = {"task": "text-classification", "model": "m", "dataset": {"path": "d", "eval_split": "test"}}
+    assert spec.read({**told, "metrics": [name]}).fixed["metrics"] == [name]
+    with pytest.raises(SpecError, match="did you mean `accuracy`"):
+        spec.read({**told, "metrics": [name, "acuracy"]})
+
 
 def test_readings_need_no_library():
     """How figures are to be read is known without any heavy library; of an unknown id nothing is known."""

@@ -287,7 +287,7 @@ def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
     """
     (tmp_path / "failing.py").write_text(FAILING)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "called_modules", lambda: ("failing",))
+    monkeypatch.setattr(registry, "called", lambda: tiny.importing("failing"))
     benchmark = Benchmark.from_spec(spec_with(ground, SPEC + GRID.replace("[1, 3]", "[1]")))
     results = benchmark.run(tmp_path / "run", progress=False)
     failed = results.failures.set_index("row")
@@ -302,7 +302,7 @@ def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
     card = results.card().text
     assert "failed" in card
     assert "nan" not in card
-    monkeypatch.setattr(registry, "called_modules", lambda: ())
+    monkeypatch.setattr(registry, "called", list)
     assert benchmark.run(tmp_path / "run", progress=False).failures.empty
 
 
@@ -340,7 +340,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(ground, tmp_path, 
     """When a child finds the disk full, the run ends with what to do, and the finished steps are there."""
     (tmp_path / "filling.py").write_text(FILLING)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "called_modules", lambda: ("filling",))
+    monkeypatch.setattr(registry, "called", lambda: tiny.importing("filling"))
     with pytest.raises(BenchcardError, match="make room"):
         Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
     # Both data sets are read before the first export.

@@ -189,7 +189,7 @@ def test_a_child_ends_when_its_commands_end() -> None:
     with child:
         assert child.stdin is not None
         assert child.stdout is not None
-        opener = {"do": "import", "framework": "fake_framework:Model", "modules": []}
+        opener = {"do": "import", "framework": "fake_framework:Model", "registered": []}
         busy = {"do": "open", "model": ".", "warmup_runs": 0, "options": {"ms": 3_600_000}}
         busy["inputs"] = str(Path(tempfile.gettempdir()) / "inputs.npz")
         child.stdin.write(b"".join(json.dumps(command).encode() + b"\n" for command in (opener, busy)))

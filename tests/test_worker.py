@@ -12,6 +12,7 @@ import time
 
 import psutil
 import pytest
+import tiny
 
 from benchcard import actions, registry
 from benchcard.worker import Worker, death
@@ -55,7 +56,7 @@ def worker(tmp_path, monkeypatch):
     """A worker whose children know the action `act`."""
     (tmp_path / "acting.py").write_text(ACTIONS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "called_modules", lambda: ("acting",))
+    monkeypatch.setattr(registry, "called", lambda: tiny.importing("acting"))
     made = Worker(threads=1)
     yield made
     made.stop()
@@ -140,7 +141,7 @@ def test_no_child_outlives_its_parent(tmp_path):
         from pathlib import Path
         from benchcard import registry
         from benchcard.worker import Worker
-        registry.called_modules = lambda: ("acting",)
+        registry.called = lambda: {tiny.importing("acting")}
         worker = Worker(1)
         process = worker._start()
         print(process.pid, flush=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["Framework", "Model", "framework", "frameworks"]
+__all__ = ["Converting", "Framework", "Model", "framework", "frameworks"]
 
 
 class Model(Protocol):
@@ -48,13 +48,17 @@ class Framework(Protocol):
         parameters: The parameters, beyond those that mean something to every framework, that mean something to this
             one.
         arguments: What may stand in `framework_args` for it, by name.
-        engine: The kind of child process that its steps run in: "onnx" (never imports torch) or "torch".
+        running: Those of `arguments` that say how to run a model and not how to make it: they reach `open`, beside
+            `intra_op_num_threads`, which does for every framework. The others reach `convert`.
+        engine: The kind of child process that its steps run in: "onnx" (never imports torch), "torch", or any other
+            name, for a process of its own.
         format: What it opens: "transformers" (the model's own folder), "onnx" (a graph), or any other name, for which
-            its `convert` makes a file out of a graph.
+            its `convert` makes a file out of a graph (see `Converting`).
     """
 
     parameters: frozenset[str]
     arguments: Mapping[str, Kind]
+    running: frozenset[str]
     engine: str
     format: str
 
@@ -66,5 +70,19 @@ class Framework(Protocol):
 
         Args:
             model: The file or folder that holds it.
-            options: The framework's arguments, and `task`, `intra_op_num_threads` and `allow_spinning`.
+            options: Those of its arguments that are `running`, and `task`, `intra_op_num_threads` and
+                `allow_spinning`.
+        """
+
+
+class Converting(Protocol):
+    """What a framework has beside, whose format is neither "transformers" nor "onnx"."""
+
+    def convert(self, graph: Path, target: Path, arguments: Mapping[str, Any]) -> str:
+        """The name of the file or folder in `target` that it made of an ONNX graph; quantized already where the row is.
+
+        Args:
+            graph: The graph; its weights may lie beside it.
+            target: The folder to write into.
+            arguments: Those of its arguments that are not `running`.
         """

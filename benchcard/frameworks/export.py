@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchcard import registry
 from benchcard.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -181,6 +182,12 @@ def load_model(model: str | Path, task: str, *, revision: str | None = None, tru
     return _load(model, task, revision, trust_remote_code)[0]
 
 
+def _loads_as(task: str) -> str:
+    """The task by whose name optimum knows the model class: a registered task may say another one than its own."""
+    own = registry.task(task) if task in registry.tasks() else None
+    return str(getattr(own, "loads_as", task))
+
+
 def _load(model: str | Path, task: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, list[str]]:
     """The model of `load_model`, and the names of its weights that the checkpoint does not have.
 
@@ -197,7 +204,9 @@ def _load(model: str | Path, task: str, revision: str | None, trust_remote_code:
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(str(model), **source)
-        auto_class = TasksManager.get_model_class_for_task(task, framework="pt", model_type=config.model_type)
+        auto_class = TasksManager.get_model_class_for_task(
+            _loads_as(task), framework="pt", model_type=config.model_type
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
             loaded, info = auto_class.from_pretrained(

@@ -47,6 +47,7 @@ class OnnxRuntime:
             "file_name": Text(),
         }
     )
+    running = frozenset({"optimization_level", "allow_spinning"})
     engine = "onnx"
     format = "onnx"
 

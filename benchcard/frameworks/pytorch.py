@@ -19,6 +19,7 @@ class PyTorch:
 
     parameters: frozenset[str] = frozenset()
     arguments: Mapping[str, Kind] = MappingProxyType({"intra_op_num_threads": Number(1, whole=True)})
+    running: frozenset[str] = frozenset()
     engine = "torch"
     format = "transformers"
 

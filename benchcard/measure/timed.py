@@ -104,7 +104,7 @@ def _import(command: Mapping[str, Any], say: Callable[[str], None]) -> tuple[Ope
     """The function that opens a model, and how long importing its runtime took."""
     say("import")
     start = time.perf_counter_ns()
-    opener = _opener(command["framework"], command["modules"])
+    opener = _opener(command["framework"], command["registered"])
     return opener, {"import_ns": time.perf_counter_ns() - start}
 
 
@@ -149,17 +149,16 @@ def _open(opener: Opener, command: Mapping[str, Any], say: Callable[[str], None]
     return call, prepared, reply
 
 
-def _opener(framework: str, modules: Sequence[str]) -> Opener:
+def _opener(framework: str, registered: Sequence[tuple[str, str, str]]) -> Opener:
     """The function that opens a model, with its runtime imported."""
     module, colon, function = framework.partition(":")
     if colon:
         opener: Opener = getattr(importlib.import_module(module), function)
         return opener
-    from benchcard.frameworks import framework as named
+    from benchcard import registry
 
-    for registering in modules:
-        importlib.import_module(registering)
-    found = named(framework)
+    registry.recall(entry for entry in registered if entry[0] == "frameworks")
+    found = registry.framework(framework)
     found.import_runtime()
     opener = found.open
     return opener  # noqa: RET504 - the name carries the type

@@ -249,7 +249,7 @@ def _start(
     """
     told, ready = [], []
     for member in due:
-        command = {"do": "import", "framework": member.subject.framework, "modules": registry.called_modules()}
+        command = {"do": "import", "framework": member.subject.framework, "registered": registry.called()}
         options = _options(member.subject)
         try:
             member.child = processes.enter_context(

@@ -24,8 +24,8 @@ class Reading:
 
     Attributes:
         higher_is_better: None where nobody knows.
-        unit: `share` (0 to 1), `%` (0 to 100), `coefficient` (-1 to 1), `count`, `squared error` (of the reference's
-            own unit), or None where nobody knows.
+        unit: `share` (0 to 1), `%` (0 to 100), `coefficient` (-1 to 1), `count`, `error` or `squared error` (of the
+            reference's own unit), or None where nobody knows.
     """
 
     higher_is_better: bool | None
@@ -45,6 +45,12 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
         },
         **dict.fromkeys(("matthews_correlation", "pearson", "spearman"), _COEFFICIENT),
         "mse": Reading(False, "squared error"),
+        # Not brought along, but often loaded with `evaluate.load`.
+        "mae": Reading(False, "error"),
+        **dict.fromkeys(("mape", "smape"), Reading(False, "share")),
+        "brier_score": Reading(False, "squared error"),
+        "roc_auc": _SHARE,
+        **dict.fromkeys(("pearsonr", "spearmanr"), _COEFFICIENT),
         **{f"seqeval.overall_{name}": _SHARE for name in ("precision", "recall", "f1", "accuracy")},
         **dict.fromkeys(("squad.exact_match", "squad.f1"), _PERCENT),
         **{
@@ -71,7 +77,7 @@ def reading(name: str, figure: str | None = None) -> Reading:
         figure: The figure, where the metric gives several.
     """
     full = f"{name}.{figure}" if figure else name
-    metric, _, _ = name.partition(".")
+    metric, _ = _parted(name)
     if full in READINGS or metric in READINGS:
         return READINGS.get(full) or READINGS[metric]
     if metric not in registry.metrics() or any(known.partition(".")[0] == metric for known in READINGS):
@@ -108,7 +114,7 @@ def measured(
     Raises:
         SpecError: There is no such metric, or it is not made for predictions like these; the message has its own words.
     """
-    identity, _, figure = meanings.get(name, name).partition(".")
+    identity, figure = _parted(meanings.get(name, name))
     found = module(identity)
     features = found.features[0] if isinstance(found.features, list) else found.features
     place = f"$.metrics (`{name}`)"
@@ -130,6 +136,10 @@ def measured(
                 place, "predictions and references that it cannot compare", "a metric that fits the task", str(error)
             )
         ) from error
+    if not isinstance(told, Mapping):
+        told = {name: told}
+    if figure and figure not in told:
+        raise SpecError(Mistake(place, f"no figure `{figure}`", listed(told), near(figure, told)))
     if figure:
         told = {name: told[figure]}
     numbers = {
@@ -145,6 +155,16 @@ def measured(
     }
 
 
+def _parted(name: str) -> tuple[str, str]:
+    """The id of a metric and, for `seqeval.overall_f1`, the figure of it; nothing else of a path or an id on the Hub
+    that holds a dot.
+    """
+    if name in registry.metrics() or "/" in name or "\\" in name:
+        return name, ""
+    metric, _, figure = name.partition(".")
+    return metric, figure
+
+
 def module(name: str) -> Any:
     """The `evaluate.EvaluationModule` of a metric.
 
@@ -157,7 +177,11 @@ def module(name: str) -> Any:
 
     try:
         return evaluate.load(name)
-    except (FileNotFoundError, ConnectionError, OSError, ImportError) as error:
+    except ImportError as error:
+        raise SpecError(
+            Mistake("$.metrics", f"`{name}`", "a metric whose packages are installed", str(error))
+        ) from error
+    except OSError as error:  # no such file, no connection
         hint = (
             near(name, registry.metrics()) or "any other metric is loaded with `evaluate.load`, which needs the network"
         )

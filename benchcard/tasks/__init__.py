@@ -104,6 +104,9 @@ class Task(Protocol):
             `metrics_for(arguments)` beside it (see `default_metrics`).
         has_length: Whether inputs have a length (tokens, frames) that can be chosen; images have none.
         arguments: What may stand in `task_args`, by name; `metric_args` may stand there for every task.
+
+    A task whose name optimum's `TasksManager` does not know has `loads_as` beside it: the name of a task that it knows,
+    whose model class is loaded.
     """
 
     metrics: tuple[str, ...]

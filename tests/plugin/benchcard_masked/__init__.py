@@ -1,0 +1,1 @@
+"""A task, a metric, a framework and a backend for benchcard, one file each."""

@@ -1,0 +1,59 @@
+"""The task `masked-word`: a text with a hole in; the token that fits best out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from benchcard.errors import Mistake, SpecError
+from benchcard.kinds import Boolean, Kind
+from benchcard.tasks import Prepared, Question, Row, data, text
+from benchcard.tasks.rows import output
+
+
+class MaskedWord:
+    """Texts with one mask token each; what is right is the token that was there."""
+
+    metrics = ("exact_match",)
+    has_length = True
+    arguments: Mapping[str, Kind] = MappingProxyType({"upper_case": Boolean()})
+    # optimum knows the model class by this name.
+    loads_as = "fill-mask"
+
+    def prepare(self, rows: Any, question: Question) -> Prepared:
+        """Rows as token ids; a reference is a token."""
+        texts = text.load(question.model)
+        column = data.primary(rows, question, "text")
+        reference = data.reference(rows, question, "token") if question.labelled else None
+        vocabulary = texts.tokenizer.convert_ids_to_tokens(range(len(texts.tokenizer)))
+        context = {"vocabulary": vocabulary, "upper_case": question.arguments.get("upper_case", False)}
+        return Prepared(self._rows(rows, question, texts, column, reference), context, texts.pad())
+
+    def _rows(self, rows: Any, question: Question, texts: Any, column: str, reference: str | None) -> Iterator[Row]:
+        for index, row in enumerate(data.each(rows, [name for name in (column, reference) if name])):
+            told = text.checked(row[column], column, question.number(index))
+            (item,), _ = texts.encode([told])
+            holes = (item["input_ids"] == texts.tokenizer.mask_token_id).nonzero()[0].tolist()
+            if len(holes) != 1:
+                found = f"{len(holes)} holes in row {question.number(index)} of `{column}`"
+                raise SpecError(Mistake("$.dataset.data_keys.primary", found, f"one {texts.tokenizer.mask_token}"))
+            right = row[reference] if reference else None
+            upper = question.arguments.get("upper_case", False)
+            yield Row([item], right.upper() if right and upper else right, memo=holes[0])
+
+    def kept(
+        self, outputs: Mapping[str, Any], inputs: Mapping[str, Any], context: Mapping[str, Any]
+    ) -> Mapping[str, Sequence[Any]]:
+        """`best` `(tokens,) int64`: the likeliest token at each place."""
+        return {"best": [logits.argmax(-1) for logits in text.real(output(outputs, "logits"), inputs)]}
+
+    def prediction(self, items: Sequence[Mapping[str, Any]], memo: Any, context: Mapping[str, Any]) -> str:
+        """The likeliest token in the hole."""
+        token = context["vocabulary"][int(items[0]["best"][memo])]
+        return token.upper() if context["upper_case"] else token
+
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> tuple[dict[str, Any], int]:
+        """Token ids `(batch, tokens) int64`."""
+        return text.load(model).timed(batch_size, input_length, seed)

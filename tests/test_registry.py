@@ -1,0 +1,99 @@
+"""What can be plugged in by a call: how it is kept, handed to children, and refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from types import SimpleNamespace
+
+import pytest
+
+from benchcard import registry
+from benchcard.errors import BenchcardError
+from benchcard.metrics.regression import Pearson
+from benchcard.testing import FakeFramework
+
+
+class Half:
+    """Half a framework."""
+
+    parameters = arguments = frozenset()
+
+
+@pytest.fixture(autouse=True)
+def _tables(monkeypatch):
+    """Tables of one test only."""
+    fresh = {group: registry._Table(group) for group in registry._BROUGHT}
+    monkeypatch.setattr(registry, "_table", fresh.__getitem__)
+
+
+def test_what_is_registered_is_found_and_handed_on():
+    """A class is made once and an object taken as it is; what `called` tells, `recall` registers, but for backends."""
+    registry.register_framework("fake", FakeFramework)
+    registry.register_metric("line", Pearson(config_name="mine"))
+    registry.register_backend("there", SimpleNamespace(run=print))
+    assert registry.framework("fake") is registry.framework("fake")
+    assert registry.frameworks()[-1] == "fake"
+    told = registry.called()
+    assert [entry[:2] for entry in told] == [("frameworks", "fake"), ("metrics", "line")]
+    for group in ("frameworks", "metrics"):
+        registry._table(group).__init__(group)
+    assert "fake" not in registry.frameworks()
+    registry.recall(told)
+    assert isinstance(registry.framework("fake"), FakeFramework)
+    assert registry.metric("line").config_name == "mine"
+
+
+def test_the_last_one_of_a_name_counts():
+    """A name can be taken over, also one that benchcard brings."""
+    registry.register_metric("pearson", Pearson(config_name="mine"))
+    assert registry.metric("pearson").config_name == "mine"
+    registry.register_metric("pearson", Pearson(config_name="yours"))
+    assert registry.metric("pearson").config_name == "yours"
+    assert registry.metrics().count("pearson") == 1
+
+
+def test_what_a_child_could_not_have_is_refused():
+    """A class in a function, or an object that cannot be pickled, is refused at once, with what to do."""
+
+    class Inside(FakeFramework):
+        pass
+
+    for thing in (Inside, SimpleNamespace(open=lambda: None)):
+        with pytest.raises(BenchcardError, match=r"`fake`.*child processes.*module of its own"):
+            registry.register_framework("fake", thing)
+    with pytest.raises(BenchcardError, match="needs a name"):
+        registry.register_framework(" ", FakeFramework)
+    assert "fake" not in registry.frameworks()
+
+
+def test_what_is_in_the_program_itself_is_refused():
+    """A class in `__main__` could not be imported by a child."""
+    program = """
+from benchcard import register_metric
+class Mine: pass
+try:
+    register_metric("mine", Mine)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("BenchcardError the metric `mine` (__main__.Mine)")
+    assert "module of its own" in told
+
+
+def test_what_lacks_something_is_said():
+    """A thing that is none of its kind is refused when it is first asked for, with what it lacks."""
+    registry.register_framework("half", Half)
+    with pytest.raises(BenchcardError, match=r"Half is no framework.*`half`.*lacks `running`, `engine`.*`open`"):
+        registry.framework("half")
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_said(monkeypatch):
+    """The message names package, name and module."""
+    point = metadata.EntryPoint("broken", "no_such_module:Task", "benchcard.tasks")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.tasks" else [])
+    assert "broken" in registry.tasks()
+    with pytest.raises(BenchcardError, match=r"task `broken` as no_such_module:Task.*No module named"):
+        registry.task("broken")

@@ -66,6 +66,14 @@ def images(folder: Path, rows: int) -> dict[str, Any]:
     return {"task": "image-classification"}
 
 
+def bare(called: Any, batches: list[Any]) -> int:
+    """Nanoseconds for calling a model on batches, and nothing else."""
+    started = time.perf_counter_ns()
+    for batch in batches:
+        called(batch)
+    return time.perf_counter_ns() - started
+
+
 def share(folder: Path, asked: dict[str, Any], repeats: int) -> tuple[float, float, float]:
     """The throughput of the pass over that of bare calls on the same batches, in the median; and the share of the
     pass's own time that its calls took, in the median and at the least, which other work on the machine hardly shifts.
@@ -82,15 +90,14 @@ def share(folder: Path, asked: dict[str, Any], repeats: int) -> tuple[float, flo
     way = {"framework": "pytorch", "options": {"task": asked["task"]}, "task": asked["task"], "batch_size": None}
     ratios, inside = [], []
     for number in range(repeats):
-        started = time.perf_counter_ns()
-        for batch in batches:
-            called(batch)
-        bare = time.perf_counter_ns() - started
         target = folder / f"predicted-{number}"
         target.mkdir()
         needs = {"inputs": Need(prepared, told)}
+        # Before and after the pass, so that a machine that grows slower or faster meanwhile shifts neither.
+        before = bare(called, batches)
         passed = actions.evaluate(way, needs, {"model": str(model), "threads": 2}, target, lambda done, total: None)
-        ratios.append(bare / passed["elapsed_ns"])
+        after = bare(called, batches)
+        ratios.append((before + after) / 2 / passed["elapsed_ns"])
         inside.append(passed["forward_ns"] / passed["elapsed_ns"])
     return statistics.median(ratios), statistics.median(inside), min(inside)
 

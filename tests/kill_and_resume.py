@@ -87,7 +87,7 @@ def kill_and_resume(spec: Path, folder: Path, kills: int, seed: int = 0) -> str:
 
 
 def kill(spec: Path, out: Path, after_s: float) -> float | None:
-    """None for a run that was killed, `after_s` seconds after its start; its seconds where it came to its end before."""
+    """None for a run that was killed `after_s` seconds after its start; its seconds where it came to its end before."""
     started = time.monotonic()
     process = subprocess.Popen(command(spec, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -246,7 +246,7 @@ def test_who_is_not_timed_sleeps(folder: Path) -> None:
     command = {"do": "open", "model": str(folder / "model.onnx"), "inputs": str(folder / "large.npz")}
     command |= {"options": {"intra_op_num_threads": 2}, "warmup_runs": 1, "warmup_ns": 10**9}
     with Child("a", False, threads=2, spinning=False) as child:
-        child.ask({"do": "import", "framework": "onnxruntime", "modules": []}, 60)
+        child.ask({"do": "import", "framework": "onnxruntime", "registered": []}, 60)
         child.ask(command, 60)
         child.ask({"do": "block", "block_ns": 10**8, "warm_ns": 0}, 60)
         before = psutil.Process(child.pid).cpu_times()

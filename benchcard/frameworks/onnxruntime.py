@@ -73,7 +73,7 @@ class Session:
         settings = session_options(options)
         try:
             self.session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
-        except Exception as error:
+        except refusals() as error:
             raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}") from error
         self._inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
         self._outputs = [entry.name for entry in self.session.get_outputs()]
@@ -106,6 +106,14 @@ def session_options(options: Mapping[str, Any]) -> Any:
     settings.log_severity_level = 3
     settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.get("allow_spinning") else "0")
     return settings
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a graph or inputs that it cannot take; its own exceptions have no common base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*own, RuntimeError, ValueError)
 
 
 def read_back(session: Any) -> dict[str, Any]:

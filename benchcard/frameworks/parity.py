@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
+from benchcard.frameworks.onnxruntime import refusals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,16 +76,8 @@ def _open(path: Path, optimized: bool) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _runtime_errors() as error:
+    except refusals() as error:
         raise ArtifactError(f"ONNX Runtime {onnxruntime.__version__} cannot load the graph: {_words(error)}") from error
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's own exceptions, which share no base class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    return (*own, RuntimeError, ValueError)
 
 
 def _words(error: Exception) -> str:
@@ -104,7 +97,7 @@ def _largest_difference(session: Any, probe: Probe, optimized: bool) -> float:
     feed = {entry.name: probe.inputs[entry.name] for entry in session.get_inputs()}
     try:
         results = dict(zip(probe.outputs, session.run(list(probe.outputs), feed)))
-    except _runtime_errors() as error:
+    except refusals() as error:
         raise ArtifactError(f"ONNX Runtime cannot run the graph {at}: {_words(error)}") from error
     largest = 0.0
     for name, expected in probe.outputs.items():

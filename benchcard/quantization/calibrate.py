@@ -35,6 +35,7 @@ from typing import IO, Any
 import numpy as np
 
 from benchcard.errors import ArtifactError
+from benchcard.frameworks.onnxruntime import refusals
 from benchcard.quantization import graph as graph_files
 from benchcard.quantization.activations import ActivationStatistics
 from benchcard.quantization.histogram import Array, Histogram, Scratch
@@ -225,16 +226,8 @@ def _open(model: Path, folder: Path, operators: Sequence[str] | None, threads: i
             file.write(outputs.SerializeToString())
     try:
         return watched, onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except _runtime_errors() as error:
+    except refusals() as error:
         raise ArtifactError(f"onnxruntime cannot load {model.name}: {error}") from error
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises for a graph or inputs that it cannot run; its own exceptions have no common base."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
-    return (*(getattr(state, name) for name in names), ValueError, RuntimeError)
 
 
 @dataclass
@@ -291,7 +284,7 @@ def _run(
     """Number of samples, and the nanoseconds that their runs took; their values are in `tally`."""
     inputs = {argument.name for argument in session.get_inputs()} & set(watched.sources)
     fetched = [name for name in watched.sources if name not in inputs]
-    errors = _runtime_errors()
+    errors = refusals()
     forward_ns = count = 0
     pending: Future[None] | None = None
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="calibration") as pool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchcard.errors import ArtifactError
+from benchcard.frameworks.onnxruntime import refusals
 
 
 def check_runs(
@@ -31,10 +32,7 @@ def check_runs(
         ArtifactError: Naming the operator and the node, with the runtime's reason; or an output has no finite number.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as states
 
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
-    refusals = (*(getattr(states, name) for name in names), states.RuntimeException, ValueError)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel(optimization_level)
     options.intra_op_num_threads = 1
@@ -43,7 +41,7 @@ def check_runs(
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         outputs = session.run(None, dict(feeds)) if feeds is not None else []
-    except refusals as error:
+    except refusals() as error:
         raise ArtifactError(_explained(model, str(error))) from error
     for output, value in zip((each.name for each in session.get_outputs()), outputs, strict=False):
         if value.dtype.kind == "f" and value.size and not np.isfinite(value).any():

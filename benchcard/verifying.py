@@ -6,7 +6,7 @@ Owns the verdicts. Leaves reading the card to `card_results` and measuring to wh
   nothing but the computation can move it. It is **different** where it is not, on the same ground; on another ground
   (another processor, other versions, unknown ones) it is **not comparable**, since int8 products may differ there.
 - A figure of time is **not comparable** on another ground, whatever it is. On the same one it is reproduced where both
-  intervals, each widened by what the baseline differed from itself in its run, have a point in common.
+  intervals, each widened by the factor by which the baseline differed from itself, have a point in common.
 """
 
 from __future__ import annotations
@@ -178,8 +178,7 @@ class _Checking:
         if None in bounds:
             return _verdict(NOT_COMPARABLE, "one of them has no interval")
         there_low, there_high, here_low, here_high = bounds
-        wide = self.noise * (abs(published) + abs(here))
-        if there_low - wide <= here_high and here_low - wide <= there_high:
+        if there_low <= here_high * self.noise**2 and here_low <= there_high * self.noise**2:
             return _verdict(REPRODUCED, "")
         return _verdict(DIFFERENT, "the intervals have no point in common, nor with the noise of both runs")
 
@@ -233,9 +232,9 @@ def _ground(card: CardResults, results: Results) -> Iterator[str]:
 
 
 def _noise(rows: list[Any]) -> float:
-    """By how much the baseline differed from itself at the most, relative."""
-    bounds = [row.get(name) for row in rows for name in ("ratio_low", "ratio_high")]
-    return max((abs(bound - 1) for bound in bounds if bound is not None and bound == bound), default=0.0)
+    """How many times slower than itself the baseline may have been, at the most: 1 where it was equal."""
+    bounds = [_number(row.get(name)) for row in rows for name in ("ratio_low", "ratio_high")]
+    return max((max(bound, 1 / bound) for bound in bounds if bound), default=1.0)
 
 
 def _published(figure: Figure | None) -> dict[str, float | None]:

@@ -288,16 +288,17 @@ def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
     (tmp_path / "failing.py").write_text(FAILING)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "called", lambda: tiny.importing("failing"))
-    benchmark = Benchmark.from_spec(spec_with(ground, SPEC + GRID.replace("[1, 3]", "[1]")))
+    small = GRID.replace("[1, 3]", "[1]").replace(", pytorch]", "]").replace(", {}]", "]")
+    benchmark = Benchmark.from_spec(spec_with(ground, SPEC + small))
     results = benchmark.run(tmp_path / "run", progress=False)
     failed = results.failures.set_index("row")
     assert set(failed.index) == {1, 3, 4}
     assert (failed.loc[1, "stage"], failed.loc[1, "type"]) == ("quantize", "RuntimeError")
     assert "wrong quarter" in failed.loc[1, "log"]
     assert failed.loc[3, "type"] == "SIGKILL"
-    assert results.quality["accuracy"].notna().tolist() == [True, False, True, False, False, True]
+    assert results.quality["accuracy"].notna().tolist() == [True, False, True, False, False]
     timed = results.time.set_index("row")
-    assert timed["latency_mean_ms"].notna().tolist() == [True, False, True, False, False, True]
+    assert timed["latency_mean_ms"].notna().tolist() == [True, False, True, False, False]
     assert "SIGKILL" in timed.loc[3, "failure"]
     card = results.card().text
     assert "failed" in card
@@ -497,7 +498,7 @@ duration: 0.1
 @pytest.mark.slow
 def test_kill_and_resume(ground, tmp_path):
     """A run that is killed at random moments comes to what an undisturbed one comes to, and repeats nothing."""
-    said = kill_and_resume(spec_with(ground, SPEC + KILLED), tmp_path, kills=4)
+    said = kill_and_resume(spec_with(ground, SPEC + KILLED), tmp_path, kills=3)
     assert "none done twice" in said
 
 

@@ -262,14 +262,17 @@ def test_blocks_are_put_in_order_of_their_rounds() -> None:
 
 
 def test_a_figure_over_launches_has_a_t_interval() -> None:
-    """The figure of the whole, with the spread that the figure has over launches around it."""
+    """The figure of the whole, with the spread that its logarithm has over launches around it, and never below zero."""
     values = np.random.default_rng(0).integers(100, 200, (5, 4))
     launches = [[block([value]) for value in row] for row in values]
     found = over_launches(launches, lambda part: float(np.mean([b.median_ns for b in part])))
-    half = student.ppf(0.975, 4) * values.mean(axis=1).std(ddof=1) / math.sqrt(5)
+    off = np.log(values.mean(axis=1) / values.mean())
+    half = student.ppf(0.975, 4) * math.sqrt((off**2).sum() / (5 * 4))
     assert found.value == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - half)
-    assert found.high == pytest.approx(values.mean() + half)
+    assert found.low == pytest.approx(values.mean() * math.exp(-half))
+    assert found.high == pytest.approx(values.mean() * math.exp(half))
+    apart = over_launches([[block([1])], [block([1000])]], lambda part: float(np.mean([b.median_ns for b in part])))
+    assert 0 < apart.low < apart.value < apart.high
     assert over_launches(launches[:1], lambda part: 1.0) == Interval(1.0, None, None)
 
 

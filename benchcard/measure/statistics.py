@@ -18,7 +18,7 @@ the launches are the sample, calls and rounds only make each of them precise. La
 whatever the noise within them looks like and however it hangs together over time.
 
 **Latency and throughput** are figures over all recorded calls; their intervals come from the spread of the same figure
-over launches, in the same way.
+over launches, in the same way, on logarithms too: what slows a machine down multiplies, and no latency is below zero.
 
 Source: T. Kalibera and R. Jones, Rigorous Benchmarking in Reasonable Time (ISMM 2013), on repeating at the highest
 level that varies; S. Hurlbert, Pseudoreplication and the Design of Ecological Field Experiments (Ecol. Monogr. 54,
@@ -247,17 +247,19 @@ def settled(baseline: Mapping[Place, float], subject: Mapping[Place, float], pre
 
 
 def over_launches(launches: Sequence[Sequence[Block]], figure: Callable[[Sequence[Block]], float]) -> Interval:
-    """A figure over all blocks, with the interval that its spread over the launches gives.
+    """A figure over all blocks, with the interval that the spread of its logarithm over the launches gives.
 
     Args:
         launches: the blocks of each launch.
-        figure: what to take of any number of blocks.
+        figure: what to take of any number of blocks; above zero.
 
     Source: Asmussen and Glynn (2007), III.5.
     """
     value = figure([block for launch in launches for block in launch])
-    half = _half_width([figure(launch) for launch in launches], value, CONFIDENCE)
-    return Interval(value, None, None) if half is None else Interval(value, value - half, value + half)
+    half = _half_width([math.log(figure(launch)) for launch in launches], math.log(value), CONFIDENCE)
+    if half is None:
+        return Interval(value, None, None)
+    return Interval(value, value * math.exp(-half), value * math.exp(half))
 
 
 def drift(launches: Sequence[Sequence[float]]) -> Interval:

@@ -124,16 +124,17 @@ def test_an_empty_root_gives_none(tmp_path: Path) -> None:
 
 
 def test_the_quota_of_a_version_2_cgroup_is_the_tightest_above(tmp_path: Path) -> None:
-    """Limits hold for all below them, so the smallest on the way up counts; throttling is read where we are."""
+    """Limits hold for all below them, so the smallest on the way up counts, and throttling by any of them."""
     group = "sys/fs/cgroup/machine/service"
     write(
         tmp_path,
         {
             "proc/self/cgroup": "0::/machine/service\n",
             f"{group}/cpu.max": "max 100000\n",
-            f"{group}/cpu.stat": "usage_usec 12\nnr_periods 9\nnr_throttled 4\nthrottled_usec 2500000\n",
+            f"{group}/cpu.stat": "usage_usec 12\nnr_periods 9\nnr_throttled 1\nthrottled_usec 500000\n",
             "sys/fs/cgroup/machine/cpu.max": "150000 100000\n",
-            "sys/fs/cgroup/cpu.stat": "nr_throttled 99\nthrottled_usec 99\n",
+            "sys/fs/cgroup/machine/cpu.stat": "nr_throttled 3\nthrottled_usec 2000000\n",
+            "sys/fs/cgroup/cpu.stat": "usage_usec 99\n",
         },
     )
     found = read(root=tmp_path)

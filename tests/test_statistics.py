@@ -242,6 +242,8 @@ def test_rare_latencies_have_figures_only_where_calls_are() -> None:
     assert few.low is None
     assert common is not None
     assert common.low is not None
+    ten = latency_figures(rounds_of([block(range(1, 11))]), "a", samples=1).percentiles_ns
+    assert [rank for rank, found in ten.items() if found] == [50.0, 90.0]
 
 
 def test_the_twin_has_figures_of_its_own() -> None:

@@ -45,6 +45,31 @@ def test_a_failure_is_data_and_the_others_go_on(folder: Path, how: str | int) ->
     assert recorded_s(rounds, "a", twin=True) >= 0.12
 
 
+@pytest.mark.parametrize("precision", [None, 50.0])
+def test_a_broken_model_that_is_tried_again_changes_nothing_else(folder: Path, precision: float | None) -> None:
+    """What the others have been timed stands: no round is added, nor an opening, and the failure is told again."""
+    subjects = [subject(folder, "a"), subject(folder, "b"), subject(folder, "c", stage="load", how="raise")]
+    settings = {"precision": precision, "block_s": 0.01, "duration_s": 0.04}
+    result, whole = timed(subjects, **settings)
+    again, rest = timed(subjects, earlier=whole, **settings)
+    assert not rest
+    assert (again.opened, again.rounds) == (result.opened, result.rounds)
+    assert [failure.name for failure in result.failures] == [failure.name for failure in again.failures] == ["c"]
+
+
+def test_a_model_that_dies_later_keeps_its_rounds(folder: Path) -> None:
+    """One that breaks in its third launch is out from there on; what was timed before stays raw, and the others and
+    their ratios come to their end.
+    """
+    fragile = subject(folder, "b", stage="load", how="raise", counter=str(folder / "b"), after=2)
+    result, rounds = timed([subject(folder, "a"), fragile, subject(folder, "c")], launches=3, duration_s=0.12)
+    (failure,) = result.failures
+    assert (failure.name, failure.stage) == ("b", "load")
+    assert {timed.launch for timed in rounds for block in timed.blocks if block.name == "b"} == {0, 1}
+    assert {timed.launch for timed in rounds for block in timed.blocks if block.name == "c"} == {0, 1, 2}
+    assert recorded_s(rounds, "a") >= 0.12
+
+
 def test_a_model_that_hangs_is_ended(folder: Path) -> None:
     """No answer within the timeout is a failure like any other, and the process is gone."""
     hung = subject(folder, "b", stage="time", how="hang")

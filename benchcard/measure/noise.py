@@ -219,14 +219,15 @@ def _quota(root: Path) -> float | None:
 
 
 def _throttling(root: Path) -> tuple[int | None, float | None]:
-    """How often, and for how many seconds, the innermost cgroup with such a counter was held back."""
+    """How often, and for how many seconds, the cgroups that we are in were held back, each by a quota of its own."""
+    counts, spent_s = [], 0.0
     for folder in cgroups(root):
         lines = (line.split() for line in (_text(folder / "cpu.stat") or "").splitlines())
         stat = {fields[0]: int(fields[1]) for fields in lines if len(fields) == 2 and fields[1].isdigit()}
         if "nr_throttled" in stat:
-            seconds = stat["throttled_usec"] / 1e6 if "throttled_usec" in stat else stat.get("throttled_time", 0) / 1e9
-            return stat["nr_throttled"], seconds
-    return None, None
+            counts.append(stat["nr_throttled"])
+            spent_s += stat["throttled_usec"] / 1e6 if "throttled_usec" in stat else stat.get("throttled_time", 0) / 1e9
+    return (sum(counts), spent_s) if counts else (None, None)
 
 
 def _governors(root: Path) -> str | None:

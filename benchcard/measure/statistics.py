@@ -115,7 +115,8 @@ def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: b
         return samples * sum(len(block.latencies_ns) for block in part) / sum(block.elapsed_ns for block in part) * 1e9
 
     def percentile(rank: float) -> Interval | None:
-        beyond = calls * (1 - rank / 100)
+        # rounded, for a tenth of ten calls is one call
+        beyond = round(calls * (100 - rank) / 100, 6)
         if beyond < 1:
             return None
         whole = over_launches(launches, lambda part: float(np.percentile(_latencies(part), rank)))

@@ -163,19 +163,21 @@ def time_group(
     with machine_lock(say):
         before = noise.read()
         while due := _due(members, reference, plan):
+            launched = [m for m in members if not m.failed and (m in due or m is reference or m.twin)]
             with ExitStack() as processes:
-                say(f"launch {launch + 1}: starting {len(due)} processes")
-                started = _start(due, plan, processes, failures)
+                say(f"launch {launch + 1}: starting {len(launched)} processes")
+                started = _start(launched, plan, processes, failures)
                 for member, import_ns in started:
                     say(f"launch {launch + 1}: opening {member.subject.name}")
                     _open(member, import_ns, launch, plan, opened, failures)
-                while order := _order(due, reference, launch, number, plan):
+                while order := _order(launched, due, reference, launch, number, plan):
                     say(f"launch {launch + 1}: timing {len(order)} processes")
                     timed = replace(_time_round(number, launch, order, plan, failures), opened=tuple(opened[kept:]))
                     kept = len(opened)
                     _count(timed, members)
                     keep(timed)
                     number += 1
+            del opened[kept:]  # a launch without a round is none
             launch += 1
         after = noise.read()
         say("timed")
@@ -211,7 +213,7 @@ def _check(
 
 
 def _due(members: Sequence[_Member], reference: _Member | None, plan: _Plan) -> list[_Member]:
-    """Members of the next launch, none when the group is done."""
+    """Members that a next launch is for, none when the group is done; the baseline and its twin go with them."""
     alive = [member for member in members if not member.failed]
     pair = [member for member in alive if member is reference or member.twin]
     if plan.precision is None:
@@ -225,7 +227,7 @@ def _due(members: Sequence[_Member], reference: _Member | None, plan: _Plan) -> 
             for member in judged
             if member.launches < plan.launches or not (spent or _precise(member, reference, plan.precision))
         ]
-    return [member for member in alive if member in due or (due and member in pair)]
+    return due
 
 
 def _precise(member: _Member, reference: _Member | None, precision: float) -> bool:
@@ -313,11 +315,18 @@ def _open(
 
 
 def _order(
-    launched: Sequence[_Member], reference: _Member | None, launch: int, number: int, plan: _Plan
+    launched: Sequence[_Member],
+    due: Sequence[_Member],
+    reference: _Member | None,
+    launch: int,
+    number: int,
+    plan: _Plan,
 ) -> list[_Member]:
-    """Members of the next round in the order in which they run, none when the launch is over."""
+    """Members of the next round in the order in which they run, none when the launch is over: also where all that it
+    was for have failed, so that to try a broken model again changes no figure of the others.
+    """
     alive = [member for member in launched if not member.failed]
-    unfinished = [m for m in alive if m.elapsed_ns < m.until_ns or not m.timed_in(launch)]
+    unfinished = [m for m in alive if m in due and (m.elapsed_ns < m.until_ns or not m.timed_in(launch))]
     order = [m for m in alive if m in unfinished or (unfinished and (m is reference or m.twin))]
     random.Random(f"{plan.seed}:{number}").shuffle(order)
     return order

@@ -221,7 +221,9 @@ def _due(members: Sequence[_Member], reference: _Member | None, plan: _Plan) -> 
     else:
         # the baseline and its twin are there for the others; they decide only where there are none
         judged = [member for member in alive if member not in pair] or pair
-        spent = sum(member.elapsed_ns for member in alive) >= plan.duration_ns * len(alive)
+        # who has not been timed yet, and may not open, has no time to give away
+        accounts = [member.elapsed_ns for member in alive if member.elapsed_ns]
+        spent = sum(accounts) >= plan.duration_ns * len(accounts)
         due = [
             member
             for member in judged

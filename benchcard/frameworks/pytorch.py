@@ -24,9 +24,10 @@ class PyTorch:
     format = "transformers"
 
     def import_runtime(self) -> None:
-        """Import torch and transformers."""
+        """Import torch and what transformers loads any model with; of its modules only the model's own is left."""
         import torch  # noqa: F401
-        import transformers  # noqa: F401
+        from optimum.exporters.tasks import TasksManager  # noqa: F401
+        from transformers import AutoConfig, PreTrainedModel  # noqa: F401
 
     def open(self, model: Path, options: Mapping[str, Any]) -> Module:
         """The model in evaluation mode.

@@ -1,6 +1,6 @@
 """Wall time and memory of a whole grid: a plain loop over the same libraries, beside `Benchmark.run`.
 
-    python benchmarks/grid.py [--model digits | vit-base | FOLDER] [--samples 128] [--examples 64] [--duration 1]
+    python benchmarks/grid.py [--model digits | vit-base | FOLDER] [--samples 128] [--at-once 16] [--duration 1]
 
 The grid is that of `examples/digits.yaml`, 18 rows, on the data that lies beside it. The plain loop is what a careful
 user writes today: each row exports, calibrates, quantizes, evaluates and times for itself, with `torch.onnx.export`,
@@ -11,7 +11,8 @@ run would take without them (`explain: false`) is told beside.
 
 Each runs in a process of its own. Memory is the proportional set size of that process and all its children, looked at
 every quarter of a second. `vit-base` is a ViT-base with random weights at 224 pixels. onnxruntime keeps every
-activation of every sample: on a model of that size give `--samples 16`, which takes 7 GB; 128 would take 49 GB.
+activation of every sample: on a model of that size 128 samples would take 49 GB. With `--at-once 16` the loop hands
+them to its calibrator 16 at a time, as optimum does when it is asked to, which takes 7 GB.
 
 After the ratios come the accuracies of each row, which have to be equal to the example, and what the time of
 `Benchmark.run` went into: timed seconds, forward passes (of evaluation and calibration, and those that warm a model up
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -210,22 +212,56 @@ def quantized(options: argparse.Namespace, row: Any, graph: Path, place: Path) -
     if row["quantization_approach"] == "dynamic":
         quantize_dynamic(graph, target, **shared)
         return target
-    feeds = calibration_feeds(options)
-
-    class Reader:
-        def get_next(self) -> Mapping[str, Any] | None:
-            return next(feeds, None)
-
+    percentile = row["calibration"]["calibration_histogram_percentile"]
+    cache = None
+    if options.at_once:
+        cache = place / "ranges.json"
+        calibrate_in_parts(options, graph, shared["op_types_to_quantize"], percentile, cache)
     quantize_static(
         graph,
         target,
-        Reader(),
+        None if cache else Reader(calibration_feeds(options)),
         activation_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.Percentile,
-        extra_options={"CalibPercentile": row["calibration"]["calibration_histogram_percentile"]},
+        calibration_cache_path=cache,
+        extra_options={"CalibPercentile": percentile},
         **shared,
     )
     return target
+
+
+class Reader:
+    """Feeds in the form in which onnxruntime's calibrators ask for them."""
+
+    def __init__(self, feeds: Iterator[Mapping[str, Any]]) -> None:
+        self.feeds = feeds
+
+    def get_next(self) -> Mapping[str, Any] | None:
+        """The next feed, or None."""
+        return next(self.feeds, None)
+
+
+def calibrate_in_parts(
+    options: argparse.Namespace, graph: Path, operators: list[str], percentile: float, cache: Path
+) -> None:
+    """Write the ranges of a graph to onnxruntime's cache, calibrated on a few samples after the other.
+
+    As optimum's `ORTQuantizer.partial_fit` does it, for models whose activations do not fit into memory at once.
+    """
+    from onnxruntime.quantization import CalibrationMethod, create_calibrator
+    from onnxruntime.quantization.calibrate import save_tensors_data
+
+    calibrator = create_calibrator(
+        graph,
+        operators,
+        augmented_model_path=str(cache.with_name("augmented.onnx")),
+        calibrate_method=CalibrationMethod.Percentile,
+        extra_options={"percentile": percentile},
+    )
+    feeds = calibration_feeds(options)
+    while part := list(itertools.islice(feeds, options.at_once)):
+        calibrator.collect_data(Reader(iter(part)))
+    save_tensors_data(calibrator.compute_data(), cache)
 
 
 def calibration_feeds(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
@@ -298,7 +334,7 @@ def memory_bytes(pid: int) -> int:
     return total
 
 
-PASSED_ON = ("folder_of_model", "samples", "examples", "duration", "threads")
+PASSED_ON = ("folder_of_model", "samples", "at_once", "examples", "duration", "threads")
 
 
 def report(options: argparse.Namespace, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
@@ -329,6 +365,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="digits", help="digits, vit-base, or a folder (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=128, help="for calibration (default: %(default)s)")
+    parser.add_argument(
+        "--at-once", type=int, default=0, help="samples that the loop calibrates on at a time; 0 for all"
+    )
     parser.add_argument("--examples", type=int, default=0, help="evaluated; 0 for the whole split (default)")
     parser.add_argument("--duration", type=float, default=1.0, help="seconds a row is timed (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of every runtime (default: %(default)s)")

@@ -55,7 +55,7 @@ def facts(results: Results) -> Facts:
         noise=_noise(results),
         environment=_environment(results),
         run={"id": results.spec.digest[:12], "created": results.records.about["created"]},
-        notes=(*results.notes, *_untimed(results)),
+        notes=(*results.notes, *_untimed(results), *_without_floor(results)),
     )
     return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made)))
 
@@ -174,6 +174,18 @@ def _untimed(results: Results) -> Iterator[str]:
             if place.startswith("time"):
                 said = _without_paths(results, f"{failure.type}: {failure.message}")
                 yield f"Row {record.configuration.row} has no {place}: {said}"
+
+
+def _without_floor(results: Results) -> Iterator[str]:
+    """Groups that were timed without a baseline that was timed twice, and what disturbed them."""
+    for row in _rows_of(results.noise):
+        if not _is_there(row["ratio"]) and row["rounds"]:
+            length = f", input length {row['input_length']}" if _is_there(row["input_length"]) else ""
+            said = f"; {row['warnings']}" if row["warnings"] else ""
+            yield (
+                f"At batch size {row['batch_size']}{length} no baseline was timed twice: how far the same model "
+                f"differs from itself is not known{said}"
+            )
 
 
 def _fixed(results: Results) -> dict[str, Any]:

@@ -318,6 +318,12 @@ def _unsure(gain: Gain, objective: str) -> str:
         return f"its {objective} is not known{at}"
     if gain.ratio.low == gain.ratio.value == gain.ratio.high == 1:
         return f"its {objective} is the baseline's"
+    if gain.ratio.high is not None and gain.ratio.high < 1:
+        worse = {"latency": "slower", "memory": "it takes more memory", "size": "larger"}[objective]
+        return f"{worse}{at}: {_words(gain.ratio, objective)}"
+    if gain.ratio.excludes(1.0) and gain.floor is not None:
+        itself = f"the baseline, timed twice, may differ from itself by {gain.floor:.2f}x"
+        return f"not beyond the noise of this run{at}: {_words(gain.ratio, objective)}, and {itself}"
     return f"not beyond doubt better{at}: {_words(gain.ratio, objective)}"
 
 

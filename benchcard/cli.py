@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BAD_SPEC = 2
+NOT_COMPARED = 2
 FAILED = 1
 INTERRUPTED = 130
 
@@ -174,15 +175,23 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None) -> None:
 @click.option("--across-machines", is_flag=True, help="Compare times although the runs are of two machines.")
 def compare(one: Path, other: Path, as_csv: bool, quality_only: bool, across_machines: bool) -> None:
     """Compare the run directory B with the earlier A, row by row. Status 1 if something got worse by more than its
-    interval.
+    interval, 2 if they cannot be compared.
     """
     from benchcard.results import Results
 
-    found = Results.load(one).compare(Results.load(other), across_machines=across_machines, times=not quality_only)
+    try:
+        found = Results.load(one).compare(Results.load(other), across_machines=across_machines, times=not quality_only)
+    except BenchcardError as error:
+        # 1 is for what got worse: a check in a CI must be able to tell the two apart
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(NOT_COMPARED)
     if as_csv:
         click.echo(found.frame.to_csv(index=False), nl=False)
     else:
-        _table(_brief(found.frame, []))
+        frame, told = found.brief()
+        _table(_brief(frame, []))
+        for line in told:
+            click.echo(line)
         for note in found.notes:
             click.echo(f"note: {note}")
     worse = len(found.worse)

@@ -265,15 +265,20 @@ def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failu
             yield f"time {batch_size}x{length}", failure
 
 
-def length_notes(records: Records) -> list[str]:
-    """That lengths were asked for where inputs have none, and what was done instead."""
+def timing_notes(records: Records) -> list[str]:
+    """That nothing was timed where none was asked for, and that lengths were asked for where inputs have none."""
+    untimed = sum(not row["duration"] > 0 for row in records.plan)
+    if untimed == len(records.plan):
+        return [NOT_ASKED]
+    notes = [f"{untimed} of {len(records.plan)} rows are {NOT_ASKED}"] if untimed else []
     asked = [row["input_lengths"] for row in records.plan if row["input_lengths"]]
     if not asked or registry.task(records.plan.spec.task).has_length:
-        return []
+        return notes
     lengths = ", ".join(str(length) for length in dict.fromkeys(length for each in asked for length in each))
     return [
+        *notes,
         f"input_lengths ({lengths}) change nothing for {records.plan.spec.task}: each batch size was timed once, "
-        "at the size that the model's own processor gives"
+        "at the size that the model's own processor gives",
     ]
 
 

@@ -9,6 +9,7 @@ Source: O. J. Dunn, Multiple Comparisons Among Means (JASA 56, 1961).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,11 +35,13 @@ class Gain:
             not known.
         sure: Whether it is better beyond chance and noise.
         shape: What it was measured with, as `1x64`; empty for size.
+        floor: How far from 1 the noise floor reaches, as a factor above 1; None where none is known.
     """
 
     ratio: Interval | None
     sure: bool
     shape: str
+    floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,16 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
             by_row.setdefault(record.configuration.row, []).append(missing)
     count = len(distinct)
     method = (
-        f"ratios hold together at 95 % for all {count} comparisons (Bonferroni)"
+        f"ratios hold together at 95 % for {_counted(count)} (Bonferroni)"
         if objective == "latency"
         else "ratios are over all launches, from the least to the most"
     )
+    method = method if count else "there are no ratios to compare"
     return Gains(objective, {row: tuple(each) for row, each in by_row.items()}, _costs(time, column), method)
+
+
+def _counted(comparisons: int) -> str:
+    return f"all {comparisons} comparisons" if comparisons > 1 else "the one comparison"
 
 
 def _sizes(records: Records, models: Any) -> Gains:
@@ -148,9 +156,11 @@ def _gain(objective: str, part: Part | None, name: str, shape: str, comparisons:
     if not medians[0].keys() & medians[1].keys():
         return Gain(None, False, shape)
     ratio = statistics.paired_ratio(medians[0], medians[1], 1 - (1 - CONFIDENCE) / comparisons)
+    reach = None
     try:
-        sure = statistics.detectable(ratio, statistics.noise_floor(part.rounds, part.baseline))
+        floor = statistics.noise_floor(part.rounds, part.baseline)
+        sure, reach = statistics.detectable(ratio, floor), math.exp(floor.reach)
     except ValueError:
         # the baseline's twin could not be timed: there is no floor
         sure = ratio.excludes(1.0)
-    return Gain(ratio, sure and name != part.baseline and ratio.value > 1, shape)
+    return Gain(ratio, sure and name != part.baseline and ratio.value > 1, shape, reach)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchcard.records import Part, Records
+from benchcard.timed_groups import LAUNCHES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +21,7 @@ NOISE_FIGURES = (
     "input_length",
     "models",
     "rounds",
+    "launches",
     "ratio",
     "ratio_low",
     "ratio_high",
@@ -42,7 +44,8 @@ def noise_frame(records: Records) -> pd.DataFrame:
     `load_before` is the load average before the first model was opened; `others_cpus` is how many processors others
     took during the rounds, on average and, in `others_cpus_most`, in the worst of them; `steal_share` of the processor
     time went to other machines, `throttled_s` is how long the cgroup's quota of `quota_cpus` held us back, `governors`
-    are the frequency governors. `warnings` says which of it disturbed the timing.
+    are the frequency governors. `warnings` says which of it disturbed the timing, and where a short `duration` left
+    fewer `launches` than narrow intervals need.
     """
     import pandas as pd
 
@@ -56,7 +59,12 @@ def noise_frame(records: Records) -> pd.DataFrame:
         if part.outcome is None or known is None:
             continue
         shape = {"batch_size": known.samples, "input_length": known.input_length}
-        rows.append({**shape, "models": len(part.names), "rounds": len(part.rounds), **_floor(part), **_machine(part)})
+        counts = {
+            "models": len(part.names),
+            "rounds": len(part.rounds),
+            "launches": len({timed.launch for timed in part.rounds}),
+        }
+        rows.append({**shape, **counts, **_floor(part), **_machine(part, counts["launches"])})
     return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in NOISE_FIGURES})
 
 
@@ -73,7 +81,7 @@ def _floor(part: Part) -> dict[str, float | None]:
     return {"ratio": floor.value, "ratio_low": floor.low, "ratio_high": floor.high}
 
 
-def _machine(part: Part) -> dict[str, Any]:
+def _machine(part: Part, launches: int) -> dict[str, Any]:
     """What the machine said of itself before, during and after."""
     from benchcard.measure import noise
 
@@ -89,5 +97,13 @@ def _machine(part: Part) -> dict[str, Any]:
         "quota_cpus": after.quota_cpus,
         "throttled_s": noise.grown(before.throttled_s, after.throttled_s),
         "governors": after.governors,
-        "warnings": "; ".join(noise.warnings(before, during, after)),
+        "warnings": "; ".join([*noise.warnings(before, during, after), *_few(launches)]),
     }
+
+
+def _few(launches: int) -> list[str]:
+    """That there are too few launches for narrow intervals, in a sentence."""
+    if not 0 < launches < LAUNCHES:
+        return []
+    times = "once" if launches == 1 else f"{launches} times"
+    return [f"each model was launched only {times} (a `duration` of 1 s gives {LAUNCHES}): intervals are wide"]

@@ -129,7 +129,7 @@ class Results:
             record.outcomes[kind].values for record in self.records.records for kind in kinds if kind in record.outcomes
         )
         said = [note for each in values for note in each.get("notes", ())]
-        return tuple(dict.fromkeys([*said, *frames.length_notes(self.records)]))
+        return tuple(dict.fromkeys([*said, *frames.timing_notes(self.records)]))
 
     @property
     def failures(self) -> pd.DataFrame:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _PROCESS_BYTES = (200 << 20, 700 << 20)
 _TIMES_INPUTS = 8
 _MEMORY_SHARE = 0.8
+# Enough for Student's quantile to be below 3, and seldom enough for launching to take less time than timing.
+LAUNCHES = 5
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ def _launches(duration_s: float) -> int:
     """How many processes a model is timed in, one after the other: five, or fewer where each would be at work for less
     than a fifth of a second; an interval needs two.
     """
-    return max(2, min(5, round(duration_s / 0.2)))
+    return max(2, min(LAUNCHES, round(duration_s / 0.2)))
 
 
 def _subjects(cells: Iterable[Cell]) -> list[Any]:

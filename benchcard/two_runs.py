@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from benchcard.metrics.examples import Computed, Examples
 
 BETTER, WORSE, ALIKE = "better", "worse", "no detectable difference"
+# Values longer than this are told below the table, once.
+_WIDE = 24
 COLUMNS = ("row_a", "row_b", "figure", "a", "b", "change", "change_low", "change_high", "paired", "verdict")
 
 
@@ -53,8 +55,40 @@ class TwoRuns:
         """The rows of the frame that got worse by more than their interval, or have no figure any more."""
         return self.frame[self.frame["verdict"].str.startswith(WORSE)]
 
+    def brief(self) -> tuple[pd.DataFrame, list[str]]:
+        """The frame without the parameters that do not help to tell its rows apart, and what these are, in a line
+        each: the row's number stands for them.
+        """
+        frame = self.frame
+        numbers = ["row_a", "row_b"]
+        if (frame["row_a"] == frame["row_b"]).all():
+            frame = frame.drop(columns="row_b").rename(columns={"row_a": "row"})
+            numbers = ["row"]
+        axes = [str(name) for name in frame if name not in (*numbers, *COLUMNS)]
+        rows = frame.drop_duplicates(numbers[0])
+        same, rest = [], []
+        for name in axes:
+            values = [canonical(value) for value in rows[name]]
+            if len(set(values)) == 1:
+                same.append(f"{name}={rows[name].iloc[0]}")
+            elif max(len(str(value)) for value in rows[name]) > _WIDE:
+                places: dict[str, list[Any]] = {}
+                for number, value in zip(rows[numbers[0]], rows[name]):
+                    places.setdefault(str(value), []).append(number)
+                of_a = "" if numbers == ["row"] else " of A"
+                told = [
+                    f"{value} in row{'s' if len(each) > 1 else ''} {', '.join(map(str, each))}{of_a}"
+                    for value, each in places.items()
+                ]
+                rest.append(f"{name}: {'; '.join(told)}")
+            else:
+                continue
+            frame = frame.drop(columns=name)
+        return frame, [*([f"in all rows: {', '.join(same)}"] if same else []), *rest]
+
     def __str__(self) -> str:
-        return "\n".join([self.frame.to_string(index=False, na_rep=""), *self.notes])
+        frame, told = self.brief()
+        return "\n".join([frame.to_string(index=False, na_rep=""), *told, *self.notes])
 
     def _repr_html_(self) -> str:
         import html
@@ -92,12 +126,29 @@ def compare(a: Records, b: Records, *, across_machines: bool = False, times: boo
         for name, before in a.about["versions"].items()
         if b.about["versions"].get(name) != before
     ]
+    notes += _differing(a, b)
     rows = [*_all_quality(pairs, a, b), *(_all_times(pairs, a, b) if times else ())]
     axes = list(dict.fromkeys([*a.plan.spec.grid, *b.plan.spec.grid]))
     names = ["row_a", "row_b", *axes, *COLUMNS[2:]]
     for row, (first, second) in ((row, _records(pairs, row)) for row in rows):
         row |= {name: _value(second, name) if name in b.plan.spec.grid else _value(first, name) for name in axes}
     return TwoRuns(pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names}), tuple(notes))
+
+
+def _differing(a: Records, b: Records) -> list[str]:
+    """The parameters that neither run benchmarks and that are not the same in both: A and B differ in them, too."""
+    first, second = a.plan.spec, b.plan.spec
+    names = dict.fromkeys(parts(name)[0] for name in (*first.fixed, *second.fixed))
+    benchmarked = {parts(name)[0] for name in (*first.grid, *second.grid)}
+    return [
+        f"`{name}` is {_short(first.get(name))} in A and {_short(second.get(name))} in B"
+        for name in names
+        if name not in benchmarked and first.get(name) != second.get(name)
+    ]
+
+
+def _short(value: Any) -> str:
+    return "not given" if value is None else f"`{value}`"
 
 
 def _records(pairs: list[tuple[Record, Record]], row: Mapping[str, Any]) -> tuple[Record, Record]:
@@ -204,9 +255,7 @@ def _latencies(records: Records, record: Record, shape: Any) -> tuple[Mapping[An
     if cell is None or part is None:
         return {}, 0.0
     try:
-        floor = statistics.noise_floor(part.rounds, part.baseline or "")
-        bounds = [bound for bound in (floor.low, floor.value, floor.high) if bound is not None]
-        reach = max(abs(math.log(bound)) for bound in bounds)
+        reach = statistics.noise_floor(part.rounds, part.baseline or "").reach
     except ValueError:
         # without a baseline there is no twin, and no floor is known
         reach = 0.0

@@ -66,6 +66,24 @@ def test_what_is_not_surely_faster_is_not_taken(ratio):
     assert [each.row for each in found.alternatives] == [1]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "floor", "said"),
+    [
+        ((0.5, 0.4, 0.6), 1.01, "slower at 1x64: 0.50x"),
+        ((1.2, 0.9, 1.5), 1.01, "not beyond doubt better at 1x64: 1.20x"),
+        ((1.05, 1.02, 1.08), 2.1, "not beyond the noise of this run at 1x64: 1.05x"),
+        ((1.05, None, None), 2.1, "not beyond doubt better at 1x64: 1.05x"),
+    ],
+)
+def test_why_a_gain_is_not_sure_is_said(ratio, floor, said):
+    """Slower, within its own interval, or within what the baseline differs from itself by: each in words of its own."""
+    gains = Gains("latency", {0: (), 1: (Gain(Interval(*ratio), False, "1x64", floor),)}, {}, "")
+    found = best(frame([0.9, 0.9]), gains, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    assert found.row == 0
+    assert found.alternatives[0].reason.startswith(said)
+    assert ("2.10x" in found.alternatives[0].reason) == ("noise" in said)
+
+
 def test_a_metric_of_which_less_is_better():
     """For an error, the drop is a rise."""
     assert choose([1.0, 1.005], [ONE, FAST], higher_is_better=False).row == 1

@@ -399,6 +399,8 @@ def test_every_figure_of_time_has_its_interval(results):
     assert set(time["threads"]) == {1}
     assert set(time["spinning"]) == {False}
     assert results.noise["ratio"].notna().all()
+    assert set(results.noise["launches"]) == {2}
+    assert results.noise["warnings"].str.contains("launched only 2 times").all()
     assert (results.noise["others_cpus"].dropna() >= 0).all()
     torch = {
         opened["facts"]["torch_imported"]
@@ -426,6 +428,7 @@ def test_nothing_timed_is_said_and_the_rest_works(ground, tmp_path):
     assert results.time["batch_size"].tolist() == [1, 2]
     assert results.failures.empty
     assert results.noise.empty
+    assert results.notes == ("not timed: `duration` is 0",)
     assert "nothing was timed" in results.best().reason
     assert "Time metrics" not in results.card("classic").text
 

@@ -85,6 +85,35 @@ def test_what_got_worse_and_better_is_said_with_status(run, tmp_path):
         assert done.stdout.startswith("row_a,row_b,apply_quantization,figure,a,b,change")
 
 
+def test_a_table_says_once_what_its_rows_share(run):
+    """Parameters that are the same in all rows, or long, stand below the table; the row's number stands for them."""
+    found = Results.load(run).compare(Results.load(run))
+    long = {"opset": 13, "optimization_level": 1}
+    rows = found.frame["row_a"]
+    wide = found.frame.assign(framework="onnxruntime", framework_args=[long if row else {} for row in rows])
+    ordered = ["row_a", "row_b", "framework", "framework_args", *found.frame.columns[2:]]
+    brief, told = dataclasses.replace(found, frame=wide[ordered]).brief()
+    assert brief.columns[:3].tolist() == ["row", "apply_quantization", "figure"]
+    assert told == ["in all rows: framework=onnxruntime", f"framework_args: {{}} in row 0; {long} in row 1"]
+    assert "in all rows" in str(dataclasses.replace(found, frame=wide[ordered]))
+    moved = dataclasses.replace(found, frame=wide[ordered].assign(row_b=5)).brief()
+    assert moved[0].columns[:2].tolist() == ["row_a", "row_b"]
+    assert moved[1][1].endswith("in row 1 of A")
+
+
+def test_what_else_differs_is_said(run, tmp_path):
+    """Fixed parameters that are not the same are notes; runs that cannot be compared end the command with 2."""
+    shutil.copytree(run, tmp_path / "other")
+    about = json.loads((tmp_path / "other" / "run.json").read_text())
+    about["spec"]["fixed"]["duration"] = 3
+    (tmp_path / "other" / "run.json").write_text(json.dumps(about))
+    assert "`duration` is `0.2` in A and `3` in B" in Results.load(run).compare(Results.load(tmp_path / "other")).notes
+    command = [sys.executable, "-m", "benchcard.cli", "compare", str(run), str(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "holds no run" in done.stderr
+
+
 def test_times_of_two_machines_are_refused_unless_asked_for(run, tmp_path):
     """The refusal names both; quality alone, or times all the same, when told to."""
     other = changed(run, tmp_path / "other", machine="Z80")

@@ -61,6 +61,11 @@ class Interval:
         """Whether the interval lies wholly on one side of `value`; False where there is no interval."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
+    @property
+    def reach(self) -> float:
+        """How far from 1 a ratio may be, bounds included, as a logarithm."""
+        return max(abs(math.log(bound)) for bound in (self.low, self.value, self.high) if bound is not None)
+
     def within(self, share: float) -> bool:
         """Whether the interval reaches no further than this share of the value on either side, taken together."""
         return self.low is not None and self.high is not None and self.high - self.low <= 2 * share * self.value
@@ -218,8 +223,7 @@ def detectable(ratio: Interval, floor: Interval) -> bool:
 
     The floor is as far from 1 as the interval of the baseline against its twin reaches.
     """
-    reach = max(abs(math.log(bound)) for bound in (floor.low, floor.high, floor.value) if bound is not None)
-    return ratio.excludes(1.0) and abs(math.log(ratio.value)) > reach
+    return ratio.excludes(1.0) and abs(math.log(ratio.value)) > floor.reach
 
 
 def settled(baseline: Mapping[Place, float], subject: Mapping[Place, float], precision: float) -> bool:

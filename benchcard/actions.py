@@ -7,6 +7,7 @@ nothing itself.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
@@ -161,6 +162,14 @@ def method_of(given: Mapping[str, Any]) -> Any:
     return Method(**{words[name]: value for name, value in given.items()})
 
 
+@functools.lru_cache(maxsize=4)
+def _ranges(statistics: Path, method: Any, operators: tuple[str, ...] | None) -> Any:
+    """The ranges of a step's statistics, which several rows ask for one after the other; not to be changed."""
+    from benchcard.quantization.ranges import ranges
+
+    return ranges(statistics, method, operators)
+
+
 def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
     """A quantized graph, that the runtime can load and run, and what became of its nodes."""
     from benchcard.quantization import exclude
@@ -186,9 +195,9 @@ def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
     exclusions = exclude.match(model, asked["exclude"], how)
     ranges = None
     if asked["approach"] == "static":
-        from benchcard.quantization.ranges import ranges as ranges_of
-
-        ranges = ranges_of(needs["statistics"].folder / "statistics.npz", method_of(asked["calibration"]), operators)
+        ranges = _ranges(
+            needs["statistics"].folder / "statistics.npz", method_of(asked["calibration"]), how.operators_to_quantize
+        )
     how = replace(how, nodes_to_exclude=exclude.excluded_names(exclusions))
     report = quantize_model(model, target / "model.onnx", how, ranges)
     check_runs(target / "model.onnx")
@@ -306,10 +315,26 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     from benchcard.quantization.explain import losses
 
     batches, how, float_model = _samples(asked, needs), _how(extra["how"]), Path(extra["float"])
-    found = losses(float_model, Path(extra["model"]), batches, asked["layers"], how=how, threads=extra["threads"])
-    worst = found.layers[0].node if found.layers else None
-    patterns = [each.pattern for each in exclude.match(float_model, exclude.PATTERNS, how) if worst in each.nodes]
-    return {**asdict(found), "patterns": patterns}
+    expected = _float_outputs(float_model, needs["inputs"].folder, asked["samples"], extra["threads"])
+    found = losses(
+        float_model,
+        Path(extra["model"]),
+        batches,
+        asked["layers"],
+        how=how,
+        threads=extra["threads"],
+        expected=expected,
+    )
+    patterns = exclude.patterns_with(float_model, found.layers[0].node) if found.layers else ()
+    return {**asdict(found), "patterns": list(patterns)}
+
+
+@functools.lru_cache(maxsize=1)
+def _float_outputs(model: Path, inputs: Path, samples: int, threads: int) -> Any:
+    """What a step's float graph gives for a step's inputs: the same for all rows of it, which come one by one."""
+    from benchcard.quantization.explain import outputs_of
+
+    return outputs_of(model, _first(inputs, samples), threads)
 
 
 def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
@@ -329,10 +354,14 @@ def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progr
 
 def _samples(asked: Asked, needs: Needs) -> Iterator[dict[str, Any]]:
     """The first of the inputs, each a batch of its own."""
+    return _first(needs["inputs"].folder, asked["samples"])
+
+
+def _first(folder: Path, samples: int) -> Iterator[dict[str, Any]]:
     from benchcard.tasks.features import Features
 
-    items = Features(needs["inputs"].folder)
-    count = min(len(items), asked["samples"])
+    items = Features(folder)
+    count = min(len(items), samples)
     return ({name: array[None] for name, array in items.item(index).items()} for index in range(count))
 
 

@@ -12,6 +12,7 @@ An exclusion is one of:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from benchcard.errors import ArtifactError
 from benchcard.kinds import listed, near
-from benchcard.quantization.graph import Graph, graph_of, read
+from benchcard.quantization.graph import Graph, graph_at, graph_of, stamp
 from benchcard.quantization.operators import Quantization, asked_operators, kernels, standings
 from benchcard.quantization.patterns import FINDERS
 
@@ -64,7 +65,7 @@ def match(model: Path | onnx.ModelProto, exclusions: Sequence[str], how: Quantiz
     Raises:
         ArtifactError: A pattern's name is misspelt, or a regular expression is none.
     """
-    graph = graph_of(read(model, weights=False) if isinstance(model, Path) else model)
+    graph = graph_at(model) if isinstance(model, Path) else graph_of(model)
     quantized = {name for name, reason in standings(graph, how).items() if not reason}
     order = {name: index for index, name in enumerate(graph.nodes)}
     found: list[Exclusion] = []
@@ -80,6 +81,20 @@ def match(model: Path | onnx.ModelProto, exclusions: Sequence[str], how: Quantiz
 def excluded_names(exclusions: Iterable[Exclusion]) -> tuple[str, ...]:
     """The names of all nodes that were matched, each once, for `Quantization.nodes_to_exclude`."""
     return tuple(dict.fromkeys(name for exclusion in exclusions for name in exclusion.nodes))
+
+
+def patterns_with(model: Path, node: str) -> tuple[str, ...]:
+    """The patterns that hold a node of a model's file."""
+    return tuple(pattern for pattern, nodes in _found(model, stamp(model)).items() if node in nodes)
+
+
+@functools.lru_cache(maxsize=2)
+def _found(model: Path, stamp: tuple[int, int]) -> Mapping[str, frozenset[str]]:
+    """The nodes of each pattern in a model's file, remembered for the rows of a grid."""
+    graph = graph_at(model)
+    return MappingProxyType(
+        {pattern: frozenset(name for group in find(graph) for name in group) for pattern, find in FINDERS.items()}
+    )
 
 
 def _groups(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:

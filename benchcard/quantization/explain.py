@@ -105,6 +105,7 @@ def losses(
     trials: int = 32,
     searched_batches: int = 2,
     threads: int = 1,
+    expected: Sequence[Arrays] | None = None,
 ) -> Losses:
     """What a quantized model lost, and the `limit` layers that cost most.
 
@@ -120,6 +121,7 @@ def losses(
         trials: Bound of the number of sets of layers that are tried.
         searched_batches: How many of the batches each trial runs, the first ones.
         threads: Threads of each session.
+        expected: What `outputs_of` gives for the float model and the same batches, where that is known.
 
     Raises:
         ArtifactError: There is no batch, or the float model gives a number that is not finite.
@@ -127,10 +129,12 @@ def losses(
     outputs = _Sum()
     kept: list[Batch] = []
     count = 0
-    plain, quantized = _session(float_model, threads, 99), _session(quantized_model, threads, 99)
+    plain = _session(float_model, threads, 99) if expected is None else None
+    quantized = _session(quantized_model, threads, 99)
     for batch in batches:
-        expected, found = _run(plain, None, batch), _run(quantized, None, batch)
-        for name, value in expected.items():
+        exact = _run(plain, None, batch) if expected is None else expected[count]
+        found = _run(quantized, None, batch)
+        for name, value in exact.items():
             outputs.add(value, found[name], name)
         count += 1
         if len(kept) < searched_batches:
@@ -145,6 +149,12 @@ def losses(
         worst, certain = search.worst(limit) if limit > 0 else ([], True)
         found_layers = _compared(search, worst)
         return Losses(outputs.loss(), count, found_layers, len(search.layers), search.trials, len(kept), certain)
+
+
+def outputs_of(model: Path, batches: Iterable[Batch], threads: int = 1) -> tuple[Arrays, ...]:
+    """The outputs of a model by name, for each batch, run as it is deployed."""
+    session = _session(model, threads, 99)
+    return tuple(_run(session, None, batch) for batch in batches)
 
 
 @dataclass(frozen=True)

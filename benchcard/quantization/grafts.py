@@ -57,9 +57,11 @@ def switchable(
     """
     layers: list[Layer] = []
     instead: dict[str, onnx.NodeProto] = {}
-    for layer, grown in _Nursery(model, quantized).layers(nodes):
+    nursery = _Nursery(model, quantized)
+    makers = {tensor: node for node in model.graph.node for tensor in node.output}
+    for layer, grown in nursery.layers(nodes):
         layers.append(layer)
-        maker = next(node for node in model.graph.node if layer.tensor in node.output)
+        maker = makers[layer.tensor]
         instead[maker.name] = _either(layer, grown, maker)
         model.graph.input.append(helper.make_tensor_value_info(layer.switch, TensorProto.BOOL, []))
     rewritten = [instead.get(node.name, node) for node in model.graph.node]
@@ -118,7 +120,7 @@ class _Nursery:
     def __init__(self, model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
         self.model, self.quantized = model, quantized
         self.floats: Graph = graph_of(model)
-        self.integers: Graph = graph_of(quantized)
+        self.integers: Graph = graph_of(quantized, typed=False)
         self.weights: Mapping[str, TensorProto] = MappingProxyType(
             {weight.name: weight for weight in quantized.graph.initializer}
         )
@@ -177,7 +179,7 @@ class _Nursery:
             "DequantizeLinear", [name + _INTEGER, f"{name}_scale", f"{name}_zero_point"], [end], name=end
         )
         self.quantized.graph.node.append(node)
-        self.integers = graph_of(self.quantized)
+        self.integers = graph_of(self.quantized, typed=False)
         return end
 
     def _closing(self, end: str) -> frozenset[str]:

@@ -8,6 +8,7 @@ quantized in a graph is told in `operators`; what is to be left out, in `exclude
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,8 +79,13 @@ class Graph:
         return tuple(self.nodes[name] for name in self.consumers.get(tensor, ()))
 
 
-def graph_of(model: onnx.ModelProto) -> Graph:
-    """The graph of a model, whose nodes get a name where they have none. The model's weights need not be loaded."""
+def graph_of(model: onnx.ModelProto, typed: bool = True) -> Graph:
+    """The graph of a model, whose nodes get a name where they have none. The model's weights need not be loaded.
+
+    Args:
+        model: The model.
+        typed: Whether element types are inferred; without them `types` has only what the model says of itself.
+    """
     name_nodes(model)
     nodes = {node.name: node for node in model.graph.node}
     producers = {tensor: node.name for node in model.graph.node for tensor in node.output if tensor}
@@ -103,11 +109,35 @@ def graph_of(model: onnx.ModelProto) -> Graph:
         producers=MappingProxyType(producers),
         consumers=MappingProxyType({tensor: tuple(names) for tensor, names in consumers.items()}),
         weights=MappingProxyType(weights),
-        types=MappingProxyType(_element_types(model)),
+        types=MappingProxyType(_element_types(model, typed)),
         constants=frozenset(constants),
         outputs=frozenset(value.name for value in model.graph.output),
         opset=opset_of(model),
     )
+
+
+def graph_at(path: Path) -> Graph:
+    """The graph of a model's file. All rows of a grid ask for the same few, so the last two are remembered.
+
+    Raises:
+        ArtifactError: There is no such file, or it is no ONNX model.
+    """
+    return _graph_at(path, stamp(path))
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file is written anew: its time and size. Zeros where there is no such file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=2)
+def _graph_at(path: Path, stamp: tuple[int, int]) -> Graph:
+    # A node keeps the whole message alive that it is in, weights included: the graph is of a message of its own.
+    return graph_of(without_weights(read(path, weights=False)))
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -174,8 +204,8 @@ def prepare(model: Path, folder: Path) -> tuple[Graph, Path, bool]:
     In the copy every node has a name, stale entries are gone, and large weights lie beside the graph, in `folder`. So
     the quantizer's shape inference writes and reads a small file, and the weights are not loaded twice.
     """
-    proto = read(model, weights=False)
-    graph = graph_of(proto)
+    graph, proto = graph_at(model), read(model, weights=False)
+    name_nodes(proto)
     prepared = folder / "float.onnx"
     locations = _locations(proto)
     if locations:
@@ -184,7 +214,8 @@ def prepare(model: Path, folder: Path) -> tuple[Graph, Path, bool]:
             shutil.copyfile(model.parent / location, folder / location)
         onnx.save(proto, str(prepared))
         return graph, prepared, True
-    external = int(proto.ByteSize()) > _INLINE_LIMIT_BYTES
+    # Not `ByteSize`, which takes a second for a model of 300 MB.
+    external = model.stat().st_size > _INLINE_LIMIT_BYTES
     onnx.save(proto, str(prepared), save_as_external_data=True, location=f"{prepared.name}.data")
     return graph, prepared, external
 
@@ -214,7 +245,11 @@ def copy(model: Path, target: Path) -> None:
 
 def files_of(model: Path) -> tuple[Path, ...]:
     """The files of a model: the graph, and those in which it keeps weights."""
-    proto = onnx.load(str(model), load_external_data=False)
+    return files_in(onnx.load(str(model), load_external_data=False), model)
+
+
+def files_in(proto: onnx.ModelProto, model: Path) -> tuple[Path, ...]:
+    """The same for a model that was read from its file, without weights that lie beside it."""
     return (model, *(model.parent / location for location in _locations(proto)))
 
 
@@ -231,6 +266,14 @@ def model_digest(model: Path) -> str:
         proto = onnx.load(str(model), load_external_data=False)
     except (FileNotFoundError, DecodeError) as error:
         raise ArtifactError(f"{model} cannot be read as an ONNX model: {error}") from error
+    return digest_of(proto, model.parent)
+
+
+def digest_of(proto: onnx.ModelProto, folder: Path) -> str:
+    """The digest of a model as its file in `folder` has it, read without weights that lie beside it.
+
+    The model is left without its weights.
+    """
     digest = hashlib.sha256()
     for tensor in _tensors(proto.graph):
         numbers = tensor.raw_data
@@ -238,7 +281,7 @@ def model_digest(model: Path) -> str:
             # Loaded into a message of its own, which goes when the next one comes: all of them may not fit into memory.
             alone = TensorProto()
             alone.CopyFrom(tensor)
-            load_external_data_for_tensor(alone, str(model.parent))
+            load_external_data_for_tensor(alone, str(folder))
             numbers = alone.raw_data
         if numbers:
             digest.update(len(numbers).to_bytes(8, "little"))
@@ -290,13 +333,14 @@ def _has_subgraph(node: onnx.NodeProto) -> bool:
     return any(entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for entry in node.attribute)
 
 
-def _element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Tensor name -> element type, as ONNX infers it and as the model says. Shapes are not asked for."""
+def _element_types(model: onnx.ModelProto, inferred: bool) -> dict[str, int]:
+    """Tensor name -> element type, as ONNX infers it (where that is wanted) and as the model says, without shapes."""
     values: list[Sequence[onnx.ValueInfoProto]] = [model.graph.value_info, model.graph.input, model.graph.output]
     infer: Callable[[onnx.ModelProto], onnx.ModelProto] = onnx.shape_inference.infer_shapes
     # Where inference fails, what the model says of itself is all that is known, and the quantizer will tell the reason.
     with contextlib.suppress(onnx.shape_inference.InferenceError):
-        values.insert(0, infer(_without_weights(model)).graph.value_info)
+        if inferred:
+            values.insert(0, infer(without_weights(model)).graph.value_info)
     return {
         value.name: value.type.tensor_type.elem_type
         for group in values
@@ -305,8 +349,8 @@ def _element_types(model: onnx.ModelProto) -> dict[str, int]:
     }
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without large weights, which say nothing about types and would be copied twice."""
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model without large weights, which say nothing about types and would be copied twice."""
     light = onnx.ModelProto()
     light.ir_version = model.ir_version
     light.opset_import.extend(model.opset_import)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from benchcard.errors import ArtifactError
 from benchcard.kinds import listed, near
-from benchcard.quantization.graph import Graph, attribute, graph_of, read
+from benchcard.quantization.graph import Graph, attribute, graph_at
 
 if TYPE_CHECKING:
     import onnx
@@ -174,7 +174,7 @@ def standings(graph: Graph, how: Quantization, excluded: Collection[str] = ()) -
 
 def quantized_nodes(model: Path, how: Quantization) -> tuple[str, ...]:
     """Names of the nodes of a float model that a quantization quantizes, in the graph's order."""
-    graph = graph_of(read(model, weights=False))
+    graph = graph_at(model)
     return tuple(name for name, reason in standings(graph, how, how.nodes_to_exclude).items() if reason == QUANTIZED)
 
 

@@ -62,26 +62,28 @@ def quantize(
             graph.
     """
     operators.check(how)
+    graph = graphs.graph_at(model)
+    _refuse_unknown_names(graph, how)
     with tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent) as folder:
-        graph, prepared, external = graphs.prepare(model, Path(folder))
-        _refuse_unknown_names(graph, how)
         # The name of the file with the weights stands in the graph, so it is written under its final name.
         written = Path(folder, "out", target.name)
         written.parent.mkdir()
         quantized = result = None
         if set(operators.eligible(graph, how)).difference(how.nodes_to_exclude):
+            graph, prepared, external = graphs.prepare(model, Path(folder))
             with _library_errors(graph, how):
                 if how.approach == "static":
                     _static(graph, prepared, written, how, _ranges(ranges), Path(folder, "ranges.json"), external)
                 else:
                     _dynamic(graph, prepared, written, how, external)
             result = onnx.load(str(written), load_external_data=False)
-            quantized = graphs.graph_of(result)
+            # Of a copy: the digest is that of the file, in which nodes may have no name.
+            quantized = graphs.graph_of(graphs.without_weights(result))
         if result is None or quantized is None or count_integer(quantized) == count_integer(graph):
             graphs.copy(model, target)
             return report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target)
         _refuse_broken(quantized)
-        for file in graphs.files_of(written):
+        for file in graphs.files_in(result, written):
             os.replace(file, target.with_name(file.name))
     return report_on(graph, quantized, result, how, target)
 

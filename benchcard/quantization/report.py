@@ -96,7 +96,7 @@ def report_on(
     Args:
         graph: The graph before quantization.
         quantized: The graph after it; the same object where nothing was quantized.
-        result: The model after it, read without weights that lie beside the graph.
+        result: The model after it, read without weights that lie beside the graph. It is left without any.
         how: The parameters.
         target: Where the model was written.
     """
@@ -115,9 +115,10 @@ def report_on(
     )
     weights, per_channel = _quantized_weights(graph, result)
     kinds = count_integer(quantized)
+    size = sum(file.stat().st_size for file in graphs.files_in(result, target))
     return QuantizationReport(
-        digest=graphs.model_digest(target),
-        size_bytes=sum(file.stat().st_size for file in graphs.files_of(target)),
+        digest=graphs.digest_of(result, target.parent),
+        size_bytes=size,
         nodes_quantized=len(changed),
         nodes_eligible=len(names),
         operators=counts,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchcard.kinds import listed
-from benchcard.quantization.graph import graph_of, read
+from benchcard.quantization.graph import graph_at
 from benchcard.quantization.operators import Quantization, acts_as, asked_operators, eligible, kernels
 from benchcard.quantization.report import QuantizationReport
 
@@ -47,7 +47,7 @@ def canonical(model: Path, how: Quantization) -> Quantization | None:
     Two configurations whose canonical forms are equal come to the same quantized model for certain, so it need be made
     only once. Others may do so too: that shows in the digests.
     """
-    graph = graph_of(read(model, weights=False))
+    graph = graph_at(model)
     names = [name for name in eligible(graph, how) if name not in how.nodes_to_exclude]
     if not names:
         return None

@@ -78,12 +78,16 @@ def main(debug: bool) -> None:
 def plan(spec: Path, as_csv: bool) -> None:
     """Show the rows that SPEC comes to, what they share and what they cost. Nothing is run."""
     from benchcard.benchmark import Benchmark
+    from benchcard.plan import unheeded
 
-    frame = Benchmark.from_spec(spec).plan()
+    benchmark = Benchmark.from_spec(spec)
+    frame = benchmark.plan()
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
         return
     _table(frame)
+    for note in unheeded(benchmark.configurations):
+        click.echo(f"note: {note}")
     rows = f"{len(frame)} configuration{'s' if len(frame) != 1 else ''}"
     click.echo(f"{rows}, {frame['timed_s'].sum():g} s of timing at the most, and what it takes to open models")
 
@@ -228,15 +232,15 @@ def machine(as_json: bool) -> None:
         click.echo(json.dumps(told, indent=1))
         return
     for name, value in told.items():
-        if isinstance(value, dict):
+        if name == "int8":
+            value = here.int8_in_words(value)
+        elif isinstance(value, dict):
             value = ", ".join(f"{key} {each}" for key, each in value.items())
         elif isinstance(value, list):
             value = ", ".join(value)
         elif name.endswith("_bytes"):
             name, value = name.removesuffix("_bytes"), f"{value / 1e9:.1f} GB"
         click.echo(f"{name.replace('_', ' '):>15}  {value}")
-    if told["int8"]["u8s8_saturates"]:
-        click.echo("Products of u8 and s8 can saturate here: 8-bit weights are at risk, `reduce_range: true` is safe.")
 
 
 def _certificate(frame: pd.DataFrame) -> None:

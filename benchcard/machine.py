@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -24,6 +25,17 @@ INT8_FLAGS = (
     "i8mm",
     "sve",
 )
+_WORDS = {
+    "sse4_1": "SSE4.1",
+    "avx": "AVX",
+    "avx2": "AVX2",
+    "avx_vnni": "AVX-VNNI",
+    "avx512bw": "AVX512 without VNNI",
+    "avx512_vnni": "AVX512-VNNI",
+    "amx_int8": "AMX",
+    "asimddp": "the NEON dot product",
+    "i8mm": "the NEON matrix product (i8mm)",
+}
 LIBRARIES = (
     "benchcard",
     "torch",
@@ -108,6 +120,24 @@ def int8(flags: list[str], architecture: str) -> dict[str, Any]:
         dot[0] if dot else next((name for name in ("avx512bw", "avx2", "avx", "sse4_1") if name in flags), "none known")
     )
     return {"best": best, "dot_product": dot, "u8s8_saturates": x86 and not dot}
+
+
+def int8_in_words(told: Mapping[str, Any]) -> str:
+    """What `int8` says, in sentences for whoever chooses a quantization: instructions, saturation, what to do."""
+    dot = [_WORDS[name] for name in told["dot_product"]]
+    if dot:
+        return (
+            f"multiplied with {' and '.join(dot)}, with sums of 32 bits: products of u8 and s8 cannot saturate here, "
+            "and `reduce_range` is not needed"
+        )
+    best = "no dot-product instruction" + (f", at best {_WORDS[told['best']]}" if told["best"] in _WORDS else "")
+    if told["u8s8_saturates"]:
+        return (
+            f"{best}: sums of two products of u8 and s8 are cut to 16 bits, so they can saturate here. Rows with "
+            "8-bit weights are at risk of losing accuracy: take `reduce_range: true`, or judge them on a processor "
+            "with VNNI"
+        )
+    return f"{best}: int8 models run, but slowly; products of u8 and s8 do not saturate on this architecture"
 
 
 @functools.cache

@@ -86,6 +86,31 @@ def make_plan(spec: Spec) -> Plan:
     )
 
 
+def unheeded(plan: Plan) -> tuple[str, ...]:
+    """What was asked for in vain, in sentences: values that mean nothing to any row, or not to one framework's rows.
+
+    Parameters that mean something to some rows and nothing to others, as `calibration` in a grid with dynamic rows,
+    are no such thing.
+    """
+    spec, said = plan.spec, []
+    for name, value in spec.fixed.items():
+        parameter = parts(name)[0]
+        if parameter == "framework_args":
+            continue
+        if value is not None and all(row[parameter] is None for row in plan):
+            said.append(f"{name} changes nothing: it means nothing to any row")
+    fixed = dict(spec.fixed.get("framework_args") or {})
+    fixed |= {parts(name)[1]: value for name, value in spec.fixed.items() if name.startswith("framework_args.")}
+    for framework in _frameworks(spec):
+        known = registry.framework(framework).arguments
+        said += [
+            f"framework_args.{key} ({value}) changes nothing for {framework}, which does not know it"
+            for key, value in fixed.items()
+            if key not in known
+        ]
+    return tuple(said)
+
+
 def _frameworks(spec: Spec) -> list[str]:
     return list(spec.grid["framework"]) if "framework" in spec.grid else [spec.get("framework")]
 

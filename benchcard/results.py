@@ -12,7 +12,7 @@ from benchcard import choice, frames, gains, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
 from benchcard.noise_frame import noise_frame
-from benchcard.plan import Plan
+from benchcard.plan import Plan, unheeded
 from benchcard.spec import Spec
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Results:
             record.outcomes[kind].values for record in self.records.records for kind in kinds if kind in record.outcomes
         )
         said = [note for each in values for note in each.get("notes", ())]
-        return tuple(dict.fromkeys([*said, *frames.timing_notes(self.records)]))
+        return tuple(dict.fromkeys([*said, *frames.timing_notes(self.records), *unheeded(self.records.plan)]))
 
     @property
     def failures(self) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchcard import spec as specs
-from benchcard.plan import make_plan
+from benchcard.plan import make_plan, unheeded
 
 ARGS = {"opset": 13, "optimization_level": 1, "intra_op_num_threads": 4}
 BOTH, ADD = ["Add", "MatMul"], ["Add"]
@@ -27,6 +27,23 @@ def test_the_beans_grid_is_its_eighteen_rows(beans):
     expected.append(("pytorch", None, None, None, {}, None, None))
     assert len(expected) == 18
     assert rows(beans) == expected
+
+
+def test_what_is_asked_for_in_vain_is_said(beans):
+    """An opset means nothing to PyTorch, nor calibration to a grid without static rows."""
+    assert unheeded(make_plan(specs.read(beans))) == ()
+    beans["fixed"]["framework_args.opset"] = 13
+    del beans["grid"]["framework_args"]
+    assert unheeded(make_plan(specs.read(beans))) == (
+        "framework_args.opset (13) changes nothing for pytorch, which does not know it",
+    )
+    beans["fixed"]["framework_args"] = {"opset": 13, "intra_op_num_threads": 2}
+    del beans["fixed"]["framework_args.opset"]
+    beans["grid"]["quantization_approach"] = ["dynamic"]
+    assert unheeded(make_plan(specs.read(beans))) == (
+        "calibration changes nothing: it means nothing to any row",
+        "framework_args.opset (13) changes nothing for pytorch, which does not know it",
+    )
 
 
 def test_the_sst2_grid_is_its_six_rows(beans):

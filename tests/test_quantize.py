@@ -117,7 +117,12 @@ DYNAMIC = [
     {"operators_to_quantize": ("MatMul",), "per_channel": True, "reduce_range": True},
     {"operators_to_quantize": ("MatMul", "Conv"), "weights_dtype": "uint8"},
     {"operators_to_quantize": ("MatMul",), "matmul_const_b_only": False},
+    {"operators_to_quantize": ("MatMul",), "matmul_const_b_only": True},
     {"operators_to_quantize": ("MatMul",), "weights_symmetric": False},
+    {"operators_to_quantize": ("MatMul",), "weights_dtype": "uint8", "weights_symmetric": True},
+    {"operators_to_quantize": ("MatMul",), "activations_symmetric": True},
+    {"operators_to_quantize": ("MatMul",), "per_channel": True},
+    {"operators_to_quantize": ("MatMul",), "reduce_range": True},
     {"operators_to_quantize": ("MatMul",), "nodes_to_exclude": ("/vit/layers.0/mlp/fc1/MatMul",)},
 ]
 STATIC = [
@@ -128,6 +133,20 @@ STATIC = [
     {"operators_to_quantize": ("MatMul", "Softmax"), "activations_dtype": "uint8"},
     {"operators_to_quantize": ("MatMul", "Add"), "quant_format": "QOperator", "activations_dtype": "uint8"},
     {"operators_to_quantize": ("MatMul", "Mul"), "activations_symmetric": True, "weights_symmetric": False},
+    {"operators_to_quantize": ("MatMul",), "activations_dtype": "int8", "weights_dtype": "int8"},
+    {"operators_to_quantize": ("MatMul",), "weights_dtype": "uint8", "activations_dtype": "uint8", "per_channel": True},
+    {"operators_to_quantize": ("MatMul",), "activations_dtype": "uint8", "activations_symmetric": True},
+    {"operators_to_quantize": ("MatMul", "Gemm"), "reduce_range": True},
+    *[
+        {"operators_to_quantize": ("MatMul", "Add"), "quant_format": "QOperator", "activations_dtype": "uint8", **more}
+        for more in (
+            {"per_channel": True, "reduce_range": True},
+            {"weights_dtype": "uint8"},
+            {"weights_symmetric": False, "activations_symmetric": True},
+            {"matmul_const_b_only": True},
+            {"nodes_to_exclude": ("/vit/layers.0/Add",)},
+        )
+    ],
     {"operators_to_quantize": ("Add",), "nodes_to_exclude": ("/vit/layers.0/Add", "/vit/layers.1/Add")},
 ]
 
@@ -173,6 +192,30 @@ def test_a_version_that_takes_no_ranges_gives_the_same_graph(vit, make, tmp_path
     assert_equal(ours, expected)
 
 
+def test_products_of_two_activations_are_left_out_in_qdq_as_if_by_name(vit, make, tmp_path):
+    """The QDQ quantizer does not read `MatMulConstBOnly`: the graph is that of a call that excludes these products."""
+    how = Quantization("static", ("MatMul",), matmul_const_b_only=True)
+    ours, _ = make(vit, how)
+    initializers = {each.name for each in onnx.load(vit.path).graph.initializer}
+    products = [
+        node.name
+        for node in onnx.load(vit.path).graph.node
+        if node.op_type == "MatMul" and node.input[1] not in initializers
+    ]
+    assert len(products) == 4
+    expected = direct(vit, dataclasses.replace(how, matmul_const_b_only=None, nodes_to_exclude=products), tmp_path)
+    assert_equal(ours, expected)
+
+
+@pytest.mark.parametrize(("asked", "kernel", "other"), [("MatMul", "MatMulInteger", 0), ("Gather", None, 3)])
+def test_dynamic_operators_not_asked_for_stay_in_float(bert, make, asked, kernel, other):
+    """With `MatMul` alone no embedding is stored in 8 bits, and with `Gather` alone no product is made in them."""
+    model, report = make(bert, Quantization("dynamic", (asked,)))
+    assert report.nodes_quantized == kinds(model).count(kernel or "DequantizeLinear")
+    assert kinds(model).count("DequantizeLinear") == other
+    assert ("MatMulInteger" in kinds(model)) == (asked == "MatMul")
+
+
 def test_operators_not_asked_for_stay_in_float(vit, make):
     """With `Add` alone, each `Add` reads dequantized numbers and no `MatMul` does."""
     model, _ = make(vit, Quantization("static", ("Add",)))
@@ -189,21 +232,23 @@ def test_operators_not_asked_for_stay_in_float(vit, make):
     assert not any(reads["MatMul"])
 
 
-def test_per_channel_gives_each_output_channel_a_scale(vit, make):
+@pytest.mark.parametrize(("approach", "count"), [("static", 12), ("dynamic", 13)])
+def test_per_channel_gives_each_output_channel_a_scale(vit, make, approach, count):
     """The scales of a weight are as many as it has columns, and one without `per_channel`."""
-    one, _ = make(vit, Quantization("static", ("MatMul",)))
-    many, report = make(vit, Quantization("static", ("MatMul",), per_channel=True))
+    one, _ = make(vit, Quantization(approach, ("MatMul",)))
+    many, report = make(vit, Quantization(approach, ("MatMul",), per_channel=True))
     for name, values in named(many, "_quantized").items():
         scale = f"{name.removesuffix('_quantized')}_scale"
         assert weights(many)[scale].shape == (values.shape[1],)
         assert weights(one)[scale].shape == ()
-    assert report.weights_per_channel == report.weights_quantized == 12
+    assert report.weights_per_channel == report.weights_quantized == count
 
 
-def test_reduce_range_gives_weights_of_seven_bits(vit, make):
+@pytest.mark.parametrize("approach", ["dynamic", "static"])
+def test_reduce_range_gives_weights_of_seven_bits(vit, make, approach):
     """No weight is beyond 64 with `reduce_range`, and some are without."""
     for reduce_range, most in ((True, 64), (False, 127)):
-        model, _ = make(vit, Quantization("dynamic", ("MatMul",), reduce_range=reduce_range))
+        model, _ = make(vit, Quantization(approach, ("MatMul",), reduce_range=reduce_range))
         assert max(int(abs(values.astype(int)).max()) for values in named(model, "_quantized").values()) == most
 
 
@@ -232,10 +277,11 @@ def test_quant_format_decides_how_the_graph_is_written(vit, make):
     assert (kinds(replaced).count("MatMul"), kinds(replaced).count("QLinearMatMul")) == (0, 16)
 
 
-def test_symmetry_of_weights_puts_their_zero_in_the_middle(vit, make):
+@pytest.mark.parametrize("approach", ["dynamic", "static"])
+def test_symmetry_of_weights_puts_their_zero_in_the_middle(vit, make, approach):
     """Symmetric weights have the zero point 0, and others one of their own."""
     for symmetric, middle in ((True, True), (False, False), (None, True)):
-        how = Quantization("static", ("MatMul",), weights_symmetric=symmetric)
+        how = Quantization(approach, ("MatMul",), weights_symmetric=symmetric)
         model, _ = make(vit, how)
         names = [name.removesuffix("_quantized") + "_zero_point" for name in named(model, "_quantized")]
         assert all(weights(model)[name] == 0 for name in names) == middle
@@ -247,6 +293,15 @@ def test_symmetry_of_activations_puts_their_zero_in_the_middle(vit, make):
         model, _ = make(vit, Quantization("static", ("MatMul",), activations_symmetric=symmetric))
         zeros = {node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}
         assert all(weights(model)[name] == 0 for name in zeros) == middle
+
+
+def test_dynamic_activations_take_no_parameter(vit, make):
+    """Dynamic activations are uint8 and never symmetric: asking for more changes nothing, and the report says so."""
+    plain, _ = make(vit, Quantization("dynamic", ("MatMul",)))
+    for name, value in (("activations_dtype", "int8"), ("activations_symmetric", True)):
+        asked, report = make(vit, Quantization("dynamic", ("MatMul",), **{name: value}))
+        assert_equal(asked, plain)
+        assert any(note.startswith(f"{name} changes nothing") for note in report.notes)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,23 @@ def test_a_missing_kernel_is_told_by_operator_and_node(tmp_path):
         check_runs(saved(model, tmp_path / "m.onnx"))
 
 
+def test_a_convolution_of_integers_without_a_kernel_is_told(tmp_path, monkeypatch):
+    """Versions without a kernel for `ConvInteger` of signed weights say so in these words; later ones have it."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Missing
+
+    def session(*arguments, **options):
+        raise Missing(
+            "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for ConvInteger(10) node with "
+            "name '/embeddings/Conv_quant'"
+        )
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", session)
+    with pytest.raises(
+        ArtifactError, match=r"no kernel for `ConvInteger` \(opset 10\) .* Exclude the node `/embeddings/Conv`"
+    ):
+        check_runs(tmp_path / "m.onnx")
+
+
 def test_a_model_that_does_not_run_is_told_with_the_reason(tmp_path):
     """An input that is missing, of the wrong shape, or that gives no finite number, is each said."""
     model = written(

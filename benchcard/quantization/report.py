@@ -205,6 +205,8 @@ def _notes(graph: Graph, how: Quantization, changed: frozenset[str], weights: in
         yield "per_channel changes nothing: no quantized operator here takes a scale per channel"
     if how.approach == "dynamic" and how.activations_dtype == "int8":
         yield "activations_dtype changes nothing: dynamic activations are always uint8"
+    if how.approach == "dynamic" and how.activations_symmetric is not None:
+        yield "activations_symmetric changes nothing: dynamic quantization finds the range of each activation anew"
     if how.approach == "dynamic" and how.quant_format is not None:
         yield "quant_format changes nothing: it belongs to static quantization"
 

@@ -68,7 +68,7 @@ def canonical(model: Path, how: Quantization) -> Quantization | None:
         weights_dtype=how.weights_dtype or "int8",
         weights_symmetric=_symmetric(how),
         activations_dtype=None if dynamic else how.activations_dtype or "int8",
-        activations_symmetric=bool(how.activations_symmetric),
+        activations_symmetric=None if dynamic else bool(how.activations_symmetric),
         quant_format=None if dynamic else how.layout,
         matmul_const_b_only=None if present.isdisjoint({"MatMul", "Gemm"}) else how.const_b_only,
     )

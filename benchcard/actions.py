@@ -175,7 +175,7 @@ def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
     from benchcard.quantization import exclude
     from benchcard.quantization.quantize import Quantization
     from benchcard.quantization.quantize import quantize as quantize_model
-    from benchcard.quantization.runs import check_runs
+    from benchcard.quantization.runs import loading_note
 
     graph = needs["graph"]
     model = graph.folder / graph.values["file"]
@@ -200,7 +200,8 @@ def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
         )
     how = replace(how, nodes_to_exclude=exclude.excluded_names(exclusions))
     report = quantize_model(model, target / "model.onnx", how, ranges)
-    check_runs(target / "model.onnx")
+    note = loading_note(target / "model.onnx")
+    report = replace(report, notes=(*report.notes, note)) if note else report
     return {
         "file": "model.onnx",
         "digest": report.digest,

@@ -125,7 +125,8 @@ def test_losses_are_plain_data(culprit, tmp_path):
     [
         Quantization("static", ("MatMul", "Add")),
         Quantization("static", ("MatMul", "Add"), quant_format="QOperator", activations_dtype="uint8"),
-        Quantization("dynamic", ("MatMul", "Conv")),
+        # Not every version has a kernel for `ConvInteger` of signed weights.
+        Quantization("dynamic", ("MatMul", "Conv"), weights_dtype="uint8"),
     ],
     ids=lambda how: how.layout,
 )

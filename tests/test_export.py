@@ -132,7 +132,8 @@ def opset_of(path: Path) -> int:
     ("name", "opset"),
     [
         *[(name, opset) for name in ("vit", "bert", "distilbert") for opset in (11, 13, 17, 18, 21)],
-        *[(name, opset) for name in ("resnet", "convnext") for opset in (11, 20)],
+        *[(name, opset) for name in ("resnet", "convnext") for opset in (11, 20, 22)],
+        *[(name, 23) for name in ("resnet", "distilbert")],
         *[(name, opset) for name in ("roberta", "bart") for opset in (12, 20)],
     ],
 )

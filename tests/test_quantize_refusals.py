@@ -12,6 +12,7 @@ from onnx import TensorProto
 from tiny_graphs import calibrated, normal, saved, written
 
 from benchcard.errors import ArtifactError
+from benchcard.quantization import quantize as quantizing
 from benchcard.quantization.quantize import Quantization, known_operators, quantize
 from benchcard.quantization.runs import check_runs
 
@@ -110,6 +111,17 @@ def test_ranges_are_needed_whole_and_finite(vit, make, tmp_path):
     (tmp_path / "no.json").write_text("{}")
     with pytest.raises(ArtifactError, match="is no calibration cache"):
         make(dataclasses.replace(vit, ranges=tmp_path / "no.json"), how)
+
+
+def test_a_scale_that_is_no_number_is_refused():
+    """Versions that subtract in float32 give the range of a mask an infinite scale: such a model is never written."""
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[4] x) => (uint8[4] y) { y = QuantizeLinear(x, mask_scale, zero) }""",
+        {"mask_scale": np.float32("inf"), "zero": np.uint8(0)},
+    )
+    with pytest.raises(ArtifactError, match="The range of `mask` is too wide for a scale"):
+        quantizing._refuse_endless(model)
 
 
 def test_the_caller_s_ranges_are_left_as_they_are(vit, make):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime
 import pytest
 from tiny_graphs import normal, saved, written
 
 from benchcard.errors import ArtifactError
-from benchcard.quantization.runs import check_runs
+from benchcard.quantization.runs import check_runs, loading_note
 
 
 def test_a_missing_kernel_is_told_by_operator_and_node(tmp_path):
@@ -45,7 +46,7 @@ def test_a_model_that_does_not_run_is_told_with_the_reason(tmp_path):
         {"w": -np.eye(4, dtype=np.float32)},
     )
     path = saved(model, tmp_path / "m.onnx")
-    check_runs(path)
+    assert loading_note(path) == ""
     check_runs(path, {"x": -np.ones((1, 4), np.float32)})
     with pytest.raises(ArtifactError, match=r"cannot run m\.onnx: .*missing"):
         check_runs(path, {})
@@ -56,3 +57,30 @@ def test_a_model_that_does_not_run_is_told_with_the_reason(tmp_path):
     (tmp_path / "no.onnx").write_text("no model")
     with pytest.raises(ArtifactError, match=r"no\.onnx"):
         check_runs(tmp_path / "no.onnx")
+
+
+def test_a_model_that_only_later_optimizations_break_is_noted_with_a_way_out(tmp_path, monkeypatch):
+    """At opset 21 version 1.32 moves int8 pairs through a `Transpose` wrongly: without that the model loads."""
+    model = written(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[2, 2] x) => (float[2, 2] y) {
+            a = Transpose<perm = [1, 0]>(x)
+            q = QuantizeLinear<output_dtype = 3>(a, s, z) b = DequantizeLinear(q, s, z)
+            y = Add(b, b)
+        }""",
+        {"s": np.float32(0.1), "z": np.int8(0)},
+    )
+    path = saved(model, tmp_path / "m.onnx")
+    real = onnxruntime.InferenceSession
+
+    def session(name, options, **more):
+        if options.graph_optimization_level.value > 1:
+            raise RuntimeError("Node (x_q) Op (QuantizeLinear) output_dtype INT8 does not match y_zero_point UINT8.")
+        return real(name, options, **more)
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", session)
+    assert "`optimization_level` of 0 or 1 alone" in loading_note(path)
+    assert "Take `activations_dtype: uint8`, an `opset` of at most 20" in loading_note(path)
+    (tmp_path / "no.onnx").write_text("no model")
+    with pytest.raises(ArtifactError, match=r"no\.onnx"):
+        loading_note(tmp_path / "no.onnx")

@@ -74,7 +74,9 @@ class Session:
         try:
             self.session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
         except refusals() as error:
-            raise ArtifactError(f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}") from error
+            raise ArtifactError(
+                f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}{way_out(str(error))}"
+            ) from error
         self._inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
         self._outputs = [entry.name for entry in self.session.get_outputs()]
         self.facts = read_back(self.session)
@@ -114,6 +116,17 @@ def refusals() -> tuple[type[Exception], ...]:
 
     own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     return (*own, RuntimeError, ValueError)
+
+
+def way_out(reason: str) -> str:
+    """What to do about a reason of the runtime's, where that is known; empty where it is not.
+
+    From opset 21 on `QuantizeLinear` names its type (`output_dtype`). Graph optimizations from level 2 on move int8
+    pairs through `Reshape` and `Transpose` and give the copies a zero point of uint8, which does not fit, in 1.32.
+    """
+    if "output_dtype" in reason and "zero_point" in reason:
+        return " Take `activations_dtype: uint8`, an `opset` of at most 20, or an `optimization_level` of at most 1."
+    return ""
 
 
 def read_back(session: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ import onnx
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
+from benchcard.frameworks.onnxruntime import refusals
 from benchcard.quantization import grafts, operators
 from benchcard.quantization import graph as graphs
 from benchcard.quantization.operators import Quantization
@@ -129,8 +130,8 @@ def losses(
     outputs = _Sum()
     kept: list[Batch] = []
     count = 0
-    plain = _session(float_model, threads, 99) if expected is None else None
-    quantized = _session(quantized_model, threads, 99)
+    plain = _deployed(float_model, threads) if expected is None else None
+    quantized = _deployed(quantized_model, threads)
     for batch in batches:
         exact = _run(plain, None, batch) if expected is None else expected[count]
         found = _run(quantized, None, batch)
@@ -153,7 +154,7 @@ def losses(
 
 def outputs_of(model: Path, batches: Iterable[Batch], threads: int = 1) -> tuple[Arrays, ...]:
     """The outputs of a model by name, for each batch, run as it is deployed."""
-    session = _session(model, threads, 99)
+    session = _deployed(model, threads)
     return tuple(_run(session, None, batch) for batch in batches)
 
 
@@ -364,6 +365,17 @@ def _compared(search: _Search, worst: Sequence[grafts.Layer]) -> tuple[LayerLoss
 def _asked(float_model: Path, how: Quantization | None) -> frozenset[str] | None:
     """Names of the nodes that a quantization means to quantize; None where none is given."""
     return None if how is None else frozenset(operators.quantized_nodes(float_model, how))
+
+
+def _deployed(model: Path, threads: int) -> Any:
+    """A session with all graph optimizations; with the basic ones, where the runtime's own later ones break the model.
+
+    A row that runs it with more than these fails, and says so.
+    """
+    try:
+        return _session(model, threads, 99)
+    except refusals():
+        return _session(model, threads, 1)
 
 
 def _session(model: Path, threads: int, optimization_level: int) -> Any:

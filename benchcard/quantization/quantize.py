@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from onnx.external_data_helper import uses_external_data
 
 from benchcard.errors import ArtifactError
 from benchcard.kinds import listed, near
@@ -83,6 +84,7 @@ def quantize(
             graphs.copy(model, target)
             return report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target)
         _refuse_broken(quantized)
+        _refuse_endless(result)
         for file in graphs.files_in(result, written):
             os.replace(file, target.with_name(file.name))
     return report_on(graph, quantized, result, how, target)
@@ -253,6 +255,19 @@ def _refuse_broken(quantized: Graph) -> None:
                 )
 
 
+def _refuse_endless(result: onnx.ModelProto) -> None:
+    """Refuse a graph with a scale that is no finite number; some versions give one to the widest ranges."""
+    for weight in result.graph.initializer:
+        name = weight.name.removesuffix("_scale")
+        if name == weight.name or uses_external_data(weight):
+            continue
+        if not np.isfinite(onnx.numpy_helper.to_array(weight)).all():
+            raise ArtifactError(
+                f"The range of `{name}` is too wide for a scale, as that of a mask with the least float can be. "
+                "Exclude the node that makes it, or take `activations_symmetric: false`."
+            )
+
+
 class _Swallow(logging.Handler):
     """Keeps the root logger from setting itself up to print the quantizer's advice once per row."""
 
@@ -266,7 +281,9 @@ def _library_errors(graph: Graph, how: Quantization) -> Iterator[None]:
     handler = _Swallow()
     logging.getLogger().addHandler(handler)
     try:
-        yield
+        # What overflows shows in the scales, which are looked at.
+        with np.errstate(over="ignore"):
+            yield
     except ArtifactError:
         raise
     except (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchcard.errors import ArtifactError
-from benchcard.frameworks.onnxruntime import refusals
+from benchcard.frameworks.onnxruntime import refusals, way_out
 
 
 def check_runs(
@@ -48,6 +48,20 @@ def check_runs(
             raise ArtifactError(f"{model.name} runs, but its output `{output}` holds no finite number.")
 
 
+def loading_note(model: Path) -> str:
+    """Empty where ONNX Runtime can load a model; where it can only without its later graph optimizations, a note of it.
+
+    Raises:
+        ArtifactError: It cannot load the model at any level.
+    """
+    try:
+        check_runs(model)
+    except ArtifactError as error:
+        check_runs(model, optimization_level=1)
+        return f"it loads with an `optimization_level` of 0 or 1 alone: {error}"
+    return ""
+
+
 def _explained(model: Path, text: str) -> str:
     """ONNX Runtime's message in one line, led by the operator and the node where it names them."""
     reason = " ".join(text.split())
@@ -66,4 +80,5 @@ def _explained(model: Path, text: str) -> str:
         running = re.search(r"running (\w+) node\. Name:'([^']*)'", text)
         where = f" at node `{running.group(2)}` ({running.group(1)})" if running else ""
         return f"ONNX Runtime cannot run {model.name}{where}: {reason}"
-    return f"ONNX Runtime cannot load {model.name} because of node `{named.group(1)}` ({named.group(2)}): {reason}"
+    node = f"`{named.group(1)}` ({named.group(2)})"
+    return f"ONNX Runtime cannot load {model.name} because of node {node}: {reason}{way_out(reason)}"

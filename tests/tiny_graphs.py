@@ -22,8 +22,9 @@ IMAGE = (3, 32, 32)
 TOKENS = 8
 LAYERS = 2
 # The last onnxruntime for Python 3.10 can neither keep ranges nor be handed any.
-HANDS_RANGES = hasattr(calibrate, "save_tensors_data")
-takes_ranges = pytest.mark.skipif(not HANDS_RANGES, reason="this onnxruntime cannot be handed ranges")
+takes_ranges = pytest.mark.skipif(
+    not hasattr(calibrate, "save_tensors_data"), reason="this onnxruntime cannot be handed ranges"
+)
 
 
 @contextmanager

@@ -122,7 +122,8 @@ def way_out(reason: str) -> str:
     """What to do about a reason of the runtime's, where that is known; empty where it is not.
 
     From opset 21 on `QuantizeLinear` names its type (`output_dtype`). Graph optimizations from level 2 on move int8
-    pairs through `Reshape` and `Transpose` and give the copies a zero point of uint8, which does not fit, in 1.32.
+    pairs through `Reshape` and `Transpose` and give the copies a zero point of uint8, which does not fit: so do the
+    versions 1.23 to 1.32.
     """
     if "output_dtype" in reason and "zero_point" in reason:
         return " Take `activations_dtype: uint8`, an `opset` of at most 20, or an `optimization_level` of at most 1."

@@ -70,9 +70,10 @@ def _explained(model: Path, text: str) -> str:
     if missing:
         operator, version, node = missing.groups()
         original = node.removesuffix("_quant").removesuffix("_MatMul")
+        unsigned = ", or take `weights_dtype: uint8`" if operator == "ConvInteger" else ""
         return (
             f"ONNX Runtime cannot load {model.name}: it has no kernel for `{operator}` (opset {version}) with the "
-            f"types of node `{node}` ({reason}). Exclude the node `{original}`, or its operator."
+            f"types of node `{node}` ({reason}). Exclude the node `{original}`, or its operator{unsigned}."
         )
     named = re.search(r"In Node, \(\"([^\"]*)\", (\w+)", text)
     named = named or re.search(r"Node \(([^)]*)\) Op \((\w+)\)", text)

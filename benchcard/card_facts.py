@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
+from benchcard.card.hubterms import LICENSES
 from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.parameters import PARAMETERS, parts
 
@@ -283,13 +284,32 @@ def _front_matter(results: Results) -> FrontMatter:
         *(["onnx"] if "onnxruntime" in frameworks else []),
         *(["quantized"] if any(row.quantized for row in results.plan) else []),
     ]
+    every = list(sources["models"].values())
+    told = _inherited(every[0]) if len(every) == 1 else {}
     return FrontMatter(
+        license=told.pop("license", None),
+        library_name=told.pop("library_name", None),
         pipeline_tag=results.spec.task,
         base_model=models[0]["name"] if len(models) == 1 else None,
         datasets=tuple(dict.fromkeys(datasets)),
         metrics=(*results.metrics, *(PASS_METRICS if len(results.metrics) else ())),
         tags=tuple(tags),
+        extra=told,
     )
+
+
+def _inherited(model: Mapping[str, Any]) -> dict[str, str]:
+    """What the model's own card says that holds for its variants, as far as the Hub knows the licence."""
+    told = dict(model.get("inherited", {}))
+    if told.get("license") not in LICENSES:
+        told = {name: value for name, value in told.items() if not name.startswith("license")}
+    link = told.get("license_link")
+    if link is not None and "://" not in link:
+        # A file beside that card, which is not in another repository.
+        del told["license_link"]
+        if not model["local"]:
+            told["license_link"] = f"https://huggingface.co/{model['name']}/blob/{model['revision']}/{link}"
+    return told
 
 
 def _data(results: Results) -> Data:
@@ -303,11 +323,13 @@ def _data(results: Results) -> Data:
         ),
         None,
     )
+    on_hub = not source["local"] and "://" not in source["location"]
     return Data(
-        dataset=_last(dataset["path"]),
+        # Of an old id, today's.
+        dataset=source["location"] if on_hub else _last(dataset["path"]),
         config=dataset.get("name"),
         split=dataset["eval_split"],
         revision=source["revision"] or source["digest"][:12],
         samples=samples,
-        on_hub=not source["local"],
+        on_hub=on_hub,
     )

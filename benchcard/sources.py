@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +34,13 @@ _UNREAD = (
     "coreml/*",
 )
 
+
+INHERITED = ("license", "license_name", "license_link", "library_name")
+"""Keys of a model card that hold for the model's quantized variants, too. The name and the link say which licence it is
+where `license` is `other`.
+
+Source: https://huggingface.co/docs/hub/model-cards
+"""
 
 MEMORY = "memory:"
 """What the name of a data set begins with that was handed over in memory; it lies in the run directory."""
@@ -88,6 +95,8 @@ class Source:
         local: Whether it is one of ours, and not on the Hub.
         revision: The commit on the Hub; None for a local one.
         digest: Of the content: of all files for a local one, of id and commit for one on the Hub.
+        inherited: What a model's own README says in its front matter that holds for what is made of it, too (see
+            `INHERITED`).
     """
 
     name: str
@@ -95,6 +104,7 @@ class Source:
     local: bool
     revision: str | None
     digest: str
+    inherited: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -206,9 +216,9 @@ def _datasets(spec: Spec) -> list[Mapping[str, Any]]:
     fields = {name.partition(".")[2]: values for name, values in spec.grid.items() if name.startswith("dataset.")}
     fields |= {name.partition(".")[2]: [value] for name, value in spec.fixed.items() if name.startswith("dataset.")}
     datasets: list[Mapping[str, Any]] = list(whole)
-    for field in ("path", "revision"):
-        if field in fields:
-            datasets = [{**each, field: value} for each in datasets for value in fields[field]]
+    for part in ("path", "revision"):
+        if part in fields:
+            datasets = [{**each, part: value} for each in datasets for value in fields[part]]
     return datasets
 
 
@@ -224,7 +234,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
             raise SpecError(
                 Mistake(place, f"the file `{name}`", "the folder that holds the model", "give the folder it lies in")
             )
-        return Source(name, str(folder), True, None, content_digest(folder))
+        return Source(name, str(folder), True, None, content_digest(folder), _inherited(folder))
     _expect_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download
 
@@ -232,7 +242,19 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
         folder = Path(snapshot_download(name, revision=kept.revision if kept else None, ignore_patterns=list(_UNREAD)))
     # The client lays a snapshot out as …/snapshots/<commit>.
     revision = folder.name
-    return Source(name, str(folder), False, revision, digest([name, revision]))
+    return Source(name, str(folder), False, revision, digest([name, revision]), _inherited(folder))
+
+
+def _inherited(folder: Path) -> dict[str, str]:
+    """What the README of a model's folder says of `INHERITED`; nothing where it cannot be read."""
+    from huggingface_hub import metadata_load
+    from yaml import YAMLError
+
+    try:
+        told = metadata_load(folder / "README.md") or {}
+    except (OSError, ValueError, YAMLError):
+        return {}
+    return {name: told[name] for name in INHERITED if isinstance(told.get(name), str)}
 
 
 def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed: Path | None) -> Source:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hub_fixtures import MINE, THEIRS, hub
+from huggingface_hub import ModelCard
 
 from benchcard import Results
 from benchcard.errors import BenchcardError, CardError, HubError
@@ -19,6 +20,7 @@ from benchcard.hub_faults import Patience
 from benchcard.testing import LocalHub
 
 __all__ = ["hub"]
+KINDS = ("recommended", "baseline")
 OWN = ("latencies.parquet", "results.csv", "run.json")
 AUTHOR = "---\nlicense: mit # mine\n---\n# Mine\r\nText of mine"
 
@@ -151,6 +153,36 @@ def test_weights_say_what_they_were_made_from(push, run, hub, monkeypatch):
     monkeypatch.setitem(source, "name", "local-user/itself")
     push("local-user/itself")
     assert "base_model" not in hub.read("local-user/itself", "README.md").decode()
+
+
+def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch):
+    """What the model's own card says of them is said of its variants, in a README that says nothing of its own; the
+    client reads it all back, with the published row and the baseline alone as results.
+    """
+    (model,) = run.records.about["sources"]["models"].values()
+    (data,) = run.records.about["sources"]["datasets"].values()
+    told = {"license": "other", "license_name": "house", "license_link": "LICENSE.md", "library_name": "transformers"}
+    monkeypatch.setitem(model, "inherited", told)
+    for source, name in ((model, "someone/tiny"), (data, "someone/shades")):
+        for key, value in {"local": False, "name": name, "location": name, "revision": "0a1b"}.items():
+            monkeypatch.setitem(source, key, value)
+    push()
+    card = ModelCard(hub.read(MINE, "README.md").decode()).data
+    assert (card.license, card.license_name, card.library_name) == ("other", "house", "transformers")
+    assert card.license_link == "https://huggingface.co/someone/tiny/blob/0a1b/LICENSE.md"
+    assert (card.base_model, card.base_model_relation) == ("someone/tiny", "quantized")
+    kinds = {"accuracy (baseline)"} if run.best().row == run.baseline else {f"accuracy ({kind})" for kind in KINDS}
+    assert {result.metric_name for result in card.eval_results} == kinds
+    assert {result.dataset_type for result in card.eval_results} == {"someone/shades"}
+    hub.add_model("local-user/authors", {"README.md": AUTHOR})
+    push("local-user/authors")
+    text = hub.read("local-user/authors", "README.md").decode()
+    assert "license: mit # mine" in text
+    assert "license_name" not in text
+    assert "library_name: transformers" in text
+    monkeypatch.setitem(model, "inherited", {**told, "license": "not a licence"})
+    push("local-user/third")
+    assert "license" not in hub.read("local-user/third", "README.md").decode()
 
 
 def test_without_the_right_to_write_it_is_a_pull_request(push, hub):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import tiny_text
 
@@ -45,3 +47,27 @@ def test_data_in_memory_that_is_gone_is_said(tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(SpecError, match=r"memory:abc.*hand the data over again"):
         sources.resolve(spec_of(tmp_path / "model", "memory:abc"), handed=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("readme", "told"),
+    [
+        ("---\nlicense: mit\nlibrary_name: timm\ntags: [a]\n---\n", {"license": "mit", "library_name": "timm"}),
+        ("---\nlicense: [mit]\n---\n", {}),
+        ("---\nlicense: [mit\n---\n", {}),
+        ("---\n- mit\n---\n", {}),
+        ("# No front matter\n", {}),
+        ("---\nlicense: \udcff\n---\n", {}),
+        (None, {}),
+    ],
+)
+def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
+    """What its own card says in a readable front matter is kept with the source, and written and read like the rest."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    if readme is not None:
+        (tmp_path / "model" / "README.md").write_bytes(readme.encode("utf-8", "surrogateescape"))
+    rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
+    found = sources.resolve(spec_of(tmp_path / "model", str(rows)))
+    assert found.model(str(tmp_path / "model")).inherited == told
+    assert sources.Sources.from_dict(json.loads(json.dumps(found.as_dict()))) == found

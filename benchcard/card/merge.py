@@ -105,6 +105,10 @@ def merge(readme: str, card: str, slug: str, *, force: bool = False, overwrite: 
     fields = yamltext.load(block.yaml) or {}
     if not isinstance(fields, dict):
         raise CardError("the front matter of the card to merge is not a mapping")
+    there = yamltext.load(yamltext.split(readme).yaml)
+    if isinstance(there, dict) and there.get("license") not in (None, fields.get("license")):
+        # Name and link of another licence than the one that is there.
+        fields = {key: value for key, value in fields.items() if key not in ("license_name", "license_link")}
     with_front, kept = merge_fields(readme, fields, overwrite=overwrite, newline=line_end(readme))
     merged = merge_section(with_front, block.body, slug, force=force)
     return Merged(merged.text, merged.text != readme, merged.replaced, kept)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from benchcard.records import Records
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 # Below this signal-to-noise ratio of its outputs a classifier's decisions begin to change; see docs/reasons.md for
 # where it comes from.
 _POOR_SNR_DB = 20.0
+# Why models are the same whose quantizations are one, though a parameter behind it differs.
+_SAME_THOUGH: Mapping[str, str] = MappingProxyType(
+    {
+        "calibration": "both calibrations give the same scales here",
+        "node_exclusion": "the same nodes are excluded",
+    }
+)
 
 
 def same_model_as(records: Records, record: Record) -> int | None:
@@ -44,7 +52,13 @@ def why_same(records: Records, record: Record) -> str | None:
         return None
     if not record.configuration.quantized and not records.records[other].configuration.quantized:
         return "the model file is the same; only how it is run differs"
-    return same.why_same(*_quantization(record), *_quantization(records.records[other]))
+    mine, theirs = _quantization(record), _quantization(records.records[other])
+    if mine[1] == theirs[1]:
+        for name, reason in _SAME_THOUGH.items():
+            if record.configuration[name] != records.records[other].configuration[name]:
+                return reason
+        return "the quantization is the same; only how it is run differs"
+    return same.why_same(*mine, *theirs)
 
 
 def saturation_risk(records: Records, record: Record) -> bool:
@@ -72,7 +86,7 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     """
     row = record.configuration
     for place, failure in record.failures.items():
-        yield f"It has no {place}: {failure}."
+        yield f"It has no {place}: {str(failure).removesuffix('.')}."
     if not row.quantized:
         if record.digest is not None:
             yield "It is not quantized."

@@ -78,6 +78,7 @@ def test_what_was_found_is_in_the_frame_and_can_be_pasted(results):
     assert models.loc[fixed, "digest"] == models.loc[row, "digest"]
     outcomes = [results.records.records[each].outcomes["quantize"].key for each in (row, fixed)]
     assert outcomes[0] == outcomes[1]
+    assert models.loc[max(row, fixed), "reason"] == "the same nodes are excluded"
     told = results.explain(row)
     assert "found 1 node to exclude in 2 trials among 129 quantized nodes (none can be left out)" in told
     assert f'As a fixed list: node_exclusion: ["{CULPRIT}"]' in told

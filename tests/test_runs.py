@@ -80,7 +80,8 @@ def test_a_model_that_only_later_optimizations_break_is_noted_with_a_way_out(tmp
 
     monkeypatch.setattr("onnxruntime.InferenceSession", session)
     assert "`optimization_level` of 0 or 1 alone" in loading_note(path)
-    assert "Take `activations_dtype: uint8`, an `opset` of at most 20" in loading_note(path)
+    with pytest.raises(ArtifactError, match="Take `activations_dtype: uint8`, an `opset` of at most 20"):
+        check_runs(path)
     (tmp_path / "no.onnx").write_text("no model")
     with pytest.raises(ArtifactError, match=r"no\.onnx"):
         loading_note(tmp_path / "no.onnx")

@@ -228,6 +228,14 @@ def _answer(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
         return {"failure": [type(error).__name__, str(error)], "errno": error.errno, "mistakes": []}
 
 
+# What transformers says where it would have to run code of the model's repository, and what a spec can do about it.
+_ASKS_FOR_CODE = "trust_remote_code=True"
+_CODE = (
+    "the model comes with code of its own, which runs only where the spec says `trust_remote_code: true`: read that "
+    "code first"
+)
+
+
 def _done(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
     """Do one step; the one place where whatever goes wrong in a configuration becomes data."""
     try:
@@ -250,7 +258,7 @@ def _done(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
             else []
         )
         return {
-            "failure": [type(error).__name__, str(error)],
+            "failure": [type(error).__name__, _CODE if _ASKS_FOR_CODE in str(error) else str(error)],
             "errno": getattr(error, "errno", None),
             "mistakes": mistakes,
         }

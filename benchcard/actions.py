@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchcard import registry
-from benchcard.errors import ArtifactError
+from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.kinds import listed, near
 from benchcard.worker import Need
 
 Progress = Callable[[int, int], None]
@@ -77,7 +78,6 @@ def sample(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pro
 def _inputs(
     asked: Asked, extra: Asked, target: Path, progress: Progress, rows: Any, about: Asked, labelled: bool
 ) -> dict[str, Any]:
-    from benchcard.errors import SpecError
     from benchcard.kinds import MappingOf
     from benchcard.tasks import Question, data
     from benchcard.tasks.rows import write
@@ -125,7 +125,7 @@ def metric(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pro
     """Nothing, where a metric that benchcard does not bring can be loaded: asked before anything slow is done."""
     from benchcard import metrics
 
-    metrics.module(asked["name"])
+    metrics.module(asked["name"], extra.get("scripts", {}).get(asked["name"]))
     return {}
 
 
@@ -245,8 +245,14 @@ def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Prog
     rows = Rows(needs["inputs"].folder)
     given = scored(rows, needs["predictions"].folder)
     figures: dict[str, metrics.Figure] = {}
+    said = asked.get("higher_is_better", {})
     for name in asked["metrics"]:
-        figures |= metrics.measured(name, given, rows.meanings, rows.context["metric_args"])
+        script = extra.get("scripts", {}).get(name)
+        told = metrics.measured(name, given, rows.meanings, rows.context["metric_args"], script)
+        figures |= metrics.directed(told, name, said)
+    if unknown := [name for name in said if name not in figures and name not in asked["metrics"]]:
+        place = f"$.higher_is_better.{unknown[0]}"
+        raise SpecError(Mistake(place, f"`{unknown[0]}`", listed(figures), near(unknown[0], figures)))
     return {
         "metrics": {name: figure.value for name, figure in figures.items()},
         "readings": {name: asdict(figure.reading) for name, figure in figures.items()},
@@ -269,7 +275,9 @@ def compare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     told: dict[str, Any] = {}
     for number, name in enumerate(asked["metrics"]):
         found, against = (
-            examples.of(name, given, rows.meanings, rows.context["metric_args"]) if given else {}
+            examples.of(name, given, rows.meanings, rows.context["metric_args"], extra.get("scripts", {}).get(name))
+            if given
+            else {}
             for given in (mine, theirs)
         )
         for figure, model in found.items():

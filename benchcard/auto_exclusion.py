@@ -140,8 +140,8 @@ class AutoExclusion:
                 Failure(
                     "quantize",
                     "ArtifactError",
-                    f"`node_exclusion: auto` cannot go by `{self._metric}`: {reason}. Give another metric first, or a "
-                    "list of what to exclude.",
+                    f"`node_exclusion: auto` cannot go by `{self._metric}`: {reason}. Say so in "
+                    "`higher_is_better`, give another metric first, or a list of what to exclude.",
                 )
             )
         return 1.0 if better else -1.0

@@ -102,7 +102,7 @@ def _last(path: str) -> str:
 def _without_paths(results: Results, text: str) -> str:
     """A message without the folders of this machine."""
     sources = results.records.about["sources"]
-    known = [source["location"] for kind in ("models", "datasets") for source in sources[kind].values()]
+    known = [source["location"] for kind in sources.values() for source in kind.values()]
     for folder in sorted({*filter(None, known), str(results.path.resolve()), str(results.path)}, key=len, reverse=True):
         if _FROM_ROOT.match(folder):
             text = text.replace(folder, _last(folder))

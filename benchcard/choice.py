@@ -7,7 +7,7 @@ words. Quality is compared by Holm's correction over the paired tests of all row
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from benchcard.measure.statistics import Interval
 
 _LEVEL = 0.05
+# By the metric's direction; 0 where nobody says.
+_SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
 # Differences of sums of floating-point numbers.
 _ROUNDING = 1e-12
 
@@ -103,13 +105,15 @@ def best(
     axes: list[str],
     metric: str | None,
     max_drop: float,
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = True,
 ) -> Choice:
     """The row that gains most, whose quality is within `max_drop` of the baseline's and that is better than it beyond
     chance at every shape; else the baseline.
 
     Rows are ordered by the geometric mean of their ratios; of equal ones the first is taken. Where there is no
-    baseline, the row of best quality is taken and, among equals, the one that costs least.
+    baseline, the row of best quality is taken and, among equals, the one that costs least. Where nobody says which way
+    the metric is better, no row may differ from the baseline by more than `max_drop` on either side, and the reason
+    says so.
 
     Args:
         quality: The frame of `Results.quality`.
@@ -119,9 +123,25 @@ def best(
         axes: The benchmarked parameters.
         metric: The metric that decides.
         max_drop: How much of it may be lost, in the metric's own unit.
-        higher_is_better: The metric's direction.
+        higher_is_better: The metric's direction; None where nobody says.
     """
-    sign = 1.0 if higher_is_better else -1.0
+    if metric is not None and higher_is_better is None:
+        found = _best(quality, gains, baselines, baseline, axes, metric, max_drop, None)
+        return replace(found, reason=f"{found.reason}; {_unsaid(metric)}")
+    return _best(quality, gains, baselines, baseline, axes, metric, max_drop, higher_is_better)
+
+
+def _best(
+    quality: pd.DataFrame,
+    gains: Gains,
+    baselines: Mapping[int, int | None],
+    baseline: int | None,
+    axes: list[str],
+    metric: str | None,
+    max_drop: float,
+    higher_is_better: bool | None,
+) -> Choice:
+    sign = _SIGNS[higher_is_better]
     told = _rows(quality)
     value = {row: float(each[metric]) for row, each in told.items() if metric in each and _known(each[metric])}
     rest: dict[str, Any] = {"objective": gains.objective, "metric": metric, "max_drop": max_drop}
@@ -141,8 +161,9 @@ def best(
         why = "there is no unquantized baseline to compare with"
         if baseline is not None:
             why = f"the baseline, row {baseline}, has no figures to compare with"
-        reasons = {each: _without(told[each], value.get(each), metric, value[row], row) for each in told if each != row}
-        reason = f"{metric} {value[row]:.3f} is the best; {why}"
+        most = value[row] if sign else None
+        reasons = {each: _without(told[each], value.get(each), metric, most, row) for each in told if each != row}
+        reason = f"{metric} {value[row]:.3f} is the best; {why}" if sign else f"it costs least; {why}"
         return Choice(row, None, parameters(row), reason, alternatives=others(row, reasons), **rest)
     adjusted = _adjusted(told, metric)
     rest["method"] = f"Of many rows some look better by chance: {gains.method}" + (
@@ -150,7 +171,10 @@ def best(
         if adjusted
         else "."
     )
-    floor, bound = value[baseline] - sign * max_drop, "at least" if higher_is_better else "at most"
+    floor = value[baseline] - sign * max_drop
+    bound = {1.0: f"of at least {floor:.3f}", -1.0: f"of at most {floor:.3f}"}.get(
+        sign, f"within {max_drop:g} of {value[baseline]:.3f}"
+    )
     reasons, candidates = {}, {}
     for row in (row for row in told if row != baseline):
         found = gains.by_row.get(row, ())
@@ -158,8 +182,8 @@ def best(
             reasons[row] = f"it has no {metric}: {told[row].get('failure') or 'it is not defined'}"
         elif baselines.get(row) != baseline:
             reasons[row] = f"it is compared with another baseline, row {baselines.get(row)}"
-        elif sign * (value[row] - floor) < -_ROUNDING:
-            reasons[row] = f"{metric} {value[row]:.3f} is not {bound} {floor:.3f}"
+        elif _loss(value[row] - value[baseline], sign) > max_drop + _ROUNDING:
+            reasons[row] = f"{metric} {value[row]:.3f} is not {bound.removeprefix('of ')}"
         elif not found:
             reasons[row] = f"its {gains.objective} is not known"
         elif unsure := next((gain for gain in found if not gain.sure), None):
@@ -167,7 +191,7 @@ def best(
         else:
             candidates[row] = _mean(found)
     if not candidates:
-        why = f"nothing {_better(gains.objective)} at {metric} of {bound} {floor:.3f}"
+        why = f"nothing {_better(gains.objective)} at {metric} {bound}"
         if not gains.by_row:
             why = "nothing was timed" if gains.objective != "size" else "no size is known"
         reason = f"keep the baseline: {why}"
@@ -196,18 +220,24 @@ def best(
 
 
 def pareto(
-    quality: pd.DataFrame, gains: Gains, axes: list[str], metric: str | None, higher_is_better: bool = True
+    quality: pd.DataFrame,
+    gains: Gains,
+    axes: list[str],
+    metric: str | None,
+    higher_is_better: bool | None = True,
+    baseline: int | None = None,
 ) -> pd.DataFrame:
     """The rows that no other row beats: none is better in one of metric and cost and at least as good in the other.
 
     One row per configuration on the front, the cheapest first: the benchmarked parameters, the metric with its
     interval, the cost (`latency_mean_ms`, `memory_mb` or `size_mb`, the geometric mean over shapes), and `ratio` to the
     baseline with the interval that holds for all rows at once, which orders them where every row has one. Of rows
-    that come to the same only the first is there.
+    that come to the same only the first is there. Where nobody says which way the metric is better, the nearer to the
+    baseline's is taken to be.
     """
     import pandas as pd
 
-    sign = 1.0 if higher_is_better else -1.0
+    sign = _SIGNS[higher_is_better]
     cost_name = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}[gains.objective]
     told = _rows(quality)
     found_ratios = {
@@ -218,16 +248,22 @@ def pareto(
     # Ratios are paired and survive noise, which a mean does not: they decide wherever every row has one.
     paired = found_ratios.keys() >= gains.costs.keys()
     prices = {row: 1 / found_ratios[row].value if paired else cost for row, cost in gains.costs.items()}
+    middle = told[baseline].get(metric) if baseline in told and metric else None
+    middle = float(middle) if middle is not None and _known(middle) else 0.0
+
+    def good(figure: float) -> float:
+        return sign * figure if sign else -abs(figure - middle)
+
     points = {
-        row: (sign * float(each[metric or ""]), prices[row])
+        row: (good(float(each[metric or ""])), prices[row])
         for row, each in told.items()
         if metric is not None and _known(each.get(metric)) and row in gains.costs
     }
     front = [
         row
-        for row, (good, cost) in points.items()
+        for row, (well, cost) in points.items()
         if not any(
-            (better >= good and less <= cost) and ((better, less) != (good, cost) or other < row)
+            (better >= well and less <= cost) and ((better, less) != (well, cost) or other < row)
             for other, (better, less) in points.items()
             if other != row
         )
@@ -239,6 +275,15 @@ def pareto(
         bounds = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
         rows.append([row, *(told[row][name] for name in (*axes, *measures)), gains.costs[row], *bounds])
     return pd.DataFrame(rows, columns=["row", *axes, *measures, cost_name, "ratio", "ratio_low", "ratio_high"])
+
+
+def _loss(difference: float, sign: float) -> float:
+    """How much worse a difference from the baseline is; either way, where nobody says which is worse."""
+    return -sign * difference if sign else abs(difference)
+
+
+def _unsaid(metric: str) -> str:
+    return f"nobody says which way `{metric}` is better: give `higher_is_better: {{{metric}: true}}`, or false"
 
 
 def _rows(quality: pd.DataFrame) -> dict[int, dict[str, Any]]:
@@ -283,9 +328,8 @@ def _of_quality(row: Mapping[str, Any], metric: str, p_value: float | None, max_
         said = f": it differs detectably, by {apart}"
     else:
         said = f": no detectable difference, {apart}"
-    worst = difference.low if sign > 0 else difference.high
-    if sign * worst < -max_drop - _ROUNDING:
-        said += f"; these examples do not rule out a loss above {max_drop:g}"
+    if max(_loss(bound, sign) for bound in (difference.low, difference.high)) > max_drop + _ROUNDING:
+        said += f"; these examples do not rule out a {'loss' if sign else 'change'} above {max_drop:g}"
     return said
 
 
@@ -299,10 +343,12 @@ def _difference(row: Mapping[str, Any], metric: str) -> Interval | None:
     return Interval(value or 0.0, low, high)
 
 
-def _without(row: Mapping[str, Any], value: float | None, metric: str, most: float, chosen: int) -> str:
+def _without(row: Mapping[str, Any], value: float | None, metric: str, most: float | None, chosen: int) -> str:
     """Why a row was not taken where there is no baseline."""
     if value is None:
         return f"it has no {metric}: {row.get('failure') or 'it is not defined'}"
+    if most is None:
+        return f"{metric} {value:.3f}, and it costs no less than row {chosen}"
     return f"{metric} {value:.3f}" if value != most else f"{metric} is the same, and it costs no less than row {chosen}"
 
 

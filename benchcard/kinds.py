@@ -209,11 +209,12 @@ class ListOf:
 
 @dataclass(frozen=True)
 class MappingOf:
-    """A mapping with known fields, or, where it is `open`, with any."""
+    """A mapping with known fields, or, where it is `open`, with any, each of which is of one kind where it is given."""
 
     fields: Mapping[str, Kind] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     open: bool = False
+    each: Kind | None = None
 
     @property
     def words(self) -> str:
@@ -237,6 +238,8 @@ class MappingOf:
                 yield Mistake(place, shown(name), "names as text")
             elif not self.open:
                 yield Mistake(f"{place}.{name}", f"`{name}`", listed(self.fields), near(name, self.fields))
+            elif self.each is not None:
+                yield from self.each.mistakes(element, f"{place}.{name}")
 
 
 @dataclass(frozen=True)

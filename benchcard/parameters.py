@@ -118,6 +118,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "trust_remote_code": Parameter(Boolean(), False),
         "max_eval_samples": Parameter(Optional(Number(1, whole=True)), None, setting=True),
         "metrics": Parameter(ListOf(Text(), least=1), None, setting=True),
+        "higher_is_better": Parameter(MappingOf(open=True, each=Boolean()), {}, setting=True),
         "batch_sizes": Parameter(ListOf(Number(1, 65_536, whole=True), least=1), [1], setting=True),
         "input_lengths": Parameter(ListOf(Number(1, 16_777_216, whole=True), least=1), None, setting=True),
         "duration": Parameter(Number(0, 86_400), 15, setting=True),

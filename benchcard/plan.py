@@ -298,3 +298,12 @@ def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None
             mine = (0 if row["framework"] == "onnxruntime" else 1, index)
             first[group] = min(first.get(group, mine), mine)
     return [first[group][1] if group in first else None for group in groups]
+
+
+def calibration_method(configuration: Configuration) -> dict[str, Any]:
+    """How ranges are to be drawn from statistics, for one static row."""
+    given = configuration["calibration"]
+    method = {name: value for name, value in given.items() if name != "num_calibration_samples" and value is not None}
+    if configuration["activations_symmetric"] is not None:
+        method["symmetric"] = configuration["activations_symmetric"]
+    return method

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import importlib
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from benchcard.errors import BenchcardError
@@ -92,8 +95,11 @@ class _Table:
         self._loaded: dict[str, Any] = {}
 
     @functools.cached_property
-    def _points(self) -> Mapping[str, metadata.EntryPoint]:
-        return {point.name: point for point in metadata.entry_points(group=f"benchcard.{self._group}")}
+    def _points(self) -> Mapping[str, list[metadata.EntryPoint]]:
+        found: dict[str, list[metadata.EntryPoint]] = {}
+        for point in metadata.entry_points(group=f"benchcard.{self._group}"):
+            found.setdefault(point.name, []).append(point)
+        return found
 
     def names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([*_BROUGHT[self._group], *self._points, *self._called]))
@@ -115,7 +121,7 @@ class _Table:
         if name in self._called:
             thing = self._called[name]
         elif name in self._points:
-            thing = self._entered(self._points[name])
+            thing = self._entered(name)
         elif name in _BROUGHT[self._group]:
             module, _, attribute = _BROUGHT[self._group][name].partition(":")
             thing = getattr(importlib.import_module(module), attribute)
@@ -133,8 +139,14 @@ class _Table:
             )
         return thing
 
-    def _entered(self, point: metadata.EntryPoint) -> Any:
+    def _entered(self, name: str) -> Any:
         """What an entry point stands for."""
+        point, *others = self._points[name]
+        if others:
+            raise BenchcardError(
+                f"the {self._group[:-1]} `{name}` is brought by several packages: {_packages([point, *others])}; "
+                f"uninstall all but one, or call `register_{self._group[:-1]}` with the one that is meant"
+            )
         try:
             return point.load()
         except (ImportError, AttributeError) as error:
@@ -144,9 +156,40 @@ class _Table:
                 f"which cannot be loaded: {error}"
             ) from error
 
+    def version(self, name: str) -> tuple[str, str] | None:
+        """The package that brings a thing, and its version; None for what benchcard or Python itself brings, and for
+        what is not there.
+        """
+        if name in self._called:
+            thing = self._called[name]
+            return _version_of((thing if isinstance(thing, type) else type(thing)).__module__)
+        dist = self._points[name][0].dist if name in self._points else None
+        return (dist.name, dist.version) if dist else None
+
     def called(self) -> list[tuple[str, str, str]]:
         """What was registered by a call here: group, name, and the thing as text."""
         return [(self._group, name, _pickled(self._group, name, thing)) for name, thing in self._called.items()]
+
+
+def _packages(points: Iterable[metadata.EntryPoint]) -> str:
+    return ", ".join(f"{point.dist.name if point.dist else 'a package'} ({point.value})" for point in points)
+
+
+def _version_of(module: str) -> tuple[str, str] | None:
+    """The package that a module belongs to, and its version; of a module that no package brings, the digest of its
+    source.
+    """
+    top = module.partition(".")[0]
+    if top == "benchcard" or top in sys.stdlib_module_names:
+        return None
+    packages = metadata.packages_distributions().get(top)
+    if packages:
+        return packages[0], metadata.version(packages[0])
+    file = getattr(sys.modules.get(module), "__file__", None)
+    source = Path(file) if file else None
+    if source is None or not source.is_file():
+        return None
+    return module, f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
 
 
 def _named(thing: Any) -> str:
@@ -220,6 +263,16 @@ def backends() -> tuple[str, ...]:
 def backend(name: str) -> Any:
     """The backend of that name."""
     return _table("backends").get(name)
+
+
+def versions(used: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The versions of the packages, benchcard apart, that bring what is used.
+
+    Args:
+        used: Names, by group (`tasks`, `metrics`, `frameworks`, `backends`).
+    """
+    found = [_table(group).version(name) for group, names in used.items() for name in names]
+    return dict(sorted(each for each in found if each is not None))
 
 
 def called() -> list[tuple[str, str, str]]:

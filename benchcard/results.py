@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -129,7 +129,13 @@ class Results:
             record.outcomes[kind].values for record in self.records.records for kind in kinds if kind in record.outcomes
         )
         said = [note for each in values for note in each.get("notes", ())]
-        return tuple(dict.fromkeys([*said, *frames.timing_notes(self.records), *unheeded(self.records.plan)]))
+        unread = [
+            f"nobody says which way `{name}` is better: give `higher_is_better: {{{name}: true}}`, or false"
+            for name in self.metrics
+            if all(value is None for value in self._reading(name).values())
+        ]
+        told = [*said, *unread, *frames.timing_notes(self.records), *unheeded(self.records.plan)]
+        return tuple(dict.fromkeys(told))
 
     @property
     def failures(self) -> pd.DataFrame:
@@ -202,7 +208,9 @@ class Results:
             BenchcardError: There is no such metric or objective.
         """
         deciding = self._deciding(metric)
-        return choice.pareto(self.quality, self._gains(objective), self._axes, deciding, self._higher(deciding))
+        return choice.pareto(
+            self.quality, self._gains(objective), self._axes, deciding, self._higher(deciding), self.baseline
+        )
 
     def compare(self, other: Results, *, across_machines: bool = False, times: bool = True) -> TwoRuns:
         """A later run against this one, row by row: what became better and what worse, with intervals.
@@ -233,13 +241,16 @@ class Results:
             raise BenchcardError(f"no metric `{metric}` was measured; there is {', '.join(known) or 'none'}")
         return metric or next(iter(known), None)
 
-    def _higher(self, metric: str | None) -> bool:
-        """Whether higher values of a metric are better, as its record says; where none does, they are taken to be."""
-        for record in self.records.records:
-            readings = record.outcomes["score"].values.get("readings", {}) if "score" in record.outcomes else {}
-            if metric in readings:
-                return readings[metric].get("higher_is_better") is not False
-        return True
+    def _higher(self, metric: str | None) -> bool | None:
+        """Whether higher values of a metric are better, as its record says; None where it does not."""
+        found: bool | None = self._reading(metric).get("higher_is_better")
+        return found
+
+    def _reading(self, metric: str | None) -> Mapping[str, Any]:
+        """How a metric's figures are to be read, as its record says."""
+        scores = (record.outcomes["score"] for record in self.records.records if "score" in record.outcomes)
+        readings = (score.values.get("readings", {}) for score in scores)
+        return next((dict(each[metric]) for each in readings if metric in each), {})
 
     def explain(self, row: int) -> str:
         """A few sentences on why a row is as it is: what was quantized, what it lost and where, which row it equals,

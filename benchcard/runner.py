@@ -14,13 +14,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchcard import machine, sources, timed_groups
+from benchcard import machine, registry, sources, timed_groups
 from benchcard.errors import BenchcardError, MachineError, Mistake, SpecError
 from benchcard.plan import Plan, make_plan
 from benchcard.progress import Progress
 from benchcard.spec import Spec
 from benchcard.steps import Record, Step
 from benchcard.store import HANDED, Outcome, RunDirectory
+from benchcard.tasks import default_metrics
 from benchcard.walk import Walk
 from benchcard.worker import Reply, Worker
 
@@ -50,7 +51,7 @@ def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress
     begun = directory.about if (path / "run.json").exists() else None
     if begun is not None:
         directory.begin(spec, {})
-        _same_ground(begun, here, path)
+        _same_ground(begun, here, _versions(plan), path)
     kept = sources.Sources.from_dict(begun["sources"]) if begun else None
     found = sources.resolve(spec, kept, path / HANDED)
     if kept is not None and (moved := sources.changed(kept, found)):
@@ -67,7 +68,7 @@ def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "sources": found.as_dict(),
             "machine": here,
-            "versions": machine.versions(),
+            "versions": _versions(plan),
             "default_threads": machine.physical_cores(),
         }
         directory.begin(spec, about)
@@ -226,7 +227,27 @@ def _described(step: Step) -> str:
     return f"{step.kind} {words()}".strip()
 
 
-def _same_ground(begun: Mapping[str, Any], here: dict[str, Any], path: Path) -> None:
+def _versions(plan: Plan) -> dict[str, str]:
+    """The versions of the libraries that numbers depend on, and of the packages that bring a task, metric, framework or
+    backend of this plan.
+    """
+    task = registry.task(plan.spec.task)
+    metrics = {
+        each
+        for row in plan
+        for name in row["metrics"] or default_metrics(task, row["task_args"] or {})
+        for each in (name, name.partition(".")[0])
+    }
+    used = {
+        "tasks": [plan.spec.task],
+        "metrics": metrics,
+        "frameworks": {row["framework"] for row in plan},
+        "backends": [plan.spec.get("backend")],
+    }
+    return {**machine.versions(), **registry.versions(used)}
+
+
+def _same_ground(begun: Mapping[str, Any], here: dict[str, Any], now: Mapping[str, str], path: Path) -> None:
     """Raise where a run would go on with other libraries or on another machine: its numbers could not be put
     together.
     """
@@ -235,7 +256,6 @@ def _same_ground(begun: Mapping[str, Any], here: dict[str, Any], path: Path) -> 
             f"the run in {path} was begun on another machine "
             f"({begun['machine']['processor']}; this is {here['processor']}): give a new folder"
         )
-    now = machine.versions()
     moved = [
         f"{name} {begun['versions'].get(name)} -> {now.get(name)}"
         for name in sorted({*begun["versions"], *now})

@@ -1,5 +1,5 @@
-"""What the names of models and data sets stand for: a folder here, or a revision on the Hub, with an identity that
-changes when they do.
+"""What the names of models, data sets and metrics stand for: a folder here, or a revision on the Hub, with an identity
+that changes when they do.
 
 This module owns the question "which model, which data, exactly?". It downloads models, so that children need no
 network; data sets are loaded by `tasks.data`, at the revision that is found here.
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from benchcard import registry
 from benchcard.errors import HubError, Mistake, SpecError
 from benchcard.spec import Spec, canonical, digest
 
@@ -42,6 +43,7 @@ where `license` is `other`.
 Source: https://huggingface.co/docs/hub/model-cards
 """
 
+_PARTS = ("models", "datasets", "metrics")
 MEMORY = "memory:"
 """What the name of a data set begins with that was handed over in memory; it lies in the run directory."""
 
@@ -130,6 +132,12 @@ class Sources:
 
     models: Mapping[str, Source]
     datasets: Mapping[str, Source]
+    metrics: Mapping[str, Source] = field(default_factory=dict)
+
+    @property
+    def scripts(self) -> dict[str, dict[str, str]]:
+        """Where the metrics lie that are no ids, as steps are told it."""
+        return {"scripts": {name: source.location for name, source in self.metrics.items()}}
 
     def model(self, name: str) -> Source:
         """The model of that name."""
@@ -141,17 +149,12 @@ class Sources:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, from which `from_dict` makes an equal one."""
-        return {
-            part: {key: asdict(source) for key, source in getattr(self, part).items()}
-            for part in ("models", "datasets")
-        }
+        return {part: {key: asdict(source) for key, source in getattr(self, part).items()} for part in _PARTS}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Sources:
         """What `as_dict` gave."""
-        return cls(
-            **{part: {key: Source(**source) for key, source in told[part].items()} for part in ("models", "datasets")}
-        )
+        return cls(**{part: {key: Source(**source) for key, source in told.get(part, {}).items()} for part in _PARTS})
 
 
 def unresolved(spec: Spec) -> Sources:
@@ -191,16 +194,22 @@ def resolve(spec: Spec, kept: Sources | None = None, handed: Path | None = None)
             datasets[key] = _dataset(spec, dataset, known.datasets.get(key), handed)
         except SpecError as error:
             mistakes += error.mistakes
+    metrics: dict[str, Source] = {}
+    for name in _metrics(spec):
+        try:
+            metrics |= _script(spec, name)
+        except SpecError as error:
+            mistakes += error.mistakes
     if mistakes:
         raise SpecError(mistakes)
-    return Sources(models, datasets)
+    return Sources(models, datasets, metrics)
 
 
 def changed(kept: Sources, now: Sources) -> list[str]:
     """The names that stood for something else when a run was begun."""
     return [
         source.name
-        for part in ("models", "datasets")
+        for part in _PARTS
         for key, source in getattr(now, part).items()
         if key in getattr(kept, part) and getattr(kept, part)[key].digest != source.digest
     ]
@@ -220,6 +229,27 @@ def _datasets(spec: Spec) -> list[Mapping[str, Any]]:
         if part in fields:
             datasets = [{**each, part: value} for each in datasets for value in fields[part]]
     return datasets
+
+
+def _metrics(spec: Spec) -> list[str]:
+    """The ids of metrics that benchcard does not bring."""
+    lists = spec.grid["metrics"] if "metrics" in spec.grid else [spec.fixed.get("metrics") or []]
+    known = registry.metrics()
+    names = dict.fromkeys(name for each in lists for name in each)
+    return [name for name in names if name not in known and name.partition(".")[0] not in known]
+
+
+def _script(spec: Spec, name: str) -> dict[str, Source]:
+    """The metric's script, looked for from the spec's folder first; nothing for an id on the Hub."""
+    path = spec.local(name)
+    if path is not None and (path.suffix == ".py" or (path / f"{path.name}.py").is_file()):
+        return {name: Source(name, str(path), True, None, content_digest(path))}
+    if name.endswith(".py") or name.startswith((".", "/", "~")):
+        looked = " or ".join(sorted({str(spec.folder), str(Path.cwd())}))
+        raise SpecError(
+            Mistake("$.metrics", f"`{name}`", "a metric's script, or a folder with one", f"there is none in {looked}")
+        )
+    return {}
 
 
 def _dataset_key(dataset: Mapping[str, Any]) -> str:

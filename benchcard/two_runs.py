@@ -306,9 +306,11 @@ def _examples(record: Record, records: Records) -> dict[str, Examples | Computed
     rows = Rows(record.outcomes["prepare"].folder)
     given = scored(rows, record.outcomes["evaluate"].folder)
     names = row["metrics"] or default_metrics(registry.task(records.plan.spec.task), row["task_args"] or {})
+    scripts = Sources.from_dict(records.about["sources"]).metrics
     told: dict[str, Examples | Computed] = {}
     for name in names:
-        told |= examples.of(name, given, rows.meanings, rows.context["metric_args"])
+        script = scripts[name].location if name in scripts else None
+        told |= examples.of(name, given, rows.meanings, rows.context["metric_args"], script)
     return told
 
 

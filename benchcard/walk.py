@@ -19,7 +19,7 @@ from typing import Any
 from benchcard import comparison, registry
 from benchcard.auto_exclusion import AutoExclusion, scales_by_batch
 from benchcard.parameters import AUTO_DEFAULTS
-from benchcard.plan import Configuration, Plan
+from benchcard.plan import Configuration, Plan, calibration_method
 from benchcard.sources import Sources
 from benchcard.spec import canonical
 from benchcard.steps import Ask, Cell, Record, Search, Step, StepFailed
@@ -119,7 +119,7 @@ class Walk:
                 operators, others = configuration["operators_to_quantize"], wanted.get(group, set())
                 wanted[group] = None if operators is None or others is None else others | set(operators)
         return {
-            group: {"operators": sorted(operators) if operators is not None else None}
+            group: {"operators": None if operators is None else sorted(operators)}
             for group, operators in wanted.items()
         }
 
@@ -161,15 +161,6 @@ class Walk:
         return self._task
 
 
-def calibration_method(configuration: Configuration) -> dict[str, Any]:
-    """How ranges are to be drawn from statistics, for one static row."""
-    given = configuration["calibration"]
-    method = {name: value for name, value in given.items() if name != "num_calibration_samples" and value is not None}
-    if configuration["activations_symmetric"] is not None:
-        method["symmetric"] = configuration["activations_symmetric"]
-    return method
-
-
 class _Way:
     """The way of one row, while it is gone."""
 
@@ -202,7 +193,7 @@ class _Way:
         """
         for name in self.metrics():
             if name not in registry.metrics():
-                self.walk.ask(Step("metric", "torch", {"name": name}))
+                self.walk.ask(Step("metric", "torch", {"name": name}, extra=self.walk.sources.scripts))
         self._samples("prepare", {"max_samples": self.row["max_eval_samples"]})
 
     def sample(self) -> Outcome:
@@ -346,8 +337,14 @@ class _Way:
 
     def scoring(self, predictions: Outcome) -> Step:
         """What metrics say of predictions."""
-        metrics = {"metrics": self.metrics(), "task": self.walk.task_name}
-        return Step("score", "torch", metrics, needs={"inputs": self.outcomes["prepare"], "predictions": predictions})
+        given = self.row["higher_is_better"]
+        asked = {
+            "metrics": self.metrics(),
+            "task": self.walk.task_name,
+            **({"higher_is_better": given} if given else {}),
+        }
+        needs = {"inputs": self.outcomes["prepare"], "predictions": predictions}
+        return Step("score", "torch", asked, needs=needs, extra=self.walk.sources.scripts)
 
     def explain(self) -> None:
         """What quantization cost the outputs, and which layers cost most: on the calibration samples, or else on the

@@ -93,6 +93,23 @@ def test_a_metric_of_which_less_is_better():
     assert "at most 1.010" in found.reason
 
 
+def test_a_metric_that_nobody_knows_the_direction_of():
+    """Nothing is taken to be better: what differs on either side is not taken, and the reason says what is missing."""
+    fast = (1.5, 1.4, 1.6, True)
+    found = choose([0.9, 0.95, 0.85, 0.905], [ONE, FAST, FAST, fast], higher_is_better=None)
+    assert found.row == 3
+    assert "nobody says which way `accuracy` is better: give `higher_is_better: {accuracy: true}`" in found.reason
+    assert found.alternatives[0].reason == "accuracy 0.950 is not within 0.01 of 0.900"
+    kept = choose([0.9, 0.95], [ONE, FAST], higher_is_better=None)
+    assert "keep the baseline: nothing is detectably faster at accuracy within 0.01 of 0.900; nobody" in kept.reason
+    alone = choose([0.9, 0.95], [ONE, FAST], baseline=None, higher_is_better=None)
+    assert alone.row == 1
+    assert alone.reason.startswith("it costs least; there is no")
+    assert alone.alternatives[0].reason == "accuracy 0.900, and it costs no less than row 1"
+    front = pareto(frame([0.9, 0.95, 0.85]), of([ONE, FAST, fast]), ["per_channel"], "accuracy", None, 0)
+    assert front["row"].tolist() == [1, 0]
+
+
 def test_without_a_baseline_quality_decides():
     """Where nothing is unquantized, or the baseline failed, the best quality is taken, the cheaper of equals, and that
     is said.

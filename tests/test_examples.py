@@ -73,6 +73,12 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
     assert quality[metric][0] >= least
     assert quality[metric].min() > guessing
     assert set(results.time["row"]) == set(quality.index)
+    compared = quality[quality.index != results.baseline]
+    for figure in results.metrics:
+        assert (quality[f"{figure}_low"] <= quality[figure]).all()
+        assert (quality[figure] <= quality[f"{figure}_high"]).all()
+        assert compared[f"{figure}_p_value"].between(0, 1).all()
+        assert (compared[f"{figure}_difference_low"] <= compared[f"{figure}_difference_high"]).all()
 
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "steps").rglob("*") if path.is_file()}
     (tmp_path / "run" / "README.md").unlink()

@@ -55,6 +55,7 @@ told = {
     "readings": readings[0],
     "note": (folder / "run.note").read_text(),
     "card": results.card().text,
+    "versions": results.records.about["versions"],
     "predictions": results.records.records[0].outcomes["evaluate"].values["items"],
     "digests": [record.digest for record in results.records.records],
     "facts": [record.outcomes["evaluate"].values["facts"] for record in results.records.records],
@@ -152,6 +153,8 @@ def test_one_of_each_in_one_run(site, tmp_path):
     assert 4 <= latencies[rows["fake", None]["row"]] < 40
     assert latencies[rows["onnxruntime", False]["row"]] < 4
     assert "letters_off" in told["card"]
+    assert f'version = "{told["versions"]["benchcard-masked"]}"' in (PLUGIN / "pyproject.toml").read_text()
+    assert told["versions"]["beside"].startswith("sha256:")
 
 
 def blocks(language):

@@ -90,6 +90,54 @@ def test_what_lacks_something_is_said():
         registry.framework("half")
 
 
+def package(name, version, value, point="letters", group="benchcard.metrics"):
+    """An entry point as an installed package has it."""
+
+    class Package(metadata.Distribution):
+        @property
+        def metadata(self):
+            return {"Name": name, "Version": version}
+
+        def read_text(self, filename):
+            return None
+
+        def locate_file(self, path):
+            raise FileNotFoundError(path)
+
+    return metadata.EntryPoint(point, value, group)._for(Package())
+
+
+def test_a_name_of_two_packages_is_refused(monkeypatch):
+    """The one that comes first does not win silently: the error names both; a call decides."""
+    mine = package("mine", "1", "benchcard.metrics.regression:Pearson")
+    yours = package("yours", "2", "benchcard.metrics.regression:Spearman")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [mine, yours] if group == "benchcard.metrics" else [])
+    assert registry.metrics().count("letters") == 1
+    with pytest.raises(BenchcardError, match=r"`letters`.*mine \(.*Pearson\), yours \(.*Spearman\).*register_metric"):
+        registry.metric("letters")
+    registry.register_metric("letters", Pearson)
+    assert isinstance(registry.metric("letters"), Pearson)
+
+
+def test_versions_of_what_others_bring(monkeypatch, tmp_path):
+    """The distribution's version, of a loose module the digest of its source, and nothing of what benchcard brings."""
+    (tmp_path / "loose_metric.py").write_text("from benchcard.metrics.regression import Pearson as P\nclass L(P): pass")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import loose_metric
+
+    point = package("mine", "1.5", "benchcard.metrics.regression:Pearson")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.metrics" else [])
+    registry.register_metric("loose", loose_metric.L)
+    registry.register_framework("fake", FakeFramework)
+    used = {"metrics": ["letters", "accuracy", "loose", "nowhere"], "frameworks": ["fake"]}
+    found = registry.versions(used)
+    assert found["mine"] == "1.5"
+    assert found["loose_metric"].startswith("sha256:")
+    assert set(found) == {"mine", "loose_metric"}
+    (tmp_path / "loose_metric.py").write_text("from benchcard.metrics.regression import Spearman as L")
+    assert registry.versions(used)["loose_metric"] != found["loose_metric"]
+
+
 def test_an_entry_point_that_cannot_be_loaded_is_said(monkeypatch):
     """The message names package, name and module."""
     point = metadata.EntryPoint("broken", "no_such_module:Task", "benchcard.tasks")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -77,7 +77,7 @@ def reading(name: str, figure: str | None = None) -> Reading:
         figure: The figure, where the metric gives several.
     """
     full = f"{name}.{figure}" if figure else name
-    metric, _ = _parted(name)
+    metric, _ = parted(name)
     if full in READINGS or metric in READINGS:
         return READINGS.get(full) or READINGS[metric]
     if metric not in registry.metrics() or any(known.partition(".")[0] == metric for known in READINGS):
@@ -100,7 +100,11 @@ class Figure:
 
 
 def measured(
-    name: str, given: Mapping[str, Any], meanings: Mapping[str, str], arguments: Mapping[str, Mapping[str, Any]]
+    name: str,
+    given: Mapping[str, Any],
+    meanings: Mapping[str, str],
+    arguments: Mapping[str, Mapping[str, Any]],
+    script: str | None = None,
 ) -> dict[str, Figure]:
     """The figures of a metric, by the name of their column: those that are single numbers.
 
@@ -110,12 +114,13 @@ def measured(
         meanings: By id of a metric that means something of its own for a task, the metric and the figure that are
             meant.
         arguments: By id of a metric, what its `compute` takes beside these: `{"f1": {"average": "macro"}}`.
+        script: Where the metric's script lies, for one that is no id.
 
     Raises:
         SpecError: There is no such metric, or it is not made for predictions like these; the message has its own words.
     """
-    identity, figure = _parted(meanings.get(name, name))
-    found = module(identity)
+    identity, figure = parted(meanings.get(name, name), script)
+    found = module(identity, script)
     features = found.features[0] if isinstance(found.features, list) else found.features
     place = f"$.metrics (`{name}`)"
     lacking = [each for each in features if given.get(each) is None]
@@ -147,26 +152,36 @@ def measured(
         for key, value in told.items()
         if isinstance(value, (int, float)) or getattr(value, "shape", None) == ()
     }
+    readings = {key: reading(identity, figure or (key if key != identity else None)) for key in numbers}
+    own = Reading(getattr(found, "higher_is_better", None), getattr(found, "unit", None))
     return {
-        key: Figure(
-            value if math.isfinite(value) else None, reading(identity, figure or (key if key != identity else None))
-        )
+        key: Figure(value if math.isfinite(value) else None, own if readings[key] == _UNKNOWN else readings[key])
         for key, value in numbers.items()
     }
 
 
-def _parted(name: str) -> tuple[str, str]:
+def directed(figures: Mapping[str, Figure], name: str, said: Mapping[str, bool]) -> dict[str, Figure]:
+    """The figures of a metric with the directions that a spec gives, by the metric's id or the figure's name."""
+    return {
+        key: replace(figure, reading=replace(figure.reading, higher_is_better=said.get(key, said.get(name))))
+        if key in said or name in said
+        else figure
+        for key, figure in figures.items()
+    }
+
+
+def parted(name: str, script: str | None = None) -> tuple[str, str]:
     """The id of a metric and, for `seqeval.overall_f1`, the figure of it; nothing else of a path or an id on the Hub
     that holds a dot.
     """
-    if name in registry.metrics() or "/" in name or "\\" in name:
+    if script or name in registry.metrics() or "/" in name or "\\" in name:
         return name, ""
     metric, _, figure = name.partition(".")
     return metric, figure
 
 
-def module(name: str) -> Any:
-    """The `evaluate.EvaluationModule` of a metric.
+def module(name: str, script: str | None = None) -> Any:
+    """The `evaluate.EvaluationModule` of a metric; of a script, where it is given.
 
     Raises:
         SpecError: benchcard does not bring it, and it cannot be loaded.
@@ -176,7 +191,7 @@ def module(name: str) -> Any:
     import evaluate
 
     try:
-        return evaluate.load(name)
+        return evaluate.load(script or name)
     except ImportError as error:
         raise SpecError(
             Mistake("$.metrics", f"`{name}`", "a metric whose packages are installed", str(error))

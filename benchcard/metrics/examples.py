@@ -82,21 +82,25 @@ def mean_of(values: Any, whole: float = 1.0) -> Examples:
 
 
 def of(
-    name: str, given: Mapping[str, Any], meanings: Mapping[str, str], arguments: Mapping[str, Mapping[str, Any]]
+    name: str,
+    given: Mapping[str, Any],
+    meanings: Mapping[str, str],
+    arguments: Mapping[str, Mapping[str, Any]],
+    script: str | None = None,
 ) -> dict[str, Examples | Computed]:
     """The figures of a metric as functions of examples, by the name of their column, as `metrics.measured` gives them.
 
     Figures that say nothing of single examples, as a count or the best threshold, are left out.
     """
-    identity, _, part = meanings.get(name, name).partition(".")
-    module = metrics.module(identity)
+    identity, part = metrics.parted(meanings.get(name, name), script)
+    module = metrics.module(identity, script)
     features = module.features[0] if isinstance(module.features, list) else module.features
     chosen = {each: given[each] for each in features}
     extra = dict(arguments.get(name, arguments.get(identity, {})))
     own = getattr(module, "examples", None)
     told: Mapping[str, Examples | Computed] | None = own(**chosen, **extra) if own else None
     if told is None:
-        told = _computed(module, chosen, extra, [*metrics.measured(name, given, meanings, arguments)], part)
+        told = _computed(module, chosen, extra, [*metrics.measured(name, given, meanings, arguments, script)], part)
     if part:
         return {name: told[part]} if part in told else {}
     return dict(told)
@@ -114,7 +118,8 @@ def _computed(
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 # what is undefined for one choice of examples is NaN, which is dealt with
                 warnings.simplefilter("ignore")
-                return float(module._compute(**picked, **extra)[figure])
+                told = module._compute(**picked, **extra)
+                return float(told[figure] if isinstance(told, Mapping) else told)
         except (ValueError, TypeError, KeyError, ZeroDivisionError):
             return math.nan
 

@@ -127,7 +127,11 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "explain": Parameter(Boolean(), True, setting=True),
         "seed": Parameter(Number(0, 2**32 - 1, whole=True), 0, setting=True),
         "backend": Parameter(Text(lambda: registry.backends()), "local", setting=True),
-        "backend_args": Parameter(MappingOf(open=True), {}, setting=True),
+        "backend_args": Parameter(
+            MappingOf({"supported_instructions": Optional(Either((Text(), ListOf(Text()))))}, open=True),
+            {},
+            setting=True,
+        ),
     }
 )
 

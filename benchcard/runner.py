@@ -47,7 +47,7 @@ def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress
     directory = RunDirectory(path)
     directory.refuse_unusable()
     here = machine.describe()
-    _instructions(spec, here)
+    _instructions(plan, here)
     begun = directory.about if (path / "run.json").exists() else None
     if begun is not None:
         directory.begin(spec, {})
@@ -268,10 +268,10 @@ def _same_ground(begun: Mapping[str, Any], here: dict[str, Any], now: Mapping[st
         )
 
 
-def _instructions(spec: Spec, here: Mapping[str, Any]) -> None:
-    """Raise where `backend_args.supported_instructions` asks for what this processor does not have."""
-    asked = (spec.get("backend_args") or {}).get("supported_instructions")
-    wanted = [asked] if isinstance(asked, str) else list(asked or [])
+def _instructions(plan: Plan, here: Mapping[str, Any]) -> None:
+    """Raise where `backend_args.supported_instructions` of any row asks for what this processor does not have."""
+    asked = [(row["backend_args"] or {}).get("supported_instructions") or [] for row in plan]
+    wanted = dict.fromkeys(name for each in asked for name in ([each] if isinstance(each, str) else each))
     other = {"avx512": "avx512f", "avx512_core": "avx512f", "avx512vnni": "avx512_vnni"}
     missing = [name for name in wanted if other.get(name, name) not in here["instructions"]]
     if missing:

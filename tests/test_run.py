@@ -217,11 +217,17 @@ def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
 
 
 def test_instructions_that_are_not_here_are_refused_first(ground):
-    """`supported_instructions` that this processor lacks stop the run before anything is made."""
-    spec = spec_with(ground, SPEC + "backend_args: {supported_instructions: avx9000}\n")
+    """`supported_instructions` that this processor lacks, alone or in a list, stop the run before anything is made."""
+    for given in ("{supported_instructions: avx9000}", "{supported_instructions: [avx9000]}"):
+        spec = spec_with(ground, SPEC + f"backend_args: {given}\n")
+        with pytest.raises(MachineError, match="avx9000; this processor"):
+            Benchmark.from_spec(spec).run(ground / "none", progress=False)
+    spec = spec_with(ground, SPEC + "backend_args.supported_instructions: avx9000\n")
     with pytest.raises(MachineError, match="avx9000"):
         Benchmark.from_spec(spec).run(ground / "none", progress=False)
     assert not (ground / "none").exists()
+    with pytest.raises(SpecError, match="a text, or a list, each a text, found 5"):
+        Benchmark.from_spec(spec_with(ground, SPEC + "backend_args: {supported_instructions: 5}\n"))
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,15 @@ def tables_in(markdown: str) -> list[list[list[str]]]:
     return found
 
 
+def test_a_precision_is_said_beside_the_duration():
+    """Where time was shared out by precision the duration is what each took at the most, and is read back."""
+    text = full.body(sample(settings={"precision": 0.02}, duration_s=15.0))
+    assert "for 15 seconds per config on average, at the most: each was timed until the 95 % interval" in text
+    assert "no further than 2 % of it" in text
+    assert read(text).duration_s == 15.0
+    assert "on average" not in full.body(sample(duration_s=15.0))
+
+
 def test_the_golden_card_is_the_same_to_the_byte():
     """The sample's card is the one that was looked at and kept."""
     text = full.body(sample(), plot="benchcard/digits/plot.png", slug="digits")

@@ -208,7 +208,7 @@ def _evaluation(facts: Facts) -> list[str]:
     parts = [QUALITY_TITLE, _folded(f"All {len(facts.rows)} configurations", full_tables.quality(facts), facts)]
     if facts.shapes:
         spent = "" if facts.duration_s is None else f"Time benchmarks were run for {classic.seconds(facts.duration_s)}"
-        parts += [TIME_TITLE, f"{spent} per config." if spent else ""]
+        parts += [TIME_TITLE, f"{spent} per config{_until(facts)}." if spent else ""]
     for shape in facts.shapes:
         length = "" if shape.input_length is None else f", input length = {shape.input_length}"
         above = f"Below, time metrics for batch size = {shape.batch_size}{length}."
@@ -226,6 +226,17 @@ def _evaluation(facts: Facts) -> list[str]:
         parts += [SAME_TITLE, "Byte for byte; measured once, so their figures are the same.", same]
     failed = full_tables.failures(facts)
     return [*parts, FAILED_TITLE, failed] if failed else parts
+
+
+def _until(facts: Facts) -> str:
+    """That `precision` shared out the time, where it was asked for."""
+    sought = facts.settings.get("precision")
+    if not isinstance(sought, (int, float)):
+        return ""
+    return (
+        " on average, at the most: each was timed until the 95 % interval of its ratio reached no further than "
+        f"{100 * sought:.3g} % of it on either side"
+    )
 
 
 def _folded(above: str, table: str, facts: Facts, *, always_say: bool = False) -> str:

@@ -12,10 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from benchcard import registry
+from benchcard import registry, renamed
 from benchcard.errors import HubError, Mistake, SpecError
 from benchcard.spec import Spec, canonical, digest
 
@@ -46,45 +45,6 @@ Source: https://huggingface.co/docs/hub/model-cards
 _PARTS = ("models", "datasets", "metrics")
 MEMORY = "memory:"
 """What the name of a data set begins with that was handed over in memory; it lies in the run directory."""
-
-RENAMED: Mapping[str, str] = MappingProxyType(
-    {
-        "ag_news": "fancyzhx/ag_news",
-        "amazon_polarity": "fancyzhx/amazon_polarity",
-        "banking77": "PolyAI/banking77",
-        "beans": "AI-Lab-Makerere/beans",
-        "cats_vs_dogs": "microsoft/cats_vs_dogs",
-        "cifar10": "uoft-cs/cifar10",
-        "cifar100": "uoft-cs/cifar100",
-        "clinc_oos": "clinc/clinc_oos",
-        "conll2003": "eriktks/conll2003",
-        "dbpedia_14": "fancyzhx/dbpedia_14",
-        "emotion": "dair-ai/emotion",
-        "fashion_mnist": "zalando-datasets/fashion_mnist",
-        "food101": "ethz/food101",
-        "glue": "nyu-mll/glue",
-        "go_emotions": "google-research-datasets/go_emotions",
-        "imagenet-1k": "ILSVRC/imagenet-1k",
-        "imdb": "stanfordnlp/imdb",
-        "mnist": "ylecun/mnist",
-        "multi_nli": "nyu-mll/multi_nli",
-        "rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes",
-        "snli": "stanfordnlp/snli",
-        "squad": "rajpurkar/squad",
-        "squad_v2": "rajpurkar/squad_v2",
-        "sst2": "stanfordnlp/sst2",
-        "super_glue": "aps/super_glue",
-        "svhn": "ufldl-stanford/svhn",
-        "tweet_eval": "cardiffnlp/tweet_eval",
-        "wikiann": "unimelb-nlp/wikiann",
-        "wnut_17": "leondz/wnut_17",
-        "xnli": "facebook/xnli",
-        "yelp_polarity": "fancyzhx/yelp_polarity",
-        "yelp_review_full": "Yelp/yelp_review_full",
-    }
-)
-"""Where data sets of the cards' time, which had an id without an owner, lie today. For all others the Hub is asked,
-which says where a repository has moved."""
 
 
 @dataclass(frozen=True)
@@ -305,7 +265,7 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
     _expect_id(name, place, "data set", spec)
     from huggingface_hub import HfApi
 
-    today = RENAMED.get(name, name)
+    today = renamed.RENAMED.get(name, name)
     with _asking_the_hub(today, place, "data set"):
         info = HfApi().dataset_info(today, revision=dataset.get("revision"))
     location = info.id or today

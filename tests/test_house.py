@@ -19,7 +19,7 @@ PACKAGE = Path(benchcard.__file__).parent
 LAYERS = [
     {"errors", "_version"},
     {"kinds", "registry", "parameters", "spec", "plan", "machine"},
-    {"tasks", "metrics", "frameworks", "quantization", "sources"},
+    {"tasks", "metrics", "frameworks", "quantization", "sources", "renamed"},
     {"measure"},
     {
         "store",

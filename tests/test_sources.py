@@ -7,7 +7,7 @@ import json
 import pytest
 import tiny_text
 
-from benchcard import sources
+from benchcard import renamed, sources
 from benchcard import spec as specs
 from benchcard.errors import SpecError
 from benchcard.testing import LocalHub
@@ -39,7 +39,7 @@ def test_old_ids_are_resolved_to_those_of_today(tmp_path, monkeypatch):
 
 def test_every_old_id_is_one_and_has_an_owner_today():
     """No old id has an owner, each of today's has one."""
-    assert all("/" not in old and new.count("/") == 1 for old, new in sources.RENAMED.items())
+    assert all("/" not in old and new.count("/") == 1 for old, new in renamed.RENAMED.items())
 
 
 def test_data_in_memory_that_is_gone_is_said(tmp_path):

@@ -94,13 +94,15 @@ class Benchmark:
             **changes: Parameters that are to be other than in the card, as `model="./copy"` or `duration=3`.
 
         Raises:
-            CardError: There is no such card, or it cannot be read.
+            CardError: There is no such card, it cannot be read, or its model or data were a folder that is not here.
             SpecError: It asks for what cannot be, with the place of each mistake.
         """
         from benchcard import card_results, card_spec
 
         found = card_results.from_card(card, section)
-        return cls.from_spec(card_spec.spec_of(found.facts, found.about, found.folder, changes)[0])
+        spec = card_spec.spec_of(found.facts, found.about, found.folder, changes)[0]
+        card_spec.expect_here(found.facts, found.about, spec, "pass `{name}={value}`")
+        return cls.from_spec(spec)
 
     @property
     def configurations(self) -> Plan:

@@ -156,12 +156,16 @@ def _table(results: Results) -> pd.DataFrame:
     """One row per configuration and shape: parameters, quality, time, size; where nothing was timed, one per
     configuration.
     """
+    import pandas as pd
+
     quality, models, time = results.quality, results.models, results.time
     sized = [name for name in ("row", "digest", "size_mb") if name in models]
     table = quality.merge(models[sized], on="row", how="left")
     timed = time.drop(columns=[name for name in results.spec.grid if name in time])
     timed = timed.drop(columns=[name for name in ("framework",) if name in timed])
-    return table.merge(timed, on="row", how="left", suffixes=("", "_time"))
+    whole = table.merge(timed, on="row", how="left", suffixes=("", "_time"))
+    texts = [name for name in whole if not pd.api.types.is_numeric_dtype(whole[name].dtype)]
+    return whole.assign(**{name: [card_facts.public(results, cell, name) for cell in whole[name]] for name in texts})
 
 
 def latencies(results: Results) -> pd.DataFrame:
@@ -204,7 +208,10 @@ def run_json(results: Results, models: tuple[Weights, ...], files: Mapping[str, 
     about = results.records.about
     sources = {
         part: [
-            {name: source[name] for name in ("name", "local", "revision", "digest")}
+            {
+                **{name: source[name] for name in ("local", "revision", "digest")},
+                "name": card_facts.without_folders(source["name"]),
+            }
             for source in about["sources"][part].values()
         ]
         for part in ("models", "datasets")
@@ -214,9 +221,9 @@ def run_json(results: Results, models: tuple[Weights, ...], files: Mapping[str, 
     return {
         "format": FORMAT,
         "created": about["created"],
-        "spec": told.pop("spec"),
+        "spec": card_facts.public(results, told.pop("spec")),
         "sources": sources,
-        **told,
+        **card_facts.public(results, told),
         "noise": noise,
         "weights": [{"row": model.row, "path": model.path} for model in models],
         "files": dict(files),

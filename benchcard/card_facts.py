@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchcard import likeness
 from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
 from benchcard.card.hubterms import LICENSES
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from benchcard.results import Results
 
 OWN_SOURCE = "benchcard"
+# A twentieth of a latency is more than the intervals of a run that is worth publishing.
+_MUCH_DRIFT = 0.05
 PROJECT = "https://pypi.org/project/benchcard/"
 _FROM_ROOT = re.compile(r"[/~\\]|[A-Za-z]:[/\\]")
 
@@ -56,7 +59,7 @@ def facts(results: Results) -> Facts:
         noise=_noise(results),
         environment=_environment(results),
         run={"id": results.spec.digest[:12], "created": results.records.about["created"]},
-        notes=(*results.notes, *_untimed(results), *_without_floor(results)),
+        notes=(*results.notes, *_untimed(results), *_without_floor(results), *_drifted(results)),
     )
     return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made)))
 
@@ -89,13 +92,30 @@ def _benchmarked(results: Results) -> dict[str, list[Any]]:
 def _public(name: str, value: Any) -> Any:
     """A parameter's value without the way to a folder of this machine."""
     if name == "name_or_path" and isinstance(value, str):
-        return _last(value)
+        return without_folders(value)
     if name == "dataset" and isinstance(value, Mapping):
-        return {**value, "path": _last(value["path"])}
+        return {**value, "path": without_folders(value["path"])}
     return value
 
 
-def _last(path: str) -> str:
+def public(results: Results, value: Any, name: str = "") -> Any:
+    """A spec, or rows of frames, without the way to a folder of this machine.
+
+    Args:
+        results: the run that they are of.
+        value: the parameter, the cell, or a mapping or list of them.
+        name: the parameter that it is.
+    """
+    if isinstance(value, str):
+        is_path = name in ("name_or_path", "dataset.path", "path")
+        return without_folders(value) if is_path else _without_paths(results, value)
+    if isinstance(value, Mapping):
+        return {key: public(results, item, str(key)) for key, item in value.items()}
+    return [public(results, each, name) for each in value] if isinstance(value, list) else value
+
+
+def without_folders(path: str) -> str:
+    """The last name of a path from the root; anything else as it is."""
     return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if _FROM_ROOT.match(path) else path
 
 
@@ -105,7 +125,7 @@ def _without_paths(results: Results, text: str) -> str:
     known = [source["location"] for kind in sources.values() for source in kind.values()]
     for folder in sorted({*filter(None, known), str(results.path.resolve()), str(results.path)}, key=len, reverse=True):
         if _FROM_ROOT.match(folder):
-            text = text.replace(folder, _last(folder))
+            text = text.replace(folder, without_folders(folder))
     return text.replace(str(Path.home()), "~") if len(str(Path.home())) > 1 else text
 
 
@@ -189,6 +209,21 @@ def _without_floor(results: Results) -> Iterator[str]:
             )
 
 
+def _drifted(results: Results) -> Iterator[str]:
+    """Shapes at which rows surely became slower or faster by a twentieth and more while they were timed."""
+    found: dict[Shape, list[str]] = {}
+    for row in _rows_of(results.time):
+        low, high = row["drift_low"], row["drift_high"]
+        if _is_there(low) and _is_there(high) and max(low, -high) > _MUCH_DRIFT:
+            found.setdefault(_shape(row), []).append(f"row {row['row']} by {100 * row['drift']:+.0f} %")
+    for shape, rows in found.items():
+        length = "" if shape.input_length is None else f", input length {shape.input_length}"
+        yield (
+            f"At batch size {shape.batch_size}{length} latencies changed from the first launch to the last: "
+            f"{', '.join(rows)}. Their milliseconds are no steady state's; ratios are taken round by round, and hold"
+        )
+
+
 def _fixed(results: Results) -> dict[str, Any]:
     """The fixed parameters that a card lists: what the spec gives, in the order of the vocabulary, settings of the
     measurement apart.
@@ -265,6 +300,7 @@ def _figures(
         key = f"{name}_difference"
         told[key] = figure(measured.get(key), measured.get(f"{key}_low"), measured.get(f"{key}_high"))
         told[f"{name}_p_value"] = figure(measured.get(f"{name}_p_value"))
+    told[likeness.COLUMN] = figure(measured.get(likeness.COLUMN))
     if index != results.baseline and _is_there(measured.get("predictions_changed")):
         told["predictions_changed"] = figure(measured["predictions_changed"])
     return {name: found for name, found in told.items() if found is not None}
@@ -326,7 +362,7 @@ def _data(results: Results) -> Data:
     on_hub = not source["local"] and "://" not in source["location"]
     return Data(
         # Of an old id, today's.
-        dataset=source["location"] if on_hub else _last(dataset["path"]),
+        dataset=source["location"] if on_hub else without_folders(dataset["path"]),
         config=dataset.get("name"),
         split=dataset["eval_split"],
         revision=source["revision"] or source["digest"][:12],

@@ -52,6 +52,55 @@ def spec_of(
     return specs.read(told, folder), tuple(notes)
 
 
+def expect_here(facts: Facts, about: Mapping[str, Any] | None, spec: Spec, way: str) -> None:
+    """Raise where the model or the data of a card are a folder or file that is not here.
+
+    A card tells such a folder by its last name where it was given from the root, and nobody but its reader knows where
+    it lies now.
+
+    Args:
+        facts: what the card shows.
+        about: what was published beside it; None where there is nothing.
+        spec: what it asks, with the changes that its reader made.
+        way: how another model or other data are given, with `{name}` and `{value}`.
+
+    Raises:
+        CardError: one is not here; the message says what to pass.
+    """
+    mistakes = []
+    for name in _names(spec, "name_or_path"):
+        if _is_local(facts, about, "models", name) and spec.local(name) is None:
+            said = way.format(name="model", value=f'"path/to/{_last(name)}"')
+            mistakes.append(f"the model `{name}` was a folder, and is not here: {said}")
+    for data in _names(spec, "dataset"):
+        name = data.get("path") if isinstance(data, Mapping) else None
+        if isinstance(name, str) and _is_local(facts, about, "datasets", name) and spec.local(name) is None:
+            said = way.format(name="dataset", value=repr({**data, "path": f"path/to/{_last(name)}"}))
+            mistakes.append(f"the data `{name}` were a folder or a file, and are not here: {said}")
+    if mistakes:
+        looked = sorted({str(spec.folder), str(Path.cwd())})
+        raise CardError("\n".join([*mistakes, f"It was looked for in {' and '.join(looked)}."]))
+
+
+def _names(spec: Spec, name: str) -> list[Any]:
+    return list(spec.grid[name]) if name in spec.grid else [spec.fixed[name]] if name in spec.fixed else []
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].rpartition(":")[2]
+
+
+def _is_local(facts: Facts, about: Mapping[str, Any] | None, part: str, name: str) -> bool:
+    """Whether a model or a data set of a card was none of the Hub's, as far as it says."""
+    if about is not None:
+        return any(each["local"] and each["name"] == name for each in (about.get("sources") or {}).get(part) or ())
+    if part == "datasets":
+        return facts.data is not None and facts.data.dataset == name and not facts.data.on_hub
+    # A full card names a model of the Hub in its front matter; in what is left, one slash may be that of an id.
+    unknown = facts.data is not None and facts.front_matter.base_model is None
+    return unknown and ("/" not in name or name.startswith("."))
+
+
 def _told(facts: Facts, notes: list[str]) -> dict[str, Any]:
     fixed = {name: _value(name, value) for name, value in facts.fixed.items() if _known(name, value, notes)}
     grid: dict[str, Any] = {

@@ -100,13 +100,18 @@ def read(card: str, which: str | None, section: str | None) -> None:
 @click.argument("card", metavar="CARD")
 @click.option("--out", "-o", "path", type=click.Path(path_type=Path), help="The run directory.  [default: under runs/]")
 @click.option("--section", help="The section, where a README has several.")
+@click.option("--model", help="Where the model lies, if it is no longer where CARD says.")
+@click.option("--dataset", "data", help="Where the data lie, if they are no longer where CARD says.")
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
-def verify(card: str, path: Path | None, section: str | None, as_csv: bool, quiet: bool) -> None:
+def verify(
+    card: str, path: Path | None, section: str | None, model: str | None, data: str | None, as_csv: bool, quiet: bool
+) -> None:
     """Run the rows of CARD here, and say for each figure whether it is reproduced.
 
     Status 0: something is reproduced and nothing different; 1: something is different; 3: nothing can be compared.
     """
+    from benchcard import card_spec
     from benchcard.benchmark import Benchmark
     from benchcard.cli import _table
     from benchcard.results import Results
@@ -114,7 +119,12 @@ def verify(card: str, path: Path | None, section: str | None, as_csv: bool, quie
     found = Results.from_card(card, section)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    verified = Benchmark.from_spec(found.spec).run(path, progress=not quiet).verify(found)
+    changes: dict[str, Any] = {} if model is None else {"model": model}
+    if data is not None:
+        changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
+    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes)[0]
+    card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
+    verified = Benchmark.from_spec(spec).run(path, progress=not quiet).verify(found)
     if as_csv:
         click.echo(verified.frame.to_csv(index=False), nl=False)
     else:

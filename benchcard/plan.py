@@ -69,6 +69,17 @@ class Plan:
     def __getitem__(self, row: int) -> Configuration:
         return self.configurations[row]
 
+    def __repr__(self) -> str:
+        return f"Plan of {len(self)} configurations: {', '.join(self.spec.grid) or 'no grid'}"
+
+    def _repr_html_(self) -> str:
+        """Its rows, as a notebook shows them: the table of `Benchmark.plan()`."""
+        import html
+
+        from benchcard.plan_frame import plan_frame
+
+        return f"<p>{html.escape(repr(self))}</p>{plan_frame(self).to_html(index=False, na_rep='', escape=True)}"
+
 
 def make_plan(spec: Spec) -> Plan:
     """The plan of a spec. Nothing is loaded, downloaded or measured for it.

@@ -56,6 +56,7 @@ LAYERS = [
 ]
 # Names in `from benchcard import x` that are imported only when they are asked for.
 UPWARD = {
+    ("plan", "plan_frame"),
     ("results", "card"),
     ("results", "card_facts"),
     ("card_facts", "results"),

@@ -17,6 +17,7 @@ from benchcard.card.tables import Column, render
 SUMMARY_ROWS = 10
 SIZE = "size_mb"
 CHANGED = "predictions_changed"
+COSINE = "embedding_cosine"
 RATIO = "ratio"
 DETECTABLE = "detectable"
 ROLES = {"baseline": "baseline", "chosen": "recommended", "pareto": "Pareto"}
@@ -127,7 +128,9 @@ def quality(facts: Facts) -> str:
     for name in known:
         if name != SIZE or not facts.shapes:
             columns.append(Column(words(_figure_header(facts, name)), "right"))
-            rule = figures.of_quality if name.endswith(("_difference", "_p_value")) else figures.significant
+            rule = _FIGURE_RULES.get(name, figures.significant)
+            if name.endswith(("_difference", "_p_value")):
+                rule = figures.of_quality
             found = [row.figures.get(name) for row in facts.rows]
             _add(cells, _cells(found, facts.rows, rule, whole=name == CHANGED), every)
     for name in facts.benchmarked:
@@ -236,6 +239,14 @@ def rule_of(key: str) -> Callable[[Sequence[float]], int]:
 
 def _two(values: Sequence[float]) -> int:
     return 2
+
+
+def _four(values: Sequence[float]) -> int:
+    return 4
+
+
+# A cosine of 0.9996 is not 1.000: whoever searches an index of old embeddings sees the difference.
+_FIGURE_RULES = {COSINE: _four}
 
 
 def _is_zero(figure: Figure | None) -> bool:

@@ -164,7 +164,7 @@ def _table(results: Results) -> pd.DataFrame:
     timed = time.drop(columns=[name for name in results.spec.grid if name in time])
     timed = timed.drop(columns=[name for name in ("framework",) if name in timed])
     whole = table.merge(timed, on="row", how="left", suffixes=("", "_time"))
-    texts = [name for name in whole if not pd.api.types.is_numeric_dtype(whole[name].dtype)]
+    texts = [str(name) for name in whole if not pd.api.types.is_numeric_dtype(whole[name].dtype)]
     return whole.assign(**{name: [card_facts.public(results, cell, name) for cell in whole[name]] for name in texts})
 
 

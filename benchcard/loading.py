@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from benchcard.weights import FOLDER, Weights
+from benchcard.weights import FOLDER, Weights, external
 
 # What a pipeline of Transformers.js is called where the task has another name there.
 _PIPELINES = {"sentence-similarity": "feature-extraction"}
@@ -34,13 +34,15 @@ def section(repo_id: str, task: str, weights: Sequence[Weights], root: Collectio
     if task in ("image-classification", "text-classification", "token-classification", "question-answering") or (
         "feature-extraction" in (task, _PIPELINES.get(task))
     ):
-        dtype = "q8" if first.quantized else "fp32"
+        options = f'dtype: "{"q8" if first.quantized else "fp32"}"'
+        if outside := external(first.source):
+            options += f", use_external_data_format: {len(outside)}"
         lines += [
             "The folders are laid out as Transformers.js reads them:",
             "",
             "```js",
             'import { pipeline } from "@huggingface/transformers";',
-            f'const run = await pipeline("{_PIPELINES.get(task, task)}", "{repo_id}", {{ dtype: "{dtype}" }});',
+            f'const run = await pipeline("{_PIPELINES.get(task, task)}", "{repo_id}", {{ {options} }});',
             "```",
             "",
         ]

@@ -119,7 +119,7 @@ def _file(record: Record) -> Path | None:
 def write(weights: Weights, folder: Path) -> list[str]:
     """The names of the files that a model came to in `folder`: its graph, and what it keeps outside of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    outside = _external(weights.source)
+    outside = external(weights.source)
     target = folder / weights.name
     if not outside:
         link(weights.source, target)
@@ -138,7 +138,7 @@ def write(weights: Weights, folder: Path) -> list[str]:
     return [weights.name, *names.values()]
 
 
-def _external(path: Path) -> list[str]:
+def external(path: Path) -> list[str]:
     """The files beside a graph that hold its larger tensors, in the order in which it names them."""
     import onnx
 

@@ -184,6 +184,15 @@ def test_the_summary_is_short_and_its_recommended_row_bold():
     assert bold[0].startswith("| **29** |")
 
 
+def test_how_alike_embeddings_are_is_told_to_four_digits():
+    """Embedding models have a column of their own, which is read back; others have none."""
+    rows = [replace(row, figures={**row.figures, "embedding_cosine": figure(0.99961)}) for row in sample().rows]
+    text = full.body(sample(rows=tuple(rows)))
+    assert [row[3] for row in tables_in(text)[1]] == ["embedding_cosine", *["0.9996"] * 5]
+    assert read(text).rows[1].figures["embedding_cosine"] == Figure(0.9996)
+    assert "embedding_cosine" not in full.body(sample())
+
+
 def test_long_tables_are_folded_and_short_ones_are_not():
     """With more than ten rows the tables of all rows stand in details, one for quality and one for each shape."""
     assert full.body(sample()).count("<summary>") == 1

@@ -70,6 +70,23 @@ def test_parameters_can_be_changed():
     assert benchmark.spec.fixed["duration"] == 1
 
 
+def test_what_is_not_here_is_said_with_what_to_pass(results, ground, tmp_path):
+    """A card whose model and data were folders that are not here says what to pass; with it, or with folders of these
+    names beside the card, it gives its benchmark.
+    """
+    path = results.card().save(tmp_path / "README.md")
+    with pytest.raises(
+        CardError, match=r'`\./model` was a folder, and is not here: pass `model="path/to/model"`'
+    ) as error:
+        Benchmark.from_card(path)
+    assert "pass `dataset={'path': 'path/to/data', 'eval_split': 'validation'" in str(error.value)
+    data = {**results.spec.fixed["dataset"], "path": str(ground / "data")}
+    assert len(Benchmark.from_card(path, model=str(ground / "model"), dataset=data).configurations) == 6
+    for name in ("model", "data"):
+        (tmp_path / name).symlink_to(ground / name)
+    assert Benchmark.from_card(path).spec.fixed["name_or_path"] == "./model"
+
+
 @pytest.mark.parametrize("layout", ["classic", None])
 def test_a_card_of_a_run_comes_back(results, tmp_path, layout):
     """A run's card gives its rows, its figures to the digits shown, and a spec with the same plan."""

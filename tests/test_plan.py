@@ -29,6 +29,17 @@ def test_the_beans_grid_is_its_eighteen_rows(beans):
     assert rows(beans) == expected
 
 
+def test_a_notebook_shows_the_plan_as_a_table(beans):
+    """A plan shows one line for each configuration under a heading, whatever stands in a value."""
+    beans["grid"]["node_exclusion"] = [["<b>"]]
+    beans["fixed"].pop("node_exclusion")
+    shown = make_plan(specs.read(beans))._repr_html_()
+    assert shown.startswith("<p>Plan of 18 configurations: framework, ")
+    assert shown.count("<tr") == 1 + 18
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown
+
+
 def test_what_is_asked_for_in_vain_is_said(beans):
     """An opset means nothing to PyTorch, nor calibration to a grid without static rows."""
     assert unheeded(make_plan(specs.read(beans))) == ()

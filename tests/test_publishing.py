@@ -10,11 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from hub_fixtures import MINE, THEIRS, hub
 from huggingface_hub import ModelCard
 
-from benchcard import Results
+from benchcard import Results, card_facts
 from benchcard.errors import BenchcardError, CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.testing import LocalHub
@@ -69,11 +70,23 @@ def test_a_push_is_one_commit_with_everything(push, run, hub, capsys):
     assert len(hub.commits(MINE)) == 2
 
 
-def test_a_card_says_how_its_model_is_loaded(push, hub, tmp_path):
-    """The Python lines of the card, run as they stand against the Hub, give outputs."""
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_card_says_how_its_model_is_loaded(push, run, hub, tmp_path, outside):
+    """The Python lines of the card, run as they stand against the Hub, give outputs; where a graph keeps its tensors in
+    a file beside it, too, which has the name that Transformers.js looks for.
+    """
     from PIL import Image
 
+    if outside:
+        made = run.records.records[1].outcomes["quantize"]
+        path = made.folder / made.values["file"]
+        graph = onnx.load(path)
+        path.unlink()
+        beside = {"location": "tensors.bin", "size_threshold": 256, "all_tensors_to_one_file": True}
+        onnx.save_model(graph, path, save_as_external_data=True, **beside)
     push()
+    names = {name for name in hub.files(MINE) if name.startswith("onnx/")}
+    assert names == {"onnx/model_quantized.onnx", *(["onnx/model_quantized.onnx_data"] if outside else [])}
     text = hub.read(MINE, "README.md").decode()
     lines = text.split("```python\n")[-1].split("```")[0]
     Image.new("L", (8, 8)).save(tmp_path / "image.png")
@@ -82,7 +95,7 @@ def test_a_card_says_how_its_model_is_loaded(push, hub, tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, **hub.environment()}, capture_output=True
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert '"q8"' in text
+    assert ('dtype: "q8", use_external_data_format: 1 }' if outside else 'dtype: "q8" }') in text
 
 
 def test_the_author_keeps_text_and_files(push, hub):
@@ -213,6 +226,26 @@ def test_no_path_of_this_machine_is_published(push, run, hub):
     push(artifacts="none")
     where = str(run.records.about["sources"]["models"]["./model"]["location"]).encode()
     assert not [name for name, content in hub.files(MINE).items() if where in content]
+
+
+def test_folders_from_the_root_are_told_by_their_last_name(run):
+    """Neither the spec nor a failure that is published says where models, data and the run lie."""
+    where = run.records.about["sources"]["models"]["./model"]["location"]
+    told = {"fixed": {"name_or_path": where, "dataset": {"path": "/home/me/data"}}, "failure": f"no {where}/x"}
+    clean = {"fixed": {"name_or_path": "model", "dataset": {"path": "data"}}, "failure": "no model/x"}
+    assert card_facts.public(run, told) == clean
+
+
+def test_latencies_that_wandered_are_told_on_the_card(run):
+    """Rows that surely became slower or faster while they were timed are named, with their shape."""
+    wandered = {"drift": [0.2, -0.3, 0.2], "drift_low": [0.1, -0.4, 0.0], "drift_high": [0.3, -0.1, 0.4]}
+    for name, values in wandered.items():
+        run.time[name] = values + [0.0] * (len(run.time) - 3)
+    first = run.time.iloc[:3].to_dict("records")
+    told = [note for note in card_facts.facts(run).notes if "from the first launch to the last" in note]
+    assert f"row {first[0]['row']} by +20 %" in "".join(told)
+    assert f"row {first[1]['row']} by -30 %" in "".join(told)
+    assert "".join(told).count(" %") == 2
 
 
 CHILD = """

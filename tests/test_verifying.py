@@ -135,6 +135,14 @@ def test_the_command_runs_the_rows_and_gives_a_status(results, ground, folder, m
     monkeypatch.setattr(Benchmark, "run", lambda self, path, **more: asked.append(self.spec) or Results.load(path))
     verify = ["verify", str(folder), "--out", str(results.path), "--quiet"]
     done = CliRunner().invoke(main, verify)
+    assert done.exit_code == 1
+    assert "the model `./model` was a folder, and is not here: give it as `--model`" in done.output
+    data = str(ground / "data")
+    assert CliRunner().invoke(main, [*verify, "--model", str(ground / "model"), "--dataset", data]).exit_code == 0
+    assert asked.pop().fixed["dataset"] == {**results.spec.fixed["dataset"], "path": data}
+    for name in ("model", "data"):
+        (folder / name).symlink_to(ground / name)
+    done = CliRunner().invoke(main, verify)
     assert done.exit_code == 0, done.output
     assert asked == [results.spec]
     assert "0 different" in done.output

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import onnx
 from onnx import TensorProto, helper
 
-from benchcard.quantization.graph import Graph, graph_of
+from benchcard.quantization.graph import Graph, graph_of, has_subgraph
 from benchcard.quantization.report import is_integer
 
 # Names that ONNX Runtime's quantizers give, in `onnxruntime.quantization.quant_utils`.
@@ -72,7 +72,10 @@ def switchable(
 
 
 def exposed(model: onnx.ModelProto, quantized: onnx.ModelProto, nodes: Collection[str]) -> tuple[Layer, ...]:
-    """The layers of a quantized graph that belong to `nodes`, whose tensors become outputs of both models."""
+    """The layers of a quantized graph that belong to `nodes`, whose tensors become the outputs of both models.
+
+    What none of these tensors depends on is cut off.
+    """
     layers: list[Layer] = []
     for layer, grown in _Nursery(model, quantized).layers(nodes):
         layers.append(layer)
@@ -101,12 +104,27 @@ def _either(layer: Layer, grown: Sequence[onnx.NodeProto], maker: onnx.NodeProto
 
 
 def _show(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
-    there = {value.name for value in model.graph.output}
-    model.graph.output.extend(
-        helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)
-        for tensor in dict.fromkeys(tensors)
-        if tensor not in there
+    graph = model.graph
+    del graph.output[:]
+    graph.output.extend(
+        helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None) for tensor in dict.fromkeys(tensors)
     )
+    if any(has_subgraph(node) for node in graph.node):
+        # Nodes inside read what is outside by its name alone.
+        return
+    makers = {tensor: node for node in graph.node for tensor in node.output}
+    needed: set[str] = set()
+    pending = list(tensors)
+    while pending:
+        tensor = pending.pop()
+        if tensor not in needed:
+            needed.add(tensor)
+            pending.extend(makers[tensor].input if tensor in makers else ())
+    for field in (graph.node, graph.initializer):
+        names = ([part.name] if isinstance(part, TensorProto) else part.output for part in field)
+        unneeded = [place for place, each in enumerate(names) if needed.isdisjoint(each)]
+        for place in reversed(unneeded):
+            del field[place]
 
 
 def _import_domains(model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:

@@ -97,7 +97,7 @@ def graph_of(model: onnx.ModelProto, typed: bool = True) -> Graph:
     weights = {weight.name: weight.data_type for weight in model.graph.initializer}
     constants = set(weights)
     for node in model.graph.node:
-        fixed = node.op_type == "Constant" or (node.input and not _has_subgraph(node))
+        fixed = node.op_type == "Constant" or (node.input and not has_subgraph(node))
         if (
             fixed
             and not node.op_type.startswith("Random")
@@ -329,7 +329,8 @@ def _locations(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry.value for entry in _location_entries(model)))
 
 
-def _has_subgraph(node: onnx.NodeProto) -> bool:
+def has_subgraph(node: onnx.NodeProto) -> bool:
+    """True for a node, as `If` or `Loop`, that holds a graph of its own."""
     return any(entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for entry in node.attribute)
 
 

@@ -127,7 +127,7 @@ def best(
     """
     if metric is not None and higher_is_better is None:
         found = _best(quality, gains, baselines, baseline, axes, metric, max_drop, None)
-        return replace(found, reason=f"{found.reason}; {_unsaid(metric)}")
+        return replace(found, reason=f"{found.reason}; {unsaid(metric)}")
     return _best(quality, gains, baselines, baseline, axes, metric, max_drop, higher_is_better)
 
 
@@ -282,7 +282,8 @@ def _loss(difference: float, sign: float) -> float:
     return -sign * difference if sign else abs(difference)
 
 
-def _unsaid(metric: str) -> str:
+def unsaid(metric: str) -> str:
+    """That nobody says which way a metric is better, and what to do."""
     return f"nobody says which way `{metric}` is better: give `higher_is_better: {{{metric}: true}}`, or false"
 
 

@@ -130,9 +130,7 @@ class Results:
         )
         said = [note for each in values for note in each.get("notes", ())]
         unread = [
-            f"nobody says which way `{name}` is better: give `higher_is_better: {{{name}: true}}`, or false"
-            for name in self.metrics
-            if all(value is None for value in self._reading(name).values())
+            choice.unsaid(name) for name in self.metrics if all(value is None for value in self._reading(name).values())
         ]
         told = [*said, *unread, *frames.timing_notes(self.records), *unheeded(self.records.plan)]
         return tuple(dict.fromkeys(told))

@@ -193,6 +193,19 @@ def test_how_alike_embeddings_are_is_told_to_four_digits():
     assert "embedding_cosine" not in full.body(sample())
 
 
+def test_a_probability_next_to_nothing_is_not_called_zero():
+    """A p-value has four decimals, and one below them is said to be below them."""
+    rows = [
+        replace(row, figures={"accuracy_p_value": figure(value)})
+        for row, value in zip(sample().rows, (0.25, 0.00004, 1.0, 0.0001, 0.0))
+    ]
+    text = full.body(sample(rows=tuple(rows)))
+    told = [row[3] for row in tables_in(text)[1]]
+    assert told == ["accuracy p-value", "0.2500", "<0.0001", "1.0000", "0.0001", "<0.0001"]
+    assert full.body(read(text)) == full.body(read(full.body(read(text))))
+    assert read(text).rows[1].figures["accuracy_p_value"] == Figure(0.0)
+
+
 def test_long_tables_are_folded_and_short_ones_are_not():
     """With more than ten rows the tables of all rows stand in details, one for quality and one for each shape."""
     assert full.body(sample()).count("<summary>") == 1

@@ -18,6 +18,8 @@ FAILED = "failed"
 MISSING = "n/a"
 NOT_DETECTABLE = "not detectable"
 AT_RISK = "†"
+# What a probability is that four decimals do not show; read back it is 0.
+NEXT_TO_NOTHING = "<0.0001"
 _MOST_DECIMALS = 6
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _CELL = re.compile(rf"({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?")
@@ -67,6 +69,8 @@ def read(cell: str, place: str) -> Figure | None:
     text = cell.replace("**", "").replace(AT_RISK, "").replace(f", {NOT_DETECTABLE}", "").strip()
     if text in (FAILED, MISSING, ""):
         return None
+    if text == NEXT_TO_NOTHING:
+        return Figure(0.0)
     match = _CELL.fullmatch(text)
     if match is None:
         raise CardError(f"{place}: {cell!r} is no figure")

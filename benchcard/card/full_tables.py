@@ -18,6 +18,7 @@ SUMMARY_ROWS = 10
 SIZE = "size_mb"
 CHANGED = "predictions_changed"
 COSINE = "embedding_cosine"
+P_VALUE = "_p_value"
 RATIO = "ratio"
 DETECTABLE = "detectable"
 ROLES = {"baseline": "baseline", "chosen": "recommended", "pareto": "Pareto"}
@@ -31,7 +32,7 @@ TIME_COLUMNS = (
 SIZE_COLUMN = "size (MB)"
 FIGURE_ENDINGS = {
     "_difference": " against the baseline",
-    "_p_value": " p-value",
+    P_VALUE: " p-value",
     "_detectable_difference": " detectable difference",
 }
 """How figures that belong to a metric are called in a header."""
@@ -129,10 +130,15 @@ def quality(facts: Facts) -> str:
         if name != SIZE or not facts.shapes:
             columns.append(Column(words(_figure_header(facts, name)), "right"))
             rule = _FIGURE_RULES.get(name, figures.significant)
-            if name.endswith(("_difference", "_p_value")):
+            if name.endswith("_difference"):
                 rule = figures.of_quality
+            if name.endswith(P_VALUE):
+                rule = _four
             found = [row.figures.get(name) for row in facts.rows]
-            _add(cells, _cells(found, facts.rows, rule, whole=name == CHANGED), every)
+            told = _cells(found, facts.rows, rule, whole=name == CHANGED)
+            if name.endswith(P_VALUE):
+                told = [cell.replace("0.0000", figures.NEXT_TO_NOTHING) for cell in told]
+            _add(cells, told, every)
     for name in facts.benchmarked:
         columns.append(Column(code(name)))
         _add(cells, [code(write_value(row.parameters[name])) for row in facts.rows], every)

@@ -137,6 +137,7 @@ def _card(
         front = replace(front, base_model=None, base_model_relation=None)
     elif original is not None and any(model.quantized for model in models):
         front = replace(front, base_model_relation="quantized")
+    front = replace(front, model_index=tuple(_at(entry, repo_id, slug) for entry in front.model_index))
     shown = replace(facts, front_matter=front)
     card = Card.from_facts(shown, slug=slug, **({} if layout is None else {"layout": layout}))
     refused = [problem for problem in card.problems() if problem.severity == "error"]
@@ -150,6 +151,12 @@ def _card(
     )
     text = "\n\n".join(part.strip("\n") for part in (card.text, said, figures) if part) + "\n"
     return replace(card, text=text)
+
+
+def _at(entry: Mapping[str, Any], repo_id: str, slug: str) -> dict[str, Any]:
+    """An entry of `model-index` whose source is what is published beside the card."""
+    url = f"https://huggingface.co/{repo_id}/blob/main/{FOLDER}/{slug}/{RESULTS}"
+    return {**entry, "results": [{**each, "source": {**each["source"], "url": url}} for each in entry["results"]]}
 
 
 def _table(results: Results) -> pd.DataFrame:

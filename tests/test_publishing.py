@@ -187,6 +187,10 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     kinds = {"accuracy (baseline)"} if run.best().row == run.baseline else {f"accuracy ({kind})" for kind in KINDS}
     assert {result.metric_name for result in card.eval_results} == kinds
     assert {result.dataset_type for result in card.eval_results} == {"someone/shades"}
+    (where,) = {result.source_url for result in card.eval_results}
+    at = f"https://huggingface.co/{MINE}/blob/main/"
+    assert where.startswith(at)
+    assert hub.read(MINE, where.removeprefix(at)).startswith(b"row,")
     hub.add_model("local-user/authors", {"README.md": AUTHOR})
     push("local-user/authors")
     text = hub.read("local-user/authors", "README.md").decode()

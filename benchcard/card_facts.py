@@ -95,6 +95,8 @@ def _public(name: str, value: Any) -> Any:
         return without_folders(value)
     if name == "dataset" and isinstance(value, Mapping):
         return {**value, "path": without_folders(value["path"])}
+    if name == "metrics" and isinstance(value, list):
+        return [without_folders(each) for each in value]
     return value
 
 
@@ -107,7 +109,7 @@ def public(results: Results, value: Any, name: str = "") -> Any:
         name: the parameter that it is.
     """
     if isinstance(value, str):
-        is_path = name in ("name_or_path", "dataset.path", "path")
+        is_path = name in ("name_or_path", "dataset.path", "path", "metrics")
         return without_folders(value) if is_path else _without_paths(results, value)
     if isinstance(value, Mapping):
         return {key: public(results, item, str(key)) for key, item in value.items()}
@@ -147,7 +149,7 @@ def _settings(results: Results) -> dict[str, Any]:
     """How was measured, as the spec says; what stands elsewhere on a card apart."""
     apart = ("backend", "backend_args", "max_eval_samples")
     given = {name: value for name, value in results.spec.fixed.items() if PARAMETERS[parts(name)[0]].setting}
-    return {name: value for name, value in given.items() if name not in apart}
+    return {name: _public(name, value) for name, value in given.items() if name not in apart}
 
 
 def _pareto(results: Results) -> tuple[int, ...]:

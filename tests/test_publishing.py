@@ -235,8 +235,10 @@ def test_no_path_of_this_machine_is_published(push, run, hub):
 def test_folders_from_the_root_are_told_by_their_last_name(run):
     """Neither the spec nor a failure that is published says where models, data and the run lie."""
     where = run.records.about["sources"]["models"]["./model"]["location"]
-    told = {"fixed": {"name_or_path": where, "dataset": {"path": "/home/me/data"}}, "failure": f"no {where}/x"}
-    clean = {"fixed": {"name_or_path": "model", "dataset": {"path": "data"}}, "failure": "no model/x"}
+    fixed = {"name_or_path": where, "dataset": {"path": "/home/me/data"}, "metrics": ["accuracy", "/home/me/own.py"]}
+    told = {"fixed": fixed, "failure": f"no {where}/x"}
+    fixed = {"name_or_path": "model", "dataset": {"path": "data"}, "metrics": ["accuracy", "own.py"]}
+    clean = {"fixed": fixed, "failure": "no model/x"}
     assert card_facts.public(run, told) == clean
 
 

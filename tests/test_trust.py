@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import tiny_text
 import torch
 from safetensors.torch import save_file
+from transformers.utils.hub import HF_MODULES_CACHE
 
 from benchcard import Benchmark
 from benchcard.tasks.trust import NOTE
@@ -72,6 +74,8 @@ def ground(tmp_path, monkeypatch):
     tiny_text.write_data(tmp_path / "data", {"text": texts * 4, "label": [1, 0, 0, 1] * 4})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    # Where a test before has put the usual place for such code, children would look there first.
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != HF_MODULES_CACHE])
     return tmp_path
 
 
@@ -83,7 +87,7 @@ def test_code_of_a_model_runs_only_where_it_is_asked_for(ground):
     assert refused.failures["message"].str.contains("the spec says `trust_remote_code: true`").all()
     assert set(refused.failures["row"]) == {0, 1}
     results = Benchmark(**SPEC, trust_remote_code=True).run(ground / "on", progress=False)
-    assert results.failures.empty
+    assert results.failures.empty, results.failures["message"].tolist()
     assert results.quality["predictions_changed"][1] == 0
     assert NOTE in results.notes
     assert "code of the model's repository ran" in results.card().text

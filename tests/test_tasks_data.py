@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 
 import datasets
 import pytest
@@ -145,6 +146,7 @@ def test_a_models_own_code_runs_only_where_asked(tmp_path, monkeypatch):
     from benchcard.tasks.trust import NOTE, trusted
 
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path])
     model = tmp_path / "model"
     tiny_text.write_tokenizer(model)
     tiny_text.write_model(model, "ForSequenceClassification", ["a", "b", "c"])

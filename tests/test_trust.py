@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import tiny_text
 import torch
 from safetensors.torch import save_file
-from transformers.utils.hub import HF_MODULES_CACHE
 
 from benchcard import Benchmark
 from benchcard.tasks.trust import NOTE
@@ -74,8 +74,9 @@ def ground(tmp_path, monkeypatch):
     tiny_text.write_data(tmp_path / "data", {"text": texts * 4, "label": [1, 0, 0, 1] * 4})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    # Where a test before has put the usual place for such code, children would look there first.
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != HF_MODULES_CACHE])
+    # Where a test before has put another place for such code on the path, children would look there first.
+    there = [path for path in sys.path if not Path(path, "transformers_modules").exists()]
+    monkeypatch.setattr(sys, "path", there)
     return tmp_path
 
 

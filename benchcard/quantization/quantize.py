@@ -1,9 +1,8 @@
 """One quantized graph, made by ONNX Runtime's own quantizer, and the report of what really happened to it.
 
 This module owns the call of the quantizer, with ranges that were measured before, and the reading of its result. It
-runs no forward
-pass: ranges come from `calibrate`. Nodes to leave out come from `exclude`; whether the runtime can load the result is
-    asked in `runs`.
+runs no forward pass: ranges come from `calibrate`. Nodes to leave out come from `exclude`; whether the runtime can load
+the result is asked in `runs`.
 
 The quantizer gets what a plain call of `quantize_static` or `quantize_dynamic` with a file gets: shape inference and
 nothing else. The optional pre-processing (`quant_pre_process`) is not applied, because it fuses and renames nodes: the

@@ -1,35 +1,16 @@
-"""When two configurations come to the same quantized model, and why, in words.
+"""Why two configurations came to the same quantized model, in words.
 
-This module owns what can be told before quantizing (the canonical form) and the reasons told after it. That two models
-are the same is found by their digests; what was quantized stands in the reports.
+That two models are the same is found by their digests; what was quantized stands in the reports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
 from benchcard.kinds import listed
-from benchcard.quantization.graph import graph_at
-from benchcard.quantization.operators import Quantization, acts_as, asked_operators, eligible, kernels
+from benchcard.quantization.operators import Quantization, asked_operators, kernels
 from benchcard.quantization.report import QuantizationReport
 
-# Operators whose kernels take one scale per output channel of a weight.
-# Source: `op_level_per_channel` and `is_tensor_per_channel` in `onnxruntime.quantization.operators`.
-_PER_CHANNEL_DYNAMIC = frozenset(("MatMul", "Attention", "LSTM"))
-_PER_CHANNEL_STATIC = frozenset(
-    (
-        "Conv",
-        "ConvTranspose",
-        "Gemm",
-        "MatMul",
-        "Attention",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "BatchNormalization",
-    )
-)
 _FLOAT = "nothing was quantized, this is the float model"
 # What ONNX Runtime takes where a parameter is None, for static and for dynamic quantization.
 _DEFAULTS: tuple[tuple[str, object, object], ...] = (
@@ -39,39 +20,6 @@ _DEFAULTS: tuple[tuple[str, object, object], ...] = (
     ("activations_symmetric", False, False),
     ("matmul_const_b_only", False, True),
 )
-
-
-def canonical(model: Path, how: Quantization) -> Quantization | None:
-    """The shortest way to say the same quantization of one model; None where it leaves the model in float32.
-
-    Two configurations whose canonical forms are equal come to the same quantized model for certain, so it need be made
-    only once. Others may do so too: that shows in the digests.
-    """
-    graph = graph_at(model)
-    names = [name for name in eligible(graph, how) if name not in how.nodes_to_exclude]
-    if not names:
-        return None
-    # Dynamic quantization sees a plain `Gemm` as `MatMul`, so it is asked for by that name.
-    present = {acts_as(graph.nodes[name], how) for name in names}
-    excluded = [
-        name
-        for name in sorted(set(how.nodes_to_exclude).intersection(eligible(graph, how)))
-        if acts_as(graph.nodes[name], how) in present
-    ]
-    dynamic = how.approach == "dynamic"
-    per_channel = _PER_CHANNEL_DYNAMIC if dynamic else _PER_CHANNEL_STATIC
-    return replace(
-        how,
-        operators_to_quantize=tuple(sorted(present)),
-        nodes_to_exclude=tuple(excluded),
-        per_channel=how.per_channel and not present.isdisjoint(per_channel),
-        weights_dtype=how.weights_dtype or "int8",
-        weights_symmetric=_symmetric(how),
-        activations_dtype=None if dynamic else how.activations_dtype or "int8",
-        activations_symmetric=None if dynamic else bool(how.activations_symmetric),
-        quant_format=None if dynamic else how.layout,
-        matmul_const_b_only=None if present.isdisjoint({"MatMul", "Gemm"}) else how.const_b_only,
-    )
 
 
 def why_same(

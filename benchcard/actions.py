@@ -221,11 +221,15 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
     items = rows.items
     model = framework.open(Path(extra["model"]), {**asked["options"], "intra_op_num_threads": extra["threads"]})
     kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
+    only = model.facts.get("batch_size")
     forward, done, started = 0, 0, time.perf_counter_ns()
-    for places, batch in items.batches(asked["batch_size"]):
+    for places, batch in items.batches(asked["batch_size"] or only):
+        given = _filled(batch, only - len(places)) if only else batch
         begun = time.perf_counter_ns()
-        outputs = model(batch)
+        outputs = model(given)
         forward += time.perf_counter_ns() - begun
+        if only:
+            outputs = {name: values[: len(places)] for name, values in outputs.items()}
         for name, values in task.kept(outputs, batch, rows.context).items():
             for place, value in zip(places, values):
                 kept[place][name] = value
@@ -235,6 +239,15 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
     elapsed = time.perf_counter_ns() - started
     write_predictions(target, kept, predictions)
     return {"items": len(items), "elapsed_ns": elapsed, "forward_ns": forward, "facts": dict(model.facts)}
+
+
+def _filled(batch: Mapping[str, Any], missing: int) -> Mapping[str, Any]:
+    """The batch with its last item repeated, as many times as items are missing."""
+    import numpy as np
+
+    if missing <= 0:
+        return batch
+    return {name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for name, array in batch.items()}
 
 
 def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:

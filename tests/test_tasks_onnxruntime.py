@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import tiny_text
 
-from benchcard import registry
+from benchcard import actions, registry
+from benchcard.tasks.rows import read_predictions
+from benchcard.worker import Need
 
 ROWS = {
     "text-classification": {"text": ["good film", "the dull film is bad", "anna lives"], "label": [0, 1, 2]},
@@ -37,28 +40,57 @@ CLASSES = {
 @pytest.mark.parametrize("task", ROWS)
 def test_onnxruntime_predicts_what_pytorch_predicts(task, tmp_path):
     """A task's model can be exported, and fp32 in onnxruntime gives what PyTorch gives, padded batches and all."""
-    from benchcard import actions
-    from benchcard.tasks.rows import read_predictions
-    from benchcard.worker import Need
+    torch, model = passed(task, tmp_path)
+    predictions, kept = evaluated(task, torch.prepared, exported(task, model, tmp_path), tmp_path)
+    agree(task, predictions, kept, torch)
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "size"), [("text-classification", 1), ("sentence-similarity", 3)])
+def test_a_graph_of_one_batch_size_predicts_the_same(task, size, tmp_path):
+    """A graph that takes one batch size gets it, whether the rows fill the last batch or not."""
+    torch, model = passed(task, tmp_path)
+    path = exported(task, model, tmp_path)
+    graph = onnx.load(path)
+    for entry in graph.graph.input:
+        entry.type.tensor_type.shape.dim[0].dim_value = size
+    onnx.save(graph, path)
+    predictions, kept = evaluated(task, torch.prepared, path, tmp_path)
+    agree(task, predictions, kept, torch)
+
+
+def passed(task, folder):
+    """What PyTorch came to over the task's rows, and the folder of the model."""
     kind, labels = CLASSES[task]
-    tiny_text.write_tokenizer(tmp_path / "model")
-    model = tiny_text.write_model(tmp_path / "model", kind, labels)
-    data = tiny_text.write_data(tmp_path / "data", ROWS[task])
-    metrics = registry.task(task).metrics
-    torch = tiny_text.passed(task, model, data, tmp_path, metrics)
-    (tmp_path / "graph").mkdir()
+    tiny_text.write_tokenizer(folder / "model")
+    model = tiny_text.write_model(folder / "model", kind, labels)
+    data = tiny_text.write_data(folder / "data", ROWS[task])
+    return tiny_text.passed(task, model, data, folder, registry.task(task).metrics), model
+
+
+def exported(task, model, folder):
+    """The model's graph."""
+    (folder / "graph").mkdir()
     asked = {"from_transformers": True, "task": task, "opset": 17}
-    graph = actions.export(asked, {}, {"model": str(model)}, tmp_path / "graph", lambda done, total: None)
-    (tmp_path / "onnx").mkdir()
+    told = actions.export(asked, {}, {"model": str(model)}, folder / "graph", lambda done, total: None)
+    return folder / "graph" / told["file"]
+
+
+def evaluated(task, prepared, graph, folder):
+    """Predictions of a graph, and what was kept of its outputs."""
+    (folder / "onnx").mkdir()
     actions.evaluate(
         {"framework": "onnxruntime", "options": {"task": task}, "task": task, "batch_size": None},
-        {"inputs": Need(torch.prepared, {})},
-        {"model": str(tmp_path / "graph" / graph["file"]), "threads": 1},
-        tmp_path / "onnx",
+        {"inputs": Need(prepared, {})},
+        {"model": str(graph), "threads": 1},
+        folder / "onnx",
         lambda done, total: None,
     )
-    predictions, kept = read_predictions(tmp_path / "onnx")
+    return read_predictions(folder / "onnx")
+
+
+def agree(task, predictions, kept, torch):
+    """Both came to the same."""
     assert set(kept) == set(torch.kept)
     for name, values in kept.items():
         np.testing.assert_allclose(values, torch.kept[name], atol=1e-4)

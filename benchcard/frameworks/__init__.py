@@ -26,7 +26,8 @@ class Model(Protocol):
     """An opened model.
 
     Attributes:
-        facts: What the runtime really has: threads, spinning, optimization level, version.
+        facts: What the runtime really has: threads, spinning, optimization level, version; and `batch_size`, where the
+            model takes one batch size and no other.
     """
 
     facts: Mapping[str, Any]

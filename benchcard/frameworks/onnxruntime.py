@@ -79,7 +79,7 @@ class Session:
             ) from error
         self._inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
         self._outputs = [entry.name for entry in self.session.get_outputs()]
-        self.facts = read_back(self.session)
+        self.facts = {**read_back(self.session), **_only_batch_size(self.session)}
 
     def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The inputs that the graph takes, in its types."""
@@ -142,6 +142,13 @@ def read_back(session: Any) -> dict[str, Any]:
         "intra_op_num_threads": int(settings.intra_op_num_threads),
         "allow_spinning": settings.get_session_config_entry("session.intra_op.allow_spinning") == "1",
     }
+
+
+def _only_batch_size(session: Any) -> dict[str, int]:
+    """The batch size of a graph that takes no other one; nothing where it takes any."""
+    fixed = {entry.shape[0] for entry in session.get_inputs() if entry.shape}
+    sizes = [size for size in fixed if isinstance(size, int)]
+    return {"batch_size": sizes[0]} if len(fixed) == len(sizes) == 1 else {}
 
 
 def _as(array: NDArray[Any], kind: str) -> NDArray[Any]:

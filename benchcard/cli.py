@@ -148,6 +148,7 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None) -> None:
     import json
 
     from benchcard.results import Results
+    from benchcard.two_runs import in_rows
 
     results = Results.load(path)
     if row is not None:
@@ -159,7 +160,8 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None) -> None:
     else:
         for title, frame in (("Quality", results.quality), ("Time", results.time)):
             click.echo(f"\n{title}")
-            _table(_brief(frame, ["framework_args"] if frame["row"].nunique() > 1 else []))
+            _table(_brief(frame, ["framework_args"]))
+        click.echo(in_rows(results.quality, "framework_args"))
         for note in results.notes:
             click.echo(f"note: {note}")
         _certificate(results.noise)

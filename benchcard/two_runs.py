@@ -72,15 +72,7 @@ class TwoRuns:
             if len(set(values)) == 1:
                 same.append(f"{name}={rows[name].iloc[0]}")
             elif max(len(str(value)) for value in rows[name]) > _WIDE:
-                places: dict[str, list[Any]] = {}
-                for number, value in zip(rows[numbers[0]], rows[name]):
-                    places.setdefault(str(value), []).append(number)
-                of_a = "" if numbers == ["row"] else " of A"
-                told = [
-                    f"{value} in row{'s' if len(each) > 1 else ''} {', '.join(map(str, each))}{of_a}"
-                    for value, each in places.items()
-                ]
-                rest.append(f"{name}: {'; '.join(told)}")
+                rest.append(in_rows(rows, name, numbers[0], "" if numbers == ["row"] else " of A"))
             else:
                 continue
             frame = frame.drop(columns=name)
@@ -95,6 +87,16 @@ class TwoRuns:
 
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         return f"{self.frame.to_html(index=False, na_rep='', escape=True)}{notes}"
+
+
+def in_rows(frame: pd.DataFrame, name: str, numbers: str = "row", run: str = "") -> str:
+    """A column that is too wide for a table, in a line: each of its values, and the numbers of the rows with it."""
+    rows = frame.drop_duplicates(numbers)
+    places: dict[str, list[str]] = {}
+    for number, value in zip(rows[numbers], rows[name]):
+        places.setdefault(str(value), []).append(str(number))
+    told = [f"{value} in row{'s' if len(each) > 1 else ''} {', '.join(each)}{run}" for value, each in places.items()]
+    return f"{name}: {'; '.join(told)}"
 
 
 def compare(a: Records, b: Records, *, across_machines: bool = False, times: bool = True) -> TwoRuns:

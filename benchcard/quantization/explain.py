@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,9 +33,9 @@ from benchcard.frameworks.onnxruntime import refusals
 from benchcard.quantization import grafts, operators
 from benchcard.quantization import graph as graphs
 from benchcard.quantization.operators import Quantization
+from benchcard.quantization.pieces import Arrays, Pieces, session
 
 Batch = Mapping[str, NDArray[Any]]
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -269,22 +269,21 @@ class _Search:
         self.names = _asked(float_model, how)
         self.layers: tuple[grafts.Layer, ...] = ()
         self.effects: dict[str, _Sum] = {}
-        self.session: Any = None
-        self.outputs: list[str] = []
+        self.pieces: Pieces | None = None
+        self.before: list[list[Arrays]] = []
         self.reference: list[Arrays] = []
 
     def open(self) -> bool:
-        """Whether there are layers to switch; the session in which they are is then open."""
-        _, prepared, _ = graphs.prepare(self.float_model, self.folder)
+        """Whether there are layers to switch; the graph in which they are is then open."""
+        graph, prepared, _ = graphs.prepare(self.float_model, self.folder)
         model = onnx.load(str(prepared), load_external_data=False)
-        self.outputs = [value.name for value in model.graph.output]
         self.layers = grafts.switchable(model, onnx.load(str(self.quantized_model)), self.names)
         if not self.layers:
             return False
-        target = self.folder / "switchable.onnx"
-        graphs.write(model, target)
-        self.session = _session(target, self.threads, 0)
-        self.reference = [self._switched((), batch) for batch in self.batches]
+        marks = [layer.tensor for layer in self.layers]
+        self.pieces = Pieces(model, graph.types, marks, self.folder, self.threads)
+        self.before = [self.pieces.through({**batch, **self._switches(())}) for batch in self.batches]
+        self.reference = [before[-1] for before in self.before]
         return True
 
     def worst(self, limit: int) -> tuple[list[grafts.Layer], bool]:
@@ -314,19 +313,23 @@ class _Search:
         """The power of what the outputs lose when the layers from `start` to `stop` are quantized, over their own."""
         self.trials += 1
         total = _Sum()
-        on = self.layers[start:stop]
-        for batch, expected in zip(self.batches, self.reference, strict=True):
-            found = self._switched(on, batch)
+        for found, expected in zip(self._switched(self.layers[start:stop]), self.reference, strict=True):
             for name, value in expected.items():
                 total.add(value, found[name], name)
         if stop - start == 1:
             self.effects[self.layers[start].tensor] = total
         return total.noise / max(total.signal, np.finfo(np.float64).tiny) if total.is_finite else float("inf")
 
-    def _switched(self, on: Sequence[grafts.Layer], batch: Batch) -> Arrays:
+    def _switched(self, on: Sequence[grafts.Layer]) -> Iterator[Arrays]:
+        """The outputs for each batch, with some layers quantized, the first of them given first."""
+        if self.pieces is not None:
+            first, switches = self.pieces.piece_of(on[0].tensor), self._switches(on)
+            for batch, before in zip(self.batches, self.before, strict=True):
+                yield self.pieces.run({**batch, **switches}, first, before)
+
+    def _switches(self, on: Sequence[grafts.Layer]) -> Arrays:
         chosen = {layer.switch for layer in on}
-        switches = {layer.switch: np.array(layer.switch in chosen) for layer in self.layers}
-        return _run(self.session, self.outputs, {**batch, **switches})
+        return {layer.switch: np.array(layer.switch in chosen) for layer in self.layers}
 
 
 def _compared(search: _Search, worst: Sequence[grafts.Layer]) -> tuple[LayerLoss, ...]:
@@ -340,7 +343,7 @@ def _compared(search: _Search, worst: Sequence[grafts.Layer]) -> tuple[LayerLoss
     for name, proto in (("exposed", model), ("together", quantized)):
         target = search.folder / f"{name}.onnx"
         graphs.write(proto, target)
-        sessions.append(_session(target, search.threads, 0))
+        sessions.append(session(target, search.threads, 0))
     alone, together = ({layer.tensor: _Sum() for layer in worst} for _ in range(2))
     for batch in search.batches:
         wanted = [name for layer in worst for name in (layer.tensor, layers[layer.tensor].alone)]
@@ -373,21 +376,11 @@ def _deployed(model: Path, threads: int) -> Any:
     A row that runs it with more than these fails, and says so.
     """
     try:
-        return _session(model, threads, 99)
+        return session(model, threads, 99)
     except refusals():
-        return _session(model, threads, 1)
+        return session(model, threads, 1)
 
 
-def _session(model: Path, threads: int, optimization_level: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel(optimization_level)
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-
-def _run(session: Any, names: Sequence[str] | None, batch: Batch) -> Arrays:
-    wanted = [output.name for output in session.get_outputs()] if names is None else list(names)
-    return dict(zip(wanted, session.run(wanted, dict(batch)), strict=True))
+def _run(opened: Any, names: Sequence[str] | None, batch: Batch) -> Arrays:
+    wanted = [output.name for output in opened.get_outputs()] if names is None else list(names)
+    return dict(zip(wanted, opened.run(wanted, dict(batch)), strict=True))

@@ -1,0 +1,107 @@
+"""A graph in pieces computes what the whole graph does, from wherever a run begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tiny_graphs
+from tiny_graphs import normal, written
+
+from benchcard.quantization.graph import graph_of
+from benchcard.quantization.pieces import Pieces
+
+
+@pytest.fixture(scope="module", params=["vit", "bert", "resnet"])
+def exported(request, tmp_path_factory):
+    """A model of a few layers, and three feeds."""
+    folder = tmp_path_factory.mktemp("pieces")
+    return onnx.load(tiny_graphs.export(request.param, 13, folder / "m.onnx")), tiny_graphs.samples(request.param, 3)
+
+
+def cut(model, folder, marks=None, types=None):
+    every = [node.output[0] for node in model.graph.node]
+    return Pieces(model, graph_of(model).types if types is None else types, every if marks is None else marks, folder, 1)
+
+
+def whole(model, feeds):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip((each.name for each in session.get_outputs()), session.run(None, feeds)))
+
+
+def assert_same(found, expected):
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, strict=True)
+
+
+def test_pieces_give_what_the_whole_graph_gives(exported, tmp_path):
+    """To the bit, for several feeds, from every piece on."""
+    model, feeds = exported
+    pieces = cut(model, tmp_path)
+    numbers = [pieces.piece_of(node.output[0]) for node in model.graph.node]
+    assert numbers == sorted(numbers)
+    assert set(numbers) == set(range(8))
+    for each in feeds:
+        before = pieces.through(each)
+        assert len(before) == 9
+        expected = whole(model, each)
+        assert_same(before[-1], expected)
+        for first in range(8):
+            assert_same(pieces.run(each, first, before), expected)
+
+
+SWITCHED = """<ir_version: 8, opset_import: ["" : 13]>
+    g (float[N, 4] x, bool first, bool second) => (float[N, 4] y, float[N, 4] early, float[N, 4] x, float[4] w) {
+        [a] early = Relu(x)
+        [b] h = If(first) <
+            then_branch = t () => (float[N, 4] t1) { t1 = Add(early, w) },
+            else_branch = e () => (float[N, 4] e1) { e1 = Identity(early) }
+        >
+        [c] i = Mul(h, h)
+        [d] y = If(second) <
+            then_branch = u () => (float[N, 4] u1) { u1 = Sub(i, early) },
+            else_branch = f () => (float[N, 4] f1) { f1 = Add(i, w) }
+        >
+    }"""
+
+
+@pytest.fixture
+def switched():
+    """A graph that reads outside tensors from within branches, and gives out an input, a weight and an early tensor."""
+    return written(SWITCHED, {"w": normal(4, seed=1)})
+
+
+def test_a_run_begins_where_its_feeds_differ(switched, tmp_path):
+    """A switch that only later pieces read makes the difference that it makes in the whole graph."""
+    pieces = cut(switched, tmp_path)
+    off = {"x": normal(2, 4), "first": np.array(False), "second": np.array(False)}
+    on = {**off, "second": np.array(True)}
+    before = pieces.through(off)
+    assert_same(before[-1], whole(switched, off))
+    assert pieces.piece_of("y") > pieces.piece_of("h") > 0
+    assert_same(pieces.run(on, pieces.piece_of("y"), before), whole(switched, on))
+    earlier = {**off, "first": np.array(True)}
+    assert_same(pieces.run(earlier, pieces.piece_of("h"), before), whole(switched, earlier))
+    # What an earlier piece read is taken from before.
+    assert_same(pieces.run(earlier, pieces.piece_of("y"), before), whole(switched, off))
+
+
+def test_a_graph_is_not_cut_where_a_type_is_unknown(switched, tmp_path):
+    """Nothing can be handed on whose type is not known; without types, or without marks, the graph is one piece."""
+    off = {"x": normal(2, 4), "first": np.array(True), "second": np.array(False)}
+    types = graph_of(switched).types
+    less = {name: kind for name, kind in types.items() if name != "h"}
+    for number, (given, marks, count) in enumerate(
+        [(types, None, 4), (less, None, 3), ({}, None, 1), (types, [], 1), (types, ["h"], 2)]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        pieces = cut(switched, folder, marks, given)
+        before = pieces.through(off)
+        assert len(before) == count + 1
+        assert_same(before[-1], whole(switched, off))

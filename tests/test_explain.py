@@ -101,7 +101,7 @@ def test_the_layer_that_ruins_the_outputs_is_named_first(culprit, tmp_path):
     assert found.layers[0].alone.snr_db + 20 < found.layers[1].alone.snr_db
     assert found.outputs.snr_db == pytest.approx(found.layers[0].effect.snr_db, abs=1)
     quantize(culprit, target, dataclasses.replace(DYNAMIC, nodes_to_exclude=("b",)))
-    assert losses(culprit, target, batches(4), limit=0).outputs.snr_db > found.outputs.snr_db + 20
+    assert losses(culprit, target, batches(4), limit=0).outputs.snr_db > found.outputs.snr_db + 15
 
 
 def test_a_layer_after_the_culprit_has_lost_as_much_without_being_one(culprit, tmp_path):

@@ -21,8 +21,8 @@ def exported(request, tmp_path_factory):
 
 
 def cut(model, folder, marks=None, types=None):
-    every = [node.output[0] for node in model.graph.node]
-    return Pieces(model, graph_of(model).types if types is None else types, every if marks is None else marks, folder, 1)
+    marks = [node.output[0] for node in model.graph.node] if marks is None else marks
+    return Pieces(model, graph_of(model).types if types is None else types, marks, folder, 1)
 
 
 def whole(model, feeds):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from benchcard.quantization.loss import Loss
 from benchcard.records import Records
 from benchcard.steps import Record, Search
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from benchcard.quantization.operators import Quantization
     from benchcard.quantization.report import QuantizationReport
 
-# Below this signal-to-noise ratio of its outputs a classifier's decisions begin to change; see docs/reasons.md for
-# where it comes from.
-_POOR_SNR_DB = 20.0
 # Why models are the same whose quantizations are one, though a parameter behind it differs.
 _SAME_THOUGH: Mapping[str, str] = MappingProxyType(
     {
@@ -165,20 +163,21 @@ def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None
         yield f"Its {metric} is {accuracy[row.row]:.3f}, the baseline's {accuracy[row.baseline]:.3f}."
     if explained is None:
         return
-    losses = explained.values["outputs"]
-    if not losses["is_finite"]:
+    outputs = Loss(**explained.values["outputs"])
+    if not outputs.is_finite:
         yield "Some of its outputs are not finite."
-    elif losses["snr_db"] is None:
+    elif outputs.snr_db is None:
         yield "Its outputs are those of float32."
     else:
-        how = "far from" if losses["snr_db"] < _POOR_SNR_DB else "close to"
-        apart = f"{losses['snr_db']:.1f} dB, at most {losses['max_abs_difference']:.3g} apart"
+        how = "far from" if outputs.is_far else "close to"
+        apart = f"{outputs.snr_db:.1f} dB, at most {outputs.max_abs_difference:.3g} apart"
         yield f"Its outputs are {how} those of float32: {apart}."
     layers = explained.values["layers"]
     if layers:
         told = ", ".join(f"`{layer['node']}` ({_decibels(layer['effect'])})" for layer in layers)
-        yield f"Quantized alone, these layers cost its outputs most: {told}."
-    if layers and losses["snr_db"] is not None and losses["snr_db"] < _POOR_SNR_DB:
+        sure = "" if explained.values["is_complete"] else f", as far as {explained.values['trials']} trials can tell"
+        yield f"Quantized alone, these layers cost its outputs most{sure}: {told}."
+    if layers and outputs.is_far:
         patterns = ", ".join(f'"{layer["node"]}"' for layer in layers)
         yield f"To keep them in float32: node_exclusion: [{patterns}]{_family(record)}."
 

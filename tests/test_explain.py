@@ -15,8 +15,9 @@ from tiny_graphs import calibrated, export, normal, samples, saved, written
 
 from benchcard.errors import ArtifactError
 from benchcard.quantization import graph as graphs
-from benchcard.quantization.explain import decibels, losses
+from benchcard.quantization.explain import losses
 from benchcard.quantization.graph import graph_of, read
+from benchcard.quantization.loss import decibels
 from benchcard.quantization.operators import standings
 from benchcard.quantization.quantize import Quantization, quantize
 
@@ -151,7 +152,8 @@ def test_halving_finds_the_layers_that_trying_each_finds(vit, tmp_path):
     everything = losses(path, tmp_path / "q.onnx", feeds, limit=1000, how=how, trials=1000)
     assert everything.layers_compared == len(everything.layers) == 45
     assert quick.is_complete
-    assert quick.trials <= 45
+    # Of two halves one is tried, mostly: 45 layers take 6 halvings.
+    assert quick.trials <= 30
     effects = [layer.effect.snr_db for layer in everything.layers]
     assert effects == sorted(effects)
     assert {layer.node for layer in quick.layers} <= {layer.node for layer in everything.layers[:5]}
@@ -274,3 +276,29 @@ def test_decibels_of_powers():
     assert decibels(1.0, 0.01) == pytest.approx(20.0)
     assert decibels(1.0, 0.0) is None
     assert decibels(0.0, 1.0) < -1000
+
+
+def test_two_layers_that_ruin_the_outputs_are_both_named(tmp_path):
+    """Either of them alone loses all there is to lose, so that what both lose says nothing of one of them."""
+    names = "abcdefgh"
+    tensors = ["x", *(f"t{name}" for name in names[:-1]), "y"]
+    lines = [f"[{name}] {tensors[i + 1]} = MatMul({tensors[i]}, w{name})" for i, name in enumerate(names)]
+    text = f'<ir_version: 8, opset_import: ["" : 13]> g (float[N, 4] x) => (float[N, 4] y) {{ {" ".join(lines)} }}'
+    weights = {f"w{name}": normal(4, 4, seed=seed) for seed, name in enumerate(names)}
+    for before, ruined in (("a", "b"), ("e", "f")):
+        weights[f"w{before}"][:, 3] = 0
+        weights[f"w{ruined}"][3] = 1e4
+    path = saved(written(text, weights), tmp_path / "two.onnx")
+    quantize(path, tmp_path / "q.onnx", DYNAMIC)
+    found = losses(path, tmp_path / "q.onnx", batches(4), how=DYNAMIC)
+    assert found.outputs.is_far
+    assert {layer.node for layer in found.layers[:2]} == {"b", "f"}
+    assert found.is_complete
+
+
+def test_where_outputs_are_close_fewer_sets_are_tried(vit, resnet, tmp_path):
+    """Half of the trials serve where nothing needs mending."""
+    close = compared(resnet, Quantization("static"), tmp_path / "close.onnx", trials=12)
+    far = compared(vit, Quantization("static", ("MatMul", "Add")), tmp_path / "far.onnx", trials=12)
+    assert (close.outputs.is_far, far.outputs.is_far) == (False, True)
+    assert close.trials <= 6 < far.trials <= 12

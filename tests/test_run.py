@@ -182,6 +182,31 @@ def test_a_broken_outcome_is_said(results, ground, tmp_path):
             Results.load(tmp_path / "run")
 
 
+def test_the_layers_are_told_and_how_sure_that_is(results, ground, tmp_path):
+    """`explain` names the layers of a row, gives them to paste where the outputs are far off, and says what it has not
+    tried.
+    """
+    import shutil
+
+    shutil.copytree(ground / "run", tmp_path / "run")
+    row = next(record for record in results.records.records if "explain" in record.outcomes)
+    path = tmp_path / "run" / "steps" / row.outcomes["explain"].folder.name / "outcome.json"
+    kept = json.loads(path.read_text())
+    worst = kept["values"]["layers"][0]["node"]
+    for outputs, complete, said, paste in (
+        ({"snr_db": 30.0, "max_abs_difference": 0.1, "is_finite": True}, True, "cost its outputs most: ", False),
+        ({"snr_db": 9.0, "max_abs_difference": 2.0, "is_finite": True}, False, "as far as 7 trials can tell: ", True),
+        ({"snr_db": None, "max_abs_difference": None, "is_finite": False}, True, "Some of its outputs are not f", True),
+    ):
+        kept["values"] |= {"outputs": outputs, "is_complete": complete, "trials": 7}
+        path.write_text(json.dumps(kept))
+        told = Results.load(tmp_path / "run").explain(row.configuration.row)
+        assert said in told
+        assert f"`{worst}`" in told
+        assert (f'node_exclusion: ["{worst}"' in told) == paste
+        assert ("as far as" in told) != complete
+
+
 def test_a_run_of_another_spec_is_refused(results, ground):
     """Another spec may not write into a run directory."""
     other = spec_with(ground, SPEC + GRID.replace("0.2", "0.3"))
@@ -526,7 +551,10 @@ def test_the_command_line_runs_and_shows(results, ground, tmp_path):
     assert "best: row" in said
     assert benchcard("show", ground / "run", "--csv", "quality").startswith("row,framework")
     assert len(json.loads(benchcard("show", ground / "run", "--json"))["quality"]) == 6
-    assert "Quality" in benchcard("show", ground / "run")
+    shown = benchcard("show", ground / "run")
+    assert "Quality" in shown
+    assert "framework_args: {'opset': 13, 'optimization_level': 1, 'intra_op_num_threads': 1} in rows 0, 1, 2" in shown
+    assert "; {} in row 5" in shown
     assert benchcard("card", ground / "run") == results.card().text
     benchcard("card", ground / "run", "-o", tmp_path / "CARD.md")
     assert (tmp_path / "CARD.md").read_text() == results.card().text

@@ -1,7 +1,7 @@
 """What quantization cost: the outputs against float32, and the layers that cost most.
 
-This module owns the forward passes that compare a quantized model with its float model, one batch at a time, and the
-sums kept of them: no tensor outlives its batch. The graphs that show layers alone are built in `grafts`.
+This module owns the forward passes that compare a quantized model with its float model, one batch at a time. The layers
+that cost most are found in `search`, the graphs that show layers alone are built in `grafts`.
 
 A layer's loss can be told in three ways, and all three are reported:
 
@@ -16,42 +16,22 @@ while the norm scales the small ones up; and from there on everything has lost e
 
 from __future__ import annotations
 
-import heapq
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
 from benchcard.frameworks.onnxruntime import refusals
-from benchcard.quantization import grafts, operators
+from benchcard.quantization import grafts
 from benchcard.quantization import graph as graphs
+from benchcard.quantization.loss import Loss, Sum
 from benchcard.quantization.operators import Quantization
-from benchcard.quantization.pieces import Arrays, Pieces, session
-
-Batch = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Loss:
-    """How far numbers are from those in float32.
-
-    Attributes:
-        max_abs_difference: The largest absolute difference; None where a number is not finite.
-        snr_db: Power of the float numbers over power of the differences, in decibels; None where there is no
-            difference, or where a number is not finite.
-        is_finite: False where a quantized number is infinite or none.
-    """
-
-    max_abs_difference: float | None
-    snr_db: float | None
-    is_finite: bool
+from benchcard.quantization.pieces import Arrays, session
+from benchcard.quantization.search import Batch, Search
 
 
 @dataclass(frozen=True)
@@ -110,16 +90,14 @@ def losses(
 ) -> Losses:
     """What a quantized model lost, and the `limit` layers that cost most.
 
-    The layers are found by halving: quantizing a set of layers costs at least as much as its worst member does, so the
-    set that costs most is split, again and again, until single layers stand before every set that is left.
-
     Args:
         float_model: The float model.
         quantized_model: What became of it.
         batches: Inputs by name; iterated once. Memory is that of one batch and of the inputs of `searched_batches`.
         limit: How many layers to name; 0 for none, which runs no trial.
         how: The quantization, so that only nodes it asked for are named; None for every quantized layer.
-        trials: Bound of the number of sets of layers that are tried.
+        trials: Bound of the number of sets of layers that are tried, where the outputs are far from those in float32;
+            half as many where they are close, and nothing needs mending.
         searched_batches: How many of the batches each trial runs, the first ones.
         threads: Threads of each session.
         expected: What `outputs_of` gives for the float model and the same batches, where that is known.
@@ -127,7 +105,7 @@ def losses(
     Raises:
         ArtifactError: There is no batch, or the float model gives a number that is not finite.
     """
-    outputs = _Sum()
+    outputs = Sum()
     kept: list[Batch] = []
     count = 0
     plain = _deployed(float_model, threads) if expected is None else None
@@ -146,9 +124,12 @@ def losses(
         )
     del plain, quantized
     with tempfile.TemporaryDirectory(prefix="losses-") as folder:
-        search = _Search(float_model, quantized_model, Path(folder), kept, how, threads, trials)
-        worst, certain = search.worst(limit) if limit > 0 else ([], True)
-        found_layers = _compared(search, worst)
+        if limit < 1:
+            return Losses(outputs.loss(), count, (), 0, 0, len(kept), is_complete=True)
+        bound = trials if outputs.loss().is_far else trials // 2
+        search = Search(float_model, quantized_model, Path(folder), kept, how, threads, bound)
+        worst, certain = search.worst(limit)
+        found_layers = _compared(search, worst, quantized_model, Path(folder))
         return Losses(outputs.loss(), count, found_layers, len(search.layers), search.trials, len(kept), certain)
 
 
@@ -198,11 +179,10 @@ def ranking(
         ArtifactError: The float model gives a number that is not finite.
     """
     with tempfile.TemporaryDirectory(prefix="losses-") as folder:
-        search = _Search(float_model, quantized_model, Path(folder), batches, how, threads, 0)
-        search.open()
+        search = Search(float_model, quantized_model, Path(folder), batches, how, threads)
         found: dict[str, tuple[float, int, Effect]] = {}
         for place, layer in enumerate(search.layers):
-            cost = search.cost(place, place + 1)
+            cost = search.tried(place, place + 1).cost
             if layer.node not in found or cost > found[layer.node][0]:
                 loss = search.effects[layer.tensor].loss()
                 found[layer.node] = (cost, place, Effect(layer.node, layer.operator, loss))
@@ -210,141 +190,21 @@ def ranking(
         return tuple(each[2] for each in sorted(found.values(), key=lambda each: (-each[0], each[1])))
 
 
-class _Sum:
-    """Powers and the largest difference, summed over batches."""
-
-    def __init__(self) -> None:
-        self.signal = self.noise = self.largest = 0.0
-        self.is_finite = True
-
-    def add(self, expected: NDArray[Any], found: NDArray[Any], name: str) -> None:
-        """Add one tensor of one batch; integers and truth values are passed over."""
-        if expected.dtype.kind != "f" or not expected.size:
-            return
-        if not np.isfinite(expected).all():
-            raise ArtifactError(
-                f"The float model gives a number that is not finite in `{name}`. Check the model first."
-            )
-        if not np.isfinite(found).all():
-            self.is_finite = False
-            return
-        exact = expected.astype(np.float64)
-        difference = exact - found
-        self.signal += float(np.vdot(exact, exact))
-        self.noise += float(np.vdot(difference, difference))
-        self.largest = max(self.largest, float(np.abs(difference).max()))
-
-    def loss(self) -> Loss:
-        """The sums as a loss."""
-        if not self.is_finite:
-            return Loss(None, None, False)
-        return Loss(self.largest, decibels(self.signal, self.noise), True)
-
-
-def decibels(signal: float, noise: float) -> float | None:
-    """Ten times the logarithm of a ratio of powers; None where there is no noise.
-
-    Source: ITU-T G.100.1, decibel of power; the same as `compute_signal_to_quantization_noice_ratio` of ONNX Runtime.
-    """
-    if noise == 0.0:
-        return None
-    return 10.0 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise))
-
-
-class _Search:
-    """The search for the layers whose quantization costs the outputs most."""
-
-    def __init__(
-        self,
-        float_model: Path,
-        quantized_model: Path,
-        folder: Path,
-        batches: Sequence[Batch],
-        how: Quantization | None,
-        threads: int,
-        bound: int,
-    ) -> None:
-        self.float_model, self.quantized_model, self.folder = float_model, quantized_model, folder
-        self.batches, self.threads, self.bound, self.trials = batches, threads, bound, 0
-        self.names = _asked(float_model, how)
-        self.layers: tuple[grafts.Layer, ...] = ()
-        self.effects: dict[str, _Sum] = {}
-        self.pieces: Pieces | None = None
-        self.before: list[list[Arrays]] = []
-        self.reference: list[Arrays] = []
-
-    def open(self) -> bool:
-        """Whether there are layers to switch; the graph in which they are is then open."""
-        graph, prepared, _ = graphs.prepare(self.float_model, self.folder)
-        model = onnx.load(str(prepared), load_external_data=False)
-        self.layers = grafts.switchable(model, onnx.load(str(self.quantized_model)), self.names)
-        if not self.layers:
-            return False
-        marks = [layer.tensor for layer in self.layers]
-        self.pieces = Pieces(model, graph.types, marks, self.folder, self.threads)
-        self.before = [self.pieces.through({**batch, **self._switches(())}) for batch in self.batches]
-        self.reference = [before[-1] for before in self.before]
-        return True
-
-    def worst(self, limit: int) -> tuple[list[grafts.Layer], bool]:
-        """The `limit` layers that cost most, the worst first, and whether that is certain."""
-        if not self.open():
-            return [], True
-        # A heap of sets of layers, the costliest first; places break ties, so that the order is always the same.
-        first = self.cost(0, len(self.layers))
-        heap: list[tuple[float, int, int]] = [(-first, 0, len(self.layers))]
-        singles: list[tuple[float, int]] = []
-        while heap and len(singles) < limit and self.trials + 2 <= self.bound:
-            cost, start, stop = heapq.heappop(heap)
-            if stop - start == 1:
-                singles.append((-cost, start))
-                continue
-            middle = (start + stop) // 2
-            for low, high in ((start, middle), (middle, stop)):
-                heapq.heappush(heap, (-self.cost(low, high), low, high))
-        certain = len(singles) >= min(limit, len(self.layers))
-        # When the trials are used up, the single layers met on the way are the best that is known.
-        rest = sorted((cost, start) for cost, start, stop in heap if stop - start == 1)
-        singles += [(-cost, start) for cost, start in islice(rest, max(0, limit - len(singles)))]
-        singles.sort(key=lambda single: (-single[0], single[1]))
-        return [self.layers[start] for _, start in singles], certain
-
-    def cost(self, start: int, stop: int) -> float:
-        """The power of what the outputs lose when the layers from `start` to `stop` are quantized, over their own."""
-        self.trials += 1
-        total = _Sum()
-        for found, expected in zip(self._switched(self.layers[start:stop]), self.reference, strict=True):
-            for name, value in expected.items():
-                total.add(value, found[name], name)
-        if stop - start == 1:
-            self.effects[self.layers[start].tensor] = total
-        return total.noise / max(total.signal, np.finfo(np.float64).tiny) if total.is_finite else float("inf")
-
-    def _switched(self, on: Sequence[grafts.Layer]) -> Iterator[Arrays]:
-        """The outputs for each batch, with some layers quantized, the first of them given first."""
-        if self.pieces is not None:
-            first, switches = self.pieces.piece_of(on[0].tensor), self._switches(on)
-            for batch, before in zip(self.batches, self.before, strict=True):
-                yield self.pieces.run({**batch, **switches}, first, before)
-
-    def _switches(self, on: Sequence[grafts.Layer]) -> Arrays:
-        chosen = {layer.switch for layer in on}
-        return {layer.switch: np.array(layer.switch in chosen) for layer in self.layers}
-
-
-def _compared(search: _Search, worst: Sequence[grafts.Layer]) -> tuple[LayerLoss, ...]:
-    """The layers found, each with what it loses alone and together."""
+def _compared(
+    search: Search, worst: Sequence[grafts.Layer], quantized_model: Path, folder: Path
+) -> tuple[LayerLoss, ...]:
+    """The layers found, each with what it loses alone and together. `folder` is the one of the search."""
     if not worst:
         return ()
-    model = onnx.load(str(search.folder / "float.onnx"), load_external_data=False)
-    quantized = onnx.load(str(search.quantized_model))
+    model = onnx.load(str(folder / "float.onnx"), load_external_data=False)
+    quantized = onnx.load(str(quantized_model))
     layers = {layer.tensor: layer for layer in grafts.exposed(model, quantized, {layer.node for layer in worst})}
     sessions: list[Any] = []
     for name, proto in (("exposed", model), ("together", quantized)):
-        target = search.folder / f"{name}.onnx"
+        target = folder / f"{name}.onnx"
         graphs.write(proto, target)
         sessions.append(session(target, search.threads, 0))
-    alone, together = ({layer.tensor: _Sum() for layer in worst} for _ in range(2))
+    alone, together = ({layer.tensor: Sum() for layer in worst} for _ in range(2))
     for batch in search.batches:
         wanted = [name for layer in worst for name in (layer.tensor, layers[layer.tensor].alone)]
         floats = _run(sessions[0], list(dict.fromkeys(wanted)), batch)
@@ -363,11 +223,6 @@ def _compared(search: _Search, worst: Sequence[grafts.Layer]) -> tuple[LayerLoss
         )
         for layer in worst
     )
-
-
-def _asked(float_model: Path, how: Quantization | None) -> frozenset[str] | None:
-    """Names of the nodes that a quantization means to quantize; None where none is given."""
-    return None if how is None else frozenset(operators.quantized_nodes(float_model, how))
 
 
 def _deployed(model: Path, threads: int) -> Any:

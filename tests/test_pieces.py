@@ -105,3 +105,20 @@ def test_a_graph_is_not_cut_where_a_type_is_unknown(switched, tmp_path):
         before = pieces.through(off)
         assert len(before) == count + 1
         assert_same(before[-1], whole(switched, off))
+
+
+def test_sparse_weights_go_to_the_pieces_that_read_them(tmp_path):
+    """A weight that the file keeps as places and values is read like any other."""
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[N, 4] x) => (float[N, 4] y) { h = Relu(x) i = Add(h, w) j = Neg(i) y = Mul(j, w) }"""
+    model = written(text)
+    values = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [2], [3.0, -2.0])
+    places = onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [2], [0, 2])
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, places, [4]))
+    pieces = cut(model, tmp_path, types=dict.fromkeys("hij", onnx.TensorProto.FLOAT))
+    feeds, weight = {"x": normal(2, 4)}, np.array([3, 0, -2, 0], np.float32)
+    expected = {"y": -(np.maximum(feeds["x"], 0) + weight) * weight}
+    before = pieces.through(feeds)
+    assert len(before) == 5
+    assert_same(before[-1], expected)
+    assert_same(pieces.run(feeds, 3, before), expected)

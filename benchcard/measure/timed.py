@@ -130,7 +130,7 @@ def _open(opener: Opener, command: Mapping[str, Any], say: Callable[[str], None]
     first_call_ns = clock() - start
     say("warm-up")
     warmup_ns: list[int] = []
-    while len(warmup_ns) < command["warmup_runs"] and sum(warmup_ns) < command["warmup_ns"]:
+    while len(warmup_ns) < command["warmup_runs"] and first_call_ns + sum(warmup_ns) < command["warmup_ns"]:
         start = clock()
         call(prepared)
         warmup_ns.append(clock() - start)

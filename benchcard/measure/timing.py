@@ -124,8 +124,8 @@ def time_group(
         duration_s: recorded seconds per subject, over all launches; with `precision`, what each may take on average.
         launches: how many processes each subject is timed in, one after the other; intervals need two, five are enough
             for Student's quantile to be below 3.
-        warmup_runs: calls after the first one of a process and before any block, as long as they take no longer than
-            the launch is to be timed.
+        warmup_runs: calls after the first one of a process and before any block, as long as they and the first one take
+            no longer than the launch is to be timed; a slow model has its unrecorded calls before each block.
         seed: of the order within rounds; a round's order depends on it and on the round's number alone.
         keep: called with each round as soon as it is over; what it has stored survives a kill.
         earlier: rounds of the same group kept by a run that did not come to its end; they count as done.

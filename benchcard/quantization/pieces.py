@@ -81,6 +81,9 @@ class Pieces:
             piece.graph.name = f"piece-{start}"
             piece.graph.node.extend(nodes[start:end])
             piece.graph.initializer.extend(weights[tensor] for tensor in read if tensor in weights)
+            piece.graph.sparse_initializer.extend(
+                weight for weight in model.graph.sparse_initializer if weight.values.name in read
+            )
             for tensors, field in ((inputs, piece.graph.input), (outputs, piece.graph.output)):
                 field.extend(declared[each] if each in declared else _value(each, types[each]) for each in tensors)
             target = folder / f"piece-{start}.onnx"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from benchcard.quantization.operators import Quantization
     from benchcard.quantization.report import QuantizationReport
 
+# Operators whose 8-bit kernels multiply a weight.
+_PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
 # Why models are the same whose quantizations are one, though a parameter behind it differs.
 _SAME_THOUGH: Mapping[str, str] = MappingProxyType(
     {
@@ -62,7 +64,8 @@ def why_same(records: Records, record: Record) -> str | None:
 def saturation_risk(records: Records, record: Record) -> bool:
     """Whether products of this row's 8-bit weights can saturate on the machine of the run.
 
-    Unsigned weights are at no risk: products of u8 and u8 are widened before they are added.
+    Unsigned weights are at no risk: products of u8 and u8 are widened before they are added. Nor are weights that are
+    not multiplied, or that are multiplied in float32.
 
     Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
     """
@@ -70,7 +73,38 @@ def saturation_risk(records: Records, record: Record) -> bool:
     report = record.outcomes["quantize"].values["report"] if "quantize" in record.outcomes else {}
     here = records.about["machine"]["int8"]["u8s8_saturates"]
     signed = row["weights_dtype"] != "uint8"
-    return bool(here and report.get("weights_quantized") and signed and not row["reduce_range"])
+    multiplied = any(each["quantized"] and each["operator"] in _PRODUCTS for each in report.get("operators", ()))
+    at_risk = here and report.get("weights_quantized") and multiplied and signed and not row["reduce_range"]
+    return bool(at_risk and not computes_in_float(record))
+
+
+def computes_in_float(record: Record) -> bool:
+    """Whether ONNX Runtime computes a row's quantized graph in float32, between conversions from 8 bits and to them.
+
+    It does so in the format QDQ, unless its extended optimizations, of level 2 and above, join the nodes with the
+    conversions around them.
+
+    Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html; the list of
+    transformers by level in onnxruntime, core/optimizer/graph_transformer_utils.cc.
+    """
+    quantized, row = record.outcomes.get("quantize"), record.configuration
+    if quantized is None or row["framework"] != "onnxruntime" or quantized.values["report"]["is_float_model"]:
+        return False
+    is_pairs = row["quantization_approach"] == "static" and row["quant_format"] != "QOperator"
+    return is_pairs and (row["framework_args"] or {}).get("optimization_level") in (0, 1)
+
+
+def notes(records: Records) -> list[str]:
+    """What is to be said of many rows at once: those that are quantized and computed in float32."""
+    rows = [str(record.configuration.row) for record in records.records if computes_in_float(record)]
+    if not rows:
+        return []
+    which = f"row {rows[0]} is" if len(rows) == 1 else f"rows {', '.join(rows)} are"
+    return [
+        f"{which} quantized statically and computed in float32: at an `optimization_level` of 0 or 1 ONNX Runtime "
+        "leaves conversions to 8 bits and back around every node, which cost time and spare none; 2 and 99 compute in "
+        "8 bits"
+    ]
 
 
 def sentences(records: Records, record: Record, accuracy: Mapping[int, float], metric: str | None) -> Iterator[str]:
@@ -104,6 +138,11 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
         yield f"Exclusion {of_exclusion(exclusion)}."
     for note in report["notes"]:
         yield f"{note[0].upper()}{note[1:]}."
+    if computes_in_float(record):
+        yield (
+            "None of them computes in 8 bits: at an `optimization_level` of 0 or 1 ONNX Runtime leaves the conversions "
+            "around every node, and computes in float32 between them. Take 2 or 99."
+        )
     if saturation_risk(records, record):
         yield (
             "On this processor products of 8-bit weights can saturate: its figures may be better elsewhere, "

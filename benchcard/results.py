@@ -132,7 +132,8 @@ class Results:
         unread = [
             choice.unsaid(name) for name in self.metrics if all(value is None for value in self._reading(name).values())
         ]
-        told = [*said, *unread, *frames.timing_notes(self.records), *unheeded(self.records.plan)]
+        told = [*said, *unread, *frames.timing_notes(self.records), *reasons.notes(self.records)]
+        told += unheeded(self.records.plan)
         return tuple(dict.fromkeys(told))
 
     @property

@@ -21,7 +21,8 @@ from benchcard.quantization.loss import decibels
 from benchcard.quantization.operators import standings
 from benchcard.quantization.quantize import Quantization, quantize
 
-DYNAMIC = Quantization("dynamic", ("MatMul",))
+# Unsigned weights: products of signed ones saturate on some processors.
+DYNAMIC = Quantization("dynamic", ("MatMul",), weights_dtype="uint8")
 # Weights of `b` have one number that is large and always meets a zero: in 8 bits, all others are lost beside it.
 CULPRIT = """<ir_version: 8, opset_import: ["" : 13]>
     g (float[N, 4] x) => (float[N, 4] y) {
@@ -102,7 +103,7 @@ def test_the_layer_that_ruins_the_outputs_is_named_first(culprit, tmp_path):
     assert found.layers[0].alone.snr_db + 20 < found.layers[1].alone.snr_db
     assert found.outputs.snr_db == pytest.approx(found.layers[0].effect.snr_db, abs=1)
     quantize(culprit, target, dataclasses.replace(DYNAMIC, nodes_to_exclude=("b",)))
-    assert losses(culprit, target, batches(4), limit=0).outputs.snr_db > found.outputs.snr_db + 15
+    assert losses(culprit, target, batches(4), limit=0).outputs.snr_db > found.outputs.snr_db + 20
 
 
 def test_a_layer_after_the_culprit_has_lost_as_much_without_being_one(culprit, tmp_path):

@@ -6,8 +6,9 @@ switched is built in `grafts` and run in `pieces`.
 Layers are found by halving: quantizing a set of layers costs at least as much as its worst member does, so the set that
 costs most is split, again and again, until single layers stand before every set that is left. Of the two halves of a
 set one is tried, the later one, of which fewer pieces need be run. What the other one does to the outputs is taken to
-be the difference between both: small errors add up, number by number. Where the outputs have lost more than a tenth of
-their power, errors no longer add up, and both halves are tried. No layer is named that was not tried alone.
+be the difference between both: small errors add up, number by number. It is taken for costlier than that says, since
+errors that cancel out in a set do not in a part of it. Where the outputs have lost more than a tenth of their power,
+errors no longer add up, and both halves are tried. No layer is named that was not tried alone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from benchcard.quantization.pieces import Arrays, Pieces
 Batch = Mapping[str, NDArray[Any]]
 # Errors of a tenth of the power, which is a third of the amplitude, still add up to about a tenth of themselves.
 _ADDING_UP = 0.1
+# With this margin 33 of 35 searches of tiny models named what trying both halves names; with none, 24.
+_MARGIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class _Set:
         start: The first of them.
         stop: The first after them.
         errors: How far the outputs are from those in float32, one flat array a batch; None where one is not finite.
-        cost: Power of the errors over that of the outputs.
+        cost: Power of the errors over that of the outputs, at the most.
         is_tried: False where that is concluded from other sets.
     """
 
@@ -150,7 +153,7 @@ class Search:
 
     def _set(self, start: int, stop: int, errors: tuple[NDArray[np.float64], ...], *, is_tried: bool) -> _Set:
         cost = sum(float(np.vdot(each, each)) for each in errors) / self._power
-        return _Set(start, stop, errors, cost, is_tried)
+        return _Set(start, stop, errors, cost if is_tried else _MARGIN * cost, is_tried)
 
     def _halves(self, whole: _Set) -> tuple[_Set, _Set]:
         """Both halves of a set: the later one tried, the earlier one, too, where it cannot be told from both."""

@@ -213,41 +213,23 @@ def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
 
 
 def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """A prediction for every prepared row, in their order."""
+    """A prediction for every prepared row, in their order; and what a call runs, where the framework can say."""
+    from benchcard.tasks import passes
     from benchcard.tasks.rows import Rows, write_predictions
 
     framework, task = registry.framework(asked["framework"]), registry.task(asked["task"])
     rows = Rows(needs["inputs"].folder)
-    items = rows.items
-    model = framework.open(Path(extra["model"]), {**asked["options"], "intra_op_num_threads": extra["threads"]})
-    kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
-    only = model.facts.get("batch_size")
-    forward, done, started = 0, 0, time.perf_counter_ns()
-    for places, batch in items.batches(asked["batch_size"] or only):
-        given = _filled(batch, only - len(places)) if only else batch
-        begun = time.perf_counter_ns()
-        outputs = model(given)
-        forward += time.perf_counter_ns() - begun
-        if only:
-            outputs = {name: values[: len(places)] for name, values in outputs.items()}
-        for name, values in task.kept(outputs, batch, rows.context).items():
-            for place, value in zip(places, values):
-                kept[place][name] = value
-        done += len(places)
-        progress(done, len(items))
-    predictions = rows.predictions(task, kept)
-    elapsed = time.perf_counter_ns() - started
-    write_predictions(target, kept, predictions)
-    return {"items": len(items), "elapsed_ns": elapsed, "forward_ns": forward, "facts": dict(model.facts)}
-
-
-def _filled(batch: Mapping[str, Any], missing: int) -> Mapping[str, Any]:
-    """The batch with its last item repeated, as many times as items are missing."""
-    import numpy as np
-
-    if missing <= 0:
-        return batch
-    return {name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for name, array in batch.items()}
+    opened = getattr(framework, "open_profiled", framework.open)
+    model = opened(Path(extra["model"]), {**asked["options"], "intra_op_num_threads": extra["threads"]})
+    done = passes.run(model, rows, task, asked["batch_size"], progress)
+    write_predictions(target, done.kept, done.predictions)
+    return {
+        "items": len(rows.items),
+        "elapsed_ns": done.elapsed_ns,
+        "forward_ns": done.forward_ns,
+        "facts": dict(model.facts),
+        "kernels": [asdict(kernel) for kernel in done.kernels],
+    }
 
 
 def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:

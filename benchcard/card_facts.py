@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchcard import likeness
 from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
+from benchcard.card.full_tables import NODES
 from benchcard.card.hubterms import LICENSES
 from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.parameters import PARAMETERS, parts
@@ -296,7 +297,9 @@ def _rows(results: Results) -> tuple[Row, ...]:
 def _figures(
     results: Results, index: int, measured: Mapping[str, Any], model: Mapping[str, Any]
 ) -> dict[str, Figure | None]:
-    """The size of a row's model, and how its predictions differ from the baseline's."""
+    """The size of a row's model, how much of it computes in 8 bits, and how its predictions differ from the
+    baseline's.
+    """
     told = {"size_mb": figure(model.get("size_mb"))}
     for name in results.metrics if index != results.baseline else ():
         key = f"{name}_difference"
@@ -305,6 +308,7 @@ def _figures(
     told[likeness.COLUMN] = figure(measured.get(likeness.COLUMN))
     if index != results.baseline and _is_there(measured.get("predictions_changed")):
         told["predictions_changed"] = figure(measured["predictions_changed"])
+    told |= {name: figure(model[name]) for name in NODES if _is_there(model.get(name))}
     return {name: found for name, found in told.items() if found is not None}
 
 

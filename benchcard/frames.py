@@ -55,6 +55,8 @@ MODEL_FIGURES = (
     "nodes_eligible",
     "quantize_nodes",
     "dequantize_nodes",
+    "nodes_in_8_bits",
+    "conversion_share",
     "nodes_excluded",
     "exclusions",
     "output_max_abs_difference",
@@ -166,11 +168,12 @@ def time(records: Records) -> pd.DataFrame:
 def models(records: Records) -> pd.DataFrame:
     """One row per configuration: what its model is, and why.
 
-    `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_excluded` that would have
-    been quantized, and `exclusions`, what each of them matched and changed; the largest difference and the
-    signal-to-noise ratio of its outputs against float32; `lossy_layers`, those whose quantization costs the outputs
-    most, the worst first; `auto_exclusion`, the list that `node_exclusion: auto` found in `auto_trials`;
-    `same_model_as` an earlier row, byte for byte, and the `reason`.
+    `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_in_8_bits`, which the
+    runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions;
+    `nodes_excluded` that would have been quantized, and `exclusions`, what each of them matched and changed; the
+    largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`, those whose
+    quantization costs the outputs most, the worst first; `auto_exclusion`, the list that `node_exclusion: auto` found
+    in `auto_trials`; `same_model_as` an earlier row, byte for byte, and the `reason`.
     """
     rows = []
     for record in records.records:
@@ -193,6 +196,10 @@ def models(records: Records) -> pd.DataFrame:
             if report["is_float_model"]:
                 # Nothing to compare: the model is the one that it would be compared with.
                 row["output_max_abs_difference"] = 0.0
+        run = reasons.kernels(record)
+        if run:
+            row["nodes_in_8_bits"] = sum(kernel.nodes for kernel in run if kernel.numbers == "8 bits")
+            row["conversion_share"] = sum(kernel.time_share for kernel in run if kernel.numbers == "conversion")
         if "explain" in record.outcomes:
             losses = record.outcomes["explain"].values
             row |= {
@@ -208,6 +215,25 @@ def models(records: Records) -> pd.DataFrame:
         row["failure"] = _said(record.failures.get("model"))
         rows.append(row)
     return _frame(rows, (*_parameter_names(records), *MODEL_FIGURES, "same_model_as", "reason", "failure"))
+
+
+def kernels(records: Records) -> pd.DataFrame:
+    """One row per configuration and kernel that its model comes to when it runs, where the framework can say: `kernel`,
+    an operator of ONNX or of the runtime; in what `numbers` it computes ("8 bits", "float", "other"; or "conversion");
+    how many `nodes` there are; and their `time_share` of a call with the first example, the largest first.
+    """
+    rows = [
+        {
+            **_parameters(record),
+            "kernel": kernel.name,
+            "numbers": kernel.numbers,
+            "nodes": kernel.nodes,
+            "time_share": kernel.time_share,
+        }
+        for record in records.records
+        for kernel in reasons.kernels(record)
+    ]
+    return _frame(rows, (*_parameter_names(records), "kernel", "numbers", "nodes", "time_share"))
 
 
 def _size_when_timed(records: Records, record: Record) -> int | None:

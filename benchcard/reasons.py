@@ -2,7 +2,7 @@
 that lose most.
 
 This module owns the telling. What it tells of was found out by the steps: the report of `quantize`, the losses of
-`explain`.
+`explain`, the kernels that `evaluate` saw running.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from benchcard.frameworks.kernels import Kernel, operators
 from benchcard.quantization.loss import Loss
 from benchcard.records import Records
 from benchcard.steps import Record, Search
@@ -27,6 +28,16 @@ _SAME_THOUGH: Mapping[str, str] = MappingProxyType(
     {
         "calibration": "both calibrations give the same scales here",
         "node_exclusion": "the same nodes are excluded",
+    }
+)
+
+# The kinds of kernels as parts of a call's time.
+_PARTS: Mapping[str, str] = MappingProxyType(
+    {
+        "8 bits": "what computes in 8 bits",
+        "conversion": "conversions",
+        "float": "what computes in float32",
+        "other": "the rest",
     }
 )
 
@@ -78,33 +89,57 @@ def saturation_risk(records: Records, record: Record) -> bool:
     return bool(at_risk and not computes_in_float(record))
 
 
-def computes_in_float(record: Record) -> bool:
-    """Whether ONNX Runtime computes a row's quantized graph in float32, between conversions from 8 bits and to them.
+def kernels(record: Record) -> tuple[Kernel, ...]:
+    """What a call of a row's model runs, the longest first; nothing where the framework cannot say."""
+    evaluated = record.outcomes.get("evaluate")
+    told = evaluated.values.get("kernels", ()) if evaluated is not None else ()
+    return tuple(Kernel(**each) for each in told)
 
-    It does so in the format QDQ, unless its extended optimizations, of level 2 and above, join the nodes with the
-    conversions around them.
+
+def computes_in_float(record: Record) -> bool:
+    """Whether a row's model is quantized, and the runtime computes all of it in float: between conversions from 8 bits
+    and to them.
+    """
+    quantized, run = record.outcomes.get("quantize"), kernels(record)
+    if quantized is None or quantized.values["report"]["is_float_model"]:
+        return False
+    return bool(run) and not any(kernel.numbers == "8 bits" for kernel in run)
+
+
+def _pairs_are_left(record: Record) -> bool:
+    """Whether the row's level is one at which ONNX Runtime does not join nodes with the conversions around them.
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html; the list of
     transformers by level in onnxruntime, core/optimizer/graph_transformer_utils.cc.
     """
-    quantized, row = record.outcomes.get("quantize"), record.configuration
-    if quantized is None or row["framework"] != "onnxruntime" or quantized.values["report"]["is_float_model"]:
-        return False
+    row = record.configuration
     is_pairs = row["quantization_approach"] == "static" and row["quant_format"] != "QOperator"
     return is_pairs and (row["framework_args"] or {}).get("optimization_level") in (0, 1)
 
 
 def notes(records: Records) -> list[str]:
     """What is to be said of many rows at once: those that are quantized and computed in float32."""
-    rows = [str(record.configuration.row) for record in records.records if computes_in_float(record)]
-    if not rows:
-        return []
-    which = f"row {rows[0]} is" if len(rows) == 1 else f"rows {', '.join(rows)} are"
-    return [
-        f"{which} quantized statically and computed in float32: at an `optimization_level` of 0 or 1 ONNX Runtime "
-        "leaves conversions to 8 bits and back around every node, which cost time and spare none; 2 and 99 compute in "
-        "8 bits"
-    ]
+    found = [record for record in records.records if computes_in_float(record)]
+    by_level = [record for record in found if _pairs_are_left(record)]
+    others = [record for record in found if record not in by_level]
+    told = []
+    if by_level:
+        told.append(
+            f"{_rows(by_level)} quantized statically and computed in float32: at an `optimization_level` of 0 or 1 "
+            "ONNX Runtime leaves conversions to 8 bits and back around every node, which cost time and spare none; 2 "
+            "and 99 compute in 8 bits"
+        )
+    if others:
+        told.append(
+            f"{_rows(others)} quantized and computed in float32: here ONNX Runtime joins none of their nodes with the "
+            "conversions to 8 bits and back around them, which cost time and spare none"
+        )
+    return told
+
+
+def _rows(records: Sequence[Record]) -> str:
+    numbers = [str(record.configuration.row) for record in records]
+    return f"row {numbers[0]} is" if len(numbers) == 1 else f"rows {', '.join(numbers)} are"
 
 
 def sentences(records: Records, record: Record, accuracy: Mapping[int, float], metric: str | None) -> Iterator[str]:
@@ -122,6 +157,7 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     if not row.quantized:
         if record.digest is not None:
             yield "It is not quantized."
+        yield from _of_time(record)
         return
     quantized = record.outcomes.get("quantize")
     if quantized is None:
@@ -138,17 +174,53 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
         yield f"Exclusion {of_exclusion(exclusion)}."
     for note in report["notes"]:
         yield f"{note[0].upper()}{note[1:]}."
-    if computes_in_float(record):
-        yield (
-            "None of them computes in 8 bits: at an `optimization_level` of 0 or 1 ONNX Runtime leaves the conversions "
-            "around every node, and computes in float32 between them. Take 2 or 99."
-        )
+    yield from _of_kernels(record)
+    yield from _of_time(record)
     if saturation_risk(records, record):
         yield (
             "On this processor products of 8-bit weights can saturate: its figures may be better elsewhere, "
             "or here with `reduce_range: true`."
         )
     yield from _of_losses(record, accuracy, metric)
+
+
+def _of_kernels(record: Record) -> Iterator[str]:
+    """Whether what is quantized in the graph computes in 8 bits when it runs, and what to do where it does not."""
+    run, report = kernels(record), record.outcomes["quantize"].values["report"]
+    if not run or report["is_float_model"]:
+        return
+    if computes_in_float(record) and _pairs_are_left(record):
+        yield (
+            "None of them computes in 8 bits: at an `optimization_level` of 0 or 1 ONNX Runtime leaves the conversions "
+            "around every node, and computes in float32 between them. Take 2 or 99."
+        )
+        return
+    if computes_in_float(record):
+        yield "None of them computes in 8 bits: ONNX Runtime computes them in float32, between conversions."
+    served = {name for kernel in run if kernel.numbers == "8 bits" for name in operators(kernel.name)}
+    floats = {name for kernel in run if kernel.numbers == "float" for name in operators(kernel.name)}
+    quantized = [each for each in report["operators"] if each["quantized"]]
+    for each in quantized:
+        if each["operator"] in floats - served:
+            advice = "; leave it out of `operators_to_quantize`" if len(quantized) > 1 else ""
+            yield f"No `{each['operator']}` computes in 8 bits here, but in float32 between conversions{advice}."
+
+
+def _of_time(record: Record) -> Iterator[str]:
+    """Where the time of a call goes."""
+    run = kernels(record)
+    if not run:
+        return
+    shares: dict[str, float] = {}
+    for kernel in run:
+        shares[kernel.numbers] = shares.get(kernel.numbers, 0.0) + kernel.time_share
+    told = [f"{100 * shares[kind]:.0f} % to {said}" for kind, said in _PARTS.items() if shares.get(kind, 0) >= 0.005]
+    most = [f"{100 * kernel.time_share:.0f} % to {kernel.nodes} `{kernel.name}`" for kernel in run[:3]]
+    yield f"Of a call's time go {_and(told)}; by kernels {_and(most)}."
+
+
+def _and(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def pasted(nodes: Sequence[str]) -> str:

@@ -115,6 +115,13 @@ class Results:
         return frames.models(self.records)
 
     @cached_property
+    def kernels(self) -> pd.DataFrame:
+        """One row per configuration and kernel that its model comes to when it runs: in what numbers it computes, how
+        many nodes there are, and their share of a call's time.
+        """
+        return frames.kernels(self.records)
+
+    @cached_property
     def noise(self) -> pd.DataFrame:
         """The noise certificate: for each group of models timed together, what the baseline differs from itself by."""
         return noise_frame(self.records)

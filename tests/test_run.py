@@ -124,6 +124,24 @@ def test_a_model_is_measured_once(results):
     assert rows[2].cells[1, None].name == rows[0].cells[1, None].name
 
 
+def test_what_runs_is_told_row_by_row(results):
+    """Each row of onnxruntime has the kernels that its level leaves, and their shares of time make a whole: of dynamic
+    rows some compute in 8 bits, of static rows at level 1 none; of PyTorch nothing is known.
+    """
+    kernels, models = results.kernels, results.models.set_index("row")
+    assert set(kernels["row"]) == {0, 1, 2, 3, 4}
+    assert kernels.groupby("row")["time_share"].sum().tolist() == pytest.approx([1] * 5)
+    assert set(kernels[kernels["row"] == 0]["numbers"]) == {"float", "other"}
+    approaches, quantized = models["quantization_approach"], models["nodes_quantized"].fillna(0)
+    for row, model in models.iloc[:5].iterrows():
+        is_dynamic = approaches[row] == "dynamic" and quantized[row] > 0
+        assert (model["nodes_in_8_bits"] > 0) == is_dynamic
+        assert (model["conversion_share"] > 0) == (quantized[row] > 0)
+        assert ("None of them computes in 8 bits" in results.explain(row)) == (approaches[row] == "static")
+        assert "Of a call's time go" in results.explain(row)
+    assert models[["nodes_in_8_bits", "conversion_share"]].iloc[5].isna().all()
+
+
 def test_calibration_rows_are_drawn_by_class(results, ground):
     """The calibration samples come from all classes alike although the split is sorted, and their numbers are
     recorded.

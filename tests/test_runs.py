@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from tiny_graphs import case, normal, saved, written
+from tiny_graphs import normal, saved, written
 
 from benchcard.errors import ArtifactError
-from benchcard.frameworks.onnxruntime import session_options
-from benchcard.quantization.quantize import Quantization, quantize
 from benchcard.quantization.runs import check_runs, loading_note
 
 
@@ -88,26 +85,3 @@ def test_a_model_that_only_later_optimizations_break_is_noted_with_a_way_out(tmp
     (tmp_path / "no.onnx").write_text("no model")
     with pytest.raises(ArtifactError, match=r"no\.onnx"):
         loading_note(tmp_path / "no.onnx")
-
-
-@pytest.mark.parametrize(
-    ("how", "from_level"),
-    [
-        (Quantization("static", ("Conv",)), 2),
-        (Quantization("static", ("Conv",), quant_format="QOperator"), 0),
-        (Quantization("dynamic", ("MatMul",)), 0),
-    ],
-)
-def test_the_runtime_computes_in_8_bits_from_this_level_on(how, from_level, tmp_path):
-    """Pairs of conversions are joined with the nodes between them by the extended optimizations, and by no others; this
-    is what `reasons.computes_in_float` says.
-    """
-    model = case("resnet" if how.approach == "static" else "vit", 13, tmp_path)
-    quantize(model.path, tmp_path / "q.onnx", how, model.ranges)
-    for level in (0, 1, 2, 99):
-        options = session_options({"optimization_level": level, "intra_op_num_threads": 1})
-        options.optimized_model_filepath = str(tmp_path / f"{level}.onnx")
-        onnxruntime.InferenceSession(str(tmp_path / "q.onnx"), options, providers=["CPUExecutionProvider"])
-        found = {node.op_type for node in onnx.load(tmp_path / f"{level}.onnx").graph.node}
-        integer = any(name.startswith(("QLinear", "DynamicQuantizeMatMul")) or "Integer" in name for name in found)
-        assert integer == (level >= from_level)

@@ -162,7 +162,7 @@ def _legend(facts: Facts) -> str:
         for shape in facts.shapes
     ):
         told.append(f"*{figures.NOT_DETECTABLE}*: no further from 1 than the same model, timed twice, is from itself.")
-    if any(row.saturation_risk for row in facts.rows):
+    if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):
         told.append(f"{figures.AT_RISK}: products of 8-bit weights can saturate on this processor, see below.")
     return " ".join(told)
 
@@ -219,8 +219,8 @@ def _evaluation(facts: Facts) -> list[str]:
             "differs from itself by. A ratio counts as detectable only where it is further from 1 than that."
         )
         parts += [NOISE_TITLE, said, full_tables.noise(facts)]
-    int8 = _int8(facts)
-    parts += ["#### 8-bit arithmetic on this processor", int8] if int8 else []
+    int8 = [part for part in (_int8(facts), _nodes(facts)) if part]
+    parts += ["#### 8-bit arithmetic on this processor", *int8] if int8 else []
     same = full_tables.same_models(facts)
     if same:
         parts += [SAME_TITLE, "Byte for byte; measured once, so their figures are the same.", same]
@@ -264,6 +264,16 @@ def _int8(facts: Facts) -> str:
         f"{processor} multiplies 8-bit numbers with {best}, which keeps their sums in 32 bits: no accuracy is lost to "
         "saturation here. On an x86 processor without such an instruction the same files can lose accuracy, unless "
         "they were made with `reduce_range`."
+    )
+
+
+def _nodes(facts: Facts) -> str:
+    """What the counts of nodes are; empty where no row has them."""
+    if not any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
+        return ""
+    return (
+        f"`{full_tables.IN_8_BITS}` counts what the runtime really computed in 8 bits: its own optimizations join some "
+        "of the quantized nodes, and leave others to be computed in float32 between conversions."
     )
 
 

@@ -17,6 +17,9 @@ from benchcard.card.tables import Column, render
 SUMMARY_ROWS = 10
 SIZE = "size_mb"
 CHANGED = "predictions_changed"
+IN_8_BITS = "nodes_in_8_bits"
+NODES = ("nodes_quantized", IN_8_BITS)
+COUNTS = (CHANGED, *NODES)
 COSINE = "embedding_cosine"
 P_VALUE = "_p_value"
 RATIO = "ratio"
@@ -135,7 +138,7 @@ def quality(facts: Facts) -> str:
             if name.endswith(P_VALUE):
                 rule = _four
             found = [row.figures.get(name) for row in facts.rows]
-            told = _cells(found, facts.rows, rule, whole=name == CHANGED)
+            told = _cells(found, facts.rows, rule, whole=name in COUNTS)
             if name.endswith(P_VALUE):
                 told = [cell.replace("0.0000", figures.NEXT_TO_NOTHING) for cell in told]
             _add(cells, told, every)

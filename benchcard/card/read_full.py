@@ -161,7 +161,7 @@ def _figure_key(header: str, metrics: list[Metric]) -> str | None:
     """The name of a figure that is no metric: `accuracy_difference` for `accuracy against the baseline`."""
     if header == full_tables.SIZE_COLUMN:
         return SIZE
-    if header in (full_tables.CHANGED, full_tables.COSINE):
+    if header in (*full_tables.COUNTS, full_tables.COSINE):
         return header
     for metric in metrics:
         for ending, said in full_tables.FIGURE_ENDINGS.items():

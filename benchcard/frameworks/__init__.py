@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from benchcard.frameworks.kernels import Kernel
 from benchcard.kinds import Kind
 from benchcard.registry import framework, frameworks
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["Converting", "Framework", "Model", "framework", "frameworks"]
+__all__ = ["Converting", "Framework", "Kernel", "Model", "Profiling", "framework", "frameworks"]
 
 
 class Model(Protocol):
@@ -74,6 +75,20 @@ class Framework(Protocol):
             options: Those of its arguments that are `running`, and `task`, `intra_op_num_threads` and
                 `allow_spinning`.
         """
+
+
+class Profiling(Protocol):
+    """What a framework may have beside, that can say what a model comes to when it runs."""
+
+    def open_profiled(self, model: Path, options: Mapping[str, Any]) -> ProfiledModel:
+        """As `open`."""
+
+
+class ProfiledModel(Model, Protocol):
+    """An opened model that can say what it runs."""
+
+    def kernels(self, inputs: Arrays) -> tuple[Kernel, ...]:
+        """What a few calls with the inputs run; asked once, before anything else is."""
 
 
 class Converting(Protocol):

@@ -4,17 +4,22 @@ thread pool.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
+from benchcard.frameworks.kernels import Kernel, kernels
 from benchcard.kinds import Boolean, Kind, Number, Text
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+# The first of them pays for what is done once, and is left out of the shares of time.
+_PROFILED_CALLS = 3
 
 
 class OnnxRuntime:
@@ -63,17 +68,34 @@ class OnnxRuntime:
         """
         return Session(model, options)
 
+    def open_profiled(self, model: Path, options: Mapping[str, Any]) -> Session:
+        """As `open`; the session can tell its `kernels`."""
+        return Session(model, options, profiled=True)
+
 
 class Session:
-    """An ONNX graph in an inference session."""
+    """An ONNX graph in an inference session.
 
-    def __init__(self, model: Path, options: Mapping[str, Any]) -> None:
+    Args:
+        model: The graph.
+        options: A framework's arguments.
+        profiled: Whether the runtime notes what it runs, until `kernels` was asked.
+    """
+
+    def __init__(self, model: Path, options: Mapping[str, Any], profiled: bool = False) -> None:
         import onnxruntime
 
         settings = session_options(options)
+        # Until `kernels` was asked; its file is opened with the session.
+        self._profile = tempfile.TemporaryDirectory(prefix="profile-") if profiled else None
+        if self._profile is not None:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(Path(self._profile.name) / "calls")
         try:
             self.session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
         except refusals() as error:
+            if self._profile is not None:
+                self._profile.cleanup()
             raise ArtifactError(
                 f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}{way_out(str(error))}"
             ) from error
@@ -92,6 +114,19 @@ class Session:
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The outputs by name."""
         return dict(zip(self._outputs, self.run(self.prepare(inputs))))
+
+    def kernels(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[Kernel, ...]:
+        """What a few calls run, the first calls of a session that is profiled; nothing is noted from then on, and
+        nothing found.
+        """
+        if self._profile is None:
+            return ()
+        with self._profile:
+            for _ in range(_PROFILED_CALLS):
+                self(inputs)
+            found = kernels(Path(self.session.end_profiling()))
+        self._profile = None
+        return found
 
 
 def session_options(options: Mapping[str, Any]) -> Any:

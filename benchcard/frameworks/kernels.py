@@ -1,0 +1,146 @@
+"""What ONNX Runtime really runs: the kernels that its optimizations leave of a graph, in which numbers they compute,
+and where the time of a call goes.
+
+This module owns the reading of the runtime's profile. A quantized graph says little of it: whether a node computes in 8
+bits is decided when the runtime joins it with the conversions around it, or does not.
+
+Source: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Numbers = Literal["8 bits", "conversion", "float", "other"]
+_CONVERSIONS = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"))
+# They carry numbers from one place or type to another, whatever these are.
+_MOVES = frozenset(
+    (
+        "Cast",
+        "Compress",
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherBlockQuantized",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "MemcpyFromHost",
+        "MemcpyToHost",
+        "Pad",
+        "ReorderInput",
+        "ReorderOutput",
+        "Reshape",
+        "ScatterElements",
+        "ScatterND",
+        "Shape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    )
+)
+# Weights of few bits, made floats again while they are multiplied.
+_WEIGHTS_ONLY = frozenset(("MatMulNBits", "MatMulBnb4"))
+# Their time is that of the kernels inside them.
+_CONTROL = frozenset(("If", "Loop", "Scan"))
+_FLOATS = frozenset(("float", "float16", "bfloat16", "double"))
+# Kernels for several operators in one, or for one that is called differently: what they are kernels of.
+_OF = (
+    (re.compile(r"^QLinear(?P<operator>.+)$"), None),
+    (re.compile(r"^QGemm$"), ("Gemm", "MatMul")),
+    (re.compile(r"^(MatMulInteger|DynamicQuantizeMatMul)"), ("MatMul", "Gemm")),
+    (re.compile(r"^ConvInteger"), ("Conv",)),
+    (re.compile(r"^(DynamicQuantize|Q)(?P<operator>Attention|LSTM|EmbedLayerNormalization)$"), None),
+    (re.compile(r"^(NhwcFusedConv|FusedConv)$"), ("Conv",)),
+    (re.compile(r"^(FusedMatMul|FusedGemm)$"), ("MatMul", "Gemm")),
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """All kernels of one name in a model, as the runtime runs it.
+
+    Attributes:
+        name: Of the kernel: an operator of ONNX or of the runtime, as `MatMulIntegerToFloat`.
+        numbers: In what it computes: "8 bits", "float", "other" (integers, texts; or it only moves what it is given);
+            or "conversion", from float to 8 bits or back.
+        nodes: How many there are, of those that a call runs.
+        time_share: Its share of the time of all kernels of a call, from 0 to 1.
+    """
+
+    name: str
+    numbers: Numbers
+    nodes: int
+    time_share: float
+
+
+def kernels(profile: Path) -> tuple[Kernel, ...]:
+    """What a profile shows, the kernel that takes longest first; nothing where it shows no call.
+
+    The first call pays for what is done once, and is left out where there is another one.
+
+    Args:
+        profile: The file that `end_profiling` of a session gave.
+    """
+    try:
+        events = json.loads(profile.read_bytes())
+    except ValueError:  # a name with a quotation mark: the runtime writes it as it is
+        return ()
+    calls = _calls(events)
+    calls = calls[1:] or calls
+    nodes: dict[tuple[str, Numbers], int] = defaultdict(int)
+    took: dict[tuple[str, Numbers], int] = defaultdict(int)
+    for number, call in enumerate(calls):
+        for event in call:
+            kind = (event["args"]["op_name"], _numbers(event["args"]))
+            nodes[kind] += number == 0
+            took[kind] += event["dur"]
+    total = sum(took.values()) or 1
+    found = (Kernel(*kind, nodes[kind], took[kind] / total) for kind in took)
+    return tuple(sorted(found, key=lambda kernel: (-kernel.time_share, kernel.name, kernel.numbers)))
+
+
+def operators(kernel: str) -> tuple[str, ...]:
+    """The operators of ONNX that a kernel computes, as far as is known: its own name, or what it was made of."""
+    for pattern, named in _OF:
+        if found := pattern.match(kernel):
+            return named or (found["operator"],)
+    return (kernel,)
+
+
+def _calls(events: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The events of kernels, by the call that they belong to."""
+    spans = sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event["name"] == "model_run")
+    run = sorted(_of_kernels(events), key=lambda event: event["ts"])
+    return [[event for event in run if start <= event["ts"] <= end] for start, end in spans]
+
+
+def _of_kernels(events: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for event in events:
+        is_kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        if is_kernel and event["args"].get("op_name", "If") not in _CONTROL:
+            yield event
+
+
+def _numbers(about: Mapping[str, Any]) -> Numbers:
+    if about["op_name"] in _CONVERSIONS:
+        return "conversion"
+    types = {kind for shape in about.get("input_type_shape", ()) for kind in shape}
+    if about["op_name"] in _MOVES:
+        return "other"
+    if types & {"int8", "uint8"} and about["op_name"] not in _WEIGHTS_ONLY:
+        return "8 bits"
+    return "float" if types & _FLOATS else "other"

@@ -1,0 +1,84 @@
+"""One pass of a model over prepared rows: what it answers to each, how long that takes, and what a call of it runs.
+
+This module owns the batches of a pass and its clock. What the answers become is the task's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchcard.tasks import Task
+from benchcard.tasks.rows import Rows
+
+if TYPE_CHECKING:
+    from benchcard.frameworks import Kernel, Model
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass came to.
+
+    Attributes:
+        kept: For each item what the task keeps of the outputs.
+        predictions: For each row, in their order.
+        elapsed_ns: From the first batch to the last prediction.
+        forward_ns: Of these, inside the model.
+        kernels: What a call with the first item runs; empty where the model cannot say.
+    """
+
+    kept: list[dict[str, Any]]
+    predictions: list[Any]
+    elapsed_ns: int
+    forward_ns: int
+    kernels: tuple[Kernel, ...]
+
+
+def run(model: Model, rows: Rows, task: Task, batch_size: int | None, progress: Callable[[int, int], None]) -> Pass:
+    """The pass.
+
+    Args:
+        model: The opened model. One that takes one batch size alone is given that many items.
+        rows: The rows.
+        task: The task.
+        batch_size: Items in a batch; None for what fits.
+        progress: Called after each batch with items done and items in all.
+    """
+    items, only = rows.items, model.facts.get("batch_size")
+    kernels = _kernels(model, rows, only or 1)  # before the clock runs: notes cost time
+    kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
+    forward, done, started = 0, 0, time.perf_counter_ns()
+    for places, batch in items.batches(batch_size or only):
+        given = _filled(batch, only - len(places)) if only else batch
+        begun = time.perf_counter_ns()
+        outputs = model(given)
+        forward += time.perf_counter_ns() - begun
+        if only:
+            outputs = {name: values[: len(places)] for name, values in outputs.items()}
+        for name, values in task.kept(outputs, batch, rows.context).items():
+            for place, value in zip(places, values):
+                kept[place][name] = value
+        done += len(places)
+        progress(done, len(items))
+    predictions = rows.predictions(task, kept)
+    return Pass(kept, predictions, time.perf_counter_ns() - started, forward, kernels)
+
+
+def _kernels(model: Any, rows: Rows, batch_size: int) -> tuple[Kernel, ...]:
+    if not hasattr(model, "kernels") or not len(rows.items):
+        return ()
+    _, first = next(rows.items.batches(1))
+    found: tuple[Kernel, ...] = model.kernels(_filled(first, batch_size - 1))
+    return found
+
+
+def _filled(batch: Mapping[str, NDArray[Any]], missing: int) -> Mapping[str, NDArray[Any]]:
+    """The batch with its last item repeated, as many times as items are missing."""
+    if missing <= 0:
+        return batch
+    return {name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for name, array in batch.items()}

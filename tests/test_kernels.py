@@ -1,0 +1,146 @@
+"""The kernels that a model comes to are read from the runtime's own notes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from tiny_graphs import case, normal, saved, takes_ranges, written
+
+from benchcard.errors import ArtifactError
+from benchcard.frameworks.kernels import Kernel, kernels, operators
+from benchcard.frameworks.onnxruntime import OnnxRuntime, session_options
+from benchcard.quantization.quantize import Quantization, quantize
+
+
+def call(start, *events):
+    """The notes of one call: what each kernel is given, and how long it takes."""
+    notes, now = [], start
+    for name, took, *types in events:
+        given = {"op_name": name, "input_type_shape": [{kind: [2, 3]} for kind in types]}
+        notes.append({"cat": "Node", "name": f"n/{name}_kernel_time", "ts": now, "dur": took, "args": given})
+        notes.append({"cat": "Node", "name": f"n/{name}_fence_after", "ts": now, "dur": 0, "args": {"op_name": name}})
+        now += took
+    return [*notes, {"cat": "Session", "name": "model_run", "ts": start, "dur": now - start, "args": {}}]
+
+
+def profile(path, *calls):
+    """A file of notes, whose calls follow each other."""
+    loading = {"cat": "Session", "name": "session_initialization", "ts": 0, "dur": 900, "args": {}}
+    path.write_text(json.dumps([loading, *(event for each in calls for event in each)]))
+    return path
+
+
+def test_kernels_are_told_by_numbers_and_share_of_time(tmp_path):
+    """The first call is left out of the shares; a node that only moves 8 bits computes nothing; nodes that hold others
+    are not counted beside them.
+    """
+    late = [
+        ("DynamicQuantizeLinear", 10, "float"),
+        ("MatMulIntegerToFloat", 50, "uint8", "float", "int8"),
+        ("Reshape", 5, "uint8", "int64"),
+        ("MatMul", 20, "float", "float"),
+        ("MatMul", 10, "float16", "float16"),
+        ("MatMulNBits", 2, "float", "uint8"),
+        ("Concat", 1, "int64"),
+        ("Mul", 2, "int64"),
+        ("If", 500, "bool"),
+    ]
+    first = [(name, 1000, *types) for name, _, *types in late]
+    assert kernels(profile(tmp_path / "p.json", call(1000, *first), call(20_000, *late), call(30_000, *late))) == (
+        Kernel("MatMulIntegerToFloat", "8 bits", 1, 0.50),
+        Kernel("MatMul", "float", 2, 0.30),
+        Kernel("DynamicQuantizeLinear", "conversion", 1, 0.10),
+        Kernel("Reshape", "other", 1, 0.05),
+        Kernel("MatMulNBits", "float", 1, 0.02),
+        Kernel("Mul", "other", 1, 0.02),
+        Kernel("Concat", "other", 1, 0.01),
+    )
+    only = kernels(profile(tmp_path / "p.json", call(0, ("Add", 0, "float"))))
+    assert only == (Kernel("Add", "float", 1, 0.0),)
+    assert kernels(profile(tmp_path / "p.json")) == ()
+
+
+@pytest.mark.parametrize("text", ["", "[", '[{"name": "a"b"}]'])
+def test_notes_that_cannot_be_read_tell_nothing(text, tmp_path):
+    """The runtime writes names of nodes as they are, quotation marks too; that costs the reasons and not the row."""
+    (tmp_path / "p.json").write_text(text)
+    assert kernels(tmp_path / "p.json") == ()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "of"),
+    [
+        ("Softmax", ("Softmax",)),
+        ("QLinearAdd", ("Add",)),
+        ("QLinearMatMul", ("MatMul",)),
+        ("MatMulIntegerToFloat", ("MatMul", "Gemm")),
+        ("DynamicQuantizeMatMul", ("MatMul", "Gemm")),
+        ("QGemm", ("Gemm", "MatMul")),
+        ("ConvInteger", ("Conv",)),
+        ("DynamicQuantizeLSTM", ("LSTM",)),
+        ("FusedMatMul", ("MatMul", "Gemm")),
+    ],
+)
+def test_a_kernel_is_one_of_operators(kernel, of):
+    """Names that the runtime made for joined nodes are those of the operators that they do the work of."""
+    assert operators(kernel) == of
+
+
+@takes_ranges
+@pytest.mark.parametrize(
+    ("how", "from_level"),
+    [
+        (Quantization("static", ("Conv",)), 2),
+        (Quantization("static", ("Conv",), quant_format="QOperator"), 0),
+        (Quantization("dynamic", ("MatMul",)), 0),
+    ],
+)
+def test_the_runtime_computes_in_8_bits_from_this_level_on(how, from_level, tmp_path):
+    """Pairs of conversions are joined with the nodes between them by the extended optimizations, and by no others. What
+    a session says of its kernels is what stands in the graph that it keeps.
+    """
+    model = case("resnet" if how.approach == "static" else "vit", 13, tmp_path)
+    quantize(model.path, tmp_path / "q.onnx", how, model.ranges)
+    for level in (0, 1, 2, 99):
+        arguments = {"optimization_level": level, "intra_op_num_threads": 1}
+        opened = OnnxRuntime().open_profiled(tmp_path / "q.onnx", arguments)
+        found = opened.kernels(model.feeds[0])
+        options = session_options(arguments)
+        options.optimized_model_filepath = str(tmp_path / f"{level}.onnx")
+        onnxruntime.InferenceSession(str(tmp_path / "q.onnx"), options, providers=["CPUExecutionProvider"])
+        kept = Counter(node.op_type for node in onnx.load(tmp_path / f"{level}.onnx").graph.node)
+        run = Counter({kernel.name: 0 for kernel in found})
+        for kernel in found:
+            run[kernel.name] += kernel.nodes
+        assert run == kept
+        in_8_bits = {kernel.name for kernel in found if kernel.numbers == "8 bits"}
+        assert in_8_bits == {
+            name for name in kept if name.startswith(("QLinear", "DynamicQuantizeMatMul")) or "Integer" in name
+        }
+        assert bool(in_8_bits) == (level >= from_level)
+        assert sum(kernel.time_share for kernel in found) == pytest.approx(1)
+
+
+def test_notes_are_taken_once_and_leave_no_file(tmp_path, monkeypatch):
+    """What was asked once is not noted any more; nothing is left behind, also of a graph that cannot be loaded."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[B, 4] x) => (float[B, 4] y) { y = MatMul(x, w) }""",
+        {"w": np.eye(4, dtype=np.float32)},
+    )
+    opened = OnnxRuntime().open_profiled(saved(model, tmp_path / "m.onnx"), {})
+    inputs = {"x": normal(1, 4)}
+    assert opened.kernels(inputs) == (Kernel("MatMul", "float", 1, pytest.approx(1)),)
+    assert opened.kernels(inputs) == ()
+    assert OnnxRuntime().open(tmp_path / "m.onnx", {}).kernels(inputs) == ()
+    (tmp_path / "no.onnx").write_text("no model")
+    with pytest.raises(ArtifactError, match=r"no\.onnx"):
+        OnnxRuntime().open_profiled(tmp_path / "no.onnx", {})
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -1,0 +1,151 @@
+"""What is told of a row from the outcomes of its steps: in what it computes, where its time goes, whether it can
+saturate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from benchcard import reasons
+
+STATIC = {"framework": "onnxruntime", "quantization_approach": "static", "quant_format": None}
+INTEGER = ("MatMulIntegerToFloat", "8 bits", 3, 0.5)
+SOFTMAX = ("Softmax", "float", 2, 0.125)
+FLOAT_MATMUL = ("FusedMatMul", "float", 2, 0.25)
+PAIRS = ("DequantizeLinear", "conversion", 7, 0.25)
+
+
+@dataclasses.dataclass
+class Configuration:
+    """A row's parameters."""
+
+    given: dict
+    row: int = 0
+    quantized: bool = True
+    baseline: int | None = None
+
+    def __getitem__(self, name):
+        return self.given.get(name)
+
+
+@dataclasses.dataclass
+class Row:
+    """A record with what the questions are asked of."""
+
+    configuration: Configuration
+    outcomes: dict
+    digest: str | None = "1234"
+    failures: dict = dataclasses.field(default_factory=dict)
+    search: None = None
+
+
+def made(kernels=(), level=None, operators=(("MatMul", 3),), weights=3, is_float_model=False, **given):
+    """A record of a quantized model that was run."""
+    arguments = {} if level is None else {"optimization_level": level}
+    report = {
+        "nodes_quantized": sum(count for _, count in operators),
+        "nodes_eligible": 9,
+        "weights_quantized": weights,
+        "operators": [{"operator": name, "quantized": count} for name, count in operators],
+        "is_float_model": is_float_model,
+        "notes": [],
+    }
+    run = [dict(zip(("name", "numbers", "nodes", "time_share"), each, strict=True)) for each in kernels]
+    return Row(
+        Configuration({**STATIC, "framework_args": arguments, **given}),
+        {
+            "quantize": SimpleNamespace(values={"report": report, "size_bytes": 1_000_000, "exclusions": []}),
+            "evaluate": SimpleNamespace(values={"kernels": run}),
+        },
+    )
+
+
+def of(*rows, saturates=False):
+    """The records of a run on a machine that may saturate."""
+    return SimpleNamespace(records=list(rows), about={"machine": {"int8": {"u8s8_saturates": saturates}}})
+
+
+@pytest.mark.parametrize(
+    ("operator", "kernels", "reduce_range", "dtype", "saturates", "risk"),
+    [
+        ("MatMul", [INTEGER], False, None, True, True),
+        ("MatMul", [], False, None, True, True),
+        ("Conv", [INTEGER], False, "int8", True, True),
+        ("Add", [INTEGER], False, "int8", True, False),
+        ("MatMul", [FLOAT_MATMUL, PAIRS], False, "int8", True, False),
+        ("MatMul", [INTEGER], True, None, True, False),
+        ("MatMul", [INTEGER], False, "uint8", True, False),
+        ("MatMul", [INTEGER], False, None, False, False),
+    ],
+)
+def test_rows_with_signed_weights_of_eight_bits_are_at_risk(operator, kernels, reduce_range, dtype, saturates, risk):
+    """At risk are rows whose weights are s8 of 8 bits and are multiplied in 8 bits, on a machine that saturates; u8 x
+    u8 products are widened. What is not known to compute in float counts as at risk.
+    """
+    row = made(kernels, operators=((operator, 3), ("Relu", 0)), reduce_range=reduce_range, weights_dtype=dtype)
+    assert reasons.saturation_risk(of(row, saturates=saturates), row) is risk
+    without = made(kernels, operators=((operator, 3),), weights=0)
+    assert not reasons.saturation_risk(of(without, saturates=saturates), without)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "is_float_model", "is_float"),
+    [
+        ([PAIRS, FLOAT_MATMUL], False, True),
+        ([PAIRS, FLOAT_MATMUL, INTEGER], False, False),
+        ([FLOAT_MATMUL], True, False),
+        ([], False, False),
+    ],
+)
+def test_rows_that_are_computed_in_float_are_told(kernels, is_float_model, is_float):
+    """They are those of whose kernels none computes in 8 bits; where nothing was quantized, nobody would expect
+    otherwise, and where no kernel is known, nothing is said.
+    """
+    row = made(kernels, is_float_model=is_float_model)
+    assert reasons.computes_in_float(row) is is_float
+    assert len(reasons.notes(of(row))) == is_float
+    told = " ".join(reasons.sentences(of(row), row, {}, None))
+    assert ("None of them computes in 8 bits" in told) is is_float
+
+
+def test_the_way_out_depends_on_the_level():
+    """Static pairs at level 0 or 1 want another level; where the runtime joins nothing at any, there is none."""
+    low, high = made([PAIRS, FLOAT_MATMUL], level=1), made([PAIRS, FLOAT_MATMUL], level=99)
+    assert "Take 2 or 99" in " ".join(reasons.sentences(of(low), low, {}, None))
+    assert "Take" not in " ".join(reasons.sentences(of(high), high, {}, None))
+    first, second = reasons.notes(of(low, high, low))
+    assert first.startswith("rows 0, 0 are quantized statically and computed in float32: at an `optimization_level`")
+    assert second.startswith("row 0 is quantized and computed in float32: here ONNX Runtime joins none")
+
+
+def test_operators_that_gain_nothing_are_told():
+    """An operator none of whose nodes computes in 8 bits is named, where it runs in float; not one that was moved or
+    joined with another.
+    """
+    kernels = [INTEGER, ("Add", "float", 5, 0.1), ("Reshape", "other", 5, 0.01), PAIRS]
+    row = made(kernels, operators=(("Add", 5), ("MatMul", 3), ("Reshape", 5), ("Gelu", 1)))
+    told = [each for each in reasons.sentences(of(row), row, {}, None) if each.startswith("No `")]
+    assert told == [
+        "No `Add` computes in 8 bits here, but in float32 between conversions; leave it out of `operators_to_quantize`."
+    ]
+    alone = made([FLOAT_MATMUL, PAIRS], level=99)
+    assert any("conversions." in each for each in reasons.sentences(of(alone), alone, {}, None))
+
+
+def test_the_time_of_a_call_is_told_by_parts_and_by_kernels():
+    """Parts in the order of what was hoped for, kernels by what they take; also of a row that is not quantized."""
+    row = made([INTEGER, PAIRS, SOFTMAX, ("Gelu", "float", 2, 0.125)])
+    told = [each for each in reasons.sentences(of(row), row, {}, None) if each.startswith("Of a call")]
+    assert told == [
+        "Of a call's time go 50 % to what computes in 8 bits, 25 % to conversions and 25 % to what computes in "
+        "float32; by kernels 50 % to 3 `MatMulIntegerToFloat`, 25 % to 7 `DequantizeLinear` and 12 % to 2 `Softmax`."
+    ]
+    plain = made([FLOAT_MATMUL])
+    plain.configuration.quantized = False
+    assert list(reasons.sentences(of(plain), plain, {}, None)) == [
+        "It is not quantized.",
+        "Of a call's time go 25 % to what computes in float32; by kernels 25 % to 2 `FusedMatMul`.",
+    ]

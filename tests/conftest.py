@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import os
+import shutil
 import socket
+import tempfile
 from typing import Any
 
 import pytest
@@ -46,6 +49,17 @@ BEANS: dict[str, Any] = {
     "input_lengths": [224],
     "duration": 15,
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each worker of pytest-xdist has a folder for temporary files of its own, and with it a lock of its own: no test
+    looks at how long anything took, so none need wait until another has timed.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        folder = tempfile.mkdtemp(prefix=f"benchcard-{worker}-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
 @pytest.fixture

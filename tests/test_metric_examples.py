@@ -88,6 +88,17 @@ def test_sums_over_examples_are_the_metric(name, pair, arguments):
             assert each.score(indices) == pytest.approx(drawn[figure].value, rel=1e-9), figure
 
 
+@pytest.mark.parametrize("name", ["pearson", "spearman"])
+def test_a_choice_without_spread_has_no_correlation(name):
+    """Where all chosen numbers of one side are equal, or one is not a number, there is none; elsewhere there is."""
+    pair = [[0.5, 0.5, 1.5, math.nan], [1.0, 2.0, 3.0, 4.0]]
+    each = examples.of(name, given(pair, name), {}, {})[name]
+    assert math.isnan(each.score(np.array([0, 1])))
+    assert math.isnan(each.score(np.array([2, 2])))
+    assert math.isnan(each.score(np.array([0, 2, 3])))
+    assert each.score(np.array([0, 2, 2])) == pytest.approx(1)
+
+
 def test_figures_are_those_of_scikit_learn():
     """To the last digit, with nothing of ours between."""
     found, right = LABELS

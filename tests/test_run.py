@@ -1,4 +1,4 @@
-"""Whole runs of a tiny model: what comes out, what a kill leaves, and every way in which a run can be refused."""
+"""A whole run of a tiny model: what comes out, and what the same command says of it afterwards."""
 
 from __future__ import annotations
 
@@ -8,19 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
-from kill_and_resume import finished, kill_and_resume
-from tiny_run import GRID, SPEC
+from tiny_run import GRID, SPEC, spec_with
 
-from benchcard import Benchmark, Results, registry
+from benchcard import Benchmark, Results
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.frames import NOT_ASKED
-
-
-def spec_with(ground, text, name="other.yaml"):
-    """A spec beside the model."""
-    (ground / name).write_text(text)
-    return ground / name
 
 
 def test_every_row_is_there_with_figures(results):
@@ -259,103 +251,6 @@ def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
         Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
 
 
-def test_instructions_that_are_not_here_are_refused_first(ground):
-    """`supported_instructions` that this processor lacks, alone or in a list, stop the run before anything is made."""
-    for given in ("{supported_instructions: avx9000}", "{supported_instructions: [avx9000]}"):
-        spec = spec_with(ground, SPEC + f"backend_args: {given}\n")
-        with pytest.raises(MachineError, match="avx9000; this processor"):
-            Benchmark.from_spec(spec).run(ground / "none", progress=False)
-    spec = spec_with(ground, SPEC + "backend_args.supported_instructions: avx9000\n")
-    with pytest.raises(MachineError, match="avx9000"):
-        Benchmark.from_spec(spec).run(ground / "none", progress=False)
-    assert not (ground / "none").exists()
-    with pytest.raises(SpecError, match="a text, or a list, each a text, found 5"):
-        Benchmark.from_spec(spec_with(ground, SPEC + "backend_args: {supported_instructions: 5}\n"))
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (("./model", "./modell"), "model"),
-        (("./data", "./datta"), "path"),
-        (("eval_split: validation", "eval_split: validaton"), "did you mean `validation`"),
-        (("primary: image", "primary: imag"), "did you mean `image`"),
-        (("ref_keys: [label]", "ref_keys: [labels]"), "did you mean `label`"),
-        (("task: image-classification", "task: image-classification\nmetrics: [no_such_metric]"), "no_such_metric"),
-    ],
-)
-def test_what_is_not_there_is_said_with_its_place(ground, change, said, tmp_path):
-    """A missing model, data set, split or column is a SpecError that names it and what is near."""
-    spec = spec_with(ground, SPEC.replace(*change) + "duration: 0\n")
-    with pytest.raises(SpecError, match=said):
-        Benchmark.from_spec(spec).run(tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
-
-
-def test_labels_that_do_not_agree_are_refused(ground, tmp_path):
-    """A data set whose label names are not the model's is an error that shows both lists; a mapping mends it."""
-    tiny.write_data(ground / "named", names=["night", "dusk", "day"])
-    text = SPEC.replace("./data", "./named") + "duration: 0\n"
-    with pytest.raises(SpecError, match=r"night.*dark"):
-        Benchmark.from_spec(spec_with(ground, text)).run(tmp_path / "a", progress=False)
-    mapping = "task_args: {label_mapping: {night: dark, dusk: middling, day: light}}\n"
-    results = Benchmark.from_spec(spec_with(ground, text + mapping)).run(tmp_path / "b", progress=False)
-    assert results.failures.empty
-    assert results.time["failure"].tolist() == [NOT_ASKED]
-
-
-def test_more_calibration_samples_than_rows_are_refused(ground, tmp_path):
-    """Asking for more samples than the split has says how many there are."""
-    text = SPEC + "quantization_approach: static\ncalibration: {num_calibration_samples: 99}\nduration: 0\n"
-    with pytest.raises(SpecError, match="has 24 rows"):
-        Benchmark.from_spec(spec_with(ground, text)).run(tmp_path / "run", progress=False)
-
-
-FAILING = """
-import os, signal
-from benchcard import actions
-
-real = actions.quantize
-
-
-def quantize(asked, **rest):
-    if asked["approach"] == "dynamic" and asked["operators_to_quantize"] == ["Add", "MatMul"]:
-        raise RuntimeError("the moon is in the wrong quarter")
-    if asked["approach"] == "static":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(asked, **rest)
-
-
-actions.quantize = quantize
-"""
-
-
-def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
-    """Steps that raise or die become failures with stage, type, message and log; every other row completes; mended,
-    they are tried again.
-    """
-    (tmp_path / "failing.py").write_text(FAILING)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "called", lambda: tiny.importing("failing"))
-    small = GRID.replace("[1, 3]", "[1]").replace(", pytorch]", "]").replace(", {}]", "]")
-    benchmark = Benchmark.from_spec(spec_with(ground, SPEC + small))
-    results = benchmark.run(tmp_path / "run", progress=False)
-    failed = results.failures.set_index("row")
-    assert set(failed.index) == {1, 3, 4}
-    assert (failed.loc[1, "stage"], failed.loc[1, "type"]) == ("quantize", "RuntimeError")
-    assert "wrong quarter" in failed.loc[1, "log"]
-    assert failed.loc[3, "type"] == "SIGKILL"
-    assert results.quality["accuracy"].notna().tolist() == [True, False, True, False, False]
-    timed = results.time.set_index("row")
-    assert timed["latency_mean_ms"].notna().tolist() == [True, False, True, False, False]
-    assert "SIGKILL" in timed.loc[3, "failure"]
-    card = results.card().text
-    assert "failed" in card
-    assert "nan" not in card
-    monkeypatch.setattr(registry, "called", list)
-    assert benchmark.run(tmp_path / "run", progress=False).failures.empty
-
-
 def test_an_opset_that_cannot_be_had_is_a_failed_row(ground, tmp_path):
     """A graph that is taken as it is and has another opset fails its row, and says which opset it has."""
     import shutil
@@ -372,68 +267,6 @@ def test_an_opset_that_cannot_be_had_is_a_failed_row(ground, tmp_path):
     results = Benchmark.from_spec(spec_with(tmp_path, text)).run(tmp_path / "run", progress=False)
     assert results.quality["accuracy"].notna().tolist() == [True, False]
     assert "has opset 13" in results.failures["message"][0]
-
-
-FILLING = """
-from benchcard import actions
-
-
-def export(**rest):
-    raise OSError(28, "No space left on device")
-
-
-actions.export = export
-"""
-
-
-def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(ground, tmp_path, monkeypatch):
-    """When a child finds the disk full, the run ends with what to do, and the finished steps are there."""
-    (tmp_path / "filling.py").write_text(FILLING)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "called", lambda: tiny.importing("filling"))
-    with pytest.raises(BenchcardError, match="make room"):
-        Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
-    # Both data sets are read before the first export.
-    assert sorted(name.split("-")[0] for name in finished(tmp_path / "run")) == ["prepare", "sample"]
-
-
-PRECISE = """
-grid: {per_channel: [false, true], quantization_approach: [dynamic], apply_quantization: [true, false]}
-batch_sizes: [1]
-input_lengths: [8, 16]
-duration: 0.3
-precision: 0.9
-explain: false
-"""
-
-
-def test_precision_reaches_the_timing_and_memory_may_run_out(ground, tmp_path, monkeypatch):
-    """A configuration is timed until its ratio is known as asked; lengths of images are one row, and said so; a model
-    that there is no memory for is a failed cell, and is timed once there is.
-    """
-    from benchcard import timed_groups
-
-    needs = timed_groups._needs
-    benchmark = Benchmark.from_spec(spec_with(ground, SPEC + PRECISE))
-    assert benchmark.plan()["timed_s"].tolist() == [0.6, 0.3, 0.3]
-    monkeypatch.setattr(timed_groups, "_needs", lambda cell: 1 << 60)
-    with pytest.raises(MachineError, match="not one model can be timed"):
-        benchmark.run(tmp_path / "run", progress=False)
-    sizes = iter([1, 1, 1 << 60])
-    known = {}
-    monkeypatch.setattr(timed_groups, "_needs", lambda cell: known.setdefault(cell.name, next(sizes, 1)))
-    results = benchmark.run(tmp_path / "run", progress=False)
-    assert results.failures["type"].tolist() == ["MachineError"]
-    assert results.time["failure"].str.contains("not enough memory").eq(True).tolist() == [False, False, True]
-    assert results.best().row is not None
-    monkeypatch.setattr(timed_groups, "_needs", needs)
-    results = benchmark.run(tmp_path / "run", progress=False)
-    assert results.failures.empty
-    assert len(results.time) == 3
-    assert any("input_lengths (8, 16) change nothing" in note for note in results.notes)
-    part = results.records.parts[results.records.records[1].cells[1, None].name][0]
-    assert part.outcome["precision"] == 0.9
-    assert len({timed.launch for timed in part.rounds}) >= 5
 
 
 def test_every_figure_of_time_has_its_interval(results):
@@ -538,20 +371,6 @@ def test_the_best_is_never_empty_handed(results):
         results.best(metric="f1")
     with pytest.raises(BenchcardError, match="did you mean `latency`"):
         results.best(objective="latancy")
-
-
-KILLED = """
-grid: {quantization_approach: [dynamic, static], apply_quantization: [true, false]}
-fixed: {calibration: {num_calibration_samples: 9}}
-duration: 0.1
-"""
-
-
-@pytest.mark.slow
-def test_kill_and_resume(ground, tmp_path):
-    """A run that is killed at random moments comes to what an undisturbed one comes to, and repeats nothing."""
-    said = kill_and_resume(spec_with(ground, SPEC + KILLED), tmp_path, kills=3)
-    assert "none done twice" in said
 
 
 def test_the_command_line_runs_and_shows(results, ground, tmp_path):

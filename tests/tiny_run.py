@@ -28,6 +28,12 @@ dataset:
 """
 
 
+def spec_with(ground, text, name="other.yaml"):
+    """A spec of this text beside the model."""
+    (ground / name).write_text(text)
+    return ground / name
+
+
 @pytest.fixture(scope="session")
 def ground(tmp_path_factory):
     """A folder with the tiny model, its data, and a spec of a small grid."""

@@ -297,8 +297,8 @@ def _rows(results: Results) -> tuple[Row, ...]:
 def _figures(
     results: Results, index: int, measured: Mapping[str, Any], model: Mapping[str, Any]
 ) -> dict[str, Figure | None]:
-    """The size of a row's model, how much of it computes in 8 bits, and how its predictions differ from the
-    baseline's.
+    """The size of a row's model, how its predictions differ from the baseline's, and how much of a quantized one
+    computes in 8 bits.
     """
     told = {"size_mb": figure(model.get("size_mb"))}
     for name in results.metrics if index != results.baseline else ():
@@ -308,7 +308,8 @@ def _figures(
     told[likeness.COLUMN] = figure(measured.get(likeness.COLUMN))
     if index != results.baseline and _is_there(measured.get("predictions_changed")):
         told["predictions_changed"] = figure(measured["predictions_changed"])
-    told |= {name: figure(model[name]) for name in NODES if _is_there(model.get(name))}
+    if _is_there(model.get(NODES[0])):
+        told |= {name: figure(model[name]) for name in NODES if _is_there(model.get(name))}
     return {name: found for name, found in told.items() if found is not None}
 
 

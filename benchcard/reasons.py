@@ -189,14 +189,15 @@ def _of_kernels(record: Record) -> Iterator[str]:
     run, report = kernels(record), record.outcomes["quantize"].values["report"]
     if not run or report["is_float_model"]:
         return
-    if computes_in_float(record) and _pairs_are_left(record):
-        yield (
-            "None of them computes in 8 bits: at an `optimization_level` of 0 or 1 ONNX Runtime leaves the conversions "
-            "around every node, and computes in float32 between them. Take 2 or 99."
-        )
-        return
     if computes_in_float(record):
-        yield "None of them computes in 8 bits: ONNX Runtime computes them in float32, between conversions."
+        why = (
+            "at an `optimization_level` of 0 or 1 ONNX Runtime leaves the conversions around every node, and computes "
+            "in float32 between them. Take 2 or 99."
+            if _pairs_are_left(record)
+            else "ONNX Runtime computes them in float32, between conversions."
+        )
+        yield f"None of them computes in 8 bits: {why}"
+        return
     served = {name for kernel in run if kernel.numbers == "8 bits" for name in operators(kernel.name)}
     floats = {name for kernel in run if kernel.numbers == "float" for name in operators(kernel.name)}
     quantized = [each for each in report["operators"] if each["quantized"]]

@@ -68,6 +68,7 @@ def test_kernels_are_told_by_numbers_and_share_of_time(tmp_path):
 @pytest.mark.parametrize("text", ["", "[", '[{"name": "a"b"}]'])
 def test_notes_that_cannot_be_read_tell_nothing(text, tmp_path):
     """The runtime writes names of nodes as they are, quotation marks too; that costs the reasons and not the row."""
+    assert kernels(tmp_path / "p.json") == ()
     (tmp_path / "p.json").write_text(text)
     assert kernels(tmp_path / "p.json") == ()
 

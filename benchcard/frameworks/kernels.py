@@ -97,7 +97,7 @@ def kernels(profile: Path) -> tuple[Kernel, ...]:
     """
     try:
         events = json.loads(profile.read_bytes())
-    except ValueError:  # a name with a quotation mark: the runtime writes it as it is
+    except (OSError, ValueError):  # a disk that is full; a name with a quotation mark, which is written as it is
         return ()
     calls = _calls(events)
     calls = calls[1:] or calls

@@ -50,7 +50,7 @@ def run(model: Model, rows: Rows, task: Task, batch_size: int | None, progress: 
         progress: Called after each batch with items done and items in all.
     """
     items, only = rows.items, model.facts.get("batch_size")
-    kernels = _kernels(model, rows, only or 1)  # before the clock runs: notes cost time
+    kernels = _first_calls(model, rows, only or 1)
     kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
     forward, done, started = 0, 0, time.perf_counter_ns()
     for places, batch in items.batches(batch_size or only):
@@ -69,12 +69,19 @@ def run(model: Model, rows: Rows, task: Task, batch_size: int | None, progress: 
     return Pass(kept, predictions, time.perf_counter_ns() - started, forward, kernels)
 
 
-def _kernels(model: Any, rows: Rows, batch_size: int) -> tuple[Kernel, ...]:
-    if not hasattr(model, "kernels") or not len(rows.items):
+def _first_calls(model: Any, rows: Rows, batch_size: int) -> tuple[Kernel, ...]:
+    """What a call with the first item runs, as far as the model can say. Either way it has been called before the clock
+    runs, since a first call pays for what is done once.
+    """
+    if not len(rows.items):
         return ()
-    _, first = next(rows.items.batches(1))
-    found: tuple[Kernel, ...] = model.kernels(_filled(first, batch_size - 1))
-    return found
+    _, item = next(rows.items.batches(1))
+    first = _filled(item, batch_size - 1)
+    if hasattr(model, "kernels"):
+        found: tuple[Kernel, ...] = model.kernels(first)
+        return found
+    model(first)
+    return ()
 
 
 def _filled(batch: Mapping[str, NDArray[Any]], missing: int) -> Mapping[str, NDArray[Any]]:

@@ -139,7 +139,10 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float,
 @main.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
-    "--csv", "which", type=click.Choice(["quality", "time", "models", "kernels", "noise"]), help="Write one frame as CSV."
+    "--csv",
+    "which",
+    type=click.Choice(["quality", "time", "models", "kernels", "noise"]),
+    help="Write one frame as CSV.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write all frames as JSON.")
 @click.option("--explain", "row", type=int, help="Say why a row is as it is.")

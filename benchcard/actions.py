@@ -219,9 +219,11 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
 
     framework, task = registry.framework(asked["framework"]), registry.task(asked["task"])
     rows = Rows(needs["inputs"].folder)
-    opened = getattr(framework, "open_profiled", framework.open)
+    # Not where it is inherited: `open` may be another one there.
+    profiled = "open_profiled" in vars(type(framework))
+    opened = framework.open_profiled if profiled else framework.open
     model = opened(Path(extra["model"]), {**asked["options"], "intra_op_num_threads": extra["threads"]})
-    done = passes.run(model, rows, task, asked["batch_size"], progress)
+    done = passes.run(model, rows, task, asked["batch_size"], progress, profiled=profiled)
     write_predictions(target, done.kept, done.predictions)
     return {
         "items": len(rows.items),

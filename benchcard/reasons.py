@@ -31,6 +31,8 @@ _SAME_THOUGH: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# Activations that the quantizer or the runtime joins with the node before them; others of their kind stay in float32.
+_JOINED = frozenset(("Clip", "Relu"))
 # The kinds of kernels as parts of a call's time.
 _PARTS: Mapping[str, str] = MappingProxyType(
     {
@@ -103,7 +105,10 @@ def computes_in_float(record: Record) -> bool:
     quantized, run = record.outcomes.get("quantize"), kernels(record)
     if quantized is None or quantized.values["report"]["is_float_model"]:
         return False
-    return bool(run) and not any(kernel.numbers == "8 bits" for kernel in run)
+    asked = {each["operator"] for each in quantized.values["report"]["operators"] if each["quantized"]}
+    # What is quantized to be moved or looked up alone computes in nothing.
+    in_float = any(kernel.numbers == "float" and asked.intersection(operators(kernel.name)) for kernel in run)
+    return in_float and not any(kernel.numbers == "8 bits" for kernel in run)
 
 
 def _pairs_are_left(record: Record) -> bool:
@@ -202,7 +207,7 @@ def _of_kernels(record: Record) -> Iterator[str]:
     floats = {name for kernel in run if kernel.numbers == "float" for name in operators(kernel.name)}
     quantized = [each for each in report["operators"] if each["quantized"]]
     for each in quantized:
-        if each["operator"] in floats - served:
+        if each["operator"] in floats - served - _JOINED:
             advice = "; leave it out of `operators_to_quantize`" if len(quantized) > 1 else ""
             yield f"No `{each['operator']}` computes in 8 bits here, but in float32 between conversions{advice}."
 
@@ -216,6 +221,8 @@ def _of_time(record: Record) -> Iterator[str]:
     for kernel in run:
         shares[kernel.numbers] = shares.get(kernel.numbers, 0.0) + kernel.time_share
     told = [f"{100 * shares[kind]:.0f} % to {said}" for kind, said in _PARTS.items() if shares.get(kind, 0) >= 0.005]
+    if not told:
+        return
     most = [f"{100 * kernel.time_share:.0f} % to {kernel.nodes} `{kernel.name}`" for kernel in run[:3]]
     yield f"Of a call's time go {_and(told)}; by kernels {_and(most)}."
 

@@ -149,3 +149,14 @@ def test_the_time_of_a_call_is_told_by_parts_and_by_kernels():
         "It is not quantized.",
         "Of a call's time go 25 % to what computes in float32; by kernels 25 % to 2 `FusedMatMul`.",
     ]
+
+
+def test_what_computes_nothing_or_was_joined_is_not_blamed():
+    """A table in 8 bits that is looked up computes in nothing; a `Relu` that was joined with its `Conv` is not the one
+    that stays in float32.
+    """
+    table = made([FLOAT_MATMUL, PAIRS, ("Gather", "other", 1, 0.1)], operators=(("Gather", 1),))
+    assert not reasons.computes_in_float(table)
+    kernels = [("QLinearConv", "8 bits", 3, 0.5), ("Relu", "float", 1, 0.1)]
+    joined = made(kernels, operators=(("Conv", 3), ("Relu", 2)))
+    assert not [each for each in reasons.sentences(of(joined), joined, {}, None) if each.startswith(("No `", "None"))]

@@ -272,8 +272,8 @@ def _nodes(facts: Facts) -> str:
     if not any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
         return ""
     return (
-        f"`{full_tables.IN_8_BITS}` counts what the runtime really computed in 8 bits: its own optimizations join some "
-        "of the quantized nodes, and leave others to be computed in float32 between conversions."
+        f"`{full_tables.IN_8_BITS}` counts what the runtime really computed in 8 bits. The other quantized nodes only "
+        "move numbers, were joined with a neighbour, or are computed in float32 between conversions."
     )
 
 

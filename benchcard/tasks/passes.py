@@ -39,7 +39,15 @@ class Pass:
     kernels: tuple[Kernel, ...]
 
 
-def run(model: Model, rows: Rows, task: Task, batch_size: int | None, progress: Callable[[int, int], None]) -> Pass:
+def run(
+    model: Model,
+    rows: Rows,
+    task: Task,
+    batch_size: int | None,
+    progress: Callable[[int, int], None],
+    *,
+    profiled: bool,
+) -> Pass:
     """The pass.
 
     Args:
@@ -48,9 +56,10 @@ def run(model: Model, rows: Rows, task: Task, batch_size: int | None, progress: 
         task: The task.
         batch_size: Items in a batch; None for what fits.
         progress: Called after each batch with items done and items in all.
+        profiled: Whether the model was opened to be asked what it runs.
     """
     items, only = rows.items, model.facts.get("batch_size")
-    kernels = _first_calls(model, rows, only or 1)
+    kernels = _first_calls(model, rows, only or 1, profiled)
     kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
     forward, done, started = 0, 0, time.perf_counter_ns()
     for places, batch in items.batches(batch_size or only):
@@ -69,7 +78,7 @@ def run(model: Model, rows: Rows, task: Task, batch_size: int | None, progress: 
     return Pass(kept, predictions, time.perf_counter_ns() - started, forward, kernels)
 
 
-def _first_calls(model: Any, rows: Rows, batch_size: int) -> tuple[Kernel, ...]:
+def _first_calls(model: Any, rows: Rows, batch_size: int, profiled: bool) -> tuple[Kernel, ...]:
     """What a call with the first item runs, as far as the model can say. Either way it has been called before the clock
     runs, since a first call pays for what is done once.
     """
@@ -77,7 +86,7 @@ def _first_calls(model: Any, rows: Rows, batch_size: int) -> tuple[Kernel, ...]:
         return ()
     _, item = next(rows.items.batches(1))
     first = _filled(item, batch_size - 1)
-    if hasattr(model, "kernels"):
+    if profiled:
         found: tuple[Kernel, ...] = model.kernels(first)
         return found
     model(first)

@@ -224,14 +224,12 @@ def run_json(results: Results, models: tuple[Weights, ...], files: Mapping[str, 
         for part in ("models", "datasets")
     }
     told = results.to_json()
-    noise = json.loads(results.noise.to_json(orient="records", double_precision=12))
     return {
         "format": FORMAT,
         "created": about["created"],
         "spec": card_facts.public(results, told.pop("spec")),
         "sources": sources,
         **card_facts.public(results, told),
-        "noise": noise,
         "weights": [{"row": model.row, "path": model.path} for model in models],
         "files": dict(files),
     }

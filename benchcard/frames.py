@@ -199,7 +199,7 @@ def models(records: Records) -> pd.DataFrame:
         run = reasons.kernels(record)
         if run:
             row["nodes_in_8_bits"] = sum(kernel.nodes for kernel in run if kernel.numbers == "8 bits")
-            row["conversion_share"] = sum(kernel.time_share for kernel in run if kernel.numbers == "conversion")
+            row["conversion_share"] = sum((kernel.time_share for kernel in run if kernel.numbers == "conversion"), 0.0)
         if "explain" in record.outcomes:
             losses = record.outcomes["explain"].values
             row |= {
@@ -220,7 +220,7 @@ def models(records: Records) -> pd.DataFrame:
 def kernels(records: Records) -> pd.DataFrame:
     """One row per configuration and kernel that its model comes to when it runs, where the framework can say: `kernel`,
     an operator of ONNX or of the runtime; in what `numbers` it computes ("8 bits", "float", "other"; or "conversion");
-    how many `nodes` there are; and their `time_share` of a call with the first example, the largest first.
+    how many `nodes` there are; and their `time_share` of a call with the longest example alone, the largest first.
     """
     rows = [
         {

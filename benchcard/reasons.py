@@ -87,6 +87,10 @@ def saturation_risk(records: Records, record: Record) -> bool:
     here = records.about["machine"]["int8"]["u8s8_saturates"]
     signed = row["weights_dtype"] != "uint8"
     multiplied = any(each["quantized"] and each["operator"] in _PRODUCTS for each in report.get("operators", ()))
+    run = kernels(record)
+    if run:
+        in_8_bits = {name for kernel in run if kernel.numbers == "8 bits" for name in operators(kernel.name)}
+        multiplied = multiplied and bool(in_8_bits & _PRODUCTS)
     at_risk = here and report.get("weights_quantized") and multiplied and signed and not row["reduce_range"]
     return bool(at_risk and not computes_in_float(record))
 
@@ -100,11 +104,13 @@ def kernels(record: Record) -> tuple[Kernel, ...]:
 
 def computes_in_float(record: Record) -> bool:
     """Whether a row's model is quantized, and the runtime computes all of it in float: between conversions from 8 bits
-    and to them.
+    and to them. Where no kernel is known, as in runs of earlier versions, it is told from the level.
     """
     quantized, run = record.outcomes.get("quantize"), kernels(record)
     if quantized is None or quantized.values["report"]["is_float_model"]:
         return False
+    if not run:
+        return record.configuration["framework"] == "onnxruntime" and _pairs_are_left(record)
     asked = {each["operator"] for each in quantized.values["report"]["operators"] if each["quantized"]}
     # What is quantized to be moved or looked up alone computes in nothing.
     in_float = any(kernel.numbers == "float" and asked.intersection(operators(kernel.name)) for kernel in run)
@@ -126,7 +132,7 @@ def notes(records: Records) -> list[str]:
     """What is to be said of many rows at once: those that are quantized and computed in float32."""
     found = [record for record in records.records if computes_in_float(record)]
     by_level = [record for record in found if _pairs_are_left(record)]
-    others = [record for record in found if record not in by_level]
+    others = [record for record in found if not _pairs_are_left(record)]
     told = []
     if by_level:
         told.append(
@@ -192,7 +198,7 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
 def _of_kernels(record: Record) -> Iterator[str]:
     """Whether what is quantized in the graph computes in 8 bits when it runs, and what to do where it does not."""
     run, report = kernels(record), record.outcomes["quantize"].values["report"]
-    if not run or report["is_float_model"]:
+    if report["is_float_model"]:
         return
     if computes_in_float(record):
         why = (

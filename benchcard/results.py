@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from benchcard.verifying import Verification
     from benchcard.weights import Artifacts
 
+FRAMES = ("quality", "time", "models", "kernels", "noise")
+
 
 class Results:
     """The results of a run, finished or not: everything is read from its directory, and nothing is measured.
@@ -351,18 +353,18 @@ class Results:
         )
 
     def to_csv(self, folder: str | Path) -> list[Path]:
-        """The files `quality.csv`, `time.csv` and `models.csv`, written into a folder."""
+        """A file for each frame, as `quality.csv`, written into a folder."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         written = []
-        for name in ("quality", "time", "models"):
+        for name in FRAMES:
             path = target / f"{name}.csv"
             getattr(self, name).to_csv(path, index=False)
             written.append(path)
         return written
 
     def to_json(self) -> dict[str, Any]:
-        """The frames and what was asked as plain data: `spec`, `quality`, `time`, `models`, each frame a list of
+        """What was asked, where, and the frames as plain data: `spec`, `machine`, `versions`, and each frame a list of
         rows.
         """
         told: dict[str, Any] = {
@@ -370,7 +372,7 @@ class Results:
             "machine": self.records.about["machine"],
             "versions": self.records.about["versions"],
         }
-        for name in ("quality", "time", "models"):
+        for name in FRAMES:
             told[name] = json.loads(getattr(self, name).to_json(orient="records", double_precision=12))
         return told
 

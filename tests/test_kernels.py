@@ -20,9 +20,9 @@ from benchcard.quantization.quantize import Quantization, quantize
 def call(start, *events):
     """The notes of one call: what each kernel is given, and how long it takes."""
     notes, now = [], start
-    for name, took, *types in events:
+    for place, (name, took, *types) in enumerate(events):
         given = {"op_name": name, "input_type_shape": [{kind: [2, 3]} for kind in types]}
-        notes.append({"cat": "Node", "name": f"n/{name}_kernel_time", "ts": now, "dur": took, "args": given})
+        notes.append({"cat": "Node", "name": f"n{place}/{name}_kernel_time", "ts": now, "dur": took, "args": given})
         notes.append({"cat": "Node", "name": f"n/{name}_fence_after", "ts": now, "dur": 0, "args": {"op_name": name}})
         now += took
     return [*notes, {"cat": "Session", "name": "model_run", "ts": start, "dur": now - start, "args": {}}]
@@ -60,6 +60,9 @@ def test_kernels_are_told_by_numbers_and_share_of_time(tmp_path):
         Kernel("Mul", "other", 1, 0.02),
         Kernel("Concat", "other", 1, 0.01),
     )
+    looped = {**call(0, ("Add", 5, "float"))[0], "ts": 2}
+    (once,) = kernels(profile(tmp_path / "p.json", call(0, ("Add", 5, "float")), [looped]))
+    assert once.nodes == 1
     only = kernels(profile(tmp_path / "p.json", call(0, ("Add", 0, "float"))))
     assert only == (Kernel("Add", "float", 1, 0.0),)
     assert kernels(profile(tmp_path / "p.json")) == ()

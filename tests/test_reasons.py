@@ -75,6 +75,7 @@ def of(*rows, saturates=False):
         ("MatMul", [], False, None, True, True),
         ("Conv", [INTEGER], False, "int8", True, True),
         ("Add", [INTEGER], False, "int8", True, False),
+        ("MatMul", [("QLinearAdd", "8 bits", 1, 0.1), FLOAT_MATMUL], False, "int8", True, False),
         ("MatMul", [FLOAT_MATMUL, PAIRS], False, "int8", True, False),
         ("MatMul", [INTEGER], True, None, True, False),
         ("MatMul", [INTEGER], False, "uint8", True, False),
@@ -98,6 +99,7 @@ def test_rows_with_signed_weights_of_eight_bits_are_at_risk(operator, kernels, r
         ([PAIRS, FLOAT_MATMUL, INTEGER], False, False),
         ([FLOAT_MATMUL], True, False),
         ([], False, False),
+        ([PAIRS, ("Gather", "other", 1, 0.1)], False, False),
     ],
 )
 def test_rows_that_are_computed_in_float_are_told(kernels, is_float_model, is_float):
@@ -119,6 +121,16 @@ def test_the_way_out_depends_on_the_level():
     first, second = reasons.notes(of(low, high, low))
     assert first.startswith("rows 0, 0 are quantized statically and computed in float32: at an `optimization_level`")
     assert second.startswith("row 0 is quantized and computed in float32: here ONNX Runtime joins none")
+
+
+def test_runs_without_kernels_are_told_from_the_level():
+    """Of a run of an earlier version it is known at which level it ran, and no more; other frameworks say nothing."""
+    assert reasons.computes_in_float(made(level=1))
+    assert not reasons.computes_in_float(made(level=2))
+    assert not reasons.computes_in_float(made(level=1, framework="other"))
+    old = made(level=1)
+    assert not reasons.saturation_risk(of(old, saturates=True), old)
+    assert "Take 2 or 99" in " ".join(reasons.sentences(of(old), old, {}, None))
 
 
 def test_operators_that_gain_nothing_are_told():

@@ -13,6 +13,7 @@ from tiny_run import GRID, SPEC, spec_with
 from benchcard import Benchmark, Results
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.frames import NOT_ASKED
+from benchcard.results import FRAMES
 
 
 def test_every_row_is_there_with_figures(results):
@@ -342,10 +343,11 @@ def test_results_are_exported(results, tmp_path):
     import pandas as pd
 
     written = results.to_csv(tmp_path)
-    assert [path.name for path in written] == ["quality.csv", "time.csv", "models.csv"]
+    assert [path.name for path in written] == [f"{name}.csv" for name in FRAMES]
     assert pd.read_csv(tmp_path / "quality.csv")["accuracy"].tolist() == results.quality["accuracy"].tolist()
     told = json.loads(json.dumps(results.to_json()))
     assert len(told["time"]) == 12
+    assert len(told["kernels"]) == len(results.kernels)
     assert "accuracy" in repr(results)
     assert "<table" in results._repr_html_()
 
@@ -386,8 +388,8 @@ def test_the_command_line_runs_and_shows(results, ground, tmp_path):
     said = benchcard("run", ground / "spec.yaml", "--out", ground / "run", "--quiet")
     assert f"card: {ground / 'run' / 'README.md'}" in said
     assert "best: row" in said
-    for frame in ("quality", "kernels"):
-        assert benchcard("show", ground / "run", "--csv", frame).startswith("row,framework")
+    for frame in FRAMES:
+        assert benchcard("show", ground / "run", "--csv", frame) == getattr(results, frame).to_csv(index=False)
     assert len(json.loads(benchcard("show", ground / "run", "--json"))["quality"]) == 6
     shown = benchcard("show", ground / "run")
     assert "Quality" in shown

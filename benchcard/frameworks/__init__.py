@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["Converting", "Framework", "Kernel", "Model", "Profiling", "framework", "frameworks"]
+__all__ = ["Converting", "Framework", "Kernel", "Model", "ProfiledModel", "Profiling", "framework", "frameworks"]
 
 
 class Model(Protocol):

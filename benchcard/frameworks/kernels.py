@@ -1,14 +1,15 @@
 """What ONNX Runtime really runs: the kernels that its optimizations leave of a graph, in which numbers they compute,
 and where the time of a call goes.
 
-This module owns the reading of the runtime's profile. A quantized graph says little of it: whether a node computes in 8
-bits is decided when the runtime joins it with the conversions around it, or does not.
+This module owns what a `Kernel` is, and the reading of the runtime's profile. A quantized graph says little of it:
+whether a node computes in 8 bits is decided when the runtime joins it with the conversions around it, or does not.
 
 Source: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -97,19 +98,21 @@ def kernels(profile: Path) -> tuple[Kernel, ...]:
     """
     try:
         events = json.loads(profile.read_bytes())
-    except (OSError, ValueError):  # a disk that is full; a name with a quotation mark, which is written as it is
+        calls = _calls(events)
+    except (OSError, ValueError, KeyError):
+        # A disk that is full; a name with a quotation mark, which is written as it is; notes in another form.
         return ()
-    calls = _calls(events)
     calls = calls[1:] or calls
-    nodes: dict[tuple[str, Numbers], int] = defaultdict(int)
+    # By name and number: a node in a loop is one, however often it runs.
+    nodes: dict[tuple[str, Numbers], set[tuple[str, str]]] = defaultdict(set)
     took: dict[tuple[str, Numbers], int] = defaultdict(int)
-    for number, call in enumerate(calls):
-        for event in call:
-            kind = (event["args"]["op_name"], _numbers(event["args"]))
-            nodes[kind] += number == 0
-            took[kind] += event["dur"]
+    for event in itertools.chain(*calls):
+        about = event["args"]
+        kind = (about["op_name"], _numbers(about))
+        nodes[kind].add((event["name"], about.get("node_index", "")))
+        took[kind] += event["dur"]
     total = sum(took.values()) or 1
-    found = (Kernel(*kind, nodes[kind], took[kind] / total) for kind in took)
+    found = (Kernel(*kind, len(nodes[kind]), took[kind] / total) for kind in took)
     return tuple(sorted(found, key=lambda kernel: (-kernel.time_share, kernel.name, kernel.numbers)))
 
 
@@ -131,7 +134,8 @@ def _calls(events: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]
 def _of_kernels(events: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for event in events:
         is_kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-        if is_kernel and event["args"].get("op_name", "If") not in _CONTROL:
+        name = event["args"].get("op_name") if is_kernel else None
+        if name and name not in _CONTROL:
             yield event
 
 

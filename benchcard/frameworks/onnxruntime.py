@@ -87,7 +87,7 @@ class Session:
 
         settings = session_options(options)
         # Until `kernels` was asked; its file is opened with the session.
-        self._profile = tempfile.TemporaryDirectory(prefix="profile-") if profiled else None
+        self._profile = _folder() if profiled else None
         if self._profile is not None:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(self._profile.name) / "calls")
@@ -119,14 +119,21 @@ class Session:
         """What a few calls run, the first calls of a session that is profiled; nothing is noted from then on, and
         nothing found.
         """
-        if self._profile is None:
+        profile, self._profile = self._profile, None
+        if profile is None:
             return ()
-        with self._profile:
+        with profile:
             for _ in range(_PROFILED_CALLS):
                 self(inputs)
-            found = kernels(Path(self.session.end_profiling()))
-        self._profile = None
-        return found
+            return kernels(Path(self.session.end_profiling()))
+
+
+def _folder() -> tempfile.TemporaryDirectory[str] | None:
+    """A folder for the runtime's notes; None where there is no room for one: that costs the reasons and not the row."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="benchcard-profile-")
+    except OSError:
+        return None
 
 
 def session_options(options: Mapping[str, Any]) -> Any:

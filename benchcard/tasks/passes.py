@@ -29,7 +29,7 @@ class Pass:
         predictions: For each row, in their order.
         elapsed_ns: From the first batch to the last prediction.
         forward_ns: Of these, inside the model.
-        kernels: What a call with the first item runs; empty where the model cannot say.
+        kernels: What a call with the longest item alone runs; empty where the model cannot say.
     """
 
     kept: list[dict[str, Any]]
@@ -79,18 +79,17 @@ def run(
 
 
 def _first_calls(model: Any, rows: Rows, batch_size: int, profiled: bool) -> tuple[Kernel, ...]:
-    """What a call with the first item runs, as far as the model can say. Either way it has been called before the clock
-    runs, since a first call pays for what is done once.
+    """What a call with the longest item runs, as far as the model can say. Either way it has been called before the
+    clock runs, since a first call pays for what is done once.
     """
     if not len(rows.items):
         return ()
     _, item = next(rows.items.batches(1))
     first = _filled(item, batch_size - 1)
-    if profiled:
-        found: tuple[Kernel, ...] = model.kernels(first)
-        return found
-    model(first)
-    return ()
+    found: tuple[Kernel, ...] = model.kernels(first) if profiled else ()
+    if not found:
+        model(first)
+    return found
 
 
 def _filled(batch: Mapping[str, NDArray[Any]], missing: int) -> Mapping[str, NDArray[Any]]:

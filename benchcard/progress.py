@@ -87,9 +87,9 @@ class Progress:
             self._bars[1].n = min(done, total)
             self._bars[1].refresh()
 
-    def finish(self, kind: str, what: str, seconds: float, failed: str = "") -> None:
-        """A step is over."""
-        self._seen[kind].append(seconds)
+    def finish(self, kind: str, what: str, seconds: float, failed: str = "", at_a_time: int = 1) -> None:
+        """A step is over, which was one of so many that are done side by side."""
+        self._seen[kind].append(seconds / at_a_time)
         if kind in self._left:
             self._left.remove(kind)
         self._done += 1

@@ -10,12 +10,14 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchcard import machine, registry, sources, timed_groups
+from benchcard import machine, registry, side_by_side, sources, timed_groups
 from benchcard.errors import BenchcardError, MachineError, Mistake, SpecError
+from benchcard.measure.memory import available_bytes
 from benchcard.plan import Plan, make_plan
 from benchcard.progress import Progress
 from benchcard.spec import Spec
@@ -25,6 +27,11 @@ from benchcard.tasks import default_metrics
 from benchcard.walk import Walk
 from benchcard.worker import Reply, Worker
 
+# Steps in which no clock runs whose figure is published, and much of whose time is one thread's: they are done ahead of
+# all others, side by side.
+AHEAD = ("quantize", "explain")
+# What has to be there for them.
+BEFORE = ("export", "sample", "calibrate", "convert", "prepare", "metric")
 # A step that fails on a disk with no more than this left is taken to have failed for that. The smallest step needs it.
 LEAST_FREE_BYTES = 64 << 10
 
@@ -102,18 +109,25 @@ def expected_steps(plan: Plan, found: sources.Sources, default_threads: int) -> 
     return rows
 
 
+class _NotYet(Exception):
+    """The way of a row comes to a step that is not done ahead, or not yet."""
+
+
 class _Run:
     """One run at work."""
 
     def __init__(self, plan: Plan, directory: RunDirectory, found: sources.Sources, timeout_s: float | None) -> None:
         self._plan = plan
+        self._sources = found
         self._directory = directory
         self._timeout_s = timeout_s
         self._threads: int = directory.about["default_threads"]
         self._walk = Walk(plan, found, self._outcome, self._threads)
         self._expected = expected_steps(plan, found, self._threads)
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[tuple[str, int], Worker] = {}
         self._known: dict[str, Outcome] = {}
+        # Keys of what was done ahead for a row that has not come yet.
+        self._ahead: set[str] = set()
         self._progress: Progress
 
     def go(self, show_progress: bool) -> None:
@@ -127,6 +141,8 @@ class _Run:
                 # What is wrong with the data of any row shows before anything slow is done for the first.
                 for row in self._plan:
                     self._walk.prepare(row)
+                while steps := self._wanted_ahead():
+                    self._do_side_by_side(steps)
                 records = [self._row(row, steps) for row, steps in zip(self._plan, self._expected)]
             finally:
                 self._stop()
@@ -137,6 +153,9 @@ class _Run:
         record = self._walk.record(configuration)
         # What was expected and not asked for: the way ended early, or the model is another row's.
         asked = [outcome.kind for key, outcome in self._known.items() if key not in before]
+        mine = {outcome.key: outcome.kind for outcome in record.outcomes.values() if outcome.key in self._ahead}
+        asked += mine.values()
+        self._ahead.difference_update(mine)
         others = {step.key for steps in self._expected[: configuration.row] for step in steps}
         left = [step.kind for step in expected if step.key not in others]
         for kind in asked:
@@ -150,42 +169,89 @@ class _Run:
             worker.stop()
         self._workers.clear()
 
-    def _outcome(self, step: Step) -> Outcome:
-        """A step's outcome: known, on disk, or made now. What failed in an earlier run is tried again, once."""
+    def _wanted_ahead(self) -> list[Step]:
+        """The steps to do ahead that rows come to now; whatever they need is done on the way.
+
+        The way of a row ends at the first of them, so this is asked again when they are done. A search for exclusions
+        goes by what was evaluated, and is left to its row's turn.
+        """
+        wanted: dict[str, Step] = {}
+
+        def ask(step: Step) -> Outcome:
+            if step.kind in AHEAD and self._kept(step) is None:
+                wanted[step.key] = step
+                raise _NotYet
+            if step.kind not in (*AHEAD, *BEFORE):
+                raise _NotYet
+            return self._outcome(step)
+
+        walk = Walk(self._plan, self._sources, ask, self._threads)
+        for row in self._plan:
+            if row.quantized:
+                with suppress(_NotYet):
+                    walk.record(row)
+        return list(wanted.values())
+
+    def _do_side_by_side(self, steps: list[Step]) -> None:
+        """Do these steps, which need no child with torch."""
+        room = available_bytes()
+        largest = max(timed_groups.size_bytes(_float_model(step)) for step in steps)
+        count = side_by_side.children(len(steps), machine.physical_cores(), largest, room)
+        workers = [self._worker("onnx", number) for number in range(count)]
+        threads = max(1, self._threads // count)
+        works = [self._directory.unfinished(step.kind, step.key) for step in steps]
+        jobs = [
+            side_by_side.Job(_request(step, work, threads), work.resolve() / "log.txt")
+            for step, work in zip(steps, works)
+        ]
+        self._progress.start(f"{' and '.join(dict.fromkeys(step.kind for step in steps))}, {count} at a time")
+
+        def done(place: int, reply: Reply, seconds: float) -> None:
+            step = steps[place]
+            self._ahead.add(step.key)
+            self._finish(step, works[place], reply, seconds, count)
+            self._progress.part(sum(each.key in self._known for each in steps), len(steps))
+
+        side_by_side.do_all(jobs, workers, self._timeout_s, done)
+        for number in range(1, count):
+            self._workers.pop(("onnx", number)).stop()
+
+    def _kept(self, step: Step) -> Outcome | None:
+        """A step's outcome, known or on disk. What failed in an earlier run is tried again, once."""
         if step.key not in self._known:
             kept = self._directory.outcome(step.kind, step.key)
             if kept is None or kept.failure is not None:
-                kept = self._do(step)
-            else:
-                self._progress.skip([step.kind])
+                return None
+            self._progress.skip([step.kind])
             self._known[step.key] = kept
         return self._known[step.key]
 
+    def _outcome(self, step: Step) -> Outcome:
+        """A step's outcome: known, on disk, or made now."""
+        return self._kept(step) or self._do(step)
+
     def _do(self, step: Step) -> Outcome:
-        what = _described(step)
-        self._progress.start(what)
+        self._progress.start(_described(step))
         work = self._directory.unfinished(step.kind, step.key)
-        worker = self._workers.setdefault(step.engine, Worker(self._threads))
-        request = {
-            "kind": step.kind,
-            "asked": step.asked,
-            "needs": {
-                name: {"folder": str(outcome.folder.resolve()), "values": outcome.values}
-                for name, outcome in step.needs.items()
-            },
-            "extra": step.extra,
-            "target": str(work.resolve()),
-        }
         started = time.monotonic()
-        reply = worker.do(request, work.resolve() / "log.txt", self._progress.part, self._timeout_s)
-        seconds = time.monotonic() - started
+        reply = self._worker(step.engine, 0).do(
+            _request(step, work), work.resolve() / "log.txt", self._progress.part, self._timeout_s
+        )
+        return self._finish(step, work, reply, time.monotonic() - started)
+
+    def _worker(self, engine: str, number: int) -> Worker:
+        return self._workers.setdefault((engine, number), Worker(self._threads))
+
+    def _finish(self, step: Step, work: Path, reply: Reply, seconds: float, at_a_time: int = 1) -> Outcome:
+        """What a child said of a step, kept."""
         self._must_not_go_on(reply)
         asked = {
             **step.asked,
             "needs": {name: f"{outcome.kind}-{outcome.key[:20]}" for name, outcome in step.needs.items()},
         }
         outcome = self._directory.finish(work, step.kind, step.key, asked, reply.values, seconds, reply.failure)
-        self._progress.finish(step.kind, what, seconds, str(reply.failure or ""))
+        self._known[step.key] = outcome
+        self._progress.finish(step.kind, _described(step), seconds, str(reply.failure or ""), at_a_time)
         return outcome
 
     def _must_not_go_on(self, reply: Reply) -> None:
@@ -202,6 +268,29 @@ class _Run:
                 f"no space left on the disk of {self._directory.path}: "
                 "make room and give the same command again; finished steps are kept"
             )
+
+
+def _request(step: Step, work: Path, threads: int | None = None) -> dict[str, Any]:
+    """A step as a child is asked for it, to work in the folder `work`; with so many threads, where it takes any."""
+    fewer = {"threads": threads} if threads is not None and "threads" in step.extra else {}
+    return {
+        "kind": step.kind,
+        "asked": step.asked,
+        "needs": {
+            name: {"folder": str(outcome.folder.resolve()), "values": outcome.values}
+            for name, outcome in step.needs.items()
+        },
+        "extra": {**step.extra, **fewer},
+        "target": str(work.resolve()),
+    }
+
+
+def _float_model(step: Step) -> Path:
+    """The file of the float model that a step quantizes, or compares with."""
+    if "float" in step.extra:
+        return Path(step.extra["float"])
+    graph = step.needs["graph"]
+    return graph.folder / str(graph.values["file"])
 
 
 def _described(step: Step) -> str:

@@ -209,7 +209,7 @@ class _Timing:
         )
         told = _settings(group) | {
             "rounds": timing.rounds,
-            "sizes": {cell.name: _size(cell.model) for cell in members},
+            "sizes": {cell.name: size_bytes(cell.model) for cell in members},
             "opened": [_plain(asdict(each)) for each in timing.opened],
             "failures": [asdict(failure) for failure in timing.failures],
             "before": asdict(timing.before),
@@ -259,10 +259,10 @@ def _needs(cell: Cell) -> int:
     """Bytes that a cell's process is expected to take."""
     inputs = cell.inputs.folder / "inputs.npz"
     process = _PROCESS_BYTES[registry.framework(cell.framework).engine == "torch"]
-    return 2 * _size(cell.model) + _TIMES_INPUTS * inputs.stat().st_size + process
+    return 2 * size_bytes(cell.model) + _TIMES_INPUTS * inputs.stat().st_size + process
 
 
-def _size(model: Path) -> int:
+def size_bytes(model: Path) -> int:
     """Bytes of a model's file, with the weights that lie beside it, or of the weights in its folder."""
     folder = model if model.is_dir() else model.parent
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("log.txt", "outcome.json")]

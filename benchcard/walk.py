@@ -67,17 +67,17 @@ class Walk:
         except StepFailed as failed:
             way.failures["model"] = failed.failure
             return way.record()
+        if configuration["explain"]:
+            try:
+                way.explain()
+            except StepFailed as failed:
+                way.failures["reasons"] = failed.failure
         for part, go in (("quality", way.evaluate), ("comparison", lambda: comparison.compare(way))):
             if "quality" not in way.failures:
                 try:
                     go()
                 except StepFailed as failed:
                     way.failures[part] = failed.failure
-        if configuration["explain"]:
-            try:
-                way.explain()
-            except StepFailed as failed:
-                way.failures["reasons"] = failed.failure
         if configuration["duration"] > 0:
             way.shape()
         return way.record()

@@ -31,6 +31,7 @@ LAYERS = [
         "actions",
         "progress",
         "timed_groups",
+        "side_by_side",
         "runner",
     },
     {"backends"},

@@ -1,0 +1,94 @@
+"""Steps that are done side by side, by as many children as there are cores and memory for.
+
+This module owns how many children work at a time and what becomes of them when one step ends the run. Which steps may
+be done so is told in `runner`: those in which no clock runs whose figure is published.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchcard.worker import Reply, Worker
+
+# Quantizing or comparing a model takes its file so many times over (as it is read, as it is written, and in sessions
+# of its float and its quantized form), and its process this much.
+_TIMES_MODEL = 8
+_PROCESS_BYTES = 400 << 20
+_MEMORY_SHARE = 0.8
+# Another child is worth its start where there are so many steps for each.
+_STEPS_EACH = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step as a child is asked for it.
+
+    Attributes:
+        request: What `Worker.do` takes.
+        log: The file that takes what the step prints.
+    """
+
+    request: dict[str, Any]
+    log: Path
+
+
+def children(steps: int, cores: int, model_bytes: int, available_bytes: int) -> int:
+    """How many children do so many steps: one at least.
+
+    Args:
+        steps: Number of steps.
+        cores: Physical cores.
+        model_bytes: Size of the largest model that one of them reads.
+        available_bytes: Memory that new processes may take.
+    """
+    room = int(available_bytes * _MEMORY_SHARE) // (_PROCESS_BYTES + _TIMES_MODEL * model_bytes)
+    return max(1, min(steps // _STEPS_EACH, cores, room))
+
+
+def do_all(
+    jobs: Sequence[Job],
+    workers: Sequence[Worker],
+    timeout_s: float | None,
+    done: Callable[[int, Reply, float], None],
+) -> None:
+    """Do every job.
+
+    Whatever `done` raises ends the others: no child is at work when this has returned, or raised.
+
+    Args:
+        jobs: What to do.
+        workers: The children that do it, each one job at a time.
+        timeout_s: Seconds after which a job is stopped; None for no limit.
+        done: Called in the caller's thread with the place of each job, its reply and the seconds it took, in the order
+            in which they end.
+    """
+    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    for worker in workers:
+        idle.put(worker)
+
+    def do(job: Job) -> tuple[Reply, float]:
+        worker = idle.get()
+        try:
+            begun = time.monotonic()
+            reply = worker.do(job.request, job.log, lambda done, total: None, timeout_s)
+            return reply, time.monotonic() - begun
+        finally:
+            idle.put(worker)
+
+    with ThreadPoolExecutor(len(workers), thread_name_prefix="side-by-side") as pool:
+        places: dict[Future[tuple[Reply, float]], int] = {}
+        try:
+            places.update((pool.submit(do, job), place) for place, job in enumerate(jobs))
+            for future in as_completed(places):
+                done(places[future], *future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in workers:
+                worker.stop()
+            raise

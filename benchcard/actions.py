@@ -321,7 +321,8 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     from benchcard.quantization.explain import losses
 
     batches, how, float_model = _samples(asked, needs), _how(extra["how"]), Path(extra["float"])
-    expected = _float_outputs(float_model, needs["inputs"].folder, asked["samples"], extra["threads"])
+    level = asked["optimization_level"]
+    expected = _float_outputs(float_model, needs["inputs"].folder, asked["samples"], extra["threads"], level)
     found = losses(
         float_model,
         Path(extra["model"]),
@@ -329,6 +330,7 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
         asked["layers"],
         how=how,
         threads=extra["threads"],
+        optimization_level=level,
         expected=expected,
     )
     patterns = exclude.patterns_with(float_model, found.layers[0].node) if found.layers else ()
@@ -336,11 +338,11 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
 
 
 @functools.lru_cache(maxsize=1)
-def _float_outputs(model: Path, inputs: Path, samples: int, threads: int) -> Any:
+def _float_outputs(model: Path, inputs: Path, samples: int, threads: int, level: int) -> Any:
     """What a step's float graph gives for a step's inputs: the same for all rows of it, which come one by one."""
     from benchcard.quantization.explain import outputs_of
 
-    return outputs_of(model, _first(inputs, samples), threads)
+    return outputs_of(model, _first(inputs, samples), threads, level)
 
 
 def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchcard.frameworks.kernels import Kernel, operators
+from benchcard.frameworks.kernels import UNJOINED, Kernel, operators
 from benchcard.quantization.loss import Loss
 from benchcard.records import Records
 from benchcard.steps import Record, Search
@@ -38,7 +38,7 @@ _PARTS: Mapping[str, str] = MappingProxyType(
     {
         "8 bits": "what computes in 8 bits",
         "conversion": "conversions",
-        "float": "what computes in float32",
+        "float": "what computes in floating point",
         "other": "the rest",
     }
 )
@@ -118,14 +118,10 @@ def computes_in_float(record: Record) -> bool:
 
 
 def _pairs_are_left(record: Record) -> bool:
-    """Whether the row's level is one at which ONNX Runtime does not join nodes with the conversions around them.
-
-    Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html; the list of
-    transformers by level in onnxruntime, core/optimizer/graph_transformer_utils.cc.
-    """
+    """Whether the row's level is one at which ONNX Runtime does not join nodes with the conversions around them."""
     row = record.configuration
     is_pairs = row["quantization_approach"] == "static" and row["quant_format"] != "QOperator"
-    return is_pairs and (row["framework_args"] or {}).get("optimization_level") in (0, 1)
+    return is_pairs and (row["framework_args"] or {}).get("optimization_level") in UNJOINED
 
 
 def notes(records: Records) -> list[str]:
@@ -166,7 +162,9 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     for place, failure in record.failures.items():
         yield f"It has no {place}: {str(failure).removesuffix('.')}."
     if not row.quantized:
-        if record.digest is not None:
+        if any(kernel.numbers in ("8 bits", "conversion") for kernel in kernels(record)):
+            yield "Its graph came quantized, and is run as it is."
+        elif record.digest is not None:
             yield "It is not quantized."
         yield from _of_time(record)
         return

@@ -18,6 +18,7 @@ from typing import Any
 
 from benchcard import comparison, registry
 from benchcard.auto_exclusion import AutoExclusion, scales_by_batch
+from benchcard.frameworks.kernels import UNJOINED
 from benchcard.parameters import AUTO_DEFAULTS
 from benchcard.plan import Configuration, Plan, calibration_method
 from benchcard.sources import Sources
@@ -361,6 +362,7 @@ class _Way:
             "float": graph.values["digest"],
             "samples": EXPLAINED_SAMPLES,
             "layers": EXPLAINED_LAYERS,
+            "optimization_level": 1 if self.arguments.get("optimization_level") in UNJOINED else 99,
         }
         where = self.compared(graph, quantized)
         self.ask(Step("explain", "onnx", asked, needs={"inputs": inputs}, extra=where))

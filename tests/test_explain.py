@@ -297,6 +297,25 @@ def test_two_layers_that_ruin_the_outputs_are_both_named(tmp_path):
     assert found.is_complete
 
 
+@pytest.mark.parametrize("level", [1, 99])
+def test_outputs_are_those_of_the_level_at_which_a_model_is_deployed(resnet, tmp_path, level):
+    """At level 1 nodes compute in float between conversions, at 99 in 8 bits: the loss is that of the asked one."""
+    path, _, feeds = resnet
+    found = compared(resnet, Quantization("static"), tmp_path / "q.onnx", limit=0, optimization_level=level)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel(level)
+    options.intra_op_num_threads = 1
+    signal = noise = 0.0
+    runs = [
+        onnxruntime.InferenceSession(str(each), options, providers=["CPUExecutionProvider"])
+        for each in (path, tmp_path / "q.onnx")
+    ]
+    for feed in feeds:
+        exact, other = (session.run(None, feed)[0].astype(np.float64) for session in runs)
+        signal, noise = signal + (exact**2).sum(), noise + ((exact - other) ** 2).sum()
+    assert found.outputs.snr_db == pytest.approx(10 * np.log10(signal / noise), rel=1e-4)
+
+
 def test_where_outputs_are_close_fewer_sets_are_tried(vit, resnet, tmp_path):
     """Half of the trials serve where nothing needs mending."""
     close = compared(resnet, Quantization("static"), tmp_path / "close.onnx", trials=12)

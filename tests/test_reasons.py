@@ -153,14 +153,22 @@ def test_the_time_of_a_call_is_told_by_parts_and_by_kernels():
     told = [each for each in reasons.sentences(of(row), row, {}, None) if each.startswith("Of a call")]
     assert told == [
         "Of a call's time go 50 % to what computes in 8 bits, 25 % to conversions and 25 % to what computes in "
-        "float32; by kernels 50 % to 3 `MatMulIntegerToFloat`, 25 % to 7 `DequantizeLinear` and 12 % to 2 `Softmax`."
+        "floating point; by kernels 50 % to 3 `MatMulIntegerToFloat`, 25 % to 7 `DequantizeLinear` and 12 % to 2 "
+        "`Softmax`."
     ]
     plain = made([FLOAT_MATMUL])
     plain.configuration.quantized = False
     assert list(reasons.sentences(of(plain), plain, {}, None)) == [
         "It is not quantized.",
-        "Of a call's time go 25 % to what computes in float32; by kernels 25 % to 2 `FusedMatMul`.",
+        "Of a call's time go 25 % to what computes in floating point; by kernels 25 % to 2 `FusedMatMul`.",
     ]
+
+
+def test_a_graph_that_came_quantized_is_not_called_unquantized():
+    """Nothing was asked to be quantized, and yet it computes in 8 bits."""
+    given = made([INTEGER, PAIRS])
+    given.configuration.quantized = False
+    assert next(reasons.sentences(of(given), given, {}, None)) == "Its graph came quantized, and is run as it is."
 
 
 def test_what_computes_nothing_or_was_joined_is_not_blamed():

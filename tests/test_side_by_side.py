@@ -48,7 +48,7 @@ def children_alive() -> set[int]:
 
 
 def test_every_job_comes_back_from_one_of_two_children(workers, job, tmp_path):
-    """Each reply stands at the place of its job, in the caller's thread; both children work; one failure ends nothing."""
+    """Each reply stands at the place of its job, in the caller's thread; both children work; a failure ends nothing."""
     jobs = [job(number, text=str(number), sleep=0.2) for number in range(5)] + [job(5, **{"raise": True})]
     found, threads = {}, set()
 
@@ -114,7 +114,6 @@ def test_a_job_that_takes_too_long_is_stopped(workers, job):
 def test_as_many_children_as_there_is_work_cores_and_memory_for(steps, cores, model_bytes, available_bytes, expected):
     """One at least, even where memory is short: that step may fail, and says so itself."""
     assert side_by_side.children(steps, cores, model_bytes, available_bytes) == expected
-
 
 
 WIDE = """

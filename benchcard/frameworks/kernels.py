@@ -18,6 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+# Levels at which ONNX Runtime leaves the conversions around a quantized node as they are, and computes in float32
+# between them. Above these it joins them. Within either kind, outputs differ by rounding alone.
+# Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html; the list of transformers
+# by level in onnxruntime, core/optimizer/graph_transformer_utils.cc.
+UNJOINED = (0, 1)
 Numbers = Literal["8 bits", "conversion", "float", "other"]
 _CONVERSIONS = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"))
 # They carry numbers from one place or type to another, whatever these are.

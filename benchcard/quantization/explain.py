@@ -86,6 +86,7 @@ def losses(
     trials: int = 32,
     searched_batches: int = 2,
     threads: int = 1,
+    optimization_level: int = 99,
     expected: Sequence[Arrays] | None = None,
 ) -> Losses:
     """What a quantized model lost, and the `limit` layers that cost most.
@@ -100,7 +101,9 @@ def losses(
             half as many where they are close, and nothing needs mending.
         searched_batches: How many of the batches each trial runs, the first ones.
         threads: Threads of each session.
-        expected: What `outputs_of` gives for the float model and the same batches, where that is known.
+        optimization_level: The level at which both models are deployed: 0, 1, 2 or 99. Above 1 the runtime joins
+            quantized nodes to what computes in 8 bits, where products may saturate.
+        expected: What `outputs_of` gives for the float model and the same batches and level, where that is known.
 
     Raises:
         ArtifactError: There is no batch, or the float model gives a number that is not finite.
@@ -108,8 +111,8 @@ def losses(
     outputs = Sum()
     kept: list[Batch] = []
     count = 0
-    plain = _deployed(float_model, threads) if expected is None else None
-    quantized = _deployed(quantized_model, threads)
+    plain = _deployed(float_model, threads, optimization_level) if expected is None else None
+    quantized = _deployed(quantized_model, threads, optimization_level)
     for batch in batches:
         exact = _run(plain, None, batch) if expected is None else expected[count]
         found = _run(quantized, None, batch)
@@ -133,9 +136,11 @@ def losses(
         return Losses(outputs.loss(), count, found_layers, len(search.layers), search.trials, len(kept), certain)
 
 
-def outputs_of(model: Path, batches: Iterable[Batch], threads: int = 1) -> tuple[Arrays, ...]:
-    """The outputs of a model by name, for each batch, run as it is deployed."""
-    session = _deployed(model, threads)
+def outputs_of(
+    model: Path, batches: Iterable[Batch], threads: int = 1, optimization_level: int = 99
+) -> tuple[Arrays, ...]:
+    """The outputs of a model by name, for each batch, run as it is deployed at this level."""
+    session = _deployed(model, threads, optimization_level)
     return tuple(_run(session, None, batch) for batch in batches)
 
 
@@ -225,13 +230,13 @@ def _compared(
     )
 
 
-def _deployed(model: Path, threads: int) -> Any:
-    """A session with all graph optimizations; with the basic ones, where the runtime's own later ones break the model.
+def _deployed(model: Path, threads: int, optimization_level: int) -> Any:
+    """A session of this level; with the basic optimizations, where the runtime's own later ones break the model.
 
     A row that runs it with more than these fails, and says so.
     """
     try:
-        return session(model, threads, 99)
+        return session(model, threads, optimization_level)
     except refusals():
         return session(model, threads, 1)
 

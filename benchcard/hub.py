@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,7 @@ class _Place:
 def push(
     repo_id: str,
     files: Mapping[str, bytes | Path],
-    card: Callable[[str | None], str],
+    card: Callable[[str | None, Collection[str]], str],
     *,
     create: bool = True,
     private: bool = True,
@@ -81,8 +81,8 @@ def push(
     Args:
         repo_id: the model repository, as `namespace/name`.
         files: contents, or files on this machine, by their path in the repository; the README is not among them.
-        card: gets the text of the README that is there (None where there is none) and gives the text that shall be. It
-            may be called several times, each time with what was read last.
+        card: gets the text of the README that is there (None where there is none) and the paths of all files that are,
+            and gives the text that shall be. It may be called several times, each time with what was read last.
         create: whether a repository that is not there is made.
         private: whether a repository that is made is private; one that is there stays as it is.
         create_pr: True pushes to a pull request, onto an own open one where there is one; "auto" does so only where
@@ -113,7 +113,8 @@ def push(
     before_loss: Remote | None = None  # what was there before a commit whose answer was lost
     while True:
         remote = hub.read(place, unsure=before_loss is not None)
-        text = card(text_of(remote.readme, repo_id) if remote is not None and remote.readme is not None else None)
+        there = text_of(remote.readme, repo_id) if remote is not None and remote.readme is not None else None
+        text = card(there, frozenset() if remote is None else remote.paths)
         uploads, left = hub.settled(remote, every_upload, guard)
         everything = [card_upload(text), *uploads]
         if remote is not None and all(remote.has(upload) for upload in everything):
@@ -201,7 +202,7 @@ def read_file(
     remote = hub.read(_Place(revision))
     if remote is None:
         raise HubError(f"{repo_id} is not on the Hub, or this token may not see it.")
-    if path not in {*remote.blob_ids, *remote.lfs_ids}:
+    if path not in remote.paths:
         return None
     action = partial(hub._read_file, remote.repo_id, remote.sha, path)
     return persist(action, f"Reading {path} of {repo_id}", hub.patience, hub.api.token)
@@ -253,7 +254,7 @@ class _Hub:
         if remote is None or guard is None:
             return uploads, []
         manifest = None
-        if guard.manifest in {*remote.blob_ids, *remote.lfs_ids}:
+        if guard.manifest in remote.paths:
             action = partial(self._read_file, remote.repo_id, remote.sha, guard.manifest)
             manifest = persist(action, f"Reading {guard.manifest}", self.patience, self.api.token)
         return settled(remote, uploads, guard, claimed(manifest))

@@ -50,6 +50,11 @@ class Remote:
     blob_ids: Mapping[str, str]
     lfs_ids: Mapping[str, str]
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths of all files."""
+        return frozenset((*self.blob_ids, *self.lfs_ids))
+
     def has(self, upload: Upload) -> bool:
         """Whether this very content stands there under this path."""
         if upload.path in self.lfs_ids:

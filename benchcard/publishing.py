@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from benchcard.results import Results
 
 PUBLISH = "publish"
+# Endings of the weights that a library reads; a push of ours brings graphs alone.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf")
 
 
 def push_to_hub(
@@ -107,15 +109,24 @@ def _push(
 
 
 def _merged(
-    repo_id: str, made: bundle.Bundle, home: Path | None, overwrite: Collection[str], readme: str | None
+    repo_id: str,
+    made: bundle.Bundle,
+    home: Path | None,
+    overwrite: Collection[str],
+    readme: str | None,
+    paths: Collection[str],
 ) -> str:
     """The README that is there with the card's section in it; a new one gets a title.
+
+    The library of the model's own card is left out where the repository has no weights that it could load: the Hub
+    would show lines that fail.
 
     Raises:
         CardError: it cannot be merged, or the Hub would not take what comes of it; every field is named.
     """
     before = f"# {repo_id.split('/')[1]}\n" if readme is None else readme
-    merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite)
+    unfit = () if any(path.endswith(_WEIGHTS) for path in paths) else ("library_name",)
+    merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite, without=unfit)
     if merged.replaced and home is not None:
         (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
     refused = [problem for problem in check.check(merged.text) if problem.severity == "error"]

@@ -27,8 +27,8 @@ from benchcard.tasks import default_metrics
 from benchcard.walk import Walk
 from benchcard.worker import Reply, Worker
 
-# Steps in which no clock runs whose figure is published, and much of whose time is one thread's: they are done ahead of
-# all others, side by side.
+# Steps in which no clock runs whose figure is published, and much of whose time is one thread's: they are done ahead,
+# side by side.
 AHEAD = ("quantize", "explain")
 # What has to be there for them.
 BEFORE = ("export", "sample", "calibrate", "convert", "prepare", "metric")
@@ -126,7 +126,7 @@ class _Run:
         self._expected = expected_steps(plan, found, self._threads)
         self._workers: dict[tuple[str, int], Worker] = {}
         self._known: dict[str, Outcome] = {}
-        # Keys of what was done ahead for a row that has not come yet.
+        # Keys of what was done ahead for rows that have not come yet.
         self._ahead: set[str] = set()
         self._progress: Progress
 
@@ -141,9 +141,13 @@ class _Run:
                 # What is wrong with the data of any row shows before anything slow is done for the first.
                 for row in self._plan:
                     self._walk.prepare(row)
+                rows = list(zip(self._plan, self._expected))
+                # And what is wrong with a metric, before much is made for the others.
+                records = [self._row(row, steps) for row, steps in rows[:1]]
                 while steps := self._wanted_ahead():
                     self._do_side_by_side(steps)
-                records = [self._row(row, steps) for row, steps in zip(self._plan, self._expected)]
+                self._ahead = set(self._known)
+                records += [self._row(row, steps) for row, steps in rows[1:]]
             finally:
                 self._stop()
             timed_groups.time_all(records, self._directory, self._progress)
@@ -208,7 +212,6 @@ class _Run:
 
         def done(place: int, reply: Reply, seconds: float) -> None:
             step = steps[place]
-            self._ahead.add(step.key)
             self._finish(step, works[place], reply, seconds, count)
             self._progress.part(sum(each.key in self._known for each in steps), len(steps))
 

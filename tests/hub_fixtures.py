@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +28,7 @@ class Card:
         self.section = section
         self.got: list[str | None] = []
 
-    def __call__(self, text: str | None) -> str:
+    def __call__(self, text: str | None, _paths: Collection[str] = ()) -> str:
         self.got.append(text)
         before, _, rest = (CARD if text is None else text).partition(BEGIN)
         return f"{before}{BEGIN}{self.section}{END}{rest.partition(END)[2]}"
@@ -45,7 +45,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
 def pushed(hub: LocalHub) -> Push:
     """`push` to the local hub, with files and a patience that suit tests."""
 
-    def call(repo_id: str = MINE, card: Callable[[str | None], str] | None = None, **more: Any) -> Pushed:
+    def call(repo_id: str = MINE, card: Callable[..., str] | None = None, **more: Any) -> Pushed:
         given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(5, 0.001), **more}
         return push(repo_id, given.pop("files", FILES), card or Card(), **given)
 

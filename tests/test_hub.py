@@ -182,7 +182,7 @@ def test_a_file_that_is_not_there(hub: LocalHub, pushed: Push, tmp_path: Path) -
 def test_a_card_that_cannot_be_merged(hub: LocalHub, pushed: Push) -> None:
     """What the card refuses is passed on as it is; nothing is written, and no repository is made."""
 
-    def card(_text: str | None) -> str:
+    def card(_text: str | None, _paths: frozenset[str]) -> str:
         raise CardError("edited by hand")
 
     with pytest.raises(CardError, match="edited by hand"):
@@ -192,7 +192,7 @@ def test_a_card_that_cannot_be_merged(hub: LocalHub, pushed: Push) -> None:
 
 def test_a_card_that_utf8_cannot_write(hub: LocalHub, pushed: Push) -> None:
     """Half a surrogate pair is refused before a repository is made."""
-    assert "UTF-8" in error_of(pushed, card=lambda _text: "\ud800")
+    assert "UTF-8" in error_of(pushed, card=lambda _text, _paths: "\ud800")
     assert not hub.exists(MINE)
 
 
@@ -244,7 +244,7 @@ def test_a_wrong_token_and_none(hub: LocalHub, pushed: Push) -> None:
 def test_metadata_that_the_hub_refuses(hub: LocalHub, pushed: Push) -> None:
     """The field and what is wrong with it are told; nothing is uploaded, nothing tried again."""
     head = hub.add_model(MINE, {"README.md": CARD})
-    text = error_of(pushed, card=lambda _text: "---\nlicense: mine\n---\n", files={"m.onnx": b"\0"})
+    text = error_of(pushed, card=lambda _text, _paths: "---\nlicense: mine\n---\n", files={"m.onnx": b"\0"})
     assert '- "license" must be one of' in text
     assert "Nothing was written" in text
     assert len(hub.requests("validate-yaml")) == 1
@@ -256,7 +256,7 @@ def test_metadata_that_only_the_commit_refuses(hub: LocalHub, pushed: Push) -> N
     """The commit's own check is final too."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.strike(Fault("validate-yaml", status=200, times=None, body=b'{"errors": [], "warnings": []}'))
-    assert '"license" must be one of' in error_of(pushed, card=lambda _text: "---\nlicense: mine\n---\n")
+    assert '"license" must be one of' in error_of(pushed, card=lambda _text, _paths: "---\nlicense: mine\n---\n")
     assert len(hub.requests("commit")) == 1
 
 
@@ -271,7 +271,7 @@ def test_warnings_of_the_hub_are_handed_back(hub: LocalHub, pushed: Push) -> Non
 
 def test_an_empty_card_is_warned_of(pushed: Push) -> None:
     """A card without front matter is pushed, and said to have none."""
-    assert pushed(card=lambda _text: "# Words\n").warnings == ("empty or missing yaml metadata in repo card",)
+    assert pushed(card=lambda _text, _paths: "# Words\n").warnings == ("empty or missing yaml metadata in repo card",)
 
 
 def test_a_readme_in_lfs(hub: LocalHub, pushed: Push) -> None:

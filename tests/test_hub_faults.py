@@ -340,7 +340,7 @@ def test_no_token_in_what_the_hub_says_of_metadata(hub: LocalHub, pushed: Push, 
 CHILD = """
 import sys
 from benchcard.hub import push
-def card(text):
+def card(text, paths):
     return text.replace("slow", "fast")
 push(sys.argv[1], {"a.csv": b"1", "onnx/model.onnx": b"0" * 1000}, card, create_pr=False)
 """
@@ -368,7 +368,7 @@ def test_a_push_that_is_killed(hub: LocalHub, pushed: Push, when: str) -> None:
     while not hub.requests(when) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert hub.files(MINE) == (after if when == "commit" else before)
-    done = pushed(files=files, card=lambda text: (text or "").replace("slow", "fast"))
+    done = pushed(files=files, card=lambda text, _paths: (text or "").replace("slow", "fast"))
     assert hub.files(MINE) == after
     assert done.changed == (when != "commit")
     assert len(hub.requests("commit")) == 1

@@ -180,8 +180,13 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
         for key, value in {"local": False, "name": name, "location": name, "revision": "0a1b"}.items():
             monkeypatch.setitem(source, key, value)
     push()
+    assert ModelCard(hub.read(MINE, "README.md").decode()).data.library_name is None, "graphs alone are no library's"
+    hub.add_model("local-user/own", {"model.safetensors": "weights"})
+    push("local-user/own")
+    own = ModelCard(hub.read("local-user/own", "README.md").decode()).data
+    assert (own.license, own.library_name) == ("other", "transformers")
     card = ModelCard(hub.read(MINE, "README.md").decode()).data
-    assert (card.license, card.license_name, card.library_name) == ("other", "house", "transformers")
+    assert (card.license, card.license_name) == ("other", "house")
     assert card.license_link == "https://huggingface.co/someone/tiny/blob/0a1b/LICENSE.md"
     assert (card.base_model, card.base_model_relation) == ("someone/tiny", "quantized")
     kinds = {"accuracy (baseline)"} if run.best().row == run.baseline else {f"accuracy ({kind})" for kind in KINDS}
@@ -196,7 +201,7 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     text = hub.read("local-user/authors", "README.md").decode()
     assert "license: mit # mine" in text
     assert "license_name" not in text
-    assert "library_name: transformers" in text
+    assert "library_name" not in text
     monkeypatch.setitem(model, "inherited", {**told, "license": "not a licence"})
     push("local-user/third")
     assert "license" not in hub.read("local-user/third", "README.md").decode()

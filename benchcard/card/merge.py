@@ -85,7 +85,15 @@ class _Marker:
     digest: str = ""
 
 
-def merge(readme: str, card: str, slug: str, *, force: bool = False, overwrite: Collection[str] = ()) -> Merged:
+def merge(
+    readme: str,
+    card: str,
+    slug: str,
+    *,
+    force: bool = False,
+    overwrite: Collection[str] = (),
+    without: Collection[str] = (),
+) -> Merged:
     """The README with the card's body as the section `slug`, and the card's front matter merged into its own.
 
     A section that is there is replaced in its place, else it is appended. Merging the same card again changes nothing.
@@ -97,6 +105,7 @@ def merge(readme: str, card: str, slug: str, *, force: bool = False, overwrite: 
         force: replace a section that was edited by hand, and take away markers that are broken or doubled; text that is
             not surely benchcard's own stays.
         overwrite: keys of the front matter whose values the card may replace.
+        without: keys of the card's front matter that are left out.
 
     Raises:
         CardError: the section was edited, its markers are broken or doubled, or the front matter cannot be read.
@@ -105,6 +114,7 @@ def merge(readme: str, card: str, slug: str, *, force: bool = False, overwrite: 
     fields = yamltext.load(block.yaml) or {}
     if not isinstance(fields, dict):
         raise CardError("the front matter of the card to merge is not a mapping")
+    fields = {key: value for key, value in fields.items() if key not in without}
     there = yamltext.load(yamltext.split(readme).yaml)
     if isinstance(there, dict) and there.get("license") not in (None, fields.get("license")):
         # Name and link of another licence than the one that is there.

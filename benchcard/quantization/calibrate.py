@@ -4,11 +4,11 @@ Owns which tensors are watched, the runs, and what is done when their values can
 `histogram`'s, what is stored `activations`'s, and the ranges for a method, with how they agree with onnxruntime's own
 calibrators, `ranges`'s.
 
-onnxruntime's calibrators keep every value of every sample until the last one. Here the values of a sample are
-counted, by a second thread while the next sample runs, and forgotten: memory does not grow with the samples (their
-least and greatest values, 8 bytes a tensor and sample, wait on disk). Two things more make it fast: tensors that hold
-the same values in another order or shape (behind Reshape, Transpose, Identity and their like) are counted once, and
-only the tensors asked for leave the runtime.
+onnxruntime's calibrators keep every value of every sample until the last one. Here the values of a sample are counted
+and forgotten: memory does not grow with the samples (their least and greatest values, 8 bytes a tensor and sample, wait
+on disk). Two samples are under way at a time, each on half of the threads, so that no core waits while the values of
+one are counted. Two things more make it fast: tensors that hold the same values in another order or shape (behind
+Reshape, Transpose, Identity and their like) are counted once, and only the tensors asked for leave the runtime.
 
 The graph runs as onnxruntime's calibrators run it, with all graph optimizations off, so that no tensor is folded away
 and the values are to the bit those that they would have seen. It costs nothing to speak of: with the inputs and
@@ -25,10 +25,12 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +49,9 @@ _SAME_VALUES = frozenset(
     ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "DepthToSpace", "SpaceToDepth")
 )
 """Operators whose output holds exactly the values of their first input. Source: ONNX operator specification."""
+
+_AT_ONCE = 2
+"""Samples that are under way at the same time. Memory is that of all of them."""
 
 _NAMED = 3
 """Tensors that an error names before it only counts."""
@@ -132,8 +137,9 @@ def collect(
     """A report of the pass, for the record; the statistics themselves are in `target`, for `ranges.ranges`.
 
     The report holds `samples`, `tensors` (watched), `histograms` (distinct sets of values among them), `values_counted`
-    (all samples), `elapsed_ns`, of which `forward_ns` in runs and `counting_ns` in the other thread at the same
-    time, `statistics_bytes` and `peak_memory_bytes` (of this process since its start).
+    (all samples), `elapsed_ns`, of which `forward_ns` in runs and `counting_ns` in counting (each the mean over the
+    samples that were under way at the same time), `statistics_bytes` and `peak_memory_bytes` (of this process since its
+    start).
 
     Args:
         model: ONNX file; weights beside it (external data) may be of any size.
@@ -141,8 +147,8 @@ def collect(
         target: file to write. A working folder stands beside it during the pass, of about the size of the model.
         operators: operator types whose float inputs and outputs are watched: those of all configurations that the
             statistics shall serve. None or empty watches the tensors of all operators.
-        intra_op_num_threads: threads of the runs; counting takes one more.
-        progress: called after every run with the number of samples that were run.
+        intra_op_num_threads: threads of all runs together, two at least.
+        progress: called after every sample with the number of samples that are done.
 
     Raises:
         ArtifactError: the model cannot be read or run, none of its tensors is wanted, there are no samples, or a value
@@ -153,7 +159,7 @@ def collect(
         watched, session = _open(model, Path(folder), operators, intra_op_num_threads)
         with (Path(folder) / "sample_extremes").open("w+b") as file:
             tally = _Tally(watched, file)
-            count, forward_ns = _run(session, watched, samples, tally, progress)
+            count, forward_ns, counting_ns = _run(session, watched, samples, tally, progress)
             if not count:
                 raise ArtifactError("there are no calibration samples")
             file.flush()
@@ -177,7 +183,7 @@ def collect(
         "values_counted": sum(int(histogram.counts.sum()) for histogram in tally.histograms),
         "elapsed_ns": time.perf_counter_ns() - start,
         "forward_ns": forward_ns,
-        "counting_ns": tally.counting_ns,
+        "counting_ns": counting_ns,
         "statistics_bytes": target.stat().st_size,
         "peak_memory_bytes": peak_memory_bytes(),
     }
@@ -211,8 +217,8 @@ def _open(model: Path, folder: Path, operators: Sequence[str] | None, threads: i
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = threads
-    # Threads that spin while they wait would take the core on which the other thread counts.
+    options.intra_op_num_threads = max(1, threads // _AT_ONCE)
+    # Threads that spin while they wait would take the core of those that run or count the other sample.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Two messages one after the other are read as one that has the fields of both: the graph gets more outputs, and its
     # weights pass through no hands. Source: protobuf.dev/programming-guides/encoding, "Last One Wins".
@@ -230,21 +236,24 @@ def _open(model: Path, folder: Path, operators: Sequence[str] | None, threads: i
         raise ArtifactError(f"onnxruntime cannot load {model.name}: {error}") from error
 
 
-@dataclass
 class _Tally:
-    """What is known of the values so far; used by one thread at a time."""
+    """What is known of the values so far.
 
-    watched: Watched
-    file: IO[bytes]
-    histograms: list[Histogram] = field(init=False)
-    scratch: Scratch = field(default_factory=Scratch)
-    counting_ns: int = 0
+    Args:
+        watched: what is counted.
+        file: takes the extremes of each sample.
+    """
 
-    def __post_init__(self) -> None:
-        self.histograms = [Histogram() for _ in self.watched.sources]
+    def __init__(self, watched: Watched, file: IO[bytes]) -> None:
+        self._watched, self._file = watched, file
+        self.histograms = [Histogram() for _ in watched.sources]
+        # The order in which values come does not show in a histogram; only two threads may not add to it at once.
+        self._locks = [threading.Lock() for _ in watched.sources]
+        self._file_lock = threading.Lock()
+        self._own = threading.local()
 
     def add(self, number: int, values: dict[str, Array]) -> None:
-        """Count the values of one sample.
+        """Count the values of one sample; any number of threads may do so at the same time.
 
         Args:
             number: of the sample, from 0.
@@ -253,11 +262,13 @@ class _Tally:
         Raises:
             ArtifactError: a value is NaN or infinite.
         """
-        start = time.perf_counter_ns()
+        if not hasattr(self._own, "scratch"):
+            self._own.scratch = Scratch()
         row = np.zeros((2, len(self.histograms)), dtype=np.float32)
         broken = []
-        for place, (name, histogram) in enumerate(zip(self.watched.sources, self.histograms)):
-            bounds = histogram.add(values.pop(name), self.scratch)
+        for place, (name, histogram, lock) in enumerate(zip(self._watched.sources, self.histograms, self._locks)):
+            with lock:
+                bounds = histogram.add(values.pop(name), self._own.scratch)
             # An array without values counts as 0, as in onnxruntime's calibrators.
             if bounds is not None:
                 row[:, place] = bounds.lowest, bounds.highest
@@ -270,8 +281,9 @@ class _Tally:
                 f"calibration sample {number} gives NaN or infinite values, which no range can hold, in {named}{rest}"
                 " (in the order of the graph)"
             )
-        row.tofile(self.file)
-        self.counting_ns += time.perf_counter_ns() - start
+        with self._file_lock:
+            self._file.seek(number * row.nbytes)
+            self._file.write(row.tobytes())
 
 
 def _run(
@@ -280,34 +292,41 @@ def _run(
     samples: Iterable[Mapping[str, Array]],
     tally: _Tally,
     progress: Callable[[int], None] | None,
-) -> tuple[int, int]:
-    """Number of samples, and the nanoseconds that their runs took; their values are in `tally`."""
+) -> tuple[int, int, int]:
+    """Number of samples, and the nanoseconds that runs and counting took; their values are in `tally`."""
     inputs = {argument.name for argument in session.get_inputs()} & set(watched.sources)
     fetched = [name for name in watched.sources if name not in inputs]
     errors = refusals()
-    forward_ns = count = 0
-    pending: Future[None] | None = None
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="calibration") as pool:
-        for sample in samples:
-            start = time.perf_counter_ns()
-            try:
-                outputs = session.run(fetched, dict(sample))
-            except errors as error:
-                raise ArtifactError(f"calibration sample {count} cannot be run: {error}") from error
-            forward_ns += time.perf_counter_ns() - start
-            # One sample waits at most: with more, memory would grow where counting is the slower half.
-            if pending is not None:
-                pending.result()
-            # A copy of the inputs: whoever gives the samples may write the next one into the same arrays.
-            values = dict(zip(fetched, outputs)) | {name: np.array(sample[name]) for name in inputs}
-            del outputs
-            pending = pool.submit(tally.add, count, values)
-            count += 1
-            if progress is not None:
-                progress(count)
-        if pending is not None:
-            pending.result()
-    return count, forward_ns
+
+    def one(number: int, sample: dict[str, Array]) -> tuple[int, int]:
+        begun = time.perf_counter_ns()
+        try:
+            outputs = session.run(fetched, sample)
+        except errors as error:
+            raise ArtifactError(f"calibration sample {number} cannot be run: {error}") from error
+        ran = time.perf_counter_ns()
+        values = dict(zip(fetched, outputs)) | {name: sample[name] for name in inputs}
+        del outputs
+        tally.add(number, values)
+        return ran - begun, time.perf_counter_ns() - ran
+
+    pending: deque[Future[tuple[int, int]]] = deque()
+    done: list[tuple[int, int]] = []
+
+    def settle() -> None:
+        done.append(pending.popleft().result())
+        if progress is not None:
+            progress(len(done))
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="calibration") as pool:
+        for number, sample in enumerate(samples):
+            if len(pending) == _AT_ONCE:
+                settle()
+            # A copy: whoever gives the samples may write the next one into the same arrays.
+            pending.append(pool.submit(one, number, {name: np.array(array) for name, array in sample.items()}))
+        while pending:
+            settle()
+    return len(done), sum(ran for ran, _ in done) // _AT_ONCE, sum(counted for _, counted in done) // _AT_ONCE
 
 
 def peak_memory_bytes() -> int | None:

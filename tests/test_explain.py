@@ -145,7 +145,7 @@ def test_the_effect_of_a_layer_is_that_of_quantizing_it_alone(vit, tmp_path, how
         assert layer.effect.snr_db == pytest.approx(alone.outputs.snr_db, abs=0.7)
 
 
-def test_halving_finds_the_layers_that_trying_each_finds(vit, tmp_path):
+def test_the_layers_found_are_those_that_repair_the_outputs(vit, tmp_path):
     """In the ViT whose norms are written out, the search names the layers that an exhaustive one puts first."""
     how = Quantization("static", ("MatMul", "Add"))
     quick = compared(vit, how, tmp_path / "q.onnx")
@@ -153,11 +153,10 @@ def test_halving_finds_the_layers_that_trying_each_finds(vit, tmp_path):
     everything = losses(path, tmp_path / "q.onnx", feeds, limit=1000, how=how, trials=1000)
     assert everything.layers_compared == len(everything.layers) == 45
     assert quick.is_complete
-    # Of two halves one is tried, mostly: 45 layers take 6 halvings.
-    assert quick.trials <= 30
+    assert quick.trials < 32
     effects = [layer.effect.snr_db for layer in everything.layers]
     assert effects == sorted(effects)
-    assert {layer.node for layer in quick.layers} <= {layer.node for layer in everything.layers[:5]}
+    assert [layer.node for layer in quick.layers] == [layer.node for layer in everything.layers[:3]]
     # What the outputs lose is lost in sums, which is what excluding them repairs, and not in the products.
     assert {layer.operator for layer in quick.layers} == {"Add"}
     worst_alone = sorted(everything.layers, key=lambda layer: layer.alone.snr_db)[:3]
@@ -314,11 +313,3 @@ def test_outputs_are_those_of_the_level_at_which_a_model_is_deployed(resnet, tmp
         exact, other = (session.run(None, feed)[0].astype(np.float64) for session in runs)
         signal, noise = signal + (exact**2).sum(), noise + ((exact - other) ** 2).sum()
     assert found.outputs.snr_db == pytest.approx(10 * np.log10(signal / noise), rel=1e-4)
-
-
-def test_where_outputs_are_close_fewer_sets_are_tried(vit, resnet, tmp_path):
-    """Half of the trials serve where nothing needs mending."""
-    close = compared(resnet, Quantization("static"), tmp_path / "close.onnx", trials=12)
-    far = compared(vit, Quantization("static", ("MatMul", "Add")), tmp_path / "far.onnx", trials=12)
-    assert (close.outputs.is_far, far.outputs.is_far) == (False, True)
-    assert close.trials <= 6 < far.trials <= 12

@@ -22,7 +22,7 @@ def exported(request, tmp_path_factory):
 
 def cut(model, folder, marks=None, types=None):
     marks = [node.output[0] for node in model.graph.node] if marks is None else marks
-    return Pieces(model, graph_of(model).types if types is None else types, marks, folder, 1)
+    return Pieces(model, graph_of(model).types if types is None else types, marks, folder, 1, 8)
 
 
 def whole(model, feeds):
@@ -53,6 +53,11 @@ def test_pieces_give_what_the_whole_graph_gives(exported, tmp_path):
         assert_same(before[-1], expected)
         for first in range(8):
             assert_same(pieces.run(each, first, before), expected)
+            made = pieces.piece(each, first, before)
+            assert made
+            for name, value in made.items():
+                np.testing.assert_array_equal(before[first + 1][name], value, strict=True)
+            assert_same(pieces.run(each, first, before, made), expected)
 
 
 SWITCHED = """<ir_version: 8, opset_import: ["" : 13]>

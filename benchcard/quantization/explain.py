@@ -64,7 +64,7 @@ class Losses:
         layers_compared: Number of quantized layers among which they were found.
         trials: Number of sets of layers that were tried for it.
         searched_batches: Number of batches that each trial ran.
-        is_complete: False where the trials ended before it was certain that no other layer costs more.
+        is_complete: False where the trials ended while another layer was expected to cost as much.
     """
 
     outputs: Loss
@@ -97,8 +97,7 @@ def losses(
         batches: Inputs by name; iterated once. Memory is that of one batch and of the inputs of `searched_batches`.
         limit: How many layers to name; 0 for none, which runs no trial.
         how: The quantization, so that only nodes it asked for are named; None for every quantized layer.
-        trials: Bound of the number of sets of layers that are tried, where the outputs are far from those in float32;
-            half as many where they are close, and nothing needs mending.
+        trials: Bound of the number of sets of layers that are tried.
         searched_batches: How many of the batches each trial runs, the first ones.
         threads: Threads of each session.
         optimization_level: The level at which both models are deployed: 0, 1, 2 or 99. Above 1 the runtime joins
@@ -129,8 +128,7 @@ def losses(
     with tempfile.TemporaryDirectory(prefix="losses-") as folder:
         if limit < 1:
             return Losses(outputs.loss(), count, (), 0, 0, len(kept), is_complete=True)
-        bound = trials if outputs.loss().is_far else trials // 2
-        search = Search(float_model, quantized_model, Path(folder), kept, how, threads, bound)
+        search = Search(float_model, quantized_model, Path(folder), kept, how, threads, trials)
         worst, certain = search.worst(limit)
         found_layers = _compared(search, worst, quantized_model, Path(folder))
         return Losses(outputs.loss(), count, found_layers, len(search.layers), search.trials, len(kept), certain)

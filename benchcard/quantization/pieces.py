@@ -22,8 +22,6 @@ from benchcard.frameworks.onnxruntime import session_options
 from benchcard.quantization import graph as graphs
 
 Arrays = Mapping[str, NDArray[Any]]
-# Runs that begin anywhere alike then spare 7 of 16 parts of the graph, of 8 at the most.
-_NUMBER = 8
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,17 @@ class Pieces:
         marks: Tensors of it, in its order: pieces begin at the nodes that make some of them, evenly spread.
         folder: Where files are written for as long as this lives.
         threads: Threads of each session.
+        number: How many pieces, at the most.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, types: Mapping[str, int], marks: Sequence[str], folder: Path, threads: int
+        self,
+        model: onnx.ModelProto,
+        types: Mapping[str, int],
+        marks: Sequence[str],
+        folder: Path,
+        threads: int,
+        number: int,
     ) -> None:
         nodes = model.graph.node
         self._makers = {tensor: index for index, node in enumerate(nodes) for tensor in node.output if tensor}
@@ -61,7 +66,7 @@ class Pieces:
         reads = [frozenset(_reads(node)) for node in nodes]
         last_reads = {tensor: index for index, each in enumerate(reads) for tensor in each}
         last_reads |= dict.fromkeys(self._results, len(nodes))
-        self._starts = [0, *self._cuts(marks, last_reads, types)]
+        self._starts = [0, *self._cuts(marks, last_reads, types, number)]
         declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
         weights = {weight.name: weight for weight in model.graph.initializer}
         given = {value.name for value in model.graph.input}.difference(weights)
@@ -90,9 +95,11 @@ class Pieces:
             graphs.write(piece, target)
             self._pieces.append(_Piece(tuple(inputs), tuple(outputs), session(target, threads, 0)))
 
-    def _cuts(self, marks: Sequence[str], last_reads: Mapping[str, int], types: Mapping[str, int]) -> Iterator[int]:
+    def _cuts(
+        self, marks: Sequence[str], last_reads: Mapping[str, int], types: Mapping[str, int], number: int
+    ) -> Iterator[int]:
         """The places of the nodes that pieces after the first begin with."""
-        wanted = {self._makers[marks[len(marks) * part // _NUMBER]] for part in range(1, _NUMBER)} if marks else set()
+        wanted = {self._makers[marks[len(marks) * part // number]] for part in range(1, number)} if marks else set()
         for cut in sorted(wanted - {0}):
             crossing = [tensor for tensor, made in self._makers.items() if made < cut <= last_reads.get(tensor, -1)]
             if all(tensor in types for tensor in crossing):
@@ -111,16 +118,23 @@ class Pieces:
             self._go(piece, feeds, known)
         return [*before, self._outputs(feeds, known)]
 
-    def run(self, feeds: Arrays, first: int, before: Sequence[Arrays]) -> Arrays:
+    def piece(self, feeds: Arrays, number: int, before: Sequence[Arrays]) -> Arrays:
+        """What one piece hands on, by name; the arguments are those of `run`."""
+        known = dict(before[number])
+        self._go(self._pieces[number], feeds, known)
+        return {name: known[name] for name in self._pieces[number].outputs}
+
+    def run(self, feeds: Arrays, first: int, before: Sequence[Arrays], made: Arrays | None = None) -> Arrays:
         """The outputs by name.
 
         Args:
             feeds: The inputs of the graph by name.
             first: The piece to begin at.
             before: What `through` gave for feeds that differ from these only in what pieces from `first` on read.
+            made: What `piece` gave for the first one, where it is known.
         """
-        known = dict(before[first])
-        for piece in self._pieces[first:]:
+        known = {**before[first], **(made or {})}
+        for piece in self._pieces[first if made is None else first + 1 :]:
             self._go(piece, feeds, known)
         return self._outputs(feeds, known)
 

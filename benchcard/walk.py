@@ -39,7 +39,7 @@ QUANTIZING = (
     "matmul_const_b_only",
 )
 # How many samples the outputs of a quantized model are compared on, and how many of its layers are named.
-EXPLAINED_SAMPLES = 16
+EXPLAINED_SAMPLES = 8
 EXPLAINED_LAYERS = 3
 
 

@@ -337,9 +337,9 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     return {**asdict(found), "patterns": list(patterns)}
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _float_outputs(model: Path, inputs: Path, samples: int, threads: int, level: int) -> Any:
-    """What a step's float graph gives for a step's inputs: the same for all rows of it, which come one by one."""
+    """What a step's float graph gives for a step's inputs: the same for all rows of it and of its level."""
     from benchcard.quantization.explain import outputs_of
 
     return outputs_of(model, _first(inputs, samples), threads, level)

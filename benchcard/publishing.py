@@ -10,11 +10,11 @@ import sys
 import tempfile
 from collections.abc import Collection
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from benchcard import bundle, hub
-from benchcard.card import check
+from benchcard.card import check, yamltext
 from benchcard.card.hubterms import is_hub_id
 from benchcard.card.merge import merge
 from benchcard.errors import CardError, HubError
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from benchcard.results import Results
 
 PUBLISH = "publish"
-# Endings of the weights that a library reads; a push of ours brings graphs alone.
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf")
+# Endings of the weights that libraries read, and what has such an ending and is none. A push brings graphs alone, which
+# these libraries read.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".msgpack", ".gguf", ".nemo", ".pb")
+_NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state")
+_OF_GRAPHS = ("onnx", "onnxruntime", "optimum", "transformers.js")
 
 
 def push_to_hub(
@@ -125,7 +128,10 @@ def _merged(
         CardError: it cannot be merged, or the Hub would not take what comes of it; every field is named.
     """
     before = f"# {repo_id.split('/')[1]}\n" if readme is None else readme
-    unfit = () if any(path.endswith(_WEIGHTS) for path in paths) else ("library_name",)
+    library = (yamltext.load(yamltext.split(made.card).yaml) or {}).get("library_name")
+    names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
+    is_fit = library in _OF_GRAPHS or any(not name.startswith(_NO_WEIGHTS) for name in names)
+    unfit = () if is_fit else ("library_name",)
     merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite, without=unfit)
     if merged.replaced and home is not None:
         (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")

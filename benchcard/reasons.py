@@ -8,6 +8,7 @@ This module owns the telling. What it tells of was found out by the steps: the r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ _SAME_THOUGH: Mapping[str, str] = MappingProxyType(
 
 # Activations that the quantizer or the runtime joins with the node before them; others of their kind stay in float32.
 _JOINED = frozenset(("Clip", "Relu"))
+# Kernels that only a quantized graph has.
+_QUANTIZED = re.compile(r"Q(Linear|Gemm|Attention|LSTM)|DynamicQuantize|(MatMul|Conv)Integer|MatMul(NBits|Bnb4)")
 # The kinds of kernels as parts of a call's time.
 _PARTS: Mapping[str, str] = MappingProxyType(
     {
@@ -162,7 +165,7 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     for place, failure in record.failures.items():
         yield f"It has no {place}: {str(failure).removesuffix('.')}."
     if not row.quantized:
-        if any(kernel.numbers in ("8 bits", "conversion") for kernel in kernels(record)):
+        if any(kernel.numbers == "conversion" or _QUANTIZED.match(kernel.name) for kernel in kernels(record)):
             yield "Its graph came quantized, and is run as it is."
         elif record.digest is not None:
             yield "It is not quantized."
@@ -298,7 +301,11 @@ def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None
     layers = explained.values["layers"]
     if layers:
         told = ", ".join(f"`{layer['node']}` ({_decibels(layer['effect'])})" for layer in layers)
-        sure = "" if explained.values["is_complete"] else f", as far as {explained.values['trials']} trials can tell"
+        sure = (
+            ""
+            if explained.values["is_complete"] and outputs.is_far
+            else f", as far as {explained.values['trials']} trials can tell"
+        )
         yield f"Quantized alone, these layers cost its outputs most{sure}: {told}."
     if layers and outputs.is_far:
         patterns = ", ".join(f'"{layer["node"]}"' for layer in layers)

@@ -29,9 +29,11 @@ from benchcard.worker import Reply, Worker
 
 # Steps in which no clock runs whose figure is published, and much of whose time is one thread's: they are done ahead,
 # side by side.
-AHEAD = ("quantize", "explain")
+_AHEAD = ("quantize", "explain")
 # What has to be there for them.
-BEFORE = ("export", "sample", "calibrate", "convert", "prepare", "metric")
+_BEFORE = ("export", "sample", "calibrate", "convert", "prepare", "metric")
+# How a step ends for which there was not enough of the machine: alone, it may pass.
+_CROWDED = ("SIGKILL", "TimeoutError")
 # A step that fails on a disk with no more than this left is taken to have failed for that. The smallest step needs it.
 LEAST_FREE_BYTES = 64 << 10
 
@@ -126,8 +128,9 @@ class _Run:
         self._expected = expected_steps(plan, found, self._threads)
         self._workers: dict[tuple[str, int], Worker] = {}
         self._known: dict[str, Outcome] = {}
-        # Keys of what was done ahead for rows that have not come yet.
+        # Keys of what was done ahead of the rows that ask for it, and what the row at hand has asked for.
         self._ahead: set[str] = set()
+        self._asked: dict[str, str] = {}
         self._progress: Progress
 
     def go(self, show_progress: bool) -> None:
@@ -146,7 +149,7 @@ class _Run:
                 records = [self._row(row, steps) for row, steps in rows[:1]]
                 while steps := self._wanted_ahead():
                     self._do_side_by_side(steps)
-                self._ahead = set(self._known)
+                self._ahead.update(self._known)
                 records += [self._row(row, steps) for row, steps in rows[1:]]
             finally:
                 self._stop()
@@ -154,12 +157,11 @@ class _Run:
 
     def _row(self, configuration: Any, expected: list[Step]) -> Record:
         before = set(self._known)
+        self._asked.clear()
         record = self._walk.record(configuration)
         # What was expected and not asked for: the way ended early, or the model is another row's.
-        asked = [outcome.kind for key, outcome in self._known.items() if key not in before]
-        mine = {outcome.key: outcome.kind for outcome in record.outcomes.values() if outcome.key in self._ahead}
-        asked += mine.values()
-        self._ahead.difference_update(mine)
+        asked = [kind for key, kind in self._asked.items() if key not in before or key in self._ahead]
+        self._ahead.difference_update(self._asked)
         others = {step.key for steps in self._expected[: configuration.row] for step in steps}
         left = [step.kind for step in expected if step.key not in others]
         for kind in asked:
@@ -182,10 +184,10 @@ class _Run:
         wanted: dict[str, Step] = {}
 
         def ask(step: Step) -> Outcome:
-            if step.kind in AHEAD and self._kept(step) is None:
+            if step.kind in _AHEAD and self._kept(step) is None:
                 wanted[step.key] = step
                 raise _NotYet
-            if step.kind not in (*AHEAD, *BEFORE):
+            if step.kind not in (*_AHEAD, *_BEFORE):
                 raise _NotYet
             return self._outcome(step)
 
@@ -201,8 +203,8 @@ class _Run:
         room = available_bytes()
         largest = max(timed_groups.size_bytes(_float_model(step)) for step in steps)
         count = side_by_side.children(len(steps), machine.physical_cores(), largest, room)
-        workers = [self._worker("onnx", number) for number in range(count)]
         threads = max(1, self._threads // count)
+        workers = [self._worker("onnx", number, threads if number else self._threads) for number in range(count)]
         works = [self._directory.unfinished(step.kind, step.key) for step in steps]
         jobs = [
             side_by_side.Job(_request(step, work, threads), work.resolve() / "log.txt")
@@ -210,14 +212,21 @@ class _Run:
         ]
         self._progress.start(f"{' and '.join(dict.fromkeys(step.kind for step in steps))}, {count} at a time")
 
+        alone: list[Step] = []
+
         def done(place: int, reply: Reply, seconds: float) -> None:
             step = steps[place]
+            if count > 1 and reply.failure is not None and reply.failure.type in _CROWDED:
+                alone.append(step)
+                return
             self._finish(step, works[place], reply, seconds, count)
             self._progress.part(sum(each.key in self._known for each in steps), len(steps))
 
         side_by_side.do_all(jobs, workers, self._timeout_s, done)
         for number in range(1, count):
             self._workers.pop(("onnx", number)).stop()
+        for step in alone:
+            self._do(step)
 
     def _kept(self, step: Step) -> Outcome | None:
         """A step's outcome, known or on disk. What failed in an earlier run is tried again, once."""
@@ -231,19 +240,20 @@ class _Run:
 
     def _outcome(self, step: Step) -> Outcome:
         """A step's outcome: known, on disk, or made now."""
+        self._asked[step.key] = step.kind
         return self._kept(step) or self._do(step)
 
     def _do(self, step: Step) -> Outcome:
         self._progress.start(_described(step))
         work = self._directory.unfinished(step.kind, step.key)
         started = time.monotonic()
-        reply = self._worker(step.engine, 0).do(
+        reply = self._worker(step.engine, 0, self._threads).do(
             _request(step, work), work.resolve() / "log.txt", self._progress.part, self._timeout_s
         )
         return self._finish(step, work, reply, time.monotonic() - started)
 
-    def _worker(self, engine: str, number: int) -> Worker:
-        return self._workers.setdefault((engine, number), Worker(self._threads))
+    def _worker(self, engine: str, number: int, threads: int) -> Worker:
+        return self._workers.setdefault((engine, number), Worker(threads))
 
     def _finish(self, step: Step, work: Path, reply: Reply, seconds: float, at_a_time: int = 1) -> Outcome:
         """What a child said of a step, kept."""
@@ -274,8 +284,8 @@ class _Run:
 
 
 def _request(step: Step, work: Path, threads: int | None = None) -> dict[str, Any]:
-    """A step as a child is asked for it, to work in the folder `work`; with so many threads, where it takes any."""
-    fewer = {"threads": threads} if threads is not None and "threads" in step.extra else {}
+    """A step as a child is asked for it, to work in the folder `work`; with so many threads at the most."""
+    fewer = {"threads": min(threads, step.extra["threads"])} if threads and "threads" in step.extra else {}
     return {
         "kind": step.kind,
         "asked": step.asked,

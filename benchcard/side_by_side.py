@@ -23,6 +23,7 @@ _PROCESS_BYTES = 400 << 20
 _MEMORY_SHARE = 0.8
 # Another child is worth its start where there are so many steps for each.
 _STEPS_EACH = 2
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ def do_all(
                 done(places[future], *future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in workers:
-                worker.stop()
+            # One that had taken a job, and not begun it, would start its child again.
+            while not all(future.done() for future in places):
+                for worker in workers:
+                    worker.stop()
+                time.sleep(_LOOK_S)
             raise

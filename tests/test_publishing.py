@@ -181,6 +181,9 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
             monkeypatch.setitem(source, key, value)
     push()
     assert ModelCard(hub.read(MINE, "README.md").decode()).data.library_name is None, "graphs alone are no library's"
+    hub.add_model("local-user/trained", {"training_args.bin": "no weights"})
+    push("local-user/trained")
+    assert "library_name" not in hub.read("local-user/trained", "README.md").decode()
     hub.add_model("local-user/own", {"model.safetensors": "weights"})
     push("local-user/own")
     own = ModelCard(hub.read("local-user/own", "README.md").decode()).data

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tiny_graphs import calibrated, export, samples
 
+from benchcard.quantization.pieces import Arrays
 from benchcard.quantization.quantize import Quantization, quantize
-from benchcard.quantization.search import Search
+from benchcard.quantization.search import Search, _Lost
 
 WAYS = (
     Quantization("dynamic"),
@@ -43,3 +45,35 @@ def test_the_three_layers_that_cost_most_are_found(kind, tmp_path):
             assert named == pytest.approx(sorted(costs.values(), reverse=True)[:3]), how
         else:
             assert trials == 32
+        quick = Search(path, folder / "q.onnx", folder, feeds[:2], how, 1, 32)
+        rough = [costs[layer.tensor] for layer in quick.worst(3, 1.0)[0]]
+        assert quick.trials <= trials
+        assert sum(rough) > sum(sorted(costs.values(), reverse=True)[:3]) / 2
+
+
+def test_errors_at_the_end_of_a_piece():
+    """They are summed over tensors that have numbers to lose: not a mask that is infinite, nor one that is zero."""
+    mask, zero = np.array([0, -np.inf], np.float32), np.zeros(2, np.float32)
+    expected: Arrays = {"h": np.array([3, 4], np.float32), "mask": mask, "zero": zero, "n": np.array([1])}
+
+    def share(**found):
+        lost = _Lost()
+        lost.add(expected, found)
+        return lost.share
+
+    assert share(h=np.array([3, 3], np.float32), mask=mask, zero=zero + 1, n=np.array([2])) == pytest.approx(1 / 25)
+    assert share(h=np.array([3, np.nan], np.float32), mask=mask) == np.inf
+    assert share(mask=mask, zero=zero) == 0
+
+
+def test_a_search_without_trials_names_nothing(tmp_path):
+    """And says that this is not certain."""
+    path, feeds = export("resnet", 13, tmp_path / "float.onnx"), samples("resnet", 1)
+    quantize(path, tmp_path / "q.onnx", Quantization("dynamic", weights_dtype="uint8"))
+    for bound, tried in ((0, 0), (1, 1), (3, 3)):
+        folder = tmp_path / str(bound)
+        folder.mkdir()
+        search = Search(path, tmp_path / "q.onnx", folder, feeds, None, 1, bound)
+        named, certain = search.worst(3)
+        assert (search.trials, certain) == (tried, False)
+        assert len(named) < 3

@@ -116,6 +116,39 @@ def test_as_many_children_as_there_is_work_cores_and_memory_for(steps, cores, mo
     assert side_by_side.children(steps, cores, model_bytes, available_bytes) == expected
 
 
+CROWDED = """
+import os, signal
+from pathlib import Path
+from benchcard import actions
+
+real = actions.quantize
+
+
+def quantize(asked, target, **rest):
+    mark = Path(__file__).parent / "-".join([asked["approach"], str(asked["per_channel"])])
+    if asked["approach"] == "static" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(asked, target=target, **rest)
+
+
+actions.quantize = quantize
+"""
+
+
+def test_what_there_was_no_room_for_beside_others_is_done_alone(ground, tmp_path, monkeypatch):
+    """The system kills a child where memory runs out: its step is no failure before it was tried alone."""
+    (tmp_path / "crowded.py").write_text(CROWDED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "called", lambda: tiny.importing("crowded"))
+    monkeypatch.setattr(side_by_side, "children", lambda *given: 2)
+    spec = spec_with(ground, SPEC + WIDE + "explain: false\n", "crowded.yaml")
+    results = Benchmark.from_spec(spec).run(tmp_path / "run", progress=False)
+    assert sorted(path.name for path in tmp_path.glob("static-*")) == ["static-False", "static-True"]
+    assert results.failures.empty
+    assert results.quality["accuracy"].notna().all()
+
+
 WIDE = """
 grid:
   quantization_approach: [dynamic, static]

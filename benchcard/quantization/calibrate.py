@@ -20,6 +20,7 @@ it change most of them in their last bits.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import shutil
@@ -217,7 +218,7 @@ def _open(model: Path, folder: Path, operators: Sequence[str] | None, threads: i
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = max(1, threads // _AT_ONCE)
+    options.intra_op_num_threads = math.ceil(threads / _AT_ONCE)
     # Threads that spin while they wait would take the core of those that run or count the other sample.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Two messages one after the other are read as one that has the fields of both: the graph gets more outputs, and its
@@ -326,7 +327,8 @@ def _run(
             pending.append(pool.submit(one, number, {name: np.array(array) for name, array in sample.items()}))
         while pending:
             settle()
-    return len(done), sum(ran for ran, _ in done) // _AT_ONCE, sum(counted for _, counted in done) // _AT_ONCE
+    at_once = max(1, min(_AT_ONCE, len(done)))
+    return len(done), sum(ran for ran, _ in done) // at_once, sum(counted for _, counted in done) // at_once
 
 
 def peak_memory_bytes() -> int | None:

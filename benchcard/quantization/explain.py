@@ -34,7 +34,7 @@ from benchcard.quantization.pieces import Arrays, session
 from benchcard.quantization.search import Batch, Search
 
 # Where outputs are close to those in float32 nothing needs mending, and a layer is left untried as soon as it is not
-# expected to cost more than those that were found.
+# expected to cost as much as those that were found.
 _CLOSE_PART = 1.0
 
 

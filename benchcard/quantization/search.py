@@ -94,7 +94,7 @@ class Search:
         batches: Sequence[Batch],
         how: Quantization | None,
         threads: int,
-        bound: int = 0,
+        bound: int = 2 * _PIECES,
     ) -> None:
         self.batches, self.threads, self._bound, self.trials = batches, threads, bound, 0
         self.effects: dict[str, Sum] = {}
@@ -104,8 +104,7 @@ class Search:
         self.layers = grafts.switchable(model, onnx.load(str(quantized_model)), names)
         if self.layers:
             marks = [layer.tensor for layer in self.layers]
-            number = max(1, min(_PIECES, bound // 2)) if bound else _PIECES
-            self._pieces = Pieces(model, graph.types, marks, folder, threads, number)
+            self._pieces = Pieces(model, graph.types, marks, folder, threads, max(1, min(_PIECES, bound // 2)))
             off = self._switches(())
             self._before = [self._pieces.through({**batch, **off}) for batch in batches]
 
@@ -118,12 +117,14 @@ class Search:
         """
         if not self.layers or limit < 1:
             return [], True
+        if self._bound < 1:
+            return [], False
         tried = [self.tried(start, stop) for start, stop in self._spans()]
         found = [each for each in tried if each.is_layer]
         heap = [each for each in tried if not each.is_layer]
         heapq.heapify(heap)
         certain = True
-        while heap and (len(found) < limit or heap[0].cost >= part * sorted(found)[limit - 1].cost):
+        while heap and (len(found) < limit or heap[0].cost >= max(_LEAST, part * sorted(found)[limit - 1].cost)):
             if heap[0].is_layer and self.trials >= self._bound:
                 certain = False
                 break
@@ -151,7 +152,7 @@ class Search:
         passed = piece.cost / piece.near if 0 < piece.near < np.inf else 1.0
         for place in range(piece.start, piece.stop):
             near = self._near(place)
-            yield _Guess(place, place + 1, passed * near if near else 0.0, near)
+            yield _Guess(place, place + 1, passed * near if 0 < near < np.inf else near, near)
 
     def _near(self, place: int) -> float:
         """What a layer, quantized alone, costs at the end of its piece."""
@@ -193,16 +194,19 @@ class _Lost:
         self._powers: dict[str, tuple[float, float]] = {}
 
     def add(self, expected: Arrays, found: Arrays) -> None:
-        """Add what was found of one batch; integers and truth values are passed over."""
+        """Add what was found of one batch; integers and truth values are passed over, and what is not finite in the
+        float model, as a mask may be.
+        """
         for name, value in found.items():
-            if value.dtype.kind == "f":
+            if value.dtype.kind == "f" and np.isfinite(expected[name]).all():
                 exact = expected[name].astype(np.float64)
-                error = exact - value
+                error = exact - value if np.isfinite(value).all() else np.full(1, np.inf)
                 signal, noise = self._powers.get(name, (0.0, 0.0))
                 self._powers[name] = signal + float(np.vdot(exact, exact)), noise + float(np.vdot(error, error))
 
     @property
     def share(self) -> float:
-        """Power of the errors over that of the tensors, summed over them; infinite where a number is not finite."""
-        shares = [noise / max(signal, _LEAST) for signal, noise in self._powers.values()]
-        return sum(shares) if np.isfinite(shares).all() else float("inf")
+        """Power of the errors over that of the tensors, summed over those that have any; infinite where a number is not
+        finite.
+        """
+        return sum(noise / signal for signal, noise in self._powers.values() if signal > 0)

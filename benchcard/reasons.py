@@ -301,11 +301,7 @@ def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None
     layers = explained.values["layers"]
     if layers:
         told = ", ".join(f"`{layer['node']}` ({_decibels(layer['effect'])})" for layer in layers)
-        sure = (
-            ""
-            if explained.values["is_complete"] and outputs.is_far
-            else f", as far as {explained.values['trials']} trials can tell"
-        )
+        sure = "" if explained.values["is_complete"] else f", as far as {explained.values['trials']} trials can tell"
         yield f"Quantized alone, these layers cost its outputs most{sure}: {told}."
     if layers and outputs.is_far:
         patterns = ", ".join(f'"{layer["node"]}"' for layer in layers)

@@ -16,8 +16,9 @@ from typing import Any
 
 from benchcard.worker import Reply, Worker
 
-# Quantizing or comparing a model takes its file so many times over (as it is read, as it is written, and in sessions
-# of its float and its quantized form), and its process this much.
+# Quantizing or comparing a model takes its file so many times over at the most (as it is read, as it is written, and in
+# sessions of its float and its quantized form), and its process this much. Of a ViT-base, 0.34 GB, quantizing takes 1.2
+# GB and comparing 1.4 GB; what is left is for larger activations.
 _TIMES_MODEL = 8
 _PROCESS_BYTES = 400 << 20
 _MEMORY_SHARE = 0.8

@@ -153,7 +153,7 @@ def test_the_layers_found_are_those_that_repair_the_outputs(vit, tmp_path):
     everything = losses(path, tmp_path / "q.onnx", feeds, limit=1000, how=how, trials=1000)
     assert everything.layers_compared == len(everything.layers) == 45
     assert quick.is_complete
-    assert quick.trials < 32
+    assert quick.trials <= 30
     effects = [layer.effect.snr_db for layer in everything.layers]
     assert effects == sorted(effects)
     assert [layer.node for layer in quick.layers] == [layer.node for layer in everything.layers[:3]]

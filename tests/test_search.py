@@ -45,10 +45,6 @@ def test_the_three_layers_that_cost_most_are_found(kind, tmp_path):
             assert named == pytest.approx(sorted(costs.values(), reverse=True)[:3]), how
         else:
             assert trials == 32
-        quick = Search(path, folder / "q.onnx", folder, feeds[:2], how, 1, 32)
-        rough = [costs[layer.tensor] for layer in quick.worst(3, 1.0)[0]]
-        assert quick.trials <= trials
-        assert sum(rough) > sum(sorted(costs.values(), reverse=True)[:3]) / 2
 
 
 def test_errors_at_the_end_of_a_piece():

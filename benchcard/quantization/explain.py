@@ -33,10 +33,6 @@ from benchcard.quantization.operators import Quantization
 from benchcard.quantization.pieces import Arrays, session
 from benchcard.quantization.search import Batch, Search
 
-# Where outputs are close to those in float32 nothing needs mending, and a layer is left untried as soon as it is not
-# expected to cost as much as those that were found.
-_CLOSE_PART = 1.0
-
 
 @dataclass(frozen=True)
 class LayerLoss:
@@ -133,7 +129,7 @@ def losses(
         if limit < 1:
             return Losses(outputs.loss(), count, (), 0, 0, len(kept), is_complete=True)
         search = Search(float_model, quantized_model, Path(folder), kept, how, threads, trials)
-        worst, certain = search.worst(limit) if outputs.loss().is_far else search.worst(limit, _CLOSE_PART)
+        worst, certain = search.worst(limit)
         found_layers = _compared(search, worst, quantized_model, Path(folder))
         return Losses(outputs.loss(), count, found_layers, len(search.layers), search.trials, len(kept), certain)
 

@@ -31,8 +31,9 @@ from benchcard.quantization.operators import Quantization
 from benchcard.quantization.pieces import Arrays, Pieces
 
 Batch = Mapping[str, NDArray[Any]]
-# With these, 35 of 35 searches in tiny models named the three layers that trying each names, in 19 trials on average;
-# with a part of 1, 24 did, and 33 the first of them, with 8 pieces, 31.
+# Layers are left untried that are expected to cost the outputs less than this part of what those cost that were found.
+# With these two, 35 of 35 searches in tiny models named the three layers that trying each names, in 19 trials on
+# average (`benchmarks/layers.py`); with a part of 1, 23 did, with 8 pieces, 31.
 _PART = 0.25
 _PIECES = 16
 # Batches that layers are run on as far as the end of their piece: of the many numbers there, one batch has enough.
@@ -108,13 +109,8 @@ class Search:
             off = self._switches(())
             self._before = [self._pieces.through({**batch, **off}) for batch in batches]
 
-    def worst(self, limit: int, part: float = _PART) -> tuple[list[grafts.Layer], bool]:
-        """The `limit` layers that cost most, the worst first, and whether no other is expected to cost as much.
-
-        Args:
-            limit: How many.
-            part: Layers are left untried that are expected to cost less than this part of what the last of them costs.
-        """
+    def worst(self, limit: int) -> tuple[list[grafts.Layer], bool]:
+        """The `limit` layers that cost most, the worst first, and whether no other is expected to cost as much."""
         if not self.layers or limit < 1:
             return [], True
         if self._bound < 1:
@@ -124,7 +120,7 @@ class Search:
         heap = [each for each in tried if not each.is_layer]
         heapq.heapify(heap)
         certain = True
-        while heap and (len(found) < limit or heap[0].cost >= max(_LEAST, part * sorted(found)[limit - 1].cost)):
+        while heap and (len(found) < limit or heap[0].cost >= max(_LEAST, _PART * sorted(found)[limit - 1].cost)):
             if heap[0].is_layer and self.trials >= self._bound:
                 certain = False
                 break

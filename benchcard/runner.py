@@ -203,26 +203,27 @@ class _Run:
         room = available_bytes()
         largest = max(timed_groups.size_bytes(_float_model(step)) for step in steps)
         count = side_by_side.children(len(steps), machine.physical_cores(), largest, room)
+        if count == 1:
+            for step in steps:
+                self._do(step)
+            return
         threads = max(1, self._threads // count)
+        # The first one goes on to do what has all threads.
         workers = [self._worker("onnx", number, threads if number else self._threads) for number in range(count)]
         works = [self._directory.unfinished(step.kind, step.key) for step in steps]
-        jobs = [
-            side_by_side.Job(_request(step, work, threads), work.resolve() / "log.txt")
-            for step, work in zip(steps, works)
-        ]
+        requests = [_request(step, work, threads) for step, work in zip(steps, works)]
         self._progress.start(f"{' and '.join(dict.fromkeys(step.kind for step in steps))}, {count} at a time")
-
         alone: list[Step] = []
 
         def done(place: int, reply: Reply, seconds: float) -> None:
             step = steps[place]
-            if count > 1 and reply.failure is not None and reply.failure.type in _CROWDED:
+            if reply.failure is not None and reply.failure.type in _CROWDED:
                 alone.append(step)
                 return
             self._finish(step, works[place], reply, seconds, count)
             self._progress.part(sum(each.key in self._known for each in steps), len(steps))
 
-        side_by_side.do_all(jobs, workers, self._timeout_s, done)
+        side_by_side.do_all(requests, workers, self._timeout_s, done)
         for number in range(1, count):
             self._workers.pop(("onnx", number)).stop()
         for step in alone:

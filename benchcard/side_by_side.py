@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +26,6 @@ _STEPS_EACH = 2
 _LOOK_S = 0.02
 
 
-@dataclass(frozen=True)
-class Job:
-    """A step as a child is asked for it.
-
-    Attributes:
-        request: What `Worker.do` takes.
-        log: The file that takes what the step prints.
-    """
-
-    request: dict[str, Any]
-    log: Path
-
-
 def children(steps: int, cores: int, model_bytes: int, available_bytes: int) -> int:
     """How many children do so many steps: one at least.
 
@@ -54,31 +40,32 @@ def children(steps: int, cores: int, model_bytes: int, available_bytes: int) -> 
 
 
 def do_all(
-    jobs: Sequence[Job],
+    requests: Sequence[Mapping[str, Any]],
     workers: Sequence[Worker],
     timeout_s: float | None,
     done: Callable[[int, Reply, float], None],
 ) -> None:
-    """Do every job.
+    """Have every request done; each one's log is `log.txt` in the folder that is its target.
 
     Whatever `done` raises ends the others: no child is at work when this has returned, or raised.
 
     Args:
-        jobs: What to do.
-        workers: The children that do it, each one job at a time.
-        timeout_s: Seconds after which a job is stopped; None for no limit.
-        done: Called in the caller's thread with the place of each job, its reply and the seconds it took, in the order
-            in which they end.
+        requests: What `Worker.do` takes.
+        workers: The children that do it, each one at a time.
+        timeout_s: Seconds after which one is stopped; None for no limit.
+        done: Called in the caller's thread with the place of each request, its reply and the seconds it took, in the
+            order in which they end.
     """
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
     for worker in workers:
         idle.put(worker)
 
-    def do(job: Job) -> tuple[Reply, float]:
+    def do(request: Mapping[str, Any]) -> tuple[Reply, float]:
         worker = idle.get()
         try:
             begun = time.monotonic()
-            reply = worker.do(job.request, job.log, lambda done, total: None, timeout_s)
+            log = Path(request["target"], "log.txt")
+            reply = worker.do(request, log, lambda done, total: None, timeout_s)
             return reply, time.monotonic() - begun
         finally:
             idle.put(worker)
@@ -86,12 +73,12 @@ def do_all(
     with ThreadPoolExecutor(len(workers), thread_name_prefix="side-by-side") as pool:
         places: dict[Future[tuple[Reply, float]], int] = {}
         try:
-            places.update((pool.submit(do, job), place) for place, job in enumerate(jobs))
+            places.update((pool.submit(do, request), place) for place, request in enumerate(requests))
             for future in as_completed(places):
                 done(places[future], *future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            # One that had taken a job, and not begun it, would start its child again.
+            # One that had taken a request, and not begun it, would start its child again.
             while not all(future.done() for future in places):
                 for worker in workers:
                     worker.stop()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from benchcard.quantization import histogram as histograms
+from benchcard.quantization import tail
 from benchcard.quantization.histogram import Extremes, Histogram, Scratch, extremes, rebin
 
 FLOATS = st.one_of(
@@ -24,10 +25,13 @@ STREAMS = st.lists(arrays(np.float32, st.integers(1, 40), elements=FLOATS), min_
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few bins and short chunks, so that a few values make bins merge and cross chunks."""
+    """Few bins, short chunks and rows, and a short tail, so that a few values make bins merge and cross all of them."""
     monkeypatch.setattr(histograms, "BINS", 32)
     monkeypatch.setattr(histograms, "_CHUNK", 16)
     monkeypatch.setattr(histograms, "_FEW", 4)
+    monkeypatch.setattr(histograms, "ROW", 3)
+    monkeypatch.setattr(tail, "ROW", 3)
+    monkeypatch.setattr(tail, "SIZE", 6)
 
 
 def counted(stream: list[np.ndarray]) -> Histogram:
@@ -38,7 +42,9 @@ def counted(stream: list[np.ndarray]) -> Histogram:
 
 
 def state(made: Histogram) -> tuple[Any, ...]:
-    return made.extremes, made.exponent, made.first, made.counts.tolist()
+    made.tail.settle()
+    kept = np.sort(made.tail.values).tolist()
+    return made.extremes, made.exponent, made.first, made.counts.tolist(), made.tail.floor, kept
 
 
 # The fixture only sets constants, the same for every example.
@@ -55,6 +61,10 @@ def test_a_histogram_does_not_depend_on_the_order(small, stream, random):
     assert {int(n): int(c) for n, c in zip(numbers, counts)} == {
         made.first + place: count for place, count in enumerate(made.counts.tolist()) if count
     }
+    larger = [int(np.count_nonzero(np.abs(whole) > floor)) for floor in (0, *np.abs(whole))]
+    floors = [float(floor) for floor, count in zip((0, *np.abs(whole)), larger) if count <= 6]
+    assert made.tail.floor == min(floors)
+    assert np.sort(made.tail.values).tolist() == np.sort(whole[np.abs(whole) > made.tail.floor]).tolist()
     assert made.counts.size <= 32
     assert made.counts[0]
     assert made.counts[-1]
@@ -70,10 +80,13 @@ def test_other_bins_get_all_values_and_no_more_than_theirs(small, stream, absolu
     edges = np.linspace(values.min(), values.max(), number + 1)
     got = np.concatenate([[0], np.cumsum(rebin(made, edges, absolute=absolute))])
     assert got[-1] == values.size
+    assert np.all(np.diff(got) >= 0)
     width = math.ldexp(1, made.exponent)
     for edge, below in zip(edges[1:-1], got[1:-1]):
         # The middle bin is twice as wide: its values may be on either side of zero.
         assert np.count_nonzero(values < edge - 2 * width) <= below <= np.count_nonzero(values <= edge + 2 * width)
+        if edge > made.tail.floor or (edge <= -made.tail.floor and not absolute):
+            assert below == np.count_nonzero(values < edge)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -83,7 +96,19 @@ def test_extremes_are_those_of_numpy(dtype, data):
     width = 8 * np.dtype(dtype).itemsize
     finite = st.floats(width=width, allow_nan=False, allow_infinity=False)
     values = data.draw(arrays(dtype, st.tuples(st.integers(1, 3), st.integers(1, 5)), elements=finite))
-    assert extremes(values) == Extremes(float(values.min()), float(values.max()), float(np.abs(values).min()))
+    bounds, peaks = extremes(values)
+    assert bounds == Extremes(float(values.min()), float(values.max()), float(np.abs(values).min()))
+    assert peaks.tolist() == [np.abs(values).max()]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("size", [1, 511, 512, 513, 2048, 3000])
+def test_each_row_has_its_largest_magnitude(dtype, size):
+    """Rows of negative, of positive and of mixed values, and the rest at last."""
+    values = np.random.default_rng(size).standard_normal(size).astype(dtype)
+    values[512:1024] = -np.abs(values[512:1024])
+    values[1024:1536] = np.abs(values[1024:1536])
+    assert extremes(values)[1].tolist() == [np.abs(values[at : at + 512]).max() for at in range(0, size, 512)]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -91,7 +116,7 @@ def test_extremes_are_those_of_numpy(dtype, data):
 @pytest.mark.parametrize("others", [[], [1.0], [-1.0], [1.0, -1.0], [0.0], [-0.0]])
 def test_extremes_show_what_is_not_finite(dtype, bad, others):
     """No sign of the other values hides a NaN or an infinity."""
-    assert not extremes(np.array([*others, bad, *others], dtype=dtype)).finite
+    assert not extremes(np.array([*others, bad, *others], dtype=dtype))[0].finite
     assert Extremes(-1.0, 1.0, 0.5).finite
 
 
@@ -103,3 +128,22 @@ def test_a_large_tensor_is_counted_in_chunks():
     exact = np.trunc(np.ldexp(values.astype(np.float64), -made.exponent)).astype(np.int64).ravel() - made.first
     assert np.array_equal(made.counts, np.bincount(exact, minlength=made.counts.size))
     assert histograms.BINS / 2 < made.counts.size <= histograms.BINS
+
+
+def test_the_largest_values_are_kept_as_they_are():
+    """Of more values than there is room for: those above the floor, and no other."""
+    values = np.random.default_rng(1).standard_normal((5, 700_001)).astype(np.float32)
+    made = counted(list(values))
+    made.tail.settle()
+    ordered = np.sort(np.abs(values), axis=None)
+    assert made.tail.floor == ordered[-tail.SIZE - 1]
+    assert np.array_equal(np.sort(np.abs(made.tail.values)), ordered[-tail.SIZE :])
+
+
+def test_of_equal_values_all_are_kept_or_none():
+    """Of a tensor that is cut at a bound, as by Relu6, the many largest are not kept; greater ones that follow are."""
+    bound = np.minimum(np.abs(np.random.default_rng(2).standard_normal(50_000)), 1).astype(np.float32)
+    made = counted([bound, np.array([3.0, -7.0], dtype=np.float32), bound])
+    made.tail.settle()
+    assert made.tail.floor == 1
+    assert sorted(made.tail.values.tolist()) == [-7.0, 3.0]

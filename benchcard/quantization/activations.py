@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from benchcard.errors import ArtifactError
 from benchcard.quantization.histogram import Extremes, Histogram
+from benchcard.quantization.tail import Tail
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class ActivationStatistics:
 
     def save(self, target: Path) -> None:
         """Write the statistics to a file, a NumPy archive; equal statistics give equal bytes."""
+        for histogram in self.histograms:
+            histogram.tail.settle()
         bounds = [histogram.extremes or Extremes(0.0, 0.0, 0.0) for histogram in self.histograms]
         counts = np.concatenate([histogram.counts for histogram in self.histograms])
         arrays = {
@@ -58,6 +61,9 @@ class ActivationStatistics:
             "first": np.array([histogram.first for histogram in self.histograms], dtype=np.int64),
             "bins": np.array([histogram.counts.size for histogram in self.histograms], dtype=np.int64),
             "counts": counts.astype(np.min_scalar_type(counts.max(initial=0))),
+            "tail": np.concatenate([np.sort(histogram.tail.values) for histogram in self.histograms]),
+            "kept": np.array([histogram.tail.values.size for histogram in self.histograms], dtype=np.int64),
+            "floor": np.array([histogram.tail.floor for histogram in self.histograms], dtype=np.float32),
             "extremes": np.array([(b.lowest, b.highest, b.nearest) for b in bounds], dtype=np.float32),
             "dtypes": np.array(self.dtypes, dtype=np.str_),
             "sample_extremes": self.sample_extremes,
@@ -79,7 +85,11 @@ class ActivationStatistics:
             # Opened here, since NumPy leaves a file open that is no archive.
             with source.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 pieces = np.split(file["counts"].astype(np.int64), np.cumsum(file["bins"])[:-1])
-                described = zip(file["extremes"].tolist(), file["exponent"].tolist(), file["first"].tolist(), pieces)
+                kept = np.split(file["tail"], np.cumsum(file["kept"])[:-1])
+                tails = [Tail(values, floor) for values, floor in zip(kept, file["floor"].tolist())]
+                described = zip(
+                    file["extremes"].tolist(), file["exponent"].tolist(), file["first"].tolist(), pieces, tails
+                )
                 return cls(
                     tensors=tuple(file["tensors"].tolist()),
                     histogram_of=tuple(file["histogram_of"].tolist()),
@@ -87,8 +97,8 @@ class ActivationStatistics:
                     operator_types=tuple(file["operator_types"].tolist()),
                     touches=file["touches"],
                     histograms=tuple(
-                        Histogram(Extremes(*extremes) if counts.size else None, exponent, first, counts)
-                        for extremes, exponent, first, counts in described
+                        Histogram(Extremes(*extremes) if counts.size else None, exponent, first, counts, tail)
+                        for extremes, exponent, first, counts, tail in described
                     ),
                     dtypes=tuple(file["dtypes"].tolist()),
                     sample_extremes=file["sample_extremes"],

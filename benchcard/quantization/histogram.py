@@ -1,7 +1,8 @@
 """Counts of a stream of floats: equal bins whose width is a power of two, over a range that grows with the values.
 
-Owns the arithmetic of one tensor's values: bins, extremes, and the counts in the bins of another histogram. It knows
-nothing of graphs, files or calibration methods; `calibrate` feeds it and `ranges` reads it.
+Owns the arithmetic of one tensor's values: bins, extremes, and the counts in the bins of another histogram. Which
+values are kept as they are, is `tail`'s. It knows nothing of graphs, files or calibration methods; `calibrate` feeds it
+and `ranges` reads it.
 
 A histogram over all samples at once needs the range of all samples, which a single pass does not know. Here the width
 of the bins is `2**exponent`, and bin `j` holds the values whose quotient by the width is `j` when cut toward zero:
@@ -22,6 +23,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+
+from benchcard.quantization.tail import ROW, Tail
 
 BINS = 1 << 15
 """Bins at most for one tensor. At least half of them are in use: 4 to 16 for one of the 2048 of onnxruntime's."""
@@ -71,8 +74,10 @@ class Extremes:
         )
 
 
-def extremes(values: Array) -> Extremes:
-    """Extremes of one or more floats, exact; a NaN stands as NaN or as an infinity in `lowest` or `highest`.
+def extremes(values: Array) -> tuple[Extremes, Array]:
+    """Extremes of one or more floats, exact, and the largest magnitude of each `ROW` of them, of the rest at last.
+
+    A NaN stands as NaN or as an infinity in `lowest` or `highest`.
 
     Args:
         values: contiguous array of any shape, float16 or float32, not empty.
@@ -81,15 +86,19 @@ def extremes(values: Array) -> Extremes:
     # nearest to zero is the least; read as unsigned they come last and the lowest float is the greatest. So four
     # integer reductions give the extremes and the least magnitude, with no array of absolute values in between.
     signed, unsigned = (values.reshape(-1).view(kind) for kind in _SIGN_AND_MAGNITUDE[values.dtype])
+    rows = np.arange(0, values.size, ROW)
+    lasts, greatests = np.maximum.reduceat(signed, rows), np.maximum.reduceat(unsigned, rows)
+    # The greater of the two has the greatest magnitude, be there positive floats in the row, negative ones, or both.
+    peaks = np.maximum(np.abs(lasts.view(values.dtype)), np.abs(greatests.view(values.dtype)))
     first, last, least, greatest = (
-        float(bits.view(values.dtype)) for bits in (signed.min(), signed.max(), unsigned.min(), unsigned.max())
+        float(bits.view(values.dtype)) for bits in (signed.min(), lasts.max(), unsigned.min(), greatests.max())
     )
     all_positive, all_negative = math.copysign(1, first) > 0, math.copysign(1, last) < 0
     if all_positive:
-        return Extremes(first, last, first)
+        return Extremes(first, last, first), peaks
     if all_negative:
-        return Extremes(greatest, first, -first)
-    return Extremes(greatest, last, min(-first, least))
+        return Extremes(greatest, first, -first), peaks
+    return Extremes(greatest, last, min(-first, least)), peaks
 
 
 def bin_width_exponent(lowest: float, highest: float) -> int:
@@ -135,19 +144,21 @@ class Scratch:
 
 @dataclass
 class Histogram:
-    """Counts of all the values added so far, at most `BINS` of them, and their extremes.
+    """Counts of all the values added so far, at most `BINS` of them, their extremes, and the largest of them.
 
     Attributes:
         extremes: of all values added; None before the first.
         exponent: the bins are `2**exponent` wide.
         first: number of the bin that `counts[0]` counts.
         counts: `(bins,) int64`; the first and the last hold the lowest and the highest value.
+        tail: the values that are largest in magnitude.
     """
 
     extremes: Extremes | None = None
     exponent: int = _FINEST_EXPONENT
     first: int = 0
     counts: Counts = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    tail: Tail = field(default_factory=Tail)
 
     def add(self, values: Array, scratch: Scratch) -> Extremes | None:
         """Extremes of these values, which are counted where all of them are finite; None where there are no values.
@@ -162,13 +173,14 @@ class Histogram:
         whole: Extremes | None = None
         for start in range(0, flat.size, _CHUNK):
             chunk = flat[start : start + _CHUNK]
-            bounds = extremes(chunk)
+            bounds, peaks = extremes(chunk)
             whole = bounds if whole is None else whole.union(bounds)
             if not bounds.finite:
                 # NaN compares as nothing does: union() might drop it, so it is handed back as it was found.
                 return bounds
             self._cover(bounds)
             self._count(chunk, scratch)
+            self.tail.add(chunk, peaks)
         return whole
 
     def _cover(self, bounds: Extremes) -> None:
@@ -203,10 +215,10 @@ class Histogram:
 def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Counts:
     """Counts `(len(edges) - 1,) int64` of the values, or of their absolute values, between the edges of other bins.
 
-    All values must lie between the outer edges. The count below an edge is exact where the edge is that of a bin; where
-    it falls inside a bin, the values of this one bin are taken as evenly spread. So a quantile's place among the
-    edges is exact unless an edge falls inside the very bin that holds the quantile, and otherwise at most one off,
-    as long as the bins here are the narrower ones.
+    All values must lie between the outer edges. The count below an edge is exact where the edge lies among the values
+    of the tail or is that of a bin; where it falls inside a bin, the values of this one bin are taken as evenly spread.
+    So a quantile's place among the edges is exact unless an edge falls inside the very bin that holds the quantile,
+    and otherwise at most one off, as long as the bins here are the narrower ones.
 
     Args:
         histogram: with at least one value.
@@ -228,7 +240,12 @@ def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Coun
     bounds: Edges = np.append(lower, highest)
     bounds[0] = lowest
     wanted = edges.astype(np.float64)
+    total = int(counts.sum())
     below = np.where(wanted <= lowest, 0, np.rint(np.interp(wanted, bounds, np.append(0, np.cumsum(counts)))))
-    below[-1] = counts.sum()
-    whole: Counts = below.astype(np.int64)
+    below[-1] = total
+    known = histogram.tail.below(wanted, total, absolute)
+    known[-1] = total
+    whole: Counts = np.where(known < 0, below, known).astype(np.int64)
+    # Between edges of which more is known, what was taken as spread may not be more or less than they leave.
+    whole = np.minimum.accumulate(np.maximum.accumulate(whole)[::-1])[::-1]
     return whole[1:] - whole[:-1]

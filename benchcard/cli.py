@@ -212,8 +212,14 @@ def compare(one: Path, other: Path, as_csv: bool, quality_only: bool, across_mac
 @main.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--layout", default="full", show_default=True, help="The layout of the card.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file.  [default: standard output]")
-def card(path: Path, layout: str, output: Path | None) -> None:
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Write to this file; a README that is there keeps its text.  [default: standard output]",
+)
+@click.option("--force", is_flag=True, help="Replace a section that was edited by hand.")
+def card(path: Path, layout: str, output: Path | None, force: bool) -> None:
     """Write the card of the run directory RUN."""
     from benchcard.results import Results
 
@@ -221,7 +227,7 @@ def card(path: Path, layout: str, output: Path | None) -> None:
     if output is None:
         click.echo(made.text, nl=False)
     else:
-        click.echo(f"card: {made.save(output)}")
+        click.echo(f"card: {made.save(output, force=force)}")
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """The grid of the vit-base-beans card of 2022, on a small ViT that was trained on handwritten digits:
 `python examples/digits.py [RUN]`.
 
-The same as `benchcard run examples/digits.yaml --out RUN`.
+`benchcard run examples/digits.yaml` runs the same, in a folder of its own.
 """
 
 import sys
@@ -43,7 +43,7 @@ benchmark = Benchmark(
     batch_sizes=[1],
     duration=1,  # seconds a configuration; 15 for figures to publish
 )
-results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/digits")
+results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/digits-py")
 print(results.quality.dropna(axis="columns", how="all").to_string(index=False))
 print(results.best(max_drop=0.01))
 print(results.card().save(results.path / "README.md"))

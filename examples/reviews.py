@@ -1,7 +1,7 @@
 """A text classifier that was trained on reviews made by rule, in fp32, dynamically and statically quantized:
 `python examples/reviews.py [RUN]`.
 
-The same as `benchcard run examples/reviews.yaml --out RUN`.
+`benchcard run examples/reviews.yaml` runs the same, in a folder of its own.
 """
 
 import sys
@@ -38,7 +38,7 @@ benchmark = Benchmark(
     input_lengths=[16],
     duration=1,  # seconds a configuration; 15 for figures to publish
 )
-results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/reviews")
+results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/reviews-py")
 print(results.quality.dropna(axis="columns", how="all").to_string(index=False))
 print(results.best(max_drop=0.01))
 print(results.card().save(results.path / "README.md"))

@@ -1,6 +1,6 @@
 """A model of sentence embeddings, in fp32, dynamically and statically quantized: `python examples/sentences.py [RUN]`.
 
-The same as `benchcard run examples/sentences.yaml --out RUN`.
+`benchcard run examples/sentences.yaml` runs the same, in a folder of its own.
 """
 
 import sys
@@ -37,7 +37,7 @@ benchmark = Benchmark(
     input_lengths=[16],
     duration=1,  # seconds a configuration; 15 for figures to publish
 )
-results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/sentences")
+results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/sentences-py")
 print(results.quality.dropna(axis="columns", how="all").to_string(index=False))
 print(results.best(max_drop=0.01))
 print(results.card().save(results.path / "README.md"))

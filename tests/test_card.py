@@ -11,6 +11,7 @@ import pytest
 from test_card_data import facts_of
 
 from benchcard.card import Card
+from benchcard.card.merge import sections
 from benchcard.errors import CardError
 
 
@@ -71,6 +72,36 @@ def test_saving_writes_the_bytes_and_nothing_else(tmp_path):
     assert path == tmp_path / "README.md"
     assert path.read_bytes() == text.encode()
     assert os.listdir(tmp_path) == ["README.md"]
+
+
+def test_a_card_is_saved_into_the_readme_that_is_there(tmp_path):
+    """The author's text stays, before and after; the next card takes the place of the first one, and no other."""
+    path = tmp_path / "README.md"
+    path.write_bytes(b"---\r\nlicense: mit\r\n---\r\n# Mine \xe9\r\n")
+    Card.from_facts(facts_of("sst2-distilbert"), slug="one").save(path)
+    path.write_bytes(path.read_bytes() + b"\r\nMine, too\r\n")
+    Card.from_facts(facts_of("vit-beans"), slug="two").save(path)
+    Card.from_facts(facts_of("sst2-distilbert"), layout="classic", slug="one").save(path)
+    saved = path.read_bytes()
+    assert saved.startswith(b"---\r\nlicense: mit\r\n")
+    assert saved.count(b"# Mine \xe9\r\n\r\n<!-- benchcard:begin id=one") == 1
+    assert saved.count(b"\r\nMine, too\r\n") == 1
+    assert saved.count(b"benchcard:begin") == 2
+    assert set(sections(saved.decode("utf-8", "surrogateescape"))) == {"one", "two"}
+
+
+def test_a_section_that_was_edited_is_not_replaced(tmp_path):
+    """What somebody wrote into a saved card is theirs, unless they say otherwise."""
+    card = Card.from_facts(facts_of("vit-beans"), slug="beans")
+    path = card.save(tmp_path / "README.md")
+    edited = path.read_text(encoding="utf-8").replace("accuracy", "share of right answers", 1)
+    path.write_text(edited, encoding="utf-8")
+    with pytest.raises(CardError, match="edited by hand"):
+        card.save(path)
+    assert path.read_text(encoding="utf-8") == edited
+    card.save(path, force=True)
+    assert sections(path.read_text(encoding="utf-8"))["beans"].edited is False
+    assert card.save(tmp_path / "new.md").read_text(encoding="utf-8") == card.merge_into("", "beans").text
 
 
 def test_bytes_that_are_no_utf8_survive(tmp_path):

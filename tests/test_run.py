@@ -327,7 +327,7 @@ def test_the_card_of_a_run_is_valid_for_the_hub(results, tmp_path):
     assert "datasets" not in card.front_matter
     assert results.card("classic").text.count("| `onnxruntime` |") == 5 * 3
     path = card.save(tmp_path / "README.md")
-    assert path.read_text(encoding="utf-8") == card.text
+    assert path.read_text(encoding="utf-8") == card.merge_into("", card.slug).text
     (picture,) = card.files
     assert (tmp_path / picture).read_bytes() == card.files[picture]
     back = card.facts()

@@ -37,10 +37,12 @@ class Card:
     Attributes:
         text: all of it, front matter included.
         files: what the text shows, by its path beside the card: the picture, where there is one.
+        slug: name of the section that it is in a README; None for a card that was read from a file.
     """
 
     text: str
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    slug: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_facts(cls, facts: Facts, layout: str = "full", slug: str = "benchmark") -> Card:
@@ -59,11 +61,11 @@ class Card:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", slug):
             raise CardError(f"{slug!r} cannot name a run: use letters, digits, dots, dashes and underscores")
         if layout == "classic":
-            return cls(classic.render(facts))
+            return cls(classic.render(facts), slug=slug)
         picture = plot.png(facts)
         files = {} if picture is None else {f"benchcard/{slug}/{PLOT}": picture}
         text = full.body(facts, plot=next(iter(files), None), slug=slug)
-        return cls(f"{frontmatter.render(facts.front_matter)}\n{text}", files)
+        return cls(f"{frontmatter.render(facts.front_matter)}\n{text}", files, slug)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Card:
@@ -113,21 +115,33 @@ class Card:
         """
         return merge.merge(readme, self.text, slug, force=force, overwrite=overwrite)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the card to `path`, whole or not at all, and its picture beside it; gives the path back.
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the card to the README at `path`, and its picture beside it; gives the path back.
 
-        Nothing else stays in the folder. A file that is there keeps its permissions; a link stays a link.
+        A README that is there keeps its text, as in a push: the card is a section of it, which the next `save` replaces
+        in its place. A card that was read from a file is written as it is, in place of what is there.
+
+        The file is written whole or not at all, and nothing else stays in the folder. It keeps its permissions; a link
+        stays a link.
+
+        Args:
+            path: a file.
+            force: replace a section that was edited by hand.
 
         Raises:
-            CardError: it cannot be written; what was at `path` is as it was.
+            CardError: it cannot be written, or `merge_into` refuses; what was at `path` is as it was.
         """
         target = Path(path)
         try:
+            text = self.text
+            if self.slug is not None:
+                readme = target.read_bytes() if target.exists() else b""
+                text = self.merge_into(readme.decode("utf-8", "surrogateescape"), self.slug, force=force).text
             for name, content in self.files.items():
                 beside = target.parent / name
                 beside.parent.mkdir(parents=True, exist_ok=True)
                 _write(beside.resolve(), content)
-            _write(target.resolve(), self.text.encode("utf-8", "surrogateescape"))
+            _write(target.resolve(), text.encode("utf-8", "surrogateescape"))
         except OSError as error:
             raise CardError(f"{target} cannot be written: {error.strerror or error}") from error
         return target

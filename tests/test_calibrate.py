@@ -189,3 +189,16 @@ def test_watch_stops_at_weights():
     watched = watch(model.graph, ["Add"])
     assert watched.tensors == watched.sources == ("x", "i", "y")
     assert watched.operator_types == ("Add",)
+
+
+def test_what_lies_behind_a_resize_is_watched(tmp_path):
+    """The scales of a `Resize` are numbers on which shapes and types depend, and these which tensors there are."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1, 3, 8, 8] x) => (float[1, 3, 16, 16] y) {
+        r = Resize <mode = "nearest"> (x, , scales)
+        h = Relu (r)
+        y = Add (h, h)
+    }"""
+    model = saved(written(text, {"scales": np.array([1, 1, 2, 2], dtype=np.float32)}), tmp_path / "resize.onnx")
+    statistics = gather(model, [{"x": normal(1, 3, 8, 8)}], tmp_path / "statistics.npz", ["Add"])[1]
+    assert set(statistics.tensors) == {"h", "y"}

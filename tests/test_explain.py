@@ -313,3 +313,35 @@ def test_outputs_are_those_of_the_level_at_which_a_model_is_deployed(resnet, tmp
         exact, other = (session.run(None, feed)[0].astype(np.float64) for session in runs)
         signal, noise = signal + (exact**2).sum(), noise + ((exact - other) ** 2).sum()
     assert found.outputs.snr_db == pytest.approx(10 * np.log10(signal / noise), rel=1e-4)
+
+
+def test_a_layer_with_a_second_output_that_the_graph_gives_is_passed_over(tmp_path):
+    """A node of which several outputs are the graph's is not switched, and the others are still compared."""
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+    g (float[2, 4] x) => (float[2, 2] a, float[2, 2] b) {
+        h = MatMul (x, w)
+        a, b = Split <axis = 1> (h, parts)
+    }"""
+    model = saved(written(text, {"w": normal(4, 4), "parts": np.array([2, 2])}), tmp_path / "model.onnx")
+    feeds = [{"x": normal(2, 4)}]
+    how = Quantization("static", ("MatMul", "Split"))
+    quantize(model, tmp_path / "quantized.onnx", how, calibrated(model, feeds, tmp_path))
+    found = losses(model, tmp_path / "quantized.onnx", feeds, how=how)
+    assert [layer.operator for layer in found.layers] == ["MatMul"]
+
+
+def test_layers_of_a_float16_graph_are_compared(tmp_path):
+    """The layers of a graph in float16 are switched in float16."""
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float16[2, 4] x) => (float16[2, 4] y) {
+        h = MatMul (x, w)
+        y = MatMul (h, v)
+    }"""
+    weights = {"w": normal(4, 4).astype(np.float16), "v": normal(4, 4, seed=1).astype(np.float16)}
+    model = saved(written(text, weights), tmp_path / "model.onnx")
+    feeds = [{"x": normal(2, 4).astype(np.float16)}]
+    how = Quantization("static", ("MatMul",))
+    quantize(model, tmp_path / "quantized.onnx", how, calibrated(model, feeds, tmp_path))
+    found = losses(model, tmp_path / "quantized.onnx", feeds, how=how)
+    assert len(found.layers) == 2
+    assert all(layer.effect.is_finite for layer in found.layers)

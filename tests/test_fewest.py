@@ -72,3 +72,12 @@ def test_what_is_found_is_enough_no_set_is_tried_twice_and_the_bound_holds(neede
     assert found.is_enough == (names <= set(found.nodes))
     if found.is_minimal:
         assert set(found.nodes) == names
+
+
+def test_what_is_needless_only_where_another_is_gone_is_taken_out_too():
+    """A set is the fewest where each of its nodes was tried to be left out, the last one as well."""
+    enough = [set("abcd"), set("acd"), set("ac")]
+    assert fewest("abcd", lambda nodes: set(nodes) in enough, 100).nodes == ("a", "c")
+    found = fewest("abcd", lambda nodes: set(nodes) in [*enough, set("a")], 100)
+    assert (found.nodes, found.is_minimal) == (("a",), True)
+    assert not fewest("abcd", lambda nodes: set(nodes) in enough, 7).is_minimal

@@ -76,6 +76,7 @@ def test_other_bins_get_all_values_and_no_more_than_theirs(small, stream, absolu
     """The count below every edge is that of the values below it, give or take the one bin that the edge cuts."""
     values = np.concatenate(stream).astype(np.float64)
     made = counted(stream)
+    made.tail.settle()
     values = np.abs(values) if absolute else values
     edges = np.linspace(values.min(), values.max(), number + 1)
     got = np.concatenate([[0], np.cumsum(rebin(made, edges, absolute=absolute))])
@@ -147,3 +148,17 @@ def test_of_equal_values_all_are_kept_or_none():
     made.tail.settle()
     assert made.tail.floor == 1
     assert sorted(made.tail.values.tolist()) == [-7.0, 3.0]
+
+
+def test_what_is_known_is_not_changed_by_what_is_taken_as_spread():
+    """Several edges in one bin of the histogram, of which some lie among the values that are kept."""
+    made = Histogram()
+    values = np.array([-5.0, 5.0002, *[5.00046] * 2047, 5.1], dtype=np.float32)
+    made.add(values, Scratch())
+    made.tail.settle()
+    edges = np.linspace(5.0, 5.1, 2049)
+    below = np.append(0, np.cumsum(rebin(made, edges, absolute=True)))
+    known = edges > made.tail.floor
+    assert np.count_nonzero(known) > 2000
+    assert np.array_equal(below[known][:-1], [np.count_nonzero(np.abs(values) < edge) for edge in edges[known][:-1]])
+    assert np.all(np.diff(below) >= 0)

@@ -7,6 +7,7 @@ are counted is `histogram`'s, how they come about `calibrate`'s, and what they m
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,16 @@ class ActivationStatistics:
                     dtypes=tuple(file["dtypes"].tolist()),
                     sample_extremes=file["sample_extremes"],
                 )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise ArtifactError(f"{source} cannot be read as activation statistics: {error}") from error
 
     def select(self, operators: Sequence[str] | None) -> dict[str, int]:

@@ -196,12 +196,8 @@ def _open(model: Path, folder: Path, operators: Sequence[str] | None, threads: i
     import onnxruntime
 
     proto = graph_files.read(model, weights=False)
-    for weight in proto.graph.initializer:
-        # Types and shapes do not depend on the numbers of float weights, and inference would copy them three times.
-        if weight.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
-            weight.ClearField("raw_data")
     try:
-        proto = onnx.shape_inference.infer_shapes(proto)
+        proto = onnx.shape_inference.infer_shapes(graph_files.without_weights(proto))
     except onnx.shape_inference.InferenceError as error:
         raise ArtifactError(f"the types of {model.name} cannot be inferred: {error}") from error
     watched = watch(proto.graph, operators)

@@ -94,7 +94,8 @@ def losses(
     Args:
         float_model: The float model.
         quantized_model: What became of it.
-        batches: Inputs by name; iterated once. Memory is that of one batch and of the inputs of `searched_batches`.
+        batches: Inputs by name; iterated once. Memory is that of one batch and, for each of `searched_batches`, of its
+            inputs and of what the pieces of the graph hand on.
         limit: How many layers to name; 0 for none, which runs no trial.
         how: The quantization, so that only nodes it asked for are named; None for every quantized layer.
         trials: Bound of the number of sets of layers that are tried.

@@ -94,6 +94,14 @@ class _Search:
                 if self._try(rest):
                     nodes = rest
             length //= 2
+        # What was needed beside a node that is gone now may be needless.
+        before: tuple[str, ...] = ()
+        while nodes != before:
+            before = nodes
+            for node in reversed(before):
+                rest = tuple(each for each in nodes if each != node)
+                if self._try(rest):
+                    nodes = rest
 
     def _try(self, nodes: tuple[str, ...]) -> bool:
         if nodes not in self.tried:

@@ -62,7 +62,7 @@ def switchable(
     for layer, grown in nursery.layers(nodes):
         layers.append(layer)
         maker = makers[layer.tensor]
-        instead[maker.name] = _either(layer, grown, maker)
+        instead[maker.name] = _either(layer, grown, maker, nursery.floats.types[layer.tensor])
         model.graph.input.append(helper.make_tensor_value_info(layer.switch, TensorProto.BOOL, []))
     rewritten = [instead.get(node.name, node) for node in model.graph.node]
     del model.graph.node[:]
@@ -77,17 +77,19 @@ def exposed(model: onnx.ModelProto, quantized: onnx.ModelProto, nodes: Collectio
     What none of these tensors depends on is cut off.
     """
     layers: list[Layer] = []
-    for layer, grown in _Nursery(model, quantized).layers(nodes):
+    nursery = _Nursery(model, quantized)
+    for layer, grown in nursery.layers(nodes):
         layers.append(layer)
         model.graph.node.extend(grown)
-    _show(model, [tensor for layer in layers for tensor in (layer.tensor, layer.alone)])
-    _show(quantized, [layer.together for layer in layers])
+    kinds = [nursery.floats.types[layer.tensor] for layer in layers]
+    _show(model, {name: kind for layer, kind in zip(layers, kinds) for name in (layer.tensor, layer.alone)})
+    _show(quantized, {layer.together: kind for layer, kind in zip(layers, kinds)})
     _import_domains(model, quantized)
     return tuple(layers)
 
 
-def _either(layer: Layer, grown: Sequence[onnx.NodeProto], maker: onnx.NodeProto) -> onnx.NodeProto:
-    """The node that computes a layer's output in one form or the other, whichever its switch says."""
+def _either(layer: Layer, grown: Sequence[onnx.NodeProto], maker: onnx.NodeProto, kind: int) -> onnx.NodeProto:
+    """The node that computes a layer's output, of this element type, in one form or the other, as its switch says."""
     plain = onnx.NodeProto()
     plain.CopyFrom(maker)
     place = list(maker.output).index(layer.tensor)
@@ -95,7 +97,7 @@ def _either(layer: Layer, grown: Sequence[onnx.NodeProto], maker: onnx.NodeProto
     plain.name = f"{layer.switch}/float"
     outputs = (layer.alone, plain.output[place])
     branches = [
-        helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)])
+        helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(output, kind, None)])
         for name, nodes, output in (("quantized", grown, outputs[0]), ("float", [plain], outputs[1]))
     ]
     return helper.make_node(
@@ -103,12 +105,11 @@ def _either(layer: Layer, grown: Sequence[onnx.NodeProto], maker: onnx.NodeProto
     )
 
 
-def _show(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
+def _show(model: onnx.ModelProto, tensors: Mapping[str, int]) -> None:
+    """Make tensors, given with their element types, the outputs of a model, and cut off what they do not depend on."""
     graph = model.graph
     del graph.output[:]
-    graph.output.extend(
-        helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None) for tensor in dict.fromkeys(tensors)
-    )
+    graph.output.extend(helper.make_tensor_value_info(tensor, kind, None) for tensor, kind in tensors.items())
     if any(has_subgraph(node) for node in graph.node):
         # Nodes inside read what is outside by its name alone.
         return
@@ -155,7 +156,8 @@ class _Nursery:
             end = self._end(tensor)
             named = self._excludable(node)
             # A second output that somebody reads could not be switched along with the first.
-            single = not any(self.floats.readers(other) for other in node.output[1:])
+            others = [other for other in node.output[1:] if other]
+            single = not any(self.floats.readers(other) or other in self.floats.outputs for other in others)
             if end is None or not single or (nodes is not None and named.name not in nodes):
                 continue
             grown: dict[str, onnx.NodeProto] = {}

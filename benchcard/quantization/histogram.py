@@ -245,7 +245,8 @@ def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Coun
     below[-1] = total
     known = histogram.tail.below(wanted, total, absolute)
     known[-1] = total
-    whole: Counts = np.where(known < 0, below, known).astype(np.int64)
-    # Between edges of which more is known, what was taken as spread may not be more or less than they leave.
-    whole = np.minimum.accumulate(np.maximum.accumulate(whole)[::-1])[::-1]
+    # What is taken as spread may be no less than what is known below it, and no more than what is known above it.
+    least = np.maximum.accumulate(np.maximum(known, 0))
+    most = np.minimum.accumulate(np.where(known < 0, total, known)[::-1])[::-1]
+    whole: Counts = np.clip(below, least, most).astype(np.int64)
     return whole[1:] - whole[:-1]

@@ -94,6 +94,10 @@ class Pieces:
             target = folder / f"piece-{start}.onnx"
             graphs.write(piece, target)
             self._pieces.append(_Piece(tuple(inputs), tuple(outputs), session(target, threads, 0)))
+        # Tensors that are read from each piece on, and at the end.
+        self._wanted = [frozenset(self._results)]
+        for each in reversed(self._pieces):
+            self._wanted.insert(0, self._wanted[0].union(each.inputs))
 
     def _cuts(
         self, marks: Sequence[str], last_reads: Mapping[str, int], types: Mapping[str, int], number: int
@@ -113,7 +117,8 @@ class Pieces:
         """What is known before each piece, for `run`, and at last the outputs by name."""
         known: dict[str, NDArray[Any]] = {}
         before: list[Arrays] = []
-        for piece in self._pieces:
+        for piece, wanted in zip(self._pieces, self._wanted):
+            known = {name: value for name, value in known.items() if name in wanted}
             before.append(dict(known))
             self._go(piece, feeds, known)
         return [*before, self._outputs(feeds, known)]

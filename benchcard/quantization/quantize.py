@@ -82,7 +82,6 @@ def quantize(
         if result is None or quantized is None or count_integer(quantized) == count_integer(graph):
             graphs.copy(model, target)
             return report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target)
-        _refuse_broken(quantized)
         _refuse_endless(result)
         for file in graphs.files_in(result, written):
             os.replace(file, target.with_name(file.name))
@@ -240,18 +239,6 @@ def _refuse_unknown_names(graph: Graph, how: Quantization) -> None:
         if name not in graph.nodes:
             hint = near(name, graph.nodes)
             raise ArtifactError(f"The graph has no node `{name}` to exclude{f' ({hint})' if hint else ''}.")
-
-
-def _refuse_broken(quantized: Graph) -> None:
-    """Refuse a graph in which a node reads what nobody makes."""
-    known = {*quantized.producers, *quantized.weights, *quantized.types}
-    for node in quantized.nodes.values():
-        for tensor in node.input:
-            if tensor and tensor not in known:
-                raise ArtifactError(
-                    f"onnxruntime's quantizer left `{node.name}` ({node.op_type}) without its input `{tensor}`. "
-                    "Exclude the node that makes it, or take the format QDQ."
-                )
 
 
 def _refuse_endless(result: onnx.ModelProto) -> None:

@@ -12,11 +12,11 @@ How the ranges agree with those that onnxruntime's own calibrators give for the 
   `histogram` across an edge; where two candidates are nearly as good, the other one may win.
 - `distribution`: the lowest and highest edge to the bit; mean and standard deviation, which only float8 uses, to a
   fraction of a bin.
-- `percentile`: to the bit where the range ends among the values that `tail` keeps as they are, the 2048 that are
-  largest in magnitude: for the default of 99.999 % of up to 200 million values. Elsewhere to the bit, or one bin of
-  onnxruntime's histogram off. The edges are onnxruntime's to the bit, and so is the one chosen (in about 97 of 100
-  tensors) unless an edge falls inside the very bin of `histogram` that holds the percentile: then its neighbour may be
-  chosen. That is one bin of 2048: less than 0.05 % of the range.
+- `percentile`: to the bit where the range ends among the values that `tail` keeps as they are, which are at most the
+  2048 that are largest in magnitude: so the default, 99.999 %, of up to 200 million values, but for the first of the
+  exceptions below. Elsewhere to the bit, or one bin of onnxruntime's histogram off. The edges are onnxruntime's to the
+  bit, and so is the one chosen (in about 97 of 100 tensors) unless an edge falls inside the very bin of `histogram`
+  that holds the percentile: then its neighbour may be chosen. That is one bin of 2048: less than 0.05 % of the range.
 
 The bound of one bin has two exceptions. Where the share of values to keep is a whole number of values, any place
 between two values is the percentile; rounding in onnxruntime's cumulative sum decides which end of the empty bins

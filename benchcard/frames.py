@@ -244,19 +244,10 @@ def _size_when_timed(records: Records, record: Record) -> int | None:
     return next((each[name] for each in sizes for name in names if name in each), None)
 
 
-def part_of(records: Records, record: Record, cell: Cell, shape: Any) -> Part | None:
-    """The part in which a row's cell was timed beside the row's baseline."""
-    parts = records.parts.get(cell.name, ())
-    row = record.configuration
-    reference = records.records[row.baseline].cells.get(shape) if row.baseline is not None else None
-    wanted = reference.name if reference else None
-    return next((part for part in parts if part.baseline == wanted), parts[0] if parts else None)
-
-
 def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int | None]) -> dict[str, Any]:
     from benchcard.measure import statistics
 
-    part = part_of(records, record, cell, shape)
+    part = records.timed.get((record.configuration.row, shape))
     failure = part.failure(cell.name) if part else None
     if part is None or failure or not any(block.name == cell.name for timed in part.rounds for block in timed.blocks):
         return {"failure": _said(failure) or "time: NotRun: it has not been timed yet: run the spec again"}
@@ -285,7 +276,7 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
 def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
     """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why."""
     for (batch_size, length), cell in record.cells.items():
-        part = part_of(records, record, cell, (batch_size, length))
+        part = records.timed.get((record.configuration.row, (batch_size, length)))
         failure = part.failure(cell.name) if part else None
         if failure:
             yield f"time {batch_size}x{length}", failure

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError
-from benchcard.frames import part_of, peak_bytes
+from benchcard.frames import peak_bytes
 from benchcard.kinds import listed, near
 from benchcard.records import Part, Records
 from benchcard.steps import Record
@@ -82,7 +82,7 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
         return _sizes(records, models)
     column = "latency_mean_ms" if objective == "latency" else "memory_mb"
     pairs = list(_pairs(records))
-    distinct = {(part.baseline, name) for _, _, part, name in pairs if part and name != part.baseline}
+    distinct = {(id(part), name) for _, _, part, name in pairs if part and name != part.baseline}
     by_row: dict[int, list[Gain]] = {}
     for record, shape, part, name in pairs:
         gain = _gain(objective, part, name, shape, max(1, len(distinct)))
@@ -135,7 +135,7 @@ def _pairs(records: Records) -> Iterator[tuple[Record, str, Part | None, str]]:
     for record in records.records:
         for shape, cell in record.cells.items():
             length = "" if cell.input_length is None else f"x{cell.input_length}"
-            yield record, f"{cell.samples}{length}", part_of(records, record, cell, shape), cell.name
+            yield record, f"{cell.samples}{length}", records.timed.get((record.configuration.row, shape)), cell.name
 
 
 def _gain(objective: str, part: Part | None, name: str, shape: str, comparisons: int) -> Gain:

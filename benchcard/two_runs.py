@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard import machine, registry
 from benchcard.errors import BenchcardError
-from benchcard.frames import column, part_of
+from benchcard.frames import column
 from benchcard.parameters import parts
 from benchcard.records import Records
 from benchcard.sources import Sources
@@ -253,7 +253,7 @@ def _latencies(records: Records, record: Record, shape: Any) -> tuple[Mapping[An
     from benchcard.measure import statistics
 
     cell = record.cells.get(shape)
-    part = part_of(records, record, cell, shape) if cell else None
+    part = records.timed.get((record.configuration.row, shape))
     if cell is None or part is None:
         return {}, 0.0
     try:

@@ -117,6 +117,26 @@ def test_a_model_is_measured_once(results):
     assert rows[2].cells[1, None].name == rows[0].cells[1, None].name
 
 
+TWO_WAYS = """
+grid: {duration: [0.2, 1.0], apply_quantization: [true, false], quantization_approach: [dynamic]}
+explain: false
+"""
+
+
+def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_path):
+    """The same cells, timed for as long as each row asks: a row has figures and raw latencies of its own."""
+    from benchcard import bundle
+
+    results = Benchmark.from_spec(spec_with(ground, SPEC + TWO_WAYS)).run(tmp_path / "run", progress=False)
+    cells = [record.cells[1, None].name for record in results.records.records]
+    assert cells[:2] == cells[2:]
+    time = results.time
+    quantized = time[time["apply_quantization"]]
+    assert (quantized["elapsed_s"] - quantized["duration"]).between(0, 0.4).all()
+    raw = bundle.latencies(results)
+    assert raw[~raw["twin"]].groupby("row").size().tolist() == time["runs"].tolist()
+
+
 def test_what_runs_is_told_row_by_row(results):
     """Each row of onnxruntime has the kernels that its level leaves, and their shares of time make a whole: of dynamic
     rows some compute in 8 bits, of static rows at level 1 none; of PyTorch nothing is known.

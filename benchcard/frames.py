@@ -256,7 +256,7 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
     for rank, interval in figures.percentiles_ns.items():
         row |= _with_bounds(f"latency_p{rank:g}_ms", interval, 1e6)
     row |= _with_bounds("throughput_per_s", figures.throughput_per_s) | _with_bounds("drift", figures.drift)
-    if part.baseline is not None:
+    if part.baseline is not None and not part.failure(part.baseline):
         medians = [statistics.block_medians(part.rounds, name) for name in (part.baseline, cell.name)]
         if medians[0].keys() & medians[1].keys():
             ratio = statistics.paired_ratio(medians[0], medians[1])

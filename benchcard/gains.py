@@ -142,7 +142,8 @@ def _gain(objective: str, part: Part | None, name: str, shape: str, comparisons:
     from benchcard.measure import statistics
     from benchcard.measure.statistics import CONFIDENCE, Interval
 
-    if part is None or part.baseline is None:
+    # What a process gave before it died is no figure of its row, nor one to compare others with.
+    if part is None or part.baseline is None or part.failure(part.baseline) or part.failure(name):
         return Gain(None, False, shape)
     if objective == "memory":
         baseline, model = (

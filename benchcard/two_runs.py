@@ -254,7 +254,7 @@ def _latencies(records: Records, record: Record, shape: Any) -> tuple[Mapping[An
 
     cell = record.cells.get(shape)
     part = records.timed.get((record.configuration.row, shape))
-    if cell is None or part is None:
+    if cell is None or part is None or part.failure(cell.name):
         return {}, 0.0
     try:
         reach = statistics.noise_floor(part.rounds, part.baseline or "").reach

@@ -269,7 +269,7 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
             row[f"{name}_ms"] = median(each[f"{name}_ns"] for each in opened) / 1e6
         facts = opened[-1]["facts"]
         row |= {"threads": facts.get("intra_op_num_threads"), "spinning": facts.get("allow_spinning", False)}
-        row["memory_mb"] = max(peak_bytes(part, cell.name, each) for each in opened) / 1e6
+        row["memory_mb"] = max(peak_bytes(part, each) for each in opened) / 1e6
     return row
 
 
@@ -316,10 +316,11 @@ def _detectable(part: Part, ratio: Interval) -> bool:
     return statistics.detectable(ratio, floor)
 
 
-def peak_bytes(part: Part, name: str, opened: Mapping[str, Any]) -> int:
+def peak_bytes(part: Part, opened: Mapping[str, Any]) -> int:
     """Bytes that a process took at its most over what it took before it loaded its model, in one launch."""
     blocks = [block for timed in part.rounds if timed.launch == opened["launch"] for block in timed.blocks]
-    peaks = [block.peak_bytes for block in blocks if block.name == name and not block.twin]
+    mine = (opened["name"], opened["twin"])
+    peaks = [block.peak_bytes for block in blocks if (block.name, block.twin) == mine]
     return int(max([opened["peak_bytes"], *peaks]) - opened["base_bytes"])
 
 

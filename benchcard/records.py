@@ -40,10 +40,10 @@ class Part:
     rounds: tuple[Round, ...]
     outcome: Mapping[str, Any] | None
 
-    def opened(self, name: str) -> list[Mapping[str, Any]]:
-        """What opening a cell's model cost, nanoseconds and bytes, each time that it was launched."""
+    def opened(self, name: str, *, twin: bool = False) -> list[Mapping[str, Any]]:
+        """What opening a cell's model cost, nanoseconds and bytes, each time that it, or its twin, was launched."""
         told = (self.outcome or {}).get("opened", ())
-        return [each for each in told if each["name"] == name and not each["twin"]]
+        return [each for each in told if each["name"] == name and each["twin"] == twin]
 
     def failure(self, name: str) -> Failure | None:
         """Why a cell has no times."""

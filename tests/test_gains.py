@@ -28,3 +28,25 @@ def test_what_died_gains_nothing(objective, name):
     assert _gain(objective, lived, "x", "1x64", 1).sure
     gain = _gain(objective, dead, "x", "1x64", 1)
     assert (gain.ratio, gain.sure) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("base", "twin", "x", "sure"),
+    [
+        ([200] * 5, [201] * 5, [190] * 5, True),
+        # The same by chance in every third run: two launches, the one order of two.
+        ([200] * 2, [201] * 2, [190] * 2, False),
+        # The twin of the baseline took as little once.
+        ([200] * 5, [201, 201, 201, 201, 189], [190] * 5, False),
+        # Less than each of them, but by less than they are apart.
+        ([200] * 5, [220] * 5, [190] * 5, False),
+        ([200] * 5, [], [190] * 5, False),
+    ],
+)
+def test_less_memory_is_beyond_what_launches_are_apart(base, twin, x, sure):
+    """A row takes less where it does so in enough launches, by more than the baseline differs from itself."""
+    part = made_part(LATENCIES, launches=len(x), memory=dict(zip(BOTH, (base, twin, x))))
+    gain = _gain("memory", part, "x", "1x64", 1)
+    assert gain.sure is sure
+    assert gain.ratio is not None
+    assert gain.ratio.value == pytest.approx(200 / 190)

@@ -79,7 +79,8 @@ def quality(records: Records) -> pd.DataFrame:
     `saturation_risk`, the figures may be better on another processor.
 
     `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
-    `latency_in_seconds` follow from it.
+    `latency_in_seconds` follow from it. They are empty where the same model was evaluated for an earlier row, with
+    another number of threads.
     """
     rows = []
     for record in records.records:
@@ -90,10 +91,12 @@ def quality(records: Records) -> pd.DataFrame:
             alike = likeness.embedding_cosine(records, record)
             row |= {likeness.COLUMN: alike} if alike is not None else {}
         if evaluated and prepared and evaluated.values.get("items"):
-            seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
-            samples = prepared.values["samples"]
-            row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
-            row["samples"] = samples
+            row["samples"] = samples = prepared.values["samples"]
+            threads = record.configuration.threads or records.about["default_threads"]
+            # A model is evaluated once, whatever its threads: the time is that of the first row's.
+            if evaluated.values.get("threads", threads) == threads:
+                seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
+                row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
         row["predictions_changed"] = _compared(record).get("predictions_changed")
         row["not_compared"] = _not_compared(records, record)
         row["saturation_risk"] = reasons.saturation_risk(records, record)

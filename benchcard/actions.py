@@ -229,6 +229,7 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
         "items": len(rows.items),
         "elapsed_ns": done.elapsed_ns,
         "forward_ns": done.forward_ns,
+        "threads": extra["threads"],
         "facts": dict(model.facts),
         "kernels": [asdict(kernel) for kernel in done.kernels],
     }

@@ -176,17 +176,20 @@ def _table(results: Results) -> pd.DataFrame:
 
 
 def latencies(results: Results) -> pd.DataFrame:
-    """Every raw latency of the run: `row` (the first of those that share the model), `batch_size`, `input_length`,
-    `round`, `launch`, `place` of the block in its round, `twin` (the baseline's second process), `started_ns` of the
-    block, `latency_ns` of one call.
+    """Every raw latency of the run: `row` (the first of those that share the model, and are timed alike), `batch_size`,
+    `input_length`, `round`, `launch`, `place` of the block in its round, `twin` (the baseline's second process),
+    `started_ns` of the block, `latency_ns` of one call.
     """
     import numpy as np
     import pandas as pd
 
-    cells: dict[str, tuple[int, Any]] = {}
+    # A row that is timed in another way is another part's; a baseline stands in parts that are no row's, too.
+    cells: dict[tuple[int | None, str], tuple[int, Any]] = {}
     for record in results.records.records:
-        for cell in record.cells.values():
-            cells.setdefault(cell.name, (record.configuration.row, cell))
+        row = record.configuration.row
+        for shape, cell in record.cells.items():
+            for beside in (id(results.records.timed.get((row, shape))), None):
+                cells.setdefault((beside, cell.name), (row, cell))
     columns: dict[str, list[Any]] = {
         name: []
         for name in ("row", "batch_size", "input_length", "round", "launch", "place", "twin", "started_ns", "calls")
@@ -196,9 +199,10 @@ def latencies(results: Results) -> pd.DataFrame:
     for part in parts.values():
         for timed in part.rounds:
             for place, block in enumerate(timed.blocks):
-                if block.name not in cells:
+                found = cells.get((id(part), block.name)) or cells.get((None, block.name))
+                if found is None:
                     continue
-                row, cell = cells[block.name]
+                row, cell = found
                 told = (row, cell.samples, cell.input_length, timed.number, timed.launch, place, block.twin)
                 for name, value in zip(columns, (*told, block.started_ns, len(block.latencies_ns))):
                     columns[name].append(value)

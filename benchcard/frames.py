@@ -79,7 +79,8 @@ def quality(records: Records) -> pd.DataFrame:
     `saturation_risk`, the figures may be better on another processor.
 
     `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
-    `latency_in_seconds` follow from it.
+    `latency_in_seconds` follow from it. They are empty where the same model was evaluated for an earlier row, with
+    another number of threads.
     """
     rows = []
     for record in records.records:
@@ -90,10 +91,12 @@ def quality(records: Records) -> pd.DataFrame:
             alike = likeness.embedding_cosine(records, record)
             row |= {likeness.COLUMN: alike} if alike is not None else {}
         if evaluated and prepared and evaluated.values.get("items"):
-            seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
-            samples = prepared.values["samples"]
-            row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
-            row["samples"] = samples
+            row["samples"] = samples = prepared.values["samples"]
+            threads = record.configuration.threads or records.about["default_threads"]
+            # A model is evaluated once, whatever its threads: the time is that of the first row's.
+            if evaluated.values.get("threads", threads) == threads:
+                seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
+                row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
         row["predictions_changed"] = _compared(record).get("predictions_changed")
         row["not_compared"] = _not_compared(records, record)
         row["saturation_risk"] = reasons.saturation_risk(records, record)
@@ -244,19 +247,10 @@ def _size_when_timed(records: Records, record: Record) -> int | None:
     return next((each[name] for each in sizes for name in names if name in each), None)
 
 
-def part_of(records: Records, record: Record, cell: Cell, shape: Any) -> Part | None:
-    """The part in which a row's cell was timed beside the row's baseline."""
-    parts = records.parts.get(cell.name, ())
-    row = record.configuration
-    reference = records.records[row.baseline].cells.get(shape) if row.baseline is not None else None
-    wanted = reference.name if reference else None
-    return next((part for part in parts if part.baseline == wanted), parts[0] if parts else None)
-
-
 def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int | None]) -> dict[str, Any]:
     from benchcard.measure import statistics
 
-    part = part_of(records, record, cell, shape)
+    part = records.timed.get((record.configuration.row, shape))
     failure = part.failure(cell.name) if part else None
     if part is None or failure or not any(block.name == cell.name for timed in part.rounds for block in timed.blocks):
         return {"failure": _said(failure) or "time: NotRun: it has not been timed yet: run the spec again"}
@@ -265,7 +259,7 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
     for rank, interval in figures.percentiles_ns.items():
         row |= _with_bounds(f"latency_p{rank:g}_ms", interval, 1e6)
     row |= _with_bounds("throughput_per_s", figures.throughput_per_s) | _with_bounds("drift", figures.drift)
-    if part.baseline is not None:
+    if part.baseline is not None and not part.failure(part.baseline):
         medians = [statistics.block_medians(part.rounds, name) for name in (part.baseline, cell.name)]
         if medians[0].keys() & medians[1].keys():
             ratio = statistics.paired_ratio(medians[0], medians[1])
@@ -278,14 +272,14 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
             row[f"{name}_ms"] = median(each[f"{name}_ns"] for each in opened) / 1e6
         facts = opened[-1]["facts"]
         row |= {"threads": facts.get("intra_op_num_threads"), "spinning": facts.get("allow_spinning", False)}
-        row["memory_mb"] = max(peak_bytes(part, cell.name, each) for each in opened) / 1e6
+        row["memory_mb"] = max(peak_bytes(part, each) for each in opened) / 1e6
     return row
 
 
 def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
     """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why."""
     for (batch_size, length), cell in record.cells.items():
-        part = part_of(records, record, cell, (batch_size, length))
+        part = records.timed.get((record.configuration.row, (batch_size, length)))
         failure = part.failure(cell.name) if part else None
         if failure:
             yield f"time {batch_size}x{length}", failure
@@ -325,10 +319,11 @@ def _detectable(part: Part, ratio: Interval) -> bool:
     return statistics.detectable(ratio, floor)
 
 
-def peak_bytes(part: Part, name: str, opened: Mapping[str, Any]) -> int:
+def peak_bytes(part: Part, opened: Mapping[str, Any]) -> int:
     """Bytes that a process took at its most over what it took before it loaded its model, in one launch."""
     blocks = [block for timed in part.rounds if timed.launch == opened["launch"] for block in timed.blocks]
-    peaks = [block.peak_bytes for block in blocks if block.name == name and not block.twin]
+    mine = (opened["name"], opened["twin"])
+    peaks = [block.peak_bytes for block in blocks if (block.name, block.twin) == mine]
     return int(max([opened["peak_bytes"], *peaks]) - opened["base_bytes"])
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError
-from benchcard.frames import part_of, peak_bytes
+from benchcard.frames import peak_bytes
 from benchcard.kinds import listed, near
 from benchcard.records import Part, Records
 from benchcard.steps import Record
+from benchcard.timed_groups import LAUNCHES
 
 if TYPE_CHECKING:
     from benchcard.measure.statistics import Interval
@@ -82,7 +83,7 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
         return _sizes(records, models)
     column = "latency_mean_ms" if objective == "latency" else "memory_mb"
     pairs = list(_pairs(records))
-    distinct = {(part.baseline, name) for _, _, part, name in pairs if part and name != part.baseline}
+    distinct = {(id(part), name) for _, _, part, name in pairs if part and name != part.baseline}
     by_row: dict[int, list[Gain]] = {}
     for record, shape, part, name in pairs:
         gain = _gain(objective, part, name, shape, max(1, len(distinct)))
@@ -95,7 +96,9 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
     method = (
         f"ratios hold together at 95 % for {_counted(count)} (Bonferroni)"
         if objective == "latency"
-        else "ratios are over all launches, from the least to the most"
+        else "ratios are over all launches, from the least to the most; less is believed of a row in "
+        f"{LAUNCHES} launches or more, beyond what any two of the baseline and its twin are apart: of equal models at "
+        f"most one in {math.comb(3 * LAUNCHES, LAUNCHES)} seems so"
     )
     method = method if count else "there are no ratios to compare"
     return Gains(objective, {row: tuple(each) for row, each in by_row.items()}, _costs(time, column), method)
@@ -135,23 +138,18 @@ def _pairs(records: Records) -> Iterator[tuple[Record, str, Part | None, str]]:
     for record in records.records:
         for shape, cell in record.cells.items():
             length = "" if cell.input_length is None else f"x{cell.input_length}"
-            yield record, f"{cell.samples}{length}", part_of(records, record, cell, shape), cell.name
+            yield record, f"{cell.samples}{length}", records.timed.get((record.configuration.row, shape)), cell.name
 
 
 def _gain(objective: str, part: Part | None, name: str, shape: str, comparisons: int) -> Gain:
     from benchcard.measure import statistics
-    from benchcard.measure.statistics import CONFIDENCE, Interval
+    from benchcard.measure.statistics import CONFIDENCE
 
-    if part is None or part.baseline is None:
+    # What a process gave before it died is no figure of its row, nor one to compare others with.
+    if part is None or part.baseline is None or part.failure(part.baseline) or part.failure(name):
         return Gain(None, False, shape)
     if objective == "memory":
-        baseline, model = (
-            [peak_bytes(part, each, opened) for opened in part.opened(each)] for each in (part.baseline, name)
-        )
-        if not baseline or not model or min(*baseline, *model) <= 0:
-            return Gain(None, False, shape)
-        ratio = Interval(max(baseline) / max(model), min(baseline) / max(model), max(baseline) / min(model))
-        return Gain(ratio, ratio.low is not None and ratio.low > 1, shape)
+        return _memory(part, part.baseline, name, shape)
     medians = [statistics.block_medians(part.rounds, each) for each in (part.baseline, name)]
     if not medians[0].keys() & medians[1].keys():
         return Gain(None, False, shape)
@@ -164,3 +162,23 @@ def _gain(objective: str, part: Part | None, name: str, shape: str, comparisons:
         # the baseline's twin could not be timed: there is no floor
         sure = ratio.excludes(1.0)
     return Gain(ratio, sure and name != part.baseline and ratio.value > 1, shape, reach)
+
+
+def _memory(part: Part, baseline: str, name: str, shape: str) -> Gain:
+    """What a row gains in memory: surely, where in enough launches it is further from the baseline than any two
+    launches of the baseline and its twin are from each other; then all of its launches took less than all of theirs.
+    """
+    from benchcard.measure.statistics import Interval
+
+    first, twin, model = (
+        [peak_bytes(part, opened) for opened in part.opened(each, twin=is_twin)]
+        for each, is_twin in ((baseline, False), (baseline, True), (name, False))
+    )
+    equal = [*first, *twin]
+    if not first or not model or min(*equal, *model) <= 0:
+        return Gain(None, False, shape)
+    ratio = Interval(max(first) / max(model), min(equal) / max(model), max(equal) / min(model))
+    if min(map(len, (first, twin, model))) < LAUNCHES:
+        return Gain(ratio, False, shape)
+    floor = max(equal) / min(equal)
+    return Gain(ratio, ratio.value > floor, shape, floor)

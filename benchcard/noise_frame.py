@@ -41,11 +41,12 @@ def noise_frame(records: Records) -> pd.DataFrame:
 
     The baseline ran twice, as two processes that did not know of each other: `ratio` is what the same model differs
     from itself by, with its 95 % interval; it is empty where there was no baseline, or it could not be timed.
-    `load_before` is the load average before the first model was opened; `others_cpus` is how many processors others
-    took during the rounds, on average and, in `others_cpus_most`, in the worst of them; `steal_share` of the processor
-    time went to other machines, `throttled_s` is how long the cgroup's quota of `quota_cpus` held us back, `governors`
-    are the frequency governors. `warnings` says which of it disturbed the timing, and where a short `duration` left
-    fewer `launches` than narrow intervals need.
+    `load_before` is the load average before the first model was opened (before the first round, where a run was stopped
+    and went on); the rest is of the rounds: `others_cpus` is how many processors others took, on average and, in
+    `others_cpus_most`, in the worst of them; `steal_share` of the processor time went to other machines, `throttled_s`
+    is how long the cgroup's quota of `quota_cpus` held us back, `governors` are the frequency governors. `warnings`
+    says which of it disturbed the timing, and where a short `duration` left fewer `launches` than narrow intervals
+    need.
     """
     import pandas as pd
 
@@ -82,22 +83,22 @@ def _floor(part: Part) -> dict[str, float | None]:
 
 
 def _machine(part: Part, launches: int) -> dict[str, Any]:
-    """What the machine said of itself before, during and after."""
+    """What the machine said of itself before and during the rounds, whichever run of the spec timed them."""
     from benchcard.measure import noise
 
-    told = part.outcome or {}
-    before, after = noise.Reading(**told["before"]), noise.Reading(**told["after"])
-    during = [(timed.before, timed.after) for timed in part.rounds]
-    shares = [share for share in (noise.others_share(*pair) for pair in during) if share is not None]
+    rounds = [(timed.before, timed.after) for timed in part.rounds]
+    shares = [share for share in (noise.others_share(*each) for each in rounds) if share is not None]
+    # Of a run that goes on, the outcome has what the machine said before that: the first round is the earlier.
+    begun = [noise.Reading(**(part.outcome or {})["before"]), *(before for before, _ in rounds)]
     return {
-        "load_before": before.load_1m,
+        "load_before": min(begun, key=lambda reading: reading.at_ns).load_1m,
         "others_cpus": sum(shares) / len(shares) if shares else None,
         "others_cpus_most": max(shares, default=None),
-        "steal_share": noise.steal_share(before, after),
-        "quota_cpus": after.quota_cpus,
-        "throttled_s": noise.grown(before.throttled_s, after.throttled_s),
-        "governors": after.governors,
-        "warnings": "; ".join([*noise.warnings(before, during, after), *_few(launches)]),
+        "steal_share": noise.steal_share(rounds),
+        "quota_cpus": noise.quota_cpus(rounds),
+        "throttled_s": noise.grown(rounds, "throttled_s"),
+        "governors": noise.governors(rounds),
+        "warnings": "; ".join([*noise.warnings(rounds), *_few(launches)]),
     }
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchcard import spec as specs
+from benchcard import timed_groups
 from benchcard.errors import BenchcardError
 from benchcard.plan import Plan, make_plan
 from benchcard.sources import Sources
 from benchcard.steps import Record, Step
-from benchcard.store import Failure, Outcome, RunDirectory
+from benchcard.store import Failure, Outcome, RunDirectory, TimedPart
 from benchcard.walk import Walk
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ class Part:
     rounds: tuple[Round, ...]
     outcome: Mapping[str, Any] | None
 
-    def opened(self, name: str) -> list[Mapping[str, Any]]:
-        """What opening a cell's model cost, nanoseconds and bytes, each time that it was launched."""
+    def opened(self, name: str, *, twin: bool = False) -> list[Mapping[str, Any]]:
+        """What opening a cell's model cost, nanoseconds and bytes, each time that it, or its twin, was launched."""
         told = (self.outcome or {}).get("opened", ())
-        return [each for each in told if each["name"] == name and not each["twin"]]
+        return [each for each in told if each["name"] == name and each["twin"] == twin]
 
     def failure(self, name: str) -> Failure | None:
         """Why a cell has no times."""
@@ -63,6 +64,7 @@ class Records:
         plan: The rows.
         records: What each row came to.
         parts: By the name of a cell, the parts in which it was timed; a baseline stands in several.
+        timed: By row and shape, the part in which the row was timed, beside its baseline and as it asks.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Records:
     plan: Plan
     records: tuple[Record, ...]
     parts: Mapping[str, tuple[Part, ...]]
+    timed: Mapping[tuple[int, Any], Part]
 
 
 def read(path: Path) -> Records:
@@ -78,8 +81,6 @@ def read(path: Path) -> Records:
     Raises:
         BenchcardError: It holds no run, or one of a newer format.
     """
-    from benchcard.measure.blocks import read_rounds
-
     directory = RunDirectory(path)
     about = directory.about
     plan = make_plan(
@@ -98,16 +99,27 @@ def read(path: Path) -> Records:
     walk = Walk(plan, Sources.from_dict(about["sources"]), look, about["default_threads"])
     records = tuple(walk.record(configuration) for configuration in plan)
     parts: dict[str, tuple[Part, ...]] = {}
-    for kept in directory.all_parts():
-        outcome = kept.outcome
-        rounds = tuple(read_rounds(kept.rounds))
-        if outcome is not None and len(rounds) != outcome["rounds"]:
-            raise BenchcardError(
-                f"{kept.rounds} is damaged: {len(rounds)} of {outcome['rounds']} rounds can be read. "
-                "Run the spec again to time what is missing"
-            )
-        baseline = outcome["baseline"] if outcome else None
-        part = Part(kept.names, baseline, rounds, outcome)
-        for name in kept.names:
-            parts[name] = (*parts.get(name, ()), part)
-    return Records(path, about, plan, records, parts)
+    timed: dict[tuple[int, Any], Part] = {}
+    # What was timed for other groups is no longer asked for, as that of a run in which a row had failed.
+    for group in timed_groups.groups(records):
+        for kept in directory.kept_parts(group.key):
+            part = _part(kept)
+            for name in kept.names:
+                parts[name] = (*parts.get(name, ()), part)
+            for row, shape in group.places:
+                if records[row].cells[shape].name in kept.names:
+                    timed.setdefault((row, shape), part)
+    return Records(path, about, plan, records, parts, timed)
+
+
+def _part(kept: TimedPart) -> Part:
+    from benchcard.measure.blocks import read_rounds
+
+    outcome = kept.outcome
+    rounds = tuple(read_rounds(kept.rounds))
+    if outcome is not None and len(rounds) != outcome["rounds"]:
+        raise BenchcardError(
+            f"{kept.rounds} is damaged: {len(rounds)} of {outcome['rounds']} rounds can be read. "
+            "Run the spec again to time what is missing"
+        )
+    return Part(kept.names, outcome["baseline"] if outcome else None, rounds, outcome)

@@ -275,21 +275,22 @@ class RunDirectory:
         """The parts in which a group of cells is timed, as they were divided when it was begun, or as `divide` says
         now.
         """
-        folder = self.path / "times" / key[:20]
-        told = _read(folder / "group.json", ("parts",))
-        if told is None:
+        folder = self._group(key)
+        if not (folder / "group.json").exists():
             told = {"parts": divide()}
             with disk(self.path):
                 folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "group.json", told)
+        return self.kept_parts(key)
+
+    def kept_parts(self, key: str) -> list[TimedPart]:
+        """The parts of a group, as they were divided when it was begun; none where it was not."""
+        folder = self._group(key)
+        told = _read(folder / "group.json", ("parts",)) or {"parts": []}
         return [TimedPart(folder / f"part-{index}", tuple(names)) for index, names in enumerate(told["parts"])]
 
-    def all_parts(self) -> Iterator[TimedPart]:
-        """Every part of every group that was begun, in the order of their keys."""
-        for path in sorted((self.path / "times").glob("*/group.json")):
-            told = _read(path, ("parts",)) or {"parts": []}
-            for index, names in enumerate(told["parts"]):
-                yield TimedPart(path.parent / f"part-{index}", tuple(names))
+    def _group(self, key: str) -> Path:
+        return self.path / "times" / key[:20]
 
 
 @dataclass(frozen=True)

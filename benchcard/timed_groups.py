@@ -33,9 +33,10 @@ LAUNCHES = 5
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are compared with each other."""
+    """Cells that are compared with each other, and the rows and shapes that they are timed for."""
 
     cells: tuple[Cell, ...]
+    places: tuple[tuple[int, Any], ...]
     baseline: str | None
     duration_s: float
     precision: float | None
@@ -57,6 +58,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
     """The distinct cells of all rows, in groups that share a shape, a baseline and how long they are timed."""
     every = list(records)
     found: dict[Any, dict[str, Cell]] = {}
+    places: dict[Any, list[tuple[int, Any]]] = {}
     for record in every:
         row = record.configuration
         for shape, cell in record.cells.items():
@@ -72,7 +74,8 @@ def groups(records: Iterable[Record]) -> list[Group]:
             )
             members = found.setdefault(about, {reference.name: reference} if reference else {})
             members.setdefault(cell.name, cell)
-    return [Group(tuple(members.values()), about[2], *about[3:]) for about, members in found.items()]
+            places.setdefault(about, []).append((row.row, shape))
+    return [Group(tuple(members.values()), tuple(places[about]), *about[2:]) for about, members in found.items()]
 
 
 def finished(part: TimedPart) -> bool:

@@ -1,21 +1,20 @@
 """Two runs side by side, row by row: what became better, what became worse, and what cannot be told apart.
 
 Rows are matched by their parameters. Quality is compared by paired tests where both runs looked at the same examples,
-else by the intervals of each; latency by Welch's interval over launches, widened by the noise floor of both runs. All
-intervals of a kind hold together at 95 % (Bonferroni), so that a check in a CI does not fail by chance alone in more
-than one run of twenty.
+else by the intervals of each; latency beside a baseline that is the same in both (`two_times`), by Welch's interval
+over launches, widened by the noise floor of both runs. All intervals of a kind hold together at 95 % (Bonferroni), so
+that a check in a CI does not fail by chance alone in more than one run of twenty.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchcard import machine, registry
+from benchcard import machine, registry, two_times
 from benchcard.errors import BenchcardError
-from benchcard.frames import column, part_of
+from benchcard.frames import column
 from benchcard.parameters import parts
 from benchcard.records import Records
 from benchcard.sources import Sources
@@ -26,7 +25,6 @@ from benchcard.tasks import default_metrics
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchcard.measure.statistics import Interval
     from benchcard.metrics.examples import Computed, Examples
 
 BETTER, WORSE, ALIKE = "better", "worse", "no detectable difference"
@@ -42,8 +40,8 @@ class TwoRuns:
     Attributes:
         frame: One row for each configuration and figure: `row_a`, `row_b`, the benchmarked parameters, `figure` (a
             metric, or `latency_ms` and the shape), its value `a` and `b` in both, `change` with its interval (a
-            difference for metrics; for latency how many times faster B is), whether the comparison is `paired`, and the
-            `verdict`.
+            difference for metrics; for latency how many times faster B is, beside the same baseline where there is
+            one), whether the comparison is `paired`, and the `verdict`.
         notes: What could not be compared, and what else a reader should know.
     """
 
@@ -129,12 +127,13 @@ def compare(a: Records, b: Records, *, across_machines: bool = False, times: boo
         if b.about["versions"].get(name) != before
     ]
     notes += _differing(a, b)
-    rows = [*_all_quality(pairs, a, b), *(_all_times(pairs, a, b) if times else ())]
+    timed, moved = _all_times(pairs, a, b) if times else ([], ())
+    rows = [*_all_quality(pairs, a, b), *timed]
     axes = list(dict.fromkeys([*a.plan.spec.grid, *b.plan.spec.grid]))
     names = ["row_a", "row_b", *axes, *COLUMNS[2:]]
     for row, (first, second) in ((row, _records(pairs, row)) for row in rows):
         row |= {name: _value(second, name) if name in b.plan.spec.grid else _value(first, name) for name in axes}
-    return TwoRuns(pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names}), tuple(notes))
+    return TwoRuns(pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names}), (*notes, *moved))
 
 
 def _differing(a: Records, b: Records) -> list[str]:
@@ -217,57 +216,24 @@ def _quality(
     return {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": same}
 
 
-def _all_times(pairs: list[tuple[Record, Record]], a: Records, b: Records) -> list[dict[str, Any]]:
-    """The latency of every row at every shape of both runs."""
+def _all_times(
+    pairs: list[tuple[Record, Record]], a: Records, b: Records
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The latency of every row at every shape of both runs, and what there is to know about them."""
     cells = [
         (pair, shape) for pair in pairs for shape in dict.fromkeys(shape for record in pair for shape in record.cells)
     ]
+    changes, notes = two_times.changes(cells, a, b)
     rows = []
-    for (one, other), shape in cells:
-        (first, reach), (second, other_reach) = _latencies(a, one, shape), _latencies(b, other, shape)
+    for ((one, other), shape), change in zip(cells, changes):
         length = "" if shape[1] is None else f"x{shape[1]}"
-        name = f"latency_ms {shape[0]}{length}"
-        row = _row(one, other, name, *(_middle(each) for each in (first, second)))
-        if row["verdict"] is None:
-            change = _ratio(first, second, len(cells), max(reach, other_reach))
-            row |= {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": False}
-            row["verdict"] = _verdict(row, 1.0, True)
+        row = _row(one, other, f"latency_ms {shape[0]}{length}", change.a_ms, change.b_ms)
+        if change.ratio is not None:
+            ratio = change.ratio
+            row |= {"change": ratio.value, "change_low": ratio.low, "change_high": ratio.high, "paired": False}
+            row["verdict"] = change.unjudged or _verdict(row, 1.0, True)
         rows.append(row)
-    return rows
-
-
-def _ratio(first: Mapping[Any, float], second: Mapping[Any, float], comparisons: int, reach: float) -> Interval:
-    """How many times faster the second is, with an interval that the noise floor widens."""
-    from benchcard.measure.statistics import CONFIDENCE, Interval, unpaired_ratio
-
-    found = unpaired_ratio(first, second, 1 - (1 - CONFIDENCE) / comparisons)
-    if found.low is None or found.high is None:
-        return found
-    return Interval(found.value, found.low * math.exp(-reach), found.high * math.exp(reach))
-
-
-def _latencies(records: Records, record: Record, shape: Any) -> tuple[Mapping[Any, float], float]:
-    """The median latencies of a cell by launch and round, ns, and how far from 1 the noise floor beside it reaches, as
-    a logarithm.
-    """
-    from benchcard.measure import statistics
-
-    cell = record.cells.get(shape)
-    part = part_of(records, record, cell, shape) if cell else None
-    if cell is None or part is None:
-        return {}, 0.0
-    try:
-        reach = statistics.noise_floor(part.rounds, part.baseline or "").reach
-    except ValueError:
-        # without a baseline there is no twin, and no floor is known
-        reach = 0.0
-    return statistics.block_medians(part.rounds, cell.name), reach
-
-
-def _middle(latencies: Mapping[Any, float]) -> float | None:
-    from statistics import median
-
-    return median(latencies.values()) / 1e6 if latencies else None
+    return rows, notes
 
 
 def _row(one: Record, other: Record, figure: str, a: float | None, b: float | None) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Owns the verdicts. Leaves reading the card to `card_results` and measuring to wh
   nothing but the computation can move it. It is **different** where it is not, on the same ground; on another ground
   (another processor, other versions, unknown ones) it is **not comparable**, since int8 products may differ there.
 - A figure of time is **not comparable** on another ground, whatever it is. On the same one it is reproduced where both
-  intervals, each widened by the factor by which the baseline differed from itself, have a point in common.
+  intervals, each widened by the factor by which the baseline differed from itself, have a point in common. Else a ratio
+  to the baseline is **different**, and anything else not comparable: milliseconds of another day are the machine's too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard.card.facts import Figure, Figures, Row, Shape
+from benchcard.card.full_tables import RATIO
 from benchcard.errors import CardError
 from benchcard.spec import canonical, plain
 
@@ -154,7 +156,7 @@ class _Checking:
                     continue
                 told = {"row": index, "figure": f"{prefix}{name}, {_said(shape)}", **_timed(figures, name, shape)}
                 told |= _timed_here(measured, name, shape)
-                yield {**told, **self._time(told, row, measured.get("failure"))}
+                yield {**told, **self._time(name, told, row, measured.get("failure"))}
 
     def _quality(self, name: str, told: Mapping[str, Any], row: Row, failure: Any) -> dict[str, str]:
         published, here = told["published"], told["here"]
@@ -165,13 +167,13 @@ class _Checking:
             return _verdict(REPRODUCED, "")
         return self._unequal(f"they differ by {difference:.{self.decimals[name]}f}")
 
-    def _time(self, told: Mapping[str, Any], row: Row, failure: Any) -> dict[str, str]:
+    def _time(self, name: str, told: Mapping[str, Any], row: Row, failure: Any) -> dict[str, str]:
         published, here = told["published"], told["here"]
         if published is None or here is None:
             return self._missing(published, here, row, failure)
         if self.ground:
             return _verdict(NOT_COMPARABLE, "; ".join(self.ground))
-        bounds = [told[name] for name in ("published_low", "published_high", "here_low", "here_high")]
+        bounds = [told[bound] for bound in ("published_low", "published_high", "here_low", "here_high")]
         if published == here:
             # As the ratio of the baseline to itself, which has no interval.
             return _verdict(REPRODUCED, "")
@@ -180,7 +182,10 @@ class _Checking:
         there_low, there_high, here_low, here_high = bounds
         if there_low <= here_high * self.noise**2 and here_low <= there_high * self.noise**2:
             return _verdict(REPRODUCED, "")
-        return _verdict(DIFFERENT, "the intervals have no point in common, nor with the noise of both runs")
+        apart = "the intervals have no point in common, nor with the noise of both runs"
+        if name == RATIO:
+            return _verdict(DIFFERENT, apart)
+        return _verdict(NOT_COMPARABLE, f"{apart}; the machine of another day may be the reason: see the ratios")
 
     def _missing(self, published: float | None, here: float | None, row: Row, failure: Any) -> dict[str, str]:
         reason = str(failure) if failure is not None and str(failure) not in ("None", "nan", "<NA>") else "no figure"

@@ -80,7 +80,7 @@ def interleaved(subjects: Sequence[Subject], seconds: float) -> list[Round]:
     rounds: list[Round] = []
     result = time_group(subjects, 0, duration_s=seconds, keep=rounds.append)
     _stop_at(result.failures)
-    for sentence in noise.warnings(result.before, [(timed.before, timed.after) for timed in rounds], result.after):
+    for sentence in noise.warnings([(timed.before, timed.after) for timed in rounds]):
         print(f"  {sentence}")
     return rounds
 

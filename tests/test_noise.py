@@ -8,8 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from made_part import made_part
 
 from benchcard.measure.noise import Reading, others_share, read, warnings
+from benchcard.noise_frame import _machine
 
 CALM = Reading(
     at_ns=0,
@@ -35,7 +37,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def told(after: Reading, before: Reading = CALM) -> list[str]:
-    return warnings(before, [], replace(after, at_ns=10 * SECOND))
+    return warnings([(before, replace(after, at_ns=10 * SECOND))])
 
 
 def test_a_reading_of_this_machine_has_plain_values() -> None:
@@ -80,7 +82,7 @@ def test_the_share_of_others_is_per_processor() -> None:
 def test_a_calm_machine_has_no_warnings() -> None:
     """Counters that stand still, and a little work by others, warn of nothing."""
     a_little = replace(CALM, at_ns=10 * SECOND, busy_s=100.2, load_1m=0.2)
-    assert warnings(CALM, [(CALM, a_little)], a_little) == []
+    assert warnings([(CALM, a_little)]) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_work_by_others_is_counted_in_rounds() -> None:
     """The rounds in which others took a good share of a processor are counted."""
     quiet = (CALM, replace(CALM, at_ns=SECOND))
     loud = (CALM, replace(CALM, at_ns=SECOND, busy_s=100.8))
-    (sentence,) = warnings(CALM, [quiet, loud, quiet, quiet], replace(CALM, at_ns=4 * SECOND))
+    (sentence,) = warnings([quiet, loud, quiet, quiet])
     assert "1 of 4 rounds" in sentence
     assert "0.20 of a processor on average and 0.80 at most" in sentence
 
@@ -113,7 +115,8 @@ def test_work_by_others_is_counted_in_rounds() -> None:
 def test_a_system_that_tells_nothing_warns_of_nothing() -> None:
     """A reading with nothing but the time is a reading."""
     nothing = Reading(at_ns=0)
-    assert warnings(nothing, [(nothing, nothing)], replace(nothing, at_ns=SECOND)) == []
+    assert warnings([(nothing, replace(nothing, at_ns=SECOND))]) == []
+    assert warnings([]) == []
 
 
 def test_an_empty_root_gives_none(tmp_path: Path) -> None:
@@ -185,3 +188,22 @@ def test_governors_and_heat_are_read_from_every_core(tmp_path: Path) -> None:
     found = read(root=tmp_path)
     assert found.governors == "performance, powersave"
     assert found.core_throttles == 7
+
+
+def test_the_certificate_is_of_all_rounds_whichever_run_timed_them() -> None:
+    """What disturbed the first rounds stays in the certificate of a run that went on in peace another day, when all
+    counters had begun anew.
+    """
+    part = made_part({"base": 200_000})
+    loud = (replace(CALM, load_1m=7.0), replace(CALM, at_ns=SECOND, steal_s=5.5, throttled=10, throttled_s=1.7))
+    morning = Reading(10**6 * SECOND, 0.0, steal_s=0.0, throttled=0, throttled_s=0.0, governors="schedutil")
+    calm = (morning, replace(morning, at_ns=morning.at_ns + SECOND))
+    spans = [loud, *[calm] * (len(part.rounds) - 1)]
+    rounds = tuple(replace(timed, before=first, after=last) for timed, (first, last) in zip(part.rounds, spans))
+    ends = {"before": asdict(calm[0]), "after": asdict(calm[1])}
+    told = _machine(replace(part, rounds=rounds, outcome={**(part.outcome or {}), **ends}), 5)
+    assert told["load_before"] == 7.0
+    assert told["throttled_s"] == pytest.approx(1.5)
+    assert told["steal_share"] == pytest.approx(0.5 / (len(rounds) * (os.cpu_count() or 1)))
+    assert told["governors"] == "performance, schedutil"
+    assert "7 times, 1.50 s" in told["warnings"]

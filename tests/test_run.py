@@ -12,7 +12,7 @@ from tiny_run import GRID, SPEC, spec_with
 
 from benchcard import Benchmark, Results
 from benchcard.errors import BenchcardError, MachineError, SpecError
-from benchcard.frames import NOT_ASKED
+from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.results import FRAMES
 
 
@@ -115,6 +115,40 @@ def test_a_model_is_measured_once(results):
     rows = results.records.records
     assert rows[2].outcomes["evaluate"].folder == rows[0].outcomes["evaluate"].folder
     assert rows[2].cells[1, None].name == rows[0].cells[1, None].name
+
+
+def test_a_pass_is_timed_for_the_threads_that_it_had(ground, tmp_path):
+    """Rows that differ in threads alone share one evaluation: the second has its quality, and no time of the pass."""
+    threads = "framework_args: [{intra_op_num_threads: 1}, {intra_op_num_threads: 2}]"
+    text = f"grid: {{{threads}}}\nduration: 0\nexplain: false\n"
+    results = Benchmark.from_spec(spec_with(ground, SPEC + text)).run(tmp_path / "run", progress=False)
+    quality = results.quality
+    first, second = (record.outcomes["evaluate"] for record in results.records.records)
+    assert first.folder == second.folder
+    assert quality["accuracy"].nunique() == 1
+    assert quality["samples"].tolist() == [24, 24]
+    for name in PASS_METRICS:
+        assert quality[name].notna().tolist() == [True, False]
+
+
+TWO_WAYS = """
+grid: {duration: [0.2, 1.0], apply_quantization: [true, false], quantization_approach: [dynamic]}
+explain: false
+"""
+
+
+def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_path):
+    """The same cells, timed for as long as each row asks: a row has figures and raw latencies of its own."""
+    from benchcard import bundle
+
+    results = Benchmark.from_spec(spec_with(ground, SPEC + TWO_WAYS)).run(tmp_path / "run", progress=False)
+    cells = [record.cells[1, None].name for record in results.records.records]
+    assert cells[:2] == cells[2:]
+    time = results.time
+    quantized = time[time["apply_quantization"]]
+    assert (quantized["elapsed_s"] - quantized["duration"]).between(0, 0.4).all()
+    raw = bundle.latencies(results)
+    assert raw[~raw["twin"]].groupby("row").size().tolist() == time["runs"].tolist()
 
 
 def test_what_runs_is_told_row_by_row(results):

@@ -106,7 +106,12 @@ def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
     assert "failed" in card
     assert "nan" not in card
     monkeypatch.setattr(registry, "called", list)
-    assert benchmark.run(tmp_path / "run", progress=False).failures.empty
+    mended = benchmark.run(tmp_path / "run", progress=False)
+    assert mended.failures.empty
+    # The rows that had times already are timed again beside the new ones: what was timed without them is another group.
+    assert len(list((tmp_path / "run" / "times").iterdir())) == 2
+    assert mended.noise["models"].tolist() == [4]
+    assert len({id(part) for part in mended.records.timed.values()}) == 1
 
 
 FILLING = """

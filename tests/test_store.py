@@ -121,7 +121,8 @@ def test_parts_stay_as_they_were_divided(directory):
     parts = directory.parts("g" * 64, lambda: [["a", "b"], ["a", "c"]])
     again = directory.parts("g" * 64, lambda: [["a", "b", "c"]])
     assert parts == again
-    assert [part.names for part in directory.all_parts()] == [("a", "b"), ("a", "c")]
+    assert [part.names for part in directory.kept_parts("g" * 64)] == [("a", "b"), ("a", "c")]
+    assert directory.kept_parts("h" * 64) == []
 
 
 def test_a_part_is_finished_when_it_has_an_outcome(directory):

@@ -11,12 +11,15 @@ import sys
 import numpy as np
 import pytest
 import tiny
+from made_part import died, made_part
 from scipy.stats import ttest_ind
 
 from benchcard import Benchmark, Results
 from benchcard.errors import BenchcardError
 from benchcard.measure.significance import independent
 from benchcard.measure.statistics import Interval, unpaired_ratio
+from benchcard.two_runs import ALIKE, BETTER, WORSE
+from benchcard.two_times import CONTROL, NO_CONTROL
 
 SPEC = """
 task: image-classification
@@ -56,10 +59,10 @@ def changed(run, target, predictions=None, machine=None):
 
 
 def test_a_run_is_not_worse_than_itself(run):
-    """Every metric of every row is paired, with no difference; latencies have a ratio of 1."""
+    """Every metric of every row is paired, with no difference; latencies have a ratio of 1, and a control."""
     found = Results.load(run).compare(Results.load(run))
     assert len(found.frame) == 2 * 2 + 2
-    assert (found.frame["verdict"] == "no detectable difference").all()
+    assert found.frame["verdict"].tolist() == [*[ALIKE] * 4, CONTROL, ALIKE]
     assert found.worse.empty
     quality = found.frame[found.frame["figure"].isin(["accuracy", "f1_macro"])]
     assert quality["paired"].all()
@@ -134,6 +137,89 @@ def test_rows_of_one_run_alone_are_said(run):
     none = dataclasses.replace(before.records, records=())
     with pytest.raises(BenchcardError, match="no row in common"):
         before.compare(Results(none), times=False)
+
+
+GONE = "worse: no figure in B"
+
+
+def timed(run, baseline_ns, quantized_ns, seed=0, versions=None, digest=None, alone=False, dead=None):
+    """The results of a run whose two rows were of these latencies: with other versions, with a baseline of another
+    content, or with none, or where the process of one of the rows died.
+    """
+    records = Results.load(run).records
+    rows, about = list(records.records), dict(records.about)
+    if versions:
+        about["versions"] = versions
+    if digest:
+        (shape, cell), *_ = rows[0].cells.items()
+        rows[0] = dataclasses.replace(rows[0], cells={shape: dataclasses.replace(cell, digest=digest)})
+    names = [row.cells[1, None].name for row in rows]
+    failures = [died(names[dead])] if dead is not None else []
+    part = made_part(dict(zip(names, (baseline_ns, quantized_ns))), seed=seed, failures=failures)
+    part = dataclasses.replace(part, baseline=None) if alone else part
+    parts = dict.fromkeys([(0, (1, None)), (1, (1, None))], part)
+    return Results(dataclasses.replace(records, records=tuple(rows), about=about, timed=parts))
+
+
+def times_of(found):
+    """The verdicts on the two rows' times, and how many times faster the second became."""
+    frame = found.frame[found.frame["figure"] == "latency_ms 1"]
+    return frame["verdict"].tolist(), frame["change"].tolist()[1]
+
+
+def test_a_slower_day_is_no_slower_model(run):
+    """Where all took 1.08 times as long, the baseline is the control, nothing is worse, and the note says how long."""
+    found = timed(run, 200_000, 100_000).compare(timed(run, 216_000, 108_000, seed=1))
+    assert times_of(found) == ([CONTROL, ALIKE], pytest.approx(1, rel=0.01))
+    assert found.worse.empty
+    (note,) = found.notes
+    assert note.startswith("the baseline took 1.08 times as long in B as in A, by the machine: rows are compared")
+
+
+@pytest.mark.parametrize("day", [1.0, 1.2])
+def test_a_model_that_is_slower_beside_its_baseline_is_worse(run, day):
+    """Whatever the day is like, a model that gains less over its baseline is worse, and one that gains more better."""
+    before = timed(run, 200_000, 100_000)
+    slower = before.compare(timed(run, day * 200_000, day * 105_000, seed=1))
+    assert times_of(slower) == ([CONTROL, WORSE], pytest.approx(1 / 1.05, rel=0.01))
+    assert slower.worse["row_a"].tolist() == [1]
+    faster = before.compare(timed(run, day * 200_000, day * 95_000, seed=1))
+    assert times_of(faster) == ([CONTROL, BETTER], pytest.approx(1 / 0.95, rel=0.01))
+
+
+@pytest.mark.parametrize("other", [{"versions": {"onnxruntime": "9"}}, {"digest": "other"}])
+@pytest.mark.parametrize(
+    ("latencies", "verdict"),
+    [
+        ((260_000, 130_000), ALIKE),
+        ((260_000, 100_000), ALIKE),
+        ((200_000, 130_000), WORSE),
+        ((200_000, 70_000), BETTER),
+    ],
+)
+def test_after_an_upgrade_rows_must_move_further_than_the_baseline(run, other, latencies, verdict):
+    """With other libraries, or another baseline, milliseconds are compared, beyond what the baseline moved by: that may
+    be the machine, and the note says so.
+    """
+    found = timed(run, 200_000, 100_000).compare(timed(run, *latencies, seed=1, **other))
+    assert times_of(found) == ([CONTROL, verdict], pytest.approx(100_000 / latencies[1], rel=0.01))
+    took = f"the baseline took {latencies[0] / 200_000:.2f} times as long in B as in A, by the machine or by what"
+    assert any(note.startswith(took) for note in found.notes)
+
+
+def test_without_a_baseline_in_common_times_have_no_verdict(run):
+    """Where a run has no baseline, what a machine did cannot be told from what a model did."""
+    found = timed(run, 200_000, 100_000).compare(timed(run, 300_000, 150_000, alone=True))
+    assert times_of(found) == ([NO_CONTROL] * 2, pytest.approx(1 / 1.5, rel=0.01))
+    assert found.worse.empty
+    assert "times without a baseline in common have no verdict" in found.notes[-1]
+
+
+@pytest.mark.parametrize(("dead", "verdicts"), [(0, [GONE, NO_CONTROL]), (1, [CONTROL, GONE])])
+def test_what_died_has_no_time(run, dead, verdicts):
+    """A process that died in B has no figure there, whatever it was timed before, and others none to compare with."""
+    found = timed(run, 200_000, 100_000).compare(timed(run, 200_000, 100_000, seed=1, dead=dead))
+    assert times_of(found)[0] == verdicts
 
 
 def test_times_of_two_runs_are_compared_by_welch():

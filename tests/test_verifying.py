@@ -56,16 +56,20 @@ def test_another_accuracy_is_different(results, folder):
     assert verified.status == 1
 
 
-def test_another_latency_is_different_beyond_intervals_and_noise(results, folder):
-    """A latency whose interval is apart is different, with both intervals; one within them is reproduced."""
+def test_another_ratio_is_different_beyond_intervals_and_noise(results, folder):
+    """A ratio whose interval is apart is different, with both intervals; milliseconds that are may be the machine's."""
     card = Results.from_card(folder)
     shape = Shape(1, card.facts.shapes[0].input_length)
     # Two launches of a moment each leave an interval of any width: no machine is as slow as this.
-    slow = {shape: {"latency_mean_ms": Figure(1e60, Interval(0.9e60, 1.1e60))}}
-    verified = results.verify(with_row(card, 0, times=slow))
+    far = Figure(1e60, Interval(0.9e60, 1.1e60))
+    verified = results.verify(with_row(card, 1, times={shape: {"ratio": far, "latency_mean_ms": far}}))
     found = verified.frame[verified.frame["verdict"] == "different"].iloc[0]
-    assert (found["row"], found["published_low"]) == (0, 0.9e60)
+    assert (found["row"], found["figure"], found["published_low"]) == (1, "ratio, 1x8", 0.9e60)
     assert found["here_low"] <= found["here"] <= found["here_high"]
+    assert verified.counts["different"] == 1
+    said, because = verdict(verified, 1, "latency_mean_ms")
+    assert said == "not comparable"
+    assert "the machine of another day may be the reason" in because
 
 
 @pytest.mark.parametrize(

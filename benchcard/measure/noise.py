@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import psutil
 
@@ -55,6 +56,10 @@ class Reading:
     core_throttles: int | None = None
     swapped_bytes: int | None = None
     on_battery: bool | None = None
+
+
+Span: TypeAlias = tuple[Reading, Reading]
+"""The machine just before and just after a round."""
 
 
 def read(pids: Iterable[int] = (), root: Path = Path("/")) -> Reading:
@@ -103,60 +108,72 @@ def others_share(before: Reading, after: Reading) -> float | None:
     return max(0.0, after.busy_s - before.busy_s - own_s) / wall_s
 
 
-def warnings(before: Reading, during: Sequence[tuple[Reading, Reading]], after: Reading) -> list[str]:
-    """What spoils the timing between `before` and `after`, a sentence each; empty on a quiet machine.
+def warnings(rounds: Sequence[Span]) -> list[str]:
+    """What spoiled the timing of rounds, a sentence each; empty on a quiet machine.
 
     Args:
-        before: the machine before the first model was opened.
-        during: the readings around each round.
-        after: the machine after the last block.
+        rounds: the readings around each round. What happens between rounds does not count: a run that was stopped may
+            go on another day.
     """
     found = []
-    shares = [share for share in (others_share(first, last) for first, last in during) if share is not None]
+    shares = [share for share in (others_share(first, last) for first, last in rounds) if share is not None]
     disturbed = sum(share > _OTHERS_SHARE for share in shares)
     if disturbed:
         found.append(
             f"others used the processors in {disturbed} of {len(shares)} rounds, "
             f"{sum(shares) / len(shares):.2f} of a processor on average and {max(shares):.2f} at most"
         )
-    stolen = steal_share(before, after)
+    stolen = steal_share(rounds)
     if stolen is not None and stolen > _STEAL_SHARE:
         found.append(f"the hypervisor gave {stolen:.1%} of the processor time to other machines (steal)")
-    throttled = grown(before.throttled, after.throttled)
+    throttled = grown(rounds, "throttled")
     if throttled:
-        spent_s = grown(before.throttled_s, after.throttled_s) or 0.0
+        spent_s = grown(rounds, "throttled_s") or 0.0
         found.append(
             f"the cgroup's processor quota held this process back {throttled:.0f} times, {spent_s:.2f} s in all"
         )
-    if after.quota_cpus is not None and after.quota_cpus < 1.0:
-        found.append(f"the cgroup may use {after.quota_cpus:.2f} of a processor: less than one thread needs")
-    if after.governors is not None and after.governors != "performance":
-        found.append(
-            f"the frequency governor is {after.governors!r}: the clock rate follows the load (set 'performance')"
-        )
-    slowed = grown(before.core_throttles, after.core_throttles)
+    quota = quota_cpus(rounds)
+    if quota is not None and quota < 1.0:
+        found.append(f"the cgroup may use {quota:.2f} of a processor: less than one thread needs")
+    names = governors(rounds)
+    if names is not None and names != "performance":
+        found.append(f"the frequency governor is {names!r}: the clock rate follows the load (set 'performance')")
+    slowed = grown(rounds, "core_throttles")
     if slowed:
         found.append(f"cores were slowed down {slowed:.0f} times because of heat")
-    swapped = grown(before.swapped_bytes, after.swapped_bytes)
+    swapped = grown(rounds, "swapped_bytes")
     if swapped:
         found.append(f"the machine moved {swapped / 1e6:.1f} MB to or from swap")
-    if after.on_battery:
+    if any(after.on_battery for _, after in rounds):
         found.append("the machine runs on its battery, which limits the clock rate")
     return found
 
 
-def steal_share(before: Reading, after: Reading) -> float | None:
-    """Share of all processor time between two readings that the hypervisor gave to other machines; None where the
-    system does not tell.
+def steal_share(rounds: Sequence[Span]) -> float | None:
+    """Share of all processor time of rounds that the hypervisor gave to other machines; None where the system does not
+    tell.
     """
-    steal_s = grown(before.steal_s, after.steal_s)
-    wall_s = (after.at_ns - before.at_ns) / 1e9
+    steal_s = grown(rounds, "steal_s")
+    wall_s = sum(after.at_ns - before.at_ns for before, after in rounds) / 1e9
     return None if steal_s is None or wall_s <= 0 else steal_s / (wall_s * (os.cpu_count() or 1))
 
 
-def grown(before: float | None, after: float | None) -> float | None:
-    """How much a counter grew, None where one reading lacks it."""
-    return None if before is None or after is None else after - before
+def grown(rounds: Iterable[Span], counter: str) -> float | None:
+    """How much a counter of the readings grew in rounds, None where the system does not tell."""
+    ends = [(getattr(before, counter), getattr(after, counter)) for before, after in rounds]
+    grew = [after - before for before, after in ends if before is not None and after is not None]
+    return sum(grew) if grew else None
+
+
+def quota_cpus(rounds: Iterable[Span]) -> float | None:
+    """The fewest processors that the cgroup might use in any of the rounds, None for no limit."""
+    return min((after.quota_cpus for _, after in rounds if after.quota_cpus is not None), default=None)
+
+
+def governors(rounds: Iterable[Span]) -> str | None:
+    """The frequency governors that were in force in any of the rounds."""
+    names = {name for _, after in rounds for name in (after.governors or "").split(", ") if name}
+    return ", ".join(sorted(names)) or None
 
 
 def _load() -> float | None:

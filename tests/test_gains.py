@@ -1,0 +1,52 @@
+"""What a row gains: by latencies and memory of made-up parts, and nothing where a process died."""
+
+from __future__ import annotations
+
+import pytest
+from made_part import died, made_part
+
+from benchcard.gains import _gain
+
+LATENCIES = {"base": 200_000, "x": 100_000}
+BOTH = (("base", False), ("base", True), ("x", False))
+
+
+def test_a_row_of_half_the_latency_is_twice_as_fast():
+    """The ratio has its interval and the noise floor, and is beyond both."""
+    gain = _gain("latency", made_part(LATENCIES), "x", "1x64", 1)
+    assert gain.ratio is not None
+    assert gain.ratio.value == pytest.approx(2, rel=0.01)
+    assert gain.sure
+
+
+@pytest.mark.parametrize("objective", ["latency", "memory"])
+@pytest.mark.parametrize("name", ["base", "x"])
+def test_what_died_gains_nothing(objective, name):
+    """A row whose process died has no gain, whatever it was timed before; nor has one whose baseline's died."""
+    memory = dict(zip(BOTH, ([200] * 5, [200] * 5, [100] * 5)))
+    lived, dead = (made_part(LATENCIES, memory=memory, failures=each) for each in ([], [died(name)]))
+    assert _gain(objective, lived, "x", "1x64", 1).sure
+    gain = _gain(objective, dead, "x", "1x64", 1)
+    assert (gain.ratio, gain.sure) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("base", "twin", "x", "sure"),
+    [
+        ([200] * 5, [201] * 5, [190] * 5, True),
+        # The same by chance in every third run: two launches, the one order of two.
+        ([200] * 2, [201] * 2, [190] * 2, False),
+        # The twin of the baseline took as little once.
+        ([200] * 5, [201, 201, 201, 201, 189], [190] * 5, False),
+        # Less than each of them, but by less than they are apart.
+        ([200] * 5, [220] * 5, [190] * 5, False),
+        ([200] * 5, [], [190] * 5, False),
+    ],
+)
+def test_less_memory_is_beyond_what_launches_are_apart(base, twin, x, sure):
+    """A row takes less where it does so in enough launches, by more than the baseline differs from itself."""
+    part = made_part(LATENCIES, launches=len(x), memory=dict(zip(BOTH, (base, twin, x))))
+    gain = _gain("memory", part, "x", "1x64", 1)
+    assert gain.sure is sure
+    assert gain.ratio is not None
+    assert gain.ratio.value == pytest.approx(200 / 190)

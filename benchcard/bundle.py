@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchcard import card_facts, loading, weights
+from benchcard import card_facts, folders, loading, weights
 from benchcard.card import Card
 from benchcard.errors import CardError
 from benchcard.hub_files import upload_of
@@ -172,7 +172,7 @@ def _table(results: Results) -> pd.DataFrame:
     timed = timed.drop(columns=[name for name in ("framework",) if name in timed])
     whole = table.merge(timed, on="row", how="left", suffixes=("", "_time"))
     texts = [str(name) for name in whole if not pd.api.types.is_numeric_dtype(whole[name].dtype)]
-    return whole.assign(**{name: [card_facts.public(results, cell, name) for cell in whole[name]] for name in texts})
+    return whole.assign(**{name: [folders.public(results, cell, name) for cell in whole[name]] for name in texts})
 
 
 def latencies(results: Results) -> pd.DataFrame:
@@ -217,7 +217,7 @@ def run_json(results: Results, models: tuple[Weights, ...], files: Mapping[str, 
         part: [
             {
                 **{name: source[name] for name in ("local", "revision", "digest")},
-                "name": card_facts.without_folders(source["name"]),
+                "name": folders.called(results, part, source["name"]),
             }
             for source in about["sources"][part].values()
         ]
@@ -227,9 +227,9 @@ def run_json(results: Results, models: tuple[Weights, ...], files: Mapping[str, 
     return {
         "format": FORMAT,
         "created": about["created"],
-        "spec": card_facts.public(results, told.pop("spec")),
+        "spec": folders.public(results, told.pop("spec")),
         "sources": sources,
-        **card_facts.public(results, told),
+        **folders.public(results, told),
         "weights": [{"row": model.row, "path": model.path} for model in models],
         "files": dict(files),
     }

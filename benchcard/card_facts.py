@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchcard import likeness
@@ -16,6 +15,7 @@ from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
 from benchcard.card.full_tables import NODES
 from benchcard.card.hubterms import LICENSES
+from benchcard.folders import called, message, parameter
 from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.parameters import PARAMETERS, parts
 
@@ -28,7 +28,6 @@ OWN_SOURCE = "benchcard"
 # A twentieth of a latency is more than the intervals of a run that is worth publishing.
 _MUCH_DRIFT = 0.05
 PROJECT = "https://pypi.org/project/benchcard/"
-_FROM_ROOT = re.compile(r"[/~\\]|[A-Za-z]:[/\\]")
 
 
 def facts(results: Results) -> Facts:
@@ -85,51 +84,9 @@ def _benchmarked(results: Results) -> dict[str, list[Any]]:
     told: dict[str, list[Any]] = {}
     for name, values in results.spec.grid.items():
         lists = values.values() if isinstance(values, Mapping) else [values]
-        flat = [_public(name, value) for each in lists for value in each]
+        flat = [parameter(results, name, value) for each in lists for value in each]
         told[name] = [value for place, value in enumerate(flat) if value not in flat[:place]]
     return told
-
-
-def _public(name: str, value: Any) -> Any:
-    """A parameter's value without the way to a folder of this machine."""
-    if name == "name_or_path" and isinstance(value, str):
-        return without_folders(value)
-    if name == "dataset" and isinstance(value, Mapping):
-        return {**value, "path": without_folders(value["path"])}
-    if name == "metrics" and isinstance(value, list):
-        return [without_folders(each) for each in value]
-    return value
-
-
-def public(results: Results, value: Any, name: str = "") -> Any:
-    """A spec, or rows of frames, without the way to a folder of this machine.
-
-    Args:
-        results: the run that they are of.
-        value: the parameter, the cell, or a mapping or list of them.
-        name: the parameter that it is.
-    """
-    if isinstance(value, str):
-        is_path = name in ("name_or_path", "dataset.path", "path", "metrics")
-        return without_folders(value) if is_path else _without_paths(results, value)
-    if isinstance(value, Mapping):
-        return {key: public(results, item, str(key)) for key, item in value.items()}
-    return [public(results, each, name) for each in value] if isinstance(value, list) else value
-
-
-def without_folders(path: str) -> str:
-    """The last name of a path from the root; anything else as it is."""
-    return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if _FROM_ROOT.match(path) else path
-
-
-def _without_paths(results: Results, text: str) -> str:
-    """A message without the folders of this machine."""
-    sources = results.records.about["sources"]
-    known = [source["location"] for kind in sources.values() for source in kind.values()]
-    for folder in sorted({*filter(None, known), str(results.path.resolve()), str(results.path)}, key=len, reverse=True):
-        if _FROM_ROOT.match(folder):
-            text = text.replace(folder, without_folders(folder))
-    return text.replace(str(Path.home()), "~") if len(str(Path.home())) > 1 else text
 
 
 def _metrics(results: Results) -> tuple[Metric, ...]:
@@ -150,7 +107,7 @@ def _settings(results: Results) -> dict[str, Any]:
     """How was measured, as the spec says; what stands elsewhere on a card apart."""
     apart = ("backend", "backend_args", "max_eval_samples")
     given = {name: value for name, value in results.spec.fixed.items() if PARAMETERS[parts(name)[0]].setting}
-    return {name: _public(name, value) for name, value in given.items() if name not in apart}
+    return {name: parameter(results, name, value) for name, value in given.items() if name not in apart}
 
 
 def _pareto(results: Results) -> tuple[int, ...]:
@@ -196,7 +153,7 @@ def _untimed(results: Results) -> Iterator[str]:
     for record in results.records.records:
         for place, failure in record.failures.items():
             if place.startswith("time"):
-                said = _without_paths(results, f"{failure.type}: {failure.message}")
+                said = message(results, f"{failure.type}: {failure.message}")
                 yield f"Row {record.configuration.row} has no {place}: {said}"
 
 
@@ -235,7 +192,7 @@ def _fixed(results: Results) -> dict[str, Any]:
     given.setdefault("from_transformers", True)
     order = list(PARAMETERS)
     listed = {
-        name: _public(name, given[name])
+        name: parameter(results, name, given[name])
         for name in sorted(given, key=lambda name: order.index(parts(name)[0]))
         if not PARAMETERS[parts(name)[0]].setting
     }
@@ -276,14 +233,15 @@ def _rows(results: Results) -> tuple[Row, ...]:
         same = measured.get("same_model_as")
         rows.append(
             Row(
-                parameters=dict(record.configuration.axes) or {"framework": record.configuration["framework"]},
+                parameters={name: parameter(results, name, value) for name, value in record.configuration.axes.items()}
+                or {"framework": record.configuration["framework"]},
                 metrics={
                     name: figure(measured.get(name), measured.get(f"{name}_low"), measured.get(f"{name}_high"))
                     for name in results.metrics
                 },
                 times=times.get(record.configuration.row, {}),
                 figures=_figures(results, record.configuration.row, measured, model),
-                failure=Failure(failure.stage, failure.type, _without_paths(results, failure.message), failure.log)
+                failure=Failure(failure.stage, failure.type, message(results, failure.message), failure.log)
                 if failure
                 else None,
                 same_model_as=int(str(same)) if _is_there(same) else None,
@@ -369,7 +327,7 @@ def _data(results: Results) -> Data:
     on_hub = not source["local"] and "://" not in source["location"]
     return Data(
         # Of an old id, today's.
-        dataset=source["location"] if on_hub else without_folders(dataset["path"]),
+        dataset=source["location"] if on_hub else called(results, "datasets", dataset["path"]),
         config=dataset.get("name"),
         split=dataset["eval_split"],
         revision=source["revision"] or source["digest"][:12],

@@ -15,7 +15,7 @@ import pytest
 from hub_fixtures import MINE, THEIRS, hub
 from huggingface_hub import ModelCard
 
-from benchcard import Results, card_facts
+from benchcard import Results, card_facts, folders
 from benchcard.errors import BenchcardError, CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.testing import LocalHub
@@ -247,7 +247,7 @@ def test_folders_from_the_root_are_told_by_their_last_name(run):
     told = {"fixed": fixed, "failure": f"no {where}/x"}
     fixed = {"name_or_path": "model", "dataset": {"path": "data"}, "metrics": ["accuracy", "own.py"]}
     clean = {"fixed": fixed, "failure": "no model/x"}
-    assert card_facts.public(run, told) == clean
+    assert folders.public(run, told) == clean
 
 
 def test_latencies_that_wandered_are_told_on_the_card(run):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,9 +105,7 @@ def _write(
         for name in weights.write(model, repository / weights.FOLDER):
             path = f"{weights.FOLDER}/{name}"
             files[path] = entry(upload_of(path, repository / path))
-    root = weights.root_files(results, models)
-    for name, source in root.items():
-        weights.link(source, repository / name)
+    root = weights.write_root(results, models, repository)
     _table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
     latencies(results).to_parquet(own / LATENCIES, index=False)
     told = json.dumps(run_json(results, models, files), indent=1, ensure_ascii=False, allow_nan=False)
@@ -124,7 +122,7 @@ def _card(
     results: Results,
     repo_id: str,
     models: tuple[Weights, ...],
-    root: Mapping[str, Path],
+    root: Sequence[str],
     layout: str | None,
     slug: str,
 ) -> Card:

@@ -250,6 +250,30 @@ def test_folders_from_the_root_are_told_by_their_last_name(run):
     assert folders.public(run, told) == clean
 
 
+def test_a_models_own_files_tell_no_folder_of_this_machine(push, run, hub, tmp_path, monkeypatch):
+    """Where a local model was loaded from is told by the last name; all else in its files, and those of a model on the
+    Hub, stay as they are.
+    """
+    (model,) = run.records.about["sources"]["models"].values()
+    shutil.copytree(model["location"], tmp_path / "model")
+    own = json.loads((tmp_path / "model" / "config.json").read_text())
+    told = {"_name_or_path": "/home/alice/acme/tuned", "text": [{"name_or_path": "C:\\alice\\base", "x": "/vit/MatMul"}]}
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**own, **told}))
+    (tmp_path / "model" / "tokenizer_config.json").write_text('{"tokenizer_file": "~/acme/tokenizer.json"}')
+    (tmp_path / "model" / "vocab.json").write_text("no JSON")
+    monkeypatch.setitem(model, "location", str(tmp_path / "model"))
+    push()
+    clean = {"_name_or_path": "tuned", "text": [{"name_or_path": "base", "x": "/vit/MatMul"}]}
+    assert json.loads(hub.read(MINE, "config.json")) == {**own, **clean}
+    assert json.loads(hub.read(MINE, "tokenizer_config.json")) == {"tokenizer_file": "tokenizer.json"}
+    for name in ("preprocessor_config.json", "vocab.json"):
+        assert hub.read(MINE, name) == (tmp_path / "model" / name).read_bytes()
+    assert "acme" in (tmp_path / "model" / "config.json").read_text()
+    monkeypatch.setitem(model, "local", False)
+    push("local-user/of-the-hub")
+    assert hub.read("local-user/of-the-hub", "config.json") == (tmp_path / "model" / "config.json").read_bytes()
+
+
 def test_latencies_that_wandered_are_told_on_the_card(run):
     """Rows that surely became slower or faster while they were timed are named, with their shape."""
     wandered = {"drift": [0.2, -0.3, 0.2], "drift_low": [0.1, -0.4, 0.0], "drift_high": [0.3, -0.1, 0.4]}

@@ -90,8 +90,7 @@ def write(
     repository = folder / REPOSITORY
     files = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
     claimed = frozenset(name for name in files if name.startswith(f"{weights.FOLDER}/"))
-    root = frozenset(name for name in files if "/" not in name)
-    return Bundle(slug, written, files, Guard(root, claimed, f"{FOLDER}/{slug}/{RUN}", force))
+    return Bundle(slug, written, files, Guard(frozenset(weights.ROOT_FILES), claimed, f"{FOLDER}/{slug}/{RUN}", force))
 
 
 def _write(

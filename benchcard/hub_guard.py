@@ -19,7 +19,8 @@ class Guard:
     """How files that are there with other content are treated.
 
     Attributes:
-        yields: these are only put where there is none, as `config.json`: the author's stays.
+        yields: these are read together, as `config.json` and `tokenizer.json`, and are only put where none of them is
+            there that is somebody else's, whose model would be read otherwise.
         claimed: these are replaced where the manifest there says that benchcard wrote what is there; else the push is
             refused.
         manifest: the file in the repository that says so.
@@ -50,21 +51,27 @@ def claimed(manifest: bytes | None) -> Mapping[str, Mapping[str, str]]:
 def settled(
     remote: Remote, uploads: Sequence[Upload], guard: Guard, known: Mapping[str, Mapping[str, str]]
 ) -> tuple[list[Upload], list[str]]:
-    """The files that are sent, and a sentence about each that is left as it is.
+    """The files that are sent, and a sentence about those that are left as they are.
 
     Raises:
         HubError: a file there is somebody else's, and is not replaced without `force`.
     """
+    by_path = {upload.path: upload for upload in uploads}
+
+    def is_ours(path: str) -> bool:
+        """Whether what is there is what would be sent, or what benchcard sent earlier."""
+        ids = known.get(path, {})
+        earlier = Upload(path, b"", 0, ids.get("blob_id", ""), ids.get("sha256", ""))
+        return remote.has(earlier) or (path in by_path and remote.has(by_path[path]))
+
+    foreign = [path for path in sorted(guard.yields & remote.paths) if not is_ours(path)]
     sent, left, refused = [], [], []
     for upload in uploads:
-        there = upload.path in remote.blob_ids or upload.path in remote.lfs_ids
-        ids = known.get(upload.path, {})
-        own = Upload(upload.path, b"", 0, ids.get("blob_id", ""), ids.get("sha256", ""))
-        if not there or guard.force or remote.has(upload) or remote.has(own):
+        if guard.force or is_ours(upload.path):
             sent.append(upload)
-        elif upload.path in guard.yields:
-            left.append(f"{upload.path} is there with other content and was left as it is")
-        elif upload.path in guard.claimed:
+        elif foreign and upload.path in guard.yields:
+            left.append(upload.path)
+        elif upload.path in guard.claimed and upload.path in remote.paths:
             refused.append(upload.path)
         else:
             sent.append(upload)
@@ -73,4 +80,7 @@ def settled(
             f"{remote.repo_id} has {', '.join(refused)} with other content, which benchcard did not put there in this "
             'name: nothing was written. `force` replaces it, `artifacts="none"` pushes no weights.'
         )
-    return sent, left
+    if not left:
+        return sent, []
+    said = f"{', '.join(left)} not pushed: such files are read together"
+    return sent, [f"{said}, and the repository has {', '.join(foreign)} of other content"]

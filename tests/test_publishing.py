@@ -108,6 +108,24 @@ def test_the_author_keeps_text_and_files(push, hub):
     assert any("config.json" in warning for warning in pushed.warnings)
 
 
+def test_a_models_files_come_together_or_not_at_all(push, hub):
+    """A processor is put beside no configuration or vocabulary of somebody else, who would be read otherwise with it;
+    it is said, and `force` puts it there.
+    """
+    for name in ("config.json", "vocab.txt"):
+        repo_id = f"local-user/{name.partition('.')[0]}"
+        hub.add_model(repo_id, {name: "theirs"})
+        before = {"README.md", "onnx/model_quantized.onnx", ".gitattributes", name}
+        (said,) = push(repo_id).warnings
+        assert said.startswith("config.json, preprocessor_config.json not pushed: such files are read together")
+        assert said.endswith(f"the repository has {name} of other content")
+        assert {path for path in hub.files(repo_id) if not path.startswith("benchcard/")} == before
+        assert not push(repo_id).changed
+        push(repo_id, force=True)
+        assert {"config.json", "preprocessor_config.json", name} <= set(hub.files(repo_id))
+    assert hub.read("local-user/vocab", "vocab.txt") == b"theirs"
+
+
 def test_weights_of_others_are_not_replaced(push, hub):
     """A model of that name that benchcard did not push is refused, unless forced; its own is replaced."""
     hub.add_model(MINE, {"onnx/model_quantized.onnx": "theirs"})

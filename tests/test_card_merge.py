@@ -279,3 +279,32 @@ def test_a_card_whose_front_matter_is_no_mapping_is_refused():
 def test_the_line_end_of_most_lines_is_taken(text, end):
     """New lines end as most lines of the README do."""
     assert line_end(text) == end
+
+
+OURS = "license: other\nlicense_name: house\nlicense_link: https://a.b/c\nbase_model: a/b\nbase_model_relation: quantized"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "overwrite", "comes", "kept"),
+    [
+        ("license: mit", (), "license: mit\nbase_model: a/b\nbase_model_relation: quantized", ("license",)),
+        ("license: other\nlicense_name: my-eula\nbase_model: a/b", (), "", ("license_name",)),
+        ("license: other\nbase_model: a/b", (), "", ()),
+        ("license_link: LICENSE\nbase_model: a/b", (), "", ("license_link",)),
+        ("license: mit", ("license",), OURS, ()),
+        ("license: other\nlicense_name: my-eula", ("license",), OURS, ()),
+        ("base_model: x/y", (), OURS.partition("base")[0] + "base_model: x/y", ("base_model",)),
+        ("base_model:\n- a/b", (), OURS.replace(": a/b", ": [a/b]"), ("base_model",)),
+        ("base_model: x/y\nbase_model_relation: finetune", ("base_model",), OURS, ()),
+    ],
+)
+def test_keys_that_go_together_come_or_stay_together(theirs, overwrite, comes, kept):
+    """A licence and its name and link, and a model and the relation to it, are the card's or the author's, and a second
+    merge changes nothing.
+    """
+    card = f"---\n{OURS}\n---\nbody"
+    merged = merge(f"---\n{theirs}\n---\n", card, "beans", overwrite=overwrite)
+    wanted = yamltext.load(comes or f"{theirs}\nbase_model_relation: quantized")
+    assert yamltext.load(yamltext.split(merged.text).yaml) == wanted
+    assert merged.kept == kept
+    assert not merge(merged.text, card, "beans", overwrite=overwrite).changed

@@ -218,7 +218,8 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     assert where.startswith(at)
     assert hub.read(MINE, where.removeprefix(at)).startswith(b"row,")
     hub.add_model("local-user/authors", {"README.md": AUTHOR})
-    push("local-user/authors")
+    (said,) = push("local-user/authors").warnings
+    assert said.startswith("license says something else there")
     text = hub.read("local-user/authors", "README.md").decode()
     assert "license: mit # mine" in text
     assert "license_name" not in text

@@ -15,16 +15,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from benchcard.card import yamltext
+from benchcard.card.facts import Plain
 from benchcard.card.frontmatter_merge import merge_fields
 from benchcard.errors import CardError
 
 SCHEMA = 1
+# Keys that go with the first one: name and link say which licence `other` is, the relation is one to that model.
+_LICENCE = ("license", "license_name", "license_link")
+_ORIGIN = ("base_model", "base_model_relation")
 
 _SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")
@@ -116,12 +120,30 @@ def merge(
         raise CardError("the front matter of the card to merge is not a mapping")
     fields = {key: value for key, value in fields.items() if key not in without}
     there = yamltext.load(yamltext.split(readme).yaml)
-    if isinstance(there, dict) and there.get("license") not in (None, fields.get("license")):
-        # Name and link of another licence than the one that is there.
-        fields = {key: value for key, value in fields.items() if key not in ("license_name", "license_link")}
+    fields, others, overwrite = _with_those_beside(fields, there if isinstance(there, dict) else {}, overwrite)
     with_front, kept = merge_fields(readme, fields, overwrite=overwrite, newline=line_end(readme))
     merged = merge_section(with_front, block.body, slug, force=force)
-    return Merged(merged.text, merged.text != readme, merged.replaced, kept)
+    return Merged(merged.text, merged.text != readme, merged.replaced, (*others, *kept))
+
+
+def _with_those_beside(
+    fields: Mapping[str, Plain], there: Mapping[str, Plain], overwrite: Collection[str]
+) -> tuple[dict[str, Plain], list[str], frozenset[str]]:
+    """The card's fields without those that would speak of another value than the card's, since it stays; the keys
+    whose values stay; and the keys to overwrite, with those that go with them.
+    """
+    overwrite = frozenset(overwrite).union(*(keys for keys in (_LICENCE, _ORIGIN) if keys[0] in overwrite))
+    dropped: set[str] = set()
+    theirs = {key: there.get(key) for key in _LICENCE if key not in overwrite}
+    if any(theirs.values()) and any(value != fields.get(key) for key, value in theirs.items()):
+        dropped.update(theirs)
+    origin, relation = _ORIGIN
+    ours = fields.get(origin)
+    if origin not in overwrite and there.get(origin) not in (None, ours, [ours]):
+        dropped.add(relation)
+    left = [key for key in _LICENCE if key in dropped or key not in fields] if fields.keys() & {*_LICENCE} else []
+    kept = [key for key in left if there.get(key) not in (None, fields.get(key))]
+    return {key: value for key, value in fields.items() if key not in dropped}, kept, overwrite
 
 
 def merge_section(readme: str, content: str, slug: str, *, force: bool = False) -> Merged:

@@ -18,6 +18,7 @@ from benchcard.card.hubterms import LICENSES
 from benchcard.folders import called, message, parameter
 from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.parameters import PARAMETERS, parts
+from benchcard.sources import Sources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 OWN_SOURCE = "benchcard"
 # A twentieth of a latency is more than the intervals of a run that is worth publishing.
 _MUCH_DRIFT = 0.05
+# What of a `dataset` its rows of the evaluation split depend on.
+_EVALUATED = ("path", "name", "revision", "eval_split")
 PROJECT = "https://pypi.org/project/benchcard/"
 
 
@@ -50,7 +53,7 @@ def facts(results: Results) -> Facts:
         duration_s=spec.get("duration"),
         rows=_rows(results),
         front_matter=_front_matter(results),
-        data=_data(results),
+        data=_data(results, best.row or 0),
         baseline=results.baseline,
         chosen=best.row,
         reasons=(best.reason,) if best.row is not None else (),
@@ -72,8 +75,11 @@ def slug(results: Results) -> str:
 
 
 def _model_index(results: Results, made: Facts) -> tuple[dict[str, Any], ...]:
-    """The Hub's own form of the published row and the baseline, where model and data are the Hub's."""
-    if made.data is None or not made.data.on_hub or made.front_matter.base_model is None:
+    """The Hub's own form of the published row and the baseline, where model and data are the Hub's and the data are one
+    split; of several it would give the figures of one to another.
+    """
+    data = [tuple(row["dataset"].get(part) for part in _EVALUATED) for row in results.plan]
+    if made.data is None or not made.data.on_hub or made.front_matter.base_model is None or len(set(data)) > 1:
         return ()
     source = {"source_name": f"{OWN_SOURCE} {slug(results)}", "source_url": PROJECT}
     return frontmatter.model_index(made, name=made.front_matter.base_model.rsplit("/", 1)[-1], **source)
@@ -273,7 +279,9 @@ def _figures(
 
 def _front_matter(results: Results) -> FrontMatter:
     sources = results.records.about["sources"]
-    models = [source for source in sources["models"].values() if not source["local"]]
+    models = list(sources["models"].values())
+    # Of several models, what is said of one would be said of the row of another.
+    model = models[0] if len(models) == 1 else None
     datasets = [
         source["location"]
         for source in sources["datasets"].values()
@@ -285,13 +293,12 @@ def _front_matter(results: Results) -> FrontMatter:
         *(["onnx"] if "onnxruntime" in frameworks else []),
         *(["quantized"] if any(row.quantized for row in results.plan) else []),
     ]
-    every = list(sources["models"].values())
-    told = _inherited(every[0]) if len(every) == 1 else {}
+    told = _inherited(model) if model is not None else {}
     return FrontMatter(
         license=told.pop("license", None),
         library_name=told.pop("library_name", None),
         pipeline_tag=results.spec.task,
-        base_model=models[0]["name"] if len(models) == 1 else None,
+        base_model=model["name"] if model is not None and not model["local"] else None,
         datasets=tuple(dict.fromkeys(datasets)),
         metrics=(*results.metrics, *(PASS_METRICS if len(results.metrics) else ())),
         tags=tuple(tags),
@@ -313,24 +320,19 @@ def _inherited(model: Mapping[str, Any]) -> dict[str, str]:
     return told
 
 
-def _data(results: Results) -> Data:
-    dataset = results.plan[0]["dataset"]
-    source = next(iter(results.records.about["sources"]["datasets"].values()))
-    samples = next(
-        (
-            record.outcomes["prepare"].values["samples"]
-            for record in results.records.records
-            if "prepare" in record.outcomes
-        ),
-        None,
-    )
-    on_hub = not source["local"] and "://" not in source["location"]
+def _data(results: Results, row: int) -> Data:
+    """The evaluation data of a row."""
+    dataset, records = results.plan[row]["dataset"], results.records.records
+    source = Sources.from_dict(results.records.about["sources"]).dataset(dataset)
+    same = (record for record in records if record.configuration["dataset"] == dataset)
+    prepared = (each.outcomes["prepare"] for each in (records[row], *same) if "prepare" in each.outcomes)
+    on_hub = not source.local and "://" not in source.location
     return Data(
         # Of an old id, today's.
-        dataset=source["location"] if on_hub else called(results, "datasets", dataset["path"]),
+        dataset=source.location if on_hub else called(results, "datasets", dataset["path"]),
         config=dataset.get("name"),
         split=dataset["eval_split"],
-        revision=source["revision"] or source["digest"][:12],
-        samples=samples,
+        revision=source.revision or source.digest[:12],
+        samples=next((each.values["samples"] for each in prepared), None),
         on_hub=on_hub,
     )

@@ -72,3 +72,30 @@ def test_every_way_to_give_a_folder_is_known(ran):
     directions = {"higher_is_better": {"/home/alice/own.py": True}}
     assert folders.public(ran, directions) == {"higher_is_better": {"own.py": True}}
     assert folders.parameter(ran, "node_exclusion", ["/vit/MatMul"]) == ["/vit/MatMul"]
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_the_testing_data_are_those_of_the_row_to_ship(ran, monkeypatch, row):
+    """Of several data sets, name and number of samples are those of the recommended row, and the title names none."""
+    monkeypatch.setattr(Results, "best", lambda *_: Choice(row, None, {}, "it is the best"))
+    card = ran.card()
+    told = card.facts().data
+    assert (told.dataset, told.samples) == [("data", 24), ("data (2)", 12)][row]
+    assert "\n## Benchmark: image-classification\n" in card.text
+
+
+def test_the_hub_is_told_of_one_model_and_one_split_alone(ran, monkeypatch):
+    """Of several models none is the base of what is shipped, even if one alone is on the Hub; of several data sets
+    `model-index`, which would mix them, has no results.
+    """
+    sources = ran.records.about["sources"]
+    hub = {"local": False, "revision": "0a1b"}
+    of_hub = {name: {**source, **hub, "location": "me/data"} for name, source in sources["datasets"].items()}
+    monkeypatch.setitem(sources, "datasets", of_hub)
+    first, second = sources["models"].items()
+    there = (first[0], {**first[1], **hub, "name": "me/model"})
+    monkeypatch.setitem(sources, "models", dict([there, second]))
+    assert card_facts.facts(ran).front_matter.base_model is None
+    monkeypatch.setitem(sources, "models", dict([there]))
+    told = card_facts.facts(ran).front_matter
+    assert (told.base_model, told.model_index) == ("me/model", ())

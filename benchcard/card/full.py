@@ -61,7 +61,8 @@ def title(facts: Facts) -> str:
     """The heading where the facts give none."""
     model = facts.fixed.get("name_or_path")
     of = f" with {model.removeprefix('./')}" if isinstance(model, str) else ""
-    on = f" on {facts.data.dataset.removeprefix('./')}" if facts.data is not None else ""
+    several = any(len(facts.benchmarked.get(name, ())) > 1 for name in ("dataset", "dataset.path"))
+    on = f" on {facts.data.dataset.removeprefix('./')}" if facts.data is not None and not several else ""
     return " ".join(f"Benchmark: {facts.task}{of}{on}".split())
 
 

@@ -151,9 +151,12 @@ def _card(
 
 
 def _at(entry: Mapping[str, Any], repo_id: str, slug: str) -> dict[str, Any]:
-    """An entry of `model-index` whose source is what is published beside the card."""
+    """An entry of `model-index` whose source is what is published beside the card: by its name the next push of that
+    section finds it.
+    """
     url = f"https://huggingface.co/{repo_id}/blob/main/{FOLDER}/{slug}/{RESULTS}"
-    return {**entry, "results": [{**each, "source": {**each["source"], "url": url}} for each in entry["results"]]}
+    source = {"name": f"{card_facts.OWN_SOURCE} {slug}", "url": url}
+    return {**entry, "results": [{**each, "source": source} for each in entry["results"]]}
 
 
 def _table(results: Results) -> pd.DataFrame:

@@ -281,7 +281,8 @@ def test_the_line_end_of_most_lines_is_taken(text, end):
     assert line_end(text) == end
 
 
-OURS = "license: other\nlicense_name: house\nlicense_link: https://a.b/c\nbase_model: a/b\nbase_model_relation: quantized"
+OURS = "license: other\nlicense_name: house\nlicense_link: https://a.b/c\n"
+OURS += "base_model: a/b\nbase_model_relation: quantized"
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,9 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     at = f"https://huggingface.co/{MINE}/blob/main/"
     assert where.startswith(at)
     assert hub.read(MINE, where.removeprefix(at)).startswith(b"row,")
+    push("local-user/named", slug="mine")
+    named = ModelCard(hub.read("local-user/named", "README.md").decode()).data
+    assert {result.source_name for result in named.eval_results} == {"benchcard mine"}
     hub.add_model("local-user/authors", {"README.md": AUTHOR})
     (said,) = push("local-user/authors").warnings
     assert said.startswith("license says something else there")
@@ -276,13 +279,14 @@ def test_a_models_own_files_tell_no_folder_of_this_machine(push, run, hub, tmp_p
     (model,) = run.records.about["sources"]["models"].values()
     shutil.copytree(model["location"], tmp_path / "model")
     own = json.loads((tmp_path / "model" / "config.json").read_text())
-    told = {"_name_or_path": "/home/alice/acme/tuned", "text": [{"name_or_path": "C:\\alice\\base", "x": "/vit/MatMul"}]}
+    parts = [{"name_or_path": "C:\\alice\\base", "x": "/vit/MatMul"}]
+    told = {"_name_or_path": "/home/alice/acme/tuned", "parts": parts}
     (tmp_path / "model" / "config.json").write_text(json.dumps({**own, **told}))
     (tmp_path / "model" / "tokenizer_config.json").write_text('{"tokenizer_file": "~/acme/tokenizer.json"}')
     (tmp_path / "model" / "vocab.json").write_text("no JSON")
     monkeypatch.setitem(model, "location", str(tmp_path / "model"))
     push()
-    clean = {"_name_or_path": "tuned", "text": [{"name_or_path": "base", "x": "/vit/MatMul"}]}
+    clean = {"_name_or_path": "tuned", "parts": [{"name_or_path": "base", "x": "/vit/MatMul"}]}
     assert json.loads(hub.read(MINE, "config.json")) == {**own, **clean}
     assert json.loads(hub.read(MINE, "tokenizer_config.json")) == {"tokenizer_file": "tokenizer.json"}
     for name in ("preprocessor_config.json", "vocab.json"):

@@ -134,6 +134,8 @@ def _card(
         front = replace(front, base_model=None, base_model_relation=None)
     elif original is not None and any(model.quantized for model in models):
         front = replace(front, base_model_relation="quantized")
+    untrue = {"onnx": not models, "quantized": not any(model.quantized for model in models)}
+    front = replace(front, tags=tuple(tag for tag in front.tags if not untrue.get(tag)))
     front = replace(front, model_index=tuple(_at(entry, repo_id, slug) for entry in front.model_index))
     shown = replace(facts, front_matter=front)
     card = Card.from_facts(shown, slug=slug, **({} if layout is None else {"layout": layout}))

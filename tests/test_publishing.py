@@ -232,6 +232,13 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     assert "license" not in hub.read("local-user/third", "README.md").decode()
 
 
+@pytest.mark.parametrize(("artifacts", "tags"), [("none", []), ([0], ["onnx"]), ([1], ["onnx", "quantized"])])
+def test_tags_are_of_what_is_published(push, hub, artifacts, tags):
+    """The filters of the Hub find weights by these tags: they are there where such weights are."""
+    push(artifacts=artifacts)
+    assert ModelCard(hub.read(MINE, "README.md").decode()).data.tags == ["benchcard", *tags]
+
+
 def test_without_the_right_to_write_it_is_a_pull_request(push, hub):
     """A repository of somebody else gets one pull request, used again by the next push."""
     hub.add_model(THEIRS, {"README.md": "# Theirs\n"})

@@ -187,6 +187,11 @@ def sections(readme: str) -> dict[str, Section]:
     return found
 
 
+def alone(readme: str, slug: str) -> str:
+    """The card that a section of a README holds, with the README's front matter."""
+    return f"---\n{yamltext.split(readme).yaml.rstrip()}\n---\n\n{sections(readme)[slug].content}\n"
+
+
 def line_end(text: str) -> str:
     r"""The line end that most lines of `text` have: `\n`, `\r\n` or `\r`; `\n` where there is none."""
     ends = _LINE_END.findall(text)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from benchcard.errors import HubError
 from benchcard.hub_files import Remote, Upload
+
+IGNORE = ".gitignore"
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,34 @@ def claimed(manifest: bytes | None) -> Mapping[str, Mapping[str, str]]:
     return {name: ids for name, ids in files.items() if isinstance(ids, dict)} if isinstance(files, dict) else {}
 
 
+def is_ignored(path: str, rules: str) -> bool:
+    """Whether a `.gitignore` keeps a file out; of its rules the last one that fits counts.
+
+    Source: https://git-scm.com/docs/gitignore ; here `*` fits a slash, too.
+    """
+    parts, found = path.split("/"), False
+    folders = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+    for line in map(str.strip, rules.splitlines()):
+        rule = line.removeprefix("!")
+        names = folders if rule.endswith("/") else [*folders, path]
+        pattern = rule.rstrip("/")
+        if "/" not in pattern:
+            names = [name.rsplit("/", 1)[-1] for name in names]
+        if rule and not line.startswith("#") and any(fnmatchcase(name, pattern.lstrip("/")) for name in names):
+            found = rule == line
+    return found
+
+
+def kept_out(paths: Sequence[str]) -> list[str]:
+    """That a `.gitignore` keeps files out, in a sentence; nothing where there are none."""
+    said = f"{', '.join(paths)} not pushed: the .gitignore there keeps such files out, and links to them fail"
+    return [said] if paths else []
+
+
 def settled(
-    remote: Remote, uploads: Sequence[Upload], guard: Guard, known: Mapping[str, Mapping[str, str]]
+    remote: Remote, uploads: Sequence[Upload], guard: Guard, known: Mapping[str, Mapping[str, str]], rules: str = ""
 ) -> tuple[list[Upload], list[str]]:
-    """The files that are sent, and a sentence about those that are left as they are.
+    """The files that are sent, and in sentences those that are not; `rules` is the `.gitignore` there.
 
     Raises:
         HubError: a file there is somebody else's, and is not replaced without `force`.
@@ -65,9 +92,11 @@ def settled(
         return remote.has(earlier) or (path in by_path and remote.has(by_path[path]))
 
     foreign = [path for path in sorted(guard.yields & remote.paths) if not is_ours(path)]
-    sent, left, refused = [], [], []
+    sent, left, ignored, refused = [], [], [], []
     for upload in uploads:
-        if guard.force or is_ours(upload.path):
+        if is_ignored(upload.path, rules) and not remote.has(upload):
+            ignored.append(upload.path)
+        elif guard.force or is_ours(upload.path):
             sent.append(upload)
         elif foreign and upload.path in guard.yields:
             left.append(upload.path)
@@ -80,7 +109,6 @@ def settled(
             f"{remote.repo_id} has {', '.join(refused)} with other content, which benchcard did not put there in this "
             'name: nothing was written. `force` replaces it, `artifacts="none"` pushes no weights.'
         )
-    if not left:
-        return sent, []
-    said = f"{', '.join(left)} not pushed: such files are read together"
-    return sent, [f"{said}, and the repository has {', '.join(foreign)} of other content"]
+    together = f"{', '.join(left)} not pushed: such files are read together"
+    said = [f"{together}, and the repository has {', '.join(foreign)} of other content"] if left else []
+    return sent, [*said, *kept_out(ignored)]

@@ -16,12 +16,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchcard import card_facts, loading, weights
+from benchcard import card_facts, folders, loading, weights
 from benchcard.card import Card
 from benchcard.errors import CardError
 from benchcard.hub_files import upload_of
@@ -90,8 +90,7 @@ def write(
     repository = folder / REPOSITORY
     files = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
     claimed = frozenset(name for name in files if name.startswith(f"{weights.FOLDER}/"))
-    root = frozenset(name for name in files if "/" not in name)
-    return Bundle(slug, written, files, Guard(root, claimed, f"{FOLDER}/{slug}/{RUN}", force))
+    return Bundle(slug, written, files, Guard(frozenset(weights.ROOT_FILES), claimed, f"{FOLDER}/{slug}/{RUN}", force))
 
 
 def _write(
@@ -105,9 +104,7 @@ def _write(
         for name in weights.write(model, repository / weights.FOLDER):
             path = f"{weights.FOLDER}/{name}"
             files[path] = entry(upload_of(path, repository / path))
-    root = weights.root_files(results, models)
-    for name, source in root.items():
-        weights.link(source, repository / name)
+    root = weights.write_root(results, models, repository)
     _table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
     latencies(results).to_parquet(own / LATENCIES, index=False)
     told = json.dumps(run_json(results, models, files), indent=1, ensure_ascii=False, allow_nan=False)
@@ -124,7 +121,7 @@ def _card(
     results: Results,
     repo_id: str,
     models: tuple[Weights, ...],
-    root: Mapping[str, Path],
+    root: Sequence[str],
     layout: str | None,
     slug: str,
 ) -> Card:
@@ -137,6 +134,8 @@ def _card(
         front = replace(front, base_model=None, base_model_relation=None)
     elif original is not None and any(model.quantized for model in models):
         front = replace(front, base_model_relation="quantized")
+    untrue = {"onnx": not models, "quantized": not any(model.quantized for model in models)}
+    front = replace(front, tags=tuple(tag for tag in front.tags if not untrue.get(tag)))
     front = replace(front, model_index=tuple(_at(entry, repo_id, slug) for entry in front.model_index))
     shown = replace(facts, front_matter=front)
     card = Card.from_facts(shown, slug=slug, **({} if layout is None else {"layout": layout}))
@@ -154,9 +153,12 @@ def _card(
 
 
 def _at(entry: Mapping[str, Any], repo_id: str, slug: str) -> dict[str, Any]:
-    """An entry of `model-index` whose source is what is published beside the card."""
+    """An entry of `model-index` whose source is what is published beside the card: by its name the next push of that
+    section finds it.
+    """
     url = f"https://huggingface.co/{repo_id}/blob/main/{FOLDER}/{slug}/{RESULTS}"
-    return {**entry, "results": [{**each, "source": {**each["source"], "url": url}} for each in entry["results"]]}
+    source = {"name": f"{card_facts.OWN_SOURCE} {slug}", "url": url}
+    return {**entry, "results": [{**each, "source": source} for each in entry["results"]]}
 
 
 def _table(results: Results) -> pd.DataFrame:
@@ -172,7 +174,7 @@ def _table(results: Results) -> pd.DataFrame:
     timed = timed.drop(columns=[name for name in ("framework",) if name in timed])
     whole = table.merge(timed, on="row", how="left", suffixes=("", "_time"))
     texts = [str(name) for name in whole if not pd.api.types.is_numeric_dtype(whole[name].dtype)]
-    return whole.assign(**{name: [card_facts.public(results, cell, name) for cell in whole[name]] for name in texts})
+    return whole.assign(**{name: [folders.public(results, cell, name) for cell in whole[name]] for name in texts})
 
 
 def latencies(results: Results) -> pd.DataFrame:
@@ -221,7 +223,7 @@ def run_json(results: Results, models: tuple[Weights, ...], files: Mapping[str, 
         part: [
             {
                 **{name: source[name] for name in ("local", "revision", "digest")},
-                "name": card_facts.without_folders(source["name"]),
+                "name": folders.called(results, part, source["name"]),
             }
             for source in about["sources"][part].values()
         ]
@@ -231,9 +233,9 @@ def run_json(results: Results, models: tuple[Weights, ...], files: Mapping[str, 
     return {
         "format": FORMAT,
         "created": about["created"],
-        "spec": card_facts.public(results, told.pop("spec")),
+        "spec": folders.public(results, told.pop("spec")),
         "sources": sources,
-        **card_facts.public(results, told),
+        **folders.public(results, told),
         "weights": [{"row": model.row, "path": model.path} for model in models],
         "files": dict(files),
     }

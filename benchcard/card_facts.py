@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchcard import likeness
@@ -16,8 +15,10 @@ from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
 from benchcard.card.full_tables import NODES
 from benchcard.card.hubterms import LICENSES
+from benchcard.folders import called, message, parameter
 from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.parameters import PARAMETERS, parts
+from benchcard.sources import Sources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 OWN_SOURCE = "benchcard"
 # A twentieth of a latency is more than the intervals of a run that is worth publishing.
 _MUCH_DRIFT = 0.05
+# What of a `dataset` its rows of the evaluation split depend on.
+_EVALUATED = ("path", "name", "revision", "eval_split")
 PROJECT = "https://pypi.org/project/benchcard/"
-_FROM_ROOT = re.compile(r"[/~\\]|[A-Za-z]:[/\\]")
 
 
 def facts(results: Results) -> Facts:
@@ -51,7 +53,7 @@ def facts(results: Results) -> Facts:
         duration_s=spec.get("duration"),
         rows=_rows(results),
         front_matter=_front_matter(results),
-        data=_data(results),
+        data=_data(results, best.row or 0),
         baseline=results.baseline,
         chosen=best.row,
         reasons=(best.reason,) if best.row is not None else (),
@@ -73,8 +75,11 @@ def slug(results: Results) -> str:
 
 
 def _model_index(results: Results, made: Facts) -> tuple[dict[str, Any], ...]:
-    """The Hub's own form of the published row and the baseline, where model and data are the Hub's."""
-    if made.data is None or not made.data.on_hub or made.front_matter.base_model is None:
+    """The Hub's own form of the published row and the baseline, where model and data are the Hub's and the data are one
+    split; of several it would give the figures of one to another.
+    """
+    data = [tuple(row["dataset"].get(part) for part in _EVALUATED) for row in results.plan]
+    if made.data is None or not made.data.on_hub or made.front_matter.base_model is None or len(set(data)) > 1:
         return ()
     source = {"source_name": f"{OWN_SOURCE} {slug(results)}", "source_url": PROJECT}
     return frontmatter.model_index(made, name=made.front_matter.base_model.rsplit("/", 1)[-1], **source)
@@ -85,51 +90,9 @@ def _benchmarked(results: Results) -> dict[str, list[Any]]:
     told: dict[str, list[Any]] = {}
     for name, values in results.spec.grid.items():
         lists = values.values() if isinstance(values, Mapping) else [values]
-        flat = [_public(name, value) for each in lists for value in each]
+        flat = [parameter(results, name, value) for each in lists for value in each]
         told[name] = [value for place, value in enumerate(flat) if value not in flat[:place]]
     return told
-
-
-def _public(name: str, value: Any) -> Any:
-    """A parameter's value without the way to a folder of this machine."""
-    if name == "name_or_path" and isinstance(value, str):
-        return without_folders(value)
-    if name == "dataset" and isinstance(value, Mapping):
-        return {**value, "path": without_folders(value["path"])}
-    if name == "metrics" and isinstance(value, list):
-        return [without_folders(each) for each in value]
-    return value
-
-
-def public(results: Results, value: Any, name: str = "") -> Any:
-    """A spec, or rows of frames, without the way to a folder of this machine.
-
-    Args:
-        results: the run that they are of.
-        value: the parameter, the cell, or a mapping or list of them.
-        name: the parameter that it is.
-    """
-    if isinstance(value, str):
-        is_path = name in ("name_or_path", "dataset.path", "path", "metrics")
-        return without_folders(value) if is_path else _without_paths(results, value)
-    if isinstance(value, Mapping):
-        return {key: public(results, item, str(key)) for key, item in value.items()}
-    return [public(results, each, name) for each in value] if isinstance(value, list) else value
-
-
-def without_folders(path: str) -> str:
-    """The last name of a path from the root; anything else as it is."""
-    return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if _FROM_ROOT.match(path) else path
-
-
-def _without_paths(results: Results, text: str) -> str:
-    """A message without the folders of this machine."""
-    sources = results.records.about["sources"]
-    known = [source["location"] for kind in sources.values() for source in kind.values()]
-    for folder in sorted({*filter(None, known), str(results.path.resolve()), str(results.path)}, key=len, reverse=True):
-        if _FROM_ROOT.match(folder):
-            text = text.replace(folder, without_folders(folder))
-    return text.replace(str(Path.home()), "~") if len(str(Path.home())) > 1 else text
 
 
 def _metrics(results: Results) -> tuple[Metric, ...]:
@@ -150,7 +113,7 @@ def _settings(results: Results) -> dict[str, Any]:
     """How was measured, as the spec says; what stands elsewhere on a card apart."""
     apart = ("backend", "backend_args", "max_eval_samples")
     given = {name: value for name, value in results.spec.fixed.items() if PARAMETERS[parts(name)[0]].setting}
-    return {name: _public(name, value) for name, value in given.items() if name not in apart}
+    return {name: parameter(results, name, value) for name, value in given.items() if name not in apart}
 
 
 def _pareto(results: Results) -> tuple[int, ...]:
@@ -196,7 +159,7 @@ def _untimed(results: Results) -> Iterator[str]:
     for record in results.records.records:
         for place, failure in record.failures.items():
             if place.startswith("time"):
-                said = _without_paths(results, f"{failure.type}: {failure.message}")
+                said = message(results, f"{failure.type}: {failure.message}")
                 yield f"Row {record.configuration.row} has no {place}: {said}"
 
 
@@ -235,7 +198,7 @@ def _fixed(results: Results) -> dict[str, Any]:
     given.setdefault("from_transformers", True)
     order = list(PARAMETERS)
     listed = {
-        name: _public(name, given[name])
+        name: parameter(results, name, given[name])
         for name in sorted(given, key=lambda name: order.index(parts(name)[0]))
         if not PARAMETERS[parts(name)[0]].setting
     }
@@ -276,14 +239,15 @@ def _rows(results: Results) -> tuple[Row, ...]:
         same = measured.get("same_model_as")
         rows.append(
             Row(
-                parameters=dict(record.configuration.axes) or {"framework": record.configuration["framework"]},
+                parameters={name: parameter(results, name, value) for name, value in record.configuration.axes.items()}
+                or {"framework": record.configuration["framework"]},
                 metrics={
                     name: figure(measured.get(name), measured.get(f"{name}_low"), measured.get(f"{name}_high"))
                     for name in results.metrics
                 },
                 times=times.get(record.configuration.row, {}),
                 figures=_figures(results, record.configuration.row, measured, model),
-                failure=Failure(failure.stage, failure.type, _without_paths(results, failure.message), failure.log)
+                failure=Failure(failure.stage, failure.type, message(results, failure.message), failure.log)
                 if failure
                 else None,
                 same_model_as=int(str(same)) if _is_there(same) else None,
@@ -315,7 +279,9 @@ def _figures(
 
 def _front_matter(results: Results) -> FrontMatter:
     sources = results.records.about["sources"]
-    models = [source for source in sources["models"].values() if not source["local"]]
+    models = list(sources["models"].values())
+    # Of several models, what is said of one would be said of the row of another.
+    model = models[0] if len(models) == 1 else None
     datasets = [
         source["location"]
         for source in sources["datasets"].values()
@@ -327,13 +293,12 @@ def _front_matter(results: Results) -> FrontMatter:
         *(["onnx"] if "onnxruntime" in frameworks else []),
         *(["quantized"] if any(row.quantized for row in results.plan) else []),
     ]
-    every = list(sources["models"].values())
-    told = _inherited(every[0]) if len(every) == 1 else {}
+    told = _inherited(model) if model is not None else {}
     return FrontMatter(
         license=told.pop("license", None),
         library_name=told.pop("library_name", None),
         pipeline_tag=results.spec.task,
-        base_model=models[0]["name"] if len(models) == 1 else None,
+        base_model=model["name"] if model is not None and not model["local"] else None,
         datasets=tuple(dict.fromkeys(datasets)),
         metrics=(*results.metrics, *(PASS_METRICS if len(results.metrics) else ())),
         tags=tuple(tags),
@@ -355,24 +320,19 @@ def _inherited(model: Mapping[str, Any]) -> dict[str, str]:
     return told
 
 
-def _data(results: Results) -> Data:
-    dataset = results.plan[0]["dataset"]
-    source = next(iter(results.records.about["sources"]["datasets"].values()))
-    samples = next(
-        (
-            record.outcomes["prepare"].values["samples"]
-            for record in results.records.records
-            if "prepare" in record.outcomes
-        ),
-        None,
-    )
-    on_hub = not source["local"] and "://" not in source["location"]
+def _data(results: Results, row: int) -> Data:
+    """The evaluation data of a row."""
+    dataset, records = results.plan[row]["dataset"], results.records.records
+    source = Sources.from_dict(results.records.about["sources"]).dataset(dataset)
+    same = (record for record in records if record.configuration["dataset"] == dataset)
+    prepared = (each.outcomes["prepare"] for each in (records[row], *same) if "prepare" in each.outcomes)
+    on_hub = not source.local and "://" not in source.location
     return Data(
         # Of an old id, today's.
-        dataset=source["location"] if on_hub else without_folders(dataset["path"]),
+        dataset=source.location if on_hub else called(results, "datasets", dataset["path"]),
         config=dataset.get("name"),
         split=dataset["eval_split"],
-        revision=source["revision"] or source["digest"][:12],
-        samples=samples,
+        revision=source.revision or source.digest[:12],
+        samples=next((each.values["samples"] for each in prepared), None),
         on_hub=on_hub,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.bundle import FOLDER, RUN
-from benchcard.card import merge, yamltext
+from benchcard.card import merge
 from benchcard.card.hubterms import is_hub_id
 from benchcard.errors import CardError
 
@@ -85,8 +85,7 @@ def _one(readme: str, section: str | None) -> tuple[str, str]:
     if not found:
         return readme, ""
     slug = section or next(iter(found))
-    block = yamltext.split(readme)
-    return f"---\n{block.yaml.rstrip()}\n---\n\n{found[slug].content}\n", slug
+    return merge.alone(readme, slug), slug
 
 
 def _about(told: bytes | None, where: str) -> dict[str, Any] | None:

@@ -27,9 +27,9 @@ from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, Rep
 
 from benchcard._version import __version__
 from benchcard.errors import HubError
-from benchcard.hub_faults import CLIENT_ERRORS, Diagnosis, Fault, Patience, diagnose, persist, redacted
+from benchcard.hub_faults import CLIENT_ERRORS, Diagnosis, Fault, Patience, diagnose_commit, persist
 from benchcard.hub_files import README, Pushed, Remote, Upload, card_upload, difference, text_of, upload_of
-from benchcard.hub_guard import Guard, claimed, settled
+from benchcard.hub_guard import IGNORE, Guard, claimed, kept_out, settled
 
 # Every commit and pull request of benchcard begins with this: by it, and by the author, an own pull request is known.
 MESSAGE_PREFIX: Final = "benchcard: "
@@ -141,10 +141,11 @@ def push(
         try:
             made, said = hub.commit(remote, place, everything, message, commit_description)
         except CLIENT_ERRORS as error:
-            earlier, fault = fault, _diagnose_commit(error, token)
+            earlier, fault = fault, diagnose_commit(error, token)
         else:
             if place.opens_one:
                 place = replace(place, pr_url=made.pr_url, pr_revision=made.pr_revision)
+            left += kept_out(hub.missing(remote, place, everything))
             commit = (made.oid, made.commit_url)
             return _pushed(
                 repo_id, remote, place, commit, changed=made.oid != remote.sha, diff=diff, said=[*said, *left]
@@ -202,10 +203,7 @@ def read_file(
     remote = hub.read(_Place(revision))
     if remote is None:
         raise HubError(f"{repo_id} is not on the Hub, or this token may not see it.")
-    if path not in remote.paths:
-        return None
-    action = partial(hub._read_file, remote.repo_id, remote.sha, path)
-    return persist(action, f"Reading {path} of {repo_id}", hub.patience, hub.api.token)
+    return hub.content(remote, path)
 
 
 @dataclass(frozen=True)
@@ -251,13 +249,18 @@ class _Hub:
         self, remote: Remote | None, uploads: list[Upload], guard: Guard | None
     ) -> tuple[list[Upload], list[str]]:
         """The files that are sent, and what is left as it is, and why; see `hub_guard`."""
-        if remote is None or guard is None:
+        if remote is None:
             return uploads, []
-        manifest = None
-        if guard.manifest in remote.paths:
-            action = partial(self._read_file, remote.repo_id, remote.sha, guard.manifest)
-            manifest = persist(action, f"Reading {guard.manifest}", self.patience, self.api.token)
-        return settled(remote, uploads, guard, claimed(manifest))
+        guard = guard or Guard()
+        manifest, rules = (self.content(remote, path) for path in (guard.manifest, IGNORE))
+        return settled(remote, uploads, guard, claimed(manifest), (rules or b"").decode("utf-8", "replace"))
+
+    def content(self, remote: Remote, path: str) -> bytes | None:
+        """A small file at the commit that was read; None where it is not there."""
+        if path not in remote.paths:
+            return None
+        action = partial(self._read_file, remote.repo_id, remote.sha, path)
+        return persist(action, f"Reading {path} of {self.repo_id}", self.patience, self.api.token)
 
     def _read_file(self, repo_id: str, sha: str, name: str) -> bytes | None:
         """A file at that very commit, past every cache; None only where the Hub says that there is none."""
@@ -292,6 +295,16 @@ class _Hub:
         texts = [str(one.message) for one in caught]
         said = [text.split("\n- ")[1:] for text in texts if text.startswith("Warnings while validating metadata")]
         return made, [line for lines in said for line in lines]
+
+    def missing(self, remote: Remote, place: _Place, uploads: Sequence[Upload]) -> list[str]:
+        """The paths of uploads that did not come with a commit onto `remote`, which its `.gitignore` may keep out."""
+        if IGNORE not in remote.paths:
+            return []
+        try:
+            now = self.read(place)
+        except HubError:
+            return []  # The commit is made, and the next push looks again.
+        return [upload.path for upload in uploads if now is None or not now.has(upload)]
 
     def own_pull_request(self, branch: str | None, refused: Diagnosis | None = None) -> _Place:
         """The place of an own pull request: the one that is open, or else one that the commit will open.
@@ -369,14 +382,6 @@ def _pushed(
     if remote is not None and README in remote.lfs_ids:
         odd.append(f"{README} is stored in LFS, where the Hub does not read its metadata: see .gitattributes")
     return Pushed(*commit, place.pr_url, place.pr_revision, changed, tuple(odd), diff)
-
-
-def _diagnose_commit(error: BaseException, token: str | bool | None) -> Diagnosis:
-    """What went wrong with a commit; what is wrong with the metadata is said by field, and never tried again."""
-    head, _, rest = str(error).partition("\n")
-    if isinstance(error, ValueError) and head.startswith("Invalid metadata") and rest:
-        return Diagnosis(Fault.FINAL, f"the Hub does not take the card's metadata:\n{redacted(rest, token)}")
-    return diagnose(error, token)
 
 
 def _failure(repo_id: str, fault: Diagnosis, place: _Place, create_pr: bool | Literal["auto"]) -> str:

@@ -130,6 +130,14 @@ def diagnose(error: BaseException, token: str | bool | None = None) -> Diagnosis
     return Diagnosis(Fault.FINAL, text)
 
 
+def diagnose_commit(error: BaseException, token: str | bool | None = None) -> Diagnosis:
+    """What went wrong with a commit; what is wrong with the metadata is said by field, and never tried again."""
+    head, _, rest = str(error).partition("\n")
+    if isinstance(error, ValueError) and head.startswith("Invalid metadata") and rest:
+        return Diagnosis(Fault.FINAL, f"the Hub does not take the card's metadata:\n{redacted(rest, token)}")
+    return diagnose(error, token)
+
+
 def _diagnose_answer(error: HfHubHTTPError, token: str | bool | None) -> Diagnosis:
     status, text = error.response.status_code, redacted(str(error), token)
     if status == 401 and not isinstance(error, RepositoryNotFoundError):

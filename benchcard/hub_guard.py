@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from benchcard.errors import HubError
 from benchcard.hub_files import Remote, Upload
+
+IGNORE = ".gitignore"
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Guard:
     """How files that are there with other content are treated.
 
     Attributes:
-        yields: these are only put where there is none, as `config.json`: the author's stays.
+        yields: these are read together, as `config.json` and `tokenizer.json`, and are only put where none of them is
+            there that is somebody else's, whose model would be read otherwise.
         claimed: these are replaced where the manifest there says that benchcard wrote what is there; else the push is
             refused.
         manifest: the file in the repository that says so.
@@ -47,24 +51,56 @@ def claimed(manifest: bytes | None) -> Mapping[str, Mapping[str, str]]:
     return {name: ids for name, ids in files.items() if isinstance(ids, dict)} if isinstance(files, dict) else {}
 
 
+def is_ignored(path: str, rules: str) -> bool:
+    """Whether a `.gitignore` keeps a file out; of its rules the last one that fits counts.
+
+    Source: https://git-scm.com/docs/gitignore ; here `*` fits a slash, too.
+    """
+    parts, found = path.split("/"), False
+    folders = ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+    for line in map(str.strip, rules.splitlines()):
+        rule = line.removeprefix("!")
+        names = folders if rule.endswith("/") else [*folders, path]
+        pattern = rule.rstrip("/")
+        if "/" not in pattern:
+            names = [name.rsplit("/", 1)[-1] for name in names]
+        if rule and not line.startswith("#") and any(fnmatchcase(name, pattern.lstrip("/")) for name in names):
+            found = rule == line
+    return found
+
+
+def kept_out(paths: Sequence[str]) -> list[str]:
+    """That a `.gitignore` keeps files out, in a sentence; nothing where there are none."""
+    said = f"{', '.join(paths)} not pushed: the .gitignore there keeps such files out, and links to them fail"
+    return [said] if paths else []
+
+
 def settled(
-    remote: Remote, uploads: Sequence[Upload], guard: Guard, known: Mapping[str, Mapping[str, str]]
+    remote: Remote, uploads: Sequence[Upload], guard: Guard, known: Mapping[str, Mapping[str, str]], rules: str = ""
 ) -> tuple[list[Upload], list[str]]:
-    """The files that are sent, and a sentence about each that is left as it is.
+    """The files that are sent, and in sentences those that are not; `rules` is the `.gitignore` there.
 
     Raises:
         HubError: a file there is somebody else's, and is not replaced without `force`.
     """
-    sent, left, refused = [], [], []
+    by_path = {upload.path: upload for upload in uploads}
+
+    def is_ours(path: str) -> bool:
+        """Whether what is there is what would be sent, or what benchcard sent earlier."""
+        ids = known.get(path, {})
+        earlier = Upload(path, b"", 0, ids.get("blob_id", ""), ids.get("sha256", ""))
+        return remote.has(earlier) or (path in by_path and remote.has(by_path[path]))
+
+    foreign = [path for path in sorted(guard.yields & remote.paths) if not is_ours(path)]
+    sent, left, ignored, refused = [], [], [], []
     for upload in uploads:
-        there = upload.path in remote.blob_ids or upload.path in remote.lfs_ids
-        ids = known.get(upload.path, {})
-        own = Upload(upload.path, b"", 0, ids.get("blob_id", ""), ids.get("sha256", ""))
-        if not there or guard.force or remote.has(upload) or remote.has(own):
+        if is_ignored(upload.path, rules) and not remote.has(upload):
+            ignored.append(upload.path)
+        elif guard.force or is_ours(upload.path):
             sent.append(upload)
-        elif upload.path in guard.yields:
-            left.append(f"{upload.path} is there with other content and was left as it is")
-        elif upload.path in guard.claimed:
+        elif foreign and upload.path in guard.yields:
+            left.append(upload.path)
+        elif upload.path in guard.claimed and upload.path in remote.paths:
             refused.append(upload.path)
         else:
             sent.append(upload)
@@ -73,4 +109,6 @@ def settled(
             f"{remote.repo_id} has {', '.join(refused)} with other content, which benchcard did not put there in this "
             'name: nothing was written. `force` replaces it, `artifacts="none"` pushes no weights.'
         )
-    return sent, left
+    together = f"{', '.join(left)} not pushed: such files are read together"
+    said = [f"{together}, and the repository has {', '.join(foreign)} of other content"] if left else []
+    return sent, [*said, *kept_out(ignored)]

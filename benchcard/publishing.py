@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -94,10 +95,11 @@ def _push(
     dry_run: bool,
     patience: Patience | None,
 ) -> Pushed:
-    return hub.push(
+    kept: list[str] = []
+    pushed = hub.push(
         repo_id,
         made.files,
-        partial(_merged, repo_id, made, home, overwrite),
+        partial(_merged, repo_id, made, home, overwrite, kept),
         create=True,
         private=private,
         create_pr=create_pr,
@@ -109,6 +111,8 @@ def _push(
         patience=patience,
         guard=made.guard,
     )
+    said = [f"{key} says something else there than the card, and was left as it is" for key in kept]
+    return replace(pushed, warnings=(*pushed.warnings, *said))
 
 
 def _merged(
@@ -116,13 +120,14 @@ def _merged(
     made: bundle.Bundle,
     home: Path | None,
     overwrite: Collection[str],
+    kept: list[str],
     readme: str | None,
     paths: Collection[str],
 ) -> str:
     """The README that is there with the card's section in it; a new one gets a title.
 
     The library of the model's own card is left out where the repository has no weights that it could load: the Hub
-    would show lines that fail.
+    would show lines that fail. `kept` becomes the keys of the front matter that stay as they are.
 
     Raises:
         CardError: it cannot be merged, or the Hub would not take what comes of it; every field is named.
@@ -133,6 +138,7 @@ def _merged(
     is_fit = library in _OF_GRAPHS or any(not name.startswith(_NO_WEIGHTS) for name in names)
     unfit = () if is_fit else ("library_name",)
     merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite, without=unfit)
+    kept[:] = merged.kept
     if merged.replaced and home is not None:
         (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
     refused = [problem for problem in check.check(merged.text) if problem.severity == "error"]

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchcard import folders
 from benchcard.card.facts import Figure, Figures, Row, Shape
 from benchcard.card.full_tables import RATIO
 from benchcard.errors import CardError
@@ -117,7 +118,7 @@ class _Checking:
         paired = "apply_quantization" not in names and any(row.original for row in self.facts.rows)
         self.found: dict[str, int] = {}
         for configuration in results.plan:
-            axes = {**configuration.axes}
+            axes = {name: folders.parameter(results, name, value) for name, value in configuration.axes.items()}
             axes.setdefault("framework", configuration["framework"])
             # Each row of a card with originals is a quantized model beside its original.
             if paired and not configuration.quantized:
@@ -231,7 +232,7 @@ def _ground(card: CardResults, results: Results) -> Iterator[str]:
     for part, word in (("models", "model"), ("datasets", "data set")):
         known = {each["name"]: each for each in ((card.about or {}).get("sources") or {}).get(part, ())}
         for source in here["sources"][part].values():
-            before = known.get(source["name"])
+            before = known.get(folders.called(results, part, source["name"]))
             if before is not None and before["digest"] != source["digest"]:
                 yield f"another content or revision of the {word} {source['name']}"
 

@@ -10,6 +10,7 @@ Source: https://huggingface.co/docs/transformers.js/guides/dtypes (`q8` reads `o
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from benchcard.errors import BenchcardError
+from benchcard.folders import last_name
 
 if TYPE_CHECKING:
     from benchcard.results import Results
@@ -41,6 +43,8 @@ ROOT_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+# How the keys end under which transformers keeps where something was loaded from, as `_name_or_path`.
+_PLACES = ("name_or_path", "_file", "_dir")
 
 
 @dataclass(frozen=True)
@@ -158,14 +162,44 @@ def _tensors(graph: Any) -> Iterator[Any]:
                 yield from _tensors(inside)
 
 
-def root_files(results: Results, weights: Sequence[Weights]) -> dict[str, Path]:
-    """The model's own configuration and processor files by name; none where the models are of several originals."""
+def write_root(results: Results, weights: Sequence[Weights], folder: Path) -> list[str]:
+    """The names of the model's own configuration and processor files, now in `folder`; none where the models are of
+    several originals.
+
+    Those of a local model say where it was loaded from: folders from the root are told by their last name.
+    """
     names = {results.plan[each.row]["name_or_path"] for each in weights}
     if len(names) != 1:
-        return {}
-    source = results.records.about["sources"]["models"][names.pop()]
-    folder = Path(source["location"])
-    return {name: folder / name for name in ROOT_FILES if (folder / name).is_file()}
+        return []
+    model = results.records.about["sources"]["models"][names.pop()]
+    written = [name for name in ROOT_FILES if (Path(model["location"]) / name).is_file()]
+    for name in written:
+        source, target = Path(model["location"]) / name, folder / name
+        cleaned = _cleaned(source) if model["local"] and source.suffix == ".json" else None
+        if cleaned is None:
+            link(source, target)
+        else:
+            target.write_text(cleaned, encoding="utf-8")
+    return written
+
+
+def _cleaned(path: Path) -> str | None:
+    """A JSON file without the way to folders of this machine; None where it tells none, or is no JSON."""
+    try:
+        told = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    cleaned = _without_folders(told)
+    return None if cleaned == told else json.dumps(cleaned, indent=2) + "\n"
+
+
+def _without_folders(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {
+            key: last_name(item) if isinstance(item, str) and key.endswith(_PLACES) else _without_folders(item)
+            for key, item in told.items()
+        }
+    return [_without_folders(each) for each in told] if isinstance(told, list) else told
 
 
 def link(source: Path, target: Path) -> None:

@@ -41,6 +41,15 @@ def test_a_card_gives_its_facts_back():
     assert Card.from_facts(facts, layout="classic").facts() == facts
 
 
+@pytest.mark.parametrize("layout", ["full", "classic"])
+def test_what_an_author_writes_is_no_fact_of_the_card(layout):
+    """Bullets of others, of the form that a card has, stand around the section and are not read."""
+    card = Card.from_facts(facts_of("vit-beans"), layout=layout)
+    words = "Run:\n* **epochs**: 3\n\n**task**: `mine`  \n\nFixed parameters:\n* **epochs**: 3\n"
+    readme = card.merge_into(f"# Mine\n\n{words}", "beans").text + f"\n{words}"
+    assert Card(readme).facts() == card.facts()
+
+
 def test_a_card_goes_into_a_readme_of_others():
     """A card merged into a README leaves its words where they are, and is valid front matter included."""
     card = Card.from_facts(facts_of("sst2-distilbert"))

@@ -235,6 +235,21 @@ def test_accuracies_at_risk_are_marked_and_the_processor_is_named():
     assert "`avx512_vnni`, which keeps their sums in 32 bits" in full.body(safe)
 
 
+def test_the_legend_is_of_marks_that_are_there():
+    """Where the baseline alone, which bears no mark, is not detectably another one, nothing is said of marks, and the
+    card reads back equal.
+    """
+    facts = sample()
+    rows = []
+    for index, row in enumerate(facts.rows):
+        detectable = figure(float(index != facts.baseline))
+        times = {shape: {**told, "detectable": detectable} for shape, told in row.times.items()}
+        rows.append(replace(row, times=times))
+    text = full.body(replace(facts, rows=tuple(rows)))
+    assert figures.NOT_DETECTABLE not in text
+    assert full.body(read(text)) == text
+
+
 def test_the_sample_reads_back():
     """Everything that the sample's card shows is read from it."""
     facts, back = sample(), shown(sample())

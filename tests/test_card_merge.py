@@ -89,6 +89,15 @@ def is_subsequence(part: str, whole: str) -> bool:
     return all(char in rest for char in part)
 
 
+def is_open(readme: str) -> bool:
+    """Whether a README ends within a block of code, behind which a section is put by force alone."""
+    try:
+        merge_section(readme, "one", "beans")
+    except CardError as error:
+        return "never closed" in str(error)
+    return False
+
+
 @settings(max_examples=200, deadline=None)
 @given(readmes())
 @example("")
@@ -98,7 +107,7 @@ def is_subsequence(part: str, whole: str) -> bool:
 @example("---\nnot front matter")
 def test_a_section_is_appended_and_everything_else_stays(readme):
     """A README gets the section at its end, and is otherwise the same to the byte."""
-    merged = merge_section(readme, "## Result\n\ntext", "beans")
+    merged = merge_section(readme, "## Result\n\ntext", "beans", force=is_open(readme))
     before, after = outside(merged.text)
     assert before.startswith(readme)
     assert set(before[len(readme) :] + after) <= set(line_end(readme))
@@ -111,7 +120,9 @@ def test_a_section_is_appended_and_everything_else_stays(readme):
 def test_a_section_is_replaced_in_its_place(readme, more):
     """A second card replaces the first one where it stands, and what was written around it since stays."""
     assume("benchcard" not in more)
-    first = merge_section(readme, "one", "beans").text + more
+    first = merge_section(readme, "one", "beans", force=is_open(readme)).text + more
+    # What stands between two fences is code, whoever wrote the second one.
+    assume("beans" in sections(first))
     assume(len([line for line in re.split(r"\r\n|\r|\n", first) if BEGIN.fullmatch(line)]) == 1)
     second = merge_section(first, "two\nlines", "beans")
     assert second.changed
@@ -121,6 +132,7 @@ def test_a_section_is_replaced_in_its_place(readme, more):
 
 @settings(max_examples=100, deadline=None)
 @given(readmes())
+@example("\ufeff```\ncode")
 def test_a_whole_card_is_merged_once(readme):
     """Front matter and section are there after one merge, and a second one changes nothing."""
     old = yamltext.split(readme)
@@ -128,7 +140,7 @@ def test_a_whole_card_is_merged_once(readme):
         with pytest.raises(CardError, match="front matter"):
             merge(readme, CARD, "beans")
         return
-    merged = merge(readme, CARD, "beans")
+    merged = merge(readme, CARD, "beans", force=is_open(readme))
     new = yamltext.split(merged.text)
     assert new.body.lstrip("\r\n").startswith(old.body.removeprefix("\ufeff").lstrip("\r\n"))
     assert is_subsequence(old.yaml, new.yaml)
@@ -254,6 +266,41 @@ def test_words_about_markers_are_no_markers(text):
     assert merge_section(text, "one", "beans").text.startswith(text)
 
 
+QUOTED = f"<!-- benchcard:begin id=beans schema=1 digest={'0' * 64} -->\none\n```sh\nx\n```\n{END}"
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("quoted", [QUOTED, BEGIN.pattern.replace("[0-9a-f]{64}", "0" * 64), END, f"{END}\n{QUOTED}"])
+@pytest.mark.parametrize("fence", ["````", "~~~", "   ````"])
+def test_markers_that_a_block_of_code_quotes_are_its_authors(fence, quoted, force):
+    """What shows how a section looks is none, before the section as behind it, whole or not, and not even for force."""
+    quote = f"{fence}md\n{quoted}\n{fence.strip()}{fence[-1]}\n"
+    first = merge_section(f"# T\n\n{quote}", "one", "beans", force=force).text + quote
+    assert first.startswith(f"# T\n\n{quote}")
+    second = merge_section(first, "two\n```sh\ny\n```", "beans", force=force).text
+    assert outside(second) == outside(first)
+    assert second.count(quote) == 2
+    assert list(sections(second)) == ["beans"]
+
+
+def test_a_section_is_its_own_below_a_block_that_is_left_open():
+    """A fence that somebody leaves open above a section is not closed by one of ours: the section is replaced as ever,
+    and none is added until the block is closed, unless forced.
+    """
+    text = merge_section("# T\n", "one\n```sh\nx\n```\n~~~\ny", "beans").text
+    assert merge_section(text, "one", "other").changed
+    opened = text.replace("# T\n", "# T\n```\n")
+    second = merge_section(opened, "two", "beans").text
+    assert outside(second) == outside(opened)
+    assert sections(second)["beans"].content == "two"
+    with pytest.raises(CardError, match="begins in line 4 "):
+        merge("---\na: 1\n---\n~~~", CARD, "beans")
+    for readme in (opened, second, "# T\n``` py\n~~~\n```x\n``\n    ```\n````x`\n"):
+        with pytest.raises(CardError, match=r"begins in line 2 .* never closed.*force=True"):
+            merge_section(readme, "one", "other")
+        assert sections(merge_section(readme, "one", "other", force=True).text)["other"].content == "one"
+
+
 def test_a_section_may_not_hold_markers():
     """Content that looks like a marker would break the next merge, and is refused."""
     with pytest.raises(CardError, match="own markers"):
@@ -279,3 +326,33 @@ def test_a_card_whose_front_matter_is_no_mapping_is_refused():
 def test_the_line_end_of_most_lines_is_taken(text, end):
     """New lines end as most lines of the README do."""
     assert line_end(text) == end
+
+
+OURS = "license: other\nlicense_name: house\nlicense_link: https://a.b/c\n"
+OURS += "base_model: a/b\nbase_model_relation: quantized"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "overwrite", "comes", "kept"),
+    [
+        ("license: mit", (), "license: mit\nbase_model: a/b\nbase_model_relation: quantized", ("license",)),
+        ("license: other\nlicense_name: my-eula\nbase_model: a/b", (), "", ("license_name",)),
+        ("license: other\nbase_model: a/b", (), "", ()),
+        ("license_link: LICENSE\nbase_model: a/b", (), "", ("license_link",)),
+        ("license: mit", ("license",), OURS, ()),
+        ("license: other\nlicense_name: my-eula", ("license",), OURS, ()),
+        ("base_model: x/y", (), OURS.partition("base")[0] + "base_model: x/y", ("base_model",)),
+        ("base_model:\n- a/b", (), OURS.replace(": a/b", ": [a/b]"), ("base_model",)),
+        ("base_model: x/y\nbase_model_relation: finetune", ("base_model",), OURS, ()),
+    ],
+)
+def test_keys_that_go_together_come_or_stay_together(theirs, overwrite, comes, kept):
+    """A licence and its name and link, and a model and the relation to it, are the card's or the author's, and a second
+    merge changes nothing.
+    """
+    card = f"---\n{OURS}\n---\nbody"
+    merged = merge(f"---\n{theirs}\n---\n", card, "beans", overwrite=overwrite)
+    wanted = yamltext.load(comes or f"{theirs}\nbase_model_relation: quantized")
+    assert yamltext.load(yamltext.split(merged.text).yaml) == wanted
+    assert merged.kept == kept
+    assert not merge(merged.text, card, "beans", overwrite=overwrite).changed

@@ -51,6 +51,7 @@ LAYERS = [
     {
         "card",
         "card_facts",
+        "folders",
         "hub",
         "hub_faults",
         "hub_files",

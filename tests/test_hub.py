@@ -13,6 +13,8 @@ from huggingface_hub import HfApi
 
 from benchcard.errors import CardError, HubError
 from benchcard.hub import Pushed, read_readme
+from benchcard.hub_faults import Patience
+from benchcard.hub_guard import is_ignored
 from benchcard.testing import Fault, LocalHub
 
 hub, pushed = hub_fixtures.hub, hub_fixtures.pushed
@@ -292,3 +294,53 @@ def test_a_renamed_repository(hub: LocalHub, pushed: Push) -> None:
     assert hub.read("local-user/better", "README.md") == section(CARD).encode()
     assert done.warnings == (f"{MINE} is now called local-user/better",)
     assert "/local-user/better/commit/" in done.commit_url
+
+
+# What a .gitignore keeps out
+
+
+def test_what_a_gitignore_keeps_out_is_said(hub: LocalHub, pushed: Push) -> None:
+    """Files that the Hub would leave out of the commit are named, as they are by the next push, which makes no commit;
+    once they may come, they do.
+    """
+    hub.add_model(MINE, {"README.md": CARD, ".gitignore": "*.csv\n!kept.csv\n# *.txt\nonnx/\n"})
+    files = {**FILES, "kept.csv": b"1", "a.txt": b"1", "onnx/model.onnx": b"\0" * 64}
+    first = pushed(files=files)
+    assert {"kept.csv", "a.txt"} <= set(hub.files(MINE))
+    (said,) = first.warnings
+    assert said.startswith("benchcard/run/results.csv, onnx/model.onnx not pushed: the .gitignore there")
+    assert "onnx" not in first.diff
+    again = pushed(files=files)
+    assert (again.changed, again.commit_oid, again.warnings) == (False, hub.head(MINE), (said,))
+    hub.commit(MINE, {".gitignore": "*.tmp"})
+    assert pushed(files=files).warnings == ()
+    assert set(files) <= set(hub.files(MINE))
+
+
+def test_what_did_not_arrive_is_said(hub: LocalHub, pushed: Push) -> None:
+    """A file that is sent and that the Hub leaves out all the same, as a README that is ignored, is named."""
+    hub.add_model(MINE, {"README.md": CARD, ".gitignore": "*.md"})
+    (said,) = pushed().warnings
+    assert said.startswith("README.md not pushed")
+    hub.commit(MINE, {".gitignore": "*.tmp"})
+    hub.fail("info", after=1)
+    done = pushed(patience=Patience(1, 0.001))
+    assert (done.changed, done.commit_oid, done.warnings) == (True, hub.head(MINE), ()), "what came is looked at later"
+
+
+@pytest.mark.parametrize(
+    ("rule", "out"),
+    [
+        ("*.csv", {"a.csv", "b/c.csv", "b/d/e.csv"}),
+        ("/a.csv", {"a.csv"}),
+        ("b/", {"b/c.csv", "b/d/e.csv"}),
+        ("b/d", {"b/d/e.csv"}),
+        ("d", {"b/d/e.csv"}),
+        ("*.csv\n!c.csv", {"a.csv", "b/d/e.csv"}),
+        ("# a.csv\n\n  ", set()),
+        ("a.csv/", set()),
+    ],
+)
+def test_rules_of_a_gitignore(rule: str, out: set[str]) -> None:
+    """Names count at any depth, paths from the root, a slash at the end for folders, the last rule that fits."""
+    assert {path for path in ("a.csv", "b/c.csv", "b/d/e.csv") if is_ignored(path, rule)} == out

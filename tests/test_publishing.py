@@ -15,7 +15,7 @@ import pytest
 from hub_fixtures import MINE, THEIRS, hub
 from huggingface_hub import ModelCard
 
-from benchcard import Results, card_facts
+from benchcard import Results, card_facts, folders
 from benchcard.errors import BenchcardError, CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.testing import LocalHub
@@ -106,6 +106,24 @@ def test_the_author_keeps_text_and_files(push, hub):
     assert "license: mit # mine" in hub.read(MINE, "README.md").decode()
     assert hub.read(MINE, "config.json") == b'{"mine": true}'
     assert any("config.json" in warning for warning in pushed.warnings)
+
+
+def test_a_models_files_come_together_or_not_at_all(push, hub):
+    """A processor is put beside no configuration or vocabulary of somebody else, who would be read otherwise with it;
+    it is said, and `force` puts it there.
+    """
+    for name in ("config.json", "vocab.txt"):
+        repo_id = f"local-user/{name.partition('.')[0]}"
+        hub.add_model(repo_id, {name: "theirs"})
+        before = {"README.md", "onnx/model_quantized.onnx", ".gitattributes", name}
+        (said,) = push(repo_id).warnings
+        assert said.startswith("config.json, preprocessor_config.json not pushed: such files are read together")
+        assert said.endswith(f"the repository has {name} of other content")
+        assert {path for path in hub.files(repo_id) if not path.startswith("benchcard/")} == before
+        assert not push(repo_id).changed
+        push(repo_id, force=True)
+        assert {"config.json", "preprocessor_config.json", name} <= set(hub.files(repo_id))
+    assert hub.read("local-user/vocab", "vocab.txt") == b"theirs"
 
 
 def test_weights_of_others_are_not_replaced(push, hub):
@@ -199,8 +217,12 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     at = f"https://huggingface.co/{MINE}/blob/main/"
     assert where.startswith(at)
     assert hub.read(MINE, where.removeprefix(at)).startswith(b"row,")
+    push("local-user/named", slug="mine")
+    named = ModelCard(hub.read("local-user/named", "README.md").decode()).data
+    assert {result.source_name for result in named.eval_results} == {"benchcard mine"}
     hub.add_model("local-user/authors", {"README.md": AUTHOR})
-    push("local-user/authors")
+    (said,) = push("local-user/authors").warnings
+    assert said.startswith("license says something else there")
     text = hub.read("local-user/authors", "README.md").decode()
     assert "license: mit # mine" in text
     assert "license_name" not in text
@@ -208,6 +230,13 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     monkeypatch.setitem(model, "inherited", {**told, "license": "not a licence"})
     push("local-user/third")
     assert "license" not in hub.read("local-user/third", "README.md").decode()
+
+
+@pytest.mark.parametrize(("artifacts", "tags"), [("none", []), ([0], ["onnx"]), ([1], ["onnx", "quantized"])])
+def test_tags_are_of_what_is_published(push, hub, artifacts, tags):
+    """The filters of the Hub find weights by these tags: they are there where such weights are."""
+    push(artifacts=artifacts)
+    assert ModelCard(hub.read(MINE, "README.md").decode()).data.tags == ["benchcard", *tags]
 
 
 def test_without_the_right_to_write_it_is_a_pull_request(push, hub):
@@ -247,7 +276,32 @@ def test_folders_from_the_root_are_told_by_their_last_name(run):
     told = {"fixed": fixed, "failure": f"no {where}/x"}
     fixed = {"name_or_path": "model", "dataset": {"path": "data"}, "metrics": ["accuracy", "own.py"]}
     clean = {"fixed": fixed, "failure": "no model/x"}
-    assert card_facts.public(run, told) == clean
+    assert folders.public(run, told) == clean
+
+
+def test_a_models_own_files_tell_no_folder_of_this_machine(push, run, hub, tmp_path, monkeypatch):
+    """Where a local model was loaded from is told by the last name; all else in its files, and those of a model on the
+    Hub, stay as they are.
+    """
+    (model,) = run.records.about["sources"]["models"].values()
+    shutil.copytree(model["location"], tmp_path / "model")
+    own = json.loads((tmp_path / "model" / "config.json").read_text())
+    parts = [{"name_or_path": "C:\\alice\\base", "x": "/vit/MatMul"}]
+    told = {"_name_or_path": "/home/alice/acme/tuned", "parts": parts}
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**own, **told}))
+    (tmp_path / "model" / "tokenizer_config.json").write_text('{"tokenizer_file": "~/acme/tokenizer.json"}')
+    (tmp_path / "model" / "vocab.json").write_text("no JSON")
+    monkeypatch.setitem(model, "location", str(tmp_path / "model"))
+    push()
+    clean = {"_name_or_path": "tuned", "parts": [{"name_or_path": "base", "x": "/vit/MatMul"}]}
+    assert json.loads(hub.read(MINE, "config.json")) == {**own, **clean}
+    assert json.loads(hub.read(MINE, "tokenizer_config.json")) == {"tokenizer_file": "tokenizer.json"}
+    for name in ("preprocessor_config.json", "vocab.json"):
+        assert hub.read(MINE, name) == (tmp_path / "model" / name).read_bytes()
+    assert "acme" in (tmp_path / "model" / "config.json").read_text()
+    monkeypatch.setitem(model, "local", False)
+    push("local-user/of-the-hub")
+    assert hub.read("local-user/of-the-hub", "config.json") == (tmp_path / "model" / "config.json").read_bytes()
 
 
 def test_latencies_that_wandered_are_told_on_the_card(run):

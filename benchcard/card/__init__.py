@@ -100,12 +100,13 @@ class Card:
         return check.check(self.text)
 
     def facts(self) -> Facts:
-        """The facts that the card shows, read from its text.
+        """The facts that the card shows, read from its text; in a README with one section, from that alone.
 
         Raises:
             CardError: it is no card of benchcard, or a part of it cannot be read.
         """
-        return read.read(self.text)
+        sections = list(merge.sections(self.text))
+        return read.read(merge.alone(self.text, sections[0]) if len(sections) == 1 else self.text)
 
     def merge_into(self, readme: str, slug: str, *, force: bool = False, overwrite: Collection[str] = ()) -> Merged:
         """A README with this card as its section `slug`, everything else in it as it was; see `merge.merge`.

@@ -61,7 +61,8 @@ def title(facts: Facts) -> str:
     """The heading where the facts give none."""
     model = facts.fixed.get("name_or_path")
     of = f" with {model.removeprefix('./')}" if isinstance(model, str) else ""
-    on = f" on {facts.data.dataset.removeprefix('./')}" if facts.data is not None else ""
+    several = any(len(facts.benchmarked.get(name, ())) > 1 for name in ("dataset", "dataset.path"))
+    on = f" on {facts.data.dataset.removeprefix('./')}" if facts.data is not None and not several else ""
     return " ".join(f"Benchmark: {facts.task}{of}{on}".split())
 
 
@@ -158,8 +159,9 @@ def _legend(facts: Facts) -> str:
         told.append("*Pareto*: no other row is both better and faster.")
     if any(
         (found := row.times.get(shape, {}).get(DETECTABLE)) is not None and not found.value
-        for row in facts.rows
+        for index, row in enumerate(facts.rows)
         for shape in facts.shapes
+        if index != facts.baseline
     ):
         told.append(f"*{figures.NOT_DETECTABLE}*: no further from 1 than the same model, timed twice, is from itself.")
     if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):

@@ -7,28 +7,35 @@ front matter to `frontmatter_merge`.
     ...
     <!-- benchcard:end id=<slug> -->
 
-A marker counts where it begins a line. The digest is of the lines between with `\n` as their ends and no empty lines
-around, so that a checkout that changes line ends is no edit.
+A marker counts where it begins a line, but not in a block of code between fences, which shows what a section looks
+like. The digest is of the lines between with `\n` as their ends and no empty lines around, so that a checkout that
+changes line ends is no edit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from benchcard.card import yamltext
+from benchcard.card.facts import Plain
 from benchcard.card.frontmatter_merge import merge_fields
 from benchcard.errors import CardError
 
 SCHEMA = 1
+# Keys that go with the first one: name and link say which licence `other` is, the relation is one to that model.
+_LICENCE = ("license", "license_name", "license_link")
+_ORIGIN = ("base_model", "base_model_relation")
 
 _SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
+# A line that opens or closes a block of code: the fence, and what stands behind it.
+_FENCE = re.compile(r"(?:\A\ufeff?|(?<=[\r\n])) {0,3}(`{3,}(?=[^`\r\n]*(?:[\r\n]|\Z))|~{3,})([^\r\n]*)")
 _BEGIN = re.compile(rf"<!-- benchcard:begin id=({_SLUG}) schema=(\d{{1,9}}) digest=([0-9a-f]{{64}}) -->[ \t]*")
 _END = re.compile(rf"<!-- benchcard:end id=({_SLUG}) -->[ \t]*")
 _DAMAGED = re.compile(
@@ -103,12 +110,13 @@ def merge(
         card: text of the whole card.
         slug: name of the section: letters, digits, dots, dashes and underscores.
         force: replace a section that was edited by hand, and take away markers that are broken or doubled; text that is
-            not surely benchcard's own stays.
+            not surely benchcard's own stays; and add a section behind a block of code that is never closed.
         overwrite: keys of the front matter whose values the card may replace.
         without: keys of the card's front matter that are left out.
 
     Raises:
-        CardError: the section was edited, its markers are broken or doubled, or the front matter cannot be read.
+        CardError: the section was edited, its markers are broken or doubled, the README ends within a block of code,
+            or the front matter cannot be read.
     """
     block = yamltext.split(card)
     fields = yamltext.load(block.yaml) or {}
@@ -116,12 +124,31 @@ def merge(
         raise CardError("the front matter of the card to merge is not a mapping")
     fields = {key: value for key, value in fields.items() if key not in without}
     there = yamltext.load(yamltext.split(readme).yaml)
-    if isinstance(there, dict) and there.get("license") not in (None, fields.get("license")):
-        # Name and link of another licence than the one that is there.
-        fields = {key: value for key, value in fields.items() if key not in ("license_name", "license_link")}
+    fields, others, overwrite = _with_those_beside(fields, there if isinstance(there, dict) else {}, overwrite)
     with_front, kept = merge_fields(readme, fields, overwrite=overwrite, newline=line_end(readme))
+    merge_section(readme, block.body, slug, force=force)  # What it refuses it tells by the lines that its author has.
     merged = merge_section(with_front, block.body, slug, force=force)
-    return Merged(merged.text, merged.text != readme, merged.replaced, kept)
+    return Merged(merged.text, merged.text != readme, merged.replaced, (*others, *kept))
+
+
+def _with_those_beside(
+    fields: Mapping[str, Plain], there: Mapping[str, Plain], overwrite: Collection[str]
+) -> tuple[dict[str, Plain], list[str], frozenset[str]]:
+    """The card's fields without those that would speak of another value than the card's, since it stays; the keys
+    whose values stay; and the keys to overwrite, with those that go with them.
+    """
+    overwrite = frozenset(overwrite).union(*(keys for keys in (_LICENCE, _ORIGIN) if keys[0] in overwrite))
+    dropped: set[str] = set()
+    theirs = {key: there.get(key) for key in _LICENCE if key not in overwrite}
+    if any(theirs.values()) and any(value != fields.get(key) for key, value in theirs.items()):
+        dropped.update(theirs)
+    origin, relation = _ORIGIN
+    ours = fields.get(origin)
+    if origin not in overwrite and there.get(origin) not in (None, ours, [ours]):
+        dropped.add(relation)
+    left = [key for key in _LICENCE if key in dropped or key not in fields] if fields.keys() & {*_LICENCE} else []
+    kept = [key for key in left if there.get(key) not in (None, fields.get(key))]
+    return {key: value for key, value in fields.items() if key not in dropped}, kept, overwrite
 
 
 def merge_section(readme: str, content: str, slug: str, *, force: bool = False) -> Merged:
@@ -129,7 +156,7 @@ def merge_section(readme: str, content: str, slug: str, *, force: bool = False) 
     if not re.fullmatch(_SLUG, slug):
         raise CardError(f"{slug!r} cannot name a section: use letters, digits, dots, dashes and underscores")
     content = _settled(content)
-    if next(_markers(content), None) is not None:
+    if next(_all_markers(content), None) is not None:
         raise CardError("the new section holds a line that is one of benchcard's own markers")
     text = _repaired(readme, slug) if force else readme
     found = _own_section(text, slug)
@@ -137,6 +164,13 @@ def merge_section(readme: str, content: str, slug: str, *, force: bool = False) 
     lines = [f"<!-- benchcard:begin id={slug} schema={SCHEMA} digest={_digest(content)} -->", *content.split("\n")]
     section = newline.join([*lines, f"<!-- benchcard:end id={slug} -->"])
     if found is None:
+        _, opened = _code_blocks(text)
+        if opened is not None and not force:
+            line = len(_LINE_END.findall(text[:opened])) + 1
+            raise CardError(
+                f"the block of code that begins in line {line} of the README is never closed, and the card would be "
+                "shown as code: close it, or put the card there all the same with force=True"
+            )
         appended = text + _gap(text, newline) + section + newline
         return Merged(appended, True)
     if found.content == content and not found.edited and found.schema == SCHEMA:
@@ -163,6 +197,11 @@ def sections(readme: str) -> dict[str, Section]:
         section = _section(readme, begin, end)
         found.setdefault(section.slug, section)
     return found
+
+
+def alone(readme: str, slug: str) -> str:
+    """The card that a section of a README holds, with the README's front matter."""
+    return f"---\n{yamltext.split(readme).yaml.rstrip()}\n---\n\n{sections(readme)[slug].content}\n"
 
 
 def line_end(text: str) -> str:
@@ -215,7 +254,42 @@ def _repaired(text: str, slug: str) -> str:
 
 
 def _markers(text: str) -> Iterator[_Marker]:
-    """All the markers of a text, damaged ones too, in their order."""
+    """The markers of a text, damaged ones too, in their order; those that a block of code quotes are none."""
+    blocks, _ = _code_blocks(text)
+    return (each for each in _all_markers(text) if not any(start < each.start < end for start, end in blocks))
+
+
+def _code_blocks(text: str) -> tuple[list[tuple[int, int]], int | None]:
+    """Where blocks of code stand between fences outside of our sections, and where one begins that nothing closes; None
+    where each is closed.
+
+    Source: CommonMark 0.31, section 4.5. What a fence within one of our sections would close was left open before it.
+    """
+    pairs = _pairs(list(_all_markers(text)))
+    blocks: list[tuple[int, int]] = []
+    opened: int | None = None
+    place = len(text) - len(yamltext.split(text).body)
+    while fence := _FENCE.search(text, place):
+        ours = next((end.end for begin, end in pairs if begin.start < fence.start() < end.start), None)
+        if ours is not None:
+            place = ours
+            continue
+        place = fence.end()
+        later = (each for each in _FENCE.finditer(text, place) if each[1].startswith(fence[1]))
+        close = next((each for each in later if not each[2].strip(" \t")), None)
+        if close is None or any(
+            fence.start() < begin.start < close.start() < end.start and not _section(text, begin, end).edited
+            for begin, end in pairs
+        ):
+            opened = fence.start() if opened is None else opened
+        else:
+            place = close.end()
+            blocks.append((fence.start(), place))
+    return blocks, opened
+
+
+def _all_markers(text: str) -> Iterator[_Marker]:
+    """All lines of a text that are markers, or damaged ones."""
     for number, line in enumerate(_LINE.finditer(text), 1):
         start, end = line.span(1)
         if begin := _BEGIN.fullmatch(text, start, end):

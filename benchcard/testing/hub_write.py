@@ -16,6 +16,7 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
+from benchcard.hub_guard import IGNORE, is_ignored
 from benchcard.testing.hub_api import API, PAGE, HubApi, Reply, Request, Route, json_reply
 from benchcard.testing.hub_metadata import check_metadata
 from benchcard.testing.hub_store import Blob, Refusal, Repo
@@ -34,11 +35,12 @@ def _preupload(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
         api.signed_in(request)
     else:
         api.may_write(request, repo, revision)
-    files, now = [], repo.at(revision).files
-    for asked in request.json().get("files", []):
+    files, now, told = [], repo.at(revision).files, request.json()
+    rules = told.get("gitIgnore") or (now[IGNORE].content.decode() if IGNORE in now else "")
+    for asked in told.get("files", []):
         path = str(asked["path"])
         lfs = repo.goes_to_lfs(path, _decoded(asked.get("sample", "")), int(asked["size"]))
-        answer = {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
+        answer = {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": is_ignored(path, rules)}
         files.append({**answer, "oid": now[path].etag} if path in now else answer)
     return json_reply({"files": files, "commitOid": repo.at(revision).oid})
 

@@ -322,14 +322,16 @@ def _adjusted(told: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, f
 def _of_quality(row: Mapping[str, Any], metric: str, p_value: float | None, max_drop: float, sign: float) -> str:
     """What is known of the difference from the baseline, in words."""
     difference = _difference(row, metric)
-    if difference is None or difference.low is None or difference.high is None:
+    if difference is None:
         return ""
-    apart = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    bounds = tuple(bound for bound in (difference.low, difference.high) if bound is not None)
+    apart = f"{difference.value:+.3f} " + (f"[{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else "(no interval)")
     if p_value is not None and p_value < _LEVEL:
         said = f": it differs detectably, by {apart}"
     else:
         said = f": no detectable difference, {apart}"
-    if max(_loss(bound, sign) for bound in (difference.low, difference.high)) > max_drop + _ROUNDING:
+    # without bounds nothing is ruled out: alike as the examples may be, others need not be
+    if not bounds or max(_loss(bound, sign) for bound in bounds) > max_drop + _ROUNDING:
         said += f"; these examples do not rule out a {'loss' if sign else 'change'} above {max_drop:g}"
     return said
 

@@ -165,6 +165,18 @@ def test_quality_is_told_with_its_test_adjusted_for_all_rows():
         assert "1 model (Holm)" in said.method
 
 
+def test_a_difference_without_an_interval_rules_nothing_out():
+    """Where all draws give the same there are no bounds: the difference is told, and that a loss may be larger."""
+    known = {"accuracy_difference": [None, 0.0], "accuracy_p_value": [None, 1.0]}
+    found = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_difference_low": [None, None]})
+    assert found.reason.endswith(
+        ": no detectable difference, +0.000 (no interval); these examples do not rule out a loss above 0.01"
+    )
+    assert found.difference == Interval(0.0, None, None)
+    sure = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_p_value": [None, 0.01]})
+    assert ": it differs detectably, by +0.000 (no interval); these examples" in sure.reason
+
+
 def test_another_baseline_is_another_question():
     """A row that is compared with another baseline is not taken for this one."""
     quality, found = frame([0.9, 0.9]), of([ONE, FAST])

@@ -155,9 +155,18 @@ def test_many_examples_are_resampled_without_the_correction() -> None:
     assert found.excludes(600.0)
 
 
-def test_a_metric_that_never_changes_has_a_point_for_an_interval() -> None:
-    """All examples alike: every resample gives the same."""
-    assert bootstrap_metric(mean_of(np.ones(20)), 20) == Interval(1.0, 1.0, 1.0)
+def test_a_metric_that_never_changes_has_no_interval() -> None:
+    """All examples alike: every resample gives the same, and says nothing of examples that were not there."""
+    assert bootstrap_metric(mean_of(np.ones(20)), 20) == Interval(1.0, None, None)
+
+
+def test_a_few_examples_have_no_interval() -> None:
+    """Nine examples are too few to be resampled, ten are not."""
+    values = np.random.default_rng(0).normal(size=10)
+    assert bootstrap_metric(mean_of(values), 9) == Interval(values[:9].mean(), None, None)
+    assert bootstrap_metric(mean_of(values), 10).low is not None
+    few = paired_bootstrap(mean_of(values), mean_of(values + 1), 9)
+    assert (few.difference.low, few.p_value) == (None, None)
 
 
 def test_a_metric_that_is_undefined_on_some_examples_has_no_interval() -> None:
@@ -191,11 +200,21 @@ def test_pairing_shows_what_two_intervals_cannot() -> None:
 
 
 def test_the_same_predictions_are_no_difference() -> None:
-    """A model that is the baseline differs by nothing, with a p-value of one."""
+    """A model that is the baseline differs by nothing, with a p-value of one; how far it would differ on other examples
+    is not known from these.
+    """
     values = np.random.default_rng(0).normal(size=50)
     compared = paired_bootstrap(mean_of(values), mean_of(values), 50)
-    assert compared.difference == Interval(0.0, 0.0, 0.0)
+    assert compared.difference == Interval(0.0, None, None)
     assert compared.p_value == 1.0
+
+
+def test_a_difference_that_never_changes_is_one_all_the_same() -> None:
+    """Better by as much on every draw: a small p-value, and no bounds."""
+    compared = paired_bootstrap(mean_of(np.zeros(20)), mean_of(np.ones(20)), 20)
+    assert compared.difference == Interval(1.0, None, None)
+    assert compared.p_value is not None
+    assert compared.p_value < 0.01
 
 
 def test_paired_p_values_are_right_by_chance_alone() -> None:

@@ -26,6 +26,10 @@ Indices = NDArray[np.intp]
 _POWER = 0.8
 # Efron and Tibshirani, An Introduction to the Bootstrap (1993), 14.3: a thousand for an interval.
 _RESAMPLES = 1000
+# Fewer examples look more alike than what they were drawn from: their bootstrap holds the truth far too rarely.
+_LEAST_EXAMPLES = 10
+# Differences of sums of floating-point numbers, and below what any card shows.
+_ROUNDING = 1e-9
 # Up to here the bias-corrected bootstrap is used: it scores the metric once more per example, while what it corrects
 # shrinks with the number of examples.
 _BCA_EXAMPLES = 1000
@@ -134,7 +138,8 @@ def bootstrap_metric(
         confidence: level of the interval.
 
     Returns:
-        the metric; its bounds are None where a choice of examples leaves the metric undefined.
+        the metric; its bounds are None where a choice of examples leaves the metric undefined, where all choices give
+        the same, which says nothing of other examples, and for fewer than ten examples.
 
     Raises:
         ValueError: there are no examples.
@@ -155,7 +160,8 @@ def paired_bootstrap(
 ) -> Comparison:
     """A model's metric against the baseline's, both scored on the same choices of examples.
 
-    The p-value is twice the share of choices in which the difference has the other sign.
+    The p-value is twice the share of choices in which the difference has the other sign. Bounds are None where those of
+    `bootstrap_metric` are; the p-value, where it is undefined for a choice and for fewer than ten examples.
 
     Args:
         baseline: the baseline's metric on the examples with these numbers, (k,) intp, which may repeat.
@@ -174,9 +180,9 @@ def paired_bootstrap(
     difference, drawn = _bootstrap(
         lambda indices: model(indices) - baseline(indices), examples, seed, resamples, confidence
     )
-    if difference.low is None:
+    if not len(drawn) or not np.all(np.isfinite(drawn)):
         return Comparison(difference, None, examples, None, None, math.nan)
-    tail = 1 + min(int(np.count_nonzero(drawn <= 0)), int(np.count_nonzero(drawn >= 0)))
+    tail = 1 + min(int(np.count_nonzero(drawn <= _ROUNDING)), int(np.count_nonzero(drawn >= -_ROUNDING)))
     p_value = min(1.0, 2 * tail / (len(drawn) + 1))
     detectable = sum(_quantiles()) * float(np.std(drawn, ddof=1)) if len(drawn) > 1 else 0.0
     return Comparison(difference, p_value, examples, None, None, detectable)
@@ -252,11 +258,12 @@ def _bootstrap(
         raise ValueError("a metric needs at least one example")
     everything = np.arange(examples)
     value = float(score(everything))
-    if examples == 1:
+    if examples < _LEAST_EXAMPLES:
         return Interval(value, None, None), np.empty(0)
     draw = np.random.default_rng(seed)
     drawn = np.array([score(draw.integers(0, examples, examples)) for _ in range(resamples)], dtype=np.float64)
-    if not np.all(np.isfinite(drawn)):
+    # all draws alike are no certainty: F1 is 1 on every draw from examples that are all right, however few they are
+    if not np.all(np.isfinite(drawn)) or np.ptp(drawn) <= _ROUNDING * max(1.0, abs(value)):
         return Interval(value, None, None), drawn
     low, high = math.nan, math.nan
     if examples <= _BCA_EXAMPLES:

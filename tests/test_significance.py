@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import binomtest, bootstrap, norm
+from scipy.stats import binom, binomtest, bootstrap, norm
 
 from benchcard.measure.significance import (
     bootstrap_metric,
@@ -247,11 +247,15 @@ def test_the_detectable_share_is_shown_four_times_in_five() -> None:
     assert 0.68 <= told / 400 <= 0.88
 
 
-def test_no_fewer_than_six_examples_are_told_apart() -> None:
-    """Where nothing changed, a difference still needs the six examples of the exact test."""
+@pytest.mark.parametrize("examples", [6, 20, 300, 5000])
+def test_six_changed_examples_are_found_four_times_in_five(examples: int) -> None:
+    """Where nothing changed, a difference still needs the six examples of the exact test, and needs to be so large that
+    this many are found with the chance that is promised.
+    """
     assert binomtest(6, 6).pvalue < 0.05 <= binomtest(5, 5).pvalue
-    assert smallest_detectable_share(300, 0) == 6 / 300
-    assert smallest_detectable_share(3, 0) == 1.0
+    found = smallest_detectable_share(examples, 0)
+    assert binom.sf(5, examples, found) == pytest.approx(0.8)
+    assert smallest_detectable_share(5, 0) == 1.0
     with pytest.raises(ValueError, match="changed"):
         smallest_detectable_share(3, 4)
 

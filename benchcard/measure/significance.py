@@ -191,7 +191,8 @@ def paired_bootstrap(
 def smallest_detectable_share(examples: int, changed: int) -> float:
     """The smallest true difference of two shares that a paired test on this many examples shows four times in five.
 
-    Never below what the exact test needs: six changed examples, all to one side.
+    Never below the one with which the six changed examples, all to one side, that the exact test needs are found four
+    times in five.
 
     Args:
         examples: number of examples.
@@ -212,7 +213,7 @@ def smallest_detectable_share(examples: int, changed: int) -> float:
     n, b2 = examples, at_power**2
     root = math.sqrt(max(0.0, b2 * share * (n + b2 - at_level**2)))
     difference = (math.sqrt(n) * at_level * spread + root) / (n + b2)
-    return min(1.0, max(difference, _exact_changes() / examples))
+    return min(1.0, max(difference, _exact_share(examples)))
 
 
 def independent(baseline: Interval, model: Interval) -> Interval:
@@ -304,6 +305,10 @@ def _quantiles() -> tuple[float, float]:
     return float(norm.ppf(0.5 + CONFIDENCE / 2)), float(norm.ppf(_POWER))
 
 
-def _exact_changes() -> int:
-    """Changed examples, all to one side, with which McNemar's exact test first falls below its level."""
-    return math.ceil(1 - math.log2(1 - CONFIDENCE))
+def _exact_share(examples: int) -> float:
+    """The smallest share of changed examples, all to one side, that McNemar's exact test shows four times in five."""
+    from scipy.stats import beta
+
+    least = math.ceil(1 - math.log2(1 - CONFIDENCE))
+    # P(at least k of n, each with chance p) is the distribution function of Beta(k, n - k + 1) at p
+    return float(beta.ppf(_POWER, least, examples - least + 1)) if examples >= least else 1.0

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchcard import likeness
+from benchcard import likeness, readings
 from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
 from benchcard.card.full_tables import NODES
@@ -133,13 +133,9 @@ def _without_paths(results: Results, text: str) -> str:
 
 
 def _metrics(results: Results) -> tuple[Metric, ...]:
-    readings: dict[str, Any] = {}
-    for record in results.records.records:
-        if "score" in record.outcomes:
-            readings = {**record.outcomes["score"].values.get("readings", {}), **readings}
     made = []
     for name in results.metrics:
-        told = readings.get(name, {})
+        told = readings.of(results.records, name)
         unit = told.get("unit") or ""
         said = {"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)
         made.append(Metric(name, higher_is_better=told.get("higher_is_better"), definition=said))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchcard import choice, frames, gains, reasons, two_runs
+from benchcard import choice, frames, gains, readings, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
 from benchcard.noise_frame import noise_frame
@@ -139,7 +139,9 @@ class Results:
         )
         said = [note for each in values for note in each.get("notes", ())]
         unread = [
-            choice.unsaid(name) for name in self.metrics if all(value is None for value in self._reading(name).values())
+            choice.unsaid(name)
+            for name in self.metrics
+            if all(value is None for value in readings.of(self.records, name).values())
         ]
         told = [*said, *unread, *frames.timing_notes(self.records), *reasons.notes(self.records)]
         told += unheeded(self.records.plan)
@@ -167,10 +169,7 @@ class Results:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of the quality metrics, in the order of their columns."""
-        values = (
-            record.outcomes["score"].values["metrics"] for record in self.records.records if "score" in record.outcomes
-        )
-        return tuple(dict.fromkeys(name for each in values for name in each))
+        return readings.names(self.records)
 
     @property
     def baseline(self) -> int | None:
@@ -251,14 +250,8 @@ class Results:
 
     def _higher(self, metric: str | None) -> bool | None:
         """Whether higher values of a metric are better, as its record says; None where it does not."""
-        found: bool | None = self._reading(metric).get("higher_is_better")
+        found: bool | None = readings.of(self.records, metric).get("higher_is_better")
         return found
-
-    def _reading(self, metric: str | None) -> Mapping[str, Any]:
-        """How a metric's figures are to be read, as its record says."""
-        scores = (record.outcomes["score"] for record in self.records.records if "score" in record.outcomes)
-        readings = (score.values.get("readings", {}) for score in scores)
-        return next((dict(each[metric]) for each in readings if metric in each), {})
 
     def explain(self, row: int) -> str:
         """A few sentences on why a row is as it is: what was quantized, what it lost and where, which row it equals,

@@ -150,8 +150,10 @@ def _settings(results: Results) -> dict[str, Any]:
 
 
 def _pareto(results: Results) -> tuple[int, ...]:
-    """The rows that no other one beats in both quality and latency, one for each model."""
-    same = {int(row["row"]) for row in _rows_of(results.quality) if _is_there(row["same_model_as"])}
+    """The rows that no other one of the same data set beats in both quality and latency, one for each model there."""
+    known = [(int(row["row"]), row["same_model_as"]) for row in _rows_of(results.quality)]
+    data = [row["dataset"] for row in results.plan]
+    same = {row for row, other in known if _is_there(other) and data[row] == data[int(other)]}
     front = [int(row["row"]) for row in _rows_of(results.pareto())] if results.metrics and len(results.time) else []
     return tuple(sorted(set(front) - same))
 

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchcard import choice, frames, gains, readings, reasons, two_runs
+from benchcard import choice, frames, front, gains, readings, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
 from benchcard.noise_frame import noise_frame
 from benchcard.plan import Plan, unheeded
-from benchcard.spec import Spec
+from benchcard.spec import Spec, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,11 +192,10 @@ class Results:
             BenchcardError: There is no such metric or objective.
         """
         deciding = self._deciding(metric)
-        baselines = {row.row: row.baseline for row in self.plan}
         return choice.best(
             self.quality,
             self._gains(objective),
-            baselines,
+            self._baselines,
             self.baseline,
             self._axes,
             deciding,
@@ -205,7 +204,7 @@ class Results:
         )
 
     def pareto(self, objective: str = "latency", metric: str | None = None) -> pd.DataFrame:
-        """The rows that no other row beats in both quality and the objective, the cheapest first.
+        """The rows that no other row of the same data set beats in both quality and the objective, the cheapest first.
 
         Args:
             objective: `latency`, `memory` or `size`.
@@ -215,9 +214,9 @@ class Results:
             BenchcardError: There is no such metric or objective.
         """
         deciding = self._deciding(metric)
-        return choice.pareto(
-            self.quality, self._gains(objective), self._axes, deciding, self._higher(deciding), self.baseline
-        )
+        data = {row.row: canonical({**row["dataset"], "calibration_split": None}) for row in self.plan}
+        higher = self._higher(deciding)
+        return front.pareto(self.quality, self._gains(objective), self._baselines, data, self._axes, deciding, higher)
 
     def compare(self, other: Results, *, across_machines: bool = False, times: bool = True) -> TwoRuns:
         """A later run against this one, row by row: what became better and what worse, with intervals.
@@ -231,6 +230,10 @@ class Results:
             BenchcardError: The runs are of two machines, or have no row in common.
         """
         return two_runs.compare(self.records, other.records, across_machines=across_machines, times=times)
+
+    @property
+    def _baselines(self) -> dict[int, int | None]:
+        return {row.row: row.baseline for row in self.plan}
 
     @property
     def _axes(self) -> list[str]:

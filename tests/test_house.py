@@ -43,6 +43,7 @@ LAYERS = [
         "likeness",
         "gains",
         "choice",
+        "front",
         "two_runs",
         "plan_frame",
         "noise_frame",

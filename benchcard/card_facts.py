@@ -31,14 +31,18 @@ PROJECT = "https://pypi.org/project/benchcard/"
 _FROM_ROOT = re.compile(r"[/~\\]|[A-Za-z]:[/\\]")
 
 
-def facts(results: Results) -> Facts:
+def facts(results: Results, max_drop: float | None = None) -> Facts:
     """The facts of a run's card.
 
     Folders of this machine are told by their last name alone where the spec gives them from the root, and nowhere else.
+
+    Args:
+        results: the run.
+        max_drop: how much of the first metric the row to ship may lose; None for a point.
     """
     spec, plan = results.spec, results.plan
     shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time) if row["failure"] != NOT_ASKED))
-    best = results.best()
+    best = results.best(max_drop)
     made = Facts(
         task=spec.task,
         backend=spec.get("backend"),

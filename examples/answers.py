@@ -40,5 +40,5 @@ benchmark = Benchmark(
 )
 results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/answers")
 print(results.quality.dropna(axis="columns", how="all").to_string(index=False))
-print(results.best(max_drop=0.01))
+print(results.best())
 print(results.card().save(results.path / "README.md"))

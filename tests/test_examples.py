@@ -87,7 +87,7 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
     assert now == finished
     printed = capsys.readouterr().out
     assert metric in printed
-    assert str(results.best(max_drop=0.01)) in printed
+    assert str(results.best()) in printed
     assert (tmp_path / "run" / "README.md").exists()
 
 

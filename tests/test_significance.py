@@ -155,6 +155,18 @@ def test_many_examples_are_resampled_without_the_correction() -> None:
     assert found.excludes(600.0)
 
 
+def test_a_level_for_many_rows_reaches_further_than_the_draws() -> None:
+    """Of a thousand draws none lies where the bounds for a thousand rows do: they are where a normal mean has them."""
+    values = np.random.default_rng(0).normal(size=400)
+    one, many = (bootstrap_metric(mean_of(values), 400, confidence=1 - 0.05 / rows) for rows in (1, 1000))
+    error = values.std() / math.sqrt(400)
+    for found, reach in ((one, norm.ppf(0.975)), (many, norm.ppf(1 - 0.025 / 1000))):
+        assert found.low is not None
+        assert found.high is not None
+        assert found.value - found.low == pytest.approx(reach * error, rel=0.1)
+        assert found.high - found.value == pytest.approx(reach * error, rel=0.1)
+
+
 def test_a_metric_that_never_changes_has_no_interval() -> None:
     """All examples alike: every resample gives the same, and says nothing of examples that were not there."""
     assert bootstrap_metric(mean_of(np.ones(20)), 20) == Interval(1.0, None, None)
@@ -215,6 +227,15 @@ def test_a_difference_that_never_changes_is_one_all_the_same() -> None:
     assert compared.difference == Interval(1.0, None, None)
     assert compared.p_value is not None
     assert compared.p_value < 0.01
+
+
+def test_one_of_many_models_can_differ() -> None:
+    """The p-value of a difference that no draw contradicts stands being adjusted for a hundred models."""
+    values = np.random.default_rng(0).normal(size=60)
+    p_value = paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60).p_value
+    assert p_value is not None
+    assert holm([p_value] + [0.5] * 99)[0] < 0.05
+    assert paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60, most=1000).p_value == 2 / 1001
 
 
 def test_paired_p_values_are_right_by_chance_alone() -> None:

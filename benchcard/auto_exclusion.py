@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from benchcard.metrics import point
 from benchcard.quantization.fewest import fewest
 from benchcard.steps import Search, Step, StepFailed, Trial
 from benchcard.store import Failure, Outcome
@@ -33,7 +34,12 @@ class AutoExclusion:
     """The search for one row."""
 
     def __init__(
-        self, way: _Way, graph: Outcome, make: Callable[[Sequence[str]], Outcome], max_drop: float, max_trials: int
+        self,
+        way: _Way,
+        graph: Outcome,
+        make: Callable[[Sequence[str]], Outcome],
+        max_drop: float | None,
+        max_trials: int,
     ) -> None:
         """A search that has not begun.
 
@@ -41,7 +47,7 @@ class AutoExclusion:
             way: The row's.
             graph: Its graph before it is quantized.
             make: Gives the quantized model in which these nodes are left out.
-            max_drop: How much of the first metric may be lost, in its own unit.
+            max_drop: How much of the first metric may be lost, in its own unit; None for a point of it.
             max_trials: How many quantized models may be evaluated.
         """
         self._way, self._graph, self._make = way, graph, make
@@ -62,7 +68,9 @@ class AutoExclusion:
             return self._planned(whole)
         self._metric, value = next(iter(baseline.values["metrics"].items()))
         self._sign = self._direction(baseline, value)
-        self._floor = self._sign * value - self._max_drop - _ROUNDING
+        unit = baseline.values["readings"][self._metric]["unit"]
+        max_drop = point(unit) if self._max_drop is None else self._max_drop
+        self._floor = self._sign * value - max_drop - _ROUNDING
         ranked: list[str] = []
         if not self._is_enough(()):
             ranked = self._rank(whole).values["nodes"]
@@ -82,7 +90,7 @@ class AutoExclusion:
             self._metric,
             value,
             last.value,
-            self._max_drop,
+            max_drop,
             self._max_trials,
         )
 
@@ -152,4 +160,4 @@ class AutoExclusion:
         self._rank(whole)
         for number in range(1, self._max_trials):
             self._score(self._make((f"trial {number} within {self._max_drop}",)))
-        return Search((), False, False, (), 0, "", 0.0, None, self._max_drop, self._max_trials)
+        return Search((), False, False, (), 0, "", 0.0, None, self._max_drop or 0.0, self._max_trials)

@@ -69,6 +69,7 @@ def write(
     slug: str,
     artifacts: Artifacts = "best",
     layout: str | None = None,
+    max_drop: float | None = None,
     force: bool = False,
 ) -> Bundle:
     """What a push of these results to `repo_id` sends, now in `folder`, which is replaced whole.
@@ -77,11 +78,11 @@ def write(
         BenchcardError: a row that was asked for has no model, or the disk refuses.
         CardError: the card would not be taken by the Hub; every field that is wrong is named.
     """
-    models = weights.chosen(results, artifacts)
+    models = weights.chosen(results, artifacts, max_drop)
     draft = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
     try:
         with disk(folder.parent):
-            written = _write(results, draft, repo_id, slug, models, layout)
+            written = _write(results, draft, repo_id, slug, models, layout, max_drop)
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(draft, folder)
@@ -94,7 +95,13 @@ def write(
 
 
 def _write(
-    results: Results, draft: Path, repo_id: str, slug: str, models: tuple[Weights, ...], layout: str | None
+    results: Results,
+    draft: Path,
+    repo_id: str,
+    slug: str,
+    models: tuple[Weights, ...],
+    layout: str | None,
+    max_drop: float | None,
 ) -> str:
     """The text of the card; it and all files lie in `draft` then."""
     repository, own = draft / REPOSITORY, draft / REPOSITORY / FOLDER / slug
@@ -109,7 +116,7 @@ def _write(
     latencies(results).to_parquet(own / LATENCIES, index=False)
     told = json.dumps(run_json(results, models, files), indent=1, ensure_ascii=False, allow_nan=False)
     (own / RUN).write_text(told + "\n", encoding="utf-8")
-    card = _card(results, repo_id, models, root, layout, slug)
+    card = _card(results, repo_id, models, root, layout, slug, max_drop)
     for name, content in card.files.items():
         (repository / name).write_bytes(content)
     text = card.text
@@ -124,9 +131,10 @@ def _card(
     root: Sequence[str],
     layout: str | None,
     slug: str,
+    max_drop: float | None,
 ) -> Card:
     """The card of the run with the way to load its models, its front matter as it is right for that repository."""
-    facts = card_facts.facts(results)
+    facts = card_facts.facts(results, max_drop)
     front = facts.front_matter
     original = front.base_model
     if original == repo_id:

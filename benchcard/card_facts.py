@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchcard import likeness
+from benchcard import likeness, readings
 from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
 from benchcard.card.full_tables import NODES
@@ -33,14 +33,18 @@ _EVALUATED = ("path", "name", "revision", "eval_split")
 PROJECT = "https://pypi.org/project/benchcard/"
 
 
-def facts(results: Results) -> Facts:
+def facts(results: Results, max_drop: float | None = None) -> Facts:
     """The facts of a run's card.
 
     Folders of this machine are told by their last name alone where the spec gives them from the root, and nowhere else.
+
+    Args:
+        results: the run.
+        max_drop: how much of the first metric the row to ship may lose; None for a point.
     """
     spec, plan = results.spec, results.plan
     shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time) if row["failure"] != NOT_ASKED))
-    best = results.best()
+    best = results.best(max_drop)
     made = Facts(
         task=spec.task,
         backend=spec.get("backend"),
@@ -96,13 +100,9 @@ def _benchmarked(results: Results) -> dict[str, list[Any]]:
 
 
 def _metrics(results: Results) -> tuple[Metric, ...]:
-    readings: dict[str, Any] = {}
-    for record in results.records.records:
-        if "score" in record.outcomes:
-            readings = {**record.outcomes["score"].values.get("readings", {}), **readings}
     made = []
     for name in results.metrics:
-        told = readings.get(name, {})
+        told = readings.of(results.records, name)
         unit = told.get("unit") or ""
         said = {"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)
         made.append(Metric(name, higher_is_better=told.get("higher_is_better"), definition=said))
@@ -117,8 +117,10 @@ def _settings(results: Results) -> dict[str, Any]:
 
 
 def _pareto(results: Results) -> tuple[int, ...]:
-    """The rows that no other one beats in both quality and latency, one for each model."""
-    same = {int(row["row"]) for row in _rows_of(results.quality) if _is_there(row["same_model_as"])}
+    """The rows that no other one of the same data set beats in both quality and latency, one for each model there."""
+    known = [(int(row["row"]), row["same_model_as"]) for row in _rows_of(results.quality)]
+    data = [row["dataset"] for row in results.plan]
+    same = {row for row, other in known if _is_there(other) and data[row] == data[int(other)]}
     front = [int(row["row"]) for row in _rows_of(results.pareto())] if results.metrics and len(results.time) else []
     return tuple(sorted(set(front) - same))
 

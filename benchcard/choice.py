@@ -219,64 +219,6 @@ def _best(
     )
 
 
-def pareto(
-    quality: pd.DataFrame,
-    gains: Gains,
-    axes: list[str],
-    metric: str | None,
-    higher_is_better: bool | None = True,
-    baseline: int | None = None,
-) -> pd.DataFrame:
-    """The rows that no other row beats: none is better in one of metric and cost and at least as good in the other.
-
-    One row per configuration on the front, the cheapest first: the benchmarked parameters, the metric with its
-    interval, the cost (`latency_mean_ms`, `memory_mb` or `size_mb`, the geometric mean over shapes), and `ratio` to the
-    baseline with the interval that holds for all rows at once, which orders them where every row has one. Of rows
-    that come to the same only the first is there. Where nobody says which way the metric is better, the nearer to the
-    baseline's is taken to be.
-    """
-    import pandas as pd
-
-    sign = _SIGNS[higher_is_better]
-    cost_name = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}[gains.objective]
-    told = _rows(quality)
-    found_ratios = {
-        row: _mean(each)
-        for row, each in gains.by_row.items()
-        if row in gains.costs and all(gain.ratio for gain in each)
-    }
-    # Ratios are paired and survive noise, which a mean does not: they decide wherever every row has one.
-    paired = found_ratios.keys() >= gains.costs.keys()
-    prices = {row: 1 / found_ratios[row].value if paired else cost for row, cost in gains.costs.items()}
-    middle = told[baseline].get(metric) if baseline in told and metric else None
-    middle = float(middle) if middle is not None and _known(middle) else 0.0
-
-    def good(figure: float) -> float:
-        return sign * figure if sign else -abs(figure - middle)
-
-    points = {
-        row: (good(float(each[metric or ""])), prices[row])
-        for row, each in told.items()
-        if metric is not None and _known(each.get(metric)) and row in gains.costs
-    }
-    front = [
-        row
-        for row, (well, cost) in points.items()
-        if not any(
-            (better >= well and less <= cost) and ((better, less) != (well, cost) or other < row)
-            for other, (better, less) in points.items()
-            if other != row
-        )
-    ]
-    measures = [name for name in (metric or "", f"{metric}_low", f"{metric}_high") if name in quality]
-    rows = []
-    for row in sorted(front, key=lambda each: (points[each][1], each)):
-        ratio = found_ratios.get(row)
-        bounds = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
-        rows.append([row, *(told[row][name] for name in (*axes, *measures)), gains.costs[row], *bounds])
-    return pd.DataFrame(rows, columns=["row", *axes, *measures, cost_name, "ratio", "ratio_low", "ratio_high"])
-
-
 def _loss(difference: float, sign: float) -> float:
     """How much worse a difference from the baseline is; either way, where nobody says which is worse."""
     return -sign * difference if sign else abs(difference)
@@ -322,14 +264,16 @@ def _adjusted(told: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, f
 def _of_quality(row: Mapping[str, Any], metric: str, p_value: float | None, max_drop: float, sign: float) -> str:
     """What is known of the difference from the baseline, in words."""
     difference = _difference(row, metric)
-    if difference is None or difference.low is None or difference.high is None:
+    if difference is None:
         return ""
-    apart = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    bounds = tuple(bound for bound in (difference.low, difference.high) if bound is not None)
+    apart = f"{difference.value:+.3f} " + (f"[{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else "(no interval)")
     if p_value is not None and p_value < _LEVEL:
         said = f": it differs detectably, by {apart}"
     else:
         said = f": no detectable difference, {apart}"
-    if max(_loss(bound, sign) for bound in (difference.low, difference.high)) > max_drop + _ROUNDING:
+    # without bounds nothing is ruled out: alike as the examples may be, others need not be
+    if not bounds or max(_loss(bound, sign) for bound in bounds) > max_drop + _ROUNDING:
         said += f"; these examples do not rule out a {'loss' if sign else 'change'} above {max_drop:g}"
     return said
 

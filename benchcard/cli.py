@@ -104,15 +104,9 @@ def plan(spec: Path, as_csv: bool) -> None:
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Stop a step after this many seconds."
 )
-@click.option(
-    "--max-drop",
-    type=click.FloatRange(min=0),
-    default=0.01,
-    show_default=True,
-    help="How much of the first metric the best configuration may lose.",
-)
+@cli_hub.max_drop_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
-def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float, quiet: bool) -> None:
+def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
     """Run SPEC, or what is left of it, and write the card."""
     from benchcard.benchmark import Benchmark
 
@@ -121,11 +115,11 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float,
     for note in results.notes:
         click.echo(f"note: {note}")
     _certificate(results.noise)
-    best = results.best(max_drop=max_drop)
+    best = results.best(max_drop)
     if best.row is None:
         click.echo(f"{best}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
-    card = results.card().save(results.path / "README.md")
+    card = results.card(max_drop=max_drop).save(results.path / "README.md")
     failures = results.failures
     if len(failures):
         click.echo(
@@ -146,7 +140,8 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float,
 )
 @click.option("--json", "as_json", is_flag=True, help="Write all frames as JSON.")
 @click.option("--explain", "row", type=int, help="Say why a row is as it is.")
-def show(path: Path, which: str | None, as_json: bool, row: int | None) -> None:
+@cli_hub.max_drop_option
+def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop: float | None) -> None:
     """Show the results in the run directory RUN."""
     import json
 
@@ -173,7 +168,7 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None) -> None:
                 f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
                 f"{failure['type']}: {failure['message']}"
             )
-        click.echo(f"\nbest: {results.best().explain()}")
+        click.echo(f"\nbest: {results.best(max_drop).explain()}")
 
 
 @main.command()
@@ -212,6 +207,7 @@ def compare(one: Path, other: Path, as_csv: bool, quality_only: bool, across_mac
 @main.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--layout", default="full", show_default=True, help="The layout of the card.")
+@cli_hub.max_drop_option
 @click.option(
     "--output",
     "-o",
@@ -219,11 +215,11 @@ def compare(one: Path, other: Path, as_csv: bool, quality_only: bool, across_mac
     help="Write to this file; a README that is there keeps its text.  [default: standard output]",
 )
 @click.option("--force", is_flag=True, help="Replace a section that was edited by hand.")
-def card(path: Path, layout: str, output: Path | None, force: bool) -> None:
+def card(path: Path, layout: str, max_drop: float | None, output: Path | None, force: bool) -> None:
     """Write the card of the run directory RUN."""
     from benchcard.results import Results
 
-    made = Results.load(path).card(layout)
+    made = Results.load(path).card(layout, max_drop=max_drop)
     if output is None:
         click.echo(made.text, nl=False)
     else:

@@ -8,6 +8,12 @@ from typing import Any
 
 import click
 
+max_drop_option = click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    help="How much of the first metric the best configuration may lose.  [default: 0.01, or 1 of a metric in %]",
+)
+
 
 @click.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
@@ -19,6 +25,7 @@ import click
 @click.option("--public", is_flag=True, help="Make a repository that is not there public.")
 @click.option("--slug", help="The name of the section.  [default: from the data set and the spec]")
 @click.option("--layout", help="The layout of the card.")
+@max_drop_option
 @click.option(
     "--force", is_flag=True, help="Replace a section that was edited by hand, and models that others put there."
 )
@@ -33,6 +40,7 @@ def push(
     public: bool,
     slug: str | None,
     layout: str | None,
+    max_drop: float | None,
     force: bool,
     overwrite: tuple[str, ...],
     revision: str | None,
@@ -51,6 +59,7 @@ def push(
         private=not public,
         slug=slug,
         layout=layout,
+        max_drop=max_drop,
         force=force,
         overwrite=overwrite,
         revision=revision,

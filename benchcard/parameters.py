@@ -138,8 +138,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
 # Names that older cards used, and the word of `Benchmark(...)`.
 ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})
 
-# How much of the first metric `node_exclusion: auto` may lose, and how many quantized models it may evaluate.
-AUTO_DEFAULTS: Mapping[str, Any] = MappingProxyType({"max_drop": 0.01, "max_trials": 16})
+# How much of the first metric `node_exclusion: auto` may lose, None for a point, and how many quantized models it may
+# evaluate.
+AUTO_DEFAULTS: Mapping[str, Any] = MappingProxyType({"max_drop": None, "max_trials": 16})
 
 CALIBRATION_DEFAULTS: Mapping[str, Any] = MappingProxyType({"method": "minmax", "num_calibration_samples": 100})
 

@@ -45,6 +45,7 @@ def push_to_hub(
     token: str | bool | None = None,
     slug: str | None = None,
     layout: str | None = None,
+    max_drop: float | None = None,
     force: bool = False,
     overwrite: Collection[str] = (),
     revision: str | None = None,
@@ -57,14 +58,15 @@ def push_to_hub(
     """
     if repo_id.count("/") != 1 or not is_hub_id(repo_id):
         raise HubError(f"a repository is `namespace/name`, found {repo_id!r}")
-    if not len(results.plan) or results.best().row is None:
+    if not len(results.plan) or results.best(max_drop).row is None:
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
     name = slug or bundle.slug_of(results)
+    write = partial(
+        bundle.write, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
+    )
     if dry_run:
         with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
-            made = bundle.write(
-                results, Path(folder) / name, repo_id, slug=name, artifacts=artifacts, layout=layout, force=force
-            )
+            made = write(Path(folder) / name, force=force)
             pushed = _push(
                 repo_id, made, None, overwrite, create_pr, private, revision, token, endpoint, True, patience
             )
@@ -72,7 +74,7 @@ def push_to_hub(
         return pushed
     home = results.path / PUBLISH
     home.mkdir(exist_ok=True)
-    made = bundle.write(results, home / name, repo_id, slug=name, artifacts=artifacts, layout=layout, force=force)
+    made = write(home / name, force=force)
     try:
         return _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
     except HubError as error:

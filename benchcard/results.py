@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchcard import choice, frames, gains, reasons, two_runs
+from benchcard import choice, frames, front, gains, readings, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
+from benchcard.metrics import point
 from benchcard.noise_frame import noise_frame
 from benchcard.plan import Plan, unheeded
-from benchcard.spec import Spec
+from benchcard.spec import Spec, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +140,9 @@ class Results:
         )
         said = [note for each in values for note in each.get("notes", ())]
         unread = [
-            choice.unsaid(name) for name in self.metrics if all(value is None for value in self._reading(name).values())
+            choice.unsaid(name)
+            for name in self.metrics
+            if all(value is None for value in readings.of(self.records, name).values())
         ]
         told = [*said, *unread, *frames.timing_notes(self.records), *reasons.notes(self.records)]
         told += unheeded(self.records.plan)
@@ -167,10 +170,7 @@ class Results:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of the quality metrics, in the order of their columns."""
-        values = (
-            record.outcomes["score"].values["metrics"] for record in self.records.records if "score" in record.outcomes
-        )
-        return tuple(dict.fromkeys(name for each in values for name in each))
+        return readings.names(self.records)
 
     @property
     def baseline(self) -> int | None:
@@ -179,13 +179,14 @@ class Results:
         """
         return self.plan[0].baseline if len(self.plan) else None
 
-    def best(self, max_drop: float = 0.01, objective: str = "latency", metric: str | None = None) -> Choice:
+    def best(self, max_drop: float | None = None, objective: str = "latency", metric: str | None = None) -> Choice:
         """The configuration to ship, why, and what it was chosen over; the baseline where nothing is surely better.
 
         Looking at many rows is allowed for: see `Choice.method` and docs/choosing.md.
 
         Args:
-            max_drop: How much of the metric may be lost against the baseline, in the metric's own unit.
+            max_drop: How much of the metric may be lost against the baseline, in the metric's own unit; None for a
+                point: 0.01, or 1 of a metric in %.
             objective: What is to be gained: `latency`, `memory` or `size`.
             metric: The metric that decides; the first one by default.
 
@@ -193,20 +194,20 @@ class Results:
             BenchcardError: There is no such metric or objective.
         """
         deciding = self._deciding(metric)
-        baselines = {row.row: row.baseline for row in self.plan}
+        reading = readings.of(self.records, deciding)
         return choice.best(
             self.quality,
             self._gains(objective),
-            baselines,
+            self._baselines,
             self.baseline,
             self._axes,
             deciding,
-            max_drop,
-            self._higher(deciding),
+            point(reading.get("unit")) if max_drop is None else max_drop,
+            reading.get("higher_is_better"),
         )
 
     def pareto(self, objective: str = "latency", metric: str | None = None) -> pd.DataFrame:
-        """The rows that no other row beats in both quality and the objective, the cheapest first.
+        """The rows that no other row of the same data set beats in both quality and the objective, the cheapest first.
 
         Args:
             objective: `latency`, `memory` or `size`.
@@ -216,9 +217,9 @@ class Results:
             BenchcardError: There is no such metric or objective.
         """
         deciding = self._deciding(metric)
-        return choice.pareto(
-            self.quality, self._gains(objective), self._axes, deciding, self._higher(deciding), self.baseline
-        )
+        data = {row.row: canonical({**row["dataset"], "calibration_split": None}) for row in self.plan}
+        higher = readings.of(self.records, deciding).get("higher_is_better")
+        return front.pareto(self.quality, self._gains(objective), self._baselines, data, self._axes, deciding, higher)
 
     def compare(self, other: Results, *, across_machines: bool = False, times: bool = True) -> TwoRuns:
         """A later run against this one, row by row: what became better and what worse, with intervals.
@@ -232,6 +233,10 @@ class Results:
             BenchcardError: The runs are of two machines, or have no row in common.
         """
         return two_runs.compare(self.records, other.records, across_machines=across_machines, times=times)
+
+    @property
+    def _baselines(self) -> dict[int, int | None]:
+        return {row.row: row.baseline for row in self.plan}
 
     @property
     def _axes(self) -> list[str]:
@@ -249,17 +254,6 @@ class Results:
             raise BenchcardError(f"no metric `{metric}` was measured; there is {', '.join(known) or 'none'}")
         return metric or next(iter(known), None)
 
-    def _higher(self, metric: str | None) -> bool | None:
-        """Whether higher values of a metric are better, as its record says; None where it does not."""
-        found: bool | None = self._reading(metric).get("higher_is_better")
-        return found
-
-    def _reading(self, metric: str | None) -> Mapping[str, Any]:
-        """How a metric's figures are to be read, as its record says."""
-        scores = (record.outcomes["score"] for record in self.records.records if "score" in record.outcomes)
-        readings = (score.values.get("readings", {}) for score in scores)
-        return next((dict(each[metric]) for each in readings if metric in each), {})
-
     def explain(self, row: int) -> str:
         """A few sentences on why a row is as it is: what was quantized, what it lost and where, which row it equals,
         and what to do.
@@ -275,12 +269,13 @@ class Results:
         told = reasons.sentences(self.records, self.records.records[row], value, metric)
         return " ".join([f"Row {row} ({self.plan[row].label}).", *told])
 
-    def card(self, layout: str = "full", slug: str | None = None) -> Card:
+    def card(self, layout: str = "full", slug: str | None = None, max_drop: float | None = None) -> Card:
         """The card of the run.
 
         Args:
             layout: `full`, or `classic`, the layout of the cards of 2022.
             slug: Name of the run on the card; by default made from the model, and the spec's digest.
+            max_drop: How much of the first metric the row to ship may lose, as in `best`.
 
         Raises:
             CardError: There is no such layout.
@@ -288,7 +283,7 @@ class Results:
         from benchcard import card_facts
         from benchcard.card import Card
 
-        return Card.from_facts(card_facts.facts(self), layout=layout, slug=slug or card_facts.slug(self))
+        return Card.from_facts(card_facts.facts(self, max_drop), layout=layout, slug=slug or card_facts.slug(self))
 
     def push_to_hub(
         self,
@@ -301,6 +296,7 @@ class Results:
         token: str | bool | None = None,
         slug: str | None = None,
         layout: str | None = None,
+        max_drop: float | None = None,
         force: bool = False,
         overwrite: Collection[str] = (),
         revision: str | None = None,
@@ -323,6 +319,7 @@ class Results:
             token: Of the Hub; None takes the one of `hf auth login`. It is kept nowhere.
             slug: The name of the section and its folder; by default the data set and the spec's digest.
             layout: The layout of the card; None is the default one.
+            max_drop: How much of the first metric the best row may lose, on the card and for `artifacts`, as in `best`.
             force: Replaces a section that was edited by hand, and models of that name that others put there.
             overwrite: Keys of the front matter whose values may be replaced.
             revision: The branch; None is the main one.
@@ -345,6 +342,7 @@ class Results:
             token=token,
             slug=slug,
             layout=layout,
+            max_drop=max_drop,
             force=force,
             overwrite=overwrite,
             revision=revision,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BETTER, WORSE, ALIKE = "better", "worse", "no detectable difference"
 # Values longer than this are told below the table, once.
 _WIDE = 24
+# Differences of sums of floating-point numbers.
+_ROUNDING = 1e-12
 COLUMNS = ("row_a", "row_b", "figure", "a", "b", "change", "change_low", "change_high", "paired", "verdict")
 
 
@@ -210,10 +212,14 @@ def _quality(
         return {"verdict": None}
     level = 1 - (1 - CONFIDENCE) / comparisons
     if same:
-        change = quality.comparison(first, second, seed, level).difference
+        found = quality.comparison(first, second, seed, level)
+        change, p_value = found.difference, found.p_value
     else:
         change = significance.independent(*(quality.interval(each, seed, level) for each in (first, second)))
-    return {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": same}
+        p_value = None
+    told = {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": same}
+    # a change that is the same on every draw has no bounds, and yet no doubt about its sign
+    return told | {"sure": p_value is not None and p_value < 1 - level}
 
 
 def _all_times(
@@ -248,7 +254,12 @@ def _row(one: Record, other: Record, figure: str, a: float | None, b: float | No
 def _verdict(row: Mapping[str, Any], nothing: float, higher: bool | None) -> str:
     low, high = row.get("change_low"), row.get("change_high")
     if low is None or high is None:
-        return "not compared: no interval"
+        change = row.get("change")
+        if change is not None and abs(change - nothing) <= _ROUNDING:
+            return ALIKE
+        if change is None or not row.get("sure"):
+            return "not compared: no interval"
+        low = high = change
     if higher is None:
         return ALIKE if low <= nothing <= high else "differs"
     if (high < nothing) if higher else (low > nothing):

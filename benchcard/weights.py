@@ -69,18 +69,19 @@ class Weights:
         return f"{FOLDER}/{self.name}"
 
 
-def chosen(results: Results, artifacts: Artifacts) -> tuple[Weights, ...]:
+def chosen(results: Results, artifacts: Artifacts, max_drop: float | None = None) -> tuple[Weights, ...]:
     """The models to be published, each content once; the first of each kind has the name that is loaded by default.
 
     Args:
         results: the run.
         artifacts: `best` for the recommended row, `all` for every row with a model, `none`, or rows.
+        max_drop: how much of the first metric the recommended row may lose; None for a point.
 
     Raises:
         BenchcardError: there is no such row, or it has no model of its own to publish.
     """
     records = results.records.records
-    best = results.best().row
+    best = results.best(max_drop).row
     if isinstance(artifacts, str):
         if artifacts not in ("best", "all", "none"):
             raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchcard import Benchmark, Results
+from benchcard.auto_exclusion import AutoExclusion
 from benchcard.errors import SpecError
+from benchcard.parameters import AUTO_DEFAULTS
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
 CULPRIT = "vit.layers.0.layernorm_before/Add"
@@ -82,6 +85,25 @@ def test_what_was_found_is_in_the_frame_and_can_be_pasted(results):
     told = results.explain(row)
     assert "found 1 node to exclude in 2 trials among 129 quantized nodes (none can be left out)" in told
     assert f'As a fixed list: node_exclusion: ["{CULPRIT}"]' in told
+
+
+@pytest.mark.parametrize(
+    ("unit", "baseline", "value", "point"),
+    [("%", 90.0, 89.1, 1.0), ("share", 0.9, 0.891, 0.01), (None, 9.0, 8.991, 0.01)],
+)
+def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
+    """One of a metric in %, else 0.01: a row that loses less needs no exclusion."""
+
+    class Known(AutoExclusion):
+        def _baseline(self):
+            reading = {"higher_is_better": True, "unit": unit}
+            return SimpleNamespace(values={"metrics": {"f1": baseline}, "readings": {"f1": reading}})
+
+        def _score(self, made):
+            return SimpleNamespace(values={"metrics": {"f1": value}})
+
+    search = Known(None, None, lambda nodes: None, **AUTO_DEFAULTS).found()
+    assert (search.nodes, search.is_enough, search.max_drop) == ((), True, point)
 
 
 def test_nothing_is_excluded_where_nothing_need_be(results):

@@ -1,11 +1,11 @@
-"""The choice: better without doubt, good enough, and otherwise the baseline; and the rows that no other beats."""
+"""The choice: better without doubt, good enough, and otherwise the baseline."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
 
-from benchcard.choice import best, pareto
+from benchcard.choice import best
 from benchcard.gains import Gain, Gains
 from benchcard.measure.statistics import Interval
 
@@ -106,8 +106,6 @@ def test_a_metric_that_nobody_knows_the_direction_of():
     assert alone.row == 1
     assert alone.reason.startswith("it costs least; there is no")
     assert alone.alternatives[0].reason == "accuracy 0.900, and it costs no less than row 1"
-    front = pareto(frame([0.9, 0.95, 0.85]), of([ONE, FAST, fast]), ["per_channel"], "accuracy", None, 0)
-    assert front["row"].tolist() == [1, 0]
 
 
 def test_without_a_baseline_quality_decides():
@@ -165,31 +163,21 @@ def test_quality_is_told_with_its_test_adjusted_for_all_rows():
         assert "1 model (Holm)" in said.method
 
 
+def test_a_difference_without_an_interval_rules_nothing_out():
+    """Where all draws give the same there are no bounds: the difference is told, and that a loss may be larger."""
+    known = {"accuracy_difference": [None, 0.0], "accuracy_p_value": [None, 1.0]}
+    found = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_difference_low": [None, None]})
+    assert found.reason.endswith(
+        ": no detectable difference, +0.000 (no interval); these examples do not rule out a loss above 0.01"
+    )
+    assert found.difference == Interval(0.0, None, None)
+    sure = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_p_value": [None, 0.01]})
+    assert ": it differs detectably, by +0.000 (no interval); these examples" in sure.reason
+
+
 def test_another_baseline_is_another_question():
     """A row that is compared with another baseline is not taken for this one."""
     quality, found = frame([0.9, 0.9]), of([ONE, FAST])
     choice = best(quality, found, {0: 0, 1: 1}, 0, ["per_channel"], "accuracy", 0.01)
     assert choice.row == 0
     assert "another baseline" in choice.alternatives[0].reason
-
-
-def test_the_front_goes_by_paired_ratios():
-    """A row whose mean was disturbed and whose ratio is better than another's is the cheaper one; where a ratio is
-    missing, means decide.
-    """
-    quality = frame([0.9, 0.9])
-    assert pareto(quality, of([ONE, FAST], costs={0: 5.0, 1: 6.0}), ["per_channel"], "accuracy")["row"].tolist() == [1]
-    assert pareto(quality, of([ONE, None], costs={0: 5.0, 1: 6.0}), ["per_channel"], "accuracy")["row"].tolist() == [0]
-
-
-def test_the_front_has_what_nothing_beats():
-    """A row stays where it is cheaper or better than each other; of equal ones the first stays; direction counts."""
-    quality = frame([0.9, 0.8, 0.7, 0.8, None], accuracy_low=[0.8] * 5, accuracy_high=[1.0] * 5)
-    gains = of([ONE, FAST, (1.5, 1.4, 1.6, True), FAST, FAST])
-    front = pareto(quality, gains, ["per_channel"], "accuracy")
-    assert front["row"].tolist() == [1, 0]
-    assert front["latency_mean_ms"].tolist() == [5.0, 10.0]
-    assert front["ratio"].tolist() == pytest.approx([2.0, 1.0])
-    assert {"accuracy", "accuracy_low", "accuracy_high", "ratio_low", "ratio_high"} <= set(front)
-    assert pareto(quality, gains, ["per_channel"], "accuracy", higher_is_better=False)["row"].tolist() == [1, 2]
-    assert pareto(quality, Gains("size", {}, {}, ""), ["per_channel"], "accuracy").empty

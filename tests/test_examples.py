@@ -74,7 +74,8 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
         assert (quality[f"{figure}_low"] <= quality[figure]).all()
         assert (quality[figure] <= quality[f"{figure}_high"]).all()
         assert compared[f"{figure}_p_value"].between(0, 1).all()
-        assert (compared[f"{figure}_difference_low"] <= compared[f"{figure}_difference_high"]).all()
+        bounds = compared[[f"{figure}_difference_low", f"{figure}_difference_high"]].dropna()
+        assert (bounds.iloc[:, 0] <= bounds.iloc[:, 1]).all()
 
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "steps").rglob("*") if path.is_file()}
     (tmp_path / "run" / "README.md").unlink()
@@ -86,7 +87,7 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
     assert now == finished
     printed = capsys.readouterr().out
     assert metric in printed
-    assert str(results.best(max_drop=0.01)) in printed
+    assert str(results.best()) in printed
     assert (tmp_path / "run" / "README.md").exists()
 
 

@@ -38,10 +38,12 @@ LAYERS = [
     {
         "records",
         "reasons",
+        "readings",
         "frames",
         "likeness",
         "gains",
         "choice",
+        "front",
         "two_runs",
         "two_times",
         "plan_frame",

@@ -15,7 +15,8 @@ import pytest
 from hub_fixtures import MINE, THEIRS, hub
 from huggingface_hub import ModelCard
 
-from benchcard import Results, card_facts, folders
+from benchcard import Results, card_facts, folders, weights
+from benchcard.card import Card
 from benchcard.errors import BenchcardError, CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.testing import LocalHub
@@ -159,6 +160,16 @@ def test_what_is_published_can_be_chosen(push, hub):
         push(artifacts=[9])
     push("local-user/none", artifacts="none")
     assert not any(name.endswith(".onnx") for name in hub.files("local-user/none"))
+
+
+def test_the_best_row_is_that_of_the_given_drop(push, run, hub):
+    """The card that is pushed, and the model with it, are those of the choice with the same drop."""
+    push(artifacts="best", max_drop=1.0)
+    told = Card(hub.read(MINE, "README.md").decode()).facts()
+    best = run.best(max_drop=1.0)
+    assert (told.chosen, told.reasons) == (best.row, card_facts.facts(run, 1.0).reasons)
+    assert told.reasons != card_facts.facts(run).reasons
+    assert [each.row for each in weights.chosen(run, "best", 1.0)] == ([best.row] if best.row != 5 else [])
 
 
 def test_a_section_edited_by_hand_is_refused(push, run, hub):

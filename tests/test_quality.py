@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import binomtest
 
 from benchcard.measure import quality
-from benchcard.metrics.examples import mean_of
+from benchcard.measure.statistics import Interval
+from benchcard.metrics.examples import Computed, mean_of
 
 
 def test_a_share_in_per_cent_is_scaled():
@@ -35,6 +36,28 @@ def test_other_figures_are_resampled_by_seed():
         quality.as_values(quality.interval(values, 1), quality.comparison(values, values, 1))["detectable_difference"]
         is None
     )
+
+
+def test_what_is_slow_is_drawn_a_thousand_times_and_no_more():
+    """A metric that says nothing of single examples is computed anew for each draw, for a small p-value too."""
+    calls = 0
+
+    def compute(indices):
+        nonlocal calls
+        calls += 1
+        return 1.0
+
+    found = quality.comparison(Computed(lambda indices: 0.0, 20), Computed(compute, 20), 0)
+    assert (found.p_value, calls) == (2 / 1001, 1001)
+
+
+def test_models_that_agree_everywhere_are_no_certainty():
+    """Answers that score alike in all examples have a difference of nothing without bounds, and an F1 of 1 on two
+    examples has none either.
+    """
+    answers = mean_of([50.0, 80.0] * 10, 100.0)
+    assert quality.comparison(answers, answers, 0).difference == Interval(0.0, None, None)
+    assert quality.interval(mean_of([3.0, 3.0]), 0) == Interval(3.0, None, None)
 
 
 @pytest.mark.parametrize(

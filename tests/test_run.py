@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_run import GRID, SPEC, spec_with
 
-from benchcard import Benchmark, Results
+from benchcard import Benchmark, Card, Results, card_facts
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.results import FRAMES
@@ -439,6 +439,42 @@ def test_the_command_line_runs_and_shows(results, ground, tmp_path):
     assert not (tmp_path / "new").exists()
     assert "is no" not in benchcard("plan", ground / "spec.yaml")
     assert "Traceback" in benchcard("--debug", "show", tmp_path, status=1)
+
+
+def test_one_drop_is_allowed_everywhere(results, ground, tmp_path):
+    """`run`, `show` and `card` with `--max-drop`, and the card that `run` writes, go by the same choice; without it, it
+    is a point of the metric.
+    """
+    import shutil
+
+    from click.testing import CliRunner
+
+    from benchcard.cli import main
+
+    def benchcard(*arguments):
+        done = CliRunner().invoke(main, [*map(str, arguments)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    path = tmp_path / "run"
+    shutil.copytree(results.path, path)
+    best, card = results.best(max_drop=1.0), results.card(max_drop=1.0)
+    assert best.reason != results.best().reason
+    assert f"best: {best}" in benchcard("run", ground / "spec.yaml", "--out", path, "--quiet", "--max-drop", 1)
+    assert Card.load(path / "README.md").facts().reasons == card.facts().reasons
+    assert benchcard("card", path, "--max-drop", 1) == card.text
+    assert best.explain() in benchcard("show", path, "--max-drop", 1)
+    assert results.best() == results.best(max_drop=0.01)
+    assert benchcard("card", path) == results.card(max_drop=0.01).text
+
+
+def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):
+    """What may be lost where nobody says follows from the unit that the record has."""
+    for record in results.records.records:
+        reading = record.outcomes["score"].values["readings"]["accuracy"]
+        monkeypatch.setitem(reading, "unit", "%")
+    assert results.best().max_drop == 1.0
+    assert card_facts.facts(results).reasons == (results.best(max_drop=1.0).reason,)
 
 
 def test_numbers_of_given_names(ground):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import binomtest, bootstrap, norm
+from scipy.stats import binom, binomtest, bootstrap, norm
 
 from benchcard.measure.significance import (
     bootstrap_metric,
@@ -155,9 +155,30 @@ def test_many_examples_are_resampled_without_the_correction() -> None:
     assert found.excludes(600.0)
 
 
-def test_a_metric_that_never_changes_has_a_point_for_an_interval() -> None:
-    """All examples alike: every resample gives the same."""
-    assert bootstrap_metric(mean_of(np.ones(20)), 20) == Interval(1.0, 1.0, 1.0)
+def test_a_level_for_many_rows_reaches_further_than_the_draws() -> None:
+    """Of a thousand draws none lies where the bounds for a thousand rows do: they are where a normal mean has them."""
+    values = np.random.default_rng(0).normal(size=400)
+    one, many = (bootstrap_metric(mean_of(values), 400, confidence=1 - 0.05 / rows) for rows in (1, 1000))
+    error = values.std() / math.sqrt(400)
+    for found, reach in ((one, norm.ppf(0.975)), (many, norm.ppf(1 - 0.025 / 1000))):
+        assert found.low is not None
+        assert found.high is not None
+        assert found.value - found.low == pytest.approx(reach * error, rel=0.1)
+        assert found.high - found.value == pytest.approx(reach * error, rel=0.1)
+
+
+def test_a_metric_that_never_changes_has_no_interval() -> None:
+    """All examples alike: every resample gives the same, and says nothing of examples that were not there."""
+    assert bootstrap_metric(mean_of(np.ones(20)), 20) == Interval(1.0, None, None)
+
+
+def test_a_few_examples_have_no_interval() -> None:
+    """Nine examples are too few to be resampled, ten are not."""
+    values = np.random.default_rng(0).normal(size=10)
+    assert bootstrap_metric(mean_of(values), 9) == Interval(values[:9].mean(), None, None)
+    assert bootstrap_metric(mean_of(values), 10).low is not None
+    few = paired_bootstrap(mean_of(values), mean_of(values + 1), 9)
+    assert (few.difference.low, few.p_value) == (None, None)
 
 
 def test_a_metric_that_is_undefined_on_some_examples_has_no_interval() -> None:
@@ -191,11 +212,30 @@ def test_pairing_shows_what_two_intervals_cannot() -> None:
 
 
 def test_the_same_predictions_are_no_difference() -> None:
-    """A model that is the baseline differs by nothing, with a p-value of one."""
+    """A model that is the baseline differs by nothing, with a p-value of one; how far it would differ on other examples
+    is not known from these.
+    """
     values = np.random.default_rng(0).normal(size=50)
     compared = paired_bootstrap(mean_of(values), mean_of(values), 50)
-    assert compared.difference == Interval(0.0, 0.0, 0.0)
+    assert compared.difference == Interval(0.0, None, None)
     assert compared.p_value == 1.0
+
+
+def test_a_difference_that_never_changes_is_one_all_the_same() -> None:
+    """Better by as much on every draw: a small p-value, and no bounds."""
+    compared = paired_bootstrap(mean_of(np.zeros(20)), mean_of(np.ones(20)), 20)
+    assert compared.difference == Interval(1.0, None, None)
+    assert compared.p_value is not None
+    assert compared.p_value < 0.01
+
+
+def test_one_of_many_models_can_differ() -> None:
+    """The p-value of a difference that no draw contradicts stands being adjusted for a hundred models."""
+    values = np.random.default_rng(0).normal(size=60)
+    p_value = paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60).p_value
+    assert p_value is not None
+    assert holm([p_value] + [0.5] * 99)[0] < 0.05
+    assert paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60, most=1000).p_value == 2 / 1001
 
 
 def test_paired_p_values_are_right_by_chance_alone() -> None:
@@ -228,11 +268,15 @@ def test_the_detectable_share_is_shown_four_times_in_five() -> None:
     assert 0.68 <= told / 400 <= 0.88
 
 
-def test_no_fewer_than_six_examples_are_told_apart() -> None:
-    """Where nothing changed, a difference still needs the six examples of the exact test."""
+@pytest.mark.parametrize("examples", [6, 20, 300, 5000])
+def test_six_changed_examples_are_found_four_times_in_five(examples: int) -> None:
+    """Where nothing changed, a difference still needs the six examples of the exact test, and needs to be so large that
+    this many are found with the chance that is promised.
+    """
     assert binomtest(6, 6).pvalue < 0.05 <= binomtest(5, 5).pvalue
-    assert smallest_detectable_share(300, 0) == 6 / 300
-    assert smallest_detectable_share(3, 0) == 1.0
+    found = smallest_detectable_share(examples, 0)
+    assert binom.sf(5, examples, found) == pytest.approx(0.8)
+    assert smallest_detectable_share(5, 0) == 1.0
     with pytest.raises(ValueError, match="changed"):
         smallest_detectable_share(3, 4)
 

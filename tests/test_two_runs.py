@@ -14,7 +14,7 @@ import tiny
 from made_part import died, made_part
 from scipy.stats import ttest_ind
 
-from benchcard import Benchmark, Results
+from benchcard import Benchmark, Results, two_runs
 from benchcard.errors import BenchcardError
 from benchcard.measure.significance import independent
 from benchcard.measure.statistics import Interval, unpaired_ratio
@@ -86,6 +86,19 @@ def test_what_got_worse_and_better_is_said_with_status(run, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == status, done.stderr
         assert done.stdout.startswith("row_a,row_b,apply_quantization,figure,a,b,change")
+
+
+def test_a_change_that_is_the_same_on_every_draw_is_told(run, tmp_path):
+    """All right in one run and all wrong in the other: F1 has no interval, and its verdict all the same; a change
+    without an interval that may be chance is not compared.
+    """
+    right = changed(run, tmp_path / "right", predictions=[0] * 8 + [1] * 8 + [2] * 8)
+    wrong = changed(run, tmp_path / "wrong", predictions=[1] * 8 + [2] * 8 + [0] * 8)
+    worse = right.compare(wrong, times=False).worse.set_index("figure")
+    assert worse.loc["f1_macro", "change"].tolist() == [-1.0, -1.0]
+    assert worse.loc["f1_macro", "change_low"].isna().all()
+    assert set(wrong.compare(right, times=False).frame["verdict"]) == {"better"}
+    assert two_runs._verdict({"change": 0.5, "sure": False}, 0.0, True) == "not compared: no interval"
 
 
 def test_a_table_says_once_what_its_rows_share(run):

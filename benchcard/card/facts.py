@@ -254,7 +254,7 @@ class Facts:
         baseline: index of the row that ratios and paired tests compare with.
         chosen: index of the recommended row.
         reasons: why that one, in sentences.
-        pareto: indices of the rows that no other one beats in both quality and latency.
+        pareto: indices of the rows that no other one of the same data set beats in both quality and latency.
         settings: how it was measured, as the spec gave it: `duration`, `warmup_runs`, `batch_sizes`, `metrics`.
         noise: the noise certificates, one for each group of models that were timed together.
         environment: machine, versions, threads.

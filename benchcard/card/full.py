@@ -156,7 +156,8 @@ def _legend(facts: Facts) -> str:
     at = f" Times are at {_shape(facts.shapes[0])}." if facts.shapes else ""
     told = [f"In brackets: 95 % intervals.{at}"]
     if any(row.figures.get("predictions_changed") or row.metrics for row in facts.rows) and facts.pareto:
-        told.append("*Pareto*: no other row is both better and faster.")
+        of = " of its data set" if any(name.startswith("dataset") for name in facts.benchmarked) else ""
+        told.append(f"*Pareto*: no other row{of} is both better and faster.")
     if any(
         (found := row.times.get(shape, {}).get(DETECTABLE)) is not None and not found.value
         for index, row in enumerate(facts.rows)

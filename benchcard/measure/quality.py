@@ -49,7 +49,12 @@ def comparison(
         return replace(
             found, difference=_scaled(found.difference, model.whole), detectable=found.detectable * model.whole
         )
-    return significance.paired_bootstrap(baseline.score, model.score, model.count, seed=seed, confidence=confidence)
+    # a metric that is computed anew takes as long as it takes, each time
+    is_slow = isinstance(baseline, Computed) or isinstance(model, Computed)
+    most = significance.RESAMPLES if is_slow else significance.MOST_RESAMPLES
+    return significance.paired_bootstrap(
+        baseline.score, model.score, model.count, seed=seed, most=most, confidence=confidence
+    )
 
 
 def changed(baseline: Sequence[Any], model: Sequence[Any]) -> int:

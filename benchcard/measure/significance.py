@@ -25,7 +25,13 @@ Indices = NDArray[np.intp]
 
 _POWER = 0.8
 # Efron and Tibshirani, An Introduction to the Bootstrap (1993), 14.3: a thousand for an interval.
-_RESAMPLES = 1000
+RESAMPLES = 1000
+# Where no draw contradicts: so many that of 120 models, adjusted for their number, one can differ detectably.
+MOST_RESAMPLES = 5000
+# Fewer examples look more alike than what they were drawn from: their bootstrap holds the truth far too rarely.
+_LEAST_EXAMPLES = 10
+# Differences of sums of floating-point numbers, and below what any card shows.
+_ROUNDING = 1e-9
 # Up to here the bias-corrected bootstrap is used: it scores the metric once more per example, while what it corrects
 # shrinks with the number of examples.
 _BCA_EXAMPLES = 1000
@@ -121,10 +127,13 @@ def bootstrap_metric(
     examples: int,
     *,
     seed: int = 0,
-    resamples: int = _RESAMPLES,
+    resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Interval:
     """A metric over all examples with its bootstrap interval: bias-corrected and accelerated up to 1,000 examples.
+
+    Beyond 95 % there are too few draws to see a bound. Those of 95 % are then moved out as far as those of a normal
+    distribution would be, each on its own side.
 
     Args:
         score: the metric on the examples with these numbers, (k,) intp, which may repeat.
@@ -134,14 +143,15 @@ def bootstrap_metric(
         confidence: level of the interval.
 
     Returns:
-        the metric; its bounds are None where a choice of examples leaves the metric undefined.
+        the metric; its bounds are None where a choice of examples leaves the metric undefined, where all choices give
+        the same, which says nothing of other examples, and for fewer than ten examples.
 
     Raises:
         ValueError: there are no examples.
 
     Source: B. Efron, Better Bootstrap Confidence Intervals (JASA 82, 1987), as in `scipy.stats.bootstrap`.
     """
-    return _bootstrap(score, examples, seed, resamples, confidence)[0]
+    return _bootstrap(score, examples, np.random.default_rng(seed), resamples, confidence)[0]
 
 
 def paired_bootstrap(
@@ -150,12 +160,15 @@ def paired_bootstrap(
     examples: int,
     *,
     seed: int = 0,
-    resamples: int = _RESAMPLES,
+    resamples: int = RESAMPLES,
+    most: int = MOST_RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Comparison:
     """A model's metric against the baseline's, both scored on the same choices of examples.
 
-    The p-value is twice the share of choices in which the difference has the other sign.
+    The p-value is twice the share of choices in which the difference has the other sign; where it has it in none, more
+    are made, for a p-value that can stand being adjusted for many models. Bounds are None where those of
+    `bootstrap_metric` are; the p-value, where it is undefined for a choice and for fewer than ten examples.
 
     Args:
         baseline: the baseline's metric on the examples with these numbers, (k,) intp, which may repeat.
@@ -163,6 +176,7 @@ def paired_bootstrap(
         examples: how many examples there are.
         seed: of the resampling.
         resamples: how many times the examples are drawn anew.
+        most: how many times at the most, for the p-value.
         confidence: level of the interval.
 
     Raises:
@@ -171,21 +185,28 @@ def paired_bootstrap(
     Source: P. Koehn, Statistical Significance Tests for Machine Translation Evaluation (EMNLP 2004); A. Davison and
     D. Hinkley, Bootstrap Methods and their Application (1997), 4.4 for counting the observed value in.
     """
-    difference, drawn = _bootstrap(
-        lambda indices: model(indices) - baseline(indices), examples, seed, resamples, confidence
-    )
-    if difference.low is None:
+    draw = np.random.default_rng(seed)
+
+    def apart(indices: Indices) -> float:
+        return model(indices) - baseline(indices)
+
+    difference, drawn = _bootstrap(apart, examples, draw, resamples, confidence)
+    if not len(drawn) or not np.all(np.isfinite(drawn)):
         return Comparison(difference, None, examples, None, None, math.nan)
-    tail = 1 + min(int(np.count_nonzero(drawn <= 0)), int(np.count_nonzero(drawn >= 0)))
-    p_value = min(1.0, 2 * tail / (len(drawn) + 1))
     detectable = sum(_quantiles()) * float(np.std(drawn, ddof=1)) if len(drawn) > 1 else 0.0
+    against = _against(drawn)
+    if not against and most > resamples:
+        drawn = np.concatenate([drawn, _drawn(apart, examples, draw, most - resamples)])
+        against = _against(drawn)
+    p_value = min(1.0, 2 * (1 + against) / (len(drawn) + 1))
     return Comparison(difference, p_value, examples, None, None, detectable)
 
 
 def smallest_detectable_share(examples: int, changed: int) -> float:
     """The smallest true difference of two shares that a paired test on this many examples shows four times in five.
 
-    Never below what the exact test needs: six changed examples, all to one side.
+    Never below the one with which the six changed examples, all to one side, that the exact test needs are found four
+    times in five.
 
     Args:
         examples: number of examples.
@@ -206,7 +227,7 @@ def smallest_detectable_share(examples: int, changed: int) -> float:
     n, b2 = examples, at_power**2
     root = math.sqrt(max(0.0, b2 * share * (n + b2 - at_level**2)))
     difference = (math.sqrt(n) * at_level * spread + root) / (n + b2)
-    return min(1.0, max(difference, _exact_changes() / examples))
+    return min(1.0, max(difference, _exact_share(examples)))
 
 
 def independent(baseline: Interval, model: Interval) -> Interval:
@@ -245,26 +266,41 @@ class _Drawn:
 
 
 def _bootstrap(
-    score: Callable[[Indices], float], examples: int, seed: int, resamples: int, confidence: float
+    score: Callable[[Indices], float], examples: int, draw: np.random.Generator, resamples: int, confidence: float
 ) -> tuple[Interval, NDArray[np.float64]]:
     """The figure with its interval, and the figures of all resamples, (resamples,) float64."""
     if examples < 1:
         raise ValueError("a metric needs at least one example")
     everything = np.arange(examples)
     value = float(score(everything))
-    if examples == 1:
+    if examples < _LEAST_EXAMPLES:
         return Interval(value, None, None), np.empty(0)
-    draw = np.random.default_rng(seed)
-    drawn = np.array([score(draw.integers(0, examples, examples)) for _ in range(resamples)], dtype=np.float64)
-    if not np.all(np.isfinite(drawn)):
+    drawn = _drawn(score, examples, draw, resamples)
+    # all draws alike are no certainty: F1 is 1 on every draw from examples that are all right, however few they are
+    if not np.all(np.isfinite(drawn)) or np.ptp(drawn) <= _ROUNDING * max(1.0, abs(value)):
         return Interval(value, None, None), drawn
-    low, high = math.nan, math.nan
+    low, high, level = math.nan, math.nan, min(confidence, CONFIDENCE)
     if examples <= _BCA_EXAMPLES:
-        low, high = _bias_corrected(score, everything, drawn, confidence)
+        low, high = _bias_corrected(score, everything, drawn, level)
     if math.isnan(low) or math.isnan(high):
-        tail = (1 - confidence) / 2
+        tail = (1 - level) / 2
         low, high = (float(bound) for bound in np.quantile(drawn, (tail, 1 - tail)))
+    if confidence > CONFIDENCE:
+        further = _quantile(confidence) / _quantile(CONFIDENCE)
+        low, high = min(low, value - further * (value - low)), max(high, value + further * (high - value))
     return Interval(value, low, high), drawn
+
+
+def _drawn(
+    score: Callable[[Indices], float], examples: int, draw: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    """The figures of so many choices of examples, (resamples,) float64."""
+    return np.array([score(draw.integers(0, examples, examples)) for _ in range(resamples)], dtype=np.float64)
+
+
+def _against(drawn: NDArray[np.float64]) -> int:
+    """How many draws do not have the sign that most have; one that is undefined has none."""
+    return len(drawn) - max(int(np.count_nonzero(drawn > _ROUNDING)), int(np.count_nonzero(drawn < -_ROUNDING)))
 
 
 def _bias_corrected(
@@ -290,13 +326,24 @@ def _bias_corrected(
     return float(low), float(high)
 
 
+def _quantile(confidence: float) -> float:
+    """The normal quantile of a two-sided level."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.5 + confidence / 2))
+
+
 def _quantiles() -> tuple[float, float]:
     """Normal quantiles of the two-sided level and of the power."""
     from scipy.stats import norm
 
-    return float(norm.ppf(0.5 + CONFIDENCE / 2)), float(norm.ppf(_POWER))
+    return _quantile(CONFIDENCE), float(norm.ppf(_POWER))
 
 
-def _exact_changes() -> int:
-    """Changed examples, all to one side, with which McNemar's exact test first falls below its level."""
-    return math.ceil(1 - math.log2(1 - CONFIDENCE))
+def _exact_share(examples: int) -> float:
+    """The smallest share of changed examples, all to one side, that McNemar's exact test shows four times in five."""
+    from scipy.stats import beta
+
+    least = math.ceil(1 - math.log2(1 - CONFIDENCE))
+    # P(at least k of n, each with chance p) is the distribution function of Beta(k, n - k + 1) at p
+    return float(beta.ppf(_POWER, least, examples - least + 1)) if examples >= least else 1.0

@@ -86,6 +86,11 @@ def reading(name: str, figure: str | None = None) -> Reading:
     return Reading(getattr(found, "higher_is_better", None), getattr(found, "unit", None))
 
 
+def point(unit: str | None) -> float:
+    """A point of a metric of this unit, which is what may be lost of it where nobody says: 0.01, or 1 of one in %."""
+    return 1.0 if unit == "%" else 0.01
+
+
 @dataclass(frozen=True)
 class Figure:
     """One figure of a metric.

@@ -46,7 +46,9 @@ class Examples:
 
     def score(self, indices: Indices) -> float:
         """The figure of the examples with these numbers, `(n,) intp`, which may repeat."""
-        return self.figure(self.tallies[indices].sum(axis=0))
+        # how often each is there, times what it adds: far less to fetch than the rows themselves
+        often = np.bincount(indices, minlength=self.count).astype(np.float64)
+        return self.figure(np.einsum("i,ij->j", often, self.tallies))
 
 
 @dataclass(frozen=True)

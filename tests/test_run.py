@@ -431,7 +431,8 @@ def test_the_command_line_runs_and_shows(results, ground, tmp_path):
     assert "; {} in row 5" in shown
     assert benchcard("card", ground / "run") == results.card().text
     benchcard("card", ground / "run", "-o", tmp_path / "CARD.md")
-    assert (tmp_path / "CARD.md").read_text() == results.card().text
+    card = results.card()
+    assert (tmp_path / "CARD.md").read_text() == card.merge_into("", card.slug).text
     assert "Traceback" not in benchcard("show", tmp_path, status=1)
     assert "mistake" in benchcard(
         "run", spec_with(ground, "task: x\n", "bad.yaml"), "--out", tmp_path / "new", status=2

@@ -134,7 +134,7 @@ def _card(
     max_drop: float | None,
 ) -> Card:
     """The card of the run with the way to load its models, its front matter as it is right for that repository."""
-    facts = card_facts.facts(results, max_drop)
+    facts = card_facts.facts(results, max_drop, slug)
     front = facts.front_matter
     original = front.base_model
     if original == repo_id:
@@ -161,12 +161,9 @@ def _card(
 
 
 def _at(entry: Mapping[str, Any], repo_id: str, slug: str) -> dict[str, Any]:
-    """An entry of `model-index` whose source is what is published beside the card: by its name the next push of that
-    section finds it.
-    """
+    """An entry of `model-index` whose source is what is published beside the card."""
     url = f"https://huggingface.co/{repo_id}/blob/main/{FOLDER}/{slug}/{RESULTS}"
-    source = {"name": f"{card_facts.OWN_SOURCE} {slug}", "url": url}
-    return {**entry, "results": [{**each, "source": source} for each in entry["results"]]}
+    return {**entry, "results": [{**each, "source": {**each["source"], "url": url}} for each in entry["results"]]}
 
 
 def _table(results: Results) -> pd.DataFrame:

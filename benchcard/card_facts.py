@@ -33,7 +33,7 @@ _EVALUATED = ("path", "name", "revision", "eval_split")
 PROJECT = "https://pypi.org/project/benchcard/"
 
 
-def facts(results: Results, max_drop: float | None = None) -> Facts:
+def facts(results: Results, max_drop: float | None = None, section: str | None = None) -> Facts:
     """The facts of a run's card.
 
     Folders of this machine are told by their last name alone where the spec gives them from the root, and nowhere else.
@@ -41,6 +41,7 @@ def facts(results: Results, max_drop: float | None = None) -> Facts:
     Args:
         results: the run.
         max_drop: how much of the first metric the row to ship may lose; None for a point.
+        section: name of the card's section; None for `slug`.
     """
     spec, plan = results.spec, results.plan
     shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time) if row["failure"] != NOT_ASKED))
@@ -68,7 +69,7 @@ def facts(results: Results, max_drop: float | None = None) -> Facts:
         run={"id": results.spec.digest[:12], "created": results.records.about["created"]},
         notes=(*results.notes, *_untimed(results), *_without_floor(results), *_drifted(results)),
     )
-    return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made)))
+    return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made, section)))
 
 
 def slug(results: Results) -> str:
@@ -78,14 +79,15 @@ def slug(results: Results) -> str:
     return f"{clean}-{results.spec.digest[:8]}"
 
 
-def _model_index(results: Results, made: Facts) -> tuple[dict[str, Any], ...]:
+def _model_index(results: Results, made: Facts, section: str | None) -> tuple[dict[str, Any], ...]:
     """The Hub's own form of the published row and the baseline, where model and data are the Hub's and the data are one
-    split; of several it would give the figures of one to another.
+    split; of several it would give the figures of one to another. By the name of its source the next card of that
+    section finds it.
     """
     data = [tuple(row["dataset"].get(part) for part in _EVALUATED) for row in results.plan]
     if made.data is None or not made.data.on_hub or made.front_matter.base_model is None or len(set(data)) > 1:
         return ()
-    source = {"source_name": f"{OWN_SOURCE} {slug(results)}", "source_url": PROJECT}
+    source = {"source_name": f"{OWN_SOURCE} {section or slug(results)}", "source_url": PROJECT}
     return frontmatter.model_index(made, name=made.front_matter.base_model.rsplit("/", 1)[-1], **source)
 
 

@@ -118,7 +118,8 @@ def verify(
 ) -> None:
     """Run the rows of CARD here, and say for each figure whether it is reproduced.
 
-    Status 0: something is reproduced and nothing different; 1: something is different; 3: nothing can be compared.
+    Status 0: something is reproduced and nothing different; 1: something is different, or it could not be done; 2: a
+    mistake in the spec; 3: nothing can be compared.
     """
     from benchcard import card_spec
     from benchcard.benchmark import Benchmark

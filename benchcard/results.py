@@ -283,7 +283,8 @@ class Results:
         from benchcard import card_facts
         from benchcard.card import Card
 
-        return Card.from_facts(card_facts.facts(self, max_drop), layout=layout, slug=slug or card_facts.slug(self))
+        name = slug or card_facts.slug(self)
+        return Card.from_facts(card_facts.facts(self, max_drop, name), layout=layout, slug=name)
 
     def push_to_hub(
         self,

@@ -231,6 +231,8 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     push("local-user/named", slug="mine")
     named = ModelCard(hub.read("local-user/named", "README.md").decode()).data
     assert {result.source_name for result in named.eval_results} == {"benchcard mine"}
+    (entry,) = run.card(slug="mine").front_matter["model-index"]
+    assert {result["source"]["name"] for result in entry["results"]} == {"benchcard mine"}
     hub.add_model("local-user/authors", {"README.md": AUTHOR})
     (said,) = push("local-user/authors").warnings
     assert said.startswith("license says something else there")

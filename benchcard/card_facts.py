@@ -55,7 +55,7 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
         benchmarked=_benchmarked(results) if spec.grid else {"framework": [plan[0]["framework"]]},
         metrics=_metrics(results),
         shapes=tuple(shapes),
-        duration_s=spec.get("duration"),
+        duration_s=None if "duration" in spec.grid else spec.get("duration"),
         rows=_rows(results),
         front_matter=_front_matter(results),
         data=_data(results, best.row or 0),

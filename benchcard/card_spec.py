@@ -111,15 +111,15 @@ def _told(facts: Facts, notes: list[str]) -> dict[str, Any]:
     if any(row.original is not None for row in facts.rows) and "apply_quantization" not in {*fixed, *grid}:
         grid["apply_quantization"] = [False, True]
         notes.append("the original model, whose figures stand in each row of this card, is a row of its own")
+    timed: dict[str, Any] = {"duration": 0}
     if facts.shapes:
-        fixed["batch_sizes"] = list(dict.fromkeys(shape.batch_size for shape in facts.shapes))
-        lengths = [shape.input_length for shape in facts.shapes if shape.input_length is not None]
-        if lengths:
-            fixed["input_lengths"] = list(dict.fromkeys(lengths))
-        if facts.duration_s is not None:
-            fixed["duration"] = facts.duration_s
-    else:
-        fixed["duration"] = 0
+        lengths = dict.fromkeys(shape.input_length for shape in facts.shapes if shape.input_length is not None)
+        timed = {
+            "batch_sizes": list(dict.fromkeys(shape.batch_size for shape in facts.shapes)),
+            **({"input_lengths": list(lengths)} if lengths else {}),
+            **({} if facts.duration_s is None else {"duration": facts.duration_s}),
+        }
+    fixed |= {name: value for name, value in timed.items() if name not in grid}
     if facts.max_eval_samples is not None:
         fixed["max_eval_samples"] = facts.max_eval_samples
     fixed |= _metrics(facts, fixed, notes)

@@ -159,7 +159,8 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
         for title, frame in (("Quality", results.quality), ("Time", results.time)):
             click.echo(f"\n{title}")
             _table(_brief(frame, ["framework_args"]))
-        click.echo(in_rows(results.quality, "framework_args"))
+        if "framework_args" in results.quality:
+            click.echo(in_rows(results.quality, "framework_args"))
         for note in results.notes:
             click.echo(f"note: {note}")
         _certificate(results.noise)
@@ -257,7 +258,8 @@ def _certificate(frame: pd.DataFrame) -> None:
         where = f"noise, batch size {noise['batch_size']}{length}:"
         if _cell(noise["ratio"]):
             ratio, low, high = (_cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
-            click.echo(f"{where} the baseline, timed twice, is {ratio} [{low}, {high}] times as fast as itself")
+            bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"
+            click.echo(f"{where} the baseline, timed twice, is {ratio}{bounds} times as fast as itself")
         else:
             click.echo(f"{where} there is no baseline that was timed twice, and so no noise floor")
         if noise["warnings"]:

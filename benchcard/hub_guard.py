@@ -27,7 +27,7 @@ class Guard:
         claimed: these are replaced where the manifest there says that benchcard wrote what is there; else the push is
             refused.
         manifest: the file in the repository that says so.
-        force: replaces all of them.
+        force: replaces those that are claimed.
     """
 
     yields: frozenset[str] = frozenset()
@@ -96,10 +96,12 @@ def settled(
     for upload in uploads:
         if is_ignored(upload.path, rules) and not remote.has(upload):
             ignored.append(upload.path)
-        elif guard.force or is_ours(upload.path):
+        elif is_ours(upload.path):
             sent.append(upload)
         elif foreign and upload.path in guard.yields:
             left.append(upload.path)
+        elif guard.force:
+            sent.append(upload)
         elif upload.path in guard.claimed and upload.path in remote.paths:
             refused.append(upload.path)
         else:

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tiny_run import GRID, SPEC, spec_with
 
 from benchcard import Benchmark, Card, Results, card_facts
+from benchcard.cli import main
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.frames import NOT_ASKED, PASS_METRICS
 from benchcard.results import FRAMES
@@ -149,6 +151,14 @@ def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_pat
     assert (quantized["elapsed_s"] - quantized["duration"]).between(0, 0.4).all()
     raw = bundle.latencies(results)
     assert raw[~raw["twin"]].groupby("row").size().tolist() == time["runs"].tolist()
+    card = results.card()
+    assert "Time benchmarks were run for" not in card.text
+    back = Results.from_card(card.save(tmp_path / "README.md"))
+    assert back.spec.grid["duration"] == [0.2, 1.0]
+    assert "duration" not in back.spec.fixed
+    shown = CliRunner().invoke(main, ["show", str(results.path)])
+    assert shown.exit_code == 0, shown.output
+    assert "best: row" in shown.output
 
 
 def test_what_runs_is_told_row_by_row(results):

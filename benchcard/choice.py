@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _LEVEL = 0.05
 # By the metric's direction; 0 where nobody says.
-_SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
+SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
 # Differences of sums of floating-point numbers.
 _ROUNDING = 1e-12
 
@@ -141,9 +141,9 @@ def _best(
     max_drop: float,
     higher_is_better: bool | None,
 ) -> Choice:
-    sign = _SIGNS[higher_is_better]
-    told = _rows(quality)
-    value = {row: float(each[metric]) for row, each in told.items() if metric in each and _known(each[metric])}
+    sign = SIGNS[higher_is_better]
+    told = by_number(quality)
+    value = {row: float(each[metric]) for row, each in told.items() if metric in each and is_known(each[metric])}
     rest: dict[str, Any] = {"objective": gains.objective, "metric": metric, "max_drop": max_drop}
 
     def parameters(row: int) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _best(
         elif unsure := next((gain for gain in found if not gain.sure), None):
             reasons[row] = _unsure(unsure, gains.objective)
         else:
-            candidates[row] = _mean(found)
+            candidates[row] = mean_gain(found)
     if not candidates:
         why = f"nothing {_better(gains.objective)} at {metric} {bound}"
         if not gains.by_row:
@@ -205,7 +205,7 @@ def _best(
         f"{_words(candidates[row], gains.objective)}, with {metric} {value[row]:.3f} (baseline {value[baseline]:.3f}"
     )
     first = told[row].get("same_model_as")
-    p_value = adjusted.get(int(first) if first is not None and _known(first) else row)
+    p_value = adjusted.get(int(first) if first is not None and is_known(first) else row)
     said = _of_quality(told[row], metric, p_value, max_drop, sign)
     return Choice(
         row,
@@ -229,12 +229,12 @@ def unsaid(metric: str) -> str:
     return f"nobody says which way `{metric}` is better: give `higher_is_better: {{{metric}: true}}`, or false"
 
 
-def _rows(quality: pd.DataFrame) -> dict[int, dict[str, Any]]:
+def by_number(quality: pd.DataFrame) -> dict[int, dict[str, Any]]:
     """The frame's rows by their number."""
     return {int(row["row"]): {str(name): value for name, value in row.items()} for row in quality.to_dict("records")}
 
 
-def _mean(found: Sequence[Gain]) -> Interval:
+def mean_gain(found: Sequence[Gain]) -> Interval:
     """The geometric mean of the ratios of all shapes, from the least to the most that any of them may be."""
     from benchcard.measure.statistics import Interval
 
@@ -256,7 +256,7 @@ def _adjusted(told: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, f
     known = {
         row: float(each[name])
         for row, each in told.items()
-        if _known(each.get(name)) and not _known(each.get("same_model_as"))
+        if is_known(each.get(name)) and not is_known(each.get("same_model_as"))
     }
     return dict(zip(known, holm(list(known.values()))))
 
@@ -282,9 +282,9 @@ def _difference(row: Mapping[str, Any], metric: str) -> Interval | None:
     from benchcard.measure.statistics import Interval
 
     values = [row.get(f"{metric}_{part}") for part in ("difference", "difference_low", "difference_high")]
-    if not _known(values[0]):
+    if not is_known(values[0]):
         return None
-    value, low, high = (float(each) if each is not None and _known(each) else None for each in values)
+    value, low, high = (float(each) if each is not None and is_known(each) else None for each in values)
     return Interval(value or 0.0, low, high)
 
 
@@ -328,7 +328,8 @@ def _words(ratio: Interval, objective: str) -> str:
     return f"{1 / ratio.value:.2f}x{bounds} of the baseline's {objective}"
 
 
-def _known(value: Any) -> bool:
+def is_known(value: Any) -> bool:
+    """Whether a cell of a frame holds anything."""
     return str(value) not in ("None", "<NA>", "nan")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchcard.choice import _SIGNS, _known, _mean, _rows
+from benchcard.choice import SIGNS, by_number, is_known, mean_gain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,16 +43,16 @@ def pareto(
     import pandas as pd
 
     cost_name = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}[gains.objective]
-    told = _rows(quality)
-    figures = {row: float(each[metric]) for row, each in told.items() if metric in each and _known(each[metric])}
+    told = by_number(quality)
+    figures = {row: float(each[metric]) for row, each in told.items() if metric in each and is_known(each[metric])}
     by_data: dict[str | None, list[int]] = {}
     for row in figures:
         if row in gains.costs:
             by_data.setdefault(data.get(row), []).append(row)
-    ratios = {row: _mean(each) for row, each in gains.by_row.items() if each and all(gain.ratio for gain in each)}
+    ratios = {row: mean_gain(each) for row, each in gains.by_row.items() if each and all(gain.ratio for gain in each)}
 
     def good(row: int) -> float:
-        sign, baseline = _SIGNS[higher_is_better], baselines.get(row)
+        sign, baseline = SIGNS[higher_is_better], baselines.get(row)
         middle = figures.get(baseline, 0.0) if baseline is not None else 0.0
         return sign * figures[row] if sign else -abs(figures[row] - middle)
 

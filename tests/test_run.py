@@ -161,6 +161,27 @@ def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_pat
     assert "best: row" in shown.output
 
 
+def test_what_was_timed_beside_a_baseline_that_died_is_timed_anew(ground, tmp_path):
+    """Rounds without the baseline give no ratio, so none of them counts for the rows beside it when it is tried again."""
+    from benchcard.measure.blocks import read_rounds
+
+    text = (
+        "grid: {apply_quantization: [true, false], quantization_approach: [dynamic]}\nduration: 0.2\nexplain: false\n"
+    )
+    benchmark = Benchmark.from_spec(spec_with(ground, SPEC + text))
+    benchmark.run(tmp_path / "run", progress=False)
+    (path,) = (tmp_path / "run").glob("times/*/part-*/outcome.json")
+    told = json.loads(path.read_text())
+    died = {"name": told["baseline"], "twin": False, "stage": "time", "type": "Died", "message": "", "log": ""}
+    path.write_text(json.dumps({**told, "failures": [died]}))
+    ended = max(block.started_ns for each in read_rounds(path.with_name("rounds.bin")) for block in each.blocks)
+    results = benchmark.run(tmp_path / "run", progress=False)
+    again = read_rounds(path.with_name("rounds.bin"))
+    assert min(block.started_ns for each in again for block in each.blocks) > ended
+    assert results.time["ratio"].notna().all()
+    assert not len(results.failures)
+
+
 def test_what_runs_is_told_row_by_row(results):
     """Each row of onnxruntime has the kernels that its level leaves, and their shares of time make a whole: of dynamic
     rows some compute in 8 bits, of static rows at level 1 none; of PyTorch nothing is known.

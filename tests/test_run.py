@@ -162,7 +162,7 @@ def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_pat
 
 
 def test_what_was_timed_beside_a_baseline_that_died_is_timed_anew(ground, tmp_path):
-    """Rounds without the baseline give no ratio, so none of them counts for the rows beside it when it is tried again."""
+    """Rounds without a baseline give no ratio: none of them counts when it is tried again."""
     from benchcard.measure.blocks import read_rounds
 
     text = (

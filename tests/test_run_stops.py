@@ -140,6 +140,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(ground, tmp_path, 
 PRECISE = """
 grid: {per_channel: [false, true], quantization_approach: [dynamic], apply_quantization: [true, false]}
 batch_sizes: [1]
+fixed: {weights_dtype: uint8}
 input_lengths: [8, 16]
 duration: 0.3
 precision: 0.9

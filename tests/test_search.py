@@ -10,9 +10,10 @@ from benchcard.quantization.pieces import Arrays
 from benchcard.quantization.quantize import Quantization, quantize
 from benchcard.quantization.search import Search, _Lost
 
+# Not every version has a kernel for `ConvInteger` of signed weights.
 WAYS = (
-    Quantization("dynamic"),
-    Quantization("dynamic", per_channel=True, reduce_range=True),
+    Quantization("dynamic", weights_dtype="uint8"),
+    Quantization("dynamic", weights_dtype="uint8", per_channel=True, reduce_range=True),
     Quantization("static"),
     Quantization("static", ("Add", "MatMul")),
     Quantization("static", ("Add",)),

@@ -153,7 +153,7 @@ grid:
   quantization_approach: [dynamic, static]
   per_channel: [false, true]
   apply_quantization: [true, false]
-fixed: {calibration: {num_calibration_samples: 9}}
+fixed: {calibration: {num_calibration_samples: 9}, operators_to_quantize: [Add, MatMul]}
 duration: 0
 """
 

@@ -28,6 +28,7 @@ dataset:
   {path: ./data, eval_split: validation, calibration_split: train, data_keys: {primary: image}, ref_keys: [label]}
 metrics: [accuracy, f1_macro]
 grid: {apply_quantization: [false, true]}
+fixed: {weights_dtype: uint8}
 duration: 0.2
 """
 

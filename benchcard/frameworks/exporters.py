@@ -169,7 +169,9 @@ def transformers_dynamo(traceable: Traceable, opset: int) -> ir.Model:
 
     shapes = _dynamic_shapes(traceable)
     config = OnnxConfig(dynamic=True, dynamic_shapes=shapes, opset_version=opset)
-    graph: ir.Model = OnnxExporter().export(traceable.model, traceable.tensors, config).program
+    exported = OnnxExporter().export(traceable.model, traceable.tensors, config)
+    # Up to transformers 5.22 that is a program of torch, from 5.23 on a model of its own kind.
+    graph: ir.Model = exported.program if hasattr(exported, "program") else exported.model
     return graph
 
 

@@ -50,7 +50,7 @@ def normalize(graph: ir.Model, inputs: Sequence[ModelInput], outputs: Sequence[s
     for change in (
         common.InlinePass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.IdentityEliminationPass(),
+        _IdentityElimination(),
         common.RemoveUnusedNodesPass(),
     ):
         change(graph)
@@ -72,6 +72,16 @@ def write(graph: ir.Model, folder: Path) -> tuple[Path, ...]:
         return (path,)
     ir.save(graph, path, external_data=EXTERNAL_DATA)
     return path, folder / EXTERNAL_DATA
+
+
+class _IdentityElimination(common.IdentityEliminationPass):
+    """The pass of onnx_ir, which would have a graph inside a node, as `If` has, give a value that it does not make."""
+
+    def _try_eliminate_identity_node(self, node: ir.Node) -> bool:
+        leaves = node.op_type == "Identity" and node.outputs[0].is_graph_output()
+        if leaves and node.inputs[0] is not None and node.inputs[0].graph is not node.graph:
+            return False
+        return bool(super()._try_eliminate_identity_node(node))
 
 
 def _keep_outputs(graph: ir.Graph, names: Sequence[str]) -> None:

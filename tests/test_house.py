@@ -68,7 +68,7 @@ LAYERS = [
         "verifying",
         "testing",
     },
-    {"benchmark", "handed_data", "cli", "cli_hub"},
+    {"benchmark", "handed_data", "cli", "cli_hub", "__main__"},
 ]
 # Names in `from benchcard import x` that are imported only when they are asked for.
 UPWARD = {

@@ -110,9 +110,13 @@ class Child:
         finally:
             watchdog.cancel()
 
+    def kill(self) -> None:
+        """Ends the process at once, and does not wait until it is gone; `close` does."""
+        self._process.kill()
+
     def close(self) -> None:
         """Ends the process at once and waits until it is gone; harmless when it is gone already."""
-        self._process.kill()
+        self.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 try:

@@ -53,15 +53,27 @@ def test_wilson_is_that_of_statsmodels(successes: int, examples: int, low: float
 
 
 def test_wilson_is_its_formula() -> None:
-    """The interval of a share is the root of the score equation, and needs an example."""
+    """The interval of a share is the root of the score equation."""
     n, share, z = 133, 130 / 133, norm.ppf(0.975)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     assert wilson(130, 133) == Interval(share, pytest.approx(middle - half), pytest.approx(middle + half))
-    with pytest.raises(ValueError, match="example"):
-        wilson(0, 0)
-    with pytest.raises(ValueError, match="k"):
-        wilson(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("successes", "examples", "said"),
+    [
+        (0, 0, "at least one example"),
+        (3, 2, "0 <= successes <= 2 examples, found 3"),
+        (-1, 2, "0 <= successes <= 2 examples, found -1"),
+    ],
+)
+def test_a_share_needs_an_example_and_no_more_successes_than_there_are(
+    successes: int, examples: int, said: str
+) -> None:
+    """What can be no share is refused in our own words, whatever scipy makes of it."""
+    with pytest.raises(ValueError, match=said):
+        wilson(successes, examples)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,9 @@ def wilson(successes: int, examples: int, confidence: float = CONFIDENCE) -> Int
 
     if examples < 1:
         raise ValueError("a share needs at least one example")
+    if not 0 <= successes <= examples:
+        # scipy is not asked: newer versions of it raise no error
+        raise ValueError(f"expected 0 <= successes <= {examples} examples, found {successes} successes")
     bounds = binomtest(successes, examples).proportion_ci(confidence, method="wilson")
     return Interval(successes / examples, float(bounds.low), float(bounds.high))
 

@@ -275,6 +275,26 @@ def test_no_token_is_written_anywhere(push, run, hub, capsys):
     assert not [name for name, content in hub.files(MINE).items() if secret in content]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"artifacts": "best"}, ""),
+        ({"max_drop": 0.5, "artifacts": "none"}, " --artifacts none --max-drop 0.5"),
+        (
+            {"artifacts": [1, 2], "slug": "mine", "layout": "classic", "overwrite": ["license"], "force": True},
+            " --artifacts 1,2 --slug mine --layout classic --overwrite license --force",
+        ),
+        ({"artifacts": "best", "create_pr": False, "private": False}, " --no-create-pr --public"),
+    ],
+)
+def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, given, said):
+    """The command that a failed push names repeats what was given: without it, it would push something else."""
+    hub.fail("commit", status=503, times=3)
+    with pytest.raises(HubError) as error:
+        push(**given)
+    assert f"`benchcard push {run.path} {MINE}{said}` goes on" in str(error.value)
+
+
 def test_no_path_of_this_machine_is_published(push, run, hub):
     """What was published names models and data as the spec does, not where they lie."""
     push(artifacts="none")

@@ -8,9 +8,20 @@ from typing import Any
 
 import click
 
+from benchcard.kinds import Number
+
+
+def _drop(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """What may be lost, as it was given; a mistake is told before anything is run."""
+    for mistake in () if value is None else Number(0).mistakes(value, ""):
+        raise click.BadParameter(f"expected {mistake.expected}, found {mistake.found}")
+    return value
+
+
 max_drop_option = click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=float,
+    callback=_drop,
     help="How much of the first metric the best configuration may lose.  [default: 0.01, or 1 of a metric in %]",
 )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchcard import bundle, hub
 from benchcard.card import check, yamltext
 from benchcard.card.hubterms import is_hub_id
-from benchcard.card.merge import merge
+from benchcard.card.merge import expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.hub_files import Pushed
@@ -62,6 +62,7 @@ def push_to_hub(
     if not len(results.plan) or results.best(max_drop).row is None:
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
     name = slug or bundle.slug_of(results)
+    expect_slug(name)
     write = partial(
         bundle.write, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
     )

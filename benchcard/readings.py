@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
+from benchcard.errors import BenchcardError
+from benchcard.kinds import Number
+from benchcard.metrics import point
 from benchcard.records import Records
 from benchcard.store import Outcome
 
@@ -18,6 +22,21 @@ def of(records: Records, metric: str | None) -> Mapping[str, Any]:
     """`higher_is_better` and `unit` of a metric, None where nobody knows them; empty where it was not measured."""
     known = (score.values.get("readings", {}) for score in _scores(records))
     return next((dict(each[metric]) for each in known if metric in each), {})
+
+
+def allowed_loss(unit: str | None, max_drop: Any) -> float:
+    """How much of a metric of this unit may be lost: what was asked, a point where nothing was.
+
+    Raises:
+        BenchcardError: `max_drop` is no finite number of at least 0.
+    """
+    if max_drop is None:
+        return point(unit)
+    # Numbers of other libraries are numbers, too; what is whole here may be too large for a float, and is told then.
+    drop = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
+    for mistake in Number(0).mistakes(drop, "max_drop"):
+        raise BenchcardError(str(mistake))
+    return drop
 
 
 def _scores(records: Records) -> Iterator[Outcome]:

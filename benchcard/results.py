@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchcard import choice, frames, front, gains, readings, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
-from benchcard.metrics import point
 from benchcard.noise_frame import noise_frame
 from benchcard.plan import Plan, unheeded
 from benchcard.spec import Spec, canonical
@@ -191,7 +190,7 @@ class Results:
             metric: The metric that decides; the first one by default.
 
         Raises:
-            BenchcardError: There is no such metric or objective.
+            BenchcardError: There is no such metric or objective, or `max_drop` is no finite number of at least 0.
         """
         deciding = self._deciding(metric)
         reading = readings.of(self.records, deciding)
@@ -202,7 +201,7 @@ class Results:
             self.baseline,
             self._axes,
             deciding,
-            point(reading.get("unit")) if max_drop is None else max_drop,
+            readings.allowed_loss(reading.get("unit"), max_drop),
             reading.get("higher_is_better"),
         )
 
@@ -278,7 +277,7 @@ class Results:
             max_drop: How much of the first metric the row to ship may lose, as in `best`.
 
         Raises:
-            CardError: There is no such layout.
+            CardError: There is no such layout, or `slug` cannot name a section.
         """
         from benchcard import card_facts
         from benchcard.card import Card

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -498,6 +500,45 @@ def test_one_drop_is_allowed_everywhere(results, ground, tmp_path):
     assert best.explain() in benchcard("show", path, "--max-drop", 1)
     assert results.best() == results.best(max_drop=0.01)
     assert benchcard("card", path) == results.card(max_drop=0.01).text
+
+
+NO_DROPS = [(math.nan, "NaN"), (math.inf, "Infinity"), (-0.5, "-0.5"), ("much", '"much"'), (True, "true")]
+
+
+@pytest.mark.parametrize(("max_drop", "shown"), [*NO_DROPS, (10**400, "10{76}[.]{3}")])
+def test_what_may_be_lost_is_a_number(results, max_drop, shown):
+    """Anything but a finite number of at least 0 is refused in words, wherever it is given."""
+    for ask in (
+        results.best,
+        lambda drop: results.card(max_drop=drop),
+        lambda drop: results.push_to_hub("a/b", max_drop=drop),
+    ):
+        with pytest.raises(BenchcardError, match=f"expected a number of at least 0, found {shown} @ max_drop"):
+            ask(max_drop)
+
+
+@pytest.mark.parametrize(("max_drop", "shown"), NO_DROPS[:3])
+@pytest.mark.parametrize("command", ["run", "show", "card", "push"])
+def test_the_command_line_refuses_a_drop_before_anything_is_run(tmp_path, command, max_drop, shown):
+    """A mistake in `--max-drop` is told at once, with the status of a mistake."""
+    repo = ["a/b"] if command == "push" else []
+    done = CliRunner().invoke(main, [command, str(tmp_path), *repo, "--max-drop", str(max_drop)])
+    assert done.exit_code == 2
+    assert f"expected a number of at least 0, found {shown}" in done.output
+
+
+def test_numbers_of_other_libraries_may_be_lost(results):
+    """A drop of numpy or of fractions is a number as any other."""
+    import numpy as np
+
+    assert results.best(np.float32(0.5)).max_drop == results.best(Fraction(1, 2)).max_drop == 0.5
+    assert results.best(np.int64(1)).max_drop == 1
+
+
+def test_a_long_name_of_data_still_names_a_section(results, monkeypatch):
+    """A folder may have a name of 255 letters: the section's is cut to what can name one."""
+    monkeypatch.setitem(results.plan[0]["dataset"], "path", "data/" + "d" * 255)
+    assert card_facts.slug(results) == f"{'d' * 80}-{results.spec.digest[:8]}"
 
 
 def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):

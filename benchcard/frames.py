@@ -277,12 +277,20 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
 
 
 def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
-    """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why."""
+    """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why; and those at
+    which a baseline's second process did, as `noise floor 8xNone`.
+    """
     for (batch_size, length), cell in record.cells.items():
         part = records.timed.get((record.configuration.row, (batch_size, length)))
         failure = part.failure(cell.name) if part else None
         if failure:
             yield f"time {batch_size}x{length}", failure
+        if record.configuration.row != record.configuration.baseline:
+            continue
+        for part in records.parts.get(cell.name, ()):
+            failure = part.failure(cell.name, twin=True) if part.baseline == cell.name else None
+            if failure:
+                yield f"noise floor {batch_size}x{length}", failure
 
 
 def timing_notes(records: Records) -> list[str]:

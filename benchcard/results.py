@@ -149,7 +149,7 @@ class Results:
 
     @property
     def failures(self) -> pd.DataFrame:
-        """The rows without figures, each with stage, type, message and the end of the log."""
+        """What is missing of which row, each with stage, type, message and the end of the log."""
         import pandas as pd
 
         rows = [

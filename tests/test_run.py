@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -182,6 +183,38 @@ def test_what_was_timed_beside_a_baseline_that_died_is_timed_anew(ground, tmp_pa
     assert min(block.started_ns for each in again for block in each.blocks) > ended
     assert results.time["ratio"].notna().all()
     assert not len(results.failures)
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+def test_a_second_process_of_the_baseline_that_died_is_told(results, tmp_path, is_left):
+    """The noise certificate, the failures and the card say that it failed, and of how many rounds the floor is."""
+    import shutil
+
+    from benchcard.measure.blocks import append_round, read_rounds
+
+    shutil.copytree(results.path, tmp_path / "run")
+    path = min((tmp_path / "run").glob("times/*/part-*/outcome.json"))
+    told = json.loads(path.read_text())
+    died = {"name": told["baseline"], "twin": True, "stage": "time", "type": "Died", "log": "the end"}
+    path.write_text(json.dumps({**told, "failures": [{**died, "message": "ended by SIGKILL"}]}))
+    rounds = path.with_name("rounds.bin")
+    timed = read_rounds(rounds)
+    rounds.unlink()
+    for each in timed:
+        is_dead = each.number or not is_left
+        append_round(rounds, replace(each, blocks=tuple(one for one in each.blocks if not (one.twin and is_dead))))
+    found = Results.load(tmp_path / "run")
+    floor = f"the noise floor is of 1 of {len(timed)} rounds" if is_left else "there is no noise floor"
+    said = f"the second process of the baseline failed (time: Died): {floor}"
+    (noise,) = found.noise[found.noise["warnings"].str.contains("second process")].to_dict("records")
+    assert said in noise["warnings"]
+    assert (str(noise["ratio"]) in ("nan", "None", "<NA>")) is not is_left
+    (failure,) = found.failures.to_dict("records")
+    assert (failure["row"], failure["type"], failure["log"]) == (found.baseline, "Died", "the end")
+    assert failure["missing"] == f"noise floor {noise['batch_size']}xNone"
+    assert failure["message"] == "time: ended by SIGKILL"
+    assert said in found.card().text.replace("\\", "")
+    assert found.time["latency_mean_ms"].notna().all()
 
 
 def test_what_runs_is_told_row_by_row(results):

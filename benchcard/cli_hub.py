@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from benchcard.cli_tables import table
 from benchcard.kinds import Number
 
 
@@ -104,7 +105,6 @@ def _artifacts(text: str) -> Any:
 @click.option("--section", help="The section, where a README has several.")
 def read(card: str, which: str | None, section: str | None) -> None:
     """Show the results in CARD: a file, a folder with a README.md, or a repository on the Hub."""
-    from benchcard.cli import _table
     from benchcard.results import Results
 
     found = Results.from_card(card, section)
@@ -113,7 +113,7 @@ def read(card: str, which: str | None, section: str | None) -> None:
         return
     for title, frame in (("Quality", found.quality), ("Time", found.time)):
         click.echo(f"\n{title}")
-        _table(frame.dropna(axis="columns", how="all"))
+        table(frame.dropna(axis="columns", how="all"))
 
 
 @click.command()
@@ -134,7 +134,6 @@ def verify(
     """
     from benchcard import card_spec
     from benchcard.benchmark import Benchmark
-    from benchcard.cli import _table
     from benchcard.results import Results
 
     found = Results.from_card(card, section)
@@ -149,7 +148,7 @@ def verify(
     if as_csv:
         click.echo(verified.frame.to_csv(index=False), nl=False)
     else:
-        _table(verified.frame)
+        table(verified.frame)
         for each in verified.ground:
             click.echo(f"ground: {each}")
         click.echo(str(verified))

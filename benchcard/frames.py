@@ -92,9 +92,7 @@ def quality(records: Records) -> pd.DataFrame:
             row |= {likeness.COLUMN: alike} if alike is not None else {}
         if evaluated and prepared and evaluated.values.get("items"):
             row["samples"] = samples = prepared.values["samples"]
-            threads = record.configuration.threads or records.about["default_threads"]
-            # A model is evaluated once, whatever its threads: the time is that of the first row's.
-            if evaluated.values.get("threads", threads) == threads:
+            if reasons.other_threads(records, record) is None:
                 seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
                 row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
         row["predictions_changed"] = _compared(record).get("predictions_changed")
@@ -172,7 +170,8 @@ def models(records: Records) -> pd.DataFrame:
     """One row per configuration: what its model is, and why.
 
     `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_in_8_bits`, which the
-    runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions;
+    runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions,
+    empty where the same model was run for an earlier row, with another number of threads;
     `nodes_excluded` that would have been quantized, and `exclusions`, what each of them matched and changed; the
     largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`, those whose
     quantization costs the outputs most, the worst first; `auto_exclusion`, the list that `node_exclusion: auto` found
@@ -202,7 +201,9 @@ def models(records: Records) -> pd.DataFrame:
         run = reasons.kernels(record)
         if run:
             row["nodes_in_8_bits"] = sum(kernel.nodes for kernel in run if kernel.numbers == "8 bits")
-            row["conversion_share"] = sum((kernel.time_share for kernel in run if kernel.numbers == "conversion"), 0.0)
+            if reasons.other_threads(records, record) is None:
+                shares = (kernel.time_share for kernel in run if kernel.numbers == "conversion")
+                row["conversion_share"] = sum(shares, 0.0)
         if "explain" in record.outcomes:
             losses = record.outcomes["explain"].values
             row |= {
@@ -223,7 +224,8 @@ def models(records: Records) -> pd.DataFrame:
 def kernels(records: Records) -> pd.DataFrame:
     """One row per configuration and kernel that its model comes to when it runs, where the framework can say: `kernel`,
     an operator of ONNX or of the runtime; in what `numbers` it computes ("8 bits", "float", "other"; or "conversion");
-    how many `nodes` there are; and their `time_share` of a call with the longest example alone, the largest first.
+    how many `nodes` there are; and their `time_share` of a call with the longest example alone, the largest first. It
+    is empty where the same model was run for an earlier row, with another number of threads.
     """
     rows = [
         {
@@ -231,7 +233,7 @@ def kernels(records: Records) -> pd.DataFrame:
             "kernel": kernel.name,
             "numbers": kernel.numbers,
             "nodes": kernel.nodes,
-            "time_share": kernel.time_share,
+            "time_share": None if reasons.other_threads(records, record) else kernel.time_share,
         }
         for record in records.records
         for kernel in reasons.kernels(record)

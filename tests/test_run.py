@@ -123,7 +123,9 @@ def test_a_model_is_measured_once(results):
 
 
 def test_a_pass_is_timed_for_the_threads_that_it_had(ground, tmp_path):
-    """Rows that differ in threads alone share one evaluation: the second has its quality, and no time of the pass."""
+    """Rows that differ in threads alone share one evaluation: the second has its quality and its kernels, and neither
+    the time of the pass nor any share of it.
+    """
     threads = "framework_args: [{intra_op_num_threads: 1}, {intra_op_num_threads: 2}]"
     text = f"grid: {{{threads}}}\nduration: 0\nexplain: false\n"
     results = Benchmark.from_spec(spec_with(ground, SPEC + text)).run(tmp_path / "run", progress=False)
@@ -134,6 +136,14 @@ def test_a_pass_is_timed_for_the_threads_that_it_had(ground, tmp_path):
     assert quality["samples"].tolist() == [24, 24]
     for name in PASS_METRICS:
         assert quality[name].notna().tolist() == [True, False]
+    kernels, models = results.kernels, results.models
+    assert kernels.groupby("row")["nodes"].sum().nunique() == 1
+    assert kernels.groupby("row")["time_share"].agg(lambda shares: shares.notna().all()).tolist() == [True, False]
+    assert models["conversion_share"].notna().tolist() == [True, False]
+    assert models["nodes_in_8_bits"].notna().all()
+    assert "is only known of another row, with `intra_op_num_threads` 1." in results.explain(1)
+    assert "Of a call's time" not in results.explain(1)
+    assert "Of a call's time" in results.explain(0)
 
 
 TWO_WAYS = """

@@ -9,6 +9,7 @@ from typing import Any
 from benchcard.errors import BenchcardError
 from benchcard.kinds import Number
 from benchcard.metrics import point
+from benchcard.reasons import same_model_as
 from benchcard.records import Records
 from benchcard.store import Outcome
 
@@ -37,6 +38,30 @@ def allowed_loss(unit: str | None, max_drop: Any) -> float:
     for mistake in Number(0).mistakes(drop, "max_drop"):
         raise BenchcardError(str(mistake))
     return drop
+
+
+def short_of_draws(records: Records) -> tuple[str, ...]:
+    """The figures of which too few draws were made to show any difference, among so many models, in sentences."""
+    from benchcard.measure.significance import draws_for, least_p_value
+    from benchcard.measure.statistics import CONFIDENCE
+
+    told = []
+    for name in names(records):
+        compared = [
+            record.outcomes["compare"].values["figures"].get(name, {})
+            for record in records.records
+            if "compare" in record.outcomes and same_model_as(records, record) is None
+        ]
+        tested = [each for each in compared if each.get("p_value") is not None]
+        draws = [
+            each["draws"] for each in tested if each.get("draws") and each["p_value"] == least_p_value(each["draws"])
+        ]
+        if draws and least_p_value(min(draws)) * len(tested) >= 1 - CONFIDENCE:
+            told.append(
+                f"{name}: {min(draws):,} draws can show no difference among {len(tested)} models, and the "
+                f"{draws_for(len(tested)):,} that can take too long here; run fewer rows, or fewer examples"
+            )
+    return tuple(told)
 
 
 def _scores(records: Records) -> Iterator[Outcome]:

@@ -144,7 +144,7 @@ class Results:
             if all(value is None for value in readings.of(self.records, name).values())
         ]
         told = [*said, *unread, *frames.timing_notes(self.records), *reasons.notes(self.records)]
-        told += unheeded(self.records.plan)
+        told += [*readings.short_of_draws(self.records), *unheeded(self.records.plan)]
         return tuple(dict.fromkeys(told))
 
     @property

@@ -110,6 +110,7 @@ def plan(spec: Path, as_csv: bool) -> None:
 def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
     """Run SPEC, or what is left of it, and write the card."""
     from benchcard.benchmark import Benchmark
+    from benchcard.frames import NOISE_FLOOR
 
     benchmark = Benchmark.from_spec(spec)
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
@@ -122,9 +123,10 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
         sys.exit(FAILED)
     card = results.card(max_drop=max_drop).save(results.path / "README.md")
     failures = results.failures
-    if len(failures):
+    lacking = {row for row, missing in zip(failures["row"], failures["missing"]) if not missing.startswith(NOISE_FLOOR)}
+    if lacking:
         click.echo(
-            f"{failures['row'].nunique()} of {len(results.plan)} configurations lack figures: "
+            f"{len(lacking)} of {len(results.plan)} configurations lack figures: "
             f"`benchcard show {results.path}` says why"
         )
     click.echo(f"card: {card}")

@@ -25,6 +25,8 @@ BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_v
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
 # Said of every row where nothing was to be timed.
 NOT_ASKED = "not timed: `duration` is 0"
+# What is missing of a baseline's row whose second process failed: not a figure of its own.
+NOISE_FLOOR = "noise floor"
 
 
 def _bounded(*names: str) -> tuple[str, ...]:
@@ -292,7 +294,7 @@ def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failu
         for part in records.parts.get(cell.name, ()):
             failure = part.failure(cell.name, twin=True) if part.baseline == cell.name else None
             if failure:
-                yield f"noise floor {batch_size}x{length}", failure
+                yield f"{NOISE_FLOOR} {batch_size}x{length}", failure
 
 
 def timing_notes(records: Records) -> list[str]:

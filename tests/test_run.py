@@ -196,8 +196,10 @@ def test_what_was_timed_beside_a_baseline_that_died_is_timed_anew(ground, tmp_pa
 
 
 @pytest.mark.parametrize("is_left", [True, False])
-def test_a_second_process_of_the_baseline_that_died_is_told(results, tmp_path, is_left):
-    """The noise certificate, the failures and the card say that it failed, and of how many rounds the floor is."""
+def test_a_second_process_of_the_baseline_that_died_is_told(results, ground, tmp_path, monkeypatch, is_left):
+    """The noise certificate, the failures and the card say that it failed, and of how many rounds the floor is; no row
+    lacks figures for it.
+    """
     import shutil
 
     from benchcard.measure.blocks import append_round, read_rounds
@@ -224,6 +226,10 @@ def test_a_second_process_of_the_baseline_that_died_is_told(results, tmp_path, i
     assert failure["missing"] == f"noise floor {noise['batch_size']}xNone"
     assert failure["message"] == "time: ended by SIGKILL"
     assert said in found.card().text.replace("\\", "")
+    monkeypatch.setattr(Benchmark, "run", lambda self, *path, **more: found)
+    done = CliRunner().invoke(main, ["run", str(ground / "spec.yaml"), "--quiet"])
+    assert said in done.output
+    assert "lack figures" not in done.output
     assert found.time["latency_mean_ms"].notna().all()
 
 

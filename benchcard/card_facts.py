@@ -76,7 +76,7 @@ def slug(results: Results) -> str:
     """The name of a run's section: its data set and the beginning of its spec's digest, as `beans-2f2e1580`."""
     name = str(results.plan[0]["dataset"]["path"]).rstrip("/").rsplit("/", 1)[-1]
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "data"
-    return f"{clean}-{results.spec.digest[:8]}"
+    return f"{clean[:80]}-{results.spec.digest[:8]}"  # folders of this length may be named so, see `card.merge`
 
 
 def _model_index(results: Results, made: Facts, section: str | None) -> tuple[dict[str, Any], ...]:

@@ -10,6 +10,7 @@ import click
 
 from benchcard import cli_hub
 from benchcard._version import __version__
+from benchcard.cli_tables import brief, cell, table
 from benchcard.errors import BenchcardError, SpecError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def plan(spec: Path, as_csv: bool) -> None:
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
         return
-    _table(frame)
+    table(frame)
     for note in unheeded(benchmark.configurations):
         click.echo(f"note: {note}")
     rows = f"{len(frame)} configuration{'s' if len(frame) != 1 else ''}"
@@ -109,6 +110,7 @@ def plan(spec: Path, as_csv: bool) -> None:
 def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
     """Run SPEC, or what is left of it, and write the card."""
     from benchcard.benchmark import Benchmark
+    from benchcard.frames import NOISE_FLOOR
 
     benchmark = Benchmark.from_spec(spec)
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
@@ -121,9 +123,10 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
         sys.exit(FAILED)
     card = results.card(max_drop=max_drop).save(results.path / "README.md")
     failures = results.failures
-    if len(failures):
+    lacking = {row for row, missing in zip(failures["row"], failures["missing"]) if not missing.startswith(NOISE_FLOOR)}
+    if lacking:
         click.echo(
-            f"{failures['row'].nunique()} of {len(results.plan)} configurations lack figures: "
+            f"{len(lacking)} of {len(results.plan)} configurations lack figures: "
             f"`benchcard show {results.path}` says why"
         )
     click.echo(f"card: {card}")
@@ -158,7 +161,7 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
     else:
         for title, frame in (("Quality", results.quality), ("Time", results.time)):
             click.echo(f"\n{title}")
-            _table(_brief(frame, ["framework_args"]))
+            table(brief(frame, ["framework_args"]))
         if "framework_args" in results.quality:
             click.echo(in_rows(results.quality, "framework_args"))
         for note in results.notes:
@@ -194,7 +197,7 @@ def compare(one: Path, other: Path, as_csv: bool, quality_only: bool, across_mac
         click.echo(found.frame.to_csv(index=False), nl=False)
     else:
         frame, told = found.brief()
-        _table(_brief(frame, []))
+        table(brief(frame, []))
         for line in told:
             click.echo(line)
         for note in found.notes:
@@ -254,10 +257,10 @@ def machine(as_json: bool) -> None:
 def _certificate(frame: pd.DataFrame) -> None:
     """The noise certificate in words, a line a group, and what disturbed it."""
     for noise in frame.to_dict("records"):
-        length = f", length {_cell(noise['input_length'])}" if _cell(noise["input_length"]) else ""
+        length = f", length {cell(noise['input_length'])}" if cell(noise["input_length"]) else ""
         where = f"noise, batch size {noise['batch_size']}{length}:"
-        if _cell(noise["ratio"]):
-            ratio, low, high = (_cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
+        if cell(noise["ratio"]):
+            ratio, low, high = (cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
             bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"
             click.echo(f"{where} the baseline, timed twice, is {ratio}{bounds} times as fast as itself")
         else:
@@ -268,66 +271,6 @@ def _certificate(frame: pd.DataFrame) -> None:
 
 for _command in (cli_hub.push, cli_hub.read, cli_hub.verify):
     main.add_command(_command)
-
-
-def _brief(frame: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:
-    """What fits a screen of a frame: without what is empty or behind other figures, and an interval in one column with
-    its figure.
-    """
-    unshown = [f"latency_p{rank}_ms_{end}" for rank in ("50", "90", "95", "99", "99.9") for end in ("low", "high")]
-    unshown += [f"throughput_per_s_{end}" for end in ("low", "high")]
-    brief = frame.drop(columns=unshown, errors="ignore").dropna(axis="columns", how="all").copy()
-    for name in [str(column) for column in brief]:
-        low, high = f"{name}_low", f"{name}_high"
-        if low in brief and high in brief:
-            bounds = zip(brief[name], brief[low], brief[high])
-            brief[name] = [
-                f"{_cell(value)} [{_cell(least)}, {_cell(most)}]" if _cell(least) else _cell(value)
-                for value, least, most in bounds
-            ]
-            brief = brief.drop(columns=[low, high])
-    hidden = [
-        "latency_p90_ms",
-        "latency_p95_ms",
-        "latency_p99.9_ms",
-        "elapsed_s",
-        "drift",
-        "threads",
-        "spinning",
-        "first_call_ms",
-        "load_ms",
-        "failure",
-        "total_time_in_seconds",
-        "latency_in_seconds",
-    ]
-    return brief.drop(columns=[*hidden, *fixed], errors="ignore")
-
-
-def _table(frame: pd.DataFrame) -> None:
-    """A frame as a table as wide as the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        # A pipe has no width: let no line be broken.
-        console = Console(width=1000)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in frame:
-        numbers = frame[name].dtype.kind in "if"
-        table.add_column(str(name), justify="right" if numbers else "left", overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None or str(value) in ("<NA>", "nan"):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)
 
 
 if __name__ == "__main__":

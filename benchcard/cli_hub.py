@@ -8,9 +8,21 @@ from typing import Any
 
 import click
 
+from benchcard.cli_tables import table
+from benchcard.kinds import Number
+
+
+def _drop(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """What may be lost, as it was given; a mistake is told before anything is run."""
+    for mistake in () if value is None else Number(0).mistakes(value, ""):
+        raise click.BadParameter(f"expected {mistake.expected}, found {mistake.found}")
+    return value
+
+
 max_drop_option = click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=float,
+    callback=_drop,
     help="How much of the first metric the best configuration may lose.  [default: 0.01, or 1 of a metric in %]",
 )
 
@@ -93,7 +105,6 @@ def _artifacts(text: str) -> Any:
 @click.option("--section", help="The section, where a README has several.")
 def read(card: str, which: str | None, section: str | None) -> None:
     """Show the results in CARD: a file, a folder with a README.md, or a repository on the Hub."""
-    from benchcard.cli import _table
     from benchcard.results import Results
 
     found = Results.from_card(card, section)
@@ -102,7 +113,7 @@ def read(card: str, which: str | None, section: str | None) -> None:
         return
     for title, frame in (("Quality", found.quality), ("Time", found.time)):
         click.echo(f"\n{title}")
-        _table(frame.dropna(axis="columns", how="all"))
+        table(frame.dropna(axis="columns", how="all"))
 
 
 @click.command()
@@ -123,7 +134,6 @@ def verify(
     """
     from benchcard import card_spec
     from benchcard.benchmark import Benchmark
-    from benchcard.cli import _table
     from benchcard.results import Results
 
     found = Results.from_card(card, section)
@@ -138,7 +148,7 @@ def verify(
     if as_csv:
         click.echo(verified.frame.to_csv(index=False), nl=False)
     else:
-        _table(verified.frame)
+        table(verified.frame)
         for each in verified.ground:
             click.echo(f"ground: {each}")
         click.echo(str(verified))

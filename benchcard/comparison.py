@@ -29,6 +29,7 @@ def compare(way: _Way) -> None:
         if "evaluate" in baseline and baseline["prepare"].key == needs["inputs"].key:
             needs["baseline"] = baseline["evaluate"]
     asked = {"metrics": way.metrics(), "task": way.walk.task_name, "seed": way.row["seed"]}
+    asked["models"] = way.walk.compared
     way.ask(Step("compare", "torch", asked, needs=needs, extra=way.walk.sources.scripts))
 
 

@@ -25,6 +25,8 @@ BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_v
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
 # Said of every row where nothing was to be timed.
 NOT_ASKED = "not timed: `duration` is 0"
+# What is missing of a baseline's row whose second process failed: not a figure of its own.
+NOISE_FLOOR = "noise floor"
 
 
 def _bounded(*names: str) -> tuple[str, ...]:
@@ -92,9 +94,7 @@ def quality(records: Records) -> pd.DataFrame:
             row |= {likeness.COLUMN: alike} if alike is not None else {}
         if evaluated and prepared and evaluated.values.get("items"):
             row["samples"] = samples = prepared.values["samples"]
-            threads = record.configuration.threads or records.about["default_threads"]
-            # A model is evaluated once, whatever its threads: the time is that of the first row's.
-            if evaluated.values.get("threads", threads) == threads:
+            if reasons.other_threads(records, record) is None:
                 seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
                 row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
         row["predictions_changed"] = _compared(record).get("predictions_changed")
@@ -172,7 +172,8 @@ def models(records: Records) -> pd.DataFrame:
     """One row per configuration: what its model is, and why.
 
     `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_in_8_bits`, which the
-    runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions;
+    runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions,
+    empty where the same model was run for an earlier row, with another number of threads;
     `nodes_excluded` that would have been quantized, and `exclusions`, what each of them matched and changed; the
     largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`, those whose
     quantization costs the outputs most, the worst first; `auto_exclusion`, the list that `node_exclusion: auto` found
@@ -202,7 +203,9 @@ def models(records: Records) -> pd.DataFrame:
         run = reasons.kernels(record)
         if run:
             row["nodes_in_8_bits"] = sum(kernel.nodes for kernel in run if kernel.numbers == "8 bits")
-            row["conversion_share"] = sum((kernel.time_share for kernel in run if kernel.numbers == "conversion"), 0.0)
+            if reasons.other_threads(records, record) is None:
+                shares = (kernel.time_share for kernel in run if kernel.numbers == "conversion")
+                row["conversion_share"] = sum(shares, 0.0)
         if "explain" in record.outcomes:
             losses = record.outcomes["explain"].values
             row |= {
@@ -223,7 +226,8 @@ def models(records: Records) -> pd.DataFrame:
 def kernels(records: Records) -> pd.DataFrame:
     """One row per configuration and kernel that its model comes to when it runs, where the framework can say: `kernel`,
     an operator of ONNX or of the runtime; in what `numbers` it computes ("8 bits", "float", "other"; or "conversion");
-    how many `nodes` there are; and their `time_share` of a call with the longest example alone, the largest first.
+    how many `nodes` there are; and their `time_share` of a call with the longest example alone, the largest first. It
+    is empty where the same model was run for an earlier row, with another number of threads.
     """
     rows = [
         {
@@ -231,7 +235,7 @@ def kernels(records: Records) -> pd.DataFrame:
             "kernel": kernel.name,
             "numbers": kernel.numbers,
             "nodes": kernel.nodes,
-            "time_share": kernel.time_share,
+            "time_share": None if reasons.other_threads(records, record) else kernel.time_share,
         }
         for record in records.records
         for kernel in reasons.kernels(record)
@@ -277,12 +281,20 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
 
 
 def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
-    """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why."""
+    """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why; and those at
+    which a baseline's second process did, as `noise floor 8xNone`.
+    """
     for (batch_size, length), cell in record.cells.items():
         part = records.timed.get((record.configuration.row, (batch_size, length)))
         failure = part.failure(cell.name) if part else None
         if failure:
             yield f"time {batch_size}x{length}", failure
+        if record.configuration.row != record.configuration.baseline:
+            continue
+        for part in records.parts.get(cell.name, ()):
+            failure = part.failure(cell.name, twin=True) if part.baseline == cell.name else None
+            if failure:
+                yield f"{NOISE_FLOOR} {batch_size}x{length}", failure
 
 
 def timing_notes(records: Records) -> list[str]:

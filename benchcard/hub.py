@@ -115,17 +115,16 @@ def push(
         remote = hub.read(place, unsure=before_loss is not None)
         there = text_of(remote.readme, repo_id) if remote is not None and remote.readme is not None else None
         text = card(there, frozenset() if remote is None else remote.paths)
-        uploads, left = hub.settled(remote, every_upload, guard)
-        everything = [card_upload(text), *uploads]
+        everything, left = hub.settled(remote, [card_upload(text), *every_upload], guard)
         if remote is not None and all(remote.has(upload) for upload in everything):
             if before_loss is None:
                 return _pushed(
                     repo_id, remote, place, hub.commit_at(remote, remote.sha), changed=False, diff="", said=left
                 )
             found = hub.find_commit(remote, before_loss, place, message)
-            diff = difference(before_loss, text, uploads)
+            diff = difference(before_loss, everything)
             return _pushed(repo_id, remote, place, hub.commit_at(remote, found), changed=True, diff=diff, said=left)
-        diff = difference(remote, text, uploads)
+        diff = difference(remote, everything)
         if remote is None and not create:
             raise HubError(f"{repo_id} is not on the Hub, or this token may not see it; `create` makes it.")
         if dry_run:

@@ -134,18 +134,20 @@ def card_upload(text: str) -> Upload:
         raise HubError(f"The card cannot be written as UTF-8 (character {error.start}): nothing was pushed.") from None
 
 
-def difference(remote: Remote | None, text: str, uploads: Sequence[Upload]) -> str:
+def difference(remote: Remote | None, uploads: Sequence[Upload]) -> str:
     """A unified diff of the README, then a line for each other file that is new or changed; empty where nothing is."""
     before = remote.readme if remote is not None else None
+    after = next((upload.source for upload in uploads if upload.path == README), before)
     old_name = f"a/{README}" if before is not None else "/dev/null"
     # Lines end in \n alone: splitlines would also break at all else that Unicode calls a line end.
-    old, new = (list(io.StringIO(one, newline="\n")) for one in ((before or b"").decode("utf-8"), text))
+    texts = [one.decode("utf-8") if isinstance(one, bytes) else "" for one in (before, after)]
+    old, new = (list(io.StringIO(text, newline="\n")) for text in texts)
     lines = [
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
         for line in difflib.unified_diff(old, new, old_name, f"b/{README}")
     ]
     for upload in uploads:
-        if remote is None or not remote.has(upload):
+        if upload.path != README and (remote is None or not remote.has(upload)):
             known = remote is not None and (upload.path in remote.blob_ids or upload.path in remote.lfs_ids)
             lines.append(f"{'changed' if known else 'new'} file: {upload.path} ({upload.size:,} bytes)\n")
     return "".join(lines)

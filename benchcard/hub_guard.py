@@ -64,7 +64,10 @@ def is_ignored(path: str, rules: str) -> bool:
         pattern = rule.rstrip("/")
         if "/" not in pattern:
             names = [name.rsplit("/", 1)[-1] for name in names]
-        if rule and not line.startswith("#") and any(fnmatchcase(name, pattern.lstrip("/")) for name in names):
+        # At the beginning, two stars and a slash stand for any folders, or for none.
+        patterns = pattern.lstrip("/"), pattern.removeprefix("**/")
+        fits = any(fnmatchcase(name, each) for name in names for each in patterns)
+        if rule and not line.startswith("#") and fits:
             found = rule == line
     return found
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -170,7 +170,8 @@ class Number:
 
     def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
         """Anything that is no number, or outside the bounds."""
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        most = sys.float_info.max  # compared, so that a whole number that no float holds is none, either
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
         if (
             not number
             or (self.whole and not isinstance(value, int))

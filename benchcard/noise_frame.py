@@ -45,8 +45,8 @@ def noise_frame(records: Records) -> pd.DataFrame:
     and went on); the rest is of the rounds: `others_cpus` is how many processors others took, on average and, in
     `others_cpus_most`, in the worst of them; `steal_share` of the processor time went to other machines, `throttled_s`
     is how long the cgroup's quota of `quota_cpus` held us back, `governors` are the frequency governors. `warnings`
-    says which of it disturbed the timing, and where a short `duration` left fewer `launches` than narrow intervals
-    need.
+    says which of it disturbed the timing, where the second process of the baseline failed, and where a short `duration`
+    left fewer `launches` than narrow intervals need.
     """
     import pandas as pd
 
@@ -98,8 +98,21 @@ def _machine(part: Part, launches: int) -> dict[str, Any]:
         "quota_cpus": noise.quota_cpus(rounds),
         "throttled_s": noise.grown(rounds, "throttled_s"),
         "governors": noise.governors(rounds),
-        "warnings": "; ".join([*noise.warnings(rounds), *_few(launches)]),
+        "warnings": "; ".join([*noise.warnings(rounds), *_alone(part), *_few(launches)]),
     }
+
+
+def _alone(part: Part) -> list[str]:
+    """That the baseline's second process failed, and what that leaves of the noise floor, in a sentence."""
+    failure = part.failure(part.baseline, twin=True) if part.baseline is not None else None
+    if failure is None:
+        return []
+    stage = failure.message.partition(":")[0]
+    rounds = sum(
+        {False, True} <= {block.twin for block in timed.blocks if block.name == part.baseline} for timed in part.rounds
+    )
+    left = f"the noise floor is of {rounds} of {len(part.rounds)} rounds" if rounds else "there is no noise floor"
+    return [f"the second process of the baseline failed ({stage}: {failure.type}): {left}"]
 
 
 def _few(launches: int) -> list[str]:

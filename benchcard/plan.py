@@ -60,6 +60,11 @@ class Plan:
     spec: Spec
     configurations: tuple[Configuration, ...]
 
+    @property
+    def compared(self) -> int:
+        """How many rows are compared with another one."""
+        return sum(row.baseline not in (None, row.row) for row in self.configurations)
+
     def __len__(self) -> int:
         return len(self.configurations)
 

@@ -6,18 +6,19 @@ and the commit to `hub`.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchcard import bundle, hub
 from benchcard.card import check, yamltext
 from benchcard.card.hubterms import is_hub_id
-from benchcard.card.merge import merge
+from benchcard.card.merge import expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.hub_files import Pushed
@@ -61,6 +62,7 @@ def push_to_hub(
     if not len(results.plan) or results.best(max_drop).row is None:
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
     name = slug or bundle.slug_of(results)
+    expect_slug(name)
     write = partial(
         bundle.write, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
     )
@@ -78,10 +80,31 @@ def push_to_hub(
     try:
         return _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
     except HubError as error:
-        failure = (
-            f"{error}\nWhat was to be pushed lies in {home / name}; `benchcard push {results.path} {repo_id}` goes on."
-        )
+        given = {"slug": slug, "layout": layout, "max-drop": max_drop, "revision": revision}
+        again = _command(results.path, repo_id, artifacts, create_pr, private, force, overwrite, given)
+        failure = f"{error}\nWhat was to be pushed lies in {home / name}; `{again}` goes on."
     raise HubError(failure)
+
+
+def _command(
+    path: Path,
+    repo_id: str,
+    artifacts: Artifacts,
+    create_pr: bool | Literal["auto"],
+    private: bool,
+    force: bool,
+    overwrite: Collection[str],
+    given: Mapping[str, Any],
+) -> str:
+    """The command that goes on with a push: with all that it was given, or it would be another one."""
+    rows = artifacts if isinstance(artifacts, str) else ",".join(map(str, artifacts))
+    told = {"artifacts": None if rows == "best" else rows, **given}
+    words = ["benchcard", "push", str(path), repo_id]
+    words += [word for name, value in told.items() if value is not None for word in (f"--{name}", str(value))]
+    words += [word for key in overwrite for word in ("--overwrite", key)]
+    words += [] if create_pr == "auto" else ["--create-pr" if create_pr else "--no-create-pr"]
+    words += [flag for flag, is_given in (("--public", not private), ("--force", force)) if is_given]
+    return shlex.join(words)
 
 
 def _push(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
+from benchcard.errors import BenchcardError
+from benchcard.kinds import Number
+from benchcard.metrics import point
+from benchcard.reasons import same_model_as
 from benchcard.records import Records
 from benchcard.store import Outcome
 
@@ -18,6 +23,45 @@ def of(records: Records, metric: str | None) -> Mapping[str, Any]:
     """`higher_is_better` and `unit` of a metric, None where nobody knows them; empty where it was not measured."""
     known = (score.values.get("readings", {}) for score in _scores(records))
     return next((dict(each[metric]) for each in known if metric in each), {})
+
+
+def allowed_loss(unit: str | None, max_drop: Any) -> float:
+    """How much of a metric of this unit may be lost: what was asked, a point where nothing was.
+
+    Raises:
+        BenchcardError: `max_drop` is no finite number of at least 0.
+    """
+    if max_drop is None:
+        return point(unit)
+    # Numbers of other libraries are numbers, too; what is whole here may be too large for a float, and is told then.
+    drop = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
+    for mistake in Number(0).mistakes(drop, "max_drop"):
+        raise BenchcardError(str(mistake))
+    return drop
+
+
+def short_of_draws(records: Records) -> tuple[str, ...]:
+    """The figures of which too few draws were made to show any difference, among so many models, in sentences."""
+    from benchcard.measure.significance import draws_for, least_p_value
+    from benchcard.measure.statistics import CONFIDENCE
+
+    told = []
+    for name in names(records):
+        compared = [
+            record.outcomes["compare"].values["figures"].get(name, {})
+            for record in records.records
+            if "compare" in record.outcomes and same_model_as(records, record) is None
+        ]
+        tested = [each for each in compared if each.get("p_value") is not None]
+        draws = [
+            each["draws"] for each in tested if each.get("draws") and each["p_value"] == least_p_value(each["draws"])
+        ]
+        if draws and least_p_value(min(draws)) * len(tested) >= 1 - CONFIDENCE:
+            told.append(
+                f"{name}: {min(draws):,} draws can show no difference among {len(tested)} models, and the "
+                f"{draws_for(len(tested)):,} that can take too long here; run fewer rows, or fewer examples"
+            )
+    return tuple(told)
 
 
 def _scores(records: Records) -> Iterator[Outcome]:

@@ -105,6 +105,19 @@ def kernels(record: Record) -> tuple[Kernel, ...]:
     return tuple(Kernel(**each) for each in told)
 
 
+def other_threads(records: Records, record: Record) -> int | None:
+    """The threads with which a row's model was evaluated, where these are not the row's own; else None.
+
+    A model is evaluated once, with the threads of the first row that runs it; what it answers is that of all of them,
+    what it took is not.
+    """
+    evaluated = record.outcomes.get("evaluate")
+    had: int | None = evaluated.values.get("threads") if evaluated is not None else None
+    if had is None or had == (record.configuration.threads or records.about["default_threads"]):
+        return None
+    return had
+
+
 def computes_in_float(record: Record) -> bool:
     """Whether a row's model is quantized, and the runtime computes all of it in float: between conversions from 8 bits
     and to them. Where no kernel is known, as in runs of earlier versions, it is told from the level.
@@ -169,7 +182,7 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
             yield "Its graph came quantized, and is run as it is."
         elif record.digest is not None:
             yield "It is not quantized."
-        yield from _of_time(record)
+        yield from _of_time(records, record)
         return
     quantized = record.outcomes.get("quantize")
     if quantized is None:
@@ -187,7 +200,7 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     for note in report["notes"]:
         yield f"{note[0].upper()}{note[1:]}."
     yield from _of_kernels(record)
-    yield from _of_time(record)
+    yield from _of_time(records, record)
     if saturation_risk(records, record):
         yield (
             "On this processor products of 8-bit weights can saturate: its figures may be better elsewhere, "
@@ -219,10 +232,13 @@ def _of_kernels(record: Record) -> Iterator[str]:
             yield f"No `{each['operator']}` computes in 8 bits here, but in float32 between conversions{advice}."
 
 
-def _of_time(record: Record) -> Iterator[str]:
+def _of_time(records: Records, record: Record) -> Iterator[str]:
     """Where the time of a call goes."""
-    run = kernels(record)
+    run, threads = kernels(record), other_threads(records, record)
     if not run:
+        return
+    if threads is not None:
+        yield f"Where the time of a call goes is only known of another row, with `intra_op_num_threads` {threads}."
         return
     shares: dict[str, float] = {}
     for kernel in run:

@@ -45,12 +45,10 @@ class Part:
         told = (self.outcome or {}).get("opened", ())
         return [each for each in told if each["name"] == name and each["twin"] == twin]
 
-    def failure(self, name: str) -> Failure | None:
-        """Why a cell has no times."""
-        found = next(
-            (each for each in (self.outcome or {}).get("failures", ()) if each["name"] == name and not each["twin"]),
-            None,
-        )
+    def failure(self, name: str, *, twin: bool = False) -> Failure | None:
+        """Why a cell, or its twin, has no times, or no more of them."""
+        told = (self.outcome or {}).get("failures", ())
+        found = next((each for each in told if each["name"] == name and each["twin"] == twin), None)
         return Failure("time", found["type"], f"{found['stage']}: {found['message']}", found["log"]) if found else None
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchcard import choice, frames, front, gains, readings, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
-from benchcard.metrics import point
 from benchcard.noise_frame import noise_frame
 from benchcard.plan import Plan, unheeded
 from benchcard.spec import Spec, canonical
@@ -145,12 +144,12 @@ class Results:
             if all(value is None for value in readings.of(self.records, name).values())
         ]
         told = [*said, *unread, *frames.timing_notes(self.records), *reasons.notes(self.records)]
-        told += unheeded(self.records.plan)
+        told += [*readings.short_of_draws(self.records), *unheeded(self.records.plan)]
         return tuple(dict.fromkeys(told))
 
     @property
     def failures(self) -> pd.DataFrame:
-        """The rows without figures, each with stage, type, message and the end of the log."""
+        """What is missing of which row, each with stage, type, message and the end of the log."""
         import pandas as pd
 
         rows = [
@@ -191,7 +190,7 @@ class Results:
             metric: The metric that decides; the first one by default.
 
         Raises:
-            BenchcardError: There is no such metric or objective.
+            BenchcardError: There is no such metric or objective, or `max_drop` is no finite number of at least 0.
         """
         deciding = self._deciding(metric)
         reading = readings.of(self.records, deciding)
@@ -202,7 +201,7 @@ class Results:
             self.baseline,
             self._axes,
             deciding,
-            point(reading.get("unit")) if max_drop is None else max_drop,
+            readings.allowed_loss(reading.get("unit"), max_drop),
             reading.get("higher_is_better"),
         )
 
@@ -278,7 +277,7 @@ class Results:
             max_drop: How much of the first metric the row to ship may lose, as in `best`.
 
         Raises:
-            CardError: There is no such layout.
+            CardError: There is no such layout, or `slug` cannot name a section.
         """
         from benchcard import card_facts
         from benchcard.card import Card

@@ -6,8 +6,11 @@ Owns the verdicts. Leaves reading the card to `card_results` and measuring to wh
   nothing but the computation can move it. It is **different** where it is not, on the same ground; on another ground
   (another processor, other versions, unknown ones) it is **not comparable**, since int8 products may differ there.
 - A figure of time is **not comparable** on another ground, whatever it is. On the same one it is reproduced where both
-  intervals, each widened by the factor by which the baseline differed from itself, have a point in common. Else a ratio
-  to the baseline is **different**, and anything else not comparable: milliseconds of another day are the machine's too.
+  intervals, each widened by the factor by which the baseline differed from itself, and that of the card by the rounding
+  of its digits, have a point in common. Else a ratio to the baseline is **different**, and anything else not
+  comparable: milliseconds of another day are the machine's too. A figure so precise that the card's digits show no
+  interval is taken to be anywhere within their rounding; where the card shows none of that shape, too few launches may
+  be the reason, and it is not comparable.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard import folders
 from benchcard.card.facts import Figure, Figures, Row, Shape
-from benchcard.card.full_tables import RATIO
+from benchcard.card.figures import decimals
+from benchcard.card.full_tables import RATIO, rule_of
 from benchcard.errors import CardError
 from benchcard.spec import canonical, plain
 
@@ -157,7 +161,7 @@ class _Checking:
                     continue
                 told = {"row": index, "figure": f"{prefix}{name}, {_said(shape)}", **_timed(figures, name, shape)}
                 told |= _timed_here(measured, name, shape)
-                yield {**told, **self._time(name, told, row, measured.get("failure"))}
+                yield {**told, **self._time(name, shape, told, row, measured.get("failure"))}
 
     def _quality(self, name: str, told: Mapping[str, Any], row: Row, failure: Any) -> dict[str, str]:
         published, here = told["published"], told["here"]
@@ -168,25 +172,40 @@ class _Checking:
             return _verdict(REPRODUCED, "")
         return self._unequal(f"they differ by {difference:.{self.decimals[name]}f}")
 
-    def _time(self, name: str, told: Mapping[str, Any], row: Row, failure: Any) -> dict[str, str]:
+    def _time(self, name: str, shape: Shape, told: Mapping[str, Any], row: Row, failure: Any) -> dict[str, str]:
         published, here = told["published"], told["here"]
         if published is None or here is None:
             return self._missing(published, here, row, failure)
         if self.ground:
             return _verdict(NOT_COMPARABLE, "; ".join(self.ground))
-        bounds = [told[bound] for bound in ("published_low", "published_high", "here_low", "here_high")]
         if published == here:
             # As the ratio of the baseline to itself, which has no interval.
             return _verdict(REPRODUCED, "")
-        if None in bounds:
+        there_low, there_high = told["published_low"], told["published_high"]
+        if there_low is None and self._launched(shape):
+            there_low = there_high = published
+        here_low, here_high = told["here_low"], told["here_high"]
+        if None in (there_low, there_high, here_low, here_high):
             return _verdict(NOT_COMPARABLE, "one of them has no interval")
-        there_low, there_high, here_low, here_high = bounds
+        rounding = self._rounding(name, shape)
+        there_low, there_high = there_low - rounding, there_high + rounding
         if there_low <= here_high * self.noise**2 and here_low <= there_high * self.noise**2:
             return _verdict(REPRODUCED, "")
         apart = "the intervals have no point in common, nor with the noise of both runs"
         if name == RATIO:
             return _verdict(DIFFERENT, apart)
         return _verdict(NOT_COMPARABLE, f"{apart}; the machine of another day may be the reason: see the ratios")
+
+    def _launched(self, shape: Shape) -> bool:
+        """Whether the card shows intervals of times at a shape: what has none there is too precise for its digits."""
+        figures = [figure for row in self.facts.rows for figure in row.times.get(shape, {}).values()]
+        figures += [noise.ratio for noise in self.facts.noise if noise.shape == shape]
+        return any(figure is not None and figure.interval is not None for figure in figures)
+
+    def _rounding(self, name: str, shape: Shape) -> float:
+        """Half a unit of the last digit that a column of times has."""
+        column = [row.times.get(shape, {}).get(name) for row in self.facts.rows]
+        return 0.5 * 10.0 ** -decimals(column, rule_of(name))
 
     def _missing(self, published: float | None, here: float | None, row: Row, failure: Any) -> dict[str, str]:
         reason = str(failure) if failure is not None and str(failure) not in ("None", "nan", "<NA>") else "no figure"

@@ -466,7 +466,7 @@ def test_the_picture_lies_where_the_card_looks_for_it(tmp_path):
 
 def test_a_name_that_would_leave_the_folder_is_refused():
     """The slug becomes a path, and may not lead anywhere else."""
-    with pytest.raises(CardError, match="cannot name a run"):
+    with pytest.raises(CardError, match="cannot name a section"):
         Card.from_facts(sample(), slug="../x")
 
 

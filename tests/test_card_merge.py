@@ -307,9 +307,9 @@ def test_a_section_may_not_hold_markers():
         merge_section("", f"a\n{END}", "beans")
 
 
-@pytest.mark.parametrize("slug", ["", "a b", "-a", "a-->", "é"])
+@pytest.mark.parametrize("slug", ["", "a b", "-a", "a-->", "é", "a" * 101, 5])
 def test_a_slug_is_a_plain_word(slug):
-    """A name that would break the marker is refused."""
+    """A name that would break the marker, or is too long for a folder, is refused."""
     with pytest.raises(CardError, match="cannot name a section"):
         merge_section("", "x", slug)
 

@@ -68,7 +68,7 @@ LAYERS = [
         "verifying",
         "testing",
     },
-    {"benchmark", "handed_data", "cli", "cli_hub", "__main__"},
+    {"benchmark", "handed_data", "cli", "cli_hub", "cli_tables", "__main__"},
 ]
 # Names in `from benchcard import x` that are imported only when they are asked for.
 UPWARD = {
@@ -80,16 +80,19 @@ UPWARD = {
 }
 
 
-def imports(path: Path) -> set[str]:
-    """The top-level modules of the package that a file imports, at its top or inside a function, type checking
-    apart.
-    """
+def run_nodes(path: Path) -> list[ast.AST]:
+    """All that a file says, at its top or inside a function, type checking apart."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             node.body = []
+    return list(ast.walk(tree))
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level modules of the package that a file imports."""
     found = set()
-    for node in ast.walk(tree):
+    for node in run_nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "benchcard":
             below = node.module.split(".")[1:]
             found |= {below[0]} if below else {alias.name for alias in node.names}
@@ -115,6 +118,19 @@ def test_imports_point_down(path):
         theirs = layer_of(name)
         assert theirs is not None or name in ("__version__",), f"{name} has no layer"
         assert theirs is None or theirs <= mine or (module, name) in UPWARD, f"{module} imports {name} from above"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_private_names_stay_in_their_module(path):
+    """What two modules share has a public name."""
+    taken = {
+        f"{node.module}.{alias.name}"
+        for node in run_nodes(path)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("benchcard.")
+        for alias in node.names
+        if alias.name.startswith("_") and alias.name != "__version__"
+    }
+    assert not taken
 
 
 def test_every_public_name_can_be_imported():

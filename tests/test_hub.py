@@ -317,10 +317,31 @@ def test_what_a_gitignore_keeps_out_is_said(hub: LocalHub, pushed: Push) -> None
     assert set(files) <= set(hub.files(MINE))
 
 
-def test_what_did_not_arrive_is_said(hub: LocalHub, pushed: Push) -> None:
-    """A file that is sent and that the Hub leaves out all the same, as a README that is ignored, is named."""
+@pytest.mark.parametrize("rule", ["README.md", "*.md", "/README.md", "**/README.md", "R*\n"])
+@pytest.mark.parametrize("there", [{"README.md": CARD}, {}])
+def test_a_readme_that_a_gitignore_keeps_out_costs_no_commits(
+    hub: LocalHub, pushed: Push, rule: str, there: dict[str, str]
+) -> None:
+    """The same push twice makes one commit, of the other files; both say that the README is not among them."""
+    hub.add_model(MINE, {**there, ".gitignore": rule})
+    first = pushed()
+    assert first.changed
+    assert "README.md" not in first.diff
+    head = hub.head(MINE)
+    again = pushed()
+    assert (again.changed, again.commit_oid, hub.head(MINE)) == (False, head, head)
+    for done in (first, again, pushed(dry_run=True)):
+        (said,) = done.warnings
+        assert said.startswith("README.md not pushed: the .gitignore there")
+    assert hub.files(MINE).get("README.md", b"").decode() == there.get("README.md", "")
+
+
+def test_what_did_not_arrive_is_said(hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is sent and that the Hub leaves out all the same, by a rule that is read otherwise here, is named."""
     hub.add_model(MINE, {"README.md": CARD, ".gitignore": "*.md"})
-    (said,) = pushed().warnings
+    with monkeypatch.context() as patch:
+        patch.setattr("benchcard.hub_guard.is_ignored", lambda path, rules: False)
+        (said,) = pushed().warnings
     assert said.startswith("README.md not pushed")
     hub.commit(MINE, {".gitignore": "*.tmp"})
     hub.fail("info", after=1)
@@ -339,6 +360,9 @@ def test_what_did_not_arrive_is_said(hub: LocalHub, pushed: Push) -> None:
         ("*.csv\n!c.csv", {"a.csv", "b/d/e.csv"}),
         ("# a.csv\n\n  ", set()),
         ("a.csv/", set()),
+        ("**/a.csv", {"a.csv"}),
+        ("**/d/e.csv", {"b/d/e.csv"}),
+        ("**/b", {"b/c.csv", "b/d/e.csv"}),
     ],
 )
 def test_rules_of_a_gitignore(rule: str, out: set[str]) -> None:

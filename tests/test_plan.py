@@ -6,6 +6,8 @@ import pytest
 
 from benchcard import spec as specs
 from benchcard.plan import make_plan, unheeded
+from benchcard.runner import expected_steps
+from benchcard.sources import unresolved
 
 ARGS = {"opset": 13, "optimization_level": 1, "intra_op_num_threads": 4}
 BOTH, ADD = ["Add", "MatMul"], ["Add"]
@@ -27,6 +29,14 @@ def test_the_beans_grid_is_its_eighteen_rows(beans):
     expected.append(("pytorch", None, None, None, {}, None, None))
     assert len(expected) == 18
     assert rows(beans) == expected
+
+
+def test_comparisons_know_how_many_they_are(beans):
+    """The rows of a plan that are compared with a baseline are counted, and each comparison is asked for so many."""
+    plan = make_plan(specs.read(beans))
+    assert plan.compared == 17
+    steps = [step for asked in expected_steps(plan, unresolved(plan.spec), 1) for step in asked]
+    assert {step.asked["models"] for step in steps if step.kind == "compare"} == {17}
 
 
 def test_a_notebook_shows_the_plan_as_a_table(beans):

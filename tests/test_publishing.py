@@ -275,6 +275,41 @@ def test_no_token_is_written_anywhere(push, run, hub, capsys):
     assert not [name for name, content in hub.files(MINE).items() if secret in content]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"artifacts": "best"}, ""),
+        ({"max_drop": 0.5, "artifacts": "none"}, " --artifacts none --max-drop 0.5"),
+        (
+            {"artifacts": [1, 2], "slug": "mine", "layout": "classic", "overwrite": ["license"], "force": True},
+            " --artifacts 1,2 --slug mine --layout classic --overwrite license --force",
+        ),
+        ({"artifacts": "best", "create_pr": False, "private": False}, " --no-create-pr --public"),
+    ],
+)
+def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, given, said):
+    """The command that a failed push names repeats what was given: without it, it would push something else."""
+    hub.fail("commit", status=503, times=3)
+    with pytest.raises(HubError) as error:
+        push(**given)
+    assert f"`benchcard push {run.path} {MINE}{said}` goes on" in str(error.value)
+
+
+@pytest.mark.parametrize("slug", ["../../outside", "a" * 300, "a" * 101, "a b", 5])
+def test_a_slug_that_can_name_no_section_is_refused_before_anything_is_written(push, run, tmp_path, slug):
+    """The slug becomes a folder: nothing is written for one that would be none, or lead elsewhere."""
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CardError, match="cannot name a section: use letters"):
+        push(slug=slug)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_longest_slug_names_a_section(push, hub):
+    """A slug of the most letters is a folder of the repository."""
+    assert push(slug="a" * 100, artifacts="none").changed
+    assert f"benchcard/{'a' * 100}/run.json" in hub.files(MINE)
+
+
 def test_no_path_of_this_machine_is_published(push, run, hub):
     """What was published names models and data as the spec does, not where they lie."""
     push(artifacts="none")

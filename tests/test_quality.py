@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from benchcard import readings
 from benchcard.measure import quality
+from benchcard.measure.significance import least_p_value
 from benchcard.measure.statistics import Interval
 from benchcard.metrics.examples import Computed, mean_of
 
@@ -38,8 +42,11 @@ def test_other_figures_are_resampled_by_seed():
     )
 
 
-def test_what_is_slow_is_drawn_a_thousand_times_and_no_more():
-    """A metric that says nothing of single examples is computed anew for each draw, for a small p-value too."""
+@pytest.mark.parametrize(("models", "draws"), [(1, 1000), (25, 1000), (26, 1040), (40, 1600)])
+def test_what_is_slow_is_drawn_no_more_than_the_number_of_models_takes(models, draws):
+    """A metric that says nothing of single examples is computed anew for each draw: a thousand times, or as often as a
+    difference takes that is to stand being adjusted for so many models.
+    """
     calls = 0
 
     def compute(indices):
@@ -47,8 +54,47 @@ def test_what_is_slow_is_drawn_a_thousand_times_and_no_more():
         calls += 1
         return 1.0
 
-    found = quality.comparison(Computed(lambda indices: 0.0, 20), Computed(compute, 20), 0)
-    assert (found.p_value, calls) == (2 / 1001, 1001)
+    found = quality.comparison(Computed(lambda indices: 0.0, 20), Computed(compute, 20), 0, models=models)
+    assert (found.p_value, found.draws, calls) == (2 / (draws + 1), draws, draws + 1)
+    assert models * found.p_value < 0.05
+    assert quality.as_values(found.difference, found)["draws"] == draws
+
+
+@pytest.mark.parametrize(("models", "draws"), [(1, 5000), (100, 5000), (200, 8000)])
+def test_what_is_quick_stands_many_models(models, draws):
+    """What benchcard brings is drawn so often that one of 125 models can differ, and more often for more."""
+    values = np.random.default_rng(0).normal(size=30)
+    assert quality.comparison(mean_of(values), mean_of(values + 1 + values / 10), 0, models=models).draws == draws
+
+
+def of_models(count, draws, p_value=None):
+    """The records of a baseline and so many models, of which one differs by this p-value: by default that which no draw
+    contradicts.
+    """
+    tested = [None, least_p_value(draws) if p_value is None else p_value, *[0.5] * (count - 1)]
+    records = [
+        SimpleNamespace(
+            digest=str(row),
+            configuration={"framework": "onnxruntime"},
+            outcomes={
+                "score": SimpleNamespace(values={"metrics": {"longer": 0.5}}),
+                "compare": SimpleNamespace(values={"figures": {"longer": {"p_value": each, "draws": draws}}}),
+            },
+        )
+        for row, each in enumerate(tested)
+    ]
+    return SimpleNamespace(records=records)
+
+
+def test_too_few_draws_are_told(monkeypatch):
+    """Where a difference that no draw contradicts is none, among so many models, it is said how many draws it takes."""
+    monkeypatch.setattr(readings, "same_model_as", lambda records, record: None)
+    (told,) = readings.short_of_draws(of_models(40, 1000))
+    assert told.startswith("longer: 1,000 draws can show no difference among 40 models, and the 1,600 that can")
+    assert not readings.short_of_draws(of_models(40, 1600))
+    assert not readings.short_of_draws(of_models(25, 1000))
+    assert not readings.short_of_draws(of_models(40, 1000, 0.02))
+    assert not readings.short_of_draws(of_models(40, None, 0.0001))
 
 
 def test_models_that_agree_everywhere_are_no_certainty():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -120,7 +123,9 @@ def test_a_model_is_measured_once(results):
 
 
 def test_a_pass_is_timed_for_the_threads_that_it_had(ground, tmp_path):
-    """Rows that differ in threads alone share one evaluation: the second has its quality, and no time of the pass."""
+    """Rows that differ in threads alone share one evaluation: the second has its quality and its kernels, and neither
+    the time of the pass nor any share of it.
+    """
     threads = "framework_args: [{intra_op_num_threads: 1}, {intra_op_num_threads: 2}]"
     text = f"grid: {{{threads}}}\nduration: 0\nexplain: false\n"
     results = Benchmark.from_spec(spec_with(ground, SPEC + text)).run(tmp_path / "run", progress=False)
@@ -131,6 +136,14 @@ def test_a_pass_is_timed_for_the_threads_that_it_had(ground, tmp_path):
     assert quality["samples"].tolist() == [24, 24]
     for name in PASS_METRICS:
         assert quality[name].notna().tolist() == [True, False]
+    kernels, models = results.kernels, results.models
+    assert kernels.groupby("row")["nodes"].sum().nunique() == 1
+    assert kernels.groupby("row")["time_share"].agg(lambda shares: shares.notna().all()).tolist() == [True, False]
+    assert models["conversion_share"].notna().tolist() == [True, False]
+    assert models["nodes_in_8_bits"].notna().all()
+    assert "is only known of another row, with `intra_op_num_threads` 1." in results.explain(1)
+    assert "Of a call's time" not in results.explain(1)
+    assert "Of a call's time" in results.explain(0)
 
 
 # Not every version has a kernel for `ConvInteger` of signed weights.
@@ -180,6 +193,44 @@ def test_what_was_timed_beside_a_baseline_that_died_is_timed_anew(ground, tmp_pa
     assert min(block.started_ns for each in again for block in each.blocks) > ended
     assert results.time["ratio"].notna().all()
     assert not len(results.failures)
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+def test_a_second_process_of_the_baseline_that_died_is_told(results, ground, tmp_path, monkeypatch, is_left):
+    """The noise certificate, the failures and the card say that it failed, and of how many rounds the floor is; no row
+    lacks figures for it.
+    """
+    import shutil
+
+    from benchcard.measure.blocks import append_round, read_rounds
+
+    shutil.copytree(results.path, tmp_path / "run")
+    path = min((tmp_path / "run").glob("times/*/part-*/outcome.json"))
+    told = json.loads(path.read_text())
+    died = {"name": told["baseline"], "twin": True, "stage": "time", "type": "Died", "log": "the end"}
+    path.write_text(json.dumps({**told, "failures": [{**died, "message": "ended by SIGKILL"}]}))
+    rounds = path.with_name("rounds.bin")
+    timed = read_rounds(rounds)
+    rounds.unlink()
+    for each in timed:
+        is_dead = each.number or not is_left
+        append_round(rounds, replace(each, blocks=tuple(one for one in each.blocks if not (one.twin and is_dead))))
+    found = Results.load(tmp_path / "run")
+    floor = f"the noise floor is of 1 of {len(timed)} rounds" if is_left else "there is no noise floor"
+    said = f"the second process of the baseline failed (time: Died): {floor}"
+    (noise,) = found.noise[found.noise["warnings"].str.contains("second process")].to_dict("records")
+    assert said in noise["warnings"]
+    assert (str(noise["ratio"]) in ("nan", "None", "<NA>")) is not is_left
+    (failure,) = found.failures.to_dict("records")
+    assert (failure["row"], failure["type"], failure["log"]) == (found.baseline, "Died", "the end")
+    assert failure["missing"] == f"noise floor {noise['batch_size']}xNone"
+    assert failure["message"] == "time: ended by SIGKILL"
+    assert said in found.card().text.replace("\\", "")
+    monkeypatch.setattr(Benchmark, "run", lambda self, *path, **more: found)
+    done = CliRunner().invoke(main, ["run", str(ground / "spec.yaml"), "--quiet"])
+    assert said in done.output
+    assert "lack figures" not in done.output
+    assert found.time["latency_mean_ms"].notna().all()
 
 
 def test_what_runs_is_told_row_by_row(results):
@@ -498,6 +549,45 @@ def test_one_drop_is_allowed_everywhere(results, ground, tmp_path):
     assert best.explain() in benchcard("show", path, "--max-drop", 1)
     assert results.best() == results.best(max_drop=0.01)
     assert benchcard("card", path) == results.card(max_drop=0.01).text
+
+
+NO_DROPS = [(math.nan, "NaN"), (math.inf, "Infinity"), (-0.5, "-0.5"), ("much", '"much"'), (True, "true")]
+
+
+@pytest.mark.parametrize(("max_drop", "shown"), [*NO_DROPS, (10**400, "10{76}[.]{3}")])
+def test_what_may_be_lost_is_a_number(results, max_drop, shown):
+    """Anything but a finite number of at least 0 is refused in words, wherever it is given."""
+    for ask in (
+        results.best,
+        lambda drop: results.card(max_drop=drop),
+        lambda drop: results.push_to_hub("a/b", max_drop=drop),
+    ):
+        with pytest.raises(BenchcardError, match=f"expected a number of at least 0, found {shown} @ max_drop"):
+            ask(max_drop)
+
+
+@pytest.mark.parametrize(("max_drop", "shown"), NO_DROPS[:3])
+@pytest.mark.parametrize("command", ["run", "show", "card", "push"])
+def test_the_command_line_refuses_a_drop_before_anything_is_run(tmp_path, command, max_drop, shown):
+    """A mistake in `--max-drop` is told at once, with the status of a mistake."""
+    repo = ["a/b"] if command == "push" else []
+    done = CliRunner().invoke(main, [command, str(tmp_path), *repo, "--max-drop", str(max_drop)])
+    assert done.exit_code == 2
+    assert f"expected a number of at least 0, found {shown}" in done.output
+
+
+def test_numbers_of_other_libraries_may_be_lost(results):
+    """A drop of numpy or of fractions is a number as any other."""
+    import numpy as np
+
+    assert results.best(np.float32(0.5)).max_drop == results.best(Fraction(1, 2)).max_drop == 0.5
+    assert results.best(np.int64(1)).max_drop == 1
+
+
+def test_a_long_name_of_data_still_names_a_section(results, monkeypatch):
+    """A folder may have a name of 255 letters: the section's is cut to what can name one."""
+    monkeypatch.setitem(results.plan[0]["dataset"], "path", "data/" + "d" * 255)
+    assert card_facts.slug(results) == f"{'d' * 80}-{results.spec.digest[:8]}"
 
 
 def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):

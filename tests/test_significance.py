@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +15,9 @@ from scipy.stats import binom, binomtest, bootstrap, norm
 
 from benchcard.measure.significance import (
     bootstrap_metric,
+    draws_for,
     holm,
+    least_p_value,
     mcnemar,
     paired_bootstrap,
     smallest_detectable_share,
@@ -53,15 +56,27 @@ def test_wilson_is_that_of_statsmodels(successes: int, examples: int, low: float
 
 
 def test_wilson_is_its_formula() -> None:
-    """The interval of a share is the root of the score equation, and needs an example."""
+    """The interval of a share is the root of the score equation."""
     n, share, z = 133, 130 / 133, norm.ppf(0.975)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     assert wilson(130, 133) == Interval(share, pytest.approx(middle - half), pytest.approx(middle + half))
-    with pytest.raises(ValueError, match="example"):
-        wilson(0, 0)
-    with pytest.raises(ValueError, match="k"):
-        wilson(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("successes", "examples", "said"),
+    [
+        (0, 0, "at least one example"),
+        (3, 2, "0 <= successes <= 2 examples, found 3"),
+        (-1, 2, "0 <= successes <= 2 examples, found -1"),
+    ],
+)
+def test_a_share_needs_an_example_and_no_more_successes_than_there_are(
+    successes: int, examples: int, said: str
+) -> None:
+    """What can be no share is refused in our own words, whatever scipy makes of it."""
+    with pytest.raises(ValueError, match=said):
+        wilson(successes, examples)
 
 
 @pytest.mark.parametrize(
@@ -232,10 +247,34 @@ def test_a_difference_that_never_changes_is_one_all_the_same() -> None:
 def test_one_of_many_models_can_differ() -> None:
     """The p-value of a difference that no draw contradicts stands being adjusted for a hundred models."""
     values = np.random.default_rng(0).normal(size=60)
-    p_value = paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60).p_value
+    p_value = paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60, most=draws_for(100)).p_value
     assert p_value is not None
     assert holm([p_value] + [0.5] * 99)[0] < 0.05
-    assert paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60, most=1000).p_value == 2 / 1001
+    assert paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60).p_value == 2 / 1001
+
+
+@pytest.mark.parametrize("models", [1, 2, 25, 26, 40, 125, 1000])
+def test_the_draws_are_as_many_as_the_correction_needs(models: int) -> None:
+    """With so many draws one of so many models can differ detectably, with one less none can."""
+    draws = draws_for(models)
+    assert holm([least_p_value(draws)] + [0.5] * (models - 1))[0] < 0.05
+    assert holm([least_p_value(draws - 1)] + [0.5] * (models - 1))[0] >= 0.05
+
+
+def test_draws_that_would_take_too_long_are_not_made() -> None:
+    """More draws than the first are all made or none, by how long the first took; the comparison says how many."""
+    values = np.random.default_rng(0).normal(size=60)
+    other = mean_of(values + 1)
+
+    def slow(indices: NDArray[np.intp]) -> float:
+        time.sleep(0.002)
+        return other(indices)
+
+    quick = paired_bootstrap(mean_of(values), other, 60, most=1600)
+    assert (quick.p_value, quick.draws) == (2 / 1601, 1600)
+    late = paired_bootstrap(mean_of(values), slow, 60, resamples=100, most=1600, most_s=1.0)
+    assert (late.p_value, late.draws) == (2 / 101, 100)
+    assert paired_bootstrap(mean_of(values), slow, 60, resamples=100, most=120, most_s=1.0).draws == 120
 
 
 def test_paired_p_values_are_right_by_chance_alone() -> None:

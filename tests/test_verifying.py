@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchcard import Benchmark, Results
+from benchcard import Benchmark, Card, Results
 from benchcard.card.facts import Figure, Interval, Shape
 from benchcard.card.merge import merge
 from benchcard.card_results import CardResults
@@ -70,6 +70,59 @@ def test_another_ratio_is_different_beyond_intervals_and_noise(results, folder):
     said, because = verdict(verified, 1, "latency_mean_ms")
     assert said == "not comparable"
     assert "the machine of another day may be the reason" in because
+
+
+def around(results: Results, low: float, high: float) -> Results:
+    """The run with a quiet machine, and a ratio of row 1 at the first shape that is known to be within these bounds."""
+    time, noise = results.time.copy(), results.noise.copy()
+    (place,) = time.index[(time["row"] == 1) & (time["batch_size"] == 1)]
+    time.loc[place, ["ratio", "ratio_low", "ratio_high"]] = (low + high) / 2, low, high
+    noise[["ratio", "ratio_low", "ratio_high"]] = 1.0
+    changed = Results(results.records)
+    vars(changed).update(time=time, noise=noise)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(1.8452, 1.8498, "reproduced"), (1.8402, 1.8448, "different"), (1.8552, 1.8598, "different")],
+)
+def test_a_ratio_too_precise_for_an_interval_on_the_card_is_compared(results, low, high, said):
+    """A card whose digits show no interval means anything that rounds to them, and nothing else."""
+    there = around(results, 1.8486, 1.8514)
+    card = CardResults(Card(there.card().text).facts(), None, there.path)
+    assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Figure(1.85)
+    assert verdict(around(results, low, high).verify(card), 1, "ratio, 1x8")[0] == said
+
+
+def test_printed_bounds_are_as_wide_as_their_rounding(results):
+    """An interval of which the card shows two decimals meets one that only the third keeps apart from it."""
+    there = around(results, 1.8051, 1.8549)
+    card = CardResults(Card(there.card().text).facts(), None, there.path)
+    assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"].interval == Interval(1.81, 1.85)
+    assert verdict(around(results, 1.8545, 1.9).verify(card), 1, "ratio, 1x8")[0] == "reproduced"
+    assert verdict(around(results, 1.8552, 1.9).verify(card), 1, "ratio, 1x8")[0] == "different"
+
+
+def test_without_any_interval_nothing_is_known_of_the_width(results):
+    """Where a card shows no interval at a shape, models may have been launched once: its ratios are not compared."""
+    there = around(results, 1.8486, 1.8514)
+    facts = Card(there.card().text).facts()
+    bare = [
+        replace(
+            row,
+            times={
+                at: {name: replace(each, interval=None) for name, each in told.items()}
+                for at, told in row.times.items()
+            },
+        )
+        for row in facts.rows
+    ]
+    card = CardResults(replace(facts, rows=tuple(bare), noise=()), None, there.path)
+    assert verdict(around(results, 1.7, 1.8).verify(card), 1, "ratio, 1x8") == (
+        "not comparable",
+        "one of them has no interval",
+    )
 
 
 @pytest.mark.parametrize(

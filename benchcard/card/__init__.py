@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,12 +53,12 @@ class Card:
             slug: name of the run: its picture stands in `benchcard/<slug>/`.
 
         Raises:
-            CardError: there is no such layout, or a fact that no front matter can say.
+            CardError: there is no such layout, a slug that cannot name a section, or a fact that no front matter can
+                say.
         """
         if layout not in LAYOUTS:
             raise CardError(f"there is no layout {layout!r}: it is {' or '.join(map(repr, LAYOUTS))}")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", slug):
-            raise CardError(f"{slug!r} cannot name a run: use letters, digits, dots, dashes and underscores")
+        merge.expect_slug(slug)
         if layout == "classic":
             return cls(classic.render(facts), slug=slug)
         picture = plot.png(facts)

@@ -25,13 +25,15 @@ from benchcard.card import yamltext
 from benchcard.card.facts import Plain
 from benchcard.card.frontmatter_merge import merge_fields
 from benchcard.errors import CardError
+from benchcard.kinds import shown
 
 SCHEMA = 1
 # Keys that go with the first one: name and link say which licence `other` is, the relation is one to that model.
 _LICENCE = ("license", "license_name", "license_link")
 _ORIGIN = ("base_model", "base_model_relation")
 
-_SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+# A slug names a folder, and files with something around it: file systems take 255 bytes.
+_SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 # A line that opens or closes a block of code: the fence, and what stands behind it.
@@ -108,7 +110,7 @@ def merge(
     Args:
         readme: the README; for bytes that are no UTF-8, decode and encode with `surrogateescape`.
         card: text of the whole card.
-        slug: name of the section: letters, digits, dots, dashes and underscores.
+        slug: name of the section: letters, digits, dots, dashes and underscores, 100 at most.
         force: replace a section that was edited by hand, and take away markers that are broken or doubled; text that is
             not surely benchcard's own stays; and add a section behind a block of code that is never closed.
         overwrite: keys of the front matter whose values the card may replace.
@@ -151,10 +153,22 @@ def _with_those_beside(
     return {key: value for key, value in fields.items() if key not in dropped}, kept, overwrite
 
 
+def expect_slug(slug: object) -> None:
+    """Nothing; a name that no section can have is refused, before anything is written under it.
+
+    Raises:
+        CardError: it is no plain word, or too long.
+    """
+    if not isinstance(slug, str) or not re.fullmatch(_SLUG, slug):
+        raise CardError(
+            f"{shown(slug)} cannot name a section: use letters, digits, dots, dashes and underscores, a letter or "
+            "digit first, 100 at most"
+        )
+
+
 def merge_section(readme: str, content: str, slug: str, *, force: bool = False) -> Merged:
     """The README with `content` as the section `slug`; see `merge`."""
-    if not re.fullmatch(_SLUG, slug):
-        raise CardError(f"{slug!r} cannot name a section: use letters, digits, dots, dashes and underscores")
+    expect_slug(slug)
     content = _settled(content)
     if next(_all_markers(content), None) is not None:
         raise CardError("the new section holds a line that is one of benchcard's own markers")

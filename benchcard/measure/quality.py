@@ -21,6 +21,8 @@ from benchcard.metrics.examples import Computed, Examples
 
 # Beyond what the arithmetic of another runtime comes to: single precision has seven digits.
 _SAME_NUMBER = 1e-5
+# What is quick to draw has a p-value that stands being adjusted for so many models, be there that many or not.
+_MODELS = 125
 
 
 def interval(figure: Examples | Computed, seed: int, confidence: float = CONFIDENCE) -> Interval:
@@ -34,7 +36,12 @@ def interval(figure: Examples | Computed, seed: int, confidence: float = CONFIDE
 
 
 def comparison(
-    baseline: Examples | Computed, model: Examples | Computed, seed: int, confidence: float = CONFIDENCE
+    baseline: Examples | Computed,
+    model: Examples | Computed,
+    seed: int,
+    confidence: float = CONFIDENCE,
+    *,
+    models: int = 1,
 ) -> Comparison:
     """A figure against the baseline's on the same examples: McNemar's test for a share, else the paired bootstrap.
 
@@ -43,15 +50,16 @@ def comparison(
         model: The model's, of the same examples.
         seed: Of the resampling.
         confidence: Level of the interval.
+        models: How many models are compared: the more, the smaller a p-value must be, and the more draws that takes.
     """
     if baseline.right is not None and model.right is not None:
         found = significance.mcnemar(baseline.right, model.right, confidence)
         return replace(
             found, difference=_scaled(found.difference, model.whole), detectable=found.detectable * model.whole
         )
-    # a metric that is computed anew takes as long as it takes, each time
+    # a metric that is computed anew takes as long as it takes, each time: no more often than is needed
     is_slow = isinstance(baseline, Computed) or isinstance(model, Computed)
-    most = significance.RESAMPLES if is_slow else significance.MOST_RESAMPLES
+    most = significance.draws_for(models if is_slow else max(models, _MODELS))
     return significance.paired_bootstrap(
         baseline.score, model.score, model.count, seed=seed, most=most, confidence=confidence
     )
@@ -75,6 +83,7 @@ def as_values(mine: Interval, against: Comparison | None) -> dict[str, Any]:
             "p_value": against.p_value,
             # models that agree everywhere show no spread, and so nothing of what could be shown
             "detectable_difference": _finite(against.detectable) or None,
+            "draws": against.draws,
         }
     return told
 

@@ -12,6 +12,7 @@ error, a correlation) the bootstrap over examples, paired where two models are c
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ Indices = NDArray[np.intp]
 _POWER = 0.8
 # Efron and Tibshirani, An Introduction to the Bootstrap (1993), 14.3: a thousand for an interval.
 RESAMPLES = 1000
-# Where no draw contradicts: so many that of 120 models, adjusted for their number, one can differ detectably.
-MOST_RESAMPLES = 5000
+# Seconds for which more are drawn, at the most.
+MOST_SECONDS = 30.0
 # Fewer examples look more alike than what they were drawn from: their bootstrap holds the truth far too rarely.
 _LEAST_EXAMPLES = 10
 # Differences of sums of floating-point numbers, and below what any card shows.
@@ -50,6 +51,7 @@ class Comparison:
         better: examples that only the model got right; None where right and wrong mean nothing for the metric.
         worse: examples that only the baseline got right; None likewise.
         detectable: the smallest true difference that this many examples show four times in five.
+        draws: how many times the examples were drawn anew for the p-value; None where it is exact, or there is none.
     """
 
     difference: Interval
@@ -58,6 +60,7 @@ class Comparison:
     better: int | None
     worse: int | None
     detectable: float
+    draws: int | None = None
 
 
 def wilson(successes: int, examples: int, confidence: float = CONFIDENCE) -> Interval:
@@ -73,6 +76,9 @@ def wilson(successes: int, examples: int, confidence: float = CONFIDENCE) -> Int
 
     if examples < 1:
         raise ValueError("a share needs at least one example")
+    if not 0 <= successes <= examples:
+        # scipy is not asked: newer versions of it raise no error
+        raise ValueError(f"expected 0 <= successes <= {examples} examples, found {successes} successes")
     bounds = binomtest(successes, examples).proportion_ci(confidence, method="wilson")
     return Interval(successes / examples, float(bounds.low), float(bounds.high))
 
@@ -161,7 +167,8 @@ def paired_bootstrap(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-    most: int = MOST_RESAMPLES,
+    most: int = RESAMPLES,
+    most_s: float = MOST_SECONDS,
     confidence: float = CONFIDENCE,
 ) -> Comparison:
     """A model's metric against the baseline's, both scored on the same choices of examples.
@@ -177,6 +184,8 @@ def paired_bootstrap(
         seed: of the resampling.
         resamples: how many times the examples are drawn anew.
         most: how many times at the most, for the p-value.
+        most_s: seconds that those beyond `resamples` may take, by what these took; where they would take longer, none
+            is made, for fewer of them would show no more.
         confidence: level of the interval.
 
     Raises:
@@ -186,20 +195,37 @@ def paired_bootstrap(
     D. Hinkley, Bootstrap Methods and their Application (1997), 4.4 for counting the observed value in.
     """
     draw = np.random.default_rng(seed)
+    scored = 0
 
     def apart(indices: Indices) -> float:
+        nonlocal scored
+        scored += 1
         return model(indices) - baseline(indices)
 
+    started = time.perf_counter()
     difference, drawn = _bootstrap(apart, examples, draw, resamples, confidence)
+    draw_s = (time.perf_counter() - started) / scored
     if not len(drawn) or not np.all(np.isfinite(drawn)):
         return Comparison(difference, None, examples, None, None, math.nan)
     detectable = sum(_quantiles()) * float(np.std(drawn, ddof=1)) if len(drawn) > 1 else 0.0
     against = _against(drawn)
-    if not against and most > resamples:
+    if not against and most > resamples and (most - resamples) * draw_s <= most_s:
         drawn = np.concatenate([drawn, _drawn(apart, examples, draw, most - resamples)])
         against = _against(drawn)
-    p_value = min(1.0, 2 * (1 + against) / (len(drawn) + 1))
-    return Comparison(difference, p_value, examples, None, None, detectable)
+    p_value = min(1.0, (1 + against) * least_p_value(len(drawn)))
+    return Comparison(difference, p_value, examples, None, None, detectable, len(drawn))
+
+
+def least_p_value(draws: int) -> float:
+    """The p-value of a difference that none of so many draws contradicts: with these, none is smaller."""
+    return 2 / (draws + 1)
+
+
+def draws_for(models: int) -> int:
+    """How many draws can show that one of so many models differs: so many that `least_p_value`, adjusted for their
+    number, is below the level.
+    """
+    return math.ceil(2 * models / (1 - CONFIDENCE))
 
 
 def smallest_detectable_share(examples: int, changed: int) -> float:

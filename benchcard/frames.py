@@ -276,13 +276,24 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
     return row
 
 
-def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
+def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
     """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why."""
     for (batch_size, length), cell in record.cells.items():
         part = records.timed.get((record.configuration.row, (batch_size, length)))
         failure = part.failure(cell.name) if part else None
         if failure:
             yield f"time {batch_size}x{length}", failure
+
+
+def failures(records: Records) -> pd.DataFrame:
+    """The rows without figures, each with what is `missing`, the stage, type and message, and the end of the log."""
+    names = ("stage", "type", "message", "log")
+    rows = [
+        {"row": record.configuration.row, "missing": place, **{name: getattr(failure, name) for name in names}}
+        for record in records.records
+        for place, failure in [*record.failures.items(), *_untimed_cells(records, record)]
+    ]
+    return _frame(rows, ("row", "missing", *names))
 
 
 def timing_notes(records: Records) -> list[str]:

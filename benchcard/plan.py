@@ -47,6 +47,11 @@ class Configuration:
         return bool(self.parameters["apply_quantization"])
 
     @property
+    def evaluated_on(self) -> str:
+        """What this row's quality is of, as a key: figures of rows of another one are of other examples."""
+        return canonical({**self["dataset"], "calibration_split": None, "max_eval_samples": self["max_eval_samples"]})
+
+    @property
     def label(self) -> str:
         """The row in one line: its benchmarked parameters that mean something."""
         said = [f"{name}={value}" for name, value in self.axes.items() if value is not None]

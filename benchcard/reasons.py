@@ -66,14 +66,16 @@ def why_same(records: Records, record: Record) -> str | None:
     other = same_model_as(records, record)
     if other is None:
         return None
+    measured = record.configuration.baseline != records.records[other].configuration.baseline
+    how = f"only how it is {'measured' if measured else 'run'} differs"
     if not record.configuration.quantized and not records.records[other].configuration.quantized:
-        return "the model file is the same; only how it is run differs"
+        return f"the model file is the same; {how}"
     mine, theirs = _quantization(record), _quantization(records.records[other])
     if mine[1] == theirs[1]:
         for name, reason in _SAME_THOUGH.items():
             if record.configuration[name] != records.records[other].configuration[name]:
                 return reason
-        return "the quantization is the same; only how it is run differs"
+        return f"the quantization is the same; {how}"
     return same.why_same(*mine, *theirs)
 
 

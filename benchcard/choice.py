@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
+from benchcard.kinds import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -176,9 +178,7 @@ def _best(
         return Choice(row, None, parameters(row), reason, alternatives=others(row, reasons), **rest)
     adjusted = _adjusted(mine, metric)
     rest["method"] = f"Of many rows some look better by chance: {gains.method}" + (
-        f"; p-values of {metric} are adjusted for {len(adjusted)} model{'s' if len(adjusted) > 1 else ''} (Holm)."
-        if adjusted
-        else "."
+        f"; p-values of {metric} are adjusted for {counted(len(adjusted), 'model')} (Holm)." if adjusted else "."
     )
     floor = value[baseline] - sign * max_drop
     bound = {1.0: f"of at least {floor:.3f}", -1.0: f"of at most {floor:.3f}"}.get(

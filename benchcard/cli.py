@@ -11,6 +11,7 @@ import click
 from benchcard import cli_hub
 from benchcard._version import __version__
 from benchcard.errors import BenchcardError, SpecError
+from benchcard.kinds import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +53,7 @@ class _Group(click.Group):
 
 def _tell(error: BenchcardError) -> NoReturn:
     if isinstance(error, SpecError):
-        count = len(error.mistakes)
-        click.echo(f"{count} mistake{'s' if count != 1 else ''} in the spec:", err=True)
+        click.echo(f"{counted(len(error.mistakes), 'mistake')} in the spec:", err=True)
         for mistake in error.mistakes:
             click.echo(
                 f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}"
@@ -88,7 +88,7 @@ def plan(spec: Path, as_csv: bool) -> None:
     _table(frame)
     for note in unheeded(benchmark.configurations):
         click.echo(f"note: {note}")
-    rows = f"{len(frame)} configuration{'s' if len(frame) != 1 else ''}"
+    rows = counted(len(frame), "configuration")
     click.echo(f"{rows}, {frame['timed_s'].sum():g} s of timing at the most, and what it takes to open models")
 
 
@@ -120,10 +120,10 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
     card = results.card(max_drop=max_drop).save(results.path / "README.md")
-    failures = results.failures
-    if len(failures):
+    failed = results.failures["row"].nunique()
+    if failed:
         click.echo(
-            f"{failures['row'].nunique()} of {len(results.plan)} configurations lack figures: "
+            f"{failed} of {len(results.plan)} configurations {'lacks' if failed == 1 else 'lack'} figures: "
             f"`benchcard show {results.path}` says why"
         )
     click.echo(f"card: {card}")

@@ -301,7 +301,7 @@ def timing_notes(records: Records) -> list[str]:
     untimed = sum(not row["duration"] > 0 for row in records.plan)
     if untimed == len(records.plan):
         return [NOT_ASKED]
-    notes = [f"{untimed} of {len(records.plan)} rows are {NOT_ASKED}"] if untimed else []
+    notes = [f"{untimed} of {len(records.plan)} rows {'is' if untimed == 1 else 'are'} {NOT_ASKED}"] if untimed else []
     asked = [row["input_lengths"] for row in records.plan if row["input_lengths"]]
     if not asked or registry.task(records.plan.spec.task).has_length:
         return notes

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchcard import registry
+from benchcard.kinds import counted
 from benchcard.parameters import CALIBRATION_DEFAULTS, PARAMETERS, parts
 from benchcard.spec import Spec, canonical
 
@@ -75,7 +76,7 @@ class Plan:
         return self.configurations[row]
 
     def __repr__(self) -> str:
-        return f"Plan of {len(self)} configurations: {', '.join(self.spec.grid) or 'no grid'}"
+        return f"Plan of {counted(len(self), 'configuration')}: {', '.join(self.spec.grid) or 'no grid'}"
 
     def _repr_html_(self) -> str:
         """Its rows, as a notebook shows them: the table of `Benchmark.plan()`."""

@@ -132,6 +132,8 @@ def _noise(results: Results) -> tuple[Noise, ...]:
         if ratio is not None:
             warnings = tuple(str(row["warnings"]).split("; ")) if row["warnings"] else ()
             counts = {"models": int(row["models"]), "rounds": int(row["rounds"])}
+            if len(results.baselines) > 1 and _is_there(row["baseline"]):
+                counts["baseline"] = int(row["baseline"])
             found.append(Noise(shape=_shape(row), ratio=ratio, warnings=warnings, **counts))
     return tuple(found)
 

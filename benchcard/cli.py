@@ -255,13 +255,15 @@ def machine(as_json: bool) -> None:
 
 def _certificate(frame: pd.DataFrame) -> None:
     """The noise certificate in words, a line a group, and what disturbed it."""
+    several = frame["baseline"].nunique() > 1
     for noise in frame.to_dict("records"):
         length = f", length {_cell(noise['input_length'])}" if _cell(noise["input_length"]) else ""
         where = f"noise, batch size {noise['batch_size']}{length}:"
+        which = f", row {noise['baseline']}" if several else ""
         if _cell(noise["ratio"]):
             ratio, low, high = (_cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
             bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"
-            click.echo(f"{where} the baseline, timed twice, is {ratio}{bounds} times as fast as itself")
+            click.echo(f"{where} the baseline{which}, timed twice, is {ratio}{bounds} times as fast as itself")
         else:
             click.echo(f"{where} there is no baseline that was timed twice, and so no noise floor")
         if noise["warnings"]:

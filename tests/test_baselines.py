@@ -70,6 +70,8 @@ def test_the_card_says_what_to_ship_of_each(ran):
     for name in ("baseline", "chosen", "further", "pareto", "reasons"):
         assert getattr(back, name) == getattr(told, name), name
     assert [row.baseline for row in back.rows] == [row.baseline for row in told.rows]
+    assert [each.baseline for each in told.noise] == ran.noise["baseline"].tolist() == [0, 2]
+    assert [each.baseline for each in back.noise] == [0, 2]
     assert "only how it is measured differs" in card.text
     assert "so their figures are the same" not in card.text
 
@@ -105,6 +107,7 @@ def test_the_command_line_tells_each_choice(ran):
     assert shown.exit_code == 0, shown.output
     assert [f"of the rows compared with row {row}: " in shown.output for row in ran.baselines] == [True] * 4
     assert shown.output.count("\nbest: row ") == 4
+    assert "the baseline, row 2, timed twice, is" in shown.output
     assert "nan" not in shown.output
 
 

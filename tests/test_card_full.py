@@ -262,7 +262,8 @@ def two_data_sets() -> Facts:
         rows.append(replace(row, parameters=told, metrics=metrics, figures=figures_of, baseline=index // 2 * 2))
     benchmarked = {"dataset.path": ["easy", "hard"], **sample().benchmarked}
     rows[2] = replace(rows[2], same_model_as=0, reasons=("the model file is the same",))
-    return sample(benchmarked=benchmarked, rows=tuple(rows), chosen=1, further=(2,), pareto=(0, 1, 3))
+    noise = tuple(replace(each, baseline=place) for each, place in zip(sample().noise, (0, 2)))
+    return sample(benchmarked=benchmarked, rows=tuple(rows), chosen=1, further=(2,), pareto=(0, 1, 3), noise=noise)
 
 
 def test_each_baseline_has_a_sentence_and_rows_of_its_own():
@@ -295,6 +296,8 @@ def test_several_baselines_are_read_back():
     assert (back.baseline, back.chosen, back.further, back.pareto) == (0, 1, (2,), (0, 1, 3))
     assert [row.baseline for row in back.rows] == [0, 0, 2, 2]
     assert [row.figures["samples"].value for row in back.rows] == [350, 350, 20, 20]
+    assert [each.baseline for each in back.noise] == [0, 2]
+    assert back.noise[1].warnings == ("a b", "c")
     assert from_data(to_data(facts)) == facts
 
 

@@ -165,6 +165,7 @@ class Noise:
         models: how many models were timed together.
         rounds: in how many rounds.
         warnings: what disturbed the machine meanwhile, a sentence each.
+        baseline: index of the baseline; None where there is one for all.
     """
 
     shape: Shape
@@ -172,6 +173,7 @@ class Noise:
     models: int = 0
     rounds: int = 0
     warnings: tuple[str, ...] = ()
+    baseline: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

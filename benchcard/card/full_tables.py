@@ -36,6 +36,7 @@ TIME_COLUMNS = (
     ("memory_mb", "memory (MB)"),
 )
 SIZE_COLUMN = "size (MB)"
+NOISE_BASELINE = "baseline"
 FIGURE_ENDINGS = {
     "_difference": " against the baseline",
     P_VALUE: " p-value",
@@ -172,8 +173,10 @@ def noise(facts: Facts) -> str:
     """The noise certificates."""
     ratios = [each.ratio for each in facts.noise]
     places = figures.decimals(ratios)
+    several = any(each.baseline is not None for each in facts.noise)
     rows = [
         [
+            *([figures.MISSING if each.baseline is None else str(each.baseline)] if several else []),
             str(each.shape.batch_size),
             figures.MISSING if each.shape.input_length is None else str(each.shape.input_length),
             str(each.models),
@@ -183,7 +186,14 @@ def noise(facts: Facts) -> str:
         ]
         for each in facts.noise
     ]
-    right = ("batch size", "input length", "models", "rounds", "the baseline against itself")
+    right = (
+        *((NOISE_BASELINE,) if several else ()),
+        "batch size",
+        "input length",
+        "models",
+        "rounds",
+        "the baseline against itself",
+    )
     return render([*(Column(name, "right") for name in right), Column("disturbances")], rows)
 
 

@@ -225,15 +225,18 @@ def _with_remarks(rows: list[Row], table: tables.Table) -> list[Row]:
 
 
 def _noise(table: tables.Table) -> list[Noise]:
-    if table.headers[:1] != ("batch size",):
+    several = table.headers[:1] == (full_tables.NOISE_BASELINE,)
+    if table.headers[several : several + 1] != ("batch size",):
         return []
     found = []
-    for cells in table.rows:
+    for baseline, *cells in (row if several else (figures.MISSING, *row) for row in table.rows):
         ratio: Any = figures.read(cells[4], "the noise certificate")
         length = None if cells[1] == figures.MISSING else int(cells[1])
         warnings = () if cells[5] == "none" else tuple(map(unwords, cells[5].split("; ")))
         shape = Shape(int(cells[0]), length)
-        found.append(Noise(shape=shape, ratio=ratio, models=int(cells[2]), rounds=int(cells[3]), warnings=warnings))
+        counts = {"models": int(cells[2]), "rounds": int(cells[3])}
+        place = None if baseline == figures.MISSING else int(baseline)
+        found.append(Noise(shape=shape, ratio=ratio, warnings=warnings, baseline=place, **counts))
     return found
 
 

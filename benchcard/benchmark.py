@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard import handed_data
 from benchcard import spec as specs
+from benchcard.kinds import counted
 from benchcard.plan import Plan, make_plan
 from benchcard.spec import Spec
 
@@ -172,5 +173,5 @@ class Benchmark:
         return f"<p>{html.escape(said)}</p>{plan.to_html(index=False, na_rep='', escape=True)}"
 
     def __repr__(self) -> str:
-        rows = len(make_plan(self.spec))
-        return f"Benchmark({self.spec.task}, {rows} configurations, {', '.join(self.spec.grid) or 'no grid'})"
+        rows = counted(len(make_plan(self.spec)), "configuration")
+        return f"Benchmark({self.spec.task}, {rows}, {', '.join(self.spec.grid) or 'no grid'})"

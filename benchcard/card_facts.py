@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchcard import likeness, readings
 from benchcard.card import frontmatter
 from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
-from benchcard.card.full_tables import NODES
+from benchcard.card.full_tables import NODES, SAMPLES
 from benchcard.card.hubterms import LICENSES
 from benchcard.folders import called, message, parameter
 from benchcard.frames import NOT_ASKED, PASS_METRICS
@@ -45,7 +45,8 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
     """
     spec, plan = results.spec, results.plan
     shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time) if row["failure"] != NOT_ASKED))
-    best = results.best(max_drop)
+    choices = [results.best(max_drop, baseline=baseline) for baseline in results.baselines]
+    best = [choice.row for choice in choices]
     made = Facts(
         task=spec.task,
         backend=spec.get("backend"),
@@ -58,10 +59,11 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
         duration_s=None if "duration" in spec.grid else spec.get("duration"),
         rows=_rows(results),
         front_matter=_front_matter(results),
-        data=_data(results, best.row or 0),
+        data=_data(results, next((row for row in best if row is not None), 0)),
         baseline=results.baseline,
-        chosen=best.row,
-        reasons=(best.reason,) if best.row is not None else (),
+        chosen=best[0],
+        further=tuple(row for row in best[1:] if row is not None),
+        reasons=tuple(choice.reason for choice in choices if choice.row is not None),
         pareto=_pareto(results),
         settings=_settings(results),
         noise=_noise(results),
@@ -119,12 +121,8 @@ def _settings(results: Results) -> dict[str, Any]:
 
 
 def _pareto(results: Results) -> tuple[int, ...]:
-    """The rows that no other one of the same data set beats in both quality and latency, one for each model there."""
-    known = [(int(row["row"]), row["same_model_as"]) for row in _rows_of(results.quality)]
-    data = [row["dataset"] for row in results.plan]
-    same = {row for row, other in known if _is_there(other) and data[row] == data[int(other)]}
-    front = [int(row["row"]) for row in _rows_of(results.pareto())] if results.metrics and len(results.time) else []
-    return tuple(sorted(set(front) - same))
+    """The rows that no other one of the same examples beats in both quality and latency."""
+    return tuple(sorted(results.pareto()["row"])) if results.metrics and len(results.time) else ()
 
 
 def _noise(results: Results) -> tuple[Noise, ...]:
@@ -134,6 +132,8 @@ def _noise(results: Results) -> tuple[Noise, ...]:
         if ratio is not None:
             warnings = tuple(str(row["warnings"]).split("; ")) if row["warnings"] else ()
             counts = {"models": int(row["models"]), "rounds": int(row["rounds"])}
+            if len(results.baselines) > 1 and _is_there(row["baseline"]):
+                counts["baseline"] = int(row["baseline"])
             found.append(Noise(shape=_shape(row), ratio=ratio, warnings=warnings, **counts))
     return tuple(found)
 
@@ -257,6 +257,7 @@ def _rows(results: Results) -> tuple[Row, ...]:
                 same_model_as=int(str(same)) if _is_there(same) else None,
                 reasons=(str(model["reason"]),) if _is_there(same) and _is_there(model["reason"]) else (),
                 saturation_risk=_is_there(model["saturation_risk"]) and bool(model["saturation_risk"]),
+                baseline=record.configuration.baseline if len(results.baselines) > 1 else None,
             )
         )
     return tuple(rows)
@@ -265,17 +266,20 @@ def _rows(results: Results) -> tuple[Row, ...]:
 def _figures(
     results: Results, index: int, measured: Mapping[str, Any], model: Mapping[str, Any]
 ) -> dict[str, Figure | None]:
-    """The size of a row's model, how its predictions differ from the baseline's, and how much of a quantized one
-    computes in 8 bits.
+    """The size of a row's model, how its predictions differ from the baseline's, on how many samples where rows differ
+    in that, and how much of a quantized one computes in 8 bits.
     """
     told = {"size_mb": figure(model.get("size_mb"))}
-    for name in results.metrics if index != results.baseline else ():
+    baseline = results.plan[index].baseline
+    for name in results.metrics if index != baseline else ():
         key = f"{name}_difference"
         told[key] = figure(measured.get(key), measured.get(f"{key}_low"), measured.get(f"{key}_high"))
         told[f"{name}_p_value"] = figure(measured.get(f"{name}_p_value"))
     told[likeness.COLUMN] = figure(measured.get(likeness.COLUMN))
-    if index != results.baseline and _is_there(measured.get("predictions_changed")):
+    if index != baseline and _is_there(measured.get("predictions_changed")):
         told["predictions_changed"] = figure(measured["predictions_changed"])
+    if results.quality["samples"].nunique() > 1:
+        told[SAMPLES] = figure(measured["samples"]) if _is_there(measured["samples"]) else None
     if _is_there(model.get(NODES[0])):
         told |= {name: figure(model[name]) for name in NODES if _is_there(model.get(name))}
     return {name: found for name, found in told.items() if found is not None}

@@ -16,6 +16,7 @@ from benchcard import card_source, card_spec
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Figure, Figures, Interval, Row, Shape
 from benchcard.frames import column
+from benchcard.kinds import counted
 from benchcard.spec import Spec
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class CardResults:
 
     def __repr__(self) -> str:
         tables = [frame.to_string(index=False, na_rep="") for frame in (self.quality, self.time)]
-        return "\n\n".join([f"Results of {len(self.facts.rows)} configurations, read from a card", *tables])
+        return "\n\n".join([f"Results of {counted(len(self.facts.rows), 'configuration')}, read from a card", *tables])
 
     def _repr_html_(self) -> str:
         return "".join(

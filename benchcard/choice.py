@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
+from benchcard.kinds import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -107,13 +109,13 @@ def best(
     max_drop: float,
     higher_is_better: bool | None = True,
 ) -> Choice:
-    """The row that gains most, whose quality is within `max_drop` of the baseline's and that is better than it beyond
-    chance at every shape; else the baseline.
+    """The row that gains most of those that are compared with a baseline, whose quality is within `max_drop` of the
+    baseline's and that is better than it beyond chance at every shape; else the baseline.
 
     Rows are ordered by the geometric mean of their ratios; of equal ones the first is taken. Where there is no
     baseline, the row of best quality is taken and, among equals, the one that costs least. Where nobody says which way
     the metric is better, no row may differ from the baseline by more than `max_drop` on either side, and the reason
-    says so.
+    says so. It says, too, of which baseline the rows are, where there are several.
 
     Args:
         quality: The frame of `Results.quality`.
@@ -125,10 +127,12 @@ def best(
         max_drop: How much of it may be lost, in the metric's own unit.
         higher_is_better: The metric's direction; None where nobody says.
     """
+    found = _best(quality, gains, baselines, baseline, axes, metric, max_drop, higher_is_better)
     if metric is not None and higher_is_better is None:
-        found = _best(quality, gains, baselines, baseline, axes, metric, max_drop, None)
-        return replace(found, reason=f"{found.reason}; {unsaid(metric)}")
-    return _best(quality, gains, baselines, baseline, axes, metric, max_drop, higher_is_better)
+        found = replace(found, reason=f"{found.reason}; {unsaid(metric)}")
+    if len(set(baselines.values())) > 1:
+        found = replace(found, reason=f"of the rows compared with row {baseline}: {found.reason}")
+    return found
 
 
 def _best(
@@ -143,14 +147,21 @@ def _best(
 ) -> Choice:
     sign = SIGNS[higher_is_better]
     told = by_number(quality)
-    value = {row: float(each[metric]) for row, each in told.items() if metric in each and is_known(each[metric])}
+    mine = {row: each for row, each in told.items() if baselines.get(row) == baseline}
+    value = {
+        row: float(each[metric]) for row, each in mine.items() if metric is not None and is_known(each.get(metric))
+    }
     rest: dict[str, Any] = {"objective": gains.objective, "metric": metric, "max_drop": max_drop}
 
     def parameters(row: int) -> dict[str, Any]:
         return {name: told[row][name] for name in axes}
 
     def others(chosen: int, reasons: Mapping[int, str]) -> tuple[Alternative, ...]:
-        return tuple(Alternative(row, parameters(row), reason) for row, reason in reasons.items() if row != chosen)
+        another = {
+            row: f"it is compared with another baseline, row {baselines.get(row)}" for row in told if row not in mine
+        }
+        every = sorted({**another, **reasons}.items())
+        return tuple(Alternative(row, parameters(row), reason) for row, reason in every if row != chosen)
 
     if metric is None or not value:
         return Choice(
@@ -162,26 +173,22 @@ def _best(
         if baseline is not None:
             why = f"the baseline, row {baseline}, has no figures to compare with"
         most = value[row] if sign else None
-        reasons = {each: _without(told[each], value.get(each), metric, most, row) for each in told if each != row}
+        reasons = {each: _without(told[each], value.get(each), metric, most, row) for each in mine if each != row}
         reason = f"{metric} {value[row]:.3f} is the best; {why}" if sign else f"it costs least; {why}"
         return Choice(row, None, parameters(row), reason, alternatives=others(row, reasons), **rest)
-    adjusted = _adjusted(told, metric)
+    adjusted = _adjusted(mine, metric)
     rest["method"] = f"Of many rows some look better by chance: {gains.method}" + (
-        f"; p-values of {metric} are adjusted for {len(adjusted)} model{'s' if len(adjusted) > 1 else ''} (Holm)."
-        if adjusted
-        else "."
+        f"; p-values of {metric} are adjusted for {counted(len(adjusted), 'model')} (Holm)." if adjusted else "."
     )
     floor = value[baseline] - sign * max_drop
     bound = {1.0: f"of at least {floor:.3f}", -1.0: f"of at most {floor:.3f}"}.get(
         sign, f"within {max_drop:g} of {value[baseline]:.3f}"
     )
     reasons, candidates = {}, {}
-    for row in (row for row in told if row != baseline):
+    for row in (row for row in mine if row != baseline):
         found = gains.by_row.get(row, ())
         if row not in value:
             reasons[row] = f"it has no {metric}: {told[row].get('failure') or 'it is not defined'}"
-        elif baselines.get(row) != baseline:
-            reasons[row] = f"it is compared with another baseline, row {baselines.get(row)}"
         elif _loss(value[row] - value[baseline], sign) > max_drop + _ROUNDING:
             reasons[row] = f"{metric} {value[row]:.3f} is not {bound.removeprefix('of ')}"
         elif not found:
@@ -204,9 +211,7 @@ def _best(
     reason = (
         f"{_words(candidates[row], gains.objective)}, with {metric} {value[row]:.3f} (baseline {value[baseline]:.3f}"
     )
-    first = told[row].get("same_model_as")
-    p_value = adjusted.get(int(first) if first is not None and is_known(first) else row)
-    said = _of_quality(told[row], metric, p_value, max_drop, sign)
+    said = _of_quality(told[row], metric, adjusted.get(_model(row, told[row])), max_drop, sign)
     return Choice(
         row,
         baseline,
@@ -214,7 +219,7 @@ def _best(
         f"{reason}){said}",
         gain=candidates[row],
         difference=_difference(told[row], metric),
-        alternatives=others(row, dict(sorted(reasons.items()))),
+        alternatives=others(row, reasons),
         **rest,
     )
 
@@ -230,8 +235,11 @@ def unsaid(metric: str) -> str:
 
 
 def by_number(quality: pd.DataFrame) -> dict[int, dict[str, Any]]:
-    """The frame's rows by their number."""
-    return {int(row["row"]): {str(name): value for name, value in row.items()} for row in quality.to_dict("records")}
+    """The frame's rows by their number; None where a cell holds nothing, whatever stands for it in that column."""
+    return {
+        int(row["row"]): {str(name): value if is_known(value) else None for name, value in row.items()}
+        for row in quality.to_dict("records")
+    }
 
 
 def mean_gain(found: Sequence[Gain]) -> Interval:
@@ -247,18 +255,22 @@ def mean_gain(found: Sequence[Gain]) -> Interval:
 
 
 def _adjusted(told: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, float]:
-    """The p-values of all compared models, by row, adjusted for their number: rows that are the same model as an
-    earlier one are no further look.
+    """The p-values of all compared models, by `_model`, adjusted for their number: rows that are the same model as an
+    earlier one of them are no further look.
     """
     from benchcard.measure.significance import holm
 
-    name = f"{metric}_p_value"
-    known = {
-        row: float(each[name])
-        for row, each in told.items()
-        if is_known(each.get(name)) and not is_known(each.get("same_model_as"))
-    }
+    first: dict[int, Any] = {}
+    for row, each in told.items():
+        first.setdefault(_model(row, each), each.get(f"{metric}_p_value"))
+    known = {model: float(p_value) for model, p_value in first.items() if is_known(p_value)}
     return dict(zip(known, holm(list(known.values()))))
+
+
+def _model(row: int, told: Mapping[str, Any]) -> int:
+    """The first row of the run that is the same model."""
+    first = told.get("same_model_as")
+    return int(first) if first is not None else row
 
 
 def _of_quality(row: Mapping[str, Any], metric: str, p_value: float | None, max_drop: float, sign: float) -> str:

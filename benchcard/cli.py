@@ -12,6 +12,7 @@ from benchcard import cli_hub
 from benchcard._version import __version__
 from benchcard.cli_tables import brief, cell, table
 from benchcard.errors import BenchcardError, SpecError
+from benchcard.kinds import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +54,7 @@ class _Group(click.Group):
 
 def _tell(error: BenchcardError) -> NoReturn:
     if isinstance(error, SpecError):
-        count = len(error.mistakes)
-        click.echo(f"{count} mistake{'s' if count != 1 else ''} in the spec:", err=True)
+        click.echo(f"{counted(len(error.mistakes), 'mistake')} in the spec:", err=True)
         for mistake in error.mistakes:
             click.echo(
                 f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}"
@@ -89,7 +89,7 @@ def plan(spec: Path, as_csv: bool) -> None:
     table(frame)
     for note in unheeded(benchmark.configurations):
         click.echo(f"note: {note}")
-    rows = f"{len(frame)} configuration{'s' if len(frame) != 1 else ''}"
+    rows = counted(len(frame), "configuration")
     click.echo(f"{rows}, {frame['timed_s'].sum():g} s of timing at the most, and what it takes to open models")
 
 
@@ -110,27 +110,28 @@ def plan(spec: Path, as_csv: bool) -> None:
 def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
     """Run SPEC, or what is left of it, and write the card."""
     from benchcard.benchmark import Benchmark
-    from benchcard.frames import NOISE_FLOOR
+    from benchcard.failures_frame import NOISE_FLOOR
 
     benchmark = Benchmark.from_spec(spec)
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
     for note in results.notes:
         click.echo(f"note: {note}")
     _certificate(results.noise)
-    best = results.best(max_drop)
-    if best.row is None:
-        click.echo(f"{best}: `benchcard show {results.path}`", err=True)
+    choices = [results.best(max_drop, baseline=baseline) for baseline in results.baselines]
+    if all(choice.row is None for choice in choices):
+        click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
     card = results.card(max_drop=max_drop).save(results.path / "README.md")
     failures = results.failures
     lacking = {row for row, missing in zip(failures["row"], failures["missing"]) if not missing.startswith(NOISE_FLOOR)}
     if lacking:
         click.echo(
-            f"{len(lacking)} of {len(results.plan)} configurations lack figures: "
+            f"{len(lacking)} of {len(results.plan)} configurations {'lacks' if len(lacking) == 1 else 'lack'} figures: "
             f"`benchcard show {results.path}` says why"
         )
     click.echo(f"card: {card}")
-    click.echo(f"best: {best}")
+    for choice in choices:
+        click.echo(f"best: {choice}")
 
 
 @main.command()
@@ -172,7 +173,8 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
                 f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
                 f"{failure['type']}: {failure['message']}"
             )
-        click.echo(f"\nbest: {results.best(max_drop).explain()}")
+        for baseline in results.baselines:
+            click.echo(f"\nbest: {results.best(max_drop, baseline=baseline).explain()}")
 
 
 @main.command()
@@ -256,13 +258,15 @@ def machine(as_json: bool) -> None:
 
 def _certificate(frame: pd.DataFrame) -> None:
     """The noise certificate in words, a line a group, and what disturbed it."""
+    several = frame["baseline"].nunique() > 1
     for noise in frame.to_dict("records"):
         length = f", length {cell(noise['input_length'])}" if cell(noise["input_length"]) else ""
         where = f"noise, batch size {noise['batch_size']}{length}:"
+        which = f", row {noise['baseline']}" if several else ""
         if cell(noise["ratio"]):
             ratio, low, high = (cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
             bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"
-            click.echo(f"{where} the baseline, timed twice, is {ratio}{bounds} times as fast as itself")
+            click.echo(f"{where} the baseline{which}, timed twice, is {ratio}{bounds} times as fast as itself")
         else:
             click.echo(f"{where} there is no baseline that was timed twice, and so no noise floor")
         if noise["warnings"]:

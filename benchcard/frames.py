@@ -25,8 +25,6 @@ BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_v
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
 # Said of every row where nothing was to be timed.
 NOT_ASKED = "not timed: `duration` is 0"
-# What is missing of a baseline's row whose second process failed: not a figure of its own.
-NOISE_FLOOR = "noise floor"
 
 
 def _bounded(*names: str) -> tuple[str, ...]:
@@ -280,29 +278,12 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
     return row
 
 
-def untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
-    """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why; and those at
-    which a baseline's second process did, as `noise floor 8xNone`.
-    """
-    for (batch_size, length), cell in record.cells.items():
-        part = records.timed.get((record.configuration.row, (batch_size, length)))
-        failure = part.failure(cell.name) if part else None
-        if failure:
-            yield f"time {batch_size}x{length}", failure
-        if record.configuration.row != record.configuration.baseline:
-            continue
-        for part in records.parts.get(cell.name, ()):
-            failure = part.failure(cell.name, twin=True) if part.baseline == cell.name else None
-            if failure:
-                yield f"{NOISE_FLOOR} {batch_size}x{length}", failure
-
-
 def timing_notes(records: Records) -> list[str]:
     """That nothing was timed where none was asked for, and that lengths were asked for where inputs have none."""
     untimed = sum(not row["duration"] > 0 for row in records.plan)
     if untimed == len(records.plan):
         return [NOT_ASKED]
-    notes = [f"{untimed} of {len(records.plan)} rows are {NOT_ASKED}"] if untimed else []
+    notes = [f"{untimed} of {len(records.plan)} rows {'is' if untimed == 1 else 'are'} {NOT_ASKED}"] if untimed else []
     asked = [row["input_lengths"] for row in records.plan if row["input_lengths"]]
     if not asked or registry.task(records.plan.spec.task).has_length:
         return notes

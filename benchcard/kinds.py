@@ -55,6 +55,11 @@ def listed(words: Iterable[str]) -> str:
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}" if quoted else "nothing"
 
 
+def counted(number: float, word: str) -> str:
+    """So many of a thing: `1 row`, `2 rows`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 @dataclass(frozen=True)
 class Text:
     """A string, free or one of the known ones. `known` is asked when it is needed, so that registries may grow."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NOISE_FIGURES = (
     "batch_size",
     "input_length",
+    "baseline",
     "models",
     "rounds",
     "launches",
@@ -41,6 +42,7 @@ def noise_frame(records: Records) -> pd.DataFrame:
 
     The baseline ran twice, as two processes that did not know of each other: `ratio` is what the same model differs
     from itself by, with its 95 % interval; it is empty where there was no baseline, or it could not be timed.
+    `baseline` is its row; where rows of several are timed alike, the first of them.
     `load_before` is the load average before the first model was opened (before the first round, where a run was stopped
     and went on); the rest is of the rounds: `others_cpus` is how many processors others took, on average and, in
     `others_cpus_most`, in the worst of them; `steal_share` of the processor time went to other machines, `throttled_s`
@@ -54,12 +56,15 @@ def noise_frame(records: Records) -> pd.DataFrame:
 
     parts = {id(part): part for each in records.parts.values() for part in each}
     cells = {cell.name: cell for record in records.records for cell in record.cells.values()}
+    baselines: dict[int, int | None] = {}
+    for (row, _), part in records.timed.items():
+        baselines.setdefault(id(part), records.plan[row].baseline)
     rows: list[dict[str, Any]] = []
     for part in parts.values():
         known = next((cells[name] for name in part.names if name in cells), None)
         if part.outcome is None or known is None:
             continue
-        shape = {"batch_size": known.samples, "input_length": known.input_length}
+        shape = {"batch_size": known.samples, "input_length": known.input_length, "baseline": baselines.get(id(part))}
         counts = {
             "models": len(part.names),
             "rounds": len(part.rounds),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchcard import registry
+from benchcard.kinds import counted
 from benchcard.parameters import CALIBRATION_DEFAULTS, PARAMETERS, parts
 from benchcard.spec import Spec, canonical
 
@@ -47,6 +48,11 @@ class Configuration:
         return bool(self.parameters["apply_quantization"])
 
     @property
+    def evaluated_on(self) -> str:
+        """What this row's quality is of, as a key: figures of rows of another one are of other examples."""
+        return canonical({**self["dataset"], "calibration_split": None, "max_eval_samples": self["max_eval_samples"]})
+
+    @property
     def label(self) -> str:
         """The row in one line: its benchmarked parameters that mean something."""
         said = [f"{name}={value}" for name, value in self.axes.items() if value is not None]
@@ -75,7 +81,7 @@ class Plan:
         return self.configurations[row]
 
     def __repr__(self) -> str:
-        return f"Plan of {len(self)} configurations: {', '.join(self.spec.grid) or 'no grid'}"
+        return f"Plan of {counted(len(self), 'configuration')}: {', '.join(self.spec.grid) or 'no grid'}"
 
     def _repr_html_(self) -> str:
         """Its rows, as a notebook shows them: the table of `Benchmark.plan()`."""

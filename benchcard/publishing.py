@@ -59,7 +59,7 @@ def push_to_hub(
     """
     if repo_id.count("/") != 1 or not is_hub_id(repo_id):
         raise HubError(f"a repository is `namespace/name`, found {repo_id!r}")
-    if not len(results.plan) or results.best(max_drop).row is None:
+    if all(results.best(max_drop, baseline=baseline).row is None for baseline in results.baselines):
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
     name = slug or bundle.slug_of(results)
     expect_slug(name)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from benchcard.frameworks.kernels import UNJOINED, Kernel, operators
+from benchcard.kinds import counted
 from benchcard.quantization.loss import Loss
 from benchcard.records import Records
 from benchcard.steps import Record, Search
@@ -66,14 +67,16 @@ def why_same(records: Records, record: Record) -> str | None:
     other = same_model_as(records, record)
     if other is None:
         return None
+    measured = record.configuration.baseline != records.records[other].configuration.baseline
+    how = f"only how it is {'measured' if measured else 'run'} differs"
     if not record.configuration.quantized and not records.records[other].configuration.quantized:
-        return "the model file is the same; only how it is run differs"
+        return f"the model file is the same; {how}"
     mine, theirs = _quantization(record), _quantization(records.records[other])
     if mine[1] == theirs[1]:
         for name, reason in _SAME_THOUGH.items():
             if record.configuration[name] != records.records[other].configuration[name]:
                 return reason
-        return "the quantization is the same; only how it is run differs"
+        return f"the quantization is the same; {how}"
     return same.why_same(*mine, *theirs)
 
 
@@ -189,7 +192,8 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
         return
     report = quantized.values["report"]
     size = f"{quantized.values['size_bytes'] / 1e6:.1f} MB"
-    yield f"{report['nodes_quantized']} of {report['nodes_eligible']} nodes that could be were quantized ({size})."
+    verb = "was" if report["nodes_quantized"] == 1 else "were"
+    yield f"{report['nodes_quantized']} of {report['nodes_eligible']} nodes that could be {verb} quantized ({size})."
     other = same_model_as(records, record)
     if other is not None:
         yield f"It is the same model as row {other}: {why_same(records, record)}."
@@ -266,16 +270,16 @@ def _of_search(search: Search) -> Iterator[str]:
     if first.is_enough:
         yield f"`node_exclusion: auto` found that nothing need be excluded: {without}."
         return
-    tried = f"in {count} trial{'s' if count != 1 else ''} among {search.candidates} quantized nodes"
+    tried = f"in {counted(count, 'trial')} among {counted(search.candidates, 'quantized node')}"
+    nodes = counted(len(search.nodes), "node")
     if not search.is_enough:
-        most = f"with {len(search.nodes)} nodes excluded, the most tried, it is {_figure(search.value)}"
+        most = f"with {nodes} excluded, the most tried, it is {_figure(search.value)}"
         yield (
             f"`node_exclusion: auto` found no set that is enough {tried} ({without}): {most}. "
             f"Give it more `max_trials` than {search.max_trials}."
         )
     else:
         least = "none can be left out" if search.is_minimal else "fewer may do: the trials were used up"
-        nodes = "1 node" if len(search.nodes) == 1 else f"{len(search.nodes)} nodes"
         yield (
             f"`node_exclusion: auto` found {nodes} to exclude {tried} ({least}): so "
             f"{search.metric} is {_figure(search.value)} ({without}; {search.max_drop:g} may be lost)."
@@ -293,7 +297,7 @@ def of_exclusion(exclusion: Mapping[str, Any]) -> str:
     if not matched:
         return f"`{exclusion['pattern']}` {exclusion['remark']}"
     times = exclusion["instances"]
-    nodes = f"{matched} node{'s' if matched > 1 else ''} in {times} place{'s' if times > 1 else ''}"
+    nodes = f"{counted(matched, 'node')} in {counted(times, 'place')}"
     outcome = exclusion["remark"] or f"{changed} of them would have been quantized"
     return f"`{exclusion['pattern']}` matched {nodes}: {outcome}"
 
@@ -317,7 +321,11 @@ def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None
     layers = explained.values["layers"]
     if layers:
         told = ", ".join(f"`{layer['node']}` ({_decibels(layer['effect'])})" for layer in layers)
-        sure = "" if explained.values["is_complete"] else f", as far as {explained.values['trials']} trials can tell"
+        sure = (
+            ""
+            if explained.values["is_complete"]
+            else f", as far as {counted(explained.values['trials'], 'trial')} can tell"
+        )
         yield f"Quantized alone, these layers cost its outputs most{sure}: {told}."
     if layers and outputs.is_far:
         patterns = ", ".join(f'"{layer["node"]}"' for layer in layers)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchcard import choice, frames, front, gains, readings, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
+from benchcard.failures_frame import failures_frame
+from benchcard.kinds import counted
 from benchcard.noise_frame import noise_frame
 from benchcard.plan import Plan, unheeded
-from benchcard.spec import Spec, canonical
+from benchcard.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,21 +152,7 @@ class Results:
     @property
     def failures(self) -> pd.DataFrame:
         """What is missing of which row, each with stage, type, message and the end of the log."""
-        import pandas as pd
-
-        rows = [
-            {
-                "row": record.configuration.row,
-                "missing": place,
-                "stage": failure.stage,
-                "type": failure.type,
-                "message": failure.message,
-                "log": failure.log,
-            }
-            for record in self.records.records
-            for place, failure in [*record.failures.items(), *frames.untimed_cells(self.records, record)]
-        ]
-        return pd.DataFrame(rows, columns=["row", "missing", "stage", "type", "message", "log"])
+        return failures_frame(self.records)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -173,32 +161,46 @@ class Results:
 
     @property
     def baseline(self) -> int | None:
-        """The row that the first row is compared with, which is the baseline of all rows where the grid has one model
-        and one data set.
-        """
-        return self.plan[0].baseline if len(self.plan) else None
+        """The first of `baselines`: that of all rows, where these are of one model, on the same data, timed alike."""
+        return self.baselines[0]
 
-    def best(self, max_drop: float | None = None, objective: str = "latency", metric: str | None = None) -> Choice:
+    @property
+    def baselines(self) -> tuple[int | None, ...]:
+        """The rows that others are compared with, in the order of the table; None alone where there are none."""
+        return tuple(dict.fromkeys(self._baselines.values())) or (None,)
+
+    def best(
+        self,
+        max_drop: float | None = None,
+        objective: str = "latency",
+        metric: str | None = None,
+        baseline: int | None = None,
+    ) -> Choice:
         """The configuration to ship, why, and what it was chosen over; the baseline where nothing is surely better.
 
-        Looking at many rows is allowed for: see `Choice.method` and docs/choosing.md.
+        Looking at many rows is allowed for: see `Choice.method` and docs/choosing.md. Where there are several
+        `baselines`, it is chosen among the rows of one of them, and the reason says of which.
 
         Args:
             max_drop: How much of the metric may be lost against the baseline, in the metric's own unit; None for a
                 point: 0.01, or 1 of a metric in %.
             objective: What is to be gained: `latency`, `memory` or `size`.
             metric: The metric that decides; the first one by default.
+            baseline: The baseline among whose rows is chosen, of `baselines`; the first one by default.
 
         Raises:
-            BenchcardError: There is no such metric or objective, or `max_drop` is no finite number of at least 0.
+            BenchcardError: No such metric, objective or baseline, or `max_drop` is no finite number of at least 0.
         """
+        if baseline is not None and baseline not in self.baselines:
+            there = ", ".join(map(str, self.baselines)).lower()
+            raise BenchcardError(f"row {baseline} is no baseline; there is {there}")
         deciding = self._deciding(metric)
         reading = readings.of(self.records, deciding)
         return choice.best(
             self.quality,
             self._gains(objective),
             self._baselines,
-            self.baseline,
+            self.baseline if baseline is None else baseline,
             self._axes,
             deciding,
             readings.allowed_loss(reading.get("unit"), max_drop),
@@ -206,7 +208,7 @@ class Results:
         )
 
     def pareto(self, objective: str = "latency", metric: str | None = None) -> pd.DataFrame:
-        """The rows that no other row of the same data set beats in both quality and the objective, the cheapest first.
+        """The rows that no other row of the same examples beats in both quality and the objective, the cheapest first.
 
         Args:
             objective: `latency`, `memory` or `size`.
@@ -216,7 +218,7 @@ class Results:
             BenchcardError: There is no such metric or objective.
         """
         deciding = self._deciding(metric)
-        data = {row.row: canonical({**row["dataset"], "calibration_split": None}) for row in self.plan}
+        data = {row.row: row.evaluated_on for row in self.plan}
         higher = readings.of(self.records, deciding).get("higher_is_better")
         return front.pareto(self.quality, self._gains(objective), self._baselines, data, self._axes, deciding, higher)
 
@@ -262,7 +264,7 @@ class Results:
         """
         if not 0 <= row < len(self.plan):
             raise BenchcardError(f"there is no row {row}: the rows are 0 to {len(self.plan) - 1}")
-        metric = next(iter(self.metrics), None)
+        metric = self._deciding(None)
         known = self.quality[self.quality[metric].notna()] if metric else self.quality.iloc[:0]
         value = {int(each): float(figure) for each, figure in zip(known["row"], known[metric or "row"])}
         told = reasons.sentences(self.records, self.records.records[row], value, metric)
@@ -376,14 +378,13 @@ class Results:
 
     def __repr__(self) -> str:
         failed = self.failures["row"].nunique()
-        said = f"Results of {len(self.plan)} configurations in {self.path}" + (
-            f", {failed} with failures" if failed else ""
-        )
+        said = f"Results of {counted(len(self.plan), 'configuration')} in {self.path}"
+        said += f", {failed} with failures" if failed else ""
         tables = [frame.to_string(index=False, na_rep="") for frame in (self.quality, self.time)]
         return "\n\n".join([said, *tables])
 
     def _repr_html_(self) -> str:
-        """The choice, its picture where there is matplotlib to draw it, and both frames, as a notebook shows them."""
+        """Each choice, the picture where there is matplotlib to draw it, and both frames, as a notebook shows them."""
         from base64 import b64encode
 
         from benchcard import card_facts
@@ -395,4 +396,5 @@ class Results:
             f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}"
             for title, frame in (("Quality", self.quality), ("Time", self.time))
         )
-        return f"{self.best()._repr_html_()}{picture}{tables}"
+        best = "".join(self.best(baseline=baseline)._repr_html_() for baseline in self.baselines)
+        return f"{best}{picture}{tables}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard import registry
 from benchcard.errors import MachineError
+from benchcard.kinds import counted
 from benchcard.progress import Progress
 from benchcard.spec import digest
 from benchcard.steps import Cell, Record
@@ -188,7 +189,8 @@ class _Timing:
         sought = f"{members_s:g} s"
         if group.precision is not None:
             sought = f"to {group.precision:.2%} or for {sought}"
-        self._progress.start(f"timing {len(members)} models, {shape}")
+        models = counted(len(members), "model")
+        self._progress.start(f"timing {models}, {shape}")
 
         def tell(progress: Any) -> None:
             self._progress.part(progress.done_s, progress.total_s)
@@ -223,7 +225,7 @@ class _Timing:
             "after": asdict(timing.after),
         }
         part.finish(told)
-        self._progress.finish("time", f"timed {len(members)} models, {shape}, {sought}", time.monotonic() - started)
+        self._progress.finish("time", f"timed {models}, {shape}, {sought}", time.monotonic() - started)
         for failure in timing.failures:
             self._progress.say(f"time: {failure.stage}: {failure.type}: {failure.message}")
 

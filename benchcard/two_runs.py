@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard import machine, registry, two_times
+from benchcard.choice import is_known
 from benchcard.errors import BenchcardError
 from benchcard.frames import column
 from benchcard.parameters import parts
 from benchcard.records import Records
 from benchcard.sources import Sources
-from benchcard.spec import canonical
+from benchcard.spec import canonical, plain
 from benchcard.steps import Record
 from benchcard.tasks import default_metrics
 
@@ -68,7 +69,7 @@ class TwoRuns:
         rows = frame.drop_duplicates(numbers[0])
         same, rest = [], []
         for name in axes:
-            values = [canonical(value) for value in rows[name]]
+            values = [canonical(plain(value) if is_known(value) else None) for value in rows[name]]
             if len(set(values)) == 1:
                 same.append(f"{name}={rows[name].iloc[0]}")
             elif max(len(str(value)) for value in rows[name]) > _WIDE:

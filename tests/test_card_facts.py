@@ -75,7 +75,7 @@ def test_a_row_must_say_every_benchmarked_parameter():
 @pytest.mark.parametrize("name", ["baseline", "chosen"])
 def test_rows_that_do_not_exist_cannot_be_named(name):
     """The baseline and the recommended row must be rows."""
-    with pytest.raises(CardError, match=f"{name} is row 2, and there are 1 rows"):
+    with pytest.raises(CardError, match=f"{name} is row 2, and there is no such row"):
         Facts(task="t", backend="b", rows=(Row(parameters={}),), **{name: 2})
 
 

@@ -18,6 +18,7 @@ from test_card_data import facts_of, figure_strategy, names, texts, values
 
 from benchcard import Benchmark
 from benchcard.card import Card, figures, full, full_tables, plot, reproduce
+from benchcard.card.data import from_data, to_data
 from benchcard.card.facts import (
     Data,
     Facts,
@@ -248,6 +249,75 @@ def test_the_legend_is_of_marks_that_are_there():
     text = full.body(replace(facts, rows=tuple(rows)))
     assert figures.NOT_DETECTABLE not in text
     assert full.body(read(text)) == text
+
+
+def two_data_sets() -> Facts:
+    """The sample's first two rows, on two data sets: each with a baseline and a front of its own."""
+    rows = []
+    for index, (name, accuracy) in enumerate([("easy", 0.98), ("easy", 0.97), ("hard", 0.6), ("hard", 0.61)]):
+        row = sample().rows[index % 2]
+        told = {"dataset.path": name, **row.parameters}
+        figures_of = {"samples": figure(350 if name == "easy" else 20), **row.figures}
+        metrics = {"accuracy": figure(accuracy)}
+        rows.append(replace(row, parameters=told, metrics=metrics, figures=figures_of, baseline=index // 2 * 2))
+    benchmarked = {"dataset.path": ["easy", "hard"], **sample().benchmarked}
+    rows[2] = replace(rows[2], same_model_as=0, reasons=("the model file is the same",))
+    noise = tuple(replace(each, baseline=place) for each, place in zip(sample().noise, (0, 2)))
+    return sample(benchmarked=benchmarked, rows=tuple(rows), chosen=1, further=(2,), pareto=(0, 1, 3), noise=noise)
+
+
+def test_each_baseline_has_a_sentence_and_rows_of_its_own():
+    """What to ship is said beside each baseline, rows say whose they are, and no baseline is marked beside itself."""
+    text = full.body(two_data_sets())
+    assert "There are 2 baselines, and each row is compared with its own:" in text
+    assert "\n* **Ship row 1** (easy, dynamic): **2.00 [1.90, 2.10] times as fast** as the unquantized model;" in text
+    assert "\n* **Keep the baseline, row 2** (hard, not quantized): no variant is both" in text
+    roles = [row[1] for row in tables_in(text)[1][1:]]
+    assert roles == [
+        "baseline, Pareto",
+        "recommended, Pareto, against row 0",
+        "baseline, recommended",
+        "Pareto, against row 2",
+    ]
+    assert figures.NOT_DETECTABLE not in text
+    assert "no other row of the same examples" in text
+    assert "Each baseline ran twice" in text
+    none = full.body(replace(two_data_sets(), chosen=None))
+    assert "* **There is nothing to recommend beside row 0:** no row" in none
+    assert read(none).chosen is None
+    assert read(none).further == (2,)
+
+
+def test_several_baselines_are_read_back():
+    """Which row is compared with which, and what is recommended of each, stand on the card."""
+    facts, text = two_data_sets(), full.body(two_data_sets())
+    back = read(text)
+    assert full.body(back) == text
+    assert (back.baseline, back.chosen, back.further, back.pareto) == (0, 1, (2,), (0, 1, 3))
+    assert [row.baseline for row in back.rows] == [0, 0, 2, 2]
+    assert [row.figures["samples"].value for row in back.rows] == [350, 350, 20, 20]
+    assert [each.baseline for each in back.noise] == [0, 2]
+    assert back.noise[1].warnings == ("a b", "c")
+    assert from_data(to_data(facts)) == facts
+
+
+def test_the_picture_has_a_front_for_each_data_set():
+    """No line leads from rows of one data set to those of another, and the same model on other data has its point."""
+    facts = two_data_sets()
+    points = plot._points(facts)
+    assert list(points) == [0, 1, 2, 3]
+    assert plot.lines(facts, points) == [[(0.4, 0.97), (0.8, 0.98)]]
+    everything = replace(facts, pareto=(0, 1, 2, 3))
+    assert [len(line) for line in plot.lines(everything, points)] == [2, 2]
+    if plot.can_draw():
+        assert plot.png(facts) is not None
+
+
+def test_one_sample_is_not_called_samples():
+    """A number of one has a word for one."""
+    data = replace(sample().data, samples=1)
+    assert "Quality was measured on 1 sample of one split" in full.body(sample(data=data))
+    assert "on 350 samples of one split" in full.body(sample())
 
 
 def test_the_sample_reads_back():

@@ -180,4 +180,39 @@ def test_another_baseline_is_another_question():
     quality, found = frame([0.9, 0.9]), of([ONE, FAST])
     choice = best(quality, found, {0: 0, 1: 1}, 0, ["per_channel"], "accuracy", 0.01)
     assert choice.row == 0
+    assert choice.reason.startswith("of the rows compared with row 0: keep the baseline")
     assert "another baseline" in choice.alternatives[0].reason
+
+
+def test_each_baseline_is_asked_for_its_own_rows():
+    """A row is judged beside its own baseline, whatever the others are: by quality, by ratio and by p-value."""
+    baselines = {0: 0, 1: 0, 2: 2, 3: 2}
+    columns = {
+        "same_model_as": [None, None, 0, 1],
+        "accuracy_p_value": [None, 0.9, None, 0.001],
+        "accuracy_difference": [None, 0.0, None, -0.005],
+    }
+    quality, found = frame([0.9, 0.9, 0.5, 0.495], **columns), of([ONE, FAST, ONE, FAST])
+
+    def chosen(baseline):
+        return best(quality, found, baselines, baseline, ["per_channel"], "accuracy", 0.01)
+
+    first, second = chosen(0), chosen(2)
+    assert (first.row, second.row) == (1, 3)
+    assert "no detectable difference, +0.000" in first.reason
+    assert second.reason.startswith("of the rows compared with row 2: 2.00x [1.80, 2.20] as fast as the baseline")
+    assert "it differs detectably, by -0.005" in second.reason
+    assert "1 model (Holm)" in second.method
+    assert [each.row for each in second.alternatives] == [0, 1]
+    failed = frame([0.9, 0.9, None, 0.8])
+    alone = best(failed, found, baselines, 2, ["per_channel"], "accuracy", 0.01)
+    assert (alone.row, alone.baseline) == (3, None)
+    assert "the baseline, row 2, has no figures" in alone.reason
+
+
+def test_none_among_numbers_stays_none():
+    """Parameters are told as they are, though a column of numbers holds NaN for a None."""
+    quality = frame([0.9, 0.9]).assign(precision=[None, 0.5])
+    choice = best(quality, of([ONE, ONE]), {0: 0, 1: 0}, 0, ["precision"], "accuracy", 0.01)
+    assert choice.parameters == {"precision": None}
+    assert str(choice).startswith("row 0 (): keep the baseline")

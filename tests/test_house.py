@@ -48,6 +48,7 @@ LAYERS = [
         "two_times",
         "plan_frame",
         "noise_frame",
+        "failures_frame",
         "results",
     },
     {

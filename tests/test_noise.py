@@ -90,6 +90,7 @@ def test_a_calm_machine_has_no_warnings() -> None:
     [
         ({"steal_s": 15.0}, "hypervisor"),
         ({"throttled": 10, "throttled_s": 1.7}, "7 times, 1.50 s"),
+        ({"throttled": 4, "throttled_s": 0.7}, "1 time, 0.50 s"),
         ({"quota_cpus": 0.5}, "0.50 of a processor"),
         ({"governors": "performance, powersave"}, "powersave"),
         ({"core_throttles": 4}, "3 times because of heat"),

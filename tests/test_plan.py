@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchcard import Benchmark
 from benchcard import spec as specs
 from benchcard.plan import make_plan, unheeded
 from benchcard.runner import expected_steps
@@ -48,6 +49,13 @@ def test_a_notebook_shows_the_plan_as_a_table(beans):
     assert shown.count("<tr") == 1 + 18
     assert "&lt;b&gt;" in shown
     assert "<b>" not in shown
+
+
+def test_one_configuration_is_not_called_configurations(beans):
+    """Where a grid comes to one row, plan and benchmark say so."""
+    one = {**beans, "grid": {"framework": ["pytorch"]}, "fixed": {}}
+    assert repr(make_plan(specs.read(one))) == "Plan of 1 configuration: framework"
+    assert repr(Benchmark(**one)) == "Benchmark(image-classification, 1 configuration, framework)"
 
 
 def test_what_is_asked_for_in_vain_is_said(beans):

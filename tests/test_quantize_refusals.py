@@ -58,7 +58,7 @@ def test_the_standard_attention_is_kept_from_dynamic_quantization(tmp_path):
     )
     report = quantize(saved(model, tmp_path / "m.onnx"), tmp_path / "q.onnx", Quantization("dynamic"))
     assert kinds(onnx.load(tmp_path / "q.onnx")).count("Attention") == 1
-    assert any(note.startswith("1 `Attention` stay in float32") for note in report.notes)
+    assert any(note.startswith("1 `Attention` stays in float32") for note in report.notes)
     check_runs(tmp_path / "q.onnx", {"x": normal(1, 2, 3, 4)})
 
 

@@ -113,6 +113,21 @@ def test_rows_that_are_computed_in_float_are_told(kernels, is_float_model, is_fl
     assert ("None of them computes in 8 bits" in told) is is_float
 
 
+def test_one_is_not_told_as_many():
+    """A single node, place, trial or layer has the form of its words."""
+    row = made(operators=(("MatMul", 1),))
+    assert "1 of 9 nodes that could be was quantized" in " ".join(reasons.sentences(of(row), row, {}, None))
+    assert "3 of 9 nodes that could be were quantized" in " ".join(reasons.sentences(of(made()), made(), {}, None))
+    trial = SimpleNamespace(value=0.5, is_enough=False)
+    search = {"metric": "accuracy", "baseline": 0.9, "trials": [trial], "candidates": 1, "nodes": ["a"], "value": 0.6}
+    row.search = SimpleNamespace(is_enough=False, max_trials=1, **search)
+    told = " ".join(reasons.sentences(of(row), row, {}, None))
+    assert "in 1 trial among 1 quantized node (" in told
+    assert "with 1 node excluded, the most tried" in told
+    exclusion = {"pattern": "a", "nodes": ["a"], "would_be_quantized": ["a"], "instances": 1, "remark": ""}
+    assert reasons.of_exclusion(exclusion).startswith("`a` matched 1 node in 1 place: ")
+
+
 def test_the_way_out_depends_on_the_level():
     """Static pairs at level 0 or 1 want another level; where the runtime joins nothing at any, there is none."""
     low, high = made([PAIRS, FLOAT_MATMUL], level=1), made([PAIRS, FLOAT_MATMUL], level=99)

@@ -164,7 +164,7 @@ def test_what_stays_in_float_is_noted_with_the_reason(vit, make):
     """The report says how many nodes of an operator stay, and why."""
     _, dynamic = make(vit, Quantization("dynamic", ("MatMul", "Transpose", "Gather"), activations_dtype="int8"))
     assert "4 of 16 `MatMul` stay in float32: its second input is no weight" in dynamic.notes
-    assert "1 of 6 `Gather` stay in float32: does not read from a weight" in dynamic.notes
+    assert "1 of 6 `Gather` stays in float32: does not read from a weight" in dynamic.notes
     assert "5 of 6 `Gather` stay in float32: does not work on floating-point numbers" in dynamic.notes
     assert "activations_dtype changes nothing: dynamic activations are always uint8" in dynamic.notes
     _, whole = make(vit, Quantization("static", ("Softmax",)))

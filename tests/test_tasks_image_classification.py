@@ -108,7 +108,7 @@ def test_images_of_more_bits_are_counted(model, tmp_path):
     deep = packed(Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)))
     data = write(tmp_path / "data", [packed(images()["L"]), deep], [0, 1])
     assert any(
-        note.startswith("1 of 2 images have more than 8 bits")
+        note.startswith("1 of 2 images has more than 8 bits")
         for note in tiny_text.passed(TASK, model, data, tmp_path).notes
     )
 

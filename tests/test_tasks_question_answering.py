@@ -86,7 +86,7 @@ def test_answers_are_those_of_the_reference(model, tmp_path):
     assert [each["prediction_text"] for each in found.predictions] == [text for text, _ in expected]
     assert expected[2][1] > 1
     total = sum(count for _, count in expected)
-    assert f"1 of 3 contexts were read in overlapping windows ({total} windows in all)" in found.notes
+    assert f"1 of 3 contexts was read in overlapping windows ({total} windows in all)" in found.notes
     assert [reference["id"] for reference in found.references] == ["0", "1", "2"]
     assert set(found.scored["metrics"]) == {"exact_match", "f1"}
     assert found.scored["readings"]["f1"] == {"higher_is_better": True, "unit": "%"}
@@ -188,7 +188,7 @@ def test_an_answer_that_is_not_there_is_counted(model, tmp_path):
     """Answers that do not stand where the data says are scored by their text, and the note says how many."""
     data = data_of(tmp_path / "data", CONTEXTS[:1], [{"text": ["Paris", "Anna"], "answer_start": [13, 0]}])
     assert any(
-        note.startswith("1 of 2 answers do not stand") for note in tiny_text.passed(TASK, model, data, tmp_path).notes
+        note.startswith("1 of 2 answers does not stand") for note in tiny_text.passed(TASK, model, data, tmp_path).notes
     )
 
 

@@ -185,7 +185,7 @@ def test_cut_texts_are_counted(model, tmp_path):
     long = " ".join(["film"] * 50)
     data = tiny_text.write_data(tmp_path / "data", {"text": ["good", long, "bad"], "label": [0, 1, 2]})
     found = tiny_text.passed(TASK, model, data, tmp_path)
-    assert "1 of 3 texts were cut to 32 tokens" in found.notes
+    assert "1 of 3 texts was cut to 32 tokens" in found.notes
     np.testing.assert_allclose(found.kept["scores"][1], directly(model, long), atol=1e-5)
 
 

@@ -86,10 +86,10 @@ def test_words_without_a_prediction_are_counted(model, tmp_path):
     assert [len(tags) for tags in found.predictions] == [len(tags) for tags in found.references] == [30, 2]
     assert found.references[1] == ["B-PER", "O"]
     assert (
-        "10 of 43 words, in 1 rows, lie beyond the model's 32 tokens: they have no prediction and are not scored"
+        "10 of 43 words, in 1 row, lie beyond the model's 32 tokens: they have no prediction and are not scored"
         in found.notes
     )
-    assert any(note.startswith("1 of 43 words give no token") for note in found.notes)
+    assert any(note.startswith("1 of 43 words gives no token") for note in found.notes)
 
 
 def test_a_word_whose_end_is_cut_has_a_prediction(model, tmp_path):

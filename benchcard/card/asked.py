@@ -29,11 +29,12 @@ def labels(lines: list[str]) -> dict[str, Plain]:
     """
     said = _labels(lines)
     samples = _label(said, "number of evaluation samples")
+    unsaid = samples in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
     return {
         "task": _text(_label(said, "task")),
         "backend": _text(_label(said, "backend")),
         "backend_args": mapping(parse_value(_label(said, "backend args")), "Backend args"),
-        "max_eval_samples": None if samples == classic.ALL_SAMPLES else _whole(samples, "Number of evaluation samples"),
+        "max_eval_samples": None if unsaid else _whole(samples, "Number of evaluation samples"),
         "fixed": nested(bullets(lines, classic.FIXED_TITLE)),
         "benchmarked": _benchmarked(bullets(lines, classic.BENCHMARKED_TITLE)),
     }

@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from benchcard.card import frontmatter, tables
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figure, Measured, Plain, Row, Shape
 from benchcard.card.notation import bare_or_code, code, is_words, words, write_value
+from benchcard.kinds import counted
 
 FIXED_TITLE = "Fixed parameters:"
 BENCHMARKED_TITLE = "Benchmarked parameters:"
 QUALITY_TITLE = "## Non-time metrics"
 TIME_TITLE = "## Time metrics"
 ALL_SAMPLES = "All dataset"
+VARIED_SAMPLES = "benchmarked"
 FAILED = "failed"
 MISSING = "n/a"
 SIDES = ("original", "optimized")
@@ -66,12 +68,11 @@ def render(facts: Facts) -> str:
 
 def body(facts: Facts) -> str:
     """The card without its front matter, ending in an empty line."""
-    samples = ALL_SAMPLES if facts.max_eval_samples is None else str(facts.max_eval_samples)
     parts = [
         f"**task**: {code(write_value(facts.task))}  \n"
         f"**Backend:** {code(write_value(facts.backend))}  \n"
         f"**Backend args:** {code(write_value(facts.backend_args))}  \n"
-        f"**Number of evaluation samples:** {code(samples)}  \n",
+        f"**Number of evaluation samples:** {code(samples(facts))}  \n",
         f"{FIXED_TITLE}\n" + "".join(bullet(name, value) for name, value in facts.fixed.items()),
         f"{BENCHMARKED_TITLE}\n"
         + "".join(f"* **{words(name)}**: {listed(values)}\n" for name, values in facts.benchmarked.items()),
@@ -100,10 +101,16 @@ def listed(values: Iterable[Plain]) -> str:
     return ",  ".join(code(write_value(value)) for value in values)
 
 
+def samples(facts: Facts) -> str:
+    """How many samples were evaluated at most, as a label says it: a number, all, or that it is benchmarked."""
+    if "max_eval_samples" in facts.benchmarked:
+        return VARIED_SAMPLES
+    return ALL_SAMPLES if facts.max_eval_samples is None else str(facts.max_eval_samples)
+
+
 def seconds(duration_s: float) -> str:
     """A duration in words: `1 second`, `0.5 seconds`."""
-    number = int(duration_s) if duration_s == int(duration_s) else duration_s
-    return f"{number} second" if number == 1 else f"{number} seconds"
+    return counted(int(duration_s) if duration_s == int(duration_s) else duration_s, "second")
 
 
 def _quality(facts: Facts) -> str:

@@ -137,6 +137,7 @@ class Row:
         same_model_as: index of the earlier row that has the same model, byte for byte; None where there is none.
         reasons: sentences about the row, as why it is the same model as another one.
         saturation_risk: whether products of its 8-bit weights can saturate on the machine of the run.
+        baseline: index of the row that it is compared with; None where that is the `baseline` of all.
     """
 
     parameters: Mapping[str, Plain]
@@ -148,6 +149,7 @@ class Row:
     same_model_as: int | None = None
     reasons: tuple[str, ...] = ()
     saturation_risk: bool = False
+    baseline: int | None = None
 
     def __post_init__(self) -> None:
         _settle(self, parameters=plain_mapping(self.parameters, "parameters"))
@@ -163,6 +165,7 @@ class Noise:
         models: how many models were timed together.
         rounds: in how many rounds.
         warnings: what disturbed the machine meanwhile, a sentence each.
+        baseline: index of the baseline; None where there is one for all.
     """
 
     shape: Shape
@@ -170,6 +173,7 @@ class Noise:
     models: int = 0
     rounds: int = 0
     warnings: tuple[str, ...] = ()
+    baseline: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,10 +255,11 @@ class Facts:
         front_matter: what the front matter says.
         title: what the section is called; empty for a title made from task and data.
         data: the evaluation data.
-        baseline: index of the row that ratios and paired tests compare with.
-        chosen: index of the recommended row.
-        reasons: why that one, in sentences.
-        pareto: indices of the rows that no other one of the same data set beats in both quality and latency.
+        baseline: index of the row that ratios and paired tests compare with; of several the first.
+        chosen: index of the recommended row of those that are compared with it.
+        further: indices of the recommended rows of further baselines.
+        reasons: why these, in sentences.
+        pareto: indices of the rows that no other one of the same examples beats in both quality and latency.
         settings: how it was measured, as the spec gave it: `duration`, `warmup_runs`, `batch_sizes`, `metrics`.
         noise: the noise certificates, one for each group of models that were timed together.
         environment: machine, versions, threads.
@@ -277,6 +282,7 @@ class Facts:
     data: Data | None = None
     baseline: int | None = None
     chosen: int | None = None
+    further: tuple[int, ...] = ()
     reasons: tuple[str, ...] = ()
     pareto: tuple[int, ...] = ()
     settings: Mapping[str, Plain] = field(default_factory=dict)
@@ -306,10 +312,11 @@ class Facts:
             missing = [name for name in benchmarked if name not in row.parameters]
             if missing:
                 raise CardError(f"row {index} does not say the value of {', '.join(missing)}")
-        named = [("baseline", self.baseline), ("chosen", self.chosen), *(("pareto", place) for place in self.pareto)]
-        for name, place in named:
-            if place is not None and not 0 <= place < len(self.rows):
-                raise CardError(f"{name} is row {place}, and there are {len(self.rows)} rows")
+        named = {"baseline": [self.baseline, *(row.baseline for row in self.rows)], "chosen": [self.chosen]}
+        for name, places in {**named, "further": self.further, "pareto": self.pareto}.items():
+            for place in places:
+                if place is not None and not 0 <= place < len(self.rows):
+                    raise CardError(f"{name} is row {place}, and there is no such row")
 
 
 def figure(value: SupportsFloat | None, low: float | None = None, high: float | None = None) -> Figure | None:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from benchcard.card import classic, figures, full_tables, reproduce
+from benchcard.card import classic, figures, full_tables, groups, reproduce
 from benchcard.card.facts import LATENCY_MEAN, Data, Facts, Figure, Plain, Row, Shape
 from benchcard.card.full_tables import DETECTABLE, RATIO, SIZE
 from benchcard.card.notation import code, words, write_value
+from benchcard.kinds import counted
 
 ASKED_TITLE = "### What was compared"
 DATA_TITLE = "Testing data:"
@@ -85,23 +86,34 @@ def alt_text(facts: Facts) -> str:
 
 
 def _result(facts: Facts, names: list[str]) -> str:
-    """What to ship, in one sentence with its figures."""
-    if facts.chosen is None:
-        return "**There is nothing to recommend:** no row has all the figures that a choice needs."
-    row, name = facts.rows[facts.chosen], words(names[facts.chosen])
+    """What to ship, in one sentence with its figures; of several baselines one each."""
+    chosen, bases = groups.recommended(facts), groups.baselines(facts)
+    if len(bases) < 2:
+        return _sentence(facts, names, facts.chosen, facts.baseline)
+    by_baseline = {groups.baseline_of(facts, place): place for place in chosen}
+    said = [f"* {_sentence(facts, names, by_baseline.get(base), base)}" for base in bases]
+    return "\n".join([f"There are {len(bases)} baselines, and each row is compared with its own:", "", *said])
+
+
+def _sentence(facts: Facts, names: list[str], chosen: int | None, base: int | None) -> str:
+    """What to ship of the rows of one baseline."""
+    if chosen is None:
+        beside = f" beside row {base}" if len(groups.baselines(facts)) > 1 else ""
+        return f"**There is nothing to recommend{beside}:** no row has all the figures that a choice needs."
+    row, name = facts.rows[chosen], words(names[chosen])
     metrics = [metric.name for metric in facts.metrics[:1] if row.metrics.get(metric.name)]
     places = (
         figures.decimals([each.metrics.get(metrics[0]) for each in facts.rows], figures.of_quality) if metrics else 0
     )
-    baseline = facts.rows[facts.baseline] if facts.baseline is not None else None
-    if facts.chosen == facts.baseline or baseline is None:
+    baseline = facts.rows[base] if base is not None else None
+    if chosen == base or baseline is None:
         said = [f"{words(metrics[0])} {_metric(facts, row, metrics[0], places)}"] if metrics else []
         if facts.shapes and (latency := row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)) is not None:
             said.append(f"mean latency {_latency(facts, latency, facts.shapes[0])}")
         first = (
-            f"**Keep the baseline, row {facts.chosen}** ({name}): no variant is both detectably faster and good enough"
+            f"**Keep the baseline, row {chosen}** ({name}): no variant is both detectably faster and good enough"
             if baseline is not None
-            else f"**Ship row {facts.chosen}** ({name}); there is no unquantized baseline to compare with"
+            else f"**Ship row {chosen}** ({name}); there is no unquantized baseline to compare with"
         )
         return "; ".join([first, *said]) + "."
     said = []
@@ -125,7 +137,7 @@ def _result(facts: Facts, names: list[str]) -> str:
         places = figures.decimals([each.figures.get(SIZE) for each in facts.rows])
         ours, theirs = (figures.write(size, places) for size in sizes if size is not None)
         said.append(f"{ours} instead of {theirs} MB")
-    return f"**Ship row {facts.chosen}** ({name}): " + "; ".join(said) + "."
+    return f"**Ship row {chosen}** ({name}): " + "; ".join(said) + "."
 
 
 def _places(facts: Facts, metric: str) -> int:
@@ -154,15 +166,15 @@ def _shape(shape: Shape) -> str:
 
 def _legend(facts: Facts) -> str:
     at = f" Times are at {_shape(facts.shapes[0])}." if facts.shapes else ""
-    told = [f"In brackets: 95 % intervals.{at}"]
+    told, bases = [f"In brackets: 95 % intervals.{at}"], groups.baselines(facts)
     if any(row.figures.get("predictions_changed") or row.metrics for row in facts.rows) and facts.pareto:
-        of = " of its data set" if any(name.startswith("dataset") for name in facts.benchmarked) else ""
+        of = " of the same examples" if groups.evaluated_apart(facts) else ""
         told.append(f"*Pareto*: no other row{of} is both better and faster.")
     if any(
         (found := row.times.get(shape, {}).get(DETECTABLE)) is not None and not found.value
         for index, row in enumerate(facts.rows)
         for shape in facts.shapes
-        if index != facts.baseline
+        if index not in bases
     ):
         told.append(f"*{figures.NOT_DETECTABLE}*: no further from 1 than the same model, timed twice, is from itself.")
     if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):
@@ -171,12 +183,11 @@ def _legend(facts: Facts) -> str:
 
 
 def _asked(facts: Facts) -> list[str]:
-    samples = classic.ALL_SAMPLES if facts.max_eval_samples is None else str(facts.max_eval_samples)
     labels = (
         f"**task**: {code(write_value(facts.task))}  \n"
         f"**Backend:** {code(write_value(facts.backend))}  \n"
         f"**Backend args:** {code(write_value(facts.backend_args))}  \n"
-        f"**Number of evaluation samples:** {code(samples)}"
+        f"**Number of evaluation samples:** {code(classic.samples(facts))}"
     )
     benchmarked = "".join(
         f"* **{words(name)}**: {classic.listed(values)}\n" for name, values in facts.benchmarked.items()
@@ -217,8 +228,9 @@ def _evaluation(facts: Facts) -> list[str]:
         above = f"Below, time metrics for batch size = {shape.batch_size}{length}."
         parts.append(_folded(above, full_tables.time(facts, shape), facts, always_say=True))
     if facts.noise:
+        who = "Each baseline" if len(groups.baselines(facts)) > 1 else "The baseline"
         said = (
-            "The baseline ran twice, as two processes that did not know of each other; this is what the same model "
+            f"{who} ran twice, as two processes that did not know of each other; this is what the same model "
             "differs from itself by. A ratio counts as detectable only where it is further from 1 than that."
         )
         parts += [NOISE_TITLE, said, full_tables.noise(facts)]
@@ -226,7 +238,10 @@ def _evaluation(facts: Facts) -> list[str]:
     parts += ["#### 8-bit arithmetic on this processor", *int8] if int8 else []
     same = full_tables.same_models(facts)
     if same:
-        parts += [SAME_TITLE, "Byte for byte; measured once, so their figures are the same.", same]
+        said = "measured once, so their figures are the same."
+        if len(groups.baselines(facts)) > 1:
+            said = "what is evaluated on the same examples, or timed alike, is measured once."
+        parts += [SAME_TITLE, f"Byte for byte; {said}", same]
     failed = full_tables.failures(facts)
     return [*parts, FAILED_TITLE, failed] if failed else parts
 
@@ -291,10 +306,15 @@ def _limitations(facts: Facts) -> list[str]:
         "milliseconds, and neither replaces a measurement where the model will run.",
         "A latency is that of one forward call on prepared inputs: tokenizing or resizing is not in it.",
     ]
-    if facts.data is not None and facts.data.samples is not None:
+    samples = facts.data.samples if facts.data is not None else None
+    if any(row.figures.get(full_tables.SAMPLES) for row in facts.rows):
+        on = f"as many samples as the column `{full_tables.SAMPLES}` says"
+    else:
+        on = f"{counted(samples, 'sample')} of one split" if samples is not None else ""
+    if on:
         said.append(
-            f"Quality was measured on {facts.data.samples} samples of one split; intervals say what another sample of "
-            "that size could have shown, not what other data would."
+            f"Quality was measured on {on}; intervals say what another sample of that size could have shown, not what "
+            "other data would."
         )
     if facts.duration_s is not None and facts.shapes and facts.duration_s < 10:
         said.append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
-from benchcard.card import figures
+from benchcard.card import figures, groups
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figure, Plain, Row, Shape
 from benchcard.card.notation import code, words, write_value
 from benchcard.card.tables import Column, render
@@ -19,12 +19,15 @@ SIZE = "size_mb"
 CHANGED = "predictions_changed"
 IN_8_BITS = "nodes_in_8_bits"
 NODES = ("nodes_quantized", IN_8_BITS)
-COUNTS = (CHANGED, *NODES)
+SAMPLES = "samples"
+COUNTS = (CHANGED, *NODES, SAMPLES)
 COSINE = "embedding_cosine"
 P_VALUE = "_p_value"
 RATIO = "ratio"
 DETECTABLE = "detectable"
 ROLES = {"baseline": "baseline", "chosen": "recommended", "pareto": "Pareto"}
+# Said of a row, before the number of its baseline, where there are several.
+AGAINST = "against row "
 TIME_COLUMNS = (
     (LATENCY_MEAN, "latency (ms)"),
     ("latency_p99_ms", "p99 (ms)"),
@@ -33,6 +36,7 @@ TIME_COLUMNS = (
     ("memory_mb", "memory (MB)"),
 )
 SIZE_COLUMN = "size (MB)"
+NOISE_BASELINE = "baseline"
 FIGURE_ENDINGS = {
     "_difference": " against the baseline",
     P_VALUE: " p-value",
@@ -77,14 +81,16 @@ def _told(parameters: Mapping[str, Plain], varied: Mapping[str, bool]) -> list[s
 
 
 def roles(facts: Facts, index: int) -> list[str]:
-    """What a row is: the baseline, the recommended one, one of the Pareto set."""
-    named = {"baseline": index == facts.baseline, "chosen": index == facts.chosen, "pareto": index in facts.pareto}
-    return [ROLES[name] for name, is_it in named.items() if is_it]
+    """What a row is: a baseline, a recommended one, one of the Pareto set; of several baselines, whose row it is."""
+    bases, mine = groups.baselines(facts), groups.baseline_of(facts, index)
+    named = {"baseline": index in bases, "chosen": index in groups.recommended(facts), "pareto": index in facts.pareto}
+    told = [ROLES[name] for name, is_it in named.items() if is_it]
+    return told if len(bases) < 2 or mine in (None, index) else [*told, f"{AGAINST}{mine}"]
 
 
 def summary_rows(facts: Facts) -> list[int]:
-    """The rows of the summary: baseline, recommended and Pareto set, ten at the most, the fastest first."""
-    first = [index for index in (facts.baseline, facts.chosen) if index is not None]
+    """The rows of the summary: recommended, baselines and Pareto set, ten at the most, the fastest first."""
+    first = [*groups.recommended(facts), *groups.baselines(facts)]
     listed = list(dict.fromkeys([*first, *facts.pareto]))[:SUMMARY_ROWS]
     if not listed:
         listed = [index for index, row in enumerate(facts.rows) if row.same_model_as is None][:SUMMARY_ROWS]
@@ -97,7 +103,7 @@ def _latency(facts: Facts, row: Row) -> float:
 
 
 def summary(facts: Facts) -> str:
-    """Baseline, Pareto set and recommended row, that one bold, at the first shape."""
+    """Baselines, Pareto set and recommended rows, these bold, at the first shape."""
     names, listed = labels(facts), summary_rows(facts)
     columns = [Column("row", "right"), Column("configuration"), Column("")]
     cells = [[str(index), words(names[index]), ", ".join(roles(facts, index))] for index in listed]
@@ -114,7 +120,7 @@ def summary(facts: Facts) -> str:
         _add(cells, _size_cells(facts), listed)
     settled = [[*line[:3], *map(_unbroken, line[3:])] for line in cells]
     bold = [
-        [f"**{cell}**" if cell else "" for cell in line] if index == facts.chosen else line
+        [f"**{cell}**" if cell else "" for cell in line] if index in groups.recommended(facts) else line
         for index, line in zip(listed, settled)
     ]
     return render(columns, bold)
@@ -167,8 +173,10 @@ def noise(facts: Facts) -> str:
     """The noise certificates."""
     ratios = [each.ratio for each in facts.noise]
     places = figures.decimals(ratios)
+    several = any(each.baseline is not None for each in facts.noise)
     rows = [
         [
+            *([figures.MISSING if each.baseline is None else str(each.baseline)] if several else []),
             str(each.shape.batch_size),
             figures.MISSING if each.shape.input_length is None else str(each.shape.input_length),
             str(each.models),
@@ -178,7 +186,14 @@ def noise(facts: Facts) -> str:
         ]
         for each in facts.noise
     ]
-    right = ("batch size", "input length", "models", "rounds", "the baseline against itself")
+    right = (
+        *((NOISE_BASELINE,) if several else ()),
+        "batch size",
+        "input length",
+        "models",
+        "rounds",
+        "the baseline against itself",
+    )
     return render([*(Column(name, "right") for name in right), Column("disturbances")], rows)
 
 
@@ -234,8 +249,9 @@ def _time_cells(facts: Facts, shape: Shape, key: str) -> _Cells:
     cells = _cells([times.get(key) for times in found], facts.rows, rule_of(key))
     if key != RATIO:
         return cells
+    bases = groups.baselines(facts)
     hidden = [
-        times.get(RATIO) is not None and _is_zero(times.get(DETECTABLE)) and index != facts.baseline
+        times.get(RATIO) is not None and _is_zero(times.get(DETECTABLE)) and index not in bases
         for index, times in enumerate(found)
     ]
     return [f"{cell}, {figures.NOT_DETECTABLE}" if is_hidden else cell for cell, is_hidden in zip(cells, hidden)]

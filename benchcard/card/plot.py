@@ -1,4 +1,4 @@
-"""The picture of a card: quality against latency, with intervals and the Pareto front, as a PNG.
+"""The picture of a card: quality against latency, with intervals and Pareto fronts, as a PNG.
 
 Owns what is drawn and how. Needs matplotlib, which is an extra: without it there is no picture. Equal facts give equal
 bytes with one version of matplotlib, whatever the user's own settings; nothing is drawn on a background, in colours
@@ -12,6 +12,7 @@ import warnings
 from importlib import util
 from typing import Any
 
+from benchcard.card import groups
 from benchcard.card.facts import LATENCY_MEAN, Facts, Figure
 
 INK = "#7a7d82"
@@ -57,25 +58,30 @@ def png(facts: Facts) -> bytes | None:
 
 
 def _points(facts: Facts) -> dict[int, tuple[Figure, Figure]]:
-    """Latency and quality of each row that has both, one row for each model."""
-    found = {}
+    """Latency and quality of each row that has both; of a model whose figures are those of an earlier row only that
+    one, unless something is said of the other, too.
+    """
+    found: dict[int, tuple[Figure, Figure]] = {}
+    named = {*groups.baselines(facts), *groups.recommended(facts), *facts.pareto}
     for index, row in enumerate(facts.rows):
         latency = row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)
         value = row.metrics.get(facts.metrics[0].name)
-        if latency is not None and value is not None and row.same_model_as is None:
+        if latency is None or value is None:
+            continue
+        if row.same_model_as is None or index in named or (latency, value) not in found.values():
             found[index] = (latency, value)
     return found
 
 
 def _draw(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> None:
-    front = sorted((points[index][0].value, points[index][1].value) for index in facts.pareto if index in points)
-    if len(front) > 1:
+    chosen, baselines = groups.recommended(facts), groups.baselines(facts)
+    for front in lines(facts, points):
         axes.plot(*zip(*front), color=INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label="Pareto front")
     for index, (latency, value) in points.items():
         colour, marker, size = OTHERS, "o", 6.0
-        if index == facts.baseline:
+        if index in baselines:
             colour, marker, size = BASELINE, "s", 8.0
-        if index == facts.chosen:
+        if index in chosen:
             colour, marker, size = CHOSEN, "D", 8.0
         bars = axes.errorbar(
             latency.value,
@@ -92,19 +98,29 @@ def _draw(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> 
             bar.set_alpha(0.55)
     _settle_axes(axes, facts, points)
     _name_points(axes, facts, points)
+    kept, gained = {*chosen} & {*baselines}, {*chosen} - {*baselines}
     handles = [
         axes.plot([], [], marker, color=colour, markersize=7, linestyle="", label=label)[0]
         for marker, colour, label, is_there in (
-            ("D", CHOSEN, "recommended: the baseline", facts.chosen in points and facts.chosen == facts.baseline),
-            ("D", CHOSEN, "recommended", facts.chosen in points and facts.chosen != facts.baseline),
-            ("s", BASELINE, "baseline", facts.baseline in points and facts.baseline != facts.chosen),
-            ("o", OTHERS, "other rows", len(points) > 2),
+            ("D", CHOSEN, "recommended: the baseline", bool(points.keys() & kept) and not points.keys() & gained),
+            ("D", CHOSEN, "recommended", bool(points.keys() & gained)),
+            ("s", BASELINE, "baseline", bool(points.keys() & {*baselines} - kept)),
+            ("o", OTHERS, "other rows", bool(points.keys() - {*baselines} - gained)),
         )
         if is_there
     ]
-    lines = [line for line in axes.get_lines() if line.get_label() == "Pareto front"]
+    drawn = [line for line in axes.get_lines() if line.get_label() == "Pareto front"][:1]
     above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4}
-    axes.legend(handles=[*handles, *lines], frameon=False, labelcolor=INK, fontsize=10, **above)
+    axes.legend(handles=[*handles, *drawn], frameon=False, labelcolor=INK, fontsize=10, **above)
+
+
+def lines(facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> list[list[tuple[float, float]]]:
+    """The lines through the points of each Pareto front, rows of other examples being on another one."""
+    fronts = [
+        sorted((points[index][0].value, points[index][1].value) for index in front if index in points)
+        for front in groups.fronts(facts)
+    ]
+    return [front for front in fronts if len(front) > 1]
 
 
 def _name_points(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> None:
@@ -113,29 +129,31 @@ def _name_points(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure
     places = {
         index: axes.transData.transform((latency.value, value.value)) for index, (latency, value) in points.items()
     }
-    groups: list[list[int]] = []
+    crowds: list[list[int]] = []
     for index, (across, up) in places.items():
         near = [
-            group
-            for group in groups
+            crowd
+            for crowd in crowds
             if any(
-                abs(across - places[other][0]) < _CROWD[0] and abs(up - places[other][1]) < _CROWD[1] for other in group
+                abs(across - places[other][0]) < _CROWD[0] and abs(up - places[other][1]) < _CROWD[1] for other in crowd
             )
         ]
-        groups = [group for group in groups if group not in near]
-        groups.append([index, *(other for group in near for other in group)])
-    for group in groups:
-        highest = max(group, key=lambda index: places[index][1])
-        middle = (min(places[index][0] for index in group) + max(places[index][0] for index in group)) / 2
+        crowds = [crowd for crowd in crowds if crowd not in near]
+        crowds.append([index, *(other for crowd in near for other in crowd)])
+    for crowd in crowds:
+        highest = max(crowd, key=lambda index: places[index][1])
+        middle = (min(places[index][0] for index in crowd) + max(places[index][0] for index in crowd)) / 2
         axes.annotate(
-            ", ".join(map(str, sorted(group))),
+            ", ".join(map(str, sorted(crowd))),
             axes.transData.inverted().transform((middle, places[highest][1])),
             xytext=(0, 8),
             textcoords="offset points",
             ha="center",
             color=INK,
             fontsize=10,
-            fontweight="bold" if facts.chosen in group or facts.baseline in group else "normal",
+            fontweight="bold"
+            if {*crowd}.intersection(groups.baselines(facts), groups.recommended(facts))
+            else "normal",
             zorder=4,
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchcard.card import asked, figures, full, full_tables, tables
 from benchcard.card.facts import Data, Facts, Failure, Figure, Metric, Noise, Plain, Row, Shape
-from benchcard.card.full_tables import DETECTABLE, RATIO, ROLES, SIZE
+from benchcard.card.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
 from benchcard.card.notation import uncode, unwords
 from benchcard.errors import CardError
 
@@ -52,6 +52,11 @@ def read(lines: list[str]) -> Facts:
             rows = [_with_times(row, shapes[-1], table, number) for number, row in enumerate(rows)]
     for table in titled[1:]:
         rows = _with_remarks(rows, table)
+    bases = [index for index, told in enumerate(roles) if ROLES["baseline"] in told]
+    rows = [replace(row, baseline=_baseline(index, told, bases)) for index, (row, told) in enumerate(zip(rows, roles))]
+    first = bases[0] if bases else None
+    chosen = [index for index, told in enumerate(roles) if ROLES["chosen"] in told]
+    further = tuple(index for index in chosen if rows[index].baseline not in (None, first))
     facts = Facts(
         **said,
         metrics=metrics,
@@ -59,8 +64,9 @@ def read(lines: list[str]) -> Facts:
         duration_s=next((float(match.group(1)) for line in lines if (match := _DURATION.match(line))), None),
         rows=tuple(rows),
         data=_data(lines),
-        baseline=next((index for index, told in enumerate(roles) if ROLES["baseline"] in told), None),
-        chosen=next((index for index, told in enumerate(roles) if ROLES["chosen"] in told), None),
+        baseline=first,
+        chosen=next((index for index in chosen if index not in further), None),
+        further=further,
         pareto=tuple(index for index, told in enumerate(roles) if ROLES["pareto"] in told),
         reasons=_sentences(lines, full.REASONS_TITLE),
         settings=_nested(lines, full.SETTINGS_TITLE),
@@ -71,6 +77,14 @@ def read(lines: list[str]) -> Facts:
     )
     heading = _heading(lines)
     return facts if heading == full.title(facts) else replace(facts, title=heading)
+
+
+def _baseline(index: int, told: list[str], bases: list[int]) -> int | None:
+    """The row that a row says to be compared with; None where there is one for all."""
+    if len(bases) < 2:
+        return None
+    said = (int(role.removeprefix(AGAINST)) for role in told if role.startswith(AGAINST))
+    return index if index in bases else next(said, None)
 
 
 def _heading(lines: list[str]) -> str:
@@ -211,15 +225,18 @@ def _with_remarks(rows: list[Row], table: tables.Table) -> list[Row]:
 
 
 def _noise(table: tables.Table) -> list[Noise]:
-    if table.headers[:1] != ("batch size",):
+    several = table.headers[:1] == (full_tables.NOISE_BASELINE,)
+    if table.headers[several : several + 1] != ("batch size",):
         return []
     found = []
-    for cells in table.rows:
+    for baseline, *cells in (row if several else (figures.MISSING, *row) for row in table.rows):
         ratio: Any = figures.read(cells[4], "the noise certificate")
         length = None if cells[1] == figures.MISSING else int(cells[1])
         warnings = () if cells[5] == "none" else tuple(map(unwords, cells[5].split("; ")))
         shape = Shape(int(cells[0]), length)
-        found.append(Noise(shape=shape, ratio=ratio, models=int(cells[2]), rounds=int(cells[3]), warnings=warnings))
+        counts = {"models": int(cells[2]), "rounds": int(cells[3])}
+        place = None if baseline == figures.MISSING else int(baseline)
+        found.append(Noise(shape=shape, ratio=ratio, warnings=warnings, baseline=place, **counts))
     return found
 
 

@@ -16,6 +16,8 @@ from typing import TypeAlias
 
 import psutil
 
+from benchcard.kinds import counted
+
 # Share of a round's processor time that others may take before the run is called disturbed: what a desktop
 # or a monitoring agent takes at rest stays below it.
 _OTHERS_SHARE = 0.05
@@ -128,10 +130,8 @@ def warnings(rounds: Sequence[Span]) -> list[str]:
         found.append(f"the hypervisor gave {stolen:.1%} of the processor time to other machines (steal)")
     throttled = grown(rounds, "throttled")
     if throttled:
-        spent_s = grown(rounds, "throttled_s") or 0.0
-        found.append(
-            f"the cgroup's processor quota held this process back {throttled:.0f} times, {spent_s:.2f} s in all"
-        )
+        spent_s, times = grown(rounds, "throttled_s") or 0.0, counted(round(throttled), "time")
+        found.append(f"the cgroup's processor quota held this process back {times}, {spent_s:.2f} s in all")
     quota = quota_cpus(rounds)
     if quota is not None and quota < 1.0:
         found.append(f"the cgroup may use {quota:.2f} of a processor: less than one thread needs")
@@ -140,7 +140,7 @@ def warnings(rounds: Sequence[Span]) -> list[str]:
         found.append(f"the frequency governor is {names!r}: the clock rate follows the load (set 'performance')")
     slowed = grown(rounds, "core_throttles")
     if slowed:
-        found.append(f"cores were slowed down {slowed:.0f} times because of heat")
+        found.append(f"cores were slowed down {counted(round(slowed), 'time')} because of heat")
     swapped = grown(rounds, "swapped_bytes")
     if swapped:
         found.append(f"the machine moved {swapped / 1e6:.1f} MB to or from swap")

@@ -165,7 +165,7 @@ def time_group(
         while due := _due(members, reference, plan):
             launched = [m for m in members if not m.failed and (m in due or m is reference or m.twin)]
             with ExitStack() as processes:
-                say(f"launch {launch + 1}: starting {len(launched)} processes")
+                say(f"launch {launch + 1}: starting {_processes(launched)}")
                 started = _start(launched, plan, processes, failures)
                 # Before they are waited for one by one: each takes a moment to give its memory back.
                 processes.callback(_kill, launched)
@@ -173,7 +173,7 @@ def time_group(
                     say(f"launch {launch + 1}: opening {member.subject.name}")
                     _open(member, import_ns, launch, plan, opened, failures)
                 while order := _order(launched, due, reference, launch, number, plan):
-                    say(f"launch {launch + 1}: timing {len(order)} processes")
+                    say(f"launch {launch + 1}: timing {_processes(order)}")
                     timed = replace(_time_round(number, launch, order, plan, failures), opened=tuple(opened[kept:]))
                     kept = len(opened)
                     _count(timed, members)
@@ -184,6 +184,10 @@ def time_group(
         after = noise.read()
         say("timed")
     return GroupTiming(tuple(opened), tuple(failures), number, launch, before, after)
+
+
+def _processes(members: Sequence[_Member]) -> str:
+    return f"{len(members)} {'process' if len(members) == 1 else 'processes'}"
 
 
 def default_threads() -> int:

@@ -197,7 +197,7 @@ def _notes(graph: Graph, how: Quantization, changed: frozenset[str], weights: in
             kept[graph.nodes[name].op_type, reason] = kept.get((graph.nodes[name].op_type, reason), 0) + 1
     for (operator, reason), count in kept.items():
         total = sum(graph.nodes[name].op_type == operator for name in names)
-        yield f"{count} of {total} `{operator}` stay in float32: {reason}"
+        yield f"{count} of {total} `{operator}` {_stay(count)}: {reason}"
     for parameter, given in (("per_channel", how.per_channel), ("reduce_range", how.reduce_range)):
         if given and not weights:
             yield f"{parameter} changes nothing where no weight is quantized"
@@ -230,4 +230,8 @@ def _notes_on_operators(graph: Graph, how: Quantization, names: tuple[str, ...])
     if "Attention" in operators.asked_operators(how):
         foreign = [name for name in operators.guarded(graph, how) if graph.nodes[name].op_type == "Attention"]
         if foreign:
-            yield f"{len(foreign)} `Attention` stay in float32: {operators.NO_DYNAMIC_ATTENTION}"
+            yield f"{len(foreign)} `Attention` {_stay(len(foreign))}: {operators.NO_DYNAMIC_ATTENTION}"
+
+
+def _stay(count: int) -> str:
+    return f"stay{'s' if count == 1 else ''} in float32"

@@ -81,7 +81,8 @@ class Prepared:
         padding_side: The end at which it fills up: `right` or `left`.
         beside: Names of arrays that are kept with an item for the way out, and that the model does not take.
         notes: What a reader should know, as far as it is known before the first row.
-        tallies: By name of a count, the sentence to say where its sum is above 0, as `{cut} of {texts} texts were cut`.
+        tallies: By name of a count, the sentence to say where its sum is above 0, as `{cut} of {texts} texts
+            {cut:was|were} cut`.
         meanings: By id of a metric that means something of its own here, the metric and the figure of it:
             `seqeval.overall_f1` for `f1`.
     """

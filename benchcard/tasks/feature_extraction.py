@@ -45,7 +45,7 @@ class FeatureExtraction:
             texts.pad(),
             texts.tokenizer.padding_side,
             notes=pooled.notes,
-            tallies={"cut": f"{{cut}} of {{texts}} texts were cut to {texts.maximum} tokens"},
+            tallies={"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {texts.maximum} tokens"},
         )
 
     def kept(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Source: https://pillow.readthedocs.io/en/stable/handbook/concepts.html#concept-modes
 _DEEP_MODES = ("I", "F")
 _TALLIES = {
-    "deep": "{deep} of {images} images have more than 8 bits a channel: what is above 255 was cut to it, as "
+    "deep": "{deep} of {images} images {deep:has|have} more than 8 bits a channel: what is above 255 was cut to it, as "
     "transformers does"
 }
 

@@ -31,11 +31,11 @@ _DEFAULTS = {
 Source: https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/run_qa.py
 """
 _TALLIES = {
-    "long": "{long} of {questions} contexts were read in overlapping windows ({windows} windows in all)",
-    "astray": "{astray} of {answers} answers do not stand in the context where `answer_start` says; "
-    "they are scored by their text all the same",
-    "absent": "{absent} of {answers} answers stand nowhere in their context: "
-    "no model can give them, and they are scored all the same",
+    "long": "{long} of {questions} contexts {long:was|were} read in overlapping windows ({windows} windows in all)",
+    "astray": "{astray} of {answers} answers {astray:does|do} not stand in the context where `answer_start` says; "
+    "{astray:it is scored by its|they are scored by their} text all the same",
+    "absent": "{absent} of {answers} answers {absent:stands|stand} nowhere in {absent:its|their} context: "
+    "no model can give {absent:it, and it is|them, and they are} scored all the same",
 }
 
 

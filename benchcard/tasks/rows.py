@@ -68,8 +68,17 @@ def write(prepared: Prepared, folder: Path, progress: Callable[[int], None] = la
         "meanings": prepared.meanings,
     }
     (folder / "references.json").write_text(json.dumps(told), encoding="utf-8")
-    said = [sentence.format(**counts) for name, sentence in prepared.tallies.items() if counts[name]]
+    numbers = {name: _Count(count) for name, count in counts.items()}
+    said = [sentence.format(**numbers) for name, sentence in prepared.tallies.items() if counts[name]]
     return Written(len(references), count, (*prepared.notes, *said))
+
+
+class _Count(int):
+    """A number that chooses between the forms of a word: `{cut:was|were}`."""
+
+    def __format__(self, form: str) -> str:
+        one, is_choice, more = form.partition("|")
+        return (one if self == 1 else more) if is_choice else super().__format__(form)
 
 
 class Rows:

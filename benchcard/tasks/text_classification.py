@@ -57,7 +57,7 @@ class TextClassification:
         texts = text.load(question.model)
         columns = [data.primary(rows, question, "text"), data.secondary(rows, question)]
         context, notes, names, reference = _references(rows, question, texts.config)
-        tallies = {"cut": f"{{cut}} of {{texts}} texts were cut to {texts.maximum} tokens"}
+        tallies = {"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {texts.maximum} tokens"}
         made = _rows(rows, question, texts, [column for column in columns if column], names, reference)
         return Prepared(made, context, texts.pad(), texts.tokenizer.padding_side, notes=notes, tallies=tallies)
 

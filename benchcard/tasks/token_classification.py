@@ -28,10 +28,10 @@ _MEANINGS = {
     "accuracy": "seqeval.overall_accuracy",
 }
 _TALLIES = {
-    "beyond": "{beyond} of {words} words, in {cut} rows, lie beyond the model's {maximum} tokens: "
-    "they have no prediction and are not scored",
-    "silent": "{silent} of {words} words give no token (spaces, control characters): "
-    "they have no prediction and are not scored",
+    "beyond": "{beyond} of {words} words, in {cut} {cut:row|rows}, {beyond:lies|lie} beyond the model's {maximum} "
+    "tokens: {beyond:it has no prediction and is|they have no prediction and are} not scored",
+    "silent": "{silent} of {words} words {silent:gives|give} no token (spaces, control characters): "
+    "{silent:it has no prediction and is|they have no prediction and are} not scored",
 }
 
 

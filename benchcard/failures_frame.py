@@ -1,0 +1,49 @@
+"""What is missing of a run, as a frame: steps that failed, and models that could not be timed.
+
+This module owns one row per figure that is not there, and what it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from benchcard.records import Records
+from benchcard.steps import Record
+from benchcard.store import Failure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What is missing of a baseline's row whose second process failed: not a figure of its own.
+NOISE_FLOOR = "noise floor"
+
+
+def failures_frame(records: Records) -> pd.DataFrame:
+    """What is missing of which row, each with stage, type, message and the end of the log."""
+    import pandas as pd
+
+    names = ("stage", "type", "message", "log")
+    rows = [
+        {"row": record.configuration.row, "missing": place, **{name: getattr(failure, name) for name in names}}
+        for record in records.records
+        for place, failure in [*record.failures.items(), *_untimed_cells(records, record)]
+    ]
+    return pd.DataFrame(rows, columns=["row", "missing", *names])
+
+
+def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
+    """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why; and those at
+    which a baseline's second process did, as `noise floor 8xNone`.
+    """
+    for (batch_size, length), cell in record.cells.items():
+        part = records.timed.get((record.configuration.row, (batch_size, length)))
+        failure = part.failure(cell.name) if part else None
+        if failure:
+            yield f"time {batch_size}x{length}", failure
+        if record.configuration.row != record.configuration.baseline:
+            continue
+        for part in records.parts.get(cell.name, ()):
+            failure = part.failure(cell.name, twin=True) if part.baseline == cell.name else None
+            if failure:
+                yield f"{NOISE_FLOOR} {batch_size}x{length}", failure

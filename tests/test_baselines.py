@@ -1,0 +1,121 @@
+"""Runs whose rows have several baselines: each row is judged beside its own, wherever it is told."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+from tiny_run import SPEC, spec_with
+
+from benchcard import Benchmark, Results
+from benchcard.card import plot
+from benchcard.card.full_tables import roles
+from benchcard.card_facts import facts
+from benchcard.cli import main
+from benchcard.errors import BenchcardError
+
+# Four baselines: rows 0 and 2 are evaluated on all examples, rows 4 and 6 on one; rows 2 and 6 are timed otherwise.
+GRID = """
+grid:
+  max_eval_samples: [null, 1]
+  precision: [null, 0.5]
+  apply_quantization: [true, false]
+  quantization_approach: [dynamic]
+duration: 0.05
+explain: false
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(ground, tmp_path_factory):
+    """The results of the grid."""
+    folder = tmp_path_factory.mktemp("baselines")
+    return Benchmark.from_spec(spec_with(ground, SPEC + GRID, "baselines.yaml")).run(folder / "run", progress=False)
+
+
+def test_each_baseline_has_a_choice_of_its_own(ran):
+    """The choice says of which rows it is, and is made of those of another baseline where that is asked."""
+    assert ran.baselines == (0, 2, 4, 6)
+    for baseline in ran.baselines:
+        found = ran.best(baseline=baseline)
+        assert found.row in (baseline, baseline + 1)
+        assert found.reason.startswith(f"of the rows compared with row {baseline}: ")
+        others = [each.row for each in found.alternatives if "another baseline" in each.reason]
+        assert others == [row for row in range(8) if row not in (baseline, baseline + 1)]
+    assert ran.best() == ran.best(baseline=0)
+    with pytest.raises(BenchcardError, match="row 1 is no baseline; there is 0, 2, 4, 6"):
+        ran.best(baseline=1)
+
+
+def test_what_a_row_does_not_say_is_no_number(ran):
+    """A None among numbers is told as in the plan: left out of the words, and None as a value."""
+    found = ran.best()
+    assert found.parameters == dict(ran.plan[found.row].axes)
+    assert "nan" not in found.explain()
+    assert "NA" not in found.explain()
+
+
+def test_the_card_says_what_to_ship_of_each(ran):
+    """A sentence for each baseline, the role of each row, and no baseline that is marked beside itself; read back, it
+    is the same.
+    """
+    told = facts(ran)
+    card = ran.card()
+    assert card.text.count("\n* **Ship row ") + card.text.count("\n* **Keep the baseline, row ") == 4
+    assert [row.baseline for row in told.rows] == [0, 0, 2, 2, 4, 4, 6, 6]
+    for row in (0, 2, 4, 6):
+        assert roles(told, row)[0] == "baseline"
+        assert roles(told, row + 1)[-1] == f"against row {row}"
+        assert not any(name.startswith("accuracy_") for name in told.rows[row].figures)
+    back = card.facts()
+    for name in ("baseline", "chosen", "further", "pareto", "reasons"):
+        assert getattr(back, name) == getattr(told, name), name
+    assert [row.baseline for row in back.rows] == [row.baseline for row in told.rows]
+    assert [each.baseline for each in told.noise] == ran.noise["baseline"].tolist() == [0, 2]
+    assert [each.baseline for each in back.noise] == [0, 2]
+    assert "only how it is measured differs" in card.text
+    assert "so their figures are the same" not in card.text
+
+
+def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
+    """Where the number of samples is benchmarked, no one number is said for all rows, in both layouts."""
+    for layout in ("full", "classic"):
+        text = ran.card(layout).text
+        assert "**Number of evaluation samples:** `benchmarked`" in text
+        assert "All dataset" not in text
+        path = ran.card(layout).save(tmp_path / f"{layout}.md")
+        assert Results.from_card(path).spec.grid["max_eval_samples"] == [None, 1]
+    told = facts(ran)
+    assert [row.figures["samples"].value for row in told.rows] == [24] * 4 + [1] * 4
+    assert told.data.samples == told.rows[told.chosen].figures["samples"].value
+    assert "as many samples as the column `samples` says" in ran.card().text
+    assert [row.figures["samples"].value for row in ran.card().facts().rows] == [24] * 4 + [1] * 4
+
+
+def test_fronts_are_of_the_same_examples(ran):
+    """Figures of one example are on no front with those of all; card and picture have the rows of `pareto`."""
+    told, front = facts(ran), ran.pareto()
+    assert set(told.pareto) == set(front["row"])
+    assert {row < 4 for row in told.pareto} == {True, False}
+    drawn = plot.lines(told, plot._points(told))
+    assert all(len({(y == 0) for _, y in line}) == 1 for line in drawn)
+    assert {*told.pareto, *ran.baselines} <= plot._points(told).keys()
+
+
+def test_the_command_line_tells_each_choice(ran):
+    """`benchcard show` has a line of what is best of each baseline's rows."""
+    shown = CliRunner().invoke(main, ["show", str(ran.path)])
+    assert shown.exit_code == 0, shown.output
+    assert [f"of the rows compared with row {row}: " in shown.output for row in ran.baselines] == [True] * 4
+    assert shown.output.count("\nbest: row ") == 4
+    assert "the baseline, row 2, timed twice, is" in shown.output
+    assert "nan" not in shown.output
+
+
+def test_a_notebook_shows_each_choice(ran):
+    """The results in Jupyter begin with a choice for each baseline."""
+    assert ran._repr_html_().count("of the rows compared with row") == 4
+
+
+def test_two_runs_of_such_a_grid_can_be_compared(ran):
+    """A None in a column of numbers is a value like others."""
+    assert "accuracy" in str(ran.compare(ran))

@@ -15,6 +15,9 @@ from benchcard.store import Outcome
 if TYPE_CHECKING:
     from benchcard.walk import Walk, _Way
 
+# For so many the draws that an interval takes anyway are enough, so that a row more does not have them made anew.
+_FEW_MODELS = 25
+
 
 def compare(way: _Way) -> None:
     """Ask for the comparison of a row that has predictions: with the baseline's, where that has predictions of the same
@@ -29,7 +32,7 @@ def compare(way: _Way) -> None:
         if "evaluate" in baseline and baseline["prepare"].key == needs["inputs"].key:
             needs["baseline"] = baseline["evaluate"]
     asked = {"metrics": way.metrics(), "task": way.walk.task_name, "seed": way.row["seed"]}
-    asked["models"] = way.walk.compared
+    asked["models"] = max(_FEW_MODELS, way.walk.compared)
     way.ask(Step("compare", "torch", asked, needs=needs, extra=way.walk.sources.scripts))
 
 

@@ -20,6 +20,7 @@ grid:
   precision: [null, 0.5]
   apply_quantization: [true, false]
   quantization_approach: [dynamic]
+fixed: {weights_dtype: uint8}
 duration: 0.05
 explain: false
 """

@@ -33,11 +33,15 @@ def test_the_beans_grid_is_its_eighteen_rows(beans):
 
 
 def test_comparisons_know_how_many_they_are(beans):
-    """The rows of a plan that are compared with a baseline are counted, and each comparison is asked for so many."""
-    plan = make_plan(specs.read(beans))
-    assert plan.compared == 17
-    steps = [step for asked in expected_steps(plan, unresolved(plan.spec), 1) for step in asked]
-    assert {step.asked["models"] for step in steps if step.kind == "compare"} == {17}
+    """The rows of a plan that are compared with a baseline are counted, and each comparison is asked for so many; for
+    the same number where the draws of an interval are enough, so that a row more has nothing compared anew.
+    """
+    for dtypes, compared, models in ((["int8"], 17, 25), (["int8", "uint8"], 33, 33)):
+        beans["grid"]["weights_dtype"] = dtypes
+        plan = make_plan(specs.read(beans))
+        assert plan.compared == compared
+        steps = [step for asked in expected_steps(plan, unresolved(plan.spec), 1) for step in asked]
+        assert {step.asked["models"] for step in steps if step.kind == "compare"} == {models}
 
 
 def test_a_notebook_shows_the_plan_as_a_table(beans):

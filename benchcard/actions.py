@@ -280,7 +280,8 @@ def compare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
         )
         for figure, model in found.items():
             baseline = against.get(figure)
-            compared = quality.comparison(baseline, model, asked["seed"], models=asked["models"]) if baseline else None
+            models = asked.get("models", 1)
+            compared = quality.comparison(baseline, model, asked["seed"], models=models) if baseline else None
             told[figure] = quality.as_values(quality.interval(model, asked["seed"]), compared)
         progress(number + 1, len(asked["metrics"]))
     changed = quality.changed(theirs["predictions"], mine["predictions"]) if theirs else None

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 OWN_SOURCE = "benchcard"
 # A twentieth of a latency is more than the intervals of a run that is worth publishing.
 _MUCH_DRIFT = 0.05
-# What of a `dataset` its rows of the evaluation split depend on.
-_EVALUATED = ("path", "name", "revision", "eval_split")
 PROJECT = "https://pypi.org/project/benchcard/"
 
 
@@ -63,7 +61,11 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
         baseline=results.baseline,
         chosen=best[0],
         further=tuple(row for row in best[1:] if row is not None),
-        reasons=tuple(choice.reason for choice in choices if choice.row is not None),
+        reasons=tuple(
+            choice.reason if len(choices) == 1 else f"row {choice.row}, {choice.reason}"
+            for choice in choices
+            if choice.row is not None
+        ),
         pareto=_pareto(results),
         settings=_settings(results),
         noise=_noise(results),
@@ -82,12 +84,12 @@ def slug(results: Results) -> str:
 
 
 def _model_index(results: Results, made: Facts, section: str | None) -> tuple[dict[str, Any], ...]:
-    """The Hub's own form of the published row and the baseline, where model and data are the Hub's and the data are one
-    split; of several it would give the figures of one to another. By the name of its source the next card of that
-    section finds it.
+    """The Hub's own form of the published row and the baseline, where model and data are the Hub's and all rows were
+    evaluated on the same examples; else it would give the figures of some to others. By the name of its source the next
+    card of that section finds it.
     """
-    data = [tuple(row["dataset"].get(part) for part in _EVALUATED) for row in results.plan]
-    if made.data is None or not made.data.on_hub or made.front_matter.base_model is None or len(set(data)) > 1:
+    apart = len({row.evaluated_on for row in results.plan}) > 1
+    if made.data is None or not made.data.on_hub or made.front_matter.base_model is None or apart:
         return ()
     source = {"source_name": f"{OWN_SOURCE} {section or slug(results)}", "source_url": PROJECT}
     return frontmatter.model_index(made, name=made.front_matter.base_model.rsplit("/", 1)[-1], **source)
@@ -329,7 +331,8 @@ def _inherited(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _data(results: Results, row: int) -> Data:
-    """The evaluation data of a row."""
+    """The evaluation data of a row; how many samples where no other row was evaluated on more or fewer of them."""
+    varied = len({each["max_eval_samples"] for each in results.plan}) > 1
     dataset, records = results.plan[row]["dataset"], results.records.records
     source = Sources.from_dict(results.records.about["sources"]).dataset(dataset)
     same = (record for record in records if record.configuration["dataset"] == dataset)
@@ -341,6 +344,6 @@ def _data(results: Results, row: int) -> Data:
         config=dataset.get("name"),
         split=dataset["eval_split"],
         revision=source.revision or source.digest[:12],
-        samples=next((each.values["samples"] for each in prepared), None),
+        samples=None if varied else next((each.values["samples"] for each in prepared), None),
         on_hub=on_hub,
     )

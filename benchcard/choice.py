@@ -157,16 +157,13 @@ def _best(
         return {name: told[row][name] for name in axes}
 
     def others(chosen: int, reasons: Mapping[int, str]) -> tuple[Alternative, ...]:
-        another = {
-            row: f"it is compared with another baseline, row {baselines.get(row)}" for row in told if row not in mine
-        }
+        another = {row: "it is compared with another baseline" for row in told if row not in mine}
         every = sorted({**another, **reasons}.items())
         return tuple(Alternative(row, parameters(row), reason) for row, reason in every if row != chosen)
 
     if metric is None or not value:
-        return Choice(
-            None, baseline, {}, "no configuration has figures: see the reasons in the column `failure`", **rest
-        )
+        whose = "no configuration has figures" if metric is None or len(mine) == len(told) else f"none has {metric}"
+        return Choice(None, baseline, {}, f"{whose}: see the reasons in the column `failure`", **rest)
     if baseline is None or baseline not in value:
         row = min(value, key=lambda each: (-sign * value[each], gains.costs.get(each, float("inf")), each))
         why = "there is no unquantized baseline to compare with"

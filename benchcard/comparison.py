@@ -15,8 +15,8 @@ from benchcard.store import Outcome
 if TYPE_CHECKING:
     from benchcard.walk import Walk, _Way
 
-# For so many the draws that an interval takes anyway are enough, so that a row more does not have them made anew.
-_FEW_MODELS = 25
+# For so many the draws that an interval takes anyway are enough: their comparison is the same, however many they are.
+FEW_MODELS = 25
 
 
 def compare(way: _Way) -> None:
@@ -32,7 +32,9 @@ def compare(way: _Way) -> None:
         if "evaluate" in baseline and baseline["prepare"].key == needs["inputs"].key:
             needs["baseline"] = baseline["evaluate"]
     asked = {"metrics": way.metrics(), "task": way.walk.task_name, "seed": way.row["seed"]}
-    asked["models"] = max(_FEW_MODELS, way.walk.compared)
+    if "baseline" in needs and way.row.baseline is not None:
+        models = way.walk.compared_with(way.row.baseline)
+        asked |= {"models": models} if models > FEW_MODELS else {}
     way.ask(Step("compare", "torch", asked, needs=needs, extra=way.walk.sources.scripts))
 
 

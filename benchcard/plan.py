@@ -66,10 +66,9 @@ class Plan:
     spec: Spec
     configurations: tuple[Configuration, ...]
 
-    @property
-    def compared(self) -> int:
-        """How many rows are compared with another one."""
-        return sum(row.baseline not in (None, row.row) for row in self.configurations)
+    def compared_with(self, baseline: int) -> int:
+        """How many rows are compared with a baseline."""
+        return sum(row.baseline == baseline != row.row for row in self.configurations)
 
     def __len__(self) -> int:
         return len(self.configurations)

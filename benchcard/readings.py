@@ -1,4 +1,6 @@
-"""The metrics of a run and how their figures are to be read, as its records say."""
+"""The metrics of a run and how their figures are to be read, as its records say: which way is better, how much may be
+lost, and where too few draws were made to tell models apart.
+"""
 
 from __future__ import annotations
 
@@ -47,20 +49,24 @@ def short_of_draws(records: Records) -> tuple[str, ...]:
 
     told = []
     for name in names(records):
-        compared = [
-            record.outcomes["compare"].values["figures"].get(name, {})
-            for record in records.records
-            if "compare" in record.outcomes and same_model_as(records, record) is None
-        ]
-        tested = [each for each in compared if each.get("p_value") is not None]
-        draws = [
-            each["draws"] for each in tested if each.get("draws") and each["p_value"] == least_p_value(each["draws"])
-        ]
-        if draws and least_p_value(min(draws)) * len(tested) >= 1 - CONFIDENCE:
-            told.append(
-                f"{name}: {min(draws):,} draws can show no difference among {len(tested)} models, and the "
-                f"{draws_for(len(tested)):,} that can take too long here; run fewer rows, or fewer examples"
-            )
+        # As where p-values are adjusted: among the models of one baseline, each of which counts once.
+        groups: dict[int | None, dict[int, Mapping[str, Any]]] = {}
+        for record in (record for record in records.records if "compare" in record.outcomes):
+            row, first = record.configuration, same_model_as(records, record)
+            figures = record.outcomes["compare"].values["figures"].get(name, {})
+            groups.setdefault(row.baseline, {}).setdefault(row.row if first is None else first, figures)
+        for compared in groups.values():
+            tested = [each for each in compared.values() if each.get("p_value") is not None]
+            draws = [
+                each["draws"]
+                for each in tested
+                if each.get("draws") and each["p_value"] == least_p_value(each["draws"])
+            ]
+            if draws and least_p_value(min(draws)) * len(tested) >= 1 - CONFIDENCE:
+                told.append(
+                    f"{name}: {min(draws):,} draws can show no difference among {len(tested)} models, and the "
+                    f"{draws_for(len(tested)):,} that can take too long here; run fewer rows, or fewer examples"
+                )
     return tuple(told)
 
 

@@ -68,7 +68,7 @@ def why_same(records: Records, record: Record) -> str | None:
     if other is None:
         return None
     measured = record.configuration.baseline != records.records[other].configuration.baseline
-    how = f"only how it is {'measured' if measured else 'run'} differs"
+    how = "it differs only in where it is from or how it is measured" if measured else "only how it is run differs"
     if not record.configuration.quantized and not records.records[other].configuration.quantized:
         return f"the model file is the same; {how}"
     mine, theirs = _quantization(record), _quantization(records.records[other])

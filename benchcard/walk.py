@@ -48,7 +48,7 @@ class Walk:
 
     def __init__(self, plan: Plan, sources: Sources, ask: Ask, default_threads: int) -> None:
         self._plan = plan
-        self.compared = plan.compared
+        self.compared_with = plan.compared_with
         self.default_threads = default_threads
         self._sources = sources
         self._ask_for = ask

@@ -33,8 +33,8 @@ from benchcard.errors import BackendError, Mistake, SpecError
 from benchcard.store import Failure
 
 LOG_END_BYTES = 4000
-# New objects after which garbage is looked for, 700 by default: that is often enough to make a sixth of the time that a
-# child takes to import what it needs.
+# New objects after which garbage is looked for, for as long as a child lives. With 700, the default, that is a sixth of
+# the time that it takes to import what it needs, all of which stays.
 _NEW_OBJECTS = 20_000
 
 
@@ -201,7 +201,6 @@ def _pump(stream: TextIO | None, lines: queue.Queue[str | None]) -> None:
 
 def main() -> None:
     """Do the steps asked for on standard input, until it ends."""
-    # Importing makes many objects, and all of them stay.
     gc.set_threshold(_NEW_OBJECTS)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     requests: queue.Queue[str] = queue.Queue()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from click.testing import CliRunner
 from tiny_run import SPEC, spec_with
@@ -12,6 +14,7 @@ from benchcard.card.full_tables import roles
 from benchcard.card_facts import facts
 from benchcard.cli import main
 from benchcard.errors import BenchcardError
+from benchcard.plan import Configuration
 
 # Four baselines: rows 0 and 2 are evaluated on all examples, rows 4 and 6 on one; rows 2 and 6 are timed otherwise.
 GRID = """
@@ -73,7 +76,9 @@ def test_the_card_says_what_to_ship_of_each(ran):
     assert [row.baseline for row in back.rows] == [row.baseline for row in told.rows]
     assert [each.baseline for each in told.noise] == ran.noise["baseline"].tolist() == [0, 2]
     assert [each.baseline for each in back.noise] == [0, 2]
-    assert "only how it is measured differs" in card.text
+    assert "it differs only in where it is from or how it is measured" in card.text
+    for row in told.further:
+        assert any(reason.startswith(f"row {row}, of the rows compared with row ") for reason in told.reasons)
     assert "so their figures are the same" not in card.text
 
 
@@ -87,9 +92,21 @@ def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
         assert Results.from_card(path).spec.grid["max_eval_samples"] == [None, 1]
     told = facts(ran)
     assert [row.figures["samples"].value for row in told.rows] == [24] * 4 + [1] * 4
-    assert told.data.samples == told.rows[told.chosen].figures["samples"].value
+    assert told.data.samples is None
     assert "as many samples as the column `samples` says" in ran.card().text
     assert [row.figures["samples"].value for row in ran.card().facts().rows] == [24] * 4 + [1] * 4
+
+
+def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
+    """A model and data of the Hub have no entry in `model-index` where rows were evaluated on different examples."""
+    of_hub = copy.deepcopy(ran.records.about["sources"])
+    for kind in ("models", "datasets"):
+        for source in of_hub[kind].values():
+            source.update(local=False, revision="0a1b", location="me/data", name="me/model")
+    monkeypatch.setitem(ran.records.about, "sources", of_hub)
+    assert not facts(ran).front_matter.model_index
+    monkeypatch.setattr(Configuration, "evaluated_on", "one")
+    assert facts(ran).front_matter.model_index
 
 
 def test_fronts_are_of_the_same_examples(ran):

@@ -484,6 +484,17 @@ def test_the_picture_is_the_same_bytes_and_readable_on_both_pages():
         assert min(contrast(colour, "#ffffff"), contrast(colour, "#0d1117")) >= 3
 
 
+def test_rows_to_look_for_are_bold_in_the_picture():
+    """The numbers of the baseline and of what is recommended, wherever these are two rows."""
+    figure = pytest.importorskip("matplotlib.figure")
+    facts = sample()
+    axes = figure.Figure(figsize=(8, 4.5)).subplots()
+    plot._draw(axes, facts, plot._points(facts))
+    bold = [text.get_text() for text in axes.texts if text.get_fontweight() == "bold"]
+    for row in (facts.baseline, facts.chosen):
+        assert any(str(row) in text.split(", ") for text in bold), (row, bold)
+
+
 def alpha_of_first_pixel(png: bytes) -> int:
     """The opacity of the upper left pixel of an RGBA picture."""
     place, data = 8, b""

@@ -134,6 +134,13 @@ def test_private_names_stay_in_their_module(path):
     assert not taken
 
 
+def test_the_package_runs_as_the_command_line():
+    """`python -m benchcard` is `benchcard`."""
+    command = [sys.executable, "-m", "benchcard", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"benchcard, version {benchcard.__version__}\n"
+
+
 def test_every_public_name_can_be_imported():
     """`__all__` is sorted, and each name in it is there."""
     assert benchcard.__all__ == sorted(benchcard.__all__)

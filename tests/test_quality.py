@@ -67,15 +67,23 @@ def test_what_is_quick_stands_many_models(models, draws):
     assert quality.comparison(mean_of(values), mean_of(values + 1 + values / 10), 0, models=models).draws == draws
 
 
-def of_models(count, draws, p_value=None):
+class Row(dict):
+    """What is asked of a row: its parameters, its number and its baseline's."""
+
+    def __init__(self, row, baseline):
+        super().__init__(framework="onnxruntime")
+        self.row, self.baseline = row, baseline
+
+
+def of_models(count, draws, p_value=None, start=0):
     """The records of a baseline and so many models, of which one differs by this p-value: by default that which no draw
-    contradicts.
+    contradicts. They are the models of every run with so many, in rows from `start` on.
     """
     tested = [None, least_p_value(draws) if p_value is None else p_value, *[0.5] * (count - 1)]
     records = [
         SimpleNamespace(
             digest=str(row),
-            configuration={"framework": "onnxruntime"},
+            configuration=Row(start + row, start),
             outcomes={
                 "score": SimpleNamespace(values={"metrics": {"longer": 0.5}}),
                 "compare": SimpleNamespace(values={"figures": {"longer": {"p_value": each, "draws": draws}}}),
@@ -86,15 +94,25 @@ def of_models(count, draws, p_value=None):
     return SimpleNamespace(records=records)
 
 
-def test_too_few_draws_are_told(monkeypatch):
+def test_too_few_draws_are_told():
     """Where a difference that no draw contradicts is none, among so many models, it is said how many draws it takes."""
-    monkeypatch.setattr(readings, "same_model_as", lambda records, record: None)
     (told,) = readings.short_of_draws(of_models(40, 1000))
     assert told.startswith("longer: 1,000 draws can show no difference among 40 models, and the 1,600 that can")
     assert not readings.short_of_draws(of_models(40, 1600))
     assert not readings.short_of_draws(of_models(25, 1000))
     assert not readings.short_of_draws(of_models(40, 1000, 0.02))
     assert not readings.short_of_draws(of_models(40, None, 0.0001))
+
+
+def test_draws_are_counted_beside_each_baseline():
+    """As p-values are adjusted: two baselines with 20 models each are no 40; the same models once more, on other data,
+    are looked at there for the first time.
+    """
+    few = [*of_models(20, 1000).records, *of_models(20, 1000, start=21).records]
+    assert not readings.short_of_draws(SimpleNamespace(records=few))
+    again = [*of_models(40, 1600).records, *of_models(40, 1000, start=41).records]
+    (told,) = readings.short_of_draws(SimpleNamespace(records=again))
+    assert "1,000 draws can show no difference among 40 models" in told
 
 
 def test_models_that_agree_everywhere_are_no_certainty():

@@ -310,7 +310,8 @@ def _limitations(facts: Facts) -> list[str]:
     if any(row.figures.get(full_tables.SAMPLES) for row in facts.rows):
         on = f"as many samples as the column `{full_tables.SAMPLES}` says"
     else:
-        on = f"{counted(samples, 'sample')} of one split" if samples is not None else ""
+        of = " of each split" if groups.evaluated_apart(facts) else " of one split"
+        on = f"{counted(samples, 'sample')}{of}" if samples is not None else ""
     if on:
         said.append(
             f"Quality was measured on {on}; intervals say what another sample of that size could have shown, not what "

@@ -140,6 +140,7 @@ def _name_points(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure
         ]
         crowds = [crowd for crowd in crowds if crowd not in near]
         crowds.append([index, *(other for crowd in near for other in crowd)])
+    marked = {*groups.baselines(facts), *groups.recommended(facts)}
     for crowd in crowds:
         highest = max(crowd, key=lambda index: places[index][1])
         middle = (min(places[index][0] for index in crowd) + max(places[index][0] for index in crowd)) / 2
@@ -151,9 +152,7 @@ def _name_points(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure
             ha="center",
             color=INK,
             fontsize=10,
-            fontweight="bold"
-            if {*crowd}.intersection(groups.baselines(facts), groups.recommended(facts))
-            else "normal",
+            fontweight="bold" if marked.intersection(crowd) else "normal",
             zorder=4,
         )
 

@@ -83,8 +83,8 @@ def _baseline(index: int, told: list[str], bases: list[int]) -> int | None:
     """The row that a row says to be compared with; None where there is one for all."""
     if len(bases) < 2:
         return None
-    said = (int(role.removeprefix(AGAINST)) for role in told if role.startswith(AGAINST))
-    return index if index in bases else next(said, None)
+    said = (role.removeprefix(AGAINST) for role in told if role.startswith(AGAINST))
+    return index if index in bases else next((int(row) for row in said if row.isdecimal()), None)
 
 
 def _heading(lines: list[str]) -> str:

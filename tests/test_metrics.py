@@ -413,6 +413,8 @@ def test_a_metric_of_a_script_is_loaded_by_evaluate(tmp_path, monkeypatch):
     given = {"predictions": [1.0, 2.0, 4.0], "references": [1.0, 1.0, 3.0]}
     found = metrics.measured(str(script), given, {}, {})
     assert found == {str(script): metrics.Figure(pytest.approx(2 / 3), metrics.Reading(None, None))}
+    none = metrics.measured(str(script), {**given, "predictions": [0.0] * 3}, {}, {})
+    assert none[str(script)].value == 0
 
 
 def test_a_figure_that_a_metric_does_not_give():

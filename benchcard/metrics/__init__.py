@@ -134,11 +134,8 @@ def measured(
             Mistake(place, f"a task that gives no {listed(lacking)}", "a metric that this task has the inputs for")
         )
     try:
-        told = (
-            found.compute(
-                **{each: given[each] for each in features}, **arguments.get(name, arguments.get(identity, {}))
-            )
-            or {}
+        told = found.compute(
+            **{each: given[each] for each in features}, **arguments.get(name, arguments.get(identity, {}))
         )
     except (ValueError, TypeError, KeyError) as error:
         raise SpecError(
@@ -147,7 +144,8 @@ def measured(
             )
         ) from error
     if not isinstance(told, Mapping):
-        told = {name: told}
+        # A bare number, be it 0; or nothing, where not all processes of a metric tell.
+        told = {} if told is None else {name: told}
     if figure and figure not in told:
         raise SpecError(Mistake(place, f"no figure `{figure}`", listed(told), near(figure, told)))
     if figure:

@@ -5,7 +5,8 @@ that cost most are found in `search`, the graphs that show layers alone are buil
 
 A layer's loss can be told in three ways, and all three are reported:
 
-- **effect**: what the outputs lose when this layer alone is quantized and all others compute in float32;
+- **effect**: what the outputs lose when this layer alone is quantized and all others compute in float32, also those
+  that read the same tensor as it does (the format QDQ has one 8-bit form for all that read a tensor);
 - **alone**: what the layer's own output loses then;
 - **together**: what the layer's output has lost in the quantized model, where the layers before it are quantized too.
 

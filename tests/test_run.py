@@ -368,6 +368,7 @@ def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
         Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
 
 
+@pytest.mark.usefixtures("results")
 def test_an_opset_that_cannot_be_had_is_a_failed_row(ground, tmp_path):
     """A graph that is taken as it is and has another opset fails its row, and says which opset it has."""
     import shutil

@@ -14,7 +14,7 @@ from benchcard import Benchmark, Results
 from benchcard.card import plot
 from benchcard.card.full_tables import roles
 from benchcard.card_facts import facts
-from benchcard.cli import main
+from benchcard.cli import _certificate, main
 from benchcard.errors import BenchcardError
 
 # Four baselines: rows 0 and 2 are evaluated on all examples, rows 4 and 6 on one; rows 2 and 6 are timed otherwise.
@@ -131,6 +131,18 @@ def test_a_second_process_that_died_is_told_of_its_own_baselines(halved):
     assert halved.noise["ratio"].notna().tolist() == [True, False]
     told = halved.failures
     assert list(zip(told["row"], told["missing"])) == [(2, "noise floor 1xNone"), (6, "noise floor 1xNone")]
+
+
+def test_a_baseline_that_was_not_timed_twice_is_named(halved, capsys):
+    """Neither the card nor the command line says of all baselines what is true of one."""
+    _certificate(halved.noise)
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("noise"))
+    assert first.startswith("noise, batch size 1, length 8: the baseline, row 0, timed twice, is")
+    assert second.startswith("noise, batch size 1, length 8: the baseline, row 2, was not timed twice, and so has no")
+    card = halved.card()
+    assert [each.baseline for each in card.facts().noise] == [0]
+    assert "At batch size 1, input length 8 the baseline, row 2, was not timed twice: " in card.text
+    assert "no baseline was timed twice" not in card.text
 
 
 def test_the_command_line_tells_each_choice(ran):

@@ -101,8 +101,6 @@ def test_fronts_are_of_the_same_examples(ran):
     told, front = facts(ran), ran.pareto()
     assert set(told.pareto) == set(front["row"])
     assert {row < 4 for row in told.pareto} == {True, False}
-    drawn = plot.lines(told, plot._points(told))
-    assert all(len({(y == 0) for _, y in line}) == 1 for line in drawn)
     assert {*told.pareto, *ran.baselines} <= plot._points(told).keys()
 
 

@@ -285,14 +285,24 @@ def test_no_token_is_written_anywhere(push, run, hub, capsys):
             " --artifacts 1,2 --slug mine --layout classic --overwrite license --force",
         ),
         ({"artifacts": "best", "create_pr": False, "private": False}, " --no-create-pr --public"),
+        ({"artifacts": []}, " --artifacts none"),
     ],
 )
-def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, given, said):
-    """The command that a failed push names repeats what was given: without it, it would push something else."""
+def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, monkeypatch, given, said):
+    """The command that a failed push names repeats what was given: without it, it would push something else, or to
+    another Hub. The token is told in words.
+    """
     hub.fail("commit", status=503, times=3)
     with pytest.raises(HubError) as error:
         push(**given)
-    assert f"`benchcard push {run.path} {MINE}{said}` goes on" in str(error.value)
+    again = f"`HF_ENDPOINT={hub.endpoint} benchcard push {run.path} {MINE}{said}` goes on"
+    assert f"{again}, with the token of `hf auth login` or HF_TOKEN." in str(error.value)
+    hub.fail("commit", status=503, times=3)
+    monkeypatch.setattr("benchcard.publishing.ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    with pytest.raises(HubError) as error:
+        push(**given, endpoint=f"{hub.endpoint}/", token=None)
+    assert f"; `benchcard push {run.path} {MINE}{said}` goes on." in str(error.value)
 
 
 @pytest.mark.parametrize("slug", ["../../outside", "a" * 300, "a" * 101, "a b", 5])

@@ -74,6 +74,7 @@ class Pushed:
         changed: whether this push changed the Hub; in a dry run, whether it would.
         warnings: what the Hub found odd about the card, and what else its owner should know.
         diff: what changed: a unified diff of the README, then one line for each other file.
+        kept_out: the paths of what was to be pushed that a `.gitignore` there keeps out.
     """
 
     commit_oid: str | None
@@ -83,6 +84,7 @@ class Pushed:
     changed: bool
     warnings: tuple[str, ...]
     diff: str
+    kept_out: tuple[str, ...] = ()
 
 
 def upload_of(path: str, source: bytes | Path) -> Upload:

@@ -444,6 +444,42 @@ def test_the_command_line_pushes(run, hub):
     assert Path(run.path / "publish").is_dir()
 
 
+def test_a_card_that_a_gitignore_keeps_out_is_not_said_to_be_there(push, run, hub, monkeypatch):
+    """The second push, which has nothing to send, names what is not there."""
+    from click.testing import CliRunner
+
+    from benchcard.cli import main
+
+    said = []
+    for name, rule in {"without": "*.md", "with": "*.tmp"}.items():
+        hub.add_model(f"local-user/{name}", {".gitignore": rule})
+        push(f"local-user/{name}")
+        again = push(f"local-user/{name}")
+        with monkeypatch.context() as patch:
+            patch.setattr(Results, "push_to_hub", lambda self, *given, again=again, **more: again)
+            said.append(CliRunner().invoke(main, ["push", str(run.path), MINE]).output.splitlines()[-1])
+    assert said == [
+        "nothing to push: the .gitignore there keeps out README.md, and the rest is there",
+        "nothing to push: the repository holds these results already",
+    ]
+
+
+def test_a_section_that_is_not_sent_refuses_nothing(push, run, hub):
+    """A section that was edited by hand in a README that a `.gitignore` keeps out stays, and the other files come."""
+    there = run.card(slug="mine").merge_into("# Mine\n", "mine").text.replace("**Backend:**", "**My words:**")
+    hub.add_model(MINE, {"README.md": there, ".gitignore": "README.md"})
+    pushed = push(slug="mine")
+    assert pushed.changed
+    assert pushed.kept_out == ("README.md",)
+    assert pushed.warnings[0].startswith("README.md not pushed: the .gitignore there")
+    assert hub.read(MINE, "README.md").decode() == there
+    assert "benchcard/mine/run.json" in hub.files(MINE)
+    assert not push(slug="mine").changed
+    hub.commit(MINE, {".gitignore": "*.tmp"})
+    with pytest.raises(CardError, match="edited by hand"):
+        push(slug="mine")
+
+
 def test_the_example_pushes_and_reads_back(run):
     """`examples/push_to_local_hub.py` makes one commit, makes none the second time, and reads the card."""
     script = Path(__file__).parents[1] / "examples" / "push_to_local_hub.py"

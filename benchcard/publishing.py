@@ -61,10 +61,16 @@ def push_to_hub(
     """
     if repo_id.count("/") != 1 or not is_hub_id(repo_id):
         raise HubError(f"a repository is `namespace/name`, found {repo_id!r}")
-    if all(results.best(max_drop, baseline=baseline).row is None for baseline in results.baselines):
+    choices = [results.best(max_drop, baseline=baseline) for baseline in results.baselines]
+    chosen = [choice.row for choice in choices if choice.row is not None]
+    if not chosen:
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
     name = slug or bundle.slug_of(results)
     expect_slug(name)
+    told: list[str] = []
+    if artifacts == "best" and choices[0].row is None:
+        rows = ", ".join(map(str, chosen))
+        told.append(f"no weights pushed: {choices[0].reason}; `artifacts` takes rows, as {rows}")
     write = partial(
         bundle.write, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
     )
@@ -75,12 +81,13 @@ def push_to_hub(
                 repo_id, made, None, overwrite, create_pr, private, revision, token, endpoint, True, patience
             )
         sys.stdout.write(pushed.diff or "nothing would change\n")
-        return pushed
+        return replace(pushed, warnings=(*pushed.warnings, *told))
     home = results.path / PUBLISH
     home.mkdir(exist_ok=True)
     made = write(home / name, force=force)
     try:
-        return _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
+        pushed = _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
+        return replace(pushed, warnings=(*pushed.warnings, *told))
     except HubError as error:
         options = [
             ("artifacts", None if artifacts == "best" else _rows(artifacts)),

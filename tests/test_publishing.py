@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -170,6 +171,26 @@ def test_the_best_row_is_that_of_the_given_drop(push, run, hub):
     assert (told.chosen, told.reasons) == (best.row, card_facts.facts(run, 1.0).reasons)
     assert told.reasons != card_facts.facts(run).reasons
     assert [each.row for each in weights.chosen(run, "best", 1.0)] == ([best.row] if best.row != 5 else [])
+
+
+def test_weights_that_are_not_pushed_for_want_of_a_choice_are_told(push, run, hub, monkeypatch):
+    """Where the first baseline's rows have no figures, and those of another do, no weights go with "best", and it is
+    said; where weights were not asked for, or rows named, it is not.
+    """
+    choices = {0: replace(run.best(), row=None, reason="of the rows compared with row 0: no figures"), 1: run.best()}
+    monkeypatch.setattr(Results, "baselines", (0, 1))
+    monkeypatch.setattr(Results, "best", lambda self, *given, baseline=0, **more: choices[baseline])
+    for is_dry in (True, False):
+        said = push(artifacts="best", dry_run=is_dry).warnings
+        row = choices[1].row
+        told = f"no weights pushed: of the rows compared with row 0: no figures; `artifacts` takes rows, as {row}"
+        assert told in said
+    assert not any(name.endswith(".onnx") for name in hub.files(MINE))
+    for artifacts in ("none", [1]):
+        assert not any("no weights" in each for each in push(artifacts=artifacts).warnings)
+    choices[1] = choices[0]
+    with pytest.raises(CardError, match="no configuration has figures"):
+        push(artifacts="best")
 
 
 def test_a_section_edited_by_hand_is_refused(push, run, hub):

@@ -113,20 +113,18 @@ def push(
     before_loss: Remote | None = None  # what was there before a commit whose answer was lost
     while True:
         remote = hub.read(place, unsure=before_loss is not None)
-        everything, left, out = hub.settled(remote, [*hub.card(remote, card), *every_upload], guard)
+        everything, left, out = hub.settled(remote, [*hub.card(remote, card), *every_upload], guard or Guard())
+        done = partial(_pushed, repo_id, remote, said=left, out=out)
         if remote is not None and all(remote.has(upload) for upload in everything):
             if before_loss is None:
-                there = hub.commit_at(remote, remote.sha)
-                return _pushed(repo_id, remote, place, there, changed=False, diff="", said=left, out=out)
+                return done(place, hub.commit_at(remote, remote.sha), changed=False, diff="")
             found = hub.find_commit(remote, before_loss, place, message)
-            diff = difference(before_loss, everything)
-            there = hub.commit_at(remote, found)
-            return _pushed(repo_id, remote, place, there, changed=True, diff=diff, said=left, out=out)
+            return done(place, hub.commit_at(remote, found), changed=True, diff=difference(before_loss, everything))
         diff = difference(remote, everything)
         if remote is None and not create:
             raise HubError(f"{repo_id} is not on the Hub, or this token may not see it; `create` makes it.")
         if dry_run:
-            return _pushed(repo_id, remote, place, (None, None), changed=True, diff=diff, said=left, out=out)
+            return done(place, (None, None), changed=True, diff=diff)
         if remote is None:
             if created:
                 raise HubError(f"{repo_id} was made, and the Hub does not show it yet: run the same push again.")
@@ -142,9 +140,8 @@ def push(
         else:
             if place.opens_one:
                 place = replace(place, pr_url=made.pr_url, pr_revision=made.pr_revision)
-            out += hub.missing(remote, place, everything)
-            commit, is_changed = (made.oid, made.commit_url), made.oid != remote.sha
-            return _pushed(repo_id, remote, place, commit, changed=is_changed, diff=diff, said=[*said, *left], out=out)
+            told = {"said": [*said, *left], "out": [*out, *hub.missing(remote, place, everything)]}
+            return done(place, (made.oid, made.commit_url), changed=made.oid != remote.sha, diff=diff, **told)
         sent += 1
         if fault.kind is Fault.FORBIDDEN and create_pr == "auto" and not place.as_pull_request:
             place, sent = hub.own_pull_request(revision, fault), 0
@@ -177,7 +174,7 @@ def read_readme(
     remote = _Hub(_api(endpoint, token), repo_id, patience or Patience()).read(_Place(revision))
     if remote is None:
         raise HubError(f"{repo_id} is not on the Hub, or this token may not see it.")
-    return text_of(remote.readme, repo_id) if remote.readme is not None else None
+    return text_of(remote.readme, repo_id)
 
 
 def read_file(
@@ -242,7 +239,7 @@ class _Hub:
 
     def card(self, remote: Remote | None, card: Callable[[str | None, Collection[str]], str]) -> list[Upload]:
         """The README that shall be; none where it cannot be made of the one there, and a `.gitignore` keeps it out."""
-        readme = text_of(remote.readme, self.repo_id) if remote is not None and remote.readme is not None else None
+        readme = None if remote is None else text_of(remote.readme, self.repo_id)
         try:
             return [card_upload(card(readme, frozenset() if remote is None else remote.paths))]
         except CardError:
@@ -251,16 +248,13 @@ class _Hub:
             return []
 
     def settled(
-        self, remote: Remote | None, uploads: list[Upload], guard: Guard | None
+        self, remote: Remote | None, uploads: list[Upload], guard: Guard
     ) -> tuple[list[Upload], list[str], list[str]]:
-        """The files that are sent, what is left as it is, and why, and what a `.gitignore` keeps out; see
-        `hub_guard`.
-        """
+        """The files that are sent, why others are left as they are, and what is kept out; see `hub_guard`."""
         if remote is None:
             return uploads, [], []
-        guard = guard or Guard()
-        manifest = claimed(self.content(remote, guard.manifest))
-        sent, left, out = settled(remote, uploads, guard, manifest, self.rules(remote))
+        ours = claimed(self.content(remote, guard.manifest))
+        sent, left, out = settled(remote, uploads, guard, ours, self.rules(remote))
         return sent, left, out if any(upload.path == README for upload in uploads) else [README, *out]
 
     def rules(self, remote: Remote) -> str:
@@ -371,8 +365,7 @@ def _api(endpoint: str | None, token: str | bool | None) -> HfApi:
 
 
 def _message(text: str) -> str:
-    text = " ".join(text.split())
-    return text if text.startswith(MESSAGE_PREFIX) else f"{MESSAGE_PREFIX}{text}"
+    return MESSAGE_PREFIX + " ".join(text.split()).removeprefix(MESSAGE_PREFIX)
 
 
 def _pushed(

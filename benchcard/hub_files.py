@@ -110,14 +110,14 @@ def upload_of(path: str, source: bytes | Path) -> Upload:
     return Upload(path, source, size, blob.hexdigest(), sha256.hexdigest())
 
 
-def text_of(readme: bytes, repo_id: str) -> str:
-    """The text of a README, to the byte: a byte order mark and the line ends stay.
+def text_of(readme: bytes | None, repo_id: str) -> str | None:
+    """The text of a README, to the byte: a byte order mark and the line ends stay; None where there is none.
 
     Raises:
         HubError: it is not UTF-8; nobody could tell what would become of it.
     """
     try:
-        return readme.decode("utf-8")
+        return None if readme is None else readme.decode("utf-8")
     except UnicodeDecodeError as error:
         raise HubError(
             f"{README} of {repo_id} is not UTF-8 (byte {error.start}) and is left as it is: convert it and push again."

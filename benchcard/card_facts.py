@@ -170,13 +170,18 @@ def _untimed(results: Results) -> Iterator[str]:
 
 
 def _without_floor(results: Results) -> Iterator[str]:
-    """Groups that were timed without a baseline that was timed twice, and what disturbed them."""
+    """Groups that were timed without a baseline that was timed twice, and what disturbed them; where there are several
+    baselines, which one it is.
+    """
+    several = results.noise["baseline"].nunique() > 1
     for row in _rows_of(results.noise):
         if not _is_there(row["ratio"]) and row["rounds"]:
             length = f", input length {row['input_length']}" if _is_there(row["input_length"]) else ""
             said = f"; {row['warnings']}" if row["warnings"] else ""
+            is_named = several and _is_there(row["baseline"])
+            which = f"the baseline, row {row['baseline']}, was not" if is_named else "no baseline was"
             yield (
-                f"At batch size {row['batch_size']}{length} no baseline was timed twice: how far the same model "
+                f"At batch size {row['batch_size']}{length} {which} timed twice: how far the same model "
                 f"differs from itself is not known{said}"
             )
 

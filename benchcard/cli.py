@@ -262,11 +262,13 @@ def _certificate(frame: pd.DataFrame) -> None:
     for noise in frame.to_dict("records"):
         length = f", length {cell(noise['input_length'])}" if cell(noise["input_length"]) else ""
         where = f"noise, batch size {noise['batch_size']}{length}:"
-        which = f", row {noise['baseline']}" if several else ""
+        which = f", row {noise['baseline']}" if several and cell(noise["baseline"]) else ""
         if cell(noise["ratio"]):
             ratio, low, high = (cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
             bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"
             click.echo(f"{where} the baseline{which}, timed twice, is {ratio}{bounds} times as fast as itself")
+        elif which:
+            click.echo(f"{where} the baseline{which}, was not timed twice, and so has no noise floor")
         else:
             click.echo(f"{where} there is no baseline that was timed twice, and so no noise floor")
         if noise["warnings"]:

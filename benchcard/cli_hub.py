@@ -83,6 +83,9 @@ def push(
         return
     if pushed.changed:
         click.echo(f"commit: {pushed.commit_url or pushed.commit_oid}")
+    elif pushed.kept_out:
+        said = f"the .gitignore there keeps out {', '.join(pushed.kept_out)}, and the rest is there"
+        click.echo(f"nothing to push: {said}")
     else:
         click.echo("nothing to push: the repository holds these results already")
     if pushed.pr_url:

@@ -6,9 +6,9 @@ This module owns one row per figure that is not there, and what it is called.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from benchcard.records import Records
+from benchcard.records import Part, Records
 from benchcard.steps import Record
 from benchcard.store import Failure
 
@@ -41,9 +41,15 @@ def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Fail
         failure = part.failure(cell.name) if part else None
         if failure:
             yield f"time {batch_size}x{length}", failure
-        if record.configuration.row != record.configuration.baseline:
-            continue
-        for part in records.parts.get(cell.name, ()):
-            failure = part.failure(cell.name, twin=True) if part.baseline == cell.name else None
-            if failure:
+        for part in _beside(records, record.configuration.row, (batch_size, length)):
+            if failure := part.failure(cell.name, twin=True):
                 yield f"{NOISE_FLOOR} {batch_size}x{length}", failure
+
+
+def _beside(records: Records, baseline: int, shape: tuple[int, Any]) -> list[Part]:
+    """The parts in which a baseline's rows were timed, each once; cells of its name in others are of rows that are
+    timed otherwise.
+    """
+    rows = [each.configuration.row for each in records.records if each.configuration.baseline == baseline]
+    parts = [records.timed[row, shape] for row in rows if (row, shape) in records.timed]
+    return list({id(part): part for part in parts}.values())

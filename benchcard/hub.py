@@ -26,10 +26,10 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
 
 from benchcard._version import __version__
-from benchcard.errors import HubError
+from benchcard.errors import CardError, HubError
 from benchcard.hub_faults import CLIENT_ERRORS, Diagnosis, Fault, Patience, diagnose_commit, persist
 from benchcard.hub_files import README, Pushed, Remote, Upload, card_upload, difference, text_of, upload_of
-from benchcard.hub_guard import IGNORE, Guard, claimed, kept_out, settled
+from benchcard.hub_guard import IGNORE, Guard, claimed, is_ignored, kept_out, settled
 
 # Every commit and pull request of benchcard begins with this: by it, and by the author, an own pull request is known.
 MESSAGE_PREFIX: Final = "benchcard: "
@@ -113,22 +113,18 @@ def push(
     before_loss: Remote | None = None  # what was there before a commit whose answer was lost
     while True:
         remote = hub.read(place, unsure=before_loss is not None)
-        there = text_of(remote.readme, repo_id) if remote is not None and remote.readme is not None else None
-        text = card(there, frozenset() if remote is None else remote.paths)
-        everything, left = hub.settled(remote, [card_upload(text), *every_upload], guard)
+        everything, left, out = hub.settled(remote, [*hub.card(remote, card), *every_upload], guard or Guard())
+        done = partial(_pushed, repo_id, remote, said=left, out=out)
         if remote is not None and all(remote.has(upload) for upload in everything):
             if before_loss is None:
-                return _pushed(
-                    repo_id, remote, place, hub.commit_at(remote, remote.sha), changed=False, diff="", said=left
-                )
+                return done(place, hub.commit_at(remote, remote.sha), changed=False, diff="")
             found = hub.find_commit(remote, before_loss, place, message)
-            diff = difference(before_loss, everything)
-            return _pushed(repo_id, remote, place, hub.commit_at(remote, found), changed=True, diff=diff, said=left)
+            return done(place, hub.commit_at(remote, found), changed=True, diff=difference(before_loss, everything))
         diff = difference(remote, everything)
         if remote is None and not create:
             raise HubError(f"{repo_id} is not on the Hub, or this token may not see it; `create` makes it.")
         if dry_run:
-            return _pushed(repo_id, remote, place, (None, None), changed=True, diff=diff, said=left)
+            return done(place, (None, None), changed=True, diff=diff)
         if remote is None:
             if created:
                 raise HubError(f"{repo_id} was made, and the Hub does not show it yet: run the same push again.")
@@ -144,11 +140,8 @@ def push(
         else:
             if place.opens_one:
                 place = replace(place, pr_url=made.pr_url, pr_revision=made.pr_revision)
-            left += kept_out(hub.missing(remote, place, everything))
-            commit = (made.oid, made.commit_url)
-            return _pushed(
-                repo_id, remote, place, commit, changed=made.oid != remote.sha, diff=diff, said=[*said, *left]
-            )
+            told = {"said": [*said, *left], "out": [*out, *hub.missing(remote, place, everything)]}
+            return done(place, (made.oid, made.commit_url), changed=made.oid != remote.sha, diff=diff, **told)
         sent += 1
         if fault.kind is Fault.FORBIDDEN and create_pr == "auto" and not place.as_pull_request:
             place, sent = hub.own_pull_request(revision, fault), 0
@@ -181,7 +174,7 @@ def read_readme(
     remote = _Hub(_api(endpoint, token), repo_id, patience or Patience()).read(_Place(revision))
     if remote is None:
         raise HubError(f"{repo_id} is not on the Hub, or this token may not see it.")
-    return text_of(remote.readme, repo_id) if remote.readme is not None else None
+    return text_of(remote.readme, repo_id)
 
 
 def read_file(
@@ -244,15 +237,29 @@ class _Hub:
                 raise ValueError(f"{README} did not arrive as the Hub holds it")
         return remote
 
+    def card(self, remote: Remote | None, card: Callable[[str | None, Collection[str]], str]) -> list[Upload]:
+        """The README that shall be; none where it cannot be made of the one there, and a `.gitignore` keeps it out."""
+        readme = None if remote is None else text_of(remote.readme, self.repo_id)
+        try:
+            return [card_upload(card(readme, frozenset() if remote is None else remote.paths))]
+        except CardError:
+            if remote is None or not is_ignored(README, self.rules(remote)):
+                raise
+            return []
+
     def settled(
-        self, remote: Remote | None, uploads: list[Upload], guard: Guard | None
-    ) -> tuple[list[Upload], list[str]]:
-        """The files that are sent, and what is left as it is, and why; see `hub_guard`."""
+        self, remote: Remote | None, uploads: list[Upload], guard: Guard
+    ) -> tuple[list[Upload], list[str], list[str]]:
+        """The files that are sent, why others are left as they are, and what is kept out; see `hub_guard`."""
         if remote is None:
-            return uploads, []
-        guard = guard or Guard()
-        manifest, rules = (self.content(remote, path) for path in (guard.manifest, IGNORE))
-        return settled(remote, uploads, guard, claimed(manifest), (rules or b"").decode("utf-8", "replace"))
+            return uploads, [], []
+        ours = claimed(self.content(remote, guard.manifest))
+        sent, left, out = settled(remote, uploads, guard, ours, self.rules(remote))
+        return sent, left, out if any(upload.path == README for upload in uploads) else [README, *out]
+
+    def rules(self, remote: Remote) -> str:
+        """The `.gitignore` there; empty where there is none."""
+        return (self.content(remote, IGNORE) or b"").decode("utf-8", "replace")
 
     def content(self, remote: Remote, path: str) -> bytes | None:
         """A small file at the commit that was read; None where it is not there."""
@@ -358,8 +365,7 @@ def _api(endpoint: str | None, token: str | bool | None) -> HfApi:
 
 
 def _message(text: str) -> str:
-    text = " ".join(text.split())
-    return text if text.startswith(MESSAGE_PREFIX) else f"{MESSAGE_PREFIX}{text}"
+    return MESSAGE_PREFIX + " ".join(text.split()).removeprefix(MESSAGE_PREFIX)
 
 
 def _pushed(
@@ -371,16 +377,17 @@ def _pushed(
     changed: bool,
     diff: str,
     said: Sequence[str] = (),
+    out: Sequence[str] = (),
 ) -> Pushed:
     """What a push came to, with what the owner should know about the repository beside what the Hub said."""
-    odd = list(said)
+    odd = [*said, *kept_out(out)]
     if remote is None:
         odd.append(f"{repo_id} is not there yet")
     elif remote.repo_id != repo_id:
         odd.append(f"{repo_id} is now called {remote.repo_id}")
     if remote is not None and README in remote.lfs_ids:
         odd.append(f"{README} is stored in LFS, where the Hub does not read its metadata: see .gitattributes")
-    return Pushed(*commit, place.pr_url, place.pr_revision, changed, tuple(odd), diff)
+    return Pushed(*commit, place.pr_url, place.pr_revision, changed, tuple(odd), diff, tuple(out))
 
 
 def _failure(repo_id: str, fault: Diagnosis, place: _Place, create_pr: bool | Literal["auto"]) -> str:

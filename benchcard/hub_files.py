@@ -74,6 +74,7 @@ class Pushed:
         changed: whether this push changed the Hub; in a dry run, whether it would.
         warnings: what the Hub found odd about the card, and what else its owner should know.
         diff: what changed: a unified diff of the README, then one line for each other file.
+        kept_out: the paths of what was to be pushed that a `.gitignore` there keeps out.
     """
 
     commit_oid: str | None
@@ -83,6 +84,7 @@ class Pushed:
     changed: bool
     warnings: tuple[str, ...]
     diff: str
+    kept_out: tuple[str, ...] = ()
 
 
 def upload_of(path: str, source: bytes | Path) -> Upload:
@@ -108,14 +110,14 @@ def upload_of(path: str, source: bytes | Path) -> Upload:
     return Upload(path, source, size, blob.hexdigest(), sha256.hexdigest())
 
 
-def text_of(readme: bytes, repo_id: str) -> str:
-    """The text of a README, to the byte: a byte order mark and the line ends stay.
+def text_of(readme: bytes | None, repo_id: str) -> str | None:
+    """The text of a README, to the byte: a byte order mark and the line ends stay; None where there is none.
 
     Raises:
         HubError: it is not UTF-8; nobody could tell what would become of it.
     """
     try:
-        return readme.decode("utf-8")
+        return None if readme is None else readme.decode("utf-8")
     except UnicodeDecodeError as error:
         raise HubError(
             f"{README} of {repo_id} is not UTF-8 (byte {error.start}) and is left as it is: convert it and push again."

@@ -80,8 +80,9 @@ def kept_out(paths: Sequence[str]) -> list[str]:
 
 def settled(
     remote: Remote, uploads: Sequence[Upload], guard: Guard, known: Mapping[str, Mapping[str, str]], rules: str = ""
-) -> tuple[list[Upload], list[str]]:
-    """The files that are sent, and in sentences those that are not; `rules` is the `.gitignore` there.
+) -> tuple[list[Upload], list[str], list[str]]:
+    """The files that are sent, in sentences those that are not, and the paths of those that the `.gitignore` there,
+    whose text is `rules`, keeps out.
 
     Raises:
         HubError: a file there is somebody else's, and is not replaced without `force`.
@@ -116,4 +117,4 @@ def settled(
         )
     together = f"{', '.join(left)} not pushed: such files are read together"
     said = [f"{together}, and the repository has {', '.join(foreign)} of other content"] if left else []
-    return sent, [*said, *kept_out(ignored)]
+    return sent, said, ignored

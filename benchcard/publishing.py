@@ -9,11 +9,13 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
+
+from huggingface_hub.constants import ENDPOINT
 
 from benchcard import bundle, hub
 from benchcard.card import check, yamltext
@@ -59,10 +61,16 @@ def push_to_hub(
     """
     if repo_id.count("/") != 1 or not is_hub_id(repo_id):
         raise HubError(f"a repository is `namespace/name`, found {repo_id!r}")
-    if all(results.best(max_drop, baseline=baseline).row is None for baseline in results.baselines):
+    choices = [results.best(max_drop, baseline=baseline) for baseline in results.baselines]
+    chosen = [choice.row for choice in choices if choice.row is not None]
+    if not chosen:
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
     name = slug or bundle.slug_of(results)
     expect_slug(name)
+    told: list[str] = []
+    if artifacts == "best" and choices[0].row is None:
+        rows = ", ".join(map(str, chosen))
+        told.append(f"no weights pushed: {choices[0].reason}; `artifacts` takes rows, as {rows}")
     write = partial(
         bundle.write, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
     )
@@ -73,38 +81,48 @@ def push_to_hub(
                 repo_id, made, None, overwrite, create_pr, private, revision, token, endpoint, True, patience
             )
         sys.stdout.write(pushed.diff or "nothing would change\n")
-        return pushed
+        return replace(pushed, warnings=(*pushed.warnings, *told))
     home = results.path / PUBLISH
     home.mkdir(exist_ok=True)
     made = write(home / name, force=force)
     try:
-        return _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
+        pushed = _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
+        return replace(pushed, warnings=(*pushed.warnings, *told))
     except HubError as error:
-        given = {"slug": slug, "layout": layout, "max-drop": max_drop, "revision": revision}
-        again = _command(results.path, repo_id, artifacts, create_pr, private, force, overwrite, given)
-        failure = f"{error}\nWhat was to be pushed lies in {home / name}; `{again}` goes on."
+        options = [
+            ("artifacts", None if artifacts == "best" else _rows(artifacts)),
+            ("slug", slug),
+            ("layout", layout),
+            ("max-drop", max_drop),
+            ("revision", revision),
+            *(("overwrite", key) for key in overwrite),
+            ("create-pr", create_pr is True),
+            ("no-create-pr", create_pr is False),
+            ("public", not private),
+            ("force", force),
+        ]
+        again = _command(["benchcard", "push", str(results.path), repo_id], options, endpoint)
+        whose = ", with the token of `hf auth login` or HF_TOKEN" if token not in (None, True) else ""
+        failure = f"{error}\nWhat was to be pushed lies in {home / name}; `{again}` goes on{whose}."
     raise HubError(failure)
 
 
-def _command(
-    path: Path,
-    repo_id: str,
-    artifacts: Artifacts,
-    create_pr: bool | Literal["auto"],
-    private: bool,
-    force: bool,
-    overwrite: Collection[str],
-    given: Mapping[str, Any],
-) -> str:
-    """The command that goes on with a push: with all that it was given, or it would be another one."""
-    rows = artifacts if isinstance(artifacts, str) else ",".join(map(str, artifacts))
-    told = {"artifacts": None if rows == "best" else rows, **given}
-    words = ["benchcard", "push", str(path), repo_id]
-    words += [word for name, value in told.items() if value is not None for word in (f"--{name}", str(value))]
-    words += [word for key in overwrite for word in ("--overwrite", key)]
-    words += [] if create_pr == "auto" else ["--create-pr" if create_pr else "--no-create-pr"]
-    words += [flag for flag, is_given in (("--public", not private), ("--force", force)) if is_given]
-    return shlex.join(words)
+def _rows(artifacts: Artifacts) -> str:
+    """Which models are pushed, as the command takes it."""
+    return artifacts if isinstance(artifacts, str) else ",".join(map(str, artifacts)) or "none"
+
+
+def _command(words: Sequence[str], options: Iterable[tuple[str, Any]], endpoint: str | None) -> str:
+    """The command that goes on with a push: with all that it was given but the token, or it would be another one.
+
+    What is None or False is left out, and True is a flag. Another Hub than the default one is told by a variable.
+    """
+    told = list(words)
+    for name, value in options:
+        if value is not None and value is not False:
+            told += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    is_default = endpoint is None or endpoint.rstrip("/") == ENDPOINT
+    return ("" if is_default else f"HF_ENDPOINT={shlex.quote(str(endpoint))} ") + shlex.join(told)
 
 
 def _push(

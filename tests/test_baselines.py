@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +15,7 @@ from benchcard import Benchmark, Results
 from benchcard.card import plot
 from benchcard.card.full_tables import roles
 from benchcard.card_facts import facts
-from benchcard.cli import main
+from benchcard.cli import _certificate, main
 from benchcard.errors import BenchcardError
 from benchcard.plan import Configuration
 
@@ -114,9 +117,46 @@ def test_fronts_are_of_the_same_examples(ran):
     told, front = facts(ran), ran.pareto()
     assert set(told.pareto) == set(front["row"])
     assert {row < 4 for row in told.pareto} == {True, False}
-    drawn = plot.lines(told, plot._points(told))
-    assert all(len({(y == 0) for _, y in line}) == 1 for line in drawn)
     assert {*told.pareto, *ran.baselines} <= plot._points(told).keys()
+
+
+@pytest.fixture
+def halved(ran, tmp_path):
+    """The results where the baseline's second process died at once, of the rows that are timed to a precision."""
+    from benchcard.measure.blocks import append_round, read_rounds
+
+    shutil.copytree(ran.path, tmp_path / "run")
+    for path in (tmp_path / "run").glob("times/*/part-*/outcome.json"):
+        told = json.loads(path.read_text())
+        if told["precision"] is None:
+            continue
+        died = {"name": told["baseline"], "twin": True, "stage": "open", "type": "Died", "message": "x", "log": ""}
+        path.write_text(json.dumps({**told, "failures": [died]}))
+        rounds = path.with_name("rounds.bin")
+        timed = read_rounds(rounds)
+        rounds.unlink()
+        for each in timed:
+            append_round(rounds, replace(each, blocks=tuple(one for one in each.blocks if not one.twin)))
+    return Results.load(tmp_path / "run")
+
+
+def test_a_second_process_that_died_is_told_of_its_own_baselines(halved):
+    """Rows that are timed otherwise, though of the same model, have their noise floor, and no failure is theirs."""
+    assert halved.noise["ratio"].notna().tolist() == [True, False]
+    told = halved.failures
+    assert list(zip(told["row"], told["missing"])) == [(2, "noise floor 1xNone"), (6, "noise floor 1xNone")]
+
+
+def test_a_baseline_that_was_not_timed_twice_is_named(halved, capsys):
+    """Neither the card nor the command line says of all baselines what is true of one."""
+    _certificate(halved.noise)
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("noise"))
+    assert first.startswith("noise, batch size 1, length 8: the baseline, row 0, timed twice, is")
+    assert second.startswith("noise, batch size 1, length 8: the baseline, row 2, was not timed twice, and so has no")
+    card = halved.card()
+    assert [each.baseline for each in card.facts().noise] == [0]
+    assert "At batch size 1, input length 8 the baseline, row 2, was not timed twice: " in card.text
+    assert "no baseline was timed twice" not in card.text
 
 
 def test_the_command_line_tells_each_choice(ran):

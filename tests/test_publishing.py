@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -172,6 +173,26 @@ def test_the_best_row_is_that_of_the_given_drop(push, run, hub):
     assert [each.row for each in weights.chosen(run, "best", 1.0)] == ([best.row] if best.row != 5 else [])
 
 
+def test_weights_that_are_not_pushed_for_want_of_a_choice_are_told(push, run, hub, monkeypatch):
+    """Where the first baseline's rows have no figures, and those of another do, no weights go with "best", and it is
+    said; where weights were not asked for, or rows named, it is not.
+    """
+    choices = {0: replace(run.best(), row=None, reason="of the rows compared with row 0: no figures"), 1: run.best()}
+    monkeypatch.setattr(Results, "baselines", (0, 1))
+    monkeypatch.setattr(Results, "best", lambda self, *given, baseline=0, **more: choices[baseline])
+    for is_dry in (True, False):
+        said = push(artifacts="best", dry_run=is_dry).warnings
+        row = choices[1].row
+        told = f"no weights pushed: of the rows compared with row 0: no figures; `artifacts` takes rows, as {row}"
+        assert told in said
+    assert not any(name.endswith(".onnx") for name in hub.files(MINE))
+    for artifacts in ("none", [1]):
+        assert not any("no weights" in each for each in push(artifacts=artifacts).warnings)
+    choices[1] = choices[0]
+    with pytest.raises(CardError, match="no configuration has figures"):
+        push(artifacts="best")
+
+
 def test_a_section_edited_by_hand_is_refused(push, run, hub):
     """What somebody wrote into the section is not lost without force, and with it is kept in the run directory."""
     push()
@@ -285,14 +306,24 @@ def test_no_token_is_written_anywhere(push, run, hub, capsys):
             " --artifacts 1,2 --slug mine --layout classic --overwrite license --force",
         ),
         ({"artifacts": "best", "create_pr": False, "private": False}, " --no-create-pr --public"),
+        ({"artifacts": []}, " --artifacts none"),
     ],
 )
-def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, given, said):
-    """The command that a failed push names repeats what was given: without it, it would push something else."""
+def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, monkeypatch, given, said):
+    """The command that a failed push names repeats what was given: without it, it would push something else, or to
+    another Hub. The token is told in words.
+    """
     hub.fail("commit", status=503, times=3)
     with pytest.raises(HubError) as error:
         push(**given)
-    assert f"`benchcard push {run.path} {MINE}{said}` goes on" in str(error.value)
+    again = f"`HF_ENDPOINT={hub.endpoint} benchcard push {run.path} {MINE}{said}` goes on"
+    assert f"{again}, with the token of `hf auth login` or HF_TOKEN." in str(error.value)
+    hub.fail("commit", status=503, times=3)
+    monkeypatch.setattr("benchcard.publishing.ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    with pytest.raises(HubError) as error:
+        push(**given, endpoint=f"{hub.endpoint}/", token=None)
+    assert f"; `benchcard push {run.path} {MINE}{said}` goes on." in str(error.value)
 
 
 @pytest.mark.parametrize("slug", ["../../outside", "a" * 300, "a" * 101, "a b", 5])
@@ -432,6 +463,42 @@ def test_the_command_line_pushes(run, hub):
     assert refused.exit_code == 2
     assert json.loads((run.path / "run.json").read_text())["digest"] == run.spec.digest
     assert Path(run.path / "publish").is_dir()
+
+
+def test_a_card_that_a_gitignore_keeps_out_is_not_said_to_be_there(push, run, hub, monkeypatch):
+    """The second push, which has nothing to send, names what is not there."""
+    from click.testing import CliRunner
+
+    from benchcard.cli import main
+
+    said = []
+    for name, rule in {"without": "*.md", "with": "*.tmp"}.items():
+        hub.add_model(f"local-user/{name}", {".gitignore": rule})
+        push(f"local-user/{name}")
+        again = push(f"local-user/{name}")
+        with monkeypatch.context() as patch:
+            patch.setattr(Results, "push_to_hub", lambda self, *given, again=again, **more: again)
+            said.append(CliRunner().invoke(main, ["push", str(run.path), MINE]).output.splitlines()[-1])
+    assert said == [
+        "nothing to push: the .gitignore there keeps out README.md, and the rest is there",
+        "nothing to push: the repository holds these results already",
+    ]
+
+
+def test_a_section_that_is_not_sent_refuses_nothing(push, run, hub):
+    """A section that was edited by hand in a README that a `.gitignore` keeps out stays, and the other files come."""
+    there = run.card(slug="mine").merge_into("# Mine\n", "mine").text.replace("**Backend:**", "**My words:**")
+    hub.add_model(MINE, {"README.md": there, ".gitignore": "README.md"})
+    pushed = push(slug="mine")
+    assert pushed.changed
+    assert pushed.kept_out == ("README.md",)
+    assert pushed.warnings[0].startswith("README.md not pushed: the .gitignore there")
+    assert hub.read(MINE, "README.md").decode() == there
+    assert "benchcard/mine/run.json" in hub.files(MINE)
+    assert not push(slug="mine").changed
+    hub.commit(MINE, {".gitignore": "*.tmp"})
+    with pytest.raises(CardError, match="edited by hand"):
+        push(slug="mine")
 
 
 def test_the_example_pushes_and_reads_back(run):

@@ -110,7 +110,7 @@ def plan(spec: Path, as_csv: bool) -> None:
 def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
     """Run SPEC, or what is left of it, and write the card."""
     from benchcard.benchmark import Benchmark
-    from benchcard.failures_frame import NOISE_FLOOR
+    from benchcard.failures_frame import lacking
 
     benchmark = Benchmark.from_spec(spec)
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
@@ -122,11 +122,10 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
     card = results.card(max_drop=max_drop).save(results.path / "README.md")
-    failures = results.failures
-    lacking = {row for row, missing in zip(failures["row"], failures["missing"]) if not missing.startswith(NOISE_FLOOR)}
-    if lacking:
+    failed = len(lacking(results.failures))
+    if failed:
         click.echo(
-            f"{len(lacking)} of {len(results.plan)} configurations {'lacks' if len(lacking) == 1 else 'lack'} figures: "
+            f"{failed} of {len(results.plan)} configurations {'lacks' if failed == 1 else 'lack'} figures: "
             f"`benchcard show {results.path}` says why"
         )
     click.echo(f"card: {card}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What is missing of a baseline's row whose second process failed: not a figure of its own.
-NOISE_FLOOR = "noise floor"
+_NOISE_FLOOR = "noise floor"
 
 
 def failures_frame(records: Records) -> pd.DataFrame:
@@ -32,6 +32,12 @@ def failures_frame(records: Records) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["row", "missing", *names])
 
 
+def lacking(failures: pd.DataFrame) -> set[int]:
+    """The rows that lack figures of their own."""
+    missing = failures["missing"].astype(str)
+    return set(failures["row"][~missing.str.startswith(_NOISE_FLOOR)])
+
+
 def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
     """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why; and those at
     which a baseline's second process did, as `noise floor 8xNone`.
@@ -43,7 +49,7 @@ def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Fail
             yield f"time {batch_size}x{length}", failure
         for part in _beside(records, record.configuration.row, (batch_size, length)):
             if failure := part.failure(cell.name, twin=True):
-                yield f"{NOISE_FLOOR} {batch_size}x{length}", failure
+                yield f"{_NOISE_FLOOR} {batch_size}x{length}", failure
 
 
 def _beside(records: Records, baseline: int, shape: tuple[int, Any]) -> list[Part]:

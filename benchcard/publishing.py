@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from huggingface_hub.constants import ENDPOINT
 
@@ -121,8 +122,12 @@ def _command(words: Sequence[str], options: Iterable[tuple[str, Any]], endpoint:
     for name, value in options:
         if value is not None and value is not False:
             told += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    is_default = endpoint is None or endpoint.rstrip("/") == ENDPOINT
-    return ("" if is_default else f"HF_ENDPOINT={shlex.quote(str(endpoint))} ") + shlex.join(told)
+    if endpoint is None or endpoint.rstrip("/") == ENDPOINT:
+        return shlex.join(told)
+    parts = urlsplit(endpoint)
+    # Without a name and password, which are as secret as a token.
+    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return f"HF_ENDPOINT={shlex.quote(shown)} {shlex.join(told)}"
 
 
 def _push(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchcard import choice, frames, front, gains, readings, reasons, two_runs
 from benchcard import records as read_back
 from benchcard.errors import BenchcardError
-from benchcard.failures_frame import failures_frame
+from benchcard.failures_frame import failures_frame, lacking
 from benchcard.kinds import counted
 from benchcard.noise_frame import noise_frame
 from benchcard.plan import Plan, unheeded
@@ -377,7 +377,7 @@ class Results:
         return told
 
     def __repr__(self) -> str:
-        failed = self.failures["row"].nunique()
+        failed = len(lacking(self.failures))
         said = f"Results of {counted(len(self.plan), 'configuration')} in {self.path}"
         said += f", {failed} with failures" if failed else ""
         tables = [frame.to_string(index=False, na_rep="") for frame in (self.quality, self.time)]

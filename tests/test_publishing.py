@@ -16,7 +16,7 @@ import pytest
 from hub_fixtures import MINE, THEIRS, hub
 from huggingface_hub import ModelCard
 
-from benchcard import Results, card_facts, folders, weights
+from benchcard import Results, card_facts, folders, publishing, weights
 from benchcard.card import Card
 from benchcard.errors import BenchcardError, CardError, HubError
 from benchcard.hub_faults import Patience
@@ -324,6 +324,12 @@ def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, monkeyp
     with pytest.raises(HubError) as error:
         push(**given, endpoint=f"{hub.endpoint}/", token=None)
     assert f"; `benchcard push {run.path} {MINE}{said}` goes on." in str(error.value)
+
+
+def test_an_endpoint_is_told_without_its_password():
+    """The command that goes on names the Hub, and not what opens it."""
+    told = publishing._command(["benchcard"], [("slug", "a b")], "https://me:secret@hub.example:8080/at@home")
+    assert told == "HF_ENDPOINT=https://hub.example:8080/at@home benchcard --slug 'a b'"
 
 
 @pytest.mark.parametrize("slug", ["../../outside", "a" * 300, "a" * 101, "a b", 5])

@@ -230,6 +230,7 @@ def test_a_second_process_of_the_baseline_that_died_is_told(results, ground, tmp
     done = CliRunner().invoke(main, ["run", str(ground / "spec.yaml"), "--quiet"])
     assert said in done.output
     assert "figures: " not in done.output
+    assert "with failures" not in repr(found)
     assert found.time["latency_mean_ms"].notna().all()
 
 

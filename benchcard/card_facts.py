@@ -43,7 +43,7 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
     """
     spec, plan = results.spec, results.plan
     shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time) if row["failure"] != NOT_ASKED))
-    choices = [results.best(max_drop, baseline=baseline) for baseline in results.baselines]
+    choices = results.choices(max_drop)
     best = [choice.row for choice in choices]
     made = Facts(
         task=spec.task,

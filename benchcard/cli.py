@@ -117,7 +117,7 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
     for note in results.notes:
         click.echo(f"note: {note}")
     _certificate(results.noise)
-    choices = [results.best(max_drop, baseline=baseline) for baseline in results.baselines]
+    choices = results.choices(max_drop)
     if all(choice.row is None for choice in choices):
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
@@ -172,8 +172,8 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
                 f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
                 f"{failure['type']}: {failure['message']}"
             )
-        for baseline in results.baselines:
-            click.echo(f"\nbest: {results.best(max_drop, baseline=baseline).explain()}")
+        for choice in results.choices(max_drop):
+            click.echo(f"\nbest: {choice.explain()}")
 
 
 @main.command()

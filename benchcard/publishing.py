@@ -62,7 +62,7 @@ def push_to_hub(
     """
     if repo_id.count("/") != 1 or not is_hub_id(repo_id):
         raise HubError(f"a repository is `namespace/name`, found {repo_id!r}")
-    choices = [results.best(max_drop, baseline=baseline) for baseline in results.baselines]
+    choices = results.choices(max_drop)
     chosen = [choice.row for choice in choices if choice.row is not None]
     if not chosen:
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")

@@ -99,9 +99,7 @@ class Results:
 
     @cached_property
     def quality(self) -> pd.DataFrame:
-        """One row per configuration: benchmarked parameters, metrics, figures of the evaluation pass, and why figures
-        are missing.
-        """
+        """One row per configuration: parameters, metrics, figures of the evaluation pass, and why some are missing."""
         return frames.quality(self.records)
 
     @cached_property
@@ -113,9 +111,7 @@ class Results:
 
     @cached_property
     def models(self) -> pd.DataFrame:
-        """One row per configuration: what its model is, its size, what was quantized in it, and which row is the same
-        model.
-        """
+        """One row per configuration: its model, its size, what was quantized in it, and which row is the same model."""
         return frames.models(self.records)
 
     @cached_property
@@ -206,6 +202,10 @@ class Results:
             readings.allowed_loss(reading.get("unit"), max_drop),
             reading.get("higher_is_better"),
         )
+
+    def choices(self, max_drop: float | None = None) -> tuple[Choice, ...]:
+        """What is best beside each of `baselines`, in their order."""
+        return tuple(self.best(max_drop, baseline=baseline) for baseline in self.baselines)
 
     def pareto(self, objective: str = "latency", metric: str | None = None) -> pd.DataFrame:
         """The rows that no other row of the same examples beats in both quality and the objective, the cheapest first.
@@ -396,5 +396,5 @@ class Results:
             f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}"
             for title, frame in (("Quality", self.quality), ("Time", self.time))
         )
-        best = "".join(self.best(baseline=baseline)._repr_html_() for baseline in self.baselines)
+        best = "".join(choice._repr_html_() for choice in self.choices())
         return f"{best}{picture}{tables}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ class _Timing:
         work = [
             (group, part)
             for group in self._groups
-            for part in self._directory.parts(group.key, lambda group=group: self._divide(group))  # type: ignore[misc]
+            for part in self._directory.parts(group.key, partial(self._divide, group))
             if not finished(part)
         ]
         left = [group.seconds(len(part.names)) for group, part in work]

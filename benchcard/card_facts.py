@@ -17,6 +17,7 @@ from benchcard.card.full_tables import NODES, SAMPLES
 from benchcard.card.hubterms import LICENSES
 from benchcard.folders import called, message, parameter
 from benchcard.frames import NOT_ASKED, PASS_METRICS
+from benchcard.kinds import counted
 from benchcard.parameters import PARAMETERS, parts
 from benchcard.sources import Sources
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 OWN_SOURCE = "benchcard"
 # A twentieth of a latency is more than the intervals of a run that is worth publishing.
 _MUCH_DRIFT = 0.05
+# What models have in common that would be timed together, if there were memory for all of them.
+_GROUP = ("batch_size", "input_length", "baseline")
 PROJECT = "https://pypi.org/project/benchcard/"
 
 
@@ -171,19 +174,25 @@ def _untimed(results: Results) -> Iterator[str]:
 
 def _without_floor(results: Results) -> Iterator[str]:
     """Groups that were timed without a baseline that was timed twice, and what disturbed them; where there are several
-    baselines, which one it is.
+    baselines, which one it is, and where some of a group's models were timed apart from the others, that it is those.
     """
-    several = results.noise["baseline"].nunique() > 1
-    for row in _rows_of(results.noise):
+    several, rows = results.noise["baseline"].nunique() > 1, list(_rows_of(results.noise))
+    for row in rows:
         if not _is_there(row["ratio"]) and row["rounds"]:
             length = f", input length {row['input_length']}" if _is_there(row["input_length"]) else ""
             said = f"; {row['warnings']}" if row["warnings"] else ""
-            is_named = several and _is_there(row["baseline"])
-            which = f"the baseline, row {row['baseline']}, was not" if is_named else "no baseline was"
+            name = f", row {row['baseline']}," if several else ""
+            which = f"the baseline{name} was not" if _is_there(row["baseline"]) else "no baseline was"
+            if any(_is_there(other["ratio"]) and _group(other) == _group(row) for other in rows):
+                which = f"the baseline{name} beside {counted(row['models'] - 1, 'model')} was not"
             yield (
                 f"At batch size {row['batch_size']}{length} {which} timed twice: how far the same model "
                 f"differs from itself is not known{said}"
             )
+
+
+def _group(noise: Mapping[str, Any]) -> list[str]:
+    return [str(noise[name]) for name in _GROUP]
 
 
 def _drifted(results: Results) -> Iterator[str]:

@@ -266,8 +266,9 @@ def _certificate(frame: pd.DataFrame) -> None:
             ratio, low, high = (cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
             bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"
             click.echo(f"{where} the baseline{which}, timed twice, is {ratio}{bounds} times as fast as itself")
-        elif which:
-            click.echo(f"{where} the baseline{which}, was not timed twice, and so has no noise floor")
+        elif cell(noise["baseline"]):
+            which += "," if which else ""
+            click.echo(f"{where} the baseline{which} was not timed twice, and so has no noise floor")
         else:
             click.echo(f"{where} there is no baseline that was timed twice, and so no noise floor")
         if noise["warnings"]:

@@ -239,10 +239,10 @@ class _Hub:
 
     def card(self, remote: Remote | None, card: Callable[[str | None, Collection[str]], str]) -> list[Upload]:
         """The README that shall be; none where it cannot be made of the one there, and a `.gitignore` keeps it out."""
-        readme = None if remote is None else text_of(remote.readme, self.repo_id)
         try:
+            readme = None if remote is None else text_of(remote.readme, self.repo_id)
             return [card_upload(card(readme, frozenset() if remote is None else remote.paths))]
-        except CardError:
+        except (CardError, HubError):
             if remote is None or not is_ignored(README, self.rules(remote)):
                 raise
             return []

@@ -142,7 +142,7 @@ def difference(remote: Remote | None, uploads: Sequence[Upload]) -> str:
     after = next((upload.source for upload in uploads if upload.path == README), before)
     old_name = f"a/{README}" if before is not None else "/dev/null"
     # Lines end in \n alone: splitlines would also break at all else that Unicode calls a line end.
-    texts = [one.decode("utf-8") if isinstance(one, bytes) else "" for one in (before, after)]
+    texts = [one.decode("utf-8", "replace") if isinstance(one, bytes) else "" for one in (before, after)]
     old, new = (list(io.StringIO(text, newline="\n")) for text in texts)
     lines = [
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"

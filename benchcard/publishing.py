@@ -25,7 +25,7 @@ from benchcard.card.merge import expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.hub_files import Pushed
-from benchcard.weights import Artifacts
+from benchcard.weights import Artifacts, without_model
 
 if TYPE_CHECKING:
     from benchcard.results import Results
@@ -69,9 +69,12 @@ def push_to_hub(
     name = slug or bundle.slug_of(results)
     expect_slug(name)
     told: list[str] = []
-    if artifacts == "best" and choices[0].row is None:
-        rows = ", ".join(map(str, chosen))
-        told.append(f"no weights pushed: {choices[0].reason}; `artifacts` takes rows, as {rows}")
+    if artifacts == "best":
+        best = choices[0].row
+        lacks = choices[0].reason if best is None else without_model(results, best)
+        rows = ", ".join(str(row) for row in chosen if without_model(results, row) is None)
+        if lacks:
+            told.append(f"no weights pushed: {lacks}{f'; `artifacts` takes rows, as {rows}' if rows else ''}")
     write = partial(
         bundle.write, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -375,11 +376,10 @@ class _Way:
             for length in lengths:
                 token = ("shape", self.source.name, batch_size, length, self.row["seed"], self.row["trust_remote_code"])
                 try:
-                    inputs = self.walk.ask(self.walk.step(token, lambda: self._inputs(batch_size, length)))  # noqa: B023 - called at once
+                    inputs = self.walk.ask(self.walk.step(token, partial(self._inputs, batch_size, length)))
+                    self.cells[batch_size, length] = self._cell(batch_size, inputs)
                 except StepFailed as failed:
                     self.failures[f"time {batch_size}x{length}"] = failed.failure
-                    continue
-                self.cells[batch_size, length] = self._cell(batch_size, inputs)
 
     def _inputs(self, batch_size: int, length: int | None) -> Step:
         asked = {

@@ -95,10 +95,7 @@ def chosen(results: Results, artifacts: Artifacts, max_drop: float | None = None
             if not 0 <= row < len(records):
                 raise BenchcardError(f"there is no row {row}: the rows are 0 to {len(records) - 1}")
             if _file(records[row]) is None:
-                raise BenchcardError(
-                    f"row {row} ({results.plan[row].label}) has no ONNX model to publish: "
-                    f"{records[row].failures.get('model') or 'its framework runs the original weights'}"
-                )
+                raise BenchcardError(without_model(results, row))
     found: dict[str, Weights] = {}
     named: set[bool] = set()
     for row in wanted:
@@ -111,6 +108,15 @@ def chosen(results: Results, artifacts: Artifacts, max_drop: float | None = None
         name = f"{stem}_quantized.onnx" if quantized else f"{stem}.onnx"
         found[record.digest] = Weights(row, quantized, name, source)
     return tuple(found.values())
+
+
+def without_model(results: Results, row: int) -> str | None:
+    """Why there is no ONNX model of a row to publish; None where there is one."""
+    record = results.records.records[row]
+    if _file(record) is not None:
+        return None
+    why = record.failures.get("model") or "its framework runs the original weights"
+    return f"row {row} ({results.plan[row].label}) has no ONNX model to publish: {why}"
 
 
 def _file(record: Record) -> Path | None:

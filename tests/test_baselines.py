@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from tiny_run import SPEC, spec_with
@@ -83,6 +84,18 @@ def test_the_card_says_what_to_ship_of_each(ran):
     for row in told.further:
         assert any(reason.startswith(f"row {row}, of the rows compared with row ") for reason in told.reasons)
     assert "so their figures are the same" not in card.text
+    assert "\nWhy these rows:\n" in card.text
+    assert "Why this row:" not in card.text
+
+
+def test_models_that_were_timed_apart_are_told_apart(ran, monkeypatch, capsys):
+    """Where memory was for a part of a group's models at a time, only the part that lost its noise floor is named."""
+    lost = ran.noise.assign(ratio=None, ratio_low=None, ratio_high=None, models=4)
+    monkeypatch.setitem(vars(ran), "noise", pd.concat([ran.noise, lost.head(1)], ignore_index=True))
+    (note,) = (each for each in facts(ran).notes if "timed twice" in each)
+    assert note.startswith("At batch size 1, input length 8 the baseline, row 0, beside 3 models was not timed twice")
+    _certificate(lost.head(1))
+    assert "the baseline was not timed twice, and so has no noise floor" in capsys.readouterr().out
 
 
 def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):

@@ -14,6 +14,7 @@ from benchcard.card.notation import (
     bare_or_code,
     code,
     parse_value,
+    prose,
     split_codes,
     uncode,
     unwords,
@@ -24,6 +25,7 @@ from benchcard.card.tables import Column, digits, find, number_column, render, s
 from benchcard.errors import CardError
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
+TICKED = ("`Add` ", " `a b`", "`", "``x``", "`*<b>*`", "`a|b`", "`a\\`")
 
 
 def shown(token: Token) -> str:
@@ -80,6 +82,29 @@ def test_words_are_seen_as_they_are(text):
     table = render([Column(words(text) or "x")], [["a " + words(text)]])
     assert cells_of(table)[1] == [f"a {clean}".strip()]
     assert unwords(find(table)[0].rows[0][0]) == f"a {clean}".strip()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(texts, st.sampled_from(TICKED))).map("".join))
+@example("`a``b`")
+@example("\\`a`")
+@example("`a` and `b")
+@example("`<!-- benchcard -->`")
+def test_prose_is_seen_as_it_is_but_for_its_back_ticks(text):
+    """The page shows what `prose` was given, in a cell, too, words in back-ticks as code; the reader gives it back."""
+    clean = "".join(char if char.isprintable() else " " for char in text).strip()
+    table = render([Column("x")], [["a " + prose(text)]])
+    ((seen,),) = cells_of(table)[1:]
+    assert seen in (f"a {clean}".strip(), f"a {clean}".strip().replace("`", ""))
+    assert unwords(find(table)[0].rows[0][0]) == f"a {clean}".strip()
+    assert "<" not in prose(text).replace("\\<", "")
+
+
+def test_what_is_in_back_ticks_stays_code():
+    """A span that is whole for every renderer is kept; where there is any doubt, each mark is escaped."""
+    assert prose("`Add` has *no* `x_*` kernel") == "`Add` has \\*no\\* `x_*` kernel"
+    assert prose("`Add` and `b") == words("`Add` and `b")
+    assert prose("`a|b`") == words("`a|b`")
 
 
 @settings(max_examples=100, deadline=None)

@@ -188,7 +188,11 @@ def test_weights_that_are_not_pushed_for_want_of_a_choice_are_told(push, run, hu
     assert not any(name.endswith(".onnx") for name in hub.files(MINE))
     for artifacts in ("none", [1]):
         assert not any("no weights" in each for each in push(artifacts=artifacts).warnings)
-    choices[1] = choices[0]
+    choices[0] = replace(choices[1], row=5)
+    said = push(artifacts="best", dry_run=True).warnings
+    (told,) = (each for each in said if each.startswith("no weights pushed: row 5 ("))
+    assert "has no ONNX model to publish: its framework runs the original weights" in told
+    choices[0] = choices[1] = replace(choices[0], row=None)
     with pytest.raises(CardError, match="no configuration has figures"):
         push(artifacts="best")
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from benchcard.card import classic, figures, full_tables, groups, reproduce
 from benchcard.card.facts import LATENCY_MEAN, Data, Facts, Figure, Plain, Row, Shape
 from benchcard.card.full_tables import DETECTABLE, RATIO, SIZE
-from benchcard.card.notation import code, words, write_value
+from benchcard.card.notation import code, prose, words, write_value
 from benchcard.kinds import counted
 
 ASKED_TITLE = "### What was compared"
@@ -32,7 +32,7 @@ ENVIRONMENT_TITLE = "### Environment"
 RUN_TITLE = "Run:"
 LIMITATIONS_TITLE = "### Limitations"
 NOTES_TITLE = "Of this run:"
-REASONS_TITLE = "Why this row:"
+REASONS_TITLE, REASONS_TITLES = "Why this row:", "Why these rows:"
 HIGHER, LOWER = "higher is better", "lower is better"
 _OPENS_A_BLOCK = re.compile(r"[-+#>=~]|\d+[.)]")
 
@@ -52,7 +52,8 @@ def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> s
     if plot is not None:
         parts.append(f"![{alt_text(facts)}]({plot})")
     if facts.reasons:
-        parts.append(_lines(REASONS_TITLE, facts.reasons))
+        several = len(groups.recommended(facts)) > 1
+        parts.append(_lines(REASONS_TITLES if several else REASONS_TITLE, facts.reasons))
     parts += [ASKED_TITLE, *_asked(facts), "### Evaluation", *_evaluation(facts)]
     parts += [*_environment(facts), LIMITATIONS_TITLE, *_limitations(facts), *_again(facts, slug)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -353,6 +354,6 @@ def _lines(heading: str, sentences: tuple[str, ...]) -> str:
 
 def _line(text: str) -> str:
     """Words of which the first opens no block of Markdown."""
-    line = words(text)
+    line = prose(text)
     match = _OPENS_A_BLOCK.match(line)
     return f"{line[: match.end() - 1]}\\{line[match.end() - 1 :]}" if match else line

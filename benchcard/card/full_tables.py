@@ -11,7 +11,7 @@ from math import inf
 
 from benchcard.card import figures, groups
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figure, Plain, Row, Shape
-from benchcard.card.notation import code, words, write_value
+from benchcard.card.notation import code, prose, words, write_value
 from benchcard.card.tables import Column, render
 
 SUMMARY_ROWS = 10
@@ -182,7 +182,7 @@ def noise(facts: Facts) -> str:
             str(each.models),
             str(each.rounds),
             figures.write(each.ratio, places),
-            "; ".join(words(warning) for warning in each.warnings) or "none",
+            "; ".join(prose(warning) for warning in each.warnings) or "none",
         ]
         for each in facts.noise
     ]
@@ -200,7 +200,7 @@ def noise(facts: Facts) -> str:
 def same_models(facts: Facts) -> str:
     """The rows that run the same model as an earlier one, and why; empty where there are none."""
     rows = [
-        [str(index), str(row.same_model_as), words("; ".join(row.reasons))]
+        [str(index), str(row.same_model_as), prose("; ".join(row.reasons))]
         for index, row in enumerate(facts.rows)
         if row.same_model_as is not None
     ]
@@ -211,7 +211,7 @@ def same_models(facts: Facts) -> str:
 def failures(facts: Facts) -> str:
     """The rows that failed, at which step, and why; empty where there are none."""
     rows = [
-        [str(index), *(words(part) for part in (row.failure.stage, row.failure.type, row.failure.message))]
+        [str(index), words(row.failure.stage), words(row.failure.type), prose(row.failure.message)]
         for index, row in enumerate(facts.rows)
         if row.failure is not None
     ]

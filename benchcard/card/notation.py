@@ -18,7 +18,9 @@ _LITERAL_START = re.compile(r"""['"(\[{+\-.0-9]|[bBfFrRuU]{1,2}['"]|set\(""")
 # What may be Markdown or HTML within a line; an underscore only where it is not inside a word. Pipes: see `tables`.
 _MARKED = re.compile(r"[\\`*<>&\[\]$~]|(?<![^\W_])_|_(?![^\W_])")
 _TICKS = re.compile(r"`+")
-_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+_ESCAPED = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)|\\([!-/:-@\[-`{-~])")
+# A word in back-ticks that is one in every renderer, in a table, too: nothing in it is a mark of HTML or of a table.
+_SPAN = re.compile(r"(?<!`)(`[^\s`\\<>|](?:[^`\\<>|]*[^\s`\\<>|])?`)(?!`)")
 _HARMLESS = re.compile(r"(?:[\w '\",:{}()./@+=-]|\[|\])*")
 _EDGE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
@@ -82,8 +84,15 @@ def split_codes(text: str) -> list[str] | None:
 
 def words(text: str) -> str:
     """`text` as one line of words in which nothing is Markdown or HTML; ordinary words stay as they are."""
-    line = "".join(char if char.isprintable() else " " for char in text).strip()
-    return _MARKED.sub(lambda match: "\\" + match.group(), line)
+    return _escaped(_one_line(text))
+
+
+def prose(text: str) -> str:
+    """`text` as `words` writes it, but what it has in back-ticks stays code."""
+    *pairs, last = _SPAN.split(_one_line(text))
+    if any("`" in between for between in (*pairs[::2], last)):
+        return words(text)
+    return "".join(part if place % 2 else _escaped(part) for place, part in enumerate([*pairs, last]))
 
 
 def is_words(text: str) -> bool:
@@ -92,8 +101,8 @@ def is_words(text: str) -> bool:
 
 
 def unwords(text: str) -> str:
-    """The text that `words` wrote."""
-    return _ESCAPED.sub(r"\1", text)
+    """The text that `words` or `prose` wrote."""
+    return _ESCAPED.sub(lambda match: match.group(2) or match.group(), text)
 
 
 def bare_or_code(text: str) -> str:
@@ -114,6 +123,14 @@ def _leading_code(text: str) -> tuple[str | None, str]:
     if len(content) > 1 and content[0] == content[-1] == " " and content.strip():
         content = content[1:-1]
     return content, text[closing.end() :]
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+def _escaped(line: str) -> str:
+    return _MARKED.sub(lambda match: "\\" + match.group(), line)
 
 
 def _stands_bare(text: str) -> bool:

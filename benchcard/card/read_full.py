@@ -68,7 +68,7 @@ def read(lines: list[str]) -> Facts:
         chosen=next((index for index in chosen if index not in further), None),
         further=further,
         pareto=tuple(index for index, told in enumerate(roles) if ROLES["pareto"] in told),
-        reasons=_sentences(lines, full.REASONS_TITLE),
+        reasons=_sentences(lines, full.REASONS_TITLE) or _sentences(lines, full.REASONS_TITLES),
         settings=_nested(lines, full.SETTINGS_TITLE),
         noise=tuple(noise for table in titled for noise in _noise(table)),
         environment=_environment(lines),

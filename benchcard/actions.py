@@ -47,7 +47,7 @@ def export(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pro
         from benchcard.frameworks.given import take
 
         file, report = take(Path(extra["model"]), asked["file_name"], asked["opset"], target)
-    size = sum(path.stat().st_size for path in target.iterdir() if path.name != "log.txt")
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file() and path.name != "log.txt")
     return {"file": file, "digest": model_digest(target / file), "size_bytes": size, "report": report}
 
 
@@ -133,13 +133,14 @@ def calibrate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: 
     """What one pass of the samples through the graph shows of its activations, for every static row of the grid."""
     from benchcard.quantization import calibrate as calibration
     from benchcard.tasks.features import Features
+    from benchcard.tasks.feeding import feeds
 
     graph, samples = needs["graph"], Features(needs["samples"].folder)
+    model = graph.folder / graph.values["file"]
     # One sample at a time, as onnxruntime's own calibration does: moving averages and memory depend on it.
-    batches = ({name: array[None] for name, array in samples.item(index).items()} for index in range(len(samples)))
     report = calibration.collect(
-        graph.folder / graph.values["file"],
-        batches,
+        model,
+        feeds(samples, model),
         target / "statistics.npz",
         operators=asked["operators"],
         intra_op_num_threads=extra["threads"],
@@ -322,7 +323,8 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     from benchcard.quantization import exclude
     from benchcard.quantization.explain import losses
 
-    batches, how, float_model = _samples(asked, needs), _how(extra["how"]), Path(extra["float"])
+    how, float_model = _how(extra["how"]), Path(extra["float"])
+    batches = _samples(asked, needs, float_model)
     level = asked["optimization_level"]
     expected = _float_outputs(float_model, needs["inputs"].folder, asked["samples"], extra["threads"], level)
     found = losses(
@@ -334,6 +336,7 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
         threads=extra["threads"],
         optimization_level=level,
         expected=expected,
+        folder=target,
     )
     patterns = exclude.patterns_with(float_model, found.layers[0].node) if found.layers else ()
     return {**asdict(found), "patterns": list(patterns)}
@@ -344,7 +347,7 @@ def _float_outputs(model: Path, inputs: Path, samples: int, threads: int, level:
     """What a step's float graph gives for a step's inputs: the same for all rows of it and of its level."""
     from benchcard.quantization.explain import outputs_of
 
-    return outputs_of(model, _first(inputs, samples), threads, level)
+    return outputs_of(model, _first(inputs, model, samples), threads, level)
 
 
 def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
@@ -352,9 +355,16 @@ def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progr
     from benchcard.quantization import explain as losses
     from benchcard.quantization.operators import quantized_nodes
 
-    batches, how, float_model = _samples(asked, needs), _how(extra["how"]), Path(extra["float"])
+    how, float_model = _how(extra["how"]), Path(extra["float"])
+    batches = _samples(asked, needs, float_model)
     found = losses.ranking(
-        float_model, Path(extra["model"]), list(batches), how=how, threads=extra["threads"], progress=progress
+        float_model,
+        Path(extra["model"]),
+        list(batches),
+        how=how,
+        threads=extra["threads"],
+        progress=progress,
+        folder=target,
     )
     ranked = [each.node for each in found]
     # What cannot be looked at alone comes last, so that the end of the list is the float model.
@@ -362,17 +372,16 @@ def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progr
     return {"nodes": [*ranked, *rest], "layers": [asdict(each) for each in found]}
 
 
-def _samples(asked: Asked, needs: Needs) -> Iterator[dict[str, Any]]:
-    """The first of the inputs, each a batch of its own."""
-    return _first(needs["inputs"].folder, asked["samples"])
+def _samples(asked: Asked, needs: Needs, model: Path) -> Iterator[dict[str, Any]]:
+    """The first of the inputs, as a graph takes them."""
+    return _first(needs["inputs"].folder, model, asked["samples"])
 
 
-def _first(folder: Path, samples: int) -> Iterator[dict[str, Any]]:
+def _first(folder: Path, model: Path, samples: int) -> Iterator[dict[str, Any]]:
     from benchcard.tasks.features import Features
+    from benchcard.tasks.feeding import feeds
 
-    items = Features(folder)
-    count = min(len(items), samples)
-    return ({name: array[None] for name, array in items.item(index).items()} for index in range(count))
+    return feeds(Features(folder), model, samples)
 
 
 def _how(told: Mapping[str, Any]) -> Any:

@@ -138,7 +138,7 @@ class Benchmark:
         from benchcard import registry
         from benchcard.results import Results
 
-        folder = Path(path) if path is not None else self.default_path
+        folder = (Path(path) if path is not None else self.default_path).absolute()
         self._write(folder)
         registry.backend(self.spec.get("backend")).run(self.spec, folder, timeout_s=timeout_s, show_progress=progress)
         return Results.load(folder)

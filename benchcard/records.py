@@ -79,6 +79,8 @@ def read(path: Path) -> Records:
     Raises:
         BenchcardError: It holds no run, or one of a newer format.
     """
+    # A process may go elsewhere while it holds the results.
+    path = path.absolute()
     directory = RunDirectory(path)
     about = directory.about
     plan = make_plan(
@@ -87,6 +89,9 @@ def read(path: Path) -> Records:
 
     def look(step: Step) -> Outcome:
         kept = directory.outcome(step.kind, step.key)
+        if kept is None and step.kind == "metric":
+            # A program that knew this metric by a call made the run: what it came to is in `score`.
+            return Outcome(step.kind, step.key, Path())
         return kept or Outcome(
             step.kind,
             step.key,

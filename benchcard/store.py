@@ -169,7 +169,12 @@ class RunDirectory:
         with disk(self.path):
             if not self.path.exists() or (self.path / "run.json").exists():
                 return
-            foreign = not self.path.is_dir() or any(entry.name not in ("lock", HANDED) for entry in self.path.iterdir())
+            # A run that was killed before its first word has its folders, and nothing in them.
+            foreign = not self.path.is_dir() or any(
+                entry.name not in ("lock", HANDED)
+                and (entry.name not in ("steps", "times") or not entry.is_dir() or any(entry.iterdir()))
+                for entry in self.path.iterdir()
+            )
         if foreign:
             raise BenchcardError(f"{self.path} exists and holds no run of benchcard: give another folder")
 

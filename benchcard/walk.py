@@ -221,7 +221,8 @@ class _Way:
             self.arguments.get("file_name"),
         )
         graph = self.ask(self.walk.step(token, self._export))
-        made = self.opened(self._quantize(graph) if self.row.quantized else graph)
+        made = self._quantize(graph) if self.row.quantized else graph
+        self.scales_by_batch, made = scales_by_batch(made), self.opened(made)
         self.model, self.digest = made.folder / made.values["file"], made.values["digest"]
 
     def opened(self, graph: Outcome) -> Outcome:
@@ -267,7 +268,6 @@ class _Way:
             self.search = AutoExclusion(self, graph, make, **limits).found()
             exclude = self.search.nodes
         self.outcomes["quantize"] = quantized = make(exclude)
-        self.scales_by_batch = scales_by_batch(quantized)
         return quantized
 
     def compared(self, graph: Outcome, quantized: Outcome) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
 from benchcard.kinds import listed, near
+
+if TYPE_CHECKING:
+    import onnx
 
 # Where graphs lie in repositories of the Hub: at the top, and in the folder that Transformers.js and optimum use.
 _PLACES = ("model.onnx", "onnx/model.onnx")
@@ -26,7 +30,8 @@ def take(model: Path, file_name: str | None, opset: int | None, target: Path) ->
         ArtifactError: There is no such graph, it is not the only one, or it has another opset.
     """
     import onnx
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    from benchcard.quantization.graph import files_in
 
     path = _find(model, file_name)
     graph = onnx.load(path, load_external_data=False)
@@ -36,10 +41,10 @@ def take(model: Path, file_name: str | None, opset: int | None, target: Path) ->
             f"opset {opset} was asked for, and {path.relative_to(model)} has opset {found}: "
             f"ask for {found}, or export with from_transformers: true"
         )
-    beside = {ExternalDataInfo(tensor).location for tensor in graph.graph.initializer if uses_external_data(tensor)}
-    for name in (path.name, *sorted(beside)):
-        source = (path.parent / name).resolve()
-        if path.parent.resolve() not in source.parents:
+    # As they are named: the files of the Hub's cache are links to others outside of the folder.
+    for source in files_in(graph, path):
+        name = source.relative_to(path.parent) if source.is_relative_to(path.parent) else source
+        if name.is_absolute() or ".." in name.parts:
             raise ArtifactError(f"{path.relative_to(model)} keeps weights outside of its own folder ({name})")
         if not source.is_file():
             raise ArtifactError(f"{path.relative_to(model)} keeps weights in {name}, which is not there")
@@ -49,8 +54,18 @@ def take(model: Path, file_name: str | None, opset: int | None, target: Path) ->
         "opset": found,
         "file": str(path.relative_to(model)),
         "producer": f"{graph.producer_name} {graph.producer_version}".strip(),
+        "dynamic_quantize_nodes": sum(name.startswith("DynamicQuantize") for name in _operators(graph.graph)),
         "notes": ["the graph was taken as it is, and not compared with PyTorch"],
     }
+
+
+def _operators(graph: onnx.GraphProto) -> Iterator[str]:
+    """The operator types of all nodes of a graph and of the graphs inside it."""
+    for node in graph.node:
+        yield node.op_type
+        for entry in node.attribute:
+            for inner in (*([entry.g] if entry.HasField("g") else []), *entry.graphs):
+                yield from _operators(inner)
 
 
 def _find(model: Path, file_name: str | None) -> Path:

@@ -54,9 +54,6 @@ _SAME_VALUES = frozenset(
 _AT_ONCE = 2
 """Samples that are under way at the same time. Memory is that of all of them."""
 
-_NAMED = 3
-"""Tensors that an error names before it only counts."""
-
 
 @dataclass(frozen=True)
 class Watched:
@@ -139,8 +136,8 @@ def collect(
 
     The report holds `samples`, `tensors` (watched), `histograms` (distinct sets of values among them), `values_counted`
     (all samples), `elapsed_ns`, of which `forward_ns` in runs and `counting_ns` in counting (each the mean over the
-    samples that were under way at the same time), `statistics_bytes` and `peak_memory_bytes` (of this process since its
-    start).
+    samples that were under way at the same time), `statistics_bytes`, `peak_memory_bytes` (of this process since its
+    start) and `endless`: tensors with a value that is NaN or infinite, for which there is no range.
 
     Args:
         model: ONNX file; weights beside it (external data) may be of any size.
@@ -152,8 +149,7 @@ def collect(
         progress: called after every sample with the number of samples that are done.
 
     Raises:
-        ArtifactError: the model cannot be read or run, none of its tensors is wanted, there are no samples, or a value
-            is NaN or infinite.
+        ArtifactError: the model cannot be read or run, none of its tensors is wanted, or there are no samples.
     """
     start = time.perf_counter_ns()
     with tempfile.TemporaryDirectory(prefix=".calibration-", dir=target.parent) as folder:
@@ -187,6 +183,7 @@ def collect(
         "counting_ns": counting_ns,
         "statistics_bytes": target.stat().st_size,
         "peak_memory_bytes": peak_memory_bytes(),
+        "endless": [name for name in watched.sources if name in tally.endless],
     }
 
 
@@ -248,6 +245,9 @@ class _Tally:
         self._locks = [threading.Lock() for _ in watched.sources]
         self._file_lock = threading.Lock()
         self._own = threading.local()
+        # Sources with a value that is NaN or infinite. Masks and buckets of distances have such values and no need of a
+        # range: who needs one where there is none, says so.
+        self.endless: set[str] = set()
 
     def add(self, number: int, values: dict[str, Array]) -> None:
         """Count the values of one sample; any number of threads may do so at the same time.
@@ -255,14 +255,10 @@ class _Tally:
         Args:
             number: of the sample, from 0.
             values: by source; emptied, so that their memory is free as soon as they are counted.
-
-        Raises:
-            ArtifactError: a value is NaN or infinite.
         """
         if not hasattr(self._own, "scratch"):
             self._own.scratch = Scratch()
         row = np.zeros((2, len(self.histograms)), dtype=np.float32)
-        broken = []
         for place, (name, histogram, lock) in enumerate(zip(self._watched.sources, self.histograms, self._locks)):
             with lock:
                 bounds = histogram.add(values.pop(name), self._own.scratch)
@@ -270,14 +266,7 @@ class _Tally:
             if bounds is not None:
                 row[:, place] = bounds.lowest, bounds.highest
                 if not bounds.finite:
-                    broken.append(name)
-        if broken:
-            named = ", ".join(f"{name!r}" for name in broken[:_NAMED])
-            rest = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-            raise ArtifactError(
-                f"calibration sample {number} gives NaN or infinite values, which no range can hold, in {named}{rest}"
-                " (in the order of the graph)"
-            )
+                    self.endless.add(name)
         with self._file_lock:
             self._file.seek(number * row.nbytes)
             self._file.write(row.tobytes())

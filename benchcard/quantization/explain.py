@@ -89,6 +89,7 @@ def losses(
     threads: int = 1,
     optimization_level: int = 99,
     expected: Sequence[Arrays] | None = None,
+    folder: Path | None = None,
 ) -> Losses:
     """What a quantized model lost, and the `limit` layers that cost most.
 
@@ -105,6 +106,7 @@ def losses(
         optimization_level: The level at which both models are deployed: 0, 1, 2 or 99. Above 1 the runtime joins
             quantized nodes to what computes in 8 bits, where products may saturate.
         expected: What `outputs_of` gives for the float model and the same batches and level, where that is known.
+        folder: Where graphs are written meanwhile, about the size of both models; None for the system's place.
 
     Raises:
         ArtifactError: There is no batch, or the float model gives a number that is not finite.
@@ -127,12 +129,12 @@ def losses(
             "There is no batch to compare the quantized model on. Give it one calibration sample or more."
         )
     del plain, quantized
-    with tempfile.TemporaryDirectory(prefix="losses-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as place:
         if limit < 1:
             return Losses(outputs.loss(), count, (), 0, 0, len(kept), is_complete=True)
-        search = Search(float_model, quantized_model, Path(folder), kept, how, threads, trials)
+        search = Search(float_model, quantized_model, Path(place), kept, how, threads, trials)
         worst, certain = search.worst(limit)
-        found_layers = _compared(search, worst, quantized_model, Path(folder))
+        found_layers = _compared(search, worst, quantized_model, Path(place))
         return Losses(outputs.loss(), count, found_layers, len(search.layers), search.trials, len(kept), certain)
 
 
@@ -167,6 +169,7 @@ def ranking(
     how: Quantization,
     threads: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    folder: Path | None = None,
 ) -> tuple[Effect, ...]:
     """Every quantized layer, by what it costs the outputs when it alone is quantized, the worst first.
 
@@ -179,19 +182,20 @@ def ranking(
         how: The quantization; only nodes that it asked for are named.
         threads: Threads of the session.
         progress: Called after each layer with layers done and layers in all.
+        folder: As for `losses`.
 
     Raises:
         ArtifactError: The float model gives a number that is not finite.
     """
-    with tempfile.TemporaryDirectory(prefix="losses-") as folder:
-        search = Search(float_model, quantized_model, Path(folder), batches, how, threads)
+    with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as place:
+        search = Search(float_model, quantized_model, Path(place), batches, how, threads)
         found: dict[str, tuple[float, int, Effect]] = {}
-        for place, layer in enumerate(search.layers):
-            cost = search.tried(place, place + 1).cost
+        for number, layer in enumerate(search.layers):
+            cost = search.tried(number, number + 1).cost
             if layer.node not in found or cost > found[layer.node][0]:
                 loss = search.effects[layer.tensor].loss()
-                found[layer.node] = (cost, place, Effect(layer.node, layer.operator, loss))
-            progress(place + 1, len(search.layers))
+                found[layer.node] = (cost, number, Effect(layer.node, layer.operator, loss))
+            progress(number + 1, len(search.layers))
         return tuple(each[2] for each in sorted(found.values(), key=lambda each: (-each[0], each[1])))
 
 

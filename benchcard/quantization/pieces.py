@@ -70,6 +70,7 @@ class Pieces:
         declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
         weights = {weight.name: weight for weight in model.graph.initializer}
         given = {value.name for value in model.graph.input}.difference(weights)
+        axes = _axes(model)
         self._pieces: list[_Piece] = []
         for start, end in pairwise([*self._starts, len(nodes)]):
             # A weight may be an output, too.
@@ -90,7 +91,10 @@ class Pieces:
                 weight for weight in model.graph.sparse_initializer if weight.values.name in read
             )
             for tensors, field in ((inputs, piece.graph.input), (outputs, piece.graph.output)):
-                field.extend(declared[each] if each in declared else _value(each, types[each]) for each in tensors)
+                field.extend(
+                    declared[each] if each in declared else _value(each, types[each], axes.get(each))
+                    for each in tensors
+                )
             target = folder / f"piece-{start}.onnx"
             graphs.write(piece, target)
             self._pieces.append(_Piece(tuple(inputs), tuple(outputs), session(target, threads, 0)))
@@ -167,8 +171,20 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
                 yield from _reads(each)
 
 
-def _value(tensor: str, kind: int) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(tensor, kind, None)
+def _axes(model: onnx.ModelProto) -> dict[str, int]:
+    """How many axes tensors have, where ONNX infers it. Without it, the runtime's own inference takes the sizes that
+    scalars are joined to, as for a `Resize`, to be none at all.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(graphs.without_weights(model)).graph.value_info
+    except onnx.shape_inference.InferenceError:
+        return {}
+    types = {value.name: value.type.tensor_type for value in inferred}
+    return {name: len(kind.shape.dim) for name, kind in types.items() if kind.HasField("shape")}
+
+
+def _value(tensor: str, kind: int, axes: int | None) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(tensor, kind, None if axes is None else [None] * axes)
 
 
 def session(model: Path, threads: int, optimization_level: int) -> Any:

@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,9 @@ from benchcard.quantization.report import OperatorCount, QuantizationReport, cou
 
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
+
+# Tensors that an error names before it only counts.
+_NAMED = 3
 
 __all__ = ["OperatorCount", "Quantization", "QuantizationReport", "known_operators", "model_digest", "quantize"]
 
@@ -225,13 +228,29 @@ def _wanted_ranges(graph: Graph, how: Quantization, ranges: TensorsData) -> Tens
     for tensor in touched:
         if tensor in ranges:
             lowest, highest = (np.asarray(bound) for bound in ranges[tensor].range_value)
-            if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
-                raise ArtifactError(
-                    f"The range of `{tensor}` is {lowest} to {highest}: the float model gives numbers that are not "
-                    "finite on the calibration samples. Check the model, or leave these samples out."
-                )
-            found[tensor] = TensorData(lowest=lowest, highest=highest)
+            if np.isfinite(lowest).all() and np.isfinite(highest).all():
+                found[tensor] = TensorData(lowest=lowest, highest=highest)
+    if endless := [tensor for tensor in touched if tensor in needed and tensor not in found]:
+        raise ArtifactError(_endless(graph, how, endless))
     return TensorsData(ranges.calibration_method, found)
+
+
+def _endless(graph: Graph, how: Quantization, tensors: Sequence[str]) -> str:
+    """That tensors have no range, and what to do."""
+    touching = [
+        name
+        for name, node in graph.nodes.items()
+        if node.op_type in operators.asked_operators(how)
+        and name not in how.nodes_to_exclude
+        and not set(tensors).isdisjoint((*node.input, *node.output))
+    ]
+    named = ", ".join(f"`{tensor}`" for tensor in tensors[:_NAMED])
+    rest = f" and {len(tensors) - _NAMED} more" if len(tensors) > _NAMED else ""
+    return (
+        f"The float model gives NaN or infinite values on the calibration samples, which no range can hold, in {named}"
+        f"{rest}. Where that is right, as in a mask or the logarithm of a distance, add to `node_exclusion` "
+        f"{json.dumps(touching, ensure_ascii=False)}, or leave their operators out; else check the model and the samples."
+    )
 
 
 def _refuse_unknown_names(graph: Graph, how: Quantization) -> None:

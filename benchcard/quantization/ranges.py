@@ -111,7 +111,8 @@ class Method:
 
 
 def ranges(statistics: ActivationStatistics | Path, method: Method, operators: Sequence[str] | None = None) -> Any:
-    """Ranges by tensor, as an `onnxruntime.quantization.calibrate.TensorsData`.
+    """Ranges by tensor, as an `onnxruntime.quantization.calibrate.TensorsData`; NaN for a tensor that had a value which is
+    NaN or infinite.
 
     Args:
         statistics: what `calibrate.collect` wrote, or the same already read.
@@ -126,7 +127,9 @@ def ranges(statistics: ActivationStatistics | Path, method: Method, operators: S
     known = statistics if isinstance(statistics, ActivationStatistics) else ActivationStatistics.load(statistics)
     tensors = known.select(operators)
     choose = _extreme_ranges if method.method == "minmax" else _histogram_ranges
-    chosen = choose(known, method, sorted(set(tensors.values())))
+    places = set(tensors.values())
+    endless = {place for place in places if not np.isfinite(known.sample_extremes[:, :, place]).all()}
+    chosen = choose(known, method, sorted(places - endless)) | dict.fromkeys(endless, _endless())
     names = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy", "distribution": "Distribution"}
     return TensorsData(
         CalibrationMethod[names[method.method]], {tensor: chosen[place] for tensor, place in tensors.items()}
@@ -151,6 +154,12 @@ def write_cache(
     from onnxruntime.quantization.calibrate import save_tensors_data
 
     save_tensors_data(ranges(statistics, method, operators), target)
+
+
+def _endless() -> Any:
+    from onnxruntime.quantization.calibrate import TensorData
+
+    return TensorData(lowest=np.float32(np.nan), highest=np.float32(np.nan))
 
 
 def _extreme_ranges(known: ActivationStatistics, method: Method, places: Sequence[int]) -> dict[int, Any]:

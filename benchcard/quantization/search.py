@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from benchcard.frameworks.onnxruntime import refusals
 from benchcard.quantization import grafts, operators
 from benchcard.quantization import graph as graphs
 from benchcard.quantization.loss import Sum
@@ -105,7 +106,12 @@ class Search:
         self.layers = grafts.switchable(model, onnx.load(str(quantized_model)), names)
         if self.layers:
             marks = [layer.tensor for layer in self.layers]
-            self._pieces = Pieces(model, graph.types, marks, folder, threads, max(1, min(_PIECES, bound // 2)))
+            number = max(1, min(_PIECES, bound // 2))
+            try:
+                self._pieces = Pieces(model, graph.types, marks, folder, threads, number)
+            except refusals():
+                # What the runtime infers of a whole graph it may miss in a piece: a run then begins at the beginning.
+                self._pieces = Pieces(model, graph.types, marks, folder, threads, 1)
             off = self._switches(())
             self._before = [self._pieces.through({**batch, **off}) for batch in batches]
 

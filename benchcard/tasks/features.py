@@ -115,14 +115,15 @@ class Features:
             places = order[start : start + size]
             alike = (self._alike[places] == self._alike[places[0]]).all(axis=1)
             places = places[: int(alike.argmin()) if not alike.all() else len(places)]
-            yield places, self._stack(places)
+            yield places, self.stacked(places)
             start += len(places)
 
     def _piece(self, name: str, index: int) -> NDArray[Any]:
         start, end = self._starts[name][index], self._starts[name][index + 1]
         return np.asarray(self._numbers[name][start:end]).reshape(self._shapes[name][index])
 
-    def _stack(self, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    def stacked(self, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The inputs of the items at these places, with a batch axis, shorter items filled up."""
         stacked = {}
         for name in self._inputs:
             shapes = self._shapes[name][places]

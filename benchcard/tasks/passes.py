@@ -63,7 +63,7 @@ def run(
     kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
     forward, done, started = 0, 0, time.perf_counter_ns()
     for places, batch in items.batches(batch_size or only):
-        given = _filled(batch, only - len(places)) if only else batch
+        given = filled(batch, only - len(places)) if only else batch
         begun = time.perf_counter_ns()
         outputs = model(given)
         forward += time.perf_counter_ns() - begun
@@ -85,14 +85,14 @@ def _first_calls(model: Any, rows: Rows, batch_size: int, profiled: bool) -> tup
     if not len(rows.items):
         return ()
     _, item = next(rows.items.batches(1))
-    first = _filled(item, batch_size - 1)
+    first = filled(item, batch_size - 1)
     found: tuple[Kernel, ...] = model.kernels(first) if profiled else ()
     if not found:
         model(first)
     return found
 
 
-def _filled(batch: Mapping[str, NDArray[Any]], missing: int) -> Mapping[str, NDArray[Any]]:
+def filled(batch: Mapping[str, NDArray[Any]], missing: int) -> Mapping[str, NDArray[Any]]:
     """The batch with its last item repeated, as many times as items are missing."""
     if missing <= 0:
         return batch

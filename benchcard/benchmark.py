@@ -97,6 +97,7 @@ class Benchmark:
         Raises:
             CardError: There is no such card, it cannot be read, or its model or data were a folder that is not here.
             SpecError: It asks for what cannot be, with the place of each mistake.
+            HubError: The repository cannot be reached.
         """
         from benchcard import card_results, card_spec
 
@@ -125,15 +126,16 @@ class Benchmark:
         is done again.
 
         Args:
-            path: The run directory; by default `runs/` and a name from the model, the data set and the spec's digest.
+            path: The run directory; by default `runs/` and a name from the model and the spec's digest.
             timeout_s: Seconds after which a step is stopped and counts as failed.
             progress: Whether to show progress bars.
 
         Raises:
             SpecError: The model, the data set, a split or a column is not there, or the directory holds a run of
                 another spec.
-            MachineError: This machine cannot do what was asked.
+            MachineError: This machine cannot do what was asked, or is not as it was when the run was begun.
             HubError: The Hub cannot be reached.
+            BenchcardError: The directory is no run's, another process works on it, or the disk refuses.
         """
         from benchcard import registry
         from benchcard.results import Results

@@ -141,7 +141,7 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
     type=click.Choice(["quality", "time", "models", "kernels", "noise"]),
     help="Write one frame as CSV.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write all frames as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Write the frames of --csv as JSON.")
 @click.option("--explain", "row", type=int, help="Say why a row is as it is.")
 @cli_hub.max_drop_option
 def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop: float | None) -> None:

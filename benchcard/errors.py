@@ -1,10 +1,10 @@
 """The mistakes that benchcard reports, as one tree.
 
-    BenchcardError
+    BenchcardError      itself: a run directory that is locked, full or no run, an argument that cannot be
     ├── SpecError       the spec asks for something that cannot be: every mistake at once, each with its place
-    ├── MachineError    this machine cannot do what was asked (instructions, memory, lock, disk)
+    ├── MachineError    this machine cannot do what was asked (instructions, memory, lock for timing, another one's run)
     ├── ArtifactError   a model could not be made as asked (export, opset, quantization, calibration)
-    ├── BackendError    where the grid runs failed (process, remote job)
+    ├── BackendError    where the grid runs failed; for backends of other packages to raise
     ├── CardError       a card could not be read, rendered or merged
     └── HubError        the Hub refused, or could not be reached
 
@@ -44,7 +44,7 @@ class Mistake:
 
 
 class SpecError(BenchcardError):
-    """A spec with mistakes. `mistakes` holds all of them, in the order of their places."""
+    """A spec with mistakes. `mistakes` holds all of them, in the order in which they were found."""
 
     def __init__(self, mistakes: Sequence[Mistake] | Mistake) -> None:
         self.mistakes: tuple[Mistake, ...] = (mistakes,) if isinstance(mistakes, Mistake) else tuple(mistakes)
@@ -55,7 +55,7 @@ class SpecError(BenchcardError):
 
 
 class MachineError(BenchcardError):
-    """A machine that cannot do what was asked of it."""
+    """A machine that cannot do what was asked of it, or is not the one, or not as it was, when the run was begun."""
 
 
 class ArtifactError(BenchcardError):
@@ -63,7 +63,7 @@ class ArtifactError(BenchcardError):
 
 
 class BackendError(BenchcardError):
-    """The place where the grid runs failed."""
+    """The place where the grid runs failed; for backends of other packages to raise."""
 
 
 class CardError(BenchcardError):

@@ -4,8 +4,8 @@ This module owns the four tables and nothing of what stands in them. Something i
 (`register_framework`), by an entry point of the group `benchcard.frameworks` (`.tasks`, `.metrics`, `.backends`) in an
 installed package, or because benchcard brings it. It is imported when it is first asked for by name.
 
-Child processes find entry points by themselves. What was registered by a call is handed to them: `called` tells it as
-plain data, and `recall` in the child does the same calls again.
+Child processes find entry points by themselves. What was registered by a call, a backend apart, is handed to them:
+`called` tells it as plain data, and `recall` in the child does the same calls again.
 """
 
 from __future__ import annotations
@@ -291,10 +291,12 @@ def recall(entries: Iterable[tuple[str, str, str]]) -> None:
 
 def _registrar(group: str) -> Callable[[str, Any], None]:
     def register(name: str, thing: Any) -> None:
-        """Make `thing` (an object, or a class that takes no arguments) known by `name`, here and in child processes.
+        """Make `thing` (an object, or a class that takes no arguments) known by `name`: here and, a backend apart, in
+        child processes.
 
         Raises:
-            BenchcardError: A child process could not have it: it is defined in the program itself or in a function.
+            BenchcardError: The name is empty; or it is no backend, and a child process could not have it: it is defined
+                in the program itself or in a function.
         """
         _table(group).register(name, thing)
 

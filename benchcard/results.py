@@ -76,6 +76,7 @@ class Results:
 
         Raises:
             CardError: The card cannot be read, or this run has none of its configurations.
+            HubError: The repository cannot be reached.
         """
         from benchcard import card_results, verifying
 
@@ -275,11 +276,12 @@ class Results:
 
         Args:
             layout: `full`, or `classic`, the layout of the cards of 2022.
-            slug: Name of the run on the card; by default made from the model, and the spec's digest.
+            slug: Name of the run on the card; by default made from the data set, and the spec's digest.
             max_drop: How much of the first metric the row to ship may lose, as in `best`.
 
         Raises:
             CardError: There is no such layout, or `slug` cannot name a section.
+            BenchcardError: `max_drop` is no finite number of at least 0.
         """
         from benchcard import card_facts
         from benchcard.card import Card
@@ -353,7 +355,7 @@ class Results:
         )
 
     def to_csv(self, folder: str | Path) -> list[Path]:
-        """A file for each frame, as `quality.csv`, written into a folder."""
+        """A file for each frame but `failures`, as `quality.csv`, written into a folder."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         written = []
@@ -364,9 +366,7 @@ class Results:
         return written
 
     def to_json(self) -> dict[str, Any]:
-        """What was asked, where, and the frames as plain data: `spec`, `machine`, `versions`, and each frame a list of
-        rows.
-        """
+        """`spec`, `machine`, `versions`, and each frame but `failures` as a list of rows: plain data."""
         told: dict[str, Any] = {
             "spec": self.spec.as_dict(),
             "machine": self.records.about["machine"],

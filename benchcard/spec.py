@@ -102,7 +102,8 @@ def read(data: Mapping[str, Any], folder: Path | None = None) -> Spec:
     """The spec that `data` holds, in the form of a YAML spec or of `Benchmark`'s arguments.
 
     Raises:
-        SpecError: With every mistake that was found, in the order of the spec.
+        SpecError: With every mistake that was found: of the task and names, then of fixed values, of the grid's, and of
+            the whole.
     """
     if not isinstance(data, Mapping):
         raise SpecError(Mistake("$", shown(data), "a mapping with `task`, `model`, `dataset` and `grid`"))

@@ -22,7 +22,7 @@ class Step:
 
     Attributes:
         kind: What to do: the name of a function in `actions`.
-        engine: The kind of child process it runs in: "onnx" or "torch".
+        engine: The kind of child process it runs in: "onnx", "torch", or a name of a framework's own.
         asked: All that determines the result, beside what the step needs; plain data.
         needs: Finished steps whose files it reads, by the name under which it knows them.
         extra: What it must know that does not determine the result: where folders lie, on this machine, at this moment.

@@ -45,7 +45,7 @@ class Failure:
     """Why something has no result.
 
     Attributes:
-        stage: The kind of the step that failed: export, sample, calibrate, quantize, evaluate, score, time.
+        stage: The kind of the step that failed, as export or score; `time` for what was to be timed.
         type: The name of the exception, or of the signal.
         message: What was said.
         log: The end of the step's log.

@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from benchcard.results import Results
 
-_FROM_ROOT = re.compile(r"[/~\\]|[A-Za-z]:[/\\]")
+# From the root, or from a folder above the one at work.
+_FROM_ROOT = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\.\.(?:[/\\]|\Z)")
 # The parameters that name them, and the field of a whole `dataset`.
 _PARTS = {"name_or_path": "models", "dataset.path": "datasets", "path": "datasets", "metrics": "metrics"}
 
 
 def last_name(path: str) -> str:
-    """The last name of a path from the root; anything else as it is."""
+    """The last name of a path from the root or from a folder above; anything else as it is."""
     return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if _FROM_ROOT.match(path) else path
 
 
 def called(results: Results, part: str, name: str) -> str:
-    """What a model, data set or metric of the spec is called: a path from the root by its last name, and by a number
-    behind it where an earlier one has that name, as `checkpoint (2)`.
+    """What a model, data set or metric of the spec is called: a path from the root or from a folder above by its last
+    name, and by a number behind it where an earlier one has that name, as `checkpoint (2)`.
 
     Args:
         results: the run.

@@ -68,6 +68,8 @@ def test_every_way_to_give_a_folder_is_known(ran):
     (path, _) = ran.spec.grid["dataset.path"]
     assert folders.parameter(ran, "dataset", {"path": path, "eval_split": "a"}) == {"path": "data", "eval_split": "a"}
     assert folders.parameter(ran, "dataset.path", "~/other") == "other"
+    assert folders.parameter(ran, "dataset.path", "../alice/other") == "other"
+    assert folders.parameter(ran, "dataset.path", "models/..mine") == "models/..mine"
     assert folders.parameter(ran, "metrics", ["f1", "/home/alice/own.py"]) == ["f1", "own.py"]
     directions = {"higher_is_better": {"/home/alice/own.py": True}}
     assert folders.public(ran, directions) == {"higher_is_better": {"own.py": True}}

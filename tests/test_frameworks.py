@@ -141,3 +141,31 @@ def test_a_given_graph_comes_with_its_weights(tmp_path):
     (model / "weights.bin").unlink()
     with pytest.raises(ArtifactError, match="not there"):
         given.take(model, None, None, target)
+    whole = onnx.load(target / "model.onnx")
+    for place in (tmp_path / "away.bin", "../away.bin"):
+        onnx.external_data_helper.set_external_data(whole.graph.initializer[0], str(place))
+        (model / "model.onnx").write_bytes(whole.SerializeToString())
+        with pytest.raises(ArtifactError, match="outside of its own folder"):
+            given.take(model, None, None, target)
+
+
+def test_a_given_graph_of_the_cache_is_taken(tmp_path):
+    """The Hub's cache has links to files elsewhere, of graphs and of weights in folders and in branches of an `If`."""
+    blobs, model, target = tmp_path / "blobs", tmp_path / "snapshot", tmp_path / "target"
+    for folder in (blobs, model / "data", target):
+        folder.mkdir(parents=True)
+    branch = onnx.parser.parse_graph("g () => (float[4] r) { r = Identity(w) }")
+    weight = onnx.numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
+    onnx.external_data_helper.set_external_data(weight, "data/w.bin")
+    weight.ClearField("raw_data")
+    branch.initializer.append(weight)
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    ends = [helper.make_tensor_value_info("c", TensorProto.BOOL, []), helper.make_tensor_value_info("y", 1, [4])]
+    made = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]), ir_version=8)
+    (blobs / "1").write_bytes(made.SerializeToString())
+    (blobs / "2").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    (model / "model.onnx").symlink_to("../blobs/1")
+    (model / "data" / "w.bin").symlink_to("../../blobs/2")
+    assert given.take(model, None, None, target)[0] == "model.onnx"
+    assert (target / "data" / "w.bin").read_bytes() == (blobs / "2").read_bytes()
+    assert not (target / "model.onnx").is_symlink()

@@ -106,7 +106,7 @@ def test_ranges_are_needed_whole_and_finite(vit, make, tmp_path):
     with pytest.raises(ArtifactError, match="no range for 1 of"):
         make(dataclasses.replace(vit, ranges=TensorsData(vit.ranges.calibration_method, fewer)), how)
     full[name] = TensorData(lowest=np.float32(-1), highest=np.float32("nan"))
-    with pytest.raises(ArtifactError, match="NaN or infinite values on the calibration samples.*MatMul"):
+    with pytest.raises(ArtifactError, match=r"NaN or infinite values on the calibration samples.*MatMul"):
         make(dataclasses.replace(vit, ranges=TensorsData(vit.ranges.calibration_method, full)), how)
     (tmp_path / "no.json").write_text("{}")
     with pytest.raises(ArtifactError, match="is no calibration cache"):

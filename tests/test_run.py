@@ -388,6 +388,40 @@ def test_an_opset_that_cannot_be_had_is_a_failed_row(ground, tmp_path):
     assert "has opset 13" in results.failures["message"][0]
 
 
+@pytest.mark.usefixtures("results")
+def test_a_given_graph_that_is_quantized_is_scored_one_by_one(ground, tmp_path):
+    """A graph that takes its scales over the whole batch has the same accuracy whoever quantized it: each example is
+    given to it alone.
+    """
+    import shutil
+
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = tmp_path / "given"
+    shutil.copytree(ground / "model", model)
+    (model / "onnx").mkdir()
+    export = next((ground / "run" / "steps").glob("export-*/model.onnx"))
+    quantize_dynamic(export, model / "onnx" / "model.onnx", weight_type=QuantType.QInt8)
+    text = (
+        SPEC.replace("./model", str(model)).replace("./data", str(ground / "data"))
+        + "from_transformers: false\nduration: 0\n"
+    )
+    found = Benchmark.from_spec(spec_with(tmp_path, text)).run(tmp_path / "run", progress=False)
+    told = json.loads(next((tmp_path / "run" / "steps").glob("evaluate-*/outcome.json")).read_text())
+    assert told["asked"]["batch_size"] == 1
+    assert found.quality["accuracy"].notna().all()
+
+
+def test_results_outlive_a_change_of_the_working_directory(ground, monkeypatch, tmp_path, results):
+    """What was loaded from a relative path reads its files from there, wherever the process has gone since."""
+    monkeypatch.chdir(ground)
+    loaded = Results.load("run")
+    monkeypatch.chdir(tmp_path)
+    assert loaded.quality.equals(results.quality)
+    assert loaded.best().row == results.best().row
+    assert loaded.card().text
+
+
 def test_every_figure_of_time_has_its_interval(results):
     """Percentiles, throughput, ratio and drift stand between their bounds; threads and spinning are what was read
     back; the certificate has the machine beside the floor.

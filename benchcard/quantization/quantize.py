@@ -249,7 +249,7 @@ def _endless(graph: Graph, how: Quantization, tensors: Sequence[str]) -> str:
     return (
         f"The float model gives NaN or infinite values on the calibration samples, which no range can hold, in {named}"
         f"{rest}. Where that is right, as in a mask or the logarithm of a distance, add to `node_exclusion` "
-        f"{json.dumps(touching, ensure_ascii=False)}, or leave their operators out; else check the model and the samples."
+        f"{json.dumps(touching, ensure_ascii=False)}, or leave their operators out; else check the model and samples."
     )
 
 

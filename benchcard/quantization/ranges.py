@@ -111,8 +111,7 @@ class Method:
 
 
 def ranges(statistics: ActivationStatistics | Path, method: Method, operators: Sequence[str] | None = None) -> Any:
-    """Ranges by tensor, as an `onnxruntime.quantization.calibrate.TensorsData`; NaN for a tensor that had a value which is
-    NaN or infinite.
+    """Ranges by tensor, as an `onnxruntime.quantization.calibrate.TensorsData`; NaN where a value was NaN or infinite.
 
     Args:
         statistics: what `calibrate.collect` wrote, or the same already read.

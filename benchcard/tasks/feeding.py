@@ -50,4 +50,3 @@ def _as(array: NDArray[Any], kind: int) -> NDArray[Any]:
     """The array in an element type of ONNX; as it is where the graph declares none that numbers have."""
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind) if kind else array.dtype
     return array if dtype.kind not in "biuf" else np.ascontiguousarray(array, dtype=dtype)
-

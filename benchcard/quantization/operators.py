@@ -33,6 +33,7 @@ NOT_A_TABLE = "does not read from a weight"
 INPUT_IN_FLOAT = "its input is not quantized"
 NO_DYNAMIC_ATTENTION = "the runtime has a dynamic kernel for its own fused `Attention` only, not for the standard one"
 NOT_PLAIN = "its attributes or inputs are none that the quantizer takes"
+READ_INSIDE = "the graph inside an `If` or a `Loop` reads it, which the quantizer does not see"
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ def standings(graph: Graph, how: Quantization, excluded: Collection[str] = ()) -
     # matters.
     taken: set[str] = set()
     found = {
-        name: EXCLUDED if name in excluded else rule(graph, graph.nodes[name], how, taken)
+        name: EXCLUDED
+        if name in excluded
+        else _unsafe(graph, graph.nodes[name], how) or rule(graph, graph.nodes[name], how, taken)
         for name in eligible(graph, how)
     }
     return MappingProxyType(found)
@@ -180,14 +183,15 @@ def quantized_nodes(model: Path, how: Quantization) -> tuple[str, ...]:
 
 def guarded(graph: Graph, how: Quantization) -> tuple[str, ...]:
     """Names of the nodes to keep the quantizer from, because it would break the graph or overlook a parameter."""
-    if how.layout == "QDQ" and how.const_b_only:
-        # The QDQ quantizer does not read `MatMulConstBOnly`.
-        return tuple(
-            name
-            for name, node in graph.nodes.items()
-            if node.op_type == "MatMul" and node.input[1] not in graph.weights
-        )
-    return tuple(name for name, node in graph.nodes.items() if _foreign(node, how))
+    # The QDQ quantizer does not read `MatMulConstBOnly`.
+    constant_only = how.layout == "QDQ" and how.const_b_only
+    return tuple(
+        name
+        for name, node in graph.nodes.items()
+        if _foreign(node, how)
+        or _unsafe(graph, node, how)
+        or (constant_only and node.op_type == "MatMul" and node.input[1] not in graph.weights)
+    )
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -199,6 +203,18 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 def _foreign(node: onnx.NodeProto, how: Quantization) -> bool:
     """True for the `Attention` of opset 23, which dynamic quantization takes for ONNX Runtime's own and breaks."""
     return how.layout == "dynamic" and node.op_type == "Attention" and node.domain != "com.microsoft"
+
+
+def _unsafe(graph: Graph, node: onnx.NodeProto, how: Quantization) -> str:
+    """Why the quantizer would break what others read, were it to take a node; empty where it would not.
+
+    The format QDQ takes a `Relu` or `Clip` into the node before it, which then gives either's output by the wrong name.
+    The others leave what they quantize in 8 bits alone, for readers that they know of.
+    """
+    if how.layout == "QDQ" and node.op_type in ("Relu", "Clip"):
+        return "" if graph.read_inside.isdisjoint((node.input[0], *node.output)) else READ_INSIDE
+    in_8_bits = how.layout == "QOperator" or (how.layout == "dynamic" and node.op_type in ("Gather", "Transpose"))
+    return READ_INSIDE if in_8_bits and not graph.read_inside.isdisjoint(node.output) else ""
 
 
 def acts_as(node: onnx.NodeProto, how: Quantization) -> str:

@@ -18,7 +18,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def quantize(
         quantized = result = None
         if set(operators.eligible(graph, how)).difference(how.nodes_to_exclude):
             graph, prepared, external = graphs.prepare(model, Path(folder))
-            with _library_errors(graph, how):
+            with _library_errors(graph, how, (written.parent, Path(folder))):
                 if how.approach == "static":
                     _static(graph, prepared, written, how, _ranges(ranges), Path(folder, "ranges.json"), external)
                 else:
@@ -80,8 +81,12 @@ def quantize(
             # Of a copy: the digest is that of the file, in which nodes may have no name.
             quantized = graphs.graph_of(graphs.without_weights(result))
         if result is None or quantized is None or count_integer(quantized) == count_integer(graph):
+            if count_integer(graph) and not how.nodes_to_exclude:
+                raise ArtifactError(f"Nothing in the graph can be quantized ({how.layout}). {_came_quantized(graph)}")
             graphs.copy(model, target)
             return report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target)
+        _refuse_twice_named(graph, result)
+        _refuse_shared_biases(graph, how, result, written.parent)
         _refuse_endless(result)
         for file in graphs.files_in(result, written):
             os.replace(file, target.with_name(file.name))
@@ -241,6 +246,53 @@ def _refuse_unknown_names(graph: Graph, how: Quantization) -> None:
             raise ArtifactError(f"The graph has no node `{name}` to exclude{f' ({hint})' if hint else ''}.")
 
 
+def _came_quantized(graph: Graph) -> str:
+    """What to do with a graph that holds quantized nodes before anything is done to it; empty for a float graph."""
+    kinds = count_integer(graph)
+    if not kinds:
+        return ""
+    held = ", ".join(f"{count} `{kind}`" for kind, count in kinds.most_common(3))
+    return (
+        f"The graph came quantized, with {held}: run it as it is (`apply_quantization: false`), or give the float "
+        "graph to quantize."
+    )
+
+
+def _refuse_twice_named(graph: Graph, result: onnx.ModelProto) -> None:
+    """Refuse what the quantizer makes of some graphs that came quantized: its new nodes have the names of theirs."""
+    nodes = result.graph.node
+    for names in ([node.name for node in nodes], [tensor for node in nodes for tensor in node.output]):
+        twice = next((name for name, count in Counter(names).items() if name and count > 1), "")
+        if twice and count_integer(graph):
+            raise ArtifactError(f"Quantized once more, the graph would have `{twice}` twice. {_came_quantized(graph)}")
+
+
+def _refuse_shared_biases(graph: Graph, how: Quantization, result: onnx.ModelProto, folder: Path) -> None:
+    """Refuse a bias that several nodes share, where the format QOperator would get it wrong.
+
+    It gives each weight one form. That of a bias is in 32 bits, at the scale of the node's input and weight: another
+    node can take it neither as its bias, unless it is all zeros, nor as a number in 8 bits.
+    """
+    if how.layout != "QOperator":
+        return
+    standings = operators.standings(graph, how, how.nodes_to_exclude)
+    stored = {weight.name: weight for weight in result.graph.initializer}
+    for bias in graph.weights:
+        readers = [each for each in graph.readers(bias) if standings.get(each.name) == operators.QUANTIZED]
+        biased = [each for each in readers if each.op_type in ("Conv", "Gemm") and bias in each.input[2:]]
+        form = stored.get(f"{bias}_quantized")
+        if not biased or len(readers) < 2 or form is None:
+            continue
+        alone = len(biased) == len(readers)
+        if alone and not onnx.numpy_helper.to_array(form, str(folder)).any():
+            continue
+        left = ", ".join(f"`{each.name}`" for each in (biased[1:] if alone else biased)[:3])
+        raise ArtifactError(
+            f"The format QOperator has one form for a weight, and `{bias}`, the bias of `{biased[0].name}`, is read by "
+            f"{len(readers)} quantized nodes: take `quant_format: QDQ`, or exclude {left}."
+        )
+
+
 def _refuse_endless(result: onnx.ModelProto) -> None:
     """Refuse a graph with a scale that is no finite number; some versions give one to the widest ranges."""
     for weight in result.graph.initializer:
@@ -262,8 +314,8 @@ class _Swallow(logging.Handler):
 
 
 @contextlib.contextmanager
-def _library_errors(graph: Graph, how: Quantization) -> Iterator[None]:
-    """Turn what the quantizer raises into a reason with a way out."""
+def _library_errors(graph: Graph, how: Quantization, folders: Sequence[Path]) -> Iterator[None]:
+    """Turn what the quantizer raises into a reason with a way out, without the folders, which are soon gone."""
     handler = _Swallow()
     logging.getLogger().addHandler(handler)
     try:
@@ -286,6 +338,8 @@ def _library_errors(graph: Graph, how: Quantization) -> Iterator[None]:
     ) as error:
         asked = "every known operator" if how.operators_to_quantize is None else ", ".join(how.operators_to_quantize)
         reason = " ".join(str(error).split()) or type(error).__name__
+        for folder in folders:
+            reason = reason.replace(f"{folder}{os.sep}", "")
         raise ArtifactError(
             f"onnxruntime's quantizer refused the graph ({how.layout}, {asked}): {reason[:500]}. "
             f"{_way_out(graph, how, reason)}"
@@ -296,6 +350,8 @@ def _library_errors(graph: Graph, how: Quantization) -> Iterator[None]:
 
 def _way_out(graph: Graph, how: Quantization, reason: str) -> str:
     """What to do about a reason of the quantizer."""
+    if count_integer(graph):
+        return _came_quantized(graph)
     lost = [tensor for tensor in re.findall(r"'([^']+)'", reason) if tensor in graph.producers]
     if how.layout == "QOperator" and lost:
         # `QLinearWhere` leaves the node as it is, with an input that exists in 8 bits only.
@@ -314,4 +370,6 @@ def _way_out(graph: Graph, how: Quantization, reason: str) -> str:
         return (
             f"The bias of {', '.join(computed[:3])} is computed, not stored: take the format QDQ, or exclude the node."
         )
+    if reason.isidentifier():
+        return "It names no node: take fewer `operators_to_quantize`, or the other `quant_format`."
     return "Leave the operator or the node that it names out of the quantization."

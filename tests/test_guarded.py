@@ -92,3 +92,16 @@ def test_names_inside_a_loop_hide_those_outside(tmp_path):
         {"w": normal(4, 4)},
     )
     assert graph_at(saved(model, tmp_path / "m.onnx")).read_inside == {"w"}
+
+
+def test_float64_is_told_as_such(tmp_path, how):
+    """A layer of double precision works on floating-point numbers, and is not said to be in float32."""
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (double[B, 4] x) => (double[B, 4] y) { y = MatMul(x, w) }""",
+        {"w": normal(4, 4).astype(np.float64)},
+    )
+    path = saved(model, tmp_path / "m.onnx")
+    ranges = calibrated(path, [{"x": np.ones((2, 4))}], tmp_path) if how.approach == "static" else None
+    notes = quantize(path, tmp_path / "q.onnx", how, ranges).notes
+    assert "1 of 1 `MatMul` stays as it is: it works on float64, and only float32 and float16 are quantized" in notes

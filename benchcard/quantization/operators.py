@@ -28,6 +28,7 @@ DTYPES = ("int8", "uint8")
 QUANTIZED = ""
 EXCLUDED = "excluded"
 NOT_FLOAT = "does not work on floating-point numbers"
+DOUBLE = "works on float64, and only float32 and float16 are quantized"
 NOT_CONSTANT = "its second input is no weight"
 NOT_A_TABLE = "does not read from a weight"
 INPUT_IN_FLOAT = "its input is not quantized"
@@ -233,8 +234,15 @@ def acts_as(node: onnx.NodeProto, how: Quantization) -> str:
 _PASS_ON = frozenset(
     ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Resize", "MaxPool", "AveragePool", "Slice", "TopK")
 )
+# As `TensorProto.DOUBLE` has it.
+_FLOAT64 = 11
 # The first opset in which the 8-bit form of an operator exists.
 _SINCE = MappingProxyType({"MaxPool": 12, "Resize": 11})
+
+
+def _not_float(graph: Graph, tensor: str) -> str:
+    """Why a node that works on a tensor of another type stays as it is."""
+    return DOUBLE if graph.weights.get(tensor, graph.types.get(tensor)) == _FLOAT64 else NOT_FLOAT
 
 
 def _qdq(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set[str]) -> str:
@@ -245,12 +253,12 @@ def _qdq(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set[str])
         if not all(tensor in taken for tensor in node.input[1:3]):
             return INPUT_IN_FLOAT
         taken.update(outputs)
-        return QUANTIZED if outputs else NOT_FLOAT
+        return QUANTIZED if outputs else _not_float(graph, node.output[0])
     if operator in ("Gather", "GatherElements"):
         if not graph.is_float_weight(first) and first not in taken:
-            return NOT_A_TABLE if graph.is_float(first) else NOT_FLOAT
+            return NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
     elif not graph.is_float(first):
-        return NOT_FLOAT
+        return _not_float(graph, first)
     elif operator in _PASS_ON or operator in ("Relu", "Clip"):
         if first not in taken or graph.opset < _SINCE.get(operator, 0):
             return INPUT_IN_FLOAT
@@ -266,18 +274,18 @@ def _qoperator(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set
     operator, first = node.op_type, node.input[0]
     if operator in ("MatMul", "Gemm"):
         if not any(graph.is_float(tensor) for tensor in node.input[:2]):
-            return NOT_FLOAT
+            return _not_float(graph, first)
         if how.const_b_only and node.input[1] not in graph.weights:
             return NOT_CONSTANT
         if operator == "Gemm" and len(node.input) == 3 and node.input[2] not in graph.weights:
             return NOT_PLAIN
     elif operator == "Gather":
         if not graph.is_float_weight(first):
-            return NOT_A_TABLE if graph.is_float(first) else NOT_FLOAT
+            return NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
     elif operator == "Where":
         return INPUT_IN_FLOAT
     elif not graph.is_float(first):
-        return NOT_FLOAT
+        return _not_float(graph, first)
     elif operator in _PASS_ON - {"AveragePool"} or operator in ("Relu", "Clip", "GlobalAveragePool", "Pad", "ArgMax"):
         if first not in taken or graph.opset < _SINCE.get(operator, 0):
             return INPUT_IN_FLOAT
@@ -293,17 +301,17 @@ def _dynamic(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set[s
     operator, first = acts_as(node, how), node.input[0]
     if operator == "MatMul":
         if not any(graph.is_float(tensor) for tensor in node.input[:2]):
-            return NOT_FLOAT
+            return _not_float(graph, first)
         if how.const_b_only and node.input[1] not in graph.weights:
             return NOT_CONSTANT
         taken.update(node.input[:2])
     elif operator == "Gather":
         if not graph.is_float_weight(first):
-            return NOT_A_TABLE if graph.is_float(first) else NOT_FLOAT
+            return NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
         taken.update((first, node.output[0]))
     elif operator == "Transpose":
         if not graph.is_float(first):
-            return NOT_FLOAT
+            return _not_float(graph, first)
         if first not in taken:
             return INPUT_IN_FLOAT
         taken.add(node.output[0])
@@ -317,7 +325,7 @@ def _dynamic(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set[s
         if not all(graph.is_float_weight(tensor) for tensor in node.input[1:3]):
             return NOT_CONSTANT
     elif not graph.is_float(first):
-        return NOT_FLOAT
+        return _not_float(graph, first)
     else:
         taken.update(node.input[:2])
     return QUANTIZED

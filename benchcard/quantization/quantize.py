@@ -12,6 +12,7 @@ quantized graph would no longer be the exported one, and names to exclude would 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import json
 import logging
@@ -84,13 +85,20 @@ def quantize(
             if count_integer(graph) and not how.nodes_to_exclude:
                 raise ArtifactError(f"Nothing in the graph can be quantized ({how.layout}). {_came_quantized(graph)}")
             graphs.copy(model, target)
-            return report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target)
+            return _of_doubles(report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target))
         _refuse_twice_named(graph, result)
         _refuse_shared_biases(graph, how, result, written.parent)
         _refuse_endless(result)
         for file in graphs.files_in(result, written):
             os.replace(file, target.with_name(file.name))
-    return report_on(graph, quantized, result, how, target)
+    return _of_doubles(report_on(graph, quantized, result, how, target))
+
+
+def _of_doubles(report: QuantizationReport) -> QuantizationReport:
+    """The report, in which nodes of float64 stay what they are, and not in float32."""
+    said = operators.DOUBLE
+    notes = (note.replace(f"in float32: {said}", f"as it is: it {said}") for note in report.notes)
+    return dataclasses.replace(report, notes=tuple(notes))
 
 
 def _static(

@@ -105,3 +105,19 @@ def test_float64_is_told_as_such(tmp_path, how):
     ranges = calibrated(path, [{"x": np.ones((2, 4))}], tmp_path) if how.approach == "static" else None
     notes = quantize(path, tmp_path / "q.onnx", how, ranges).notes
     assert "1 of 1 `MatMul` stays as it is: it works on float64, and only float32 and float16 are quantized" in notes
+
+
+@pytest.mark.parametrize("also", ["float[B, 16] h", "float[B, 4] z"])
+def test_a_relu_whose_input_others_read_is_no_range_of_theirs(tmp_path, how, also):
+    """Negative numbers that another layer reads, or that are an output, are neither cut nor let through the `Relu`."""
+    model = written(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[B, 32] x) => (float[B, 4] y, {also}) {{
+            h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) {"z = MatMul(h, u)" if "z" in also else ""}
+        }}""",
+        {"w": normal(32, 16), "v": normal(16, 4, seed=1), "u": normal(16, 4, seed=2)},
+    )
+    path = saved(model, tmp_path / "m.onnx")
+    report, ratios = quantized(path, {"x": normal(4, 32)}, how, tmp_path)
+    assert report.nodes_quantized == len(quantized_nodes(path, how))
+    assert min(ratios) > 25

@@ -34,6 +34,7 @@ NOT_A_TABLE = "does not read from a weight"
 INPUT_IN_FLOAT = "its input is not quantized"
 NO_DYNAMIC_ATTENTION = "the runtime has a dynamic kernel for its own fused `Attention` only, not for the standard one"
 NOT_PLAIN = "its attributes or inputs are none that the quantizer takes"
+SHARED_INPUT = "others read its input too, and the quantizer would give both the same numbers"
 READ_INSIDE = "the graph inside an `If` or a `Loop` reads it, which the quantizer does not see"
 
 
@@ -210,12 +211,18 @@ def _unsafe(graph: Graph, node: onnx.NodeProto, how: Quantization) -> str:
     """Why the quantizer would break what others read, were it to take a node; empty where it would not.
 
     The format QDQ takes a `Relu` or `Clip` into the node before it, which then gives either's output by the wrong name.
-    The others leave what they quantize in 8 bits alone, for readers that they know of.
+    The others leave what they quantize in 8 bits alone, for readers that they know of. The format QOperator drops a
+    `Relu` behind 8 bits, whose range is the `Relu`'s only where nobody else reads them; and both formats cut them to
+    that range, even where they are an output.
     """
-    if how.layout == "QDQ" and node.op_type in ("Relu", "Clip"):
-        return "" if graph.read_inside.isdisjoint((node.input[0], *node.output)) else READ_INSIDE
+    removable = how.layout != "dynamic" and node.op_type in ("Relu", "Clip")
     in_8_bits = how.layout == "QOperator" or (how.layout == "dynamic" and node.op_type in ("Gather", "Transpose"))
-    return READ_INSIDE if in_8_bits and not graph.read_inside.isdisjoint(node.output) else ""
+    touched = [*(node.input[:1] if removable and how.layout == "QDQ" else ())]
+    touched += node.output if in_8_bits or removable else ()
+    if not graph.read_inside.isdisjoint(touched):
+        return READ_INSIDE
+    shared = removable and how.layout == "QOperator" and len(graph.readers(node.input[0])) > 1
+    return SHARED_INPUT if shared or (removable and node.input[0] in graph.outputs) else ""
 
 
 def acts_as(node: onnx.NodeProto, how: Quantization) -> str:

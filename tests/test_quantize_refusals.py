@@ -12,7 +12,7 @@ from onnx import TensorProto
 from tiny_graphs import calibrated, normal, saved, written
 
 from benchcard.errors import ArtifactError
-from benchcard.quantization import quantize as quantizing
+from benchcard.quantization import refused
 from benchcard.quantization.quantize import Quantization, known_operators, quantize
 from benchcard.quantization.runs import check_runs
 
@@ -121,7 +121,7 @@ def test_a_scale_that_is_no_number_is_refused():
         {"mask_scale": np.float32("inf"), "zero": np.uint8(0)},
     )
     with pytest.raises(ArtifactError, match="The range of `mask` is too wide for a scale"):
-        quantizing._refuse_endless(model)
+        refused.refuse_endless(model)
 
 
 def test_the_caller_s_ranges_are_left_as_they_are(vit, make):
@@ -184,3 +184,91 @@ def test_a_refusal_of_the_quantizer_names_its_reason(tmp_path):
     )
     with pytest.raises(ArtifactError, match=r"refused the graph \(dynamic, Conv\): Expected w to be an initializer"):
         quantize(saved(model, tmp_path / "m.onnx"), tmp_path / "q.onnx", Quantization("dynamic", ("Conv",)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "left", "count"),
+    [
+        ("[g] h = Gemm(x, w, b) [a] y = Add(h, b)", "g", 2),
+        ("h = MatMul(x, w) k = Add(h, b) [g] y = Gemm(k, v, b)", "g", 2),
+        ("[f] h = Gemm(x, w, b) [g] y = Gemm(h, v, b)", "g", 2),
+    ],
+)
+def test_a_bias_that_two_nodes_share_is_refused_with_a_way_out(tmp_path, nodes, left, count):
+    """The format QOperator gives a weight one form, which fits one of two scales; each way out that is told is one."""
+    model = written(
+        f"""<ir_version: 8, opset_import: ["" : 13]> g (float[2, 4] x) => (float[2, 4] y) {{ {nodes} }}""",
+        {"w": normal(4, 4), "v": normal(4, 4, seed=1), "b": normal(4)},
+    )
+    path, feed = saved(model, tmp_path / "m.onnx"), {"x": normal(2, 4)}
+    ranges = calibrated(path, [feed], tmp_path)
+    how = Quantization("static", quant_format="QOperator", activations_dtype="uint8")
+    with pytest.raises(ArtifactError, match=f"`b`.* read by {count} .*: take `quant_format: QDQ`, or exclude `{left}`"):
+        quantize(path, tmp_path / "q.onnx", how, ranges)
+    for way in (dataclasses.replace(how, quant_format="QDQ"), dataclasses.replace(how, nodes_to_exclude=(left,))):
+        quantize(path, tmp_path / "q.onnx", way, ranges)
+        check_runs(tmp_path / "q.onnx", feed)
+
+
+def test_biases_of_zeros_may_be_shared(tmp_path):
+    """Zeros are zeros at any scale, and biases that were never trained are one weight in an exported graph."""
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[2, 4] x) => (float[2, 4] y) { h = Gemm(x, w, b) y = Gemm(h, v, b) }""",
+        {"w": normal(4, 4), "v": normal(4, 4, seed=1), "b": np.zeros(4, np.float32)},
+    )
+    path, feed = saved(model, tmp_path / "m.onnx"), {"x": normal(2, 4)}
+    how = Quantization("static", quant_format="QOperator", activations_dtype="uint8")
+    assert quantize(path, tmp_path / "q.onnx", how, calibrated(path, [feed], tmp_path)).nodes_quantized == 2
+    check_runs(tmp_path / "q.onnx", feed)
+
+
+@pytest.mark.parametrize("came", ["dynamic", "QDQ", "QOperator"])
+@pytest.mark.parametrize("layout", ["dynamic", "QDQ", "QOperator"])
+def test_a_graph_that_came_quantized_is_told_as_such(tmp_path, came, layout):
+    """Quantized once more it either runs or is refused with words that say what it is, never called a float model."""
+    ways = {
+        "dynamic": Quantization("dynamic"),
+        "QDQ": Quantization("static", activations_dtype="uint8"),
+        "QOperator": Quantization("static", quant_format="QOperator", activations_dtype="uint8"),
+    }
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[2, 4] x) => (float[2, 4] y) { h = MatMul(x, w) a = Add(h, b) r = Relu(a) y = MatMul(r, v) }""",
+        {"w": normal(4, 4), "v": normal(4, 4, seed=1), "b": normal(4)},
+    )
+    path, feed = saved(model, tmp_path / "m.onnx"), {"x": normal(2, 4)}
+    given = tmp_path / "given.onnx"
+    quantize(path, given, ways[came], calibrated(path, [feed], tmp_path))
+    ranges = calibrated(given, [feed], tmp_path)
+    if (came, layout) == ("dynamic", "QOperator"):
+        assert quantize(given, tmp_path / "q.onnx", ways[layout], ranges).nodes_quantized
+        check_runs(tmp_path / "q.onnx", feed)
+        return
+    told = r"The graph came quantized, with .*: run it as it is \(`apply_quantization: false`\), or give the float"
+    with pytest.raises(ArtifactError, match=told):
+        quantize(given, tmp_path / "q.onnx", ways[layout], ranges)
+    assert not (tmp_path / "q.onnx").exists()
+
+
+def test_a_refusal_that_names_nothing_sends_nobody_after_a_name(tmp_path, monkeypatch):
+    """Where the quantizer gives no words at all, the way out does not speak of the node that it names."""
+
+    def refuse(model, *arguments, **options):
+        raise AssertionError
+
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]> g (float[2, 4] x) => (float[2, 4] y) { y = MatMul(x, w) }""",
+        {"w": normal(4, 4)},
+    )
+    path = saved(model, tmp_path / "m.onnx")
+    monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", refuse)
+    with pytest.raises(ArtifactError, match=r"AssertionError\. It names no node: take fewer `operators_to_quantize`"):
+        quantize(path, tmp_path / "q.onnx", Quantization("dynamic"))
+
+    def fail(model, *arguments, **options):
+        raise ValueError(f"cannot read {model}")
+
+    monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", fail)
+    with pytest.raises(ArtifactError, match=r": cannot read float\.onnx\. Leave"):
+        quantize(path, tmp_path / "q.onnx", Quantization("dynamic"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnxruntime
 import pytest
-from tiny_graphs import normal, saved, written
+from tiny_graphs import calibrated, normal, saved, written
 
 from benchcard.errors import ArtifactError
+from benchcard.quantization.quantize import Quantization, quantize
 from benchcard.quantization.runs import check_runs, loading_note
 
 
@@ -85,3 +88,44 @@ def test_a_model_that_only_later_optimizations_break_is_noted_with_a_way_out(tmp
     (tmp_path / "no.onnx").write_text("no model")
     with pytest.raises(ArtifactError, match=r"no\.onnx"):
         loading_note(tmp_path / "no.onnx")
+
+
+def half(opset, nodes):
+    """A graph of float16 between two conversions, with weights `w` and `b`."""
+    return written(
+        f"""<ir_version: 9, opset_import: ["" : {opset}]>
+        g (float[2, 4] x) => (float[2, 4] y) {{ h = Cast<to = 10>(x) {nodes} y = Cast<to = 1>(k) }}""",
+        {"w": normal(4, 4).astype(np.float16), "b": normal(4).astype(np.float16)},
+    )
+
+
+def test_float16_is_told_what_quantizes_it(tmp_path):
+    """Static pairs from opset 19 on do; whatever else fails says so, without the folder that the model lay in."""
+    ways = {
+        layout: Quantization(*asked, activations_dtype="uint8")
+        for layout, asked in {"dynamic": ("dynamic",), "QDQ": ("static",)}.items()
+    }
+    ways["QOperator"] = dataclasses.replace(ways["QDQ"], quant_format="QOperator")
+    for opset in (17, 19):
+        path = saved(half(opset, "m = MatMul(h, w) k = Add(m, b)"), tmp_path / "m.onnx")
+        ranges = calibrated(path, [{"x": normal(2, 4)}], tmp_path)
+        for layout, how in ways.items():
+            quantize(path, tmp_path / "q.onnx", how, ranges)
+            if (opset, layout) == (19, "QDQ"):
+                check_runs(tmp_path / "q.onnx", {"x": normal(2, 4)})
+                continue
+            with pytest.raises(ArtifactError, match="in the format QDQ alone, in a graph of opset 19 or later") as told:
+                check_runs(tmp_path / "q.onnx")
+            assert str(tmp_path) not in str(told.value)
+
+
+def test_a_softmax_of_float16_is_told_to_be_left_out(tmp_path):
+    """The quantizer gives its output a scale of float32; without it the same graph runs."""
+    path = saved(half(21, "m = MatMul(h, w) s = Softmax(m) k = Add(s, b)"), tmp_path / "m.onnx")
+    ranges = calibrated(path, [{"x": normal(2, 4)}], tmp_path)
+    how = Quantization("static", activations_dtype="uint8")
+    quantize(path, tmp_path / "q.onnx", how, ranges)
+    with pytest.raises(ArtifactError, match=r"the scale of `s` is float32.*leave `Softmax` out"):
+        check_runs(tmp_path / "q.onnx")
+    quantize(path, tmp_path / "q.onnx", dataclasses.replace(how, operators_to_quantize=("MatMul", "Add")), ranges)
+    check_runs(tmp_path / "q.onnx", {"x": normal(2, 4)})

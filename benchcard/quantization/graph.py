@@ -34,13 +34,14 @@ _INLINE_LIMIT_BYTES = 2**31 - 2**27
 
 @dataclass(frozen=True)
 class Graph:
-    """The top level of a graph, for look-ups. Subgraphs (of `If`, `Loop`) are not entered: the quantizer does not
-    enter them either.
+    """The top level of a graph, for look-ups. Subgraphs (of `If`, `Loop`) are not entered, as the quantizer does not
+    enter them either; but what they read from around them counts as read by the node that holds them.
 
     Attributes:
         nodes: Every node by its name, in the order of the file, which is topological.
         producers: Tensor name -> name of the node that makes it.
         consumers: Tensor name -> names of the nodes that read it.
+        read_inside: Tensors that a subgraph reads from around it.
         weights: Names of the initializers -> their element type (`TensorProto.DataType`).
         types: Names of the other tensors -> their element type, where shape inference knows it.
         constants: Tensors that do not depend on any input: initializers, and whatever is computed from them alone.
@@ -51,6 +52,7 @@ class Graph:
     nodes: Mapping[str, onnx.NodeProto]
     producers: Mapping[str, str]
     consumers: Mapping[str, tuple[str, ...]]
+    read_inside: frozenset[str]
     weights: Mapping[str, int]
     types: Mapping[str, int]
     constants: frozenset[str]
@@ -90,8 +92,11 @@ def graph_of(model: onnx.ModelProto, typed: bool = True) -> Graph:
     nodes = {node.name: node for node in model.graph.node}
     producers = {tensor: node.name for node in model.graph.node for tensor in node.output if tensor}
     consumers: dict[str, dict[str, None]] = {}
+    read_inside: set[str] = set()
     for node in model.graph.node:
-        for tensor in node.input:
+        inside = _read_inside(node)
+        read_inside |= inside
+        for tensor in (*node.input, *sorted(inside)):
             if tensor:
                 consumers.setdefault(tensor, {})[node.name] = None
     weights = {weight.name: weight.data_type for weight in model.graph.initializer}
@@ -108,6 +113,7 @@ def graph_of(model: onnx.ModelProto, typed: bool = True) -> Graph:
         nodes=MappingProxyType(nodes),
         producers=MappingProxyType(producers),
         consumers=MappingProxyType({tensor: tuple(names) for tensor, names in consumers.items()}),
+        read_inside=frozenset(read_inside),
         weights=MappingProxyType(weights),
         types=MappingProxyType(_element_types(model, typed)),
         constants=frozenset(constants),
@@ -332,6 +338,20 @@ def _locations(model: onnx.ModelProto) -> tuple[str, ...]:
 def has_subgraph(node: onnx.NodeProto) -> bool:
     """True for a node, as `If` or `Loop`, that holds a graph of its own."""
     return any(entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for entry in node.attribute)
+
+
+def _read_inside(node: onnx.NodeProto) -> set[str]:
+    """Names of the tensors that the graphs inside a node read from around them."""
+    found: set[str] = set()
+    for entry in node.attribute:
+        for graph in (entry.g, *entry.graphs) if entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) else ():
+            made = {value.name for value in (*graph.input, *graph.initializer)}
+            read = {value.name for value in graph.output}
+            for each in graph.node:
+                made.update(each.output)
+                read.update(each.input, _read_inside(each))
+            found |= read.difference(made, ("",))
+    return found
 
 
 def _element_types(model: onnx.ModelProto, inferred: bool) -> dict[str, int]:

@@ -28,11 +28,14 @@ DTYPES = ("int8", "uint8")
 QUANTIZED = ""
 EXCLUDED = "excluded"
 NOT_FLOAT = "does not work on floating-point numbers"
+DOUBLE = "works on float64, and only float32 and float16 are quantized"
 NOT_CONSTANT = "its second input is no weight"
 NOT_A_TABLE = "does not read from a weight"
 INPUT_IN_FLOAT = "its input is not quantized"
 NO_DYNAMIC_ATTENTION = "the runtime has a dynamic kernel for its own fused `Attention` only, not for the standard one"
 NOT_PLAIN = "its attributes or inputs are none that the quantizer takes"
+SHARED_INPUT = "others read its input too, and the quantizer would give both the same numbers"
+READ_INSIDE = "the graph inside an `If` or a `Loop` reads it, which the quantizer does not see"
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,9 @@ def standings(graph: Graph, how: Quantization, excluded: Collection[str] = ()) -
     # matters.
     taken: set[str] = set()
     found = {
-        name: EXCLUDED if name in excluded else rule(graph, graph.nodes[name], how, taken)
+        name: EXCLUDED
+        if name in excluded
+        else _unsafe(graph, graph.nodes[name], how) or rule(graph, graph.nodes[name], how, taken)
         for name in eligible(graph, how)
     }
     return MappingProxyType(found)
@@ -180,14 +185,15 @@ def quantized_nodes(model: Path, how: Quantization) -> tuple[str, ...]:
 
 def guarded(graph: Graph, how: Quantization) -> tuple[str, ...]:
     """Names of the nodes to keep the quantizer from, because it would break the graph or overlook a parameter."""
-    if how.layout == "QDQ" and how.const_b_only:
-        # The QDQ quantizer does not read `MatMulConstBOnly`.
-        return tuple(
-            name
-            for name, node in graph.nodes.items()
-            if node.op_type == "MatMul" and node.input[1] not in graph.weights
-        )
-    return tuple(name for name, node in graph.nodes.items() if _foreign(node, how))
+    # The QDQ quantizer does not read `MatMulConstBOnly`.
+    constant_only = how.layout == "QDQ" and how.const_b_only
+    return tuple(
+        name
+        for name, node in graph.nodes.items()
+        if _foreign(node, how)
+        or _unsafe(graph, node, how)
+        or (constant_only and node.op_type == "MatMul" and node.input[1] not in graph.weights)
+    )
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -199,6 +205,24 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 def _foreign(node: onnx.NodeProto, how: Quantization) -> bool:
     """True for the `Attention` of opset 23, which dynamic quantization takes for ONNX Runtime's own and breaks."""
     return how.layout == "dynamic" and node.op_type == "Attention" and node.domain != "com.microsoft"
+
+
+def _unsafe(graph: Graph, node: onnx.NodeProto, how: Quantization) -> str:
+    """Why the quantizer would break what others read, were it to take a node; empty where it would not.
+
+    The format QDQ takes a `Relu` or `Clip` into the node before it, which then gives either's output by the wrong name.
+    The others leave what they quantize in 8 bits alone, for readers that they know of. The format QOperator drops a
+    `Relu` behind 8 bits, whose range is the `Relu`'s only where nobody else reads them; and both formats cut them to
+    that range, even where they are an output.
+    """
+    removable = how.layout != "dynamic" and node.op_type in ("Relu", "Clip")
+    in_8_bits = how.layout == "QOperator" or (how.layout == "dynamic" and node.op_type in ("Gather", "Transpose"))
+    touched = [*(node.input[:1] if removable and how.layout == "QDQ" else ())]
+    touched += node.output if in_8_bits or removable else ()
+    if not graph.read_inside.isdisjoint(touched):
+        return READ_INSIDE
+    shared = removable and how.layout == "QOperator" and len(graph.readers(node.input[0])) > 1
+    return SHARED_INPUT if shared or (removable and node.input[0] in graph.outputs) else ""
 
 
 def acts_as(node: onnx.NodeProto, how: Quantization) -> str:
@@ -217,8 +241,15 @@ def acts_as(node: onnx.NodeProto, how: Quantization) -> str:
 _PASS_ON = frozenset(
     ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Resize", "MaxPool", "AveragePool", "Slice", "TopK")
 )
+# As `TensorProto.DOUBLE` has it.
+_FLOAT64 = 11
 # The first opset in which the 8-bit form of an operator exists.
 _SINCE = MappingProxyType({"MaxPool": 12, "Resize": 11})
+
+
+def _not_float(graph: Graph, tensor: str) -> str:
+    """Why a node that works on a tensor of another type stays as it is."""
+    return DOUBLE if graph.weights.get(tensor, graph.types.get(tensor)) == _FLOAT64 else NOT_FLOAT
 
 
 def _qdq(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set[str]) -> str:
@@ -229,12 +260,12 @@ def _qdq(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set[str])
         if not all(tensor in taken for tensor in node.input[1:3]):
             return INPUT_IN_FLOAT
         taken.update(outputs)
-        return QUANTIZED if outputs else NOT_FLOAT
+        return QUANTIZED if outputs else _not_float(graph, node.output[0])
     if operator in ("Gather", "GatherElements"):
         if not graph.is_float_weight(first) and first not in taken:
-            return NOT_A_TABLE if graph.is_float(first) else NOT_FLOAT
+            return NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
     elif not graph.is_float(first):
-        return NOT_FLOAT
+        return _not_float(graph, first)
     elif operator in _PASS_ON or operator in ("Relu", "Clip"):
         if first not in taken or graph.opset < _SINCE.get(operator, 0):
             return INPUT_IN_FLOAT
@@ -250,18 +281,18 @@ def _qoperator(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set
     operator, first = node.op_type, node.input[0]
     if operator in ("MatMul", "Gemm"):
         if not any(graph.is_float(tensor) for tensor in node.input[:2]):
-            return NOT_FLOAT
+            return _not_float(graph, first)
         if how.const_b_only and node.input[1] not in graph.weights:
             return NOT_CONSTANT
         if operator == "Gemm" and len(node.input) == 3 and node.input[2] not in graph.weights:
             return NOT_PLAIN
     elif operator == "Gather":
         if not graph.is_float_weight(first):
-            return NOT_A_TABLE if graph.is_float(first) else NOT_FLOAT
+            return NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
     elif operator == "Where":
         return INPUT_IN_FLOAT
     elif not graph.is_float(first):
-        return NOT_FLOAT
+        return _not_float(graph, first)
     elif operator in _PASS_ON - {"AveragePool"} or operator in ("Relu", "Clip", "GlobalAveragePool", "Pad", "ArgMax"):
         if first not in taken or graph.opset < _SINCE.get(operator, 0):
             return INPUT_IN_FLOAT
@@ -277,17 +308,17 @@ def _dynamic(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set[s
     operator, first = acts_as(node, how), node.input[0]
     if operator == "MatMul":
         if not any(graph.is_float(tensor) for tensor in node.input[:2]):
-            return NOT_FLOAT
+            return _not_float(graph, first)
         if how.const_b_only and node.input[1] not in graph.weights:
             return NOT_CONSTANT
         taken.update(node.input[:2])
     elif operator == "Gather":
         if not graph.is_float_weight(first):
-            return NOT_A_TABLE if graph.is_float(first) else NOT_FLOAT
+            return NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
         taken.update((first, node.output[0]))
     elif operator == "Transpose":
         if not graph.is_float(first):
-            return NOT_FLOAT
+            return _not_float(graph, first)
         if first not in taken:
             return INPUT_IN_FLOAT
         taken.add(node.output[0])
@@ -301,7 +332,7 @@ def _dynamic(graph: Graph, node: onnx.NodeProto, how: Quantization, taken: set[s
         if not all(graph.is_float_weight(tensor) for tensor in node.input[1:3]):
             return NOT_CONSTANT
     elif not graph.is_float(first):
-        return NOT_FLOAT
+        return _not_float(graph, first)
     else:
         taken.update(node.input[:2])
     return QUANTIZED

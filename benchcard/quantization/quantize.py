@@ -12,11 +12,11 @@ quantized graph would no longer be the exported one, and names to exclude would 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,12 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx.external_data_helper import uses_external_data
 
 from benchcard.errors import ArtifactError
-from benchcard.kinds import listed, near
+from benchcard.kinds import near
 from benchcard.quantization import graph as graphs
-from benchcard.quantization import operators
+from benchcard.quantization import operators, refused
 from benchcard.quantization.graph import Graph, model_digest
 from benchcard.quantization.operators import Quantization, known_operators
 from benchcard.quantization.report import OperatorCount, QuantizationReport, count_integer, report_on
@@ -74,7 +73,7 @@ def quantize(
         quantized = result = None
         if set(operators.eligible(graph, how)).difference(how.nodes_to_exclude):
             graph, prepared, external = graphs.prepare(model, Path(folder))
-            with _library_errors(graph, how):
+            with _library_errors(graph, how, (written.parent, Path(folder))):
                 if how.approach == "static":
                     _static(graph, prepared, written, how, _ranges(ranges), Path(folder, "ranges.json"), external)
                 else:
@@ -83,12 +82,25 @@ def quantize(
             # Of a copy: the digest is that of the file, in which nodes may have no name.
             quantized = graphs.graph_of(graphs.without_weights(result))
         if result is None or quantized is None or count_integer(quantized) == count_integer(graph):
+            if count_integer(graph) and not how.nodes_to_exclude:
+                raise ArtifactError(
+                    f"Nothing in the graph can be quantized ({how.layout}). {refused.came_quantized(graph)}"
+                )
             graphs.copy(model, target)
-            return report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target)
-        _refuse_endless(result)
+            return _of_doubles(report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target))
+        refused.refuse_twice_named(graph, result)
+        refused.refuse_shared_biases(graph, how, result, written.parent)
+        refused.refuse_endless(result)
         for file in graphs.files_in(result, written):
             os.replace(file, target.with_name(file.name))
-    return report_on(graph, quantized, result, how, target)
+    return _of_doubles(report_on(graph, quantized, result, how, target))
+
+
+def _of_doubles(report: QuantizationReport) -> QuantizationReport:
+    """The report, in which nodes of float64 stay what they are, and not in float32."""
+    said = operators.DOUBLE
+    notes = (note.replace(f"in float32: {said}", f"as it is: it {said}") for note in report.notes)
+    return dataclasses.replace(report, notes=tuple(notes))
 
 
 def _static(
@@ -260,19 +272,6 @@ def _refuse_unknown_names(graph: Graph, how: Quantization) -> None:
             raise ArtifactError(f"The graph has no node `{name}` to exclude{f' ({hint})' if hint else ''}.")
 
 
-def _refuse_endless(result: onnx.ModelProto) -> None:
-    """Refuse a graph with a scale that is no finite number; some versions give one to the widest ranges."""
-    for weight in result.graph.initializer:
-        name = weight.name.removesuffix("_scale")
-        if name == weight.name or uses_external_data(weight):
-            continue
-        if not np.isfinite(onnx.numpy_helper.to_array(weight)).all():
-            raise ArtifactError(
-                f"The range of `{name}` is too wide for a scale, as that of a mask with the least float can be. "
-                "Exclude the node that makes it, or take `activations_symmetric: false`."
-            )
-
-
 class _Swallow(logging.Handler):
     """Keeps the root logger from setting itself up to print the quantizer's advice once per row."""
 
@@ -281,8 +280,8 @@ class _Swallow(logging.Handler):
 
 
 @contextlib.contextmanager
-def _library_errors(graph: Graph, how: Quantization) -> Iterator[None]:
-    """Turn what the quantizer raises into a reason with a way out."""
+def _library_errors(graph: Graph, how: Quantization, folders: Sequence[Path]) -> Iterator[None]:
+    """Turn what the quantizer raises into a reason with a way out, without the folders, which are soon gone."""
     handler = _Swallow()
     logging.getLogger().addHandler(handler)
     try:
@@ -305,32 +304,11 @@ def _library_errors(graph: Graph, how: Quantization) -> Iterator[None]:
     ) as error:
         asked = "every known operator" if how.operators_to_quantize is None else ", ".join(how.operators_to_quantize)
         reason = " ".join(str(error).split()) or type(error).__name__
+        for folder in folders:
+            reason = reason.replace(f"{folder}{os.sep}", "")
         raise ArtifactError(
             f"onnxruntime's quantizer refused the graph ({how.layout}, {asked}): {reason[:500]}. "
-            f"{_way_out(graph, how, reason)}"
+            f"{refused.way_out(graph, how, reason)}"
         ) from error
     finally:
         logging.getLogger().removeHandler(handler)
-
-
-def _way_out(graph: Graph, how: Quantization, reason: str) -> str:
-    """What to do about a reason of the quantizer."""
-    lost = [tensor for tensor in re.findall(r"'([^']+)'", reason) if tensor in graph.producers]
-    if how.layout == "QOperator" and lost:
-        # `QLinearWhere` leaves the node as it is, with an input that exists in 8 bits only.
-        readers = sorted({reader.op_type for tensor in lost for reader in graph.readers(tensor)})
-        makers = ", ".join(f"`{graph.producers[tensor]}`" for tensor in sorted(lost)[:3])
-        return (
-            f"The format QOperator has no form for {listed(readers)} behind {makers}: take the format QDQ, or exclude "
-            "what stands before it."
-        )
-    computed = [
-        f"`{name}`"
-        for name, node in graph.nodes.items()
-        if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] not in graph.weights
-    ]
-    if how.layout == "QOperator" and computed:
-        return (
-            f"The bias of {', '.join(computed[:3])} is computed, not stored: take the format QDQ, or exclude the node."
-        )
-    return "Leave the operator or the node that it names out of the quantization."

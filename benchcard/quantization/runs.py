@@ -14,6 +14,7 @@ import numpy as np
 
 from benchcard.errors import ArtifactError
 from benchcard.frameworks.onnxruntime import refusals, way_out
+from benchcard.quantization.report import is_integer
 
 
 def check_runs(
@@ -64,6 +65,8 @@ def loading_note(model: Path) -> str:
 
 def _explained(model: Path, text: str) -> str:
     """ONNX Runtime's message in one line, led by the operator and the node where it names them."""
+    # The folder is gone when this is read: a step that failed leaves none.
+    text = text.replace(f"{model.parent}/", "")
     reason = " ".join(text.split())
     reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ", r"\1: ", reason)[:600]
     missing = re.search(r"Could not find an implementation for (\w+)\((\d+)\) node with name '([^']*)'", text)
@@ -75,6 +78,8 @@ def _explained(model: Path, text: str) -> str:
             f"ONNX Runtime cannot load {model.name}: it has no kernel for `{operator}` (opset {version}) with the "
             f"types of node `{node}` ({reason}). Exclude the node `{original}`, or its operator{unsigned}."
         )
+    if half := _way_out_of_half(reason):
+        return f"ONNX Runtime cannot load {model.name}: {reason.rstrip('.')}. {half}"
     named = re.search(r"In Node, \(\"([^\"]*)\", (\w+)", text)
     named = named or re.search(r"Node \(([^)]*)\) Op \((\w+)\)", text)
     if not named:
@@ -83,3 +88,27 @@ def _explained(model: Path, text: str) -> str:
         return f"ONNX Runtime cannot run {model.name}{where}: {reason}"
     node = f"`{named.group(1)}` ({named.group(2)})"
     return f"ONNX Runtime cannot load {model.name} because of node {node}: {reason}{way_out(reason)}"
+
+
+def _way_out_of_half(reason: str) -> str:
+    """What to do where a reason says that numbers of float16 were to be quantized; empty where it says no such thing.
+
+    Source: the types of `QuantizeLinear` and `DequantizeLinear` in ONNX, which float16 is among from opset 19 on, and
+    of `DynamicQuantizeLinear` and `QLinearMatMul` as ONNX Runtime has them, which it is not among.
+    """
+    mixed = re.search(
+        r"\(QuantizeLinear\) bound to different types .*float16.* in node \((\w+?)_QuantizeLinear", reason
+    )
+    if mixed:
+        return (
+            f"Among float16 the scale of `{mixed.group(1)}` is float32, as the quantizer gives it to every `Softmax`: "
+            "leave `Softmax` out of `operators_to_quantize`, or exclude the node."
+        )
+    typed = re.search(r"'tensor\(float16\)' of input parameter \(.*?\) of operator \((\w+)\)", reason)
+    if not typed or not is_integer(typed.group(1)):
+        return ""
+    return (
+        "Numbers of float16 can be quantized statically in the format QDQ alone, in a graph of opset 19 or later: take "
+        "`quantization_approach: static` and `quant_format: QDQ` with such a graph. Neither dynamic quantization nor "
+        "the format QOperator can be had for float16: give the float32 graph for these."
+    )

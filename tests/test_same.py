@@ -86,6 +86,16 @@ def test_equal_models_have_equal_digests_and_others_not(vit, make):
             "`Add` has no dynamic kernel",
         ),
         (
+            {"operators_to_quantize": ("Gemm", "MatMul")},
+            {"operators_to_quantize": ("MatMul",)},
+            "`Gemm` is quantized as `MatMul` already",
+        ),
+        (
+            {"operators_to_quantize": ("Add", "Gemm", "MatMul"), "nodes_to_exclude": ("/classifier/Gemm",)},
+            {"operators_to_quantize": ("MatMul",), "nodes_to_exclude": ("/classifier/Gemm",)},
+            "`Gemm` is taken for `MatMul`; `Add` has no dynamic kernel",
+        ),
+        (
             {"operators_to_quantize": ("MatMul", "LSTM")},
             {"operators_to_quantize": ("MatMul",)},
             "`LSTM` is not in the graph",

@@ -114,6 +114,11 @@ def _about_operators(
             more = [operator for operator in more if any(count.operator == operator for count in report.operators)]
         able = kernels(how)
         found = {count.operator: count for count in report.operators}
+        if how.layout == "dynamic" and "Gemm" in more and "Gemm" in found:
+            # The quantizer takes a plain one for a `MatMul` and an `Add`, whether it was asked for or not.
+            more.remove("Gemm")
+            what = "is quantized as `MatMul` already" if found["Gemm"].quantized else "is taken for `MatMul`"
+            yield f"`Gemm` {what}"
         groups = (
             ([operator for operator in more if operator not in able], "has no", "have no", f"{_form(how)}"),
             (

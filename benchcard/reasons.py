@@ -328,14 +328,20 @@ def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None
         )
         yield f"Quantized alone, these layers cost its outputs most{sure}: {told}."
     if layers and outputs.is_far:
-        patterns = ", ".join(f'"{layer["node"]}"' for layer in layers)
-        yield f"To keep them in float32: node_exclusion: [{patterns}]{_family(record)}."
+        yield _to_exclude(record, [layer["node"] for layer in layers])
 
 
-def _family(record: Record) -> str:
-    """A named pattern that holds the worst layer, where one does."""
+def _to_exclude(record: Record, nodes: Sequence[str]) -> str:
+    """The exclusions that a row has and nodes beside them, as one list, since a list in a spec takes the place of the
+    other; or a named pattern that holds the worst of the nodes, where one does.
+    """
+    has: Sequence[str] = record.configuration["node_exclusion"] or () if record.search is None else record.search.nodes
     found = record.outcomes["explain"].values.get("patterns") or []
-    return f", or the pattern `{found[0]}`, which holds the first" if found else ""
+    pattern = f", or the pattern `{found[0]}`" if found else ""
+    if found:
+        pattern += f" in place of `{nodes[0]}`" if has else ", which holds the first"
+    too = " too, beside what is excluded already" if has else ""
+    return f"To keep them in float32{too}: node_exclusion: {pasted(tuple(dict.fromkeys((*has, *nodes))))}{pattern}."
 
 
 def _decibels(loss: Mapping[str, Any]) -> str:

@@ -195,3 +195,26 @@ def test_what_computes_nothing_or_was_joined_is_not_blamed():
     kernels = [("QLinearConv", "8 bits", 3, 0.5), ("Relu", "float", 1, 0.1)]
     joined = made(kernels, operators=(("Conv", 3), ("Relu", 2)))
     assert not [each for each in reasons.sentences(of(joined), joined, {}, None) if each.startswith(("No `", "None"))]
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "patterns", "told"),
+    [
+        (None, None, [], 'To keep them in float32: node_exclusion: ["a/Add", "b/Add"].'),
+        ([], None, ["norm"], ': node_exclusion: ["a/Add", "b/Add"], or the pattern `norm`, which holds the first.'),
+        (["gelu", "b/Add"], None, [], 'already: node_exclusion: ["gelu", "b/Add", "a/Add"].'),
+        (["gelu"], None, ["norm"], '["gelu", "a/Add", "b/Add"], or the pattern `norm` in place of `a/Add`.'),
+        ("auto", ("c/Add",), [], 'already: node_exclusion: ["c/Add", "a/Add", "b/Add"].'),
+    ],
+)
+def test_the_list_to_paste_keeps_what_the_row_excludes(given, found, patterns, told):
+    """A list that is pasted takes the place of the row's own, or of what was found for it, and so holds both."""
+    row = made(node_exclusion=given)
+    effect = {"is_finite": True, "snr_db": 5.0, "max_abs_difference": 1.0}
+    layers = [{"node": name, "effect": effect} for name in ("a/Add", "b/Add")]
+    values = {"outputs": effect, "layers": layers, "is_complete": True, "trials": 2, "patterns": patterns}
+    row.outcomes["explain"] = SimpleNamespace(values=values)
+    if found is not None:
+        trials, figures = [SimpleNamespace(value=0.9, is_enough=True)], {"metric": "accuracy", "baseline": 0.9}
+        row.search = SimpleNamespace(nodes=found, trials=trials, **figures)
+    assert list(reasons.sentences(of(row), row, {}, None))[-1].endswith(told)

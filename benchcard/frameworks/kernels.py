@@ -13,7 +13,7 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,26 @@ from typing import Any, Literal
 # Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html; the list of transformers
 # by level in onnxruntime, core/optimizer/graph_transformer_utils.cc.
 UNJOINED = (0, 1)
+# Operators that ONNX Runtime joins with the conversions around them to one that computes in 8 bits. Others stay in
+# float32, or are removed, or only move what they are given.
+# Source: onnxruntime, core/optimizer/qdq_transformer/selectors_actions/qdq_selector_action_transformer.cc; each of them
+# tried alone in onnxruntime 1.32.
+JOINABLE = frozenset(
+    (
+        "Add",
+        "AveragePool",
+        "Concat",
+        "Conv",
+        "Gemm",
+        "GlobalAveragePool",
+        "LeakyRelu",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Sigmoid",
+        "Softmax",
+    )
+)
 Numbers = Literal["8 bits", "conversion", "float", "other"]
 # A kernel's name and numbers; a node's name and number.
 _Kind = tuple[str, Numbers]
@@ -74,6 +94,7 @@ _OF = (
     (re.compile(r"^ConvInteger"), ("Conv",)),
     (re.compile(r"^(DynamicQuantize|Q)(?P<operator>Attention|LSTM|EmbedLayerNormalization)$"), None),
     (re.compile(r"^(NhwcFusedConv|FusedConv)$"), ("Conv",)),
+    (re.compile(r"^NhwcMaxPool$"), ("MaxPool",)),
     (re.compile(r"^(FusedMatMul|FusedGemm)$"), ("MatMul", "Gemm")),
 )
 
@@ -128,6 +149,25 @@ def operators(kernel: str) -> tuple[str, ...]:
         if found := pattern.match(kernel):
             return named or (found["operator"],)
     return (kernel,)
+
+
+def partly_joined(run: Iterable[Kernel], quantized: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """Operators that could have been joined and of which a node computes in float32, in back-ticks; how many nodes of
+    theirs compute in 8 bits; and how many are quantized.
+
+    Args:
+        run: The kernels that a call runs.
+        quantized: The number of quantized nodes by operator.
+    """
+    # Some kernels are those of either, and do not tell of which.
+    both = ("Gemm", "MatMul") if quantized.keys() >= {"Gemm", "MatMul"} else ()
+    groups = [(operator,) for operator in sorted(JOINABLE.intersection(quantized).difference(both))]
+    for group in filter(None, (*groups, both)):
+        mine = [kernel for kernel in run if set(group).intersection(operators(kernel.name))]
+        in_8_bits = sum(kernel.nodes for kernel in mine if kernel.numbers == "8 bits")
+        count = sum(quantized[operator] for operator in group)
+        if in_8_bits < count and any(kernel.numbers == "float" for kernel in mine):
+            yield " or ".join(f"`{operator}`" for operator in group), in_8_bits, count
 
 
 def _by_node(calls: Sequence[Sequence[Mapping[str, Any]]]) -> dict[tuple[_Kind, _Node], list[int]]:

@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 
 # Operators whose 8-bit kernels multiply a weight.
 _PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
-# Why models are the same whose quantizations are one, though a parameter behind it differs.
-_SAME_THOUGH: Mapping[str, str] = MappingProxyType(
-    {
-        "calibration": "both calibrations give the same scales here",
-        "node_exclusion": "the same nodes are excluded",
-    }
-)
-
 # Activations that the quantizer or the runtime joins with the node before them; others of their kind stay in float32.
 _JOINED = frozenset(("Clip", "Relu"))
 _TRY_UINT8 = "try `activations_dtype: uint8`, with which ONNX Runtime joins more nodes with the conversions around them"
@@ -68,17 +60,16 @@ def why_same(records: Records, record: Record) -> str | None:
     other = same_model_as(records, record)
     if other is None:
         return None
-    measured = record.configuration.baseline != records.records[other].configuration.baseline
+    row, earlier = record.configuration, records.records[other].configuration
+    measured = row.baseline != earlier.baseline
     how = "it differs only in where it is from or how it is measured" if measured else "only how it is run differs"
-    if not record.configuration.quantized and not records.records[other].configuration.quantized:
+    if not row.quantized and not earlier.quantized:
         return f"the model file is the same; {how}"
     mine, theirs = _quantization(record), _quantization(records.records[other])
-    if mine[1] == theirs[1]:
-        for name, reason in _SAME_THOUGH.items():
-            if record.configuration[name] != records.records[other].configuration[name]:
-                return reason
+    differ = {name for name in same.OUTSIDE if row[name] != earlier[name]}
+    if mine[1] == theirs[1] and not differ:
         return f"the quantization is the same; {how}"
-    return same.why_same(*mine, *theirs)
+    return same.why_same(*mine, *theirs, differ)
 
 
 def saturation_risk(records: Records, record: Record) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchcard.frameworks.kernels import UNJOINED, Kernel, operators
+from benchcard.frameworks.kernels import JOINABLE, UNJOINED, Kernel, operators, partly_joined
 from benchcard.kinds import counted
 from benchcard.quantization.loss import Loss
 from benchcard.records import Records
@@ -25,16 +25,9 @@ if TYPE_CHECKING:
 
 # Operators whose 8-bit kernels multiply a weight.
 _PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
-# Why models are the same whose quantizations are one, though a parameter behind it differs.
-_SAME_THOUGH: Mapping[str, str] = MappingProxyType(
-    {
-        "calibration": "both calibrations give the same scales here",
-        "node_exclusion": "the same nodes are excluded",
-    }
-)
-
 # Activations that the quantizer or the runtime joins with the node before them; others of their kind stay in float32.
 _JOINED = frozenset(("Clip", "Relu"))
+_TRY_UINT8 = "try `activations_dtype: uint8`, with which ONNX Runtime joins more nodes with the conversions around them"
 # Kernels that only a quantized graph has.
 _QUANTIZED = re.compile(r"Q(Linear|Gemm|Attention|LSTM)|DynamicQuantize|(MatMul|Conv)Integer|MatMul(NBits|Bnb4)")
 # The kinds of kernels as parts of a call's time.
@@ -67,17 +60,16 @@ def why_same(records: Records, record: Record) -> str | None:
     other = same_model_as(records, record)
     if other is None:
         return None
-    measured = record.configuration.baseline != records.records[other].configuration.baseline
+    row, earlier = record.configuration, records.records[other].configuration
+    measured = row.baseline != earlier.baseline
     how = "it differs only in where it is from or how it is measured" if measured else "only how it is run differs"
-    if not record.configuration.quantized and not records.records[other].configuration.quantized:
+    if not row.quantized and not earlier.quantized:
         return f"the model file is the same; {how}"
     mine, theirs = _quantization(record), _quantization(records.records[other])
-    if mine[1] == theirs[1]:
-        for name, reason in _SAME_THOUGH.items():
-            if record.configuration[name] != records.records[other].configuration[name]:
-                return reason
+    differ = {name for name in same.OUTSIDE if row[name] != earlier[name]}
+    if mine[1] == theirs[1] and not differ:
         return f"the quantization is the same; {how}"
-    return same.why_same(*mine, *theirs)
+    return same.why_same(*mine, *theirs, differ)
 
 
 def saturation_risk(records: Records, record: Record) -> bool:
@@ -129,7 +121,7 @@ def computes_in_float(record: Record) -> bool:
     if quantized is None or quantized.values["report"]["is_float_model"]:
         return False
     if not run:
-        return record.configuration["framework"] == "onnxruntime" and _pairs_are_left(record)
+        return _pairs_are_left(record)
     asked = {each["operator"] for each in quantized.values["report"]["operators"] if each["quantized"]}
     # What is quantized to be moved or looked up alone computes in nothing.
     in_float = any(kernel.numbers == "float" and asked.intersection(operators(kernel.name)) for kernel in run)
@@ -138,9 +130,14 @@ def computes_in_float(record: Record) -> bool:
 
 def _pairs_are_left(record: Record) -> bool:
     """Whether the row's level is one at which ONNX Runtime does not join nodes with the conversions around them."""
+    return _is_pairs(record) and (record.configuration["framework_args"] or {}).get("optimization_level") in UNJOINED
+
+
+def _is_pairs(record: Record) -> bool:
+    """Whether the row's quantized nodes are float ones between conversions, for the runtime to join."""
     row = record.configuration
-    is_pairs = row["quantization_approach"] == "static" and row["quant_format"] != "QOperator"
-    return is_pairs and (row["framework_args"] or {}).get("optimization_level") in UNJOINED
+    is_static = row["framework"] == "onnxruntime" and row["quantization_approach"] == "static"
+    return bool(is_static and row["quant_format"] != "QOperator")
 
 
 def notes(records: Records) -> list[str]:
@@ -218,22 +215,45 @@ def _of_kernels(record: Record) -> Iterator[str]:
     run, report = kernels(record), record.outcomes["quantize"].values["report"]
     if report["is_float_model"]:
         return
+    quantized = {each["operator"]: each["quantized"] for each in report["operators"] if each["quantized"]}
     if computes_in_float(record):
+        way_out = f"; {_TRY_UINT8}" if _has_int8_pairs(record) and JOINABLE.intersection(quantized) else ""
         why = (
             "at an `optimization_level` of 0 or 1 ONNX Runtime leaves the conversions around every node, and computes "
             "in float32 between them. Take 2 or 99."
             if _pairs_are_left(record)
-            else "ONNX Runtime computes them in float32, between conversions."
+            else f"they are computed in float32, between conversions{way_out}."
         )
         yield f"None of them computes in 8 bits: {why}"
         return
     served = {name for kernel in run if kernel.numbers == "8 bits" for name in operators(kernel.name)}
     floats = {name for kernel in run if kernel.numbers == "float" for name in operators(kernel.name)}
-    quantized = [each for each in report["operators"] if each["quantized"]]
-    for each in quantized:
-        if each["operator"] in floats - served - _JOINED:
-            advice = "; leave it out of `operators_to_quantize`" if len(quantized) > 1 else ""
-            yield f"No `{each['operator']}` computes in 8 bits here, but in float32 between conversions{advice}."
+    idle = floats - served - _JOINED
+    if _has_int8_pairs(record):
+        idle -= JOINABLE
+        if fewer := [f"{in_8_bits} of {count} {names}" for names, in_8_bits, count in partly_joined(run, quantized)]:
+            yield (
+                f"Here {_and(fewer)} compute in 8 bits, the others in float32 between conversions. Activations are "
+                f"int8: {_TRY_UINT8}."
+            )
+    listed = record.configuration["operators_to_quantize"] or ()
+    for operator in quantized:
+        if operator not in idle:
+            continue
+        advice = "; keep its nodes out by `node_exclusion`, or name the other operators in `operators_to_quantize`"
+        if operator in listed:
+            advice = "; leave it out of `operators_to_quantize`"
+        told = advice if len(quantized) > 1 else ""
+        yield f"No `{operator}` computes in 8 bits here, but in float32 between conversions{told}."
+
+
+def _has_int8_pairs(record: Record) -> bool:
+    """Whether activations are int8 between nodes that ONNX Runtime has yet to join with their conversions. On x86 it
+    makes them uint8 before, but only where a single node reads them; of int8 ones it joins few nodes.
+
+    Source: onnxruntime, core/optimizer/qdq_transformer/qdq_s8_to_u8.cc and selectors_actions there.
+    """
+    return _is_pairs(record) and bool(record.configuration["activations_dtype"] != "uint8")
 
 
 def _of_time(records: Records, record: Record) -> Iterator[str]:
@@ -328,14 +348,20 @@ def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None
         )
         yield f"Quantized alone, these layers cost its outputs most{sure}: {told}."
     if layers and outputs.is_far:
-        patterns = ", ".join(f'"{layer["node"]}"' for layer in layers)
-        yield f"To keep them in float32: node_exclusion: [{patterns}]{_family(record)}."
+        yield _to_exclude(record, [layer["node"] for layer in layers])
 
 
-def _family(record: Record) -> str:
-    """A named pattern that holds the worst layer, where one does."""
+def _to_exclude(record: Record, nodes: Sequence[str]) -> str:
+    """The exclusions that a row has and nodes beside them, as one list, since a list in a spec takes the place of the
+    other; or a named pattern that holds the worst of the nodes, where one does.
+    """
+    has: Sequence[str] = record.configuration["node_exclusion"] or () if record.search is None else record.search.nodes
     found = record.outcomes["explain"].values.get("patterns") or []
-    return f", or the pattern `{found[0]}`, which holds the first" if found else ""
+    pattern = f", or the pattern `{found[0]}`" if found else ""
+    if found:
+        pattern += f" in place of `{nodes[0]}`" if has else ", which holds the first"
+    too = " too, beside what is excluded already" if has else ""
+    return f"To keep them in float32{too}: node_exclusion: {pasted(tuple(dict.fromkeys((*has, *nodes))))}{pattern}."
 
 
 def _decibels(loss: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from tiny_graphs import case, normal, saved, takes_ranges, written
 
 from benchcard.errors import ArtifactError
-from benchcard.frameworks.kernels import Kernel, kernels, operators
+from benchcard.frameworks.kernels import Kernel, kernels, operators, partly_joined
 from benchcard.frameworks.onnxruntime import OnnxRuntime, session_options
 from benchcard.quantization.quantize import Quantization, quantize
 
@@ -68,6 +68,47 @@ def test_kernels_are_told_by_numbers_and_share_of_time(tmp_path):
     assert kernels(profile(tmp_path / "p.json")) == ()
 
 
+@pytest.mark.parametrize("calls", [2, 3, 5, 10])
+def test_a_call_that_was_stopped_changes_no_share(calls, tmp_path):
+    """What a busy machine takes from one call, for longer than the call lasts, is no kernel's time."""
+    usual = [("MatMul", 60, "float"), ("Add", 20, "float"), ("Softmax", 10, "float"), ("Softmax", 10, "float")]
+    stopped = [usual[0], ("Add", 9000, "float"), *usual[2:]]
+    notes = [call(20_000 * place, *(stopped if place == 1 else usual)) for place in range(calls + 1)]
+    assert kernels(profile(tmp_path / "p.json", *notes)) == (
+        Kernel("MatMul", "float", 1, 0.6),
+        Kernel("Add", "float", 1, 0.2),
+        Kernel("Softmax", "float", 2, 0.2),
+    )
+
+
+def test_a_node_in_a_loop_takes_what_all_its_turns_take(tmp_path):
+    """Turns of one call are added, and calls are not."""
+    notes = []
+    for start in (0, 1000, 2000):
+        *turns, whole = call(start, *[("Add", 10, "float")] * 3, ("Mul", 10, "float"))
+        notes.append(
+            [*({**turn, "name": turn["name"].replace("1/", "0/").replace("2/", "0/")} for turn in turns), whole]
+        )
+    found = kernels(profile(tmp_path / "p.json", *notes))
+    assert found == (Kernel("Add", "float", 1, 0.75), Kernel("Mul", "float", 1, 0.25))
+
+
+@pytest.mark.parametrize(("seconds", "called"), [(60.0, 11), (0.0, 3)])
+def test_a_short_call_is_noted_more_often(seconds, called, tmp_path, monkeypatch):
+    """A call is noted ten times beside the first where that takes no time, and twice where it takes long."""
+    monkeypatch.setattr("benchcard.frameworks.onnxruntime._PROFILED_S", seconds)
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[B, 4] x) => (float[B, 4] y) { y = MatMul(x, w) }""",
+        {"w": np.eye(4, dtype=np.float32)},
+    )
+    opened = OnnxRuntime().open_profiled(saved(model, tmp_path / "m.onnx"), {})
+    run, calls = opened.run, []
+    monkeypatch.setattr(opened, "run", lambda prepared: calls.append(1) or run(prepared))
+    assert [kernel.name for kernel in opened.kernels({"x": normal(1, 4)})] == ["MatMul"]
+    assert len(calls) == called
+
+
 @pytest.mark.parametrize("text", ["", "[", '[{"name": "a"b"}]'])
 def test_notes_that_cannot_be_read_tell_nothing(text, tmp_path):
     """The runtime writes names of nodes as they are, quotation marks too; that costs the reasons and not the row."""
@@ -88,6 +129,7 @@ def test_notes_that_cannot_be_read_tell_nothing(text, tmp_path):
         ("ConvInteger", ("Conv",)),
         ("DynamicQuantizeLSTM", ("LSTM",)),
         ("FusedMatMul", ("MatMul", "Gemm")),
+        ("NhwcMaxPool", ("MaxPool",)),
     ],
 )
 def test_a_kernel_is_one_of_operators(kernel, of):
@@ -148,3 +190,21 @@ def test_notes_are_taken_once_and_leave_no_file(tmp_path, monkeypatch):
     with pytest.raises(ArtifactError, match=r"no\.onnx"):
         OnnxRuntime().open_profiled(tmp_path / "no.onnx", {})
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@takes_ranges
+@pytest.mark.parametrize("name", ["resnet", "vit"])
+def test_more_nodes_compute_in_8_bits_where_activations_are_uint8(name, tmp_path):
+    """What is told to be tried, where nodes that could be joined compute in float32, does help; it is told on x86, and
+    int8 is as good elsewhere.
+    """
+    model, found, partly = case(name, 17, tmp_path), {}, {}
+    for dtype in ("int8", "uint8"):
+        how = Quantization("static", ("Add", "Conv", "Gemm", "MatMul"), activations_dtype=dtype)
+        report = quantize(model.path, tmp_path / "q.onnx", how, model.ranges)
+        run = OnnxRuntime().open_profiled(tmp_path / "q.onnx", {"intra_op_num_threads": 1}).kernels(model.feeds[0])
+        found[dtype] = sum(kernel.nodes for kernel in run if kernel.numbers == "8 bits")
+        quantized = {each.operator: each.quantized for each in report.operators if each.quantized}
+        partly[dtype] = sum(all_ - some for _, some, all_ in partly_joined(run, quantized))
+    assert bool(partly["int8"]) == (found["uint8"] > found["int8"])
+    assert not partly["uint8"]

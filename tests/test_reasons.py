@@ -153,13 +153,57 @@ def test_operators_that_gain_nothing_are_told():
     joined with another.
     """
     kernels = [INTEGER, ("Add", "float", 5, 0.1), ("Reshape", "other", 5, 0.01), PAIRS]
-    row = made(kernels, operators=(("Add", 5), ("MatMul", 3), ("Reshape", 5), ("Gelu", 1)))
-    told = [each for each in reasons.sentences(of(row), row, {}, None) if each.startswith("No `")]
-    assert told == [
-        "No `Add` computes in 8 bits here, but in float32 between conversions; leave it out of `operators_to_quantize`."
-    ]
-    alone = made([FLOAT_MATMUL, PAIRS], level=99)
+    given = {"operators": (("Add", 5), ("MatMul", 3), ("Reshape", 5), ("Gelu", 1)), "activations_dtype": "uint8"}
+    listed, unlisted = made(kernels, operators_to_quantize=["Add", "MatMul"], **given), made(kernels, **given)
+    start = "No `Add` computes in 8 bits here, but in float32 between conversions; "
+    for row, advice in (
+        (listed, "leave it out of `operators_to_quantize`."),
+        (unlisted, "keep its nodes out by `node_exclusion`, or name the other operators in `operators_to_quantize`."),
+    ):
+        told = [each for each in reasons.sentences(of(row), row, {}, None) if "`Add`" in each and "Of a" not in each]
+        assert told == [start + advice]
+    alone = made([FLOAT_MATMUL, PAIRS], level=99, activations_dtype="uint8")
     assert any("conversions." in each for each in reasons.sentences(of(alone), alone, {}, None))
+
+
+def test_int8_activations_are_told_where_they_keep_nodes_in_float():
+    """With int8 activations fewer nodes are joined: the way out is uint8, and not to leave operators out, but for those
+    that are joined with neither.
+    """
+    kernels = [
+        ("QLinearConv", "8 bits", 3, 0.4),
+        ("NhwcFusedConv", "float", 3, 0.1),
+        ("Add", "float", 2, 0.1),
+        ("QGemm", "8 bits", 2, 0.1),
+        ("MatMul", "float", 1, 0.1),
+        ("LayerNormalization", "float", 4, 0.1),
+        ("QLinearMul", "8 bits", 2, 0.1),
+        ("Mul", "float", 1, 0.1),
+        PAIRS,
+    ]
+    operators = (("Add", 2), ("Conv", 6), ("Gemm", 1), ("LayerNormalization", 4), ("MatMul", 2), ("Mul", 2))
+    start = "Here 0 of 2 `Add`, 3 of 6 `Conv` and 2 of 3 `Gemm` or `MatMul` compute in 8 bits, the others in float32"
+
+    def told(**given):
+        row = made(kernels, operators=operators, **given)
+        return [each for each in reasons.sentences(of(row), row, {}, None) if each.startswith(("Here", "No `"))]
+
+    first, second = told()
+    assert first.startswith(start)
+    assert "try `activations_dtype: uint8`" in first
+    assert second.startswith("No `LayerNormalization` computes")
+    assert told(activations_dtype="int8") == [first, second]
+    for given in (
+        {"activations_dtype": "uint8"},
+        {"quant_format": "QOperator"},
+        {"quantization_approach": "dynamic"},
+        {"framework": "other"},
+    ):
+        assert [each.split(" computes")[0] for each in told(**given)] == ["No `Add`", "No `LayerNormalization`"]
+    nothing = made([("Add", "float", 2, 0.5), PAIRS], operators=(("Add", 2),), level=99)
+    assert any("conversions; try `act" in each for each in reasons.sentences(of(nothing), nothing, {}, None))
+    norms = made([("LayerNormalization", "float", 2, 0.5), PAIRS], operators=(("LayerNormalization", 2),), level=99)
+    assert any("between conversions." in each for each in reasons.sentences(of(norms), norms, {}, None))
 
 
 def test_the_time_of_a_call_is_told_by_parts_and_by_kernels():
@@ -195,3 +239,26 @@ def test_what_computes_nothing_or_was_joined_is_not_blamed():
     kernels = [("QLinearConv", "8 bits", 3, 0.5), ("Relu", "float", 1, 0.1)]
     joined = made(kernels, operators=(("Conv", 3), ("Relu", 2)))
     assert not [each for each in reasons.sentences(of(joined), joined, {}, None) if each.startswith(("No `", "None"))]
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "patterns", "told"),
+    [
+        (None, None, [], 'To keep them in float32: node_exclusion: ["a/Add", "b/Add"].'),
+        ([], None, ["norm"], ': node_exclusion: ["a/Add", "b/Add"], or the pattern `norm`, which holds the first.'),
+        (["gelu", "b/Add"], None, [], 'already: node_exclusion: ["gelu", "b/Add", "a/Add"].'),
+        (["gelu"], None, ["norm"], '["gelu", "a/Add", "b/Add"], or the pattern `norm` in place of `a/Add`.'),
+        ("auto", ("c/Add",), [], 'already: node_exclusion: ["c/Add", "a/Add", "b/Add"].'),
+    ],
+)
+def test_the_list_to_paste_keeps_what_the_row_excludes(given, found, patterns, told):
+    """A list that is pasted takes the place of the row's own, or of what was found for it, and so holds both."""
+    row = made(node_exclusion=given)
+    effect = {"is_finite": True, "snr_db": 5.0, "max_abs_difference": 1.0}
+    layers = [{"node": name, "effect": effect} for name in ("a/Add", "b/Add")]
+    values = {"outputs": effect, "layers": layers, "is_complete": True, "trials": 2, "patterns": patterns}
+    row.outcomes["explain"] = SimpleNamespace(values=values)
+    if found is not None:
+        trials, figures = [SimpleNamespace(value=0.9, is_enough=True)], {"metric": "accuracy", "baseline": 0.9}
+        row.search = SimpleNamespace(nodes=found, trials=trials, **figures)
+    assert list(reasons.sentences(of(row), row, {}, None))[-1].endswith(told)

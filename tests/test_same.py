@@ -86,6 +86,16 @@ def test_equal_models_have_equal_digests_and_others_not(vit, make):
             "`Add` has no dynamic kernel",
         ),
         (
+            {"operators_to_quantize": ("Gemm", "MatMul")},
+            {"operators_to_quantize": ("MatMul",)},
+            "`Gemm` is quantized as `MatMul` already",
+        ),
+        (
+            {"operators_to_quantize": ("Add", "Gemm", "MatMul"), "nodes_to_exclude": ("/classifier/Gemm",)},
+            {"operators_to_quantize": ("MatMul",), "nodes_to_exclude": ("/classifier/Gemm",)},
+            "`Gemm` is taken for `MatMul`; `Add` has no dynamic kernel",
+        ),
+        (
             {"operators_to_quantize": ("MatMul", "LSTM")},
             {"operators_to_quantize": ("MatMul",)},
             "`LSTM` is not in the graph",
@@ -157,3 +167,41 @@ def test_weights_that_are_not_there_are_the_reason(tmp_path):
         assert other.digest == report.digest
         assert f"{name} changes nothing where no weight is quantized" in other.notes
         assert why_same(other, how, report, plain) == f"{name} changes nothing where no weight is quantized"
+
+
+@pytest.mark.parametrize(
+    ("extra", "differ", "words"),
+    [
+        ({}, {"calibration"}, "both calibrations give the same scales here"),
+        (
+            {},
+            {"calibration", "node_exclusion"},
+            "both calibrations give the same scales here; the same nodes are excluded",
+        ),
+        (
+            {"weights_dtype": "int8"},
+            {"calibration"},
+            "weights_dtype is `int8` where nobody says; both calibrations give the same scales here",
+        ),
+        (
+            {"nodes_to_exclude": ("/vit/layers.0/Add",)},
+            {"node_exclusion"},
+            "the nodes excluded in only one of them would not have been quantized",
+        ),
+    ],
+)
+def test_each_parameter_that_differs_has_its_reason(vit, make, extra, differ, words):
+    """Calibrations that give the same scales are named beside parameters that change nothing, and exclusions once."""
+    plain = Quantization("static", ("MatMul",))
+    how = dataclasses.replace(plain, **extra)
+    (_, one), (_, other) = make(vit, plain), make(vit, how)
+    assert one.digest == other.digest
+    assert why_same(other, how, one, plain, differ) == words
+
+
+def test_what_was_not_quantized_needs_no_calibration(vit, make):
+    """Where nothing was quantized, that is the reason, whatever the calibrations and exclusions are."""
+    how = Quantization("static", ("LSTM",))
+    _, report = make(vit, how)
+    words = "the graph has no `LSTM`: nothing was quantized, this is the float model"
+    assert why_same(report, how, report, how, {"calibration", "node_exclusion"}) == words

@@ -9,11 +9,11 @@ Source: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,30 @@ from typing import Any, Literal
 # Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html; the list of transformers
 # by level in onnxruntime, core/optimizer/graph_transformer_utils.cc.
 UNJOINED = (0, 1)
+# Operators that ONNX Runtime joins with the conversions around them to one that computes in 8 bits. Others stay in
+# float32, or are removed, or only move what they are given.
+# Source: onnxruntime, core/optimizer/qdq_transformer/selectors_actions/qdq_selector_action_transformer.cc; each of them
+# tried alone in onnxruntime 1.32.
+JOINABLE = frozenset(
+    (
+        "Add",
+        "AveragePool",
+        "Concat",
+        "Conv",
+        "Gemm",
+        "GlobalAveragePool",
+        "LeakyRelu",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Sigmoid",
+        "Softmax",
+    )
+)
 Numbers = Literal["8 bits", "conversion", "float", "other"]
+# A kernel's name and numbers; a node's name and number.
+_Kind = tuple[str, Numbers]
+_Node = tuple[str, str]
 _CONVERSIONS = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"))
 # They carry numbers from one place or type to another, whatever these are.
 _MOVES = frozenset(
@@ -71,6 +94,7 @@ _OF = (
     (re.compile(r"^ConvInteger"), ("Conv",)),
     (re.compile(r"^(DynamicQuantize|Q)(?P<operator>Attention|LSTM|EmbedLayerNormalization)$"), None),
     (re.compile(r"^(NhwcFusedConv|FusedConv)$"), ("Conv",)),
+    (re.compile(r"^NhwcMaxPool$"), ("MaxPool",)),
     (re.compile(r"^(FusedMatMul|FusedGemm)$"), ("MatMul", "Gemm")),
 )
 
@@ -96,7 +120,9 @@ class Kernel:
 def kernels(profile: Path) -> tuple[Kernel, ...]:
     """What a profile shows, the kernel that takes longest first; nothing where it shows no call.
 
-    The first call pays for what is done once, and is left out where there is another one.
+    The first call pays for what is done once, and is left out where there is another one. Of the others each node's
+    middle time counts, of two the shorter: whatever else the machine does stops a call here and there for longer than
+    all of it takes, and a mean would give that time to the kernel that happened to run.
 
     Args:
         profile: The file that `end_profiling` of a session gave.
@@ -107,17 +133,13 @@ def kernels(profile: Path) -> tuple[Kernel, ...]:
     except (OSError, ValueError, KeyError):
         # A disk that is full; a name with a quotation mark, which is written as it is; notes in another form.
         return ()
-    calls = calls[1:] or calls
-    # By name and number: a node in a loop is one, however often it runs.
-    nodes: dict[tuple[str, Numbers], set[tuple[str, str]]] = defaultdict(set)
-    took: dict[tuple[str, Numbers], int] = defaultdict(int)
-    for event in itertools.chain(*calls):
-        about = event["args"]
-        kind = (about["op_name"], _numbers(about))
-        nodes[kind].add((event["name"], about.get("node_index", "")))
-        took[kind] += event["dur"]
+    nodes: Counter[_Kind] = Counter()
+    took: Counter[_Kind] = Counter()
+    for (kind, _), each in _by_node(calls[1:] or calls).items():
+        nodes[kind] += 1
+        took[kind] += statistics.median_low(each)
     total = sum(took.values()) or 1
-    found = (Kernel(*kind, len(nodes[kind]), took[kind] / total) for kind in took)
+    found = (Kernel(*kind, nodes[kind], took[kind] / total) for kind in took)
     return tuple(sorted(found, key=lambda kernel: (-kernel.time_share, kernel.name, kernel.numbers)))
 
 
@@ -127,6 +149,38 @@ def operators(kernel: str) -> tuple[str, ...]:
         if found := pattern.match(kernel):
             return named or (found["operator"],)
     return (kernel,)
+
+
+def partly_joined(run: Iterable[Kernel], quantized: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """Operators that could have been joined and of which a node computes in float32, in back-ticks; how many nodes of
+    theirs compute in 8 bits; and how many are quantized.
+
+    Args:
+        run: The kernels that a call runs.
+        quantized: The number of quantized nodes by operator.
+    """
+    # Some kernels are those of either, and do not tell of which.
+    both = ("Gemm", "MatMul") if quantized.keys() >= {"Gemm", "MatMul"} else ()
+    groups = [(operator,) for operator in sorted(JOINABLE.intersection(quantized).difference(both))]
+    for group in filter(None, (*groups, both)):
+        mine = [kernel for kernel in run if set(group).intersection(operators(kernel.name))]
+        in_8_bits = sum(kernel.nodes for kernel in mine if kernel.numbers == "8 bits")
+        count = sum(quantized[operator] for operator in group)
+        if in_8_bits < count and any(kernel.numbers == "float" for kernel in mine):
+            yield " or ".join(f"`{operator}`" for operator in group), in_8_bits, count
+
+
+def _by_node(calls: Sequence[Sequence[Mapping[str, Any]]]) -> dict[tuple[_Kind, _Node], list[int]]:
+    """What each node took in each call that ran it; a node in a loop is one, however often it runs."""
+    found: dict[tuple[_Kind, _Node], list[int]] = {}
+    for call in calls:
+        took: Counter[tuple[_Kind, _Node]] = Counter()
+        for event in call:
+            about = event["args"]
+            took[(about["op_name"], _numbers(about)), (event["name"], about.get("node_index", ""))] += event["dur"]
+        for node, duration in took.items():
+            found.setdefault(node, []).append(duration)
+    return found
 
 
 def _calls(events: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

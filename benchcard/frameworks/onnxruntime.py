@@ -5,6 +5,7 @@ thread pool.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# The first of them pays for what is done once, and is left out of the shares of time.
-_PROFILED_CALLS = 3
+# How many calls the shares of time are told from, one more than that, since the first pays for what is done once and is
+# left out: at least two, of which the shorter counts, so that none that was stopped decides; and no more once this many
+# seconds are over. With ten, four may have been stopped at the same node.
+_PROFILED_CALLS = (3, 11)
+_PROFILED_S = 1.0
 
 
 class OnnxRuntime:
@@ -123,7 +127,11 @@ class Session:
         if profile is None:
             return ()
         with profile:
-            for _ in range(_PROFILED_CALLS):
+            fewest, most = _PROFILED_CALLS
+            started = time.perf_counter()
+            for done in range(most):
+                if done >= fewest and time.perf_counter() - started > _PROFILED_S:
+                    break
                 self(inputs)
             return kernels(Path(self.session.end_profiling()))
 

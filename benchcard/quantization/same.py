@@ -5,13 +5,21 @@ That two models are the same is found by their digests; what was quantized stand
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 
 from benchcard.kinds import listed
 from benchcard.quantization.operators import Quantization, asked_operators, kernels
 from benchcard.quantization.report import QuantizationReport
 
 _FLOAT = "nothing was quantized, this is the float model"
+# Parameters of a row of which a `Quantization` has what they came to, and why they make no difference.
+OUTSIDE: Mapping[str, str] = MappingProxyType(
+    {
+        "calibration": "both calibrations give the same scales here",
+        "node_exclusion": "the same nodes are excluded",
+    }
+)
 # What ONNX Runtime takes where a parameter is None, for static and for dynamic quantization.
 _DEFAULTS: tuple[tuple[str, object, object], ...] = (
     ("weights_dtype", "int8", "int8"),
@@ -27,10 +35,18 @@ def why_same(
     how_a: Quantization | None,
     report_b: QuantizationReport | None,
     how_b: Quantization | None,
+    differ: Collection[str] = (),
 ) -> str:
     """The reason, in words, why configurations `a` and `b` are the same model, told from what `a` has that `b` has not.
 
     None and None stand for the model that was not quantized at all. Both reports must have the same digest.
+
+    Args:
+        report_a: What quantizing `a` came to.
+        how_a: How it was to be quantized.
+        report_b: What quantizing `b` came to.
+        how_b: How it was to be quantized.
+        differ: Those of `OUTSIDE` in which the configurations differ.
     """
     if report_a is None or how_a is None:
         report_a, how_a, report_b, how_b = report_b, how_b, report_a, how_a
@@ -42,6 +58,8 @@ def why_same(
     if report_b is None or how_b is None:
         return "the quantized graphs are the same, byte for byte"
     reasons = list(dict.fromkeys(_differences(report_a, how_a, report_b, how_b)))
+    other_nodes = set(how_a.nodes_to_exclude) != set(how_b.nodes_to_exclude)
+    reasons += [OUTSIDE[name] for name in OUTSIDE if name in differ and not (name == "node_exclusion" and other_nodes)]
     return "; ".join(reasons) or "the parameters are the same"
 
 
@@ -114,6 +132,11 @@ def _about_operators(
             more = [operator for operator in more if any(count.operator == operator for count in report.operators)]
         able = kernels(how)
         found = {count.operator: count for count in report.operators}
+        if how.layout == "dynamic" and "Gemm" in more and "Gemm" in found:
+            # The quantizer takes a plain one for a `MatMul` and an `Add`, whether it was asked for or not.
+            more.remove("Gemm")
+            what = "is quantized as `MatMul` already" if found["Gemm"].quantized else "is taken for `MatMul`"
+            yield f"`Gemm` {what}"
         groups = (
             ([operator for operator in more if operator not in able], "has no", "have no", f"{_form(how)}"),
             (

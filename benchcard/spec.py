@@ -151,6 +151,10 @@ class _Reading:
     def mistakes(self) -> Iterator[Mistake]:
         yield from self._task()
         yield from self._sort()
+        for framework in self._values("framework"):
+            if framework in registry.frameworks():
+                # One that cannot be loaded says so itself, before all its arguments are called unknown.
+                registry.framework(framework)
         for name, value in self.fixed.items():
             kind = kind_of(name)
             if kind is not None:

@@ -169,6 +169,10 @@ class _Table:
                 f"which cannot be loaded: {_said(error)}"
             ) from error
 
+    def is_own(self, name: str) -> bool:
+        """Whether benchcard brings what stands by this name."""
+        return name in _BROUGHT[self._group] and name not in self._called and name not in self._points
+
     def version(self, name: str) -> tuple[str, str] | None:
         """The package that brings a thing, and its version; None for what benchcard or Python itself brings, and for
         what is not there.
@@ -271,6 +275,11 @@ def metrics() -> tuple[str, ...]:
 def metric(name: str) -> Any:
     """The metric of that id."""
     return _table("metrics").get(name)
+
+
+def is_own_metric(name: str) -> bool:
+    """Whether benchcard brings the metric of that id itself, and nobody has put another in its place."""
+    return _table("metrics").is_own(name)
 
 
 def backends() -> tuple[str, ...]:

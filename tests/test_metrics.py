@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -459,3 +460,23 @@ def test_a_metric_of_somebody_elses_tells_its_reading(monkeypatch):
     monkeypatch.setattr(registry, "metrics", lambda: ("regret",))
     monkeypatch.setattr(registry, "metric", lambda name: Regret())
     assert metrics.reading("regret") == metrics.Reading(False, "EUR")
+
+
+def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
+    """A metric in the place of a known one, or by a known name, is read as it says; what it leaves out, as is known."""
+
+    class Mine:
+        features: ClassVar = {"predictions": None, "references": None}
+
+        def compute(self, predictions, references):
+            return {"accuracy": 3.0}
+
+    monkeypatch.setattr(registry, "is_own_metric", lambda name: False)
+    monkeypatch.setattr(registry, "metric", lambda name: mine)
+    given, mine = {"predictions": [1], "references": [1]}, Mine()
+    assert metrics.reading("accuracy") == metrics.Reading(True, "share")
+    mine.higher_is_better = False
+    assert metrics.reading("accuracy") == metrics.Reading(False, "share")
+    mine.unit = "EUR"
+    assert metrics.reading("accuracy") == metrics.Reading(False, "EUR")
+    assert metrics.measured("accuracy", given, {}, {})["accuracy"] == metrics.Figure(3.0, metrics.Reading(False, "EUR"))

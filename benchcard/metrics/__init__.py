@@ -66,8 +66,8 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
 
 
 def reading(name: str, figure: str | None = None) -> Reading:
-    """How a figure of a metric is to be read; for a metric that is not brought along, what its attributes
-    `higher_is_better` and `unit` say.
+    """How a figure of a metric is to be read: of a metric that is not brought along, what its attributes
+    `higher_is_better` and `unit` say, and for the rest what is known of its name.
 
     Nothing heavy is imported for what benchcard brings, nor for an id that nobody knows, for which the answer is that
     nobody knows.
@@ -78,12 +78,16 @@ def reading(name: str, figure: str | None = None) -> Reading:
     """
     full = f"{name}.{figure}" if figure else name
     metric, _ = parted(name)
-    if full in READINGS or metric in READINGS:
-        return READINGS.get(full) or READINGS[metric]
-    if metric not in registry.metrics() or any(known.partition(".")[0] == metric for known in READINGS):
-        return _UNKNOWN
-    found = registry.metric(metric)
-    return Reading(getattr(found, "higher_is_better", None), getattr(found, "unit", None))
+    known = READINGS.get(full) or READINGS.get(metric) or _UNKNOWN
+    if metric not in registry.metrics() or registry.is_own_metric(metric):
+        return known
+    return _as_said(registry.metric(metric), known)
+
+
+def _as_said(found: Any, known: Reading) -> Reading:
+    """How the figures of a metric are to be read: as its author says, and for the rest as is known of its name."""
+    higher, unit = getattr(found, "higher_is_better", None), getattr(found, "unit", None)
+    return Reading(known.higher_is_better if higher is None else higher, known.unit if unit is None else unit)
 
 
 def point(unit: str | None) -> float:
@@ -155,12 +159,10 @@ def measured(
         for key, value in told.items()
         if isinstance(value, (int, float)) or getattr(value, "shape", None) == ()
     }
-    readings = {key: reading(identity, figure or (key if key != identity else None)) for key in numbers}
-    own = Reading(getattr(found, "higher_is_better", None), getattr(found, "unit", None))
-    return {
-        key: Figure(value if math.isfinite(value) else None, own if readings[key] == _UNKNOWN else readings[key])
-        for key, value in numbers.items()
+    readings = {
+        key: _as_said(found, reading(identity, figure or (key if key != identity else None))) for key in numbers
     }
+    return {key: Figure(value if math.isfinite(value) else None, readings[key]) for key, value in numbers.items()}
 
 
 def directed(figures: Mapping[str, Figure], name: str, said: Mapping[str, bool]) -> dict[str, Figure]:

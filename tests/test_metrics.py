@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchcard import metrics, registry
-from benchcard.errors import SpecError
+from benchcard.errors import BenchcardError, SpecError
 
 CASES = 1000
 
@@ -480,3 +480,37 @@ def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
     mine.unit = "EUR"
     assert metrics.reading("accuracy") == metrics.Reading(False, "EUR")
     assert metrics.measured("accuracy", given, {}, {})["accuracy"] == metrics.Figure(3.0, metrics.Reading(False, "EUR"))
+
+
+def figure(value):
+    """A figure of which nobody knows how to read it."""
+    return metrics.Figure(value, metrics.Reading(None, None))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"accuracy": {"accuracy": 1.0}, "bad": {"accuracy": 1.0}}, "metrics `accuracy` and `bad` .* `accuracy`"),
+        ({"bad": {"framework": 1.0}}, "metric `bad` gives a figure `framework`"),
+        ({"bad": {"row": 1.0}}, "metric `bad` gives a figure `row`"),
+        ({"bad": {"calibration.method": 1.0}}, "metric `bad` gives a figure `calibration.method`"),
+        ({"bad": {"mine": 1.0, "mine_low": 1.0}}, "metric `bad` has two figures for the column `mine_low`"),
+        ({"bad": {"mine_low": 1.0}, "mine": {"mine": 1.0}}, "metrics `bad` and `mine` have .* `mine_low`"),
+        ({"squad": {"f1": 1.0}, "f1": {"f1": 0.5}}, "metrics `squad` and `f1`"),
+    ],
+)
+def test_figures_for_one_column_are_refused(told, said):
+    """No figure is written over another, over what stands beside another, or over a parameter."""
+    with pytest.raises(BenchcardError, match=said):
+        metrics.joined(
+            {name: {key: figure(value) for key, value in each.items()} for name, each in told.items()},
+            {"f1": "squad.f1"},
+        )
+
+
+def test_figures_that_are_the_same_may_come_twice():
+    """One id may mean a figure of another that is asked for too; `precision` is a metric, whatever else it is."""
+    told = {"squad": {"f1": figure(0.5), "exact_match": figure(1.0)}, "f1": {"f1": figure(0.5)}}
+    told["precision"] = {"precision": figure(0.2)}
+    found = metrics.joined(told, {"f1": "squad.f1"})
+    assert {name: each.value for name, each in found.items()} == {"f1": 0.5, "exact_match": 1.0, "precision": 0.2}

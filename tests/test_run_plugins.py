@@ -7,7 +7,7 @@ import importlib
 import pytest
 import tiny_run
 
-from benchcard import Benchmark, registry
+from benchcard import Benchmark, metrics, registry
 
 FRAMEWORKS = """
 import numpy as np
@@ -29,6 +29,33 @@ class Hot(Odd):
 
 class Counted(Odd):
     heat = np.int64(40)
+"""
+
+METRICS = """
+from benchcard.metrics.classification import Accuracy
+
+
+class Doubled(Accuracy):
+    def _compute(self, predictions, references):
+        return {"accuracy": 2.0}
+
+
+class Framed(Accuracy):
+    def _compute(self, predictions, references):
+        return {"framework": 2.0}
+
+
+class Broken(Accuracy):
+    def _compute(self, predictions, references):
+        raise self.error
+
+
+class Unlucky(Broken):
+    error = ValueError("no luck today")
+
+
+class Divided(Broken):
+    error = ZeroDivisionError("division by zero")
 """
 
 
@@ -60,3 +87,34 @@ def test_facts_that_cannot_be_kept_fail_their_row(modules, ground, tmp_path):
     assert "cannot be kept: facts.heat is nan" in quality["failure"]["hot"]
     assert "cannot be kept: facts.heat is of the type numpy.int64" in quality["failure"]["counted"]
     assert results.time["latency_mean_ms"].notna().all()
+
+
+@pytest.fixture
+def figures(modules, ground, tmp_path):
+    """A function that runs a spec with metrics of somebody else's, `accuracy` first, and gives its frame of quality."""
+    theirs = modules("odd_metrics", METRICS)
+    for name in ("Doubled", "Framed", "Unlucky", "Divided"):
+        registry.register_metric(name.lower(), getattr(theirs, name))
+
+    def run(*names, **more):
+        text = (
+            f"{tiny_run.SPEC}metrics: [{', '.join(['accuracy', *names])}]\nduration: 0\ngrid: {{framework: [pytorch]}}"
+        )
+        spec = tiny_run.spec_with(
+            ground, text + "".join(f"\n{key}: {value}" for key, value in more.items()), "odd.yaml"
+        )
+        return Benchmark.from_spec(spec).run(tmp_path / "-".join(names), progress=False).quality
+
+    return run
+
+
+def test_figures_do_not_write_over_others(figures):
+    """A metric that gives the figure of another, or what would be a parameter's column, fails what is scored."""
+    quality = figures("doubled")
+    assert quality["failure"][0].startswith("score: BenchcardError: the metrics `accuracy` and `doubled`")
+    assert "accuracy" not in quality
+    quality = figures("framed")
+    assert "the metric `framed` gives a figure `framework`" in quality["failure"][0]
+    assert quality["framework"][0] == "pytorch"
+    known = {*quality, "embedding_cosine"} - {"framework"}
+    assert known == metrics.COLUMNS

@@ -14,8 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from benchcard import registry
-from benchcard.errors import Mistake, SpecError
+from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.kinds import listed, near
+from benchcard.parameters import PARAMETERS, parts
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,26 @@ def _as_said(found: Any, known: Reading) -> Reading:
 def point(unit: str | None) -> float:
     """A point of a metric of this unit, which is what may be lost of it where nobody says: 0.01, or 1 of one in %."""
     return 1.0 if unit == "%" else 0.01
+
+
+# What stands beside each figure in a column of its own, after its name and an underscore.
+BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_value", "detectable_difference")
+COLUMNS = frozenset(
+    {
+        "row",
+        "predictions_changed",
+        "total_time_in_seconds",
+        "samples_per_second",
+        "latency_in_seconds",
+        "samples",
+        "not_compared",
+        "saturation_risk",
+        "same_model_as",
+        "failure",
+        "embedding_cosine",
+    }
+)
+"""The columns beside parameters and metrics that a frame of quality may have."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +194,38 @@ def directed(figures: Mapping[str, Figure], name: str, said: Mapping[str, bool])
         else figure
         for key, figure in figures.items()
     }
+
+
+def joined(told: Mapping[str, Mapping[str, Figure]], meanings: Mapping[str, str]) -> dict[str, Figure]:
+    """The figures of several metrics, each of which has columns of its own.
+
+    Args:
+        told: By id of the metric, its figures.
+        meanings: As for `measured`: a figure may come twice where both ids mean the same metric.
+
+    Raises:
+        BenchcardError: Two figures would have one column, or one the column of something else.
+    """
+    holders: dict[str, tuple[str, str]] = {}
+    for name, figures in told.items():
+        for figure in figures:
+            parameter = parts(figure)[0]
+            # The setting `precision` is no column unless it is benchmarked, which `spec` refuses beside the metric.
+            if figure in COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
+                raise BenchcardError(
+                    f"the metric `{name}` gives a figure `{figure}`, which is the column of something else in the "
+                    "results: another name is needed"
+                )
+            for column in (figure, *(f"{figure}_{part}" for part in BESIDE)):
+                holder, other = holders.setdefault(column, (name, figure))
+                alike = parted(meanings.get(holder, holder))[0] == parted(meanings.get(name, name))[0]
+                if other != figure or (holder != name and not (alike and figures[figure] == told[holder][figure])):
+                    who = f"the metric `{name}` has" if holder == name else f"the metrics `{holder}` and `{name}` have"
+                    raise BenchcardError(
+                        f"{who} two figures for the column `{column}` of the results: give one of them another name, "
+                        "or leave a metric out"
+                    )
+    return {figure: value for figures in told.values() for figure, value in figures.items()}
 
 
 def parted(name: str, script: str | None = None) -> tuple[str, str]:

@@ -482,6 +482,26 @@ def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
     assert metrics.measured("accuracy", given, {}, {})["accuracy"] == metrics.Figure(3.0, metrics.Reading(False, "EUR"))
 
 
+class Strict:
+    """A metric that takes one argument."""
+
+    features: ClassVar = {"predictions": None, "references": None}
+
+    def compute(self, predictions, references, normalize=False):
+        raise OverflowError("too much")
+
+
+def test_what_another_metric_raises(monkeypatch):
+    """Arguments that it does not take are a mistake in the spec; what it raises is told with its name."""
+    monkeypatch.setattr(registry, "metrics", lambda: ("strict",))
+    monkeypatch.setattr(registry, "metric", lambda name: Strict())
+    given = {"predictions": [0, 1], "references": [0, 1]}
+    with pytest.raises(SpecError, match=r"did you mean `normalize`.*\$.task_args.metric_args.strict.nomalize"):
+        metrics.measured("strict", given, {}, {"strict": {"nomalize": True}})
+    with pytest.raises(BenchcardError, match="the metric `strict` failed: OverflowError: too much"):
+        metrics.measured("strict", given, {}, {"strict": {"normalize": True}})
+
+
 def figure(value):
     """A figure of which nobody knows how to read it."""
     return metrics.Figure(value, metrics.Reading(None, None))

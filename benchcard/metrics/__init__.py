@@ -7,6 +7,7 @@ plain data, so that a card or a choice needs none of the libraries that compute 
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -147,7 +148,8 @@ def measured(
         script: Where the metric's script lies, for one that is no id.
 
     Raises:
-        SpecError: There is no such metric, or it is not made for predictions like these; the message has its own words.
+        SpecError: There is no such metric, or it is not made for predictions like these, as far as benchcard can say.
+        BenchcardError: It failed; the message has its own words.
     """
     identity, figure = parted(meanings.get(name, name), script)
     found = module(identity, script)
@@ -158,16 +160,20 @@ def measured(
         raise SpecError(
             Mistake(place, f"a task that gives no {listed(lacking)}", "a metric that this task has the inputs for")
         )
+    extra = arguments.get(name, arguments.get(identity, {}))
+    _refuse_unknown(name, found, features, extra)
     try:
-        told = found.compute(
-            **{each: given[each] for each in features}, **arguments.get(name, arguments.get(identity, {}))
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise SpecError(
-            Mistake(
-                place, "predictions and references that it cannot compare", "a metric that fits the task", str(error)
-            )
-        ) from error
+        told = found.compute(**{each: given[each] for each in features}, **extra)
+    except SpecError:
+        raise
+    except Exception as error:
+        # What benchcard brings says in these what it is not made for; what others raise may be anything.
+        if registry.is_own_metric(identity) and isinstance(error, (ValueError, TypeError, KeyError)):
+            wanted = "a metric that fits the task"
+            raise SpecError(
+                Mistake(place, "predictions and references that it cannot compare", wanted, str(error))
+            ) from error
+        raise BenchcardError(f"the metric `{name}` failed: {type(error).__name__}: {error}") from error
     if not isinstance(told, Mapping):
         # A bare number, be it 0; or nothing, where not all processes of a metric tell.
         told = {} if told is None else {name: told}
@@ -184,6 +190,21 @@ def measured(
         key: _as_said(found, reading(identity, figure or (key if key != identity else None))) for key in numbers
     }
     return {key: Figure(value if math.isfinite(value) else None, readings[key]) for key, value in numbers.items()}
+
+
+def _refuse_unknown(name: str, found: Any, features: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    """Raise where a metric is given arguments that it does not take."""
+    known = inspect.signature(getattr(found, "_compute", found.compute)).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in known.values()):
+        return
+    free = [each for each in known if each not in features]
+    mistakes = [
+        Mistake(f"$.task_args.metric_args.{name}.{each}", f"`{each}`", listed(free), near(each, free))
+        for each in extra
+        if each not in free
+    ]
+    if mistakes:
+        raise SpecError(mistakes)
 
 
 def directed(figures: Mapping[str, Figure], name: str, said: Mapping[str, bool]) -> dict[str, Figure]:
@@ -242,7 +263,8 @@ def module(name: str, script: str | None = None) -> Any:
     """The `evaluate.EvaluationModule` of a metric; of a script, where it is given.
 
     Raises:
-        SpecError: benchcard does not bring it, and it cannot be loaded.
+        SpecError: benchcard does not bring it, and it is not there, or lacks a package.
+        BenchcardError: It cannot be loaded for another reason, which the message has.
     """
     if name in registry.metrics():
         return registry.metric(name)
@@ -263,3 +285,5 @@ def module(name: str, script: str | None = None) -> Any:
                 "$.metrics", f"`{name}`", f"{listed(registry.metrics())}, or an id that `evaluate.load` can load", hint
             )
         ) from error
+    except Exception as error:
+        raise BenchcardError(f"the metric `{name}` cannot be loaded: {type(error).__name__}: {error}") from error

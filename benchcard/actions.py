@@ -243,12 +243,13 @@ def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Prog
 
     rows = Rows(needs["inputs"].folder)
     given = scored(rows, needs["predictions"].folder)
-    figures: dict[str, metrics.Figure] = {}
+    told: dict[str, dict[str, metrics.Figure]] = {}
     said = asked.get("higher_is_better", {})
     for name in asked["metrics"]:
         script = extra.get("scripts", {}).get(name)
-        told = metrics.measured(name, given, rows.meanings, rows.context["metric_args"], script)
-        figures |= metrics.directed(told, name, said)
+        measured = metrics.measured(name, given, rows.meanings, rows.context["metric_args"], script)
+        told[name] = metrics.directed(measured, name, said)
+    figures = metrics.joined(told, rows.meanings)
     if unknown := [name for name in said if name not in figures and name not in asked["metrics"]]:
         place = f"$.higher_is_better.{unknown[0]}"
         raise SpecError(Mistake(place, f"`{unknown[0]}`", listed(figures), near(unknown[0], figures)))

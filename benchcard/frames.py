@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchcard import likeness, reasons, registry
+from benchcard.metrics import BESIDE
 from benchcard.records import Part, Records
 from benchcard.steps import Cell, Record
 from benchcard.store import Failure, Outcome
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from benchcard.measure.statistics import Interval
 
-# What stands beside each metric, after its name and an underscore.
-BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_value", "detectable_difference")
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
 # Said of every row where nothing was to be timed.
 NOT_ASKED = "not timed: `duration` is 0"

@@ -9,12 +9,13 @@ the values come to, configuration by configuration, in `plan`. A framework's own
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from benchcard import registry
-from benchcard.errors import Mistake
+from benchcard.errors import BenchcardError, Mistake
 from benchcard.kinds import (
     Boolean,
     Either,
@@ -59,6 +60,13 @@ _OPERATORS = (
 DTYPE = Optional(Text(lambda: ("int8", "uint8")))
 
 
+def _arguments() -> Iterator[Mapping[str, Kind]]:
+    """The arguments of each framework that can be loaded: one that cannot is no matter of those who do not use it."""
+    for name in registry.frameworks():
+        with suppress(BenchcardError):
+            yield registry.framework(name).arguments
+
+
 @dataclass(frozen=True)
 class FrameworkArguments:
     """The arguments of any framework; which framework they belong to is found out in the plan."""
@@ -68,8 +76,8 @@ class FrameworkArguments:
     def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
         """Arguments that no framework knows, or of the wrong kind."""
         known: dict[str, Kind] = {}
-        for name in registry.frameworks():
-            known.update(registry.framework(name).arguments)
+        for arguments in _arguments():
+            known.update(arguments)
         yield from MappingOf(known).mistakes(value, place)
 
 
@@ -158,7 +166,7 @@ def kind_of(name: str) -> Kind | None:
     if known is None or part is None:
         return known.kind if known else None
     if isinstance(known.kind, FrameworkArguments):
-        kinds = [registry.framework(each).arguments.get(part) for each in registry.frameworks()]
+        kinds = [arguments.get(part) for arguments in _arguments()]
         return next((kind for kind in kinds if kind is not None), None)
     if isinstance(known.kind, MappingOf):
         return known.kind.fields.get(
@@ -173,6 +181,6 @@ def names() -> tuple[str, ...]:
     for name, parameter in PARAMETERS.items():
         if isinstance(parameter.kind, MappingOf):
             every += [f"{name}.{part}" for part in parameter.kind.fields]
-    for framework in registry.frameworks():
-        every += [f"framework_args.{part}" for part in registry.framework(framework).arguments]
+    for arguments in _arguments():
+        every += [f"framework_args.{part}" for part in arguments]
     return tuple(dict.fromkeys(every))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.errors import BenchcardError
-from benchcard.kinds import listed, near
+from benchcard.kinds import listed, near, shown
 
 _BROUGHT: Mapping[str, Mapping[str, str]] = {
     "frameworks": {
@@ -80,7 +80,7 @@ _ASKED_FOR: Mapping[str, tuple[str, ...]] = {
     "frameworks": ("parameters", "arguments", "running", "engine", "format", "import_runtime", "open"),
     "tasks": ("metrics", "has_length", "arguments", "prepare", "kept", "prediction", "inputs"),
     "metrics": ("compute", "features"),
-    "backends": (),
+    "backends": ("run",),
 }
 # Backends work in the process that asks for them; everything else is also needed in its children.
 _IN_CHILDREN = ("frameworks", "tasks", "metrics")
@@ -104,9 +104,9 @@ class _Table:
     def names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([*_BROUGHT[self._group], *self._points, *self._called]))
 
-    def register(self, name: str, thing: Any) -> None:
-        if not name.strip():
-            raise BenchcardError(f"a {self._group[:-1]} needs a name, and {name!r} is none")
+    def register(self, name: Any, thing: Any) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise BenchcardError(f"a {self._group[:-1]} needs a name, and {shown(name)} is none")
         if self._group in _IN_CHILDREN:
             _pickled(self._group, name, thing)
         self._called[name] = thing
@@ -131,11 +131,24 @@ class _Table:
                 f"no {self._group[:-1]} is called `{name}`; known: {listed(self.names())}"
                 + (f" ({hint})" if hint else "")
             )
-        thing = thing() if isinstance(thing, type) else thing
-        if lacking := [each for each in _ASKED_FOR[self._group] if not hasattr(thing, each)]:
+        return self._made(name, thing)
+
+    def _made(self, name: str, given: Any) -> Any:
+        """The thing, made where a class was given for it, with all that its kind must have."""
+        try:
+            thing = given() if isinstance(given, type) else given
+            lacking = [each for each in _ASKED_FOR[self._group] if not hasattr(thing, each)]
+            odd = "arguments" in _ASKED_FOR[self._group] and not isinstance(getattr(thing, "arguments", {}), Mapping)
+        except Exception as error:
+            package = self.version(name)
+            raise BenchcardError(
+                f"the {self._group[:-1]} `{name}` ({_named(given)}{f' of {package[0]}' if package else ''}) cannot be "
+                f"made: {_said(error)}"
+            ) from error
+        if lacking or odd:
             raise BenchcardError(
                 f"{_named(thing)} is no {self._group[:-1]}, as which it was registered by the name `{name}`: "
-                f"it lacks {listed(lacking)}"
+                + (f"it lacks {listed(lacking)}" if lacking else "its `arguments` are no mapping")
             )
         return thing
 
@@ -149,12 +162,16 @@ class _Table:
             )
         try:
             return point.load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:
             package = point.dist.name if point.dist else "a package"
             raise BenchcardError(
                 f"{package} says that it brings the {self._group[:-1]} `{point.name}` as {point.value}, "
-                f"which cannot be loaded: {error}"
+                f"which cannot be loaded: {_said(error)}"
             ) from error
+
+    def is_own(self, name: str) -> bool:
+        """Whether benchcard brings what stands by this name."""
+        return name in _BROUGHT[self._group] and name not in self._called and name not in self._points
 
     def version(self, name: str) -> tuple[str, str] | None:
         """The package that brings a thing, and its version; None for what benchcard or Python itself brings, and for
@@ -190,6 +207,11 @@ def _version_of(module: str) -> tuple[str, str] | None:
     if source is None or not source.is_file():
         return None
     return module, f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+
+
+def _said(error: Exception) -> str:
+    """What went wrong in somebody else's code, which may raise anything."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _named(thing: Any) -> str:
@@ -253,6 +275,11 @@ def metrics() -> tuple[str, ...]:
 def metric(name: str) -> Any:
     """The metric of that id."""
     return _table("metrics").get(name)
+
+
+def is_own_metric(name: str) -> bool:
+    """Whether benchcard brings the metric of that id itself, and nobody has put another in its place."""
+    return _table("metrics").is_own(name)
 
 
 def backends() -> tuple[str, ...]:

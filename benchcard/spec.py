@@ -152,6 +152,10 @@ class _Reading:
     def mistakes(self) -> Iterator[Mistake]:
         yield from self._task()
         yield from self._sort()
+        for framework in self._values("framework"):
+            if framework in registry.frameworks():
+                # One that cannot be loaded says so itself, before all its arguments are called unknown.
+                registry.framework(framework)
         for name, value in self.fixed.items():
             kind = kind_of(name)
             if kind is not None:
@@ -235,6 +239,14 @@ class _Reading:
                         "the name of a split",
                         "static quantization calibrates on it",
                     )
+        if "backend" in self.grid:
+            values, hint = self.grid["backend"], "write `backend` outside of `grid`"
+            yield Mistake(self._places["backend"], shown(values), "one backend for the whole run", hint)
+        if "precision" in self.grid and any(
+            isinstance(each, list) and "precision" in each for each in self._values("metrics")
+        ):
+            place, expected = self._places["precision"], "one precision, where `precision` is a metric too"
+            yield Mistake(place, shown(self.grid["precision"]), expected, "both would be columns of this name")
         yield from self._size()
         yield from self._arguments()
         yield from self._task_arguments()

@@ -330,7 +330,8 @@ class TimedPart:
     def finish(self, outcome: Mapping[str, Any]) -> None:
         """Keep what was found out beside the latencies; the part is finished with it."""
         self.begin()
-        write_whole(self.path / "outcome.json", outcome)
+        # What a framework says of its model may hold what is no number, which is kept as a word.
+        write_whole(self.path / "outcome.json", json.loads(json.dumps(outcome), parse_constant=str))
 
 
 def _read(path: Path, fields: tuple[str, ...]) -> dict[str, Any] | None:

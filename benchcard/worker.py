@@ -15,6 +15,7 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import os
 import queue
 import signal
@@ -253,6 +254,8 @@ def _done(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
             target=Path(request["target"]),
             progress=_teller(answers),
         )
+        if odd := next(_unkept(values), None):
+            raise BackendError(f"what this step found out cannot be kept: {odd}")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
         with contextlib.suppress(OSError):
             # A full disk takes no log either.
@@ -263,11 +266,37 @@ def _done(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
             else []
         )
         return {
-            "failure": [type(error).__name__, _CODE if _ASKS_FOR_CODE in str(error) else str(error)],
+            "failure": [type(error).__name__, _CODE if _ASKS_FOR_CODE in str(error) else _readable(str(error))],
             "errno": getattr(error, "errno", None),
             "mistakes": mistakes,
         }
     return {"values": values}
+
+
+def _unkept(value: Any, place: str = "") -> Iterator[str]:
+    """What in a step's values no file of JSON can hold, each with where it stands: `facts.heat is nan`."""
+    where = place or "all of it"
+    if isinstance(value, dict):
+        for key, element in value.items():
+            if key is not None and not isinstance(key, (str, int, float)):
+                yield f"{key!r}, a key of {where}, is no text"
+            yield from _unkept(element, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, element in enumerate(value):
+            yield from _unkept(element, f"{place}[{index}]")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield f"{where} is {value}, which is no number"
+    elif isinstance(value, str):
+        if value != _readable(value):
+            yield f"{where} is {value!r}, a text with half a character"
+    elif value is not None and not isinstance(value, int):
+        yield f"{where} is of the type {type(value).__module__}.{type(value).__qualname__}, which is no plain data"
+
+
+def _readable(text: str) -> str:
+    """The text without the halves of characters that no file can hold."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from benchcard import metrics, registry
-from benchcard.errors import SpecError
+from benchcard.errors import BenchcardError, SpecError
 
 CASES = 1000
 
@@ -459,3 +460,77 @@ def test_a_metric_of_somebody_elses_tells_its_reading(monkeypatch):
     monkeypatch.setattr(registry, "metrics", lambda: ("regret",))
     monkeypatch.setattr(registry, "metric", lambda name: Regret())
     assert metrics.reading("regret") == metrics.Reading(False, "EUR")
+
+
+def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
+    """A metric in the place of a known one, or by a known name, is read as it says; what it leaves out, as is known."""
+
+    class Mine:
+        features: ClassVar = {"predictions": None, "references": None}
+
+        def compute(self, predictions, references):
+            return {"accuracy": 3.0}
+
+    monkeypatch.setattr(registry, "is_own_metric", lambda name: False)
+    monkeypatch.setattr(registry, "metric", lambda name: mine)
+    given, mine = {"predictions": [1], "references": [1]}, Mine()
+    assert metrics.reading("accuracy") == metrics.Reading(True, "share")
+    mine.higher_is_better = False
+    assert metrics.reading("accuracy") == metrics.Reading(False, "share")
+    mine.unit = "EUR"
+    assert metrics.reading("accuracy") == metrics.Reading(False, "EUR")
+    assert metrics.measured("accuracy", given, {}, {})["accuracy"] == metrics.Figure(3.0, metrics.Reading(False, "EUR"))
+
+
+class Strict:
+    """A metric that takes one argument."""
+
+    features: ClassVar = {"predictions": None, "references": None}
+
+    def compute(self, predictions, references, normalize=False):
+        raise OverflowError("too much")
+
+
+def test_what_another_metric_raises(monkeypatch):
+    """Arguments that it does not take are a mistake in the spec; what it raises is told with its name."""
+    monkeypatch.setattr(registry, "metrics", lambda: ("strict",))
+    monkeypatch.setattr(registry, "metric", lambda name: Strict())
+    given = {"predictions": [0, 1], "references": [0, 1]}
+    with pytest.raises(SpecError, match=r"did you mean `normalize`.*\$.task_args.metric_args.strict.nomalize"):
+        metrics.measured("strict", given, {}, {"strict": {"nomalize": True}})
+    with pytest.raises(BenchcardError, match="the metric `strict` failed: OverflowError: too much"):
+        metrics.measured("strict", given, {}, {"strict": {"normalize": True}})
+
+
+def figure(value):
+    """A figure of which nobody knows how to read it."""
+    return metrics.Figure(value, metrics.Reading(None, None))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"accuracy": {"accuracy": 1.0}, "bad": {"accuracy": 1.0}}, "metrics `accuracy` and `bad` .* `accuracy`"),
+        ({"bad": {"framework": 1.0}}, "metric `bad` gives a figure `framework`"),
+        ({"bad": {"row": 1.0}}, "metric `bad` gives a figure `row`"),
+        ({"bad": {"calibration.method": 1.0}}, "metric `bad` gives a figure `calibration.method`"),
+        ({"bad": {"mine": 1.0, "mine_low": 1.0}}, "metric `bad` has two figures for the column `mine_low`"),
+        ({"bad": {"mine_low": 1.0}, "mine": {"mine": 1.0}}, "metrics `bad` and `mine` have .* `mine_low`"),
+        ({"squad": {"f1": 1.0}, "f1": {"f1": 0.5}}, "metrics `squad` and `f1`"),
+    ],
+)
+def test_figures_for_one_column_are_refused(told, said):
+    """No figure is written over another, over what stands beside another, or over a parameter."""
+    with pytest.raises(BenchcardError, match=said):
+        metrics.joined(
+            {name: {key: figure(value) for key, value in each.items()} for name, each in told.items()},
+            {"f1": "squad.f1"},
+        )
+
+
+def test_figures_that_are_the_same_may_come_twice():
+    """One id may mean a figure of another that is asked for too; `precision` is a metric, whatever else it is."""
+    told = {"squad": {"f1": figure(0.5), "exact_match": figure(1.0)}, "f1": {"f1": figure(0.5)}}
+    told["precision"] = {"precision": figure(0.2)}
+    found = metrics.joined(told, {"f1": "squad.f1"})
+    assert {name: each.value for name, each in found.items()} == {"f1": 0.5, "exact_match": 1.0, "precision": 0.2}

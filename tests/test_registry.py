@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchcard import registry
-from benchcard.errors import BenchcardError
+from benchcard.errors import BenchcardError, SpecError
 from benchcard.metrics.regression import Pearson
 from benchcard.testing import FakeFramework
 
@@ -145,3 +145,72 @@ def test_an_entry_point_that_cannot_be_loaded_is_said(monkeypatch):
     assert "broken" in registry.tasks()
     with pytest.raises(BenchcardError, match=r"task `broken` as no_such_module:Task.*No module named"):
         registry.task("broken")
+
+
+class Moody:
+    """A thing of any kind that cannot be made."""
+
+    def __init__(self):
+        raise RuntimeError("GPU driver not found")
+
+
+@pytest.fixture
+def broken(monkeypatch, tmp_path):
+    """A package whose framework cannot be imported, and one whose framework cannot be made."""
+    (tmp_path / "driverless.py").write_text("raise RuntimeError('GPU driver not found')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = [
+        package("gpu-bench", "1", "driverless:Framework", "driverless", "benchcard.frameworks"),
+        package("moody-bench", "1", f"{__name__}:Moody", "moody", "benchcard.frameworks"),
+    ]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == "benchcard.frameworks" else [])
+
+
+def test_whatever_a_package_raises_names_it(broken):
+    """Any exception of a package, while its thing is loaded or made, is told with its name and the package's."""
+    with pytest.raises(BenchcardError, match=r"gpu-bench .*framework `driverless`.*RuntimeError: GPU driver not found"):
+        registry.framework("driverless")
+    with pytest.raises(BenchcardError, match=r"framework `moody` \(.*Moody of moody-bench\) cannot be made.*GPU"):
+        registry.framework("moody")
+    registry.register_metric("moody", Moody)
+    with pytest.raises(BenchcardError, match=r"metric `moody` \(.*Moody.*\) cannot be made: RuntimeError: GPU"):
+        registry.metric("moody")
+
+
+def test_a_broken_framework_is_no_matter_of_other_specs(broken, beans):
+    """Specs that do not use it are read and planned as ever; one that does says why it cannot be."""
+    from benchcard import spec
+    from benchcard.plan import make_plan
+
+    assert len(make_plan(spec.read(beans)))
+    with pytest.raises(SpecError, match=r"did you mean `framework_args.opset`"):
+        spec.read({**beans, "opset": 13})
+    for asked in (
+        {"grid": {"framework": ["onnxruntime", "driverless"]}, "framework_args": {"level": 3}},
+        {"grid": {}, "framework": "driverless", "framework_args.level": 3},
+    ):
+        with pytest.raises(BenchcardError, match="GPU driver not found"):
+            spec.read({**beans, **asked})
+
+
+def test_names_and_backends_are_looked_at_too():
+    """A name that is no text is refused at once; a backend that cannot run, in the words of all other kinds."""
+    for name in (3, None, Pearson):
+        with pytest.raises(BenchcardError, match=r"a metric needs a name, and .* is none"):
+            registry.register_metric(name, Pearson)
+    registry.register_backend("idle", SimpleNamespace(go=print))
+    with pytest.raises(BenchcardError, match=r"SimpleNamespace is no backend.*`idle`: it lacks `run`"):
+        registry.backend("idle")
+
+
+class Listed(FakeFramework):
+    """A framework that lists its arguments without saying what they are."""
+
+    arguments = ("level",)
+
+
+def test_arguments_that_are_no_mapping_are_refused():
+    """What would break everything that looks at arguments is refused as a framework."""
+    registry.register_framework("listed", Listed)
+    with pytest.raises(BenchcardError, match=r"Listed is no framework.*its `arguments` are no mapping"):
+        registry.framework("listed")

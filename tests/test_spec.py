@@ -243,3 +243,21 @@ def test_a_grid_beyond_reason_is_refused_at_once(beans):
 def test_names_that_can_be_no_path(beans, name):
     """A name that the system refuses as a path is no local path, and no crash."""
     assert specs.read(beans).local(name) is None
+
+
+def test_a_run_has_one_backend(beans):
+    """`backend` cannot be benchmarked: it is refused in a grid, however many there are, and taken outside of it."""
+    assert specs.read({**beans, "backend": "local"}).get("backend") == "local"
+    found = mistakes({**beans, "grid": {"backend": ["local"]}})
+    assert found == {
+        "$.grid.backend": 'expected one backend for the whole run, found ["local"] (write `backend` outside of `grid`) '
+        "@ $.grid.backend"
+    }
+
+
+def test_precision_is_one_column(beans):
+    """The precision of times cannot be benchmarked beside the metric of that name."""
+    beans = {**beans, "grid": {"precision": [0.1, 0.2]}}
+    assert specs.read({**beans, "metrics": ["accuracy"]}).grid["precision"] == [0.1, 0.2]
+    assert list(mistakes({**beans, "metrics": ["accuracy", "precision"]})) == ["$.grid.precision"]
+    assert list(mistakes({**beans, "metrics": 3})) == ["$.metrics"]

@@ -19,6 +19,8 @@ from benchcard.worker import Worker, death
 
 ACTIONS = '''
 import os, sys, time
+from types import MappingProxyType
+import numpy as np
 from benchcard import actions
 from benchcard.errors import Mistake, SpecError
 
@@ -42,6 +44,14 @@ def act(asked, needs, extra, target, progress):
         os._exit(asked["exit"])
     if "sleep" in asked:
         time.sleep(asked["sleep"])
+    if "odd" in asked:
+        odd = {
+            "nan": float("nan"), "inf": -float("inf"), "count": np.int64(3), "half": "\\ud800", "set": {1},
+            "frozen": MappingProxyType({}), "plain": {1: (np.float64(2.5), None, True)},
+        }
+        return {"facts": {"heat": [1.5, odd[asked["odd"]]]}}
+    if "half" in asked:
+        raise ValueError("\\ud800 is half")
     (target / "made").write_text(asked.get("text", ""))
     return {"pid": os.getpid(), "needs": {name: need.values for name, need in needs.items()}}
 
@@ -99,6 +109,31 @@ def test_an_exception_is_a_failure_with_its_log(do):
     assert (failed.failure.stage, failed.failure.type, failed.failure.message) == ("act", "ValueError", "as asked")
     assert "Traceback" in failed.failure.log
     assert do().failure is None
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ("nan", "is nan, which is no number"),
+        ("inf", "is -inf, which is no number"),
+        ("count", "is of the type numpy.int64, which is no plain data"),
+        ("half", r"is '\ud800', a text with half a character"),
+        ("set", "is of the type builtins.set"),
+        ("frozen", "is of the type builtins.mappingproxy"),
+    ],
+)
+def test_values_that_cannot_be_kept_are_a_failure(do, odd, said):
+    """A step that finds out what no file can hold has failed, with the place and the kind of it; the child lives on."""
+    failed = do(odd=odd)
+    assert failed.failure.type == "BackendError"
+    assert f"cannot be kept: facts.heat[1] {said}" in failed.failure.message
+    assert "facts.heat[1]" in failed.failure.log
+    assert do(odd="plain").values == {"facts": {"heat": [1.5, {"1": [2.5, None, True]}]}}
+
+
+def test_a_message_with_half_a_character_can_be_kept(do):
+    """What an exception says is kept in a form that a file can hold."""
+    assert do(half=1).failure.message == "? is half"
 
 
 def test_mistakes_in_the_spec_come_back_as_such(do):

@@ -7,6 +7,7 @@ plain data, so that a card or a choice needs none of the libraries that compute 
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 from benchcard import registry
-from benchcard.errors import Mistake, SpecError
+from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.kinds import listed, near
+from benchcard.parameters import PARAMETERS, parts
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ READINGS: Mapping[str, Reading] = MappingProxyType(
 
 
 def reading(name: str, figure: str | None = None) -> Reading:
-    """How a figure of a metric is to be read; for a metric that is not brought along, what its attributes
-    `higher_is_better` and `unit` say.
+    """How a figure of a metric is to be read: of a metric that is not brought along, what its attributes
+    `higher_is_better` and `unit` say, and for the rest what is known of its name.
 
     Nothing heavy is imported for what benchcard brings, nor for an id that nobody knows, for which the answer is that
     nobody knows.
@@ -78,17 +80,41 @@ def reading(name: str, figure: str | None = None) -> Reading:
     """
     full = f"{name}.{figure}" if figure else name
     metric, _ = parted(name)
-    if full in READINGS or metric in READINGS:
-        return READINGS.get(full) or READINGS[metric]
-    if metric not in registry.metrics() or any(known.partition(".")[0] == metric for known in READINGS):
-        return _UNKNOWN
-    found = registry.metric(metric)
-    return Reading(getattr(found, "higher_is_better", None), getattr(found, "unit", None))
+    known = READINGS.get(full) or READINGS.get(metric) or _UNKNOWN
+    if metric not in registry.metrics() or registry.is_own_metric(metric):
+        return known
+    return _as_said(registry.metric(metric), known)
+
+
+def _as_said(found: Any, known: Reading) -> Reading:
+    """How the figures of a metric are to be read: as its author says, and for the rest as is known of its name."""
+    higher, unit = getattr(found, "higher_is_better", None), getattr(found, "unit", None)
+    return Reading(known.higher_is_better if higher is None else higher, known.unit if unit is None else unit)
 
 
 def point(unit: str | None) -> float:
     """A point of a metric of this unit, which is what may be lost of it where nobody says: 0.01, or 1 of one in %."""
     return 1.0 if unit == "%" else 0.01
+
+
+# What stands beside each figure in a column of its own, after its name and an underscore.
+BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_value", "detectable_difference")
+COLUMNS = frozenset(
+    {
+        "row",
+        "predictions_changed",
+        "total_time_in_seconds",
+        "samples_per_second",
+        "latency_in_seconds",
+        "samples",
+        "not_compared",
+        "saturation_risk",
+        "same_model_as",
+        "failure",
+        "embedding_cosine",
+    }
+)
+"""The columns beside parameters and metrics that a frame of quality may have."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +148,8 @@ def measured(
         script: Where the metric's script lies, for one that is no id.
 
     Raises:
-        SpecError: There is no such metric, or it is not made for predictions like these; the message has its own words.
+        SpecError: There is no such metric, or it is not made for predictions like these, as far as benchcard can say.
+        BenchcardError: It failed; the message has its own words.
     """
     identity, figure = parted(meanings.get(name, name), script)
     found = module(identity, script)
@@ -133,16 +160,20 @@ def measured(
         raise SpecError(
             Mistake(place, f"a task that gives no {listed(lacking)}", "a metric that this task has the inputs for")
         )
+    extra = arguments.get(name, arguments.get(identity, {}))
+    _refuse_unknown(name, found, features, extra)
     try:
-        told = found.compute(
-            **{each: given[each] for each in features}, **arguments.get(name, arguments.get(identity, {}))
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise SpecError(
-            Mistake(
-                place, "predictions and references that it cannot compare", "a metric that fits the task", str(error)
-            )
-        ) from error
+        told = found.compute(**{each: given[each] for each in features}, **extra)
+    except SpecError:
+        raise
+    except Exception as error:
+        # What benchcard brings says in these what it is not made for; what others raise may be anything.
+        if registry.is_own_metric(identity) and isinstance(error, (ValueError, TypeError, KeyError)):
+            wanted = "a metric that fits the task"
+            raise SpecError(
+                Mistake(place, "predictions and references that it cannot compare", wanted, str(error))
+            ) from error
+        raise BenchcardError(f"the metric `{name}` failed: {type(error).__name__}: {error}") from error
     if not isinstance(told, Mapping):
         # A bare number, be it 0; or nothing, where not all processes of a metric tell.
         told = {} if told is None else {name: told}
@@ -155,12 +186,25 @@ def measured(
         for key, value in told.items()
         if isinstance(value, (int, float)) or getattr(value, "shape", None) == ()
     }
-    readings = {key: reading(identity, figure or (key if key != identity else None)) for key in numbers}
-    own = Reading(getattr(found, "higher_is_better", None), getattr(found, "unit", None))
-    return {
-        key: Figure(value if math.isfinite(value) else None, own if readings[key] == _UNKNOWN else readings[key])
-        for key, value in numbers.items()
+    readings = {
+        key: _as_said(found, reading(identity, figure or (key if key != identity else None))) for key in numbers
     }
+    return {key: Figure(value if math.isfinite(value) else None, readings[key]) for key, value in numbers.items()}
+
+
+def _refuse_unknown(name: str, found: Any, features: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    """Raise where a metric is given arguments that it does not take."""
+    known = inspect.signature(getattr(found, "_compute", found.compute)).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in known.values()):
+        return
+    free = [each for each in known if each not in features]
+    mistakes = [
+        Mistake(f"$.task_args.metric_args.{name}.{each}", f"`{each}`", listed(free), near(each, free))
+        for each in extra
+        if each not in free
+    ]
+    if mistakes:
+        raise SpecError(mistakes)
 
 
 def directed(figures: Mapping[str, Figure], name: str, said: Mapping[str, bool]) -> dict[str, Figure]:
@@ -171,6 +215,38 @@ def directed(figures: Mapping[str, Figure], name: str, said: Mapping[str, bool])
         else figure
         for key, figure in figures.items()
     }
+
+
+def joined(told: Mapping[str, Mapping[str, Figure]], meanings: Mapping[str, str]) -> dict[str, Figure]:
+    """The figures of several metrics, each of which has columns of its own.
+
+    Args:
+        told: By id of the metric, its figures.
+        meanings: As for `measured`: a figure may come twice where both ids mean the same metric.
+
+    Raises:
+        BenchcardError: Two figures would have one column, or one the column of something else.
+    """
+    holders: dict[str, tuple[str, str]] = {}
+    for name, figures in told.items():
+        for figure in figures:
+            parameter = parts(figure)[0]
+            # The setting `precision` is no column unless it is benchmarked, which `spec` refuses beside the metric.
+            if figure in COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
+                raise BenchcardError(
+                    f"the metric `{name}` gives a figure `{figure}`, which is the column of something else in the "
+                    "results: another name is needed"
+                )
+            for column in (figure, *(f"{figure}_{part}" for part in BESIDE)):
+                holder, other = holders.setdefault(column, (name, figure))
+                alike = parted(meanings.get(holder, holder))[0] == parted(meanings.get(name, name))[0]
+                if other != figure or (holder != name and not (alike and figures[figure] == told[holder][figure])):
+                    who = f"the metric `{name}` has" if holder == name else f"the metrics `{holder}` and `{name}` have"
+                    raise BenchcardError(
+                        f"{who} two figures for the column `{column}` of the results: give one of them another name, "
+                        "or leave a metric out"
+                    )
+    return {figure: value for figures in told.values() for figure, value in figures.items()}
 
 
 def parted(name: str, script: str | None = None) -> tuple[str, str]:
@@ -187,7 +263,8 @@ def module(name: str, script: str | None = None) -> Any:
     """The `evaluate.EvaluationModule` of a metric; of a script, where it is given.
 
     Raises:
-        SpecError: benchcard does not bring it, and it cannot be loaded.
+        SpecError: benchcard does not bring it, and it is not there, or lacks a package.
+        BenchcardError: It cannot be loaded for another reason, which the message has.
     """
     if name in registry.metrics():
         return registry.metric(name)
@@ -208,3 +285,5 @@ def module(name: str, script: str | None = None) -> Any:
                 "$.metrics", f"`{name}`", f"{listed(registry.metrics())}, or an id that `evaluate.load` can load", hint
             )
         ) from error
+    except Exception as error:
+        raise BenchcardError(f"the metric `{name}` cannot be loaded: {type(error).__name__}: {error}") from error

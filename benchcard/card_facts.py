@@ -45,7 +45,11 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
         section: name of the card's section; None for `slug`.
     """
     spec, plan = results.spec, results.plan
-    shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time) if row["failure"] != NOT_ASKED))
+    times = _rows_of(results.time)
+    timed = {_shape(row) for row in times if _is_there(row["latency_mean_ms"])}
+    asked = dict.fromkeys(_shape(row) for row in times if row["failure"] != NOT_ASKED)
+    # The first one is that of the summary.
+    shapes = sorted(asked, key=lambda shape: shape not in timed)
     choices = results.choices(max_drop)
     best = [choice.row for choice in choices]
     made = Facts(

@@ -110,7 +110,8 @@ def best(
     higher_is_better: bool | None = True,
 ) -> Choice:
     """The row that gains most of those that are compared with a baseline, whose quality is within `max_drop` of the
-    baseline's and that is better than it beyond chance at every shape; else the baseline.
+    baseline's and that is better than it beyond chance at every shape that the baseline was timed at; else the
+    baseline.
 
     Rows are ordered by the geometric mean of their ratios; of equal ones the first is taken. Where there is no
     baseline, the row of best quality is taken and, among equals, the one that costs least. Where nobody says which way
@@ -130,6 +131,8 @@ def best(
     found = _best(quality, gains, baselines, baseline, axes, metric, max_drop, higher_is_better)
     if metric is not None and higher_is_better is None:
         found = replace(found, reason=f"{found.reason}; {unsaid(metric)}")
+    if lost := gains.lost.get(baseline, ()) if baseline is not None else ():
+        found = replace(found, reason=f"{found.reason}; {_uncompared(lost, gains.objective)}")
     if len(set(baselines.values())) > 1:
         found = replace(found, reason=f"of the rows compared with row {baseline}: {found.reason}")
     return found
@@ -196,8 +199,8 @@ def _best(
             candidates[row] = mean_gain(found)
     if not candidates:
         why = f"nothing {_better(gains.objective)} at {metric} {bound}"
-        if not gains.by_row:
-            why = "nothing was timed" if gains.objective != "size" else "no size is known"
+        if not any(gain.ratio for other in mine if other != baseline for gain in gains.by_row.get(other, ())):
+            why = _nothing_known(gains)
         reason = f"keep the baseline: {why}"
         return Choice(baseline, baseline, parameters(baseline), reason, alternatives=others(baseline, reasons), **rest)
     row = max(candidates, key=lambda each: (candidates[each].value, -each))
@@ -219,6 +222,18 @@ def _best(
         alternatives=others(row, reasons),
         **rest,
     )
+
+
+def _nothing_known(gains: Gains) -> str:
+    """That there is no row whose gain is known."""
+    if gains.objective == "size":
+        return "no other size is known"
+    return "nothing was timed beside it" if gains.costs else "nothing was timed"
+
+
+def _uncompared(shapes: Sequence[str], objective: str) -> str:
+    """That the baseline has no figure at some shapes, so that no row was asked to be better there."""
+    return f"at {' and '.join(shapes)} nothing is compared: the baseline has no {objective} there"
 
 
 def _loss(difference: float, sign: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -61,7 +63,8 @@ def test_what_is_not_surely_faster_is_not_taken(ratio):
     """
     found = choose([0.9, 0.9], [ONE, ratio])
     assert found.row == 0
-    assert "keep the baseline: nothing is detectably faster" in found.reason
+    said = "nothing is detectably faster" if ratio else "nothing was timed beside it"
+    assert f"keep the baseline: {said}" in found.reason
     assert found.gain is None
     assert [each.row for each in found.alternatives] == [1]
 
@@ -131,6 +134,13 @@ def test_nothing_timed_keeps_the_baseline():
     quality = frame([0.9, 0.9])
     found = best(quality, Gains("latency", {}, {}, ""), {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
     assert (found.row, found.reason) == (0, "keep the baseline: nothing was timed")
+
+
+def test_a_shape_of_which_the_baseline_has_no_latency_is_named():
+    """Nobody could be compared there, and the reason says so."""
+    found = best(frame([0.9, 0.9]), replace(of([ONE, FAST]), lost={0: ("1x200",)}), {0: 0, 1: 0}, 0, [], "accuracy", 0)
+    assert found.row == 1
+    assert found.reason.endswith("; at 1x200 nothing is compared: the baseline has no latency there")
 
 
 def test_memory_and_size_are_told_as_shares():

@@ -49,7 +49,7 @@ def read(lines: list[str]) -> Facts:
         if match is not None:
             length = match.group(2)
             shapes.append(Shape(int(match.group(1)), None if length is None else int(length)))
-            rows = [_with_times(row, shapes[-1], table, number) for number, row in enumerate(rows)]
+            rows = [_with_times(row, shapes[-1], table, number, roles[number]) for number, row in enumerate(rows)]
     for table in titled[1:]:
         rows = _with_remarks(rows, table)
     bases = [index for index, told in enumerate(roles) if ROLES["baseline"] in told]
@@ -191,7 +191,7 @@ def _unit(header: str, readings: dict[str, Metric]) -> tuple[str, str]:
     return match.group(1), match.group(2)
 
 
-def _with_times(row: Row, shape: Shape, table: tables.Table, number: int) -> Row:
+def _with_times(row: Row, shape: Shape, table: tables.Table, number: int, told: list[str]) -> Row:
     cells = next((cells for cells in table.rows if cells[0] == str(number)), None)
     if cells is None:
         raise CardError(f"the table of {shape} has no row {number}")
@@ -205,7 +205,9 @@ def _with_times(row: Row, shape: Shape, table: tables.Table, number: int) -> Row
         elif header == full_tables.SIZE_COLUMN:
             size = figures.read(cell, place)
         if key == RATIO and times[key] is not None:
-            times[DETECTABLE] = Figure(float(figures.NOT_DETECTABLE not in cell))
+            # A baseline bears no mark, and is no other model than itself.
+            is_other = ROLES["baseline"] not in told and figures.NOT_DETECTABLE not in cell
+            times[DETECTABLE] = Figure(float(is_other))
     known = _known(times)
     sized = row.figures if size is None else {**row.figures, SIZE: size}
     return replace(row, times={**row.times, shape: known}, figures=sized)

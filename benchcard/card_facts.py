@@ -17,6 +17,7 @@ from benchcard.card.full_tables import NODES, SAMPLES
 from benchcard.card.hubterms import LICENSES
 from benchcard.folders import called, message, parameter
 from benchcard.frames import NOT_ASKED, PASS_METRICS
+from benchcard.gains import waiting
 from benchcard.kinds import counted
 from benchcard.parameters import PARAMETERS, parts
 from benchcard.sources import Sources
@@ -78,6 +79,7 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
         noise=_noise(results),
         environment=_environment(results),
         run={"id": results.spec.digest[:12], "created": results.records.about["created"]},
+        done=len(plan) - len(unmeasured) if (unmeasured := waiting(results.records)) else None,
         notes=(*results.notes, *_untimed(results), *_without_floor(results), *_drifted(results)),
     )
     return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made, section)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from benchcard.measure.statistics import Interval
 
 OBJECTIVES = ("latency", "memory", "size")
+# The type of the failure that stands for a step of which there is no outcome yet.
+NOT_RUN = "NotRun"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Gains:
         costs: Latency in ms, memory or size in MB, by row: the geometric mean over shapes.
         method: How the intervals were drawn, in a sentence.
         lost: By baseline, the shapes at which it has no figure, so that no row can be compared with it there.
+        waiting: The rows of which figures are still to be measured, where the run is not finished.
     """
 
     objective: str
@@ -63,6 +66,7 @@ class Gains:
     costs: Mapping[int, float]
     method: str
     lost: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    waiting: frozenset[int] = frozenset()
 
 
 def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
@@ -83,7 +87,7 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
             f"the objective is `{objective}`; there is {listed(OBJECTIVES)}" + (f" ({hint})" if hint else "")
         )
     if objective == "size":
-        return _sizes(records, models)
+        return replace(_sizes(records, models), waiting=waiting(records))
     column = "latency_mean_ms" if objective == "latency" else "memory_mb"
     pairs = list(_pairs(records))
     distinct = {(id(part), name) for _, _, part, name in pairs if part and name != part.baseline}
@@ -109,7 +113,22 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
         row: tuple(gain for gain in each if gain.ratio or gain.shape not in _at(lost, _baseline(records, row)))
         for row, each in by_row.items()
     }
-    return Gains(objective, {row: each for row, each in compared.items() if each}, _costs(time, column), method, lost)
+    known = {row: each for row, each in compared.items() if each}
+    return Gains(objective, known, _costs(time, column), method, lost, waiting(records))
+
+
+def waiting(records: Records) -> frozenset[int]:
+    """The rows of which figures are still to be measured: those of a run that was stopped, or goes on. Why a row is as
+    it is (`explain`) is no figure.
+    """
+    found = set()
+    for record in records.records:
+        row = record.configuration.row
+        parts = [records.timed.get((row, shape)) for shape in record.cells]
+        stopped = any(each.type == NOT_RUN for place, each in record.failures.items() if place != "reasons")
+        if stopped or any(part is None or part.outcome is None for part in parts):
+            found.add(row)
+    return frozenset(found)
 
 
 def _lost(records: Records, by_row: Mapping[int, Sequence[Gain]]) -> dict[int, tuple[str, ...]]:

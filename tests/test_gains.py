@@ -8,7 +8,7 @@ import pytest
 from made_part import died, made_part
 
 from benchcard import Results
-from benchcard.gains import _gain
+from benchcard.gains import _gain, waiting
 from benchcard.store import Failure
 
 LATENCIES = {"base": 200_000, "x": 100_000}
@@ -85,3 +85,15 @@ def test_a_row_that_alone_could_not_be_timed_is_not_taken(results):
     found = without(results, "1x200", [row])._gains("latency")
     assert found.lost == {}
     assert [(gain.ratio, gain.shape) for gain in found.by_row[row] if not gain.ratio] == [(None, "1x200")]
+
+
+def test_a_run_that_was_stopped_says_how_far_it_got(results):
+    """What is still to be timed waits, and the choice and the card say so; of a finished run nothing does."""
+    assert waiting(results.records) == frozenset()
+    assert "not finished" not in results.card().text
+    stopped = Results(replace(results.records, timed={}))
+    assert stopped._gains("latency").waiting == stopped._gains("size").waiting == frozenset(range(6))
+    assert stopped.best().reason.startswith("keep the baseline for now: the run is not finished, with 0 of 6")
+    text = stopped.card().text
+    assert "\n\n**This run is not finished**, with 0 of 6 configurations done: `benchcard run` goes on" in text
+    assert "faster" not in text.split("### What was compared")[0]

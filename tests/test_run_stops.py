@@ -106,6 +106,7 @@ def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
     card = results.card().text
     assert "failed" in card
     assert "nan" not in card
+    assert "not finished" not in card
     monkeypatch.setattr(registry, "called", list)
     mended = benchmark.run(tmp_path / "run", progress=False)
     assert mended.failures.empty

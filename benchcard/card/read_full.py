@@ -17,6 +17,7 @@ from benchcard.card.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
 from benchcard.card.notation import uncode, unwords
 from benchcard.errors import CardError
 
+_UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
 _SHAPE = re.compile(r"Below, time metrics for batch size = (\d+)(?:, input length = (\d+))?\.")
 _DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
 _READING = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
@@ -74,6 +75,7 @@ def read(lines: list[str]) -> Facts:
         environment=_environment(lines),
         run=_nested(lines, full.RUN_TITLE),
         notes=_sentences(lines, full.NOTES_TITLE),
+        done=next((int(match.group(1)) for line in lines if (match := _UNFINISHED.match(line))), None),
     )
     heading = _heading(lines)
     return facts if heading == full.title(facts) else replace(facts, title=heading)

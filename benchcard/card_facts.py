@@ -17,6 +17,7 @@ from benchcard.card.full_tables import NODES, SAMPLES
 from benchcard.card.hubterms import LICENSES
 from benchcard.folders import called, message, parameter
 from benchcard.frames import NOT_ASKED, PASS_METRICS
+from benchcard.gains import waiting
 from benchcard.kinds import counted
 from benchcard.parameters import PARAMETERS, parts
 from benchcard.sources import Sources
@@ -45,7 +46,11 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
         section: name of the card's section; None for `slug`.
     """
     spec, plan = results.spec, results.plan
-    shapes = list(dict.fromkeys(_shape(row) for row in _rows_of(results.time) if row["failure"] != NOT_ASKED))
+    times = _rows_of(results.time)
+    timed = {_shape(row) for row in times if _is_there(row["latency_mean_ms"])}
+    asked = dict.fromkeys(_shape(row) for row in times if row["failure"] != NOT_ASKED)
+    # The first one is that of the summary.
+    shapes = sorted(asked, key=lambda shape: shape not in timed)
     choices = results.choices(max_drop)
     best = [choice.row for choice in choices]
     made = Facts(
@@ -74,6 +79,7 @@ def facts(results: Results, max_drop: float | None = None, section: str | None =
         noise=_noise(results),
         environment=_environment(results),
         run={"id": results.spec.digest[:12], "created": results.records.about["created"]},
+        done=len(plan) - len(unmeasured) if (unmeasured := waiting(results.records)) else None,
         notes=(*results.notes, *_untimed(results), *_without_floor(results), *_drifted(results)),
     )
     return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made, section)))

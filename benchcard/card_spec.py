@@ -151,8 +151,8 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _metrics(facts: Facts, fixed: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    """The ids of the metrics; nothing where the task's own ones are meant."""
-    if "metrics" in fixed or facts.task not in registry.tasks():
+    """The ids of the metrics; nothing where the card says them, or the task's own ones are meant."""
+    if "metrics" in {*fixed, *facts.settings, *facts.benchmarked} or facts.task not in registry.tasks():
         return {}
     from benchcard.tasks import default_metrics
 
@@ -162,6 +162,10 @@ def _metrics(facts: Facts, fixed: Mapping[str, Any], notes: list[str]) -> dict[s
         return {}
     if names and all(name in registry.metrics() for name in names):
         return {"metrics": names}
-    if names:
-        notes.append(f"the metrics {', '.join(names)} are not known by these names: the task's own are measured")
+    unknown = [name for name in names if name not in registry.metrics() and name not in usual]
+    if unknown:
+        own = f"the task's own are measured instead: {', '.join(usual)}"
+        several = "metrics {} are not known by these names"
+        said = several if len(unknown) > 1 else "metric {} is not known by this name"
+        notes.append(f"the {said.format(', '.join(unknown))}, and {own}")
     return {}

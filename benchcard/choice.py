@@ -24,6 +24,7 @@ _LEVEL = 0.05
 SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
 # Differences of sums of floating-point numbers.
 _ROUNDING = 1e-12
+_ALONE = "there is one configuration, and nothing to compare it with"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def best(
     higher_is_better: bool | None = True,
 ) -> Choice:
     """The row that gains most of those that are compared with a baseline, whose quality is within `max_drop` of the
-    baseline's and that is better than it beyond chance at every shape; else the baseline.
+    baseline's and that is better than it beyond chance at every shape that the baseline was timed at; else the
+    baseline.
 
     Rows are ordered by the geometric mean of their ratios; of equal ones the first is taken. Where there is no
     baseline, the row of best quality is taken and, among equals, the one that costs least. Where nobody says which way
@@ -130,6 +132,11 @@ def best(
     found = _best(quality, gains, baselines, baseline, axes, metric, max_drop, higher_is_better)
     if metric is not None and higher_is_better is None:
         found = replace(found, reason=f"{found.reason}; {unsaid(metric)}")
+    is_alone = list(baselines.values()).count(baseline) == 1
+    if not is_alone and (lost := gains.lost.get(baseline, ()) if baseline is not None else ()):
+        found = replace(found, reason=f"{found.reason}; {_uncompared(lost, gains.objective)}")
+    if gains.waiting:
+        found = replace(found, reason=_so_far(found, len(quality) - len(gains.waiting), len(quality)))
     if len(set(baselines.values())) > 1:
         found = replace(found, reason=f"of the rows compared with row {baseline}: {found.reason}")
     return found
@@ -157,7 +164,7 @@ def _best(
         return {name: told[row][name] for name in axes}
 
     def others(chosen: int, reasons: Mapping[int, str]) -> tuple[Alternative, ...]:
-        another = {row: "it is compared with another baseline" for row in told if row not in mine}
+        another = {row: "compared with another baseline" for row in told if row not in mine}
         every = sorted({**another, **reasons}.items())
         return tuple(Alternative(row, parameters(row), reason) for row, reason in every if row != chosen)
 
@@ -172,6 +179,7 @@ def _best(
         most = value[row] if sign else None
         reasons = {each: _without(told[each], value.get(each), metric, most, row) for each in mine if each != row}
         reason = f"{metric} {value[row]:.3f} is the best; {why}" if sign else f"it costs least; {why}"
+        reason = _ALONE if len(told) == 1 else reason
         return Choice(row, None, parameters(row), reason, alternatives=others(row, reasons), **rest)
     adjusted = _adjusted(mine, metric)
     rest["method"] = f"Of many rows some look better by chance: {gains.method}" + (
@@ -185,26 +193,29 @@ def _best(
     for row in (row for row in mine if row != baseline):
         found = gains.by_row.get(row, ())
         if row not in value:
-            reasons[row] = f"it has no {metric}: {told[row].get('failure') or 'it is not defined'}"
+            reasons[row] = f"no {metric}: {told[row].get('failure') or 'not defined'}"
         elif _loss(value[row] - value[baseline], sign) > max_drop + _ROUNDING:
             reasons[row] = f"{metric} {value[row]:.3f} is not {bound.removeprefix('of ')}"
         elif not found:
-            reasons[row] = f"its {gains.objective} is not known"
+            reasons[row] = f"the {gains.objective} is not known"
         elif unsure := next((gain for gain in found if not gain.sure), None):
             reasons[row] = _unsure(unsure, gains.objective)
         else:
             candidates[row] = mean_gain(found)
     if not candidates:
         why = f"nothing {_better(gains.objective)} at {metric} {bound}"
-        if not gains.by_row:
-            why = "nothing was timed" if gains.objective != "size" else "no size is known"
+        if not any(gain.ratio for other in mine if other != baseline for gain in gains.by_row.get(other, ())):
+            why = _nothing_known(gains) if len(mine) > 1 else "no other row is compared with it"
         reason = f"keep the baseline: {why}"
+        if len(told) == 1:
+            reason = _ALONE if gains.costs or gains.objective == "size" else f"{_ALONE}; nothing was timed"
         return Choice(baseline, baseline, parameters(baseline), reason, alternatives=others(baseline, reasons), **rest)
     row = max(candidates, key=lambda each: (candidates[each].value, -each))
     for other in candidates:
         if other != row:
             same = candidates[other] == candidates[row]
-            reasons[other] = "it comes to the same" if same else f"{_words(candidates[other], gains.objective)}: less"
+            less = f"{_words(candidates[other], gains.objective)}: a smaller gain"
+            reasons[other] = "the same gain" if same else less
     reason = (
         f"{_words(candidates[row], gains.objective)}, with {metric} {value[row]:.3f} (baseline {value[baseline]:.3f}"
     )
@@ -219,6 +230,26 @@ def _best(
         alternatives=others(row, reasons),
         **rest,
     )
+
+
+def _so_far(found: Choice, done: int, rows: int) -> str:
+    """The reason of a choice from a run that is not finished."""
+    state = f"the run is not finished, with {done} of {counted(rows, 'configuration')} done: `benchcard run` goes on"
+    if found.row is None:
+        return state
+    return f"keep the baseline for now: {state}" if found.row == found.baseline else f"{found.reason}; {state}"
+
+
+def _nothing_known(gains: Gains) -> str:
+    """That there is no row whose gain is known."""
+    if gains.objective == "size":
+        return "no other size is known"
+    return "nothing was timed beside it" if gains.costs else "nothing was timed"
+
+
+def _uncompared(shapes: Sequence[str], objective: str) -> str:
+    """That the baseline has no figure at some shapes, so that no row was asked to be better there."""
+    return f"at {' and '.join(shapes)} nothing is compared: the baseline has no {objective} there"
 
 
 def _loss(difference: float, sign: float) -> float:
@@ -300,10 +331,10 @@ def _difference(row: Mapping[str, Any], metric: str) -> Interval | None:
 def _without(row: Mapping[str, Any], value: float | None, metric: str, most: float | None, chosen: int) -> str:
     """Why a row was not taken where there is no baseline."""
     if value is None:
-        return f"it has no {metric}: {row.get('failure') or 'it is not defined'}"
+        return f"no {metric}: {row.get('failure') or 'not defined'}"
     if most is None:
-        return f"{metric} {value:.3f}, and it costs no less than row {chosen}"
-    return f"{metric} {value:.3f}" if value != most else f"{metric} is the same, and it costs no less than row {chosen}"
+        return f"{metric} {value:.3f}, at no less cost than row {chosen}"
+    return f"{metric} {value:.3f}" if value != most else f"the same {metric}, at no less cost than row {chosen}"
 
 
 def _better(objective: str) -> str:
@@ -315,11 +346,11 @@ def _better(objective: str) -> str:
 def _unsure(gain: Gain, objective: str) -> str:
     at = f" at {gain.shape}" if gain.shape else ""
     if gain.ratio is None:
-        return f"its {objective} is not known{at}"
+        return f"the {objective} is not known{at}"
     if gain.ratio.low == gain.ratio.value == gain.ratio.high == 1:
-        return f"its {objective} is the baseline's"
+        return f"the {objective} is the baseline's"
     if gain.ratio.high is not None and gain.ratio.high < 1:
-        worse = {"latency": "slower", "memory": "it takes more memory", "size": "larger"}[objective]
+        worse = {"latency": "slower", "memory": "more memory", "size": "larger"}[objective]
         return f"{worse}{at}: {_words(gain.ratio, objective)}"
     if gain.ratio.excludes(1.0) and gain.floor is not None:
         itself = f"the baseline, timed twice, may differ from itself by {gain.floor:.2f}x"

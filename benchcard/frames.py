@@ -179,7 +179,7 @@ def models(records: Records) -> pd.DataFrame:
     rows = []
     for record in records.records:
         row = {**_parameters(record), "digest": record.digest[:12] if record.digest else None}
-        made = record.outcomes.get("quantize") or record.outcomes.get("export")
+        made = record.outcomes.get("quantize" if record.configuration.quantized else "export")
         size = made.values["size_bytes"] if made else _size_when_timed(records, record)
         row["size_mb"] = size / 1e6 if size is not None else None
         if "export" in record.outcomes:

@@ -10,8 +10,8 @@ Source: O. J. Dunn, Multiple Comparisons Among Means (JASA 56, 1961).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from benchcard.measure.statistics import Interval
 
 OBJECTIVES = ("latency", "memory", "size")
+# The type of the failure that stands for a step of which there is no outcome yet.
+NOT_RUN = "NotRun"
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,20 @@ class Gains:
 
     Attributes:
         objective: `latency`, `memory` or `size`.
-        by_row: The gains of each row, one a shape; rows that have no figures at all are left out.
+        by_row: The gains of each row, one a shape at which its baseline has a figure; rows that have no figures at all
+            are left out.
         costs: Latency in ms, memory or size in MB, by row: the geometric mean over shapes.
         method: How the intervals were drawn, in a sentence.
+        lost: By baseline, the shapes at which it has no figure, so that no row can be compared with it there.
+        waiting: The rows of which figures are still to be measured, where the run is not finished.
     """
 
     objective: str
     by_row: Mapping[int, tuple[Gain, ...]]
     costs: Mapping[int, float]
     method: str
+    lost: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    waiting: frozenset[int] = frozenset()
 
 
 def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
@@ -80,7 +87,7 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
             f"the objective is `{objective}`; there is {listed(OBJECTIVES)}" + (f" ({hint})" if hint else "")
         )
     if objective == "size":
-        return _sizes(records, models)
+        return replace(_sizes(records, models), waiting=waiting(records))
     column = "latency_mean_ms" if objective == "latency" else "memory_mb"
     pairs = list(_pairs(records))
     distinct = {(id(part), name) for _, _, part, name in pairs if part and name != part.baseline}
@@ -90,7 +97,7 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
         by_row.setdefault(record.configuration.row, []).append(gain)
     for record in records.records:
         for failed in (place for place in record.failures if place.startswith("time ")):
-            missing = Gain(None, False, failed.removeprefix("time "))
+            missing = Gain(None, False, failed.removeprefix("time ").removesuffix("xNone"))
             by_row.setdefault(record.configuration.row, []).append(missing)
     count = len(distinct)
     method = (
@@ -101,7 +108,42 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
         f"most one in {math.comb(3 * LAUNCHES, LAUNCHES)} seems so"
     )
     method = method if count else "there are no ratios to compare"
-    return Gains(objective, {row: tuple(each) for row, each in by_row.items()}, _costs(time, column), method)
+    lost = _lost(records, by_row)
+    compared = {
+        row: tuple(gain for gain in each if gain.ratio or gain.shape not in _at(lost, _baseline(records, row)))
+        for row, each in by_row.items()
+    }
+    known = {row: each for row, each in compared.items() if each}
+    return Gains(objective, known, _costs(time, column), method, lost, waiting(records))
+
+
+def waiting(records: Records) -> frozenset[int]:
+    """The rows of which figures are still to be measured: those of a run that was stopped, or goes on. Why a row is as
+    it is (`explain`) is no figure.
+    """
+    found = set()
+    for record in records.records:
+        row = record.configuration.row
+        parts = [records.timed.get((row, shape)) for shape in record.cells]
+        stopped = any(each.type == NOT_RUN for place, each in record.failures.items() if place != "reasons")
+        if stopped or any(part is None or part.outcome is None for part in parts):
+            found.add(row)
+    return frozenset(found)
+
+
+def _lost(records: Records, by_row: Mapping[int, Sequence[Gain]]) -> dict[int, tuple[str, ...]]:
+    """The shapes at which a baseline has no figure, by its row."""
+    bases = sorted({row for row in (_baseline(records, each) for each in by_row) if row is not None})
+    lost = {row: tuple(gain.shape for gain in by_row.get(row, ()) if gain.ratio is None) for row in bases}
+    return {row: shapes for row, shapes in lost.items() if shapes}
+
+
+def _at(lost: Mapping[int, tuple[str, ...]], baseline: int | None) -> tuple[str, ...]:
+    return lost.get(baseline, ()) if baseline is not None else ()
+
+
+def _baseline(records: Records, row: int) -> int | None:
+    return records.records[row].configuration.baseline
 
 
 def _counted(comparisons: int) -> str:
@@ -122,10 +164,13 @@ def _sizes(records: Records, models: Any) -> Gains:
 
 
 def _costs(frame: Any, column: str) -> dict[int, float]:
-    """The geometric mean of a column by row, for rows that have it everywhere."""
+    """The geometric mean of a column by row, for rows that have it everywhere; shapes at which no row has it apart."""
     import numpy as np
 
     told: dict[int, float] = {}
+    if "batch_size" in frame:
+        shapes = frame["batch_size"].astype(str) + "x" + frame["input_length"].astype(str)
+        frame = frame[shapes.isin(set(shapes[frame[column].notna()]))]
     for row, each in frame.groupby("row")[column]:
         values = each.astype("float64")
         if values.notna().all() and (values > 0).all():

@@ -176,6 +176,41 @@ def test_the_sentence_claims_no_more_than_was_found(changes, said):
     assert said in full.body(sample(**changes)).split("\n\n")[1]
 
 
+def test_nothing_is_said_to_be_no_faster_that_was_not_timed():
+    """Where nothing was timed, nothing but the baseline was, or there is one row, the first sentence says so; the card
+    reads back equal.
+    """
+    facts = sample(chosen=0)
+    rows = [replace(row, times={}) for row in facts.rows]
+    for changes, said in (
+        ({"rows": tuple(rows), "shapes": ()}, ": nothing was timed; accuracy 0.977"),
+        ({"rows": tuple(rows)}, ": nothing was timed; accuracy 0.977"),
+        ({"rows": (facts.rows[0], *rows[1:])}, ": no other row was timed beside it; accuracy 0.977"),
+        ({"rows": facts.rows[:1], "pareto": ()}, "row 0** (as it is), and nothing to compare it with; accuracy 0.977"),
+    ):
+        text = full.body(replace(facts, **changes))
+        assert said in text.split("\n\n")[1], said
+        assert full.body(read(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (0, "**Keep the baseline, row 0, for now** (onnxruntime, not quantized): the run is not finished; accuracy"),
+        (1, "**Ship row 1, for now** (onnxruntime, dynamic):"),
+        (None, "**There is nothing to recommend:**"),
+    ],
+)
+def test_the_card_of_an_unfinished_run_says_so_at_the_top(chosen, said):
+    """How much is done stands before what to ship, which is for now, and is read back."""
+    text = full.body(sample(chosen=chosen, done=3))
+    _, first, second, *_ = text.split("\n\n")
+    assert first.startswith("**This run is not finished**, with 3 of 5 configurations done: `benchcard run` goes on")
+    assert second.startswith(said)
+    assert read(text).done == 3
+    assert full.body(read(text)) == text
+
+
 def test_the_summary_is_short_and_its_recommended_row_bold():
     """Ten rows at most, the baseline and the recommended one among them, and that one alone bold."""
     rows = tuple(replace(sample().rows[1], parameters={"n": number}) for number in range(30))
@@ -350,7 +385,12 @@ def test_the_sample_reads_back():
     assert back.rows[1].metrics == {"accuracy": Figure(0.974, Interval(0.956, 0.99))}
     assert back.rows[1].figures["accuracy_difference"] == Figure(-0.003, Interval(-0.011, 0.006))
     assert back.rows[1].times[SHAPE]["ratio"] == Figure(2.0, Interval(1.9, 2.1))
-    assert back.rows[3].times[BATCH]["detectable"] == Figure(0.0)
+    assert [row.times[BATCH].get("detectable") for row in back.rows[:4]] == [
+        Figure(0.0),
+        Figure(1.0),
+        Figure(1.0),
+        Figure(0.0),
+    ]
     assert back.noise[1].warnings == ("a b", "c")
 
 

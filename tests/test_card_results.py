@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +12,9 @@ from test_card_data import facts_of
 
 from benchcard import Benchmark, Results
 from benchcard.card import Card, classic
+from benchcard.card.facts import Metric
 from benchcard.card.merge import merge
+from benchcard.card_spec import spec_of
 from benchcard.cli import main
 from benchcard.errors import CardError
 from benchcard.plan import make_plan
@@ -96,6 +100,26 @@ def test_a_card_of_a_run_comes_back(results, tmp_path, layout):
     own = [dict(configuration.axes) for configuration in results.plan]
     assert [dict(configuration.axes) for configuration in make_plan(found.spec)] == own
     assert found.spec.fixed["batch_sizes"] == [1, 3]
+    if layout is None:
+        assert found.time["detectable"].tolist() == results.time["detectable"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["accuracy", "cost"], ["the metric cost is not known by this name, and the task's own are measured instead"]),
+        (["cost", "f1", "gain"], ["the metrics cost, gain are not known by these names, and the task's own"]),
+        (["accuracy", "f1"], []),
+    ],
+)
+def test_only_metrics_that_are_unknown_are_said_to_be(names, said):
+    """A note names them, and what is measured; there is none where the card says the ids of its metrics."""
+    facts = facts_of("vit-beans")
+    facts = replace(facts, metrics=tuple(Metric(name) for name in names), rows=())
+    notes = [each for each in spec_of(facts, None, Path())[1] if "known by" in each]
+    assert [each.startswith(start) for each, start in zip(notes, said, strict=True)] == [True] * len(said)
+    told = replace(facts, settings={"metrics": [*names]})
+    assert not any("known by" in each for each in spec_of(told, None, Path())[1])
 
 
 def test_a_section_is_named_where_there_are_several(results):

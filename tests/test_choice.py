@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -46,11 +48,11 @@ def test_the_fastest_row_that_is_good_enough():
     assert found.gain == Interval(pytest.approx(1.5), 1.4, 1.6)
     assert {each.row: each.reason for each in found.alternatives} == {
         2: "accuracy 0.500 is not at least 0.890",
-        3: "1.20x [1.10, 1.30] as fast as the baseline: less",
+        3: "1.20x [1.10, 1.30] as fast as the baseline: a smaller gain",
     }
     assert "ratios hold together" in found.explain()
     assert "not row 2: accuracy 0.500" in found.explain()
-    assert "not rows 1, 2: its latency is the baseline's" in choose([0.9] * 3, [ONE, ONE, ONE]).explain()
+    assert "not rows 1, 2: the latency is the baseline's" in choose([0.9] * 3, [ONE, ONE, ONE]).explain()
     assert "<table>" in found._repr_html_()
 
 
@@ -61,7 +63,8 @@ def test_what_is_not_surely_faster_is_not_taken(ratio):
     """
     found = choose([0.9, 0.9], [ONE, ratio])
     assert found.row == 0
-    assert "keep the baseline: nothing is detectably faster" in found.reason
+    said = "nothing is detectably faster" if ratio else "nothing was timed beside it"
+    assert f"keep the baseline: {said}" in found.reason
     assert found.gain is None
     assert [each.row for each in found.alternatives] == [1]
 
@@ -105,7 +108,7 @@ def test_a_metric_that_nobody_knows_the_direction_of():
     alone = choose([0.9, 0.95], [ONE, FAST], baseline=None, higher_is_better=None)
     assert alone.row == 1
     assert alone.reason.startswith("it costs least; there is no")
-    assert alone.alternatives[0].reason == "accuracy 0.900, and it costs no less than row 1"
+    assert alone.alternatives[0].reason == "accuracy 0.900, at no less cost than row 1"
 
 
 def test_without_a_baseline_quality_decides():
@@ -131,6 +134,39 @@ def test_nothing_timed_keeps_the_baseline():
     quality = frame([0.9, 0.9])
     found = best(quality, Gains("latency", {}, {}, ""), {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
     assert (found.row, found.reason) == (0, "keep the baseline: nothing was timed")
+
+
+def test_a_shape_of_which_the_baseline_has_no_latency_is_named():
+    """Nobody could be compared there, and the reason says so."""
+    found = best(frame([0.9, 0.9]), replace(of([ONE, FAST]), lost={0: ("1x200",)}), {0: 0, 1: 0}, 0, [], "accuracy", 0)
+    assert found.row == 1
+    assert found.reason.endswith("; at 1x200 nothing is compared: the baseline has no latency there")
+
+
+def test_one_row_is_compared_with_nothing():
+    """With a single configuration nothing is said of others, whether it is a baseline or has none, and whether it was
+    timed or not.
+    """
+    alone = "there is one configuration, and nothing to compare it with"
+    assert choose([0.9], [ONE]).reason == choose([0.9], [ONE], baseline=None).reason == alone
+    untimed = best(frame([0.9]), Gains("latency", {}, {}, ""), {0: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    assert (untimed.row, untimed.reason) == (0, f"{alone}; nothing was timed")
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "said"),
+    [
+        ([0.9, 0.9], 0, "keep the baseline for now: {}"),
+        ([None, None], None, "{}"),
+        ([None, 0.9], 1, "accuracy 0.900 is the best; the baseline, row 0, has no figures to compare with; {}"),
+    ],
+)
+def test_a_run_that_is_not_finished_is_said_to_be(values, row, said):
+    """What waits to be measured is not said to be no better, nor is what is there told as the last word."""
+    found = replace(of([ONE, ONE]), waiting=frozenset({1}))
+    choice = best(frame(values), found, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    state = "the run is not finished, with 1 of 2 configurations done: `benchcard run` goes on"
+    assert (choice.row, choice.reason) == (row, said.format(state))
 
 
 def test_memory_and_size_are_told_as_shares():
@@ -180,8 +216,8 @@ def test_another_baseline_is_another_question():
     quality, found = frame([0.9, 0.9]), of([ONE, FAST])
     choice = best(quality, found, {0: 0, 1: 1}, 0, ["per_channel"], "accuracy", 0.01)
     assert choice.row == 0
-    assert choice.reason.startswith("of the rows compared with row 0: keep the baseline")
-    assert "another baseline" in choice.alternatives[0].reason
+    assert choice.reason == "of the rows compared with row 0: keep the baseline: no other row is compared with it"
+    assert "not row 1: compared with another baseline" in choice.explain()
 
 
 def test_each_baseline_is_asked_for_its_own_rows():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from made_part import died, made_part
 
-from benchcard.gains import _gain
+from benchcard import Results
+from benchcard.gains import _gain, waiting
+from benchcard.store import Failure
 
 LATENCIES = {"base": 200_000, "x": 100_000}
 BOTH = (("base", False), ("base", True), ("x", False))
@@ -50,3 +54,46 @@ def test_less_memory_is_beyond_what_launches_are_apart(base, twin, x, sure):
     assert gain.sure is sure
     assert gain.ratio is not None
     assert gain.ratio.value == pytest.approx(200 / 190)
+
+
+def without(results, shape, rows):
+    """The results as if these rows had no inputs of a shape."""
+    failure = Failure("shape", "ValueError", "the model takes 64 tokens")
+    records = tuple(
+        replace(each, failures={**each.failures, f"time {shape}": failure}) if each.configuration.row in rows else each
+        for each in results.records.records
+    )
+    return Results(replace(results.records, records=records))
+
+
+def test_a_shape_that_nobody_could_be_timed_at_does_not_count(results):
+    """Where the baseline has no latency no row is compared, and the others decide; the card names the shape."""
+    rows = range(len(results.plan))
+    asked = without(results, "1x200", rows)
+    known, found = results._gains("latency"), asked._gains("latency")
+    assert found.by_row == known.by_row
+    assert found.lost == {results.baseline: ("1x200",)}
+    assert found.costs == known.costs
+    assert asked.best().row == results.best().row
+    assert "at 1x200 nothing is compared: the baseline has no latency there" in asked.best().reason
+    assert "at 1x200 nothing is compared" in asked.card().text
+
+
+def test_a_row_that_alone_could_not_be_timed_is_not_taken(results):
+    """A shape that only a row failed at rules that row out, and nobody else."""
+    row = next(row for row in results._gains("latency").by_row if row != results.baseline)
+    found = without(results, "1x200", [row])._gains("latency")
+    assert found.lost == {}
+    assert [(gain.ratio, gain.shape) for gain in found.by_row[row] if not gain.ratio] == [(None, "1x200")]
+
+
+def test_a_run_that_was_stopped_says_how_far_it_got(results):
+    """What is still to be timed waits, and the choice and the card say so; of a finished run nothing does."""
+    assert waiting(results.records) == frozenset()
+    assert "not finished" not in results.card().text
+    stopped = Results(replace(results.records, timed={}))
+    assert stopped._gains("latency").waiting == stopped._gains("size").waiting == frozenset(range(6))
+    assert stopped.best().reason.startswith("keep the baseline for now: the run is not finished, with 0 of 6")
+    text = stopped.card().text
+    assert "\n\n**This run is not finished**, with 0 of 6 configurations done: `benchcard run` goes on" in text
+    assert "faster" not in text.split("### What was compared")[0]

@@ -102,9 +102,11 @@ def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
     timed = results.time.set_index("row")
     assert timed["latency_mean_ms"].notna().tolist() == [True, False, True, False, False]
     assert "SIGKILL" in timed.loc[3, "failure"]
+    assert results.models["size_mb"].notna().tolist() == [True, False, True, False, False]
     card = results.card().text
     assert "failed" in card
     assert "nan" not in card
+    assert "not finished" not in card
     monkeypatch.setattr(registry, "called", list)
     mended = benchmark.run(tmp_path / "run", progress=False)
     assert mended.failures.empty

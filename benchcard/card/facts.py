@@ -265,6 +265,7 @@ class Facts:
         environment: machine, versions, threads.
         run: facts about the run, as its id, its date, the call and the command that repeat it.
         notes: further sentences for the reader, as limitations.
+        done: how many rows have been measured, where the run is not finished; None where it is.
     """
 
     task: str
@@ -290,6 +291,7 @@ class Facts:
     environment: Mapping[str, Plain] = field(default_factory=dict)
     run: Mapping[str, Plain] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    done: int | None = None
 
     def __post_init__(self) -> None:
         benchmarked = {

@@ -11,7 +11,7 @@ recommended row. Tables of more than ten rows are folded.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from benchcard.card import classic, figures, full_tables, groups, reproduce
 from benchcard.card.facts import LATENCY_MEAN, Data, Facts, Figure, Plain, Row, Shape
@@ -33,6 +33,7 @@ RUN_TITLE = "Run:"
 LIMITATIONS_TITLE = "### Limitations"
 NOTES_TITLE = "Of this run:"
 REASONS_TITLE, REASONS_TITLES = "Why this row:", "Why these rows:"
+UNFINISHED = "**This run is not finished**, with "
 HIGHER, LOWER = "higher is better", "lower is better"
 _OPENS_A_BLOCK = re.compile(r"[-+#>=~]|\d+[.)]")
 
@@ -46,7 +47,7 @@ def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> s
         slug: name of the run in the commands that repeat it.
     """
     names = full_tables.labels(facts)
-    parts = [f"## {words(facts.title or title(facts))}", _result(facts, names)]
+    parts = [f"## {words(facts.title or title(facts))}", _unfinished(facts), _result(facts, names)]
     if facts.rows:
         parts += [full_tables.summary(facts), _legend(facts)]
     if plot is not None:
@@ -111,12 +112,7 @@ def _sentence(facts: Facts, names: list[str], chosen: int | None, base: int | No
         said = [f"{words(metrics[0])} {_metric(facts, row, metrics[0], places)}"] if metrics else []
         if facts.shapes and (latency := row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)) is not None:
             said.append(f"mean latency {_latency(facts, latency, facts.shapes[0])}")
-        first = (
-            f"**Keep the baseline, row {chosen}** ({name}): no variant is both detectably faster and good enough"
-            if baseline is not None
-            else f"**Ship row {chosen}** ({name}); there is no unquantized baseline to compare with"
-        )
-        return "; ".join([first, *said]) + "."
+        return "; ".join([_not_better(facts, chosen, base, name), *said]) + "."
     said = []
     if facts.shapes:
         times = row.times.get(facts.shapes[0], {})
@@ -138,7 +134,44 @@ def _sentence(facts: Facts, names: list[str], chosen: int | None, base: int | No
         places = figures.decimals([each.figures.get(SIZE) for each in facts.rows])
         ours, theirs = (figures.write(size, places) for size in sizes if size is not None)
         said.append(f"{ours} instead of {theirs} MB")
-    return f"**Ship row {chosen}** ({name}): " + "; ".join(said) + "."
+    return f"**Ship row {chosen}{_for_now(facts)}** ({name}): " + "; ".join(said) + "."
+
+
+def _unfinished(facts: Facts) -> str:
+    """That the figures of some rows are still to come; empty where none are."""
+    if facts.done is None:
+        return ""
+    done = f"{facts.done} of {counted(len(facts.rows), 'configuration')} done"
+    return f"{UNFINISHED}{done}: `benchcard run` goes on with the others, and what stands here may change."
+
+
+def _for_now(facts: Facts) -> str:
+    return "" if facts.done is None else ", for now"
+
+
+def _not_better(facts: Facts, chosen: int, base: int | None, name: str) -> str:
+    """Which row to ship where none was found to be better than another, and why."""
+    if len(facts.rows) == 1 and facts.done is None:
+        return f"**There is one configuration, row {chosen}** ({name}), and nothing to compare it with"
+    if base is None:
+        return f"**Ship row {chosen}{_for_now(facts)}** ({name}); there is no unquantized baseline to compare with"
+    others = [index for index in range(len(facts.rows)) if index != base and groups.baseline_of(facts, index) == base]
+    if facts.done is not None:
+        why = "the run is not finished"
+    elif not others:
+        why = "no other row is compared with it"
+    elif not _have(facts, range(len(facts.rows)), LATENCY_MEAN):
+        why = "nothing was timed"
+    elif not _have(facts, others, RATIO):
+        why = "no other row was timed beside it"
+    else:
+        why = "no variant is both detectably faster and good enough"
+    return f"**Keep the baseline, row {chosen}{_for_now(facts)}** ({name}): {why}"
+
+
+def _have(facts: Facts, rows: Iterable[int], key: str) -> bool:
+    """Whether any of these rows has a figure of time."""
+    return any(facts.rows[row].times.get(shape, {}).get(key) for row in rows for shape in facts.shapes)
 
 
 def _places(facts: Facts, metric: str) -> int:

@@ -17,6 +17,7 @@ from benchcard.card.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
 from benchcard.card.notation import uncode, unwords
 from benchcard.errors import CardError
 
+_UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
 _SHAPE = re.compile(r"Below, time metrics for batch size = (\d+)(?:, input length = (\d+))?\.")
 _DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
 _READING = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
@@ -49,7 +50,7 @@ def read(lines: list[str]) -> Facts:
         if match is not None:
             length = match.group(2)
             shapes.append(Shape(int(match.group(1)), None if length is None else int(length)))
-            rows = [_with_times(row, shapes[-1], table, number) for number, row in enumerate(rows)]
+            rows = [_with_times(row, shapes[-1], table, number, roles[number]) for number, row in enumerate(rows)]
     for table in titled[1:]:
         rows = _with_remarks(rows, table)
     bases = [index for index, told in enumerate(roles) if ROLES["baseline"] in told]
@@ -74,6 +75,7 @@ def read(lines: list[str]) -> Facts:
         environment=_environment(lines),
         run=_nested(lines, full.RUN_TITLE),
         notes=_sentences(lines, full.NOTES_TITLE),
+        done=next((int(match.group(1)) for line in lines if (match := _UNFINISHED.match(line))), None),
     )
     heading = _heading(lines)
     return facts if heading == full.title(facts) else replace(facts, title=heading)
@@ -191,7 +193,7 @@ def _unit(header: str, readings: dict[str, Metric]) -> tuple[str, str]:
     return match.group(1), match.group(2)
 
 
-def _with_times(row: Row, shape: Shape, table: tables.Table, number: int) -> Row:
+def _with_times(row: Row, shape: Shape, table: tables.Table, number: int, told: list[str]) -> Row:
     cells = next((cells for cells in table.rows if cells[0] == str(number)), None)
     if cells is None:
         raise CardError(f"the table of {shape} has no row {number}")
@@ -205,7 +207,9 @@ def _with_times(row: Row, shape: Shape, table: tables.Table, number: int) -> Row
         elif header == full_tables.SIZE_COLUMN:
             size = figures.read(cell, place)
         if key == RATIO and times[key] is not None:
-            times[DETECTABLE] = Figure(float(figures.NOT_DETECTABLE not in cell))
+            # A baseline bears no mark, and is no other model than itself.
+            is_other = ROLES["baseline"] not in told and figures.NOT_DETECTABLE not in cell
+            times[DETECTABLE] = Figure(float(is_other))
     known = _known(times)
     sized = row.figures if size is None else {**row.figures, SIZE: size}
     return replace(row, times={**row.times, shape: known}, figures=sized)

@@ -291,6 +291,11 @@ def test_a_folder_without_a_tokenizer(tmp_path, rows):
             r"one of them",
         ),
         ({"text": ["good"], "label": [0]}, {"task_args": {"is_multi_label": True}}, r"column of lists"),
+        (
+            {"text": ["good"], "label": [0], "other": [1]},
+            {"ref_keys": ["label", "other"]},
+            r"one column, found 2 columns, `label`, `other` .*`task_args: {is_multi_label: true}`.*ref_keys",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(model, tmp_path, columns, asked, said):

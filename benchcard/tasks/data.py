@@ -253,8 +253,27 @@ def secondary(rows: datasets.Dataset, question: Question, usual: str | None = No
     return column(rows, name, "$.dataset.data_keys.secondary") if name else None
 
 
-def reference(rows: datasets.Dataset, question: Question, usual: str) -> str:
-    """The column that holds what is right: what `ref_keys` says, or the task's usual name."""
+def reference(rows: datasets.Dataset, question: Question, usual: str, several: str = "") -> str:
+    """The one column that holds what is right: what `ref_keys` says, or the task's usual name.
+
+    Args:
+        rows: The rows.
+        question: What was asked.
+        usual: The name where nothing is asked.
+        several: What to do where several columns are meant; empty where the task has no use for them.
+
+    Raises:
+        SpecError: There is no such column, or several are named, of which all but one would be left out.
+    """
+    if len(question.ref_keys) > 1:
+        raise SpecError(
+            Mistake(
+                "$.dataset.ref_keys",
+                f"{len(question.ref_keys)} columns, {', '.join(f'`{name}`' for name in question.ref_keys)}",
+                "one column",
+                several,
+            )
+        )
     return column(rows, question.ref_keys[0] if question.ref_keys else usual, "$.dataset.ref_keys[0]")
 
 

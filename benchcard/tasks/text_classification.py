@@ -24,6 +24,7 @@ Reference = Callable[[Mapping[str, Any], int], Any]
 # A label of several counts as given where its probability reaches this: the better half.
 _THRESHOLD = 0.5
 _PROBLEMS = {"regression": "is_regression", "multi_label_classification": "is_multi_label"}
+_SEVERAL = "where a text may have several labels, and each column is one of them: `task_args: {is_multi_label: true}`"
 
 
 class TextClassification:
@@ -116,7 +117,7 @@ def _references(
         return context, (), [], lambda row, number: None
     if problem == "is_multi_label":
         return context, *_several(rows, question, config)
-    name = data.reference(rows, question, "label")
+    name = data.reference(rows, question, "label", "" if problem else _SEVERAL)
     if problem == "is_regression":
         return context, (), [name], lambda row, number: _number(row[name], name, number)
     alignment = labels.align(config.id2label, *labels.of_column(rows, name), given.get("label_mapping"))

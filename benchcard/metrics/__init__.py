@@ -184,11 +184,13 @@ def parted(name: str, script: str | None = None) -> tuple[str, str]:
 
 
 def module(name: str, script: str | None = None) -> Any:
-    """The `evaluate.EvaluationModule` of a metric; of a script, where it is given.
+    """The `evaluate.EvaluationModule` of a metric, or of the metric that a figure is asked of; of a script, where it is
+    given.
 
     Raises:
         SpecError: benchcard does not bring it, and it cannot be loaded.
     """
+    name, _ = parted(name, script)
     if name in registry.metrics():
         return registry.metric(name)
     import evaluate

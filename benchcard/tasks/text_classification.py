@@ -99,15 +99,7 @@ def _references(
         "labels": [config.id2label[index] for index in sorted(config.id2label)],
     }
     if (problem == "is_regression") != (config.num_labels == 1):
-        hint = "`is_regression: true`" if config.num_labels == 1 else "leave `is_regression` out"
-        raise SpecError(
-            Mistake(
-                "$.task_args.is_regression",
-                f"a model with {config.num_labels} outputs",
-                "a model with one output for a number",
-                hint,
-            )
-        )
+        raise SpecError(_outputs(config.num_labels, told=bool(asked)))
     if problem == "is_multi_label":
         threshold = given.get("threshold", _THRESHOLD)
         context["least_score"] = (
@@ -122,6 +114,17 @@ def _references(
         return context, (), [name], lambda row, number: _number(row[name], name, number)
     alignment = labels.align(config.id2label, *labels.of_column(rows, name), given.get("label_mapping"))
     return context, alignment.notes, [name], lambda row, number: alignment.id(row[name], number)
+
+
+def _outputs(count: int, told: bool) -> Mistake:
+    """What is wrong where a model with one output is to give labels, or one with several a number."""
+    place = "$.task_args.is_regression"
+    if count == 1:
+        expected = "a model with an output for each label, or `is_regression: true`"
+        return Mistake(place, "a model with one output, which can only give a number", expected)
+    said = "leave `is_regression` out" if told else "its `problem_type` says so: `is_regression: false`"
+    hint = f"{said} where it gives labels"
+    return Mistake(place, f"a model with {count} outputs", "a model with one output for a number", hint)
 
 
 def _several(rows: datasets.Dataset, question: Question, config: Any) -> tuple[tuple[str, ...], list[str], Reference]:

@@ -275,17 +275,31 @@ class _Reading:
         kind = MappingOf({**registry.task(task).arguments, "metric_args": MappingOf(open=True)})
         for index, value in enumerate(self._values("task_args")):
             if isinstance(value, dict):
-                yield from kind.mistakes(
-                    value, self._places["task_args"] + (f"[{index}]" if "task_args" in self.grid else "")
-                )
+                place = self._places["task_args"] + (f"[{index}]" if "task_args" in self.grid else "")
+                yield from kind.mistakes(value, place)
+                yield from self._metric_arguments(registry.task(task), value, f"{place}.metric_args")
+
+    def _metric_arguments(self, task: Any, arguments: Mapping[str, Any], place: str) -> Iterator[Mistake]:
+        """Arguments of metrics that no row measures: slips, and those that were left over."""
+        asked = [values for values in self._values("metrics") if isinstance(values, list) and values]
+        if not asked:
+            asked = [list(task.metrics_for(arguments) if hasattr(task, "metrics_for") else task.metrics)]
+        measured = [name for values in asked for name in values]
+        known = dict.fromkeys([*measured, *(str(name).partition(".")[0] for name in measured)])
+        given = arguments.get("metric_args")
+        for name in given if isinstance(given, dict) else ():
+            if name not in known and name not in getattr(task, "scorers", ()):
+                hint = near(name, known) or "what is said of it would reach nothing"
+                yield Mistake(f"{place}.{name}", shown(name), f"a metric that is measured, {listed(known)}", hint)
 
     def _metrics(self) -> Iterator[Mistake]:
         """Ids that look like a slip of a known one; any other unknown id may be one that `evaluate.load` knows."""
         for given, values in enumerate(self._values("metrics")):
             axis = f"[{given}]" if "metrics" in self.grid else ""
             for index, name in enumerate(values if isinstance(values, list) else []):
-                unknown = isinstance(name, str) and name not in {*registry.metrics(), *registry.EVALUATE}
-                unknown = unknown and "/" not in name
+                known = {*registry.metrics(), *registry.EVALUATE}
+                # `squad_v2.f1` is one figure of a metric that gives several
+                unknown = isinstance(name, str) and "/" not in name and not {name, name.partition(".")[0]} & known
                 hint = near(name, registry.metrics()) if unknown else ""
                 if hint:
                     place = f"{self._places['metrics']}{axis}[{index}]"

@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -325,7 +327,7 @@ def test_without_an_opset_the_next_best_is_taken(folders, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("name", "task", "said"),
     [
-        ("bert-base", "text-classification", "no weights for classifier.bias, classifier.weight"),
+        ("bert-base", "text-classification", "no weights for bert.pooler.dense.bias, .*, classifier.weight, which"),
         ("bert", "no-such-task", "Unknown task"),
         ("vit", "question-answering", "Unrecognized configuration class"),
     ],
@@ -353,6 +355,67 @@ def test_missing_weights_beside_the_head_are_drawn_alike(folders, tmp_path):
     report = export(folders("bert-base"), "sentence-similarity", 13, tmp_path)
     assert report.outputs == ("last_hidden_state", "pooler_output")
     assert any("pooler.dense.weight" in note for note in report.notes)
+
+
+def without(source: Path, target: Path, *parts: str) -> Path:
+    """A copy of a model's folder whose checkpoint lacks all weights with any of the parts in their names."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, target)
+    weights = load_file(target / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if not any(part in name for part in parts)}
+    assert len(kept) < len(weights)
+    save_file(kept, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "part"),
+    [
+        ("bert", "text-classification", "bert.pooler.dense.weight"),
+        ("bert", "text-classification", "bert.encoder.layer.1.output.dense.bias"),
+        ("bert-base", "feature-extraction", "encoder.layer.1.attention.self.query.weight"),
+        ("distilbert", "token-classification", "distilbert.transformer.layer.0.ffn.lin1.bias"),
+        ("vit", "image-classification", "vit.embeddings.cls_token"),
+        ("resnet", "image-classification", "resnet.embedder.embedder.normalization.running_mean"),
+        ("bart", "text-classification", "model.encoder.layers.0.fc1.weight"),
+    ],
+)
+def test_a_missing_weight_that_the_outputs_come_from_is_refused(folders, tmp_path, name, task, part):
+    """A weight inside the base model is no less drawn at random than the head: export and PyTorch name it."""
+    from benchcard.frameworks.pytorch import PyTorch
+
+    model = without(folders(name), tmp_path / "model", part)
+    said = f"no weights for {re.escape(part)}, which would be drawn at random"
+    with pytest.raises(ArtifactError, match=said):
+        export(model, task, 17, tmp_path / "graph")
+    with pytest.raises(ArtifactError, match=said):
+        PyTorch().open(model, {"task": task})
+
+
+def test_layers_that_only_the_configuration_has_are_refused(folders, tmp_path):
+    """A configuration of four layers on a checkpoint of two names all that the other two lack."""
+    model = tmp_path / "model"
+    shutil.copytree(folders("bert"), model)
+    told = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**told, "num_hidden_layers": 4}))
+    with pytest.raises(ArtifactError, match=r"layer\.2\.attention\.output\.dense\.bias.*layer\.3\.") as caught:
+        load_model(model, "text-classification")
+    assert str(caught.value).count("bert.encoder.layer.") == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "parts"),
+    [
+        ("bert", "feature-extraction", ("pooler",)),
+        ("bart", "text-classification", ()),
+        ("resnet", "image-classification", ("num_batches_tracked",)),
+    ],
+)
+def test_missing_names_that_no_output_comes_from_are_none(folders, tmp_path, name, task, parts):
+    """A pooler that is not read, tied weights under another name and counters are no reason to refuse a model."""
+    model = without(folders(name), tmp_path / "model", *parts) if parts else folders(name)
+    assert not load_model(model, task).training
 
 
 def test_a_model_that_gives_no_numbers_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,37 @@ def test_arguments_that_no_framework_of_the_grid_knows(beans):
     """An entry of `framework_args` whose keys no asked framework knows all of is a mistake."""
     beans["grid"]["framework"] = ["pytorch"]
     assert "$.grid.framework_args[0]" in mistakes(beans)
+
+
+def test_a_figure_of_a_metric_may_be_asked_for(beans):
+    """`metric.figure` is no slip of the metric, and a slip of the metric in it is one."""
+    asked = ["squad_v2.f1", "seqeval.overall_f1", "mae.mae"]
+    assert specs.read({**beans, "metrics": asked}).fixed["metrics"] == asked
+    assert "did you mean `squad_v2`" in mistakes({**beans, "metrics": ["squadv2"]})["$.metrics[0]"]
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics", "given", "said"),
+    [
+        ("image-classification", None, "acuracy", "measured, `accuracy`, found.*did you mean `accuracy`"),
+        ("image-classification", ["accuracy", "f1"], "precision", "measured, `accuracy` or `f1`, found.*reach nothing"),
+        ("image-classification", ["accuracy", "f1"], "f1", None),
+        ("text-classification", None, "f1_macro", "measured, `accuracy`"),
+        ("token-classification", None, "seqeval", None),
+        ("token-classification", None, "f1", None),
+        ("question-answering", ["squad_v2.f1"], "squad_v2", None),
+        ("image-classification", ["./mine.py"], "./mine.py", None),
+    ],
+)
+def test_arguments_of_metrics_that_are_not_measured(beans, task, metrics, given, said):
+    """Arguments of a misspelled metric, or of one that nobody asked for, are a mistake and do not get lost."""
+    data = {**beans, "task": task, "metrics": metrics, "task_args": {"metric_args": {given: {"average": "macro"}}}}
+    if metrics is None:
+        data.pop("metrics")
+    if said is None:
+        assert specs.read(data).fixed["task_args"]["metric_args"] == {given: {"average": "macro"}}
+    else:
+        assert re.search(said, mistakes(data)[f"$.task_args.metric_args.{given}"])
 
 
 def test_framework_args_by_framework(beans):

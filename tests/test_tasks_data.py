@@ -69,6 +69,26 @@ def test_rows_are_the_same_wherever_they_lie(table, form, tmp_path):
     assert data.load(str(path), None, "validation[:1]+validation[2:]", None)["label"][:] == [0, 2]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_split_without_rows_is_said(table, form, tmp_path):
+    """A split of no rows, and a part of one that holds none, are told by its name."""
+    path = written(table, form, tmp_path / "data")
+    with pytest.raises(SpecError, match=r"found the split `validation\[1:1\]`, which has no rows"):
+        data.load(str(path), None, "validation[1:1]", None)
+    if form not in ("json", "jsonl", "jsonl.gz"):
+        empty = written(table.select([]), form, tmp_path / "empty")
+        with pytest.raises(SpecError, match=r"found the split `validation`, which has no rows"):
+            data.load(str(empty), None, "validation", None)
+
+
+def test_a_split_without_rows_beside_others(table, tmp_path):
+    """A saved data set with an empty split gives its others."""
+    datasets.DatasetDict({"test": table.select([]), "validation": table}).save_to_disk(tmp_path / "data")
+    assert data.load(str(tmp_path / "data"), None, "validation", None).to_dict() == ROWS
+    with pytest.raises(SpecError, match="`test`, which has no rows"):
+        data.load(str(tmp_path / "data"), None, "test[:5]", None)
+
+
 def test_a_fingerprint_is_of_what_the_rows_hold(table):
     """A value, a column's name, the names of labels and the order of rows count; the way to them does not."""
     names = datasets.ClassLabel(names=["a", "b", "c"])

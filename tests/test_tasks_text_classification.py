@@ -138,7 +138,7 @@ def test_regression(tmp_path):
         "mse": mean_squared_error(right, found.predictions),
     }
     assert found.scored["readings"]["mse"]["higher_is_better"] is False
-    with pytest.raises(SpecError, match=r"one output.*is_regression: true"):
+    with pytest.raises(SpecError, match=r"is_regression: true`, found a model with one output"):
         tiny_text.passed(TASK, model, data, tmp_path / "none")
     broken = tiny_text.write_data(tmp_path / "broken", {"text": TEXTS[:2], "label": [1.0, None]})
     with pytest.raises(SpecError, match=r"null in row 1 of `label`"):
@@ -284,13 +284,33 @@ def test_a_folder_without_a_tokenizer(tmp_path, rows):
         ({"text": [3], "label": [0]}, {}, r"3 in row 0 of `text`"),
         ({"text": ["good"], "label": [0.5]}, {}, r"column of labels"),
         ({"text": ["good"], "label": [0]}, {"task_args": {"is_regresion": True}}, r"did you mean `is_regression`"),
-        ({"text": ["good"], "label": [0]}, {"task_args": {"is_regression": True}}, r"3 outputs"),
+        (
+            {"text": ["good"], "label": [0]},
+            {"task_args": {"is_regression": True}},
+            r"one output for a number, found a model with 3 outputs \(leave `is_regression` out",
+        ),
+        (
+            {"text": ["good", "bad"], "label": ["fine", "mixed"]},
+            {"task_args": {"label_mapping": {"fine": "postive"}}},
+            r'`mixed`, found "postive" \(did you mean `positive`\?\) @ \$\.task_args\.label_mapping\.fine',
+        ),
+        (
+            {"text": ["good", "bad", "dull"], "label": ["fine", "great", "mixed"]},
+            {"task_args": {"label_mapping": {"fine": "positive", "great": "positive"}}},
+            r"found `fine` and `great` of the data set, all `positive` of the model",
+        ),
+        ({"text": ["good", "bad"], "label": ["fine", "mixed"]}, {}, r"say what `fine` is in the model"),
         (
             {"text": ["good"], "label": [0]},
             {"task_args": {"is_regression": True, "is_multi_label": True}},
             r"one of them",
         ),
         ({"text": ["good"], "label": [0]}, {"task_args": {"is_multi_label": True}}, r"column of lists"),
+        (
+            {"text": ["good"], "label": [0], "other": [1]},
+            {"ref_keys": ["label", "other"]},
+            r"one column, found 2 columns, `label`, `other` .*`task_args: {is_multi_label: true}`.*ref_keys",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(model, tmp_path, columns, asked, said):
@@ -302,6 +322,25 @@ def test_what_does_not_fit_is_said(model, tmp_path, columns, asked, said):
         return
     with pytest.raises(SpecError, match=said):
         tiny_text.prepare(TASK, model, data, tmp_path / "prepared", **asked)
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "said"),
+    [
+        (
+            ["score"],
+            {},
+            r"expected a model with an output for each label, or `is_regression: true`, found a model with one",
+        ),
+        (LABELS, {"problem_type": "regression"}, r"3 outputs \(its `problem_type` says so: `is_regression: false`"),
+    ],
+)
+def test_a_number_is_asked_of_one_output(rows, tmp_path, labels, settings, said):
+    """One output can be no label, and several no number, whoever says so: the message has what to do."""
+    tiny_text.write_tokenizer(tmp_path / "model")
+    model = tiny_text.write_model(tmp_path / "model", "ForSequenceClassification", labels, **settings)
+    with pytest.raises(SpecError, match=said):
+        tiny_text.prepare(TASK, model, rows, tmp_path / "prepared")
 
 
 def test_a_label_that_is_not_declared(model, tmp_path):

@@ -77,6 +77,17 @@ def test_predictions_are_those_of_first_sub_words(model, tmp_path, batch_size):
     assert found.scored["readings"]["f1"] == {"higher_is_better": True, "unit": "share"}
 
 
+def test_one_figure_of_a_metric(model, tmp_path):
+    """`metric.figure` is that figure by this name, with its interval, and needs no network."""
+    from benchcard import actions
+
+    name = "seqeval.overall_f1"
+    assert actions.metric({"name": name}, {}, {}, tmp_path, lambda done, total: None) == {}
+    found = tiny_text.passed(TASK, model, data_of(tmp_path / "data"), tmp_path, ("f1", name))
+    assert found.scored["metrics"][name] == found.scored["metrics"]["f1"]
+    assert found.scored["readings"][name] == {"higher_is_better": True, "unit": "share"}
+
+
 def test_words_without_a_prediction_are_counted(model, tmp_path):
     """Words beyond the model's maximum, and words that give no token, are left out of predictions and references alike,
     and are counted.

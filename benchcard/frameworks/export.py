@@ -13,7 +13,7 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ Source: https://onnx.ai/onnx/operators/ (first versions of LayerNormalization an
 _SEARCH_S = 60.0
 _ENOUGH_WORKING = 2
 _SEED = 0
+_LEARNED_BUFFERS = (".running_mean", ".running_var")  # of batch normalization
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,8 @@ def load_model(model: str | Path, task: str, *, revision: str | None = None, tru
         trust_remote_code: whether code of the model's repository may run.
 
     Raises:
-        ArtifactError: there is no such model or task, the two do not go together, or the checkpoint lacks the weights
-            of the task's head, which would be drawn at random.
+        ArtifactError: there is no such model or task, the two do not go together, or the checkpoint lacks weights that
+            the task's outputs come from, which would be drawn at random.
     """
     return _load(model, task, revision, trust_remote_code)[0]
 
@@ -191,8 +192,8 @@ def _loads_as(task: str) -> str:
 def _load(model: str | Path, task: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, list[str]]:
     """The model of `load_model`, and the names of its weights that the checkpoint does not have.
 
-    A base model often lacks a pooler that nothing reads. Such weights are drawn from a fixed seed, so that every
-    process that loads the model has the same ones.
+    A base model often lacks a pooler that no task reads. Such weights are drawn from a fixed seed, so that every
+    process that loads the model has the same ones; a model that lacks any other is refused.
     """
     import torch
     from optimum.exporters.tasks import TasksManager
@@ -216,17 +217,61 @@ def _load(model: str | Path, task: str, revision: str | None, trust_remote_code:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error.args[0]}") from error
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error}") from error
-    missing = sorted(info["missing_keys"])
-    base = loaded.base_model_prefix
-    head = [name for name in missing if not name.startswith(f"{base}.")]
-    if head and hasattr(loaded, base):
-        raise ArtifactError(
-            f"{model} is no model for the task {task!r}: its checkpoint has no weights for {', '.join(head)}, which"
-            " would be drawn at random. Name a checkpoint that was trained for the task."
-        )
+    loaded.eval()
     if getattr(loaded.config, "use_cache", False):
         loaded.config.use_cache = False  # the cache of keys and values is no output that a graph should have
-    return loaded.eval(), missing
+    missing = _weights(loaded, info["missing_keys"])
+    read = _read(loaded, missing)
+    if read:
+        raise ArtifactError(
+            f"{model} is no model for the task {task!r}: its checkpoint has no weights for {', '.join(read)}, which"
+            " would be drawn at random. Name a checkpoint that was trained for the task, with a configuration that fits"
+            " it."
+        )
+    return loaded, sorted(missing)
+
+
+def _weights(model: Any, missing: Iterable[str]) -> dict[str, Any]:
+    """Those of the names that the checkpoint lacks which stand for something learned: no other name of a weight that
+    it has, and nothing that follows from the configuration, as position ids and fixed embeddings do.
+    """
+    absent = set(missing)
+    named = {name: each for name, each in model.named_parameters(remove_duplicate=False) if each.requires_grad}
+    named |= {name: each for name, each in model.named_buffers() if name.endswith(_LEARNED_BUFFERS)}
+    present = {id(weight) for name, weight in named.items() if name not in absent}
+    return {name: named[name] for name in sorted(absent & set(named)) if id(named[name]) not in present}
+
+
+def _read(model: Any, weights: Mapping[str, Any]) -> list[str]:
+    """The names of those weights that the task's outputs come from, by the graph of the gradients; all of them, where
+    the model cannot be run on inputs of one's own making.
+    """
+    import torch
+
+    from benchcard.frameworks import probes
+
+    if not weights:
+        return []
+    try:
+        inputs = probes.model_inputs(model, None)
+        shape = probes.check_shapes(model, inputs)[0]
+        example = probes.example(inputs, probes.vocabulary(model, None), *shape)
+        with torch.enable_grad():
+            tensors = {name: torch.from_numpy(array) for name, array in example.items()}
+            outputs = dict(model(**tensors, return_dict=True))
+    except (ArtifactError, RuntimeError, ValueError, TypeError, AttributeError, LookupError):
+        return list(weights)
+    if "last_hidden_state" in outputs:
+        outputs.pop("pooler_output", None)  # embeddings are pooled from the tokens: no task reads it
+    nodes = [value.grad_fn for value in outputs.values() if isinstance(value, torch.Tensor)]
+    seen: set[Any] = {None}
+    while nodes:
+        node = nodes.pop()
+        if node not in seen:
+            seen.add(node)
+            nodes.extend(before for before, _ in node.next_functions)
+    leaves = {id(node.variable) for node in seen if hasattr(node, "variable")}
+    return [name for name, each in weights.items() if not leaves or id(each) in leaves or not each.requires_grad]
 
 
 def _load_processor(model: str | Path, revision: str | None, trust_remote_code: bool, notes: list[str]) -> Any | None:

@@ -260,12 +260,14 @@ def parted(name: str, script: str | None = None) -> tuple[str, str]:
 
 
 def module(name: str, script: str | None = None) -> Any:
-    """The `evaluate.EvaluationModule` of a metric; of a script, where it is given.
+    """The `evaluate.EvaluationModule` of a metric, or of the metric that a figure is asked of; of a script, where it is
+    given.
 
     Raises:
         SpecError: benchcard does not bring it, and it is not there, or lacks a package.
         BenchcardError: It cannot be loaded for another reason, which the message has.
     """
+    name, _ = parted(name, script)
     if name in registry.metrics():
         return registry.metric(name)
     import evaluate

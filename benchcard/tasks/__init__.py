@@ -106,6 +106,9 @@ class Task(Protocol):
         has_length: Whether inputs have a length (tokens, frames) that can be chosen; images have none.
         arguments: What may stand in `task_args`, by name; `metric_args` may stand there for every task.
 
+    A task of which a metric means something of its own (`Prepared.meanings`) may have `scorers` beside it: the ids of
+    the metrics that are meant, whose arguments a spec may give by these names, too.
+
     A task whose name optimum's `TasksManager` does not know has `loads_as` beside it: the name of a task that it knows,
     whose model class is loaded.
     """

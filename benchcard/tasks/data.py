@@ -44,19 +44,23 @@ def load(location: str, name: str | None, split: str, revision: str | None) -> d
     split is asked as `train[:500]` or `train[50%:]`, wherever it lies.
 
     Raises:
-        SpecError: There is no such split, no such configuration, or what lies there cannot be read; the message has
-            those that there are, or the reader's own words.
+        SpecError: There is no such split, no such configuration, no row in it, or what lies there cannot be read; the
+            message has those that there are, or the reader's own words.
     """
+    rows = _load(location, name, split, revision)
+    if not len(rows):
+        raise _empty(split)
+    return rows
+
+
+def _load(location: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset:
     import datasets
     from datasets.exceptions import DatasetsError
 
     path = Path(location)
     try:
         if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
-            saved = datasets.load_from_disk(location)
-            if isinstance(saved, datasets.Dataset):
-                saved = datasets.DatasetDict({str(saved.split or _names(split)[0]): saved})
-            return _split(saved, split)
+            return _split(_saved(path, split), split)
         if path.is_file():
             files = dict.fromkeys(_names(split), location)
             reader, settings = _reader(path)
@@ -69,6 +73,28 @@ def load(location: str, name: str | None, split: str, revision: str | None) -> d
 def _names(split: str) -> list[str]:
     """The names of the splits in `train[:10]+validation`."""
     return [part.partition("[")[0].strip() for part in split.split("+")]
+
+
+def _saved(path: Path, split: str) -> datasets.DatasetDict:
+    """What `save_to_disk` wrote. A split without rows has no file, for which `load_from_disk` has no words: it is left
+    out, and is a mistake where it is asked for.
+    """
+    import datasets
+
+    listing = path / "dataset_dict.json"
+    names = json.loads(listing.read_text(encoding="utf-8"))["splits"] if listing.exists() else [""]
+    found = datasets.DatasetDict()
+    for name in names:
+        if json.loads((path / name / "state.json").read_text(encoding="utf-8"))["_data_files"]:
+            rows = datasets.Dataset.load_from_disk(str(path / name))
+            found[name or str(rows.split or _names(split)[0])] = rows
+        elif not name or name in _names(split):
+            raise _empty(name or split)
+    return found
+
+
+def _empty(split: str) -> SpecError:
+    return SpecError(Mistake("$.dataset", f"the split `{split}`, which has no rows", "a split that has rows"))
 
 
 def _split(saved: datasets.DatasetDict, split: str) -> datasets.Dataset:
@@ -105,6 +131,8 @@ def _reader(path: Path) -> tuple[str, dict[str, Any]]:
 def _explained(error: Exception, location: str, name: str | None, split: str) -> Exception:
     """What `datasets` found wrong, told by place."""
     said = str(error.__cause__ or error).strip() or type(error).__name__
+    if "corresponds to no data" in said:
+        return _empty(split)
     if "split" in said.lower() and isinstance(error, ValueError):
         import datasets
 
@@ -253,8 +281,27 @@ def secondary(rows: datasets.Dataset, question: Question, usual: str | None = No
     return column(rows, name, "$.dataset.data_keys.secondary") if name else None
 
 
-def reference(rows: datasets.Dataset, question: Question, usual: str) -> str:
-    """The column that holds what is right: what `ref_keys` says, or the task's usual name."""
+def reference(rows: datasets.Dataset, question: Question, usual: str, several: str = "") -> str:
+    """The one column that holds what is right: what `ref_keys` says, or the task's usual name.
+
+    Args:
+        rows: The rows.
+        question: What was asked.
+        usual: The name where nothing is asked.
+        several: What to do where several columns are meant; empty where the task has no use for them.
+
+    Raises:
+        SpecError: There is no such column, or several are named, of which all but one would be left out.
+    """
+    if len(question.ref_keys) > 1:
+        raise SpecError(
+            Mistake(
+                "$.dataset.ref_keys",
+                f"{len(question.ref_keys)} columns, {', '.join(f'`{name}`' for name in question.ref_keys)}",
+                "one column",
+                several,
+            )
+        )
     return column(rows, question.ref_keys[0] if question.ref_keys else usual, "$.dataset.ref_keys[0]")
 
 

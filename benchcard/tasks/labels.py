@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.kinds import listed, shown
+from benchcard.kinds import listed, near, shown
 
 if TYPE_CHECKING:
     import datasets
@@ -81,16 +81,10 @@ def align(
             missing.append(name)
         else:
             ids[key] = index
-    if missing or len(set(ids.values())) != len(ids):
-        raise SpecError(
-            Mistake(
-                "$.task_args.label_mapping",
-                f"labels of the data set {ours} and of the model {list(names)}",
-                "labels that agree by name",
-                f"say what {listed(missing) if missing else 'each of them'} is in the model: "
-                "label_mapping: {name in the data set: name in the model}",
-            )
-        )
+    if missing:
+        raise SpecError(_unknown(names, ours, missing, mapping or {}))
+    if len(set(ids.values())) != len(ids):
+        raise SpecError(_doubled(names, dict(zip(ours, ids.values()))))
     moved = [name for key, name in zip(keys, ours) if declared is not None and ids[key] != key]
     notes = (
         (f"labels are numbered differently in the data set and in the model ({', '.join(moved)}): aligned by name",)
@@ -98,6 +92,48 @@ def align(
         else ()
     )
     return Alignment(ids, names, notes)
+
+
+def _unknown(
+    names: tuple[str, ...], ours: Sequence[str], missing: Sequence[str], mapping: Mapping[str, str]
+) -> list[Mistake]:
+    """What is wrong with labels that the model has no name for: those that the mapping misspells, or else all."""
+    folded = {_folded(name) for name in missing}
+    slips = [
+        Mistake(
+            f"$.task_args.label_mapping.{key}",
+            shown(value),
+            f"a label of the model, {listed(names)}",
+            near(value, names),
+        )
+        for key, value in mapping.items()
+        if _folded(key) in folded
+    ]
+    return slips or [
+        Mistake(
+            "$.task_args.label_mapping",
+            f"labels of the data set {list(ours)} and of the model {list(names)}",
+            "labels that agree by name",
+            f"say what {listed(missing)} is in the model: label_mapping: {{name in the data set: name in the model}}",
+        )
+    ]
+
+
+def _doubled(names: tuple[str, ...], ids: Mapping[str, int]) -> list[Mistake]:
+    """What is wrong where several labels of the data set come to one of the model."""
+    alike: dict[int, list[str]] = {}
+    for name, index in ids.items():
+        alike.setdefault(index, []).append(name)
+    return [
+        Mistake(
+            "$.task_args.label_mapping",
+            f"{' and '.join(f'`{name}`' for name in several)} of the data set, all `{names[index]}` of the model",
+            "a label of the model for each of the data set's own",
+            "put them together in the data set where they mean the same",
+        )
+        for index, several in alike.items()
+        if len(several) > 1
+    ]
 
 
 def are_generic(names: Sequence[str]) -> bool:

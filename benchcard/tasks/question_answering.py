@@ -43,6 +43,7 @@ class QuestionAnswering:
     """The task `question-answering`. Rows without an answer make it SQuAD v2, where no answer may be the right one."""
 
     metrics: tuple[str, ...] = ("exact_match", "f1")
+    scorers: tuple[str, ...] = ("squad", "squad_v2")
     has_length = True
     arguments: Mapping[str, Kind] = MappingProxyType(
         {

@@ -24,6 +24,7 @@ Reference = Callable[[Mapping[str, Any], int], Any]
 # A label of several counts as given where its probability reaches this: the better half.
 _THRESHOLD = 0.5
 _PROBLEMS = {"regression": "is_regression", "multi_label_classification": "is_multi_label"}
+_SEVERAL = "where a text may have several labels, and each column is one of them: `task_args: {is_multi_label: true}`"
 
 
 class TextClassification:
@@ -98,15 +99,7 @@ def _references(
         "labels": [config.id2label[index] for index in sorted(config.id2label)],
     }
     if (problem == "is_regression") != (config.num_labels == 1):
-        hint = "`is_regression: true`" if config.num_labels == 1 else "leave `is_regression` out"
-        raise SpecError(
-            Mistake(
-                "$.task_args.is_regression",
-                f"a model with {config.num_labels} outputs",
-                "a model with one output for a number",
-                hint,
-            )
-        )
+        raise SpecError(_outputs(config.num_labels, told=bool(asked)))
     if problem == "is_multi_label":
         threshold = given.get("threshold", _THRESHOLD)
         context["least_score"] = (
@@ -116,11 +109,22 @@ def _references(
         return context, (), [], lambda row, number: None
     if problem == "is_multi_label":
         return context, *_several(rows, question, config)
-    name = data.reference(rows, question, "label")
+    name = data.reference(rows, question, "label", "" if problem else _SEVERAL)
     if problem == "is_regression":
         return context, (), [name], lambda row, number: _number(row[name], name, number)
     alignment = labels.align(config.id2label, *labels.of_column(rows, name), given.get("label_mapping"))
     return context, alignment.notes, [name], lambda row, number: alignment.id(row[name], number)
+
+
+def _outputs(count: int, told: bool) -> Mistake:
+    """What is wrong where a model with one output is to give labels, or one with several a number."""
+    place = "$.task_args.is_regression"
+    if count == 1:
+        expected = "a model with an output for each label, or `is_regression: true`"
+        return Mistake(place, "a model with one output, which can only give a number", expected)
+    said = "leave `is_regression` out" if told else "its `problem_type` says so: `is_regression: false`"
+    hint = f"{said} where it gives labels"
+    return Mistake(place, f"a model with {count} outputs", "a model with one output for a number", hint)
 
 
 def _several(rows: datasets.Dataset, question: Question, config: Any) -> tuple[tuple[str, ...], list[str], Reference]:

@@ -42,6 +42,7 @@ class TokenClassification:
     """
 
     metrics: tuple[str, ...] = ("precision", "recall", "f1", "accuracy")
+    scorers: tuple[str, ...] = ("seqeval",)
     has_length = True
     arguments: Mapping[str, Kind] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 

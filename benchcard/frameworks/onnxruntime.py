@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # left out: at least two, of which the shorter counts, so that none that was stopped decides; and no more once this many
 # seconds are over. With ten, four may have been stopped at the same node.
 _PROFILED_CALLS = (3, 11)
-_PROFILED_S = 1.0
+_PROFILED_S = 0.5
 
 
 class OnnxRuntime:

@@ -355,6 +355,8 @@ def _unsure(gain: Gain, objective: str) -> str:
     if gain.ratio.excludes(1.0) and gain.floor is not None:
         itself = f"the baseline, timed twice, may differ from itself by {gain.floor:.2f}x"
         return f"not beyond the noise of this run{at}: {_words(gain.ratio, objective)}, and {itself}"
+    if gain.ratio.excludes(1.0) and objective == "latency":
+        return f"{_words(gain.ratio, objective)}{at}, and how far the baseline is from itself is not known"
     return f"not beyond doubt better{at}: {_words(gain.ratio, objective)}"
 
 

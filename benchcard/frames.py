@@ -307,7 +307,8 @@ def _detectable(part: Part, ratio: Interval) -> bool:
     try:
         floor = statistics.noise_floor(part.rounds, part.baseline or "")
     except ValueError:
-        return ratio.excludes(1.0)
+        # The baseline's twin could not be timed: nothing is known of the noise.
+        return False
     return statistics.detectable(ratio, floor)
 
 

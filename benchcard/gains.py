@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -199,13 +200,11 @@ def _gain(objective: str, part: Part | None, name: str, shape: str, comparisons:
     if not medians[0].keys() & medians[1].keys():
         return Gain(None, False, shape)
     ratio = statistics.paired_ratio(medians[0], medians[1], 1 - (1 - CONFIDENCE) / comparisons)
-    reach = None
-    try:
+    sure, reach = False, None
+    # Where the baseline's twin could not be timed, there is no floor, and nothing is sure.
+    with suppress(ValueError):
         floor = statistics.noise_floor(part.rounds, part.baseline)
         sure, reach = statistics.detectable(ratio, floor), math.exp(floor.reach)
-    except ValueError:
-        # the baseline's twin could not be timed: there is no floor
-        sure = ratio.excludes(1.0)
     return Gain(ratio, sure and name != part.baseline and ratio.value > 1, shape, reach)
 
 

@@ -68,10 +68,20 @@ def noise_frame(records: Records) -> pd.DataFrame:
         counts = {
             "models": len(part.names),
             "rounds": len(part.rounds),
-            "launches": len({timed.launch for timed in part.rounds}),
+            "launches": _launches(part),
         }
         rows.append({**shape, **counts, **_floor(part), **_machine(part, counts["launches"])})
     return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in NOISE_FIGURES})
+
+
+def _launches(part: Part) -> int:
+    """How often each model was launched, those that failed apart: another may have been tried again beside them."""
+    by_name: dict[str, set[int]] = {}
+    for timed in part.rounds:
+        for block in timed.blocks:
+            by_name.setdefault(block.name, set()).add(timed.launch)
+    whole = [len(each) for name, each in by_name.items() if part.failure(name) is None]
+    return min(whole or map(len, by_name.values()), default=0)
 
 
 def _floor(part: Part) -> dict[str, float | None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -134,11 +135,11 @@ def _timed(records: Records, record: Record, shape: Any) -> _Timed:
         return _Timed(cell.name, None, latencies)
     control = statistics.block_medians(part.rounds, part.baseline)
     ratios = {place: latency / control[place] for place, latency in latencies.items() if place in control}
-    try:
-        reach = statistics.noise_floor(part.rounds, part.baseline).reach
-    except ValueError:
-        # The baseline's twin could not be timed: there is no floor.
-        reach = 0.0
+    # Where the baseline's twin could not be timed, or once alone, nothing is known of the noise.
+    reach = math.inf
+    with suppress(ValueError):
+        floor = statistics.noise_floor(part.rounds, part.baseline)
+        reach = floor.reach if floor.low is not None else math.inf
     return _Timed(cell.name, part.baseline, latencies, control, ratios, reach)
 
 
@@ -152,6 +153,6 @@ def _widened(found: Interval, reach: float) -> Interval:
     """A ratio whose interval reaches further on both sides, by a logarithm."""
     from benchcard.measure.statistics import Interval
 
-    if found.low is None or found.high is None:
-        return found
+    if found.low is None or found.high is None or math.isinf(reach):
+        return Interval(found.value, None, None)
     return Interval(found.value, found.low * math.exp(-reach), found.high * math.exp(reach))

@@ -48,6 +48,10 @@ COLUMNS = (
 )
 # The digits of quality in a card; a column of round numbers has no fewer. Source: `card.classic.QUALITY_DECIMALS`.
 _DECIMALS = 3
+# An interval whose upper bound is further above the lower one than this, as a factor, agrees with nearly everything.
+_TOO_WIDE = 1.5
+# What the noise certificate says where others worked.
+_BUSY = "others used the processors"
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
 # The libraries whose versions move figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
@@ -113,6 +117,8 @@ class _Checking:
         self.card, self.facts, self.results = card, card.facts, results
         self.ground = tuple(_ground(card, results))
         self.noise = max(_noise((card.about or {}).get("noise") or []), _noise(results.noise.to_dict("records")))
+        disturbed = any(_BUSY in str(warnings) for warnings in results.noise["warnings"])
+        self.disturbed = "; other work used the processors while this was timed here" if disturbed else ""
         self.quality = {int(row["row"]): row for row in results.quality.to_dict("records")}
         self.time = {
             (int(row["row"]), int(row["batch_size"]), _whole(row["input_length"])): row
@@ -190,8 +196,11 @@ class _Checking:
         rounding = self._rounding(name, shape)
         there_low, there_high = there_low - rounding, there_high + rounding
         if there_low <= here_high * self.noise**2 and here_low <= there_high * self.noise**2:
+            printed = 0.5 * 10.0 ** -_decimals(Figure(published))
+            if abs(published - here) > 1.000001 * max(rounding, printed) and here_high > _TOO_WIDE * here_low:
+                return _verdict(NOT_COMPARABLE, "too imprecise here to agree or not: give it a longer `duration`")
             return _verdict(REPRODUCED, "")
-        apart = "the intervals have no point in common, nor with the noise of both runs"
+        apart = f"the intervals have no point in common, nor with the noise of both runs{self.disturbed}"
         if name == RATIO:
             return _verdict(DIFFERENT, apart)
         return _verdict(NOT_COMPARABLE, f"{apart}; the machine of another day may be the reason: see the ratios")

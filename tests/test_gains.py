@@ -23,6 +23,16 @@ def test_a_row_of_half_the_latency_is_twice_as_fast():
     assert gain.sure
 
 
+def test_nothing_is_sure_without_a_noise_floor():
+    """Where the baseline's second process was not timed, a ratio is told and nobody is chosen for it."""
+    part = made_part(LATENCIES)
+    alone = tuple(replace(each, blocks=tuple(one for one in each.blocks if not one.twin)) for each in part.rounds)
+    gain = _gain("latency", replace(part, rounds=alone), "x", "1x64", 1)
+    assert gain.ratio is not None
+    assert gain.ratio.excludes(1.0)
+    assert (gain.sure, gain.floor) == (False, None)
+
+
 @pytest.mark.parametrize("objective", ["latency", "memory"])
 @pytest.mark.parametrize("name", ["base", "x"])
 def test_what_died_gains_nothing(objective, name):

@@ -332,3 +332,28 @@ def test_holm_of_a_table() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_bounds_that_are_one_number_are_none():
+    """An F1 of 1 is no certainty, though a draw without a positive example, of which F1 is 0, tells draws apart."""
+    right = np.array([1] * 4 + [0] * 16)
+
+    def f1(indices: NDArray[np.intp]) -> float:
+        return float(right[indices].any())
+
+    assert bootstrap_metric(f1, 20, seed=0) == Interval(1.0, None, None)
+
+
+def test_a_difference_of_few_changed_examples_seldom_excludes_nothing():
+    """Of equal models that a handful of predictions tell apart, about one in twenty intervals excludes 0."""
+
+    def mean_of(values: NDArray[np.float64]) -> Callable[[NDArray[np.intp]], float]:
+        return lambda indices: float(values[indices].mean())
+
+    draw, excluded, runs = np.random.default_rng(3), 0, 200
+    for run in range(runs):
+        apart = np.concatenate([draw.choice([-1.0, 1.0], 5), np.zeros(395)])
+        found = paired_bootstrap(lambda _: 0.0, mean_of(apart), 400, seed=run)
+        low, high = found.difference.low, found.difference.high
+        excluded += low is not None and high is not None and not low <= 0 <= high
+    assert excluded <= 0.08 * runs

@@ -28,6 +28,7 @@ from benchcard.measure.statistics import (
     over_launches,
     paired_ratio,
     settled,
+    unpaired_ratio,
 )
 
 QUIET = Reading(at_ns=0)
@@ -167,6 +168,16 @@ def test_many_rounds_of_one_launch_are_one_launch() -> None:
     assert paired_ratio(placed([3.0] * 500, 500), placed([2.0] * 500, 500)) == Interval(pytest.approx(1.5), None, None)
 
 
+def test_bounds_that_tell_nothing_are_left_out() -> None:
+    """Two launches far apart, at the level of two hundred rows, give a ratio and no bounds beyond all numbers."""
+    baseline, subject = placed([1.0, 1.1], 1), placed([1.0, 1.8], 1)
+    for ratio in (paired_ratio, unpaired_ratio):
+        assert ratio(baseline, subject).low is not None
+        found = ratio(baseline, subject, 1 - 0.05 / 200)
+        assert (found.low, found.high) == (None, None)
+        assert found.value == pytest.approx((1.1 / 1.8) ** 0.5)
+
+
 def test_an_interval_knows_what_it_excludes() -> None:
     """Bounds belong to the interval, and one without bounds excludes nothing and is within nothing."""
     assert Interval(1.2, 1.1, 1.3).excludes(1.0)
@@ -193,7 +204,7 @@ def test_the_noise_floor_is_the_ratio_of_the_twins() -> None:
         (Interval(0.90, 0.85, 0.95), Interval(1.00, 0.99, 1.01), True),
         (Interval(1.01, 1.005, 1.015), Interval(0.99, 0.98, 1.00), False),  # below the floor
         (Interval(1.10, 0.95, 1.25), Interval(1.00, 0.99, 1.01), False),  # its own interval holds 1
-        (Interval(1.10, 1.05, 1.15), Interval(1.2, None, None), False),  # a floor without bounds is its value
+        (Interval(1.10, 1.05, 1.15), Interval(1.00, None, None), False),  # a floor without bounds tells nothing
         (Interval(1.10, None, None), Interval(1.00, 0.99, 1.01), False),
     ],
 )

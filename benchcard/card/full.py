@@ -33,6 +33,7 @@ RUN_TITLE = "Run:"
 LIMITATIONS_TITLE = "### Limitations"
 NOTES_TITLE = "Of this run:"
 REASONS_TITLE, REASONS_TITLES = "Why this row:", "Why these rows:"
+_BUSY = "others used the processors"  # as the noise certificate says it
 UNFINISHED = "**This run is not finished**, with "
 HIGHER, LOWER = "higher is better", "lower is better"
 _OPENS_A_BLOCK = re.compile(r"[-+#>=~]|\d+[.)]")
@@ -210,7 +211,10 @@ def _legend(facts: Facts) -> str:
         for shape in facts.shapes
         if index not in bases
     ):
-        told.append(f"*{figures.NOT_DETECTABLE}*: no further from 1 than the same model, timed twice, is from itself.")
+        told.append(
+            f"*{figures.NOT_DETECTABLE}*: its interval holds 1, or it is no further from 1 than the same model, timed "
+            "twice, is from itself."
+        )
     if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):
         told.append(f"{figures.AT_RISK}: products of 8-bit weights can saturate on this processor, see below.")
     return " ".join(told)
@@ -287,7 +291,7 @@ def _until(facts: Facts) -> str:
         return ""
     return (
         " on average, at the most: each was timed until the 95 % interval of its ratio reached no further than "
-        f"{100 * sought:.3g} % of it on either side"
+        f"{100 * sought:.3g} % of it on either side, or the time was up"
     )
 
 
@@ -340,6 +344,11 @@ def _limitations(facts: Facts) -> list[str]:
         "milliseconds, and neither replaces a measurement where the model will run.",
         "A latency is that of one forward call on prepared inputs: tokenizing or resizing is not in it.",
     ]
+    if any(_BUSY in warning for each in facts.noise for warning in each.warnings):
+        said.append(
+            "Other work used the processors while this was timed. It interrupts longer calls more often, so ratios of "
+            "models of different speed may be further off than intervals, and the baseline against itself, say."
+        )
     samples = facts.data.samples if facts.data is not None else None
     if any(row.figures.get(full_tables.SAMPLES) for row in facts.rows):
         on = f"as many samples as the column `{full_tables.SAMPLES}` says"
@@ -352,9 +361,8 @@ def _limitations(facts: Facts) -> list[str]:
             "other data would."
         )
     if facts.duration_s is not None and facts.shapes and facts.duration_s < 10:
-        said.append(
-            f"Only {classic.seconds(facts.duration_s)} per configuration and shape: small differences cannot be seen."
-        )
+        only = f"Only {classic.seconds(facts.duration_s)} per configuration and shape"
+        said.append(f"{only}: small differences cannot be seen.")
     return ["\n".join(f"- {sentence}" for sentence in said), _lines(NOTES_TITLE, facts.notes) if facts.notes else ""]
 
 

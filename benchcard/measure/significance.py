@@ -203,7 +203,7 @@ def paired_bootstrap(
         return model(indices) - baseline(indices)
 
     started = time.perf_counter()
-    difference, drawn = _bootstrap(apart, examples, draw, resamples, confidence)
+    difference, drawn = _bootstrap(apart, examples, draw, resamples, confidence, corrected=False)
     draw_s = (time.perf_counter() - started) / scored
     if not len(drawn) or not np.all(np.isfinite(drawn)):
         return Comparison(difference, None, examples, None, None, math.nan)
@@ -292,9 +292,25 @@ class _Drawn:
 
 
 def _bootstrap(
-    score: Callable[[Indices], float], examples: int, draw: np.random.Generator, resamples: int, confidence: float
+    score: Callable[[Indices], float],
+    examples: int,
+    draw: np.random.Generator,
+    resamples: int,
+    confidence: float,
+    *,
+    corrected: bool = True,
 ) -> tuple[Interval, NDArray[np.float64]]:
-    """The figure with its interval, and the figures of all resamples, (resamples,) float64."""
+    """The figure with its interval, and the figures of all resamples, (resamples,) float64.
+
+    Args:
+        score: The figure of some of the examples.
+        examples: How many there are.
+        draw: Where chance comes from.
+        resamples: How often examples are drawn.
+        confidence: The level of the interval.
+        corrected: Whether bounds are corrected for bias and skewness, where examples are few. Not of a difference: few
+            examples differ, and the correction then excludes 0 about twice as often as it should.
+    """
     if examples < 1:
         raise ValueError("a metric needs at least one example")
     everything = np.arange(examples)
@@ -306,7 +322,7 @@ def _bootstrap(
     if not np.all(np.isfinite(drawn)) or np.ptp(drawn) <= _ROUNDING * max(1.0, abs(value)):
         return Interval(value, None, None), drawn
     low, high, level = math.nan, math.nan, min(confidence, CONFIDENCE)
-    if examples <= _BCA_EXAMPLES:
+    if corrected and examples <= _BCA_EXAMPLES:
         low, high = _bias_corrected(score, everything, drawn, level)
     if math.isnan(low) or math.isnan(high):
         tail = (1 - level) / 2
@@ -314,6 +330,8 @@ def _bootstrap(
     if confidence > CONFIDENCE:
         further = _quantile(confidence) / _quantile(CONFIDENCE)
         low, high = min(low, value - further * (value - low)), max(high, value + further * (high - value))
+    if high - low <= _ROUNDING * max(1.0, abs(value)):
+        return Interval(value, None, None), drawn
     return Interval(value, low, high), drawn
 
 

@@ -41,6 +41,8 @@ from benchcard.measure.blocks import Block, Round
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 CONFIDENCE = 0.95
+# Bounds of a ratio that are further from it than this, as a logarithm, are left out: a factor of ten thousand millions.
+_TELLS_NOTHING = 23.0
 _FIRST_LOOK = 5
 _NEXT_LOOK = 1.5
 # Sen's interval of all slopes holds the truth unless all of them are off to one side: for 2 of n! orders.
@@ -168,10 +170,7 @@ def paired_ratio(
         raise ValueError("no round in which both were timed")
     levels = [float(np.median(launch)) for launch in _by_launch(logs).values()]
     value = float(np.mean(levels))
-    half = _half_width(levels, value, confidence)
-    if half is None:
-        return Interval(math.exp(value), None, None)
-    return Interval(math.exp(value), math.exp(value - half), math.exp(value + half))
+    return _around(value, _half_width(levels, value, confidence))
 
 
 def unpaired_ratio(
@@ -207,7 +206,13 @@ def unpaired_ratio(
     if not sum(errors):
         return Interval(math.exp(value), math.exp(value), math.exp(value))
     freedom = sum(errors) ** 2 / sum(error**2 / (len(each) - 1) for error, each in zip(errors, levels))
-    half = float(t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(sum(errors))
+    return _around(value, float(t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(sum(errors)))
+
+
+def _around(value: float, half: float | None) -> Interval:
+    """A ratio from its logarithm, with bounds this far from it; without where these would tell nothing."""
+    if half is None or half > _TELLS_NOTHING:
+        return Interval(math.exp(value), None, None)
     return Interval(math.exp(value), math.exp(value - half), math.exp(value + half))
 
 
@@ -223,9 +228,11 @@ def noise_floor(rounds: Sequence[Round], baseline: str) -> Interval:
 def detectable(ratio: Interval, floor: Interval) -> bool:
     """Whether a ratio differs from 1 by more than its own interval and by more than the noise floor of its run.
 
-    The floor is as far from 1 as the interval of the baseline against its twin reaches.
+    The floor is as far from 1 as the interval of the baseline against its twin reaches; where it has none, as from one
+    launch, nothing is known of the noise, and no ratio is detectable.
     """
-    return ratio.excludes(1.0) and abs(math.log(ratio.value)) > floor.reach
+    is_known = floor.low is not None
+    return is_known and ratio.excludes(1.0) and abs(math.log(ratio.value)) > floor.reach
 
 
 def settled(baseline: Mapping[Place, float], subject: Mapping[Place, float], precision: float) -> bool:

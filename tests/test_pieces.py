@@ -9,6 +9,8 @@ import pytest
 import tiny_graphs
 from tiny_graphs import normal, written
 
+from benchcard.frameworks.onnxruntime import refusals
+from benchcard.quantization import pieces
 from benchcard.quantization.graph import graph_of
 from benchcard.quantization.pieces import Pieces
 
@@ -127,3 +129,37 @@ def test_sparse_weights_go_to_the_pieces_that_read_them(tmp_path):
     assert len(before) == 5
     assert_same(before[-1], expected)
     assert_same(pieces.run(feeds, 3, before), expected)
+
+
+def test_sizes_that_are_joined_from_scalars_may_cross_a_cut(tmp_path, monkeypatch):
+    """A `Resize` reads sizes that another piece made, number by number: their axes are declared, without which the
+    runtime takes them to be none.
+    """
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[1, 1, h, w] x) => (float[1, 1, p, q] y) {
+            shape = Shape(x)
+            height = Gather(shape, two)
+            width = Gather(shape, three)
+            high = Mul(height, two)
+            wide = Mul(width, two)
+            rows = Unsqueeze(high, zero)
+            columns = Unsqueeze(wide, zero)
+            sizes = Concat<axis = 0>(ones, rows, columns)
+            y = Resize<mode = "nearest">(x, , , sizes)
+        }""",
+        {
+            "two": np.array(2),
+            "three": np.array(3),
+            "zero": np.array([0]),
+            "ones": np.array([1, 1]),
+        },
+    )
+    marks = [node.output[0] for node in model.graph.node]
+    feeds = {"x": normal(1, 1, 3, 5)}
+    found = cut(model, tmp_path, marks).through(feeds)[-1]
+    assert found["y"].shape == (1, 1, 6, 10)
+    assert_same(found, whole(model, feeds))
+    monkeypatch.setattr(pieces, "_axes", lambda model: {})
+    with pytest.raises(refusals()):
+        cut(model, tmp_path, marks)

@@ -171,20 +171,24 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
                 yield from _reads(each)
 
 
-def _axes(model: onnx.ModelProto) -> dict[str, int]:
-    """How many axes tensors have, where ONNX infers it. Without it, the runtime's own inference takes the sizes that
-    scalars are joined to, as for a `Resize`, to be none at all.
+def _axes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    """The axes of tensors, where ONNX infers them: how long each is, None where that is not fixed. Without them, the
+    runtime's own inference takes the sizes that a `Resize` reads, joined from numbers of another piece, to be none.
     """
     try:
         inferred = onnx.shape_inference.infer_shapes(graphs.without_weights(model)).graph.value_info
     except onnx.shape_inference.InferenceError:
         return {}
     types = {value.name: value.type.tensor_type for value in inferred}
-    return {name: len(kind.shape.dim) for name, kind in types.items() if kind.HasField("shape")}
+    return {
+        name: [axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim]
+        for name, kind in types.items()
+        if kind.HasField("shape")
+    }
 
 
-def _value(tensor: str, kind: int, axes: int | None) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(tensor, kind, None if axes is None else [None] * axes)
+def _value(tensor: str, kind: int, axes: list[int | None] | None) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(tensor, kind, axes)
 
 
 def session(model: Path, threads: int, optimization_level: int) -> Any:

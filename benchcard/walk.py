@@ -1,8 +1,8 @@
 """The way of one configuration through its steps, each keyed by all that determines its result and by nothing else.
 
 A `Walk` goes the way of a row: export, calibrate, quantize, evaluate, score, and the inputs it is timed with. It does
-not do the steps: it asks for them, and whoever is asked may do them (`backends.local`), look them up (`results`) or
-only count them (`benchmark`). So a run, its results and its plan cannot disagree about what a row is made of.
+not do the steps: it asks for them, and whoever is asked may do them (`runner`), look them up (`records`) or only
+count them (`plan_frame`). So a run, its results and its plan cannot disagree about what a row is made of.
 
 From the keys alone come sharing (rows that ask for the same step), no row measured twice (the keys of evaluation and
 timing hold the digest of the model, not the way it was made) and resuming (a step that has an outcome is not done

@@ -185,13 +185,3 @@ def test_timing_onnxruntime_loads_no_torch():
     code = "import benchcard.measure.timed, benchcard.registry as registry"
     code += "\nregistry.framework('onnxruntime').import_runtime()"
     assert not loaded(code) & {"torch", "transformers"}
-
-
-def test_no_file_is_too_long():
-    """A file that passes 400 lines is two files."""
-    long = {
-        str(path.relative_to(PACKAGE)): lines
-        for path in PACKAGE.rglob("*.py")
-        if (lines := len(path.read_text().splitlines())) > 400
-    }
-    assert not long

@@ -1,7 +1,10 @@
 """Which configuration to ship, and why: the choice from the frames, with its reasons in words.
 
 What a row gains, with intervals that hold for all rows at once, is told in `gains`; this module owns the rule and its
-words. Quality is compared by Holm's correction over the paired tests of all rows.
+words. A gain in quality is claimed by Holm's correction over the paired tests of all rows; a loss is judged by its own
+interval (non-inferiority), since a correction for many rows would hide it.
+
+Source: G. Piaggio et al., Reporting of Noninferiority and Equivalence Randomized Trials (JAMA 308, 2012).
 """
 
 from __future__ import annotations
@@ -183,7 +186,10 @@ def _best(
         return Choice(row, None, parameters(row), reason, alternatives=others(row, reasons), **rest)
     adjusted = _adjusted(mine, metric)
     rest["method"] = f"Of many rows some look better by chance: {gains.method}" + (
-        f"; p-values of {metric} are adjusted for {counted(len(adjusted), 'model')} (Holm)." if adjusted else "."
+        f"; a better {metric} is claimed by p-values adjusted for {counted(len(adjusted), 'model')} (Holm), "
+        "and a worse one by its own 95 % interval."
+        if adjusted
+        else "."
     )
     floor = value[baseline] - sign * max_drop
     bound = {1.0: f"of at least {floor:.3f}", -1.0: f"of at most {floor:.3f}"}.get(
@@ -302,20 +308,27 @@ def _model(row: int, told: Mapping[str, Any]) -> int:
 
 
 def _of_quality(row: Mapping[str, Any], metric: str, p_value: float | None, max_drop: float, sign: float) -> str:
-    """What is known of the difference from the baseline, in words."""
+    """Return what the examples say of the difference from the baseline, in words.
+
+    A gain is claimed by the adjusted p-value. A loss is judged by its own interval, whatever the number of rows: the
+    model is not worse by more than `max_drop` only where the whole interval says so.
+    """
     difference = _difference(row, metric)
     if difference is None:
         return ""
-    bounds = tuple(bound for bound in (difference.low, difference.high) if bound is not None)
-    apart = f"{difference.value:+.3f} " + (f"[{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else "(no interval)")
-    if p_value is not None and p_value < _LEVEL:
-        said = f": it differs detectably, by {apart}"
-    else:
-        said = f": no detectable difference, {apart}"
-    # without bounds nothing is ruled out: alike as the examples may be, others need not be
-    if not bounds or max(_loss(bound, sign) for bound in bounds) > max_drop + _ROUNDING:
-        said += f"; these examples do not rule out a {'loss' if sign else 'change'} above {max_drop:g}"
-    return said
+    worse = "worse" if sign else "different"
+    if difference.low is None or difference.high is None:
+        return f": {difference.value:+.3f} (no interval), so these examples do not limit how much {worse} it may be"
+    words = f": {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+    losses = [_loss(bound, sign) for bound in (difference.low, difference.high)]
+    if not difference.low <= 0 <= difference.high:
+        if min(losses) > 0:
+            words += f", detectably {worse}"
+        elif p_value is not None and p_value < _LEVEL:
+            words += ", detectably better"
+    if max(losses) <= max_drop + _ROUNDING:
+        return f"{words}: not {worse}{f' by more than {max_drop:g}' if max_drop else ''}"
+    return f"{words}: may be {worse} by up to {max(losses):.3g}"
 
 
 def _difference(row: Mapping[str, Any], metric: str) -> Interval | None:

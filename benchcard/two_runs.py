@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from benchcard.metrics.examples import Computed, Examples
 
 BETTER, WORSE, ALIKE = "better", "worse", "no detectable difference"
+# A paired loss that one look alone would call detectable, and so many looks together do not.
+PERHAPS_WORSE = "may be worse"
 # Values longer than this are told below the table, once.
 _WIDE = 24
 # Differences of sums of floating-point numbers.
@@ -220,7 +222,7 @@ def _quality(
         p_value = None
     told = {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": same}
     # a change that is the same on every draw has no bounds, and yet no doubt about its sign
-    return told | {"sure": p_value is not None and p_value < 1 - level}
+    return told | {"sure": p_value is not None and p_value < 1 - level, "p_value": p_value}
 
 
 def _all_times(
@@ -253,6 +255,8 @@ def _row(one: Record, other: Record, figure: str, a: float | None, b: float | No
 
 
 def _verdict(row: Mapping[str, Any], nothing: float, higher: bool | None) -> str:
+    from benchcard.measure.statistics import CONFIDENCE
+
     low, high = row.get("change_low"), row.get("change_high")
     if low is None or high is None:
         change = row.get("change")
@@ -265,7 +269,11 @@ def _verdict(row: Mapping[str, Any], nothing: float, higher: bool | None) -> str
         return ALIKE if low <= nothing <= high else "differs"
     if (high < nothing) if higher else (low > nothing):
         return WORSE
-    return BETTER if ((low > nothing) if higher else (high < nothing)) else ALIKE
+    if (low > nothing) if higher else (high < nothing):
+        return BETTER
+    lost = (row["change"] < nothing) if higher else (row["change"] > nothing)
+    p_value = row.get("p_value")
+    return PERHAPS_WORSE if lost and p_value is not None and p_value < 1 - CONFIDENCE else ALIKE
 
 
 def _metrics(record: Record) -> Mapping[str, float | None]:

@@ -179,36 +179,84 @@ def test_memory_and_size_are_told_as_shares():
     )
 
 
-def test_quality_is_told_with_its_test_adjusted_for_all_rows():
-    """One small p-value of four is no finding where it would be one alone; a loss that is not ruled out is said."""
+def loss_of(value, low, high, p_value, others=17, max_drop=0.02, **rest):
+    """What is said of a faster row of this difference and p-value, beside so many others that are all alike."""
     columns = {
-        "accuracy_p_value": [None, 0.03, 0.9, 0.8, 0.7],
-        "accuracy_difference": [None, -0.005, 0.0, 0.0, 0.0],
-        "accuracy_difference_low": [None, -0.02, 0.0, 0.0, 0.0],
-        "accuracy_difference_high": [None, -0.001, 0.0, 0.0, 0.0],
+        "accuracy_difference": [None, value, *[0.0] * others],
+        "accuracy_difference_low": [None, low, *[-0.01] * others],
+        "accuracy_difference_high": [None, high, *[0.01] * others],
+        "accuracy_p_value": [None, p_value, *[1.0] * others],
     }
-    values = [0.9, 0.895, 0.9, 0.9, 0.9]
-    found = choose(values, [ONE, FAST, ONE, ONE, ONE], columns=columns)
-    assert "no detectable difference, -0.005 [-0.020, -0.001]" in found.reason
-    assert "do not rule out a loss above 0.01" in found.reason
-    assert found.difference == Interval(-0.005, -0.02, -0.001)
-    assert "4 models (Holm)" in found.method
-    for alone in ({"accuracy_p_value": [None, 0.03, None, None, None]}, {"same_model_as": [None, None, 1, 1, 1]}):
-        said = choose(values, [ONE, FAST, ONE, ONE, ONE], columns={**columns, **alone})
-        assert "differs detectably" in said.reason
-        assert "1 model (Holm)" in said.method
+    values = [0.9, 0.9 + value, *[0.9] * others]
+    return choose(values, [ONE, FAST, *[ONE] * others], columns=columns, max_drop=max_drop, **rest)
+
+
+@pytest.mark.parametrize("others", [0, 17, 500])
+def test_a_loss_is_judged_by_its_own_interval_however_many_rows_there_are(others):
+    """A correction for many rows hides no loss: an interval that lies below zero is a detectable loss."""
+    found = loss_of(-0.019, -0.034, -0.004, 0.02, others)
+    assert found.row == 1
+    assert found.reason.endswith(": -0.019 [-0.034, -0.004], detectably worse: may be worse by up to 0.034")
+    assert "no detectable difference" not in found.explain()
+
+
+@pytest.mark.parametrize(
+    ("difference", "max_drop", "words"),
+    [
+        ((0.0, -0.009, 0.009), 0.01, "+0.000 [-0.009, +0.009]: not worse by more than 0.01"),
+        ((0.0, -0.0104, 0.01), 0.01, "+0.000 [-0.010, +0.010]: may be worse by up to 0.0104"),
+        ((-0.005, -0.008, -0.002), 0.01, "-0.005 [-0.008, -0.002], detectably worse: not worse by more than 0.01"),
+        ((0.02, 0.001, 0.04), 0.0, "+0.020 [+0.001, +0.040]: not worse"),
+        ((0.0, -0.01, 0.01), 0.0, "+0.000 [-0.010, +0.010]: may be worse by up to 0.01"),
+    ],
+)
+def test_not_worse_is_claimed_only_where_the_whole_interval_says_so(difference, max_drop, words):
+    """Non-inferiority: the end of the interval that is worst decides, not the figure itself and no p-value."""
+    assert loss_of(*difference, 0.04, max_drop=max_drop).reason.endswith(f": {words}")
+
+
+def test_the_loss_of_an_error_is_a_higher_figure():
+    """Of a metric that is better where it is lower, the upper end of the interval decides."""
+    found = loss_of(0.019, 0.004, 0.034, 0.02, higher_is_better=False)
+    assert found.reason.endswith("+0.019 [+0.004, +0.034], detectably worse: may be worse by up to 0.034")
+    either = loss_of(-0.019, -0.034, -0.004, 0.02, max_drop=0.05, higher_is_better=None)
+    assert "-0.019 [-0.034, -0.004], detectably different: not different by more than 0.05" in either.reason
+    around = loss_of(0.0, -0.01, 0.01, 1.0, max_drop=0.05, higher_is_better=None)
+    assert "+0.000 [-0.010, +0.010]: not different by more than 0.05" in around.reason
+
+
+@pytest.mark.parametrize(("others", "is_claimed"), [(0, True), (17, False)])
+def test_a_gain_is_claimed_beyond_the_chance_of_many_rows(others, is_claimed):
+    """One small p-value of many is no finding where it would be one alone; rows that are one model are one look."""
+    found = loss_of(0.02, 0.001, 0.04, 0.03, others)
+    assert ("detectably better" in found.reason) is is_claimed
+    assert f"p-values adjusted for {others + 1} model" in found.method
+    assert "a worse one by its own 95 % interval" in found.method
+    assert found.difference == Interval(0.02, 0.001, 0.04)
+
+
+def test_rows_of_one_model_are_one_look():
+    """Rows that are the same model as an earlier one are not adjusted for once more."""
+    columns = {
+        "accuracy_p_value": [None, 0.03, 0.03, 0.03, 0.03],
+        "accuracy_difference": [None, *[0.02] * 4],
+        "accuracy_difference_low": [None, *[0.01] * 4],
+        "accuracy_difference_high": [None, *[0.03] * 4],
+        "same_model_as": [None, None, 1, 1, 1],
+    }
+    found = choose([0.9, *[0.92] * 4], [ONE, FAST, ONE, ONE, ONE], columns=columns)
+    assert "detectably better" in found.reason
+    assert "1 model (Holm)" in found.method
 
 
 def test_a_difference_without_an_interval_rules_nothing_out():
-    """Where all draws give the same there are no bounds: the difference is told, and that a loss may be larger."""
-    known = {"accuracy_difference": [None, 0.0], "accuracy_p_value": [None, 1.0]}
-    found = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_difference_low": [None, None]})
-    assert found.reason.endswith(
-        ": no detectable difference, +0.000 (no interval); these examples do not rule out a loss above 0.01"
-    )
-    assert found.difference == Interval(0.0, None, None)
-    sure = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_p_value": [None, 0.01]})
-    assert ": it differs detectably, by +0.000 (no interval); these examples" in sure.reason
+    """Where all draws give the same there are no bounds: no loss is ruled out, whatever the p-value."""
+    known = {"accuracy_difference": [None, 0.0], "accuracy_difference_low": [None, None]}
+    for p_value in (1.0, 0.01):
+        found = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_p_value": [None, p_value]})
+        words = ": +0.000 (no interval), so these examples do not limit how much worse it may be"
+        assert found.reason.endswith(words)
+        assert found.difference == Interval(0.0, None, None)
 
 
 def test_another_baseline_is_another_question():
@@ -235,9 +283,9 @@ def test_each_baseline_is_asked_for_its_own_rows():
 
     first, second = chosen(0), chosen(2)
     assert (first.row, second.row) == (1, 3)
-    assert "no detectable difference, +0.000" in first.reason
+    assert "+0.000 (no interval)" in first.reason
     assert second.reason.startswith("of the rows compared with row 2: 2.00x [1.80, 2.20] as fast as the baseline")
-    assert "it differs detectably, by -0.005" in second.reason
+    assert "-0.005 (no interval)" in second.reason
     assert "1 model (Holm)" in second.method
     assert [each.row for each in second.alternatives] == [0, 1]
     failed = frame([0.9, 0.9, None, 0.8])

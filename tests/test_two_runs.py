@@ -259,3 +259,20 @@ def test_other_examples_are_compared_by_the_intervals_of_each():
     assert found.value == pytest.approx(0.2)
     assert (found.low, found.high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
     assert independent(Interval(1.0, None, None), Interval(2.0, 1.0, 3.0)) == Interval(1.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "p_value", "higher", "verdict"),
+    [
+        (-0.02, 0.01, True, "may be worse"),
+        (0.02, 0.01, False, "may be worse"),
+        (0.02, 0.01, True, ALIKE),
+        (-0.02, 0.2, True, ALIKE),
+        (-0.02, None, True, ALIKE),
+    ],
+)
+def test_a_loss_that_only_the_number_of_figures_hides_may_be_one(change, p_value, higher, verdict):
+    """An interval widened for many figures holds zero, and the loss alone would be detectable."""
+    row = {"change": change, "change_low": -0.05, "change_high": 0.05, "p_value": p_value}
+    assert two_runs._verdict(row, 0.0, higher) == verdict
+    assert not verdict.startswith("worse")

@@ -272,7 +272,8 @@ def _positive_classes(figures: Mapping[str, Any], rows: Any) -> tuple[dict[str, 
         if figure.positive is not None:
             names.setdefault(figure.positive, []).append(name)
     classes = {label: labels[label] if label in range(len(labels)) else str(label) for label in names}
-    sources = {label: rows.context["positive_source"] if label == default else "as metric_args says" for label in names}
+    source = rows.context.get("positive_source", "as the task has it")
+    sources = {label: source if label == default else "as metric_args says" for label in names}
     sentences = [
         f"{', '.join(several)}: the positive class is `{classes[label]}`, {sources[label]}"
         for label, several in names.items()

@@ -32,6 +32,7 @@ def matched(model, declared=None, values=(), mapping=None):
         (["entailment", "not_entailment"], ["Not entailment", "Entailment"], {"Not entailment": 1, "Entailment": 0}),
         (["cafe\u0301", "bar"], ["bar", "CAF\u00c9"], {"bar": 1, "CAF\u00c9": 0}),
         (["pos", "neg"], [" neg ", "pos"], {" neg ": 1, "pos": 0}),
+        (["Sci / Tech", "other"], ["other", "sci_tech"], {"other": 1, "sci_tech": 0}),
         (["COVID-19", "flu"], ["flu", "covid19"], {"flu": 1, "covid19": 0}),
         (["", "x"], ["x", ""], {"x": 1, "": 0}),
         (["score 1", "score -1"], ["score -1", "score 1"], {"score -1": 1, "score 1": 0}),

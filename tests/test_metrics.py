@@ -522,6 +522,32 @@ def test_what_another_metric_raises(monkeypatch):
         metrics.measured("strict", given, {}, {"strict": {"normalize": True}})
 
 
+class OfOne:
+    """A metric of somebody else's that takes the positive class."""
+
+    features: ClassVar = {"predictions": None, "references": None}
+
+    def compute(self, predictions, references, pos_label=1, average="binary"):
+        return {"found": predictions.count(pos_label)}
+
+
+def test_another_metric_gets_the_positive_class(monkeypatch):
+    """A metric that takes a `pos_label` gets the task's, unless the spec gives one or averages over labels."""
+    monkeypatch.setattr(registry, "metrics", lambda: ("of_one",))
+    monkeypatch.setattr(registry, "metric", lambda name: OfOne())
+    monkeypatch.setattr(registry, "is_own_metric", lambda name: False)
+    given = {"predictions": [0, 0, 0, 1, 2, 2], "references": [0] * 6, "metric_defaults": {"pos_label": 0}}
+
+    def found(defaults, arguments):
+        told = metrics.measured("of_one", {**given, "metric_defaults": defaults}, {}, {"of_one": arguments})["found"]
+        return told.value, told.positive
+
+    assert found({"pos_label": 0}, {}) == (3, 0)
+    assert found({"pos_label": 0}, {"pos_label": 2}) == (2, 2)
+    assert found({"pos_label": 0}, {"average": "macro"}) == (1, None)
+    assert found({"pos_label": None}, {}) == (1, None)
+
+
 def figure(value):
     """A figure of which nobody knows how to read it."""
     return metrics.Figure(value, metrics.Reading(None, None))

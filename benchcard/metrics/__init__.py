@@ -196,9 +196,10 @@ def measured(
     readings = {
         key: _as_said(found, reading(identity, figure or (key if key != identity else None))) for key in numbers
     }
-    positive = extra.get("pos_label") if _is_binary(found, extra) else None
+    positive = extra.get("pos_label")
+    label = positive if isinstance(positive, int) and _is_binary(found, extra) else None
     return {
-        key: Figure(value if math.isfinite(value) else None, readings[key], positive) for key, value in numbers.items()
+        key: Figure(value if math.isfinite(value) else None, readings[key], label) for key, value in numbers.items()
     }
 
 

@@ -93,10 +93,11 @@ class _Averaged(_OfLabels):
         average = self.average or average or "binary"
         if average == "binary" and (found.ndim > 1 or labels > 2 or pos_label is None):
             other = ", ".join(f"`{self.figure}_{name}`" for name in ("macro", "micro", "weighted"))
+            unclear, hint = f"there are {labels} labels", "an average"
+            if pos_label is None:
+                unclear, hint = "it is not known which label is meant", "an average or a pos_label"
             raise ValueError(
-                f"{f'there are {labels} labels' if pos_label is not None else 'it is not known which label is meant'}, "
-                f"and `{self.figure}` is of one: ask for {other}, or give an average or a pos_label in "
-                "task_args.metric_args"
+                f"{unclear}, and `{self.figure}` is of one: ask for {other}, or give {hint} in task_args.metric_args"
             )
         if average == "binary":
             arguments = {"pos_label": pos_label, **arguments}

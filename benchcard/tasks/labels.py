@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 _PLACE = "$.task_args.label_mapping"
 _GENERIC = re.compile(r"^label[_ -]?\d+$", re.IGNORECASE)
-# Separators between two letters, or a letter and a digit. All others mean something: `-1`, `1.5`, `1-2`, `C++`.
-_SEPARATOR = r"(?:\s+|[_\-./])"
-_SEPARATORS = re.compile(rf"(?<=[^\W\d_]){_SEPARATOR}(?=[^\W_])|(?<=[^\W_]){_SEPARATOR}(?=[^\W\d_])")
+# Separators before a letter, and between a letter and a digit. All others mean something: `-1`, `1.5`, `1-2`, `C++`.
+_SEPARATORS = re.compile(r"(?<=[^\W_])[\s_\-./]+(?=[^\W\d_])|(?<=[^\W\d_])(?:[\s_]+|[\-./])(?=\d)")
 _NUMERAL = re.compile(r"\d+(?:\.\d+)?")
 _ID = re.compile(r"[0-9]{1,9}")
 # Notes list which label is which for up to so many.
@@ -125,9 +124,9 @@ def align(
     else:
         mapped, unused = _mapped(mapping, _Names(ours), theirs)
         found = [[mapped[place]] if place in mapped else theirs.places(name) for place, name in enumerate(ours)]
-    if missing := [name for name, places in zip(ours, found) if not places]:
-        raise SpecError(_unknown(names, ours, missing))
-    if mistakes := _collisions(names, ours, found):
+    missing = [name for name, places in zip(ours, found) if not places]
+    mistakes = [*([_unknown(names, ours, missing)] if missing else []), *_collisions(names, ours, found)]
+    if mistakes:
         raise SpecError(mistakes)
     ids = {key: places[0] for key, places in zip(keys, found)}
     moved = [name for key, name in zip(keys, ours) if (declared is not None or numbers) and ids[key] != key]

@@ -89,6 +89,8 @@ def test_a_mapping_names_ids():
     assert matched(["a", "b"], ["x", "y"], (), {"0": "b", "1": "a"}) == {"x": 1, "y": 0}
     assert matched(["2", "1", "0"], ["low", "high"], (), {"low": 1, "high": "2"}) == {"low": 1, "high": 0}
     assert matched(["no", "yes"], None, [-1, 1], {"-1": "no", "1": "yes"}) == {-1: 0, 1: 1}
+    # labels that are not declared have no ids: of 0, 1 and 2 the 0 does not occur here
+    assert matched(["c", "b", "a"], None, [1, 2], {"0": "a", "1": "b", "2": "c"}) == {1: 1, 2: 0}
     notes = align({0: "a", 1: "b"}, ["a", "b"], (), {"c": "b"}).notes
     assert notes == ("label_mapping: the data set has no label `c`",)
 

@@ -72,10 +72,16 @@ class Alignment:
 
 
 class _Names:
-    """Label names that are looked up: as they are, else without what does not count."""
+    """Label names that are looked up: as they are, else without what does not count.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Args:
+        names: The names.
+        have_ids: Whether a name's place is its id.
+    """
+
+    def __init__(self, names: Sequence[str], have_ids: bool = True) -> None:
         self.names = names
+        self._have_ids = have_ids
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._folded: dict[str, list[int]] = defaultdict(list)
         for place, name in enumerate(names):
@@ -91,7 +97,7 @@ class _Names:
         """Return the places of all labels that may be meant by a name, else by an id, as a number or as text."""
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             return []
-        is_id = _ID.fullmatch(str(value)) and int(value) < len(self.names)
+        is_id = self._have_ids and _ID.fullmatch(str(value)) and int(value) < len(self.names)
         return self.places(str(value)) or ([int(value)] if is_id else [])
 
 
@@ -122,7 +128,7 @@ def align(
             return _with_positive(_by_number(names, ours, keys, declared is not None), keys, declared is not None)
         unused: list[str] = []
     else:
-        mapped, unused = _mapped(mapping, _Names(ours), theirs)
+        mapped, unused = _mapped(mapping, _Names(ours, have_ids=declared is not None), theirs)
         found = [[mapped[place]] if place in mapped else theirs.places(name) for place, name in enumerate(ours)]
     missing = [name for name, places in zip(ours, found) if not places]
     mistakes = [*([_unknown(names, ours, missing)] if missing else []), *_collisions(names, ours, found)]

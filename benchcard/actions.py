@@ -253,14 +253,32 @@ def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Prog
     if unknown := [name for name in said if name not in figures and name not in asked["metrics"]]:
         place = f"$.higher_is_better.{unknown[0]}"
         raise SpecError(Mistake(place, f"`{unknown[0]}`", listed(figures), near(unknown[0], figures)))
+    notes = [f"{name} is not defined for these predictions" for name, figure in figures.items() if figure.value is None]
+    positive, sentences = _positive_classes(figures, rows)
     return {
         "metrics": {name: figure.value for name, figure in figures.items()},
         "readings": {name: asdict(figure.reading) for name, figure in figures.items()},
+        **({"positive_classes": positive} if positive else {}),
         "samples": len(rows),
-        "notes": [
-            f"{name} is not defined for these predictions" for name, figure in figures.items() if figure.value is None
-        ],
+        "notes": [*notes, *sentences],
     }
+
+
+def _positive_classes(figures: Mapping[str, Any], rows: Any) -> tuple[dict[str, str], list[str]]:
+    """Return the name of the label that each figure of one label is of, and sentences that say it."""
+    labels, default = rows.context.get("labels", ()), rows.metric_defaults.get("pos_label")
+    names: dict[int, list[str]] = {}
+    for name, figure in figures.items():
+        if figure.positive is not None:
+            names.setdefault(figure.positive, []).append(name)
+    classes = {label: labels[label] if label in range(len(labels)) else str(label) for label in names}
+    source = rows.context.get("positive_source", "as the task has it")
+    sources = {label: source if label == default else "as metric_args says" for label in names}
+    sentences = [
+        f"{', '.join(several)}: the positive class is `{classes[label]}`, {sources[label]}"
+        for label, several in names.items()
+    ]
+    return {name: classes[label] for label, several in names.items() for name in several}, sentences
 
 
 def compare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:

@@ -120,7 +120,10 @@ def _metrics(results: Results) -> tuple[Metric, ...]:
         told = readings.of(results.records, name)
         unit = told.get("unit") or ""
         said = {"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)
-        made.append(Metric(name, higher_is_better=told.get("higher_is_better"), definition=said))
+        positive = " or ".join(readings.positive_classes(results.records, name))
+        parts = [said, f"the positive class is {positive}" if positive else ""]
+        definition = ", ".join(part for part in parts if part)
+        made.append(Metric(name, "", told.get("higher_is_better"), definition, positive))
     return tuple(made)
 
 

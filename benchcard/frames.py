@@ -75,7 +75,8 @@ def quality(records: Records) -> pd.DataFrame:
     `m_difference` with its interval, the `m_p_value` of a paired test, and `m_detectable_difference`, the smallest true
     difference that this many examples show four times in five. `predictions_changed` counts the examples that the
     baseline predicts otherwise; `not_compared` says why there is no comparison. Where there is a
-    `saturation_risk`, the figures may be better on another processor.
+    `saturation_risk`, the figures may be better on another processor. `positive_class` is the label that metrics of one
+    label are of, as `f1`; there is no such column without such a metric.
 
     `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
     `latency_in_seconds` follow from it. They are empty where the same model was evaluated for an earlier row, with
@@ -87,6 +88,7 @@ def quality(records: Records) -> pd.DataFrame:
         score, evaluated, prepared = (record.outcomes.get(kind) for kind in ("score", "evaluate", "prepare"))
         if score:
             row |= _figures(score, record.outcomes.get("compare"))
+            row |= _positive_class(score)
             alike = likeness.embedding_cosine(records, record)
             row |= {likeness.COLUMN: alike} if alike is not None else {}
         if evaluated and prepared and evaluated.values.get("items"):
@@ -103,6 +105,7 @@ def quality(records: Records) -> pd.DataFrame:
     measured = dict.fromkeys(name for row in rows for name in row)
     names = [*_parameter_names(records), *measured]
     last = (
+        *(["positive_class"] if "positive_class" in measured else []),
         "predictions_changed",
         *PASS_METRICS,
         "samples",
@@ -122,6 +125,15 @@ def _figures(score: Outcome, compared: Outcome | None) -> dict[str, Any]:
         row[name] = value
         row |= {f"{name}_{part}": beside.get(part) for part in BESIDE}
     return row
+
+
+def _positive_class(score: Outcome) -> dict[str, str]:
+    """Return the label that metrics of one label are of: one name, or a name for each metric where they differ."""
+    classes = score.values.get("positive_classes")
+    if not classes:
+        return {}
+    first, *others = dict.fromkeys(classes.values())
+    return {"positive_class": ", ".join(f"{name}: {label}" for name, label in classes.items()) if others else first}
 
 
 def _compared(record: Record) -> Mapping[str, Any]:

@@ -27,6 +27,12 @@ def of(records: Records, metric: str | None) -> Mapping[str, Any]:
     return next((dict(each[metric]) for each in known if metric in each), {})
 
 
+def positive_classes(records: Records, metric: str) -> tuple[str, ...]:
+    """Return the labels that a metric of one label is of: several where they differ from row to row; else nothing."""
+    known = (score.values.get("positive_classes", {}) for score in _scores(records))
+    return tuple(dict.fromkeys(each[metric] for each in known if metric in each))
+
+
 def allowed_loss(unit: str | None, max_drop: Any) -> float:
     """How much of a metric of this unit may be lost: what was asked, a point where nothing was.
 

@@ -21,6 +21,9 @@ TAGS = [
     [list(DRAW.choice(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], DRAW.integers(1, 9))) for _ in range(60)],
 ]
 TAGS.append([[str(DRAW.choice(["O", tag])) for tag in sentence] for sentence in TAGS[0]])
+BARE = [[[tag[2:] or tag for tag in sentence] for sentence in side] for side in TAGS]
+LAST = [[[tag.replace("I-", "L-") for tag in sentence] for sentence in side] for side in TAGS]
+APART = [[2 * value for value in side] for side in TWO]
 WORDS = ["a red fox", "the red fox", "fox", "red", ""]
 ANSWERS = [
     [
@@ -49,6 +52,11 @@ CASES = [
     ("matthews_correlation", LABELS, {}),
     ("seqeval", TAGS, {}),
     ("seqeval", TAGS, {"scheme": "IOB2", "mode": "strict"}),
+    ("seqeval", BARE, {"entity_tags": {"O": "O", "PER": "I-PER", "LOC": "I-LOC"}}),
+    ("seqeval", BARE, {}),
+    ("seqeval", LAST, {}),
+    ("f1", TWO, {"pos_label": 0}),
+    ("precision", APART, {"pos_label": 2}),
     ("squad", ANSWERED, {}),
     ("squad_v2", ANSWERS, {"no_answer_threshold": 0.6}),
     ("exact_match", [["a", "B", "c"] * 20, ["a", "b", "d"] * 20], {"ignore_case": True}),

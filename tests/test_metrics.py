@@ -136,6 +136,26 @@ def test_entities_agree_with_conlleval():
         assert told["overall_recall"] == pytest.approx(len(one & other) / len(other) if other else 0.0)
 
 
+def test_entities_of_other_letters():
+    """Adjacent entities of BILOU are two, as those of IOBES are; labels that mark no entities have no such figures."""
+    right = [["U-PER", "U-PER", "O", "B-LOC", "L-LOC", "B-LOC", "I-LOC", "L-LOC"]]
+    found = [["U-PER", "O", "O", "B-LOC", "L-LOC", "B-LOC", "L-LOC", "O"]]
+    told = computed("seqeval", found, right)
+    assert (told["overall_precision"], told["overall_recall"]) == (pytest.approx(2 / 3), 0.5)
+    letters = str.maketrans("LU", "ES")
+    assert computed(
+        "seqeval", *([[tag[0].translate(letters) + tag[1:] for tag in side[0]]] for side in (found, right))
+    ) == {**told}
+    plain = [["ORG", "O", "PER"]], [["O", "O", "PER"]]
+    assert [name for name, value in computed("seqeval", *plain).items() if isinstance(value, float)] == [
+        "overall_accuracy"
+    ]
+    strict = computed("seqeval", *plain, mode="strict", scheme="IOB2")
+    assert "overall_f1" not in strict
+    named = computed("seqeval", *plain, entity_tags={"O": "O", "ORG": "I-ORG", "PER": "I-PER"})
+    assert (named["overall_precision"], named["overall_recall"]) == (0.5, 1.0)
+
+
 def test_strict_schemes():
     """With a strict scheme an entity that begins with `I-` is none; an unknown scheme is refused."""
     found, right = [["I-PER", "O"]], [["B-PER", "O"]]
@@ -500,6 +520,32 @@ def test_what_another_metric_raises(monkeypatch):
         metrics.measured("strict", given, {}, {"strict": {"nomalize": True}})
     with pytest.raises(BenchcardError, match="the metric `strict` failed: OverflowError: too much"):
         metrics.measured("strict", given, {}, {"strict": {"normalize": True}})
+
+
+class OfOne:
+    """A metric of somebody else's that takes the positive class."""
+
+    features: ClassVar = {"predictions": None, "references": None}
+
+    def compute(self, predictions, references, pos_label=1, average="binary"):
+        return {"found": predictions.count(pos_label)}
+
+
+def test_another_metric_gets_the_positive_class(monkeypatch):
+    """A metric that takes a `pos_label` gets the task's, unless the spec gives one or averages over labels."""
+    monkeypatch.setattr(registry, "metrics", lambda: ("of_one",))
+    monkeypatch.setattr(registry, "metric", lambda name: OfOne())
+    monkeypatch.setattr(registry, "is_own_metric", lambda name: False)
+    given = {"predictions": [0, 0, 0, 1, 2, 2], "references": [0] * 6, "metric_defaults": {"pos_label": 0}}
+
+    def found(defaults, arguments):
+        told = metrics.measured("of_one", {**given, "metric_defaults": defaults}, {}, {"of_one": arguments})["found"]
+        return told.value, told.positive
+
+    assert found({"pos_label": 0}, {}) == (3, 0)
+    assert found({"pos_label": 0}, {"pos_label": 2}) == (2, 2)
+    assert found({"pos_label": 0}, {"average": "macro"}) == (1, None)
+    assert found({"pos_label": None}, {}) == (1, None)
 
 
 def figure(value):

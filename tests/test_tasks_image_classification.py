@@ -101,6 +101,24 @@ def test_labels_are_aligned_by_name(model, tmp_path):
     assert tiny_text.passed(TASK, model, data, tmp_path / "three", task_args=mapping).references == [2, 0, 1]
 
 
+def test_the_positive_class_of_images_is_that_of_the_data(tmp_path):
+    """Of two labels the second one that the data set declares is positive, whatever its id in the model."""
+    model = tiny.write_model(tmp_path / "model", ["dark", "light"])
+    made = list(images().values())
+    names = [["dark", "light"][directly(model, image).argmax()] for image in made]
+    right = ["light", *names[1:-1], "dark"]
+    data = write(
+        tmp_path / "data",
+        [packed(image) for image in made],
+        [["light", "dark"].index(name) for name in right],
+        ["light", "dark"],
+    )
+    found = tiny_text.passed(TASK, model, data, tmp_path, ("recall",))
+    recall = sum(one == other == "dark" for one, other in zip(names, right)) / right.count("dark")
+    assert found.scored["metrics"]["recall"] == pytest.approx(recall)
+    assert found.scored["positive_classes"] == {"recall": "dark"}
+
+
 def test_images_of_more_bits_are_counted(model, tmp_path):
     """What Pillow cuts to 8 bits is said."""
     from PIL import Image

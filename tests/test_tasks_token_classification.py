@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import datasets
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import tiny_text
 
 from benchcard import registry
 from benchcard.errors import ArtifactError, SpecError
+from benchcard.tasks.token_classification import read_tags
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 TASK = "token-classification"
@@ -108,7 +111,7 @@ def test_a_word_whose_end_is_cut_has_a_prediction(model, tmp_path):
     tokens = [[*["film"] * 29, "films"]]
     found = tiny_text.passed(TASK, model, data_of(tmp_path / "data", tokens, [[0] * 30]), tmp_path)
     assert len(found.predictions[0]) == 30
-    assert found.notes == []
+    assert found.notes == ["entities are read from the letters that labels begin with (scheme IOB)"]
 
 
 def test_labels_are_aligned_by_name(model, tmp_path):
@@ -132,6 +135,131 @@ def test_a_model_without_names_takes_those_of_the_data(tmp_path):
     assert found.references[0] == ["B-PER", "O", "O", "B-LOC"]
     assert set(found.scored["metrics"]) == {"overall_precision", "overall_recall", "overall_f1", "overall_accuracy"}
     assert any("matched by number" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "scheme", "expected"),
+    [
+        (["O", "B-PER", "I-PER"], "scheme IOB", ["O", "B-PER", "I-PER"]),
+        (["O", "B-PER", "I-LOC"], "scheme IOB", ["O", "B-PER", "I-LOC"]),
+        (["o", "b-per", "i-per"], "scheme IOB", ["O", "B-per", "I-per"]),
+        (["O", "I-PER", "I-LOC"], "scheme IO", ["O", "I-PER", "I-LOC"]),
+        (["O", "B_PER", "I_PER"], "scheme IOB", ["O", "B-PER", "I-PER"]),
+        (["O", "PER-B", "PER-I", "LOC-B"], "labels end with (scheme IOB)", ["O", "B-PER", "I-PER", "B-LOC"]),
+        (["O", "I-PER", "E-PER"], "scheme IOE", ["O", "I-PER", "E-PER"]),
+        (["O", "B-P", "I-P", "E-P", "S-P", "S-L"], "scheme IOBES", ["O", "B-P", "I-P", "E-P", "S-P", "S-L"]),
+        (["O", "B-P", "I-P", "L-P", "U-P"], "scheme BILOU", ["O", "B-P", "I-P", "E-P", "S-P"]),
+        (["O", "B-P", "M-P", "E-P", "S-P"], "scheme BMES", ["O", "B-P", "I-P", "E-P", "S-P"]),
+        (["O", "B", "I"], "scheme IOB", ["O", "B", "I"]),
+        (["B-event-sport", "I-event-sport"], "scheme IOB", ["B-event-sport", "I-event-sport"]),
+        (["O", "ORG", "PER"], "scheme IO", ["O", "I-ORG", "I-PER"]),
+        (["O", "E-mail", "S-Bahn"], "scheme IO", ["O", "I-E-mail", "I-S-Bahn"]),
+        (["O", "P", "L"], "scheme IO", ["O", "I-P", "I-L"]),
+        (["O", "B-PER", "I-PER", "X"], "each run of `X` is an entity", ["O", "B-PER", "I-PER", "I-X"]),
+        (["OTHER", "B-PER", "I-PER"], "scheme IOB", ["O", "B-PER", "I-PER"]),
+    ],
+)
+def test_names_are_read_in_their_scheme(names, scheme, expected):
+    """Each way of writing tags comes to the letters that seqeval knows, and the note names the scheme."""
+    tags, note = read_tags(names)
+    assert [tags[name] for name in names] == expected
+    assert scheme in note
+
+
+@pytest.mark.parametrize("names", [["NOUN", "VERB", "ADJ"], ["0", "1", "2"], ["LABEL_0", "LABEL_1"], ["PER", "LOC"]])
+def test_names_that_mark_no_entities(names):
+    """Without a letter of a scheme, and without an `O` between entities, there are none."""
+    tags, note = read_tags(names)
+    assert tags is None
+    assert "accuracy" in note
+
+
+def runs(sentences):
+    """The entities of sentences in which each run of one name other than `O` is one: sentence, name, first and last."""
+    found = set()
+    for number, names in enumerate(sentences):
+        for name, places in groupby(range(len(names)), key=lambda place: names[place]):
+            each = list(places)
+            found |= {(number, name, each[0], each[-1])} if name != "O" else set()
+    return found
+
+
+def tagged(folder, names):
+    """A tagger of these labels, twenty sentences, and the label ids that the model gives for their words."""
+    tiny_text.write_tokenizer(folder)
+    model = tiny_text.write_model(folder, "ForTokenClassification", names)
+    draw, words = np.random.default_rng(1), tiny_text.WORDS.split()[5:-2]
+    sentences = [list(map(str, draw.choice(words, draw.integers(3, 9)))) for _ in range(20)]
+    return model, sentences, [[LABELS.index(name) for name in directly(model, words)] for words in sentences]
+
+
+def test_labels_without_letters_are_entities_run_by_run(tmp_path):
+    """`O, ORG, PER`: precision, recall and F1 are those of runs of one label, and so are their intervals."""
+    from benchcard import actions
+    from benchcard.worker import Need
+
+    names = ["O", "ORG", "PER", "LOC", "MISC"]
+    model, sentences, ids = tagged(tmp_path / "model", names)
+    found = [[names[index] for index in row] for row in ids]
+    # the first word of each entity is missing: no entity is right, though most words are
+    right = [["O" if place == 0 or row[place - 1] != name else name for place, name in enumerate(row)] for row in found]
+    right[:7] = found[:7]
+    data = data_of(tmp_path / "data", sentences, [[names.index(name) for name in row] for row in right], names)
+    result = tiny_text.passed(TASK, model, data, tmp_path, ("precision", "recall", "f1", "accuracy"))
+    one, other = runs(found), runs(right)
+    precision, recall = len(one & other) / len(one), len(one & other) / len(other)
+    assert 0 < precision < recall < 1
+    assert result.predictions == found
+    assert result.scored["metrics"] == {
+        "precision": pytest.approx(precision),
+        "recall": pytest.approx(recall),
+        "f1": pytest.approx(2 * precision * recall / (precision + recall)),
+        "accuracy": pytest.approx(np.mean([a == b for p, r in zip(found, right) for a, b in zip(p, r)])),
+    }
+    assert any("each run of one label other than `O` is an entity" in note for note in result.notes)
+    needs = {"inputs": Need(result.prepared, {}), "predictions": Need(tmp_path / "predicted", {})}
+    asked = {"metrics": ["precision"], "task": TASK, "seed": 0}
+    told = actions.compare(asked, needs, {}, tmp_path, lambda done, total: None)["figures"]["precision"]
+    assert told["low"] < precision < told["high"]
+
+
+def test_labels_that_mark_no_entities_have_an_accuracy_alone(tmp_path):
+    """For parts of speech F1 is refused with what to ask for instead, also where the model has no names; accuracy is
+    that of the words.
+    """
+    names = ["NOUN", "VERB", "ADJ", "ADV", "DET"]
+    model, sentences, ids = tagged(tmp_path / "model", names)
+    right = [[*row[:-1], 0] for row in ids]
+    data = data_of(tmp_path / "data", sentences, right, names)
+    with pytest.raises(SpecError, match=r"overall_accuracy.*mark no entities.*metrics: \[accuracy\]"):
+        tiny_text.passed(TASK, model, data, tmp_path / "a", ("f1",))
+    result = tiny_text.passed(TASK, model, data, tmp_path / "b", ("accuracy",))
+    same = [index == tag for row, tags in zip(ids, right) for index, tag in zip(row, tags)]
+    assert result.scored["metrics"] == {"accuracy": pytest.approx(np.mean(same))}
+    assert any("only the accuracy of words" in note for note in result.notes)
+    unnamed, sentences, _ = tagged(tmp_path / "unnamed", [f"LABEL_{index}" for index in range(5)])
+    features = {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(datasets.Value("int64"))}
+    data = tiny_text.write_data(tmp_path / "ids", {"tokens": sentences, "ner_tags": right}, features)
+    with pytest.raises(SpecError, match="mark no entities"):
+        tiny_text.passed(TASK, unnamed, data, tmp_path / "c", ("f1",))
+
+
+def test_a_name_that_a_tagger_has_twice(tmp_path):
+    """Of two ids of one name that one counts which `label_mapping` gives; what the other one marks is wrong."""
+    names = ["O", "PER", "PER", "LOC", "ORG"]
+    model, sentences, ids = tagged(tmp_path / "model", names)
+    found = [[names[index] for index in row] for row in ids]
+    assert {1, 2} <= {index for row in ids for index in row}
+    order = ["O", "PER", "LOC", "ORG"]
+    data = data_of(tmp_path / "data", sentences, [[order.index(name) for name in row] for row in found], order)
+    with pytest.raises(SpecError, match=r"`PER` \(id 1\) and `PER` \(id 2\)"):
+        tiny_text.prepare(TASK, model, data, tmp_path / "refused")
+    asked = {"task_args": {"label_mapping": {"PER": 2}}}
+    result = tiny_text.passed(TASK, model, data, tmp_path, ("f1", "accuracy"), **asked)
+    given = [["PER (id 1)" if index == 1 else names[index] for index in row] for row in ids]
+    one, other = runs(given), runs(found)
+    assert result.scored["metrics"]["f1"] == pytest.approx(2 * len(one & other) / (len(one) + len(other)))
+    assert result.scored["metrics"]["accuracy"] == pytest.approx(np.mean([index != 1 for row in ids for index in row]))
 
 
 def test_padding_on_the_left_moves_no_label(tmp_path):

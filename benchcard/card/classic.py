@@ -76,7 +76,7 @@ def body(facts: Facts) -> str:
         f"{FIXED_TITLE}\n" + "".join(bullet(name, value) for name, value in facts.fixed.items()),
         f"{BENCHMARKED_TITLE}\n"
         + "".join(f"* **{words(name)}**: {listed(values)}\n" for name, values in facts.benchmarked.items()),
-        f"# Evaluation\n{QUALITY_TITLE}\n" + _quality(facts) + "\n",
+        f"# Evaluation\n{QUALITY_TITLE}\n" + _positive_classes(facts) + _quality(facts) + "\n",
     ]
     if facts.shapes:
         opening = f"{TIME_TITLE}\n"
@@ -111,6 +111,13 @@ def samples(facts: Facts) -> str:
 def seconds(duration_s: float) -> str:
     """A duration in words: `1 second`, `0.5 seconds`."""
     return counted(int(duration_s) if duration_s == int(duration_s) else duration_s, "second")
+
+
+def _positive_classes(facts: Facts) -> str:
+    """Return a line for each metric of one label, which it is of; nothing on the cards of 2022."""
+    of_one = [metric for metric in facts.metrics if metric.positive_class]
+    lines = [f"The positive class of {words(metric.name)} is {code(metric.positive_class)}.\n" for metric in of_one]
+    return "\n".join([*lines, ""])
 
 
 def _quality(facts: Facts) -> str:

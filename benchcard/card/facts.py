@@ -81,12 +81,14 @@ class Metric:
         unit: unit of its values; empty for a plain number.
         higher_is_better: its direction; None where it is not known.
         definition: one sentence for the reader of the card.
+        positive_class: the label that a metric of one label is of; empty for every other metric.
     """
 
     name: str
     unit: str = ""
     higher_is_better: bool | None = None
     definition: str = ""
+    positive_class: str = ""
 
 
 @dataclass(frozen=True)

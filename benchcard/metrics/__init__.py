@@ -112,6 +112,7 @@ COLUMNS = frozenset(
         "same_model_as",
         "failure",
         "embedding_cosine",
+        "positive_class",
     }
 )
 """The columns beside parameters and metrics that a frame of quality may have."""
@@ -124,10 +125,12 @@ class Figure:
     Attributes:
         value: None where it is not defined for these predictions: a correlation with a constant.
         reading: How it is to be read.
+        positive: The id of the label that it is of, where it is of one label.
     """
 
     value: float | None
     reading: Reading
+    positive: int | None = None
 
 
 def measured(
@@ -141,7 +144,8 @@ def measured(
 
     Args:
         name: The metric's id.
-        given: `predictions`, `references` and `prediction_scores`; a metric takes those that its features name.
+        given: `predictions`, `references` and `prediction_scores`, of which a metric takes those that its features
+            name, and the task's `metric_defaults`.
         meanings: By id of a metric that means something of its own for a task, the metric and the figure that are
             meant.
         arguments: By id of a metric, what its `compute` takes beside these: `{"f1": {"average": "macro"}}`.
@@ -160,8 +164,8 @@ def measured(
         raise SpecError(
             Mistake(place, f"a task that gives no {listed(lacking)}", "a metric that this task has the inputs for")
         )
-    extra = arguments.get(name, arguments.get(identity, {}))
-    _refuse_unknown(name, found, features, extra)
+    _refuse_unknown(name, found, features, arguments.get(name, arguments.get(identity, {})))
+    extra = extra_arguments(name, identity, found, given, arguments)
     try:
         told = found.compute(**{each: given[each] for each in features}, **extra)
     except SpecError:
@@ -178,7 +182,10 @@ def measured(
         # A bare number, be it 0; or nothing, where not all processes of a metric tell.
         told = {} if told is None else {name: told}
     if figure and figure not in told:
-        raise SpecError(Mistake(place, f"no figure `{figure}`", listed(told), near(figure, told)))
+        # A metric that leaves figures out says why in a text beside the others.
+        known = [key for key, value in told.items() if not isinstance(value, str)]
+        why = "; ".join(value for value in told.values() if isinstance(value, str))
+        raise SpecError(Mistake(place, f"no figure `{figure}`", listed(known), why or near(figure, known)))
     if figure:
         told = {name: told[figure]}
     numbers = {
@@ -189,12 +196,49 @@ def measured(
     readings = {
         key: _as_said(found, reading(identity, figure or (key if key != identity else None))) for key in numbers
     }
-    return {key: Figure(value if math.isfinite(value) else None, readings[key]) for key, value in numbers.items()}
+    positive = extra.get("pos_label")
+    label = positive if isinstance(positive, int) and _is_binary(found, extra) else None
+    return {
+        key: Figure(value if math.isfinite(value) else None, readings[key], label) for key, value in numbers.items()
+    }
+
+
+def extra_arguments(
+    name: str, identity: str, found: Any, given: Mapping[str, Any], arguments: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return what a metric's `compute` gets beside predictions and references: what the spec gives, else what the task
+    knows and the metric takes.
+
+    Args:
+        name: The metric's id, as the spec has it.
+        identity: The id of the metric that is meant.
+        found: The metric.
+        given: As for `measured`.
+        arguments: As for `measured`.
+    """
+    extra = dict(arguments.get(name, arguments.get(identity, {})))
+    known, is_own = _parameters(found), registry.is_own_metric(identity)
+    for key, value in given.get("metric_defaults", {}).items():
+        # Only benchcard's own metrics know what it means that there is no positive class.
+        if key in known and (key != "pos_label" or _is_binary(found, extra)) and (value is not None or is_own):
+            extra.setdefault(key, value)
+    return extra
+
+
+def _parameters(found: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(getattr(found, "_compute", found.compute)).parameters
+
+
+def _is_binary(found: Any, extra: Mapping[str, Any]) -> bool:
+    """Return whether a metric that takes a positive class is of it alone, and no average over classes."""
+    parameter = _parameters(found).get("average")
+    default = parameter.default if parameter and parameter.default is not parameter.empty else None
+    return (getattr(found, "average", None) or extra.get("average", default) or "binary") == "binary"
 
 
 def _refuse_unknown(name: str, found: Any, features: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
     """Raise where a metric is given arguments that it does not take."""
-    known = inspect.signature(getattr(found, "_compute", found.compute)).parameters
+    known = _parameters(found)
     if any(each.kind is each.VAR_KEYWORD for each in known.values()):
         return
     free = [each for each in known if each not in features]

@@ -86,37 +86,42 @@ class _Averaged(_OfLabels):
         raise NotImplementedError
 
     def _compute(
-        self, predictions: Any, references: Any, average: str | None = None, **arguments: Any
+        self, predictions: Any, references: Any, average: str | None = None, pos_label: int | None = 1, **arguments: Any
     ) -> dict[str, Any]:
         found, right = np.asarray(predictions), np.asarray(references)
         labels = found.shape[1] if found.ndim > 1 else len(np.union1d(found, right))
         average = self.average or average or "binary"
-        if average == "binary" and (found.ndim > 1 or labels > 2):
+        if average == "binary" and (found.ndim > 1 or labels > 2 or pos_label is None):
             other = ", ".join(f"`{self.figure}_{name}`" for name in ("macro", "micro", "weighted"))
+            unclear, hint = f"there are {labels} labels", "an average"
+            if pos_label is None:
+                unclear, hint = "it is not known which label is meant", "an average or a pos_label"
             raise ValueError(
-                f"there are {labels} labels, and `{self.figure}` is of one: ask for {other}, "
-                "or give an average in task_args.metric_args"
+                f"{unclear}, and `{self.figure}` is of one: ask for {other}, or give {hint} in task_args.metric_args"
             )
+        if average == "binary":
+            arguments = {"pos_label": pos_label, **arguments}
         value = self._score()(right, found, **{"average": average, "zero_division": 0, **arguments})
         name = f"{self.figure}_{self.average}" if self.average else self.figure
         return {name: float(value) if np.ndim(value) == 0 else value.tolist()}
 
     def examples(
-        self, predictions: Any, references: Any, average: str | None = None, **arguments: Any
+        self, predictions: Any, references: Any, average: str | None = None, pos_label: int | None = 1, **arguments: Any
     ) -> dict[str, Examples] | None:
         """What each example adds to the hits, predictions and references of each label."""
         average = self.average or average or "binary"
         if arguments or average not in ("binary", "micro", "macro", "weighted"):
             return None
         counts, labels, several = label_counts(predictions, references)
-        ids = set() if several else {*np.union1d(predictions, references).tolist()}
-        if average == "binary" and (1 not in ids or not ids <= {0, 1}):
+        ids = [] if several else np.union1d(predictions, references).tolist()
+        if average == "binary" and (pos_label not in ids or len(ids) > 2):
             return None
+        positive = ids.index(pos_label) if average == "binary" else 0
 
         def figure(totals: Any) -> float:
             hits, found, right = totals[:labels], totals[labels : 2 * labels], totals[2 * labels :]
             if average == "binary":
-                return float(harmonic(hits[-1], found[-1], right[-1], self.figure))
+                return float(harmonic(hits[positive], found[positive], right[positive], self.figure))
             if average == "micro":
                 return float(harmonic(hits.sum(), found.sum(), right.sum(), self.figure))
             each = harmonic(hits, found, right, self.figure)

@@ -98,7 +98,7 @@ def of(
     module = metrics.module(identity, script)
     features = module.features[0] if isinstance(module.features, list) else module.features
     chosen = {each: given[each] for each in features}
-    extra = dict(arguments.get(name, arguments.get(identity, {})))
+    extra = metrics.extra_arguments(name, identity, module, given, arguments)
     own = getattr(module, "examples", None)
     told: Mapping[str, Examples | Computed] | None = own(**chosen, **extra) if own else None
     if told is None:

@@ -85,6 +85,8 @@ class Prepared:
             {cut:was|were} cut`.
         meanings: By id of a metric that means something of its own here, the metric and the figure of it:
             `seqeval.overall_f1` for `f1`.
+        metric_defaults: Arguments that a metric gets where its `compute` takes them by this name and the spec does not
+            give them: `{"pos_label": 1}`.
     """
 
     rows: Iterator[Row]
@@ -95,6 +97,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     tallies: Mapping[str, str] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    metric_defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -52,9 +52,10 @@ class ImageClassification:
         )
         return Prepared(
             _rows(rows, question, key, reference, alignment),
-            {"labels": list(alignment.names)},
+            {"labels": list(alignment.names), **alignment.context},
             notes=alignment.notes,
             tallies=_TALLIES,
+            metric_defaults={"pos_label": alignment.positive},
         )
 
     def kept(

@@ -1,12 +1,16 @@
-"""The labels of a data set, in the order of the model: aligned by name, so that a permuted order never looks like a bad
-model.
+"""Labels of a data set as labels of the model: matched by name, so that a permuted order never looks like a bad model.
+
+Owns what counts as the same name, when labels are matched by number, and which of two labels is the positive one.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
@@ -15,7 +19,14 @@ from benchcard.kinds import listed, near, shown
 if TYPE_CHECKING:
     import datasets
 
+_PLACE = "$.task_args.label_mapping"
 _GENERIC = re.compile(r"^label[_ -]?\d+$", re.IGNORECASE)
+# Separators before a letter, and between a letter and a digit. All others mean something: `-1`, `1.5`, `1-2`, `C++`.
+_SEPARATORS = re.compile(r"(?<=[^\W_])[\s_\-./]+(?=[^\W\d_])|(?<=[^\W\d_])(?:[\s_]+|[\-./])(?=\d)")
+_NUMERAL = re.compile(r"\d+(?:\.\d+)?")
+_ID = re.compile(r"[0-9]{1,9}")
+# Notes list which label is which for up to so many.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -26,11 +37,20 @@ class Alignment:
         ids: The model's label id for each of the data set's values: its id, or its text.
         names: The model's label names, by id.
         notes: What a reader should know of how this was found.
+        positive: The model's id of the positive class, for metrics of one class; None where there are not two labels.
+        positive_source: What makes it the positive one, as "the second label that the data set declares".
     """
 
     ids: Mapping[Any, int]
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    positive: int | None = None
+    positive_source: str = ""
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What the context of prepared rows holds of the positive class."""
+        return {"positive": self.positive, "positive_source": self.positive_source}
 
     def id(self, value: Any, row: int) -> int:
         """The model's label id for the label of a row.
@@ -51,89 +71,175 @@ class Alignment:
             ) from None
 
 
+class _Names:
+    """Label names that are looked up: as they are, else without what does not count.
+
+    Args:
+        names: The names.
+        have_ids: Whether a name's place is its id.
+    """
+
+    def __init__(self, names: Sequence[str], have_ids: bool = True) -> None:
+        self.names = names
+        self._have_ids = have_ids
+        self._exact: dict[str, list[int]] = defaultdict(list)
+        self._folded: dict[str, list[int]] = defaultdict(list)
+        for place, name in enumerate(names):
+            self._exact[name].append(place)
+            self._folded[_folded(name)].append(place)
+
+    def places(self, name: str) -> list[int]:
+        """Return the places of all labels that may be meant by a name."""
+        folded = _folded(name)
+        return self._exact.get(name) or (self._folded.get(folded, []) if folded else [])
+
+    def places_or_id(self, value: Any) -> list[int]:
+        """Return the places of all labels that may be meant by a name, else by an id, as a number or as text."""
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            return []
+        is_id = self._have_ids and _ID.fullmatch(str(value)) and int(value) < len(self.names)
+        return self.places(str(value)) or ([int(value)] if is_id else [])
+
+
 def align(
-    model: Mapping[int, str], declared: Sequence[str] | None, values: Sequence[Any], mapping: Mapping[str, str] | None
+    model: Mapping[int, str], declared: Sequence[str] | None, values: Sequence[Any], mapping: Mapping[str, Any] | None
 ) -> Alignment:
-    """How the data set's labels become the model's.
+    """Match the data set's labels with the model's: by name where all names agree, by number where none does and one
+    side has no names.
 
     Args:
         model: The model's `id2label`.
         declared: The names that the data set declares, in the order of its ids; None where it declares none.
         values: The distinct labels that stand in the rows, used where none are declared.
-        mapping: `task_args.label_mapping`: the data set's name to the model's name, for names that differ.
+        mapping: `task_args.label_mapping`: the data set's name (or id) to the model's name (or id). A name comes before
+            an id.
 
     Raises:
-        SpecError: The names cannot be aligned; the message shows both lists.
+        SpecError: The labels cannot be matched one to one; the message shows which.
     """
-    names = tuple(model[index] for index in sorted(model))
-    ours = list(declared) if declared is not None else [str(value) for value in values]
-    keys: list[Any] = list(range(len(ours))) if declared is not None else list(values)
-    generic = are_generic(names)
+    names = tuple(str(model[index]) for index in sorted(model))
+    ours = [str(value) for value in (values if declared is None else declared)]
+    keys: list[Any] = list(values) if declared is None else list(range(len(ours)))
     numbers = declared is None and all(isinstance(value, int) for value in values)
-    if not mapping and (generic or numbers):
-        return _by_number(names, ours, keys, declared is not None)
-    wanted = {_folded(name): index for index, name in enumerate(names)}
-    translated = {_folded(key): value for key, value in (mapping or {}).items()}
-    ids, missing = {}, []
-    for key, name in zip(keys, ours):
-        index = wanted.get(_folded(translated.get(_folded(name), name)))
-        if index is None:
-            missing.append(name)
-        else:
-            ids[key] = index
-    if missing:
-        raise SpecError(_unknown(names, ours, missing, mapping or {}))
-    if len(set(ids.values())) != len(ids):
-        raise SpecError(_doubled(names, dict(zip(ours, ids.values()))))
-    moved = [name for key, name in zip(keys, ours) if declared is not None and ids[key] != key]
-    notes = (
-        (f"labels are numbered differently in the data set and in the model ({', '.join(moved)}): aligned by name",)
-        if moved
-        else ()
+    theirs = _Names(names)
+    if not mapping:
+        found = [theirs.places(name) for name in ours]
+        if (are_generic(names) or numbers) and not any(found):
+            return _with_positive(_by_number(names, ours, keys, declared is not None), keys, declared is not None)
+        unused: list[str] = []
+    else:
+        mapped, unused = _mapped(mapping, _Names(ours, have_ids=declared is not None), theirs)
+        found = [[mapped[place]] if place in mapped else theirs.places(name) for place, name in enumerate(ours)]
+    missing = [name for name, places in zip(ours, found) if not places]
+    mistakes = [*([_unknown(names, ours, missing)] if missing else []), *_collisions(names, ours, found)]
+    if mistakes:
+        raise SpecError(mistakes)
+    ids = {key: places[0] for key, places in zip(keys, found)}
+    moved = [name for key, name in zip(keys, ours) if (declared is not None or numbers) and ids[key] != key]
+    notes = []
+    if moved:
+        notes.append(
+            f"labels are numbered differently in the data set and in the model ({', '.join(moved)}): aligned by name"
+        )
+    if unused:
+        notes.append(f"label_mapping: the data set has no label {listed(unused)}")
+    return _with_positive(Alignment(ids, names, tuple(notes)), keys, declared is not None)
+
+
+def _mapped(mapping: Mapping[str, Any], ours: _Names, theirs: _Names) -> tuple[dict[int, int], list[str]]:
+    """Return the model's id for each place of the data set that `label_mapping` names, and the keys that name none.
+
+    Raises:
+        SpecError: A key or a value may mean several labels, a value means none, or two keys mean one label.
+    """
+    mapped: dict[int, int] = {}
+    unused, mistakes = [], []
+    for key, value in mapping.items():
+        places, ids = ours.places_or_id(key), theirs.places_or_id(value)
+        if not places:
+            unused.append(key)
+        elif len(places) > 1:
+            several = " and ".join(f"`{ours.names[place]}`" for place in places)
+            mistakes.append(Mistake(f"{_PLACE}.{key}", several, "the name of one label of the data set, as it is"))
+        elif not ids:
+            hint = near(str(value), theirs.names)
+            expected = f"an id or a label of the model, {listed(theirs.names)}"
+            mistakes.append(Mistake(f"{_PLACE}.{key}", shown(value), expected, hint))
+        elif len(ids) > 1:
+            mistakes.append(Mistake(f"{_PLACE}.{key}", _with_ids(theirs.names, ids), "one label", "give its id"))
+        elif mapped.setdefault(places[0], ids[0]) != ids[0]:
+            mistakes.append(Mistake(f"{_PLACE}.{key}", shown(value), f"`{ours.names[places[0]]}` once"))
+    if mistakes:
+        raise SpecError(mistakes)
+    return mapped, unused
+
+
+def _with_ids(names: Sequence[str], ids: Sequence[int]) -> str:
+    return " and ".join(f"`{names[index]}` (id {index})" for index in ids)
+
+
+def _unknown(names: Sequence[str], ours: Sequence[str], missing: Sequence[str]) -> Mistake:
+    """Return the mistake of labels that the model has no name for."""
+    return Mistake(
+        _PLACE,
+        f"labels of the data set {list(ours)} and of the model {list(names)}",
+        "labels that agree by name",
+        f"say what {listed(missing)} is in the model: label_mapping: {{name in the data set: name or id in the model}}",
     )
-    return Alignment(ids, names, notes)
 
 
-def _unknown(
-    names: tuple[str, ...], ours: Sequence[str], missing: Sequence[str], mapping: Mapping[str, str]
-) -> list[Mistake]:
-    """What is wrong with labels that the model has no name for: those that the mapping misspells, or else all."""
-    folded = {_folded(name) for name in missing}
-    slips = [
+def _collisions(names: Sequence[str], ours: Sequence[str], found: Sequence[Sequence[int]]) -> list[Mistake]:
+    """Return the mistakes of names that are not one to one: several labels of one side for one of the other."""
+    mistakes = [
         Mistake(
-            f"$.task_args.label_mapping.{key}",
-            shown(value),
-            f"a label of the model, {listed(names)}",
-            near(value, names),
+            _PLACE,
+            f"`{name}` of the data set, and {_with_ids(names, ids)} of the model",
+            "one label of the model for each of the data set",
+            f"say which one is meant by its id: label_mapping: {{{name}: {ids[0]}}}",
         )
-        for key, value in mapping.items()
-        if _folded(key) in folded
+        for name, ids in zip(ours, found)
+        if len(ids) > 1
     ]
-    return slips or [
+    alike: dict[int, list[str]] = defaultdict(list)
+    for name, ids in zip(ours, found):
+        if len(ids) == 1:
+            alike[ids[0]].append(name)
+    return mistakes + [
         Mistake(
-            "$.task_args.label_mapping",
-            f"labels of the data set {list(ours)} and of the model {list(names)}",
-            "labels that agree by name",
-            f"say what {listed(missing)} is in the model: label_mapping: {{name in the data set: name in the model}}",
-        )
-    ]
-
-
-def _doubled(names: tuple[str, ...], ids: Mapping[str, int]) -> list[Mistake]:
-    """What is wrong where several labels of the data set come to one of the model."""
-    alike: dict[int, list[str]] = {}
-    for name, index in ids.items():
-        alike.setdefault(index, []).append(name)
-    return [
-        Mistake(
-            "$.task_args.label_mapping",
+            _PLACE,
             f"{' and '.join(f'`{name}`' for name in several)} of the data set, all `{names[index]}` of the model",
             "a label of the model for each of the data set's own",
-            "put them together in the data set where they mean the same",
+            "put them together in the data set where they mean the same, else say in label_mapping which is which",
         )
         for index, several in alike.items()
         if len(several) > 1
     ]
+
+
+def _with_positive(alignment: Alignment, keys: Sequence[Any], declared: bool) -> Alignment:
+    """Return the alignment with the positive class, where there are two labels: the data set's order decides."""
+    ids = alignment.ids
+    if len(keys) != 2 and (declared or len(keys) > 2 or len(alignment.names) != 2):
+        return alignment
+    if declared:
+        return replace(alignment, positive=ids[keys[1]], positive_source="the second label that the data set declares")
+    numbers = {key: _number(key) for key in keys}
+    if len(keys) == 2 and None not in numbers.values():
+        largest = max(keys, key=lambda key: numbers[key] or 0.0)
+        return replace(alignment, positive=ids[largest], positive_source="the greater number in the data set")
+    # Of one number nobody knows whether the other one is greater, unless numbers are the model's ids.
+    if None not in numbers.values() and any(ids[key] != key for key in keys):
+        return alignment
+    source = "the one of the higher id in the model, as the data set does not order its labels"
+    return replace(alignment, positive=max(ids.values()) if len(keys) == 2 else 1, positive_source=source)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def are_generic(names: Sequence[str]) -> bool:
@@ -174,23 +280,40 @@ def _no_labels(name: str, feature: Any) -> SpecError:
 
 
 def _by_number(names: tuple[str, ...], ours: Sequence[str], keys: Sequence[Any], declared: bool) -> Alignment:
-    """Labels by number, where one side has no names to go by."""
-    largest = max((key for key in keys if isinstance(key, int)), default=-1)
-    if largest >= len(names) or not all(isinstance(key, int) and key >= 0 for key in keys):
-        raise SpecError(
-            Mistake(
-                "$.task_args.label_mapping",
-                f"labels of the data set {list(ours)} and of the model {list(names)}",
-                "labels that agree by name or by number",
-                "say which is which: label_mapping: {name in the data set: name in the model}",
-            )
-        )
+    """Match labels by number, where one side has no names to go by.
+
+    Raises:
+        SpecError: A number is no id of the model, or the numbers in the names say otherwise.
+    """
+    both = f"labels of the data set {list(ours)} and of the model {list(names)}"
+    hint = "say which is which: label_mapping: {name in the data set: name or id in the model}"
+    if not all(isinstance(key, int) and 0 <= key < len(names) for key in keys):
+        raise SpecError(Mistake(_PLACE, both, "labels that agree by name or by number", hint))
+    # `1 star` is the label 0, and the label 1 of data that count from 1.
+    in_names = {number: index for index, number in enumerate(_numerals(names))}
+    meant = [in_names.get(number) for number in (_numerals(ours) if declared else ()) or keys]
+    if None not in meant and meant != list(keys):
+        told = next(place for place, index in enumerate(meant) if index != keys[place])
+        by_name, by_number = names[meant[told] or 0], names[keys[told]]
+        found = f"{both}: `{ours[told]}` is `{by_name}` by the numbers in the names, and `{by_number}` by its id"
+        raise SpecError(Mistake(_PLACE, found, "labels that agree by name, or whose numbers agree", hint))
     side = "the model" if declared else "the data set"
-    return Alignment(
-        {key: int(key) for key in keys}, names, (f"{side} does not name its labels: they were matched by number",)
-    )
+    note = f"{side} does not name its labels: they were matched by number"
+    if not are_generic(names) and len(keys) <= _FEW:
+        note += f" ({', '.join(f'{key} is {names[key]}' for key in sorted(keys))})"
+    if not declared and 0 not in keys:
+        note += "; no row has the label 0: if the data set counts from 1, say so in label_mapping"
+    return Alignment({key: int(key) for key in keys}, names, (note,))
+
+
+def _numerals(names: Sequence[str]) -> list[float]:
+    """Return the number in each name; nothing unless each has one, and all differ."""
+    found = [_NUMERAL.findall(name) for name in names]
+    numbers = [float(each[0]) for each in found if len(each) == 1]
+    return numbers if len(set(numbers)) == len(names) else []
 
 
 def _folded(name: str) -> str:
-    """A name without what does not count: case and separators."""
-    return re.sub(r"[\s_\-./]+", "", str(name)).casefold()
+    """Return a name without what does not count: case, separators inside of it, and spaces around it."""
+    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return _SEPARATORS.sub("", composed.strip())

@@ -66,6 +66,7 @@ def write(prepared: Prepared, folder: Path, progress: Callable[[int], None] = la
         "owners": owners,
         "context": prepared.context,
         "meanings": prepared.meanings,
+        "metric_defaults": prepared.metric_defaults,
     }
     (folder / "references.json").write_text(json.dumps(told), encoding="utf-8")
     numbers = {name: _Count(count) for name, count in counts.items()}
@@ -89,6 +90,7 @@ class Rows:
         self.references: list[Any] = told["references"]
         self.context: Mapping[str, Any] = told["context"]
         self.meanings: Mapping[str, str] = told["meanings"]
+        self.metric_defaults: Mapping[str, Any] = told.get("metric_defaults", {})
         self._memos: list[Any] = told["memos"]
         self._owners: list[int] = told["owners"]
         self._folder = folder
@@ -149,11 +151,18 @@ def read_predictions(folder: Path) -> tuple[list[Any], dict[str, NDArray[Any]]]:
 
 
 def scored(rows: Rows, folder: Path) -> dict[str, Any]:
-    """What metrics take: kept predictions, their scores by row where there is one of each, and what is right."""
+    """Return what metrics take: kept predictions, their scores by row where there is one of each, what is right, and
+    `metric_defaults`, as `Prepared` has them.
+    """
     predictions, kept = read_predictions(folder)
     scores = kept.get("scores")
     by_row = scores if scores is not None and scores.ndim == 2 and len(scores) == len(rows) else None
-    return {"predictions": predictions, "references": rows.references, "prediction_scores": by_row}
+    return {
+        "predictions": predictions,
+        "references": rows.references,
+        "prediction_scores": by_row,
+        "metric_defaults": rows.metric_defaults,
+    }
 
 
 def output(outputs: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float32]:

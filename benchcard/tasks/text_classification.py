@@ -58,9 +58,18 @@ class TextClassification:
         texts = text.load(question.model)
         columns = [data.primary(rows, question, "text"), data.secondary(rows, question)]
         context, notes, names, reference = _references(rows, question, texts.config)
+        defaults = {"pos_label": context["positive"]} if "positive" in context else {}
         tallies = {"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {texts.maximum} tokens"}
         made = _rows(rows, question, texts, [column for column in columns if column], names, reference)
-        return Prepared(made, context, texts.pad(), texts.tokenizer.padding_side, notes=notes, tallies=tallies)
+        return Prepared(
+            made,
+            context,
+            texts.pad(),
+            texts.tokenizer.padding_side,
+            notes=notes,
+            tallies=tallies,
+            metric_defaults=defaults,
+        )
 
     def kept(
         self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
@@ -113,6 +122,7 @@ def _references(
     if problem == "is_regression":
         return context, (), [name], lambda row, number: _number(row[name], name, number)
     alignment = labels.align(config.id2label, *labels.of_column(rows, name), given.get("label_mapping"))
+    context |= alignment.context
     return context, alignment.notes, [name], lambda row, number: alignment.id(row[name], number)
 
 

@@ -1,7 +1,12 @@
-"""Token classification: words in, a label for each word out."""
+"""Token classification: words in, a label for each word out.
+
+Owns how the names of labels are read as tags of entities. Leaves counting entities to `metrics.entities`.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,6 +32,11 @@ _MEANINGS = {
     "f1": "seqeval.overall_f1",
     "accuracy": "seqeval.overall_accuracy",
 }
+# A tag is a letter of a scheme before a type (`B-PER`, `B_PER`), behind it (`PER-B`), or alone.
+_PREFIXED = re.compile(r"(?P<letter>[BIESLUMW])(?:[-_](?P<type>.+))?", re.IGNORECASE | re.DOTALL)
+_SUFFIXED = re.compile(r"(?P<type>.+)[-_](?P<letter>[BIESLUMW])", re.IGNORECASE | re.DOTALL)
+# What other schemes write for the letters of IOBES: BILOU (last, unit), BMES (middle), BMEWO (whole).
+_IOBES = {"L": "E", "U": "S", "M": "I", "W": "S"}
 _TALLIES = {
     "beyond": "{beyond} of {words} words, in {cut} {cut:row|rows}, {beyond:lies|lie} beyond the model's {maximum} "
     "tokens: {beyond:it has no prediction and is|they have no prediction and are} not scored",
@@ -54,15 +64,17 @@ class TokenClassification:
         words = data.primary(rows, question, "tokens")
         _expect_lists(rows, words, "$.dataset.data_keys.primary", "a column of lists of words")
         tags = _tags(rows, question, texts.config) if question.labelled else None
+        entity_tags, reading = read_tags(tags.names) if tags else (None, "")
         return Prepared(
             _rows(rows, question, texts, words, tags),
             {"labels": tags.names} if tags else {},
             texts.pad(),
             texts.tokenizer.padding_side,
             frozenset({"starts"}),
-            tags.alignment.notes if tags else (),
+            (*tags.alignment.notes, reading) if tags else (),
             {name: sentence.replace("{maximum}", str(texts.maximum)) for name, sentence in _TALLIES.items()},
             _MEANINGS,
+            {"entity_tags": entity_tags} if entity_tags else {},
         )
 
     def kept(
@@ -97,8 +109,8 @@ class _Tags:
     Attributes:
         column: Its name.
         alignment: How its values become the model's label ids.
-        names: The name of each label id. Entities are read from `B-` and `I-` in it, so where the model has no names,
-            they are those of the data set.
+        names: The name of each label id, no two alike. Entities are read from it, so where the model has no names, or
+            gives one twice, it is that of the data set.
     """
 
     column: str
@@ -120,11 +132,64 @@ def _tags(rows: datasets.Dataset, question: Question, config: Any) -> _Tags:
     _expect_lists(rows, column, "$.dataset.ref_keys[0]", "a column of lists of labels")
     declared, values = labels.of_column(rows, column)
     alignment = labels.align(config.id2label, declared, values, question.arguments.get("label_mapping"))
-    names = list(alignment.names)
-    if labels.are_generic(names):
-        for key, index in alignment.ids.items():
+    given = alignment.names
+    names = [name if given.count(name) == 1 else f"{name} (id {index})" for index, name in enumerate(given)]
+    for key, index in alignment.ids.items():
+        if labels.are_generic(given) or given.count(given[index]) > 1:
             names[index] = declared[key] if declared is not None else str(key)
     return _Tags(column, alignment, names)
+
+
+def read_tags(names: Sequence[str]) -> tuple[dict[str, str] | None, str]:
+    """Return the tag of IOBES, as seqeval reads it, for each label name, and a sentence on how names are read; None for
+    the tags where they mark no entities.
+
+    Letters count as a scheme's where a type has several of them (`B-PER`, `I-PER`), so that `E-mail` is no end of a
+    `mail`. Without a scheme each run of one name other than `O` is an entity.
+
+    Args:
+        names: The names of all labels of the model.
+    """
+    outside = [name for name in names if name.upper() == "O"]
+    others = [name for name in names if name not in outside]
+    tags, scheme, place = {}, "IO", ""
+    for pattern in (_PREFIXED, _SUFFIXED):
+        parsed = {name: match for name in others if (match := pattern.fullmatch(name))}
+        letters_of: dict[str | None, set[str]] = defaultdict(set)
+        for match in parsed.values():
+            letters_of[match["type"]].add(match["letter"].upper())
+        letters = {letter for several in letters_of.values() if len(several) > 1 for letter in several}
+        every = {letter for several in letters_of.values() for letter in several}
+        if pattern is _PREFIXED and len(parsed) == len(others) and every <= {"B", "I"}:
+            letters = every
+        if letters & {"B", "I"} if pattern is _PREFIXED else letters >= {"B", "I"}:
+            scheme, place = _scheme(letters), "begin" if pattern is _PREFIXED else "end"
+            for name, match in parsed.items():
+                if (letter := match["letter"].upper()) in letters:
+                    letter = _IOBES.get(letter, letter)
+                    tags[name] = f"{letter}-{match['type']}" if match["type"] else letter
+            break
+    bare = [name for name in others if name not in tags]
+    if not outside and len(bare) == 1 and tags:
+        outside, bare = bare, []
+    if not outside and bare:
+        return None, "the labels mark no entities (none is `O`): only the accuracy of words has a meaning"
+    read = {**tags, **{name: f"I-{name}" for name in bare}, **dict.fromkeys(outside, "O")}
+    if not tags:
+        return read, "no label begins with `B-` or `I-`: each run of one label other than `O` is an entity (scheme IO)"
+    rest = f"; each run of {', '.join(f'`{name}`' for name in bare)} is an entity" if bare else ""
+    return read, f"entities are read from the letters that labels {place} with (scheme {scheme}){rest}"
+
+
+def _scheme(letters: set[str]) -> str:
+    """Return the name of the scheme that has these letters."""
+    if letters & {"L", "U"}:
+        return "BILOU"
+    if letters & {"M", "W"}:
+        return "BMES"
+    if "B" not in letters:
+        return "IOE" if "E" in letters else "IO"
+    return "IOBES" if letters & {"E", "S"} else "IOB"
 
 
 def _words(value: Any, column: str, number: int) -> list[str]:

@@ -35,14 +35,14 @@ NOTES: Mapping[str, str] = MappingProxyType(
 """What to tell a reader of the outputs of a model, by `Probe.batches`; nothing where padded batches are right."""
 
 TOLERANCE = 1e-3
-"""The largest difference that counts as none, as a share of the typical spread of the outputs over the items.
+"""The largest difference that counts as none, as a share of the median spread of the outputs over the items.
 
-Sums in another order move the outputs of float32 models by 1e-7 to 1e-5 of it, padding that is read by 1e-2 and more. In
-float16 rounding may come to 1e-3: such a model is then batched by length, which changes no result. The spread counts and
-not the size: predictions follow from how outputs differ, not from what they have in common. Source: 40 architectures of
-transformers 5.23 with random weights, padded on both sides, in PyTorch and ONNX Runtime.
+Sums in another order move the outputs of float32 models by 1e-7 to 1e-5 of it, padding that is read by 1e-2 and more.
+In float16 rounding may come to 1e-3: such a model is then batched by length, which changes no result. The spread counts
+and not the size: predictions follow from how outputs differ, not from what they have in common. Source: measured on 30
+architectures of transformers 5.23 with random weights, padded on the right and on the left.
 """
-# Outputs that hardly differ from item to item are still rounded: float32 numbers by this share of their typical size.
+# Outputs that hardly differ from item to item are still rounded: float32 numbers by this share of their size.
 _ROUNDING = 1e-6
 # So many lengths, from the shortest to the longest, and so many items of each are padded to one another.
 _LENGTHS, _EACH = 6, 2
@@ -155,15 +155,16 @@ def _limits(alone: Sequence[Arrays]) -> dict[str, float]:
         values = [np.nan_to_num(each[name].astype(np.float64), posinf=0.0, neginf=0.0) for each in alone]
         joined = np.concatenate([each.ravel() for each in values])
         is_one_shape = len({each.shape for each in values}) == 1
-        spread = _typical(np.stack(values) - np.median(values, axis=0) if is_one_shape else joined - np.median(joined))
-        limits[name] = max(TOLERANCE * spread, _ROUNDING * _typical(joined), np.finfo(float).tiny)
+        centered = np.stack(values) - np.median(values, axis=0) if is_one_shape else joined - np.median(joined)
+        spread, size = _quantile(centered, 0.5), _quantile(joined, 0.25)
+        limits[name] = max(TOLERANCE * spread, _ROUNDING * size, np.finfo(float).tiny)
     return limits
 
 
-def _typical(values: NDArray[np.float64]) -> float:
-    """The median size of numbers other than 0, which a few that stand for infinity do not move."""
+def _quantile(values: NDArray[np.float64], share: float) -> float:
+    """A quantile of the sizes of numbers other than 0: those that stand for infinity, as -1e30 does, do not move it."""
     sizes = np.abs(values[values != 0])
-    return float(np.median(sizes)) if sizes.size else 0.0
+    return float(np.quantile(sizes, share, method="lower")) if sizes.size else 0.0
 
 
 def _difference(alone: NDArray[Any], found: NDArray[Any]) -> float:

@@ -93,6 +93,8 @@ def push_to_hub(
         pushed = _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
         return replace(pushed, warnings=(*pushed.warnings, *told))
     except HubError as error:
+        # Where there is no repository yet, a push without a pull request makes it.
+        proposes = create_pr is True and not isinstance(error, hub.NoRepositoryError)
         options = [
             ("artifacts", None if artifacts == "best" else _rows(artifacts)),
             ("slug", slug),
@@ -100,7 +102,7 @@ def push_to_hub(
             ("max-drop", max_drop),
             ("revision", revision),
             *(("overwrite", key) for key in overwrite),
-            ("create-pr", create_pr is True),
+            ("create-pr", proposes),
             ("no-create-pr", create_pr is False),
             ("public", not private),
             ("force", force),

@@ -268,6 +268,8 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
     today = renamed.RENAMED.get(name, name)
     with _asking_the_hub(today, place, "data set"):
         info = HfApi().dataset_info(today, revision=dataset.get("revision"))
+        if not isinstance(info.sha, str):
+            raise ValueError("the answer names no commit")
     location = info.id or today
     return Source(name, location, False, info.sha, digest([location, info.sha]))
 
@@ -344,6 +346,13 @@ class _asking_the_hub:
                 f"the Hub cannot be reached for {self._what} `{self._name}`, and there is no such local path: "
                 "check the network and HF_ENDPOINT, or give a local folder "
                 f"({type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from error
+        # What the client raises where it reads an answer that is not of the form that it expects.
+        if isinstance(error, (AssertionError, AttributeError, LookupError, TypeError, ValueError)):
+            raise HubError(
+                f"the Hub's answer for {self._what} `{self._name}` cannot be read ({type(error).__name__}: {error}): "
+                "something between here and the Hub may have answered in its place; check the network, the proxy and "
+                "HF_ENDPOINT, or give a local folder"
             ) from error
 
 

@@ -330,6 +330,16 @@ def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, monkeyp
     assert f"; `benchcard push {run.path} {MINE}{said}` goes on." in str(error.value)
 
 
+def test_the_command_after_a_pull_request_into_no_repository_makes_the_repository(push, run, hub):
+    """Where `create_pr=True` finds no repository, the command that goes on is one that can work, and does."""
+    with pytest.raises(HubError) as error:
+        push(create_pr=True)
+    command = f"benchcard push {run.path} {MINE} --artifacts 1"
+    assert f"`HF_ENDPOINT={hub.endpoint} {command}` goes on" in str(error.value)
+    assert push().changed
+    assert push(create_pr=True).changed is False
+
+
 def test_an_endpoint_is_told_without_its_password():
     """The command that goes on names the Hub, and not what opens it."""
     told = publishing._command(["benchcard"], [("slug", "a b")], "https://me:secret@hub.example:8080/at@home")

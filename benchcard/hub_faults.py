@@ -31,6 +31,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from benchcard.errors import HubError
+from benchcard.progress import downloads
 
 T = TypeVar("T")
 
@@ -148,7 +149,8 @@ def ask(action: Callable[[], T], endpoint: str, token: str | bool | None) -> T:
     hooks = get_session().event_hooks["response"]
     hooks.append(look)
     try:
-        return action()
+        with downloads():
+            return action()
     except _UNREADABLE as error:
         if isinstance(error, HfHubHTTPError) or not answers or not answers[-1].is_success:
             raise

@@ -7,7 +7,6 @@ and the commit to `hub`.
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+import click
 from huggingface_hub.constants import ENDPOINT
 
 from benchcard import bundle, hub
@@ -25,6 +25,7 @@ from benchcard.card.merge import expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.hub_files import Pushed
+from benchcard.store import disk
 from benchcard.weights import Artifacts, without_model
 
 if TYPE_CHECKING:
@@ -84,11 +85,12 @@ def push_to_hub(
             pushed = _push(
                 repo_id, made, None, overwrite, create_pr, private, revision, token, endpoint, True, patience
             )
-        sys.stdout.write(pushed.diff or "nothing would change\n")
+        click.echo(pushed.diff or "nothing would change\n", nl=False)
         return replace(pushed, warnings=(*pushed.warnings, *told))
     home = results.path / PUBLISH
-    home.mkdir(exist_ok=True)
-    made = write(home / name, force=force)
+    with disk(home):
+        home.mkdir(exist_ok=True)
+        made = write(home / name, force=force)
     try:
         pushed = _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
         return replace(pushed, warnings=(*pushed.warnings, *told))
@@ -193,7 +195,8 @@ def _merged(
     merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite, without=unfit)
     kept[:] = merged.kept
     if merged.replaced and home is not None:
-        (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
+        with disk(home):
+            (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
     refused = [problem for problem in check.check(merged.text) if problem.severity == "error"]
     if refused:
         said = "\n".join(str(problem) for problem in refused)

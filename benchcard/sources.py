@@ -16,6 +16,7 @@ from typing import Any
 
 from benchcard import registry, renamed
 from benchcard.errors import HubError, Mistake, SpecError
+from benchcard.progress import downloads
 from benchcard.spec import Spec, canonical, digest
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
@@ -228,7 +229,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     _expect_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download
 
-    with _asking_the_hub(name, place, "model"):
+    with _asking_the_hub(name, place, "model"), downloads():
         folder = Path(snapshot_download(name, revision=kept.revision if kept else None, ignore_patterns=list(_UNREAD)))
     # The client lays a snapshot out as …/snapshots/<commit>.
     revision = folder.name

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec
 
@@ -89,15 +89,14 @@ class Progress:
 
             self._lines = not has_screen()
             if not self._lines:
+                steps = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
+                part = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
+                # With a delay a bar is not drawn while it is made, where nothing could be made of a stream that fails.
                 self._bars = [
-                    tqdm(
-                        total=self._total,
-                        unit="step",
-                        bar_format="{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}",
-                    ),
-                    tqdm(total=1, bar_format="{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}", leave=False),
+                    tqdm(total=self._total, unit="step", bar_format=steps, delay=1e-9),
+                    tqdm(total=1, bar_format=part, leave=False, delay=1e-9),
                 ]
-                self._bars[0].set_description_str("steps")
+                self._name()
         self._started = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -109,16 +108,22 @@ class Progress:
         self._close()
 
     @_shown
+    def _name(self) -> None:
+        if self._bars:
+            self._bars[0].set_description_str("steps")
+
+    @_shown
     def _close(self) -> None:
         for bar in reversed(self._bars):
             bar.close()
 
     def hide(self) -> None:
         """Show nothing from now on."""
-        for bar in self._bars:
-            # Or the bar would try once more when it is collected.
-            bar.disable = True
-        self._bars, self._lines = [], False
+        bars, self._bars, self._lines = self._bars, [], False
+        for bar in bars:
+            # Or it would try once more when it is collected.
+            with suppress(OSError, ValueError):
+                bar.close()
 
     @property
     def left_s(self) -> float:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from benchcard.results import Results
 
 PUBLISH = "publish"
+_COPY = "copy the run directory to where it can be written, and push the copy"
 # Endings of the weights that libraries read, and what has such an ending and is none. A push brings graphs alone, which
 # these libraries read.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".msgpack", ".gguf", ".nemo", ".pb")
@@ -88,7 +89,7 @@ def push_to_hub(
         click.echo(pushed.diff or "nothing would change\n", nl=False)
         return replace(pushed, warnings=(*pushed.warnings, *told))
     home = results.path / PUBLISH
-    with disk(home):
+    with disk(home, _COPY):
         home.mkdir(exist_ok=True)
         made = write(home / name, force=force)
     try:
@@ -195,7 +196,7 @@ def _merged(
     merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite, without=unfit)
     kept[:] = merged.kept
     if merged.replaced and home is not None:
-        with disk(home):
+        with disk(home, _COPY):
             (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
     refused = [problem for problem in check.check(merged.text) if problem.severity == "error"]
     if refused:

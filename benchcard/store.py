@@ -377,8 +377,12 @@ def write_whole(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def disk(path: Path) -> Iterator[None]:
+def disk(path: Path, way_out: str = "give another folder") -> Iterator[None]:
     """A block in which the disk's refusals become errors that say what to do.
+
+    Args:
+        path: What is written.
+        way_out: What to do where it cannot be.
 
     Raises:
         BenchcardError: The disk is full, or the folder cannot be written.
@@ -392,7 +396,7 @@ def disk(path: Path) -> Iterator[None]:
                 "make room and give the same command again; finished steps are kept"
             ) from error
         if error.errno in _REFUSALS:
-            raise BenchcardError(f"{path} cannot be written ({error.strerror}): give another folder") from error
+            raise BenchcardError(f"{path} cannot be written ({error.strerror}): {way_out}") from error
         raise
 
 

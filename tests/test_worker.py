@@ -256,6 +256,25 @@ def test_no_child_outlives_its_parent(tmp_path, how):
     assert gone(tmp_path / "grandchild")
 
 
+def test_a_child_needs_no_standard_error(tmp_path):
+    """A parent whose standard error is closed, as that of some services, has steps done all the same."""
+    (tmp_path / "acting.py").write_text(ACTIONS)
+    program = textwrap.dedent(f"""
+        from pathlib import Path
+        from benchcard import registry
+        from benchcard.worker import Worker
+        registry.called = lambda: {tiny.importing("acting")}
+        request = {{"kind": "act", "asked": {{}}, "needs": {{}}, "extra": {{}}, "target": {str(tmp_path)!r}}}
+        reply = Worker(1).do(request, Path({str(tmp_path / "log.txt")!r}), lambda done, total: None)
+        print(reply.failure)
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program]
+    done = subprocess.run(shell, stdout=subprocess.PIPE, text=True, env=environment, check=False, timeout=120)
+    assert done.stdout == "None\n"
+    assert "said on stderr" in (tmp_path / "log.txt").read_text()
+
+
 def test_a_log_that_cannot_be_written_is_a_failure(worker, tmp_path):
     """Where not even the log can be written, the reply says so by number, and the child lives on."""
     request = {"kind": "act", "asked": {}, "needs": {}, "extra": {}, "target": str(tmp_path)}

@@ -81,7 +81,8 @@ def push_to_hub(
         bundle.write, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
     )
     if dry_run:
-        with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
+        temporary = Path(tempfile.gettempdir())
+        with disk(temporary, "set TMPDIR"), tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
             made = write(Path(folder) / name, force=force)
             pushed = _push(
                 repo_id, made, None, overwrite, create_pr, private, revision, token, endpoint, True, patience

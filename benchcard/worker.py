@@ -83,15 +83,17 @@ class Worker:
         process = self._start()
         if process.stdin is None:
             raise BackendError("the child process has no standard input")
+        line = json.dumps({**request, "log": str(log), "registered": registry.called()}) + "\n"
         try:
-            process.stdin.write(json.dumps({**request, "log": str(log), "registered": registry.called()}) + "\n")
+            process.stdin.write(line)
             process.stdin.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
+            # It died since the last step; its pipe may have been closed for that.
             return self._died(request["kind"], log)
         end = time.monotonic() + timeout_s if timeout_s else None
         while True:
             try:
-                line = self._lines.get(timeout=max(0.0, end - time.monotonic()) if end else None)
+                answer = self._lines.get(timeout=max(0.0, end - time.monotonic()) if end else None)
             except queue.Empty:
                 self.stop()
                 return Reply(
@@ -103,9 +105,9 @@ class Worker:
                         log_end(log),
                     ),
                 )
-            if line is None:
+            if answer is None:
                 return self._died(request["kind"], log)
-            told = json.loads(line)
+            told = json.loads(answer)
             if "progress" in told:
                 progress(*told["progress"])
             elif told.get("failure"):

@@ -218,6 +218,16 @@ def test_who_left_the_process_group_keeps_nobody_waiting(do, tmp_path, end):
         os.kill(int((tmp_path / "grandchild").read_text()), signal.SIGKILL)
 
 
+def test_a_child_that_died_between_two_steps(do, worker):
+    """The next step says how it died, and the one after it runs."""
+    pid = do().values["pid"]
+    waiting = worker._child[1]
+    os.kill(pid, signal.SIGKILL)
+    waiting.join(GONE_S)
+    assert do().failure.type == "SIGKILL"
+    assert do().failure is None
+
+
 def test_what_a_finished_step_started_ends_with_the_worker(do, worker, tmp_path):
     """`stop` ends what is left of earlier steps."""
     assert do(grandchild="program").failure is None

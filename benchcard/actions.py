@@ -8,8 +8,10 @@ nothing itself.
 from __future__ import annotations
 
 import functools
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -223,7 +225,8 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
     # Not where it is inherited: `open` may be another one there.
     profiled = "open_profiled" in vars(type(framework))
     opened = framework.open_profiled if profiled else framework.open
-    model = opened(Path(extra["model"]), {**asked["options"], "intra_op_num_threads": extra["threads"]})
+    with _temporary_files_in(target):
+        model = opened(Path(extra["model"]), {**asked["options"], "intra_op_num_threads": extra["threads"]})
     done = passes.run(model, rows, task, asked["batch_size"], progress, profiled=profiled)
     write_predictions(target, done.kept, done.predictions)
     return {
@@ -235,6 +238,16 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
         "kernels": [asdict(kernel) for kernel in done.kernels],
         "batches": done.batches,
     }
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """A block whose temporary files lie in a step's folder: what a killed process leaves of it is swept away."""
+    kept, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = kept
 
 
 def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:

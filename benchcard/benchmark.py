@@ -127,7 +127,8 @@ class Benchmark:
 
         Args:
             path: The run directory; by default `runs/` and a name from the model and the spec's digest.
-            timeout_s: Seconds after which a step is stopped and counts as failed.
+            timeout_s: Seconds after which a step is stopped and counts as failed. Where models are timed it bounds each
+                answer of a process, not the timing, which lasts as long as `duration` says.
             progress: Whether to show progress bars.
 
         Raises:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -20,49 +26,105 @@ if TYPE_CHECKING:
 BAD_SPEC = 2
 NOT_COMPARED = 2
 FAILED = 1
-INTERRUPTED = 130
+# A process that a signal stopped ends with 128 and its number, as shells count it.
+STOPPED = 128
+_SIGPIPE = 13
+
+
+class _Stopped(KeyboardInterrupt):
+    """A request to end that came as a signal, wherever the program was."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """A block in which SIGTERM and SIGHUP end what is at work as Ctrl-C does, so that no child is left behind."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    is_main = threading.current_thread() is threading.main_thread()
+    # One that is ignored, as under nohup, stays so.
+    numbers = [signal.Signals[name] for name in names if is_main]
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+
+    def stop(number: int, _frame: object) -> None:
+        for each in numbers:
+            # What ends the children is not to be ended itself.
+            signal.signal(each, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class _Group(click.Group):
-    """Commands whose errors are told in words: status 2 for a mistake of the user's, 1 for what went wrong, 130 for
-    Ctrl-C.
+    """Commands whose errors are told in words: status 2 for a mistake of the user's, 1 for what went wrong, and 128 and
+    its number for a signal, as 130 for Ctrl-C and 141 for output that nobody reads any more.
     """
 
     def invoke(self, context: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # What the encoding of a terminal lacks is shown by its number.
+                stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(context)
+            with _signals():
+                return super().invoke(context)
         except BenchcardError as error:
             if context.params.get("debug"):
                 raise
             _tell(error)
-        except KeyboardInterrupt:
-            click.echo("stopped; the same command goes on from here", err=True)
-            sys.exit(INTERRUPTED)
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, _Stopped) else signal.SIGINT
+            _say(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+            sys.exit(STOPPED + number)
         except BrokenPipeError:
             # Whoever read our output has read enough, as in `benchcard show RUN | head`.
-            sys.stderr.close()
-            sys.exit(0)
+            sys.exit(STOPPED + _SIGPIPE)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             if context.params.get("debug"):
                 raise
-            click.echo(f"benchcard failed in a way that it does not know: {type(error).__name__}: {error}", err=True)
-            click.echo("run again with `benchcard --debug ...` to see where, and please report it", err=True)
+            _say(f"benchcard failed in a way that it does not know: {type(error).__name__}: {error}")
+            _say("run again with `benchcard --debug ...` to see where, and please report it")
             sys.exit(FAILED)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                _settle(stream)
+
+
+def _settle(stream: IO[str] | None) -> None:
+    """Empty a stream, into nothing where nobody reads it: Python would complain of that at its very end."""
+    if stream is None or stream.closed:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _say(line: str) -> None:
+    """A line on standard error, if anybody reads it."""
+    with suppress(OSError, ValueError):
+        click.echo(line, err=True)
 
 
 def _tell(error: BenchcardError) -> NoReturn:
     if isinstance(error, SpecError):
-        click.echo(f"{counted(len(error.mistakes), 'mistake')} in the spec:", err=True)
+        _say(f"{counted(len(error.mistakes), 'mistake')} in the spec:")
         for mistake in error.mistakes:
-            click.echo(
-                f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}"
-                + (f" ({mistake.hint})" if mistake.hint else ""),
-                err=True,
-            )
+            hint = f" ({mistake.hint})" if mistake.hint else ""
+            _say(f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}{hint}")
         sys.exit(BAD_SPEC)
-    click.echo(f"{type(error).__name__}: {error}", err=True)
+    _say(f"{type(error).__name__}: {error}")
     sys.exit(FAILED)
 
 
@@ -103,7 +165,10 @@ def plan(spec: Path, as_csv: bool) -> None:
     help="The run directory; the same one again goes on where it was.  [default: under runs/]",
 )
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Stop a step after this many seconds."
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop a step, or a process that is timed, that gives no answer for so many seconds.",
 )
 @cli_hub.max_drop_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
@@ -114,14 +179,16 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
 
     benchmark = Benchmark.from_spec(spec)
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
+    choices = results.choices(max_drop)
+    is_whole = any(choice.row is not None for choice in choices)
+    # Before anything is shown: whoever reads that may have read enough.
+    card = results.card(max_drop=max_drop).save(results.path / "README.md") if is_whole else None
     for note in results.notes:
         click.echo(f"note: {note}")
     _certificate(results.noise)
-    choices = results.choices(max_drop)
-    if all(choice.row is None for choice in choices):
+    if card is None:
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
-    card = results.card(max_drop=max_drop).save(results.path / "README.md")
     failed = len(lacking(results.failures))
     if failed:
         click.echo(

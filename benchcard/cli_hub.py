@@ -87,7 +87,8 @@ def push(
         said = f"the .gitignore there keeps out {', '.join(pushed.kept_out)}, and the rest is there"
         click.echo(f"nothing to push: {said}")
     else:
-        click.echo("nothing to push: the repository holds these results already")
+        holder = "pull request" if pushed.pr_url else "repository"
+        click.echo(f"nothing to push: the {holder} holds these results already")
     if pushed.pr_url:
         click.echo(f"pull request: {pushed.pr_url}")
 

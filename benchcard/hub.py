@@ -20,20 +20,43 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
-from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalTokenNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from benchcard._version import __version__
 from benchcard.errors import CardError, HubError
-from benchcard.hub_faults import CLIENT_ERRORS, Diagnosis, Fault, Patience, diagnose_commit, persist
+from benchcard.hub_faults import (
+    CLIENT_ERRORS,
+    LOGIN,
+    Diagnosis,
+    Fault,
+    Patience,
+    UnexpectedAnswerError,
+    ask,
+    diagnose_commit,
+    persist,
+    token_in_use,
+)
 from benchcard.hub_files import README, Pushed, Remote, Upload, card_upload, difference, text_of, upload_of
 from benchcard.hub_guard import IGNORE, Guard, claimed, is_ignored, kept_out, settled
+
+T = TypeVar("T")
 
 # Every commit and pull request of benchcard begins with this: by it, and by the author, an own pull request is known.
 MESSAGE_PREFIX: Final = "benchcard: "
 _INFO_TIMEOUT_S: Final = 60.0
+_UNKNOWN: Final = "unknown"
+
+
+class NoRepositoryError(HubError):
+    """There is no repository that a pull request could be opened in."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +127,19 @@ def push(
     if README in files:
         raise HubError(f"{README} is the card, and not among the files.")
     every_upload = [upload_of(path, source) for path, source in sorted(files.items())]
-    patience = patience or Patience()
+    patience, guard = patience or Patience(), guard or Guard()
     hub = _Hub(_api(endpoint, token), repo_id, patience)
     message = _message(commit_message)
     place = hub.own_pull_request(revision) if create_pr is True else _Place(revision)
+    if create_pr == "auto":
+        # A refusal may have made an earlier push a pull request, though the branch may be written to now.
+        place = replace(hub, patience=replace(patience, attempts=1)).proposed(place, card, every_upload, guard)
     created, sent = False, 0
     fault: Diagnosis | None = None
     before_loss: Remote | None = None  # what was there before a commit whose answer was lost
     while True:
         remote = hub.read(place, unsure=before_loss is not None)
-        everything, left, out = hub.settled(remote, [*hub.card(remote, card), *every_upload], guard or Guard())
+        everything, left, out = hub.settled(remote, [*hub.card(remote, card), *every_upload], guard)
         done = partial(_pushed, repo_id, remote, said=left, out=out)
         if remote is not None and all(remote.has(upload) for upload in everything):
             if before_loss is None:
@@ -173,7 +199,7 @@ def read_readme(
     """
     remote = _Hub(_api(endpoint, token), repo_id, patience or Patience()).read(_Place(revision))
     if remote is None:
-        raise HubError(f"{repo_id} is not on the Hub, or this token may not see it.")
+        raise HubError(f"{repo_id} is not on the Hub, or this token may not see it: {LOGIN}, if it is private.")
     return text_of(remote.readme, repo_id)
 
 
@@ -194,7 +220,7 @@ def read_file(
     hub = _Hub(_api(endpoint, token), repo_id, patience or Patience())
     remote = hub.read(_Place(revision))
     if remote is None:
-        raise HubError(f"{repo_id} is not on the Hub, or this token may not see it.")
+        raise HubError(f"{repo_id} is not on the Hub, or this token may not see it: {LOGIN}, if it is private.")
     return hub.content(remote, path)
 
 
@@ -209,31 +235,37 @@ class _Hub:
     def read(self, place: _Place, *, unsure: bool = False) -> Remote | None:
         """What is there now; None where the repository is not. `unsure`: a commit was sent whose answer was lost."""
         try:
-            action = partial(self._read, place.revision)
-            return persist(action, f"Reading {self.repo_id}", self.patience, self.api.token)
+            return self._persist(partial(self._read, place.revision), f"Reading {self.repo_id}")
         except HubError as error:
             if not unsure:
                 raise
             failure = f"{error}\nWhether the commit was made is not known: the same push looks before it writes again."
         raise HubError(failure)
 
+    def _persist(self, action: Callable[[], T], what: str) -> T:
+        return persist(action, what, self.patience, self.api.endpoint, self.api.token)
+
     def _read(self, revision: str | None) -> Remote | None:
         try:
             info = self.api.model_info(self.repo_id, revision=revision, files_metadata=True, timeout=_INFO_TIMEOUT_S)
         except GatedRepoError:
             raise
-        except RepositoryNotFoundError:
+        except RepositoryNotFoundError as error:
+            # Who has no token gets 401 for a repository that is not there, and who has one gets 404.
+            if error.response.status_code == 401 and token_in_use(self.api.token):
+                raise
             return None
-        if info.sha is None:
-            raise ValueError(f"the Hub names no commit for {self.repo_id}")
-        files = info.siblings or []
-        blob_ids = {file.rfilename: file.blob_id for file in files if file.blob_id is not None}
+        sha, files = info.sha, info.siblings
+        if not isinstance(sha, str) or files is None:
+            raise ValueError(f"it does not name the commit and the files of {self.repo_id}")
+        # What is listed without an id is there, and equal to nothing that is pushed.
+        blob_ids = {file.rfilename: file.blob_id or _UNKNOWN for file in files}
         lfs_ids = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
-        remote = Remote(info.id, info.sha, self._read_file(info.id, info.sha, README), blob_ids, lfs_ids)
+        remote = Remote(info.id, sha, self._read_file(info.id, sha, README), blob_ids, lfs_ids)
         if any(file.rfilename == README for file in files):
             if remote.readme is None:
                 raise ValueError(f"{README} is listed, but the Hub does not hand it out")
-            if README in {*blob_ids, *lfs_ids} and not remote.has(upload_of(README, remote.readme)):
+            if (blob_ids[README] != _UNKNOWN or README in lfs_ids) and not remote.has(upload_of(README, remote.readme)):
                 raise ValueError(f"{README} did not arrive as the Hub holds it")
         return remote
 
@@ -266,7 +298,7 @@ class _Hub:
         if path not in remote.paths:
             return None
         action = partial(self._read_file, remote.repo_id, remote.sha, path)
-        return persist(action, f"Reading {path} of {self.repo_id}", self.patience, self.api.token)
+        return self._persist(action, f"Reading {path} of {self.repo_id}")
 
     def _read_file(self, repo_id: str, sha: str, name: str) -> bytes | None:
         """A file at that very commit, past every cache; None only where the Hub says that there is none."""
@@ -280,7 +312,7 @@ class _Hub:
     def create(self, private: bool) -> None:
         """Makes the repository; one that somebody made meanwhile is taken as it is."""
         action = partial(self.api.create_repo, self.repo_id, private=private, exist_ok=True)
-        persist(action, f"Creating {self.repo_id}", self.patience, self.api.token)
+        self._persist(action, f"Creating {self.repo_id}")
 
     def commit(
         self, remote: Remote, place: _Place, uploads: list[Upload], message: str, description: str
@@ -289,15 +321,22 @@ class _Hub:
         # The client says through warnings what the Hub says of the metadata, and some things of its own.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            made = self.api.create_commit(
-                remote.repo_id,
-                [CommitOperationAdd(upload.path, upload.source) for upload in uploads if not remote.has(upload)],
-                commit_message=message,
-                commit_description=description,
-                revision=place.revision,
-                create_pr=place.opens_one,
-                parent_commit=remote.sha,
+            made = ask(
+                partial(
+                    self.api.create_commit,
+                    remote.repo_id,
+                    [CommitOperationAdd(upload.path, upload.source) for upload in uploads if not remote.has(upload)],
+                    commit_message=message,
+                    commit_description=description,
+                    revision=place.revision,
+                    create_pr=place.opens_one,
+                    parent_commit=remote.sha,
+                ),
+                self.api.endpoint,
+                self.api.token,
             )
+        if not isinstance(made.oid, str):
+            raise UnexpectedAnswerError(f"The answer to the commit names {made.oid!r}, which is none.")
         texts = [str(one.message) for one in caught]
         said = [text.split("\n- ")[1:] for text in texts if text.startswith("Warnings while validating metadata")]
         return made, [line for lines in said for line in lines]
@@ -321,17 +360,30 @@ class _Hub:
         """
         try:
             action = partial(self._own_pull_request, branch)
-            what = f"Looking for an own pull request on {self.repo_id}"
-            return persist(action, what, self.patience, self.api.token)
+            return self._persist(action, f"Looking for an own pull request on {self.repo_id}")
+        except NoRepositoryError:
+            raise
         except HubError as error:
             failure = f"{refused.text}\n{error}" if refused is not None else str(error)
         raise HubError(failure)
 
     def _own_pull_request(self, branch: str | None) -> _Place:
+        if token_in_use(self.api.token) is None:
+            raise LocalTokenNotFoundError
         name, target = self.api.whoami()["name"], branch or "main"
-        pulls = self.api.get_repo_discussions(
-            self.repo_id, author=name, discussion_type="pull_request", discussion_status="open"
-        )
+        if not isinstance(name, str):
+            raise ValueError("it names no user")
+        try:
+            pulls = list(
+                self.api.get_repo_discussions(
+                    self.repo_id, author=name, discussion_type="pull_request", discussion_status="open"
+                )
+            )
+        except RepositoryNotFoundError:
+            raise NoRepositoryError(
+                f"{self.repo_id} is not on the Hub, or this token may not see it, and a pull request needs one that is "
+                "there: check its name, or push without `create_pr`, which makes the repository."
+            ) from None
         for pull in pulls:
             if pull.author == name and pull.title.startswith(MESSAGE_PREFIX):
                 onto = self.api.get_discussion_details(self.repo_id, pull.num).target_branch
@@ -339,10 +391,30 @@ class _Hub:
                     return _Place(branch, True, pull.url, pull.git_reference)
         return _Place(branch, True)
 
+    def proposed(
+        self,
+        branch: _Place,
+        card: Callable[[str | None, Collection[str]], str],
+        uploads: list[Upload],
+        guard: Guard,
+    ) -> _Place:
+        """Return the place of the own open pull request that holds all of a push; `branch` where none does."""
+        try:
+            place = self.own_pull_request(branch.branch)
+            remote = None if place.opens_one else self.read(place)
+            if remote is None:
+                return branch
+            everything, _, _ = self.settled(remote, [*self.card(remote, card), *uploads], guard)
+        except (CardError, HubError):
+            # It holds something else, or cannot be looked at: the push goes where it would go without it.
+            return branch
+        return place if everything and all(remote.has(upload) for upload in everything) else branch
+
     def find_commit(self, remote: Remote, before: Remote, place: _Place, message: str) -> str:
         """The commit that was made though its answer was lost: the newest with this message since `before`."""
         try:
-            commits = self.api.list_repo_commits(remote.repo_id, revision=place.revision)
+            list_commits = partial(self.api.list_repo_commits, remote.repo_id, revision=place.revision)
+            commits = ask(list_commits, self.api.endpoint, self.api.token)
         except CLIENT_ERRORS:
             # What was pushed is there: its exact commit is not worth failing for.
             return remote.sha

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from huggingface_hub import get_session, get_token
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -27,8 +28,10 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from benchcard.errors import HubError
+from benchcard.progress import downloads
 
 T = TypeVar("T")
 
@@ -39,6 +42,14 @@ TransportError: Final[type[Exception]] = next(
 )
 # All that calls to the client raise. RuntimeError: it wraps whatever went wrong while a file was uploaded.
 CLIENT_ERRORS: Final = (TransportError, EntryNotFoundError, OSError, ValueError, RuntimeError)
+# What the client raises where it reads an answer that is not of the form that it expects.
+_UNREADABLE: Final = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+_SHOWN_CHARACTERS: Final = 80
+LOGIN: Final = "log in with `hf auth login`, or set HF_TOKEN"
+
+
+class UnexpectedAnswerError(ValueError):
+    """The Hub, or something in its place, answered with success and with something that is no answer."""
 
 
 class Fault(Enum):
@@ -102,10 +113,66 @@ class Patience:
 
 def redacted(text: str, token: str | bool | None = None) -> str:
     """`text` without what is, or looks like, a token."""
-    if isinstance(token, str) and token:
-        text = text.replace(token, "<token>")
+    if secret := token_in_use(token):
+        text = text.replace(secret, "<token>")
     text = re.sub(r"\b(?:hf|api_org)_[\w.\-]{20,}", "<token>", text)
     return re.sub(r"(?i)\b(bearer)\s+[^\s\"',;]+", r"\1 <token>", text)
+
+
+def token_in_use(token: str | bool | None) -> str | None:
+    """Return the token that the client sends: the one given, or that of HF_TOKEN or `hf auth login`."""
+    if isinstance(token, str):
+        return token
+    return None if token is False else get_token()
+
+
+def ask(action: Callable[[], T], endpoint: str, token: str | bool | None) -> T:
+    """Return what `action` returns, which asks the Hub through the client.
+
+    The client waits by itself where the Hub is busy, for as long as an answer says; here such an answer is an error
+    at once, so that `Patience` decides.
+
+    Raises:
+        UnexpectedAnswerError: an answer has the status of success and cannot be read; the text says which request it
+            answers and how it begins.
+    """
+    answers: list[Any] = []
+
+    def look(answer: Any) -> None:
+        if not str(answer.request.url).startswith(endpoint):
+            return
+        answers.append(answer)
+        if answer.status_code == 429 or (answer.status_code >= 500 and "retry-after" in answer.headers):
+            answer.read()
+            hf_raise_for_status(answer)
+
+    hooks = get_session().event_hooks["response"]
+    hooks.append(look)
+    try:
+        with downloads():
+            return action()
+    except _UNREADABLE as error:
+        if isinstance(error, HfHubHTTPError) or not answers or not answers[-1].is_success:
+            raise
+        raise UnexpectedAnswerError(redacted(_described(answers[-1], error), token)) from error
+    finally:
+        hooks.remove(look)
+
+
+def _described(answer: Any, error: Exception) -> str:
+    """Return what was asked, and what came back that could not be read."""
+    try:
+        body = answer.text
+    except RuntimeError:
+        # It was read in pieces, and not kept.
+        body = ""
+    shown = " ".join(body[: 2 * _SHOWN_CHARACTERS].split())[:_SHOWN_CHARACTERS] or "an empty body"
+    request, reason = f"{answer.request.method} {answer.request.url.path}", f"{type(error).__name__}: {error}"
+    return (
+        f"The answer to {request} cannot be read (status {answer.status_code}, {shown}; {reason})."
+        " Something between here and the Hub may have answered in its place: check the network, the proxy and "
+        "HF_ENDPOINT."
+    )
 
 
 def diagnose(error: BaseException, token: str | bool | None = None) -> Diagnosis:
@@ -121,9 +188,11 @@ def diagnose(error: BaseException, token: str | bool | None = None) -> Diagnosis
     if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
         return Diagnosis(Fault.FINAL, f"huggingface_hub is offline (HF_HUB_OFFLINE is set): {text}")
     if isinstance(error, LocalTokenNotFoundError):
-        return Diagnosis(Fault.FINAL, "No token was found: log in with `hf auth login`, or pass one.")
+        return Diagnosis(Fault.FINAL, f"The Hub asks for a token, and there is none: {LOGIN}.")
     if any(isinstance(link, (TransportError, ConnectionError, TimeoutError)) for link in chain):
         return Diagnosis(Fault.PASSING, f"The Hub could not be reached: {text}")
+    if isinstance(error, UnexpectedAnswerError):
+        return Diagnosis(Fault.PASSING, str(error))
     if isinstance(error, json.JSONDecodeError):
         # An error page of something that stands before the Hub.
         return Diagnosis(Fault.PASSING, "The Hub's answer could not be read: it is no JSON.")
@@ -140,8 +209,13 @@ def diagnose_commit(error: BaseException, token: str | bool | None = None) -> Di
 
 def _diagnose_answer(error: HfHubHTTPError, token: str | bool | None) -> Diagnosis:
     status, text = error.response.status_code, redacted(str(error), token)
-    if status == 401 and not isinstance(error, RepositoryNotFoundError):
-        return Diagnosis(Fault.FINAL, f"The Hub did not accept the token (401): {text}")
+    if status == 401:
+        reason = (
+            "The Hub did not accept the token (401): it is wrong, has expired or was revoked"
+            if token_in_use(token)
+            else "The Hub asks for a token, and there is none (401)"
+        )
+        return Diagnosis(Fault.FINAL, f"{reason}: {LOGIN}.\n{text}")
     if isinstance(error, (GatedRepoError, DisabledRepoError)):
         return Diagnosis(Fault.FINAL, text)
     if isinstance(error, RepositoryNotFoundError):
@@ -158,32 +232,36 @@ def _diagnose_answer(error: HfHubHTTPError, token: str | bool | None) -> Diagnos
 
 
 def _asked_wait_s(error: HfHubHTTPError) -> float | None:
-    """Seconds that an answer asks to wait, by `RateLimit` or `Retry-After` (seconds or a date); None without either.
+    """Return the seconds that an answer asks to wait, by `RateLimit` or `Retry-After` (seconds or a date).
+
+    None where it asks for none, or for something that is no time to come: below 0, a text, or more than nine digits.
 
     Source: https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-09.html; RFC 9110, 10.2.3.
     """
     headers = error.response.headers
-    limit = re.search(r"\br\s*=\s*0\s*;.*?\bt\s*=\s*(\d+)", str(headers.get("ratelimit") or ""))
-    if limit is not None:
-        return float(limit[1])
+    limit = re.search(r"\br\s*=\s*0\s*;.*?\bt\s*=\s*([0-9]{1,9})\s*(?:[;,]|$)", str(headers.get("ratelimit") or ""))
     after = str(headers.get("retry-after") or "").strip()
-    if after.isdigit():
-        return float(after)
+    seconds = limit[1] if limit is not None else after
+    if re.fullmatch("[0-9]{1,9}", seconds):
+        return float(seconds)
     try:
         moment = parsedate_to_datetime(after)
-    except ValueError:
+    except (LookupError, OverflowError, TypeError, ValueError):
         return None
     zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
-    return max((zoned - datetime.now(timezone.utc)).total_seconds(), 0.0)
+    wait_s = (zoned - datetime.now(timezone.utc)).total_seconds()
+    # A moment that is over asks for nothing: the usual waits apply.
+    return wait_s if wait_s > 0 else None
 
 
-def persist(action: Callable[[], T], what: str, patience: Patience, token: str | bool | None) -> T:
+def persist(action: Callable[[], T], what: str, patience: Patience, endpoint: str, token: str | bool | None) -> T:
     """What `action` gives; trouble that passes by waiting is waited out.
 
     Args:
         action: asks the Hub for something, and changes nothing there that may not be changed twice.
         what: what it does, for the message.
         patience: how often, and with what waits.
+        endpoint: of the Hub.
         token: the token that is used, to keep it out of messages.
 
     Raises:
@@ -192,7 +270,7 @@ def persist(action: Callable[[], T], what: str, patience: Patience, token: str |
     attempt = 1
     while True:
         try:
-            return action()
+            return ask(action, endpoint, token)
         except CLIENT_ERRORS as error:
             diagnosis = diagnose(error, token)
         if diagnosis.kind not in (Fault.PASSING, Fault.RATE_LIMIT):

@@ -1,4 +1,7 @@
-"""How far a run is: a bar for steps, a bar for the step at work, and an estimate of what is left."""
+"""How far a run is: a bar for steps, a bar for the step at work, and an estimate of what is left.
+
+Where nothing can be shown (there is no standard error, or nobody reads it any more), nothing is, and the run goes on.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 # Seconds that a step of a kind takes when none has been seen yet; only the first estimate depends on them.
 FIRST_GUESS_S = {
@@ -26,6 +30,48 @@ FIRST_GUESS_S = {
 }
 
 
+P = ParamSpec("P")
+
+
+def has_screen() -> bool:
+    """Whether standard error is a terminal, or this is a notebook: somewhere bars can be drawn."""
+    if "ipykernel" in sys.modules:
+        return True
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+@contextmanager
+def downloads() -> Iterator[None]:
+    """A block in which huggingface_hub draws its bars only where there is a screen: elsewhere they would raise."""
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if has_screen() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _shown(show: Callable[Concatenate[Progress, P], None]) -> Callable[Concatenate[Progress, P], None]:
+    """A method that shows something; once that fails, nothing more is shown."""
+
+    def tried(self: Progress, /, *given: P.args, **named: P.kwargs) -> None:
+        try:
+            show(self, *given, **named)
+        except (OSError, ValueError):
+            # The stream is closed, or its reader is gone.
+            self.hide()
+
+    return tried
+
+
 class Progress:
     """Two bars on standard error or in a notebook; a line a step where neither is there."""
 
@@ -41,17 +87,16 @@ class Progress:
         if show:
             from tqdm.auto import tqdm
 
-            self._lines = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+            self._lines = not has_screen()
             if not self._lines:
+                steps = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
+                part = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
+                # With a delay a bar is not drawn while it is made, where nothing could be made of a stream that fails.
                 self._bars = [
-                    tqdm(
-                        total=self._total,
-                        unit="step",
-                        bar_format="{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}",
-                    ),
-                    tqdm(total=1, bar_format="{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}", leave=False),
+                    tqdm(total=self._total, unit="step", bar_format=steps, delay=1e-9),
+                    tqdm(total=1, bar_format=part, leave=False, delay=1e-9),
                 ]
-                self._bars[0].set_description_str("steps")
+                self._name()
         self._started = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -60,8 +105,25 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    @_shown
+    def _name(self) -> None:
+        if self._bars:
+            self._bars[0].set_description_str("steps")
+
+    @_shown
+    def _close(self) -> None:
         for bar in reversed(self._bars):
             bar.close()
+
+    def hide(self) -> None:
+        """Show nothing from now on."""
+        bars, self._bars, self._lines = self._bars, [], False
+        for bar in bars:
+            # Or it would try once more when it is collected.
+            with suppress(OSError, ValueError):
+                bar.close()
 
     @property
     def left_s(self) -> float:
@@ -73,6 +135,7 @@ class Progress:
         seen = self._seen[kind]
         return statistics.median(seen) if seen else FIRST_GUESS_S.get(kind, 2.0)
 
+    @_shown
     def start(self, what: str) -> None:
         """A step begins."""
         if self._bars:
@@ -80,6 +143,7 @@ class Progress:
             self._bars[1].set_description_str(what)
             self._show()
 
+    @_shown
     def part(self, done: float, total: float) -> None:
         """The step at work is `done` of `total`."""
         if self._bars and total:
@@ -112,13 +176,18 @@ class Progress:
         self._timed_s = left_s
         self._show()
 
+    @_shown
     def say(self, line: str) -> None:
         """One line, above the bars."""
         if self._bars:
             self._bars[0].write(line, file=sys.stderr)
-        elif self._lines:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is what the module is for
+        elif self._lines and sys.stderr is not None:
+            # A stream of another encoding shows what it cannot write by its number.
+            encoding = sys.stderr.encoding or "utf-8"
+            shown = line.encode(encoding, "backslashreplace").decode(encoding)
+            print(shown, file=sys.stderr, flush=True)  # noqa: T201 - this is what the module is for
 
+    @_shown
     def _show(self) -> None:
         if self._bars:
             self._bars[0].n = self._total - len(self._left) - (1 if self._timed_s > 0 else 0)

@@ -7,7 +7,6 @@ and the commit to `hub`.
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+import click
 from huggingface_hub.constants import ENDPOINT
 
 from benchcard import bundle, hub
@@ -25,12 +25,14 @@ from benchcard.card.merge import expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub_faults import Patience
 from benchcard.hub_files import Pushed
+from benchcard.store import disk
 from benchcard.weights import Artifacts, without_model
 
 if TYPE_CHECKING:
     from benchcard.results import Results
 
 PUBLISH = "publish"
+_COPY = "copy the run directory to where it can be written, and push the copy"
 # Endings of the weights that libraries read, and what has such an ending and is none. A push brings graphs alone, which
 # these libraries read.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".msgpack", ".gguf", ".nemo", ".pb")
@@ -79,20 +81,24 @@ def push_to_hub(
         bundle.write, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
     )
     if dry_run:
-        with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
+        temporary = Path(tempfile.gettempdir())
+        with disk(temporary, "set TMPDIR"), tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
             made = write(Path(folder) / name, force=force)
             pushed = _push(
                 repo_id, made, None, overwrite, create_pr, private, revision, token, endpoint, True, patience
             )
-        sys.stdout.write(pushed.diff or "nothing would change\n")
+        click.echo(pushed.diff or "nothing would change\n", nl=False)
         return replace(pushed, warnings=(*pushed.warnings, *told))
     home = results.path / PUBLISH
-    home.mkdir(exist_ok=True)
-    made = write(home / name, force=force)
+    with disk(home, _COPY):
+        home.mkdir(exist_ok=True)
+        made = write(home / name, force=force)
     try:
         pushed = _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
         return replace(pushed, warnings=(*pushed.warnings, *told))
     except HubError as error:
+        # Where there is no repository yet, a push without a pull request makes it.
+        proposes = create_pr is True and not isinstance(error, hub.NoRepositoryError)
         options = [
             ("artifacts", None if artifacts == "best" else _rows(artifacts)),
             ("slug", slug),
@@ -100,7 +106,7 @@ def push_to_hub(
             ("max-drop", max_drop),
             ("revision", revision),
             *(("overwrite", key) for key in overwrite),
-            ("create-pr", create_pr is True),
+            ("create-pr", proposes),
             ("no-create-pr", create_pr is False),
             ("public", not private),
             ("force", force),
@@ -191,7 +197,8 @@ def _merged(
     merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite, without=unfit)
     kept[:] = merged.kept
     if merged.replaced and home is not None:
-        (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
+        with disk(home, _COPY):
+            (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
     refused = [problem for problem in check.check(merged.text) if problem.severity == "error"]
     if refused:
         said = "\n".join(str(problem) for problem in refused)

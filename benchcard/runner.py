@@ -44,7 +44,8 @@ def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress
     Args:
         spec: What to compare.
         path: The run directory; it is made, or gone on with if it holds a run of this spec.
-        timeout_s: Seconds after which a step is stopped and counts as failed; None for no limit.
+        timeout_s: Seconds after which a step is stopped and counts as failed; None for no limit. Where models are timed
+            it bounds each answer of a process, not the timing, which lasts as long as `duration` says.
         show_progress: Whether to show bars.
 
     Raises:
@@ -88,6 +89,11 @@ def run(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress
             if begun is None and not directory.has("export", "quantize", "evaluate"):
                 directory.clear()
             raise
+        except (BenchcardError, OSError) as error:
+            # Whatever failed may have failed for this, and what it says of it is not the reason.
+            directory.expect_present(error)
+            raise
+        directory.expect_present()
 
 
 def expected_steps(plan: Plan, found: sources.Sources, default_threads: int) -> list[list[Step]]:
@@ -153,7 +159,7 @@ class _Run:
                 records += [self._row(row, steps) for row, steps in rows[1:]]
             finally:
                 self._stop()
-            timed_groups.time_all(records, self._directory, self._progress)
+            timed_groups.time_all(records, self._directory, self._progress, self._timeout_s)
 
     def _row(self, configuration: Any, expected: list[Step]) -> Record:
         before = set(self._known)

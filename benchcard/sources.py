@@ -16,6 +16,7 @@ from typing import Any
 
 from benchcard import registry, renamed
 from benchcard.errors import HubError, Mistake, SpecError
+from benchcard.progress import downloads
 from benchcard.spec import Spec, canonical, digest
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
@@ -228,7 +229,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     _expect_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download
 
-    with _asking_the_hub(name, place, "model"):
+    with _asking_the_hub(name, place, "model"), downloads():
         folder = Path(snapshot_download(name, revision=kept.revision if kept else None, ignore_patterns=list(_UNREAD)))
     # The client lays a snapshot out as …/snapshots/<commit>.
     revision = folder.name
@@ -268,6 +269,8 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
     today = renamed.RENAMED.get(name, name)
     with _asking_the_hub(today, place, "data set"):
         info = HfApi().dataset_info(today, revision=dataset.get("revision"))
+        if not isinstance(info.sha, str):
+            raise ValueError("the answer names no commit")
     location = info.id or today
     return Source(name, location, False, info.sha, digest([location, info.sha]))
 
@@ -344,6 +347,13 @@ class _asking_the_hub:
                 f"the Hub cannot be reached for {self._what} `{self._name}`, and there is no such local path: "
                 "check the network and HF_ENDPOINT, or give a local folder "
                 f"({type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from error
+        # What the client raises where it reads an answer that is not of the form that it expects.
+        if isinstance(error, (AssertionError, AttributeError, LookupError, TypeError, ValueError)):
+            raise HubError(
+                f"the Hub's answer for {self._what} `{self._name}` cannot be read ({type(error).__name__}: {error}): "
+                "something between here and the Hub may have answered in its place; check the network, the proxy and "
+                "HF_ENDPOINT, or give a local folder"
             ) from error
 
 

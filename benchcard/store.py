@@ -148,17 +148,33 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "lock", timeout=0)
         try:
-            with disk(self.path):
-                lock.acquire()
-        except Timeout:
-            raise BenchcardError(
-                f"another process is working on {self.path}: wait for it, or give another folder"
-            ) from None
-        try:
+            try:
+                with disk(self.path):
+                    lock.acquire()
+            except Timeout:
+                raise BenchcardError(
+                    f"another process is working on {self.path}: wait for it, or give another folder"
+                ) from None
             self._sweep()
             yield
         finally:
-            lock.release()
+            # Also where an interrupt came between taking it and knowing of it.
+            lock.release(force=True)
+
+    def expect_present(self, error: Exception | None = None) -> None:
+        """Raise where a run was begun here, and its directory is gone.
+
+        Args:
+            error: What failed, perhaps for that.
+
+        Raises:
+            BenchcardError: It was removed, or moved.
+        """
+        if not (self.path / "run.json").exists():
+            raise BenchcardError(
+                f"{self.path} was removed or moved while the run was at work: put it back and give the same command "
+                "again, or run from the start"
+            ) from error
 
     def refuse_unusable(self) -> None:
         """Raise where the path can be no folder, or holds something that is no run of ours; nothing is touched.
@@ -232,6 +248,7 @@ class RunDirectory:
 
     def unfinished(self, kind: str, key: str) -> Path:
         """An empty folder for a step to work in, which counts for nothing until it is finished."""
+        self.expect_present()
         folder = self.path / "steps" / f".unfinished-{kind}-{key[:20]}"
         shutil.rmtree(folder, ignore_errors=True)
         with disk(self.path):
@@ -283,6 +300,7 @@ class RunDirectory:
         folder = self._group(key)
         if not (folder / "group.json").exists():
             told = {"parts": divide()}
+            self.expect_present()
             with disk(self.path):
                 folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "group.json", told)
@@ -324,7 +342,8 @@ class TimedPart:
     def begin(self) -> None:
         """Make the folder; what an earlier attempt came to, other than latencies, no longer counts."""
         with disk(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            # Not its parents: where these are gone, so is the run.
+            self.path.mkdir(exist_ok=True)
             (self.path / "outcome.json").unlink(missing_ok=True)
 
     def finish(self, outcome: Mapping[str, Any]) -> None:
@@ -358,8 +377,12 @@ def write_whole(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def disk(path: Path) -> Iterator[None]:
+def disk(path: Path, way_out: str = "give another folder") -> Iterator[None]:
     """A block in which the disk's refusals become errors that say what to do.
+
+    Args:
+        path: What is written.
+        way_out: What to do where it cannot be.
 
     Raises:
         BenchcardError: The disk is full, or the folder cannot be written.
@@ -373,7 +396,7 @@ def disk(path: Path) -> Iterator[None]:
                 "make room and give the same command again; finished steps are kept"
             ) from error
         if error.errno in _REFUSALS:
-            raise BenchcardError(f"{path} cannot be written ({error.strerror}): give another folder") from error
+            raise BenchcardError(f"{path} cannot be written ({error.strerror}): {way_out}") from error
         raise
 
 

@@ -92,19 +92,31 @@ def finished(part: TimedPart) -> bool:
     return len(read_rounds(part.rounds)) == int(outcome["rounds"])
 
 
-def time_all(records: list[Record], directory: RunDirectory, progress: Progress) -> None:
+def time_all(
+    records: list[Record], directory: RunDirectory, progress: Progress, timeout_s: float | None = None
+) -> None:
     """Time every group that has no times yet, and keep them.
+
+    Args:
+        records: What there is to time.
+        directory: Where it is kept.
+        progress: Told how far it is.
+        timeout_s: Seconds for one answer of a timed process (to import, to open a model, or to time a block,
+            beyond what the block lasts), after which it is ended and its model counts as failed; None for ten minutes.
 
     Raises:
         MachineError: A group has no model for which there is memory; said before anything is timed.
     """
-    _Timing(records, directory, progress).go()
+    _Timing(records, directory, progress, timeout_s).go()
 
 
 class _Timing:
     """The timing of all groups."""
 
-    def __init__(self, records: list[Record], directory: RunDirectory, progress: Progress) -> None:
+    def __init__(
+        self, records: list[Record], directory: RunDirectory, progress: Progress, timeout_s: float | None
+    ) -> None:
+        self._timeout_s = timeout_s
         self._groups = groups(records)
         self._directory = directory
         self._progress = progress
@@ -170,7 +182,7 @@ class _Timing:
 
     def _time(self, group: Group, part: TimedPart, others_s: float) -> None:
         from benchcard.measure.blocks import append_round, recover_rounds
-        from benchcard.measure.timing import time_group
+        from benchcard.measure.timing import TIMEOUT_S, time_group
 
         cells = {cell.name: cell for cell in group.cells}
         members = [cells[name] for name in part.names]
@@ -216,6 +228,7 @@ class _Timing:
             keep=keep,
             earlier=earlier,
             progress=tell,
+            timeout_s=self._timeout_s or TIMEOUT_S,
         )
         told = _settings(group) | {
             "rounds": timing.rounds,

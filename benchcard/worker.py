@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchcard import registry
+from benchcard import processes, registry
 from benchcard.errors import BackendError, Mistake, SpecError
 from benchcard.store import Failure
 
@@ -61,8 +61,8 @@ class Worker:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._child: tuple[subprocess.Popen[str], threading.Thread] | None = None
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def do(
         self,
@@ -83,15 +83,17 @@ class Worker:
         process = self._start()
         if process.stdin is None:
             raise BackendError("the child process has no standard input")
+        line = json.dumps({**request, "log": str(log), "registered": registry.called()}) + "\n"
         try:
-            process.stdin.write(json.dumps({**request, "log": str(log), "registered": registry.called()}) + "\n")
+            process.stdin.write(line)
             process.stdin.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
+            # It died since the last step; its pipe may have been closed for that.
             return self._died(request["kind"], log)
         end = time.monotonic() + timeout_s if timeout_s else None
         while True:
             try:
-                line = self._lines.get(timeout=max(0.0, end - time.monotonic()) if end else None)
+                answer = self._lines.get(timeout=max(0.0, end - time.monotonic()) if end else None)
             except queue.Empty:
                 self.stop()
                 return Reply(
@@ -103,9 +105,9 @@ class Worker:
                         log_end(log),
                     ),
                 )
-            if line is None:
+            if answer is None:
                 return self._died(request["kind"], log)
-            told = json.loads(line)
+            told = json.loads(answer)
             if "progress" in told:
                 progress(*told["progress"])
             elif told.get("failure"):
@@ -119,18 +121,15 @@ class Worker:
                 return Reply(told["values"])
 
     def stop(self) -> None:
-        """End the child and wait for its end."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        stream.close()
+        """End the child and what it started, and wait for its end."""
+        child, self._child = self._child, None
+        if child is not None:
+            process, waiting = child
+            processes.end(process)
+            waiting.join()
 
     def _start(self) -> subprocess.Popen[str]:
-        if self._process is None:
+        if self._child is None:
             threads = str(self._threads)
             environment = {
                 **os.environ,
@@ -145,23 +144,24 @@ class Worker:
             }
             # What can be imported here can be imported there: a notebook's own modules, too.
             environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "benchcard.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=None if processes.has_errors() else subprocess.DEVNULL,
                 text=True,
                 encoding="utf-8",
                 env=environment,
                 # Ctrl-C is for the parent, which ends its children in order.
                 start_new_session=True,
             )
-            self._lines = queue.Queue()
-            threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True).start()
-        return self._process
+            self._lines = queue.SimpleQueue()
+            self._child = process, processes.hear(process, process.stdout or (), self._lines)
+        return self._child[0]
 
     def _died(self, kind: str, log: Path) -> Reply:
-        process = self._process
-        code = process.wait() if process else 0
+        child = self._child
+        code = child[0].wait() if child else 0
         self.stop()
         how, message = death(code)
         return Reply({}, Failure(kind, how, message, log_end(log)))
@@ -188,18 +188,6 @@ def log_end(log: Path) -> str:
     return content.decode("utf-8", errors="replace")
 
 
-def _pump(stream: TextIO | None, lines: queue.Queue[str | None]) -> None:
-    """Hand over a child's lines, and None at their end."""
-    try:
-        for line in stream or ():
-            lines.put(line)
-    except ValueError:
-        # The stream was closed by `stop` while it was read.
-        pass
-    finally:
-        lines.put(None)
-
-
 def main() -> None:
     """Do the steps asked for on standard input, until it ends."""
     gc.set_threshold(_NEW_OBJECTS)
@@ -221,7 +209,7 @@ def _listen(source: TextIO, requests: queue.Queue[str]) -> None:
     for line in source:
         requests.put(line)
     # The parent is gone, or wants no more: end at once, in whatever step.
-    os._exit(0)
+    processes.end_own(0)
 
 
 def _answer(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:

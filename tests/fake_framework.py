@@ -25,6 +25,10 @@ class Model:
     def break_at(self, stage):
         if self.options.get("stage") == stage and self.is_due():
             how = self.options["how"]
+            if "grandchild" in self.options:
+                leave(self.options["grandchild"])
+            if how == "surrogate":
+                raise RuntimeError("half of \ud83d")
             if how == "raise":
                 raise RuntimeError("out of luck")
             if how == "exit":
@@ -50,6 +54,16 @@ class Model:
         stop = time.perf_counter_ns() + int(self.options.get("ms", 1) * 1e6)
         while time.perf_counter_ns() < stop:
             pass
+
+
+def leave(file):
+    """Leave a process behind that holds all that this one has open; its number is written to a file."""
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            time.sleep(3600)
+    with open(file, "w") as written:
+        written.write(str(pid))
 
 
 class Prepared(Model):

@@ -68,7 +68,8 @@ def error_of(call: Push, *given: Any, **more: Any) -> str:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were waited, without waiting."""
+    """The seconds that were waited, here or by the client, without waiting."""
     kept: list[float] = []
-    monkeypatch.setattr("benchcard.hub_faults.time", SimpleNamespace(sleep=kept.append))
+    for module in ("benchcard.hub_faults", "huggingface_hub.utils._http"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(sleep=kept.append))
     return kept

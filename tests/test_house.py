@@ -18,7 +18,7 @@ PACKAGE = Path(benchcard.__file__).parent
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = [
     {"errors", "_version"},
-    {"kinds", "registry", "parameters", "spec", "plan", "machine"},
+    {"kinds", "registry", "parameters", "spec", "plan", "machine", "processes", "progress"},
     {"tasks", "metrics", "frameworks", "quantization", "sources", "renamed"},
     {"measure"},
     {
@@ -29,7 +29,6 @@ LAYERS = [
         "comparison",
         "walk",
         "actions",
-        "progress",
         "timed_groups",
         "side_by_side",
         "runner",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,14 +11,17 @@ import time
 import traceback
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from functools import partial
 
 import hub_fixtures
 import pytest
-from hub_fixtures import BEGIN, CARD, END, MINE, Card, Push, error_of, section
+from hub_fixtures import BEGIN, CARD, END, MINE, THEIRS, Card, Push, error_of, section
 
 from benchcard.errors import HubError
+from benchcard.hub import read_file, read_readme
 from benchcard.hub_faults import Fault as Trouble
 from benchcard.hub_faults import Patience, diagnose, redacted
+from benchcard.hub_guard import Guard
 from benchcard.testing import Fault, LocalHub
 
 hub, pushed, waits = hub_fixtures.hub, hub_fixtures.pushed, hub_fixtures.waits
@@ -230,7 +234,143 @@ def test_a_repository_that_does_not_show_up(hub: LocalHub, pushed: Push) -> None
     assert len(hub.requests("create-repo")) == 1
 
 
+# Answers that are none
+
+ODD = [
+    b"[]",
+    b"{}",
+    b"null",
+    b'"text"',
+    b"7",
+    b"[null]",
+    b'{"id": 7, "name": 7, "commitOid": 7}',
+    b"<html>x</html>",
+    b"",
+]
+READS = ("info", "resolve")
+WRITES = ("validate-yaml", "preupload", "lfs-batch", "lfs-upload", "lfs-verify", "commit", "create-repo")
+PULLS = ("whoami", "discussions", "discussion")
+
+
+@pytest.mark.parametrize("body", ODD, ids=repr)
+@pytest.mark.parametrize("route", [*READS, *WRITES, *PULLS])
+def test_an_answer_of_another_form_is_told(hub: LocalHub, pushed: Push, route: str, body: bytes) -> None:
+    """A status of success with anything but the object that was asked for ends in a `HubError` that names the request,
+    what came back and what to do; nothing is half-written, and the same push completes it afterwards.
+    """
+    repo_id = THEIRS if route in PULLS else MINE
+    files = {"a.csv": b"1", "onnx/model.onnx": b"0" * 100}
+    if route != "create-repo":
+        hub.add_model(repo_id, {"README.md": CARD})
+    if route == "discussion":
+        pushed(repo_id, files={"a.csv": b"0"})
+    before = hub.files(repo_id) if route != "create-repo" else None
+    hub.strike(Fault(route, status=200, times=None, body=body))
+    if (route, body[:1]) == ("validate-yaml", b"{"):
+        # That is no complaint, and the commit has a check of its own.
+        assert pushed(repo_id, files=files).changed
+    else:
+        text = error_of(pushed, repo_id, files=files, patience=Patience(2, 0.001))
+        assert hub.token not in text
+        if route not in ("resolve", "lfs-upload", "lfs-verify"):
+            assert "cannot be read (status 200, " in text
+            assert (body.decode() or "an empty body") in text
+            assert "check the network, the proxy and HF_ENDPOINT" in text
+        assert (hub.files(repo_id) if hub.exists(repo_id) else None) == before
+    hub.heal()
+    pushed(repo_id, files=files)
+    where = {"revision": "refs/pr/1"} if route in PULLS else {}
+    assert hub.files(repo_id, **where).items() >= files.items()
+    assert not pushed(repo_id, files=files).changed
+
+
+@pytest.mark.parametrize("body", ODD, ids=repr)
+@pytest.mark.parametrize("repo_id", [MINE, THEIRS])
+def test_a_commit_that_was_made_and_answered_oddly_is_found(
+    hub: LocalHub, pushed: Push, repo_id: str, body: bytes
+) -> None:
+    """A commit, or a pull request, whose answer cannot be read is looked up like one whose answer was lost."""
+    hub.add_model(repo_id, {"README.md": CARD})
+    hub.strike(Fault("commit", body=body))
+    hub.strike(Fault("commits", times=None, body=body))
+    done = pushed(repo_id)
+    assert done.changed
+    assert len([seen for seen in hub.requests("commit") if seen.status == 200]) == 1
+    assert done.commit_oid == hub.head(repo_id, revision=done.pr_revision or "main")
+    assert len(hub.pull_requests(repo_id)) == (repo_id == THEIRS)
+
+
+@pytest.mark.parametrize("body", ODD, ids=repr)
+@pytest.mark.parametrize("route", READS)
+def test_reading_what_is_no_answer(hub: LocalHub, route: str, body: bytes) -> None:
+    """`read` and `verify` get a `HubError` for it, and never a text that is not the README."""
+    hub.add_model(MINE, {"README.md": CARD, "a.json": "{}"})
+    given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(2, 0.001)}
+    for call in (read_readme, partial(read_file, path="a.json")):
+        hub.strike(Fault(route, status=200, times=None, body=body))
+        with pytest.raises(HubError):
+            call(MINE, **given)
+        hub.heal()
+
+
+def test_files_that_are_listed_without_an_id_are_there(hub: LocalHub, pushed: Push) -> None:
+    """A listing that leaves out what a file holds does not make somebody else's weights free to be replaced."""
+    hub.add_model(MINE, {"README.md": CARD, "onnx/model.onnx": "theirs"})
+    listed = [{"rfilename": "README.md"}, {"rfilename": "onnx/model.onnx"}]
+    body = json.dumps({"id": MINE, "sha": hub.head(MINE), "siblings": listed}).encode()
+    hub.strike(Fault("info", status=200, times=None, body=body))
+    guard = Guard(claimed=frozenset({"onnx/model.onnx"}), manifest="run.json")
+    assert "with other content" in error_of(pushed, files={"onnx/model.onnx": b"0"}, guard=guard)
+    assert hub.read(MINE, "onnx/model.onnx") == b"theirs"
+
+
 # Rate limits
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"RateLimit": '"api";r=0;t=-5'},
+        {"RateLimit": '"api";r=0;t=1e9'},
+        {"RateLimit": '"api";r=0;t=nan'},
+        {"RateLimit": '"api";r=0;t=99999999999999999999'},
+        {"RateLimit": "soon"},
+        {"Retry-After": "-5"},
+        {"Retry-After": "nan"},
+        {"Retry-After": "1e9"},
+        {"Retry-After": "soon"},
+        {"Retry-After": "9" * 400},
+        {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"},
+        {"Retry-After": "Wed, 21 Oct 99999 07:28:00 GMT"},
+        {"Retry-After": "Wed, 99 Oct 2015 99:28:00 GMT"},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("route", ["info", "preupload"])
+def test_a_wait_that_is_none_is_not_waited(
+    hub: LocalHub, pushed: Push, waits: list[float], route: str, status: int, headers: dict[str, str]
+) -> None:
+    """Where the Hub asks for a wait that is negative, past or no number, the usual short waits apply, in requests that
+    the client repeats by itself, too.
+    """
+    hub.add_model(MINE, {"README.md": CARD})
+    hub.strike(Fault(route, status=status, times=2, headers=headers))
+    assert pushed(patience=Patience(5, 1.0)).changed
+    assert 0 < len(waits) <= 2
+    assert all(0 <= wait <= 2 for wait in waits)
+    assert sum(seen.status == status for seen in hub.requests(route)) == 2
+
+
+@pytest.mark.parametrize("route", ["info", "preupload", "resolve", "commit"])
+def test_an_absurd_wait_ends_the_push(hub: LocalHub, pushed: Push, waits: list[float], route: str) -> None:
+    """Eleven days are not waited, by nobody: the client is not left alone with them either."""
+    hub.add_model(MINE, {"README.md": CARD})
+    hub.rate_limit(route, wait_s=999_999, times=9)
+    assert "999,999 s" in error_of(pushed)
+    assert waits == []
+
+
 @pytest.mark.parametrize("header", ["RateLimit", "Retry-After"])
 @pytest.mark.parametrize("route", ["info", "validate-yaml", "commit"])
 def test_a_rate_limit_is_waited_out_as_told(
@@ -267,6 +407,54 @@ def test_waits_grow_and_vary(monkeypatch: pytest.MonkeyPatch, waits: list[float]
 
 
 # Tokens
+
+
+@pytest.mark.parametrize("route", ["info", "resolve", "validate-yaml", "preupload", "commit", "create-repo"])
+@pytest.mark.parametrize("message", ["Invalid credentials in Authorization header", "Invalid username or password."])
+def test_a_refused_token_says_to_log_in(
+    hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch, route: str, message: str
+) -> None:
+    """A 401 to any request says that the token is not accepted and how to log in; without one, that there is none."""
+    if route != "create-repo":
+        hub.add_model(MINE, {"README.md": CARD})
+    before = hub.files(MINE) if hub.exists(MINE) else None
+    hub.fail(route, status=401, message=message)
+    for given in ({}, {"token": None}):
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        text = error_of(pushed, **given)
+        assert "did not accept the token (401)" in text
+        assert "log in with `hf auth login`, or set HF_TOKEN" in text
+        assert hub.token not in text
+    assert (hub.files(MINE) if hub.exists(MINE) else None) == before
+
+
+@pytest.mark.parametrize("repo_id", [MINE, THEIRS, "local-user/new"])
+@pytest.mark.parametrize("create_pr", ["auto", True, False])
+def test_without_a_token_a_push_says_to_log_in(
+    hub: LocalHub, pushed: Push, repo_id: str, create_pr: bool | str
+) -> None:
+    """Where there is no token, a push to a repository that is there, and to one that is not, says so."""
+    for there in (MINE, THEIRS):
+        hub.add_model(there, {"README.md": CARD})
+    text = error_of(pushed, repo_id, token=False, create_pr=create_pr)
+    assert "asks for a token, and there is none" in text
+    assert "log in with `hf auth login`, or set HF_TOKEN" in text
+    assert not hub.exists("local-user/new")
+
+
+def test_reading_a_private_repository_without_a_token_says_to_log_in(hub: LocalHub) -> None:
+    """The Hub does not tell a private repository from none: the message names both ways out."""
+    hub.add_model(MINE, {"README.md": CARD}, private=True)
+    with pytest.raises(HubError, match=r"is not on the Hub.*log in with `hf auth login`"):
+        read_readme(MINE, endpoint=hub.endpoint, token=False)
+    with pytest.raises(HubError, match="did not accept the token"):
+        read_readme(MINE, endpoint=hub.endpoint, token="hf_wrong")
+
+
+def test_a_token_of_the_environment_is_struck_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that was not passed is kept out of messages, too, whatever it looks like."""
+    monkeypatch.setenv("HF_TOKEN", "my-own-secret")
+    assert redacted("no my-own-secret") == "no <token>"
 
 
 @pytest.mark.parametrize("route", ["info", "resolve", "validate-yaml", "commit", "create-repo"])

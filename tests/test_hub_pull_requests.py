@@ -102,6 +102,44 @@ def test_a_rival_commit_on_the_pull_request(hub: LocalHub, pushed: Push) -> None
     assert held["README.md"] == section(CARD, "faster").encode()
 
 
+@pytest.mark.parametrize("create_pr", ["auto", True])
+def test_a_refusal_of_the_moment_makes_one_pull_request(hub: LocalHub, pushed: Push, create_pr: bool | str) -> None:
+    """A push that became a pull request for a refusal that is over finds it the next time, and changes nothing; one of
+    other content goes to the branch.
+    """
+    head = hub.add_model(MINE, {"README.md": CARD})
+    hub.fail("commit", status=403, times=1)
+    first = pushed()
+    assert first.pr_revision == "refs/pr/1"
+    for is_dry in (True, False):
+        again = pushed(create_pr=create_pr, dry_run=is_dry)
+        assert (again.changed, again.pr_url, again.commit_oid) == (False, first.pr_url, first.commit_oid)
+    assert hub.head(MINE) == head
+    assert len(hub.pull_requests(MINE)) == 1
+    other = pushed(card=Card("faster"))
+    assert (other.changed, other.pr_url) == (True, None)
+    assert hub.read(MINE, "README.md") == section(CARD, "faster").encode()
+
+
+def test_what_is_said_of_pull_requests_stops_no_push(hub: LocalHub, pushed: Push) -> None:
+    """Where own pull requests cannot be looked for, a branch that may be written to is written to."""
+    hub.add_model(MINE, {"README.md": CARD})
+    hub.fail("discussions", status=403)
+    assert pushed().pr_url is None
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+@pytest.mark.parametrize("repo_id", [MINE, THEIRS])
+def test_no_pull_request_without_a_repository(hub: LocalHub, pushed: Push, repo_id: str, is_dry: bool) -> None:
+    """`create_pr=True` for a repository that is not there says so, and how to make it; nothing is made."""
+    text = error_of(pushed, repo_id, create_pr=True, dry_run=is_dry)
+    assert text.startswith(f"{repo_id} is not on the Hub")
+    assert "push without `create_pr`, which makes the repository" in text
+    assert "401" not in text
+    assert not hub.exists(repo_id)
+    assert {seen.method for seen in hub.requests()} == {"GET"}
+
+
 def test_no_pull_request_where_none_is_wanted(hub: LocalHub, pushed: Push) -> None:
     """`create_pr=False` ends with what could be done instead."""
     hub.add_model(THEIRS, {"README.md": CARD})

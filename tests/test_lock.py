@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import timing_fixtures
+from filelock import FileLock
 
 from benchcard.errors import MachineError
 from benchcard.measure.lock import machine_lock
+from benchcard.store import RunDirectory
 
 folder = timing_fixtures.folder
 
@@ -38,3 +40,25 @@ def test_a_lock_that_cannot_be_made_is_an_error_of_the_machine(folder: Path) -> 
     (folder / "benchcard-locks").write_text("")
     with pytest.raises(MachineError, match="benchcard"), machine_lock():
         pass
+
+
+def test_nothing_is_left_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt that comes just when the lock was taken, or while it is held, gives it back, whoever still looks at
+    the exception.
+    """
+    kept: list[BaseException] = []
+    take = FileLock.acquire
+
+    def interrupted(self: FileLock, *given: object, **named: object) -> None:
+        take(self, *given, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileLock, "acquire", interrupted)
+        for manager in (machine_lock(), RunDirectory(folder / "run").locked()):
+            with pytest.raises(KeyboardInterrupt) as error, manager:
+                pass
+            kept.append(error.value)
+    with machine_lock(lambda text: pytest.fail(text)), RunDirectory(folder / "run").locked():
+        pass
+    assert len(kept) == 2

@@ -286,6 +286,19 @@ def test_without_the_right_to_write_it_is_a_pull_request(push, hub):
     assert len(hub.pull_requests(THEIRS)) == 1
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
+def test_a_run_directory_that_only_reads_is_told(push, run, hub, monkeypatch, error):
+    """A push writes what it sends first: where it cannot, that is an error of ours, and nothing is sent."""
+
+    def refuse(*given, **named):
+        raise error
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(BenchcardError, match=r"publish cannot be written .*: copy the run directory"):
+        push()
+    assert not hub.requests()
+
+
 def test_no_token_is_written_anywhere(push, run, hub, capsys):
     """Neither files, nor output, nor errors, nor what is pushed hold the token, even where the Hub says it."""
     push()
@@ -328,6 +341,16 @@ def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, monkeyp
     with pytest.raises(HubError) as error:
         push(**given, endpoint=f"{hub.endpoint}/", token=None)
     assert f"; `benchcard push {run.path} {MINE}{said}` goes on." in str(error.value)
+
+
+def test_the_command_after_a_pull_request_into_no_repository_makes_the_repository(push, run, hub):
+    """Where `create_pr=True` finds no repository, the command that goes on is one that can work, and does."""
+    with pytest.raises(HubError) as error:
+        push(create_pr=True)
+    command = f"benchcard push {run.path} {MINE} --artifacts 1"
+    assert f"`HF_ENDPOINT={hub.endpoint} {command}` goes on" in str(error.value)
+    assert push().changed
+    assert push(create_pr=True).changed is False
 
 
 def test_an_endpoint_is_told_without_its_password():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import tiny
 from kill_and_resume import finished, kill_and_resume
@@ -139,6 +142,76 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(ground, tmp_path, 
     assert sorted(name.split("-")[0] for name in finished(tmp_path / "run")) == ["prepare", "sample"]
 
 
+REMOVING = """
+import shutil
+from benchcard import actions
+
+
+def export(**rest):
+    shutil.rmtree({path!r})
+    {ending}
+
+
+actions.export = export
+"""
+
+
+@pytest.mark.parametrize("ending", ["raise ValueError(1)", "return {'file': 'm.onnx', 'digest': 'd'}"])
+def test_a_run_directory_that_is_removed_is_told(ground, tmp_path, monkeypatch, ending):
+    """A step that finds the run directory gone, or comes to its end without it, ends the run with that as the reason;
+    nothing of the directory comes back.
+    """
+    (tmp_path / "removing.py").write_text(REMOVING.format(path=str(tmp_path / "run"), ending=ending))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "called", lambda: tiny.importing("removing"))
+    with pytest.raises(BenchcardError, match=r"run was removed or moved while the run was at work"):
+        Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def timing(monkeypatch, time):
+    """Have `time` stand in for the timing of a group."""
+    from benchcard.measure import noise
+    from benchcard.measure.blocks import GroupTiming
+
+    def group(subjects, baseline, *, timeout_s, **rest):
+        failures = time([subject.name for subject in subjects], timeout_s)
+        return GroupTiming((), tuple(failures), 0, 0, noise.read(), noise.read())
+
+    monkeypatch.setattr("benchcard.measure.timing.time_group", group)
+
+
+def test_a_run_directory_that_is_removed_while_models_are_timed_is_told(ground, results, tmp_path, monkeypatch):
+    """It ends the run with that as the reason, and nothing of the directory comes back."""
+    shutil.copytree(results.path, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "times")
+    timing(monkeypatch, lambda names, timeout_s: shutil.rmtree(tmp_path / "run") or [])
+    with pytest.raises(BenchcardError, match=r"run was removed or moved while the run was at work"):
+        Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("given", "limit_s"), [(25.0, 25.0), (None, 600.0)])
+def test_the_time_limit_reaches_the_processes_that_are_timed(ground, results, tmp_path, monkeypatch, given, limit_s):
+    """`timeout_s` bounds each answer of theirs, and the rows of a model that gave none say so; without it they have
+    ten minutes.
+    """
+    from benchcard.measure.blocks import Failure
+
+    limits = []
+
+    def hang(names, timeout_s):
+        limits.append(timeout_s)
+        return [Failure(name, False, "first call", "TimedOut", f"no answer in {timeout_s:g} s", "") for name in names]
+
+    shutil.copytree(results.path, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "times")
+    timing(monkeypatch, hang)
+    found = Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False, timeout_s=given)
+    assert set(limits) == {limit_s}
+    assert found.time["failure"].str.contains(f"no answer in {limit_s:g} s").all()
+
+
 PRECISE = """
 grid: {per_channel: [false, true], quantization_approach: [dynamic], apply_quantization: [true, false]}
 batch_sizes: [1]
@@ -177,6 +250,34 @@ def test_precision_reaches_the_timing_and_memory_may_run_out(ground, tmp_path, m
     part = results.records.parts[results.records.records[1].cells[1, None].name][0]
     assert part.outcome["precision"] == 0.9
     assert len({timed.launch for timed in part.rounds}) >= 5
+
+
+def test_what_the_runtime_notes_lies_in_the_step(results, tmp_path, monkeypatch):
+    """The profile of a model that is evaluated is written into the step's folder, which the next run sweeps where the
+    process was killed, and is gone when the step is over.
+    """
+    from benchcard import actions
+    from benchcard.tasks import passes
+    from benchcard.worker import Need
+
+    outcome = results.records.records[1].outcomes["evaluate"]
+    asked = json.loads((outcome.folder / "outcome.json").read_text())["asked"]
+    needs = {
+        name: Need(results.path / "steps" / folder, {}) for name, folder in asked["needs"].items() if name == "inputs"
+    }
+    made = results.records.records[1].outcomes["quantize"]
+    extra = {"model": str(made.folder / made.values["file"]), "threads": 1}
+    run, seen = passes.run, []
+
+    def looked(*given, **named):
+        seen.extend(path.name for path in tmp_path.iterdir())
+        return run(*given, **named)
+
+    monkeypatch.setattr(passes, "run", looked)
+    values = actions.evaluate(asked, needs, extra, tmp_path, lambda done, total: None)
+    assert values["kernels"]
+    assert [name.partition("-")[0] for name in seen] == [".profile"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".profile")]
 
 
 KILLED = """

@@ -9,8 +9,8 @@ import tiny_text
 
 from benchcard import renamed, sources
 from benchcard import spec as specs
-from benchcard.errors import SpecError
-from benchcard.testing import LocalHub
+from benchcard.errors import HubError, SpecError
+from benchcard.testing import Fault, LocalHub
 
 
 def spec_of(model, path):
@@ -35,6 +35,19 @@ def test_old_ids_are_resolved_to_those_of_today(tmp_path, monkeypatch):
     assert found["glue"].name == "glue"
     assert found["glue"].moved == "`glue` is an old id: the rows are those of `nyu-mll/glue`"
     assert found["nyu-mll/glue"].moved == ""
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b'"text"', b'{"id": 7}', b"<html>x</html>", b""], ids=repr)
+@pytest.mark.parametrize("what", ["model", "data set"])
+def test_an_answer_of_another_form_is_told(tmp_path, monkeypatch, what, body):
+    """A status of success with anything but a repository is a `HubError` that names the model or the data set."""
+    (tmp_path / "model").mkdir()
+    model, data = ("someone/tiny", "memory:abc") if what == "model" else (tmp_path / "model", "someone/shades")
+    with LocalHub() as hub:
+        hub.strike(Fault("info", status=200, times=None, body=body))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        with pytest.raises(HubError, match=f"the Hub's answer for {what} `someone/.*cannot be read"):
+            sources.resolve(spec_of(model, data))
 
 
 def test_every_old_id_is_one_and_has_an_owner_today():

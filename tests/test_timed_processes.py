@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,9 @@ import timing_fixtures
 from timing_fixtures import children_of, recorded_s, subject, timed
 
 from benchcard.measure.blocks import Round, Subject, recover_rounds
-from benchcard.measure.process import Child
+from benchcard.measure.process import Child, ChildFailed
 from benchcard.measure.timing import default_threads
+from benchcard.store import TimedPart
 
 folder = timing_fixtures.folder
 
@@ -77,6 +80,37 @@ def test_a_model_that_hangs_is_ended(folder: Path) -> None:
     (failure,) = result.failures
     assert (failure.name, failure.stage, failure.type) == ("b", "time", "TimedOut")
     assert recorded_s(rounds, "a") >= 0.12
+
+
+@pytest.mark.parametrize(("how", "kind"), [("exit", "Died"), ("hang", "TimedOut"), ("raise", "RuntimeError")])
+def test_what_a_timed_process_started_ends_with_it(folder: Path, how: str, kind: str) -> None:
+    """A process that a model leaves behind keeps nobody waiting, though it holds the pipe of the answers, and is ended;
+    no answer within the time that is allowed is told with that time, and with the stage.
+    """
+    left = folder / "grandchild"
+    command = {"do": "open", "model": ".", "inputs": str(folder / "inputs.npz"), "warmup_runs": 0, "warmup_ns": 0}
+    command |= {"options": {"stage": "first call", "how": how, "grandchild": str(left)}}
+    with Child("a", False, threads=1, spinning=False) as child:
+        child.ask({"do": "import", "framework": "fake_framework:Model", "registered": []}, 60)
+        with pytest.raises(ChildFailed) as failed:
+            child.ask(command, 3.0 if how == "hang" else 60)
+    failure = failed.value.failure
+    assert (failure.stage, failure.type) == ("first call", kind)
+    if how == "hang":
+        assert failure.message.startswith("no answer in 3 s")
+        assert "`timeout_s`" in failure.message
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(left.read_text())).wait(20)
+
+
+def test_half_a_character_in_a_message_can_be_kept(folder: Path) -> None:
+    """What an exception says in a timed process is kept in a form that a file can hold."""
+    result, _ = timed([subject(folder, "a", stage="load", how="surrogate")], None)
+    (failure,) = result.failures
+    assert failure.message == "half of ?"
+    part = TimedPart(folder / "part", ("a",))
+    part.finish({"rounds": 0, "baseline": None, "opened": [], "failures": [asdict(failure)], "before": {}, "after": {}})
+    assert part.outcome is not None
 
 
 def test_a_framework_that_cannot_be_imported_is_a_failure(folder: Path) -> None:

@@ -18,7 +18,7 @@ from benchcard import actions, registry
 from benchcard.worker import Worker, death
 
 ACTIONS = '''
-import os, sys, time
+import os, subprocess, sys, time
 from types import MappingProxyType
 import numpy as np
 from benchcard import actions
@@ -38,6 +38,8 @@ def act(asked, needs, extra, target, progress):
         raise SpecError([Mistake("$.a", "b", "c"), Mistake("$.d", "e", "f", "g")])
     if "disk" in asked:
         raise OSError(28, "No space left on device")
+    if "grandchild" in asked:
+        leave(asked["grandchild"], target / "grandchild")
     if "signal" in asked:
         os.kill(os.getpid(), asked["signal"])
     if "exit" in asked:
@@ -54,6 +56,19 @@ def act(asked, needs, extra, target, progress):
         raise ValueError("\\ud800 is half")
     (target / "made").write_text(asked.get("text", ""))
     return {"pid": os.getpid(), "needs": {name: need.values for name, need in needs.items()}}
+
+
+def leave(how, file):
+    """Leave a process behind that holds all that this one has open, or all that a program inherits."""
+    if how == "program":
+        pid = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"]).pid
+    elif (pid := os.fork()) == 0:
+        if how == "session":
+            os.setsid()
+        while True:
+            time.sleep(3600)
+    file.with_suffix(".part").write_text(str(pid))
+    file.with_suffix(".part").rename(file)
 
 
 actions.act = act
@@ -169,8 +184,60 @@ def test_a_step_that_takes_too_long_is_stopped(do):
     assert do().failure is None
 
 
-def test_no_child_outlives_its_parent(tmp_path):
-    """A parent that is killed in mid-step leaves no process behind."""
+GONE_S = 60
+
+
+def gone(file) -> bool:
+    """Whether the process whose number stands in a file ends, or has ended."""
+    try:
+        psutil.Process(int(file.read_text())).wait(GONE_S)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("how", ["fork", "program"])
+@pytest.mark.parametrize("end", [{"exit": 3}, {"signal": int(signal.SIGSEGV)}, {"sleep": 3600, "timeout_s": 1.0}])
+def test_what_a_step_started_ends_with_it(do, tmp_path, how, end):
+    """A process that a child leaves behind keeps nobody waiting, though it holds the child's pipes, and is ended."""
+    failed = do(grandchild=how, **end)
+    assert failed.failure.type in ("ExitError", "SIGSEGV", "TimeoutError")
+    assert gone(tmp_path / "grandchild")
+    assert do().failure is None
+
+
+@pytest.mark.parametrize("end", [{"exit": 3}, {"sleep": 3600, "timeout_s": 1.0}])
+def test_who_left_the_process_group_keeps_nobody_waiting(do, tmp_path, end):
+    """A process that went into a session of its own is not ours to end; the step is over all the same."""
+    try:
+        assert do(grandchild="session", **end).failure.type in ("ExitError", "TimeoutError")
+        assert do().failure is None
+    finally:
+        os.kill(int((tmp_path / "grandchild").read_text()), signal.SIGKILL)
+
+
+def test_a_child_that_died_between_two_steps(do, worker):
+    """The next step says how it died, and the one after it runs."""
+    pid = do().values["pid"]
+    waiting = worker._child[1]
+    os.kill(pid, signal.SIGKILL)
+    waiting.join(GONE_S)
+    assert do().failure.type == "SIGKILL"
+    assert do().failure is None
+
+
+def test_what_a_finished_step_started_ends_with_the_worker(do, worker, tmp_path):
+    """`stop` ends what is left of earlier steps."""
+    assert do(grandchild="program").failure is None
+    worker.stop()
+    assert gone(tmp_path / "grandchild")
+
+
+@pytest.mark.parametrize("how", ["fork", "program"])
+def test_no_child_outlives_its_parent(tmp_path, how):
+    """A parent that is killed in mid-step leaves no process behind, nor what its child has started."""
     (tmp_path / "acting.py").write_text(ACTIONS)
     program = textwrap.dedent(f"""
         from pathlib import Path
@@ -180,7 +247,7 @@ def test_no_child_outlives_its_parent(tmp_path):
         worker = Worker(1)
         process = worker._start()
         print(process.pid, flush=True)
-        request = {{"kind": "act", "asked": {{"sleep": 600}}, "needs": {{}}, "extra": {{}}}}
+        request = {{"kind": "act", "asked": {{"grandchild": {how!r}, "sleep": 600}}, "needs": {{}}, "extra": {{}}}}
         request["target"] = {str(tmp_path)!r}
         worker.do(request, Path({str(tmp_path / "log.txt")!r}), lambda done, total: None)
     """)
@@ -191,11 +258,31 @@ def test_no_child_outlives_its_parent(tmp_path):
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         end = time.monotonic() + 60
-        while not (tmp_path / "log.txt").exists() and time.monotonic() < end:
+        while not (tmp_path / "grandchild").exists() and time.monotonic() < end:
             time.sleep(0.05)
         parent.kill()
     child.wait(timeout=60)
     assert not child.is_running()
+    assert gone(tmp_path / "grandchild")
+
+
+def test_a_child_needs_no_standard_error(tmp_path):
+    """A parent whose standard error is closed, as that of some services, has steps done all the same."""
+    (tmp_path / "acting.py").write_text(ACTIONS)
+    program = textwrap.dedent(f"""
+        from pathlib import Path
+        from benchcard import registry
+        from benchcard.worker import Worker
+        registry.called = lambda: {tiny.importing("acting")}
+        request = {{"kind": "act", "asked": {{}}, "needs": {{}}, "extra": {{}}, "target": {str(tmp_path)!r}}}
+        reply = Worker(1).do(request, Path({str(tmp_path / "log.txt")!r}), lambda done, total: None)
+        print(reply.failure)
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program]
+    done = subprocess.run(shell, stdout=subprocess.PIPE, text=True, env=environment, check=False, timeout=120)
+    assert done.stdout == "None\n"
+    assert "said on stderr" in (tmp_path / "log.txt").read_text()
 
 
 def test_a_log_that_cannot_be_written_is_a_failure(worker, tmp_path):

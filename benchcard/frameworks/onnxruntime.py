@@ -139,7 +139,7 @@ class Session:
 def _folder() -> tempfile.TemporaryDirectory[str] | None:
     """A folder for the runtime's notes; None where there is no room for one: that costs the reasons and not the row."""
     try:
-        return tempfile.TemporaryDirectory(prefix="benchcard-profile-")
+        return tempfile.TemporaryDirectory(prefix=".profile-")
     except OSError:
         return None
 

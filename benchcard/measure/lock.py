@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from benchcard.errors import MachineError
 
@@ -35,6 +35,15 @@ def machine_lock(say: Callable[[str], None] | None = None) -> Iterator[None]:
     path = _lock_path()
     lock = FileLock(path, mode=0o666)
     try:
+        _take(lock, path, say)
+        yield
+    finally:
+        # Also where an interrupt came between taking it and knowing of it.
+        lock.release(force=True)
+
+
+def _take(lock: BaseFileLock, path: Path, say: Callable[[str], None] | None) -> None:
+    try:
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -45,10 +54,6 @@ def machine_lock(say: Callable[[str], None] | None = None) -> Iterator[None]:
             lock.acquire(poll_interval=_POLL_S)
     except OSError as error:
         raise MachineError(f"the lock {path} cannot be taken: {error}; remove it, or set TMPDIR") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _lock_path() -> Path:

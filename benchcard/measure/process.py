@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
+from benchcard import processes
 from benchcard.measure.blocks import Failure
 from benchcard.measure.timed import HEADER
 
@@ -47,7 +49,6 @@ class Child:
         self.name = name
         self.twin = twin
         self._stage = "start"
-        self._timed_out = False
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the process, see close()
         try:
             self._process = subprocess.Popen(
@@ -56,12 +57,16 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 env=_environment(threads, spinning),
+                # Ctrl-C is for the parent, and a group of its own is ended with all that it started.
+                start_new_session=True,
             )
         except OSError as error:
             self._log.close()
             raise ChildFailed(
                 Failure(name, twin, "start", type(error).__name__, f"no process could be started: {error}", "")
             ) from error
+        self._frames: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
+        self._waiting = processes.hear(self._process, _frames(self._process.stdout), self._frames)
 
     @property
     def pid(self) -> int:
@@ -88,42 +93,45 @@ class Child:
                 raise EOFError
             self._process.stdin.write(json.dumps(command, default=str).encode() + b"\n")
             self._process.stdin.flush()
-        except (OSError, EOFError) as error:
-            self._process.kill()
-            raise ChildFailed(self._end_of(_KILL_WAIT_S)) from error
+        except (OSError, ValueError, EOFError) as error:
+            self.kill()
+            raise ChildFailed(self._end_of()) from error
 
     def answer(self, timeout_s: float) -> tuple[dict[str, Any], bytes]:
         """The answer to a command that was told: a JSON object and the bytes that came with it.
 
-        Sleeps in a read until then. What the child says about its stage on the way is remembered for a failure.
+        Sleeps until then. What the child says about its stage on the way is remembered for a failure.
 
         Raises:
             ChildFailed: it raised, died, or did not answer in `timeout_s`; the process has been ended.
         """
-        watchdog = threading.Timer(timeout_s, self._give_up)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            return self._receive()
-        except (OSError, EOFError) as error:
-            raise ChildFailed(self._end_of(timeout_s)) from error
-        finally:
-            watchdog.cancel()
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                frame = self._frames.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                self.kill()
+                message = f"no answer in {timeout_s:g} s, and the process was ended: allow it more by `timeout_s`"
+                raise ChildFailed(self._failure("TimedOut", message)) from None
+            if frame is None:
+                raise ChildFailed(self._end_of())
+            facts, payload = frame
+            if "stage" in facts:
+                self._stage = facts["stage"]
+            elif "error" in facts:
+                self.kill()
+                raise ChildFailed(self._failure(facts["error"]["type"], facts["error"]["message"]))
+            else:
+                return facts, payload
 
     def kill(self) -> None:
-        """Ends the process at once, and does not wait until it is gone; `close` does."""
-        self._process.kill()
+        """Ends the process and what it started at once, and does not wait until it is gone; `close` does."""
+        processes.end(self._process)
 
     def close(self) -> None:
         """Ends the process at once and waits until it is gone; harmless when it is gone already."""
         self.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:  # bytes that the dead child never read
-                    continue
-        self._process.wait(_KILL_WAIT_S)
+        self._waiting.join(_KILL_WAIT_S)
         self._log.close()
 
     def __enter__(self) -> Child:
@@ -134,57 +142,45 @@ class Child:
     ) -> None:
         self.close()
 
-    def _give_up(self) -> None:
-        self._timed_out = True
-        self._process.kill()
-
-    def _receive(self) -> tuple[dict[str, Any], bytes]:
-        while True:
-            text_size, payload_size = HEADER.unpack(self._read(HEADER.size))
-            facts: dict[str, Any] = json.loads(self._read(text_size))
-            payload = self._read(payload_size)
-            if "stage" in facts:
-                self._stage = facts["stage"]
-            elif "error" in facts:
-                error = facts["error"]
-                self._process.kill()
-                self._process.wait(_KILL_WAIT_S)
-                raise ChildFailed(
-                    Failure(self.name, self.twin, self._stage, error["type"], error["message"], self._end_of_log())
-                )
-            else:
-                return facts, payload
-
-    def _read(self, size: int) -> bytes:
-        answers = self._process.stdout
-        data = b"" if answers is None else answers.read(size)
-        if len(data) < size:
-            raise EOFError
-        return data
-
-    def _end_of(self, timeout_s: float) -> Failure:
+    def _end_of(self) -> Failure:
         """Why the process is not there any more."""
         code = self._process.wait(_KILL_WAIT_S)
-        log = self._end_of_log()
-        if self._timed_out:
-            message = f"no answer in {timeout_s:g} s"
-            return Failure(self.name, self.twin, self._stage, "TimedOut", message, log)
         if code >= 0:
-            message = f"the process ended with status {code}"
-            return Failure(self.name, self.twin, self._stage, "Died", message, log, exit_code=code)
+            return self._failure("Died", f"the process ended with status {code}", exit_code=code)
         try:
             died_of = signal.Signals(-code).name
         except ValueError:
             died_of = f"signal {-code}"
         hint = " (often: the machine ran out of memory)" if died_of == "SIGKILL" else ""
-        message = f"the process was ended by {died_of}{hint}"
-        return Failure(self.name, self.twin, self._stage, "Died", message, log, signal=died_of)
+        return self._failure("Died", f"the process was ended by {died_of}{hint}", signal=died_of)
+
+    def _failure(self, kind: str, message: str, **how: Any) -> Failure:
+        """Why there is no answer, with what the process wrote last."""
+        self._process.wait(_KILL_WAIT_S)
+        return Failure(self.name, self.twin, self._stage, kind, message, self._end_of_log(), **how)
 
     def _end_of_log(self) -> str:
         """What the process wrote last. Read only once it is dead: both share the file's position."""
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _LOG_BYTES))
         return self._log.read().decode(errors="replace")
+
+
+def _frames(answers: IO[bytes] | None) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """What a child answers: JSON objects, each with the bytes that came with it."""
+
+    def read(size: int) -> bytes:
+        data = b"" if answers is None else answers.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
+
+    try:
+        while True:
+            text_size, payload_size = HEADER.unpack(read(HEADER.size))
+            yield json.loads(read(text_size)), read(payload_size)
+    except EOFError:
+        return
 
 
 def _environment(threads: int, spinning: bool) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 Owns what happens inside that process: opening the model, the unrecorded calls, the clock around each recorded one, the
 process's own counters, and that it never outlives its parent. Leaves to `timing` when a block is due and which, and to
-the framework what a call is. Imports nothing but the standard library and numpy: whatever else is loaded here would be
-measured with the model.
+the framework what a call is. Imports nothing but the standard library, numpy and `processes`: whatever else is
+loaded here would be measured with the model.
 
 The parent writes one JSON object per line to standard input. Every answer is a frame: the lengths of its two parts
 (`<II`), a JSON object, and int64 little-endian latencies. Between two commands the process sleeps in a read.
@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from benchcard import processes
 
 HEADER = struct.Struct("<II")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -82,7 +84,7 @@ def _listen(commands: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Hands on every command; the end of the stream means that the parent closed it or died, however it died."""
     for line in sys.stdin.buffer:
         commands.put(json.loads(line))
-    os._exit(_PARENT_GONE)
+    processes.end_own(_PARENT_GONE)
 
 
 def _die_with(parent: int) -> None:
@@ -95,7 +97,8 @@ def _die_with(parent: int) -> None:
 
 
 def _answer(answers: BinaryIO, facts: Mapping[str, Any], payload: bytes = b"") -> None:
-    text = json.dumps(facts, default=str).encode()
+    # A lone surrogate, which a message may hold and no file, becomes a question mark.
+    text = json.dumps(facts, default=str, ensure_ascii=False).encode("utf-8", "replace")
     answers.write(HEADER.pack(len(text), len(payload)) + text + payload)
     answers.flush()
 

@@ -45,7 +45,7 @@ _LAUNCHES_TO_JUDGE = 4
 # Unrecorded calls, one at least, fill this share of a block: a model that slept while others ran finds the caches full
 # of theirs. 5 ms are enough to read the largest of today's caches from memory anew.
 _WARM_SHARE = 0.05
-_TIMEOUT_S = 600.0
+TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def time_group(
     progress: Callable[[Progress], None] | None = None,
     precision: float | None = None,
     block_s: float | None = None,
-    timeout_s: float = _TIMEOUT_S,
+    timeout_s: float = TIMEOUT_S,
 ) -> GroupTiming:
     """Opened models, failures and conditions of a group; the timed blocks go to `keep`, round by round.
 
@@ -135,7 +135,8 @@ def time_group(
             See `statistics.settled` for when that is judged.
         block_s: length of every block; by default a tenth of a second, longer for ten calls of a slow model, and never
             more than a sixth of what a launch is timed.
-        timeout_s: how long one answer of a process may take beyond what was asked of it.
+        timeout_s: how long one answer of a process may take (importing, opening with its unrecorded calls, a block)
+            beyond what was asked of it; then the process is ended, and its model is out of the group.
 
     Raises:
         ValueError: names are not unique, or a number makes no sense.

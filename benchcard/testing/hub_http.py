@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -32,7 +32,8 @@ class Fault:
         status: answer this status instead of doing what was asked; None does it.
         message: the error message that goes with the status.
         headers: further headers that go with the status.
-        body: the body that goes with the status, where it is not the usual JSON (a proxy's error page, say).
+        body: the body that goes with the status, where it is not the usual JSON (a proxy's error page, say). Without a
+            status, what was asked is done, and this body replaces that of the answer.
         before: called just before the request is looked at.
         delay_s: seconds to wait before anything is done.
         ending: "whole" sends the answer; "drop" does what was asked and hangs up without a word; "cut" hangs up in the
@@ -180,6 +181,8 @@ class HubServer(ThreadingHTTPServer):
             try:
                 user = self.api.user(request)
                 reply = fault.reply() or handler(request)
+                if fault.status is None and fault.body is not None:
+                    reply = replace(reply, body=fault.body)
             except Refusal as refusal:
                 reply = refusal_reply(refusal)
             reply = _in_range(reply, request.headers.get("range"))

@@ -86,23 +86,32 @@ class Benchmark:
         return benchmark
 
     @classmethod
-    def from_card(cls, card: str | Path, section: str | None = None, **changes: Any) -> Benchmark:
+    def from_card(
+        cls, card: str | Path, section: str | None = None, *, trust_remote_code: bool = False, **changes: Any
+    ) -> Benchmark:
         """The benchmark that a card tells of, so that it can be run again.
+
+        Whoever wrote the card decides neither that code runs here nor which files of this machine are read: its paths
+        are looked for beside it only.
 
         Args:
             card: Its text, a file, a folder with a README.md, or the id of a repository on the Hub.
             section: The name of the section, where a README has several.
+            trust_remote_code: Whether code that the card names may run: that of a model, where the card says
+                `trust_remote_code: true`, and the scripts of metrics that are not installed. The card's own
+                `trust_remote_code` stays what it is.
             **changes: Parameters that are to be other than in the card, as `model="./copy"` or `duration=3`.
 
         Raises:
-            CardError: There is no such card, it cannot be read, or its model or data were a folder that is not here.
+            CardError: There is no such card, it cannot be read, its model or data were a folder that is not here, or it
+                names code that may not run; the message says which.
             SpecError: It asks for what cannot be, with the place of each mistake.
             HubError: The repository cannot be reached.
         """
         from benchcard import card_results, card_spec
 
         found = card_results.from_card(card, section)
-        spec = card_spec.spec_of(found.facts, found.about, found.folder, changes)[0]
+        spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code)[0]
         card_spec.expect_here(found.facts, found.about, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)
 

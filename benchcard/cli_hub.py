@@ -125,10 +125,22 @@ def read(card: str, which: str | None, section: str | None) -> None:
 @click.option("--section", help="The section, where a README has several.")
 @click.option("--model", help="Where the model lies, if it is no longer where CARD says.")
 @click.option("--dataset", "data", help="Where the data lie, if they are no longer where CARD says.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run code that CARD names: that of a model, and scripts of metrics. Without it the error names that code.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def verify(
-    card: str, path: Path | None, section: str | None, model: str | None, data: str | None, as_csv: bool, quiet: bool
+    card: str,
+    path: Path | None,
+    section: str | None,
+    model: str | None,
+    data: str | None,
+    trust_remote_code: bool,
+    as_csv: bool,
+    quiet: bool,
 ) -> None:
     """Run the rows of CARD here, and say for each figure whether it is reproduced.
 
@@ -143,9 +155,13 @@ def verify(
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     changes: dict[str, Any] = {} if model is None else {"model": model}
+    parts = (found.facts, found.about, found.folder)
     if data is not None:
-        changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
-    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes)[0]
+        asked = card_spec.spec_of(*parts, trust_remote_code=trust_remote_code)[0]
+        changes["dataset"] = {**asked.fixed.get("dataset", {}), "path": data}
+    spec = card_spec.spec_of(*parts, changes, trust_remote_code)[0]
+    for code in card_spec.code_of(spec):
+        click.echo(f"note: this runs {code}", err=True)
     card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
     verified = Benchmark.from_spec(spec).run(path, progress=not quiet).verify(found)
     if as_csv:

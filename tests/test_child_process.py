@@ -15,7 +15,8 @@ from benchcard import child_process, registry
 from benchcard.measure.process import Child
 from benchcard.worker import Worker
 
-NAMES = ["types", "enum", "json", "numpy", "evaluate", "datasets", "onnx", "onnxruntime", "polars", "benchcard", "sitecustomize", "usercustomize"]
+PACKAGES = ["numpy", "evaluate", "datasets", "onnx", "onnxruntime", "polars", "benchcard"]
+NAMES = ["types", "enum", "json", "sitecustomize", "usercustomize", *PACKAGES]
 CANARY = "from pathlib import Path\nPath({ran!r}).joinpath(__name__).touch()\nraise ImportError(__name__)\n"
 
 

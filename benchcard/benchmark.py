@@ -7,8 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchcard import handed_data
+from benchcard import handed_data, sources
 from benchcard import spec as specs
+from benchcard.errors import BenchcardError
 from benchcard.kinds import counted
 from benchcard.plan import Plan, make_plan
 from benchcard.spec import Spec
@@ -69,11 +70,17 @@ class Benchmark:
         self.spec: Spec = specs.read(told)
 
     @classmethod
-    def from_spec(cls, spec: str | Path | Mapping[str, Any] | Spec) -> Benchmark:
+    def from_spec(cls, spec: str | Path | Mapping[str, Any] | Spec, *, trust_remote_code: bool = False) -> Benchmark:
         """The benchmark of a YAML file, of a mapping in the same form, or of a `Spec`.
+
+        Args:
+            spec: The spec.
+            trust_remote_code: Whether code may run that the `Spec` of a card or of a run directory names. A file and a
+                mapping are taken as the caller's own word.
 
         Raises:
             SpecError: With every mistake, and the place of each.
+            BenchcardError: The `Spec` of a card or of a run directory names code that may not run.
         """
         if isinstance(spec, (str, Path)):
             spec = specs.load(Path(spec))
@@ -81,6 +88,8 @@ class Benchmark:
         if isinstance(spec, Mapping):
             told, handed = handed_data.taken(spec)
             spec = specs.read(told)
+        if not (spec.trusted or trust_remote_code) and (code := sources.code_of(spec)):
+            raise BenchcardError(sources.refusal(code))
         benchmark = cls.__new__(cls)
         benchmark.spec, benchmark._handed = spec, handed
         return benchmark

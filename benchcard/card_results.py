@@ -51,19 +51,18 @@ class CardResults:
 
     @property
     def spec(self) -> Spec:
-        """What was asked, so that it can be asked again.
+        """What was asked, so that it can be asked again: `Benchmark.from_spec` runs no code that it names.
 
         Raises:
             SpecError: The card says what cannot be asked here.
-            CardError: It was measured in a way that is unknown here, or it names code that would run: only
-                `Benchmark.from_card` takes a word for it.
+            CardError: It was measured in a way that is unknown here.
         """
-        return card_spec.spec_of(self.facts, self.about, self.folder)[0]
+        return card_spec.unchecked(self.facts, self.about, self.folder)[0]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """In what the spec is not as the card says."""
-        return card_spec.notes_of(self.facts, self.about, self.folder)
+        return card_spec.unchecked(self.facts, self.about, self.folder)[1]
 
     @cached_property
     def plan(self) -> pd.DataFrame:

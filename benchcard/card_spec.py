@@ -45,44 +45,17 @@ def spec_of(
         CardError: it was measured in a way that is unknown here, or it names code that may not run.
         SpecError: it asks for what cannot be, with the place of each mistake.
     """
-    spec, notes = _spec_of(facts, about, folder, changes or {})
-    if not trust_remote_code and (code := code_of(spec, changes)):
-        raise CardError(
-            "the card asks for code that would run on this machine:\n"
-            + "\n".join(f"- {each}" for each in code)
-            + "\nRead that code first. If you trust it, say so: `benchcard verify --trust-remote-code`, or "
-            "`Benchmark.from_card(..., trust_remote_code=True)`."
-        )
-    return spec, notes
+    spec, notes = unchecked(facts, about, folder, changes)
+    if not trust_remote_code and (code := sources.code_of(spec, set(_texts((changes or {}).get("metrics"))))):
+        raise CardError(sources.refusal(code))
+    return replace(spec, trusted=True), notes
 
 
-def notes_of(facts: Facts, about: Mapping[str, Any] | None, folder: Path | None) -> tuple[str, ...]:
-    """What in the spec of a card is not as the card says, in sentences, whatever code it names."""
-    return _spec_of(facts, about, folder, {})[1]
-
-
-def code_of(spec: Spec, changes: Mapping[str, Any] | None = None) -> list[str]:
-    """Return what of a card's spec runs code that is not installed, in words.
-
-    Args:
-        spec: the spec of a card.
-        changes: what its reader changed, and so is not the card's.
-    """
-    given = set(_texts((changes or {}).get("metrics")))
-    models = [
-        f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in sources.model_names(spec)
-    ]
-    scripts = [
-        f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"
-        for name, path in ((name, spec.local(name)) for name in sources.code_of_metrics(spec))
-        if name not in given
-    ]
-    return [*(models if spec.trusts_models else []), *scripts]
-
-
-def _spec_of(
-    facts: Facts, about: Mapping[str, Any] | None, folder: Path | None, changes: Mapping[str, Any]
+def unchecked(
+    facts: Facts, about: Mapping[str, Any] | None, folder: Path | None, changes: Mapping[str, Any] | None = None
 ) -> tuple[Spec, tuple[str, ...]]:
+    """As `spec_of`, whatever code the card names: the spec is not trusted."""
+    changes = changes or {}
     notes: list[str] = []
     told: dict[str, Any]
     if about is not None:
@@ -102,7 +75,7 @@ def _spec_of(
         told["fixed"][name] = value
     spec = specs.read(told)
     meant = {name for name in _texts(changes) if spec.local(name) is not None}
-    return replace(spec, homes=dict.fromkeys((sources.named(spec) & own) - meant, folder)), tuple(notes)
+    return replace(spec, homes=dict.fromkeys((sources.named(spec) & own) - meant, folder), trusted=False), tuple(notes)
 
 
 def _texts(value: Any) -> Iterator[str]:

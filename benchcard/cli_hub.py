@@ -147,7 +147,7 @@ def verify(
     Status 0: something is reproduced and nothing different; 1: something is different, or it could not be done; 2: a
     mistake in the spec; 3: nothing can be compared.
     """
-    from benchcard import card_spec
+    from benchcard import card_spec, sources
     from benchcard.benchmark import Benchmark
     from benchcard.results import Results
 
@@ -155,12 +155,10 @@ def verify(
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
     changes: dict[str, Any] = {} if model is None else {"model": model}
-    parts = (found.facts, found.about, found.folder)
     if data is not None:
-        asked = card_spec.spec_of(*parts, trust_remote_code=trust_remote_code)[0]
-        changes["dataset"] = {**asked.fixed.get("dataset", {}), "path": data}
-    spec = card_spec.spec_of(*parts, changes, trust_remote_code)[0]
-    for code in card_spec.code_of(spec):
+        changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
+    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code)[0]
+    for code in sources.code_of(spec):
         click.echo(f"note: this runs {code}", err=True)
     card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
     verified = Benchmark.from_spec(spec).run(path, progress=not quiet).verify(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,32 @@ def resolve(spec: Spec, kept: Sources | None = None, handed: Path | None = None)
 def named(spec: Spec) -> frozenset[str]:
     """Every name of a model, a data set or a metric's script in a spec."""
     return frozenset([*model_names(spec), *(each["path"] for each in _datasets(spec)), *code_of_metrics(spec)])
+
+
+def code_of(spec: Spec, given: Collection[str] = ()) -> list[str]:
+    """Return what a spec runs of code that is not installed, in words.
+
+    Args:
+        spec: The spec.
+        given: The ids of metrics to leave out.
+    """
+    models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in model_names(spec)]
+    scripts = [
+        f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"
+        for name, path in ((name, spec.local(name)) for name in code_of_metrics(spec))
+        if name not in given
+    ]
+    return [*(models if spec.trusts_models else []), *scripts]
+
+
+def refusal(code: Collection[str]) -> str:
+    """Return what is said of code that may not run, and what to do."""
+    listed = "\n".join(f"- {each}" for each in code)
+    return (
+        f"this was not written here, and asks for code that would run on this machine:\n{listed}\n"
+        "Read that code first. If you trust it, say so: `benchcard verify --trust-remote-code`, or "
+        "`trust_remote_code=True` for `Benchmark.from_card` and `Benchmark.from_spec`."
+    )
 
 
 def changed(kept: Sources, now: Sources) -> list[str]:

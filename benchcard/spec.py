@@ -36,6 +36,8 @@ class Spec:
         folder: Where relative paths start: the folder of the spec's file, or the working directory.
         homes: By name, the one folder in which a model, a data set or a script of that name may lie, for names that a
             card gives; None where no file of this machine may be meant.
+        trusted: Whether code that it names may run: not where a card or a run directory says it, which may be somebody
+            else's.
     """
 
     task: str
@@ -43,6 +45,7 @@ class Spec:
     grid: Mapping[str, Any]
     folder: Path = field(default_factory=Path.cwd, compare=False)
     homes: Mapping[str, Path | None] = field(default_factory=dict, compare=False)
+    trusted: bool = field(default=True, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The spec as plain data, from which `read` makes an equal one."""

@@ -8,6 +8,8 @@ import http.server
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +18,7 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
+import onnx
 import pytest
 import test_trust
 import tiny_text
@@ -25,7 +28,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 from test_metrics import SCRIPT
 
-from benchcard import Benchmark, Results, hub, metrics, sources
+from benchcard import Benchmark, Results, hub, metrics, sources, weights
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Data, Figure, Metric, Row
 from benchcard.card.merge import merge
@@ -33,6 +36,7 @@ from benchcard.cli import main
 from benchcard.errors import BenchcardError, CardError, SpecError
 from benchcard.frameworks.export import load_model
 from benchcard.metrics import examples
+from benchcard.store import RunDirectory
 from benchcard.tasks import data
 
 # A model with classes of its own; `ground` is the name of another fixture, that of the session's run.
@@ -147,7 +151,7 @@ def test_no_card_runs_code(card, canary, road, how):
         lambda: Benchmark.from_card(folder / "README.md", duration=1),
         lambda: Benchmark.from_spec(found.spec),
     ):
-        with pytest.raises(CardError, match="code that would run") as error:
+        with pytest.raises(BenchcardError, match="code that would run") as error:
             run()
         assert said in str(error.value)
         assert "--trust-remote-code" in str(error.value)
@@ -157,6 +161,7 @@ def test_no_card_runs_code(card, canary, road, how):
     assert not found.quality.empty
     assert isinstance(found.notes, tuple)
     assert not canary.ran
+    assert Benchmark.from_spec(found.spec, trust_remote_code=True).spec == found.spec
     benchmark = Benchmark.from_card(folder, trust_remote_code=True)
     assert benchmark.spec.get("trust_remote_code") is asked.get("trust_remote_code", False)
     assert benchmark.spec.get("metrics") == asked.get("metrics", benchmark.spec.get("metrics"))
@@ -219,6 +224,7 @@ def space(canary, monkeypatch):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_code_runs_where_the_reader_says_so(card, canary, space):
     """`verify --trust-remote-code` says what it runs, and runs it: of the model, of both scripts, and of the Hub."""
     named = {"metrics": ["accuracy", "./longer.py", "scripts/longer", "evil/longer"]}
@@ -229,6 +235,21 @@ def test_code_runs_where_the_reader_says_so(card, canary, space):
     assert "accuracy" in done.output
     assert Results.load("run").failures.empty, Results.load("run").failures.to_dict("records")
     assert canary.ran == {"model", "beside", "inside", "hub"}
+    for path in canary.folder.iterdir():
+        path.unlink()
+    foreign = Results.load("run")
+    with pytest.raises(BenchcardError, match="the metric `evil/longer`, a script on the Hub"):
+        Benchmark.from_spec(foreign.spec)
+    assert "evil/longer" in foreign.card().text
+    told = CliRunner().invoke(main, ["compare", "run", "run"])
+    assert "the scripts of `./longer.py`, `evil/longer`, `scripts/longer` were not run" in told.output
+    assert not canary.ran
+    command = [sys.executable, "-m", "benchcard", "compare", "run", "run", "--trust-remote-code"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "not compared" not in shown
+    assert "were not run" not in shown
+    assert canary.ran == {"beside", "inside", "hub"}
+    assert Benchmark.from_spec(foreign.spec, trust_remote_code=True).spec.digest == foreign.spec.digest
 
 
 @pytest.mark.parametrize("name", ["/etc", "~/data", "../{}", "linked", "inner"])
@@ -329,9 +350,9 @@ def test_no_pickle_is_loaded_from_a_run_directory(foreign, ground):
 
 def test_no_weights_are_pickles(bag, canary):
     """A model whose weights are a pickle that runs code is not loaded, whatever may run of its classes."""
-    weights = load_file(bag / "model" / "model.safetensors")
+    tensors = load_file(bag / "model" / "model.safetensors")
     (bag / "model" / "model.safetensors").unlink()
-    torch.save({**weights, "evil": Exploding(canary.code("pickle"))}, bag / "model" / "pytorch_model.bin")
+    torch.save({**tensors, "evil": Exploding(canary.code("pickle"))}, bag / "model" / "pytorch_model.bin")
     with pytest.raises((pickle.UnpicklingError, OSError, RuntimeError, ValueError)):
         load_model(bag / "model", "text-classification", trust_remote_code=True)
     assert "pickle" not in canary.ran
@@ -376,3 +397,30 @@ def test_a_data_set_in_memory_is_that_of_the_run(tmp_path):
         spec = Benchmark(task="text-classification", model=".", dataset={"path": f"memory:{name}", "eval_split": "a"})
         with pytest.raises(SpecError, match="a data set that is here"):
             sources.resolve(spec.spec, handed=tmp_path / "handed")
+
+
+@pytest.mark.parametrize("file", ["../../../secret", "/etc/passwd", "linked"])
+def test_a_run_directory_names_no_file_outside_of_it(tmp_path, file):
+    """A step whose model is said to lie elsewhere, or is a link there, is not opened, and so not published."""
+    (tmp_path / "secret").write_text("mine")
+    directory = RunDirectory(tmp_path / "run")
+    work = directory.unfinished("export", "k" * 64)
+    (work / "model.onnx").write_text("graph")
+    made = directory.finish(work, "export", "k" * 64, {}, {"file": "model.onnx"}, 1.0, None)
+    assert directory.outcome("export", "k" * 64).values == {"file": "model.onnx"}
+    (made.folder / "linked").symlink_to(tmp_path / "secret")
+    told = json.loads((made.folder / "outcome.json").read_text())
+    (made.folder / "outcome.json").write_text(json.dumps({**told, "values": {"file": file}}))
+    with pytest.raises(BenchcardError, match="names a file outside of the run directory"):
+        directory.outcome("export", "k" * 64)
+
+
+def test_no_weights_outside_of_a_run_are_published(tmp_path):
+    """A graph that keeps a tensor in a file elsewhere is not published with that file."""
+    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.UINT8, data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../secret")
+    model = onnx.ModelProto(graph=onnx.GraphProto(name="g", initializer=[tensor]))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BenchcardError, match=r"outside of its own folder \(\.\./secret\)"):
+        weights.external(tmp_path / "run" / "model.onnx")

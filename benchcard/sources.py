@@ -302,6 +302,7 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
     if "://" in name:
         return Source(name, name, False, dataset.get("revision"), digest([name, dataset.get("revision")]))
     if kept is not None and not kept.local:
+        _refuse_hidden(Path(kept.location), place, f"`{name}`")
         return kept
     _expect_id(name, place, "data set", spec)
     from huggingface_hub import HfApi

@@ -375,8 +375,10 @@ def test_what_a_metric_means_is_loaded_from_nowhere():
             measure("accuracy", given, {"accuracy": "evil/metric"}, {})
 
 
-def test_a_run_directory_does_not_choose_the_commit_of_code(bag, beans, monkeypatch):
-    """Where code of a model may run, it is that of today's commit, also when a run is gone on with."""
+def test_a_run_directory_chooses_neither_code_nor_files(bag, monkeypatch):
+    """Where code of a model may run, it is that of today's commit, also when a run is gone on with; data of the Hub
+    are no files of this machine.
+    """
     asked = []
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *_, revision, **__: asked.append(revision) or str(bag / "model")
@@ -388,6 +390,10 @@ def test_a_run_directory_does_not_choose_the_commit_of_code(bag, beans, monkeypa
         spec = Benchmark(**told, trust_remote_code=trust).spec
         sources.resolve(spec, sources.Sources({"me/model": kept}, {}))
     assert asked == [None, "evil", None]
+    (key,) = sources.resolve(Benchmark(**told).spec).datasets
+    kept = sources.Source("me/data", str(bag / "data"), False, "abc", "")
+    with pytest.raises(SpecError, match="has its name and would be read instead"):
+        sources.resolve(Benchmark(**told).spec, sources.Sources({}, {key: kept}))
 
 
 def test_a_data_set_in_memory_is_that_of_the_run(tmp_path):

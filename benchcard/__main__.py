@@ -1,5 +1,12 @@
 """`benchcard`, and `python -m benchcard`, for where its script is not on the path: the command line."""
 
+import os
+import sys
+
+if __name__ == "__main__" and sys.path and os.path.realpath(sys.path[0]) == os.path.realpath(os.curdir):
+    # Python puts the working directory first, where a file may hide a package of its name.
+    del sys.path[0]
+
 import signal
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchcard import handed_data
+from benchcard import handed_data, sources
 from benchcard import spec as specs
+from benchcard.errors import BenchcardError
 from benchcard.kinds import counted
 from benchcard.plan import Plan, make_plan
 from benchcard.spec import Spec
@@ -69,11 +70,17 @@ class Benchmark:
         self.spec: Spec = specs.read(told)
 
     @classmethod
-    def from_spec(cls, spec: str | Path | Mapping[str, Any] | Spec) -> Benchmark:
+    def from_spec(cls, spec: str | Path | Mapping[str, Any] | Spec, *, trust_remote_code: bool = False) -> Benchmark:
         """The benchmark of a YAML file, of a mapping in the same form, or of a `Spec`.
+
+        Args:
+            spec: The spec.
+            trust_remote_code: Whether code may run that the `Spec` of a card or of a run directory names. A file and a
+                mapping are taken as the caller's own word.
 
         Raises:
             SpecError: With every mistake, and the place of each.
+            BenchcardError: The `Spec` of a card or of a run directory names code that may not run.
         """
         if isinstance(spec, (str, Path)):
             spec = specs.load(Path(spec))
@@ -81,28 +88,39 @@ class Benchmark:
         if isinstance(spec, Mapping):
             told, handed = handed_data.taken(spec)
             spec = specs.read(told)
+        if not (spec.trusted or trust_remote_code) and (code := sources.code_of(spec)):
+            raise BenchcardError(sources.refusal(code))
         benchmark = cls.__new__(cls)
         benchmark.spec, benchmark._handed = spec, handed
         return benchmark
 
     @classmethod
-    def from_card(cls, card: str | Path, section: str | None = None, **changes: Any) -> Benchmark:
+    def from_card(
+        cls, card: str | Path, section: str | None = None, *, trust_remote_code: bool = False, **changes: Any
+    ) -> Benchmark:
         """The benchmark that a card tells of, so that it can be run again.
+
+        Whoever wrote the card decides neither that code runs here nor which files of this machine are read: its paths
+        are looked for beside it only.
 
         Args:
             card: Its text, a file, a folder with a README.md, or the id of a repository on the Hub.
             section: The name of the section, where a README has several.
+            trust_remote_code: Whether code that the card names may run: that of a model, where the card says
+                `trust_remote_code: true`, and the scripts of metrics that are not installed. The card's own
+                `trust_remote_code` stays what it is.
             **changes: Parameters that are to be other than in the card, as `model="./copy"` or `duration=3`.
 
         Raises:
-            CardError: There is no such card, it cannot be read, or its model or data were a folder that is not here.
+            CardError: There is no such card, it cannot be read, its model or data were a folder that is not here, or it
+                names code that may not run; the message says which.
             SpecError: It asks for what cannot be, with the place of each mistake.
             HubError: The repository cannot be reached.
         """
         from benchcard import card_results, card_spec
 
         found = card_results.from_card(card, section)
-        spec = card_spec.spec_of(found.facts, found.about, found.folder, changes)[0]
+        spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code)[0]
         card_spec.expect_here(found.facts, found.about, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)
 

@@ -32,12 +32,12 @@ class CardResults:
     Attributes:
         facts: all that the card shows, with the intervals and the environment that were published beside it.
         about: what was published beside it; None where there is nothing.
-        folder: where its paths start.
+        folder: where its paths start; None for a text or a repository.
     """
 
     facts: Facts
     about: Mapping[str, Any] | None
-    folder: Path
+    folder: Path | None
 
     @property
     def task(self) -> str:
@@ -51,18 +51,18 @@ class CardResults:
 
     @property
     def spec(self) -> Spec:
-        """What was asked, so that it can be asked again.
+        """What was asked, so that it can be asked again: `Benchmark.from_spec` runs no code that it names.
 
         Raises:
             SpecError: The card says what cannot be asked here.
             CardError: It was measured in a way that is unknown here.
         """
-        return card_spec.spec_of(self.facts, self.about, self.folder)[0]
+        return card_spec.unchecked(self.facts, self.about, self.folder)[0]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """In what the spec is not as the card says."""
-        return card_spec.spec_of(self.facts, self.about, self.folder)[1]
+        return card_spec.unchecked(self.facts, self.about, self.folder)[1]
 
     @cached_property
     def plan(self) -> pd.DataFrame:

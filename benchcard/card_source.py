@@ -27,12 +27,12 @@ class CardSource:
     Attributes:
         text: the text of one card, front matter included.
         about: what `run.json` beside it says; None where there is none.
-        folder: where paths in it start.
+        folder: where paths in it start; None for a text or a repository, whose paths are none of this machine.
     """
 
     text: str
     about: Mapping[str, Any] | None
-    folder: Path
+    folder: Path | None
 
 
 def find(
@@ -52,7 +52,7 @@ def find(
     """
     if isinstance(card, str) and "\n" in card:
         text, _ = _one(card, section)
-        return CardSource(text, None, Path.cwd())
+        return CardSource(text, None, None)
     path = Path(card).expanduser()
     if path.is_dir():
         path = path / README
@@ -60,7 +60,7 @@ def find(
         text, slug = _one(path.read_bytes().decode("utf-8", "surrogateescape"), section)
         beside = path.parent / FOLDER / slug / RUN if slug else None
         told = beside.read_bytes() if beside is not None and beside.is_file() else None
-        return CardSource(text, _about(told, str(beside)), path.resolve().parent)
+        return CardSource(text, _about(told, str(beside)), path.parent.resolve())
     name = str(card)
     if not is_hub_id(name) or "/" not in name:
         raise CardError(f"there is no card {name!r}: give its text, a file, a folder with a {README}, or a repository")
@@ -72,7 +72,7 @@ def find(
     text, slug = _one(readme, section)
     where = f"{FOLDER}/{slug}/{RUN}"
     told = hub.read_file(name, where, token=token, endpoint=endpoint) if slug else None
-    return CardSource(text, _about(told, where), Path.cwd())
+    return CardSource(text, _about(told, where), None)
 
 
 def _one(readme: str, section: str | None) -> tuple[str, str]:

@@ -1,16 +1,17 @@
 """The spec that a card tells of: what was asked then, as it can be asked again.
 
-Owns the way from the facts of a card to a spec, older cards included. Leaves the grammar of cards to `card.read` and
-what a spec may say to `spec`.
+Owns the way from the facts of a card to a spec, older cards included, and what of a stranger's card is done on this
+machine only where its reader says so. Leaves the grammar of cards to `card.read` and what a spec may say to `spec`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePath
 from typing import Any
 
-from benchcard import registry
+from benchcard import registry, sources
 from benchcard import spec as specs
 from benchcard.card.facts import Facts
 from benchcard.errors import CardError
@@ -23,20 +24,38 @@ _COMPOUND = ("seqeval", "squad", "squad_v2")
 
 
 def spec_of(
-    facts: Facts, about: Mapping[str, Any] | None, folder: Path, changes: Mapping[str, Any] | None = None
+    facts: Facts,
+    about: Mapping[str, Any] | None,
+    folder: Path | None,
+    changes: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[Spec, tuple[str, ...]]:
     """The spec of a card, and what in it is not as the card says, in sentences.
+
+    Names of the card stand for files in the card's own folder, and for no others of this machine.
 
     Args:
         facts: what the card shows.
         about: what was published beside it, which says the spec whole; None where there is nothing.
-        folder: where its paths start.
+        folder: the card's own folder, where its paths start; None where it has none.
         changes: parameters that are to be other than in the card.
+        trust_remote_code: whether code that the card names may run; what `changes` names may run in any case.
 
     Raises:
-        CardError: it was measured in a way that is unknown here.
+        CardError: it was measured in a way that is unknown here, or it names code that may not run.
         SpecError: it asks for what cannot be, with the place of each mistake.
     """
+    spec, notes = unchecked(facts, about, folder, changes)
+    if not trust_remote_code and (code := sources.code_of(spec, set(_texts((changes or {}).get("metrics"))))):
+        raise CardError(sources.refusal(code))
+    return replace(spec, trusted=True), notes
+
+
+def unchecked(
+    facts: Facts, about: Mapping[str, Any] | None, folder: Path | None, changes: Mapping[str, Any] | None = None
+) -> tuple[Spec, tuple[str, ...]]:
+    """As `spec_of`, whatever code the card names: the spec is not trusted."""
+    changes = changes or {}
     notes: list[str] = []
     told: dict[str, Any]
     if about is not None:
@@ -44,12 +63,30 @@ def spec_of(
         told |= {part: dict(about["spec"].get(part) or {}) for part in ("fixed", "grid")}
     else:
         told = _told(facts, notes)
-    for given, value in (changes or {}).items():
+    if (backend := told["fixed"].get("backend", "local")) != "local":
+        del told["fixed"]["backend"]
+        told["fixed"].pop("backend_args", None)
+        notes.append(f"the card was made with the backend `{backend}`: this runs locally unless you pass `backend`")
+    own = set(_texts(told))
+    for given, value in changes.items():
         name = ALIASES.get(given, given)
         told["grid"].pop(name, None)
         told["fixed"] = {key: kept for key, kept in told["fixed"].items() if ALIASES.get(key, key) != name}
         told["fixed"][name] = value
-    return specs.read(told, folder), tuple(notes)
+    spec = specs.read(told)
+    meant = {name for name in _texts(changes) if spec.local(name) is not None}
+    return replace(spec, homes=dict.fromkeys((sources.named(spec) & own) - meant, folder), trusted=False), tuple(notes)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in plain data."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    if isinstance(value, (str, PurePath)):
+        yield str(value)
+    elif isinstance(value, Iterable):
+        for each in value:
+            yield from _texts(each)
 
 
 def expect_here(facts: Facts, about: Mapping[str, Any] | None, spec: Spec, way: str) -> None:
@@ -71,15 +108,16 @@ def expect_here(facts: Facts, about: Mapping[str, Any] | None, spec: Spec, way: 
     for name in _names(spec, "name_or_path"):
         if _is_local(facts, about, "models", name) and spec.local(name) is None:
             said = way.format(name="model", value=f'"path/to/{_last(name)}"')
-            mistakes.append(f"the model `{name}` was a folder, and is not here: {said}")
+            mistakes.append(f"the model `{name}` was a folder, and is not here: {said} ({spec.no_path(name)})")
     for data in _names(spec, "dataset"):
         name = data.get("path") if isinstance(data, Mapping) else None
         if isinstance(name, str) and _is_local(facts, about, "datasets", name) and spec.local(name) is None:
             said = way.format(name="dataset", value=repr({**data, "path": f"path/to/{_last(name)}"}))
-            mistakes.append(f"the data `{name}` were a folder or a file, and are not here: {said}")
+            mistakes.append(
+                f"the data `{name}` were a folder or a file, and are not here: {said} ({spec.no_path(name)})"
+            )
     if mistakes:
-        looked = sorted({str(spec.folder), str(Path.cwd())})
-        raise CardError("\n".join([*mistakes, f"It was looked for in {' and '.join(looked)}."]))
+        raise CardError("\n".join(mistakes))
 
 
 def _names(spec: Spec, name: str) -> list[Any]:
@@ -124,12 +162,9 @@ def _told(facts: Facts, notes: list[str]) -> dict[str, Any]:
         fixed["max_eval_samples"] = facts.max_eval_samples
     fixed |= _metrics(facts, fixed, notes)
     fixed |= facts.settings
-    if facts.backend in registry.backends():
-        fixed["backend"] = facts.backend
-        if facts.backend_args:
-            fixed["backend_args"] = dict(facts.backend_args)
-    else:
-        notes.append(f"the card was made with the backend `{facts.backend}`, which is not here: this runs locally")
+    fixed["backend"] = facts.backend
+    if facts.backend_args:
+        fixed["backend_args"] = dict(facts.backend_args)
     return {"task": facts.task, "fixed": fixed, "grid": grid}
 
 

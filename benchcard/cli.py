@@ -249,14 +249,22 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @click.option("--quality-only", is_flag=True, help="Compare no times.")
 @click.option("--across-machines", is_flag=True, help="Compare times although the runs are of two machines.")
-def compare(one: Path, other: Path, as_csv: bool, quality_only: bool, across_machines: bool) -> None:
+@click.option("--trust-remote-code", is_flag=True, help="Run the scripts of metrics that A and B name.")
+def compare(
+    one: Path, other: Path, as_csv: bool, quality_only: bool, across_machines: bool, trust_remote_code: bool
+) -> None:
     """Compare the run directory B with the earlier A, row by row. Status 1 if something got worse by more than its
     interval, 2 if they cannot be compared.
     """
     from benchcard.results import Results
 
     try:
-        found = Results.load(one).compare(Results.load(other), across_machines=across_machines, times=not quality_only)
+        found = Results.load(one).compare(
+            Results.load(other),
+            across_machines=across_machines,
+            times=not quality_only,
+            trust_remote_code=trust_remote_code,
+        )
     except BenchcardError as error:
         # 1 is for what got worse: a check in a CI must be able to tell the two apart
         click.echo(f"{type(error).__name__}: {error}", err=True)

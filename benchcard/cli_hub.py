@@ -126,17 +126,29 @@ def read(card: str, which: str | None, section: str | None) -> None:
 @click.option("--section", help="The section, where a README has several.")
 @click.option("--model", help="Where the model lies, if it is no longer where CARD says.")
 @click.option("--dataset", "data", help="Where the data lie, if they are no longer where CARD says.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run code that CARD names: that of a model, and scripts of metrics. Without it the error names that code.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def verify(
-    card: str, path: Path | None, section: str | None, model: str | None, data: str | None, as_csv: bool, quiet: bool
+    card: str,
+    path: Path | None,
+    section: str | None,
+    model: str | None,
+    data: str | None,
+    trust_remote_code: bool,
+    as_csv: bool,
+    quiet: bool,
 ) -> None:
     """Run the rows of CARD here, and say for each figure whether it is reproduced.
 
     Status 0: something is reproduced and nothing different; 1: something is different, or it could not be done; 2: a
     mistake in the spec; 3: nothing can be compared.
     """
-    from benchcard import card_spec
+    from benchcard import card_spec, sources
     from benchcard.benchmark import Benchmark
     from benchcard.results import Results
 
@@ -146,7 +158,9 @@ def verify(
     changes: dict[str, Any] = {} if model is None else {"model": model}
     if data is not None:
         changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
-    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes)[0]
+    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code)[0]
+    for code in sources.code_of(spec):
+        click.echo(f"note: this runs {code}", err=True)
     card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
     verified = Benchmark.from_spec(spec).run(path, progress=not quiet).verify(found)
     if as_csv:

@@ -7,7 +7,7 @@ told in `frames`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +83,8 @@ def read(path: Path) -> Records:
     path = path.absolute()
     directory = RunDirectory(path)
     about = directory.about
-    plan = make_plan(
-        specs.read({"task": about["spec"]["task"], "fixed": about["spec"]["fixed"], "grid": about["spec"]["grid"]})
-    )
+    spec = specs.read({"task": about["spec"]["task"], "fixed": about["spec"]["fixed"], "grid": about["spec"]["grid"]})
+    plan = make_plan(replace(spec, trusted=False))
 
     def look(step: Step) -> Outcome:
         kept = directory.outcome(step.kind, step.key)

@@ -223,18 +223,33 @@ class Results:
         higher = readings.of(self.records, deciding).get("higher_is_better")
         return front.pareto(self.quality, self._gains(objective), self._baselines, data, self._axes, deciding, higher)
 
-    def compare(self, other: Results, *, across_machines: bool = False, times: bool = True) -> TwoRuns:
+    def compare(
+        self,
+        other: Results,
+        *,
+        across_machines: bool = False,
+        times: bool = True,
+        trust_remote_code: bool = False,
+    ) -> TwoRuns:
         """A later run against this one, row by row: what became better and what worse, with intervals.
 
         Args:
             other: The later run.
             across_machines: Whether to compare times although they are of two machines.
             times: Whether to compare times at all.
+            trust_remote_code: Whether scripts of metrics that the runs name may run: their changes have no interval
+                else.
 
         Raises:
             BenchcardError: The runs are of two machines, or have no row in common.
         """
-        return two_runs.compare(self.records, other.records, across_machines=across_machines, times=times)
+        return two_runs.compare(
+            self.records,
+            other.records,
+            across_machines=across_machines,
+            times=times,
+            trust_remote_code=trust_remote_code,
+        )
 
     @property
     def _baselines(self) -> dict[int, int | None]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchcard import registry, renamed
 from benchcard.errors import HubError, Mistake, SpecError
+from benchcard.metrics import parted
 from benchcard.progress import downloads
 from benchcard.spec import Spec, canonical, digest
 
@@ -120,7 +121,7 @@ class Sources:
 
 def unresolved(spec: Spec) -> Sources:
     """Sources by name alone, for a plan: nothing is read or asked."""
-    models = {name: Source(name, name, False, None, digest(name)) for name in _models(spec)}
+    models = {name: Source(name, name, False, None, digest(name)) for name in model_names(spec)}
     datasets = {
         _dataset_key(each): Source(each["path"], each["path"], False, None, digest(_dataset_key(each)))
         for each in _datasets(spec)
@@ -144,7 +145,7 @@ def resolve(spec: Spec, kept: Sources | None = None, handed: Path | None = None)
     models: dict[str, Source] = {}
     datasets: dict[str, Source] = {}
     mistakes: list[Mistake] = []
-    for name in _models(spec):
+    for name in model_names(spec):
         try:
             models[name] = _model(spec, name, known.models.get(name))
         except SpecError as error:
@@ -156,7 +157,7 @@ def resolve(spec: Spec, kept: Sources | None = None, handed: Path | None = None)
         except SpecError as error:
             mistakes += error.mistakes
     metrics: dict[str, Source] = {}
-    for name in _metrics(spec):
+    for name in code_of_metrics(spec):
         try:
             metrics |= _script(spec, name)
         except SpecError as error:
@@ -164,6 +165,37 @@ def resolve(spec: Spec, kept: Sources | None = None, handed: Path | None = None)
     if mistakes:
         raise SpecError(mistakes)
     return Sources(models, datasets, metrics)
+
+
+def named(spec: Spec) -> frozenset[str]:
+    """Every name of a model, a data set or a metric's script in a spec."""
+    return frozenset([*model_names(spec), *(each["path"] for each in _datasets(spec)), *code_of_metrics(spec)])
+
+
+def code_of(spec: Spec, given: Collection[str] = ()) -> list[str]:
+    """Return what a spec runs of code that is not installed, in words.
+
+    Args:
+        spec: The spec.
+        given: The ids of metrics to leave out.
+    """
+    models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in model_names(spec)]
+    scripts = [
+        f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"
+        for name, path in ((name, spec.local(name)) for name in code_of_metrics(spec))
+        if name not in given
+    ]
+    return [*(models if spec.trusts_models else []), *scripts]
+
+
+def refusal(code: Collection[str]) -> str:
+    """Return what is said of code that may not run, and what to do."""
+    listed = "\n".join(f"- {each}" for each in code)
+    return (
+        f"this was not written here, and asks for code that would run on this machine:\n{listed}\n"
+        "Read that code first. If you trust it, say so: `benchcard verify --trust-remote-code`, or "
+        "`trust_remote_code=True` for `Benchmark.from_card` and `Benchmark.from_spec`."
+    )
 
 
 def changed(kept: Sources, now: Sources) -> list[str]:
@@ -176,7 +208,8 @@ def changed(kept: Sources, now: Sources) -> list[str]:
     ]
 
 
-def _models(spec: Spec) -> list[str]:
+def model_names(spec: Spec) -> list[str]:
+    """The names of models in a spec."""
     names: list[str] = spec.grid["name_or_path"] if "name_or_path" in spec.grid else [spec.fixed["name_or_path"]]
     return names
 
@@ -192,12 +225,11 @@ def _datasets(spec: Spec) -> list[Mapping[str, Any]]:
     return datasets
 
 
-def _metrics(spec: Spec) -> list[str]:
-    """The ids of metrics that benchcard does not bring."""
+def code_of_metrics(spec: Spec) -> list[str]:
+    """The ids of metrics that are not installed: scripts, here or on the Hub, that run."""
     lists = spec.grid["metrics"] if "metrics" in spec.grid else [spec.fixed.get("metrics") or []]
-    known = registry.metrics()
     names = dict.fromkeys(name for each in lists for name in each)
-    return [name for name in names if name not in known and name.partition(".")[0] not in known]
+    return [name for name in names if parted(name)[0] not in registry.metrics()]
 
 
 def _script(spec: Spec, name: str) -> dict[str, Source]:
@@ -206,11 +238,18 @@ def _script(spec: Spec, name: str) -> dict[str, Source]:
     if path is not None and (path.suffix == ".py" or (path / f"{path.name}.py").is_file()):
         return {name: Source(name, str(path), True, None, content_digest(path))}
     if name.endswith(".py") or name.startswith((".", "/", "~")):
-        looked = " or ".join(sorted({str(spec.folder), str(Path.cwd())}))
         raise SpecError(
-            Mistake("$.metrics", f"`{name}`", "a metric's script, or a folder with one", f"there is none in {looked}")
+            Mistake("$.metrics", f"`{name}`", "a metric's script, or a folder with one", spec.no_path(name))
         )
+    _refuse_hidden(Path(name, f"{Path(name).name}.py"), "$.metrics", f"`{name}`")
     return {}
+
+
+def _refuse_hidden(path: Path, place: str, found: str) -> None:
+    """Raise where a library would take a path of the working directory for the repository of that name."""
+    if path.exists():
+        hint = f"{path.absolute()} has its name and would be read instead: run this from another folder"
+        raise SpecError(Mistake(place, found, "a repository on the Hub", hint))
 
 
 def _dataset_key(dataset: Mapping[str, Any]) -> str:
@@ -229,8 +268,10 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     _expect_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download
 
+    # No run directory, which may be somebody else's, decides of which commit code runs.
+    revision = kept.revision if kept and not spec.trusts_models else None
     with _asking_the_hub(name, place, "model"), downloads():
-        folder = Path(snapshot_download(name, revision=kept.revision if kept else None, ignore_patterns=list(_UNREAD)))
+        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNREAD)))
     # The client lays a snapshot out as …/snapshots/<commit>.
     revision = folder.name
     return Source(name, str(folder), False, revision, digest([name, revision]), _inherited(folder))
@@ -252,7 +293,7 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
     name, place = dataset["path"], "$.dataset.path"
     if name.startswith(MEMORY):
         folder = (handed or Path()) / name.removeprefix(MEMORY)
-        if handed is None or not folder.is_dir():
+        if handed is None or not folder.name.isalnum() or folder.parent != handed or not folder.is_dir():
             hint = "it lies in the run directory: run it there, or hand the data over again"
             raise SpecError(Mistake(place, f"`{name}`", "a data set that is here", hint))
         return Source(name, str(folder.resolve()), True, None, name.removeprefix(MEMORY))
@@ -262,6 +303,7 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
     if "://" in name:
         return Source(name, name, False, dataset.get("revision"), digest([name, dataset.get("revision")]))
     if kept is not None and not kept.local:
+        _refuse_hidden(Path(kept.location), place, f"`{name}`")
         return kept
     _expect_id(name, place, "data set", spec)
     from huggingface_hub import HfApi
@@ -272,21 +314,14 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
         if not isinstance(info.sha, str):
             raise ValueError("the answer names no commit")
     location = info.id or today
+    _refuse_hidden(Path(location), place, f"`{name}`")
     return Source(name, location, False, info.sha, digest([location, info.sha]))
 
 
 def _expect_id(name: str, place: str, what: str, spec: Spec) -> None:
     """Raise where a name can be no id of the Hub, and so was meant as a path."""
     if not HUB_ID.match(name):
-        looked = {str(spec.folder), str(Path.cwd())}
-        raise SpecError(
-            Mistake(
-                place,
-                f"`{name}`",
-                f"a {what} on the Hub or a local path",
-                f"there is no such path in {' or '.join(sorted(looked))}",
-            )
-        )
+        raise SpecError(Mistake(place, f"`{name}`", f"a {what} on the Hub or a local path", spec.no_path(name)))
 
 
 class _asking_the_hub:

@@ -34,12 +34,18 @@ class Spec:
         grid: Every benchmarked parameter with its list of values, in the order given. `framework_args` may be a mapping
             of framework to list.
         folder: Where relative paths start: the folder of the spec's file, or the working directory.
+        homes: By name, the one folder in which a model, a data set or a script of that name may lie, for names that a
+            card gives; None where no file of this machine may be meant.
+        trusted: Whether code that it names may run: not where a card or a run directory says it, which may be somebody
+            else's.
     """
 
     task: str
     fixed: Mapping[str, Any]
     grid: Mapping[str, Any]
     folder: Path = field(default_factory=Path.cwd, compare=False)
+    homes: Mapping[str, Path | None] = field(default_factory=dict, compare=False)
+    trusted: bool = field(default=True, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The spec as plain data, from which `read` makes an equal one."""
@@ -56,17 +62,42 @@ class Spec:
 
     def local(self, name: str) -> Path | None:
         """The file or folder that a name stands for, if there is one: from the spec's folder first, then from the
-        working directory.
+        working directory; of a name with a home, there alone, links out of it apart.
         """
-        for start in (self.folder, Path.cwd()):
+        for start in self.starts(name):
             try:
                 path = start / Path(name).expanduser()
-                if path.exists():
+                if path.exists() and (name not in self.homes or _lies_within(start, path)):
                     return path.resolve()
             except (OSError, RuntimeError, ValueError):
                 # Too long for a path, the home of a user whom there is not, a zero byte: it is no path.
                 continue
         return None
+
+    def starts(self, name: str) -> tuple[Path, ...]:
+        """The folders in which a name is looked for, the first one first."""
+        if name in self.homes:
+            home = self.homes[name]
+            return () if home is None else (home,)
+        return tuple(dict.fromkeys((self.folder, Path.cwd())))
+
+    def no_path(self, name: str) -> str:
+        """That there is no such file or folder, and where it was looked for."""
+        looked = " or ".join(sorted(map(str, self.starts(name))))
+        return f"there is no such path in {looked}" if looked else "a card from elsewhere names no path of this machine"
+
+    @property
+    def trusts_models(self) -> bool:
+        """Whether code that comes with a model may run in some row."""
+        return bool(self.get("trust_remote_code")) or True in self.grid.get("trust_remote_code", ())
+
+
+def _lies_within(folder: Path, path: Path) -> bool:
+    """Whether a file, or a folder with all files in it, lies in a folder, also where it is a link."""
+    home = folder.resolve()
+    # The files of a snapshot in the Hub's cache are links to a folder beside all snapshots.
+    home = home.parents[1] if home.parent.name == "snapshots" else home
+    return all(each.resolve().is_relative_to(home) for each in (path, *path.rglob("*")))
 
 
 def canonical(value: Any) -> str:

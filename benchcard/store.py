@@ -243,6 +243,9 @@ class RunDirectory:
             for name, size in told["files"].items()
         ):
             return None
+        file = folder / str(told["values"].get("file", ""))
+        if not file.resolve().is_relative_to(self.path.resolve()):
+            raise BenchcardError(f"{folder} names a file outside of the run directory, {file}: take the folder away")
         failure = Failure(**told["failure"]) if told["failure"] else None
         return Outcome(kind, key, folder, told["values"], told["seconds"], failure)
 

@@ -18,7 +18,7 @@ from benchcard.errors import BenchcardError
 from benchcard.frames import column
 from benchcard.parameters import parts
 from benchcard.records import Records
-from benchcard.sources import Sources
+from benchcard.sources import Sources, code_of_metrics
 from benchcard.spec import canonical, plain
 from benchcard.steps import Record
 from benchcard.tasks import default_metrics
@@ -102,7 +102,9 @@ def in_rows(frame: pd.DataFrame, name: str, numbers: str = "row", run: str = "")
     return f"{name}: {'; '.join(told)}"
 
 
-def compare(a: Records, b: Records, *, across_machines: bool = False, times: bool = True) -> TwoRuns:
+def compare(
+    a: Records, b: Records, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
+) -> TwoRuns:
     """Run B against run A.
 
     Args:
@@ -110,6 +112,7 @@ def compare(a: Records, b: Records, *, across_machines: bool = False, times: boo
         b: The later one.
         across_machines: Whether to compare times of two machines, too.
         times: Whether to compare times at all.
+        trust_remote_code: Whether scripts of metrics that the runs name may run.
 
     Raises:
         BenchcardError: They are of two machines, and times were not given up; or they have no row in common.
@@ -132,8 +135,14 @@ def compare(a: Records, b: Records, *, across_machines: bool = False, times: boo
         if b.about["versions"].get(name) != before
     ]
     notes += _differing(a, b)
+    if not trust_remote_code and (scripts := {name for each in (a, b) for name in code_of_metrics(each.plan.spec)}):
+        ids = ", ".join(f"`{name}`" for name in sorted(scripts))
+        notes.append(
+            f"the scripts of {ids} were not run, so their changes have no interval: "
+            "if you trust them, compare with --trust-remote-code (`trust_remote_code=True`)"
+        )
     timed, moved = _all_times(pairs, a, b) if times else ([], ())
-    rows = [*_all_quality(pairs, a, b), *timed]
+    rows = [*_all_quality(pairs, a, b, trust_remote_code), *timed]
     axes = list(dict.fromkeys([*a.plan.spec.grid, *b.plan.spec.grid]))
     names = ["row_a", "row_b", *axes, *COLUMNS[2:]]
     for row, (first, second) in ((row, _records(pairs, row)) for row in rows):
@@ -185,7 +194,9 @@ def _value(record: Record, name: str) -> Any:
     return value if part is None else (value or {}).get(part)
 
 
-def _all_quality(pairs: list[tuple[Record, Record]], a: Records, b: Records) -> list[dict[str, Any]]:
+def _all_quality(
+    pairs: list[tuple[Record, Record]], a: Records, b: Records, trust_remote_code: bool
+) -> list[dict[str, Any]]:
     """Every metric of every row of both runs."""
     figures = [
         (pair, name) for pair in pairs for name in dict.fromkeys(name for record in pair for name in _metrics(record))
@@ -197,7 +208,8 @@ def _all_quality(pairs: list[tuple[Record, Record]], a: Records, b: Records) -> 
         if row["verdict"] is None:
             place = one.configuration.row
             if place not in found:
-                found[place] = (_examples(one, a), _examples(other, b), _same_examples(one, other, a, b))
+                examples = [_examples(record, run, trust_remote_code) for record, run in ((one, a), (other, b))]
+                found[place] = (examples[0], examples[1], _same_examples(one, other, a, b))
             first, second, same = found[place]
             row |= _quality(first.get(name), second.get(name), same, one.configuration["seed"], len(figures))
             row["verdict"] = _verdict(row, 0.0, _higher(other, name))
@@ -285,9 +297,11 @@ def _higher(record: Record, name: str) -> bool | None:
     return found
 
 
-def _examples(record: Record, records: Records) -> dict[str, Examples | Computed]:
-    """The figures of a row as functions of examples, from its kept predictions."""
-    from benchcard.metrics import examples
+def _examples(record: Record, records: Records, trust_remote_code: bool) -> dict[str, Examples | Computed]:
+    """The figures of a row as functions of examples, from its kept predictions; without those of metrics whose script
+    may not run.
+    """
+    from benchcard.metrics import examples, parted
     from benchcard.tasks.rows import Rows, scored
 
     row = record.configuration
@@ -297,6 +311,8 @@ def _examples(record: Record, records: Records) -> dict[str, Examples | Computed
     scripts = Sources.from_dict(records.about["sources"]).metrics
     told: dict[str, Examples | Computed] = {}
     for name in names:
+        if not trust_remote_code and parted(name)[0] not in registry.metrics():
+            continue
         script = scripts[name].location if name in scripts else None
         told |= examples.of(name, given, rows.meanings, rows.context["metric_args"], script)
     return told

@@ -155,7 +155,11 @@ def external(path: Path) -> list[str]:
 
     graph = onnx.load(str(path), load_external_data=False)
     places = (place for tensor in _tensors(graph.graph) for place in tensor.external_data)
-    return list(dict.fromkeys(place.value for place in places if place.key == "location"))
+    names = list(dict.fromkeys(place.value for place in places if place.key == "location"))
+    for name in names:
+        if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
+            raise BenchcardError(f"{path} keeps weights outside of its own folder ({name}): they are not published")
+    return names
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

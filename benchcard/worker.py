@@ -1,8 +1,8 @@
 """Steps in child processes, and what becomes of them: an outcome, or a failure as data.
 
 `Worker` is the parent's side: one long-lived child that does one step after another, so that what is slow to import is
-imported once. A child that dies takes its step with it and nothing else. `main` is the child's side (`python -m
-benchcard.worker`). What a step does is told in `actions`; what is kept of it, in `store`.
+imported once. A child that dies takes its step with it and nothing else. `main` is the child's side. How a child is
+started is decided in `child_process`, what a step does in `actions`, what is kept of it in `store`.
 
 The two talk in lines of JSON: requests on the child's standard input, progress and replies on its standard output.
 Whatever libraries print goes to the step's log. The end of standard input ends the child at once, so it never outlives
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchcard import processes, registry
+from benchcard import child_process, processes, registry
 from benchcard.errors import BackendError, Mistake, SpecError
 from benchcard.store import Failure
 
@@ -132,7 +132,7 @@ class Worker:
         if self._child is None:
             threads = str(self._threads)
             environment = {
-                **os.environ,
+                **child_process.environment(),
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
                 "TOKENIZERS_PARALLELISM": "false",
@@ -142,10 +142,8 @@ class Worker:
                 "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
                 "PYTHONUNBUFFERED": "1",
             }
-            # What can be imported here can be imported there: a notebook's own modules, too.
-            environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchcard.worker"],
+                child_process.command("worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=None if processes.has_errors() else subprocess.DEVNULL,
@@ -329,7 +327,3 @@ def _teller(answers: TextIO) -> Callable[[int, int], None]:
             answers.flush()
 
     return tell
-
-
-if __name__ == "__main__":
-    main()

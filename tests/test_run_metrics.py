@@ -73,5 +73,5 @@ def test_a_direction_can_be_said(elsewhere):
     with pytest.raises(SpecError, match=r"true or false.*higher_is_better.accuracy"):
         Benchmark.from_spec(spec)
     spec.write_text(text.replace("longer.py", "shorter.py"))
-    with pytest.raises(SpecError, match=r"shorter.py.*there is none in"):
+    with pytest.raises(SpecError, match=r"shorter.py.*there is no such path in"):
         Benchmark.from_spec(spec).run(elsewhere / "third", progress=False)

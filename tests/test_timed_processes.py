@@ -19,6 +19,7 @@ import pytest
 import timing_fixtures
 from timing_fixtures import children_of, recorded_s, subject, timed
 
+from benchcard import child_process
 from benchcard.measure.blocks import Round, Subject, recover_rounds
 from benchcard.measure.process import Child, ChildFailed
 from benchcard.measure.timing import default_threads
@@ -207,7 +208,7 @@ def test_an_interrupt_ends_every_process(folder: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         timed([subject(folder, "a"), subject(folder, "b")], keep=interrupt)
-    assert not [child for child in children_of(os.getpid()) if "benchcard.measure.timed" in child.cmdline()]
+    assert not [child for child in children_of(os.getpid()) if "benchcard.measure.timed" in " ".join(child.cmdline())]
 
 
 def test_a_killed_conductor_leaves_no_process_behind(folder: Path) -> None:
@@ -240,10 +241,10 @@ def test_a_killed_conductor_leaves_no_process_behind(folder: Path) -> None:
 def test_a_child_ends_when_its_commands_end() -> None:
     """Without help from the system, the closed pipe alone ends a child that is busy in a call."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "benchcard.measure.timed", str(os.getpid())],
+        child_process.command("measure.timed", os.getpid()),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=child_process.environment(),
     )
     with child:
         assert child.stdin is not None
@@ -262,7 +263,7 @@ def test_a_child_ends_when_its_commands_end() -> None:
 
 def test_a_child_of_another_parent_does_not_stay() -> None:
     """A child whose parent was gone before it could say so ends by itself."""
-    child = subprocess.run([sys.executable, "-m", "benchcard.measure.timed", "1"], stdin=subprocess.DEVNULL, timeout=60)
+    child = subprocess.run(child_process.command("measure.timed", 1), stdin=subprocess.DEVNULL, timeout=60)
     assert child.returncode == 3
 
 

@@ -11,14 +11,13 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any
 
-from benchcard import processes
+from benchcard import child_process, processes
 from benchcard.measure.blocks import Failure
 from benchcard.measure.timed import HEADER
 
@@ -52,7 +51,7 @@ class Child:
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the process, see close()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchcard.measure.timed", str(os.getpid())],
+                child_process.command("measure.timed", os.getpid()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -184,12 +183,12 @@ def _frames(answers: IO[bytes] | None) -> Iterator[tuple[dict[str, Any], bytes]]
 
 
 def _environment(threads: int, spinning: bool) -> dict[str, str]:
-    """The child's environment: our import path, and thread settings that count before any library is imported.
+    """The child's environment: that of any child, and thread settings that count before any library is imported.
 
     Source: OpenMP 5.2 specification, section 21.3 (OMP_WAIT_POLICY); libgomp manual (GOMP_SPINCOUNT); the manuals of
     oneMKL, OpenBLAS and Accelerate for their own variables.
     """
-    environment = dict(os.environ)
+    environment = child_process.environment()
     for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
         environment[f"{name}_NUM_THREADS"] = str(threads)
     environment["VECLIB_MAXIMUM_THREADS"] = str(threads)
@@ -200,8 +199,5 @@ def _environment(threads: int, spinning: bool) -> dict[str, str]:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
         environment["GOMP_SPINCOUNT"] = "0"
         environment["KMP_BLOCKTIME"] = "0"
-    environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    # without it Python puts the current folder first, where a data set's folder may hide a package of its name
-    environment["PYTHONSAFEPATH"] = "1"
     environment["PYTHONUNBUFFERED"] = "1"
     return environment

@@ -1,4 +1,4 @@
-"""The child process that holds one model and times its calls: `python -m benchcard.measure.timed`.
+"""The child process that holds one model and times its calls: `process` starts it.
 
 Owns what happens inside that process: opening the model, the unrecorded calls, the clock around each recorded one, the
 process's own counters, and that it never outlives its parent. Leaves to `timing` when a block is due and which, and to
@@ -292,7 +292,3 @@ def _process_facts() -> dict[str, Any]:
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         "torch_imported": "torch" in sys.modules,
     }
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

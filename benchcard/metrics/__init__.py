@@ -155,7 +155,7 @@ def measured(
         SpecError: There is no such metric, or it is not made for predictions like these, as far as benchcard can say.
         BenchcardError: It failed; the message has its own words.
     """
-    identity, figure = parted(meanings.get(name, name), script)
+    identity, figure = meant(name, meanings, script)
     found = module(identity, script)
     features = found.features[0] if isinstance(found.features, list) else found.features
     place = f"$.metrics (`{name}`)"
@@ -301,6 +301,19 @@ def parted(name: str, script: str | None = None) -> tuple[str, str]:
         return name, ""
     metric, _, figure = name.partition(".")
     return metric, figure
+
+
+def meant(name: str, meanings: Mapping[str, str], script: str | None = None) -> tuple[str, str]:
+    """The id of the metric, and the figure of it, that an id means for a task: what only the outcome of a step names is
+    loaded from nowhere.
+
+    Raises:
+        BenchcardError: The id means a metric that is not installed.
+    """
+    identity, figure = parted(meanings.get(name, name), script)
+    if name in meanings and identity not in registry.metrics():
+        raise BenchcardError(f"the task says that `{name}` means `{identity}`, which is no installed metric")
+    return identity, figure
 
 
 def module(name: str, script: str | None = None) -> Any:

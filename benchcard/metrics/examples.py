@@ -94,7 +94,7 @@ def of(
 
     Figures that say nothing of single examples, as a count or the best threshold, are left out.
     """
-    identity, part = metrics.parted(meanings.get(name, name), script)
+    identity, part = metrics.meant(name, meanings, script)
     module = metrics.module(identity, script)
     features = module.features[0] if isinstance(module.features, list) else module.features
     chosen = {each: given[each] for each in features}

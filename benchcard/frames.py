@@ -77,6 +77,9 @@ def quality(records: Records) -> pd.DataFrame:
     baseline predicts otherwise; `not_compared` says why there is no comparison. Where there is a
     `saturation_risk`, the figures may be better on another processor.
 
+    Where the model decides what is scored, a column says what: `similarity`, of embeddings; `activation`, of the one
+    output of a model.
+
     `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
     `latency_in_seconds` follow from it. They are empty where the same model was evaluated for an earlier row, with
     another number of threads.
@@ -85,6 +88,7 @@ def quality(records: Records) -> pd.DataFrame:
     for record in records.records:
         row = _parameters(record)
         score, evaluated, prepared = (record.outcomes.get(kind) for kind in ("score", "evaluate", "prepare"))
+        row |= prepared.values.get("facts", {}) if prepared else {}
         if score:
             row |= _figures(score, record.outcomes.get("compare"))
             alike = likeness.embedding_cosine(records, record)

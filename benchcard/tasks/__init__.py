@@ -85,6 +85,8 @@ class Prepared:
             {cut:was|were} cut`.
         meanings: By id of a metric that means something of its own here, the metric and the figure of it:
             `seqeval.overall_f1` for `f1`.
+        facts: What predictions are, where the model's folder or `task_args` decides it, by the name of a column of
+            `Results.quality`: `{"similarity": "dot"}`.
     """
 
     rows: Iterator[Row]
@@ -95,6 +97,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     tallies: Mapping[str, str] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -114,7 +114,7 @@ def load(model: Path) -> Pooling:
     Raises:
         ArtifactError: It asks for something that is not done here, which is named.
     """
-    modules = _read(model / "modules.json", list)
+    modules = read_json(model / "modules.json", list)
     if modules is None:
         return Pooling(
             notes=(
@@ -122,10 +122,10 @@ def load(model: Path) -> Pooling:
                 "as sentence-transformers does",
             )
         )
-    config = _read(_pooling_folder(model, modules) / "config.json") or {}
-    reading = next((found for name in _READINGS if (found := _read(model / name)) is not None), {})
+    config = read_json(_pooling_folder(model, modules) / "config.json") or {}
+    reading = next((found for name in _READINGS if (found := read_json(model / name)) is not None), {})
     _refuse_reading(model, reading)
-    settings = _read(model / "config_sentence_transformers.json") or {}
+    settings = read_json(model / "config_sentence_transformers.json") or {}
     if (kind := settings.get("model_type", "SentenceTransformer")) != "SentenceTransformer":
         raise ArtifactError(f"{model} is a {kind} of sentence-transformers; expected a SentenceTransformer")
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
@@ -180,7 +180,7 @@ def _pooling_folder(model: Path, modules: Sequence[Mapping[str, Any]]) -> Path:
             "expected a Transformer in the model's own folder, a Pooling and, if any, a Normalize"
         )
     if own[-1] == "Normalize":
-        given = _read(model / paths[-1] / "config.json") if paths[-1] else None
+        given = read_json(model / paths[-1] / "config.json") if paths[-1] else None
         if other := {value for value in (given or {}).values() if value not in (None, "sentence_embedding")}:
             raise ArtifactError(f"{model} normalizes {listed(map(str, other))}; expected `sentence_embedding`")
     return model / paths[1]
@@ -215,7 +215,7 @@ def _modes(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     return tuple(asked)
 
 
-def _read(path: Path, kind: type = dict) -> Any:
+def read_json(path: Path, kind: type = dict) -> Any:
     """Return the JSON in a file, an object unless `kind` is `list`; None where there is no file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
-from benchcard.kinds import listed
 
 Pool = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -130,7 +129,7 @@ def load(model: Path) -> Pooling:
         raise ArtifactError(f"{model} is a {kind} of sentence-transformers; expected a SentenceTransformer")
     prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
     if default is not None and default not in prompts:
-        raise ArtifactError(f"the default prompt `{default}` of {model} is not among its prompts: {listed(prompts)}")
+        raise ArtifactError(f"the default prompt `{default}` of {model} is not among its prompts: {', '.join(prompts)}")
     prompt, notes = prompts.get(default, ""), []
     if prompt and not config.get("include_prompt", True):
         raise ArtifactError(f"{model} leaves its prompt out when it pools, which is not supported")
@@ -175,14 +174,15 @@ def _pooling_folder(model: Path, modules: Sequence[Mapping[str, Any]]) -> Path:
         raise ArtifactError(f"{model / 'modules.json'} has no Pooling: there is no embedding of a sentence")
     paths = [str(module.get("path") or "") for module in modules]
     if own not in ([*_MODULES], [*_MODULES, "Normalize"]) or paths[0]:
+        listing = ", ".join(f"{kind} in `{path or '.'}`" for kind, path in zip(own, paths))
         raise ArtifactError(
-            f"{model / 'modules.json'} lists {listed(f'{kind} in `{path}`' for kind, path in zip(own, paths))}; "
+            f"{model / 'modules.json'} lists {listing}; "
             "expected a Transformer in the model's own folder, a Pooling and, if any, a Normalize"
         )
     if own[-1] == "Normalize":
         given = read_json(model / paths[-1] / "config.json") if paths[-1] else None
         if other := {value for value in (given or {}).values() if value not in (None, "sentence_embedding")}:
-            raise ArtifactError(f"{model} normalizes {listed(map(str, other))}; expected `sentence_embedding`")
+            raise ArtifactError(f"{model} normalizes {', '.join(map(str, other))}; expected `sentence_embedding`")
     return model / paths[1]
 
 

@@ -172,8 +172,8 @@ def time(records: Records) -> pd.DataFrame:
 def models(records: Records) -> pd.DataFrame:
     """One row per configuration: what its model is, and why.
 
-    `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_in_8_bits`, which the
-    runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions,
+    `digest` of its content; `size_mb` on disk, of the file that the framework opens; `nodes_quantized` of
+    `nodes_eligible`; `nodes_in_8_bits`, which the runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions,
     empty where the same model was run for an earlier row, with another number of threads;
     `nodes_excluded` that would have been quantized, and `exclusions`, what each of them matched and changed; the
     largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`, those whose
@@ -183,7 +183,7 @@ def models(records: Records) -> pd.DataFrame:
     rows = []
     for record in records.records:
         row = {**_parameters(record), "digest": record.digest[:12] if record.digest else None}
-        made = record.outcomes.get("quantize" if record.configuration.quantized else "export")
+        made = reasons.made(record)
         size = made.values["size_bytes"] if made else _size_when_timed(records, record)
         row["size_mb"] = size / 1e6 if size is not None else None
         if "export" in record.outcomes:

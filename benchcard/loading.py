@@ -147,8 +147,7 @@ def _embedding(context: Mapping[str, Any]) -> list[str]:
         "",
         "def embed(texts):",
         *([] if text == "text" else [f"    texts = [{text} for text in texts]"]),
-        f"    inputs = processor(texts, padding=True, {_cut(context)}return_attention_mask=True, "
-        'return_tensors="np")',
+        f'    inputs = processor(texts, padding=True, {_cut(context)}return_attention_mask=True, return_tensors="np")',
         f'    (outputs,) = session.run(["last_hidden_state"], {_FEED})',
         '    each = [tokens[mask == 1] for tokens, mask in zip(outputs, inputs["attention_mask"])]',
         f"    embeddings = np.stack([{pooled} for tokens in each])",

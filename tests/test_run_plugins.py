@@ -106,7 +106,7 @@ def test_figures_do_not_write_over_others(figures):
     quality = figures("framed")
     assert "the metric `framed` gives a figure `framework`" in quality["failure"][0]
     assert quality["framework"][0] == "pytorch"
-    known = {*quality, "embedding_cosine"} - {"framework"}
+    known = {*quality, "embedding_cosine", "similarity", "activation"} - {"framework"}
     assert known == metrics.COLUMNS
 
 

@@ -112,6 +112,8 @@ COLUMNS = frozenset(
         "same_model_as",
         "failure",
         "embedding_cosine",
+        "similarity",
+        "activation",
     }
 )
 """The columns beside parameters and metrics that a frame of quality may have."""

@@ -155,7 +155,7 @@ def load(model: Path) -> Pooling:
     )
 
 
-def _pooling_folder(model: Path, modules: Sequence[Mapping[str, Any]]) -> Path:
+def _pooling_folder(model: Path, modules: Sequence[Any]) -> Path:
     """Return the folder of the pooling's configuration.
 
     Raises:
@@ -181,8 +181,8 @@ def _pooling_folder(model: Path, modules: Sequence[Mapping[str, Any]]) -> Path:
         )
     if own[-1] == "Normalize":
         given = read_json(model / paths[-1] / "config.json") if paths[-1] else None
-        if other := {value for value in (given or {}).values() if value not in (None, "sentence_embedding")}:
-            raise ArtifactError(f"{model} normalizes {', '.join(map(str, other))}; expected `sentence_embedding`")
+        if values := {str(value) for value in (given or {}).values()} - {"None", "sentence_embedding"}:
+            raise ArtifactError(f"{model} normalizes {', '.join(sorted(values))}; expected `sentence_embedding`")
     return model / paths[1]
 
 

@@ -173,12 +173,13 @@ def models(records: Records) -> pd.DataFrame:
     """One row per configuration: what its model is, and why.
 
     `digest` of its content; `size_mb` on disk, of the file that the framework opens; `nodes_quantized` of
-    `nodes_eligible`; `nodes_in_8_bits`, which the runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions,
-    empty where the same model was run for an earlier row, with another number of threads;
-    `nodes_excluded` that would have been quantized, and `exclusions`, what each of them matched and changed; the
-    largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`, those whose
-    quantization costs the outputs most, the worst first; `auto_exclusion`, the list that `node_exclusion: auto` found
-    in `auto_trials`; `same_model_as` an earlier row, byte for byte, and the `reason`.
+    `nodes_eligible`; `nodes_in_8_bits`, which the runtime really computes in 8 bits, and `conversion_share`, the
+    share of a call's time that goes to conversions, empty where the same model was run for an earlier row, with
+    another number of threads; `nodes_excluded` that would have been quantized, and `exclusions`, what each of them
+    matched and changed; the largest difference and the signal-to-noise ratio of its outputs against float32;
+    `lossy_layers`, those whose quantization costs the outputs most, the worst first; `auto_exclusion`, the list
+    that `node_exclusion: auto` found in `auto_trials`; `same_model_as` an earlier row, byte for byte, and the
+    `reason`.
     """
     rows = []
     for record in records.records:

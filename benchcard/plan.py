@@ -114,8 +114,8 @@ def make_plan(spec: Spec) -> Plan:
 
 
 def unheeded(plan: Plan) -> tuple[str, ...]:
-    """What was asked for in vain, in sentences: values that mean nothing to any row, or not to one framework's rows; and
-    those of activations, which a reader would take for those of the dynamic rows, too.
+    """What was asked for in vain, in sentences: values that mean nothing to any row, or not to one framework's rows;
+    and those of activations, which a reader would take for those of the dynamic rows, too.
 
     Parameters that mean something to some rows and nothing to others, as `calibration` in a grid with dynamic rows,
     are no such thing.

@@ -122,7 +122,9 @@ def load(model: Path) -> Pooling:
             )
         )
     config = read_json(_pooling_folder(model, modules) / "config.json") or {}
-    reading = next((found for name in _READINGS if (found := read_json(model / name)) is not None), {})
+    reading: Mapping[str, Any] = next(
+        (found for name in _READINGS if (found := read_json(model / name)) is not None), {}
+    )
     _refuse_reading(model, reading)
     settings = read_json(model / "config_sentence_transformers.json") or {}
     if (kind := settings.get("model_type", "SentenceTransformer")) != "SentenceTransformer":

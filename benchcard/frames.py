@@ -86,9 +86,8 @@ def quality(records: Records) -> pd.DataFrame:
     """
     rows = []
     for record in records.records:
-        row = _parameters(record)
         score, evaluated, prepared = (record.outcomes.get(kind) for kind in ("score", "evaluate", "prepare"))
-        row |= prepared.values.get("facts", {}) if prepared else {}
+        row = {**(prepared.values.get("facts", {}) if prepared else {}), **_parameters(record)}
         if score:
             row |= _figures(score, record.outcomes.get("compare"))
             alike = likeness.embedding_cosine(records, record)

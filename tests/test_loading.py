@@ -112,8 +112,8 @@ def test_transformers_js_is_shown_where_it_gives_the_measured_embedding(graph, c
     """Its pipeline is called with the measured pooling and normalisation; where it knows none, it is left out."""
     plain = {"modes": ["mean"], "normalize": True, "truncate_dim": None, "prompt": "", "lower_case": False}
     weights = [Weights(0, True, "model_quantized.onnx", graph)]
-    told = {**plain, "maximum": 32, **context}
-    card = loading.section("me/it", "feature-extraction", weights, ["tokenizer.json"], None, told)
+    given = {**plain, "maximum": 32, **context}
+    card = loading.section("me/it", "feature-extraction", weights, ["tokenizer.json"], None, given)
     if line is None:
         assert "Transformers.js" not in card
     else:

@@ -121,7 +121,8 @@ def load(model: Path) -> Pooling:
                 "as sentence-transformers does",
             )
         )
-    config = read_json(_pooling_folder(model, modules) / "config.json") or {}
+    path = _pooling_folder(model, modules) / "config.json"
+    config = read_json(path) or {}
     reading: Mapping[str, Any] = next(
         (found for name in _READINGS if (found := read_json(model / name)) is not None), {}
     )
@@ -146,7 +147,7 @@ def load(model: Path) -> Pooling:
     if truncate_dim is not None:
         notes.append(f"embeddings are cut to their first {truncate_dim} numbers: the model's `truncate_dim`")
     return Pooling(
-        _modes(config, _pooling_folder(model, modules) / "config.json"),
+        _modes(config, path),
         len(modules) > len(_MODULES),
         truncate_dim,
         settings.get("similarity_fn_name"),

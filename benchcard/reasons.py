@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchcard import registry
 from benchcard.frameworks.kernels import JOINABLE, UNJOINED, Kernel, operators, partly_joined
 from benchcard.kinds import counted
 from benchcard.quantization.loss import Loss
@@ -97,10 +96,11 @@ def saturation_risk(records: Records, record: Record) -> bool:
 
 def made(record: Record) -> Outcome | None:
     """Return the step that made the file which a row's framework opens; None where there is none."""
-    row = record.configuration
-    if registry.framework(row["framework"]).format not in ("onnx", "transformers"):
-        return record.outcomes.get("convert")
-    return record.outcomes.get("quantize" if row.quantized else "export")
+    if record.digest is None:
+        return None
+    return record.outcomes.get("convert") or record.outcomes.get(
+        "quantize" if record.configuration.quantized else "export"
+    )
 
 
 def kernels(record: Record) -> tuple[Kernel, ...]:

@@ -112,6 +112,7 @@ def _inputs(
         "fingerprint": data.fingerprint(rows),
         "preprocessing_ns": _preprocessing_ns(moments),
         "notes": [*told, *written.notes],
+        **({"facts": dict(prepared.facts)} if prepared.facts else {}),
     }
 
 

@@ -27,6 +27,7 @@ from benchcard.errors import CardError
 from benchcard.hub_files import upload_of
 from benchcard.hub_guard import Guard, entry
 from benchcard.store import disk
+from benchcard.tasks.rows import Rows
 from benchcard.weights import Artifacts, Weights
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _card(
     refused = [problem for problem in card.problems() if problem.severity == "error"]
     if refused:
         raise CardError("the Hub would not take the card:\n" + "\n".join(str(problem) for problem in refused))
-    said = loading.section(repo_id, results.spec.task, models, root, original)
+    said = loading.section(repo_id, results.spec.task, models, root, original, _context(results, models))
     own = f"{FOLDER}/{slug}"
     figures = (
         f"Every figure: [{RESULTS}]({own}/{RESULTS}). What was asked, of what, where, and with which versions: "
@@ -158,6 +159,12 @@ def _card(
     )
     text = "\n\n".join(part.strip("\n") for part in (card.text, said, figures) if part) + "\n"
     return replace(card, text=text)
+
+
+def _context(results: Results, models: tuple[Weights, ...]) -> Mapping[str, Any]:
+    """Return what decided how the outputs of the first model were read; empty where they were not."""
+    outcomes = results.records.records[models[0].row].outcomes if models else {}
+    return Rows(outcomes["prepare"].folder).context if "prepare" in outcomes else {}
 
 
 def _at(entry: Mapping[str, Any], repo_id: str, slug: str) -> dict[str, Any]:

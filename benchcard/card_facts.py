@@ -220,16 +220,21 @@ def _drifted(results: Results) -> Iterator[str]:
 
 
 def _fixed(results: Results) -> dict[str, Any]:
-    """The fixed parameters that a card lists: what the spec gives, in the order of the vocabulary, settings of the
-    measurement apart.
+    """The fixed parameters that a card lists: what the spec gives and means something to a row, in the order of the
+    vocabulary, settings of the measurement apart.
     """
     given = {**results.spec.fixed}
     given.setdefault("from_transformers", True)
+    unread = {
+        name
+        for name, value in given.items()
+        if value is not None and all(row[parts(name)[0]] is None for row in results.plan)
+    }
     order = list(PARAMETERS)
     listed = {
         name: parameter(results, name, given[name])
         for name in sorted(given, key=lambda name: order.index(parts(name)[0]))
-        if not PARAMETERS[parts(name)[0]].setting
+        if not PARAMETERS[parts(name)[0]].setting and name not in unread
     }
     # The cards show the data set on one line, as a list of one.
     return {

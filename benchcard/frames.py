@@ -78,14 +78,17 @@ def quality(records: Records) -> pd.DataFrame:
     `saturation_risk`, the figures may be better on another processor. `positive_class` is the label that metrics of one
     label are of, as `f1`; there is no such column without such a metric.
 
+    Where the model decides what is scored, a column says what: `similarity`, of embeddings; `activation`, of the one
+    output of a model.
+
     `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
     `latency_in_seconds` follow from it. They are empty where the same model was evaluated for an earlier row, with
     another number of threads.
     """
     rows = []
     for record in records.records:
-        row = _parameters(record)
         score, evaluated, prepared = (record.outcomes.get(kind) for kind in ("score", "evaluate", "prepare"))
+        row = {**(prepared.values.get("facts", {}) if prepared else {}), **_parameters(record)}
         if score:
             row |= _figures(score, record.outcomes.get("compare"))
             row |= _positive_class(score)
@@ -180,18 +183,19 @@ def time(records: Records) -> pd.DataFrame:
 def models(records: Records) -> pd.DataFrame:
     """One row per configuration: what its model is, and why.
 
-    `digest` of its content; `size_mb` on disk; `nodes_quantized` of `nodes_eligible`; `nodes_in_8_bits`, which the
-    runtime really computes in 8 bits, and `conversion_share`, the share of a call's time that goes to conversions,
-    empty where the same model was run for an earlier row, with another number of threads;
-    `nodes_excluded` that would have been quantized, and `exclusions`, what each of them matched and changed; the
-    largest difference and the signal-to-noise ratio of its outputs against float32; `lossy_layers`, those whose
-    quantization costs the outputs most, the worst first; `auto_exclusion`, the list that `node_exclusion: auto` found
-    in `auto_trials`; `same_model_as` an earlier row, byte for byte, and the `reason`.
+    `digest` of its content; `size_mb` on disk, of the file that the framework opens; `nodes_quantized` of
+    `nodes_eligible`; `nodes_in_8_bits`, which the runtime really computes in 8 bits, and `conversion_share`, the
+    share of a call's time that goes to conversions, empty where the same model was run for an earlier row, with
+    another number of threads; `nodes_excluded` that would have been quantized, and `exclusions`, what each of them
+    matched and changed; the largest difference and the signal-to-noise ratio of its outputs against float32;
+    `lossy_layers`, those whose quantization costs the outputs most, the worst first; `auto_exclusion`, the list
+    that `node_exclusion: auto` found in `auto_trials`; `same_model_as` an earlier row, byte for byte, and the
+    `reason`.
     """
     rows = []
     for record in records.records:
         row = {**_parameters(record), "digest": record.digest[:12] if record.digest else None}
-        made = record.outcomes.get("quantize" if record.configuration.quantized else "export")
+        made = reasons.made(record)
         size = made.values["size_bytes"] if made else _size_when_timed(records, record)
         row["size_mb"] = size / 1e6 if size is not None else None
         if "export" in record.outcomes:

@@ -18,6 +18,12 @@ from benchcard.parameters import CALIBRATION_DEFAULTS, PARAMETERS, parts
 from benchcard.spec import Spec, canonical
 
 _UNQUANTIZED_SCOPES = ("quantized", "static")
+# What dynamic quantization does where a parameter of static rows says otherwise.
+# Source: `quantize_dynamic` of onnxruntime.quantization, and the operator `DynamicQuantizeLinear`.
+_DYNAMIC = {
+    "activations_dtype": "dynamic activations are always uint8",
+    "activations_symmetric": "the range of dynamic activations is found in every call, zero not in its middle",
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,8 @@ def make_plan(spec: Spec) -> Plan:
 
 
 def unheeded(plan: Plan) -> tuple[str, ...]:
-    """What was asked for in vain, in sentences: values that mean nothing to any row, or not to one framework's rows.
+    """What was asked for in vain, in sentences: values that mean nothing to any row, or not to one framework's rows;
+    and those of activations, which a reader would take for those of the dynamic rows, too.
 
     Parameters that mean something to some rows and nothing to others, as `calibration` in a grid with dynamic rows,
     are no such thing.
@@ -118,8 +125,14 @@ def unheeded(plan: Plan) -> tuple[str, ...]:
         parameter = parts(name)[0]
         if parameter == "framework_args":
             continue
-        if value is not None and all(row[parameter] is None for row in plan):
-            said.append(f"{name} changes nothing: it means nothing to any row")
+        if value is None:
+            continue
+        dynamic = any(row["quantization_approach"] == "dynamic" for row in plan)
+        why = _DYNAMIC[parameter] if dynamic and parameter in _DYNAMIC else ""
+        if all(row[parameter] is None for row in plan):
+            said.append(f"{name} changes nothing: {why or 'it means nothing to any row'}")
+        elif why:
+            said.append(f"{name} ({value}) is of the static rows alone: {why}")
     fixed = dict(spec.fixed.get("framework_args") or {})
     fixed |= {parts(name)[1]: value for name, value in spec.fixed.items() if name.startswith("framework_args.")}
     for framework in _frameworks(spec):

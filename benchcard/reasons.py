@@ -18,6 +18,7 @@ from benchcard.kinds import counted
 from benchcard.quantization.loss import Loss
 from benchcard.records import Records
 from benchcard.steps import Record, Search
+from benchcard.store import Outcome
 from benchcard.tasks import padding
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ def saturation_risk(records: Records, record: Record) -> bool:
         multiplied = multiplied and bool(in_8_bits & _PRODUCTS)
     at_risk = here and report.get("weights_quantized") and multiplied and signed and not row["reduce_range"]
     return bool(at_risk and not computes_in_float(record))
+
+
+def made(record: Record) -> Outcome | None:
+    """Return the step that made the file which a row's framework opens; None where there is none."""
+    if record.digest is None:
+        return None
+    return record.outcomes.get("convert") or record.outcomes.get(
+        "quantize" if record.configuration.quantized else "export"
+    )
 
 
 def kernels(record: Record) -> tuple[Kernel, ...]:
@@ -206,9 +216,10 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     if quantized is None:
         return
     report = quantized.values["report"]
-    size = f"{quantized.values['size_bytes'] / 1e6:.1f} MB"
+    file = made(record)
+    size = f" ({file.values['size_bytes'] / 1e6:.1f} MB)" if file else ""
     verb = "was" if report["nodes_quantized"] == 1 else "were"
-    yield f"{report['nodes_quantized']} of {report['nodes_eligible']} nodes that could be {verb} quantized ({size})."
+    yield f"{report['nodes_quantized']} of {report['nodes_eligible']} nodes that could be {verb} quantized{size}."
     other = same_model_as(records, record)
     if other is not None:
         yield f"It is the same model as row {other}: {why_same(records, record)}."

@@ -27,8 +27,17 @@ if TYPE_CHECKING:
 
 Artifacts: TypeAlias = "Literal['best', 'all', 'none'] | Sequence[int]"
 FOLDER = "onnx"
-# What transformers reads beside the weights, and nothing else that may lie in a model's folder.
+# Where sentence-transformers keeps how embeddings are made and compared: without them it takes a plain mean.
+SENTENCES = (
+    "modules.json",
+    "1_Pooling/config.json",
+    "2_Normalize/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
+# What is read beside the weights, and nothing else that may lie in a model's folder.
 ROOT_FILES = (
+    *SENTENCES,
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -186,6 +195,7 @@ def write_root(results: Results, weights: Sequence[Weights], folder: Path) -> li
     written = [name for name in ROOT_FILES if (Path(model["location"]) / name).is_file()]
     for name in written:
         source, target = Path(model["location"]) / name, folder / name
+        target.parent.mkdir(exist_ok=True)
         cleaned = _cleaned(source) if model["local"] and source.suffix == ".json" else None
         if cleaned is None:
             link(source, target)

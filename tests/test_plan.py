@@ -126,6 +126,49 @@ def test_every_parameter_is_there_and_none_where_it_means_nothing(beans):
     assert {frozenset(row.parameters) for row in plan} == {frozenset(fp32.parameters)}
 
 
+def activations(beans, approaches, **fixed):
+    """The plan of a grid of these approaches, with nothing else benchmarked."""
+    beans["grid"] = {"quantization_approach": approaches, **fixed.pop("grid", {})}
+    beans["fixed"] = {"calibration": {"num_calibration_samples": 8}, **fixed}
+    return make_plan(specs.read(beans))
+
+
+def test_dynamic_rows_know_nothing_of_how_activations_are_stored(beans):
+    """The type and the symmetry of activations are of static rows: dynamic ones are one row, whatever they are."""
+    grid = {"activations_dtype": ["int8", "uint8"], "activations_symmetric": [False, True]}
+    plan = activations(beans, ["dynamic", "static"], grid=grid)
+    assert [tuple(row.axes.values()) for row in plan] == [
+        ("dynamic", None, None),
+        *(("static", dtype, symmetric) for dtype in ("int8", "uint8") for symmetric in (False, True)),
+    ]
+    (dynamic,) = activations(beans, ["dynamic"], activations_dtype="int8", activations_symmetric=True)
+    assert dynamic["activations_dtype"] is dynamic["activations_symmetric"] is None
+
+
+def test_a_value_for_activations_is_told_from_what_dynamic_rows_do(beans):
+    """Where there are rows of both kinds the fixed value is said to be of the static ones, and where there are dynamic
+    ones alone it changes nothing.
+    """
+    always = "dynamic activations are always uint8"
+    both = activations(beans, ["dynamic", "static"], activations_dtype="int8")
+    assert unheeded(both) == (f"activations_dtype (int8) is of the static rows alone: {always}",)
+    assert f"activations_dtype changes nothing: {always}" in unheeded(
+        activations(beans, ["dynamic"], activations_dtype="int8")
+    )
+    assert unheeded(activations(beans, ["static"], activations_dtype="int8", activations_symmetric=True)) == ()
+
+
+def test_the_key_of_a_dynamic_quantization_stays(beans):
+    """A run that quantized with the defaults finds its model again; one that named a type of activations, too, is
+    that run.
+    """
+    for fixed in ({}, {"activations_dtype": "int8"}, {"activations_symmetric": True}):
+        plan = activations({**beans, "model": "m"}, ["dynamic"], **fixed)
+        steps = [step for asked in expected_steps(plan, unresolved(plan.spec), 1) for step in asked]
+        (key,) = (step.key for step in steps if step.kind == "quantize")
+        assert key == "4a45652e15aefc75d569fe0c97840884d8fa94e2866a6649f5a045c7a1fa2e5c"
+
+
 def test_threads_are_shared_by_frameworks_that_do_not_say(beans):
     """A row that asks for no number of threads gets the one that the others agree on, and none where they do not."""
     assert {row.threads for row in make_plan(specs.read(beans))} == {4}

@@ -31,6 +31,30 @@ class Counted(Odd):
     heat = np.int64(40)
 """
 
+BOXED = """
+import gzip
+import tempfile
+from pathlib import Path
+
+from benchcard.frameworks.onnxruntime import OnnxRuntime
+
+
+class Boxed(OnnxRuntime):
+    arguments = {}
+    running = frozenset()
+    format = "boxed"
+
+    def convert(self, graph, target, arguments):
+        (target / "model.gz").write_bytes(gzip.compress(graph.read_bytes(), mtime=0))
+        return "model.gz"
+
+    def open(self, model, options):
+        with tempfile.TemporaryDirectory() as folder:
+            graph = Path(folder, "model.onnx")
+            graph.write_bytes(gzip.decompress(model.read_bytes()))
+            return super().open(graph, options)
+"""
+
 METRICS = """
 from benchcard.metrics.classification import Accuracy
 
@@ -81,6 +105,32 @@ def test_facts_that_cannot_be_kept_fail_their_row(modules, ground, tmp_path):
     assert results.time["latency_mean_ms"].notna().all()
 
 
+def test_a_converted_model_has_its_own_size(modules, ground, tmp_path):
+    """The size of a row is that of the file which its framework opens, in the frame, the choice and its reason; and the
+    card of dynamic rows says nothing of a type of activations that they have not.
+    """
+    registry.register_framework("boxed", modules("boxed_frameworks", BOXED).Boxed)
+    text = (
+        f"{tiny_run.SPEC}grid: {{framework: [onnxruntime, boxed], apply_quantization: [false, true]}}\n"
+        "fixed: {activations_dtype: int8, weights_dtype: int8}\nduration: 0\nexplain: false\n"
+    )
+    results = Benchmark.from_spec(tiny_run.spec_with(ground, text, "boxed.yaml")).run(tmp_path / "run", progress=False)
+    models = results.models.set_index(["framework", "apply_quantization"], drop=False)
+    for record, size in zip(results.records.records, results.models["size_mb"]):
+        kind = "convert" if record.configuration["framework"] == "boxed" else "quantize"
+        made = record.outcomes.get(kind) or record.outcomes["export"]
+        assert size == (made.folder / made.values["file"]).stat().st_size / 1e6
+    assert results.models["size_mb"].nunique() == len(models) == 4
+    chosen = results.best(objective="size", max_drop=1.0)
+    assert chosen.row == models["size_mb"].reset_index(drop=True).idxmin()
+    assert chosen.parameters["framework"] == "boxed"
+    assert f"({models['size_mb'].iloc[chosen.row]:.1f} MB)" in results.explain(chosen.row)
+    card = results.card().text
+    assert "weights_dtype" in card.partition("Benchmarked")[0]
+    assert "* `activations_dtype`" not in card
+    assert "activations_dtype changes nothing: dynamic activations are always uint8" in card
+
+
 @pytest.fixture
 def figures(modules, ground, tmp_path):
     """A function that runs a spec with metrics of somebody else's, `accuracy` first, and gives its frame of quality."""
@@ -106,7 +156,7 @@ def test_figures_do_not_write_over_others(figures):
     quality = figures("framed")
     assert "the metric `framed` gives a figure `framework`" in quality["failure"][0]
     assert quality["framework"][0] == "pytorch"
-    known = {*quality, "embedding_cosine", "positive_class"} - {"framework"}
+    known = {*quality, "embedding_cosine", "positive_class", "similarity", "activation"} - {"framework"}
     assert known == metrics.COLUMNS
 
 

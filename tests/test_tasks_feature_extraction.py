@@ -41,6 +41,12 @@ def write_model(folder, modes=("mean_tokens",), normalize=True, transformer=None
     return folder
 
 
+def settle(model, **settings):
+    """The model, whose folder has these settings of sentence-transformers."""
+    (model / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    return model
+
+
 def directly(model, sentence):
     """The token embeddings that transformers gives for one sentence."""
     import torch
@@ -100,6 +106,64 @@ def test_every_pooling(tmp_path, modes, expected):
     np.testing.assert_allclose(pooling.embedding(tokens, pooled.modes, pooled.normalize), expected(tokens), rtol=1e-5)
 
 
+SIMILARITIES = {
+    "cosine": lambda one, other: one @ other / np.linalg.norm(one) / np.linalg.norm(other),
+    "dot": lambda one, other: one @ other,
+    "euclidean": lambda one, other: -np.linalg.norm(one - other),
+    "manhattan": lambda one, other: -np.abs(one - other).sum(),
+}
+
+
+@pytest.mark.parametrize("name", [None, *SIMILARITIES])
+def test_the_folder_names_the_similarity(tmp_path, name):
+    """Pairs are scored by the similarity that the folder names, a distance being negative; by the cosine where it names
+    none. The row and its notes say which.
+    """
+    from scipy.stats import spearmanr
+
+    model = settle(write_model(tmp_path / "model", ("max_tokens",), normalize=False), similarity_fn_name=name)
+    data = tiny_text.write_data(tmp_path / "data", PAIRS)
+    found = tiny_text.passed("sentence-similarity", model, data, tmp_path, ("spearman",))
+    pairs = [[directly(model, PAIRS[column][row]).max(axis=0) for column in list(PAIRS)[:2]] for row in range(4)]
+    expected = [SIMILARITIES[name or "cosine"](*pair) for pair in pairs]
+    assert found.predictions == pytest.approx(expected, abs=1e-4)
+    assert found.scored["metrics"] == {"spearman": spearmanr(expected, PAIRS["score"]).statistic}
+    assert found.facts == {"similarity": name or "cosine"}
+    assert any(note.startswith("the score of two texts is the ") for note in found.notes)
+
+
+def test_task_args_name_the_similarity_before_the_folder(tmp_path):
+    """The user's choice wins, even over one that is not known here, which is refused without it."""
+    model = settle(write_model(tmp_path / "model", normalize=False), similarity_fn_name="maxsim")
+    data = tiny_text.write_data(tmp_path / "data", PAIRS)
+    with pytest.raises(ArtifactError, match="similarity `maxsim`; expected `cosine`, `dot`"):
+        tiny_text.prepare("sentence-similarity", model, data, tmp_path / "refused")
+    given = {"task_args": {"similarity_fn_name": "dot"}}
+    assert tiny_text.passed("sentence-similarity", model, data, tmp_path, **given).facts == {"similarity": "dot"}
+    with pytest.raises(SpecError, match=r"did you mean `cosine`.*similarity_fn_name"):
+        tiny_text.prepare("sentence-similarity", model, data, tmp_path, task_args={"similarity_fn_name": "cosin"})
+
+
+def test_truncated_embeddings(tmp_path):
+    """`truncate_dim` keeps the first numbers of the normalized embedding, as sentence-transformers does."""
+    model = settle(write_model(tmp_path / "model"), truncate_dim=5)
+    data = tiny_text.write_data(tmp_path / "data", PAIRS)
+    found = tiny_text.passed("feature-extraction", model, data, tmp_path)
+    mean = directly(model, PAIRS["sentence1"][0]).mean(axis=0)
+    np.testing.assert_allclose(found.kept["embedding"][0], (mean / np.linalg.norm(mean))[:5], atol=1e-5)
+
+
+def test_prompts_are_read_as_the_folder_says(tmp_path):
+    """A prompt is lower-cased with its text; where no prompt is the default, none is read, and the note says so."""
+    lower = {"do_lower_case": True}
+    model = settle(write_model(tmp_path / "one", transformer=lower), prompts={"q": "Film: "}, default_prompt_name="q")
+    assert pooling.load(model).read("GOOD") == "film: good"
+    settle(model, prompts={"query": "query: ", "document": ""}, default_prompt_name=None)
+    pooled = pooling.load(model)
+    assert pooled.read("Good") == "good"
+    assert any("has prompts (query) and no default one" in note for note in pooled.notes)
+
+
 def test_what_the_folder_says_of_reading(tmp_path):
     """Its maximum, lower case, and prompt are obeyed and said."""
     model = write_model(tmp_path / "model", transformer={"max_seq_length": 6, "do_lower_case": True})
@@ -121,9 +185,46 @@ def test_a_folder_that_says_nothing(tmp_path):
     assert "does not say" in pooled.notes[0]
 
 
-def test_newer_folders_name_their_pooling(tmp_path):
-    """A mode may be told by name instead of by flags."""
-    assert pooling.load(write_model(tmp_path, (), pooling_mode="lasttoken")).modes == ("lasttoken",)
+@pytest.mark.parametrize("modes", ["lasttoken", "mean_sqrt_len_tokens", ["mean", "cls"]])
+def test_newer_folders_name_their_pooling(tmp_path, modes):
+    """A mode may be given by name instead of by flags; several are joined in the order of their names."""
+    reading = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        "module_output_name": "token_embeddings",
+    }
+    model = write_model(tmp_path, (), transformer=reading, pooling_mode=modes)
+    names = {"Transformer": "base", "Normalize": "base", "Pooling": "sentence_transformer"}
+    modules = json.loads((model / "modules.json").read_text())
+    for module in modules:
+        kind = module["type"].rpartition(".")[2]
+        module["type"] = f"sentence_transformers.{names[kind]}.modules.{kind.lower()}.{kind}"
+    (model / "modules.json").write_text(json.dumps(modules))
+    pooled = pooling.load(model)
+    assert list(pooled.modes) == ([modes] if isinstance(modes, str) else modes)
+    assert pooled.normalize
+
+
+def test_a_maximum_of_an_older_name(tmp_path):
+    """`max_seq_length` is read from each name that sentence-transformers gave its configuration."""
+    model = write_model(tmp_path)
+    (model / "sentence_roberta_config.json").write_text('{"max_seq_length": 9, "do_lower_case": false}')
+    assert pooling.load(model).maximum == 9
+    made, length = registry.task("feature-extraction").inputs(model, 1, None, 0)
+    assert made["input_ids"].shape == (1, length) == (1, 9)
+
+
+def change_module(model, index, **changes):
+    """Change what `modules.json` says of a module."""
+    modules = json.loads((model / "modules.json").read_text())
+    modules[index].update(changes)
+    (model / "modules.json").write_text(json.dumps(modules))
+
+
+def normalize_tokens(model):
+    """Let the model's Normalize be of its tokens."""
+    (model / "2_Normalize").mkdir()
+    (model / "2_Normalize" / "config.json").write_text('{"module_input_name": "token_embeddings"}')
 
 
 @pytest.mark.parametrize(
@@ -142,6 +243,24 @@ def test_newer_folders_name_their_pooling(tmp_path):
             "no Pooling",
         ),
         (lambda model: (model / "modules.json").write_text("["), "cannot be read"),
+        (lambda model: (model / "modules.json").write_text("{}"), "expected a JSON array"),
+        (lambda model: (model / "modules.json").write_text("[1]"), "1 is no module"),
+        (lambda model: change_module(model, 0, type="custom_st.Transformer"), "custom_st.Transformer"),
+        (lambda model: change_module(model, 0, path="0_Transformer"), "lists Transformer in `0_Transformer`"),
+        (lambda model: change_module(model, 2, type="sentence_transformers.models.Pooling"), "lists"),
+        (lambda model: settle(model, model_type="SparseEncoder"), "is a SparseEncoder"),
+        (lambda model: settle(model, prompts={"a": "b"}, default_prompt_name="c"), "default prompt `c`.*among.*a"),
+        (
+            lambda model: (model / "sentence_bert_config.json").write_text('{"tokenizer_args": {"use_fast": false}}'),
+            "asks for tokenizer_args",
+        ),
+        (
+            lambda model: (model / "sentence_bert_config.json").write_text(
+                '{"modality_config": {"message": {"method": "forward"}}}'
+            ),
+            "asks for modality_config",
+        ),
+        (lambda model: normalize_tokens(model), "normalizes token_embeddings"),
     ],
 )
 def test_what_cannot_be_made_is_said(tmp_path, change, said):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import datasets
 import numpy as np
 import pytest
@@ -130,7 +132,8 @@ def test_regression(tmp_path):
     right = [0.5, 4.0, 2.5, 1.0, 3.25, 5.0]
     data = tiny_text.write_data(tmp_path / "data", {"text": TEXTS, "label": right})
     metrics = default_metrics(registry.task(TASK), {"is_regression": True})
-    found = tiny_text.passed(TASK, model, data, tmp_path, metrics, task_args={"is_regression": True})
+    given = {"is_regression": True, "activation_fn": "identity"}
+    found = tiny_text.passed(TASK, model, data, tmp_path, metrics, task_args=given)
     assert found.predictions[3] == pytest.approx(float(directly(model, TEXTS[3])[0]), abs=1e-5)
     assert found.scored["metrics"] == {
         "pearson": pearsonr(found.predictions, right).statistic,
@@ -143,6 +146,97 @@ def test_regression(tmp_path):
     broken = tiny_text.write_data(tmp_path / "broken", {"text": TEXTS[:2], "label": [1.0, None]})
     with pytest.raises(SpecError, match=r"null in row 1 of `label`"):
         tiny_text.passed(TASK, model, broken, tmp_path / "b", task_args={"is_regression": True})
+
+
+def numbers(folder, config=None, settings=None, task_args=None, **model):
+    """A model with one output, of which config.json and the file of sentence-transformers say something, its data and
+    what came of it.
+    """
+    tiny_text.write_tokenizer(folder / "model")
+    tiny_text.write_model(folder / "model", "ForSequenceClassification", ["score"], **model)
+    path = folder / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **(config or {})}))
+    if settings:
+        (folder / "model" / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    pairs = {"text": TEXTS, "second": TEXTS[::-1], "label": [0.1, 0.9, 0.4, 0.2, 0.6, 1.0]}
+    data = tiny_text.write_data(folder / "data", pairs)
+    asked = {"data_keys": {"primary": "text", "secondary": "second"}, "task_args": {"is_regression": True}}
+    asked["task_args"].update(task_args or {})
+    return tiny_text.passed(TASK, folder / "model", data, folder, ("pearson", "spearman", "mse"), **asked)
+
+
+@pytest.mark.parametrize("problem", [None, "regression"])
+def test_one_output_is_what_the_pipeline_of_transformers_gives(tmp_path, problem):
+    """A model with one output gives the sigmoid of it, unless its `problem_type` is regression; the rank correlation
+    is that of the outputs.
+    """
+    from scipy.stats import spearmanr
+    from sklearn.metrics import mean_squared_error
+    from transformers import pipeline
+
+    found = numbers(tmp_path, problem_type=problem)
+    asked = pipeline(TASK, model=str(tmp_path / "model"), device="cpu")
+    expected = [asked({"text": first, "text_pair": second})["score"] for first, second in zip(TEXTS, TEXTS[::-1])]
+    assert found.predictions == pytest.approx(expected, abs=1e-5)
+    assert found.scored["metrics"]["mse"] == pytest.approx(mean_squared_error(found.references, expected), abs=1e-5)
+    ranks = spearmanr(found.kept["scores"][:, 0], found.references).statistic
+    assert found.scored["metrics"]["spearman"] == pytest.approx(ranks)
+    assert found.facts == {"activation": "identity" if problem else "sigmoid"}
+    assert any(("as it is" if problem else "sigmoid of the model's output") in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("folder", "activation"),
+    [
+        ({"config": {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}}, "identity"),
+        ({"config": {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Tanh"}}, "tanh"),
+        ({"settings": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "identity"),
+        (
+            {
+                "problem_type": "regression",
+                "config": {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}},
+            },
+            "sigmoid",
+        ),
+        (
+            {
+                "config": {"sentence_transformers": {"activation_fn": "mine.Scaled"}},
+                "task_args": {"activation_fn": "tanh"},
+            },
+            "tanh",
+        ),
+    ],
+)
+def test_one_output_is_what_a_cross_encoder_gives(tmp_path, folder, activation):
+    """What sentence-transformers keeps in the folder decides, and `task_args` before it."""
+    found = numbers(tmp_path, **folder)
+    logits = found.kept["scores"][:, 0].astype(float)
+    expected = {"identity": logits, "sigmoid": 1 / (1 + np.exp(-logits)), "tanh": np.tanh(logits)}[activation]
+    assert found.predictions == pytest.approx(expected.tolist(), abs=1e-6)
+    assert found.facts == {"activation": activation}
+
+
+@pytest.mark.parametrize(
+    ("folder", "error"),
+    [
+        ({"config": {"sentence_transformers": {"activation_fn": "mine.Scaled"}}}, "activation `mine.Scaled`"),
+        ({"settings": {"prompts": {"q": "query: "}, "default_prompt_name": "q"}}, "behind the prompt 'query: '"),
+    ],
+)
+def test_a_cross_encoder_that_asks_for_more_is_refused(tmp_path, folder, error):
+    """An activation that is not known and a prompt are named, and never left out."""
+    with pytest.raises(ArtifactError, match=error):
+        numbers(tmp_path, **folder)
+
+
+def test_the_sigmoid_keeps_the_order_of_outputs(tmp_path):
+    """Outputs far from 0 stay apart, where the sigmoid of float32 would make them equal."""
+    sigmoid = registry.task(TASK).prediction
+    context = {"problem": "is_regression", "activation": "sigmoid"}
+    outputs = [-700.0, -90.0, -40.0, -39.9, 0.0, 17.0, 17.1, 30.0]
+    found = [sigmoid([{"scores": np.array([value])}], None, context) for value in outputs]
+    assert found == sorted(set(found))
+    assert found[4] == 0.5
 
 
 @pytest.mark.parametrize("form", ["lists", "flags", "columns", "names"])
@@ -283,6 +377,11 @@ def test_a_folder_without_a_tokenizer(tmp_path, rows):
         ({"text": ["good", "bad", "", "dull"], "label": [0, 1, 0, 1]}, {"max_samples": 2}, r'"" in row 2 of `text`'),
         ({"text": [3], "label": [0]}, {}, r"3 in row 0 of `text`"),
         ({"text": ["good"], "label": [0.5]}, {}, r"column of labels"),
+        (
+            {"text": ["good"], "label": [0]},
+            {"task_args": {"activation_fn": "sigmoid"}},
+            r"one output, for a number, found a model that gives labels",
+        ),
         ({"text": ["good"], "label": [0]}, {"task_args": {"is_regresion": True}}, r"did you mean `is_regression`"),
         (
             {"text": ["good"], "label": [0]},

@@ -45,6 +45,7 @@ class Passed:
     notes: list[str]
     scored: dict[str, Any]
     prepared: Path
+    facts: dict[str, str]
 
 
 def asked_of(task: str, **more: Any) -> dict[str, Any]:
@@ -96,4 +97,5 @@ def passed(
     scored = actions.score({"metrics": list(metrics), "task": task}, needs, {}, target, lambda done, total: None)
     rows = Rows(target / "prepared")
     predictions, kept = read_predictions(target / "predicted")
-    return Passed(predictions, kept, rows.references, dict(rows.context), told["notes"], scored, target / "prepared")
+    context, notes, facts = dict(rows.context), told["notes"], told.get("facts", {})
+    return Passed(predictions, kept, rows.references, context, notes, scored, target / "prepared", facts)

@@ -113,6 +113,8 @@ COLUMNS = frozenset(
         "failure",
         "embedding_cosine",
         "positive_class",
+        "similarity",
+        "activation",
     }
 )
 """The columns beside parameters and metrics that a frame of quality may have."""

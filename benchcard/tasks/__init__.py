@@ -87,6 +87,8 @@ class Prepared:
             `seqeval.overall_f1` for `f1`.
         metric_defaults: Arguments that a metric gets where its `compute` takes them by this name and the spec does not
             give them: `{"pos_label": 1}`.
+        facts: What predictions are, where the model's folder or `task_args` decides it, by the name of a column of
+            `Results.quality`: `{"similarity": "dot"}`.
     """
 
     rows: Iterator[Row]
@@ -98,6 +100,7 @@ class Prepared:
     tallies: Mapping[str, str] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
     metric_defaults: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(Protocol):

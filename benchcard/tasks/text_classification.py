@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from benchcard.errors import Mistake, SpecError
-from benchcard.kinds import Boolean, Kind, MappingOf, Number, listed, shown
+from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.kinds import Boolean, Kind, MappingOf, Number, Text, listed, shown
 from benchcard.tasks import Prepared, Question, Row, data, labels, text
+from benchcard.tasks.pooling import read_json
 from benchcard.tasks.rows import output
 
 if TYPE_CHECKING:
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 Reference = Callable[[Mapping[str, Any], int], Any]
 
+# What becomes of the one output of a model that gives a number, by the name of the class of torch.nn. The sigmoid keeps
+# the order of outputs far below 0, too.
+_ACTIVATIONS: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {
+        "identity": lambda value: value,
+        "sigmoid": lambda value: math.exp(min(value, 0.0)) / (1 + math.exp(-abs(value))),
+        "tanh": math.tanh,
+    }
+)
+_NUMBERS = {
+    "identity": "the number is the model's output as it is",
+    "sigmoid": "the number is the sigmoid of the model's output",
+    "tanh": "the number is the hyperbolic tangent of the model's output",
+}
 # A label of several counts as given where its probability reaches this: the better half.
 _THRESHOLD = 0.5
 _PROBLEMS = {"regression": "is_regression", "multi_label_classification": "is_multi_label"}
@@ -42,6 +57,7 @@ class TextClassification:
             "is_regression": Boolean(),
             "is_multi_label": Boolean(),
             "threshold": Number(0.0, 1.0),
+            "activation_fn": Text(lambda: tuple(_ACTIVATIONS)),
         }
     )
 
@@ -60,7 +76,17 @@ class TextClassification:
         context, notes, names, reference = _references(rows, question, texts.config)
         defaults = {"pos_label": context["positive"]} if "positive" in context else {}
         tallies = {"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {texts.maximum} tokens"}
-        made = _rows(rows, question, texts, [column for column in columns if column], names, reference)
+        given = [column for column in columns if column]
+        made = _rows(rows, question, texts, given, names, reference)
+        facts = {}
+        if context["problem"] == "is_regression":
+            activation, whose = _activation(question, texts.config)
+            context |= {"activation": activation, "texts": len(given), "maximum": texts.maximum}
+            facts = {"activation": activation}
+            notes = (*notes, f"{_NUMBERS[activation]} ({whose})")
+        elif "activation_fn" in question.arguments:
+            found = "a model that gives labels"
+            raise SpecError(Mistake("$.task_args.activation_fn", found, "a model with one output, for a number"))
         return Prepared(
             made,
             context,
@@ -69,6 +95,7 @@ class TextClassification:
             notes=notes,
             tallies=tallies,
             metric_defaults=defaults,
+            facts=facts,
         )
 
     def kept(
@@ -81,7 +108,7 @@ class TextClassification:
         """The id of the most likely label, a list with 0 or 1 for each label, or a number."""
         scores = items[0]["scores"]
         if context["problem"] == "is_regression":
-            return float(scores[0])
+            return _ACTIVATIONS[context["activation"]](float(scores[0]))
         if context["problem"] == "is_multi_label":
             return [int(score >= context["least_score"]) for score in scores]
         return int(scores.argmax())
@@ -124,6 +151,51 @@ def _references(
     alignment = labels.align(config.id2label, *labels.of_column(rows, name), given.get("label_mapping"))
     context |= alignment.context
     return context, alignment.notes, [name], lambda row, number: alignment.id(row[name], number)
+
+
+def _activation(question: Question, config: Any) -> tuple[str, str]:
+    """Return what is done with a model's one output, and who asks for it: `task_args`, what sentence-transformers keeps
+    in the model's folder, or what both libraries do where a folder says nothing.
+
+    Source: `get_default_activation_fn` of `CrossEncoder`, sentence-transformers 6.2; `postprocess` of
+    `TextClassificationPipeline`, transformers 5.23.
+
+    Raises:
+        ArtifactError: The folder asks for one that is not known here.
+    """
+    settings, own = _settings(question.model), getattr(config, "sentence_transformers", None)
+    places = {
+        "`activation_fn` of `config_sentence_transformers.json`": settings.get("activation_fn"),
+        "`sentence_transformers.activation_fn`": own.get("activation_fn") if isinstance(own, Mapping) else None,
+        "`sbert_ce_default_activation_function`": getattr(config, "sbert_ce_default_activation_function", None),
+    }
+    if name := question.arguments.get("activation_fn"):
+        return name, "`task_args.activation_fn`"
+    for place, path in places.items():
+        if path is not None:
+            name = str(path).rpartition(".")[2].lower()
+            if not str(path).startswith("torch.nn.") or name not in _ACTIVATIONS:
+                raise ArtifactError(
+                    f"{question.model} asks for the activation `{path}` ({place}); expected Identity, Sigmoid or Tanh "
+                    f"of torch.nn. Name the one to apply in `task_args: {{activation_fn: …}}`: {listed(_ACTIVATIONS)}"
+                )
+            return name, f"{place} in the model's folder"
+    if getattr(config, "problem_type", None) == "regression":
+        return "identity", "the model's `problem_type` is regression"
+    return "sigmoid", "as in transformers and sentence-transformers, where the model's folder asks for nothing else"
+
+
+def _settings(model: Path) -> Mapping[str, Any]:
+    """Return what sentence-transformers keeps beside a cross-encoder; empty where there is nothing.
+
+    Raises:
+        ArtifactError: It reads texts with a prompt, which is not done here.
+    """
+    settings = read_json(model / "config_sentence_transformers.json") or {}
+    default = settings.get("default_prompt_name")
+    if default is not None and (prompt := (settings.get("prompts") or {}).get(default)):
+        raise ArtifactError(f"{model} reads every text behind the prompt {prompt!r}, which is not supported here")
+    return settings
 
 
 def _outputs(count: int, told: bool) -> Mistake:

@@ -62,10 +62,13 @@ def write(splits: datasets.DatasetDict, folder: Path) -> None:
     """Write a data set so that `tasks.data.load` reads it; images are written into it."""
     import datasets
 
+    from benchcard.tasks.data import literal
+
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        splits.save_to_disk(folder)
+        with literal(folder) as link:
+            splits.save_to_disk(link)
     finally:
         if shown:
             datasets.enable_progress_bars()

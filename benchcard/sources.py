@@ -34,7 +34,8 @@ _UNREAD = (
     "tf_model*",
     "coreml/*",
 )
-
+# Configurations and vocabularies. Of several files with weights only one is read; a graph, only where it is asked for.
+_READ_AT_ONCE = frozenset({".json", ".txt", ".model", ".tiktoken"})
 
 INHERITED = ("license", "license_name", "license_link", "library_name")
 """Keys of a model card that hold for the model's quantized variants, too. The name and the link say which licence it is
@@ -232,6 +233,9 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
             raise SpecError(
                 Mistake(place, f"the file `{name}`", "the folder that holds the model", "give the folder it lies in")
             )
+        for file in folder.iterdir():
+            if file.suffix in _READ_AT_ONCE and (hint := pointer_hint(file)):
+                raise SpecError(Mistake(place, f"`{name}`", "a folder with all files of the model", hint))
         return Source(name, str(folder), True, None, content_digest(folder), _inherited(folder))
     _expect_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download

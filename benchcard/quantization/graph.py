@@ -35,6 +35,8 @@ _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 # A protobuf message ends at 2 GiB. Quantizing adds nodes and scales, so weights move beside the graph somewhat before.
 # Source: https://onnx.ai/onnx/repo-docs/ExternalData.html
 _INLINE_LIMIT_BYTES = 2**31 - 2**27
+# Later than any; what stands in a damaged file need not be an `int` of C.
+_LAST_OPSET = 1000
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,14 @@ def graph_at(path: Path) -> Graph:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file is written anew: its time and size. Zeros where there is no such file."""
+    """Return what changes when a file is written or replaced: the time of its last change, which cannot be set as that
+    of its last modification can, and its size. Zeros where there is no such file.
+    """
     try:
         found = path.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return found.st_ctime_ns, found.st_size
 
 
 @functools.lru_cache(maxsize=2)
@@ -179,12 +183,17 @@ def load(path: Path) -> onnx.ModelProto:
         raise ArtifactError(_unreadable(path)) from error
     if not model.HasField("graph") or not (model.graph.node or model.opset_import):
         raise ArtifactError(_unreadable(path))
+    names = [value.name for value in (*model.graph.input, *model.graph.output)]
+    for node in model.graph.node:
+        names += (node.op_type, node.domain, node.name, *node.input, *node.output)
+    if any(isinstance(name, bytes) for name in names):  # protobuf gives those that are no text as bytes
+        raise ArtifactError(_unreadable(path))
     _refuse_missing_inputs(model, path)
     return model
 
 
 def _unreadable(path: Path) -> str:
-    hint = pointer_hint(path) or "it is empty, incomplete or of another format: download or export it again"
+    hint = pointer_hint(path) or "it is empty, damaged or of another format: download or export it again"
     return f"{path.name} cannot be read as an ONNX model: {hint}."
 
 
@@ -192,7 +201,7 @@ def _refuse_missing_inputs(model: onnx.ModelProto, path: Path) -> None:
     """Raise where a node has fewer inputs than its operator needs, which the operator's rules would read."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     for node in model.graph.node:
-        version = versions.get(node.domain, 0)
+        version = min(max(versions.get(node.domain, 0), 0), _LAST_OPSET)
         if not onnx.defs.has(node.op_type, version, node.domain):
             continue  # of ONNX Runtime, or of somebody else
         least = onnx.defs.get_schema(node.op_type, version, node.domain).min_input

@@ -404,7 +404,7 @@ def content_digest(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and contents of all files in a folder (see `files_of`)."""
     whole = hashlib.sha256()
     for name, file in files_of(path).items():
-        whole.update(f"{name}\0{file.stat().st_size}\0".encode())
+        whole.update(os.fsencode(name) + f"\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             for piece in iter(lambda: stream.read(1 << 22), b""):
                 whole.update(piece)

@@ -214,7 +214,7 @@ def _refuse_missing_inputs(model: onnx.ModelProto, path: Path) -> None:
 
 @contextlib.contextmanager
 def _reading_weights(path: Path) -> Iterator[None]:
-    """A block that reads the weights of a model that lie beside it; what is wrong with them becomes an ArtifactError."""
+    """A block that reads weights which lie beside a graph; what is wrong with them becomes an ArtifactError."""
     try:
         yield
     except FileNotFoundError as error:

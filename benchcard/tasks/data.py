@@ -94,18 +94,23 @@ def _from_hub(location: str, name: str | None, split: str, revision: str | None)
 
 def _local(path: Path, name: str | None, split: str, content: str | None) -> datasets.Dataset:
     """Return a split of local files, and check that the files which were read are those which were digested."""
-    stamps, found = _stamps(path), data_digest(path)
+    files, saved = list(files_of(path).values()), any((path / file).exists() for file in _SAVED)
+    stamps = _stamps(files)
+    found = None if saved and content is None else data_digest(path)
     if content not in (None, found):
         raise _changed(path)
-    if any((path / file).exists() for file in _SAVED):
+    if found is None or saved:
+        _expect_pulled(path, files)
         with literal(path) as link:
-            return _split(_saved(link, split), split)
-    home = _linked(path, found)
-    rows = _read(path, home, name, split)
-    if _stamps(path) != stamps:
-        shutil.rmtree(home, ignore_errors=True)
+            home, rows = path, _split(_saved(link, split), split)
+    else:
+        home = _linked(path, found)
+        rows = _read(path, home, name, split)
+    if _stamps(files) != stamps:
+        if not saved:
+            shutil.rmtree(home, ignore_errors=True)
         raise _changed(path)
-    digested = {str(file) for file in files_of(path).values()}
+    digested = set(map(str, files))
     for file in map(os.path.normpath, _kept_outside(rows)):
         if file not in digested and not Path(file).is_relative_to(home):
             raise _foreign(path, file, "put it into the folder, or save the data set with `save_to_disk`, which copies")
@@ -113,23 +118,32 @@ def _local(path: Path, name: str | None, split: str, content: str | None) -> dat
 
 
 def _read(path: Path, home: Path, name: str | None, split: str) -> datasets.Dataset:
+    """Return a split that `datasets` reads by the links in `home`, beside which it keeps the rows."""
     import datasets
 
     link, cache = home / _LINKS / _link_name(path), str(home / "cache")
     if path.is_file():
         reader, settings = _reader(path)
-        files = dict.fromkeys(_names(split), str(link))
-        builder = datasets.load_dataset_builder(reader, data_files=files, cache_dir=cache, **settings)
+        by_split = dict.fromkeys(_names(split), str(link))
+        builder = datasets.load_dataset_builder(reader, data_files=by_split, cache_dir=cache, **settings)
     else:
         builder = datasets.load_dataset_builder(str(link), name, cache_dir=cache)
-    for file in (file for files in (builder.config.data_files or {}).values() for file in files):
-        if not Path(os.path.normpath(file)).is_relative_to(link):
-            raise _foreign(path, file, "`data_files` in the README of a folder may name its own files only")
-        if hint := pointer_hint(Path(file).readlink()):
-            raise SpecError(Mistake("$.dataset.path", f"`{path}`", "files with rows", hint))
+    files = [os.path.normpath(file) for files in (builder.config.data_files or {}).values() for file in files]
+    for file in files:
+        if not Path(file).is_relative_to(link):
+            raise _foreign(path, file, "`data_files` in the README of a folder may name its own files only, by relative paths")
+    _expect_pulled(path, [Path(file).readlink() for file in files])
     builder.download_and_prepare()
-    _expect_splits(split, builder.info.splits or {})
-    return builder.as_dataset(split=split)
+    try:
+        return builder.as_dataset(split=split)
+    except ValueError:
+        _expect_splits(split, builder.info.splits or {})
+        raise
+
+
+def _expect_pulled(path: Path, files: Iterable[Path]) -> None:
+    if hint := next(filter(None, map(pointer_hint, files)), None):
+        raise SpecError(Mistake("$.dataset.path", f"`{path}`", "files with rows", hint))
 
 
 @contextlib.contextmanager
@@ -162,12 +176,14 @@ def _linked(path: Path, content: str) -> Path:
             f"The cache of `datasets` is {cache}, which `datasets` takes for a pattern. "
             f"Set HF_DATASETS_CACHE to a path without {listed(_MARKS)}."
         )
-    home = cache / "benchcard" / digest([str(path), content])[:32]
-    if home.is_dir():
-        return home
+    home = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32]
     links = {f"{_link_name(path)}/{file}": target for file, target in files_of(path).items()}
     links |= {f"{_link_name(path)}/{file}": path / file for file in _SETTINGS if (path / file).is_file()}
     links = {_link_name(path): path} if path.is_file() else links
+    if all((home / _LINKS / file).is_symlink() for file in links):
+        return home
+    # Whoever cleans up old files may have taken some of them.
+    shutil.rmtree(home, ignore_errors=True)
     home.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
     try:
@@ -179,9 +195,12 @@ def _linked(path: Path, content: str) -> Path:
             link = part / _LINKS / file
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(target.absolute())
-        with contextlib.suppress(OSError):
-            # Another process may have been faster; its links are the same.
+        try:
             part.rename(home)
+        except OSError:
+            # Another process was faster, whose links are the same.
+            if not home.is_dir():
+                raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return home
@@ -194,9 +213,9 @@ def _link_name(path: Path) -> str:
     return "data" if any(mark in path.name for mark in _MARKS) else path.name
 
 
-def _stamps(path: Path) -> list[tuple[int, int, int]]:
+def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int]]:
     """Return what changes of files when they are written or replaced."""
-    return [(found.st_mtime_ns, found.st_size, found.st_ino) for found in map(os.stat, files_of(path).values())]
+    return [(found.st_mtime_ns, found.st_size, found.st_ino) for found in map(os.stat, files)]
 
 
 def _kept_outside(rows: datasets.Dataset) -> Iterator[str]:
@@ -214,7 +233,9 @@ def _kept_outside(rows: datasets.Dataset) -> Iterator[str]:
 
 def _changed(path: Path) -> SpecError:
     hint = "they changed since the run began, or are being written: run it in a new directory"
-    return SpecError(Mistake("$.dataset.path", f"other files in `{path}`", "those that the run has the digest of", hint))
+    return SpecError(
+        Mistake("$.dataset.path", f"other files in `{path}`", "those that the run has the digest of", hint)
+    )
 
 
 def _foreign(path: Path, file: str, hint: str) -> SpecError:

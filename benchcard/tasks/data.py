@@ -71,11 +71,12 @@ def load(
             message has those that there are, or the reader's own words. Or the files are not those of `content`.
     """
     from datasets.exceptions import DatasetsError
+    from yaml import YAMLError
 
     path = Path(location)
     try:
         rows = _local(path, name, split, content) if path.exists() else _from_hub(location, name, split, revision)
-    except (ValueError, RuntimeError, FileNotFoundError, DatasetsError) as error:
+    except (ValueError, RuntimeError, FileNotFoundError, YAMLError, DatasetsError) as error:
         raise _explained(error, location, name, split) from error
     if not len(rows):
         raise _empty(split)
@@ -131,7 +132,9 @@ def _read(path: Path, home: Path, name: str | None, split: str) -> datasets.Data
     files = [os.path.normpath(file) for files in (builder.config.data_files or {}).values() for file in files]
     for file in files:
         if not Path(file).is_relative_to(link):
-            raise _foreign(path, file, "`data_files` in the README of a folder may name its own files only, by relative paths")
+            raise _foreign(
+                path, file, "`data_files` in the README of a folder may name its own files only, by relative paths"
+            )
     _expect_pulled(path, [Path(file).readlink() for file in files])
     builder.download_and_prepare()
     try:
@@ -232,10 +235,8 @@ def _kept_outside(rows: datasets.Dataset) -> Iterator[str]:
 
 
 def _changed(path: Path) -> SpecError:
-    hint = "they changed since the run began, or are being written: run it in a new directory"
-    return SpecError(
-        Mistake("$.dataset.path", f"other files in `{path}`", "those that the run has the digest of", hint)
-    )
+    hint = "the files changed since the run began, or are being written: run it in a new directory"
+    return SpecError(Mistake("$.dataset.path", f"other content in `{path}`", "what the run has the digest of", hint))
 
 
 def _foreign(path: Path, file: str, hint: str) -> SpecError:

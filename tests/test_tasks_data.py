@@ -298,8 +298,8 @@ def test_the_patterns_of_a_folder_are_its_own(tmp_path):
     table_at(folder / ".hidden" / "three.csv", label=3)
     table_at(tmp_path / "away.csv", label=9)
 
-    def configured(path, text="", name="a"):
-        (folder / "README.md").write_text(CONFIGS.format(name=name, path=path, text=text))
+    def configured(path, text=""):
+        (folder / "README.md").write_text(CONFIGS.format(path=path, text=text))
         return sources.data_digest(folder)
 
     digests = {configured("x/o*.csv"), configured("x/o*.csv", "more")}

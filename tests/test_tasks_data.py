@@ -284,9 +284,7 @@ def test_what_is_read_is_what_was_digested(table, form, tmp_path, monkeypatch):
     assert labels_of(path, content=content) == [0, 1, 2]
 
 
-CONFIGS = (
-    "---\nconfigs:\n- config_name: {name}\n  data_files:\n  - {{split: validation, path: '{path}'}}\n---\n{text}\n"
-)
+CONFIGS = "---\nconfigs:\n- config_name: a\n  data_files:\n  - {{split: validation, path: '{path}'}}\n---\n{text}\n"
 
 
 def test_the_patterns_of_a_folder_are_its_own(tmp_path):

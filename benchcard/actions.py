@@ -58,7 +58,7 @@ def prepare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     from benchcard.tasks import data
     from benchcard.tasks.trust import trusting
 
-    rows = data.load(extra["dataset"], asked["name"], asked["split"], extra["revision"])
+    rows = data.load(extra["dataset"], asked["name"], asked["split"], extra["revision"], extra.get("content"))
     chosen, places = data.first(rows, asked["max_samples"])
     with trusting(asked.get("trust_remote_code", False)):
         return _inputs(asked, extra, target, progress, chosen, data.about(chosen, places, len(rows)), labelled=True)
@@ -69,7 +69,7 @@ def sample(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pro
     from benchcard.tasks import data
     from benchcard.tasks.trust import trusting
 
-    rows = data.load(extra["dataset"], asked["name"], asked["split"], extra["revision"])
+    rows = data.load(extra["dataset"], asked["name"], asked["split"], extra["revision"], extra.get("content"))
     label = asked["ref_keys"][0] if asked["ref_keys"] else None
     chosen, places = data.drawn(rows, asked["num_samples"], asked["seed"], label, asked["split"])
     about = data.about(chosen, places, len(rows))

@@ -6,7 +6,8 @@ on with, and read, without them. This module owns how they are told from paths, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
@@ -62,10 +63,13 @@ def write(splits: datasets.DatasetDict, folder: Path) -> None:
     """Write a data set so that `tasks.data.load` reads it; images are written into it."""
     import datasets
 
+    from benchcard.tasks.data import literal
+
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        splits.save_to_disk(folder)
+        with literal(folder) as link:
+            splits.save_to_disk(link)
     finally:
         if shown:
             datasets.enable_progress_bars()
@@ -98,6 +102,7 @@ def _splits(value: Any, split: str | None, place: str) -> datasets.DatasetDict:
         hint = "take the rows that are wanted: `datasets.Dataset.from_list(list(stream.take(1000)))`"
         raise SpecError(Mistake(place, type(value).__name__, "a data set that is whole", hint))
     if form == _SEVERAL:
+        _expect_distinct(value, "splits", place)
         return datasets.DatasetDict({str(name): _rows(each, f"{place}.{name}") for name, each in value.items()})
     rows = _rows(value, place)
     name = split.partition("[")[0] if isinstance(split, str) else None
@@ -107,22 +112,29 @@ def _splits(value: Any, split: str | None, place: str) -> datasets.DatasetDict:
 def _rows(value: Any, place: str) -> datasets.Dataset:
     """A table as a data set; the index of a frame is left out."""
     import datasets
-    import pyarrow as pa
 
     if _form(value) == _STREAMED:
         return _splits(value, None, place)[""]
     if isinstance(value, datasets.Dataset):
         return value.with_format(None)
+    _expect_distinct(value.columns, "columns", place)
     try:
         return datasets.Dataset.from_pandas(value, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        # Images and the like, which `datasets` knows and Arrow does not.
+    except (TypeError, ValueError, NotImplementedError):
+        # Images and the like, which `datasets` knows and Arrow does not; Arrow's own errors are of these kinds.
         pass
     try:
-        return datasets.Dataset.from_dict(value.to_dict("list"))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
+        return datasets.Dataset.from_dict({str(name): values for name, values in value.to_dict("list").items()})
+    except (TypeError, ValueError, NotImplementedError) as error:
         hint = f"{str(error).splitlines()[0]}: give each column values of one kind"
         raise SpecError(Mistake(place, "a frame", "columns that `datasets` can hold", hint)) from error
+
+
+def _expect_distinct(names: Iterable[Any], what: str, place: str) -> None:
+    """Raise where two names are the same text."""
+    counts = Counter(map(str, names))
+    if twice := [f"`{name}`" for name, count in counts.items() if count > 1]:
+        raise SpecError(Mistake(place, f"{what} of the same name, {', '.join(twice)}", f"{what} of different names"))
 
 
 def _digest(splits: datasets.DatasetDict) -> str:

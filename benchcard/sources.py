@@ -8,6 +8,7 @@ network; data sets are loaded by `tasks.data`, at the revision that is found her
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -35,7 +36,8 @@ _UNREAD = (
     "tf_model*",
     "coreml/*",
 )
-
+# Configurations and vocabularies. Of several files with weights only one is read; a graph, only where it is asked for.
+_READ_AT_ONCE = frozenset({".json", ".txt", ".model", ".tiktoken"})
 
 INHERITED = ("license", "license_name", "license_link", "library_name")
 """Keys of a model card that hold for the model's quantized variants, too. The name and the link say which licence it is
@@ -44,6 +46,8 @@ where `license` is `other`.
 Source: https://huggingface.co/docs/hub/model-cards
 """
 
+DATA_SETTINGS = ".huggingface.yaml"
+"""The file of a folder of data that says how `datasets` reads it, beside its README."""
 _PARTS = ("models", "datasets", "metrics")
 MEMORY = "memory:"
 """What the name of a data set begins with that was handed over in memory; it lies in the run directory."""
@@ -74,6 +78,11 @@ class Source:
     def folder(self) -> Path:
         """Where it lies, for a model."""
         return Path(self.location)
+
+    @property
+    def content(self) -> str | None:
+        """The digest of the files of a local data set, for a check when they are read; None where there is none."""
+        return self.digest if self.local and not self.name.startswith(MEMORY) else None
 
     @property
     def moved(self) -> str:
@@ -264,6 +273,9 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
             raise SpecError(
                 Mistake(place, f"the file `{name}`", "the folder that holds the model", "give the folder it lies in")
             )
+        for file in folder.iterdir():
+            if file.suffix in _READ_AT_ONCE and (hint := pointer_hint(file)):
+                raise SpecError(Mistake(place, f"`{name}`", "a folder with all files of the model", hint))
         return Source(name, str(folder), True, None, content_digest(folder), _inherited(folder))
     _expect_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download
@@ -279,14 +291,19 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
 
 def _inherited(folder: Path) -> dict[str, str]:
     """What the README of a model's folder says of `INHERITED`; nothing where it cannot be read."""
+    readme = _front_matter(folder)
+    return {name: readme[name] for name in INHERITED if isinstance(readme.get(name), str)}
+
+
+def _front_matter(folder: Path) -> dict[str, Any]:
+    """Return the front matter of a folder's README; empty where there is none that can be read."""
     from huggingface_hub import metadata_load
     from yaml import YAMLError
 
     try:
-        told = metadata_load(folder / "README.md") or {}
+        return metadata_load(folder / "README.md") or {}
     except (OSError, ValueError, YAMLError):
         return {}
-    return {name: told[name] for name in INHERITED if isinstance(told.get(name), str)}
 
 
 def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed: Path | None) -> Source:
@@ -299,7 +316,7 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
         return Source(name, str(folder.resolve()), True, None, name.removeprefix(MEMORY))
     path = spec.local(name)
     if path is not None:
-        return Source(name, str(path), True, None, content_digest(path))
+        return Source(name, str(path), True, None, data_digest(path))
     if "://" in name:
         return Source(name, name, False, dataset.get("revision"), digest([name, dataset.get("revision")]))
     if kept is not None and not kept.local:
@@ -392,21 +409,61 @@ class _asking_the_hub:
             ) from error
 
 
-def content_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files in a folder; hidden ones and READMEs do not
-    count.
+def files_of(path: Path) -> dict[str, Path]:
+    """Return the files that a local name stands for, by their path in the folder: the file itself, or all files in the
+    folder, also behind links to folders, but for hidden ones, `__pycache__` and READMEs.
     """
+    if path.is_file():
+        return {path.name: path}
+    files: dict[str, Path] = {}
+    for folder, folders, names in os.walk(path, followlinks=True):
+        here = Path(folder)
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and name != "__pycache__" and not _returns(here / name)
+        ]
+        for name in names:
+            if not name.startswith(".") and name.lower() != "readme.md" and (here / name).is_file():
+                files[(here / name).relative_to(path).as_posix()] = here / name
+    return {name: files[name] for name in sorted(files, key=lambda name: Path(name).parts)}
+
+
+def _returns(folder: Path) -> bool:
+    """Return whether a folder is a link to one that it lies in, so that a walk through it would not end."""
+    return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.parents}
+
+
+def pointer_hint(file: Path) -> str:
+    """Return what to do about a file that is a Git LFS pointer; empty for any other file, or none.
+
+    Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+    """
+    # A pointer is shorter than 1024 bytes.
+    if not file.is_file() or file.stat().st_size >= 1024:
+        return ""
+    if not file.read_bytes().startswith(b"version https://git-lfs.github.com/spec/"):
+        return ""
+    return f"{file.name} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder"
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of all files in a folder (see `files_of`)."""
     whole = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        relative = file.relative_to(path) if file != path else Path(file.name)
-        if (
-            any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
-            or relative.name.lower() == "readme.md"
-        ):
-            continue
-        whole.update(f"{relative.as_posix()}\0{file.stat().st_size}\0".encode())
+    for name, file in files_of(path).items():
+        whole.update(os.fsencode(name) + f"\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             for piece in iter(lambda: stream.read(1 << 22), b""):
                 whole.update(piece)
     return whole.hexdigest()
+
+
+def data_digest(path: Path) -> str:
+    """Return the `content_digest` of local data, together with what the folder itself says of how `datasets` reads it.
+    The rest of its README does not count.
+
+    Source: https://huggingface.co/docs/hub/datasets-manual-configuration
+    """
+    content, settings = content_digest(path), path / DATA_SETTINGS
+    readme = _front_matter(path)
+    how = [repr(readme[name]) for name in ("configs", "dataset_info") if name in readme]
+    how += [settings.read_text(encoding="utf-8", errors="replace")] if settings.is_file() else []
+    return digest([content, *how]) if how else content

@@ -305,6 +305,7 @@ class _Way:
             **chosen,
         }
         where = {"model": str(self.source.folder), "dataset": source.location, "revision": source.revision}
+        where |= {"content": source.content}
         return Step(kind, "torch", {**asked, **self._trust()}, extra={**where, "moved": source.moved})
 
     def _options(self) -> dict[str, Any]:

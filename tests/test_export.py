@@ -418,6 +418,26 @@ def test_missing_names_that_no_output_comes_from_are_none(folders, tmp_path, nam
     assert not load_model(model, task).training
 
 
+@pytest.mark.parametrize("form", ["safetensors", "sharded", "bin", "cut short"])
+def test_weights_that_cannot_be_read_are_refused(folders, tmp_path, form):
+    """Weights that Git LFS has not fetched, in each form, and weights that are cut short, are told with what to do."""
+    model = tmp_path / "model"
+    shutil.copytree(folders("bert"), model)
+    weights = model / "model.safetensors"
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+    if form == "sharded":
+        part = "model-00001-of-00001.safetensors"
+        (model / f"{weights.name}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": part}}))
+        weights.rename(model / part).write_text(pointer)
+    elif form == "bin":
+        weights.rename(model / "pytorch_model.bin").write_text(pointer)
+    else:
+        weights.write_bytes(pointer.encode() if form == "safetensors" else weights.read_bytes()[:5000])
+    message = "download them again" if form == "cut short" else "Git LFS pointer.*git lfs pull"
+    with pytest.raises(ArtifactError, match=rf"the weights of .* cannot be read.*{message}"):
+        load_model(model, "text-classification")
+
+
 def test_a_model_that_gives_no_numbers_is_refused(tmp_path):
     """NaN in PyTorch itself is no reference."""
     model = tiny("vit")

@@ -8,9 +8,10 @@ import pytest
 import tiny
 from onnx import TensorProto, helper
 
-from benchcard import registry
+from benchcard import actions, registry
 from benchcard.errors import ArtifactError, BenchcardError
 from benchcard.frameworks import given
+from benchcard.quantization.quantize import Quantization, quantize
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,90 @@ def test_a_given_graph_of_the_cache_is_taken(tmp_path):
     assert given.take(model, None, None, target)[0] == "model.onnx"
     assert (target / "data" / "w.bin").read_bytes() == (blobs / "2").read_bytes()
     assert not (target / "model.onnx").is_symlink()
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n".encode()
+
+
+def weighted(target, text="y = MatMul(x, w)", **settings):
+    """A graph with one matrix of weights, in a file of its own unless the settings say otherwise."""
+    graph = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[b, 64] x) => (float[b, 64] y) {{ {text} }}'
+    )
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "w"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(graph, target, **{"save_as_external_data": True, "location": "w.bin", "size_threshold": 0, **settings})
+    return target
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (POINTER, r"model\.onnx is a Git LFS pointer.*git lfs pull"),
+        (b"", "empty, damaged or of another format: download or export it again"),
+        (b"<!DOCTYPE html><html>Not Found</html>", "of another format"),
+        (onnx.ModelProto(ir_version=8).SerializeToString(), "of another format"),
+        (helper.make_tensor("t", TensorProto.FLOAT, [2], [1, 2]).SerializeToString(), "of another format"),
+        (slice(None, -20), "damaged"),
+        ((b"MatMul", b"Mat\xdeul"), "damaged"),
+    ],
+)
+def test_a_given_file_that_is_no_graph_is_refused(content, message, tmp_path):
+    """Pointers, files cut short, pages, other messages and names that are no text are told with what to do."""
+    model = weighted(tmp_path / "model" / "model.onnx")
+    good = model.read_bytes()
+    if isinstance(content, slice):
+        content = good[content]
+    model.write_bytes(content if isinstance(content, bytes) else good.replace(*content))
+    (tmp_path / "target").mkdir()
+    with pytest.raises(ArtifactError, match=rf"model\.onnx cannot be read as an ONNX model.*{message}"):
+        given.take(model.parent, None, None, tmp_path / "target")
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [(POINTER, r"w\.bin is a Git LFS pointer.*git lfs pull"), (b"short", r"beside model\.onnx.*Download or export")],
+)
+def test_given_weights_that_cannot_be_read_are_refused(weights, message, tmp_path):
+    """Weights beside a graph that are a pointer, or cut short, end the export and nothing later."""
+    model = weighted(tmp_path / "model" / "model.onnx")
+    (model.parent / "w.bin").write_bytes(weights)
+    (tmp_path / "target").mkdir()
+    asked = {"from_transformers": False, "file_name": None, "opset": None}
+    with pytest.raises(ArtifactError, match=message):
+        actions.export(asked, {}, {"model": str(model.parent)}, tmp_path / "target", lambda done, total: None)
+
+
+@pytest.mark.parametrize("text", ["y = MatMul(x)", "y = Gemm(x)", "y = Clip()"])
+def test_a_node_without_its_inputs_is_refused(text, tmp_path):
+    """A node with fewer inputs than its operator has is named; one of another domain, or of a version that there is
+    not, is the runtime's to judge.
+    """
+    model = weighted(tmp_path / "model" / "model.onnx", text)
+    (tmp_path / "target").mkdir()
+    with pytest.raises(ArtifactError, match=r"no valid graph: its node.*inputs and needs.*Export the model again"):
+        given.take(model.parent, None, None, tmp_path / "target")
+    graph = onnx.load(model)
+    for domain, version in (("my.own", 1), ("", 2**40)):
+        graph.graph.node[0].domain = domain
+        graph.opset_import[0].domain, graph.opset_import[0].version = domain, version
+        graph.graph.node[0].op_type = "Own"
+        onnx.save(graph, model)
+        assert given.take(model.parent, None, None, tmp_path / "target")[0] == "model.onnx"
+
+
+def test_a_model_may_have_any_path(tmp_path):
+    """Graph and weights of a folder whose name could be a pattern or a chain of file systems are its own: the
+    neighbour's are others.
+    """
+    folder = tmp_path / "mo[d]e*l?::1"
+    model = weighted(folder / "model.onnx")
+    weighted(tmp_path / "model" / "model.onnx", "y = Relu(x)")
+    (folder / "target").mkdir()
+    file, _ = given.take(model.parent, None, None, folder / "target")
+    outputs = registry.framework("onnxruntime").open(folder / "target" / file, {})({"x": np.ones((1, 64))})
+    np.testing.assert_array_equal(outputs["y"], np.full((1, 64), 64))
+    report = quantize(folder / "target" / file, folder / "quantized.onnx", Quantization("dynamic"))
+    assert report.digest
+    outputs = registry.framework("onnxruntime").open(folder / "quantized.onnx", {})({"x": np.ones((1, 64))})
+    np.testing.assert_allclose(outputs["y"], np.full((1, 64), 64), rtol=0.02)

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import tiny_text
 
-from benchcard import Benchmark, Results
+from benchcard import Benchmark, Results, handed_data
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.tasks import data
 
@@ -59,6 +59,11 @@ def test_data_stands_in_a_spec_by_what_it_holds():
         (TABLE.to_iterable_dataset(), "a data set that is whole.*from_list"),
         ({"path": {"train": FRAME, "validation": TABLE}}, r"\$\.dataset\.eval_split.*cannot be left out|eval_split"),
         (pd.DataFrame({"text": ["a", 3]}), "columns that `datasets` can hold"),
+        (pd.DataFrame({"text": pd.period_range("2020", periods=2)}), "columns that `datasets` can hold"),
+        (pd.DataFrame([["a", 1, 2]], columns=["text", "label", "label"]), r"same name, `label` @ \$\.dataset$"),
+        (pd.DataFrame([["a", 1]], columns=["1", 1]), "columns of the same name, `1`"),
+        ({"path": {"a": FRAME, "b": FRAME.T.T.set_axis(["x", "x"], axis=1)}}, r"`x` @ \$\.dataset\.b"),
+        ({"path": {1: FRAME, "1": FRAME}, "eval_split": "1"}, "splits of the same name, `1`"),
         (42, r"\$\.dataset"),
     ],
 )
@@ -66,6 +71,26 @@ def test_what_cannot_be_handed_over(dataset, said):
     """Streams, splits of which none is asked for, and columns of mixed values are mistakes with their place."""
     with pytest.raises(SpecError, match=said):
         benchmark(dataset)
+
+
+def test_columns_are_named_by_their_text():
+    """Numbers, pairs and nothing as names of columns are their text; sparse columns are what they hold."""
+    names = pd.MultiIndex.from_tuples([("x", "text"), ("x", "label")])
+    for columns, expected in (([0, 1], ["0", "1"]), (names, ["('x', 'text')", "('x', 'label')"])):
+        _, handed = handed_data.taken({"dataset": FRAME.set_axis(columns, axis=1)})
+        assert next(iter(handed.values()))["validation"].column_names == expected
+    sparse = FRAME.assign(label=pd.arrays.SparseArray([0, 1, 2]))
+    assert path_of(sparse) == path_of(FRAME)
+
+
+def test_data_is_written_where_it_is_said(tmp_path):
+    """A run directory whose name could be a chain of file systems holds the data that was handed over."""
+    made = benchmark(FRAME)
+    made._write(tmp_path / "run::1")
+    name = made.spec.fixed["dataset"]["path"].removeprefix("memory:")
+    rows = data.load(str(tmp_path / "run::1" / "data" / name), None, "validation", None)
+    assert rows.to_dict() == COLUMNS
+    assert [path.name for path in tmp_path.iterdir()] == ["run::1"]
 
 
 def test_images_are_written_into_the_run_directory(tmp_path):

@@ -420,22 +420,47 @@ class Longer(evaluate.Metric):
 """
 
 
-def test_a_metric_of_a_script_is_loaded_by_evaluate(tmp_path, monkeypatch):
+@pytest.fixture
+def own_modules(tmp_path, monkeypatch):
+    """Scripts that `evaluate` keeps go into the test's own folder, and are imported from there."""
+    import evaluate
+
+    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "evaluate_modules"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.usefixtures("own_modules")
+def test_a_metric_of_a_script_is_loaded_by_evaluate(tmp_path):
     """Any other id goes to `evaluate.load`: a script's path has its figure under the whole path, dots and all, also
     where `compute` gives a bare number.
     """
-    import evaluate
-
     (tmp_path / "longer.v2").mkdir()
     script = tmp_path / "longer.v2" / "longer.py"
     script.write_text(SCRIPT)
-    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     given = {"predictions": [1.0, 2.0, 4.0], "references": [1.0, 1.0, 3.0]}
     found = metrics.measured(str(script), given, {}, {})
     assert found == {str(script): metrics.Figure(pytest.approx(2 / 3), metrics.Reading(None, None))}
     none = metrics.measured(str(script), {**given, "predictions": [0.0] * 3}, {}, {})
     assert none[str(script)].value == 0
+
+
+@pytest.mark.usefixtures("own_modules")
+def test_a_script_that_changes_behind_a_hash_is_another_one(tmp_path):
+    """A script, or a file that it imports, in which only a text behind a `#` changes gives the figure of the new one;
+    its path may hold any character.
+    """
+    folder = tmp_path / "met[r]ic*::1"
+    folder.mkdir()
+    script = SCRIPT.replace("import datasets", "import datasets\nfrom .limits import MORE", 1)
+    given = {"predictions": [1.0, 2.0, 4.0], "references": [1.0, 1.0, 3.0]}
+    for least, more, expected in (("#0", "#0", 2 / 3), ("#1", "#0", 0.0), ("#0", "#1", 0.0)):
+        (folder / "limits.py").write_text(f'MORE = "{more}"\n')
+        text = script.replace("a > b ", f'a > b + int("{least}"[1:]) + int(MORE[1:]) ')
+        (folder / "longer.py").write_text(text)
+        found = metrics.measured("longer", given, {}, {}, str(folder / "longer.py"))
+        assert found["longer"].value == pytest.approx(expected)
 
 
 def test_a_figure_that_a_metric_does_not_give():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import tiny_text
@@ -84,3 +85,48 @@ def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
     found = sources.resolve(spec_of(tmp_path / "model", str(rows)))
     assert found.model(str(tmp_path / "model")).inherited == told
     assert sources.Sources.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def test_a_folder_without_its_small_files_is_refused(tmp_path):
+    """A configuration or a vocabulary that Git LFS has not fetched ends the run at once, as it would be read as what it
+    is not; weights of other formats need not be there.
+    """
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+    rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
+    (tmp_path / "model").mkdir()
+    for name, is_refused in (("tf_model.h5", False), ("vocab.txt", True)):
+        (tmp_path / "model" / name).write_text(pointer)
+        if not is_refused:
+            assert sources.resolve(spec_of(tmp_path / "model", str(rows))).models
+            continue
+        with pytest.raises(SpecError, match=rf"{name} is a Git LFS pointer.*git lfs pull.*\$\.model"):
+            sources.resolve(spec_of(tmp_path / "model", str(rows)))
+
+
+def test_a_step_knows_the_content_of_local_data_alone(tmp_path):
+    """Local files are checked against their digest when they are read; what lies in the run directory or on the Hub has
+    none of that kind.
+    """
+    rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "abc").mkdir()
+    (local,) = sources.resolve(spec_of(tmp_path / "model", str(rows))).datasets.values()
+    assert local.content == sources.data_digest(rows) == local.digest
+    (handed,) = sources.resolve(spec_of(tmp_path / "model", "memory:abc"), handed=tmp_path).datasets.values()
+    assert handed.content is None
+    assert sources.Source("a/b", "a/b", False, "c0ffee", "d").content is None
+
+
+def test_every_file_that_may_be_read_counts(tmp_path):
+    """A hidden file that is itself the data, names that are no text, and files behind links count in a digest."""
+    (tmp_path / ".rows.csv").write_text("a")
+    before = sources.content_digest(tmp_path / ".rows.csv")
+    (tmp_path / ".rows.csv").write_text("b")
+    assert sources.content_digest(tmp_path / ".rows.csv") != before
+    (tmp_path / "data").mkdir()
+    odd = tmp_path / "data" / os.fsdecode(b"\xff.csv")
+    try:
+        odd.write_text("a")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert len(sources.content_digest(tmp_path / "data")) == 64

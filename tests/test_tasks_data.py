@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
 import sys
 
 import datasets
 import pytest
 import tiny_text
 
-from benchcard.errors import SpecError
+from benchcard import sources
+from benchcard.errors import BenchcardError, SpecError
 from benchcard.tasks import data
 
 ROWS = {"text": ["good film", 'bad, "dull" film', "anna lives"], "label": [0, 1, 2]}
@@ -189,3 +192,199 @@ def test_a_models_own_code_runs_only_where_asked(tmp_path, monkeypatch):
     assert NOTE in told["notes"]
     assert (tmp_path / "ran").exists()
     assert not trusted()
+
+
+def table_at(path, text="good", label=1):
+    """One row as a CSV file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"text,label\n{text},{label}\n")
+    return path
+
+
+def labels_of(path, **more):
+    """The labels of the validation split."""
+    return data.load(str(path), more.get("name"), "validation", None, more.get("content"))["label"][:]
+
+
+@pytest.mark.parametrize("name", ["data[1]", "da*a", "dat?", "**", "a::b", "[!d]ata"])
+def test_a_path_is_no_pattern(name, tmp_path):
+    """A folder, a file and a folder above, whose names could be patterns or chains of file systems, give their own rows
+    and not those of a neighbour.
+    """
+    table_at(tmp_path / "data1" / "validation.csv", "other", 9)
+    table_at(tmp_path / "data1.csv", "other", 9)
+    assert labels_of(table_at(tmp_path / name / "validation.csv").parent) == [1]
+    assert labels_of(table_at(tmp_path / f"{name}.csv", label=2)) == [2]
+    assert labels_of(table_at(tmp_path / name / "inner" / "validation.csv", label=3)) == [3]
+    assert labels_of(table_at(tmp_path / name / "folder" / "validation.csv", label=4).parent) == [4]
+    datasets.Dataset.from_dict({"text": ["good"], "label": [5]}).save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved").rename(tmp_path / name / "saved")
+    assert labels_of(tmp_path / name / "saved") == [5]
+
+
+def test_names_inside_a_folder_are_no_patterns(tmp_path):
+    """Files and folders of data, and labels that are names of folders, may have any name but one with `::`."""
+    from PIL import Image
+
+    for label, name in enumerate(("validation-[1].csv", "validation-*.csv", "validation-1.csv")):
+        table_at(tmp_path / "tables" / name, label=label)
+    assert sorted(labels_of(tmp_path / "tables")) == [0, 1, 2]
+    for label in ("c*t", "do[g]"):
+        (tmp_path / "images" / "validation" / label).mkdir(parents=True)
+        Image.new("L", (4, 4), 9).save(tmp_path / "images" / "validation" / label / "0 [1].png")
+    rows = data.load(str(tmp_path / "images"), None, "validation", None)
+    assert rows.features["label"].names == ["c*t", "do[g]"]
+    assert len(list(rows)) == 2
+    (tmp_path / "images" / "validation" / "do[g]").rename(tmp_path / "images" / "validation" / "do::g")
+    with pytest.raises(SpecError, match=r"names without `::` in a folder.*do::g.*rename it"):
+        data.load(str(tmp_path / "images"), None, "validation", None)
+
+
+def test_a_file_with_another_content_gives_its_own_rows(tmp_path):
+    """A file that is replaced by one of the same size and time gives the new rows: alone, packed, in a folder, and in
+    one that was saved; and so does the old one when it comes back.
+    """
+    for label in (1, 2, 1):
+        table_at(tmp_path / "rows.csv", label=label)
+        table_at(tmp_path / "folder" / "validation.csv", label=label)
+        text = json.dumps({"text": "good", "label": label}).encode()
+        (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(text, mtime=0))
+        shutil.rmtree(tmp_path / "saved", ignore_errors=True)
+        datasets.Dataset.from_dict({"text": ["good"], "label": [label]}).save_to_disk(tmp_path / "saved")
+        for path in tmp_path.rglob("*"):
+            if path.is_file() and "cache" not in path.parts:
+                os.utime(path, (1e9, 1e9))
+        for name in ("rows.csv", "folder", "rows.jsonl.gz", "saved"):
+            assert labels_of(tmp_path / name) == [label]
+
+
+@pytest.mark.parametrize("form", ["folder", "saved", "csv"])
+def test_what_is_read_is_what_was_digested(table, form, tmp_path, monkeypatch):
+    """Files with another digest than the run has, and files that change while they are read, are refused; of the latter
+    nothing is kept.
+    """
+    path = written(table, form, tmp_path / "data")
+    content = sources.data_digest(path)
+    assert labels_of(path, content=content) == [0, 1, 2]
+    with pytest.raises(SpecError, match=r"what the run has the digest of.*changed since"):
+        labels_of(path, content="0" * 64)
+    file = next(each for each in (tmp_path / "data").rglob("*.*") if each.is_file() and each.suffix != ".json")
+    stamps, calls = data._stamps, []
+
+    def changing(files):
+        calls.append(os.utime(file, (0, len(calls))))
+        return stamps(files)
+
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(data, "_stamps", changing)
+        with pytest.raises(SpecError, match="are being written"):
+            labels_of(path, content=content)
+    assert not list((tmp_path / "cache").glob("benchcard/*"))
+    assert labels_of(path, content=content) == [0, 1, 2]
+
+
+CONFIGS = "---\nconfigs:\n- config_name: a\n  data_files:\n  - {{split: validation, path: '{path}'}}\n---\n{text}\n"
+
+
+def test_the_patterns_of_a_folder_are_its_own(tmp_path):
+    """What the README of a folder says of its files holds, as patterns, for files of the folder alone, and counts in
+    its digest; its prose does not.
+    """
+    folder = table_at(tmp_path / "da[t]a" / "x" / "one.csv", label=1).parent.parent
+    table_at(folder / "x" / "two.csv", label=2)
+    table_at(folder / ".hidden" / "three.csv", label=3)
+    table_at(tmp_path / "away.csv", label=9)
+
+    def configured(path, text=""):
+        (folder / "README.md").write_text(CONFIGS.format(path=path, text=text))
+        return sources.data_digest(folder)
+
+    digests = {configured("x/o*.csv"), configured("x/o*.csv", "more")}
+    assert labels_of(folder, name="a") == [1]
+    digests.add(configured("x/[a-z]wo.csv"))
+    assert labels_of(folder, name="a") == [2]
+    assert len(digests) == 2
+    (folder / "README.md").write_text("---\nconfigs: [{\n---\n")
+    with pytest.raises(SpecError, match="can be loaded"):
+        labels_of(folder, name="a")
+    for path in (tmp_path / "away.csv", f"file://{tmp_path}/away.csv", "../away.csv", ".hidden/three.csv"):
+        configured(path)
+        with pytest.raises(SpecError, match=r"its own files only|Unable to find"):
+            labels_of(folder, name="a")
+
+
+def test_images_outside_of_the_data_are_refused(tmp_path):
+    """Rows that name images by paths elsewhere are refused, as these are not digested; in the folder they are taken."""
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    (tmp_path / "data").mkdir()
+    for folder in (tmp_path, tmp_path / "data"):
+        Image.new("L", (4, 4), 9).save(folder / "0.png")
+        rows = datasets.Dataset.from_dict({"image": [str(folder / "0.png")]}).cast_column("image", datasets.Image())
+        pq.write_table(rows.data.table, tmp_path / "data" / "validation.parquet")
+        if folder == tmp_path:
+            with pytest.raises(SpecError, match=r"0\.png.*put it into the folder"):
+                data.load(str(tmp_path / "data" / "validation.parquet"), None, "validation", None)
+    (tmp_path / "data" / "0.png").rename(tmp_path / "data" / "0.bin")
+    with pytest.raises(SpecError, match=r"0\.png.*put it into the folder"):
+        data.load(str(tmp_path / "data" / "validation.parquet"), None, "validation", None)
+
+
+def test_links_to_folders_are_read_and_digested(tmp_path):
+    """Files behind a link to a folder are data as others are, and a link to a folder above has no end."""
+    file = table_at(tmp_path / "elsewhere" / "validation.csv")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data")
+    assert labels_of(tmp_path / "data") == [1]
+    content = sources.data_digest(tmp_path / "data")
+    table_at(file, label=2)
+    assert sources.data_digest(tmp_path / "data") != content
+    assert labels_of(tmp_path / "data") == [2]
+
+
+def test_links_that_were_cleaned_up_are_made_again(tmp_path):
+    """A cache that somebody has cleaned up in part gives all rows."""
+    from PIL import Image
+
+    for name in ("0", "1"):
+        (tmp_path / "data" / "validation" / name).mkdir(parents=True)
+        Image.new("L", (4, 4), 9).save(tmp_path / "data" / "validation" / name / "0.png")
+    for _ in range(2):
+        assert len(list(data.load(str(tmp_path / "data"), None, "validation", None))) == 2
+        next((tmp_path / "cache" / "benchcard").rglob("0.png")).unlink()
+
+
+def test_a_cache_with_the_path_of_a_pattern_is_refused(table, tmp_path, monkeypatch):
+    """Where the cache itself has a path that is a pattern, nothing is read by it."""
+    path = written(table, "csv", tmp_path / "data")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache[1]")
+    with pytest.raises(BenchcardError, match="Set HF_DATASETS_CACHE"):
+        labels_of(path)
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "txt", "parquet", "folder", "saved"])
+def test_data_that_git_lfs_has_not_fetched(table, form, tmp_path):
+    """Pointers in place of files are told, with what to do, and are never rows."""
+    path = written(table, "csv" if form == "txt" else form, tmp_path / "data")
+    if form == "txt":
+        path = path.rename(path.with_suffix(".txt"))
+    for file in (tmp_path / "data").rglob("*.*"):
+        if file.is_file() and file.suffix != ".json":
+            file.write_text(POINTER)
+    with pytest.raises(SpecError, match=r"Git LFS pointer.*git lfs pull.*\$\.dataset"):
+        labels_of(path)
+
+
+def test_an_empty_folder_is_no_data(tmp_path):
+    """A folder without data, and one that went away, are mistakes with their place."""
+    (tmp_path / "data").mkdir()
+    for path in ("data", "gone"):
+        with pytest.raises(SpecError, match=rf"can be loaded, found `{tmp_path}/{path}`"):
+            labels_of(tmp_path / path)

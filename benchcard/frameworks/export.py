@@ -16,10 +16,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
+from benchcard.sources import files_of, pointer_hint
 
 if TYPE_CHECKING:
     from benchcard.frameworks.exporters import Exporter, Traceable
@@ -215,7 +217,12 @@ def _load(model: str | Path, task: str, revision: str | None, trust_remote_code:
             )
     except KeyError as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error.args[0]}") from error
-    except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
+    except (SafetensorError, UnpicklingError) as error:
+        hint = "" if isinstance(model, str) else _pointer_among_weights(model)
+        raise ArtifactError(
+            f"the weights of {model} cannot be read: {hint or f'{error} (they are incomplete: download them again)'}"
+        ) from error
+    except (OSError, ValueError, RuntimeError, ImportError, AttributeError) as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error}") from error
     loaded.eval()
     if getattr(loaded.config, "use_cache", False):
@@ -229,6 +236,11 @@ def _load(model: str | Path, task: str, revision: str | None, trust_remote_code:
             " it."
         )
     return loaded, sorted(missing)
+
+
+def _pointer_among_weights(model: Path) -> str:
+    weights = (file for name, file in files_of(model).items() if name.endswith((".safetensors", ".bin")))
+    return next(filter(None, map(pointer_hint, weights)), "")
 
 
 def _weights(model: Any, missing: Iterable[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
 from benchcard.kinds import listed, near
+from benchcard.sources import pointer_hint
 
 if TYPE_CHECKING:
     import onnx
@@ -27,14 +28,12 @@ def take(model: Path, file_name: str | None, opset: int | None, target: Path) ->
         target: The folder to copy to.
 
     Raises:
-        ArtifactError: There is no such graph, it is not the only one, or it has another opset.
+        ArtifactError: There is no such graph, it is not the only one, it cannot be read, or it has another opset.
     """
-    import onnx
-
-    from benchcard.quantization.graph import files_in
+    from benchcard.quantization.graph import files_in, load
 
     path = _find(model, file_name)
-    graph = onnx.load(path, load_external_data=False)
+    graph = load(path)
     found = next((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), None)
     if opset is not None and found != opset:
         raise ArtifactError(
@@ -48,6 +47,8 @@ def take(model: Path, file_name: str | None, opset: int | None, target: Path) ->
             raise ArtifactError(f"{path.relative_to(model)} keeps weights outside of its own folder ({name})")
         if not source.is_file():
             raise ArtifactError(f"{path.relative_to(model)} keeps weights in {name}, which is not there")
+        if hint := pointer_hint(source):
+            raise ArtifactError(f"{path.relative_to(model)} has no weights: {hint}")
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target / name)
     return path.name, {

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +20,8 @@ from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.kinds import listed, near
 from benchcard.parameters import PARAMETERS, parts
+from benchcard.sources import content_digest
+from benchcard.spec import digest
 
 
 @dataclass(frozen=True)
@@ -329,10 +333,8 @@ def module(name: str, script: str | None = None) -> Any:
     name, _ = parted(name, script)
     if name in registry.metrics():
         return registry.metric(name)
-    import evaluate
-
     try:
-        return evaluate.load(script or name)
+        return _load(script or name)
     except ImportError as error:
         raise SpecError(
             Mistake("$.metrics", f"`{name}`", "a metric whose packages are installed", str(error))
@@ -348,3 +350,24 @@ def module(name: str, script: str | None = None) -> Any:
         ) from error
     except Exception as error:
         raise BenchcardError(f"the metric `{name}` cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _load(name: str) -> Any:
+    """Return the metric of an id, or of a script, which is loaded from a copy that has the digest of its content.
+
+    `evaluate` has a cache of scripts, in which two are the same that differ only behind a `#`, be it in a text.
+    """
+    import evaluate
+
+    path = Path(name)
+    script = path / f"{path.name}.py" if path.is_dir() else path
+    if not script.is_file():
+        return evaluate.load(name)
+    with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
+        copy = Path(folder) / script.name
+        for beside in script.parent.iterdir():
+            if beside.name != script.name:
+                copy.with_name(beside.name).symlink_to(beside.absolute())
+        content = digest([content_digest(file) for file in sorted(script.parent.glob("*.py"))])
+        copy.write_bytes(script.read_bytes() + f"\nCONTENT = {content!r}\n".encode())
+        return evaluate.load(str(copy))

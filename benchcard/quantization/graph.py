@@ -20,9 +20,14 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, TensorProto
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx.external_data_helper import (
+    load_external_data_for_model,
+    load_external_data_for_tensor,
+    uses_external_data,
+)
 
 from benchcard.errors import ArtifactError
+from benchcard.sources import pointer_hint
 
 # Tensors that ONNX Runtime's quantizer takes for floating point: `BaseQuantizer.is_valid_quantize_weight` and
 # `is_float_tensor`.
@@ -30,6 +35,8 @@ _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 # A protobuf message ends at 2 GiB. Quantizing adds nodes and scales, so weights move beside the graph somewhat before.
 # Source: https://onnx.ai/onnx/repo-docs/ExternalData.html
 _INLINE_LIMIT_BYTES = 2**31 - 2**27
+# Later than any; what stands in a damaged file need not be an `int` of C.
+_LAST_OPSET = 1000
 
 
 @dataclass(frozen=True)
@@ -132,12 +139,14 @@ def graph_at(path: Path) -> Graph:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file is written anew: its time and size. Zeros where there is no such file."""
+    """Return what changes when a file is written or replaced: the time of its last change, which cannot be set as that
+    of its last modification can, and its size. Zeros where there is no such file.
+    """
     try:
         found = path.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return found.st_ctime_ns, found.st_size
 
 
 @functools.lru_cache(maxsize=2)
@@ -160,20 +169,72 @@ def opset_of(model: onnx.ModelProto) -> int:
     )
 
 
+def load(path: Path) -> onnx.ModelProto:
+    """Return a model as its file has it, without weights that lie beside it.
+
+    Raises:
+        ArtifactError: There is no such file, or it is no ONNX model.
+    """
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: {error.strerror or error}. Export the model anew.") from error
+    except DecodeError as error:
+        raise ArtifactError(_unreadable(path)) from error
+    if not model.HasField("graph") or not (model.graph.node or model.opset_import):
+        raise ArtifactError(_unreadable(path))
+    names = [value.name for value in (*model.graph.input, *model.graph.output)]
+    for node in model.graph.node:
+        names += (node.op_type, node.domain, node.name, *node.input, *node.output)
+    if any(isinstance(name, bytes) for name in names):  # protobuf gives those that are no text as bytes
+        raise ArtifactError(_unreadable(path))
+    _refuse_missing_inputs(model, path)
+    return model
+
+
+def _unreadable(path: Path) -> str:
+    hint = pointer_hint(path) or "it is empty, damaged or of another format: download or export it again"
+    return f"{path.name} cannot be read as an ONNX model: {hint}."
+
+
+def _refuse_missing_inputs(model: onnx.ModelProto, path: Path) -> None:
+    """Raise where a node has fewer inputs than its operator needs, which the operator's rules would read."""
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    for node in model.graph.node:
+        version = min(max(versions.get(node.domain, 0), 0), _LAST_OPSET)
+        if not onnx.defs.has(node.op_type, version, node.domain):
+            continue  # of ONNX Runtime, or of somebody else
+        least = onnx.defs.get_schema(node.op_type, version, node.domain).min_input
+        if len(node.input) < least:
+            raise ArtifactError(
+                f"{path.name} is no valid graph: its node `{node.name}` ({node.op_type}) has {len(node.input)} inputs "
+                f"and needs {least}. Export the model again."
+            )
+
+
+@contextlib.contextmanager
+def _reading_weights(path: Path) -> Iterator[None]:
+    """A block that reads weights which lie beside a graph; what is wrong with them becomes an ArtifactError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: {error.strerror or error}. Export the model anew.") from error
+    except (ValueError, onnx.checker.ValidationError) as error:
+        raise ArtifactError(
+            f"The weights beside {path.name} cannot be read: {error}. Download or export the model again."
+        ) from error
+
+
 def read(path: Path, weights: bool = True) -> onnx.ModelProto:
     """A model without the stale entries that exporters leave in it, with or without weights that lie beside the graph.
 
     Raises:
         ArtifactError: There is no such file, or it is no ONNX model, or its weights are missing.
     """
-    try:
-        model = onnx.load(str(path), load_external_data=weights)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: {error.strerror or error}. Export the model anew.") from error
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise ArtifactError(f"{path} cannot be read as an ONNX model: {error}") from error
-    if not model.graph.node and not model.opset_import:
-        raise ArtifactError(f"{path} is empty, or no ONNX model.")
+    model = load(path)
+    if weights:
+        with _reading_weights(path):
+            load_external_data_for_model(model, str(path.parent))
     drop_stale_types(model)
     return model
 
@@ -266,13 +327,11 @@ def model_digest(model: Path) -> str:
     The names of the files in which weights lie do not count.
 
     Raises:
-        ArtifactError: There is no such file, or it is no ONNX model.
+        ArtifactError: There is no such file, it is no ONNX model, or its weights cannot be read.
     """
-    try:
-        proto = onnx.load(str(model), load_external_data=False)
-    except (FileNotFoundError, DecodeError) as error:
-        raise ArtifactError(f"{model} cannot be read as an ONNX model: {error}") from error
-    return digest_of(proto, model.parent)
+    proto = load(model)
+    with _reading_weights(model):
+        return digest_of(proto, model.parent)
 
 
 def digest_of(proto: onnx.ModelProto, folder: Path) -> str:

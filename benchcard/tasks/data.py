@@ -5,16 +5,22 @@ This module owns where rows come from and which ones are taken. What becomes of 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchcard.errors import Mistake, SpecError
+from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.kinds import listed, near
+from benchcard.sources import DATA_SETTINGS, data_digest, files_of, pointer_hint
 from benchcard.spec import digest
 from benchcard.tasks import Question
 
@@ -36,38 +42,205 @@ READERS: Mapping[str, str] = {
 # Endings of packed files, which `datasets` unpacks by itself.
 PACKED = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
+# What `datasets` does not take literally in a path.
+_MARKS = ("*", "?", "[", "::")
+# The files by which a folder says how it is read, and those that `save_to_disk` writes.
+_SETTINGS = ("README.md", DATA_SETTINGS)
+_SAVED = ("dataset_info.json", "dataset_dict.json")
+_LINKS = "data"
 
-def load(location: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset:
-    """One split of a data set: of a folder, a file, a folder written by `save_to_disk`, or a repository on the Hub.
+
+def load(
+    location: str, name: str | None, split: str, revision: str | None, content: str | None = None
+) -> datasets.Dataset:
+    """Return one split of a data set: of a folder, a file, a folder written by `save_to_disk`, or a repository on the
+    Hub.
 
     A file, and a folder with a single split that has no name, hold one split, of whatever name is asked. Part of a
     split is asked as `train[:500]` or `train[50%:]`, wherever it lies.
 
+    Args:
+        location: A local path, or an id on the Hub.
+        name: The configuration; None for the only one.
+        split: The split, or part of one.
+        revision: The commit on the Hub.
+        content: The `sources.data_digest` that a local path must have; None to take it as it is.
+
     Raises:
         SpecError: There is no such split, no such configuration, no row in it, or what lies there cannot be read; the
-            message has those that there are, or the reader's own words.
+            message has those that there are, or the reader's own words. Or the files are not those of `content`.
     """
-    rows = _load(location, name, split, revision)
+    from datasets.exceptions import DatasetsError
+    from yaml import YAMLError
+
+    path = Path(location)
+    try:
+        rows = _local(path, name, split, content) if path.exists() else _from_hub(location, name, split, revision)
+    except (ValueError, RuntimeError, FileNotFoundError, YAMLError, DatasetsError) as error:
+        raise _explained(error, location, name, split) from error
     if not len(rows):
         raise _empty(split)
     return rows
 
 
-def _load(location: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset:
+def _from_hub(location: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset:
     import datasets
-    from datasets.exceptions import DatasetsError
 
-    path = Path(location)
     try:
-        if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
-            return _split(_saved(path, split), split)
-        if path.is_file():
-            files = dict.fromkeys(_names(split), location)
-            reader, settings = _reader(path)
-            return datasets.load_dataset(reader, data_files=files, split=split, **settings)
         return datasets.load_dataset(location, name, split=split, revision=revision)
-    except (ValueError, RuntimeError, DatasetsError) as error:
-        raise _explained(error, location, name, split) from error
+    except ValueError:
+        _expect_splits(split, datasets.get_dataset_split_names(location, name, revision=revision))
+        raise
+
+
+def _local(path: Path, name: str | None, split: str, content: str | None) -> datasets.Dataset:
+    """Return a split of local files, and check that the files which were read are those which were digested."""
+    files, saved = list(files_of(path).values()), any((path / file).exists() for file in _SAVED)
+    stamps = _stamps(files)
+    found = None if saved and content is None else data_digest(path)
+    if content not in (None, found):
+        raise _changed(path)
+    if found is None or saved:
+        _expect_pulled(path, files)
+        with literal(path) as link:
+            home, rows = path, _split(_saved(link, split), split)
+    else:
+        home = _linked(path, found)
+        rows = _read(path, home, name, split)
+    if _stamps(files) != stamps:
+        if not saved:
+            shutil.rmtree(home, ignore_errors=True)
+        raise _changed(path)
+    digested = set(map(str, files))
+    for file in map(os.path.normpath, _kept_outside(rows)):
+        if file not in digested and not Path(file).is_relative_to(home):
+            raise _foreign(path, file, "put it into the folder, or save the data set with `save_to_disk`, which copies")
+    return rows
+
+
+def _read(path: Path, home: Path, name: str | None, split: str) -> datasets.Dataset:
+    """Return a split that `datasets` reads by the links in `home`, beside which it keeps the rows."""
+    import datasets
+
+    link, cache = home / _LINKS / _link_name(path), str(home / "cache")
+    if path.is_file():
+        reader, settings = _reader(path)
+        by_split = dict.fromkeys(_names(split), str(link))
+        builder = datasets.load_dataset_builder(reader, data_files=by_split, cache_dir=cache, **settings)
+    else:
+        builder = datasets.load_dataset_builder(str(link), name, cache_dir=cache)
+    files = [os.path.normpath(file) for files in (builder.config.data_files or {}).values() for file in files]
+    for file in files:
+        if not Path(file).is_relative_to(link):
+            raise _foreign(
+                path, file, "`data_files` in the README of a folder may name its own files only, by relative paths"
+            )
+    _expect_pulled(path, [Path(file).readlink() for file in files])
+    builder.download_and_prepare()
+    try:
+        return builder.as_dataset(split=split)
+    except ValueError:
+        _expect_splits(split, builder.info.splits or {})
+        raise
+
+
+def _expect_pulled(path: Path, files: Iterable[Path]) -> None:
+    if hint := next(filter(None, map(pointer_hint, files)), None):
+        raise SpecError(Mistake("$.dataset.path", f"`{path}`", "files with rows", hint))
+
+
+@contextlib.contextmanager
+def literal(path: Path) -> Iterator[Path]:
+    """Give a link to a path, for as long as the block lasts, that `datasets` does not take for a chain of file systems,
+    as it does one with `::`.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
+        link = Path(folder) / "data"
+        link.symlink_to(path.absolute())
+        yield link
+
+
+def _linked(path: Path, content: str) -> Path:
+    """Return a folder in the cache of `datasets` for data of one content, with links to its files.
+
+    `datasets` takes paths for patterns and for chains of file systems, and what it has cached for good where a file has
+    the path and the time that it had before. The links have a path that is only that, and another one for each content;
+    the rows that were read from them are cached beside them.
+
+    Raises:
+        BenchcardError: The cache itself has a path that is taken for a pattern.
+        SpecError: A file inside the folder has a name that is taken for a chain of file systems.
+    """
+    import datasets
+
+    cache = Path(datasets.config.HF_DATASETS_CACHE).expanduser().resolve()
+    if any(mark in str(cache) for mark in _MARKS):
+        raise BenchcardError(
+            f"The cache of `datasets` is {cache}, which `datasets` takes for a pattern. "
+            f"Set HF_DATASETS_CACHE to a path without {listed(_MARKS)}."
+        )
+    home = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32]
+    links = {f"{_link_name(path)}/{file}": target for file, target in files_of(path).items()}
+    links |= {f"{_link_name(path)}/{file}": path / file for file in _SETTINGS if (path / file).is_file()}
+    links = {_link_name(path): path} if path.is_file() else links
+    if all((home / _LINKS / file).is_symlink() for file in links):
+        return home
+    # Whoever cleans up old files may have taken some of them.
+    shutil.rmtree(home, ignore_errors=True)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
+    try:
+        for file, target in links.items():
+            if "::" in file:
+                raise SpecError(
+                    Mistake("$.dataset.path", f"the file `{target}`", "names without `::` in a folder", "rename it")
+                )
+            link = part / _LINKS / file
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target.absolute())
+        try:
+            part.rename(home)
+        except OSError:
+            # Another process was faster, whose links are the same.
+            if not home.is_dir():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return home
+
+
+def _link_name(path: Path) -> str:
+    """Return a name for the link to a file or folder of data: of a file only the endings that tell how it is read."""
+    if path.is_file():
+        return "rows" + "".join(ending for ending in path.suffixes if ending.lower() in PACKED | READERS.keys())
+    return "data" if any(mark in path.name for mark in _MARKS) else path.name
+
+
+def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int]]:
+    """Return what changes of files when they are written or replaced."""
+    return [(found.st_mtime_ns, found.st_size, found.st_ino) for found in map(os.stat, files)]
+
+
+def _kept_outside(rows: datasets.Dataset) -> Iterator[str]:
+    """Yield the files in which images and sounds lie that are not in the rows themselves."""
+    import datasets
+    import pyarrow.compute as pc
+
+    for name, feature in rows.features.items():
+        if isinstance(feature, (datasets.Image, datasets.Audio)):
+            media = rows.data.column(name)
+            paths = pc.struct_field(media, "path").filter(pc.is_null(pc.struct_field(media, "bytes")))
+            # In an archive: `zip://inside::archive`.
+            yield from (file.rpartition("::")[2] for file in paths.to_pylist() if file)
+
+
+def _changed(path: Path) -> SpecError:
+    hint = "the files changed since the run began, or are being written: run it in a new directory"
+    return SpecError(Mistake("$.dataset.path", f"other content in `{path}`", "what the run has the digest of", hint))
+
+
+def _foreign(path: Path, file: str, hint: str) -> SpecError:
+    return SpecError(Mistake("$.dataset.path", f"the file `{file}`", f"files in `{path}`, which are digested", hint))
 
 
 def _names(split: str) -> list[str]:
@@ -100,15 +273,19 @@ def _empty(split: str) -> SpecError:
 def _split(saved: datasets.DatasetDict, split: str) -> datasets.Dataset:
     import datasets
 
-    for name in _names(split):
-        if name not in saved:
-            raise SpecError(Mistake("$.dataset", f"the split `{name}`", listed(saved), near(name, saved)))
+    _expect_splits(split, saved)
     if split in saved:
         return saved[split]
     parts = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(rows) for name, rows in saved.items()})
     return datasets.concatenate_datasets(
         [saved[part.splitname].select(range(part.from_ or 0, _end(part.to, saved[part.splitname]))) for part in parts]
     )
+
+
+def _expect_splits(split: str, known: Iterable[str]) -> None:
+    for name in _names(split):
+        if name not in known:
+            raise SpecError(Mistake("$.dataset", f"the split `{name}`", listed(known), near(name, known)))
 
 
 def _end(end: int | None, rows: datasets.Dataset) -> int:
@@ -131,15 +308,10 @@ def _reader(path: Path) -> tuple[str, dict[str, Any]]:
 def _explained(error: Exception, location: str, name: str | None, split: str) -> Exception:
     """What `datasets` found wrong, told by place."""
     said = str(error.__cause__ or error).strip() or type(error).__name__
+    # The path that was given, in place of that of the link to it.
+    said = re.sub(rf"\S*/benchcard/[0-9a-f]{{32}}/{_LINKS}/[\w.-]+", lambda _: location, said)
     if "corresponds to no data" in said:
         return _empty(split)
-    if "split" in said.lower() and isinstance(error, ValueError):
-        import datasets
-
-        known = datasets.get_dataset_split_names(location, name)
-        for each in _names(split):
-            if each not in known:
-                return SpecError(Mistake("$.dataset", f"the split `{each}`", listed(known), near(each, known)))
     if "scripts are no longer supported" in said:
         said = (
             "it is read by a script, which `datasets` no longer runs: `revision: refs/convert/parquet` has the same "

@@ -145,7 +145,8 @@ def write_data(folder: Path, splits: Mapping[str, Mapping[str, Sequence[Any]]], 
     for split, columns in splits.items():
         told = {name: list(values) for name, values in columns.items()}
         table = datasets.Dataset.from_dict(told, features=datasets.Features(features) if features else None)
-        table.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+        with open(folder / f"{split}-00000-of-00001.parquet", "wb") as file:
+            table.to_parquet(file)
     return folder
 
 

@@ -20,7 +20,6 @@ from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.kinds import listed, near
 from benchcard.parameters import PARAMETERS, parts
-from benchcard.sources import content_digest
 from benchcard.spec import digest
 
 
@@ -358,6 +357,8 @@ def _load(name: str) -> Any:
     `evaluate` has a cache of scripts, in which two are the same that differ only behind a `#`, be it in a text.
     """
     import evaluate
+
+    from benchcard.sources import content_digest
 
     path = Path(name)
     script = path / f"{path.name}.py" if path.is_dir() else path

@@ -18,7 +18,7 @@ PACKAGE = Path(benchcard.__file__).parent
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = [
     {"errors", "_version"},
-    {"kinds", "registry", "parameters", "spec", "plan", "machine"},
+    {"kinds", "plaindata", "registry", "parameters", "spec", "plan", "machine"},
     {"tasks", "metrics", "frameworks", "quantization", "sources", "renamed"},
     {"measure"},
     {

@@ -180,10 +180,13 @@ def checked(value: Any) -> tuple[Any, list[Mistake]]:
     """Return a copy of a value as plain data, and what in it is not plain, each with its place.
 
     Tuples and sets become lists; paths, NumPy scalars, and keys that are numbers, true, false or None become what they
-    stand for. What is not plain is None in the copy.
+    stand for. What is not plain is None in the copy, and so is a value that holds more than `MOST_VALUES`.
     """
     check = _Check()
-    return check.plain(value, None, 0), check.mistakes
+    copy = check.plain(value, None, 0)
+    if check.count > MOST_VALUES:
+        return None, [Mistake("$", "more", f"at most {MOST_VALUES} values")]
+    return copy, check.mistakes
 
 
 def plain(value: Any) -> Any:

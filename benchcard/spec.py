@@ -93,6 +93,8 @@ def read(data: Mapping[str, Any], folder: Path | None = None) -> Spec:
     if not isinstance(data, Mapping):
         raise SpecError(Mistake("$", shown(data), "a mapping with `task`, `model`, `dataset` and `grid`"))
     copy, mistakes = checked(data)
+    if copy is None:
+        raise SpecError(mistakes)
     reading, known = _Reading(copy), {mistake.place for mistake in mistakes}
     mistakes += islice((each for each in reading.mistakes() if each.place not in known), MOST_MISTAKES)
     if mistakes:

@@ -160,20 +160,38 @@ def load_json(text: str | bytes) -> Any:
     """Return the data of a JSON text.
 
     Raises:
-        UnreadableError: it is no JSON, holds a number that is none, or is nested too deeply.
+        UnreadableError: it is no JSON, holds a number that is not finite or has more than 64 bits, a text that UTF-8
+            cannot hold, or is nested more than `MOST_LEVELS` deep.
     """
-
-    def refuse(word: str) -> None:
-        raise UnreadableError(f"{word} is no number of JSON")
-
     try:
-        return json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_number)
+        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except UnreadableError:
         raise
     except RecursionError:
-        raise UnreadableError("it is nested too deeply") from None
+        raise UnreadableError(f"it is nested more than {MOST_LEVELS} levels deep") from None
     except ValueError as error:
         raise UnreadableError(str(error)) from error
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise UnreadableError(f"it is nested more than {MOST_LEVELS} levels deep")
+    return value
+
+
+def _number(word: str) -> float:
+    """Return the number of a word of JSON."""
+    value = float(word) if set(word) & set(".eEIN") else int(word)
+    if not -(2**63) <= value < 2**64:
+        raise UnreadableError(f"{shown(word)} is not finite, or has more than 64 bits")
+    return value
 
 
 def checked(value: Any) -> tuple[Any, list[Mistake]]:

@@ -11,6 +11,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ def load_json(text: str | bytes) -> Any:
     """
     try:
         value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_number)
-        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:
+        if b"\\u" in text if isinstance(text, bytes) else "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnreadableError:
         raise
@@ -301,9 +302,9 @@ def mismatches(value: Any, form: Any, place: str = "$") -> Iterator[str]:
 
     Args:
         value: the data.
-        form: a type or a tuple of types; a list of one form, for a list of such; a mapping of names to forms, for a
-            mapping that has them, and maybe others; names that end in `?` may be missing, or be None; the name `*`
-            stands for all others.
+        form: a type or a tuple of types; a function that says whether a value is right; a list of one form, for a list
+            of such; a mapping of names to forms, for a mapping that has them, and maybe others. Names that end in `?`
+            may be missing, or be None; the name `*` stands for all others.
         place: where it stands.
     """
     if isinstance(form, dict):
@@ -328,9 +329,28 @@ def mismatches(value: Any, form: Any, place: str = "$") -> Iterator[str]:
             return
         for index, element in enumerate(value):
             yield from mismatches(element, form[0], f"{place}[{index}]")
-    elif not isinstance(value, form) or (isinstance(value, bool) and bool not in _types(form)):
+    elif not _is(value, form):
         yield f"{place} is {shown(value)}"
 
 
-def _types(form: Any) -> tuple[type, ...]:
-    return form if isinstance(form, tuple) else (form,)
+def _is(value: Any, form: Any) -> bool:
+    if isinstance(form, (type, tuple)):
+        types = form if isinstance(form, tuple) else (form,)
+        # To Python a truth value is a number.
+        return isinstance(value, types) and (not isinstance(value, bool) or bool in types or object in types)
+    return bool(form(value))
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number of at least 0."""
+    return type(value) is int and value >= 0
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a whole number of at least 1."""
+    return type(value) is int and value > 0
+
+
+def known(kind: type, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a dataclass that a mapping has, without what else it holds."""
+    return {field.name: told[field.name] for field in fields(kind) if field.name in told}

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchcard import registry, renamed
 from benchcard.errors import HubError, Mistake, SpecError
+from benchcard.plaindata import known
 from benchcard.spec import Spec, canonical, digest
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
@@ -114,7 +115,10 @@ class Sources:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Sources:
         """What `as_dict` gave."""
-        return cls(**{part: {key: Source(**source) for key, source in told.get(part, {}).items()} for part in _PARTS})
+        found = {part: told.get(part) or {} for part in _PARTS}
+        return cls(
+            **{part: {key: Source(**known(Source, each)) for key, each in found[part].items()} for part in _PARTS}
+        )
 
 
 def unresolved(spec: Spec) -> Sources:

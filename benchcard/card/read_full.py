@@ -58,10 +58,7 @@ def read(lines: list[str]) -> Facts:
         rows = _with_remarks(rows, table)
     bases = [index for index, told in enumerate(roles) if ROLES["baseline"] in told]
     own = frozenset(bases)
-    rows = [
-        replace(row, baseline=_baseline(index, told, own))
-        for index, (row, told) in enumerate(zip(rows, roles))
-    ]
+    rows = [replace(row, baseline=_baseline(index, told, own)) for index, (row, told) in enumerate(zip(rows, roles))]
     first = bases[0] if bases else None
     chosen = [index for index, told in enumerate(roles) if ROLES["chosen"] in told]
     further = tuple(index for index in chosen if rows[index].baseline not in (None, first))

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchcard import registry, renamed
 from benchcard.errors import HubError, Mistake, SpecError
-from benchcard.plaindata import known
+from benchcard.plaindata import known, load_yaml, plain
 from benchcard.spec import Spec, canonical, digest
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
@@ -241,14 +241,16 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
 
 def _inherited(folder: Path) -> dict[str, str]:
     """What the README of a model's folder says of `INHERITED`; nothing where it cannot be read."""
-    from huggingface_hub import metadata_load
-    from yaml import YAMLError
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     try:
-        told = metadata_load(folder / "README.md") or {}
-    except (OSError, ValueError, YAMLError):
+        block = REGEX_YAML_BLOCK.search((folder / "README.md").read_text(encoding="utf-8"))
+        told = load_yaml(block.group(2)) if block else None
+    except (OSError, ValueError):
         return {}
-    return {name: told[name] for name in INHERITED if isinstance(told.get(name), str)}
+    if not isinstance(told, dict):
+        return {}
+    return {name: value for name in INHERITED if isinstance(value := plain(told.get(name)), str)}
 
 
 def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed: Path | None) -> Source:

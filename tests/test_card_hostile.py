@@ -201,7 +201,8 @@ QUALITY = f"{ASKED}* **p**: `1`\n\n#### Non-time metrics\n\n"
             QUALITY + "| row | role | m | `p` |\n|-|-|-|-|\n" + "".join(f"| {i} | x | 1 | 1 |\n" for i in range(n))
         ),
         lambda n: (
-            QUALITY + "| row | role |" + " m |" * n + " `p` |\n" + "|-" * (n + 3) + "|\n| 0 | x |" + " 1 |" * (n + 1)
+            f"{QUALITY}| row | role |{''.join(f' m{i} |' for i in range(n))} `p` |\n{'|-' * (n + 3)}|\n"
+            f"| 0 | x |{' 1 |' * (n + 1)}"
         ),
         lambda n: QUALITY + "| row | role | `p` |\n|-|-|-|\n\n" + "| a |\n|-|\n\n" * n,
         lambda n: ASKED + "* **p**: " + ", ".join(["`1`"] * n) + "\n\n#### Non-time metrics\n",

@@ -21,6 +21,7 @@ from benchcard.card import yamltext
 from benchcard.card.merge import merge
 from benchcard.card.read import read
 from benchcard.errors import BenchcardError, CardError, SpecError
+from benchcard.hub_guard import claimed
 from benchcard.plaindata import MOST_LEVELS, UnreadableError, checked, load_json, load_yaml, mismatches
 from benchcard.plan import make_plan
 
@@ -407,8 +408,8 @@ def test_reading_takes_time_linear_in_the_size(many, tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[" * 100_000, "deeply"),
-        ("NaN", "no number"),
+        ("[" * 100_000, "levels deep"),
+        ("NaN", "not finite"),
         ("{'a': 1}", "property name"),
         ("9" * 5000, "limit"),
         ("", "value"),
@@ -434,3 +435,9 @@ def test_a_form_says_what_differs():
         '$.d."x" is 1',
     ]
     assert list(mismatches([], form)) == ["$ is no mapping"]
+
+
+def test_a_manifest_on_the_hub_that_is_none_claims_nothing():
+    """A `run.json` in somebody's repository that is nested without end, or no JSON, says of no file that it is ours."""
+    for manifest in (b"[" * 100_000, b'{"files": {"a": 1}}', b'{"files": [1]}', b"\xff", b'"x"', b"NaN", None):
+        assert claimed(manifest) == {}

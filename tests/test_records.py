@@ -93,7 +93,7 @@ def copied(run: Path, target: Path) -> Path:
 def test_damaged_run_directories_end_in_results_or_in_our_errors(results, tmp_path):
     """Each of some generated damages gives results, or one error that names what is damaged."""
     ends = set()
-    for seed in range(40):
+    for seed in range(25):
         run = copied(results.path, tmp_path / "run")
         damage(run, random.Random(seed))
         try:

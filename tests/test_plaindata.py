@@ -269,6 +269,13 @@ def cyclic() -> dict[str, Any]:
     return value
 
 
+def mapped_on_itself() -> dict[str, Any]:
+    """A mapping that is its own value."""
+    value: dict[str, Any] = {}
+    value["a"] = value
+    return value
+
+
 def deep(levels: int) -> Any:
     """Lists within lists."""
     value: Any = 1
@@ -300,6 +307,7 @@ OBJECTS: list[tuple[Any, str]] = [
     (np.zeros(3), "found array"),
     (1j, "found 1j"),
     (cyclic(), "values that end"),
+    (mapped_on_itself(), "values that end"),
     (deep(200), "at most 100 levels"),
     (deep(5000), "at most 100 levels"),
     ({1: "a", "1": "b"}, "each name once"),

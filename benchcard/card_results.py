@@ -146,7 +146,7 @@ def _intervals(figures: Figures, told: Mapping[str, Any]) -> dict[str, Figure | 
     done = {}
     for name, figure in figures.items():
         low, high = told.get(f"{name}_low"), told.get(f"{name}_high")
-        if figure is not None and figure.interval is None and low is not None and high is not None:
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and figure and not figure.interval:
             figure = Figure(figure.value, Interval(low, high))
         done[name] = figure
     return done

@@ -6,7 +6,6 @@ Owns finding the text and what was published beside it (`benchcard/<slug>/run.js
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,20 @@ from benchcard.bundle import FOLDER, RUN
 from benchcard.card import merge
 from benchcard.card.hubterms import is_hub_id
 from benchcard.errors import CardError
+from benchcard.plaindata import UnreadableError, is_count, is_positive, load_json, mismatches
 
 README = "README.md"
+_SOURCE = {"name": str, "local": bool, "digest": str}
+# What is read of a published `run.json`: see `bundle.run_json`, which writes it.
+_PUBLISHED = {
+    "spec": {"task?": str, "fixed?": dict, "grid?": dict},
+    "sources?": {"models?": [_SOURCE], "datasets?": [_SOURCE]},
+    "quality?": [{"same_model_as?": is_count, "*": object}],
+    "time?": [{"row": is_count, "batch_size": is_positive, "input_length?": is_count, "*": object}],
+    "noise?": [{"ratio_low?": (int, float), "ratio_high?": (int, float)}],
+    "machine?": {"processor?": str},
+    "versions?": {"*": (str, type(None))},
+}
 
 
 @dataclass(frozen=True)
@@ -92,9 +103,11 @@ def _about(told: bytes | None, where: str) -> dict[str, Any] | None:
     if told is None:
         return None
     try:
-        about = json.loads(told)
-    except ValueError as error:
+        about = load_json(told)
+    except UnreadableError as error:
         raise CardError(f"{where} cannot be read: {error}") from None
-    if not isinstance(about, dict) or not isinstance(about.get("spec"), dict):
-        raise CardError(f"{where} is not what benchcard publishes: it holds no spec")
-    return about
+    problem = next(mismatches(about, _PUBLISHED), None)
+    if problem is not None:
+        raise CardError(f"{where} is not what benchcard publishes: {problem}. Take it away to read the card alone")
+    found: dict[str, Any] = about
+    return found

@@ -21,6 +21,10 @@ from typing import Any
 class BenchcardError(Exception):
     """Anything that benchcard itself reports; its text says what happened and what to do."""
 
+    def __str__(self) -> str:
+        # What is quoted of a stranger's text may hold what cannot be printed.
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
+
 
 @dataclass(frozen=True)
 class Mistake:

@@ -89,8 +89,9 @@ def _form(value: Any) -> str | None:
         return _ONE
     if ("datasets", "DatasetDict") in kinds:
         return _SEVERAL
-    if isinstance(value, Mapping) and value and all(_form(each) in (_ONE, _STREAMED) for each in value.values()):
-        return _SEVERAL
+    if isinstance(value, Mapping) and value:
+        tables = (not isinstance(each, Mapping) and _form(each) in (_ONE, _STREAMED) for each in value.values())
+        return _SEVERAL if all(tables) else None
     return None
 
 

@@ -6,13 +6,13 @@ reads what is there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from benchcard.errors import HubError
 from benchcard.hub_files import Remote, Upload
+from benchcard.plaindata import UnreadableError, load_json
 
 IGNORE = ".gitignore"
 
@@ -44,8 +44,8 @@ def entry(upload: Upload) -> dict[str, str]:
 def claimed(manifest: bytes | None) -> Mapping[str, Mapping[str, str]]:
     """The files that a manifest says benchcard wrote, with their ids; none where it cannot be read."""
     try:
-        told = json.loads(manifest or b"{}")
-    except ValueError:
+        told = load_json(manifest or b"{}")
+    except UnreadableError:
         return {}
     files = told.get("files") if isinstance(told, dict) else None
     return {name: ids for name, ids in files.items() if isinstance(ids, dict)} if isinstance(files, dict) else {}

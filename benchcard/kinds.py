@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from benchcard.errors import Mistake
@@ -30,11 +31,19 @@ class Kind(Protocol):
 
 def shown(value: Any) -> str:
     """The value as text for a message, cut to one short line."""
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = repr(value)
+    text = _text(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _text(value: Any, sort_keys: bool = False) -> str:
+    """Return a value as JSON, or in Python's notation, or its type where it is too deep or too large for either."""
+    for write in (partial(json.dumps, ensure_ascii=False, sort_keys=sort_keys), repr):
+        try:
+            # A lone surrogate could not be printed.
+            return write(value).encode("utf-8", "backslashreplace").decode()
+        except (TypeError, ValueError, RecursionError):
+            continue
+    return type(value).__name__
 
 
 def near(word: Any, known: Iterable[str]) -> str:
@@ -207,10 +216,13 @@ class ListOf:
             return
         if len(value) < self.least:
             yield Mistake(place, shown(value), self.words)
+        before = set()
         for index, element in enumerate(value):
             yield from self.of.mistakes(element, f"{place}[{index}]")
-            if any(type(other) is type(element) and other == element for other in value[:index]):
+            text = _text(element, sort_keys=True)
+            if text in before:
                 yield Mistake(f"{place}[{index}]", shown(element), "each element once", "it stands before already")
+            before.add(text)
 
 
 @dataclass(frozen=True)

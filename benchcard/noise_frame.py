@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchcard.plaindata import known
 from benchcard.records import Part, Records
 from benchcard.timed_groups import LAUNCHES
 
@@ -104,7 +105,7 @@ def _machine(part: Part, launches: int) -> dict[str, Any]:
     rounds = [(timed.before, timed.after) for timed in part.rounds]
     shares = [share for share in (noise.others_share(*each) for each in rounds) if share is not None]
     # Of a run that goes on, the outcome has what the machine said before that: the first round is the earlier.
-    begun = [noise.Reading(**(part.outcome or {})["before"]), *(before for before, _ in rounds)]
+    begun = [noise.Reading(**known(noise.Reading, (part.outcome or {})["before"])), *(before for before, _ in rounds)]
     return {
         "load_before": min(begun, key=lambda reading: reading.at_ns).load_1m,
         "others_cpus": sum(shares) / len(shares) if shares else None,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.frameworks.kernels import JOINABLE, UNJOINED, Kernel, operators, partly_joined
 from benchcard.kinds import counted
+from benchcard.plaindata import known
 from benchcard.quantization.loss import Loss
 from benchcard.records import Records
 from benchcard.steps import Record, Search
@@ -108,7 +109,7 @@ def kernels(record: Record) -> tuple[Kernel, ...]:
     """What a call of a row's model runs, the longest first; nothing where the framework cannot say."""
     evaluated = record.outcomes.get("evaluate")
     told = evaluated.values.get("kernels", ()) if evaluated is not None else ()
-    return tuple(Kernel(**each) for each in told)
+    return tuple(Kernel(**known(Kernel, each)) for each in told or ())
 
 
 def other_threads(records: Records, record: Record) -> int | None:
@@ -358,7 +359,7 @@ def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None
         yield f"Its {metric} is {accuracy[row.row]:.3f}, the baseline's {accuracy[row.baseline]:.3f}."
     if explained is None:
         return
-    outputs = Loss(**explained.values["outputs"])
+    outputs = Loss(**known(Loss, explained.values["outputs"]))
     if not outputs.is_finite:
         yield "Some of its outputs are not finite."
     elif outputs.snr_db is None:
@@ -408,9 +409,9 @@ def _quantization(record: Record) -> tuple[QuantizationReport | None, Quantizati
     if quantized is None:
         return None, None
     told = dict(quantized.values["report"])
-    told["operators"] = tuple(OperatorCount(**each) for each in told["operators"])
+    told["operators"] = tuple(OperatorCount(**known(OperatorCount, each)) for each in told["operators"])
     told["notes"] = tuple(told["notes"])
     how: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in quantized.values["how"].items()
     }
-    return QuantizationReport(**told), Quantization(**how)
+    return QuantizationReport(**known(QuantizationReport, told)), Quantization(**known(Quantization, how))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard import spec as specs
 from benchcard import timed_groups
-from benchcard.errors import BenchcardError
+from benchcard.errors import BenchcardError, SpecError
 from benchcard.plan import Plan, make_plan
-from benchcard.sources import Sources
+from benchcard.sources import Sources, unresolved
 from benchcard.steps import Record, Step
 from benchcard.store import Failure, Outcome, RunDirectory, TimedPart
 from benchcard.walk import Walk
@@ -77,14 +77,18 @@ def read(path: Path) -> Records:
     """The records of a run directory.
 
     Raises:
-        BenchcardError: It holds no run, or one of a newer format.
+        BenchcardError: It holds no run, a damaged one, or one of a newer format.
     """
     # A process may go elsewhere while it holds the results.
     path = path.absolute()
     directory = RunDirectory(path)
     about = directory.about
-    spec = specs.read({"task": about["spec"]["task"], "fixed": about["spec"]["fixed"], "grid": about["spec"]["grid"]})
-    plan = make_plan(replace(spec, trusted=False))
+    try:
+        spec = specs.read({name: about["spec"][name] for name in ("task", "fixed", "grid")})
+        plan = make_plan(replace(spec, trusted=False))
+    except SpecError as error:
+        raise BenchcardError(f"{path / 'run.json'} holds no spec that can be read: {error}") from error
+    sources = _sources(path / "run.json", about, plan)
 
     def look(step: Step) -> Outcome:
         kept = directory.outcome(step.kind, step.key)
@@ -98,7 +102,7 @@ def read(path: Path) -> Records:
             failure=Failure(step.kind, "NotRun", f"`{step.kind}` has not been run yet: run the spec again"),
         )
 
-    walk = Walk(plan, Sources.from_dict(about["sources"]), look, about["default_threads"])
+    walk = Walk(plan, sources, look, about["default_threads"])
     records = tuple(walk.record(configuration) for configuration in plan)
     parts: dict[str, tuple[Part, ...]] = {}
     timed: dict[tuple[int, Any], Part] = {}
@@ -112,6 +116,21 @@ def read(path: Path) -> Records:
                 if records[row].cells[shape].name in kept.names:
                     timed.setdefault((row, shape), part)
     return Records(path, about, plan, records, parts, timed)
+
+
+def _sources(path: Path, about: Mapping[str, Any], plan: Plan) -> Sources:
+    """What the names of a plan stood for, as `run.json` says it.
+
+    Raises:
+        BenchcardError: It does not say it, or not of all.
+    """
+    missing = [name for name in ("created", "sources", "machine", "versions", "default_threads") if not about.get(name)]
+    sources, wanted = Sources.from_dict(about.get("sources") or {}), unresolved(plan.spec)
+    missing += [*wanted.models.keys() - sources.models.keys(), *wanted.datasets.keys() - sources.datasets.keys()]
+    if missing:
+        names = ", ".join(missing)
+        raise BenchcardError(f"{path} is damaged: it says nothing of {names}. Run the spec in a new folder")
+    return sources
 
 
 def _part(kept: TimedPart) -> Part:

@@ -18,6 +18,7 @@ from typing import Any
 from benchcard import registry, renamed
 from benchcard.errors import HubError, Mistake, SpecError
 from benchcard.metrics import parted
+from benchcard.plaindata import known, load_yaml, plain
 from benchcard.progress import downloads
 from benchcard.spec import Spec, canonical, digest
 
@@ -125,7 +126,10 @@ class Sources:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Sources:
         """What `as_dict` gave."""
-        return cls(**{part: {key: Source(**source) for key, source in told.get(part, {}).items()} for part in _PARTS})
+        found = {part: told.get(part) or {} for part in _PARTS}
+        return cls(
+            **{part: {key: Source(**known(Source, each)) for key, each in found[part].items()} for part in _PARTS}
+        )
 
 
 def unresolved(spec: Spec) -> Sources:
@@ -292,18 +296,19 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
 def _inherited(folder: Path) -> dict[str, str]:
     """What the README of a model's folder says of `INHERITED`; nothing where it cannot be read."""
     readme = _front_matter(folder)
-    return {name: readme[name] for name in INHERITED if isinstance(readme.get(name), str)}
+    return {name: value for name in INHERITED if isinstance(value := plain(readme.get(name)), str)}
 
 
 def _front_matter(folder: Path) -> dict[str, Any]:
     """Return the front matter of a folder's README; empty where there is none that can be read."""
-    from huggingface_hub import metadata_load
-    from yaml import YAMLError
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     try:
-        return metadata_load(folder / "README.md") or {}
-    except (OSError, ValueError, YAMLError):
+        block = REGEX_YAML_BLOCK.search((folder / "README.md").read_text(encoding="utf-8"))
+        fields = load_yaml(block.group(2)) if block else None
+    except (OSError, ValueError):
         return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed: Path | None) -> Source:

@@ -12,16 +12,20 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.kinds import ListOf, MappingOf, listed, near, shown
 from benchcard.parameters import ALIASES, PARAMETERS, FrameworkArguments, kind_of, names, parts
+from benchcard.plaindata import UnreadableError, checked, load_yaml, plain
 
 # More than a month of timing at a second a row; planning that many takes minutes.
 MOST_COMBINATIONS = 1_000_000
+# Nobody reads more of them at once.
+MOST_MISTAKES = 100
 
 
 @dataclass(frozen=True)
@@ -110,38 +114,22 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def plain(value: Any) -> Any:
-    """A copy of the value in lists, dicts and plain scalars: tuples, sets, paths and NumPy scalars are turned into
-    these.
-    """
-    if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else shown(key): plain(element) for key, element in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(element) for element in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(plain(element) for element in value)
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, str):
-        return str(value)
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        return value.item()
-    return value
-
-
 def read(data: Mapping[str, Any], folder: Path | None = None) -> Spec:
     """The spec that `data` holds, in the form of a YAML spec or of `Benchmark`'s arguments.
 
     Raises:
-        SpecError: With every mistake that was found: of the task and names, then of fixed values, of the grid's, and of
-            the whole.
+        SpecError: With every mistake that was found, a hundred at most: of values that are not plain, of the task and
+            names, then of fixed values, of the grid's, and of the whole.
     """
     if not isinstance(data, Mapping):
         raise SpecError(Mistake("$", shown(data), "a mapping with `task`, `model`, `dataset` and `grid`"))
-    reading = _Reading(plain(data))
-    mistakes = list(reading.mistakes())
-    if mistakes:
+    copy, mistakes = checked(data)
+    if copy is None:
         raise SpecError(mistakes)
+    reading, known = _Reading(copy), {mistake.place for mistake in mistakes}
+    mistakes += islice((each for each in reading.mistakes() if each.place not in known), MOST_MISTAKES)
+    if mistakes:
+        raise SpecError(mistakes[:MOST_MISTAKES])
     return Spec(reading.data["task"], reading.fixed, reading.grid, folder or Path.cwd())
 
 
@@ -151,24 +139,19 @@ def load(path: Path) -> Spec:
     Raises:
         SpecError: The file is missing, is no YAML, has a key twice, or has mistakes in it.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(Mistake("$", f"{path}: {error.strerror}", "a file that can be read")) from error
     except UnicodeDecodeError as error:
         raise SpecError(Mistake("$", f"{path}: byte {error.start} is no UTF-8", "a text file in UTF-8")) from error
-    except YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SpecError(Mistake("$", f"{path}{where}: {problem}", "YAML")) from error
-    try:
-        return read(data, path.resolve().parent)
-    except RecursionError:
-        raise SpecError(Mistake("$", f"{path}: an anchor inside itself", "YAML that ends")) from None
+    except UnreadableError as error:
+        where = f", line {error.line}" if error.line else ""
+        where += f", column {error.column}" if error.column else ""
+        raise SpecError(Mistake("$", f"{path}{where}: {error.problem}", "YAML of plain values")) from error
+    except ValueError as error:
+        raise SpecError(Mistake("$", f"{shown(str(path))}: {error}", "the path of a file")) from error
+    return read(data, path.resolve().parent)
 
 
 class _Reading:
@@ -248,11 +231,11 @@ class _Reading:
         yield from ListOf(kind, least=1).mistakes(values, place)
 
     def _values(self, name: str) -> list[Any]:
-        """Every value that a parameter takes somewhere, as far as it can be read."""
-        if name in self.grid:
-            values = self.grid[name]
-            return list(values) if isinstance(values, list) else []
-        return [self.fixed[name]] if name in self.fixed else []
+        """Return every value that a parameter takes somewhere and that its kind takes."""
+        values = self.grid[name] if name in self.grid else [self.fixed[name]] if name in self.fixed else []
+        kind = kind_of(name)
+        right = (value for value in values if kind is None or not any(kind.mistakes(value, "")))
+        return list(right) if isinstance(values, list) else []
 
     def _whole(self) -> Iterator[Mistake]:
         """What only shows when parameters are seen together."""

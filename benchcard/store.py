@@ -22,9 +22,97 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
+from benchcard.kinds import shown
+from benchcard.measure.blocks import OPENED, READING
+from benchcard.plaindata import UnreadableError, is_count, is_positive, known, load_json, mismatches
 from benchcard.spec import Spec
 
 FORMAT = 1
+_NUMBER, _MAYBE = (int, float), (int, float, type(None))
+_SOURCE = {
+    **dict.fromkeys(("name", "location", "digest"), str),
+    "local": bool,
+    "revision?": str,
+    "inherited?": {"*": str},
+}
+_RUN = {
+    "format": is_count,
+    "digest": str,
+    "spec": {"task": str, "fixed": dict, "grid": dict},
+    "created?": str,
+    "sources?": {"models": {"*": _SOURCE}, "datasets": {"*": _SOURCE}, "metrics?": {"*": _SOURCE}},
+    "machine?": {"processor?": str, "int8": {"u8s8_saturates": (bool, type(None))}},
+    "versions?": {"*": (str, type(None))},
+    "default_threads?": is_positive,
+}
+_FAILURE = dict.fromkeys(("stage", "type", "message", "log"), str)
+_OUTCOME = {"values": dict, "files": {"*": is_count}, "seconds": _NUMBER, "failure?": _FAILURE}
+_PART = {
+    "rounds": is_count,
+    "baseline": (str, type(None)),
+    "before": READING,
+    "after": READING,
+    "opened": [OPENED],
+    "failures": [{"name": str, "twin": bool, **_FAILURE}],
+    "sizes?": {"*": is_count},
+}
+_MODEL = {"file": str, "digest": str, "size_bytes": is_count}
+_LOSS = {"max_abs_difference": _MAYBE, "snr_db": _MAYBE, "is_finite": bool}
+_DATA = {"facts?": {"*": str}, "samples": is_positive, "preprocessing_ns": is_count, "notes?": [str]}
+_REPORT = {
+    "digest": str,
+    "is_float_model": bool,
+    "notes": [str],
+    **dict.fromkeys(("size_bytes", "nodes_quantized", "nodes_eligible", "quantize_nodes"), is_count),
+    **dict.fromkeys(("dequantize_nodes", "dynamic_quantize_nodes"), is_count),
+    **dict.fromkeys(("weights_quantized", "weights_per_channel"), is_count),
+    "operators": [{"operator": str, "eligible": is_count, "excluded": is_count, "quantized": is_count}],
+}
+_HOW = {
+    "approach": str,
+    **{f"{name}?": [str] for name in ("operators_to_quantize", "nodes_to_exclude")},
+    **{f"{name}?": str for name in ("weights_dtype", "activations_dtype", "quant_format")},
+    **{f"{name}?": bool for name in ("weights_symmetric", "activations_symmetric", "matmul_const_b_only")},
+    **{f"{name}?": bool for name in ("per_channel", "reduce_range")},
+}
+# What the values of a finished step must hold, by its kind: what is read from them relies on it.
+_VALUES: Mapping[str, Any] = {
+    "prepare": _DATA,
+    "sample": _DATA,
+    "export": {**_MODEL, "report": {"opset?": int, "max_abs_difference?": _NUMBER}},
+    "convert": {"file": str, "digest": str},
+    "quantize": {
+        **_MODEL,
+        "report": _REPORT,
+        "how": _HOW,
+        "exclusions": [
+            {"pattern": str, "instances": is_count, "nodes": [str], "would_be_quantized": [str], "remark": str}
+        ],
+    },
+    "evaluate": {
+        "items?": is_count,
+        "elapsed_ns": is_positive,
+        "threads?": is_positive,
+        "batches?": str,
+        "kernels?": [{"name": str, "numbers": str, "nodes": is_count, "time_share": _NUMBER}],
+    },
+    "explain": {
+        "outputs": _LOSS,
+        "layers": [{"node": str, "effect": _LOSS}],
+        "is_complete": bool,
+        "trials": is_count,
+        "patterns?": [str],
+    },
+    "score": {
+        "metrics": {"*": _MAYBE},
+        "readings?": {"*": {"higher_is_better?": bool, "unit?": str}},
+        "positive_classes?": {"*": str},
+        "notes?": [str],
+    },
+    "compare": {"figures": {"*": {"*": _MAYBE}}, "predictions_changed?": is_count},
+    "rank": {"nodes": [str]},
+    "shape": {"input_length": (int, type(None))},
+}
 HANDED = "data"
 """The folder in a run directory of data sets that were handed over in memory."""
 # What a system says of a path that cannot be written for other reasons than a full disk.
@@ -96,12 +184,12 @@ class RunDirectory:
             BenchcardError: There is no run here, or a newer benchcard wrote it.
         """
         try:
-            about = _read(self.path / "run.json", ("format", "digest", "spec"))
+            about = _read(self.path / "run.json", _RUN)
         except NotADirectoryError:
             about = None
         if about is None:
             raise BenchcardError(f"{self.path} holds no run: it has no run.json")
-        if about.get("format", 0) > FORMAT:
+        if about["format"] > FORMAT:
             raise BenchcardError(
                 f"{self.path} was written in format {about['format']}, and this benchcard reads up to {FORMAT}: "
                 "install a newer one"
@@ -235,9 +323,14 @@ class RunDirectory:
     def outcome(self, kind: str, key: str) -> Outcome | None:
         """What a step came to, or None where it was never finished."""
         folder = self.path / "steps" / f"{kind}-{key[:20]}"
-        told = _read(folder / "outcome.json", ("values", "files", "seconds", "failure"))
+        told = _read(folder / "outcome.json", _OUTCOME)
         if told is None:
             return None
+        failed = told.get("failure")
+        problem = None if failed else next(mismatches(told["values"], _VALUES.get(kind, {}), "$.values"), None)
+        file = told["values"].get("file")
+        if problem or (file is not None and (failed or file not in told["files"] or ".." in Path(file).parts)):
+            raise _unreadable(folder / "outcome.json", problem or f"$.values.file is {shown(file)}, which it has not")
         if any(
             not (folder / name).is_file() or (folder / name).stat().st_size != size
             for name, size in told["files"].items()
@@ -246,7 +339,7 @@ class RunDirectory:
         file = folder / str(told["values"].get("file", ""))
         if not file.resolve().is_relative_to(self.path.resolve()):
             raise BenchcardError(f"{folder} names a file outside of the run directory, {file}: take the folder away")
-        failure = Failure(**told["failure"]) if told["failure"] else None
+        failure = Failure(**known(Failure, failed)) if failed else None
         return Outcome(kind, key, folder, told["values"], told["seconds"], failure)
 
     def unfinished(self, kind: str, key: str) -> Path:
@@ -312,7 +405,7 @@ class RunDirectory:
     def kept_parts(self, key: str) -> list[TimedPart]:
         """The parts of a group, as they were divided when it was begun; none where it was not."""
         folder = self._group(key)
-        told = _read(folder / "group.json", ("parts",)) or {"parts": []}
+        told = _read(folder / "group.json", {"parts": [[str]]}) or {"parts": []}
         return [TimedPart(folder / f"part-{index}", tuple(names)) for index, names in enumerate(told["parts"])]
 
     def _group(self, key: str) -> Path:
@@ -335,7 +428,7 @@ class TimedPart:
     @property
     def outcome(self) -> dict[str, Any] | None:
         """What was found out beside the latencies (load times, memory, failures); None until all rounds are there."""
-        return _read(self.path / "outcome.json", ("rounds", "baseline", "opened", "failures", "before", "after"))
+        return _read(self.path / "outcome.json", _PART)
 
     @property
     def rounds(self) -> Path:
@@ -356,17 +449,23 @@ class TimedPart:
         write_whole(self.path / "outcome.json", json.loads(json.dumps(outcome), parse_constant=str))
 
 
-def _read(path: Path, fields: tuple[str, ...]) -> dict[str, Any] | None:
-    """The mapping in a file of JSON, with at least these fields; None where there is no file."""
+def _read(path: Path, form: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The mapping in a file of JSON, which has this form; None where there is no file."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(told, dict) or not all(name in told for name in fields):
-            raise ValueError(f"it has not the fields {', '.join(fields)}")
+        told = load_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise BenchcardError(f"{path} cannot be read ({error}): take its folder away and run again") from error
-    return told
+    except (OSError, UnreadableError) as error:
+        raise _unreadable(path, str(error)) from error
+    problem = next(mismatches(told, form), None)
+    if problem is not None:
+        raise _unreadable(path, problem)
+    found: dict[str, Any] = told
+    return found
+
+
+def _unreadable(path: Path, problem: str) -> BenchcardError:
+    return BenchcardError(f"{path} cannot be read ({problem}): take its folder away and run again")
 
 
 def write_whole(path: Path, value: Any) -> None:

@@ -17,9 +17,10 @@ from benchcard.choice import is_known
 from benchcard.errors import BenchcardError
 from benchcard.frames import column
 from benchcard.parameters import parts
+from benchcard.plaindata import plain
 from benchcard.records import Records
 from benchcard.sources import Sources, code_of_metrics
-from benchcard.spec import canonical, plain
+from benchcard.spec import canonical
 from benchcard.steps import Record
 from benchcard.tasks import default_metrics
 

@@ -25,7 +25,8 @@ from benchcard.card.facts import Figure, Figures, Row, Shape
 from benchcard.card.figures import decimals
 from benchcard.card.full_tables import RATIO, rule_of
 from benchcard.errors import CardError
-from benchcard.spec import canonical, plain
+from benchcard.plaindata import plain
+from benchcard.spec import canonical
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -208,9 +208,9 @@ def _cleaned(path: Path) -> str | None:
     """A JSON file without the way to folders of this machine; None where it tells none, or is no JSON."""
     try:
         told = json.loads(path.read_bytes())
-    except ValueError:
+        cleaned = _without_folders(told)
+    except (ValueError, RecursionError):
         return None
-    cleaned = _without_folders(told)
     return None if cleaned == told else json.dumps(cleaned, indent=2) + "\n"
 
 

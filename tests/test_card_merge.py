@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import re
+import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from test_card_data import facts_of
 
 from benchcard.card import classic, yamltext
@@ -284,10 +288,10 @@ def test_markers_that_a_block_of_code_quotes_are_its_authors(fence, quoted, forc
 
 
 def test_a_section_is_its_own_below_a_block_that_is_left_open():
-    """A fence that somebody leaves open above a section is not closed by one of ours: the section is replaced as ever,
-    and none is added until the block is closed, unless forced.
+    """A fence that somebody leaves open above a section is not closed by one of ours: the section is replaced as ever.
+    None is added where a block of code is open at the end, whoever left it open, unless forced.
     """
-    text = merge_section("# T\n", "one\n```sh\nx\n```\n~~~\ny", "beans").text
+    text = merge_section("# T\n", "one\n```sh\nx\n```\ny", "beans").text
     assert merge_section(text, "one", "other").changed
     opened = text.replace("# T\n", "# T\n```\n")
     second = merge_section(opened, "two", "beans").text
@@ -295,10 +299,175 @@ def test_a_section_is_its_own_below_a_block_that_is_left_open():
     assert sections(second)["beans"].content == "two"
     with pytest.raises(CardError, match="begins in line 4 "):
         merge("---\na: 1\n---\n~~~", CARD, "beans")
-    for readme in (opened, second, "# T\n``` py\n~~~\n```x\n``\n    ```\n````x`\n"):
+    within = merge_section("", "~~~\nx", "beans").text
+    with pytest.raises(CardError, match="begins in line 2 "):
+        merge_section(within, "one", "other")
+    for readme in (second, "# T\n``` py\n~~~\n```x\n``\n    ```\n````x`\n"):
         with pytest.raises(CardError, match=r"begins in line 2 .* never closed.*force=True"):
             merge_section(readme, "one", "other")
         assert sections(merge_section(readme, "one", "other", force=True).text)["other"].content == "one"
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<pre>", "</pre>"),
+        ("<PRE\tclass='x'", "</Style>"),
+        ("   <script>", "x</script> y"),
+        ("<style", "</style>"),
+        ("<textarea>", "</textarea>"),
+        ("<![CDATA[", "]]>"),
+        ("<?php", "?>"),
+        ("<!--", "-->"),
+        ("<!DOCTYPE", ">"),
+    ],
+)
+def test_html_that_is_never_closed_is_refused(opening, closing):
+    """HTML that an empty line does not end would show the tables as they are written: it is refused with its line, and
+    taken once it is closed; what is no such HTML is none.
+    """
+    readme = f"---\nlicense: mit\n---\n# T\n\n{opening}\nx\n\ny\n"
+    with pytest.raises(CardError, match=r"HTML `.*` that begins in line 6 .*never closed.*force=True"):
+        merge(readme, CARD, "beans")
+    forced = merge(readme, CARD, "beans", force=True).text
+    assert "beans" in sections(forced)
+    taken = f"{readme}{closing}\n", readme.replace(opening, f"{opening}{closing}")
+    quoted = f"```html\n{opening}\n```\n", f"    {opening}\n", f"- {opening}\n\nx\n", f"> {opening}\n"
+    for text in (*taken, *quoted, f"x {opening}\n", "<preface>\n", "<div>\n<details>\n"):
+        assert table_is_shown(merge(text, CARD, "beans").text)
+
+
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+def table_is_shown(readme: str, cells: tuple[str, ...] = ("a", "1")) -> bool:
+    """Whether a renderer of Markdown shows a table with these cells in a README."""
+    tokens = MARKDOWN.parse(yamltext.split(readme).body.removeprefix("\ufeff"))
+    starts = [index for index, token in enumerate(tokens) if token.type == "table_open" and token.level == 0]
+    shown = [[token.content for token in tokens[start : start + 30] if token.type == "inline"] for start in starts]
+    return any(tuple(contents[: len(cells)]) == cells for contents in shown)
+
+
+HTML = [
+    "<pre>",
+    "</pre>",
+    "<SCRIPT>",
+    "</script>",
+    "<style>",
+    "</style>",
+    "<textarea",
+    "</textarea>",
+    "<![CDATA[",
+    "]]>",
+]
+HTML += ["<?", "?>", "<!--", "-->", "<!X", ">", "<div>", "</div>", "<details>", "</details>", "<b>", "<pre>x</pre>"]
+PREFIXES = ["", "", "", "- ", "  ", "> ", "1. ", "    ", "> - "]
+FENCES = ["```", "````", "~~~", "~~~~", "```py", "~~~ a`b", "``` a`b", "   ```"]
+
+
+def test_whatever_is_merged_shows_the_table():
+    """Of hundreds of READMEs of fences, HTML, lists and quotations, each is refused with a line, or shows the table; a
+    second merge changes nothing, and what its author wrote stays to the byte.
+    """
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(250):
+        pieces = generator.choices([*HTML, *FENCES, *FENCES, "", "", "words", "# T", "| x |\n|---|", "\tcode"], k=6)
+        text = "\n".join(generator.choice(PREFIXES) + piece for piece in pieces) + generator.choice(["", "\n"])
+        readme = text.replace("\n", generator.choice(["\n", "\r\n", "\r"]))
+        try:
+            merged = merge(readme, CARD, "beans").text
+        except CardError as error:
+            refused += "begins in line" in str(error)
+            continue
+        assert table_is_shown(merged), readme
+        assert readme in merged
+        again = merge(merged, CARD, "beans")
+        assert not again.changed, readme
+        newer = merge(merged, CARD.replace("1", "2"), "beans").text
+        assert table_is_shown(newer, ("a", "2")), readme
+        assert outside(newer) == outside(merged)
+    assert 40 < refused < 200
+
+
+def test_what_follows_a_section_is_markdown_again():
+    """An empty line stands between HTML at the end of a section and its marker, so that the author's next line is not
+    part of that HTML; a section without that line is read and replaced as ever, and is no edit.
+    """
+    content = "<details>\n\nwords\n\n</details>"
+    text = merge_section("# T\n", content, "beans").text + "* item\n"
+    html = MARKDOWN.render(text)
+    assert "<li>item</li>" in html
+    older = text.replace(f"\n\n{END}", f"\n{END}")
+    assert older != text
+    assert "<li>item</li>" not in MARKDOWN.render(older)
+    assert sections(older)["beans"] == replace(sections(text)["beans"], end=sections(older)["beans"].end)
+    assert not merge_section(older, content, "beans").changed
+    assert "<li>item</li>" in MARKDOWN.render(merge_section(older, f"{content}\n\n{content}", "beans").text)
+
+
+@pytest.mark.parametrize(
+    ("quote", "lead", "fence"),
+    [
+        ("````md\n```\n{}\n```\n````\n", "", "```"),
+        ("~~~\n```\n{}\n~~~\n", "", "```"),
+        ("- item\n\n  ```\n{}\n  ```\n", "  ", "~~~"),
+        ("> ```\n{}\n> ```\n", "> ", "~~~"),
+        ("* item\n\n{}\n", "      ", "```"),
+        ("{}\n", "    ", "```"),
+        ("```\n<!-- benchcard:begin id=beans -->\n```\n\n~~~\n<!-- benchcard:end id=beans -->\n~~~\n", "", "```"),
+        ("<div>\n```\n\n~~~\n{}\n~~~\n", "", "```"),
+    ],
+)
+@pytest.mark.parametrize("above", [True, False])
+def test_a_section_that_is_quoted_in_any_block_of_code_is_none(quote, lead, fence, above):
+    """A section within fences within fences, lists and quotations, or indented, is its author's, though it is word for
+    word the one that stands beside it.
+    """
+    content = f"one\n{fence}sh\nx\n{fence}"
+    section = merge_section("", content, "beans").text.strip()
+    quoted = quote.format("\n".join(lead + line for line in section.split("\n")))
+    readme = f"# T\n\n{quoted}\n" if above else f"# T\n\n{section}\n\n{quoted}"
+    first = merge_section(readme, content, "beans")
+    second = merge_section(first.text, "two", "beans").text
+    assert quoted in second
+    assert second.count("two") == 1
+    assert list(sections(second)) == ["beans"]
+    assert outside(second) == outside(first.text)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "```x\n",
+        "~~~\n```a\n",
+        "[a]: b\n",
+        "> > > a\nb\n",
+        "- <!--\n",
+        "- - - a\n",
+        "<!-- benchcard:begin id=beans -->\n",
+    ],
+)
+def test_merging_takes_time_linear_in_the_size(hostile):
+    """Four times as many lines that open something cost about four times as many calls, not sixteen."""
+
+    def calls(readme: str) -> int:
+        count = 0
+
+        def hook(_frame: object, event: str, _argument: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        sys.setprofile(hook)
+        try:
+            merge_section(readme, "one", "beans", force=True)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    merge_section("", "one", "beans")  # imports
+    few, many = calls(hostile * 200), calls(hostile * 800)
+    assert many < 6 * few
 
 
 def test_a_section_may_not_hold_markers():

@@ -118,7 +118,7 @@ def test_front_matter_comes_back_with_keys_of_others():
         ("**task**", "**job**", "does not say its task"),
         ("`local`  \n", "local\n", "does not say its backend"),
         ("`{}`  \n", "`[]`  \n", "no mapping"),
-        ("`All dataset`", "`some`", "neither a number nor"),
+        ("`All dataset`", "`some`", "'some' is no whole number"),
         ("Fixed parameters:", "Fixed", "no section 'Fixed parameters:'"),
         ("* **framework**: `onnx", "* **framework**: onnx", "not a list of code spans"),
         ("## Non-time metrics", "## Quality", "no section '## Non-time metrics'"),

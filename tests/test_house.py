@@ -18,7 +18,18 @@ PACKAGE = Path(benchcard.__file__).parent
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = [
     {"errors", "_version"},
-    {"kinds", "registry", "parameters", "spec", "plan", "machine", "child_process", "processes", "progress"},
+    {
+        "kinds",
+        "plaindata",
+        "registry",
+        "parameters",
+        "spec",
+        "plan",
+        "machine",
+        "child_process",
+        "processes",
+        "progress",
+    },
     {"tasks", "metrics", "frameworks", "quantization", "sources", "renamed"},
     {"measure"},
     {

@@ -72,6 +72,10 @@ def test_data_in_memory_that_is_gone_is_said(tmp_path):
         ("---\n- mit\n---\n", {}),
         ("# No front matter\n", {}),
         ("---\nlicense: \udcff\n---\n", {}),
+        ('---\nlicense: "\\ud800"\nlibrary_name: timm\n---\n', {"library_name": "timm"}),
+        ("---\nlicense: mit\na: !!bool foo\n---\n", {}),
+        ("---\nlicense: mit\na: " + "[" * 2000 + "\n---\n", {}),
+        ("---\nlicense: mit\na: 2024-13-45\n---\n", {"license": "mit"}),
         (None, {}),
     ],
 )

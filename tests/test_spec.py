@@ -237,10 +237,10 @@ def test_yaml_that_holds_itself(tmp_path: Path):
     """An anchor inside itself, and keys that are no text, are mistakes and not crashes."""
     path = tmp_path / "spec.yaml"
     path.write_text("task: a\nmodel: &m {a: *m}\n", encoding="utf-8")
-    with pytest.raises(SpecError, match="anchor"):
+    with pytest.raises(SpecError, match=r"line 2, column 8: the alias `\*m` refers to itself"):
         specs.load(path)
     path.write_text("task: image-classification\nmodel: a/b\ngrid: {? [a, b] : [1]}\n", encoding="utf-8")
-    with pytest.raises(SpecError, match="the name of a parameter"):
+    with pytest.raises(SpecError, match="names as text"):
         specs.load(path)
 
 

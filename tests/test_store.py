@@ -23,16 +23,16 @@ def directory(tmp_path, beans):
 
 def finish(run, key="k" * 64, failure=None, content=b"graph"):
     """A finished step with one file."""
-    work = run.unfinished("export", key)
+    work = run.unfinished("calibrate", key)
     (work / "model.onnx").write_bytes(content)
     (work / "log.txt").write_text("said\n")
-    return run.finish(work, "export", key, {"opset": 13}, {"digest": "d"}, 1.5, failure)
+    return run.finish(work, "calibrate", key, {"opset": 13}, {"digest": "d"}, 1.5, failure)
 
 
 def test_a_finished_step_is_found_again(directory):
     """Its values, files and seconds come back from disk as they were given."""
     finish(directory)
-    kept = directory.outcome("export", "k" * 64)
+    kept = directory.outcome("calibrate", "k" * 64)
     assert (kept.values, kept.seconds, kept.failure) == ({"digest": "d"}, 1.5, None)
     assert (kept.folder / "model.onnx").read_bytes() == b"graph"
     assert (kept.folder / "log.txt").read_text() == "said\n"
@@ -40,9 +40,9 @@ def test_a_finished_step_is_found_again(directory):
 
 def test_an_unfinished_step_counts_for_nothing(directory):
     """What a killed process left is no outcome, and is swept away when the directory is next worked in."""
-    work = directory.unfinished("export", "k" * 64)
+    work = directory.unfinished("calibrate", "k" * 64)
     (work / "model.onnx").write_bytes(b"half")
-    assert directory.outcome("export", "k" * 64) is None
+    assert directory.outcome("calibrate", "k" * 64) is None
     with directory.locked():
         assert not work.exists()
 
@@ -51,25 +51,25 @@ def test_a_step_whose_file_was_cut_is_not_finished(directory):
     """A file that is gone or has another size means that the step must be done again."""
     outcome = finish(directory)
     (outcome.folder / "model.onnx").write_bytes(b"gra")
-    assert directory.outcome("export", "k" * 64) is None
+    assert directory.outcome("calibrate", "k" * 64) is None
     (outcome.folder / "model.onnx").unlink()
-    assert directory.outcome("export", "k" * 64) is None
+    assert directory.outcome("calibrate", "k" * 64) is None
 
 
 def test_a_failed_step_keeps_its_reason_and_log_but_no_files(directory):
     """A failure comes back whole; half-made files do not stay."""
-    failure = Failure("export", "ValueError", "no such opset", "log")
+    failure = Failure("calibrate", "ValueError", "no such opset", "log")
     finish(directory, failure=failure)
-    kept = directory.outcome("export", "k" * 64)
+    kept = directory.outcome("calibrate", "k" * 64)
     assert kept.failure == failure
     assert sorted(path.name for path in kept.folder.iterdir()) == ["log.txt", "outcome.json"]
 
 
 def test_a_step_may_be_finished_again(directory):
     """A step that failed and then worked has one outcome, the later."""
-    finish(directory, failure=Failure("export", "OSError", "x"))
+    finish(directory, failure=Failure("calibrate", "OSError", "x"))
     finish(directory, content=b"better")
-    assert (directory.outcome("export", "k" * 64).folder / "model.onnx").read_bytes() == b"better"
+    assert (directory.outcome("calibrate", "k" * 64).folder / "model.onnx").read_bytes() == b"better"
 
 
 def test_another_spec_is_refused(directory, beans):
@@ -131,7 +131,8 @@ def test_a_part_is_finished_when_it_has_an_outcome(directory):
     part.begin()
     part.rounds.write_bytes(b"")
     assert part.outcome is None
-    told = {"rounds": 3, "baseline": None, "opened": [], "failures": [], "before": {}, "after": {}}
+    reading = {"at_ns": 1, "load_1m": 0.5}
+    told = {"rounds": 3, "baseline": None, "opened": [], "failures": [], "before": reading, "after": reading}
     part.finish(told)
     assert part.outcome == told
 

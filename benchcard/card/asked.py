@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from benchcard.card import classic
-from benchcard.card.facts import Plain
+from benchcard.card.facts import Plain, Shape
 from benchcard.card.notation import parse_value, split_codes, uncode, unwords
 from benchcard.errors import CardError
 
@@ -34,7 +34,7 @@ def labels(lines: list[str]) -> dict[str, Plain]:
         "task": _text(_label(said, "task")),
         "backend": _text(_label(said, "backend")),
         "backend_args": mapping(parse_value(_label(said, "backend args")), "Backend args"),
-        "max_eval_samples": None if unsaid else _whole(samples, "Number of evaluation samples"),
+        "max_eval_samples": None if unsaid else whole(samples, "Number of evaluation samples"),
         "fixed": nested(bullets(lines, classic.FIXED_TITLE)),
         "benchmarked": _benchmarked(bullets(lines, classic.BENCHMARKED_TITLE)),
     }
@@ -88,6 +88,33 @@ def mapping(value: Plain, place: str) -> dict[str, Plain]:
     return value
 
 
+def whole(text: str, place: str, below: int | None = None) -> int:
+    """The whole number that a text shows.
+
+    Args:
+        text: as it stands in a card.
+        place: where, in words.
+        below: a number that it must be below; None for any of 18 digits.
+
+    Raises:
+        CardError: it shows something else.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18) or (below is not None and int(text) >= below):
+        bound = "" if below is None else f" below {below}"
+        raise CardError(f"{place}: {text!r} is no whole number{bound}")
+    return int(text)
+
+
+def shape(match: re.Match[str]) -> Shape:
+    """The shape whose batch size and input length, maybe None, are the groups of a match.
+
+    Raises:
+        CardError: they are beyond any number.
+    """
+    batch_size, length = match.groups()
+    return Shape(whole(batch_size, "a batch size"), None if length is None else whole(length, "an input length"))
+
+
 def _labels(lines: list[str]) -> dict[str, str]:
     """The content of each label's code span, by the label in lower case."""
     found = [(match.group(1).lower(), _uncoded(match.group(2))) for line in lines if (match := _LABEL.match(line))]
@@ -108,7 +135,7 @@ def _benchmarked(found: Bullets) -> dict[str, list[Plain]]:
     for _, name, text in found:
         contents = split_codes(text or "")
         if contents is None:
-            raise CardError(f"the values of {name!r} are not a list of code spans: {text}")
+            raise CardError(f"the values of {name!r} are not a list of code spans: {text!r}")
         benchmarked[name] = [parse_value(content) for content in contents]
     return benchmarked
 
@@ -121,9 +148,3 @@ def _text(label: str) -> str:
 def _uncoded(text: str) -> str:
     content = uncode(text)
     return text if content is None else content
-
-
-def _whole(text: str, place: str) -> int:
-    if not text.isdecimal():
-        raise CardError(f"{place}: {text!r} is neither a number nor {classic.ALL_SAMPLES!r}")
-    return int(text)

@@ -67,7 +67,7 @@ def _told(parameters: Mapping[str, Plain], varied: Mapping[str, bool]) -> list[s
     told = []
     for name, value in parameters.items():
         # Arguments that follow from the framework tell nothing more: where they do, the names above collide.
-        if not varied[name] or value is None or isinstance(value, dict):
+        if not varied.get(name) or value is None or isinstance(value, dict):
             continue
         if isinstance(value, bool):
             no = "not quantized" if name == "apply_quantization" else ""

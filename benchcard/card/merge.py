@@ -7,25 +7,29 @@ front matter to `frontmatter_merge`.
     ...
     <!-- benchcard:end id=<slug> -->
 
-A marker counts where it begins a line, but not in a block of code between fences, which shows what a section looks
-like. The digest is of the lines between with `\n` as their ends and no empty lines around, so that a checkout that
-changes line ends is no edit.
+A marker counts where it begins a line, but not in a block of code, which shows what a section looks like. The digest
+is of the lines between with `\n` as their ends and no empty lines around, so that a checkout that changes line ends is
+no edit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from benchcard.card import yamltext
 from benchcard.card.facts import Plain
 from benchcard.card.frontmatter_merge import merge_fields
 from benchcard.errors import CardError
 from benchcard.kinds import shown
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 SCHEMA = 1
 # Keys that go with the first one: name and link say which licence `other` is, the relation is one to that model.
@@ -36,8 +40,6 @@ _ORIGIN = ("base_model", "base_model_relation")
 _SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
-# A line that opens or closes a block of code: the fence, and what stands behind it.
-_FENCE = re.compile(r"(?:\A\ufeff?|(?<=[\r\n])) {0,3}(`{3,}(?=[^`\r\n]*(?:[\r\n]|\Z))|~{3,})([^\r\n]*)")
 _BEGIN = re.compile(rf"<!-- benchcard:begin id=({_SLUG}) schema=(\d{{1,9}}) digest=([0-9a-f]{{64}}) -->[ \t]*")
 _END = re.compile(rf"<!-- benchcard:end id=({_SLUG}) -->[ \t]*")
 _DAMAGED = re.compile(
@@ -112,13 +114,13 @@ def merge(
         card: text of the whole card.
         slug: name of the section: letters, digits, dots, dashes and underscores, 100 at most.
         force: replace a section that was edited by hand, and take away markers that are broken or doubled; text that is
-            not surely benchcard's own stays; and add a section behind a block of code that is never closed.
+            not surely benchcard's own stays; and add a section behind a block of code or HTML that is never closed.
         overwrite: keys of the front matter whose values the card may replace.
         without: keys of the card's front matter that are left out.
 
     Raises:
-        CardError: the section was edited, its markers are broken or doubled, the README ends within a block of code,
-            or the front matter cannot be read.
+        CardError: the section was edited, its markers are broken or doubled, the README ends within a block of code
+            or of HTML, or the front matter cannot be read.
     """
     block = yamltext.split(card)
     fields = yamltext.load(block.yaml) or {}
@@ -176,14 +178,14 @@ def merge_section(readme: str, content: str, slug: str, *, force: bool = False) 
     found = _own_section(text, slug)
     newline = line_end(readme)
     lines = [f"<!-- benchcard:begin id={slug} schema={SCHEMA} digest={_digest(content)} -->", *content.split("\n")]
-    section = newline.join([*lines, f"<!-- benchcard:end id={slug} -->"])
+    # HTML as `</details>` goes on to the next empty line, and would show what follows the marker as it is written.
+    section = newline.join([*lines, "", f"<!-- benchcard:end id={slug} -->"])
     if found is None:
         _, opened = _code_blocks(text)
         if opened is not None and not force:
-            line = len(_LINE_END.findall(text[:opened])) + 1
             raise CardError(
-                f"the block of code that begins in line {line} of the README is never closed, and the card would be "
-                "shown as code: close it, or put the card there all the same with force=True"
+                f"{opened} is never closed, and would swallow the card: close it, or put the card there all the same "
+                "with force=True"
             )
         appended = text + _gap(text, newline) + section + newline
         return Merged(appended, True)
@@ -230,7 +232,7 @@ def _own_section(text: str, slug: str) -> Section | None:
     Raises:
         CardError: its markers are broken or doubled.
     """
-    markers = list(_markers(text))
+    markers = _markers(text)
     pairs = [(begin, end) for begin, end in _pairs(markers) if begin.slug == slug]
     strays = _strays(markers, slug)
     if strays:
@@ -253,7 +255,7 @@ def _repaired(text: str, slug: str) -> str:
 
     A later one goes whole where it is as it was written; where it was edited only its markers go.
     """
-    markers = list(_markers(text))
+    markers = _markers(text)
     doomed = [(marker.start, marker.end) for marker in _strays(markers, slug)]
     pairs = [(begin, end) for begin, end in _pairs(markers) if begin.slug == slug]
     for first, last in pairs[1:]:
@@ -261,45 +263,73 @@ def _repaired(text: str, slug: str) -> str:
             doomed += [(first.start, first.end), (last.start, last.end)]
         else:
             doomed.append((first.start, last.end))
-    for start, end in sorted(doomed, reverse=True):
+    pieces, place = [], 0
+    for start, end in sorted(doomed):
+        pieces.append(text[place:start])
         after = _LINE_END.match(text, end)
-        text = text[:start] + text[after.end() if after else end :]
-    return text
+        place = after.end() if after else end
+    return "".join([*pieces, text[place:]])
 
 
-def _markers(text: str) -> Iterator[_Marker]:
-    """The markers of a text, damaged ones too, in their order; those that a block of code quotes are none."""
-    blocks, _ = _code_blocks(text)
-    return (each for each in _all_markers(text) if not any(start < each.start < end for start, end in blocks))
+def _markers(text: str) -> list[_Marker]:
+    """Return the markers of a text, damaged ones too, in their order, without those that a block of code quotes.
 
-
-def _code_blocks(text: str) -> tuple[list[tuple[int, int]], int | None]:
-    """Where blocks of code stand between fences outside of our sections, and where one begins that nothing closes; None
-    where each is closed.
-
-    Source: CommonMark 0.31, section 4.5. What a fence within one of our sections would close was left open before it.
+    A block of code quotes nothing where it is never closed, or where it ends or begins within a section that nobody
+    edited: then it is the author's open fence above that section that reaches into it.
     """
-    pairs = _pairs(list(_all_markers(text)))
-    blocks: list[tuple[int, int]] = []
-    opened: int | None = None
-    place = len(text) - len(yamltext.split(text).body)
-    while fence := _FENCE.search(text, place):
-        ours = next((end.end for begin, end in pairs if begin.start < fence.start() < end.start), None)
-        if ours is not None:
-            place = ours
-            continue
-        place = fence.end()
-        later = (each for each in _FENCE.finditer(text, place) if each[1].startswith(fence[1]))
-        close = next((each for each in later if not each[2].strip(" \t")), None)
-        if close is None or any(
-            fence.start() < begin.start < close.start() < end.start and not _section(text, begin, end).edited
-            for begin, end in pairs
-        ):
-            opened = fence.start() if opened is None else opened
-        else:
-            place = close.end()
-            blocks.append((fence.start(), place))
-    return blocks, opened
+    every = list(_all_markers(text))
+    if not every:
+        return []
+    code, _ = _code_blocks(text)
+    starts = [start for start, _ in code]
+
+    def block(marker: _Marker) -> int | None:
+        index = bisect_right(starts, marker.line) - 1
+        return index if index >= 0 and marker.line < code[index][1] else None
+
+    cut = {
+        index
+        for begin, end in _pairs(every)
+        if block(begin) != block(end) and not _section(text, begin, end).edited
+        for index in (block(begin), block(end))
+    }
+    return [marker for marker in every if block(marker) in {None, *cut}]
+
+
+def _code_blocks(text: str) -> tuple[list[tuple[int, int]], str | None]:
+    """Return the lines of each closed block of code, and what is still open at the end of a text.
+
+    Returns:
+        For each block its first line and the line after its last one, counted from 1; and the block of code or of HTML
+        that swallows what is appended, in words, None where there is none.
+
+    Source: CommonMark 0.31, sections 4.4 to 4.6, as markdown-it-py reads them. HTML that ends at an empty line (types
+    6 and 7 there) swallows nothing, since an empty line stands before what is appended.
+    """
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").disable("reference")  # A definition is no block, and takes quadratic time.
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    body = yamltext.split(text).body
+    first = len(_LINE_END.findall(text, 0, len(text) - len(body))) + 1
+    probed = f"{body.removeprefix(yamltext.BOM)}\n\n<!-- -->"
+    last = len(_LINE_END.findall(probed))
+    code: list[tuple[int, int]] = []
+    holder: Token | None = None
+    for token in parser.parse(probed):
+        start, end = token.map or (0, 0)
+        if token.level == 0 and start <= last < end:
+            holder = token
+        elif token.type in ("fence", "code_block"):
+            code.append((first + start, first + end))
+    if holder is None:
+        return code, "a list or quotation that is nested too deeply"
+    line = (holder.map or [0])[0]
+    if line == last:
+        return code, None
+    opening = holder.content.lstrip().split("\n", 1)[0][:40] if holder.type == "html_block" else holder.markup
+    kind = "HTML" if holder.type == "html_block" else "block of code"
+    return code, f"the {kind} `{opening}` that begins in line {first + line} of the README"
 
 
 def _all_markers(text: str) -> Iterator[_Marker]:

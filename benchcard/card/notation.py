@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from bisect import bisect_left
 
 from benchcard.card.facts import Plain, plain
 from benchcard.errors import CardError
@@ -18,9 +19,10 @@ _LITERAL_START = re.compile(r"""['"(\[{+\-.0-9]|[bBfFrRuU]{1,2}['"]|set\(""")
 # What may be Markdown or HTML within a line; an underscore only where it is not inside a word. Pipes: see `tables`.
 _MARKED = re.compile(r"[\\`*<>&\[\]$~]|(?<![^\W_])_|_(?![^\W_])")
 _TICKS = re.compile(r"`+")
-_ESCAPED = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)|\\([!-/:-@\[-`{-~])")
+_TICKS_OR_ESCAPE = re.compile(r"`+|\\([!-/:-@\[-`{-~])")
 # A word in back-ticks that is one in every renderer, in a table, too: nothing in it is a mark of HTML or of a table.
 _SPAN = re.compile(r"(?<!`)(`[^\s`\\<>|](?:[^`\\<>|]*[^\s`\\<>|])?`)(?!`)")
+_COMMA = re.compile(r"\s*(?:,\s*|\Z)")
 _HARMLESS = re.compile(r"(?:[\w '\",:{}()./@+=-]|\[|\])*")
 _EDGE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
@@ -56,7 +58,8 @@ def code(text: str) -> str:
     """
     line = " ".join(text.splitlines()) or " "
     fence = "`"
-    while fence in _TICKS.findall(line):
+    taken = set(_TICKS.findall(line))
+    while fence in taken:
         fence += "`"
     padded = line.startswith("`") or line.endswith("`") or (line[0] == line[-1] == " " and line.strip())
     return f"{fence} {line} {fence}" if padded else f"{fence}{line}{fence}"
@@ -64,21 +67,22 @@ def code(text: str) -> str:
 
 def uncode(text: str) -> str | None:
     """The content of the code span that all of `text` is; None where it is something else."""
-    content, rest = _leading_code(text)
-    return None if rest else content
+    content, end = _code_at(text, 0, _runs(text))
+    return content if end == len(text) else None
 
 
 def split_codes(text: str) -> list[str] | None:
     """The contents of the code spans that `text` lists, separated by commas; None where it lists something else."""
     contents: list[str] = []
-    rest = text.strip()
-    while rest:
-        content, rest = _leading_code(rest)
-        rest = rest.lstrip()
-        if content is None or not (rest == "" or rest.startswith(",")):
+    line, place = text.strip(), 0
+    runs = _runs(line)
+    while place < len(line):
+        content, place = _code_at(line, place, runs)
+        comma = _COMMA.match(line, place)
+        if content is None or comma is None:
             return None
         contents.append(content)
-        rest = rest.removeprefix(",").lstrip()
+        place = comma.end()
     return contents
 
 
@@ -102,7 +106,16 @@ def is_words(text: str) -> bool:
 
 def unwords(text: str) -> str:
     """The text that `words` or `prose` wrote."""
-    return _ESCAPED.sub(lambda match: match.group(2) or match.group(), text)
+    runs, pieces, place = _runs(text), [], 0
+    while found := _TICKS_OR_ESCAPE.search(text, place):
+        pieces.append(text[place : found.start()])
+        place = found.end()
+        if found.group(1):
+            pieces.append(found.group(1))
+        else:
+            place = _closing(runs, place - found.start(), place) or place
+            pieces.append(text[found.start() : place])
+    return "".join([*pieces, text[place:]])
 
 
 def bare_or_code(text: str) -> str:
@@ -111,18 +124,31 @@ def bare_or_code(text: str) -> str:
     return text if harmless else code(text)
 
 
-def _leading_code(text: str) -> tuple[str | None, str]:
-    """The content of the code span that `text` begins with, and what follows; None and the text where there is none."""
-    opening = _TICKS.match(text)
-    if opening is None:
-        return None, text
-    closing = next((ticks for ticks in _TICKS.finditer(text, opening.end()) if ticks.group() == opening.group()), None)
-    if closing is None:
-        return None, text
-    content = text[opening.end() : closing.start()]
+def _runs(text: str) -> dict[int, list[int]]:
+    """Return where the runs of back-ticks begin, by their length."""
+    runs: dict[int, list[int]] = {}
+    for ticks in _TICKS.finditer(text):
+        runs.setdefault(len(ticks.group()), []).append(ticks.start())
+    return runs
+
+
+def _closing(runs: dict[int, list[int]], length: int, place: int) -> int | None:
+    """Return where the first run of that length behind a place ends; None where there is none."""
+    starts = runs.get(length, [])
+    index = bisect_left(starts, place)
+    return starts[index] + length if index < len(starts) else None
+
+
+def _code_at(text: str, start: int, runs: dict[int, list[int]]) -> tuple[str | None, int]:
+    """Return the content of the code span that begins at a place, and where it ends; None where there is none."""
+    opening = _TICKS.match(text, start)
+    end = _closing(runs, len(opening.group()), opening.end()) if opening else None
+    if opening is None or end is None:
+        return None, start
+    content = text[opening.end() : end - len(opening.group())]
     if len(content) > 1 and content[0] == content[-1] == " " and content.strip():
         content = content[1:-1]
-    return content, text[closing.end() :]
+    return content, end
 
 
 def _one_line(text: str) -> str:

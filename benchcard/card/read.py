@@ -9,6 +9,7 @@ in the facts that it gives back: intervals, reasons and environment stand in ful
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -74,11 +75,9 @@ def _tables(lines: list[str]) -> tuple[tables.Table, list[tuple[Shape, tables.Ta
         raise CardError(f"the card has no table under {classic.QUALITY_TITLE!r}")
     times = []
     for table in found[1:]:
-        above = next((line for line in reversed(lines[: table.first_line]) if line.strip()), "")
-        match = _SHAPE.search(above)
+        match = _SHAPE.search(tables.line_above(lines, table))
         if match is not None:
-            length = match.group(2)
-            times.append((Shape(int(match.group(1)), None if length is None else int(length)), table))
+            times.append((asked.shape(match), table))
     return found[0], times
 
 
@@ -126,10 +125,10 @@ def _columns(table: tables.Table) -> list[_Column]:
     """The columns of figures, no two of one name and side: where a remark is no unit, it is part of the name."""
     start = _parameter_columns(table)
     columns = [_column(place, header) for place, header in enumerate(table.headers) if header and place >= start]
-    names = [(column.name, column.side) for column in columns]
+    names = Counter((column.name, column.side) for column in columns)
     return [
         replace(column, name=f"{column.name} ({column.unit})", unit="")
-        if column.unit and names.count((column.name, column.side)) > 1
+        if column.unit and names[column.name, column.side] > 1
         else column
         for column in columns
     ]

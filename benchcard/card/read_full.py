@@ -7,7 +7,7 @@ parameters to `asked`, cells to `figures`. What the card does not show (logs, ot
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -48,16 +48,21 @@ def read(lines: list[str]) -> Facts:
     for above, table in under.items():
         match = _SHAPE.search(above)
         if match is not None:
-            length = match.group(2)
-            shapes.append(Shape(int(match.group(1)), None if length is None else int(length)))
-            rows = [_with_times(row, shapes[-1], table, number, roles[number]) for number, row in enumerate(rows)]
+            shapes.append(asked.shape(match))
+            by_row = {cells[0]: cells for cells in reversed(table.rows)}
+            rows = [
+                _with_times(row, shapes[-1], table, number, by_row.get(str(number)), roles[number])
+                for number, row in enumerate(rows)
+            ]
     for table in titled[1:]:
         rows = _with_remarks(rows, table)
     bases = [index for index, told in enumerate(roles) if ROLES["baseline"] in told]
-    rows = [replace(row, baseline=_baseline(index, told, bases)) for index, (row, told) in enumerate(zip(rows, roles))]
+    own = frozenset(bases)
+    rows = [replace(row, baseline=_baseline(index, told, own)) for index, (row, told) in enumerate(zip(rows, roles))]
     first = bases[0] if bases else None
     chosen = [index for index, told in enumerate(roles) if ROLES["chosen"] in told]
     further = tuple(index for index in chosen if rows[index].baseline not in (None, first))
+    recommended = sorted({*chosen} - {*further})
     facts = Facts(
         **said,
         metrics=metrics,
@@ -66,7 +71,7 @@ def read(lines: list[str]) -> Facts:
         rows=tuple(rows),
         data=_data(lines),
         baseline=first,
-        chosen=next((index for index in chosen if index not in further), None),
+        chosen=next(iter(recommended), None),
         further=further,
         pareto=tuple(index for index, told in enumerate(roles) if ROLES["pareto"] in told),
         reasons=_sentences(lines, full.REASONS_TITLE) or _sentences(lines, full.REASONS_TITLES),
@@ -75,18 +80,18 @@ def read(lines: list[str]) -> Facts:
         environment=_environment(lines),
         run=_nested(lines, full.RUN_TITLE),
         notes=_sentences(lines, full.NOTES_TITLE),
-        done=next((int(match.group(1)) for line in lines if (match := _UNFINISHED.match(line))), None),
+        done=next((asked.whole(m.group(1), "the rows done") for line in lines if (m := _UNFINISHED.match(line))), None),
     )
     heading = _heading(lines)
     return facts if heading == full.title(facts) else replace(facts, title=heading)
 
 
-def _baseline(index: int, told: list[str], bases: list[int]) -> int | None:
+def _baseline(index: int, told: list[str], bases: Collection[int]) -> int | None:
     """The row that a row says to be compared with; None where there is one for all."""
     if len(bases) < 2:
         return None
     said = (role.removeprefix(AGAINST) for role in told if role.startswith(AGAINST))
-    return index if index in bases else next((int(row) for row in said if row.isdecimal()), None)
+    return index if index in bases else next((asked.whole(row, f"row {index}, role") for row in said), None)
 
 
 def _heading(lines: list[str]) -> str:
@@ -96,8 +101,7 @@ def _heading(lines: list[str]) -> str:
 
 def _above(lines: list[str], table: tables.Table) -> str:
     """The line that says what a table shows; with its number, so that no two are one."""
-    said = next((line for line in reversed(lines[: table.first_line]) if line.strip()), "")
-    return f"{table.first_line}: {said}"
+    return f"{table.first_line}: {tables.line_above(lines, table)}"
 
 
 def _nested(lines: list[str], title: str) -> dict[str, Plain]:
@@ -151,14 +155,16 @@ def _quality(
     end = len(headers) - len(names)
     if [uncode(header) for header in headers[end:]] != names or headers[:2] != ["row", "role"]:
         raise CardError("the table of quality has not the columns of the benchmarked parameters")
-    metrics: list[Metric] = []
+    metrics: dict[str, Metric] = {}
     keys: list[tuple[str, bool]] = []
     for header in map(unwords, headers[2:end]):
         key = _figure_key(header, metrics)
         keys.append((key or header, key is not None))
         if key is None:
             name, unit = _unit(header, readings)
-            metrics.append(replace(readings.get(name, Metric(name)), unit=unit))
+            if name in metrics:
+                raise CardError(f"the table of quality has two columns {name!r}")
+            metrics[name] = replace(readings.get(name, Metric(name)), unit=unit)
             keys[-1] = (name, False)
     rows, roles = [], []
     for number, cells in enumerate(table.rows):
@@ -170,19 +176,18 @@ def _quality(
         risk = any(figures.AT_RISK in cell for cell in cells[2:end])
         rows.append(Row(parameters=parameters, metrics=own, figures=_known(others), saturation_risk=risk))
         roles.append(cells[1].split(", "))
-    return tuple(metrics), rows, roles
+    return tuple(metrics.values()), rows, roles
 
 
-def _figure_key(header: str, metrics: list[Metric]) -> str | None:
+def _figure_key(header: str, metrics: Collection[str]) -> str | None:
     """The name of a figure that is no metric: `accuracy_difference` for `accuracy against the baseline`."""
     if header == full_tables.SIZE_COLUMN:
         return SIZE
     if header in (*full_tables.COUNTS, full_tables.COSINE):
         return header
-    for metric in metrics:
-        for ending, said in full_tables.FIGURE_ENDINGS.items():
-            if header == metric.name + said:
-                return metric.name + ending
+    for ending, said in full_tables.FIGURE_ENDINGS.items():
+        if header.endswith(said) and (name := header.removesuffix(said)) in metrics:
+            return name + ending
     return None
 
 
@@ -193,8 +198,9 @@ def _unit(header: str, readings: dict[str, Metric]) -> tuple[str, str]:
     return match.group(1), match.group(2)
 
 
-def _with_times(row: Row, shape: Shape, table: tables.Table, number: int, told: list[str]) -> Row:
-    cells = next((cells for cells in table.rows if cells[0] == str(number)), None)
+def _with_times(
+    row: Row, shape: Shape, table: tables.Table, number: int, cells: Sequence[str] | None, told: list[str]
+) -> Row:
     if cells is None:
         raise CardError(f"the table of {shape} has no row {number}")
     times: dict[str, Figure | None] = {}
@@ -220,10 +226,11 @@ def _with_remarks(rows: list[Row], table: tables.Table) -> list[Row]:
     done = list(rows)
     for cells in table.rows:
         if table.headers[:2] == ("row", "same model as row"):
-            index, reason = int(cells[0]), unwords(cells[2])
-            done[index] = replace(done[index], same_model_as=int(cells[1]), reasons=(reason,) if reason else ())
+            index, other = (asked.whole(cell, "a row that is the same model", len(rows)) for cell in cells[:2])
+            reason = unwords("".join(cells[2:3]))
+            done[index] = replace(done[index], same_model_as=other, reasons=(reason,) if reason else ())
         elif table.headers[:2] == ("row", "step"):
-            index = int(cells[0])
+            index = asked.whole(cells[0], "a row without figures", len(rows))
             done[index] = replace(done[index], failure=Failure(*map(unwords, cells[1:4])))
     return done
 
@@ -234,12 +241,17 @@ def _noise(table: tables.Table) -> list[Noise]:
         return []
     found = []
     for baseline, *cells in (row if several else (figures.MISSING, *row) for row in table.rows):
+        if len(cells) < 6:
+            raise CardError(f"the noise certificate has {len(cells)} columns, and not 6")
         ratio: Any = figures.read(cells[4], "the noise certificate")
-        length = None if cells[1] == figures.MISSING else int(cells[1])
         warnings = () if cells[5] == "none" else tuple(map(unwords, cells[5].split("; ")))
-        shape = Shape(int(cells[0]), length)
-        counts = {"models": int(cells[2]), "rounds": int(cells[3])}
-        place = None if baseline == figures.MISSING else int(baseline)
+        numbers = (
+            None if cell == figures.MISSING else asked.whole(cell, "the noise certificate") for cell in cells[:4]
+        )
+        batch_size, length, models, rounds = numbers
+        shape = Shape(batch_size or 0, length)
+        counts = {"models": models or 0, "rounds": rounds or 0}
+        place = None if baseline == figures.MISSING else asked.whole(baseline, "the noise certificate, baseline")
         found.append(Noise(shape=shape, ratio=ratio, warnings=warnings, baseline=place, **counts))
     return found
 

@@ -18,6 +18,10 @@ Align = Literal["left", "center", "right"]
 _RULE = re.compile(r":?-+:?")
 _BAR = re.compile(r"(?<!\\)\|")
 _SHORTEST_RULE = 3
+# Cells that are filled in because a row has too few. Source: cmark-gfm 0.29, MAX_AUTOCOMPLETED_CELLS.
+_MOST_FILLED = 0x80000
+MOST_TABLES = 1000
+"""Far more tables than a card has of shapes."""
 
 
 @dataclass(frozen=True)
@@ -81,26 +85,42 @@ def render(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> str:
 def find(text: str) -> list[Table]:
     """All the tables in `text`, in their order, read as GitHub reads them: rows of too few cells are filled up.
 
+    Raises:
+        CardError: there are more tables, or more cells to be filled in, than any card has.
+
     Source: GitHub Flavored Markdown 0.29, section 4.10.
     """
     lines = text.split("\n")
     tables: list[Table] = []
-    place = 0
+    place = filled = 0
     while place + 1 < len(lines):
         headers, rules = split_row(lines[place]), split_row(lines[place + 1])
         if "|" in lines[place] and len(headers) == len(rules) and all(_RULE.fullmatch(rule) for rule in rules):
             end = place + 2
             rows: list[tuple[str, ...]] = []
             while end < len(lines) and "|" in lines[end]:
-                cells = [*split_row(lines[end]), *[""] * len(headers)]
-                rows.append(tuple(cells[: len(headers)]))
+                cells = split_row(lines[end])
+                filled += max(0, len(headers) - len(cells))
+                if filled > _MOST_FILLED:
+                    raise CardError(f"line {end + 1}: the tables have more than {_MOST_FILLED} empty cells")
+                rows.append(tuple([*cells, *[""] * (len(headers) - len(cells))][: len(headers)]))
                 end += 1
             columns = tuple(Column(header, _alignment(rule)) for header, rule in zip(headers, rules))
+            if len(tables) == MOST_TABLES:
+                raise CardError(f"line {place + 1}: there are more than {MOST_TABLES} tables")
             tables.append(Table(columns, tuple(rows), place, end))
             place = end
         else:
             place += 1
     return tables
+
+
+def line_above(lines: Sequence[str], table: Table) -> str:
+    """The last line above a table that is not empty; empty where there is none."""
+    place = table.first_line - 1
+    while place >= 0 and not lines[place].strip():
+        place -= 1
+    return lines[place] if place >= 0 else ""
 
 
 def split_row(line: str) -> list[str]:

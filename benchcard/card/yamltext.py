@@ -15,8 +15,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchcard import plaindata
 from benchcard.card.facts import Plain
 from benchcard.errors import CardError
 
@@ -68,45 +69,25 @@ def compose(yaml: str) -> Node | None:
     """The nodes of a YAML text, each with its place in it; None for an empty one.
 
     Raises:
-        CardError: it is not YAML; the message says where.
+        CardError: it is not YAML, or is nested too deeply or without end; the message says where.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        node: Node | None = YAML(typ="safe", pure=True).compose(yaml)
-    except YAMLError as error:
-        raise CardError(f"the front matter is not YAML: {_told(error)}") from error
-    except RecursionError as error:
-        raise CardError("the front matter is nested too deeply") from error
-    return node
+        return plaindata.compose_yaml(yaml)
+    except plaindata.UnreadableError as error:
+        raise CardError(f"the front matter is not YAML that can be read: {error}") from error
 
 
 def load(yaml: str) -> Plain:
     """The data of a YAML text; a date stays the text that it was.
 
     Raises:
-        CardError: it is not YAML, has a key twice, or a tag that YAML itself does not know.
+        CardError: it is not YAML, has a key twice, or a tag or nesting that plain data have not.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.constructor import SafeConstructor
-    from ruamel.yaml.error import YAMLError
-
-    class Constructor(SafeConstructor):
-        """Ruamel's own, with dates as text."""
-
-    Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
-    reader = YAML(typ="safe", pure=True)
-    reader.Constructor = Constructor
     try:
-        return reader.load(yaml)
-    except YAMLError as error:
-        raise CardError(f"the front matter cannot be read: {_told(error)}") from error
-    except RecursionError as error:
-        raise CardError("the front matter is nested too deeply") from error
-    except (ValueError, TypeError, OverflowError) as error:
-        # What a tag calls a number need not be one, and a key need not be hashable: ruamel.yaml lets these through.
+        data: Plain = plaindata.load_yaml(yaml)
+    except plaindata.UnreadableError as error:
         raise CardError(f"the front matter cannot be read: {error}") from error
+    return data
 
 
 def dump(data: Mapping[str, Plain], newline: str = "\n") -> str:
@@ -186,9 +167,3 @@ def list_lines(values: list[Plain] | tuple[Plain, ...], indent: str, place: str 
             yield from others
         else:
             yield f"{indent}- {flow(value, f'{place}[{index}]')}"
-
-
-def _told(error: Any) -> str:
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    mark = getattr(error, "problem_mark", None)
-    return f"{problem}, line {mark.line + 1} of it" if mark is not None else str(problem)

@@ -21,9 +21,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchcard.errors import BenchcardError
 from benchcard.measure.noise import Reading
+from benchcard.plaindata import is_count, is_positive, known, load_json, mismatches
 
 _FRAME = struct.Struct("<QI")
+READING = {"at_ns": int, "governors?": str, "*": (int, float, bool, type(None))}
+"""The form of a `Reading` as JSON; see `plaindata.mismatches`."""
+OPENED = {
+    "name": str,
+    "twin": bool,
+    "warmup_ns": [is_count],
+    "facts": {"intra_op_num_threads?": int},
+    **dict.fromkeys(("launch", "import_ns", "load_ns", "first_call_ns", "base_bytes", "peak_bytes"), is_count),
+}
+"""The form of an `Opened` as JSON."""
+_SWITCHES = ("voluntary_switches", "involuntary_switches", "major_faults")
+_BLOCK = {
+    "name": str,
+    "twin": bool,
+    "calls": is_positive,
+    "elapsed_ns": is_positive,
+    **dict.fromkeys(("started_ns", "warm_calls", "cpu_ns", "peak_bytes"), is_count),
+    **{name: (int, type(None)) for name in _SWITCHES},
+}
+_ROUND = {
+    "number": is_count,
+    "launch": is_count,
+    "blocks": [_BLOCK],
+    "opened?": [OPENED],
+    "before": READING,
+    "after": READING,
+}
 
 
 @dataclass(frozen=True)
@@ -127,27 +156,32 @@ class Round:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 latencies: NDArray[np.int64] = arrays["latencies_ns"]
-                facts = json.loads(arrays["facts"].tobytes())
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                facts = load_json(arrays["facts"].tobytes())
+        except (OSError, EOFError, KeyError, ValueError, MemoryError, zipfile.BadZipFile) as error:
             raise ValueError(f"not a whole round of timed blocks: {error}") from error
-        try:
-            blocks, start = [], 0
-            for block in facts.pop("blocks"):
-                end = start + block.pop("calls")
-                blocks.append(Block(latencies_ns=latencies[start:end], **block))
-                start = end
-            return cls(
-                number=facts["number"],
-                launch=facts["launch"],
-                blocks=tuple(blocks),
-                before=Reading(**facts["before"]),
-                after=Reading(**facts["after"]),
-                opened=tuple(
-                    Opened(**{**each, "warmup_ns": tuple(each["warmup_ns"])}) for each in facts.get("opened", ())
-                ),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"a round of timed blocks in another form: {error}") from error
+        problem = next(mismatches(facts, _ROUND), None)
+        if problem is None and (latencies.dtype != np.int64 or latencies.ndim != 1 or (latencies <= 0).any()):
+            problem = "the latencies are no numbers of nanoseconds"
+        if problem is None and len(latencies) != sum(block["calls"] for block in facts["blocks"]):
+            problem = "there are more or fewer latencies than calls"
+        if problem is not None:
+            raise ValueError(f"a round of timed blocks in another form: {problem}")
+        blocks, start = [], 0
+        for block in facts["blocks"]:
+            end = start + block["calls"]
+            blocks.append(Block(latencies_ns=latencies[start:end], **known(Block, block)))
+            start = end
+        return cls(
+            number=facts["number"],
+            launch=facts["launch"],
+            blocks=tuple(blocks),
+            before=Reading(**known(Reading, facts["before"])),
+            after=Reading(**known(Reading, facts["after"])),
+            opened=tuple(
+                Opened(**{**known(Opened, each), "warmup_ns": tuple(each["warmup_ns"])})
+                for each in facts.get("opened") or ()
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -252,16 +286,23 @@ def append_round(path: Path, timed: Round) -> None:
 
 
 def read_rounds(path: Path) -> list[Round]:
-    """The whole rounds of a file that `append_round` wrote, in its order; none where there is no file."""
-    return [Round.from_bytes(data) for data in _frames(path)]
+    """The whole rounds of a file that `append_round` wrote, in its order; none where there is no file.
+
+    Raises:
+        BenchcardError: it holds something else, or cannot be read.
+    """
+    try:
+        return [Round.from_bytes(data) for data in _frames(path)]
+    except (OSError, ValueError) as error:
+        raise BenchcardError(f"{path} is damaged ({error}): take its folder away and run again") from error
 
 
 def recover_rounds(path: Path) -> list[Round]:
     """The same, for a run that goes on: what a kill left of a last round is cut off, so that more can be appended."""
-    frames = list(_frames(path))
+    rounds = read_rounds(path)
     if path.exists():
-        os.truncate(path, sum(_FRAME.size + len(data) for data in frames))
-    return [Round.from_bytes(data) for data in frames]
+        os.truncate(path, sum(_FRAME.size + len(data) for data in _frames(path)))
+    return rounds
 
 
 def _frames(path: Path) -> Iterator[bytes]:

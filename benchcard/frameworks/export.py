@@ -219,9 +219,11 @@ def _load(model: str | Path, task: str, revision: str | None, trust_remote_code:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error.args[0]}") from error
     except (SafetensorError, UnpicklingError) as error:
         hint = "" if isinstance(model, str) else _pointer_among_weights(model)
-        raise ArtifactError(
-            f"the weights of {model} cannot be read: {hint or f'{error} (they are incomplete: download them again)'}"
-        ) from error
+        way_out = "they are incomplete: download them again"
+        if isinstance(error, UnpicklingError):
+            way_out = "a pickle may hold tensors alone: save the model as safetensors, or download it again"
+        reason = str(error).partition("\n")[0].partition(". This file can")[0]
+        raise ArtifactError(f"the weights of {model} cannot be read: {hint or f'{reason} ({way_out})'}") from error
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError) as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error}") from error
     loaded.eval()

@@ -233,6 +233,7 @@ def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
         "threads": extra["threads"],
         "facts": dict(model.facts),
         "kernels": [asdict(kernel) for kernel in done.kernels],
+        "batches": done.batches,
     }
 
 

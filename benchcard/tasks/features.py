@@ -8,7 +8,7 @@ without unpacking more than a batch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,9 +83,13 @@ class Features:
         self._largest = (
             np.max([sizes[name] for name in self._inputs], axis=0) if self._inputs else np.empty(0, np.int64)
         )
-        fixed = [self._shapes[name] for name in self._inputs if name not in self._pad]
         # What must be equal within a batch: the shapes of inputs that are never filled up.
-        self._alike = np.concatenate(fixed, axis=1) if fixed else np.empty((self._count, 0), np.int64)
+        self._alike = self._joined([name for name in self._inputs if name not in self._pad])
+
+    def _joined(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """The shapes of these inputs side by side, `(items, sizes)`."""
+        shapes = [self._shapes[name] for name in names]
+        return np.concatenate(shapes, axis=1) if shapes else np.empty((self._count, 0), np.int64)
 
     def __len__(self) -> int:
         return self._count
@@ -98,7 +102,9 @@ class Features:
         """What is kept with one item and is no input."""
         return {name: self._piece(name, index) for name in self._beside}
 
-    def batches(self, batch_size: int | None = None) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+    def batches(
+        self, batch_size: int | None = None, *, padded: bool = True
+    ) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
         """Batches of items of like size, longest first: their places in the data, and their arrays with a batch axis,
         shorter items filled up.
 
@@ -107,16 +113,29 @@ class Features:
 
         Args:
             batch_size: Items in a batch; None for what fits.
+            padded: Whether shorter items are filled up; otherwise all items of a batch have equal shapes.
         """
-        order = np.lexsort((*self._alike.T, -self._largest)).astype(np.int64)
-        start = 0
-        while start < len(order):
-            size = batch_size or max(1, min(BATCH_ITEMS, BATCH_NUMBERS // max(1, int(self._largest[order[start]]))))
-            places = order[start : start + size]
-            alike = (self._alike[places] == self._alike[places[0]]).all(axis=1)
-            places = places[: int(alike.argmin()) if not alike.all() else len(places)]
-            yield places, self.stacked(places)
-            start += len(places)
+        for group in self.groups(padded=padded):
+            start = 0
+            while start < len(group):
+                places = group[start : start + (batch_size or self.fitting(int(group[start])))]
+                yield places, self.stacked(places)
+                start += len(places)
+
+    def groups(self, *, padded: bool) -> Iterator[NDArray[np.int64]]:
+        """The places of items that may share a batch, the largest items first.
+
+        Args:
+            padded: As for `batches`.
+        """
+        alike = self._alike if padded else self._joined(self._inputs)
+        order = np.lexsort((*alike.T, -self._largest)).astype(np.int64)
+        ends = np.flatnonzero((alike[order][1:] != alike[order][:-1]).any(axis=1)) + 1
+        yield from np.split(order, ends) if len(order) else ()
+
+    def fitting(self, place: int) -> int:
+        """How many items fit into a batch of items as large as this one."""
+        return max(1, min(BATCH_ITEMS, BATCH_NUMBERS // max(1, int(self._largest[place]))))
 
     def _piece(self, name: str, index: int) -> NDArray[Any]:
         start, end = self._starts[name][index], self._starts[name][index + 1]

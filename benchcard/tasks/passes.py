@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.tasks import Task
+from benchcard.tasks import Task, padding
 from benchcard.tasks.rows import Rows
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Pass:
         elapsed_ns: From the first batch to the last prediction.
         forward_ns: Of these, inside the model.
         kernels: What a call with the longest item alone runs; empty where the model cannot say.
+        batches: What batches were made of, as `Probe.batches` says; None where batches of one were asked for.
     """
 
     kept: list[dict[str, Any]]
@@ -37,6 +39,7 @@ class Pass:
     elapsed_ns: int
     forward_ns: int
     kernels: tuple[Kernel, ...]
+    batches: str | None
 
 
 def run(
@@ -48,34 +51,43 @@ def run(
     *,
     profiled: bool,
 ) -> Pass:
-    """The pass.
+    """Run the model on every row, each of which gets the outputs that it gets alone, whatever shares a batch with it.
 
     Args:
         model: The opened model. One that takes one batch size alone is given that many items.
         rows: The rows.
         task: The task.
-        batch_size: Items in a batch; None for what fits.
+        batch_size: Items in a batch; None for what fits. Batches are smaller where the model's outputs depend on them.
         progress: Called after each batch with items done and items in all.
         profiled: Whether the model was opened to be asked what it runs.
     """
     items, only = rows.items, model.facts.get("batch_size")
     kernels = _first_calls(model, rows, only or 1, profiled)
+    size = batch_size or only
+
+    def call(batch: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """The outputs for a batch that may be smaller than what the model takes."""
+        count = len(next(iter(batch.values()), ()))
+        outputs = model(filled(batch, only - count) if only else batch)
+        return {name: values[:count] for name, values in outputs.items()} if only else outputs
+
+    batches = None
+    if size != 1:
+        batches = padding.probe(call, items, partial(task.kept, context=rows.context), size).batches
+        size = 1 if batches in (padding.ALONE, padding.RANDOM) else size
     kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
     forward, done, started = 0, 0, time.perf_counter_ns()
-    for places, batch in items.batches(batch_size or only):
-        given = filled(batch, only - len(places)) if only else batch
+    for places, batch in items.batches(size, padded=batches != padding.EQUAL_SHAPES):
         begun = time.perf_counter_ns()
-        outputs = model(given)
+        outputs = call(batch)
         forward += time.perf_counter_ns() - begun
-        if only:
-            outputs = {name: values[: len(places)] for name, values in outputs.items()}
         for name, values in task.kept(outputs, batch, rows.context).items():
             for place, value in zip(places, values):
                 kept[place][name] = value
         done += len(places)
         progress(done, len(items))
     predictions = rows.predictions(task, kept)
-    return Pass(kept, predictions, time.perf_counter_ns() - started, forward, kernels)
+    return Pass(kept, predictions, time.perf_counter_ns() - started, forward, kernels, batches)
 
 
 def _first_calls(model: Any, rows: Rows, batch_size: int, profiled: bool) -> tuple[Kernel, ...]:

@@ -47,9 +47,31 @@ TOLERANCE = 5e-4  # as a share of the largest output
 TIME_LIMIT_S = 900
 MEMORY_LIMIT_BYTES = 12 << 30
 LABELS = ("bad", "dull", "good")
-WORDS = tuple("a the good bad dull bright film anna bob lives in paris rome works for acme loves hates on".split())
+WORDS = tuple(
+    [
+        "a",
+        "the",
+        "good",
+        "bad",
+        "dull",
+        "bright",
+        "film",
+        "anna",
+        "bob",
+        "lives",
+        "in",
+        "paris",
+        "rome",
+        "works",
+        "for",
+        "acme",
+        "loves",
+        "hates",
+        "on",
+    ]
+)
 LONGEST = 48  # tokens
-WORD_COUNTS = (1, 12, 3, 30, 2, 7, 20, 5)  # of the texts that are evaluated
+WORD_COUNTS = (1, 12, 3, 30, 2, 7, 20, 5, 12, 3)  # of the texts that are evaluated
 EQUAL = ((2,), (12, 12, 12), (LONGEST, LONGEST))  # lengths in batches without padding
 RAGGED = ((5, 17, 3, 9), (7, LONGEST - 1, 30))  # and with it: short texts before and after the longest
 SIDES = ("right", "left")
@@ -59,7 +81,7 @@ EXPORTERS = {  # by the name of the exporter: the opsets to ask it for
     "transformers": (23,),
     "torch-dynamo": (18,),
 }
-SECOND_SIZE = ("torchscript", "torch-dynamo")
+SECOND_SIZE = {"torchscript": (20,), "torch-dynamo": (18,)}
 PRELOADED = [  # slow to import, and needed by every child
     "torch.onnx._internal.exporter._core",
     "onnxscript",
@@ -371,9 +393,16 @@ def write_model(name: str, folder: Path) -> None:
                 layer.train().momentum = 1.0
             model(torch.randn(8, 3, *_size(config), generator=draw))
     if not text:
-        height, width = _size(config)
-        transformers.ViTImageProcessorPil(size={"height": height, "width": width}).save_pretrained(folder)
+        write_image_processor(folder, _size(config))
     model.save_pretrained(folder)
+
+
+def write_image_processor(folder: Path, size: tuple[int, int]) -> None:
+    """Write an image processor that gives images of a height and width."""
+    import transformers
+
+    height, width = size
+    transformers.ViTImageProcessorPil(size={"height": height, "width": width}).save_pretrained(folder)
 
 
 def _auto_class(name: str) -> Any:
@@ -417,26 +446,28 @@ class Row:
     Attributes:
         name: The `model_type` of its configuration.
         model_class: The class of the model.
+        repeated: PyTorch, members alone a second time.
         batch: PyTorch, a batch of equal lengths against its members alone.
         padded: The same for texts of different lengths, by side of the padding.
         exports: Each exporter at each of its opsets.
-        second_size: The same for images of a second size, at the first opset; of one exporter where PyTorch fails.
+        second_size: The same for images of a second size; empty where the model itself takes one size.
         evaluation: The scores that benchcard keeps against each item alone, by what they were computed with.
-        reports: What benchcard reports of padding, by side.
+        batches: What benchcard says that batches can be made of, by the same names as `evaluation`.
         refusals: What benchcard's own run cannot do, and for which rows, by its reason.
         refused: Why benchcard takes no model of this architecture at all.
         problems: What must not be.
-        duration_s: Seconds for all of it.
+        duration_s: Processor time for all of it.
     """
 
     name: str
     model_class: str = ""
-    batch: float | None = None
+    repeated: float = 0.0
+    batch: float = 0.0
     padded: dict[str, float] = field(default_factory=dict)
     exports: list[Export] = field(default_factory=list)
     second_size: list[Export] = field(default_factory=list)
     evaluation: dict[str, float] = field(default_factory=dict)
-    reports: dict[str, bool] = field(default_factory=dict)
+    batches: dict[str, str] = field(default_factory=dict)
     refusals: dict[str, list[str]] = field(default_factory=dict)
     refused: str = ""
     problems: list[str] = field(default_factory=list)
@@ -462,6 +493,7 @@ class Reference:
         self.model = _auto_class(name).from_pretrained(folder).eval()
         self.size = _size(self.model.config)
         self._draw = np.random.default_rng(7)
+        self._types = max(1, getattr(self.model.config, "type_vocab_size", None) or 1)
         self._taken = inspect.signature(self.model.forward).parameters
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -479,7 +511,7 @@ class Reference:
         items = []
         for length in lengths:
             ids = np.concatenate([[2], self._draw.integers(5, 5 + len(WORDS), length - 2), [3]]).astype(np.int64)
-            types = (np.arange(length) > length // 2).astype(np.int64)
+            types = (np.arange(length) > length // 2).astype(np.int64) % self._types
             item = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
             items.append({name: array for name, array in item.items() if name in self._taken})
         return items
@@ -506,7 +538,6 @@ def measured(name: str) -> Row:
     """Measure one architecture."""
     import torch
 
-    started = time.perf_counter()
     torch.set_num_threads(1)
     row = Row(name)
     with tempfile.TemporaryDirectory() as place:
@@ -519,9 +550,9 @@ def measured(name: str) -> Row:
         reference = Reference(name, folder)
         row.model_class = type(reference.model).__name__
         _compare_batches(row, reference)
-        graphs = _compare_graphs(row, reference, folder, Path(place, "graphs"))
-        _compare_evaluation(row, reference, folder, graphs, Path(place, "evaluation"))
-    row.duration_s = time.perf_counter() - started
+        _compare_graphs(row, reference, folder, Path(place, "graphs"))
+        _compare_evaluation(row, reference, folder, Path(place, "evaluation"))
+    row.duration_s = time.process_time()
     return row
 
 
@@ -531,101 +562,86 @@ def _compare_batches(row: Row, reference: Reference) -> None:
     alone = reference.alone(equal)
     if np.ptp(alone, axis=0).max() < 0.01 * np.abs(alone).max():
         row.problems.append("the outputs hardly depend on the inputs: nothing was measured")
+    row.repeated = difference(reference.alone(equal), alone)
     row.batch = difference(reference(batch_of(equal)), alone)
     for side in SIDES if reference.text else ():
         ragged = [reference.texts(lengths) for lengths in RAGGED]
         row.padded[side] = max(difference(reference(batch_of(items, side)), reference.alone(items)) for items in ragged)
 
 
-def _compare_graphs(row: Row, reference: Reference, folder: Path, target: Path) -> list[Path]:
-    """Have benchcard export with each exporter; compare the graphs that it accepts with PyTorch, and return them."""
+def _compare_graphs(row: Row, reference: Reference, folder: Path, target: Path) -> None:
+    """Have benchcard export with each exporter; compare the graphs that it accepts with PyTorch."""
     if reference.text:
         batches = [batch_of(reference.texts(each), side) for each in (*EQUAL, *RAGGED) for side in SIDES]
     else:
         batches = [batch_of(reference.images(count, reference.size)) for count in (1, 5)]
-    expected = [reference(batch) for batch in batches]
-    graphs = []
-    for exporter, opsets in EXPORTERS.items():
-        for opset in opsets:
-            export = Export(exporter, opset)
-            row.exports.append(export)
-            graph = _exported(row, export, reference.task, folder, target / f"{exporter}-{opset}")
-            if graph is not None:
-                graphs.append(graph)
-                _compare_graph(row, export, graph, batches, expected)
-    if not reference.text:
-        _compare_second_size(row, reference, target.with_name("other"))
-    return graphs
-
-
-def _compare_second_size(row: Row, reference: Reference, target: Path) -> None:
-    """The same for one opset of each exporter, with an image processor that gives another size."""
-    import transformers
-
-    height, width = reference.size[0] * 5 // 4, reference.size[1] * 7 // 4
-    batch = batch_of(reference.images(3, (height, width)))
+    row.exports = list(_exports(row, reference, folder, target, batches, EXPORTERS))
+    if reference.text:
+        return
+    size = reference.size[0] * 5 // 4, reference.size[1] * 7 // 4
+    other = batch_of(reference.images(3, size))
     try:
-        expected = reference(batch)
-    except (ValueError, RuntimeError):
-        expected = None
-    reference.model.save_pretrained(target / "model")
-    transformers.ViTImageProcessorPil(size={"height": height, "width": width}).save_pretrained(target / "model")
-    for exporter in SECOND_SIZE:
-        export = Export(exporter, EXPORTERS[exporter][0])
-        row.second_size.append(export)
-        graph = _exported(row, export, reference.task, target / "model", target / exporter)
-        if graph is not None and expected is None:
-            row.problems.append(f"{exporter}: accepted at {height} x {width}, where PyTorch fails")
-        elif graph is not None:
-            _compare_graph(row, export, graph, [batch], [expected])
-        if expected is None:
-            break  # the model itself has one size
+        reference(other)
+    except (ValueError, RuntimeError):  # the model itself takes one size
+        return
+    folder = folder.with_name("other")
+    reference.model.save_pretrained(folder)
+    write_image_processor(folder, size)
+    row.second_size = list(_exports(row, reference, folder, target.with_name("others"), [other], SECOND_SIZE))
 
 
-def _exported(row: Row, export: Export, task: str, folder: Path, target: Path) -> Path | None:
-    """Return the graph that benchcard makes with one exporter alone; None where it refuses, with its reason noted."""
-    from benchcard.errors import BenchcardError
+def _exports(
+    row: Row,
+    reference: Reference,
+    folder: Path,
+    target: Path,
+    batches: Sequence[Arrays],
+    asked: Mapping[str, Sequence[int]],
+) -> Iterator[Export]:
+    """Yield what becomes of each exporter alone at each opset, and how far a graph that benchcard accepts is off."""
+    from benchcard.errors import ArtifactError
     from benchcard.frameworks import export as exporting
     from benchcard.frameworks import exporters
 
-    only = tuple(each for each in exporters.exporters(export.opset) if each.name == export.exporter)
-    with (
-        mock.patch.object(exporters, "exporters", lambda opset: only),
-        mock.patch.object(exporting, "_SEARCH_S", -1.0),  # no search for other opsets
-    ):
-        try:
-            exporting.export(folder, task, export.opset, target)
-        except BenchcardError as error:
-            export.reason = str(error)
-            return None
-        except Exception as error:
-            row.problems.append(f"{export.exporter} {export.opset}: raised {type(error).__name__}: {error}")
-            return None
-    return target / "model.onnx"
+    target.mkdir()
+    expected = [reference(batch) for batch in batches]
+    try:
+        model = exporting.load_model(folder, reference.task)
+        job = exporting._job(model, exporting._load_processor(folder, None, False, []))
+    except ArtifactError as error:
+        row.refused = str(error)
+        return
+    for name, opsets in asked.items():
+        for opset in opsets:
+            only = tuple(exporter for exporter in exporters.exporters(opset) if exporter.name == name)
+            try:
+                with mock.patch.object(exporters, "exporters", return_value=only):
+                    made, reasons = exporting._try(job, opset, target)
+            except Exception as error:  # noqa: BLE001 - that none gets through is what is looked at
+                made, reasons = None, [f"{type(error).__name__}: {error}"]
+                row.problems.append(f"{name} {opset}: raised {reasons[0]}")
+            if made is None:
+                yield Export(name, opset, reason=reasons[0].removeprefix(f"{name}: "))
+                continue
+            export = Export(name, opset, difference=_graph_difference(made.folder / made.files[0], batches, expected))
+            if export.difference > TOLERANCE:
+                row.problems.append(f"{name} {opset}: accepted, and differs from PyTorch by {export.difference:.1g}")
+            yield export
 
 
-def _compare_graph(
-    row: Row, export: Export, graph: Path, batches: Sequence[Arrays], expected: Sequence[NDArray[Any]]
-) -> None:
-    """Run a graph that benchcard accepted, with all graph optimizations, and note its difference from PyTorch."""
+def _graph_difference(graph: Path, batches: Sequence[Arrays], expected: Sequence[NDArray[Any]]) -> float:
+    """Return how far a graph is off in ONNX Runtime, with all of its graph optimizations."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options)
     names = [value.name for value in session.get_inputs()]
-    export.difference = 0.0
-    for batch, logits in zip(batches, expected):
-        (found,) = session.run(["logits"], {name: batch[name] for name in names})
-        export.difference = max(export.difference, difference(found, logits))
-    if export.difference > TOLERANCE:
-        shapes = [list(next(iter(batch.values())).shape) for batch in batches]
-        row.problems.append(
-            f"{export.exporter} {export.opset}: accepted, differs from PyTorch by {export.difference:.1g} within {shapes}"
-        )
+    results = [session.run(["logits"], {name: batch[name] for name in names})[0] for batch in batches]
+    return max(difference(found, logits) for found, logits in zip(results, expected))
 
 
-def _compare_evaluation(row: Row, reference: Reference, folder: Path, graphs: Sequence[Path], target: Path) -> None:
+def _compare_evaluation(row: Row, reference: Reference, folder: Path, target: Path) -> None:
     """Compare the scores that benchcard's own steps keep with those of each text or image alone."""
     from benchcard import testing
 
@@ -681,15 +697,26 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
         name = f"{configuration['framework']} {side}".strip()
         for failure in record.failures.values():
             row.refusals.setdefault(failure.message, []).append(name)
-        if "evaluate" in record.outcomes and record.outcomes["evaluate"].failure is None:
+        if "evaluate" in record.outcomes and not record.outcomes["evaluate"].failure:
             items = Rows(record.outcomes["prepare"].folder).items
             alone = reference.alone([items.item(index) for index in range(len(items))])
             _, kept = read_predictions(record.outcomes["evaluate"].folder)
             row.evaluation[name] = difference(np.stack(kept["scores"]), alone)
-            if row.evaluation[name] > TOLERANCE:
-                row.problems.append(
-                    f"evaluated with {name}: scores differ by {row.evaluation[name]:.1g} from each alone"
-                )
+            row.batches[name] = record.outcomes["evaluate"].values["batches"]
+            expected = _batches(row, side if "attention_mask" in items.item(0) else "")
+            if row.batches[name] != expected:
+                row.problems.append(f"{name}: benchcard batches {row.batches[name]!r}, not {expected!r}")
+            if row.evaluation[name] > TOLERANCE and expected != "random":
+                row.problems.append(f"{name}: scores differ by {row.evaluation[name]:.1g} from those of each alone")
+
+
+def _batches(row: Row, side: str) -> str:
+    """Return what batches can be made of, by this script's own comparisons, in the words of benchcard."""
+    if row.repeated > TOLERANCE:
+        return "random"
+    if row.batch > TOLERANCE:
+        return "alone"
+    return "equal shapes" if row.padded.get(side, 0.0) > TOLERANCE else "padded"
 
 
 def _child(name: str, answers: connection.Connection) -> None:
@@ -734,25 +761,128 @@ def rows_of(names: Sequence[str], at_once: int) -> Iterator[Row]:
             yield row
 
 
+def note(row: Row) -> str:
+    """Return what a user of the architecture must know: why it is refused, or what is not as usual; else nothing."""
+    if row.refused:
+        return row.refused
+    notes = []
+    if any(batches == "random" for batches in row.batches.values()):
+        notes.append("its outputs differ from call to call: a figure holds for one run alone")
+    if any(batches == "alone" for batches in row.batches.values()):
+        notes.append("each example is evaluated alone")
+    if sides := dict.fromkeys(name.split()[-1] for name, batches in row.batches.items() if batches == "equal shapes"):
+        notes.append(f"only equal lengths share a batch where the tokenizer pads {' or '.join(sides)}")
+    if not any(name.startswith("onnxruntime") for name in row.evaluation):
+        notes.append("PyTorch only")
+    elif refused := dict.fromkeys(export.exporter for export in row.exports if export.difference is None):
+        notes.append(f"no graph by {', '.join(refused)}")
+    if row.name in IMAGES and not row.second_size:
+        notes.append("one image size")
+    return "; ".join(notes)
+
+
+def status(row: Row) -> str:
+    """Return whether benchcard supports the architecture, and what must be known."""
+    if row.problems:
+        return "**fails**"
+    if row.refused or not row.evaluation:
+        return "refused"
+    return "supported, with a note" if note(row) else "supported"
+
+
+def document(rows: Sequence[Row]) -> str:
+    """Return the page of the documentation."""
+    counts = {each: sum(status(row) == each for row in rows) for each in sorted(map(status, rows), reverse=True)}
+    packages = ("transformers", "torch", "onnxruntime", "onnxscript")
+    parts = [
+        "# Architectures",
+        f"{len(rows)} architectures of transformers, {sum(row.name in TEXTS for row in rows)} for texts and "
+        f"{sum(row.name in IMAGES for row in rows)} for images: "
+        + ", ".join(f"{count} {each}" for each, count in counts.items())
+        + ". In none of them does a graph that benchcard accepts, or a score that it keeps, differ from PyTorch on "
+        "each example alone.",
+        "Measured by [benchmarks/architectures.py](../benchmarks/architectures.py) with "
+        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+        + ", on models of two layers with random weights. Trained checkpoints, other sizes and other tasks may differ: "
+        "benchcard makes the same checks on every model that it runs, and its report and notes say what they found.",
+        f"Numbers are largest differences as shares of the largest output, at most {TOLERANCE:g}; `-` is no graph, for "
+        "the reason below. *Batch*: PyTorch, equal lengths or sizes in a batch against each alone. *Right*, *left*: "
+        "different lengths, padded on that side. *Exporters*: the graph at each opset against PyTorch, at several "
+        f"batch sizes and lengths up to {LONGEST} tokens, padded on either side. *Evaluated*: the scores that a run keeps, "
+        "for PyTorch and ONNX Runtime, against each example alone.",
+    ]
+    for title, architectures in (("Texts", TEXTS), ("Images", IMAGES)):
+        some = [row for row in rows if row.name in architectures]
+        parts += [f"## {title}", "\n".join(_table(some, title == "Texts"))]
+    parts += ["## Reasons", "\n".join(line for row in rows for line in _reasons(row))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: Sequence[Row], text: bool) -> Iterator[str]:
+    middle = SIDES if text else ("other size",)
+    exporters = [f"{name} {', '.join(map(str, opsets))}" for name, opsets in EXPORTERS.items()]
+    heads = ["architecture", "status", "batch", *middle, *exporters, "evaluated", "note"]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for row in rows:
+        cells = [row.name, status(row)]
+        if row.refused:
+            cells += ["" for _ in heads[2:-1]]
+        else:
+            cells += [_number(row.batch)]
+            cells += [_number(row.padded[side]) for side in SIDES] if text else [_differences(row.second_size) or "-"]
+            for name in EXPORTERS:
+                cells.append(_differences([export for export in row.exports if export.exporter == name]))
+            cells.append(_number(max(row.evaluation.values(), default=None)))
+        yield f"| {' | '.join([*cells, note(row)])} |"
+
+
+def _differences(exports: Sequence[Export]) -> str:
+    return ", ".join(_number(export.difference) for export in exports)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0e}".replace("e-0", "e-") if value else "0"
+
+
+def _reasons(row: Row) -> Iterator[str]:
+    """Yield why there is no graph of an architecture, one line a reason."""
+    reasons: dict[str, list[str]] = {}
+    for export in row.exports:
+        if export.difference is None:
+            reasons.setdefault(export.reason, []).append(f"{export.exporter} {export.opset}")
+    for reason, names in (reasons | row.refusals).items():
+        yield f"- {row.name}, {', '.join(names)}: `{reason.replace('`', '')}`"
+
+
 def main() -> int:
     """Measure, print one line for each architecture, and write the tables where they are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*TEXTS, *IMAGES])
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*TEXTS, *IMAGES], default=[*TEXTS, *IMAGES])
     parser.add_argument("--at-once", type=int, default=1, help="child processes")
+    parser.add_argument("--rows", type=Path, help="a file to keep what was measured in; what it has is not done again")
     parser.add_argument("--out", type=Path, help="the Markdown file to write")
     arguments = parser.parse_args()
-    names = arguments.only or [*TEXTS, *IMAGES]
     rows = {}
-    for row in rows_of(names, arguments.at_once):
+    if arguments.rows is not None and arguments.rows.exists():
+        rows = {row.name: row for row in map(_read, arguments.rows.read_text().splitlines())}
+    for row in rows_of([name for name in arguments.only if name not in rows], arguments.at_once):
         rows[row.name] = row
-        print(f"{row.name}: {_status(row)} ({row.duration_s:.0f} s)", *row.problems, sep="\n    ", flush=True)
+        line = f"{row.name}: {status(row)} ({note(row)}), {row.duration_s:.0f} s"
+        print(line, *row.problems, sep="\n    ", flush=True)
+        if arguments.rows is not None:
+            with arguments.rows.open("a") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
+    measured_rows = [rows[name] for name in (*TEXTS, *IMAGES) if name in rows]
     if arguments.out is not None:
-        arguments.out.write_text(document([rows[name] for name in names]), encoding="utf-8")
-    return int(any(row.problems for row in rows.values()))
+        arguments.out.write_text(document(measured_rows), encoding="utf-8")
+    return int(any(row.problems for row in measured_rows))
 
 
-def _status(row):
-    return json.dumps(asdict(row), default=str)
+def _read(line: str) -> Row:
+    row = Row(**json.loads(line))
+    row.exports, row.second_size = ([Export(**each) for each in exports] for exports in (row.exports, row.second_size))
+    return row
 
 
 if __name__ == "__main__":

@@ -47,29 +47,7 @@ TOLERANCE = 5e-4  # as a share of the largest output
 TIME_LIMIT_S = 900
 MEMORY_LIMIT_BYTES = 12 << 30
 LABELS = ("bad", "dull", "good")
-WORDS = tuple(
-    [
-        "a",
-        "the",
-        "good",
-        "bad",
-        "dull",
-        "bright",
-        "film",
-        "anna",
-        "bob",
-        "lives",
-        "in",
-        "paris",
-        "rome",
-        "works",
-        "for",
-        "acme",
-        "loves",
-        "hates",
-        "on",
-    ]
-)
+WORDS = tuple(f"word{index}" for index in range(19))
 LONGEST = 48  # tokens
 WORD_COUNTS = (1, 12, 3, 30, 2, 7, 20, 5, 12, 3)  # of the texts that are evaluated
 EQUAL = ((2,), (12, 12, 12), (LONGEST, LONGEST))  # lengths in batches without padding
@@ -387,11 +365,13 @@ def write_model(name: str, folder: Path) -> None:
             else:  # a layer scale begins at almost nothing
                 start = 0.5 if "scale" in key or "gamma" in key else weight
                 weight.copy_(start + 0.2 * torch.randn(weight.shape, generator=draw))
-        layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d)]
-        if layers:  # statistics of activations, or these would vanish or grow from layer to layer
-            for layer in layers:
+        norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+        if norms:  # its statistics are those of activations, or activations would vanish or grow from layer to layer
+            for layer in norms:
                 layer.train().momentum = 1.0
-            model(torch.randn(8, 3, *_size(config), generator=draw))
+            model(torch.randn(32, 3, *_size(config), generator=draw))
+            for layer in norms:
+                layer.running_var.clamp_(min=0.1)
     if not text:
         write_image_processor(folder, _size(config))
     model.save_pretrained(folder)
@@ -665,6 +645,7 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
     """Walk through a run of two rows, in this process and untimed, and compare the scores that are kept."""
     from benchcard import actions, plan, sources, spec
     from benchcard.errors import BenchcardError
+    from benchcard.frameworks import export as exporting
     from benchcard.steps import Step
     from benchcard.store import Failure, Outcome
     from benchcard.tasks.rows import Rows, read_predictions
@@ -679,9 +660,10 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
             folder.mkdir()
             needs = {name: Need(outcome.folder, outcome.values) for name, outcome in step.needs.items()}
             try:
-                action = getattr(actions, step.kind)
-                values = action(step.asked, needs, step.extra, folder, lambda done, total: None)
-            except Exception as error:
+                with mock.patch.object(exporting, "_SEARCH_S", 0.0):  # it is not asked here which other opsets work
+                    action = getattr(actions, step.kind)
+                    values = action(step.asked, needs, step.extra, folder, lambda done, total: None)
+            except Exception as error:  # noqa: BLE001 - that none but benchcard's own gets through is what is looked at
                 failure = Failure(step.kind, type(error).__name__, str(error))
                 if not isinstance(error, BenchcardError):
                     row.problems.append(f"{step.kind}: raised {failure}")
@@ -726,7 +708,7 @@ def _child(name: str, answers: connection.Connection) -> None:
     os.dup2(1, 2)
     try:
         row = measured(name)
-    except Exception:
+    except Exception:  # noqa: BLE001 - it becomes a row beside the others
         row = Row(name, problems=[traceback.format_exc()])
     answers.send(row)
 
@@ -808,8 +790,8 @@ def document(rows: Sequence[Row]) -> str:
         f"Numbers are largest differences as shares of the largest output, at most {TOLERANCE:g}; `-` is no graph, for "
         "the reason below. *Batch*: PyTorch, equal lengths or sizes in a batch against each alone. *Right*, *left*: "
         "different lengths, padded on that side. *Exporters*: the graph at each opset against PyTorch, at several "
-        f"batch sizes and lengths up to {LONGEST} tokens, padded on either side. *Evaluated*: the scores that a run keeps, "
-        "for PyTorch and ONNX Runtime, against each example alone.",
+        f"batch sizes and lengths up to {LONGEST} tokens, padded on either side. *Evaluated*: the scores that a run "
+        "keeps, for PyTorch and ONNX Runtime, against each example alone.",
     ]
     for title, architectures in (("Texts", TEXTS), ("Images", IMAGES)):
         some = [row for row in rows if row.name in architectures]

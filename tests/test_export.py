@@ -503,6 +503,27 @@ def test_a_graph_that_does_not_run_is_an_error(tmp_path):
         compare(identity(tmp_path / "g.onnx", output="z"), [probe([[1.0]], [[1.0]])])
 
 
+def test_the_reason_why_a_graph_does_not_run_is_readable(tmp_path):
+    """It names the node and what is wrong with its inputs, without codes and places in the runtime's source."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("Cast", ["x"], ["index"], to=onnx.TensorProto.INT64),
+        make("Gather", ["table", "index"], ["y"], "layer/Gather"),
+    ]
+    path = identity(tmp_path / "g.onnx")
+    model = onnx.load(path)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 2], "f"), "table"))
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError) as caught:
+        compare(path, [probe([[5.0]], [[1.0]])])
+    assert str(caught.value) == (
+        "ONNX Runtime cannot run the graph at x [1, 1], graph optimizations off: Gather `layer/Gather`: indices "
+        "element out of data bounds, idx=5 must be within the inclusive range [-2,1]"
+    )
+
+
 # The probes
 
 

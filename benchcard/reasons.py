@@ -18,6 +18,7 @@ from benchcard.kinds import counted
 from benchcard.quantization.loss import Loss
 from benchcard.records import Records
 from benchcard.steps import Record, Search
+from benchcard.tasks import padding
 
 if TYPE_CHECKING:
     from benchcard.quantization.operators import Quantization
@@ -141,7 +142,9 @@ def _is_pairs(record: Record) -> bool:
 
 
 def notes(records: Records) -> list[str]:
-    """What is to be said of many rows at once: those that are quantized and computed in float32."""
+    """What is to be said of many rows at once: those that are quantized and computed in float32, and those whose
+    outputs depend on what shares a batch with an example.
+    """
     found = [record for record in records.records if computes_in_float(record)]
     by_level = [record for record in found if _pairs_are_left(record)]
     others = [record for record in found if not _pairs_are_left(record)]
@@ -157,12 +160,25 @@ def notes(records: Records) -> list[str]:
             f"{_rows(others)} quantized and computed in float32: here ONNX Runtime joins none of their nodes with the "
             "conversions to 8 bits and back around them, which cost time and spare none"
         )
+    for batches, note in padding.NOTES.items():
+        if rows := [record for record in records.records if _batches(record) == batches]:
+            told.append(f"the outputs of {_numbers(rows)} {note}")
     return told
 
 
+def _batches(record: Record) -> str | None:
+    """Which batches gave each example what it gives alone, as `tasks.padding.Probe.batches` says."""
+    evaluated = record.outcomes.get("evaluate")
+    return evaluated.values.get("batches") if evaluated is not None else None
+
+
 def _rows(records: Sequence[Record]) -> str:
-    numbers = [str(record.configuration.row) for record in records]
-    return f"row {numbers[0]} is" if len(numbers) == 1 else f"rows {', '.join(numbers)} are"
+    return f"{_numbers(records)} {'is' if len(records) == 1 else 'are'}"
+
+
+def _numbers(records: Sequence[Record]) -> str:
+    numbers = ", ".join(str(record.configuration.row) for record in records)
+    return f"{'row' if len(records) == 1 else 'rows'} {numbers}"
 
 
 def sentences(records: Records, record: Record, accuracy: Mapping[int, float], metric: str | None) -> Iterator[str]:
@@ -177,6 +193,8 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
     row = record.configuration
     for place, failure in record.failures.items():
         yield f"It has no {place}: {str(failure).removesuffix('.')}."
+    if note := padding.NOTES.get(_batches(record) or ""):
+        yield f"Its outputs {note}."
     if not row.quantized:
         if any(kernel.numbers == "conversion" or _QUANTIZED.match(kernel.name) for kernel in kernels(record)):
             yield "Its graph came quantized, and is run as it is."

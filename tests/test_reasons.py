@@ -113,6 +113,19 @@ def test_rows_that_are_computed_in_float_are_told(kernels, is_float_model, is_fl
     assert ("None of them computes in 8 bits" in told) is is_float
 
 
+def test_rows_whose_outputs_depend_on_their_batch_are_named():
+    """A note names the rows and what they depend on; there is none where padded batches are right or not asked for."""
+    rows = [made([INTEGER]) for _ in range(5)]
+    for number, batches in enumerate(("padded", "equal shapes", None, "equal shapes", "alone")):
+        rows[number].configuration.row = number
+        rows[number].outcomes["evaluate"].values["batches"] = batches
+    first, second = reasons.notes(of(*rows))
+    assert first.startswith("the outputs of rows 1, 3 depend on padding: ")
+    assert second.startswith("the outputs of row 4 depend on what else is in a batch, ")
+    told = [next(reasons.sentences(of(row), row, {}, None)) for row in rows]
+    assert [each.startswith("Its outputs depend on") for each in told] == [False, True, False, True, True]
+
+
 def test_one_is_not_told_as_many():
     """A single node, place, trial or layer has the form of its words."""
     row = made(operators=(("MatMul", 1),))

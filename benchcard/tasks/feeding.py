@@ -8,6 +8,7 @@ pass over the evaluation set feeds a model is `passes`'s and the framework's own
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from benchcard.tasks.passes import filled
 
 
 def feeds(items: Features, model: Path, number: int | None = None) -> Iterator[dict[str, NDArray[Any]]]:
-    """Inputs by name for run after run: one item each, or as many as a graph of one batch size takes, the last of them
-    repeated where they run out.
+    """Yield inputs by name for run after run: one item each, or as many as a graph of one batch size takes. These are
+    neighbours of equal shapes, the last of them repeated where there are too few: no run has padding, whose masks would
+    widen the ranges of activations, and which a quantized graph may read.
 
     Args:
         items: The prepared items, taken in their order.
@@ -34,10 +36,12 @@ def feeds(items: Features, model: Path, number: int | None = None) -> Iterator[d
     types = {value.name: value.type.tensor_type.elem_type for value in inputs}
     size = _batch_size(inputs)
     count = len(items) if number is None else min(len(items), number)
-    for start in range(0, count, size):
-        batch = items.stacked(np.arange(start, min(start + size, count)))
-        given = filled(batch, size - len(next(iter(batch.values()), ())))
-        yield {name: _as(given[name], kind) for name, kind in types.items() if name in given}
+    for _, alike in groupby(range(count), lambda place: [array.shape for array in items.item(place).values()]):
+        places = list(alike)
+        for start in range(0, len(places), size):
+            batch = items.stacked(np.asarray(places[start : start + size]))
+            given = filled(batch, size - len(next(iter(batch.values()), ())))
+            yield {name: _as(given[name], kind) for name, kind in types.items() if name in given}
 
 
 def _batch_size(inputs: list[onnx.ValueInfoProto]) -> int:

@@ -34,18 +34,16 @@ NOTES: Mapping[str, str] = MappingProxyType(
 )
 """What to tell a reader of the outputs of a model, by `Probe.batches`; nothing where padded batches are right."""
 
-TOLERANCE = 1e-4
-"""The largest difference that counts as none, as a share of the spread of the outputs over the items.
+TOLERANCE = 1e-3
+"""The largest difference that counts as none, as a share of the median spread of the outputs over the items.
 
-Sums in another order move float32 outputs by 1e-7 to 1e-5 of their scale, padding that is read by 1e-2 and more. The
-spread and not the scale, since predictions follow from how outputs differ, not from what all of them have in common.
-Source: as for `frameworks.parity.TOLERANCE`, the tolerance of optimum's exports.
+Sums in another order move the outputs of float32 models by 1e-7 to 1e-5 of it, padding that is read by 1e-2 and more.
+In float16 rounding may come to 1e-3: such a model is then batched by length, which changes no result. The spread counts
+and not the size: predictions follow from how outputs differ, not from what they have in common. Source: measured on 30
+architectures of transformers 5.23 with random weights, padded on the right and on the left.
 """
-# So many roundings to the last digit of the largest output are no difference either.
-_ROUNDINGS = 16
-_FLOAT32_ROUNDOFF, _FLOAT16_ROUNDOFF = 2.0**-24, 2.0**-11
-# The bits of a float32 that a number of float16 leaves empty; the next one is the last digit of float16.
-_EMPTY_BITS = 0x1FFF
+# Outputs that hardly differ from item to item are still rounded: float32 numbers by this share of their size.
+_ROUNDING = 1e-6
 # So many lengths, from the shortest to the longest, and so many items of each are padded to one another.
 _LENGTHS, _EACH = 6, 2
 # So many items of equal shapes share a batch.
@@ -95,19 +93,15 @@ def probe(call: Call, items: Features, kept: Kept, batch_size: int | None = None
     if not len(items):
         return Probe()
     alone: dict[int, dict[str, NDArray[Any]]] = {}
-    roundoffs: list[float] = []
 
     def run(places: Sequence[int]) -> list[dict[str, NDArray[Any]]]:
         inputs = items.stacked(np.asarray(places))
-        outputs = call(inputs)
-        if len(places) == 1:
-            roundoffs.append(_unit_roundoff(outputs))
-        each = kept(outputs, inputs)
+        each = {name: list(values) for name, values in kept(call(inputs), inputs).items()}
         return [{name: np.asarray(values[index]) for name, values in each.items()} for index in range(len(places))]
 
     groups = list(items.groups(padded=False))
     padded, equal = list(_padded(items, groups)), _equal(groups)
-    differences: list[list[tuple[int, dict[str, NDArray[Any]]]]] = []
+    pairs: list[list[tuple[int, dict[str, NDArray[Any]]]]] = []
     for batches in (padded, equal):
         results: list[tuple[int, dict[str, NDArray[Any]]]] = []
         for places in batches:
@@ -117,13 +111,20 @@ def probe(call: Call, items: Features, kept: Kept, batch_size: int | None = None
                 if len(batch) > 1:
                     alone |= {place: run([place])[0] for place in batch if place not in alone}
                     results += zip(batch, run(batch))
-        differences.append(results)
+        pairs.append(results)
     if not alone:
         return Probe()
     again = next(int(place) for group in groups for place in group if int(place) in alone)
-    differences.append([(again, run([again])[0])])
-    limits = _limits(list(alone.values()), min(roundoffs))
-    return Probe(*(_largest([(alone[place], found) for place, found in each], limits) for each in differences))
+    pairs.append([(again, run([again])[0])])
+    limits = _limits(list(alone.values()))
+
+    def largest(found: Sequence[tuple[int, Arrays]]) -> float:
+        shares = (
+            _difference(alone[place][name], each[name]) / limits[name] for place, each in found for name in limits
+        )
+        return max(shares, default=0.0)
+
+    return Probe(*map(largest, pairs))
 
 
 def _padded(items: Features, groups: Sequence[NDArray[np.int64]]) -> Iterator[list[int]]:
@@ -147,40 +148,31 @@ def _equal(groups: Sequence[NDArray[np.int64]]) -> list[list[int]]:
     return [[int(place) for place in group[:_EQUAL]] for group in chosen.values()]
 
 
-def _unit_roundoff(outputs: Arrays) -> float:
-    """The unit roundoff of outputs, told from the numbers: a graph that computes in float16 may declare float32."""
-    numbers = [each.astype(np.float32).ravel() for each in outputs.values() if each.dtype.kind == "f"]
-    bits = int(np.bitwise_or.reduce(np.concatenate(numbers).view(np.uint32), initial=0)) if numbers else 0
-    is_float16 = not bits & _EMPTY_BITS and bits & (_EMPTY_BITS + 1)
-    return _FLOAT16_ROUNDOFF if is_float16 else _FLOAT32_ROUNDOFF
-
-
-def _limits(alone: Sequence[Arrays], roundoff: float) -> dict[str, float]:
-    """The largest difference that counts as none, by name of what is kept."""
+def _limits(alone: Sequence[Arrays]) -> dict[str, float]:
+    """The largest difference that counts as none, by name of what is kept of each item alone."""
     limits = {}
     for name in alone[0]:
-        values = [each[name].astype(np.float64) for each in alone]
-        if len({each.shape for each in values}) == 1:
-            centered = (np.stack(values) - np.mean(values, axis=0)).ravel()
-        else:
-            joined = np.concatenate([each.ravel() for each in values])
-            centered = joined - joined.mean()
-        largest = max((float(np.abs(each).max(initial=0.0)) for each in values), default=0.0)
-        limits[name] = max(
-            TOLERANCE * float(np.abs(centered).max(initial=0.0)), _ROUNDINGS * roundoff * largest, np.finfo(float).tiny
-        )
+        values = [np.nan_to_num(each[name].astype(np.float64), posinf=0.0, neginf=0.0) for each in alone]
+        joined = np.concatenate([each.ravel() for each in values])
+        is_one_shape = len({each.shape for each in values}) == 1
+        centered = np.stack(values) - np.median(values, axis=0) if is_one_shape else joined - np.median(joined)
+        spread, size = _quantile(centered, 0.5), _quantile(joined, 0.25)
+        limits[name] = max(TOLERANCE * spread, _ROUNDING * size, np.finfo(float).tiny)
     return limits
 
 
-def _largest(pairs: Sequence[tuple[Arrays, Arrays]], limits: Mapping[str, float]) -> float:
-    """The largest difference in pairs of what was kept, in units of the limits."""
-    return max((_difference(one[name], other[name]) / limits[name] for one, other in pairs for name in one), default=0)
+def _quantile(values: NDArray[np.float64], share: float) -> float:
+    """A quantile of the sizes of numbers other than 0: those that stand for infinity, as -1e30 does, do not move it."""
+    sizes = np.abs(values[values != 0])
+    return float(np.quantile(sizes, share, method="lower")) if sizes.size else 0.0
 
 
 def _difference(alone: NDArray[Any], found: NDArray[Any]) -> float:
-    """The largest difference; infinite where shapes differ, or one number is finite and the other is not."""
-    if alone.shape != found.shape:
-        return math.inf
+    """The largest difference; infinite where one number is finite and the other is not, where shapes differ, and where
+    there are other than floating-point numbers: of two ids or truth values none is near the other.
+    """
+    if alone.dtype.kind != "f" or alone.shape != found.shape:
+        return 0.0 if np.array_equal(alone, found) else math.inf
     one, other = alone.astype(np.float64), found.astype(np.float64)
     unequal = ~((one == other) | (np.isnan(one) & np.isnan(other)))
     differences = np.abs(one[unequal] - other[unequal])

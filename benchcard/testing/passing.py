@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard import actions, registry
-from benchcard.tasks import default_metrics
+from benchcard.tasks import default_metrics, padding
 from benchcard.tasks.rows import Rows, read_predictions
 from benchcard.worker import Need
 
@@ -91,5 +91,6 @@ def pass_through(
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
     scored = actions.score({"metrics": names, "task": task}, needs, {}, folder("scored"), silent)
     predictions, kept = read_predictions(target / "predicted")
-    notes = [*told["notes"], *scored["notes"]]
+    depends = padding.NOTES.get(found["batches"])
+    notes = [*told["notes"], *scored["notes"], *([f"the outputs of the model {depends}"] if depends else [])]
     return Passed(predictions, Rows(target / "prepared").references, scored["metrics"], notes, kept)

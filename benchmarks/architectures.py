@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing import connection
@@ -183,7 +184,7 @@ TEXTS: dict[str, dict[str, Any]] = {
     "mobilebert": {"intra_bottleneck_size": 32, "true_hidden_size": 32, "num_feedforward_networks": 2},
     "modernbert": {"local_attention": 8, "cls_token_id": 2, "layer_types": ["full_attention", "sliding_attention"]},
     "mpnet": {},
-    "mpt": {"n_heads": 4, "n_layers": 2, "max_seq_len": 64},
+    "mpt": {"n_heads": 4, "n_layers": 2, "max_seq_len": 512},
     "mra": {},
     "mvp": {},
     "nomic_bert": {},
@@ -754,10 +755,12 @@ def note(row: Row) -> str:
         notes.append("each example is evaluated alone")
     if sides := dict.fromkeys(name.split()[-1] for name, batches in row.batches.items() if batches == "equal shapes"):
         notes.append(f"only equal lengths share a batch where the tokenizer pads {' or '.join(sides)}")
-    if not any(name.startswith("onnxruntime") for name in row.evaluation):
-        notes.append("PyTorch only")
+    if not any(export.difference is not None for export in row.exports):
+        notes.append("no graph: PyTorch only")
     elif refused := dict.fromkeys(export.exporter for export in row.exports if export.difference is None):
         notes.append(f"no graph by {', '.join(refused)}")
+        if "torchscript" in refused:
+            notes.append("no opset below 17")
     if row.name in IMAGES and not row.second_size:
         notes.append("one image size")
     return "; ".join(notes)
@@ -767,22 +770,22 @@ def status(row: Row) -> str:
     """Return whether benchcard supports the architecture, and what must be known."""
     if row.problems:
         return "**fails**"
-    if row.refused or not row.evaluation:
+    if row.refused:
         return "refused"
-    return "supported, with a note" if note(row) else "supported"
+    return "with a note" if note(row) else "supported"
 
 
 def document(rows: Sequence[Row]) -> str:
     """Return the page of the documentation."""
-    counts = {each: sum(status(row) == each for row in rows) for each in sorted(map(status, rows), reverse=True)}
+    counts = Counter(map(status, rows))
     packages = ("transformers", "torch", "onnxruntime", "onnxscript")
     parts = [
         "# Architectures",
         f"{len(rows)} architectures of transformers, {sum(row.name in TEXTS for row in rows)} for texts and "
         f"{sum(row.name in IMAGES for row in rows)} for images: "
-        + ", ".join(f"{count} {each}" for each, count in counts.items())
-        + ". In none of them does a graph that benchcard accepts, or a score that it keeps, differ from PyTorch on "
-        "each example alone.",
+        f"{counts['supported']} supported, {counts['with a note']} supported with a note, {counts['refused']} refused. "
+        f"In {counts['**fails**'] or 'none'} of them a graph that benchcard accepts, or a score that it keeps, differs "
+        "from PyTorch on each example alone.",
         "Measured by [benchmarks/architectures.py](../benchmarks/architectures.py) with "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
         + ", on models of two layers with random weights. Trained checkpoints, other sizes and other tasks may differ: "
@@ -824,7 +827,7 @@ def _differences(exports: Sequence[Export]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0e}".replace("e-0", "e-") if value else "0"
+    return "-" if value is None else f"{value:.1g}".replace("e-0", "e-")
 
 
 def _reasons(row: Row) -> Iterator[str]:

@@ -463,7 +463,13 @@ def difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 class Reference:
-    """The model as transformers loads it, and inputs of this script's own making."""
+    """The model as transformers loads it, and inputs of this script's own making.
+
+    Attributes:
+        output: The name of the output that was returned last.
+    """
+
+    output = ""
 
     def __init__(self, name: str, folder: Path) -> None:
         import torch
@@ -481,7 +487,8 @@ class Reference:
         """Return the logits `(batch, labels)`."""
         with self._torch.no_grad():
             fields = self.model(**{name: self._torch.tensor(array) for name, array in inputs.items()})
-        return fields.logits.numpy()
+        self.output = "logits" if "logits" in fields else next(iter(fields))  # PP-LCNet calls its logits otherwise
+        return fields[self.output].numpy()
 
     def alone(self, items: Sequence[Arrays]) -> NDArray[Any]:
         """Return the logits of each item in a batch of its own."""
@@ -588,7 +595,7 @@ def _exports(
     expected = [reference(batch) for batch in batches]
     try:
         model = exporting.load_model(folder, reference.task)
-        job = exporting._job(model, exporting._load_processor(folder, None, False, []))
+        job = exporting._job(model, exporting._load_processor(model, folder, None, False, []))
     except ArtifactError as error:
         row.refused = str(error)
         return
@@ -604,13 +611,17 @@ def _exports(
             if made is None:
                 yield Export(name, opset, reason=reasons[0].removeprefix(f"{name}: "))
                 continue
-            export = Export(name, opset, difference=_graph_difference(made.folder / made.files[0], batches, expected))
+            export = Export(
+                name,
+                opset,
+                difference=_graph_difference(made.folder / made.files[0], reference.output, batches, expected),
+            )
             if export.difference > TOLERANCE:
                 row.problems.append(f"{name} {opset}: accepted, and differs from PyTorch by {export.difference:.1g}")
             yield export
 
 
-def _graph_difference(graph: Path, batches: Sequence[Arrays], expected: Sequence[NDArray[Any]]) -> float:
+def _graph_difference(graph: Path, output: str, batches: Sequence[Arrays], expected: Sequence[NDArray[Any]]) -> float:
     """Return how far a graph is off in ONNX Runtime, with all of its graph optimizations."""
     import onnxruntime
 
@@ -618,7 +629,7 @@ def _graph_difference(graph: Path, batches: Sequence[Arrays], expected: Sequence
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options)
     names = [value.name for value in session.get_inputs()]
-    results = [session.run(["logits"], {name: batch[name] for name in names})[0] for batch in batches]
+    results = [session.run([output], {name: batch[name] for name in names})[0] for batch in batches]
     return max(difference(found, logits) for found, logits in zip(results, expected))
 
 

@@ -211,6 +211,18 @@ def test_the_processor_says_the_size_of_an_image(folders, tmp_path):
     assert report.inputs[0].shape == ("batch", 3, 24, 40)
 
 
+def test_an_image_model_of_an_architecture_that_also_reads_texts_is_fed_with_images(tmp_path):
+    """Perceiver has a tokenizer that needs no files; its image classifier takes what its image processor gives."""
+    import transformers as hf
+
+    small = {"num_latents": 4, "d_latents": 8, "num_self_attends_per_block": 1, "num_self_attention_heads": 2}
+    config = hf.PerceiverConfig(**small, num_cross_attention_heads=1, image_size=8, num_labels=3)
+    hf.PerceiverForImageClassificationLearned(config).save_pretrained(tmp_path / "model")
+    hf.ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(tmp_path / "model")
+    report = export(tmp_path / "model", "image-classification", 14, tmp_path / "graph")
+    assert [(entry.name, entry.shape) for entry in report.inputs] == [("pixel_values", ("batch", 3, 8, 8))]
+
+
 def test_an_input_that_the_model_does_not_read_is_said(folders, tmp_path):
     """DeBERTa's tokenizer gives token types that this model has no embedding for."""
     report = export(folders("deberta"), "text-classification", 13, tmp_path)

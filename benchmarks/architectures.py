@@ -760,12 +760,12 @@ def note(row: Row) -> str:
     if row.refused:
         return row.refused
     notes = []
-    if any(batches == "random" for batches in row.batches.values()):
+    if "random" in row.batches.values():
         notes.append("its outputs differ from call to call: a figure holds for one run alone")
-    if any(batches == "alone" for batches in row.batches.values()):
+    elif "alone" in row.batches.values():
         notes.append("each example is evaluated alone")
-    if sides := dict.fromkeys(name.split()[-1] for name, batches in row.batches.items() if batches == "equal shapes"):
-        notes.append(f"only equal lengths share a batch where the tokenizer pads {' or '.join(sides)}")
+    elif sides := [side for side in SIDES if row.padded.get(side, 0.0) > TOLERANCE]:
+        notes.append(f"padded {' or '.join(sides)}, only equal lengths share a batch")
     if not any(export.difference is not None for export in row.exports):
         notes.append("no graph: PyTorch only")
     elif refused := dict.fromkeys(export.exporter for export in row.exports if export.difference is None):
@@ -795,8 +795,8 @@ def document(rows: Sequence[Row]) -> str:
         f"{len(rows)} architectures of transformers, {sum(row.name in TEXTS for row in rows)} for texts and "
         f"{sum(row.name in IMAGES for row in rows)} for images: "
         f"{counts['supported']} supported, {counts['with a note']} supported with a note, {counts['refused']} refused. "
-        f"In {counts['**fails**'] or 'none'} of them a graph that benchcard accepts, or a score that it keeps, differs "
-        "from PyTorch on each example alone.",
+        f"In {counts['**fails**'] or 'none'} of them does a graph that benchcard accepts, or a score that it keeps, "
+        "differ from PyTorch on each example alone.",
         "Measured by [benchmarks/architectures.py](../benchmarks/architectures.py) with "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
         + ", on models of two layers with random weights. Trained checkpoints, other sizes and other tasks may differ: "
@@ -805,7 +805,8 @@ def document(rows: Sequence[Row]) -> str:
         "the reason below. *Batch*: PyTorch, equal lengths or sizes in a batch against each alone. *Right*, *left*: "
         "different lengths, padded on that side. *Exporters*: the graph at each opset against PyTorch, at several "
         f"batch sizes and lengths up to {LONGEST} tokens, padded on either side. *Evaluated*: the scores that a run "
-        "keeps, for PyTorch and ONNX Runtime, against each example alone.",
+        "keeps, for PyTorch and ONNX Runtime, against each example alone. Where an exporter gives no graph, benchcard "
+        "takes the next one that does, at the same opset.",
     ]
     for title, architectures in (("Texts", TEXTS), ("Images", IMAGES)):
         some = [row for row in rows if row.name in architectures]
@@ -847,7 +848,9 @@ def _reasons(row: Row) -> Iterator[str]:
     for export in row.exports:
         if export.difference is None:
             reasons.setdefault(export.reason, []).append(f"{export.exporter} {export.opset}")
-    for reason, names in (reasons | row.refusals).items():
+    if not reasons:
+        reasons = row.refusals
+    for reason, names in reasons.items():
         yield f"- {row.name}, {', '.join(names)}: `{reason.replace('`', '')}`"
 
 

@@ -1,6 +1,6 @@
 """Compare PyTorch, every exporter and benchcard's own batches on tiny models of the architectures of transformers.
 
-    python benchmarks/architectures.py [--only NAME ...] [--at-once 1] [--out docs/architectures.md]
+    python benchmarks/architectures.py [--only NAME ...] [--at-once 1] [--rows FILE] [--out docs/architectures.md]
 
 Each model has two layers and random weights, large enough that a wrong mask, length or position shows. For each:
 

@@ -274,7 +274,6 @@ IMAGES: dict[str, dict[str, Any]] = {
         "patch_size": [7, 7],
     },
     "ijepa": {},
-    "imagegpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 17},
     "levit": {
         "architectures": ["LevitForImageClassification"],
         "hidden_sizes": [16, 16, 16],
@@ -318,7 +317,6 @@ IMAGES: dict[str, dict[str, Any]] = {
     "resnet": {**STAGES, "embedding_size": 8, "layer_type": "basic"},
     "segformer": PYRAMID,
     "siglip": VISION,
-    "siglip2": {"vision_config": {**VISION["vision_config"], "num_patches": 16}},
     "swiftformer": {"embed_dims": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "image_size": 64},
     "swin": WINDOWS,
     "swinv2": WINDOWS,
@@ -539,6 +537,8 @@ def measured(name: str) -> Row:
         _compare_batches(row, reference)
         _compare_graphs(row, reference, folder, Path(place, "graphs"))
         _compare_evaluation(row, reference, folder, Path(place, "evaluation"))
+    if not row.evaluation:
+        row.refused = next(iter(row.refusals), row.refused)
     row.duration_s = time.process_time()
     return row
 
@@ -568,16 +568,18 @@ def _compare_graphs(row: Row, reference: Reference, folder: Path, target: Path) 
     row.exports = list(_exports(row, reference, folder, target, batches, EXPORTERS))
     if reference.text:
         return
-    size = reference.size[0] * 5 // 4, reference.size[1] * 7 // 4
-    other = batch_of(reference.images(3, size))
-    try:
-        reference(other)
-    except (ValueError, RuntimeError):  # the model itself takes one size
+    height, width = reference.size
+    for size in ((height * 5 // 4, width * 7 // 4), (height * 2, width * 3)):
+        other = batch_of(reference.images(3, size))
+        try:
+            reference(other)
+        except (ValueError, RuntimeError):  # the model itself does not take it
+            continue
+        folder = folder.with_name("other")
+        reference.model.save_pretrained(folder)
+        write_image_processor(folder, size)
+        row.second_size = list(_exports(row, reference, folder, target.with_name("others"), [other], SECOND_SIZE))
         return
-    folder = folder.with_name("other")
-    reference.model.save_pretrained(folder)
-    write_image_processor(folder, size)
-    row.second_size = list(_exports(row, reference, folder, target.with_name("others"), [other], SECOND_SIZE))
 
 
 def _exports(
@@ -768,12 +770,14 @@ def note(row: Row) -> str:
         notes.append("each example is evaluated alone")
     elif sides := [side for side in SIDES if row.padded.get(side, 0.0) > TOLERANCE]:
         notes.append(f"padded {' or '.join(sides)}, only equal lengths share a batch")
-    if not any(export.difference is not None for export in row.exports):
+    refused: dict[str, list[str]] = {}
+    for export in row.exports:
+        if export.difference is None:
+            refused.setdefault(export.exporter, []).append(str(export.opset))
+    if not any(name.startswith("onnxruntime") for name in row.evaluation):
         notes.append("no graph: PyTorch only")
-    elif refused := dict.fromkeys(export.exporter for export in row.exports if export.difference is None):
-        notes.append(f"no graph by {', '.join(refused)}")
-        if "torchscript" in refused:
-            notes.append("no opset below 17")
+    elif refused:
+        notes.append("no graph by " + ", ".join(f"{name} ({', '.join(opsets)})" for name, opsets in refused.items()))
     if row.name in IMAGES and not row.second_size:
         notes.append("one image size")
     return "; ".join(notes)

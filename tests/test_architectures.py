@@ -1,11 +1,15 @@
-"""Small models of each architecture through calibration, static and dynamic quantization, with exclusions."""
+"""Small models of each architecture: quantized, with exclusions; and exported and evaluated, by the sweep's script."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from tiny_graphs import export, samples
 
 from benchcard.quantization.calibrate import collect
@@ -66,3 +70,68 @@ def test_an_architecture_is_quantized_with_exclusions(architecture, approach, tm
     assert found.outputs.is_finite
     assert found.outputs.snr_db > 3
     assert not changed & {layer.node for layer in found.layers}
+
+
+@pytest.fixture
+def sweep(monkeypatch):
+    """The script that sweeps over many architectures, with one exporter at one opset."""
+    path = Path(__file__).parent.parent / "benchmarks" / "architectures.py"
+    spec = importlib.util.spec_from_file_location("architectures", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "architectures", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "EXPORTERS", {"torchscript": (14,)})
+    monkeypatch.setattr(module, "SECOND_SIZE", {})
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "batches"),
+    [
+        ("gpt2", {"right": "padded", "left": "equal shapes"}),
+        ("xlnet", {"right": "equal shapes", "left": "padded"}),
+        ("convbert", {"right": "equal shapes", "left": "equal shapes"}),
+        ("llama", {"right": "padded", "left": "padded"}),
+    ],
+)
+def test_every_text_gets_the_scores_that_it_gets_alone(sweep, name, batches):
+    """A run batches texts as the architecture bears, by either framework and with a tokenizer that pads either side."""
+    row = sweep.measured(name)
+    assert row.problems == []
+    assert row.batches == {
+        f"{framework} {side}": said for framework in ("onnxruntime", "pytorch") for side, said in batches.items()
+    }
+    assert max(row.evaluation.values()) < sweep.TOLERANCE
+
+
+def test_the_sweep_finds_scores_that_depend_on_padding(sweep, monkeypatch):
+    """Where benchcard took padding for harmless, the script says which scores differ."""
+    from benchcard.tasks import padding
+
+    monkeypatch.setattr(padding, "probe", lambda *arguments: padding.Probe())
+    problems = "\n".join(sweep.measured("gpt2").problems)
+    assert "pytorch left: benchcard batches 'padded', not 'equal shapes'" in problems
+    assert "pytorch left: scores differ by" in problems
+    assert "right" not in problems
+
+
+def test_the_sweep_finds_a_graph_that_differs(sweep, monkeypatch):
+    """Where benchcard accepted any graph, the script says that it differs from PyTorch."""
+    from benchcard.frameworks import exporters, parity
+
+    written = exporters.torchscript
+
+    def biased(traceable, opset):
+        with torch.no_grad():
+            traceable.model.classifier.bias += 0.1
+        graph = written(traceable, opset)
+        with torch.no_grad():
+            traceable.model.classifier.bias -= 0.1
+        return graph
+
+    monkeypatch.setattr(exporters, "torchscript", biased)
+    monkeypatch.setattr(parity, "compare", lambda path, probes: (parity.Check({}, False, 0.0),))
+    row = sweep.measured("vit")
+    assert any("torchscript 14: accepted, and differs from PyTorch by" in problem for problem in row.problems)
+    assert any("onnxruntime: scores differ by" in problem for problem in row.problems)
+    assert sweep.status(row) == "**fails**"

@@ -211,6 +211,18 @@ def test_the_processor_says_the_size_of_an_image(folders, tmp_path):
     assert report.inputs[0].shape == ("batch", 3, 24, 40)
 
 
+def test_an_image_model_of_an_architecture_that_also_reads_texts_is_fed_with_images(tmp_path):
+    """Perceiver has a tokenizer that needs no files; its image classifier takes what its image processor gives."""
+    import transformers as hf
+
+    small = {"num_latents": 4, "d_latents": 8, "num_self_attends_per_block": 1, "num_self_attention_heads": 2}
+    config = hf.PerceiverConfig(**small, num_cross_attention_heads=1, image_size=8, num_labels=3)
+    hf.PerceiverForImageClassificationLearned(config).save_pretrained(tmp_path / "model")
+    hf.ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(tmp_path / "model")
+    report = export(tmp_path / "model", "image-classification", 14, tmp_path / "graph")
+    assert [(entry.name, entry.shape) for entry in report.inputs] == [("pixel_values", ("batch", 3, 8, 8))]
+
+
 def test_an_input_that_the_model_does_not_read_is_said(folders, tmp_path):
     """DeBERTa's tokenizer gives token types that this model has no embedding for."""
     report = export(folders("deberta"), "text-classification", 13, tmp_path)
@@ -521,6 +533,27 @@ def test_a_graph_that_does_not_run_is_an_error(tmp_path):
         compare(identity(tmp_path / "g.onnx", "NoSuchOperator"), [probe([[1.0]], [[1.0]])])
     with pytest.raises(ArtifactError, match="has no output y"):
         compare(identity(tmp_path / "g.onnx", output="z"), [probe([[1.0]], [[1.0]])])
+
+
+def test_the_reason_why_a_graph_does_not_run_is_readable(tmp_path):
+    """It names the node and what is wrong with its inputs, without codes and places in the runtime's source."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("Cast", ["x"], ["index"], to=onnx.TensorProto.INT64),
+        make("Gather", ["table", "index"], ["y"], "layer/Gather"),
+    ]
+    path = identity(tmp_path / "g.onnx")
+    model = onnx.load(path)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 2], "f"), "table"))
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError) as caught:
+        compare(path, [probe([[5.0]], [[1.0]])])
+    assert str(caught.value) == (
+        "ONNX Runtime cannot run the graph at x [1, 1], graph optimizations off: Gather `layer/Gather`: indices "
+        "element out of data bounds, idx=5 must be within the inclusive range [-2,1]"
+    )
 
 
 # The probes

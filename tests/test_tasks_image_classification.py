@@ -191,3 +191,21 @@ def test_a_model_without_an_image_processor(model, tmp_path):
     data = write(tmp_path / "data", [packed(images()["L"])], [0])
     with pytest.raises(SpecError, match=r"preprocessor_config\.json"):
         tiny_text.prepare(TASK, tmp_path / "bare", data, tmp_path / "prepared")
+
+
+@pytest.mark.parametrize(
+    ("processor", "settings", "names"),
+    [
+        ("ImageGPTImageProcessorPil", {"clusters": [[0.0, 0.0, 0.0]] * 4}, "input_ids"),
+        ("Siglip2ImageProcessorPil", {}, "pixel_values, pixel_attention_mask, spatial_shapes"),
+    ],
+)
+def test_a_model_that_is_fed_with_more_than_pixels_is_refused(tmp_path, processor, settings, names):
+    """ImageGPT reads colours as tokens, SigLIP 2 patches with a mask: the message says so, before an image is read."""
+    import transformers
+
+    folder = tiny.write_model(tmp_path / "model")
+    getattr(transformers, processor)(**settings).save_pretrained(folder)
+    data = tiny.write_data(tmp_path / "data")
+    with pytest.raises(SpecError, match=f"pixel_values alone, found `model`, which is fed with {names} @ \\$.model"):
+        tiny_text.prepare(TASK, folder, data, tmp_path / "prepared", data_keys={"primary": "image"})

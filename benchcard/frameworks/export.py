@@ -9,6 +9,7 @@ It is meant for a child process: torch is loaded inside the functions, and stays
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import shutil
 import tempfile
@@ -143,7 +144,7 @@ def export(
         loaded, missing = _load(model, task, revision, trust_remote_code)
         if missing:
             notes.append(f"not in the checkpoint, drawn at random with seed {_SEED}: {', '.join(missing)}")
-        job = _job(loaded, _load_processor(model, revision, trust_remote_code, notes))
+        job = _job(loaded, _load_processor(loaded, model, revision, trust_remote_code, notes))
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=target) as folder:
             made = _make(job, opset, Path(folder), notes)
@@ -288,14 +289,19 @@ def _read(model: Any, weights: Mapping[str, Any]) -> list[str]:
     return [name for name, each in weights.items() if not leaves or id(each) in leaves or not each.requires_grad]
 
 
-def _load_processor(model: str | Path, revision: str | None, trust_remote_code: bool, notes: list[str]) -> Any | None:
-    """The model's processor, tokenizer, image processor or feature extractor; None where its folder has none."""
-    from transformers import AutoProcessor
+def _load_processor(
+    loaded: Any, model: str | Path, revision: str | None, trust_remote_code: bool, notes: list[str]
+) -> Any | None:
+    """Return the model's processor, tokenizer, image processor or feature extractor; None where its folder has none."""
+    from transformers import AutoImageProcessor, AutoProcessor
 
     from benchcard.frameworks.exporters import brief
 
+    # For an architecture that reads texts or images, as Perceiver does, `AutoProcessor` gives a tokenizer either way.
+    taken = inspect.signature(loaded.forward).parameters
+    auto = AutoImageProcessor if "pixel_values" in taken and "input_ids" not in taken else AutoProcessor
     try:
-        return AutoProcessor.from_pretrained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        return auto.from_pretrained(str(model), revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, TypeError, AttributeError, KeyError) as error:
         notes.append(f"no processor could be loaded, the inputs follow from the configuration: {brief(error)}")
         return None

@@ -81,8 +81,12 @@ def _open(path: Path, optimized: bool) -> Any:
 
 
 def _words(error: Exception) -> str:
-    """What ONNX Runtime says, without its codes and the place of the file."""
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?", "", str(error))
+    """Return what ONNX Runtime says, without its codes, the path of the file and the places in its source."""
+    message = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?", "", str(error))
+    message = re.sub(
+        r"Non-zero status code .*? running (\w+) node\. Name:'(.*?)' Status Message: ", r"\1 `\2`: ", message
+    )
+    return re.sub(r"\S+\.(?:h|cc):\d+ .*?\)(?: const)?(?: \[with .*?\])? ", "", message).strip()
 
 
 def _largest_difference(session: Any, probe: Probe, optimized: bool) -> float:

@@ -86,16 +86,24 @@ class ImageClassification:
 
 
 def image_processor(model: Path) -> Any:
-    """The model's own image processor, over PIL: there is no need of torchvision."""
+    """Return the model's own image processor, over PIL: there is no need of torchvision.
+
+    Raises:
+        SpecError: The model has none, or one that makes anything but `pixel_values` of an image.
+    """
     from transformers import AutoImageProcessor
 
     try:
-        return AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=trusted())
+        processor = AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=trusted())
     except OSError as error:
         hint = "save the model's image processor beside it: preprocessor_config.json"
         raise SpecError(
             Mistake("$.model", f"`{model.name}`, without an image processor", "one that has one", hint)
         ) from error
+    if processor.model_input_names != ["pixel_values"]:
+        found = f"`{model.name}`, which is fed with {', '.join(processor.model_input_names)}"
+        raise SpecError(Mistake("$.model", found, "an image classifier that is fed with pixel_values alone"))
+    return processor
 
 
 def _rows(

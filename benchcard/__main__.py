@@ -3,8 +3,8 @@
 import os
 import sys
 
-if __name__ == "__main__" and sys.path and os.path.realpath(sys.path[0]) == os.path.realpath(os.curdir):
-    # Python puts the working directory first, where a file may hide a package of its name.
+# Python puts the working directory first, where a file may hide a package of its name; unless it was removed.
+if __name__ == "__main__" and os.path.exists(os.curdir) and os.path.realpath(sys.path[0]) == os.path.realpath("."):
     del sys.path[0]
 
 import signal

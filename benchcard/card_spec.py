@@ -6,7 +6,7 @@ machine only where its reader says so. Leaves the grammar of cards to `card.read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -29,6 +29,7 @@ def spec_of(
     folder: Path | None,
     changes: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
+    given: Collection[str] | None = None,
 ) -> tuple[Spec, tuple[str, ...]]:
     """The spec of a card, and what in it is not as the card says, in sentences.
 
@@ -40,22 +41,28 @@ def spec_of(
         folder: the card's own folder, where its paths start; None where it has none.
         changes: parameters that are to be other than in the card.
         trust_remote_code: whether code that the card names may run; what `changes` names may run in any case.
+        given: the names in `changes` that the reader gave, which are not looked for in the card's folder; None for all.
 
     Raises:
         CardError: it was measured in a way that is unknown here, or it names code that may not run.
         SpecError: it asks for what cannot be, with the place of each mistake.
     """
-    spec, notes = unchecked(facts, about, folder, changes)
+    spec, notes = unchecked(facts, about, folder, changes, given)
     if not trust_remote_code and (code := sources.code_of(spec, set(_texts((changes or {}).get("metrics"))))):
         raise CardError(sources.refusal(code))
     return replace(spec, trusted=True), notes
 
 
 def unchecked(
-    facts: Facts, about: Mapping[str, Any] | None, folder: Path | None, changes: Mapping[str, Any] | None = None
+    facts: Facts,
+    about: Mapping[str, Any] | None,
+    folder: Path | None,
+    changes: Mapping[str, Any] | None = None,
+    given: Collection[str] | None = None,
 ) -> tuple[Spec, tuple[str, ...]]:
     """As `spec_of`, whatever code the card names: the spec is not trusted."""
     changes = changes or {}
+    theirs = set(_texts(changes) if given is None else given)
     notes: list[str] = []
     told: dict[str, Any]
     if about is not None:
@@ -68,14 +75,13 @@ def unchecked(
         told["fixed"].pop("backend_args", None)
         notes.append(f"the card was made with the backend `{backend}`: this runs locally unless you pass `backend`")
     own = set(_texts(told))
-    for given, value in changes.items():
-        name = ALIASES.get(given, given)
+    for called, value in changes.items():
+        name = ALIASES.get(called, called)
         told["grid"].pop(name, None)
         told["fixed"] = {key: kept for key, kept in told["fixed"].items() if ALIASES.get(key, key) != name}
         told["fixed"][name] = value
     spec = specs.read(told)
-    meant = {name for name in _texts(changes) if spec.local(name) is not None}
-    return replace(spec, homes=dict.fromkeys((sources.named(spec) & own) - meant, folder), trusted=False), tuple(notes)
+    return replace(spec, homes=dict.fromkeys((sources.named(spec) & own) - theirs, folder), trusted=False), tuple(notes)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -107,17 +113,27 @@ def expect_here(facts: Facts, about: Mapping[str, Any] | None, spec: Spec, way: 
     mistakes = []
     for name in _names(spec, "name_or_path"):
         if _is_local(facts, about, "models", name) and spec.local(name) is None:
-            said = way.format(name="model", value=f'"path/to/{_last(name)}"')
+            path = name if _is_in_reach(name) else f"path/to/{_last(name)}"
+            said = way.format(name="model", value=f'"{path}"')
             mistakes.append(f"the model `{name}` was a folder, and is not here: {said} ({spec.no_path(name)})")
     for data in _names(spec, "dataset"):
         name = data.get("path") if isinstance(data, Mapping) else None
         if isinstance(name, str) and _is_local(facts, about, "datasets", name) and spec.local(name) is None:
-            said = way.format(name="dataset", value=repr({**data, "path": f"path/to/{_last(name)}"}))
+            path = name if _is_in_reach(name) else f"path/to/{_last(name)}"
+            said = way.format(name="dataset", value=repr({**data, "path": path}))
             mistakes.append(
                 f"the data `{name}` were a folder or a file, and are not here: {said} ({spec.no_path(name)})"
             )
     if mistakes:
         raise CardError("\n".join(mistakes))
+
+
+def _is_in_reach(name: str) -> bool:
+    """Whether a relative name stands for something in the working directory, which its reader may have meant."""
+    try:
+        return not Path(name).is_absolute() and Path(name).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _names(spec: Spec, name: str) -> list[Any]:

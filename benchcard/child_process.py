@@ -59,7 +59,8 @@ def environment() -> dict[str, str]:
 def _own_folders() -> set[str]:
     """Return the working directory and the folder of the program that runs."""
     program = getattr(sys.modules.get("__main__"), "__file__", None)
-    return {os.path.realpath(folder) for folder in (os.curdir, program and os.path.dirname(program)) if folder}
+    here = os.curdir if os.path.exists(os.curdir) else None  # It may have been removed.
+    return {os.path.realpath(folder) for folder in (here, program and os.path.dirname(program)) if folder}
 
 
 def _without(folders: set[str], path: Iterable[object]) -> list[str]:

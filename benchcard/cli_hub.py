@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,11 +159,19 @@ def verify(
     changes: dict[str, Any] = {} if model is None else {"model": model}
     if data is not None:
         changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
-    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code)[0]
+    given = {name for name in (model, data) if name is not None}
+    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code, given)[0]
     for code in sources.code_of(spec):
         click.echo(f"note: this runs {code}", err=True)
     card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
-    verified = Benchmark.from_spec(spec).run(path, progress=not quiet).verify(found)
+    benchmark = Benchmark.from_spec(spec)
+    if path is None:
+        # A run that is there already may have come with the card, and would say what the card says.
+        first = benchmark.default_path
+        others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+        path = next(each for each in itertools.chain([first], others) if not each.exists())
+        click.echo(f"note: the run is kept in {path}; with `--out {path}` the same command goes on with it", err=True)
+    verified = benchmark.run(path, progress=not quiet).verify(found)
     if as_csv:
         click.echo(verified.frame.to_csv(index=False), nl=False)
     else:

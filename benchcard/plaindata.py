@@ -97,7 +97,14 @@ def _yaml(text: str, method: str) -> Any:
                     raise UnreadableError(f"the tag {shown_tag} is unknown: write a plain value", *_place(each))
             return super().construct_document(node)
 
+        def construct_whole(self, node: Node) -> int:
+            value = self.construct_yaml_int(node)
+            if not -(2**63) <= value < 2**64:
+                raise UnreadableError("a number has more than 64 bits", *_place(node))
+            return int(value)
+
     PlainConstructor.add_constructor(f"{_TAG}timestamp", SafeConstructor.construct_yaml_str)
+    PlainConstructor.add_constructor(f"{_TAG}int", PlainConstructor.construct_whole)
     reader = YAML(typ="safe", pure=True)
     reader.Composer, reader.Constructor = ShallowComposer, PlainConstructor
     try:
@@ -165,8 +172,9 @@ def load_json(text: str | bytes) -> Any:
             cannot hold, or is nested more than `MOST_LEVELS` deep.
     """
     try:
+        text = text.decode() if isinstance(text, bytes) else text
         value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_number)
-        if b"\\u" in text if isinstance(text, bytes) else "\\u" in text:
+        if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnreadableError:
         raise

@@ -133,6 +133,9 @@ def unheeded(plan: Plan) -> tuple[str, ...]:
             said.append(f"{name} changes nothing: {why or 'it means nothing to any row'}")
         elif why:
             said.append(f"{name} ({value}) is of the static rows alone: {why}")
+    for name in (name for name in spec.grid if parts(name)[0] not in ("framework", "framework_args")):
+        if all(row[parts(name)[0]] is None for row in plan):
+            said.append(f"{name} changes nothing: {_DYNAMIC.get(parts(name)[0], 'it means nothing to any row')}")
     fixed = dict(spec.fixed.get("framework_args") or {})
     fixed |= {parts(name)[1]: value for name, value in spec.fixed.items() if name.startswith("framework_args.")}
     for framework in _frameworks(spec):

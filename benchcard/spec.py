@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -88,6 +90,9 @@ class Spec:
     def no_path(self, name: str) -> str:
         """That there is no such file or folder, and where it was looked for."""
         looked = " or ".join(sorted(map(str, self.starts(name))))
+        is_inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        if is_inside and any(os.path.lexists(start / name) for start in self.starts(name)):
+            return f"the one in {looked} leads out of that folder, which a card may not"
         return f"there is no such path in {looked}" if looked else "a card from elsewhere names no path of this machine"
 
     @property
@@ -96,11 +101,15 @@ class Spec:
         return bool(self.get("trust_remote_code")) or True in self.grid.get("trust_remote_code", ())
 
 
+# The folder of one commit in the cache of the Hub.
+_SNAPSHOT = re.compile(r"/(models|datasets|spaces)--[^/]+/snapshots/[0-9a-f]{40}\Z")
+
+
 def _lies_within(folder: Path, path: Path) -> bool:
     """Whether a file, or a folder with all files in it, lies in a folder, also where it is a link."""
     home = folder.resolve()
     # The files of a snapshot in the Hub's cache are links to a folder beside all snapshots.
-    home = home.parents[1] if home.parent.name == "snapshots" else home
+    home = home.parents[1] if _SNAPSHOT.search(home.as_posix()) else home
     return all(each.resolve().is_relative_to(home) for each in (path, *path.rglob("*")))
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchcard.metrics.examples import Computed, Examples
 
 BETTER, WORSE, ALIKE = "better", "worse", "no detectable difference"
-# A paired loss that one look alone would call detectable, and so many looks together do not.
+# A loss that its own 95 % interval shows, and that may be chance among all figures that are looked at.
 PERHAPS_WORSE = "may be worse"
 # Values longer than this are told below the table, once.
 _WIDE = 24
@@ -213,7 +213,11 @@ def _all_quality(
                 found[place] = (examples[0], examples[1], _same_examples(one, other, a, b))
             first, second, same = found[place]
             row |= _quality(first.get(name), second.get(name), same, one.configuration["seed"], len(figures))
-            row["verdict"] = _verdict(row, 0.0, _higher(other, name))
+            verdict = _verdict(row, 0.0, _higher(other, name))
+            if verdict == ALIKE and len(figures) > 1:
+                alone = _quality(first.get(name), second.get(name), same, one.configuration["seed"], 1)
+                verdict = PERHAPS_WORSE if _verdict(alone, 0.0, _higher(other, name)) == WORSE else ALIKE
+            row["verdict"] = verdict
         rows.append(row)
     return rows
 
@@ -235,7 +239,7 @@ def _quality(
         p_value = None
     told = {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": same}
     # a change that is the same on every draw has no bounds, and yet no doubt about its sign
-    return told | {"sure": p_value is not None and p_value < 1 - level, "p_value": p_value}
+    return told | {"sure": p_value is not None and p_value < 1 - level}
 
 
 def _all_times(
@@ -268,8 +272,6 @@ def _row(one: Record, other: Record, figure: str, a: float | None, b: float | No
 
 
 def _verdict(row: Mapping[str, Any], nothing: float, higher: bool | None) -> str:
-    from benchcard.measure.statistics import CONFIDENCE
-
     low, high = row.get("change_low"), row.get("change_high")
     if low is None or high is None:
         change = row.get("change")
@@ -282,11 +284,7 @@ def _verdict(row: Mapping[str, Any], nothing: float, higher: bool | None) -> str
         return ALIKE if low <= nothing <= high else "differs"
     if (high < nothing) if higher else (low > nothing):
         return WORSE
-    if (low > nothing) if higher else (high < nothing):
-        return BETTER
-    lost = (row["change"] < nothing) if higher else (row["change"] > nothing)
-    p_value = row.get("p_value")
-    return PERHAPS_WORSE if lost and p_value is not None and p_value < 1 - CONFIDENCE else ALIKE
+    return BETTER if ((low > nothing) if higher else (high < nothing)) else ALIKE
 
 
 def _metrics(record: Record) -> Mapping[str, float | None]:

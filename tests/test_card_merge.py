@@ -525,3 +525,9 @@ def test_keys_that_go_together_come_or_stay_together(theirs, overwrite, comes, k
     assert yamltext.load(yamltext.split(merged.text).yaml) == wanted
     assert merged.kept == kept
     assert not merge(merged.text, card, "beans", overwrite=overwrite).changed
+
+
+def test_lists_within_lists_are_no_open_block():
+    """A list of many levels is closed by what follows it."""
+    readme = "".join(f"{'  ' * level}- x\n" for level in range(20)) + "\n# Next\n\ntext\n"
+    assert merge_section(readme, "one", "beans").text.startswith(readme)

@@ -434,3 +434,42 @@ def test_no_weights_outside_of_a_run_are_published(tmp_path):
     (tmp_path / "run" / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(BenchcardError, match=r"outside of its own folder \(\.\./secret\)"):
         weights.external(tmp_path / "run" / "model.onnx")
+
+
+def test_a_metric_that_the_reader_names_is_not_the_cards(card, canary):
+    """A name that the reader passes stands for no script in the folder of the card, which has one of that name."""
+    folder = card({"task_args": {"metric_args": {"accuracy": {"x": "wer"}}}})
+    (folder / "wer").mkdir()
+    (folder / "wer" / "wer.py").write_text(canary.code("wer"))
+    assert Benchmark.from_card(folder, metrics=["accuracy", "wer"]).spec.local("wer") is None
+    assert not canary.ran
+
+
+def test_the_readers_data_free_no_other_name_of_the_card(card, tmp_path_factory, monkeypatch):
+    """`--dataset` gives a path, and no more: the rest of the card's data stays the card's."""
+    secret = str(tmp_path_factory.mktemp("secret"))
+    folder = card({"name_or_path": secret, "dataset": {**FIXED["dataset"], "name": secret}})
+    ran = []
+    monkeypatch.setattr(Benchmark, "run", lambda benchmark, *_, **__: ran.append(benchmark))
+    mine = str(tmp_path_factory.mktemp("mine"))
+    CliRunner().invoke(main, ["verify", str(folder), "--dataset", mine])
+    assert ran[0].spec.local(mine) is not None
+    assert ran[0].spec.local(secret) is None
+
+
+def test_verify_goes_on_with_no_run_that_came_with_the_card(card, monkeypatch):
+    """Without `--out` the rows are run in a folder that was not there."""
+    folder = card({})
+    paths = []
+
+    def run(benchmark, path, **_):
+        paths.append(path)
+        raise BenchcardError("enough")
+
+    monkeypatch.setattr(Benchmark, "run", run)
+    first = Benchmark.from_card(folder).default_path
+    for _ in range(2):
+        told = CliRunner().invoke(main, ["verify", str(folder), "--quiet"])
+        assert f"--out {paths[-1]}" in told.output
+        paths[-1].mkdir(parents=True)
+    assert paths == [first, first.with_name(f"{first.name}-2")]

@@ -156,7 +156,7 @@ def test_the_lines_of_a_pushed_card_give_the_measured_embedding(tmp_path, hub):
     dataset = {"path": str(data), "eval_split": "validation"}
     grid = {"quantization_approach": ["dynamic"], "apply_quantization": [False, True]}
     results = Benchmark(**fixed, dataset=dataset, grid=grid).run(tmp_path / "run", progress=False)
-    assert results.quality["similarity"].tolist() == ["dot", "dot"]
+    assert results.quality["similarity_fn_name"].tolist() == ["dot", "dot"]
     assert any("dot product" in note for note in results.notes)
     results.push_to_hub(MINE, endpoint=hub.endpoint, token=hub.token, artifacts=[1])
     files = hub.files(MINE)

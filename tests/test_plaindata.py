@@ -449,3 +449,17 @@ def test_a_manifest_on_the_hub_that_is_none_claims_nothing():
     """A `run.json` in somebody's repository that is nested without end, or no JSON, says of no file that it is ours."""
     for manifest in (b"[" * 100_000, b'{"files": {"a": 1}}', b'{"files": [1]}', b"\xff", b'"x"', b"NaN", None):
         assert claimed(manifest) == {}
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, "0o7777777777777777777777777", str(2**64)])
+def test_a_number_of_yaml_has_64_bits(number):
+    """Numbers beyond that are refused in whatever notation, in a spec and in front matter."""
+    with pytest.raises(UnreadableError, match=r"64 bits|digits"):
+        load_yaml(f"tags: [{number}]")
+
+
+def test_bytes_of_json_are_utf8():
+    """A half character is refused, however it is encoded."""
+    for text in (b'["\xed\xa0\x80"]', '["\\ud800"]'.encode("utf-16-le")):
+        with pytest.raises(UnreadableError):
+            load_json(text)

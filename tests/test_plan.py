@@ -278,3 +278,17 @@ def test_a_large_grid_keeps_every_row_once(beans):
     plan = make_plan(specs.read(beans))
     assert len(plan) == 1 + 8 + 8 * 600 + 1
     assert len({str(row.parameters) for row in plan}) == len(plan)
+
+
+def test_an_axis_that_means_nothing_to_any_row_is_named():
+    """A grid over what dynamic rows ignore comes to one row, and says why."""
+    grid = {"activations_dtype": ["int8", "uint8"], "activations_symmetric": [True, False]}
+    dataset = {"path": "data", "eval_split": "validation"}
+    fixed = {"quantization_approach": "dynamic"}
+    spec = Benchmark(task="text-classification", model="model", dataset=dataset, grid=grid, fixed=fixed).spec
+    plan = make_plan(spec)
+    assert len(plan) == 1
+    assert [sentence.partition(":")[0] for sentence in unheeded(plan)] == [
+        "activations_dtype changes nothing",
+        "activations_symmetric changes nothing",
+    ]

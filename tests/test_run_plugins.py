@@ -156,7 +156,7 @@ def test_figures_do_not_write_over_others(figures):
     quality = figures("framed")
     assert "the metric `framed` gives a figure `framework`" in quality["failure"][0]
     assert quality["framework"][0] == "pytorch"
-    known = {*quality, "embedding_cosine", "positive_class", "similarity", "activation"} - {"framework"}
+    known = {*quality, "embedding_cosine", "positive_class", "similarity_fn_name", "activation_fn"} - {"framework"}
     assert known == metrics.COLUMNS
 
 

@@ -128,7 +128,7 @@ def test_the_folder_names_the_similarity(tmp_path, name):
     expected = [SIMILARITIES[name or "cosine"](*pair) for pair in pairs]
     assert found.predictions == pytest.approx(expected, abs=1e-4)
     assert found.scored["metrics"] == {"spearman": spearmanr(expected, PAIRS["score"]).statistic}
-    assert found.facts == {"similarity": name or "cosine"}
+    assert found.facts == {"similarity_fn_name": name or "cosine"}
     assert any(note.startswith("the score of two texts is the ") for note in found.notes)
 
 
@@ -139,7 +139,9 @@ def test_task_args_name_the_similarity_before_the_folder(tmp_path):
     with pytest.raises(ArtifactError, match="similarity `maxsim`; expected `cosine`, `dot`"):
         tiny_text.prepare("sentence-similarity", model, data, tmp_path / "refused")
     given = {"task_args": {"similarity_fn_name": "dot"}}
-    assert tiny_text.passed("sentence-similarity", model, data, tmp_path, **given).facts == {"similarity": "dot"}
+    assert tiny_text.passed("sentence-similarity", model, data, tmp_path, **given).facts == {
+        "similarity_fn_name": "dot"
+    }
     with pytest.raises(SpecError, match=r"did you mean `cosine`.*similarity_fn_name"):
         tiny_text.prepare("sentence-similarity", model, data, tmp_path, task_args={"similarity_fn_name": "cosin"})
 

@@ -181,7 +181,7 @@ def test_one_output_is_what_the_pipeline_of_transformers_gives(tmp_path, problem
     assert found.scored["metrics"]["mse"] == pytest.approx(mean_squared_error(found.references, expected), abs=1e-5)
     ranks = spearmanr(found.kept["scores"][:, 0], found.references).statistic
     assert found.scored["metrics"]["spearman"] == pytest.approx(ranks)
-    assert found.facts == {"activation": "identity" if problem else "sigmoid"}
+    assert found.facts == {"activation_fn": "identity" if problem else "sigmoid"}
     assert any(("as it is" if problem else "sigmoid of the model's output") in note for note in found.notes)
 
 
@@ -213,7 +213,7 @@ def test_one_output_is_what_a_cross_encoder_gives(tmp_path, folder, activation):
     logits = found.kept["scores"][:, 0].astype(float)
     expected = {"identity": logits, "sigmoid": 1 / (1 + np.exp(-logits)), "tanh": np.tanh(logits)}[activation]
     assert found.predictions == pytest.approx(expected.tolist(), abs=1e-6)
-    assert found.facts == {"activation": activation}
+    assert found.facts == {"activation_fn": activation}
 
 
 @pytest.mark.parametrize(

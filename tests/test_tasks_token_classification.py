@@ -334,3 +334,19 @@ def test_inputs_to_time_with(model):
     assert (length, arrays["input_ids"].shape) == (16, (2, 16))
     assert (arrays["token_type_ids"] == 0).all()
     assert np.unique(arrays["input_ids"][:, 1:-1]).size > 5
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        (["O", "B-PER", "B-LOC", "PAD"], {"B-PER": "B-PER", "B-LOC": "B-LOC", "PAD": "I-PAD"}),
+        (["O", "I-PER", "B-LOC", "MISC"], {"I-PER": "I-PER", "B-LOC": "B-LOC", "MISC": "I-MISC"}),
+        (["O", "S-PER", "S-LOC"], {"S-PER": "S-PER", "S-LOC": "S-LOC"}),
+        (["O", "B-PER", "I-PER", "U-LOC"], {"B-PER": "B-PER", "I-PER": "I-PER", "U-LOC": "S-LOC"}),
+    ],
+)
+def test_a_prefix_counts_whatever_stands_beside_it(names, read):
+    """One label without a letter takes the letters of no other, and the note does not deny them."""
+    tags, note = read_tags(names)
+    assert {name: tags[name] for name in read} == read
+    assert "no label begins with" not in note

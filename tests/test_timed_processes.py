@@ -110,7 +110,9 @@ def test_half_a_character_in_a_message_can_be_kept(folder: Path) -> None:
     (failure,) = result.failures
     assert failure.message == "half of ?"
     part = TimedPart(folder / "part", ("a",))
-    part.finish({"rounds": 0, "baseline": None, "opened": [], "failures": [asdict(failure)], "before": {}, "after": {}})
+    moment = {"at_ns": 1}
+    ends = {"before": moment, "after": moment}
+    part.finish({"rounds": 0, "baseline": None, "opened": [], "failures": [asdict(failure)], **ends})
     assert part.outcome is not None
 
 

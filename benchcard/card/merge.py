@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 SCHEMA = 1
+# Lists and quotations within one another; far more than any README has, and far below what Python's recursion takes.
+_MOST_NESTING = 100
 # Keys that go with the first one: name and link say which licence `other` is, the relation is one to that model.
 _LICENCE = ("license", "license_name", "license_link")
 _ORIGIN = ("base_model", "base_model_relation")
@@ -308,7 +310,8 @@ def _code_blocks(text: str) -> tuple[list[tuple[int, int]], str | None]:
     """
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark").disable("reference")  # A definition is no block, and takes quadratic time.
+    # A definition is no block, and takes quadratic time.
+    parser = MarkdownIt("commonmark", {"maxNesting": _MOST_NESTING}).disable("reference")
     parser.core.ruler.enableOnly(["normalize", "block"])
     body = yamltext.split(text).body
     first = len(_LINE_END.findall(text, 0, len(text) - len(body))) + 1

@@ -142,7 +142,8 @@ class Round:
         np.savez(
             buffer,
             latencies_ns=np.concatenate(latencies),
-            facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
+            # What a framework says of its model may hold what is no number, which is kept as a word.
+            facts=np.frombuffer(json.dumps(json.loads(json.dumps(facts), parse_constant=str)).encode(), np.uint8),
         )
         return buffer.getvalue()
 

@@ -116,8 +116,8 @@ COLUMNS = frozenset(
         "failure",
         "embedding_cosine",
         "positive_class",
-        "similarity",
-        "activation",
+        "similarity_fn_name",
+        "activation_fn",
     }
 )
 """The columns beside parameters and metrics that a frame of quality may have."""

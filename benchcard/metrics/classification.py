@@ -94,7 +94,7 @@ class _Averaged(_OfLabels):
         if average == "binary" and (found.ndim > 1 or labels > 2 or pos_label is None):
             other = ", ".join(f"`{self.figure}_{name}`" for name in ("macro", "micro", "weighted"))
             unclear, hint = f"there are {labels} labels", "an average"
-            if pos_label is None:
+            if pos_label is None and found.ndim == 1 and labels <= 2:
                 unclear, hint = "it is not known which label is meant", "an average or a pos_label"
             raise ValueError(
                 f"{unclear}, and `{self.figure}` is of one: ask for {other}, or give {hint} in task_args.metric_args"

@@ -88,7 +88,7 @@ class Prepared:
         metric_defaults: Arguments that a metric gets where its `compute` takes them by this name and the spec does not
             give them: `{"pos_label": 1}`.
         facts: What predictions are, where the model's folder or `task_args` decides it, by the name of a column of
-            `Results.quality`: `{"similarity": "dot"}`.
+            `Results.quality`: `{"similarity_fn_name": "dot"}`.
     """
 
     rows: Iterator[Row]

@@ -52,7 +52,7 @@ class FeatureExtraction:
             texts.pad(),
             texts.tokenizer.padding_side,
             notes=(*pooled.notes, f"the score of two texts is the {_WORDS[similarity]} of their embeddings ({whose})"),
-            facts={"similarity": similarity},
+            facts={"similarity_fn_name": similarity},
             tallies={"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {texts.maximum} tokens"},
         )
 

@@ -43,7 +43,7 @@ and not the size: predictions follow from how outputs differ, not from what they
 architectures of transformers 5.23 with random weights, padded on the right and on the left.
 """
 # Outputs that hardly differ from item to item are still rounded: float32 numbers by this share of their size.
-_ROUNDING = 1e-6
+_ROUNDING = 1e-5
 # So many lengths, from the shortest to the longest, and so many items of each are padded to one another.
 _LENGTHS, _EACH = 6, 2
 # So many items of equal shapes share a batch.

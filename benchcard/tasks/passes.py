@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +72,11 @@ def run(
 
     batches = None
     if size != 1:
-        batches = padding.probe(call, items, partial(task.kept, context=rows.context), size).batches
+
+        def keep(outputs: Any, inputs: Any) -> Any:
+            return task.kept(outputs, inputs, rows.context)
+
+        batches = padding.probe(call, items, keep, size).batches
         size = 1 if batches in (padding.ALONE, padding.RANDOM) else size
     kept: list[dict[str, Any]] = [{} for _ in range(len(items))]
     forward, done, started = 0, 0, time.perf_counter_ns()

@@ -82,7 +82,7 @@ class TextClassification:
         if context["problem"] == "is_regression":
             activation, whose = _activation(question, texts.config)
             context |= {"activation": activation, "texts": len(given), "maximum": texts.maximum}
-            facts = {"activation": activation}
+            facts = {"activation_fn": activation}
             notes = (*notes, f"{_NUMBERS[activation]} ({whose})")
         elif "activation_fn" in question.arguments:
             found = "a model that gives labels"

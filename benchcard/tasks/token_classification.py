@@ -160,9 +160,13 @@ def read_tags(names: Sequence[str]) -> tuple[dict[str, str] | None, str]:
             letters_of[match["type"]].add(match["letter"].upper())
         letters = {letter for several in letters_of.values() if len(several) > 1 for letter in several}
         every = {letter for several in letters_of.values() for letter in several}
-        if pattern is _PREFIXED and len(parsed) == len(others) and every <= {"B", "I"}:
+        is_scheme = every & {"B", "I"} or every in ({"S"}, {"U"})
+        if pattern is _PREFIXED and len(parsed) == len(others) and is_scheme:
             letters = every
-        if letters & {"B", "I"} if pattern is _PREFIXED else letters >= {"B", "I"}:
+        elif pattern is _PREFIXED and outside:
+            # Beside `O` these two are nothing else, whatever stands beside them.
+            letters |= {"B", "I"} & {letter for kind, several in letters_of.items() if kind for letter in several}
+        if letters & {"B", "I", "S", "U"} if pattern is _PREFIXED else letters >= {"B", "I"}:
             scheme, place = _scheme(letters), "begin" if pattern is _PREFIXED else "end"
             for name, match in parsed.items():
                 if (letter := match["letter"].upper()) in letters:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Far above what a spec or a card needs, and far below what Python's own recursion takes.
 MOST_LEVELS = 100
 MOST_VALUES = 200_000
+# Python writes no whole number of more than 4,300 digits; others' front matter may hold any that it can write.
+_MOST_BITS = 10_000
 # How many values an alias may repeat for each that is written, beyond a first few thousand.
 _REPEATED, _REPEATED_ANYWAY = 10, 10_000
 _TAG = "tag:yaml.org,2002:"
@@ -99,8 +101,8 @@ def _yaml(text: str, method: str) -> Any:
 
         def construct_whole(self, node: Node) -> int:
             value = self.construct_yaml_int(node)
-            if not -(2**63) <= value < 2**64:
-                raise UnreadableError("a number has more than 64 bits", *_place(node))
+            if value.bit_length() > _MOST_BITS:
+                raise UnreadableError(f"a number has more than {_MOST_BITS} bits", *_place(node))
             return int(value)
 
     PlainConstructor.add_constructor(f"{_TAG}timestamp", SafeConstructor.construct_yaml_str)

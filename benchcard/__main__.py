@@ -3,9 +3,14 @@
 import os
 import sys
 
-# Python puts the working directory first, where a file may hide a package of its name; unless it was removed.
-if __name__ == "__main__" and os.path.exists(os.curdir) and os.path.realpath(sys.path[0]) == os.path.realpath("."):
-    del sys.path[0]
+if __name__ == "__main__":
+    # Python puts the working directory first, where a file may hide a package of its name.
+    try:
+        if os.path.realpath(sys.path[0]) == os.path.realpath(os.curdir):
+            del sys.path[0]
+    except FileNotFoundError:
+        # The working directory was removed, and nothing can be imported from it.
+        del sys.path[0]
 
 import signal
 

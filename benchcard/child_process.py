@@ -59,7 +59,10 @@ def environment() -> dict[str, str]:
 def _own_folders() -> set[str]:
     """Return the working directory and the folder of the program that runs."""
     program = getattr(sys.modules.get("__main__"), "__file__", None)
-    here = os.curdir if os.path.exists(os.curdir) else None  # It may have been removed.
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        here = ""  # It was removed, and nothing can be imported from it.
     return {os.path.realpath(folder) for folder in (here, program and os.path.dirname(program)) if folder}
 
 

@@ -139,3 +139,16 @@ def test_the_command_line_as_a_module_imports_nothing_from_the_working_directory
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert "$.model" in done.stderr
     assert not list(ran.iterdir())
+
+
+def test_a_working_directory_that_was_removed_stops_no_command(tmp_path):
+    """`python -m benchcard` answers also where the folder it is started in is gone."""
+    code = (
+        "import os, runpy, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); sys.path.insert(0, sys.argv[1]); "
+        "sys.argv[1:] = ['--version']; runpy.run_module('benchcard', run_name='__main__')"
+    )
+    (tmp_path / "gone").mkdir()
+    command = [sys.executable, "-c", code, str(tmp_path / "gone")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("benchcard, version")

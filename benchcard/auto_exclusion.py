@@ -36,6 +36,7 @@ class AutoExclusion:
     def __init__(
         self,
         way: _Way,
+        other: Callable[[int], _Way],
         graph: Outcome,
         make: Callable[[Sequence[str]], Outcome],
         max_drop: float | None,
@@ -45,12 +46,13 @@ class AutoExclusion:
 
         Args:
             way: The row's.
+            other: Gives the pipeline of another row, by its number, at its start.
             graph: Its graph before it is quantized.
             make: Gives the quantized model in which these nodes are left out.
             max_drop: How much of the first metric may be lost, in its own unit; None for a point of it.
             max_trials: How many quantized models may be evaluated.
         """
-        self._way, self._graph, self._make = way, graph, make
+        self._way, self._other, self._graph, self._make = way, other, graph, make
         self._max_drop, self._max_trials = max_drop, max_trials
         self._trials: list[Trial] = []
         self._failed: StepFailed | None = None
@@ -64,7 +66,7 @@ class AutoExclusion:
         """
         baseline = self._baseline()
         whole = self._make(())
-        if baseline.values.get("planned"):
+        if baseline.planned:
             return self._planned(whole)
         self._metric, value = next(iter(baseline.values["metrics"].items()))
         self._sign = self._direction(baseline, value)
@@ -108,7 +110,7 @@ class AutoExclusion:
         row = self._way.row.baseline
         if row is None:
             return self._score(self._graph)
-        baseline = self._way.walk.way(row)
+        baseline = self._other(row)
         baseline.prepare()
         baseline.make()
         baseline.evaluate()

@@ -89,12 +89,17 @@ class Plan:
         return f"Plan of {counted(len(self), 'configuration')}: {', '.join(self.spec.grid) or 'no grid'}"
 
     def _repr_html_(self) -> str:
-        """Its rows, as a notebook shows them: the table of `Benchmark.plan()`."""
+        """Return the rows as an HTML table for notebooks; what each row costs is left to `Benchmark.plan()`."""
         import html
 
-        from benchcard.plan_frame import plan_frame
-
-        return f"<p>{html.escape(repr(self))}</p>{plan_frame(self).to_html(index=False, na_rep='', escape=True)}"
+        names = ["row", *self.spec.grid, "threads", "baseline"]
+        rows = [[row.row, *row.axes.values(), row.threads, row.baseline] for row in self]
+        lines = [("th", names), *(("td", ["" if value is None else value for value in values]) for values in rows)]
+        table = "".join(
+            f"<tr>{''.join(f'<{tag}>{html.escape(str(value))}</{tag}>' for value in values)}</tr>"
+            for tag, values in lines
+        )
+        return f"<p>{html.escape(repr(self))}</p><table>{table}</table>"
 
 
 def make_plan(spec: Spec) -> Plan:

@@ -107,7 +107,8 @@ def expected_steps(plan: Plan, found: sources.Sources, default_threads: int) -> 
             step.kind,
             step.key,
             nowhere,
-            {"file": "", "digest": step.key, "input_length": step.asked.get("input_length"), "planned": True},
+            {"file": "", "digest": step.key, "input_length": step.asked.get("input_length")},
+            planned=True,
         )
 
     walk = Walk(plan, found, ask, default_threads)

@@ -160,6 +160,7 @@ class Outcome:
         values: What it found out, as plain data.
         seconds: Wall time it took.
         failure: Why it failed, or None.
+        planned: Whether nothing was done, since only the steps of a plan are asked for.
     """
 
     kind: str
@@ -168,6 +169,7 @@ class Outcome:
     values: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     failure: Failure | None = None
+    planned: bool = False
 
 
 class RunDirectory:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from benchcard import comparison, registry
+from benchcard import registry
 from benchcard.auto_exclusion import AutoExclusion, scales_by_batch
 from benchcard.frameworks.kernels import UNJOINED
 from benchcard.parameters import AUTO_DEFAULTS
@@ -42,6 +42,8 @@ QUANTIZING = (
 # How many samples the outputs of a quantized model are compared on, and how many of its layers are named.
 EXPLAINED_SAMPLES = 8
 EXPLAINED_LAYERS = 3
+# For so many models the draws that an interval takes anyway are enough, so the step does not name their number.
+FEW_MODELS = 25
 
 
 class Walk:
@@ -49,14 +51,13 @@ class Walk:
 
     def __init__(self, plan: Plan, sources: Sources, ask: Ask, default_threads: int) -> None:
         self._plan = plan
-        self.compared_with = plan.compared_with
         self.default_threads = default_threads
         self._sources = sources
         self._ask_for = ask
         self._task = registry.task(plan.spec.task)
         self._calibrations = self._union()
         self._steps: dict[tuple[Any, ...], Step] = {}
-        self.evaluated: dict[int, Mapping[str, Outcome]] = {}
+        self._evaluated_rows: dict[int, Mapping[str, Outcome]] = {}
 
     def record(self, configuration: Configuration) -> Record:
         """The row's way, as far as it goes."""
@@ -75,7 +76,7 @@ class Walk:
                 way.explain()
             except StepFailed as failed:
                 way.failures["reasons"] = failed.failure
-        for part, go in (("quality", way.evaluate), ("comparison", lambda: comparison.compare(way))):
+        for part, go in (("quality", way.evaluate), ("comparison", lambda: self._compare(way))):
             if "quality" not in way.failures:
                 try:
                     go()
@@ -118,7 +119,7 @@ class Walk:
         wanted: dict[str, set[str] | None] = {}
         for configuration in self._plan:
             if configuration["quantization_approach"] == "static":
-                group = self.calibration_group(configuration)
+                group = calibration_group(configuration)
                 operators, others = configuration["operators_to_quantize"], wanted.get(group, set())
                 wanted[group] = None if operators is None or others is None else others | set(operators)
         return {
@@ -126,22 +127,54 @@ class Walk:
             for group, operators in wanted.items()
         }
 
-    @staticmethod
-    def calibration_group(configuration: Configuration) -> str:
-        """Equal for rows whose calibration can be one pass."""
-        making = {
-            name: value for name, value in configuration["framework_args"].items() if name in ("opset", "file_name")
-        }
-        samples = configuration["calibration"]["num_calibration_samples"]
-        shared = [
-            configuration[name]
-            for name in ("name_or_path", "from_transformers", "framework", "dataset", "task_args", "seed")
-        ]
-        return canonical([*shared, making, samples])
-
-    def way(self, row: int) -> _Way:
-        """The way of the row of this number, not gone yet."""
+    def _row(self, row: int) -> _Way:
         return _Way(self, self._plan[row])
+
+    def search(
+        self,
+        row: _Way,
+        graph: Outcome,
+        make: Callable[[Sequence[str]], Outcome],
+        limits: Mapping[str, Any],
+    ) -> Search:
+        """Search for the nodes that `node_exclusion: auto` leaves in float32.
+
+        Raises:
+            StepFailed: The model cannot be quantized at all, no trial could be evaluated, or the metric has no
+                direction.
+        """
+        return AutoExclusion(row, self._row, graph, make, **limits).found()
+
+    def _compare(self, row: _Way) -> None:
+        """Ask for the comparison of a row that has predictions: with the baseline's predictions of the same examples,
+        or without a baseline for the intervals alone.
+
+        Raises:
+            StepFailed: It failed.
+        """
+        needs = {"inputs": row.outcomes["prepare"], "predictions": row.outcomes["evaluate"]}
+        if row.row.baseline not in (None, row.row.row):
+            baseline = self._evaluated(row.row.baseline)
+            if "evaluate" in baseline and baseline["prepare"].key == needs["inputs"].key:
+                needs["baseline"] = baseline["evaluate"]
+        asked = {"metrics": row.metrics(), "task": self.task_name, "seed": row.row["seed"]}
+        if "baseline" in needs and row.row.baseline is not None:
+            models = self._plan.compared_with(row.row.baseline)
+            asked |= {"models": models} if models > FEW_MODELS else {}
+        row.ask(Step("compare", "torch", asked, needs=needs, extra=self.sources.scripts))
+
+    def _evaluated(self, number: int) -> Mapping[str, Outcome]:
+        """Return the outcomes of a row as far as its predictions. A baseline may come after the rows that are compared
+        with it; without predictions the outcomes end before them.
+        """
+        if number not in self._evaluated_rows:
+            row = self._row(number)
+            with suppress(StepFailed):
+                row.prepare()
+                row.make()
+                row.predict()
+            self._evaluated_rows[number] = row.outcomes
+        return self._evaluated_rows[number]
 
     @property
     def calibrations(self) -> Mapping[str, Mapping[str, Any]]:
@@ -164,10 +197,58 @@ class Walk:
         return self._task
 
 
+def calibration_group(configuration: Configuration) -> str:
+    """Equal for rows whose calibration can be one pass."""
+    making = {name: value for name, value in configuration["framework_args"].items() if name in ("opset", "file_name")}
+    samples = configuration["calibration"]["num_calibration_samples"]
+    shared = [
+        configuration[name]
+        for name in ("name_or_path", "from_transformers", "framework", "dataset", "task_args", "seed")
+    ]
+    return canonical([*shared, making, samples])
+
+
+class Shared(Protocol):
+    """What a row needs of the pipeline of all rows."""
+
+    default_threads: int
+
+    @property
+    def sources(self) -> Sources:
+        """What the names of models and data sets stand for."""
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task."""
+
+    @property
+    def task(self) -> Any:
+        """The task."""
+
+    @property
+    def calibrations(self) -> Mapping[str, Mapping[str, Any]]:
+        """What static rows ask of a calibration pass, by `calibration_group`."""
+
+    def ask(self, step: Step) -> Outcome:
+        """Return the outcome of a step.
+
+        Raises:
+            StepFailed: It failed.
+        """
+
+    def step(self, token: tuple[Any, ...], make: Callable[[], Step]) -> Step:
+        """Return the step that many rows ask for, made once."""
+
+    def search(
+        self, row: _Way, graph: Outcome, make: Callable[[Sequence[str]], Outcome], limits: Mapping[str, Any]
+    ) -> Search:
+        """Search for the nodes that `node_exclusion: auto` leaves in float32."""
+
+
 class _Way:
     """The way of one row, while it is gone."""
 
-    def __init__(self, walk: Walk, configuration: Configuration) -> None:
+    def __init__(self, walk: Shared, configuration: Configuration) -> None:
         self.walk = walk
         self.row = configuration
         self.source = walk.sources.model(configuration["name_or_path"])
@@ -265,7 +346,7 @@ class _Way:
         exclude = self.row["node_exclusion"] or []  # None where the framework knows of none
         if not isinstance(exclude, list):
             limits = {**AUTO_DEFAULTS, **(exclude["auto"] if isinstance(exclude, Mapping) else {})}
-            self.search = AutoExclusion(self, graph, make, **limits).found()
+            self.search = self.walk.search(self, graph, make, limits)
             exclude = self.search.nodes
         self.outcomes["quantize"] = quantized = make(exclude)
         return quantized
@@ -278,7 +359,7 @@ class _Way:
         return {**files, "threads": self.threads, "how": quantized.values.get("how")}
 
     def _calibrate(self, graph: Outcome, samples: Outcome) -> Step:
-        wanted = self.walk.calibrations[self.walk.calibration_group(self.row)]
+        wanted = self.walk.calibrations[calibration_group(self.row)]
         return Step(
             "calibrate", "onnx", wanted, needs={"graph": graph, "samples": samples}, extra={"threads": self.threads}
         )

@@ -13,6 +13,7 @@ from benchcard import Benchmark, Results
 from benchcard.auto_exclusion import AutoExclusion
 from benchcard.errors import SpecError
 from benchcard.parameters import AUTO_DEFAULTS
+from benchcard.store import Outcome
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
 CULPRIT = "vit.layers.0.layernorm_before/Add"
@@ -97,12 +98,12 @@ def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
     class Known(AutoExclusion):
         def _baseline(self):
             reading = {"higher_is_better": True, "unit": unit}
-            return SimpleNamespace(values={"metrics": {"f1": baseline}, "readings": {"f1": reading}})
+            return Outcome("score", "", Path(), {"metrics": {"f1": baseline}, "readings": {"f1": reading}})
 
         def _score(self, made):
             return SimpleNamespace(values={"metrics": {"f1": value}})
 
-    search = Known(None, None, lambda nodes: None, **AUTO_DEFAULTS).found()
+    search = Known(None, None, None, lambda nodes: None, **AUTO_DEFAULTS).found()
     assert (search.nodes, search.is_enough, search.max_drop) == ((), True, point)
 
 

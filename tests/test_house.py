@@ -37,7 +37,6 @@ LAYERS = [
         "worker",
         "steps",
         "auto_exclusion",
-        "comparison",
         "walk",
         "actions",
         "timed_groups",
@@ -83,7 +82,6 @@ LAYERS = [
 ]
 # Names in `from benchcard import x` that are imported only when they are asked for.
 UPWARD = {
-    ("plan", "plan_frame"),
     ("results", "card"),
     ("results", "card_facts"),
     ("card_facts", "results"),

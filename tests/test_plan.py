@@ -6,11 +6,11 @@ import pytest
 
 from benchcard import Benchmark
 from benchcard import spec as specs
-from benchcard.comparison import FEW_MODELS
 from benchcard.measure.significance import RESAMPLES, draws_for
 from benchcard.plan import make_plan, unheeded
 from benchcard.runner import expected_steps
 from benchcard.sources import unresolved
+from benchcard.walk import FEW_MODELS
 
 ARGS = {"opset": 13, "optimization_level": 1, "intra_op_num_threads": 4}
 BOTH, ADD = ["Add", "MatMul"], ["Add"]

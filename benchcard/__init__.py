@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from benchcard._version import __version__
 
 if TYPE_CHECKING:
+    from benchcard.analysis.choice import Choice
     from benchcard.benchmark import Benchmark
     from benchcard.card import Card
-    from benchcard.choice import Choice
     from benchcard.errors import (
         ArtifactError,
         BackendError,
@@ -51,7 +51,7 @@ __all__ = [
 _HOMES = {
     "Benchmark": "benchmark",
     "Card": "card",
-    "Choice": "choice",
+    "Choice": "analysis.choice",
     "Results": "results",
     "register_backend": "registry",
     "register_framework": "registry",

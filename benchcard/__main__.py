@@ -1,6 +1,9 @@
 """`benchcard`, and `python -m benchcard`, for where its script is not on the path: the command line."""
 
+from __future__ import annotations
+
 import os
+import signal
 import sys
 
 if __name__ == "__main__":
@@ -12,19 +15,17 @@ if __name__ == "__main__":
         # The working directory was removed, and nothing can be imported from it.
         del sys.path[0]
 
-import signal
-
 
 def main() -> None:
     """Run the command line. Until it can answer Ctrl-C in words, Ctrl-C ends the process without any."""
     is_answered = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_answered:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from benchcard import cli
+    from benchcard.cli import commands
 
     if is_answered:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    cli.main()
+    commands.main()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The face: what a user imports, and the way from a spec to results."""
+"""`Benchmark`: from a spec to results."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchcard import handed_data, sources
-from benchcard import spec as specs
 from benchcard.errors import BenchcardError
-from benchcard.kinds import counted
-from benchcard.plan import Plan, make_plan
-from benchcard.spec import Spec
+from benchcard.sources import in_memory, resolve
+from benchcard.spec import spec as specs
+from benchcard.spec.plan import Plan, make_plan
+from benchcard.spec.spec import Spec
+from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:
     import datasets
@@ -33,7 +33,7 @@ class Benchmark:
     """
 
     # Data sets in memory, by their names in the spec.
-    _handed: handed_data.Handed = MappingProxyType({})
+    _handed: in_memory.Handed = MappingProxyType({})
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class Benchmark:
             SpecError: With every mistake, and the place of each.
         """
         given = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
-        told, self._handed = handed_data.taken(
+        told, self._handed = in_memory.as_splits(
             {"task": task, **{name: value for name, value in given.items() if value is not None}, **parameters}
         )
-        self.spec: Spec = specs.read(told)
+        self.spec: Spec = specs.read_spec(told)
 
     @classmethod
     def from_spec(cls, spec: str | Path | Mapping[str, Any] | Spec, *, trust_remote_code: bool = False) -> Benchmark:
@@ -83,13 +83,13 @@ class Benchmark:
             BenchcardError: The `Spec` of a card or of a run directory names code that may not run.
         """
         if isinstance(spec, (str, Path)):
-            spec = specs.load(Path(spec))
-        handed: handed_data.Handed = MappingProxyType({})
+            spec = specs.load_spec(Path(spec))
+        handed: in_memory.Handed = MappingProxyType({})
         if isinstance(spec, Mapping):
-            told, handed = handed_data.taken(spec)
-            spec = specs.read(told)
-        if not (spec.trusted or trust_remote_code) and (code := sources.code_of(spec)):
-            raise BenchcardError(sources.refusal(code))
+            told, handed = in_memory.as_splits(spec)
+            spec = specs.read_spec(told)
+        if not (spec.trusted or trust_remote_code) and (code := resolve.code_of(spec)):
+            raise BenchcardError(resolve.refusal(code))
         benchmark = cls.__new__(cls)
         benchmark.spec, benchmark._handed = spec, handed
         return benchmark
@@ -117,9 +117,10 @@ class Benchmark:
             SpecError: It asks for what cannot be, with the place of each mistake.
             HubError: The repository cannot be reached.
         """
-        from benchcard import card_results, card_spec
+        from benchcard.reproduce import results
+        from benchcard.reproduce import spec as card_spec
 
-        found = card_results.from_card(card, section)
+        found = results.from_card(card, section)
         spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code)[0]
         card_spec.expect_here(found.facts, found.about, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)
@@ -135,7 +136,7 @@ class Benchmark:
 
         Nothing is loaded, downloaded or measured for it.
         """
-        from benchcard.plan_frame import plan_frame
+        from benchcard.analysis.frames.plan import plan_frame
 
         return plan_frame(make_plan(self.spec))
 
@@ -166,15 +167,15 @@ class Benchmark:
 
     def _write(self, folder: Path) -> None:
         """Write what was handed over in memory into a run directory, unless it is there."""
-        from benchcard.store import RunDirectory
+        from benchcard.run.directory import RunDirectory
 
         directory = RunDirectory(folder)
         if self._handed and (folder / "run.json").exists() and directory.about["digest"] != self.spec.digest:
             return  # Somebody else's run: whoever runs this spec says so, and nothing is changed there.
         for name, splits in self._handed.items():
-            with directory.handed(handed_data.folder_name(name)) as target:
+            with directory.handed(in_memory.folder_name(name)) as target:
                 if target is not None:
-                    handed_data.write(splits, target)
+                    in_memory.write_splits(splits, target)
 
     @property
     def default_path(self) -> Path:
@@ -194,5 +195,5 @@ class Benchmark:
         return f"<p>{html.escape(said)}</p>{plan.to_html(index=False, na_rep='', escape=True)}"
 
     def __repr__(self) -> str:
-        rows = counted(len(make_plan(self.spec)), "configuration")
+        rows = pluralize(len(make_plan(self.spec)), "configuration")
         return f"Benchmark({self.spec.task}, {rows}, {', '.join(self.spec.grid) or 'no grid'})"

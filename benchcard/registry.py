@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.errors import BenchcardError
-from benchcard.kinds import listed, near, shown
+from benchcard.utils.text import did_you_mean, format_value, join_names
 
 _BROUGHT: Mapping[str, Mapping[str, str]] = {
     "frameworks": {
@@ -106,7 +106,7 @@ class _Table:
 
     def register(self, name: Any, thing: Any) -> None:
         if not isinstance(name, str) or not name.strip():
-            raise BenchcardError(f"a {self._group[:-1]} needs a name, and {shown(name)} is none")
+            raise BenchcardError(f"a {self._group[:-1]} needs a name, and {format_value(name)} is none")
         if self._group in _IN_CHILDREN:
             _pickled(self._group, name, thing)
         self._called[name] = thing
@@ -126,9 +126,9 @@ class _Table:
             module, _, attribute = _BROUGHT[self._group][name].partition(":")
             thing = getattr(importlib.import_module(module), attribute)
         else:
-            hint = near(name, self.names())
+            hint = did_you_mean(name, self.names())
             raise BenchcardError(
-                f"no {self._group[:-1]} is called `{name}`; known: {listed(self.names())}"
+                f"no {self._group[:-1]} is called `{name}`; known: {join_names(self.names())}"
                 + (f" ({hint})" if hint else "")
             )
         return self._made(name, thing)
@@ -148,7 +148,7 @@ class _Table:
         if lacking or odd:
             raise BenchcardError(
                 f"{_named(thing)} is no {self._group[:-1]}, as which it was registered by the name `{name}`: "
-                + (f"it lacks {listed(lacking)}" if lacking else "its `arguments` are no mapping")
+                + (f"it lacks {join_names(lacking)}" if lacking else "its `arguments` are no mapping")
             )
         return thing
 
@@ -302,14 +302,14 @@ def versions(used: Mapping[str, Iterable[str]]) -> dict[str, str]:
     return dict(sorted(each for each in found if each is not None))
 
 
-def called() -> list[tuple[str, str, str]]:
+def registered_by_call() -> list[tuple[str, str, str]]:
     """What was registered by calls in this process and is needed in its children, for `recall` there: group, name, and
     the thing as text.
     """
     return [entry for group in _IN_CHILDREN for entry in _table(group).called()]
 
 
-def recall(entries: Iterable[tuple[str, str, str]]) -> None:
+def register_again(entries: Iterable[tuple[str, str, str]]) -> None:
     """Register what `called` told in the parent process."""
     for group, name, told in entries:
         thing = pickle.loads(base64.b64decode(told))

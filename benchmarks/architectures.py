@@ -68,7 +68,7 @@ PRELOADED = [  # slow to import, and needed by every child
     "optimum.exporters.tasks",
     "onnxruntime",
     "datasets",
-    "benchcard.actions",
+    "benchcard.steps.quantize",
 ]
 
 SMALL: dict[str, Any] = {  # set where a configuration has the setting
@@ -592,14 +592,14 @@ def _exports(
 ) -> Iterator[Export]:
     """Yield what becomes of each exporter alone at each opset, and how far a graph that benchcard accepts is off."""
     from benchcard.errors import ArtifactError
-    from benchcard.frameworks import export as exporting
-    from benchcard.frameworks import exporters
+    from benchcard.export import export as exporting
+    from benchcard.export import exporters, loading
 
     target.mkdir()
     expected = [reference(batch) for batch in batches]
     try:
-        model = exporting.load_model(folder, reference.task)
-        job = exporting._job(model, exporting._load_processor(model, folder, None, False, []))
+        model = loading.load_model(folder, reference.task)
+        job = exporting._job(model, loading.load_processor(model, folder, None, False, []))
     except ArtifactError as error:
         row.refused = str(error)
         return
@@ -659,14 +659,14 @@ def _compare_evaluation(row: Row, reference: Reference, folder: Path, target: Pa
 
 def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: str) -> None:
     """Walk through a run of two rows, in this process and untimed, and compare the scores that are kept."""
-    from benchcard import actions, plan, sources, spec
     from benchcard.errors import BenchcardError
-    from benchcard.frameworks import export as exporting
-    from benchcard.steps import Step
-    from benchcard.store import Failure, Outcome
-    from benchcard.tasks.rows import Rows, read_predictions
-    from benchcard.walk import Walk
-    from benchcard.worker import Need
+    from benchcard.evaluation.rows import Rows, read_predictions
+    from benchcard.export import export as exporting
+    from benchcard.run.pipeline import Pipeline
+    from benchcard.sources import resolve
+    from benchcard.spec import plan, spec
+    from benchcard.steps import quantize
+    from benchcard.steps.step import Failure, Need, Outcome, Step
 
     outcomes: dict[str, Outcome] = {}
 
@@ -677,7 +677,7 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
             needs = {name: Need(outcome.folder, outcome.values) for name, outcome in step.needs.items()}
             try:
                 with mock.patch.object(exporting, "_SEARCH_S", 0.0):  # it is not asked here which other opsets work
-                    action = getattr(actions, step.kind)
+                    action = getattr(quantize, step.kind)
                     values = action(step.asked, needs, step.extra, folder, lambda done, total: None)
             except Exception as error:  # noqa: BLE001 - that none but benchcard's own gets through is what is looked at
                 failure = Failure(step.kind, type(error).__name__, str(error))
@@ -689,9 +689,9 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
     data = {"path": str(target / "data"), "eval_split": "validation"}
     data |= {"data_keys": {"primary": "text" if reference.text else "image"}, "ref_keys": ["label"]}
     asked = {"model": str(model), "task": reference.task, "dataset": data, "duration": 0}
-    rows = plan.make_plan(spec.read({**asked, "grid": {"framework": ["pytorch", "onnxruntime"]}}))
+    rows = plan.make_plan(spec.read_spec({**asked, "grid": {"framework": ["pytorch", "onnxruntime"]}}))
     for configuration in rows:
-        record = Walk(rows, sources.resolve(rows.spec), ask, 1).record(configuration)
+        record = Pipeline(rows, resolve.resolve_sources(rows.spec), ask, 1).record(configuration)
         name = f"{configuration['framework']} {side}".strip()
         for failure in record.failures.values():
             row.refusals.setdefault(failure.message, []).append(name)

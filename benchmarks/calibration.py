@@ -108,12 +108,13 @@ def forward(options: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 def ours(options: argparse.Namespace, folder: Path, count: int) -> dict[str, float]:
     """One pass of benchcard, and the ranges for the method asked."""
-    from benchcard.quantization.calibrate import Method, collect, write_cache
+    from benchcard.quantization.calibration.collect import collect_statistics
+    from benchcard.quantization.calibration.ranges import Method, write_cache
 
     target = folder / "statistics.npz"
 
     def work() -> None:
-        report = collect(
+        report = collect_statistics(
             Path(options.model),
             feeds(options, count),
             target,
@@ -160,7 +161,7 @@ def plain(options: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 def child(options: argparse.Namespace) -> None:
     """Measure one of them in this process and print what came of it as JSON."""
-    from benchcard.quantization.calibrate import peak_memory_bytes
+    from benchcard.quantization.calibration.collect import peak_memory_bytes
 
     folder = Path(options.folder)
     work: Callable[[], dict[str, float]] = {

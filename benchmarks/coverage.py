@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.measure.statistics import Interval, paired_ratio, settled
+from benchcard.measure.intervals import Interval, is_precise, paired_ratio
 
 BLOCK_S = 0.1
 LAUNCHES = 5
@@ -155,7 +155,7 @@ def interleaved(draw: Draw, scenario: Scenario, rounds: int) -> Interval:
     if scenario.precision is not None:
         for launches in range(1, int(launch_of[-1]) + 1):
             shorter = {place: value for place, value in subject.items() if place[0] < launches}
-            if settled(baseline, shorter, scenario.precision):
+            if is_precise(baseline, shorter, scenario.precision):
                 return paired_ratio(baseline, shorter)
     return paired_ratio(baseline, subject)
 

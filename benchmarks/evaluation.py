@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from benchcard import actions, registry
-from benchcard.tasks.rows import Rows
-from benchcard.worker import Need
+from benchcard import registry
+from benchcard.evaluation.rows import Rows
+from benchcard.steps import data, evaluate
+from benchcard.steps.step import Need
 
 LABELS = ["a", "b", "c"]
 
@@ -82,7 +83,7 @@ def share(folder: Path, asked: dict[str, Any], repeats: int) -> tuple[float, flo
     prepared.mkdir()
     columns = {"name": None, "split": "train", "max_samples": None, "data_keys": None, "ref_keys": None}
     extra = {"dataset": str(folder / "data.parquet"), "revision": None, "model": str(model)}
-    told = actions.prepare({**columns, "task_args": None, **asked}, {}, extra, prepared, lambda done, total: None)
+    told = data.prepare({**columns, "task_args": None, **asked}, {}, extra, prepared, lambda done, total: None)
     options = {"task": asked["task"], "intra_op_num_threads": 2}
     called = registry.framework("pytorch").open(model, options)
     batches = [batch for _, batch in Rows(prepared).items.batches()]
@@ -95,7 +96,7 @@ def share(folder: Path, asked: dict[str, Any], repeats: int) -> tuple[float, flo
         needs = {"inputs": Need(prepared, told)}
         # Before and after the pass, so that a machine that grows slower or faster meanwhile shifts neither.
         before = bare(called, batches)
-        passed = actions.evaluate(way, needs, {"model": str(model), "threads": 2}, target, lambda done, total: None)
+        passed = evaluate.evaluate(way, needs, {"model": str(model), "threads": 2}, target, lambda done, total: None)
         after = bare(called, batches)
         ratios.append((before + after) / 2 / passed["elapsed_ns"])
         inside.append(passed["forward_ns"] / passed["elapsed_ns"])

@@ -281,7 +281,7 @@ def calibration_feeds(options: argparse.Namespace) -> Iterator[Mapping[str, Any]
     from benchcard.tasks import data
 
     rows = datasets.load_dataset(str(EXAMPLES / "digits" / "data"), split="train")
-    chosen, _ = data.drawn(rows, options.samples, 0, "label", "train")
+    chosen, _ = data.stratified_sample(rows, options.samples, 0, "label", "train")
     return iter([{"pixel_values": pixels[None]} for pixels in processed(options, chosen)])
 
 

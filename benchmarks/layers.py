@@ -27,8 +27,8 @@ def searches() -> None:
     from test_search import WAYS
     from tiny_graphs import calibrated, export, samples
 
-    from benchcard.quantization.quantize import quantize
-    from benchcard.quantization.search import Search
+    from benchcard.quantization.quantize import quantize_model
+    from benchcard.quantization.sensitivity.search import Search
 
     found: list[tuple[int, bool, bool, bool, float]] = []
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
@@ -39,7 +39,7 @@ def searches() -> None:
             path, feeds = export(kind, 13, folder / f"{kind}.onnx"), samples(kind, 4)
             ranges = calibrated(path, feeds, folder)
             for how in WAYS:
-                quantize(path, folder / "q.onnx", how, ranges)
+                quantize_model(path, folder / "q.onnx", how, ranges)
                 place = Path(tempfile.mkdtemp(dir=folder))
                 search = Search(path, folder / "q.onnx", place, feeds[:2], how, 1)
                 layers, certain = search.worst(NAMED)
@@ -58,8 +58,8 @@ def searches() -> None:
 def samples_needed(run: Path) -> None:
     """Print how far the outputs of a run's quantized models are, on few and on all of its samples."""
     from benchcard import Results
-    from benchcard.quantization.explain import losses
-    from benchcard.tasks.features import Features
+    from benchcard.evaluation.features import Features
+    from benchcard.quantization.sensitivity.losses import losses
 
     seen: set[str] = set()
     print("\nrow  signal-to-noise ratio in dB, and largest difference, on 8, 16 and all samples")

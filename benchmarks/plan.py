@@ -10,8 +10,8 @@ import argparse
 import itertools
 import time
 
-from benchcard import spec as specs
-from benchcard.plan import make_plan
+from benchcard.spec import spec as specs
+from benchcard.spec.plan import make_plan
 
 
 def grid(rows: int) -> dict[str, list[object]]:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     axes = grid(arguments.rows)
-    spec = specs.read(
+    spec = specs.read_spec(
         {
             "task": "image-classification",
             "model": "a/model",

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from tiny_graphs import normal, saved, written
 
-from benchcard.quantization.activations import ActivationStatistics
-from benchcard.quantization.calibrate import Method, collect
+from benchcard.quantization.calibration.collect import collect_statistics
+from benchcard.quantization.calibration.ranges import Method
+from benchcard.quantization.calibration.statistics import ActivationStatistics
 
 # Of no count of values below 100,000 is this share a whole number of values, where the percentile is any of many.
 PERCENTILE = 99.913
@@ -54,7 +55,7 @@ def gather(
     model: Path, feeds: Any, target: Path, operators: Any = ("MatMul", "Add")
 ) -> tuple[dict[str, Any], ActivationStatistics]:
     target.parent.mkdir(exist_ok=True)
-    report = collect(model, iter(feeds), target, operators=operators, intra_op_num_threads=1)
+    report = collect_statistics(model, iter(feeds), target, operators=operators, intra_op_num_threads=1)
     return report, ActivationStatistics.load(target)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of `benchcard.hub` share: a running `LocalHub`, a push to it, and a card of one section."""
+"""What the tests of `benchcard.hub.push` share: a running `LocalHub`, a push to it, and a card of one section."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from benchcard.errors import HubError
-from benchcard.hub import Pushed, push
-from benchcard.hub_faults import Patience
+from benchcard.hub.faults import Patience
+from benchcard.hub.files import Pushed
+from benchcard.hub.push import push
 from benchcard.testing import LocalHub
 
 Push = Callable[..., Pushed]
@@ -70,6 +71,6 @@ def error_of(call: Push, *given: Any, **more: Any) -> str:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were waited, here or by the client, without waiting."""
     kept: list[float] = []
-    for module in ("benchcard.hub_faults", "huggingface_hub.utils._http"):
+    for module in ("benchcard.hub.faults", "huggingface_hub.utils._http"):
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(sleep=kept.append))
     return kept

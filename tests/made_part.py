@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from benchcard.analysis.records import Part
 from benchcard.measure.blocks import Block, Round
-from benchcard.measure.noise import Reading
-from benchcard.records import Part
+from benchcard.measure.noise import MachineState
 
-QUIET = Reading(at_ns=0)
+QUIET = MachineState(at_ns=0)
 ROUNDS_PER_LAUNCH = 3
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from benchcard import registry
 from benchcard.benchmark import Benchmark
-from benchcard.cli import main
+from benchcard.cli.commands import main
 from benchcard.results import Results
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

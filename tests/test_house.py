@@ -1,10 +1,9 @@
-"""The house itself: what the public surface is, what an import costs, and that imports between layers point down
-only.
-"""
+"""The layout of the package: imports point down without circles, private names stay private, imports are light."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,132 +13,148 @@ import pytest
 import benchcard
 
 PACKAGE = Path(benchcard.__file__).parent
+ROOT = PACKAGE.parent
 
-# From the bottom up; a module may import from its own layer and from those before it.
-LAYERS = [
-    {"errors", "_version"},
-    {
-        "kinds",
-        "plaindata",
-        "registry",
-        "parameters",
-        "spec",
-        "plan",
-        "machine",
-        "child_process",
-        "processes",
-        "progress",
-    },
-    {"tasks", "metrics", "frameworks", "quantization", "sources", "renamed"},
-    {"measure"},
-    {
-        "store",
-        "worker",
-        "steps",
-        "auto_exclusion",
-        "walk",
-        "actions",
-        "timed_groups",
-        "side_by_side",
-        "runner",
-    },
-    {"backends"},
-    {
-        "records",
-        "reasons",
-        "readings",
-        "frames",
-        "likeness",
-        "gains",
-        "choice",
-        "front",
-        "two_runs",
-        "two_times",
-        "plan_frame",
-        "noise_frame",
-        "failures_frame",
-        "results",
-    },
-    {
-        "card",
-        "card_facts",
-        "folders",
-        "hub",
-        "hub_faults",
-        "hub_files",
-        "hub_guard",
-        "weights",
-        "loading",
-        "bundle",
-        "publishing",
-        "card_source",
-        "card_spec",
-        "card_results",
-        "verifying",
-        "testing",
-    },
-    {"benchmark", "handed_data", "cli", "cli_hub", "cli_tables", "__main__"},
-]
-# Names in `from benchcard import x` that are imported only when they are asked for.
-UPWARD = {
-    ("results", "card"),
-    ("results", "card_facts"),
-    ("card_facts", "results"),
-    *(("results", each) for each in ("publishing", "card_results", "verifying")),
+# A package imports from lower floors alone. The same table stands in docs/architecture.md.
+FLOORS = {
+    "__main__": 15,
+    "cli": 14,
+    "benchmark": 13,
+    "results": 12,
+    "publishing": 11,
+    "reproduce": 11,
+    "analysis": 10,
+    "backends": 10,
+    "run": 9,
+    "workers": 8,
+    "testing": 8,
+    "steps": 7,
+    "evaluation": 6,
+    "sources": 6,
+    "tasks": 5,
+    "metrics": 5,
+    "frameworks": 5,
+    "export": 4,
+    "measure": 4,
+    "spec": 4,
+    "quantization": 3,
+    "card": 3,
+    "registry": 3,
+    "graphs": 2,
+    "hub": 2,
+    "utils": 1,
+    "errors": 0,
+    "_version": 0,
+}
+AT_THE_TOP = {"__init__", "__main__", "_version", "benchmark", "errors", "registry", "results"}
+# What packages outside of benchcard may import, beside the names of `benchcard` itself.
+PUBLIC = {
+    "errors",
+    "spec.schema",
+    "tasks",
+    "tasks.data",
+    "tasks.text",
+    "tasks.outputs",
+    "frameworks",
+    "metrics.offline",
+    "metrics.examples",
+    "backends.local",
+    "card",
+    "testing",
 }
 
 
-def run_nodes(path: Path) -> list[ast.AST]:
-    """All that a file says, at its top or inside a function, type checking apart."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = []
-    return list(ast.walk(tree))
+def module_name(path: Path) -> str:
+    """The name of a module below `benchcard`; that of a package for its `__init__`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> set[str]:
-    """The top-level modules of the package that a file imports."""
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = [name for name in FILES if name]
+
+
+def imported(source: str) -> set[tuple[str, str]]:
+    """The modules of the package that code imports, wherever in it, each with the name that is imported."""
     found = set()
-    for node in run_nodes(path):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "benchcard":
-            below = node.module.split(".")[1:]
-            found |= {below[0]} if below else {alias.name for alias in node.names}
+            package = ".".join(node.module.split(".")[1:])
+            for alias in node.names:
+                inner = f"{package}.{alias.name}".lstrip(".")
+                found.add((inner if inner in FILES else package, alias.name))
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("benchcard.")}
+            names = [alias.name for alias in node.names if alias.name.startswith("benchcard.")]
+            found |= {(name.removeprefix("benchcard."), "") for name in names}
     return found
 
 
-def layer_of(module: str) -> int | None:
-    """The layer in which a module stands."""
-    return next((index for index, names in enumerate(LAYERS) if module in names), None)
+IMPORTS = {name: imported(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path):
-    """A module imports nothing from a layer above its own."""
-    module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if module == "__init__":
-        return
-    mine = layer_of(module)
-    assert mine is not None, f"{module} has no layer"
-    for name in imports(path):
-        theirs = layer_of(name)
-        assert theirs is not None or name in ("__version__",), f"{name} has no layer"
-        assert theirs is None or theirs <= mine or (module, name) in UPWARD, f"{module} imports {name} from above"
+def floor(module: str) -> int:
+    """The floor of a module's package."""
+    return FLOORS[module.split(".")[0]]
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_private_names_stay_in_their_module(path):
-    """What two modules share has a public name."""
-    taken = {
-        f"{node.module}.{alias.name}"
-        for node in run_nodes(path)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("benchcard.")
-        for alias in node.names
-        if alias.name.startswith("_") and alias.name != "__version__"
+def test_every_package_has_a_floor():
+    """Nothing stands at the top of the package but what the table names, and nothing loose but seven modules."""
+    assert {name.split(".")[0] for name in MODULES} == set(FLOORS)
+    assert {path.stem for path in PACKAGE.glob("*.py")} == AT_THE_TOP
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    """A module imports from its own package and from lower floors, also in functions and type hints."""
+    package = module.split(".")[0]
+    above = {
+        other
+        for other, _ in IMPORTS[module]
+        if other and other.split(".")[0] != package and floor(other) >= floor(module)
     }
-    assert not taken
+    assert not above
+
+
+def test_no_circle_of_modules():
+    """No module imports itself through others, type hints included."""
+    graph = {name: {other for other, _ in IMPORTS[name] if other in FILES and other != name} for name in MODULES}
+    while free := {name for name, others in graph.items() if not others & set(graph)}:
+        graph = {name: others for name, others in graph.items() if name not in free}
+    circles = {name for name in graph if any(name in graph[other] for other in graph)}
+    assert not circles
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_private_names_stay_in_their_module(module):
+    """A name that two modules share is public."""
+    assert not {name for _, name in IMPORTS[module] if name.startswith("_") and name != "__version__"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        [*ROOT.glob("examples/*.py"), *ROOT.glob("tests/plugin/**/*.py"), *ROOT.glob("docs/*.md"), ROOT / "README.md"]
+    ),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_what_users_read_imports_public_names(path):
+    """Examples, documentation and the example of a plugin import from the public surface alone."""
+    text = path.read_text(encoding="utf-8")
+    blocks = [text] if path.suffix == ".py" else re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    used = {module for block in blocks for module, _ in imported(block) if module}
+    assert used <= PUBLIC
+
+
+def test_the_architecture_page_has_the_table():
+    """docs/architecture.md names every package, on the floor that the rule has."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", page, re.MULTILINE)
+    drawn = {
+        name.removesuffix("/").removesuffix(".py"): int(number)
+        for number, names in rows
+        for name in re.findall(r"`([\w/.]+)`", names)
+    }
+    assert drawn == FLOORS
 
 
 def test_the_package_runs_as_the_command_line():
@@ -190,6 +205,6 @@ def test_importing_loads_nothing_heavy(code):
 
 def test_timing_onnxruntime_loads_no_torch():
     """The child that times, with onnxruntime in it, never imports torch or transformers."""
-    code = "import benchcard.measure.timed, benchcard.registry as registry"
+    code = "import benchcard.measure.child, benchcard.registry as registry"
     code += "\nregistry.framework('onnxruntime').import_runtime()"
     assert not loaded(code) & {"torch", "transformers"}

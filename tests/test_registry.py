@@ -35,12 +35,12 @@ def test_what_is_registered_is_found_and_handed_on():
     registry.register_backend("there", SimpleNamespace(run=print))
     assert registry.framework("fake") is registry.framework("fake")
     assert registry.frameworks()[-1] == "fake"
-    told = registry.called()
+    told = registry.registered_by_call()
     assert [entry[:2] for entry in told] == [("frameworks", "fake"), ("metrics", "line")]
     for group in ("frameworks", "metrics"):
         registry._table(group).__init__(group)
     assert "fake" not in registry.frameworks()
-    registry.recall(told)
+    registry.register_again(told)
     assert isinstance(registry.framework("fake"), FakeFramework)
     assert registry.metric("line").config_name == "mine"
 
@@ -90,7 +90,7 @@ def test_what_lacks_something_is_said():
         registry.framework("half")
 
 
-def package(name, version, value, point="letters", group="benchcard.metrics"):
+def package(name, version, value, point="letters", group="benchcard.metrics.info"):
     """An entry point as an installed package has it."""
 
     class Package(metadata.Distribution):
@@ -111,7 +111,9 @@ def test_a_name_of_two_packages_is_refused(monkeypatch):
     """The one that comes first does not win silently: the error names both; a call decides."""
     mine = package("mine", "1", "benchcard.metrics.regression:Pearson")
     yours = package("yours", "2", "benchcard.metrics.regression:Spearman")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [mine, yours] if group == "benchcard.metrics" else [])
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda group: [mine, yours] if group == "benchcard.metrics.info" else []
+    )
     assert registry.metrics().count("letters") == 1
     with pytest.raises(BenchcardError, match=r"`letters`.*mine \(.*Pearson\), yours \(.*Spearman\).*register_metric"):
         registry.metric("letters")
@@ -126,7 +128,7 @@ def test_versions_of_what_others_bring(monkeypatch, tmp_path):
     import loose_metric
 
     point = package("mine", "1.5", "benchcard.metrics.regression:Pearson")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.metrics" else [])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.metrics.info" else [])
     registry.register_metric("loose", loose_metric.L)
     registry.register_framework("fake", FakeFramework)
     used = {"metrics": ["letters", "accuracy", "loose", "nowhere"], "frameworks": ["fake"]}
@@ -140,8 +142,8 @@ def test_versions_of_what_others_bring(monkeypatch, tmp_path):
 
 def test_an_entry_point_that_cannot_be_loaded_is_said(monkeypatch):
     """The message names package, name and module."""
-    point = metadata.EntryPoint("broken", "no_such_module:Task", "benchcard.tasks")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.tasks" else [])
+    point = metadata.EntryPoint("broken", "no_such_module:Task", "benchcard.tasks.protocol")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.tasks.protocol" else [])
     assert "broken" in registry.tasks()
     with pytest.raises(BenchcardError, match=r"task `broken` as no_such_module:Task.*No module named"):
         registry.task("broken")
@@ -160,10 +162,12 @@ def broken(monkeypatch, tmp_path):
     (tmp_path / "driverless.py").write_text("raise RuntimeError('GPU driver not found')")
     monkeypatch.syspath_prepend(str(tmp_path))
     points = [
-        package("gpu-bench", "1", "driverless:Framework", "driverless", "benchcard.frameworks"),
-        package("moody-bench", "1", f"{__name__}:Moody", "moody", "benchcard.frameworks"),
+        package("gpu-bench", "1", "driverless:Framework", "driverless", "benchcard.frameworks.protocol"),
+        package("moody-bench", "1", f"{__name__}:Moody", "moody", "benchcard.frameworks.protocol"),
     ]
-    monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == "benchcard.frameworks" else [])
+    monkeypatch.setattr(
+        metadata, "entry_points", lambda group: points if group == "benchcard.frameworks.protocol" else []
+    )
 
 
 def test_whatever_a_package_raises_names_it(broken):
@@ -179,18 +183,18 @@ def test_whatever_a_package_raises_names_it(broken):
 
 def test_a_broken_framework_is_no_matter_of_other_specs(broken, beans):
     """Specs that do not use it are read and planned as ever; one that does says why it cannot be."""
-    from benchcard import spec
-    from benchcard.plan import make_plan
+    from benchcard.spec import spec
+    from benchcard.spec.plan import make_plan
 
-    assert len(make_plan(spec.read(beans)))
+    assert len(make_plan(spec.read_spec(beans)))
     with pytest.raises(SpecError, match=r"did you mean `framework_args.opset`"):
-        spec.read({**beans, "opset": 13})
+        spec.read_spec({**beans, "opset": 13})
     for asked in (
         {"grid": {"framework": ["onnxruntime", "driverless"]}, "framework_args": {"level": 3}},
         {"grid": {}, "framework": "driverless", "framework_args.level": 3},
     ):
         with pytest.raises(BenchcardError, match="GPU driver not found"):
-            spec.read({**beans, **asked})
+            spec.read_spec({**beans, **asked})
 
 
 def test_names_and_backends_are_looked_at_too():

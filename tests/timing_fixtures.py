@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from benchcard.measure.blocks import GroupTiming, Round, Subject
-from benchcard.measure.timing import time_group
+from benchcard.measure.conductor import time_group
 
 
 @pytest.fixture(autouse=True)

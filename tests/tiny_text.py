@@ -64,11 +64,11 @@ def asked_of(task: str, **more: Any) -> dict[str, Any]:
 
 def prepare(task: str, model: Path, data: Path, target: Path, **asked: Any) -> dict[str, Any]:
     """The step `prepare`, in this process."""
-    from benchcard import actions
+    from benchcard.steps import data as data_
 
     target.mkdir(parents=True, exist_ok=True)
     extra = {"dataset": str(data), "revision": None, "model": str(model)}
-    return actions.prepare(asked_of(task, **asked), {}, extra, target, lambda done, total: None)
+    return data_.prepare(asked_of(task, **asked), {}, extra, target, lambda done, total: None)
 
 
 def passed(
@@ -81,20 +81,20 @@ def passed(
     **asked: Any,
 ) -> Passed:
     """The steps `prepare`, `evaluate` and `score` with PyTorch, in this process."""
-    from benchcard import actions
-    from benchcard.tasks.rows import Rows, read_predictions
-    from benchcard.worker import Need
+    from benchcard.evaluation.rows import Rows, read_predictions
+    from benchcard.steps import evaluate
+    from benchcard.steps.step import Need
 
     told = prepare(task, model, data, target / "prepared", **asked)
     inputs = Need(target / "prepared", told)
     way = {"framework": "pytorch", "options": {"task": task}, "task": task, "batch_size": batch_size}
     (target / "predicted").mkdir()
-    evaluated = actions.evaluate(
+    evaluated = evaluate.evaluate(
         way, {"inputs": inputs}, {"model": str(model), "threads": 1}, target / "predicted", lambda done, total: None
     )
     assert evaluated["items"] == told["items"]
     needs = {"inputs": inputs, "predictions": Need(target / "predicted", evaluated)}
-    scored = actions.score({"metrics": list(metrics), "task": task}, needs, {}, target, lambda done, total: None)
+    scored = evaluate.score({"metrics": list(metrics), "task": task}, needs, {}, target, lambda done, total: None)
     rows = Rows(target / "prepared")
     predictions, kept = read_predictions(target / "predicted")
     context, notes, facts = dict(rows.context), told["notes"], told.get("facts", {})

@@ -1,1 +1,1 @@
-"""Where the grid runs: one small file per engine. A backend places steps on machines; it cannot change a number."""
+"""Where a grid runs, one file per backend. A backend places steps on machines; it cannot change a number."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchcard import runner
-from benchcard.spec import Spec
+from benchcard.run import runner
+from benchcard.spec.spec import Spec
 
 
 class Local:
@@ -13,4 +13,4 @@ class Local:
 
     def run(self, spec: Spec, path: Path, *, timeout_s: float | None, show_progress: bool) -> None:
         """Run a spec, or what is left of it, in the run directory `path`."""
-        runner.run(spec, path, timeout_s=timeout_s, show_progress=show_progress)
+        runner.run_spec(spec, path, timeout_s=timeout_s, show_progress=show_progress)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
-from benchcard.kinds import Kind, Number
+from benchcard.spec.schema import Number, ValueType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +18,7 @@ class PyTorch:
     """The framework `pytorch`: the model of a transformers folder, in float32."""
 
     parameters: frozenset[str] = frozenset()
-    arguments: Mapping[str, Kind] = MappingProxyType({"intra_op_num_threads": Number(1, whole=True)})
+    arguments: Mapping[str, ValueType] = MappingProxyType({"intra_op_num_threads": Number(1, whole=True)})
     running: frozenset[str] = frozenset()
     engine = "torch"
     format = "transformers"
@@ -45,7 +45,7 @@ class Module:
         import torch
         import transformers
 
-        from benchcard.frameworks.export import load_model
+        from benchcard.export.loading import load_model
 
         if options.get("intra_op_num_threads"):
             torch.set_num_threads(options["intra_op_num_threads"])

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import BenchcardError
-from benchcard.measure.noise import Reading
-from benchcard.plaindata import is_count, is_positive, known, load_json, mismatches
+from benchcard.measure.noise import MachineState
+from benchcard.utils.plaindata import is_count, is_positive, known, load_json, mismatches
 
 _FRAME = struct.Struct("<QI")
 READING = {"at_ns": int, "governors?": str, "*": (int, float, bool, type(None))}
@@ -128,8 +128,8 @@ class Round:
     number: int
     launch: int
     blocks: tuple[Block, ...]
-    before: Reading
-    after: Reading
+    before: MachineState
+    after: MachineState
     opened: tuple[Opened, ...] = ()
 
     def to_bytes(self) -> bytes:
@@ -176,8 +176,8 @@ class Round:
             number=facts["number"],
             launch=facts["launch"],
             blocks=tuple(blocks),
-            before=Reading(**known(Reading, facts["before"])),
-            after=Reading(**known(Reading, facts["after"])),
+            before=MachineState(**known(MachineState, facts["before"])),
+            after=MachineState(**known(MachineState, facts["after"])),
             opened=tuple(
                 Opened(**{**known(Opened, each), "warmup_ns": tuple(each["warmup_ns"])})
                 for each in facts.get("opened") or ()
@@ -272,8 +272,8 @@ class GroupTiming:
     failures: tuple[Failure, ...]
     rounds: int
     launches: int
-    before: Reading
-    after: Reading
+    before: MachineState
+    after: MachineState
 
 
 def append_round(path: Path, timed: Round) -> None:

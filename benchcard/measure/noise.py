@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import psutil
 
-from benchcard.kinds import counted
+from benchcard.utils.text import pluralize
 
 # Share of a round's processor time that others may take before the run is called disturbed: what a desktop
 # or a monitoring agent takes at rest stays below it.
@@ -26,7 +26,7 @@ _STEAL_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Reading:
+class MachineState:
     """The machine at one moment. Counters only ever grow; two readings make a rate.
 
     Attributes:
@@ -60,11 +60,11 @@ class Reading:
     on_battery: bool | None = None
 
 
-Span: TypeAlias = tuple[Reading, Reading]
+Span: TypeAlias = tuple[MachineState, MachineState]
 """The machine just before and just after a round."""
 
 
-def read(pids: Iterable[int] = (), root: Path = Path("/")) -> Reading:
+def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/")) -> MachineState:
     """A reading of this machine now; takes a few milliseconds.
 
     Args:
@@ -79,7 +79,7 @@ def read(pids: Iterable[int] = (), root: Path = Path("/")) -> Reading:
     # user time includes guest time already, so guest must not be added again
     guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     throttled, throttled_s = _throttling(root)
-    return Reading(
+    return MachineState(
         at_ns=time.time_ns(),
         load_1m=_load(),
         busy_s=sum(times) - idle - guests - (steal or 0.0),
@@ -96,7 +96,7 @@ def read(pids: Iterable[int] = (), root: Path = Path("/")) -> Reading:
     )
 
 
-def others_share(before: Reading, after: Reading) -> float | None:
+def others_share(before: MachineState, after: MachineState) -> float | None:
     """Share of one processor's time that anyone but us took between two readings, 1.0 for one processor all the time.
 
     None where the system does not tell, or where a process of ours ended in between.
@@ -128,9 +128,9 @@ def warnings(rounds: Sequence[Span]) -> list[str]:
     stolen = steal_share(rounds)
     if stolen is not None and stolen > _STEAL_SHARE:
         found.append(f"the hypervisor gave {stolen:.1%} of the processor time to other machines (steal)")
-    throttled = grown(rounds, "throttled")
+    throttled = counter_increase(rounds, "throttled")
     if throttled:
-        spent_s, times = grown(rounds, "throttled_s") or 0.0, counted(round(throttled), "time")
+        spent_s, times = counter_increase(rounds, "throttled_s") or 0.0, pluralize(round(throttled), "time")
         found.append(f"the cgroup's processor quota held this process back {times}, {spent_s:.2f} s in all")
     quota = quota_cpus(rounds)
     if quota is not None and quota < 1.0:
@@ -138,10 +138,10 @@ def warnings(rounds: Sequence[Span]) -> list[str]:
     names = governors(rounds)
     if names is not None and names != "performance":
         found.append(f"the frequency governor is {names!r}: the clock rate follows the load (set 'performance')")
-    slowed = grown(rounds, "core_throttles")
+    slowed = counter_increase(rounds, "core_throttles")
     if slowed:
-        found.append(f"cores were slowed down {counted(round(slowed), 'time')} because of heat")
-    swapped = grown(rounds, "swapped_bytes")
+        found.append(f"cores were slowed down {pluralize(round(slowed), 'time')} because of heat")
+    swapped = counter_increase(rounds, "swapped_bytes")
     if swapped:
         found.append(f"the machine moved {swapped / 1e6:.1f} MB to or from swap")
     if any(after.on_battery for _, after in rounds):
@@ -153,12 +153,12 @@ def steal_share(rounds: Sequence[Span]) -> float | None:
     """Share of all processor time of rounds that the hypervisor gave to other machines; None where the system does not
     tell.
     """
-    steal_s = grown(rounds, "steal_s")
+    steal_s = counter_increase(rounds, "steal_s")
     wall_s = sum(after.at_ns - before.at_ns for before, after in rounds) / 1e9
     return None if steal_s is None or wall_s <= 0 else steal_s / (wall_s * (os.cpu_count() or 1))
 
 
-def grown(rounds: Iterable[Span], counter: str) -> float | None:
+def counter_increase(rounds: Iterable[Span], counter: str) -> float | None:
     """How much a counter of the readings grew in rounds, None where the system does not tell."""
     ends = [(getattr(before, counter), getattr(after, counter)) for before, after in rounds]
     grew = [after - before for before, after in ends if before is not None and after is not None]

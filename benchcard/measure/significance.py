@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.measure.statistics import CONFIDENCE, Interval
+from benchcard.measure.intervals import CONFIDENCE, Interval
 
 Indices = NDArray[np.intp]
 
@@ -41,7 +41,7 @@ _BATCH = 100
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTest:
     """A model against the baseline on the same examples.
 
     Attributes:
@@ -85,7 +85,7 @@ def wilson(successes: int, examples: int, confidence: float = CONFIDENCE) -> Int
 
 def mcnemar(
     baseline_right: NDArray[np.bool_], model_right: NDArray[np.bool_], confidence: float = CONFIDENCE
-) -> Comparison:
+) -> PairedTest:
     """A model's accuracy against the baseline's, from which examples each got right.
 
     The p-value is that of McNemar's exact test; the interval adds one half to each cell of the two-by-two table, which
@@ -118,7 +118,7 @@ def mcnemar(
     value = (better - worse) / examples
     # the adjusted centre lies nearer to zero than the plain difference, which must not fall out of its own interval
     low, high = max(-1.0, min(gained - lost - half, value)), min(1.0, max(gained - lost + half, value))
-    return Comparison(
+    return PairedTest(
         difference=Interval(value, low, high),
         p_value=p_value,
         examples=examples,
@@ -170,7 +170,7 @@ def paired_bootstrap(
     most: int = RESAMPLES,
     most_s: float = MOST_SECONDS,
     confidence: float = CONFIDENCE,
-) -> Comparison:
+) -> PairedTest:
     """A model's metric against the baseline's, both scored on the same choices of examples.
 
     The p-value is twice the share of choices in which the difference has the other sign; where it has it in none, more
@@ -206,14 +206,14 @@ def paired_bootstrap(
     difference, drawn = _bootstrap(apart, examples, draw, resamples, confidence, corrected=False)
     draw_s = (time.perf_counter() - started) / scored
     if not len(drawn) or not np.all(np.isfinite(drawn)):
-        return Comparison(difference, None, examples, None, None, math.nan)
+        return PairedTest(difference, None, examples, None, None, math.nan)
     detectable = sum(_quantiles()) * float(np.std(drawn, ddof=1)) if len(drawn) > 1 else 0.0
     against = _against(drawn)
     if not against and most > resamples and (most - resamples) * draw_s <= most_s:
         drawn = np.concatenate([drawn, _drawn(apart, examples, draw, most - resamples)])
         against = _against(drawn)
     p_value = min(1.0, (1 + against) * least_p_value(len(drawn)))
-    return Comparison(difference, p_value, examples, None, None, detectable, len(drawn))
+    return PairedTest(difference, p_value, examples, None, None, detectable, len(drawn))
 
 
 def least_p_value(draws: int) -> float:

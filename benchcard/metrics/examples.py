@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard import metrics
+from benchcard.metrics import compute as compute_
+from benchcard.metrics import info
 
 Indices = NDArray[np.intp]
 Totals = NDArray[np.float64]
@@ -83,7 +84,7 @@ def mean_of(values: Any, whole: float = 1.0) -> Examples:
     return Examples(np.stack([each, np.ones_like(each)], axis=1), lambda sums: _share(sums[0], sums[1]), right, whole)
 
 
-def of(
+def examples_of(
     name: str,
     given: Mapping[str, Any],
     meanings: Mapping[str, str],
@@ -94,15 +95,17 @@ def of(
 
     Figures that say nothing of single examples, as a count or the best threshold, are left out.
     """
-    identity, part = metrics.meant(name, meanings, script)
-    module = metrics.module(identity, script)
+    identity, part = info.meant(name, meanings, script)
+    module = compute_.load_metric(identity, script)
     features = module.features[0] if isinstance(module.features, list) else module.features
     chosen = {each: given[each] for each in features}
-    extra = metrics.extra_arguments(name, identity, module, given, arguments)
+    extra = compute_.extra_arguments(name, identity, module, given, arguments)
     own = getattr(module, "examples", None)
     told: Mapping[str, Examples | Computed] | None = own(**chosen, **extra) if own else None
     if told is None:
-        told = _computed(module, chosen, extra, [*metrics.measured(name, given, meanings, arguments, script)], part)
+        told = _computed(
+            module, chosen, extra, [*compute_.compute_metric(name, given, meanings, arguments, script)], part
+        )
     if part:
         return {name: told[part]} if part in told else {}
     return dict(told)

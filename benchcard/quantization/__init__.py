@@ -1,4 +1,1 @@
-"""Quantization of ONNX graphs: what to calibrate, what to leave out, the quantizer itself, and what it cost each layer.
-
-The modules are imported by whoever needs them; this package imports none, for all of them load onnx or onnxruntime.
-"""
+"""A float graph becomes an int8 graph. Ranges come from `calibration`; what it cost each layer, from `sensitivity`."""

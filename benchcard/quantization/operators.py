@@ -14,11 +14,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard.errors import ArtifactError
-from benchcard.kinds import listed, near
-from benchcard.quantization.graph import Graph, attribute, graph_at
+from benchcard.graphs.graph import Graph, attribute, graph_at
+from benchcard.utils.text import did_you_mean, join_names
 
 if TYPE_CHECKING:
     import onnx
+
 
 APPROACHES = ("dynamic", "static")
 FORMATS = ("QDQ", "QOperator")
@@ -130,10 +131,10 @@ def check(how: Quantization) -> None:
     known = sorted({*known_operators("dynamic"), *known_operators("static")})
     for operator in how.operators_to_quantize or ():
         if operator not in known:
-            hint = near(operator, known)
+            hint = did_you_mean(operator, known)
             raise ArtifactError(
                 f"ONNX Runtime's quantizer knows no operator `{operator}`{f' ({hint})' if hint else ''}. "
-                f"It knows {listed(known)}."
+                f"It knows {join_names(known)}."
             )
     if how.operators_to_quantize is not None and not how.operators_to_quantize:
         raise ArtifactError(
@@ -198,8 +199,8 @@ def guarded(graph: Graph, how: Quantization) -> tuple[str, ...]:
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        hint = near(value, choices)
-        raise ArtifactError(f"`{name}` is `{value}`{f' ({hint})' if hint else ''}. It may be {listed(choices)}.")
+        hint = did_you_mean(value, choices)
+        raise ArtifactError(f"`{name}` is `{value}`{f' ({hint})' if hint else ''}. It may be {join_names(choices)}.")
 
 
 def _foreign(node: onnx.NodeProto, how: Quantization) -> bool:

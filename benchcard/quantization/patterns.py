@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from benchcard.quantization.graph import Graph
+from benchcard.graphs.graph import Graph
 
 if TYPE_CHECKING:
     import onnx
+
 
 Found = Iterator[tuple[str, ...]]
 

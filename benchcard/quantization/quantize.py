@@ -26,23 +26,23 @@ import numpy as np
 import onnx
 
 from benchcard.errors import ArtifactError
-from benchcard.kinds import near
-from benchcard.quantization import graph as graphs
-from benchcard.quantization import operators, refused
-from benchcard.quantization.graph import Graph, model_digest
-from benchcard.quantization.operators import Quantization, known_operators
-from benchcard.quantization.report import OperatorCount, QuantizationReport, count_integer, report_on
+from benchcard.graphs import files
+from benchcard.graphs import graph as graphs
+from benchcard.graphs.graph import Graph
+from benchcard.quantization import operators, refusals
+from benchcard.quantization.operators import Quantization
+from benchcard.quantization.report import QuantizationReport, count_integer, report_on
+from benchcard.utils.text import did_you_mean
 
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
 
+
 # Tensors that an error names before it only counts.
 _NAMED = 3
 
-__all__ = ["OperatorCount", "Quantization", "QuantizationReport", "known_operators", "model_digest", "quantize"]
 
-
-def quantize(
+def quantize_model(
     model: Path, target: Path, how: Quantization, ranges: TensorsData | Path | None = None
 ) -> QuantizationReport:
     """The report of a model quantized and written to `target`, whose folder exists.
@@ -80,18 +80,18 @@ def quantize(
                     _dynamic(graph, prepared, written, how, external)
             result = onnx.load(str(written), load_external_data=False)
             # Of a copy: the digest is that of the file, in which nodes may have no name.
-            quantized = graphs.graph_of(graphs.without_weights(result))
+            quantized = graphs.graph_of(files.without_weights(result))
         if result is None or quantized is None or count_integer(quantized) == count_integer(graph):
             if count_integer(graph) and not how.nodes_to_exclude:
                 raise ArtifactError(
-                    f"Nothing in the graph can be quantized ({how.layout}). {refused.came_quantized(graph)}"
+                    f"Nothing in the graph can be quantized ({how.layout}). {refusals.came_quantized(graph)}"
                 )
-            graphs.copy(model, target)
+            files.copy_model(model, target)
             return _of_doubles(report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target))
-        refused.refuse_twice_named(graph, result)
-        refused.refuse_shared_biases(graph, how, result, written.parent)
-        refused.refuse_endless(result)
-        for file in graphs.files_in(result, written):
+        refusals.refuse_twice_named(graph, result)
+        refusals.refuse_shared_biases(graph, how, result, written.parent)
+        refusals.refuse_non_finite(result)
+        for file in files.files_in(result, written):
             os.replace(file, target.with_name(file.name))
     return _of_doubles(report_on(graph, quantized, result, how, target))
 
@@ -243,11 +243,11 @@ def _wanted_ranges(graph: Graph, how: Quantization, ranges: TensorsData) -> Tens
             if np.isfinite(lowest).all() and np.isfinite(highest).all():
                 found[tensor] = TensorData(lowest=lowest, highest=highest)
     if endless := [tensor for tensor in touched if tensor in needed and tensor not in found]:
-        raise ArtifactError(_endless(graph, how, endless))
+        raise ArtifactError(_non_finite(graph, how, endless))
     return TensorsData(ranges.calibration_method, found)
 
 
-def _endless(graph: Graph, how: Quantization, tensors: Sequence[str]) -> str:
+def _non_finite(graph: Graph, how: Quantization, tensors: Sequence[str]) -> str:
     """That tensors have no range, and what to do."""
     touching = [
         name
@@ -268,7 +268,7 @@ def _endless(graph: Graph, how: Quantization, tensors: Sequence[str]) -> str:
 def _refuse_unknown_names(graph: Graph, how: Quantization) -> None:
     for name in how.nodes_to_exclude:
         if name not in graph.nodes:
-            hint = near(name, graph.nodes)
+            hint = did_you_mean(name, graph.nodes)
             raise ArtifactError(f"The graph has no node `{name}` to exclude{f' ({hint})' if hint else ''}.")
 
 
@@ -308,7 +308,7 @@ def _library_errors(graph: Graph, how: Quantization, folders: Sequence[Path]) ->
             reason = reason.replace(f"{folder}{os.sep}", "")
         raise ArtifactError(
             f"onnxruntime's quantizer refused the graph ({how.layout}, {asked}): {reason[:500]}. "
-            f"{refused.way_out(graph, how, reason)}"
+            f"{refusals.way_out(graph, how, reason)}"
         ) from error
     finally:
         logging.getLogger().removeHandler(handler)

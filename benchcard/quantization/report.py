@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchcard.quantization import graph as graphs
+from benchcard.graphs import files
+from benchcard.graphs.graph import Graph
 from benchcard.quantization import operators
-from benchcard.quantization.graph import Graph
 from benchcard.quantization.operators import Quantization
 
 # The operator types that a quantizer writes; `QLinear...` are told by their name.
@@ -115,9 +115,9 @@ def report_on(
     )
     weights, per_channel = _quantized_weights(graph, result)
     kinds = count_integer(quantized)
-    size = sum(file.stat().st_size for file in graphs.files_in(result, target))
+    size = sum(file.stat().st_size for file in files.files_in(result, target))
     return QuantizationReport(
-        digest=graphs.digest_of(result, target.parent),
+        digest=files.digest_of(result, target.parent),
         size_bytes=size,
         nodes_quantized=len(changed),
         nodes_eligible=len(names),

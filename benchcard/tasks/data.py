@@ -19,13 +19,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
-from benchcard.kinds import listed, near
-from benchcard.sources import DATA_SETTINGS, data_digest, files_of, pointer_hint
-from benchcard.spec import digest
 from benchcard.tasks import Question
+from benchcard.utils.files import content_digest, files_of, pointer_hint
+from benchcard.utils.plain import digest
+from benchcard.utils.plaindata import front_matter
+from benchcard.utils.text import did_you_mean, join_names
 
 if TYPE_CHECKING:
     import datasets
+
+
+DATA_SETTINGS = ".huggingface.yaml"
+"""The file of a folder of data that says how `datasets` reads it, beside its README."""
+
+
+def data_digest(path: Path) -> str:
+    """Return the `content_digest` of local data, together with what the folder itself says of how `datasets` reads it.
+    The rest of its README does not count.
+
+    Source: https://huggingface.co/docs/hub/datasets-manual-configuration
+    """
+    content, settings = content_digest(path), path / DATA_SETTINGS
+    readme = front_matter(path)
+    how = [repr(readme[name]) for name in ("configs", "dataset_info") if name in readme]
+    how += [settings.read_text(encoding="utf-8", errors="replace")] if settings.is_file() else []
+    return digest([content, *how]) if how else content
+
 
 # Rows that are read at once: few enough that a block of images stays small.
 READ_ROWS = 256
@@ -50,7 +69,7 @@ _SAVED = ("dataset_info.json", "dataset_dict.json")
 _LINKS = "data"
 
 
-def load(
+def load_dataset(
     location: str, name: str | None, split: str, revision: str | None, content: str | None = None
 ) -> datasets.Dataset:
     """Return one split of a data set: of a folder, a file, a folder written by `save_to_disk`, or a repository on the
@@ -177,7 +196,7 @@ def _linked(path: Path, content: str) -> Path:
     if any(mark in str(cache) for mark in _MARKS):
         raise BenchcardError(
             f"The cache of `datasets` is {cache}, which `datasets` takes for a pattern. "
-            f"Set HF_DATASETS_CACHE to a path without {listed(_MARKS)}."
+            f"Set HF_DATASETS_CACHE to a path without {join_names(_MARKS)}."
         )
     home = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32]
     links = {f"{_link_name(path)}/{file}": target for file, target in files_of(path).items()}
@@ -285,7 +304,7 @@ def _split(saved: datasets.DatasetDict, split: str) -> datasets.Dataset:
 def _expect_splits(split: str, known: Iterable[str]) -> None:
     for name in _names(split):
         if name not in known:
-            raise SpecError(Mistake("$.dataset", f"the split `{name}`", listed(known), near(name, known)))
+            raise SpecError(Mistake("$.dataset", f"the split `{name}`", join_names(known), did_you_mean(name, known)))
 
 
 def _end(end: int | None, rows: datasets.Dataset) -> int:
@@ -300,7 +319,9 @@ def _reader(path: Path) -> tuple[str, dict[str, Any]]:
     """
     endings = [ending for ending in path.suffixes if ending not in PACKED]
     if not endings or endings[-1].lower() not in READERS:
-        raise SpecError(Mistake("$.dataset.path", f"the file `{path.name}`", f"a file that ends in {listed(READERS)}"))
+        raise SpecError(
+            Mistake("$.dataset.path", f"the file `{path.name}`", f"a file that ends in {join_names(READERS)}")
+        )
     ending = endings[-1].lower()
     return READERS[ending], {"sep": "\t"} if ending == ".tsv" else {}
 
@@ -353,7 +374,7 @@ def _plain(value: Any) -> Any:
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
 
 
-def first(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Dataset, list[int]]:
+def evenly_spaced(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Dataset, list[int]]:
     """All rows, or as many as asked, spread evenly, so that a split sorted by class is not cut to one class.
 
     Returns:
@@ -365,7 +386,7 @@ def first(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Dataset, l
     return rows.select(places), places
 
 
-def drawn(
+def stratified_sample(
     rows: datasets.Dataset, count: int, seed: int, label: str | None, split: str
 ) -> tuple[datasets.Dataset, list[int]]:
     """Rows drawn by seed, in the same shares of each label as the split has.
@@ -420,7 +441,7 @@ def _labels(rows: datasets.Dataset, label: str | None) -> Any:
     return values
 
 
-def about(rows: datasets.Dataset, places: Sequence[int], split_rows: int) -> dict[str, Any]:
+def describe_rows(rows: datasets.Dataset, places: Sequence[int], split_rows: int) -> dict[str, Any]:
     """Which rows were read, for the record: how many of how many, and the digest of their numbers."""
     whole = len(places) == split_rows
     told: dict[str, Any] = {"samples": len(places), "split_rows": split_rows, "rows_digest": digest(list(places))}
@@ -437,7 +458,7 @@ def column(rows: datasets.Dataset, name: str, place: str) -> str:
     """
     if name not in rows.column_names:
         raise SpecError(
-            Mistake(place, f"the column `{name}`", listed(rows.column_names), near(name, rows.column_names))
+            Mistake(place, f"the column `{name}`", join_names(rows.column_names), did_you_mean(name, rows.column_names))
         )
     return name
 
@@ -477,7 +498,7 @@ def reference(rows: datasets.Dataset, question: Question, usual: str, several: s
     return column(rows, question.ref_keys[0] if question.ref_keys else usual, "$.dataset.ref_keys[0]")
 
 
-def each(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def iter_rows(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The values of some columns, row by row, read in blocks."""
     for block in rows.with_format(None).select_columns(list(columns)).iter(batch_size=READ_ROWS):
         for values in zip(*(block[name] for name in columns)):

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
-from benchcard.kinds import Kind, Text, listed, shown
+from benchcard.spec.schema import Text, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, pooling, text
-from benchcard.tasks.rows import output
+from benchcard.tasks.outputs import output
+from benchcard.utils.text import format_value, join_names
 
 if TYPE_CHECKING:
     import datasets
@@ -27,7 +28,7 @@ class FeatureExtraction:
 
     metrics: tuple[str, ...] = ("spearman",)
     has_length = True
-    arguments: Mapping[str, Kind] = MappingProxyType({"similarity_fn_name": Text(lambda: tuple(SIMILARITIES))})
+    arguments: Mapping[str, ValueType] = MappingProxyType({"similarity_fn_name": Text(lambda: tuple(SIMILARITIES))})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
         """Rows as token ids of both sentences; a reference is a number that grows with how alike they are."""
@@ -60,7 +61,7 @@ class FeatureExtraction:
         self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
     ) -> Mapping[str, Sequence[NDArray[Any]]]:
         """`embedding` `(numbers,) float32`."""
-        tokens = text.real(output(outputs, "last_hidden_state"), inputs)
+        tokens = text.without_padding(output(outputs, "last_hidden_state"), inputs)
         how = {name: context[name] for name in ("modes", "normalize", "truncate_dim")}
         return {"embedding": [pooling.embedding(each, **how) for each in tokens]}
 
@@ -74,12 +75,12 @@ class FeatureExtraction:
     ) -> tuple[dict[str, NDArray[Any]], int]:
         """Token ids `(batch, tokens) int64` of single texts, without padding, and what the model takes beside them."""
         texts, _ = _texts(model)
-        return (texts if input_length is None else text.load(model)).timed(batch_size, input_length, seed)
+        return (texts if input_length is None else text.load_texts(model)).timed(batch_size, input_length, seed)
 
 
 def _texts(model: Path) -> tuple[text.Texts, pooling.Pooling]:
     """Return how the model in a folder reads texts, and what it makes of their tokens."""
-    texts, pooled = text.load(model), pooling.load(model)
+    texts, pooled = text.load_texts(model), pooling.load_pooling(model)
     if pooled.maximum is not None:
         texts = replace(texts, maximum=min(pooled.maximum, texts.maximum or pooled.maximum))
     return texts, pooled
@@ -97,7 +98,7 @@ def _similarity(question: Question, pooled: pooling.Pooling) -> tuple[str, str]:
         return "cosine", "as in sentence-transformers, where the model's folder names no other"
     if pooled.similarity not in SIMILARITIES:
         raise ArtifactError(
-            f"{question.model} asks for the similarity `{pooled.similarity}`; expected {listed(SIMILARITIES)}. "
+            f"{question.model} asks for the similarity `{pooled.similarity}`; expected {join_names(SIMILARITIES)}. "
             "Name the one to score in `task_args: {similarity_fn_name: …}`"
         )
     return pooled.similarity, "`similarity_fn_name` of the model's folder"
@@ -147,11 +148,11 @@ def _rows(
     reference: str | None,
 ) -> Iterator[Row]:
     named = list(dict.fromkeys([*columns, *([reference] if reference else [])]))
-    numbered = ((question.number(index), row) for index, row in enumerate(data.each(rows, named)))
+    numbered = ((question.number(index), row) for index, row in enumerate(data.iter_rows(rows, named)))
     while block := list(islice(numbered, data.READ_ROWS)):
         both = []
         for key, column in zip(("primary", "secondary"), columns):
-            told = [text.checked(row[column], column, number, key) for number, row in block]
+            told = [text.expect_text(row[column], column, number, key) for number, row in block]
             both.append(texts.encode([pooled.read(each) for each in told]))
         (first, first_cut), (second, second_cut) = both
         for index, (number, row) in enumerate(block):
@@ -165,5 +166,7 @@ def _rows(
 
 def _gold(value: Any, column: str, number: int) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise SpecError(Mistake("$.dataset.ref_keys[0]", f"{shown(value)} in row {number} of `{column}`", "a number"))
+        raise SpecError(
+            Mistake("$.dataset.ref_keys[0]", f"{format_value(value)} in row {number} of `{column}`", "a number")
+        )
     return float(value)

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
-from benchcard.kinds import Kind, MappingOf
+from benchcard.spec.schema import MappingOf, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels
-from benchcard.tasks.rows import output
+from benchcard.tasks.outputs import output
 from benchcard.tasks.trust import trusted
 
 if TYPE_CHECKING:
     import datasets
+
 
 # What Pillow cuts to 8 bits without a word.
 # Source: https://pillow.readthedocs.io/en/stable/handbook/concepts.html#concept-modes
@@ -34,7 +35,7 @@ class ImageClassification:
 
     metrics: tuple[str, ...] = ("accuracy",)
     has_length = False
-    arguments: Mapping[str, Kind] = MappingProxyType({"label_mapping": MappingOf(open=True)})
+    arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
         """Rows as `pixel_values` `(channels, height, width) float32`, by the model's own image processor; a reference

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.kinds import listed, near, shown
+from benchcard.utils.text import did_you_mean, format_value, join_names
 
 if TYPE_CHECKING:
     import datasets
+
 
 _PLACE = "$.task_args.label_mapping"
 _GENERIC = re.compile(r"^label[_ -]?\d+$", re.IGNORECASE)
@@ -64,8 +65,8 @@ class Alignment:
             raise SpecError(
                 Mistake(
                     "$.dataset.ref_keys",
-                    f"the label {shown(value)} in row {row}",
-                    listed(str(known) for known in self.ids),
+                    f"the label {format_value(value)} in row {row}",
+                    join_names(str(known) for known in self.ids),
                     "take rows without a label out of the data set" if value in (None, -1) else "",
                 )
             ) from None
@@ -142,7 +143,7 @@ def align(
             f"labels are numbered differently in the data set and in the model ({', '.join(moved)}): aligned by name"
         )
     if unused:
-        notes.append(f"label_mapping: the data set has no label {listed(unused)}")
+        notes.append(f"label_mapping: the data set has no label {join_names(unused)}")
     return _with_positive(Alignment(ids, names, tuple(notes)), keys, declared is not None)
 
 
@@ -162,13 +163,13 @@ def _mapped(mapping: Mapping[str, Any], ours: _Names, theirs: _Names) -> tuple[d
             several = " and ".join(f"`{ours.names[place]}`" for place in places)
             mistakes.append(Mistake(f"{_PLACE}.{key}", several, "the name of one label of the data set, as it is"))
         elif not ids:
-            hint = near(str(value), theirs.names)
-            expected = f"an id or a label of the model, {listed(theirs.names)}"
-            mistakes.append(Mistake(f"{_PLACE}.{key}", shown(value), expected, hint))
+            hint = did_you_mean(str(value), theirs.names)
+            expected = f"an id or a label of the model, {join_names(theirs.names)}"
+            mistakes.append(Mistake(f"{_PLACE}.{key}", format_value(value), expected, hint))
         elif len(ids) > 1:
             mistakes.append(Mistake(f"{_PLACE}.{key}", _with_ids(theirs.names, ids), "one label", "give its id"))
         elif mapped.setdefault(places[0], ids[0]) != ids[0]:
-            mistakes.append(Mistake(f"{_PLACE}.{key}", shown(value), f"`{ours.names[places[0]]}` once"))
+            mistakes.append(Mistake(f"{_PLACE}.{key}", format_value(value), f"`{ours.names[places[0]]}` once"))
     if mistakes:
         raise SpecError(mistakes)
     return mapped, unused
@@ -184,7 +185,8 @@ def _unknown(names: Sequence[str], ours: Sequence[str], missing: Sequence[str]) 
         _PLACE,
         f"labels of the data set {list(ours)} and of the model {list(names)}",
         "labels that agree by name",
-        f"say what {listed(missing)} is in the model: label_mapping: {{name in the data set: name or id in the model}}",
+        f"say what {join_names(missing)} is in the model: "
+        "label_mapping: {name in the data set: name or id in the model}",
     )
 
 

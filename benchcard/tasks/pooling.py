@@ -107,7 +107,7 @@ def embedding(
     return joined[:truncate_dim].astype(np.float32, copy=False)
 
 
-def load(model: Path) -> Pooling:
+def load_pooling(model: Path) -> Pooling:
     """Return how the model in a folder makes embeddings; the mean of all tokens where the folder does not say.
 
     Raises:

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.kinds import Kind, Number, shown
+from benchcard.spec.schema import Number, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, text, windows
-from benchcard.tasks.rows import output
+from benchcard.tasks.outputs import output
+from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
     import datasets
+
 
 _DEFAULTS = {
     "max_seq_length": 384,
@@ -45,7 +47,7 @@ class QuestionAnswering:
     metrics: tuple[str, ...] = ("exact_match", "f1")
     scorers: tuple[str, ...] = ("squad", "squad_v2")
     has_length = True
-    arguments: Mapping[str, Kind] = MappingProxyType(
+    arguments: Mapping[str, ValueType] = MappingProxyType(
         {
             "max_seq_length": Number(8, whole=True),
             "doc_stride": Number(0, whole=True),
@@ -59,7 +61,7 @@ class QuestionAnswering:
         """Rows as one window or more of token ids, with the places of tokens in the context beside them; a reference is
         `id` and `answers`, as in SQuAD.
         """
-        texts = text.load(question.model, offsets_for="to cut answers from the context")
+        texts = text.load_texts(question.model, offsets_for="to cut answers from the context")
         settings = {**_DEFAULTS, **{name: value for name, value in question.arguments.items() if name in _DEFAULTS}}
         answers = data.reference(rows, question, "answers") if question.labelled else None
         columns = _Columns(
@@ -81,7 +83,7 @@ class QuestionAnswering:
         self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
     ) -> Mapping[str, Sequence[NDArray[Any]]]:
         """`start_logits` and `end_logits`, `(tokens,) float32` each."""
-        return {name: text.real(output(outputs, name), inputs) for name in ("start_logits", "end_logits")}
+        return {name: text.without_padding(output(outputs, name), inputs) for name in ("start_logits", "end_logits")}
 
     def prediction(
         self, items: Sequence[Mapping[str, NDArray[Any]]], memo: Any, context: Mapping[str, Any]
@@ -104,7 +106,7 @@ class QuestionAnswering:
         self, model: Path, batch_size: int, input_length: int | None, seed: int
     ) -> tuple[dict[str, NDArray[Any]], int]:
         """Token ids `(batch, tokens) int64` of pairs of texts without padding, and what goes in beside them."""
-        return text.load(model).timed(batch_size, input_length, seed, pair=True)
+        return text.load_texts(model).timed(batch_size, input_length, seed, pair=True)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def _answers(value: Any, columns: _Columns, number: int) -> dict[str, list[Any]]
         raise SpecError(
             Mistake(
                 "$.dataset.ref_keys[0]",
-                f"{shown(value)} in row {number} of `{columns.answers}`",
+                f"{format_value(value)} in row {number} of `{columns.answers}`",
                 "answers with `text` and `answer_start`",
             )
         )
@@ -150,7 +152,8 @@ def _answers(value: Any, columns: _Columns, number: int) -> dict[str, list[Any]]
 def _any_without(rows: datasets.Dataset, answers: str, columns: _Columns, question: Question) -> bool:
     """Whether a row has no answer; every row is looked at, so that one that is told in another form shows at once."""
     told = [
-        _answers(row[answers], columns, question.number(index)) for index, row in enumerate(data.each(rows, [answers]))
+        _answers(row[answers], columns, question.number(index))
+        for index, row in enumerate(data.iter_rows(rows, [answers]))
     ]
     return not all(each["text"] for each in told)
 
@@ -159,10 +162,10 @@ def _rows(
     rows: datasets.Dataset, question: Question, texts: text.Texts, columns: _Columns, settings: Mapping[str, Any]
 ) -> Iterator[Row]:
     named = [columns.question, columns.context] + ([columns.answers] if columns.answers else [])
-    for index, row in enumerate(data.each(rows, named)):
+    for index, row in enumerate(data.iter_rows(rows, named)):
         number = question.number(index)
-        asked = text.checked(row[columns.question], columns.question, number).lstrip()
-        context = text.checked(row[columns.context], columns.context, number, "secondary")
+        asked = text.expect_text(row[columns.question], columns.question, number).lstrip()
+        context = text.expect_text(row[columns.context], columns.context, number, "secondary")
         items = _windows(texts, asked, context, settings, f"row {number} of `{columns.question}`")
         counts = {"questions": 1, "windows": len(items), "long": int(len(items) > 1)}
         reference = None

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
-from benchcard.kinds import shown
 from benchcard.tasks.trust import trusted
+from benchcard.utils.text import format_value
 
 DEFAULT_LENGTH = 128
 """Tokens in a timed input where nobody says how many, or the model's maximum where that is less.
@@ -155,7 +155,7 @@ class Texts:
         return np.asarray(ids, dtype=np.int64)
 
 
-def load(model: Path, *, offsets_for: str | None = None, split: bool = False) -> Texts:
+def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = False) -> Texts:
     """How the model in a folder reads text.
 
     Args:
@@ -194,14 +194,14 @@ def load(model: Path, *, offsets_for: str | None = None, split: bool = False) ->
     return Texts(model, tokenizer, config, names, _maximum(tokenizer, config))
 
 
-def checked(value: Any, column: str, number: int, key: str = "primary") -> str:
+def expect_text(value: Any, column: str, number: int, key: str = "primary") -> str:
     """A text that is not empty.
 
     Raises:
         SpecError: It is; the message names column and row.
     """
     if not isinstance(value, str) or not value.strip():
-        found = f"{shown(value)} in row {number} of `{column}`"
+        found = f"{format_value(value)} in row {number} of `{column}`"
         raise SpecError(
             Mistake(
                 f"$.dataset.data_keys.{key}", found, "a text that is not empty", "take such rows out of the data set"
@@ -210,7 +210,7 @@ def checked(value: Any, column: str, number: int, key: str = "primary") -> str:
     return value
 
 
-def real(values: NDArray[Any], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+def without_padding(values: NDArray[Any], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
     """Outputs `(batch, tokens, ...)` as one array an item, without what stands at padding."""
     mask = inputs.get("attention_mask")
     return [each if mask is None else each[mask[index].astype(bool)] for index, each in enumerate(values)]

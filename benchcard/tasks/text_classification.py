@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
-from benchcard.kinds import Boolean, Kind, MappingOf, Number, Text, listed, shown
+from benchcard.spec.schema import Boolean, MappingOf, Number, Text, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels, text
+from benchcard.tasks.outputs import output
 from benchcard.tasks.pooling import read_json
-from benchcard.tasks.rows import output
+from benchcard.utils.text import format_value, join_names
 
 if TYPE_CHECKING:
     import datasets
+
 
 Reference = Callable[[Mapping[str, Any], int], Any]
 
@@ -51,7 +53,7 @@ class TextClassification:
 
     metrics: tuple[str, ...] = ("accuracy",)
     has_length = True
-    arguments: Mapping[str, Kind] = MappingProxyType(
+    arguments: Mapping[str, ValueType] = MappingProxyType(
         {
             "label_mapping": MappingOf(open=True),
             "is_regression": Boolean(),
@@ -71,7 +73,7 @@ class TextClassification:
         """Rows as token ids; a reference is a label's id in the model, a list with 0 or 1 for each of its labels, or a
         number.
         """
-        texts = text.load(question.model)
+        texts = text.load_texts(question.model)
         columns = [data.primary(rows, question, "text"), data.secondary(rows, question)]
         context, notes, names, reference = _references(rows, question, texts.config)
         defaults = {"pos_label": context["positive"]} if "positive" in context else {}
@@ -117,7 +119,7 @@ class TextClassification:
         self, model: Path, batch_size: int, input_length: int | None, seed: int
     ) -> tuple[dict[str, NDArray[Any]], int]:
         """Token ids `(batch, tokens) int64` of single texts, without padding, and what the model takes beside them."""
-        return text.load(model).timed(batch_size, input_length, seed)
+        return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
 def _references(
@@ -127,7 +129,7 @@ def _references(
     given = question.arguments
     asked = [name for name in _PROBLEMS.values() if given.get(name)]
     if len(asked) > 1:
-        raise SpecError(Mistake("$.task_args", listed(asked), "one of them"))
+        raise SpecError(Mistake("$.task_args", join_names(asked), "one of them"))
     silent = not any(name in given for name in _PROBLEMS.values())
     problem = asked[0] if asked else _PROBLEMS.get(getattr(config, "problem_type", None) or "", "") if silent else ""
     context: dict[str, Any] = {
@@ -177,7 +179,8 @@ def _activation(question: Question, config: Any) -> tuple[str, str]:
             if not str(path).startswith("torch.nn.") or name not in _ACTIVATIONS:
                 raise ArtifactError(
                     f"{question.model} asks for the activation `{path}` ({place}); expected Identity, Sigmoid or Tanh "
-                    f"of torch.nn. Name the one to apply in `task_args: {{activation_fn: …}}`: {listed(_ACTIVATIONS)}"
+                    f"of torch.nn. Name the one to apply in `task_args: {{activation_fn: …}}`: "
+                    f"{join_names(_ACTIVATIONS)}"
                 )
             return name, f"{place} in the model's folder"
     if getattr(config, "problem_type", None) == "regression":
@@ -256,18 +259,20 @@ def _are_flags(rows: datasets.Dataset, name: str, feature: Any, count: int) -> b
         ("int", "uint", "float", "bool")
     ):
         return False
-    return all(len(row[name] or ()) == count and set(row[name]) <= {0, 1} for row in data.each(rows, [name]))
+    return all(len(row[name] or ()) == count and set(row[name]) <= {0, 1} for row in data.iter_rows(rows, [name]))
 
 
 def _flag(value: Any, name: str, number: int) -> int:
     if value not in (0, 1):
-        raise SpecError(Mistake("$.dataset.ref_keys", f"{shown(value)} in row {number} of `{name}`", "0 or 1"))
+        raise SpecError(Mistake("$.dataset.ref_keys", f"{format_value(value)} in row {number} of `{name}`", "0 or 1"))
     return int(value)
 
 
 def _number(value: Any, name: str, number: int) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise SpecError(Mistake("$.dataset.ref_keys[0]", f"{shown(value)} in row {number} of `{name}`", "a number"))
+        raise SpecError(
+            Mistake("$.dataset.ref_keys[0]", f"{format_value(value)} in row {number} of `{name}`", "a number")
+        )
     return float(value)
 
 
@@ -280,11 +285,12 @@ def _rows(
     reference: Reference,
 ) -> Iterator[Row]:
     numbered = (
-        (question.number(index), row) for index, row in enumerate(data.each(rows, [*dict.fromkeys([*columns, *names])]))
+        (question.number(index), row)
+        for index, row in enumerate(data.iter_rows(rows, [*dict.fromkeys([*columns, *names])]))
     )
     while block := list(islice(numbered, data.READ_ROWS)):
         told = [
-            [text.checked(row[column], column, number, key) for number, row in block]
+            [text.expect_text(row[column], column, number, key) for number, row in block]
             for key, column in zip(("primary", "secondary"), columns)
         ]
         items, cut = texts.encode(*told)
@@ -293,7 +299,7 @@ def _rows(
                 raise SpecError(
                     Mistake(
                         "$.dataset.data_keys.primary",
-                        f"{shown(row[columns[0]])} in row {number} of `{columns[0]}`",
+                        f"{format_value(row[columns[0]])} in row {number} of `{columns[0]}`",
                         "a text that gives a token",
                     )
                 )

@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.kinds import Kind, MappingOf, shown
+from benchcard.spec.schema import MappingOf, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels, text
-from benchcard.tasks.rows import output
+from benchcard.tasks.outputs import output
+from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
     import datasets
+
 
 # The metrics of the cards are those of seqeval: of whole entities, and of words for accuracy.
 _MEANINGS = {
@@ -54,13 +56,13 @@ class TokenClassification:
     metrics: tuple[str, ...] = ("precision", "recall", "f1", "accuracy")
     scorers: tuple[str, ...] = ("seqeval",)
     has_length = True
-    arguments: Mapping[str, Kind] = MappingProxyType({"label_mapping": MappingOf(open=True)})
+    arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
         """Rows as token ids, with the places of first sub-words beside them; a reference is a list of label names, one
         a scored word.
         """
-        texts = text.load(question.model, offsets_for="to find the first token of each word", split=True)
+        texts = text.load_texts(question.model, offsets_for="to find the first token of each word", split=True)
         words = data.primary(rows, question, "tokens")
         _expect_lists(rows, words, "$.dataset.data_keys.primary", "a column of lists of words")
         tags = _tags(rows, question, texts.config) if question.labelled else None
@@ -81,7 +83,7 @@ class TokenClassification:
         self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
     ) -> Mapping[str, Sequence[NDArray[Any]]]:
         """`scores` `(tokens, labels) float32`, the logits."""
-        return {"scores": text.real(output(outputs, "logits"), inputs)}
+        return {"scores": text.without_padding(output(outputs, "logits"), inputs)}
 
     def prediction(
         self, items: Sequence[Mapping[str, NDArray[Any]]], memo: Any, context: Mapping[str, Any]
@@ -94,7 +96,7 @@ class TokenClassification:
         self, model: Path, batch_size: int, input_length: int | None, seed: int
     ) -> tuple[dict[str, NDArray[Any]], int]:
         """Token ids `(batch, tokens) int64` without padding, and what the model takes beside them."""
-        return text.load(model).timed(batch_size, input_length, seed)
+        return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
 def _expect_lists(rows: datasets.Dataset, name: str, place: str, expected: str) -> None:
@@ -203,7 +205,7 @@ def _words(value: Any, column: str, number: int) -> list[str]:
         SpecError: There are none, or one is no text.
     """
     if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
-        found = f"{shown(value)} in row {number} of `{column}`"
+        found = f"{format_value(value)} in row {number} of `{column}`"
         raise SpecError(
             Mistake(
                 "$.dataset.data_keys.primary",
@@ -228,7 +230,7 @@ def _rows(
     rows: datasets.Dataset, question: Question, texts: text.Texts, column: str, tags: _Tags | None
 ) -> Iterator[Row]:
     columns = [column] if tags is None else [column, tags.column]
-    numbered = ((question.number(index), row) for index, row in enumerate(data.each(rows, columns)))
+    numbered = ((question.number(index), row) for index, row in enumerate(data.iter_rows(rows, columns)))
     while block := list(islice(numbered, data.READ_ROWS)):
         words = [_words(row[column], column, number) for number, row in block]
         whole = texts.tokenizer(words, is_split_into_words=True, verbose=False)

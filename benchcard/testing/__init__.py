@@ -16,9 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchcard.testing.frameworks import FakeFramework
-    from benchcard.testing.hub import LocalHub
-    from benchcard.testing.hub_http import Fault, SeenRequest
+    from benchcard.testing.fake_framework import FakeFramework
+    from benchcard.testing.hub.http import Fault, SeenRequest
+    from benchcard.testing.hub.hub import LocalHub
     from benchcard.testing.models import (
         text_model,
         train,
@@ -47,11 +47,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FakeFramework": "frameworks",
-    "Fault": "hub_http",
-    "LocalHub": "hub",
+    "FakeFramework": "fake_framework",
+    "Fault": "hub.http",
+    "LocalHub": "hub.hub",
     "Passed": "passing",
-    "SeenRequest": "hub_http",
+    "SeenRequest": "hub.http",
     "pass_through": "passing",
 }
 

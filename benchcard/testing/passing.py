@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchcard import actions, registry
-from benchcard.tasks import default_metrics, padding
-from benchcard.tasks.rows import Rows, read_predictions
-from benchcard.worker import Need
+from benchcard import registry
+from benchcard.evaluation import padding
+from benchcard.evaluation.rows import Rows, read_predictions
+from benchcard.steps import data as data_
+from benchcard.steps import evaluate, models
+from benchcard.steps.step import Need
+from benchcard.tasks import default_metrics
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,17 @@ def pass_through(
     asked: dict[str, Any] = {"name": None, "split": split, "max_samples": None, "task": task}
     asked |= {"data_keys": data_keys, "ref_keys": ref_keys, "task_args": task_args}
     where = {"dataset": str(data), "revision": None, "model": str(model)}
-    told = actions.prepare(asked, {}, where, folder("prepared"), silent)
+    told = data_.prepare(asked, {}, where, folder("prepared"), silent)
     inputs = Need(target / "prepared", told)
     opened = str(model)
     if registry.framework(framework).format == "onnx":
         graph = {"from_transformers": True, "task": task, "opset": None}
-        opened = str(folder("graph") / actions.export(graph, {}, where, folder("graph"), silent)["file"])
+        opened = str(folder("graph") / models.export(graph, {}, where, folder("graph"), silent)["file"])
     way = {"framework": framework, "options": {"task": task}, "task": task, "batch_size": batch_size}
-    found = actions.evaluate(way, {"inputs": inputs}, {"model": opened, "threads": 1}, folder("predicted"), silent)
+    found = evaluate.evaluate(way, {"inputs": inputs}, {"model": opened, "threads": 1}, folder("predicted"), silent)
     needs = {"inputs": inputs, "predictions": Need(target / "predicted", found)}
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
-    scored = actions.score({"metrics": names, "task": task}, needs, {}, folder("scored"), silent)
+    scored = evaluate.score({"metrics": names, "task": task}, needs, {}, folder("scored"), silent)
     predictions, kept = read_predictions(target / "predicted")
     depends = padding.NOTES.get(found["batches"])
     notes = [*told["notes"], *scored["notes"], *([f"the outputs of the model {depends}"] if depends else [])]

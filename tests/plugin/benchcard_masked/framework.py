@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from benchcard.kinds import Boolean, Kind, Number
+from benchcard.spec.schema import Boolean, Number, ValueType
 
 
 class Zipped:
@@ -17,7 +17,7 @@ class Zipped:
     parameters = frozenset(
         {"from_transformers", "apply_quantization", "quantization_approach", "operators_to_quantize"}
     )
-    arguments: Mapping[str, Kind] = MappingProxyType({"level": Number(0, 9, whole=True), "optimize": Boolean()})
+    arguments: Mapping[str, ValueType] = MappingProxyType({"level": Number(0, 9, whole=True), "optimize": Boolean()})
     # `level` makes the file, and reaches `convert`; `optimize` runs it, and reaches `open`.
     running = frozenset({"optimize"})
     engine = "onnx"

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.kinds import Boolean, Kind
+from benchcard.spec.schema import Boolean, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, text
-from benchcard.tasks.rows import output
+from benchcard.tasks.outputs import output
 
 
 class MaskedWord:
@@ -18,13 +18,13 @@ class MaskedWord:
 
     metrics = ("exact_match",)
     has_length = True
-    arguments: Mapping[str, Kind] = MappingProxyType({"upper_case": Boolean()})
+    arguments: Mapping[str, ValueType] = MappingProxyType({"upper_case": Boolean()})
     # optimum knows the model class by this name.
     loads_as = "fill-mask"
 
     def prepare(self, rows: Any, question: Question) -> Prepared:
         """Rows as token ids; a reference is a token."""
-        texts = text.load(question.model)
+        texts = text.load_texts(question.model)
         column = data.primary(rows, question, "text")
         reference = data.reference(rows, question, "token") if question.labelled else None
         vocabulary = texts.tokenizer.convert_ids_to_tokens(range(len(texts.tokenizer)))
@@ -32,8 +32,8 @@ class MaskedWord:
         return Prepared(self._rows(rows, question, texts, column, reference), context, texts.pad())
 
     def _rows(self, rows: Any, question: Question, texts: Any, column: str, reference: str | None) -> Iterator[Row]:
-        for index, row in enumerate(data.each(rows, [name for name in (column, reference) if name])):
-            told = text.checked(row[column], column, question.number(index))
+        for index, row in enumerate(data.iter_rows(rows, [name for name in (column, reference) if name])):
+            told = text.expect_text(row[column], column, question.number(index))
             (item,), _ = texts.encode([told])
             holes = (item["input_ids"] == texts.tokenizer.mask_token_id).nonzero()[0].tolist()
             if len(holes) != 1:
@@ -47,7 +47,7 @@ class MaskedWord:
         self, outputs: Mapping[str, Any], inputs: Mapping[str, Any], context: Mapping[str, Any]
     ) -> Mapping[str, Sequence[Any]]:
         """`best` `(tokens,) int64`: the likeliest token at each place."""
-        return {"best": [logits.argmax(-1) for logits in text.real(output(outputs, "logits"), inputs)]}
+        return {"best": [logits.argmax(-1) for logits in text.without_padding(output(outputs, "logits"), inputs)]}
 
     def prediction(self, items: Sequence[Mapping[str, Any]], memo: Any, context: Mapping[str, Any]) -> str:
         """The likeliest token in the hole."""
@@ -56,4 +56,4 @@ class MaskedWord:
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> tuple[dict[str, Any], int]:
         """Token ids `(batch, tokens) int64`."""
-        return text.load(model).timed(batch_size, input_length, seed)
+        return text.load_texts(model).timed(batch_size, input_length, seed)

@@ -1,0 +1,1 @@
+"""The pandas frames of a run, one module a frame."""

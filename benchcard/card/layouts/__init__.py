@@ -1,0 +1,1 @@
+"""How a card looks: the layouts `full` and `classic`, and their parts."""

@@ -1,0 +1,1 @@
+"""Text as Markdown: inline values and tables."""

@@ -1,0 +1,1 @@
+"""A published card, read back as facts."""

@@ -1,0 +1,5 @@
+"""`python -m benchcard.cli`."""
+
+from benchcard.cli.commands import main
+
+main()

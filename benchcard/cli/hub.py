@@ -1,0 +1,183 @@
+"""Commands that read and write what is published: `push`, `read` and `verify`."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchcard.cli.tables import table
+from benchcard.spec.schema import Number
+
+
+def _drop(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """What may be lost, as it was given; a mistake is told before anything is run."""
+    for mistake in () if value is None else Number(0).mistakes(value, ""):
+        raise click.BadParameter(f"expected {mistake.expected}, found {mistake.found}")
+    return value
+
+
+max_drop_option = click.option(
+    "--max-drop",
+    type=float,
+    callback=_drop,
+    help="How much of the first metric the best configuration may lose.  [default: 0.01, or 1 of a metric in %]",
+)
+
+
+@click.command()
+@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("repo_id", metavar="REPO_ID")
+@click.option(
+    "--artifacts", default="best", show_default=True, help="Models to publish: best, all, none, or rows as 3,5."
+)
+@click.option("--create-pr/--no-create-pr", default=None, help="Propose a pull request.  [default: where it is needed]")
+@click.option("--public", is_flag=True, help="Make a repository that is not there public.")
+@click.option("--slug", help="The name of the section.  [default: from the data set and the spec]")
+@click.option("--layout", help="The layout of the card.")
+@max_drop_option
+@click.option(
+    "--force", is_flag=True, help="Replace a section that was edited by hand, and models that others put there."
+)
+@click.option("--overwrite", multiple=True, metavar="KEY", help="Replace this key of the front matter.")
+@click.option("--revision", help="The branch.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
+def push(
+    path: Path,
+    repo_id: str,
+    artifacts: str,
+    create_pr: bool | None,
+    public: bool,
+    slug: str | None,
+    layout: str | None,
+    max_drop: float | None,
+    force: bool,
+    overwrite: tuple[str, ...],
+    revision: str | None,
+    dry_run: bool,
+) -> None:
+    """Push the card, figures and chosen models of the run directory RUN to the model repository REPO_ID.
+
+    The token is the one of `hf auth login`, or of the variable HF_TOKEN.
+    """
+    from benchcard.results import Results
+
+    pushed = Results.load(path).push_to_hub(
+        repo_id,
+        artifacts=_artifacts(artifacts),
+        create_pr="auto" if create_pr is None else create_pr,
+        private=not public,
+        slug=slug,
+        layout=layout,
+        max_drop=max_drop,
+        force=force,
+        overwrite=overwrite,
+        revision=revision,
+        dry_run=dry_run,
+    )
+    for warning in pushed.warnings:
+        click.echo(f"note: {warning}", err=dry_run)
+    if dry_run:
+        return
+    if pushed.changed:
+        click.echo(f"commit: {pushed.commit_url or pushed.commit_oid}")
+    elif pushed.kept_out:
+        said = f"the .gitignore there keeps out {', '.join(pushed.kept_out)}, and the rest is there"
+        click.echo(f"nothing to push: {said}")
+    else:
+        holder = "pull request" if pushed.pr_url else "repository"
+        click.echo(f"nothing to push: the {holder} holds these results already")
+    if pushed.pr_url:
+        click.echo(f"pull request: {pushed.pr_url}")
+
+
+def _artifacts(text: str) -> Any:
+    """`best`, `all`, `none`, or the rows of a list as `3,5`."""
+    if text in ("best", "all", "none"):
+        return text
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"best, all, none, or rows as 3,5; found {text}", param_hint="--artifacts") from None
+
+
+@click.command()
+@click.argument("card", metavar="CARD")
+@click.option("--csv", "which", type=click.Choice(["quality", "time", "plan"]), help="Write one frame as CSV.")
+@click.option("--section", help="The section, where a README has several.")
+def read(card: str, which: str | None, section: str | None) -> None:
+    """Show the results in CARD: a file, a folder with a README.md, or a repository on the Hub."""
+    from benchcard.results import Results
+
+    found = Results.from_card(card, section)
+    if which:
+        click.echo(getattr(found, which).to_csv(index=False), nl=False)
+        return
+    for title, frame in (("Quality", found.quality), ("Time", found.time)):
+        click.echo(f"\n{title}")
+        table(frame.dropna(axis="columns", how="all"))
+
+
+@click.command()
+@click.argument("card", metavar="CARD")
+@click.option("--out", "-o", "path", type=click.Path(path_type=Path), help="The run directory.  [default: under runs/]")
+@click.option("--section", help="The section, where a README has several.")
+@click.option("--model", help="Where the model lies, if it is no longer where CARD says.")
+@click.option("--dataset", "data", help="Where the data lie, if they are no longer where CARD says.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run code that CARD names: that of a model, and scripts of metrics. Without it the error names that code.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def verify(
+    card: str,
+    path: Path | None,
+    section: str | None,
+    model: str | None,
+    data: str | None,
+    trust_remote_code: bool,
+    as_csv: bool,
+    quiet: bool,
+) -> None:
+    """Run the rows of CARD here, and say for each figure whether it is reproduced.
+
+    Status 0: something is reproduced and nothing different; 1: something is different, or it could not be done; 2: a
+    mistake in the spec; 3: nothing can be compared.
+    """
+    from benchcard.benchmark import Benchmark
+    from benchcard.reproduce import spec as card_spec
+    from benchcard.results import Results
+    from benchcard.sources import resolve
+
+    found = Results.from_card(card, section)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    changes: dict[str, Any] = {} if model is None else {"model": model}
+    if data is not None:
+        changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
+    given = {name for name in (model, data) if name is not None}
+    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code, given)[0]
+    for code in resolve.code_of(spec):
+        click.echo(f"note: this runs {code}", err=True)
+    card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
+    benchmark = Benchmark.from_spec(spec)
+    if path is None:
+        # A run that is there already may have come with the card, and would say what the card says.
+        first = benchmark.default_path
+        others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+        path = next(each for each in itertools.chain([first], others) if not each.exists())
+        click.echo(f"note: the run is kept in {path}; with `--out {path}` the same command goes on with it", err=True)
+    verified = benchmark.run(path, progress=not quiet).verify(found)
+    if as_csv:
+        click.echo(verified.frame.to_csv(index=False), nl=False)
+    else:
+        table(verified.frame)
+        for each in verified.ground:
+            click.echo(f"ground: {each}")
+        click.echo(str(verified))
+    sys.exit(verified.status)

@@ -1,0 +1,1 @@
+"""A transformers model as an ONNX graph, checked against PyTorch."""

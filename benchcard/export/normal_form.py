@@ -1,0 +1,169 @@
+"""One form for the graphs of all exporters: readable names, no traces of the machine, the same bytes every time.
+
+Owns: names of nodes, values and dynamic axes, constants as initializers, and writing the file. Changes nothing that is
+computed. Leaves making graphs to `exporters`.
+
+A node is called by the module that it comes from and its operator, `bert.encoder.layer.0.attention.self.query/MatMul`,
+with `_1`, `_2`, ... where a module has several; its results are `<node>_output_0` and so on. Weights keep the names
+that they have in the checkpoint; one that an exporter rewrote (a transposed matrix) is `<first node>_input_<index>`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from benchcard.export.probes import ModelInput
+
+FILE = "model.onnx"
+EXTERNAL_DATA = "model.onnx.data"
+
+_EXTERNAL_FROM_BYTES = 2**31 - 2**27
+"""Protobuf holds less than 2 GiB in one message; the nodes beside the weights get 128 MiB of that.
+
+Source: https://protobuf.dev/programming-guides/proto-limits/
+"""
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def normalize(graph: ir.Model, inputs: Sequence[ModelInput], outputs: Sequence[str], wrapper: str) -> ir.Model:
+    """The same graph in the form that this module describes; it is changed in place.
+
+    Args:
+        graph: as an exporter made it.
+        inputs: the inputs and the names of their axes, in the order that the graph is to have. One that is not read
+            goes: whether that is right is seen when the graph is compared with PyTorch.
+        outputs: the outputs to keep, in this order; all others go.
+        wrapper: the module around the model while it was traced, whose name is cut from all others.
+
+    Raises:
+        ValueError: the graph lacks an output.
+    """
+    _keep_outputs(graph.graph, outputs)
+    _name_axes(graph.graph, inputs)
+    for change in (
+        common.InlinePass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        _IdentityElimination(),
+        common.RemoveUnusedNodesPass(),
+    ):
+        change(graph)
+    # TorchScript leaves out an input that the model does not read, torch.export keeps it: here it goes either way.
+    graph.graph.inputs[:] = [value for value in graph.graph.inputs if value.uses() or value in graph.graph.outputs]
+    _name_nodes(graph, wrapper)
+    for part in graph.graphs():
+        _name_weights(part, wrapper)
+    _forget(graph)
+    return graph
+
+
+def write_normalized(graph: ir.Model, folder: Path) -> tuple[Path, ...]:
+    """The files of the graph in the folder: `model.onnx`, and `model.onnx.data` where the weights are too many."""
+    size = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value is not None)
+    path = folder / FILE
+    if size < _EXTERNAL_FROM_BYTES:
+        ir.save(graph, path)
+        return (path,)
+    ir.save(graph, path, external_data=EXTERNAL_DATA)
+    return path, folder / EXTERNAL_DATA
+
+
+class _IdentityElimination(common.IdentityEliminationPass):
+    """The pass of onnx_ir, which would have a graph inside a node, as `If` has, give a value that it does not make."""
+
+    def _try_eliminate_identity_node(self, node: ir.Node) -> bool:
+        leaves = node.op_type == "Identity" and node.outputs[0].is_graph_output()
+        if leaves and node.inputs[0] is not None and node.inputs[0].graph is not node.graph:
+            return False
+        return bool(super()._try_eliminate_identity_node(node))
+
+
+def _keep_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    found = {value.name: value for value in graph.outputs}
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(map(str, found))}")
+    graph.outputs[:] = [found[name] for name in names]
+
+
+def _name_axes(graph: ir.Graph, inputs: Sequence[ModelInput]) -> None:
+    """The inputs in order, their dynamic axes by our names, and the same names where the outputs have these axes."""
+    found = {value.name: value for value in graph.inputs}
+    read = [input_ for input_ in inputs if input_.name in found]
+    graph.inputs[:] = [found[input_.name] for input_ in read]
+    renamed: dict[str, str] = {}
+    for input_ in read:
+        value = found[input_.name]
+        old = value.shape if value.shape is not None else ir.Shape(input_.shape)
+        for before, now in zip(old, input_.shape):
+            if isinstance(before, ir.SymbolicDim) and before.value is not None and isinstance(now, str):
+                renamed[before.value] = now
+        value.shape = ir.Shape(input_.shape)
+    for value in graph.outputs:
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                [renamed.get(str(size.value)) if isinstance(size, ir.SymbolicDim) else size for size in value.shape]
+            )
+
+
+def _name_nodes(graph: ir.Model, wrapper: str) -> None:
+    taken: Counter[str] = Counter()
+    ends = {*graph.graph.inputs, *graph.graph.outputs}
+    for node in ir.traversal.RecursiveGraphIterator(graph.graph):
+        name = "/".join(part for part in (_module(node, wrapper), node.op_type) if part)
+        taken[name] += 1
+        node.name = name if taken[name] == 1 else f"{name}_{taken[name] - 1}"
+        for index, value in enumerate(node.outputs):
+            if value not in ends:
+                value.name = f"{node.name}_output_{index}"
+
+
+def _module(node: ir.Node, wrapper: str) -> str:
+    """The dotted path of the module that a node comes from; empty for the model itself, and where nobody knows."""
+    scopes = node.metadata_props.get(_SCOPES)
+    if scopes is not None:  # torch.export: ['', 'bert', 'bert.embeddings', 'add_10'], the last being the operation
+        modules = [scope for scope in ast.literal_eval(scopes)[:-1] if not scope.startswith("_empty_nn_module_stack")]
+        path = str(modules[-1]) if modules else ""
+    else:  # TorchScript: /model/bert/encoder/layer.0/attention/MatMul_1
+        path = ".".join((node.name or "").strip("/").split("/")[:-1])
+    return "" if path == wrapper else path.removeprefix(f"{wrapper}.")
+
+
+def _name_weights(graph: ir.Graph, wrapper: str) -> None:
+    """Weights by their names in the checkpoint; those that have a name of the exporter, by their first use."""
+    for value in list(graph.initializers.values()):
+        name = str(value.name).removeprefix(f"{wrapper}.")
+        if _is_ours(name):
+            value.name = name
+            continue
+        uses = list(value.uses())
+        value.name = f"{uses[0].node.name}_input_{uses[0].idx}" if uses else name
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a name is one of PyTorch's own, `encoder.layer.0.weight`, and not an exporter's, `onnx::MatMul_370`."""
+    return "." in name and all(part.isidentifier() or part.isdigit() for part in name.split("."))
+
+
+def _forget(graph: ir.Model) -> None:
+    """Drops what varies and what goes stale: source files and stacks, and the shapes of inner values."""
+    common.ClearMetadataAndDocStringPass()(graph)
+    graph.metadata_props.clear()
+    graph.doc_string = None
+    graph.graph.name = "main_graph"
+    ends = {value for part in graph.graphs() for value in (*part.inputs, *part.outputs)}
+    inner = {value for node in ir.traversal.RecursiveGraphIterator(graph.graph) for value in node.outputs}
+    weights = {value for part in graph.graphs() for value in part.initializers.values()}
+    for value in ends | inner | weights:
+        value.metadata_props.clear()
+        value.doc_string = None
+        if value not in ends:
+            value.shape = value.type = None
+        if value.const_value is not None:
+            value.const_value.metadata_props.clear()

@@ -1,0 +1,1 @@
+"""ONNX graphs: look-ups, files with external weights, digests, sessions."""

@@ -1,0 +1,1 @@
+"""The Hub: read a repository, and make one commit or none."""

@@ -1,0 +1,126 @@
+"""Figures of raw latencies: means, percentiles, medians of blocks, and the noise floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchcard.measure.blocks import Block, Round
+from benchcard.measure.intervals import CONFIDENCE, Interval, Place, by_launch, drift, interval_half_width, paired_ratio
+
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+
+
+@dataclass(frozen=True)
+class LatencyFigures:
+    """What the recorded calls of one process come to.
+
+    Attributes:
+        mean_ns: mean latency.
+        percentiles_ns: latency percentiles by their rank (50.0, 90.0, ...); None for a rank with no call beyond it,
+            without bounds for one with fewer than one in each launch.
+        throughput_per_s: samples per really elapsed second.
+        drift: relative change of the median latency from the first to the last launch (0.02 for 2 % slower).
+        calls: number of recorded calls.
+        elapsed_s: recorded seconds.
+        rounds: number of blocks.
+        launches: number of processes that it ran in, one after the other.
+    """
+
+    mean_ns: Interval
+    percentiles_ns: Mapping[float, Interval | None]
+    throughput_per_s: Interval
+    drift: Interval
+    calls: int
+    elapsed_s: float
+    rounds: int
+    launches: int
+
+
+def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: bool = False) -> LatencyFigures:
+    """Mean, percentiles, throughput and drift of a subject, with intervals.
+
+    Args:
+        rounds: the rounds of its group.
+        name: the subject's name.
+        samples: samples per call.
+        twin: the baseline's second process instead of the first.
+
+    Raises:
+        ValueError: there is no block of that name.
+    """
+    placed = _blocks(rounds, name, twin)
+    if not placed:
+        raise ValueError(f"no timed block of {name!r}")
+    launches = list(by_launch(placed).values())
+    blocks = [block for launch in launches for block in launch]
+    calls = sum(len(block.latencies_ns) for block in blocks)
+
+    def rate(part: Sequence[Block]) -> float:
+        return samples * sum(len(block.latencies_ns) for block in part) / sum(block.elapsed_ns for block in part) * 1e9
+
+    def percentile(rank: float) -> Interval | None:
+        # rounded, for a tenth of ten calls is one call
+        beyond = round(calls * (100 - rank) / 100, 6)
+        if beyond < 1:
+            return None
+        whole = over_launches(launches, lambda part: float(np.percentile(_latencies(part), rank)))
+        return whole if beyond >= len(launches) else Interval(whole.value, None, None)
+
+    return LatencyFigures(
+        mean_ns=over_launches(launches, lambda part: float(_latencies(part).mean())),
+        percentiles_ns={rank: percentile(rank) for rank in PERCENTILES},
+        throughput_per_s=over_launches(launches, rate),
+        drift=drift([[block.median_ns for block in launch] for launch in launches]),
+        calls=calls,
+        elapsed_s=sum(block.elapsed_ns for block in blocks) / 1e9,
+        rounds=len(blocks),
+        launches=len(launches),
+    )
+
+
+def block_medians(rounds: Iterable[Round], name: str, *, twin: bool = False) -> dict[Place, float]:
+    """A subject's median latency in each round it took part in, in ns, by launch and round."""
+    return {place: block.median_ns for place, block in _blocks(rounds, name, twin).items()}
+
+
+def noise_floor(rounds: Sequence[Round], baseline: str) -> Interval:
+    """The baseline against its twin, the same model in a process that does not know of it: 1 but for noise.
+
+    Raises:
+        ValueError: the twin was never timed.
+    """
+    return paired_ratio(block_medians(rounds, baseline), block_medians(rounds, baseline, twin=True))
+
+
+def over_launches(launches: Sequence[Sequence[Block]], figure: Callable[[Sequence[Block]], float]) -> Interval:
+    """A figure over all blocks, with the interval that the spread of its logarithm over the launches gives.
+
+    Args:
+        launches: the blocks of each launch.
+        figure: what to take of any number of blocks; above zero.
+
+    Source: Asmussen and Glynn (2007), III.5.
+    """
+    value = figure([block for launch in launches for block in launch])
+    half = interval_half_width([math.log(figure(launch)) for launch in launches], math.log(value), CONFIDENCE)
+    if half is None:
+        return Interval(value, None, None)
+    return Interval(value, value * math.exp(-half), value * math.exp(half))
+
+
+def _blocks(rounds: Iterable[Round], name: str, twin: bool) -> dict[Place, Block]:
+    return {
+        (timed.launch, timed.number): block
+        for timed in rounds
+        for block in timed.blocks
+        if block.name == name and block.twin == twin and len(block.latencies_ns)
+    }
+
+
+def _latencies(blocks: Sequence[Block]) -> NDArray[np.int64]:
+    return np.concatenate([block.latencies_ns for block in blocks])

@@ -1,0 +1,1 @@
+"""Results become facts, files and one push."""

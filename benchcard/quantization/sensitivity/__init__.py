@@ -1,0 +1,1 @@
+"""What quantization costs the outputs, and which layers cost most."""

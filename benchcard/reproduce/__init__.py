@@ -1,0 +1,1 @@
+"""A published card becomes a spec, frames and verdicts."""

@@ -1,0 +1,1 @@
+"""Which model, which data and which metric script, exactly."""

@@ -1,0 +1,1 @@
+"""What is asked, checked, and the rows that it gives."""

@@ -1,0 +1,194 @@
+"""The endpoints of `LocalHub` that write: what to upload how, LFS, commits, branches and tags.
+
+Owns the guard on a commit's parent, the check of a card's metadata on its way in, and what becomes of each line of a
+commit. Rights and the way here are `hub_api`'s.
+
+Source: the requests that huggingface_hub 2.4 sends; https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from benchcard.hub.guard import IGNORE, is_ignored
+from benchcard.testing.hub.api import API, PAGE, HubApi, Reply, Request, Route, json_reply
+from benchcard.testing.hub.metadata import check_metadata
+from benchcard.testing.hub.store import Blob, Refusal, Repo
+
+
+def _decoded(text: object) -> bytes:
+    try:
+        return base64.b64decode(str(text), validate=True)
+    except binascii.Error:
+        raise Refusal(400, "Invalid base64 content") from None
+
+
+def _preupload(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
+    repo, revision = api.repo(request, match), unquote(match["rev"])
+    if request.flag("create_pr"):
+        api.signed_in(request)
+    else:
+        api.may_write(request, repo, revision)
+    files, now, told = [], repo.at(revision).files, request.json()
+    rules = told.get("gitIgnore") or (now[IGNORE].content.decode() if IGNORE in now else "")
+    for asked in told.get("files", []):
+        path = str(asked["path"])
+        lfs = repo.goes_to_lfs(path, _decoded(asked.get("sample", "")), int(asked["size"]))
+        answer = {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": is_ignored(path, rules)}
+        files.append({**answer, "oid": now[path].etag} if path in now else answer)
+    return json_reply({"files": files, "commitOid": repo.at(revision).oid})
+
+
+def _commit(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
+    repo, revision, pull_request = api.repo(request, match), unquote(match["rev"]), request.flag("create_pr")
+    user = api.signed_in(request) if pull_request else api.may_write(request, repo, revision)
+    if user.role != "write":
+        raise Refusal(403, "This token may not write")
+    header, changes = _read_commit(repo, request.body)
+    ref = repo.ref_of(revision)
+    if ref is None:
+        raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+    base, parent = repo.commits[repo.refs[ref]], header.get("parentCommit")
+    if parent is not None:
+        if not re.fullmatch("[0-9a-f]{5,40}", str(parent)):
+            raise Refusal(400, "Invalid parentCommit")
+        if pull_request:
+            base = repo.at(parent)
+        elif not base.oid.startswith(parent):
+            raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+    files = _applied(dict(base.files), changes)
+    card = files.get("README.md")
+    if card is not None and not card.lfs and card != base.files.get("README.md"):
+        errors, _warnings = check_metadata(card.content.decode("utf-8", "replace"), repo.repo_type)
+        if errors:
+            return json_reply(
+                {"error": "Invalid metadata in README.md", "errors": [{"message": e} for e in errors]}, 400
+            )
+    title = str(header.get("summary") or "")
+    if not title:
+        raise Refusal(400, "A commit needs a summary")
+    url = {}
+    if pull_request:
+        if not ref.startswith("refs/heads/"):
+            raise Refusal(404, f"{revision} is not a branch", "RevisionNotFound")
+        pull = repo.open_discussion(title, user.name, base=base.oid, target=ref)
+        ref = pull.ref
+        url = {"pullRequestUrl": f"{api.url(repo)}/discussions/{pull.num}"}
+    made = repo.commit(ref, files, author=user.name, title=title, description=str(header.get("description") or ""))
+    where = {"commitOid": made.oid, "commitUrl": f"{api.url(repo)}/commit/{made.oid}"}
+    return json_reply({"success": True, "hookOutput": "", **where, **url})
+
+
+def _read_commit(repo: Repo, body: bytes) -> tuple[dict[str, Any], list[tuple[str, Blob | None]]]:
+    """The header and the changes of a commit in the order they came; None removes a file, or a folder with a slash."""
+    header: dict[str, Any] = {}
+    changes: list[tuple[str, Blob | None]] = []
+    for line in body.splitlines():
+        try:
+            item = json.loads(line)
+            key, value = str(item["key"]), dict(item["value"])
+        except (ValueError, KeyError, TypeError):
+            raise Refusal(400, "A commit is one JSON object a line, each with a key and a value") from None
+        path = str(value.get("path", ""))
+        if key == "header":
+            header = value
+            continue
+        if not path or path.startswith("/") or ".." in path.split("/"):
+            raise Refusal(400, f"Invalid path: {path!r}")
+        if key == "file":
+            changes.append((path, Blob(_decoded(value.get("content")))))
+        elif key == "lfsFile":
+            content = repo.lfs.get(str(value.get("oid")))
+            if content is None:
+                raise Refusal(400, f"LFS pointer of {path} points to a file that does not exist: {value.get('oid')}")
+            changes.append((path, Blob(content, lfs=True)))
+        elif key in ("deletedFile", "deletedFolder"):
+            changes.append((path.rstrip("/") + "/" * (key == "deletedFolder"), None))
+        else:
+            raise Refusal(400, f"Unknown key in a commit: {key!r}")
+    return header, changes
+
+
+def _applied(files: dict[str, Blob], changes: list[tuple[str, Blob | None]]) -> dict[str, Blob]:
+    """`files` after `changes`.
+
+    Raises:
+        Refusal: 404 EntryNotFound where a file that is to go is not there.
+    """
+    for path, blob in changes:
+        if blob is not None:
+            files[path] = blob
+            continue
+        gone = [name for name in files if name == path or (path.endswith("/") and name.startswith(path))]
+        if not gone:
+            raise Refusal(404, "A file with this name doesn't exist", "EntryNotFound")
+        for name in gone:
+            del files[name]
+    return files
+
+
+def _lfs_batch(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
+    repo, user, asked = api.repo(request, match), api.signed_in(request), request.json()
+    if user.role != "write":
+        raise Refusal(403, "This token may not write")
+    objects = []
+    for item in asked.get("objects", []):
+        oid, answer = str(item["oid"]), {"oid": item["oid"], "size": item["size"]}
+        if oid not in repo.lfs:
+            verify = f"{api.url(repo)}.git/info/lfs/objects/verify"
+            upload = {"href": f"{api.endpoint}/lfs-storage/{oid}", "header": {}}
+            answer["actions"] = {"upload": upload, "verify": {"href": verify, "header": {}}}
+        objects.append(answer)
+    return json_reply({"transfer": "basic", "objects": objects})
+
+
+def _lfs_upload(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
+    if hashlib.sha256(request.body).hexdigest() != match["oid"]:
+        raise Refusal(400, "The content does not match its digest")
+    api.uploads[match["oid"]] = request.body
+    return Reply(200, b"", {"ETag": f'"{match["oid"]}"'})
+
+
+def _lfs_verify(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
+    repo, asked = api.repo(request, match), request.json()
+    api.signed_in(request)
+    content = api.uploads.get(str(asked.get("oid")))
+    if content is None or len(content) != asked.get("size"):
+        raise Refusal(404, "This object was not uploaded")
+    repo.lfs[str(asked["oid"])] = content
+    return json_reply({})
+
+
+def _branch(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
+    repo = api.repo(request, match)
+    api.may_write(request, repo)
+    ref = f"refs/heads/{unquote(match['rev'])}"
+    if ref in repo.refs:
+        raise Refusal(409, f"Reference already exists: {ref}")
+    repo.refs[ref] = repo.at(str(request.json().get("startingPoint") or "main")).oid
+    return json_reply({})
+
+
+def _tag(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
+    repo = api.repo(request, match)
+    api.may_write(request, repo)
+    repo.refs[f"refs/tags/{request.json()['tag']}"] = repo.at(unquote(match["rev"])).oid
+    return json_reply({})
+
+
+_REV = "(?P<rev>[^/]+)"
+WRITE_ROUTES = (
+    Route("preupload", "POST", f"{API}/preupload/{_REV}", _preupload),
+    Route("commit", "POST", f"{API}/commit/{_REV}", _commit),
+    Route("branch", "POST", f"{API}/branch/{_REV}", _branch),
+    Route("tag", "POST", f"{API}/tag/{_REV}", _tag),
+    Route("lfs-batch", "POST", rf"{PAGE}\.git/info/lfs/objects/batch", _lfs_batch),
+    Route("lfs-verify", "POST", rf"{PAGE}\.git/info/lfs/objects/verify", _lfs_verify),
+    Route("lfs-upload", "PUT", "/lfs-storage/(?P<oid>[0-9a-f]{64})", _lfs_upload),
+)

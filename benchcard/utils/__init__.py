@@ -1,0 +1,1 @@
+"""Words for messages, plain data and its digest, files written whole, ends of processes."""

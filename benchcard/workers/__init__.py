@@ -1,0 +1,1 @@
+"""Who does a step: a child process, and what it answers."""

@@ -1,0 +1,304 @@
+"""The choice: better without doubt, good enough, and otherwise the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from benchcard.analysis.choice import choose_row
+from benchcard.analysis.gains import Gain, Gains
+from benchcard.measure.intervals import Interval
+
+ONE = (1.0, 1.0, 1.0, False)
+FAST = (2.0, 1.8, 2.2, True)
+
+
+def of(ratios, objective="latency", costs=None):
+    """Gains of rows 0, 1, ...; a ratio is (value, low, high, sure), or None where it is not known."""
+    by_row = {
+        row: (Gain(Interval(*ratio[:3]), ratio[3], "1x64") if ratio else Gain(None, False, "1x64"),)
+        for row, ratio in enumerate(ratios)
+    }
+    costs = costs or {row: 10.0 / ratio[0] for row, ratio in enumerate(ratios) if ratio}
+    return Gains(objective, by_row, costs, "ratios hold together")
+
+
+def frame(values, **columns):
+    """The quality frame of rows 0, 1, ..., the first being the baseline."""
+    data = {"row": range(len(values)), "per_channel": [None] * len(values), "accuracy": values, **columns}
+    return pd.DataFrame(data)
+
+
+def choose(values, ratios, baseline=0, max_drop=0.01, objective="latency", columns=None, **rest):
+    """What is chosen."""
+    baselines = dict.fromkeys(range(len(values)), baseline)
+    quality, found = frame(values, **(columns or {})), of(ratios, objective)
+    return choose_row(quality, found, baselines, baseline, ["per_channel"], "accuracy", max_drop, **rest)
+
+
+def test_the_fastest_row_that_is_good_enough():
+    """Speed decides among the rows within the drop; the reason has ratio, interval and both qualities, and the others
+    are told with theirs.
+    """
+    found = choose([0.9, 0.895, 0.5, 0.895], [ONE, (1.5, 1.4, 1.6, True), FAST, (1.2, 1.1, 1.3, True)])
+    assert found.row == 1
+    assert found.reason == "1.50x [1.40, 1.60] as fast as the baseline, with accuracy 0.895 (baseline 0.900)"
+    assert found.gain == Interval(pytest.approx(1.5), 1.4, 1.6)
+    assert {each.row: each.reason for each in found.alternatives} == {
+        2: "accuracy 0.500 is not at least 0.890",
+        3: "1.20x [1.10, 1.30] as fast as the baseline: a smaller gain",
+    }
+    assert "ratios hold together" in found.explain()
+    assert "not row 2: accuracy 0.500" in found.explain()
+    assert "not rows 1, 2: the latency is the baseline's" in choose([0.9] * 3, [ONE, ONE, ONE]).explain()
+    assert "<table>" in found._repr_html_()
+
+
+@pytest.mark.parametrize("ratio", [(1.2, 0.9, 1.5, False), (1.2, 1.1, 1.3, False), (0.5, 0.4, 0.6, False), None])
+def test_what_is_not_surely_faster_is_not_taken(ratio):
+    """A row whose interval holds 1, that the noise of the run covers, that is slower, or that could not be timed,
+    leaves the baseline in place.
+    """
+    found = choose([0.9, 0.9], [ONE, ratio])
+    assert found.row == 0
+    said = "nothing is detectably faster" if ratio else "nothing was timed beside it"
+    assert f"keep the baseline: {said}" in found.reason
+    assert found.gain is None
+    assert [each.row for each in found.alternatives] == [1]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "floor", "said"),
+    [
+        ((0.5, 0.4, 0.6), 1.01, "slower at 1x64: 0.50x"),
+        ((1.2, 0.9, 1.5), 1.01, "not beyond doubt better at 1x64: 1.20x"),
+        ((1.05, 1.02, 1.08), 2.1, "not beyond the noise of this run at 1x64: 1.05x"),
+        ((1.05, None, None), 2.1, "not beyond doubt better at 1x64: 1.05x"),
+    ],
+)
+def test_why_a_gain_is_not_sure_is_said(ratio, floor, said):
+    """Slower, within its own interval, or within what the baseline differs from itself by: each in words of its own."""
+    gains = Gains("latency", {0: (), 1: (Gain(Interval(*ratio), False, "1x64", floor),)}, {}, "")
+    found = choose_row(frame([0.9, 0.9]), gains, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    assert found.row == 0
+    assert found.alternatives[0].reason.startswith(said)
+    assert ("2.10x" in found.alternatives[0].reason) == ("noise" in said)
+
+
+def test_a_metric_of_which_less_is_better():
+    """For an error, the drop is a rise."""
+    assert choose([1.0, 1.005], [ONE, FAST], higher_is_better=False).row == 1
+    assert choose([1.0, 0.5], [ONE, FAST], higher_is_better=False).row == 1
+    found = choose([1.0, 1.5], [ONE, FAST], higher_is_better=False)
+    assert found.row == 0
+    assert "at most 1.010" in found.reason
+
+
+def test_a_metric_that_nobody_knows_the_direction_of():
+    """Nothing is taken to be better: what differs on either side is not taken, and the reason says what is missing."""
+    fast = (1.5, 1.4, 1.6, True)
+    found = choose([0.9, 0.95, 0.85, 0.905], [ONE, FAST, FAST, fast], higher_is_better=None)
+    assert found.row == 3
+    assert "nobody says which way `accuracy` is better: give `higher_is_better: {accuracy: true}`" in found.reason
+    assert found.alternatives[0].reason == "accuracy 0.950 is not within 0.01 of 0.900"
+    kept = choose([0.9, 0.95], [ONE, FAST], higher_is_better=None)
+    assert "keep the baseline: nothing is detectably faster at accuracy within 0.01 of 0.900; nobody" in kept.reason
+    alone = choose([0.9, 0.95], [ONE, FAST], baseline=None, higher_is_better=None)
+    assert alone.row == 1
+    assert alone.reason.startswith("it costs least; there is no")
+    assert alone.alternatives[0].reason == "accuracy 0.900, at no less cost than row 1"
+
+
+def test_without_a_baseline_quality_decides():
+    """Where nothing is unquantized, or the baseline failed, the best quality is taken, the cheaper of equals, and that
+    is said.
+    """
+    found = choose([0.8, 0.9, 0.9], [ONE, FAST, (3.0, 2.9, 3.1, True)], baseline=None)
+    assert found.row == 2
+    assert "no unquantized baseline" in found.reason
+    assert found.alternatives[0].reason == "accuracy 0.800"
+    assert "row 0, has no figures" in choose([None, 0.9], [ONE, FAST]).reason
+
+
+def test_no_figures_no_row():
+    """Where nothing was measured there is a reason, and no row."""
+    found = choose([None, None], [ONE, FAST])
+    assert found.row is None
+    assert "no configuration has figures" in found.reason
+
+
+def test_nothing_timed_keeps_the_baseline():
+    """Without any time the baseline stays, and the words say that nothing was timed."""
+    quality = frame([0.9, 0.9])
+    found = choose_row(quality, Gains("latency", {}, {}, ""), {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    assert (found.row, found.reason) == (0, "keep the baseline: nothing was timed")
+
+
+def test_a_shape_of_which_the_baseline_has_no_latency_is_named():
+    """Nobody could be compared there, and the reason says so."""
+    found = choose_row(
+        frame([0.9, 0.9]), replace(of([ONE, FAST]), lost={0: ("1x200",)}), {0: 0, 1: 0}, 0, [], "accuracy", 0
+    )
+    assert found.row == 1
+    assert found.reason.endswith("; at 1x200 nothing is compared: the baseline has no latency there")
+
+
+def test_one_row_is_compared_with_nothing():
+    """With a single configuration nothing is said of others, whether it is a baseline or has none, and whether it was
+    timed or not.
+    """
+    alone = "there is one configuration, and nothing to compare it with"
+    assert choose([0.9], [ONE]).reason == choose([0.9], [ONE], baseline=None).reason == alone
+    untimed = choose_row(frame([0.9]), Gains("latency", {}, {}, ""), {0: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    assert (untimed.row, untimed.reason) == (0, f"{alone}; nothing was timed")
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "said"),
+    [
+        ([0.9, 0.9], 0, "keep the baseline for now: {}"),
+        ([None, None], None, "{}"),
+        ([None, 0.9], 1, "accuracy 0.900 is the best; the baseline, row 0, has no figures to compare with; {}"),
+    ],
+)
+def test_a_run_that_is_not_finished_is_said_to_be(values, row, said):
+    """What waits to be measured is not said to be no better, nor is what is there told as the last word."""
+    found = replace(of([ONE, ONE]), waiting=frozenset({1}))
+    choice = choose_row(frame(values), found, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    state = "the run is not finished, with 1 of 2 configurations done: `benchcard run` goes on"
+    assert (choice.row, choice.reason) == (row, said.format(state))
+
+
+def test_memory_and_size_are_told_as_shares():
+    """Half the memory is 0.50x of the baseline's; an exact figure has no interval."""
+    assert choose([0.9, 0.9], [ONE, FAST], objective="memory").reason.startswith(
+        "0.50x [0.45, 0.56] of the baseline's memory"
+    )
+    assert choose([0.9, 0.9], [ONE, (4.0, 4.0, 4.0, True)], objective="size").reason.startswith(
+        "0.25x of the baseline's size"
+    )
+
+
+def loss_of(value, low, high, p_value, others=17, max_drop=0.02, **rest):
+    """What is said of a faster row of this difference and p-value, beside so many others that are all alike."""
+    columns = {
+        "accuracy_difference": [None, value, *[0.0] * others],
+        "accuracy_difference_low": [None, low, *[-0.01] * others],
+        "accuracy_difference_high": [None, high, *[0.01] * others],
+        "accuracy_p_value": [None, p_value, *[1.0] * others],
+    }
+    values = [0.9, 0.9 + value, *[0.9] * others]
+    return choose(values, [ONE, FAST, *[ONE] * others], columns=columns, max_drop=max_drop, **rest)
+
+
+@pytest.mark.parametrize("others", [0, 17, 500])
+def test_a_loss_is_judged_by_its_own_interval_however_many_rows_there_are(others):
+    """A correction for many rows hides no loss: an interval that lies below zero is a detectable loss."""
+    found = loss_of(-0.019, -0.034, -0.004, 0.02, others)
+    assert found.row == 1
+    assert found.reason.endswith(": -0.019 [-0.034, -0.004], detectably worse: may be worse by up to 0.034")
+    assert "no detectable difference" not in found.explain()
+
+
+@pytest.mark.parametrize(
+    ("difference", "max_drop", "words"),
+    [
+        ((0.0, -0.009, 0.009), 0.01, "+0.000 [-0.009, +0.009]: not worse by more than 0.01"),
+        ((0.0, -0.0104, 0.01), 0.01, "+0.000 [-0.010, +0.010]: may be worse by up to 0.0104"),
+        ((-0.005, -0.008, -0.002), 0.01, "-0.005 [-0.008, -0.002], detectably worse: not worse by more than 0.01"),
+        ((0.02, 0.001, 0.04), 0.0, "+0.020 [+0.001, +0.040]: not worse"),
+        ((0.0, -0.01, 0.01), 0.0, "+0.000 [-0.010, +0.010]: may be worse by up to 0.01"),
+    ],
+)
+def test_not_worse_is_claimed_only_where_the_whole_interval_says_so(difference, max_drop, words):
+    """Non-inferiority: the end of the interval that is worst decides, not the figure itself and no p-value."""
+    assert loss_of(*difference, 0.04, max_drop=max_drop).reason.endswith(f": {words}")
+
+
+def test_the_loss_of_an_error_is_a_higher_figure():
+    """Of a metric that is better where it is lower, the upper end of the interval decides."""
+    found = loss_of(0.019, 0.004, 0.034, 0.02, higher_is_better=False)
+    assert found.reason.endswith("+0.019 [+0.004, +0.034], detectably worse: may be worse by up to 0.034")
+    either = loss_of(-0.019, -0.034, -0.004, 0.02, max_drop=0.05, higher_is_better=None)
+    assert "-0.019 [-0.034, -0.004], detectably different: not different by more than 0.05" in either.reason
+    around = loss_of(0.0, -0.01, 0.01, 1.0, max_drop=0.05, higher_is_better=None)
+    assert "+0.000 [-0.010, +0.010]: not different by more than 0.05" in around.reason
+
+
+@pytest.mark.parametrize(("others", "is_claimed"), [(0, True), (17, False)])
+def test_a_gain_is_claimed_beyond_the_chance_of_many_rows(others, is_claimed):
+    """One small p-value of many is no finding where it would be one alone; rows that are one model are one look."""
+    found = loss_of(0.02, 0.001, 0.04, 0.03, others)
+    assert ("detectably better" in found.reason) is is_claimed
+    assert f"p-values adjusted for {others + 1} model" in found.method
+    assert "a worse one by its own 95 % interval" in found.method
+    assert found.difference == Interval(0.02, 0.001, 0.04)
+
+
+def test_rows_of_one_model_are_one_look():
+    """Rows that are the same model as an earlier one are not adjusted for once more."""
+    columns = {
+        "accuracy_p_value": [None, 0.03, 0.03, 0.03, 0.03],
+        "accuracy_difference": [None, *[0.02] * 4],
+        "accuracy_difference_low": [None, *[0.01] * 4],
+        "accuracy_difference_high": [None, *[0.03] * 4],
+        "same_model_as": [None, None, 1, 1, 1],
+    }
+    found = choose([0.9, *[0.92] * 4], [ONE, FAST, ONE, ONE, ONE], columns=columns)
+    assert "detectably better" in found.reason
+    assert "1 model (Holm)" in found.method
+
+
+def test_a_difference_without_an_interval_rules_nothing_out():
+    """Where all draws give the same there are no bounds: no loss is ruled out, whatever the p-value."""
+    known = {"accuracy_difference": [None, 0.0], "accuracy_difference_low": [None, None]}
+    for p_value in (1.0, 0.01):
+        found = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_p_value": [None, p_value]})
+        words = ": +0.000 (no interval), so these examples do not limit how much worse it may be"
+        assert found.reason.endswith(words)
+        assert found.difference == Interval(0.0, None, None)
+
+
+def test_another_baseline_is_another_question():
+    """A row that is compared with another baseline is not taken for this one."""
+    quality, found = frame([0.9, 0.9]), of([ONE, FAST])
+    choice = choose_row(quality, found, {0: 0, 1: 1}, 0, ["per_channel"], "accuracy", 0.01)
+    assert choice.row == 0
+    assert choice.reason == "of the rows compared with row 0: keep the baseline: no other row is compared with it"
+    assert "not row 1: compared with another baseline" in choice.explain()
+
+
+def test_each_baseline_is_asked_for_its_own_rows():
+    """A row is judged beside its own baseline, whatever the others are: by quality, by ratio and by p-value."""
+    baselines = {0: 0, 1: 0, 2: 2, 3: 2}
+    columns = {
+        "same_model_as": [None, None, 0, 1],
+        "accuracy_p_value": [None, 0.9, None, 0.001],
+        "accuracy_difference": [None, 0.0, None, -0.005],
+    }
+    quality, found = frame([0.9, 0.9, 0.5, 0.495], **columns), of([ONE, FAST, ONE, FAST])
+
+    def chosen(baseline):
+        return choose_row(quality, found, baselines, baseline, ["per_channel"], "accuracy", 0.01)
+
+    first, second = chosen(0), chosen(2)
+    assert (first.row, second.row) == (1, 3)
+    assert "+0.000 (no interval)" in first.reason
+    assert second.reason.startswith("of the rows compared with row 2: 2.00x [1.80, 2.20] as fast as the baseline")
+    assert "-0.005 (no interval)" in second.reason
+    assert "1 model (Holm)" in second.method
+    assert [each.row for each in second.alternatives] == [0, 1]
+    failed = frame([0.9, 0.9, None, 0.8])
+    alone = choose_row(failed, found, baselines, 2, ["per_channel"], "accuracy", 0.01)
+    assert (alone.row, alone.baseline) == (3, None)
+    assert "the baseline, row 2, has no figures" in alone.reason
+
+
+def test_none_among_numbers_stays_none():
+    """Parameters are told as they are, though a column of numbers holds NaN for a None."""
+    quality = frame([0.9, 0.9]).assign(precision=[None, 0.5])
+    choice = choose_row(quality, of([ONE, ONE]), {0: 0, 1: 0}, 0, ["precision"], "accuracy", 0.01)
+    assert choice.parameters == {"precision": None}
+    assert str(choice).startswith("row 0 (): keep the baseline")

@@ -1,0 +1,274 @@
+"""Two runs side by side: matched rows, verdicts by intervals, and no times across machines unless asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+from made_part import died, made_part
+from scipy.stats import ttest_ind
+
+from benchcard import Benchmark, Results
+from benchcard.analysis import compare
+from benchcard.analysis.compare import ALIKE, BETTER, WORSE
+from benchcard.analysis.compare_times import CONTROL, NO_CONTROL
+from benchcard.errors import BenchcardError
+from benchcard.measure.intervals import Interval, unpaired_ratio
+from benchcard.measure.significance import independent
+
+SPEC = """
+task: image-classification
+model: ./model
+dataset:
+  {path: ./data, eval_split: validation, calibration_split: train, data_keys: {primary: image}, ref_keys: [label]}
+metrics: [accuracy, f1_macro]
+grid: {apply_quantization: [false, true]}
+fixed: {weights_dtype: uint8}
+duration: 0.2
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run of two rows."""
+    folder = tmp_path_factory.mktemp("two")
+    tiny.write_model(folder / "model")
+    tiny.write_data(folder / "data")
+    (folder / "spec.yaml").write_text(SPEC)
+    Benchmark.from_spec(folder / "spec.yaml").run(folder / "run", progress=False)
+    return folder / "run"
+
+
+def changed(run, target, predictions=None, machine=None):
+    """A copy of a run whose rows predict something else, or that is of another machine."""
+    shutil.copytree(run, target)
+    results = Results.load(target)
+    for record in results.records.records if predictions is not None else ():
+        outcome = record.outcomes["evaluate"]
+        scores = np.load(outcome.folder / "predictions.npz")["scores"]
+        np.savez(outcome.folder / "predictions.npz", scores=scores, predictions=np.asarray(predictions))
+    if machine:
+        about = json.loads((target / "run.json").read_text())
+        about["machine"]["processor"] = machine
+        (target / "run.json").write_text(json.dumps(about))
+    return Results.load(target)
+
+
+def test_a_run_is_not_worse_than_itself(run):
+    """Every metric of every row is paired, with no difference; latencies have a ratio of 1, and a control."""
+    found = Results.load(run).compare(Results.load(run))
+    assert len(found.frame) == 2 * 2 + 2
+    assert found.frame["verdict"].tolist() == [*[ALIKE] * 4, CONTROL, ALIKE]
+    assert found.worse.empty
+    quality = found.frame[found.frame["figure"].isin(["accuracy", "f1_macro"])]
+    assert quality["paired"].all()
+    assert (quality["change"] == 0).all()
+    assert found.frame.loc[found.frame["figure"].str.startswith("latency"), "change"].tolist() == [1.0, 1.0]
+    assert "<table" in found._repr_html_()
+
+
+def test_what_got_worse_and_better_is_said_with_status(run, tmp_path):
+    """Predictions that are all right against those of an untrained model: better one way, worse the other, and the
+    command line ends with 1 only then.
+    """
+    right = changed(run, tmp_path / "right", predictions=[0] * 8 + [1] * 8 + [2] * 8)
+    before = Results.load(run)
+    better = before.compare(right, times=False)
+    assert set(better.frame["verdict"]) == {"better"}
+    worse = right.compare(before, times=False)
+    assert set(worse.worse["figure"]) == {"accuracy", "f1_macro"}
+    for pair, status in (((run, tmp_path / "right"), 0), ((tmp_path / "right", run), 1)):
+        command = [sys.executable, "-m", "benchcard.cli", "compare", *map(str, pair), "--csv", "--quality-only"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert done.stdout.startswith("row_a,row_b,apply_quantization,figure,a,b,change")
+
+
+def test_a_change_that_is_the_same_on_every_draw_is_told(run, tmp_path):
+    """All right in one run and all wrong in the other: F1 has no interval, and its verdict all the same; a change
+    without an interval that may be chance is not compared.
+    """
+    right = changed(run, tmp_path / "right", predictions=[0] * 8 + [1] * 8 + [2] * 8)
+    wrong = changed(run, tmp_path / "wrong", predictions=[1] * 8 + [2] * 8 + [0] * 8)
+    worse = right.compare(wrong, times=False).worse.set_index("figure")
+    assert worse.loc["f1_macro", "change"].tolist() == [-1.0, -1.0]
+    assert worse.loc["f1_macro", "change_low"].isna().all()
+    assert set(wrong.compare(right, times=False).frame["verdict"]) == {"better"}
+    assert compare._verdict({"change": 0.5, "sure": False}, 0.0, True) == "not compared: no interval"
+
+
+def test_a_table_says_once_what_its_rows_share(run):
+    """Parameters that are the same in all rows, or long, stand below the table; the row's number stands for them."""
+    found = Results.load(run).compare(Results.load(run))
+    long = {"opset": 13, "optimization_level": 1}
+    rows = found.frame["row_a"]
+    wide = found.frame.assign(framework="onnxruntime", framework_args=[long if row else {} for row in rows])
+    ordered = ["row_a", "row_b", "framework", "framework_args", *found.frame.columns[2:]]
+    brief, told = dataclasses.replace(found, frame=wide[ordered]).brief()
+    assert brief.columns[:3].tolist() == ["row", "apply_quantization", "figure"]
+    assert told == ["in all rows: framework=onnxruntime", f"framework_args: {{}} in row 0; {long} in row 1"]
+    assert "in all rows" in str(dataclasses.replace(found, frame=wide[ordered]))
+    moved = dataclasses.replace(found, frame=wide[ordered].assign(row_b=5)).brief()
+    assert moved[0].columns[:2].tolist() == ["row_a", "row_b"]
+    assert moved[1][1].endswith("in row 1 of A")
+
+
+def test_what_else_differs_is_said(run, tmp_path):
+    """Fixed parameters that are not the same are notes; runs that cannot be compared end the command with 2."""
+    shutil.copytree(run, tmp_path / "other")
+    about = json.loads((tmp_path / "other" / "run.json").read_text())
+    about["spec"]["fixed"]["duration"] = 3
+    (tmp_path / "other" / "run.json").write_text(json.dumps(about))
+    assert "`duration` is `0.2` in A and `3` in B" in Results.load(run).compare(Results.load(tmp_path / "other")).notes
+    command = [sys.executable, "-m", "benchcard.cli", "compare", str(run), str(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "holds no run" in done.stderr
+
+
+def test_times_of_two_machines_are_refused_unless_asked_for(run, tmp_path):
+    """The refusal names both; quality alone, or times all the same, when told to."""
+    other = changed(run, tmp_path / "other", machine="Z80")
+    before = Results.load(run)
+    with pytest.raises(BenchcardError, match=r"Z80.*--across-machines"):
+        before.compare(other)
+    assert not before.compare(other, times=False).frame["figure"].str.startswith("latency").any()
+    assert before.compare(other, across_machines=True).frame["figure"].str.startswith("latency").any()
+
+
+def test_rows_of_one_run_alone_are_said(run):
+    """A row without a partner is a note, and runs without a common row cannot be compared."""
+    before = Results.load(run)
+    fewer = dataclasses.replace(before.records, records=before.records.records[:1])
+    found = before.compare(Results(fewer), times=False)
+    assert found.frame["row_a"].unique().tolist() == [0]
+    assert any("row 1 of A" in note for note in found.notes)
+    none = dataclasses.replace(before.records, records=())
+    with pytest.raises(BenchcardError, match="no row in common"):
+        before.compare(Results(none), times=False)
+
+
+GONE = "worse: no figure in B"
+
+
+def timed(run, baseline_ns, quantized_ns, seed=0, versions=None, digest=None, alone=False, dead=None):
+    """The results of a run whose two rows were of these latencies: with other versions, with a baseline of another
+    content, or with none, or where the process of one of the rows died.
+    """
+    records = Results.load(run).records
+    rows, about = list(records.records), dict(records.about)
+    if versions:
+        about["versions"] = versions
+    if digest:
+        (shape, cell), *_ = rows[0].cells.items()
+        rows[0] = dataclasses.replace(rows[0], cells={shape: dataclasses.replace(cell, digest=digest)})
+    names = [row.cells[1, None].name for row in rows]
+    failures = [died(names[dead])] if dead is not None else []
+    part = made_part(dict(zip(names, (baseline_ns, quantized_ns))), seed=seed, failures=failures)
+    part = dataclasses.replace(part, baseline=None) if alone else part
+    parts = dict.fromkeys([(0, (1, None)), (1, (1, None))], part)
+    return Results(dataclasses.replace(records, records=tuple(rows), about=about, timed=parts))
+
+
+def times_of(found):
+    """The verdicts on the two rows' times, and how many times faster the second became."""
+    frame = found.frame[found.frame["figure"] == "latency_ms 1"]
+    return frame["verdict"].tolist(), frame["change"].tolist()[1]
+
+
+def test_a_slower_day_is_no_slower_model(run):
+    """Where all took 1.08 times as long, the baseline is the control, nothing is worse, and the note says how long."""
+    found = timed(run, 200_000, 100_000).compare(timed(run, 216_000, 108_000, seed=1))
+    assert times_of(found) == ([CONTROL, ALIKE], pytest.approx(1, rel=0.01))
+    assert found.worse.empty
+    (note,) = found.notes
+    assert note.startswith("the baseline took 1.08 times as long in B as in A, by the machine: rows are compared")
+
+
+@pytest.mark.parametrize("day", [1.0, 1.2])
+def test_a_model_that_is_slower_beside_its_baseline_is_worse(run, day):
+    """Whatever the day is like, a model that gains less over its baseline is worse, and one that gains more better."""
+    before = timed(run, 200_000, 100_000)
+    slower = before.compare(timed(run, day * 200_000, day * 105_000, seed=1))
+    assert times_of(slower) == ([CONTROL, WORSE], pytest.approx(1 / 1.05, rel=0.01))
+    assert slower.worse["row_a"].tolist() == [1]
+    faster = before.compare(timed(run, day * 200_000, day * 95_000, seed=1))
+    assert times_of(faster) == ([CONTROL, BETTER], pytest.approx(1 / 0.95, rel=0.01))
+
+
+@pytest.mark.parametrize("other", [{"versions": {"onnxruntime": "9"}}, {"digest": "other"}])
+@pytest.mark.parametrize(
+    ("latencies", "verdict"),
+    [
+        ((260_000, 130_000), ALIKE),
+        ((260_000, 100_000), ALIKE),
+        ((200_000, 130_000), WORSE),
+        ((200_000, 70_000), BETTER),
+    ],
+)
+def test_after_an_upgrade_rows_must_move_further_than_the_baseline(run, other, latencies, verdict):
+    """With other libraries, or another baseline, milliseconds are compared, beyond what the baseline moved by: that may
+    be the machine, and the note says so.
+    """
+    found = timed(run, 200_000, 100_000).compare(timed(run, *latencies, seed=1, **other))
+    assert times_of(found) == ([CONTROL, verdict], pytest.approx(100_000 / latencies[1], rel=0.01))
+    took = f"the baseline took {latencies[0] / 200_000:.2f} times as long in B as in A, by the machine or by what"
+    assert any(note.startswith(took) for note in found.notes)
+
+
+def test_without_a_baseline_in_common_times_have_no_verdict(run):
+    """Where a run has no baseline, what a machine did cannot be told from what a model did."""
+    found = timed(run, 200_000, 100_000).compare(timed(run, 300_000, 150_000, alone=True))
+    assert times_of(found) == ([NO_CONTROL] * 2, pytest.approx(1 / 1.5, rel=0.01))
+    assert found.worse.empty
+    assert "times without a baseline in common have no verdict" in found.notes[-1]
+
+
+@pytest.mark.parametrize(("dead", "verdicts"), [(0, [GONE, NO_CONTROL]), (1, [CONTROL, GONE])])
+def test_what_died_has_no_time(run, dead, verdicts):
+    """A process that died in B has no figure there, whatever it was timed before, and others none to compare with."""
+    found = timed(run, 200_000, 100_000).compare(timed(run, 200_000, 100_000, seed=1, dead=dead))
+    assert times_of(found)[0] == verdicts
+
+
+def test_times_of_two_runs_are_compared_by_welch():
+    """The interval is that of Welch's test on the logarithms of launch medians, as scipy has it."""
+    draw = np.random.default_rng(0)
+    one, other = (
+        {(launch, 0): float(np.exp(draw.normal(level, 0.05))) for launch in range(count)}
+        for level, count in ((1.0, 7), (0.9, 5))
+    )
+    found = unpaired_ratio(one, other)
+    logs = [np.log(list(each.values())) for each in (one, other)]
+    expected = ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
+    assert found.value == pytest.approx(np.exp(logs[0].mean() - logs[1].mean()))
+    assert (found.low, found.high) == (pytest.approx(np.exp(expected.low)), pytest.approx(np.exp(expected.high)))
+    assert unpaired_ratio({(0, 0): 2.0}, {(0, 0): 1.0}) == Interval(pytest.approx(2.0), None, None)
+
+
+def test_other_examples_are_compared_by_the_intervals_of_each():
+    """Newcombe's worked example: 56 of 70 against 48 of 80 is 0.2, from 0.0524 to 0.3339 (his method 10, table II)."""
+    from benchcard.measure.significance import wilson
+
+    found = independent(wilson(48, 80), wilson(56, 70))
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
+    assert independent(Interval(1.0, None, None), Interval(2.0, 1.0, 3.0)) == Interval(1.0, None, None)
+
+
+def test_a_loss_is_not_hidden_by_the_number_of_figures(run, tmp_path):
+    """Five of 24 predictions became wrong and none right: alone that is a loss, among four figures it may be chance,
+    and it is not said that nothing differs.
+    """
+    right = [0] * 8 + [1] * 8 + [2] * 8
+    before = changed(run, tmp_path / "before", predictions=right)
+    after = changed(run, tmp_path / "after", predictions=[1] * 5 + right[5:])
+    verdicts = before.compare(after, times=False).frame.set_index("figure")["verdict"]
+    assert set(verdicts["accuracy"]) == {"may be worse"}
+    assert set(after.compare(before, times=False).frame.set_index("figure")["verdict"]["accuracy"]) == {ALIKE}

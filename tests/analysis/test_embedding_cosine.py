@@ -1,0 +1,39 @@
+"""The cosine between a row's embeddings and its baseline's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchcard.analysis.embedding_cosine import embedding_cosine
+from benchcard.steps.step import Outcome
+
+
+def record(folder: Path, row: int, baseline: int | None, **kept: np.ndarray) -> SimpleNamespace:
+    """A row whose evaluation kept something."""
+    (folder / str(row)).mkdir()
+    np.savez(folder / str(row) / "predictions.npz", **kept)
+    outcomes = {"evaluate": Outcome("evaluate", str(row), folder / str(row))}
+    return SimpleNamespace(configuration=SimpleNamespace(row=row, baseline=baseline), outcomes=outcomes)
+
+
+def test_the_mean_over_all_sentences_of_each_with_itself(tmp_path):
+    """Each sentence is compared with itself, whatever the lengths of the embeddings; the baseline is 1; rows without
+    embeddings, without an evaluation or without a baseline have no figure.
+    """
+    float32 = np.array([[1, 0], [0, 2], [3, 3]], dtype=np.float32)
+    turned = np.array([[5, 0], [1, 0], [-1, -1]], dtype=np.float32)
+    rows = [
+        record(tmp_path, 0, 0, embedding=float32),
+        record(tmp_path, 1, 0, embedding=turned),
+        record(tmp_path, 2, 0, scores=float32),
+        record(tmp_path, 3, None, embedding=float32),
+    ]
+    rows.append(SimpleNamespace(configuration=SimpleNamespace(row=4, baseline=0), outcomes={}))
+    records = SimpleNamespace(records=rows)
+    found = [embedding_cosine(records, row) for row in rows]
+    assert found[:2] == [pytest.approx(1.0), pytest.approx((1 + 0 - 1) / 3)]
+    assert found[2:] == [None, None, None]

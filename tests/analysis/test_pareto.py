@@ -1,0 +1,64 @@
+"""The rows that no other row beats: by ratios where they have one baseline, and never across data sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.test_choice import FAST, ONE, frame, of
+from benchcard.analysis.gains import Gains
+from benchcard.analysis.pareto import pareto
+
+
+def front_of(quality, gains, baselines=0, data=None, **rest):
+    """The front of rows 0, 1, ..., of one baseline and one data set unless they are given."""
+    if not isinstance(baselines, dict):
+        baselines = dict.fromkeys(range(len(quality)), baselines)
+    return pareto(quality, gains, baselines, data or {}, ["per_channel"], "accuracy", **rest)
+
+
+def test_the_front_goes_by_paired_ratios():
+    """A row whose mean was disturbed and whose ratio is better than another's is the cheaper one; where a ratio is
+    missing, means decide.
+    """
+    quality = frame([0.9, 0.9])
+    assert front_of(quality, of([ONE, FAST], costs={0: 5.0, 1: 6.0}))["row"].tolist() == [1]
+    assert front_of(quality, of([ONE, None], costs={0: 5.0, 1: 6.0}))["row"].tolist() == [0]
+
+
+def test_ratios_to_two_baselines_are_not_compared():
+    """A quantized large model that is twice as fast as its own baseline does not beat a small one that takes a fifth
+    of its time.
+    """
+    costs = {0: 5.0, 1: 50.0, 2: 25.0}
+    found = front_of(frame([0.9, 0.93, 0.92]), of([ONE, ONE, FAST], costs=costs), {0: 0, 1: 1, 2: 1})
+    assert found["row"].tolist() == [0, 2, 1]
+    assert found["ratio"].tolist() == pytest.approx([1.0, 2.0, 1.0])
+
+
+def test_rows_of_two_data_sets_are_not_compared():
+    """Each data set has a front of its own: a figure on easy data says nothing of one on hard data."""
+    gains = of([ONE, FAST, ONE, FAST])
+    baselines, data = {0: 0, 1: 0, 2: 2, 3: 2}, {0: "easy", 1: "easy", 2: "hard", 3: "hard"}
+    found = front_of(frame([0.9, 0.9, 0.6, 0.5]), gains, baselines, data)
+    assert found["row"].tolist() == [1, 3, 2]
+    turned = front_of(frame([0.9, 0.5, 0.6, 0.61]), gains, baselines, data, higher_is_better=None)
+    assert turned["row"].tolist() == [1, 0, 3, 2]
+
+
+def test_the_front_of_a_metric_without_a_direction():
+    """The nearer to the baseline's is the better."""
+    gains = of([ONE, FAST, (1.5, 1.4, 1.6, True)])
+    assert front_of(frame([0.9, 0.95, 0.85]), gains, higher_is_better=None)["row"].tolist() == [1, 0]
+
+
+def test_the_front_has_what_nothing_beats():
+    """A row stays where it is cheaper or better than each other; of equal ones the first stays; direction counts."""
+    quality = frame([0.9, 0.8, 0.7, 0.8, None], accuracy_low=[0.8] * 5, accuracy_high=[1.0] * 5)
+    gains = of([ONE, FAST, (1.5, 1.4, 1.6, True), FAST, FAST])
+    front = front_of(quality, gains)
+    assert front["row"].tolist() == [1, 0]
+    assert front["latency_mean_ms"].tolist() == [5.0, 10.0]
+    assert front["ratio"].tolist() == pytest.approx([2.0, 1.0])
+    assert {"accuracy", "accuracy_low", "accuracy_high", "ratio_low", "ratio_high"} <= set(front)
+    assert front_of(quality, gains, higher_is_better=False)["row"].tolist() == [1, 2]
+    assert front_of(quality, Gains("size", {}, {}, "")).empty

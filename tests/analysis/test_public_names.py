@@ -1,0 +1,112 @@
+"""What folders of this machine are called where a run is published, wherever the spec gives them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+
+from benchcard import Benchmark, Results, testing
+from benchcard.analysis import public_names
+from benchcard.analysis.choice import Choice
+from benchcard.card.readme import merge
+from benchcard.publishing import bundle, facts
+
+ROWS = {"one": 24, "two": 12}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The results of two models of one name and two data sets of one name, all given from the root."""
+    home = tmp_path_factory.mktemp("alice")
+    for seed, (name, rows) in enumerate(ROWS.items()):
+        testing.write_image_model(home / name / "checkpoint", labels=tiny.LABELS, seed=seed)
+        tiny.write_data(home / name / "data", rows=rows)
+    data = {"path": str(home / "one" / "data"), "eval_split": "validation"}
+    return Benchmark(
+        task="image-classification",
+        dataset={**data, "data_keys": {"primary": "image"}, "ref_keys": ["label"]},
+        grid={
+            "name_or_path": [str(home / name / "checkpoint") for name in ROWS],
+            "dataset.path": [str(home / name / "data") for name in ROWS],
+        },
+        duration=0,
+    ).run(home / "run", progress=False)
+
+
+@pytest.fixture(params=["full", "classic"])
+def published(ran, tmp_path, request):
+    """A folder that holds what a push of that run holds."""
+    made = bundle.write_bundle(ran, tmp_path / "out", "a/b", slug="x", artifacts="none", layout=request.param)
+    (tmp_path / "out" / "repo" / "README.md").write_text(merge("", made.card, "x").text)
+    return tmp_path / "out" / "repo"
+
+
+def test_no_benchmarked_folder_is_published(ran, published):
+    """Neither card, nor spec, nor figures say where models and data lie that are benchmarked."""
+    home = str(ran.path.parent).encode()
+    assert not [path for path in published.rglob("*") if path.is_file() and home in path.read_bytes()]
+
+
+def test_folders_of_one_name_stay_apart(ran, published):
+    """A second folder of a name has a number behind it, on the card as beside it, and its figures are its own."""
+    names = ["checkpoint", "checkpoint", "checkpoint (2)", "checkpoint (2)"]
+    found = Results.from_card(published)
+    assert found.quality["name_or_path"].tolist() == names
+    assert found.quality["dataset.path"].tolist() == ["data", "data (2)"] * 2
+    assert found.spec.grid["name_or_path"] == names[::2]
+    told = json.loads((published / "benchcard" / "x" / "run.json").read_text())
+    assert [source["name"] for source in told["sources"]["models"]] == names[::2]
+    verified = ran.verify(published)
+    assert set(verified.frame["row"]) == {0, 1, 2, 3}
+    assert set(verified.frame["verdict"]) == {"reproduced"}
+    card = Results.from_card(published / "README.md")
+    assert ran.quality["accuracy"].tolist() == pytest.approx(card.quality["accuracy"].tolist(), abs=0.0006)
+
+
+def test_every_way_to_give_a_folder_is_known(ran):
+    """A whole data set, its path alone, the scripts of metrics, and directions by their name."""
+    (path, _) = ran.spec.grid["dataset.path"]
+    assert public_names.public_parameter(ran, "dataset", {"path": path, "eval_split": "a"}) == {
+        "path": "data",
+        "eval_split": "a",
+    }
+    assert public_names.public_parameter(ran, "dataset.path", "~/other") == "other"
+    assert public_names.public_parameter(ran, "dataset.path", "../alice/other") == "other"
+    assert public_names.public_parameter(ran, "dataset.path", "models/..mine") == "models/..mine"
+    assert public_names.public_parameter(ran, "metrics", ["f1", "/home/alice/own.py"]) == ["f1", "own.py"]
+    directions = {"higher_is_better": {"/home/alice/own.py": True}}
+    assert public_names.public(ran, directions) == {"higher_is_better": {"own.py": True}}
+    assert public_names.public_parameter(ran, "node_exclusion", ["/vit/MatMul"]) == ["/vit/MatMul"]
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_the_testing_data_are_those_of_the_row_to_ship(ran, monkeypatch, row):
+    """Of several data sets, name and number of samples are those of the recommended row, and the title names none."""
+
+    def best(results, max_drop=None, *, baseline):
+        return Choice(row if baseline == row else None, baseline, {}, "it is the best")
+
+    monkeypatch.setattr(Results, "best", best)
+    card = ran.card()
+    told = card.facts().data
+    assert (told.dataset, told.samples) == [("data", 24), ("data (2)", 12)][row]
+    assert "\n## Benchmark: image-classification\n" in card.text
+
+
+def test_the_hub_is_told_of_one_model_and_one_split_alone(ran, monkeypatch):
+    """Of several models none is the base of what is shipped, even if one alone is on the Hub; of several data sets
+    `model-index`, which would mix them, has no results.
+    """
+    sources = ran.records.about["sources"]
+    hub = {"local": False, "revision": "0a1b"}
+    of_hub = {name: {**source, **hub, "location": "me/data"} for name, source in sources["datasets"].items()}
+    monkeypatch.setitem(sources, "datasets", of_hub)
+    first, second = sources["models"].items()
+    there = (first[0], {**first[1], **hub, "name": "me/model"})
+    monkeypatch.setitem(sources, "models", dict([there, second]))
+    assert facts.facts(ran).front_matter.base_model is None
+    monkeypatch.setitem(sources, "models", dict([there]))
+    told = facts.facts(ran).front_matter
+    assert (told.base_model, told.model_index) == ("me/model", ())

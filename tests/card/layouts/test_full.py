@@ -1,0 +1,596 @@
+"""The full layout: a golden card, hostile content through a real Markdown parser, reading back, and the picture."""
+
+from __future__ import annotations
+
+import locale
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from benchcard import Benchmark
+from benchcard.card import Card
+from benchcard.card.data import from_data, to_data
+from benchcard.card.facts import Data, Facts, Failure, Figure, Interval, Metric, Noise, Row, Shape, figure
+from benchcard.card.layouts import figures, full, full_tables, plot, reproduce
+from benchcard.card.reading.classic import read_card
+from benchcard.errors import CardError
+from card.test_facts import facts_of, figure_strategy, names, texts, values
+
+GOLDEN = Path(__file__).parents[2] / "data" / "cards" / "digits-full.md.txt"
+MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
+SHAPE, BATCH = Shape(1, 64), Shape(8, 64)
+
+
+def timed(latency: float, ratio: float, detectable: bool = True) -> dict[str, Figure | None]:
+    """The figures of a cell, each interval five percent wide."""
+    return {
+        "latency_mean_ms": figure(latency, 0.95 * latency, 1.05 * latency),
+        "latency_p99_ms": figure(1.4 * latency),
+        "throughput_per_s": figure(1000 / latency),
+        "ratio": figure(ratio, 0.95 * ratio, 1.05 * ratio),
+        "detectable": figure(float(detectable)),
+        "memory_mb": figure(18.25),
+    }
+
+
+def sample(**changes: object) -> Facts:
+    """A small card with one of everything: same model, failure, risk, noise, notes."""
+    parameters = ("framework", "quantization_approach", "per_channel", "apply_quantization")
+    given_rows = [
+        ("onnxruntime", None, None, False),
+        ("onnxruntime", "dynamic", False, True),
+        ("onnxruntime", "dynamic", True, True),
+        ("onnxruntime", "static", False, True),
+        ("pytorch", None, None, None),
+    ]
+    cells = [timed(0.8, 1.0, False), timed(0.4, 2.0), timed(0.4, 2.0), timed(0.78, 1.03, False), {}]
+    rows = [
+        Row(
+            parameters=dict(zip(parameters, told)),
+            metrics={"accuracy": figure(0.977 - 0.003 * index, 0.956, 0.99)} if index < 4 else {},
+            times={SHAPE: times, BATCH: times} if times else {},
+            figures={"size_mb": figure(1.49 - 0.3 * index)} if index < 4 else {},
+        )
+        for index, (told, times) in enumerate(zip(given_rows, cells))
+    ]
+    for index, count in ((1, 38), (2, 38), (3, 0)):
+        counts = {"nodes_quantized": figure(38), "nodes_in_8_bits": figure(count)}
+        rows[index] = replace(rows[index], figures={**rows[index].figures, **counts})
+    rows[1] = replace(rows[1], figures={**rows[1].figures, "accuracy_difference": figure(-0.003, -0.011, 0.006)})
+    rows[2] = replace(rows[2], same_model_as=1, reasons=("`MatMul` took one scale only",))
+    rows[3] = replace(rows[3], saturation_risk=True)
+    rows[4] = replace(rows[4], failure=Failure("evaluate", "SIGKILL", "killed | no memory"))
+    facts = Facts(
+        task="image-classification",
+        backend="local",
+        fixed={
+            "dataset": [{"path": "me/digits", "eval_split": "validation", "calibration_split": "train"}],
+            "name_or_path": "me/vit-digits",
+            "calibration": {"method": "minmax", "num_calibration_samples": 32},
+        },
+        benchmarked={
+            "framework": ["onnxruntime", "pytorch"],
+            "quantization_approach": ["dynamic", "static"],
+            "per_channel": [False, True],
+            "apply_quantization": [False, True],
+        },
+        metrics=(Metric("accuracy", "", True, "a share, from 0 to 1"),),
+        shapes=(SHAPE, BATCH),
+        duration_s=15.0,
+        rows=tuple(rows),
+        data=Data(dataset="me/digits", split="validation", revision="abc123", samples=350, on_hub=True),
+        baseline=0,
+        chosen=1,
+        pareto=(0, 1),
+        reasons=("2.00x [1.90, 2.10] as fast as the baseline",),
+        settings={"metrics": ["accuracy"], "batch_sizes": [1, 8], "duration": 15},
+        noise=(
+            Noise(shape=SHAPE, ratio=Figure(1.004, Interval(0.99, 1.01)), models=3, rounds=30),
+            Noise(shape=BATCH, ratio=Figure(0.98, Interval(0.9, 1.1)), models=3, rounds=30, warnings=("a b", "c")),
+        ),
+        environment={
+            "processor": "A CPU",
+            "int8": {"best": "avx2", "u8s8_saturates": True},
+            "versions": {"benchcard": "0.1.0", "onnxruntime": "1.32.0"},
+        },
+        run={"id": "0123456789ab", "created": "2026-01-02T03:04:05+00:00"},
+        notes=("labels were matched by number",),
+    )
+    return replace(facts, **changes)
+
+
+def shown(facts: Facts) -> Facts:
+    """The facts as a card shows them: figures with the digits of their column, and no logs."""
+    return read_card(full.body(facts))
+
+
+def tables_in(markdown: str) -> list[list[list[str]]]:
+    """Every table as its reader sees it: rows of cells, header first."""
+    found: list[list[list[str]]] = []
+    tokens = MARKDOWN.parse(markdown)
+    for place, token in enumerate(tokens):
+        if token.type == "table_open":
+            found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
+        elif token.type in ("td_open", "th_open"):
+            inline = tokens[place + 1]
+            found[-1][-1].append("".join(child.content for child in inline.children or []))
+    return found
+
+
+def test_a_precision_is_said_beside_the_duration():
+    """Where time was shared out by precision the duration is what each took at the most, and is read back."""
+    text = full.body(sample(settings={"precision": 0.02}, duration_s=15.0))
+    assert "for 15 seconds per config on average, at the most: each was timed until the 95 % interval" in text
+    assert "no further than 2 % of it" in text
+    assert read_card(text).duration_s == 15.0
+    assert "on average" not in full.body(sample(duration_s=15.0))
+
+
+def test_the_golden_card_is_the_same_to_the_byte():
+    """The sample's card is the one that was looked at and kept."""
+    text = full.body(sample(), plot="benchcard/digits/plot.png", slug="digits")
+    assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_one_sentence_says_what_to_ship_with_its_intervals():
+    """The first paragraph names the row, its ratio, latency, quality and size against the baseline's."""
+    sentence = full.body(sample()).split("\n\n")[1]
+    assert sentence == (
+        "**Ship row 1** (onnxruntime, dynamic): **2.00 [1.90, 2.10] times as fast** as the unquantized model; "
+        "0.400 instead of 0.800 ms at batch size 1, input length 64; accuracy 0.974 [0.956, 0.990], the unquantized "
+        "model's 0.977 [0.956, 0.990]; 1.190 instead of 1.490 MB."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"chosen": 0}, "**Keep the baseline, row 0** (onnxruntime, not quantized)"),
+        ({"chosen": None}, "**There is nothing to recommend:**"),
+        ({"baseline": None}, "there is no unquantized baseline"),
+        ({"chosen": 3}, "its speed cannot be told from the baseline's"),
+    ],
+)
+def test_the_sentence_claims_no_more_than_was_found(changes, said):
+    """Without a detectable gain, a baseline or a choice, the sentence says so."""
+    assert said in full.body(sample(**changes)).split("\n\n")[1]
+
+
+def test_nothing_is_said_to_be_no_faster_that_was_not_timed():
+    """Where nothing was timed, nothing but the baseline was, or there is one row, the first sentence says so; the card
+    reads back equal.
+    """
+    facts = sample(chosen=0)
+    rows = [replace(row, times={}) for row in facts.rows]
+    for changes, said in (
+        ({"rows": tuple(rows), "shapes": ()}, ": nothing was timed; accuracy 0.977"),
+        ({"rows": tuple(rows)}, ": nothing was timed; accuracy 0.977"),
+        ({"rows": (facts.rows[0], *rows[1:])}, ": no other row was timed beside it; accuracy 0.977"),
+        ({"rows": facts.rows[:1], "pareto": ()}, "row 0** (as it is), and nothing to compare it with; accuracy 0.977"),
+    ):
+        text = full.body(replace(facts, **changes))
+        assert said in text.split("\n\n")[1], said
+        assert full.body(read_card(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (0, "**Keep the baseline, row 0, for now** (onnxruntime, not quantized): the run is not finished; accuracy"),
+        (1, "**Ship row 1, for now** (onnxruntime, dynamic):"),
+        (None, "**There is nothing to recommend:**"),
+    ],
+)
+def test_the_card_of_an_unfinished_run_says_so_at_the_top(chosen, said):
+    """How much is done stands before what to ship, which is for now, and is read back."""
+    text = full.body(sample(chosen=chosen, done=3))
+    _, first, second, *_ = text.split("\n\n")
+    assert first.startswith("**This run is not finished**, with 3 of 5 configurations done: `benchcard run` goes on")
+    assert second.startswith(said)
+    assert read_card(text).done == 3
+    assert full.body(read_card(text)) == text
+
+
+def test_the_summary_is_short_and_its_recommended_row_bold():
+    """Ten rows at most, the baseline and the recommended one among them, and that one alone bold."""
+    rows = tuple(replace(sample().rows[1], parameters={"n": number}) for number in range(30))
+    facts = sample(benchmarked={"n": list(range(30))}, rows=rows, pareto=tuple(range(5, 30)), baseline=0, chosen=29)
+    listed = full_tables.summary_rows(facts)
+    assert len(listed) == 10
+    assert {0, 29} <= set(listed)
+    bold = [line for line in full_tables.summary(facts).splitlines() if "**" in line]
+    assert len(bold) == 1
+    assert bold[0].startswith("| **29** |")
+
+
+def test_how_alike_embeddings_are_is_told_to_four_digits():
+    """Embedding models have a column of their own, which is read back; others have none."""
+    rows = [replace(row, figures={**row.figures, "embedding_cosine": figure(0.99961)}) for row in sample().rows]
+    text = full.body(sample(rows=tuple(rows)))
+    assert [row[3] for row in tables_in(text)[1]] == ["embedding_cosine", *["0.9996"] * 5]
+    assert read_card(text).rows[1].figures["embedding_cosine"] == Figure(0.9996)
+    assert "embedding_cosine" not in full.body(sample())
+
+
+def test_a_probability_next_to_nothing_is_not_called_zero():
+    """A p-value has four decimals, and one below them is said to be below them."""
+    rows = [
+        replace(row, figures={"accuracy_p_value": figure(value)})
+        for row, value in zip(sample().rows, (0.25, 0.00004, 1.0, 0.0001, 0.0))
+    ]
+    text = full.body(sample(rows=tuple(rows)))
+    told = [row[3] for row in tables_in(text)[1]]
+    assert told == ["accuracy p-value", "0.2500", "<0.0001", "1.0000", "0.0001", "<0.0001"]
+    assert full.body(read_card(text)) == full.body(read_card(full.body(read_card(text))))
+    assert read_card(text).rows[1].figures["accuracy_p_value"] == Figure(0.0)
+
+
+def test_long_tables_are_folded_and_short_ones_are_not():
+    """With more than ten rows the tables of all rows stand in details, one for quality and one for each shape."""
+    assert full.body(sample()).count("<summary>") == 1
+    rows = tuple(replace(sample().rows[1], parameters={"n": number}) for number in range(11))
+    long = sample(benchmarked={"n": list(range(11))}, rows=rows)
+    assert full.body(long).count("<summary>") == 1 + 3
+    assert len(read_card(full.body(long)).rows) == 11
+
+
+def test_a_gain_below_the_noise_is_called_not_detectable():
+    """The ratio of row 3 is marked in both time tables, the baseline's own is not."""
+    marked = [line for line in full.body(sample()).splitlines() if ", not detectable |" in line]
+    assert len(marked) == 2
+    assert all("|   3 |" in line for line in marked)
+
+
+def test_accuracies_at_risk_are_marked_and_the_processor_is_named():
+    """Row 3's accuracy bears the mark, and the text says what this processor does."""
+    text = full.body(sample())
+    assert "0.968 [0.956, 0.990] †" in text
+    assert "`A CPU` has no instruction for dot products" in text
+    assert "Rows at risk, marked †: 3." in text
+    safe = sample(environment={"int8": {"best": "avx512_vnni", "u8s8_saturates": False}})
+    assert "`avx512_vnni`, which keeps their sums in 32 bits" in full.body(safe)
+
+
+def test_the_legend_is_of_marks_that_are_there():
+    """Where the baseline alone, which bears no mark, is not detectably another one, nothing is said of marks, and the
+    card reads back equal.
+    """
+    facts = sample()
+    rows = []
+    for index, row in enumerate(facts.rows):
+        detectable = figure(float(index != facts.baseline))
+        times = {shape: {**told, "detectable": detectable} for shape, told in row.times.items()}
+        rows.append(replace(row, times=times))
+    text = full.body(replace(facts, rows=tuple(rows)))
+    assert figures.NOT_DETECTABLE not in text
+    assert full.body(read_card(text)) == text
+
+
+def two_data_sets() -> Facts:
+    """The sample's first two rows, on two data sets: each with a baseline and a front of its own."""
+    rows = []
+    for index, (name, accuracy) in enumerate([("easy", 0.98), ("easy", 0.97), ("hard", 0.6), ("hard", 0.61)]):
+        row = sample().rows[index % 2]
+        told = {"dataset.path": name, **row.parameters}
+        figures_of = {"samples": figure(350 if name == "easy" else 20), **row.figures}
+        metrics = {"accuracy": figure(accuracy)}
+        rows.append(replace(row, parameters=told, metrics=metrics, figures=figures_of, baseline=index // 2 * 2))
+    benchmarked = {"dataset.path": ["easy", "hard"], **sample().benchmarked}
+    rows[2] = replace(rows[2], same_model_as=0, reasons=("the model file is the same",))
+    noise = tuple(replace(each, baseline=place) for each, place in zip(sample().noise, (0, 2)))
+    return sample(benchmarked=benchmarked, rows=tuple(rows), chosen=1, further=(2,), pareto=(0, 1, 3), noise=noise)
+
+
+def test_each_baseline_has_a_sentence_and_rows_of_its_own():
+    """What to ship is said beside each baseline, rows say whose they are, and no baseline is marked beside itself."""
+    text = full.body(two_data_sets())
+    assert "There are 2 baselines, and each row is compared with its own:" in text
+    assert "\n* **Ship row 1** (easy, dynamic): **2.00 [1.90, 2.10] times as fast** as the unquantized model;" in text
+    assert "\n* **Keep the baseline, row 2** (hard, not quantized): no variant is both" in text
+    roles = [row[1] for row in tables_in(text)[1][1:]]
+    assert roles == [
+        "baseline, Pareto",
+        "recommended, Pareto, against row 0",
+        "baseline, recommended",
+        "Pareto, against row 2",
+    ]
+    assert figures.NOT_DETECTABLE not in text
+    assert "no other row of the same examples" in text
+    assert "Each baseline ran twice" in text
+    none = full.body(replace(two_data_sets(), chosen=None))
+    assert "* **There is nothing to recommend beside row 0:** no row" in none
+    assert read_card(none).chosen is None
+    assert read_card(none).further == (2,)
+
+
+def test_several_baselines_are_read_back():
+    """Which row is compared with which, and what is recommended of each, stand on the card."""
+    facts, text = two_data_sets(), full.body(two_data_sets())
+    back = read_card(text)
+    assert full.body(back) == text
+    assert (back.baseline, back.chosen, back.further, back.pareto) == (0, 1, (2,), (0, 1, 3))
+    assert [row.baseline for row in back.rows] == [0, 0, 2, 2]
+    assert [row.figures["samples"].value for row in back.rows] == [350, 350, 20, 20]
+    assert [each.baseline for each in back.noise] == [0, 2]
+    assert back.noise[1].warnings == ("a b", "c")
+    assert from_data(to_data(facts)) == facts
+
+
+def test_the_picture_has_a_front_for_each_data_set():
+    """No line leads from rows of one data set to those of another, and the same model on other data has its point."""
+    facts = two_data_sets()
+    points = plot._points(facts)
+    assert list(points) == [0, 1, 2, 3]
+    assert plot.lines(facts, points) == [[(0.4, 0.97), (0.8, 0.98)]]
+    everything = replace(facts, pareto=(0, 1, 2, 3))
+    assert [len(line) for line in plot.lines(everything, points)] == [2, 2]
+    if plot.can_draw():
+        assert plot.png(facts) is not None
+
+
+def test_one_sample_is_not_called_samples():
+    """A number of one has a word for one."""
+    data = replace(sample().data, samples=1)
+    assert "Quality was measured on 1 sample of one split" in full.body(sample(data=data))
+    assert "on 350 samples of one split" in full.body(sample())
+
+
+def test_the_sample_reads_back():
+    """Everything that the sample's card shows is read from it."""
+    facts, back = sample(), shown(sample())
+    for name in (
+        "task",
+        "backend",
+        "fixed",
+        "benchmarked",
+        "metrics",
+        "shapes",
+        "duration_s",
+        "data",
+        "baseline",
+        "chosen",
+        "pareto",
+        "reasons",
+        "settings",
+        "environment",
+        "run",
+        "notes",
+        "title",
+    ):
+        assert getattr(back, name) == getattr(facts, name), name
+    assert [row.same_model_as for row in back.rows] == [None, None, 1, None, None]
+    assert back.rows[2].reasons == facts.rows[2].reasons
+    assert back.rows[4].failure == facts.rows[4].failure
+    assert back.rows[3].saturation_risk
+    assert back.rows[1].metrics == {"accuracy": Figure(0.974, Interval(0.956, 0.99))}
+    assert back.rows[1].figures["accuracy_difference"] == Figure(-0.003, Interval(-0.011, 0.006))
+    assert back.rows[1].times[SHAPE]["ratio"] == Figure(2.0, Interval(1.9, 2.1))
+    assert [row.times[BATCH].get("detectable") for row in back.rows[:4]] == [
+        Figure(0.0),
+        Figure(1.0),
+        Figure(1.0),
+        Figure(0.0),
+    ]
+    assert back.noise[1].warnings == ("a b", "c")
+
+
+def test_the_call_and_the_spec_run_the_same_benchmark_again(tmp_path):
+    """The Python call and the YAML on the card come to one spec, with the card's grid in it."""
+    facts = sample()
+    path = tmp_path / "spec.yaml"
+    path.write_text(reproduce.yaml(facts), encoding="utf-8")
+    space: dict[str, object] = {}
+    code = reproduce.call(facts, "runs/x").rsplit("\nresults", 1)[0]
+    exec(code, space)
+    spec = Benchmark.from_spec(path).spec
+    assert space["benchmark"].spec == replace(spec, folder=space["benchmark"].spec.folder)
+    assert spec.grid == facts.benchmarked
+    assert spec.get("batch_sizes") == [1, 8]
+
+
+@st.composite
+def hostile(draw: st.DrawFn) -> Facts:
+    """Facts with hostile texts wherever a text may stand."""
+    words = texts.map(lambda text: "".join(char if char.isprintable() else " " for char in text).strip())
+    parameters = draw(st.lists(names, min_size=1, max_size=2, unique=True))
+    metrics = draw(st.lists(names.filter(lambda name: name not in ("row", "role")), max_size=2, unique=True))
+    shapes = draw(
+        st.lists(st.builds(Shape, st.integers(1, 64), st.none() | st.integers(1, 512)), max_size=2, unique=True)
+    )
+    rows = []
+    for index in range(draw(st.integers(0, 12))):
+        found = st.sampled_from([None, Figure(0.5), Figure(1e-5), Figure(1234.5), Figure(2.0, Interval(1.5, 2.5))])
+        same = draw(st.none() | st.integers(0, index - 1)) if index else None
+        rows.append(
+            Row(
+                parameters={name: draw(values) for name in parameters},
+                metrics={name: draw(figure_strategy(None, True)) for name in metrics},
+                times={shape: {"latency_mean_ms": draw(found), "ratio": draw(found)} for shape in shapes},
+                figures={"size_mb": draw(found)},
+                failure=draw(st.none() | st.builds(Failure, words, words, words)),
+                same_model_as=same,
+                reasons=(draw(words),) if same is not None else (),
+                saturation_risk=draw(st.booleans()) and bool(metrics),
+            )
+        )
+    place = st.none() | st.integers(0, len(rows) - 1) if rows else st.none()
+    lines = st.lists(words.filter(bool), max_size=2).map(tuple)
+    return Facts(
+        task=draw(texts),
+        backend=draw(texts),
+        backend_args=draw(st.dictionaries(texts, values, max_size=2)),
+        max_eval_samples=draw(st.none() | st.integers(1, 10**6)),
+        fixed=draw(st.dictionaries(names, values, max_size=3)),
+        benchmarked={name: draw(st.lists(values, min_size=1, max_size=3)) for name in parameters},
+        metrics=tuple(Metric(name, "", draw(st.none() | st.booleans()), draw(words)) for name in metrics),
+        shapes=tuple(shapes),
+        duration_s=draw(st.none() | st.integers(0, 100).map(float)) if shapes else None,
+        rows=tuple(rows),
+        title=draw(words),
+        data=draw(st.none() | st.builds(Data, dataset=texts, samples=st.none() | st.integers(1, 99))),
+        baseline=draw(place),
+        chosen=draw(place),
+        reasons=draw(lines),
+        notes=draw(lines),
+        settings=draw(st.dictionaries(names, values, max_size=2)),
+        environment=draw(st.dictionaries(names, values, max_size=2)),
+        run=draw(st.dictionaries(names, values, max_size=2)),
+    )
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(hostile())
+def test_hostile_cards_parse_as_tables_and_read_back_equal(facts):
+    """Whatever stands in a card, a real parser finds its tables whole, its reader finds its facts, and what was read
+    renders to the same bytes.
+    """
+    text = full.body(facts)
+    back = read_card(text)
+    assert full.body(back) == text
+    for name in ("task", "backend", "backend_args", "max_eval_samples", "fixed", "benchmarked", "baseline", "chosen"):
+        assert repr(getattr(back, name)) == repr(getattr(facts, name)), name
+    for name in ("settings", "environment", "run", "notes", "reasons", "duration_s", "data"):
+        assert repr(getattr(back, name)) == repr(getattr(facts, name)), name
+    assert repr([row.parameters for row in back.rows]) == repr([row.parameters for row in facts.rows])
+    assert [row.same_model_as for row in back.rows] == [row.same_model_as for row in facts.rows]
+    assert [bool(row.failure) for row in back.rows] == [bool(row.failure) for row in facts.rows]
+    tables = tables_in(text)
+    wanted = (2 if facts.rows else 1) + len(facts.shapes)
+    wanted += any(row.same_model_as is not None for row in facts.rows) + any(row.failure for row in facts.rows)
+    assert len(tables) == wanted
+    assert all(len(row) == len(table[0]) for table in tables for row in table)
+    assert not any(cell.strip("* ") == "nan" for table in tables for row in table for cell in row[-3:])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-1e5, 1e5) | st.floats(-1e-3, 1e-3), min_size=1, max_size=5), st.booleans())
+def test_a_column_keeps_its_digits_when_it_is_read_and_written(numbers, is_quality):
+    """All cells of a column have as many decimals, and those read from it come to the same cells again."""
+    rule = figures.of_quality if is_quality else figures.significant
+    column = [Figure(number) for number in numbers]
+    places = figures.decimals(column, rule)
+    cells = [figures.format_figure(each, places) for each in column]
+    back = [figures.parse_figure(cell, "cell") for cell in cells]
+    assert figures.decimals(back, rule) == places
+    assert [figures.format_figure(each, places) for each in back] == cells
+    assert len({len(cell.partition(".")[2]) for cell in cells}) == 1
+
+
+def test_a_cell_that_is_no_figure_is_refused():
+    """A cell that somebody changed is an error with its place."""
+    with pytest.raises(CardError, match="row 0, accuracy: 'about 1' is no figure"):
+        figures.parse_figure("about 1", "row 0, accuracy")
+
+
+@pytest.mark.parametrize("card", ["vit-beans", "sst2-distilbert"])
+def test_published_cards_can_be_laid_out_anew(card):
+    """The facts of a classic card, laid out in full, are the same facts."""
+    facts = replace(facts_of(card), baseline=0)
+    back = Card.from_facts(facts).facts()
+    assert back.benchmarked == facts.benchmarked
+    assert [row.parameters for row in back.rows] == [row.parameters for row in facts.rows]
+    assert [row.metrics for row in back.rows] == [row.metrics for row in facts.rows]
+
+
+def test_the_picture_is_the_same_bytes_and_readable_on_both_pages():
+    """Drawn twice, the picture has the same bytes; it has no background of its own, and no name of a program."""
+    pytest.importorskip("matplotlib")
+    first = plot.png(sample())
+    assert first == plot.png(sample())
+    assert b"Software" not in first
+    assert len(first) < 200_000
+    assert alpha_of_first_pixel(first) == 0
+    for colour in (plot.INK, plot.BASELINE, plot.CHOSEN, plot.OTHERS):
+        assert min(contrast(colour, "#ffffff"), contrast(colour, "#0d1117")) >= 3
+
+
+def test_rows_to_look_for_are_bold_in_the_picture():
+    """The numbers of the baseline and of what is recommended, wherever these are two rows."""
+    figure = pytest.importorskip("matplotlib.figure")
+    facts = sample()
+    axes = figure.Figure(figsize=(8, 4.5)).subplots()
+    plot._draw(axes, facts, plot._points(facts))
+    bold = [text.get_text() for text in axes.texts if text.get_fontweight() == "bold"]
+    for row in (facts.baseline, facts.chosen):
+        assert any(str(row) in text.split(", ") for text in bold), (row, bold)
+
+
+def alpha_of_first_pixel(png: bytes) -> int:
+    """The opacity of the upper left pixel of an RGBA picture."""
+    place, data = 8, b""
+    while place < len(png):
+        (length,) = struct.unpack(">I", png[place : place + 4])
+        if png[place + 4 : place + 8] == b"IDAT":
+            data += png[place + 8 : place + 8 + length]
+        place += 12 + length
+    return zlib.decompress(data)[4]
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, as WCAG 2.2 defines it."""
+
+    def luminance(colour: str) -> float:
+        shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted([luminance(one), luminance(other)], reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_alt_text_holds_the_figures():
+    """Who does not see the picture reads the same figures."""
+    assert full.alt_text(sample()) == (
+        "accuracy against mean latency at batch size 1, input length 64: row 1 (recommended, Pareto) "
+        "0.974 \\[0.956, 0.990\\] at 0.400 \\[0.380, 0.420\\] ms; row 0 (baseline, Pareto) "
+        "0.977 \\[0.956, 0.990\\] at 0.800 \\[0.760, 0.840\\] ms"
+    )
+
+
+def test_without_matplotlib_the_card_says_nothing_of_a_picture(monkeypatch):
+    """No matplotlib: no file, no link to one."""
+    monkeypatch.setattr(plot, "can_draw", lambda: False)
+    card = Card.from_facts(sample(), slug="digits")
+    assert card.files == {}
+    assert "![" not in card.text
+
+
+def test_the_picture_lies_where_the_card_looks_for_it(tmp_path):
+    """Saving a card saves its picture at the path that the text names; a notebook gets it inside of the text."""
+    pytest.importorskip("matplotlib")
+    card = Card.from_facts(sample(), slug="digits")
+    card.save(tmp_path / "README.md")
+    assert "](benchcard/digits/plot.png)" in card.text
+    assert (tmp_path / "benchcard" / "digits" / "plot.png").read_bytes() == card.files["benchcard/digits/plot.png"]
+    assert "](data:image/png;base64,iVBOR" in card._repr_markdown_()
+
+
+def test_a_name_that_would_leave_the_folder_is_refused():
+    """The slug becomes a path, and may not lead anywhere else."""
+    with pytest.raises(CardError, match="cannot name a section"):
+        Card.from_facts(sample(), slug="../x")
+
+
+def test_neither_clock_nor_locale_changes_a_byte(tmp_path):
+    """Another locale, hash seed and time zone give the same card."""
+    assert locale.getlocale()
+    program = (
+        "import sys, locale; sys.path.insert(0, sys.argv[1])\n"
+        "from card.layouts.test_full import sample; from benchcard.card.card import full\n"
+        "sys.stdout.buffer.write(full.body(sample(), plot='benchcard/digits/plot.png', slug='digits').encode())"
+    )
+    environment = {"LC_ALL": "C", "TZ": "Pacific/Chatham", "PYTHONHASHSEED": "7", "PATH": "/usr/bin"}
+    environment["PYTHONPATH"] = str(Path(full.__file__).parents[2])
+    command = [sys.executable, "-c", program, str(Path(__file__).parents[2])]
+    done = subprocess.run(command, capture_output=True, check=True, env=environment, cwd=tmp_path)
+    assert done.stdout.decode() == GOLDEN.read_text(encoding="utf-8")

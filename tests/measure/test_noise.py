@@ -1,0 +1,210 @@
+"""Readings of how quiet the machine is, on this system and on made-up ones, and what they warn of."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from made_part import made_part
+
+from benchcard.analysis.frames.noise import _machine
+from benchcard.measure.noise import MachineState, others_share, read_machine_state, warnings
+
+CALM = MachineState(
+    at_ns=0,
+    load_1m=0.1,
+    busy_s=100.0,
+    own_s=1.0,
+    steal_s=5.0,
+    throttled=3,
+    throttled_s=0.2,
+    governors="performance",
+    core_throttles=1,
+    swapped_bytes=4096,
+    on_battery=False,
+)
+SECOND = 1_000_000_000
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def told(after: MachineState, before: MachineState = CALM) -> list[str]:
+    return warnings([(before, replace(after, at_ns=10 * SECOND))])
+
+
+def test_a_reading_of_this_machine_has_plain_values() -> None:
+    """Every field is a number, a text, a truth value or None, so that it can be stored as JSON."""
+    now = read_machine_state()
+    assert abs(now.at_ns - time.time_ns()) < 60 * SECOND
+    assert now.busy_s is not None
+    assert now.own_s is not None
+    assert 0 < now.own_s < now.busy_s
+    assert all(value is None or isinstance(value, int | float | str) for value in asdict(now).values())
+
+
+def test_own_work_is_not_that_of_others() -> None:
+    """Processor time that this process used between two readings is taken off."""
+    before = read_machine_state()
+    stop = time.process_time() + 0.3
+    while time.process_time() < stop:
+        pass
+    after = read_machine_state()
+    assert before.own_s is not None
+    assert after.own_s is not None
+    assert after.own_s - before.own_s >= 0.25
+    share = others_share(before, after)
+    assert share is not None
+    assert 0 <= share <= (os.cpu_count() or 1)
+
+
+def test_a_process_that_ended_makes_the_share_unknown() -> None:
+    """Without the processor time of a process of ours, what others took cannot be told."""
+    assert read_machine_state(pids=[2**22 + 1]).own_s is None
+    assert others_share(CALM, replace(CALM, at_ns=SECOND, own_s=None)) is None
+    assert others_share(CALM, replace(CALM, at_ns=SECOND, own_s=0.5)) is None
+    assert others_share(CALM, CALM) is None
+
+
+def test_the_share_of_others_is_per_processor() -> None:
+    """Half a second by others in a second is half a processor."""
+    after = replace(CALM, at_ns=SECOND, busy_s=102.0, own_s=2.5)
+    assert others_share(CALM, after) == pytest.approx(0.5)
+
+
+def test_a_calm_machine_has_no_warnings() -> None:
+    """Counters that stand still, and a little work by others, warn of nothing."""
+    a_little = replace(CALM, at_ns=10 * SECOND, busy_s=100.2, load_1m=0.2)
+    assert warnings([(CALM, a_little)]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steal_s": 15.0}, "hypervisor"),
+        ({"throttled": 10, "throttled_s": 1.7}, "7 times, 1.50 s"),
+        ({"throttled": 4, "throttled_s": 0.7}, "1 time, 0.50 s"),
+        ({"quota_cpus": 0.5}, "0.50 of a processor"),
+        ({"governors": "performance, powersave"}, "powersave"),
+        ({"core_throttles": 4}, "3 times because of heat"),
+        ({"swapped_bytes": 4096 + 3_000_000}, "3.0 MB to or from swap"),
+        ({"on_battery": True}, "battery"),
+    ],
+)
+def test_what_spoils_a_run_is_said_in_words(change: dict[str, object], words: str) -> None:
+    """Each thing that makes latencies untrue gives one sentence with its figure."""
+    (sentence,) = told(replace(CALM, **change))  # type: ignore[arg-type]
+    assert words in sentence
+
+
+def test_work_by_others_is_counted_in_rounds() -> None:
+    """The rounds in which others took a good share of a processor are counted."""
+    quiet = (CALM, replace(CALM, at_ns=SECOND))
+    loud = (CALM, replace(CALM, at_ns=SECOND, busy_s=100.8))
+    (sentence,) = warnings([quiet, loud, quiet, quiet])
+    assert "1 of 4 rounds" in sentence
+    assert "0.20 of a processor on average and 0.80 at most" in sentence
+
+
+def test_a_system_that_tells_nothing_warns_of_nothing() -> None:
+    """A reading with nothing but the time is a reading."""
+    nothing = MachineState(at_ns=0)
+    assert warnings([(nothing, replace(nothing, at_ns=SECOND))]) == []
+    assert warnings([]) == []
+
+
+def test_an_empty_root_gives_none(tmp_path: Path) -> None:
+    """Where there is no /proc and no /sys, what stands in them is None."""
+    found = read_machine_state(root=tmp_path)
+    assert (found.quota_cpus, found.throttled, found.throttled_s) == (None, None, None)
+    assert (found.governors, found.core_throttles) == (None, None)
+
+
+def test_the_quota_of_a_version_2_cgroup_is_the_tightest_above(tmp_path: Path) -> None:
+    """Limits hold for all below them, so the smallest on the way up counts, and throttling by any of them."""
+    group = "sys/fs/cgroup/machine/service"
+    write(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/machine/service\n",
+            f"{group}/cpu.max": "max 100000\n",
+            f"{group}/cpu.stat": "usage_usec 12\nnr_periods 9\nnr_throttled 1\nthrottled_usec 500000\n",
+            "sys/fs/cgroup/machine/cpu.max": "150000 100000\n",
+            "sys/fs/cgroup/machine/cpu.stat": "nr_throttled 3\nthrottled_usec 2000000\n",
+            "sys/fs/cgroup/cpu.stat": "usage_usec 99\n",
+        },
+    )
+    found = read_machine_state(root=tmp_path)
+    assert found.quota_cpus == pytest.approx(1.5)
+    assert (found.throttled, found.throttled_s) == (4, 2.5)
+
+
+def test_a_container_sees_its_own_cgroup_at_the_root(tmp_path: Path) -> None:
+    """The path in /proc may be the host's, which the container's mount does not have."""
+    write(
+        tmp_path,
+        {"proc/self/cgroup": "0::/docker/0123\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"},
+    )
+    assert read_machine_state(root=tmp_path).quota_cpus == pytest.approx(2.0)
+
+
+def test_the_quota_of_a_version_1_cgroup(tmp_path: Path) -> None:
+    """The older interface has the quota in two files, -1 for none, and throttled time in nanoseconds."""
+    group = "sys/fs/cgroup/cpu,cpuacct/service"
+    write(
+        tmp_path,
+        {
+            "proc/self/cgroup": "4:memory:/other\n2:cpu,cpuacct:/service\n1:name=systemd:/\n",
+            f"{group}/cpu.cfs_quota_us": "50000\n",
+            f"{group}/cpu.cfs_period_us": "100000\n",
+            f"{group}/cpu.stat": "nr_periods 9\nnr_throttled 2\nthrottled_time 1500000000\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+        },
+    )
+    found = read_machine_state(root=tmp_path)
+    assert found.quota_cpus == pytest.approx(0.5)
+    assert (found.throttled, found.throttled_s) == (2, 1.5)
+
+
+def test_governors_and_heat_are_read_from_every_core(tmp_path: Path) -> None:
+    """Different governors are all named, throttle counts added up."""
+    cpu = "sys/devices/system/cpu"
+    write(
+        tmp_path,
+        {
+            f"{cpu}/cpu0/cpufreq/scaling_governor": "powersave\n",
+            f"{cpu}/cpu1/cpufreq/scaling_governor": "performance\n",
+            f"{cpu}/cpu0/thermal_throttle/core_throttle_count": "3\n",
+            f"{cpu}/cpu1/thermal_throttle/core_throttle_count": "4\n",
+        },
+    )
+    found = read_machine_state(root=tmp_path)
+    assert found.governors == "performance, powersave"
+    assert found.core_throttles == 7
+
+
+def test_the_certificate_is_of_all_rounds_whichever_run_timed_them() -> None:
+    """What disturbed the first rounds stays in the certificate of a run that went on in peace another day, when all
+    counters had begun anew.
+    """
+    part = made_part({"base": 200_000})
+    loud = (replace(CALM, load_1m=7.0), replace(CALM, at_ns=SECOND, steal_s=5.5, throttled=10, throttled_s=1.7))
+    morning = MachineState(10**6 * SECOND, 0.0, steal_s=0.0, throttled=0, throttled_s=0.0, governors="schedutil")
+    calm = (morning, replace(morning, at_ns=morning.at_ns + SECOND))
+    spans = [loud, *[calm] * (len(part.rounds) - 1)]
+    rounds = tuple(replace(timed, before=first, after=last) for timed, (first, last) in zip(part.rounds, spans))
+    ends = {"before": asdict(calm[0]), "after": asdict(calm[1])}
+    told = _machine(replace(part, rounds=rounds, outcome={**(part.outcome or {}), **ends}), 5)
+    assert told["load_before"] == 7.0
+    assert told["throttled_s"] == pytest.approx(1.5)
+    assert told["steal_share"] == pytest.approx(0.5 / (len(rounds) * (os.cpu_count() or 1)))
+    assert told["governors"] == "performance, schedutil"
+    assert "7 times, 1.50 s" in told["warnings"]

@@ -1,0 +1,548 @@
+"""Pushing a run: one commit with the card, the figures and the models, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+from hub_fixtures import MINE, THEIRS, hub
+from huggingface_hub import ModelCard
+
+from benchcard import Results
+from benchcard.analysis import public_names
+from benchcard.card import Card
+from benchcard.errors import BenchcardError, CardError, HubError
+from benchcard.hub.faults import Patience
+from benchcard.publishing import facts, weights
+from benchcard.publishing import push as publishing
+from benchcard.testing import LocalHub
+
+__all__ = ["hub"]
+KINDS = ("recommended", "baseline")
+OWN = ("latencies.parquet", "results.csv", "run.json")
+AUTHOR = "---\nlicense: mit # mine\n---\n# Mine\r\nText of mine"
+
+
+@pytest.fixture
+def run(results, tmp_path):
+    """A copy of the tiny run, to be published."""
+    shutil.copytree(results.path, tmp_path / "run")
+    return Results.load(tmp_path / "run")
+
+
+@pytest.fixture
+def push(run, hub: LocalHub):
+    """`push_to_hub` of the tiny run to the local Hub."""
+
+    def call(repo_id=MINE, **more):
+        given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(3, 0.001), "artifacts": [1], **more}
+        return run.push_to_hub(repo_id, **given)
+
+    return call
+
+
+def test_a_push_is_one_commit_with_everything(push, run, hub, capsys):
+    """README, figures, raw latencies, the model and its processor come in one commit; the same again is none."""
+    import pandas as pd
+
+    pushed = push()
+    assert pushed.changed
+    assert pushed.commit_oid == hub.head(MINE)
+    files = hub.files(MINE)
+    slug = f"data-{run.spec.digest[:8]}"
+    assert {f"benchcard/{slug}/{name}" for name in OWN} <= set(files)
+    assert {"README.md", "onnx/model_quantized.onnx", "config.json", "preprocessor_config.json"} <= set(files)
+    made = run.records.records[1].outcomes["quantize"]
+    assert files["onnx/model_quantized.onnx"] == (made.folder / made.values["file"]).read_bytes()
+    folder = run.path / "publish" / slug / "repo" / "benchcard" / slug
+    raw = pd.read_parquet(folder / "latencies.parquet")
+    timed = run.time.set_index(["row", "batch_size"])
+    own = raw[(raw["row"] == 1) & ~raw["twin"] & (raw["batch_size"] == 3)]
+    assert len(own) == timed.loc[(1, 3), "runs"]
+    table = pd.read_csv(folder / "results.csv")
+    assert table.groupby("row")["accuracy"].first().tolist() == pytest.approx(run.quality["accuracy"].tolist())
+    again = push()
+    assert not again.changed
+    assert hub.head(MINE) == pushed.commit_oid
+    assert len(hub.commits(MINE)) == 2
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_card_says_how_its_model_is_loaded(push, run, hub, tmp_path, outside):
+    """The Python lines of the card, run as they stand against the Hub, give outputs; where a graph keeps its tensors in
+    a file beside it, too, which has the name that Transformers.js looks for.
+    """
+    from PIL import Image
+
+    if outside:
+        made = run.records.records[1].outcomes["quantize"]
+        path = made.folder / made.values["file"]
+        graph = onnx.load(path)
+        path.unlink()
+        beside = {"location": "tensors.bin", "size_threshold": 256, "all_tensors_to_one_file": True}
+        onnx.save_model(graph, path, save_as_external_data=True, **beside)
+    push()
+    names = {name for name in hub.files(MINE) if name.startswith("onnx/")}
+    assert names == {"onnx/model_quantized.onnx", *(["onnx/model_quantized.onnx_data"] if outside else [])}
+    text = hub.read(MINE, "README.md").decode()
+    lines = text.split("```python\n")[-1].split("```")[0]
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
+    program = f"{lines}\nassert outputs[0].shape == (1, 3), outputs"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, **hub.environment()}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert ('dtype: "q8", use_external_data_format: 1 }' if outside else 'dtype: "q8" }') in text
+
+
+def test_the_author_keeps_text_and_files(push, hub):
+    """Text around the section and a configuration that is there stay to the byte, and it is said."""
+    hub.add_model(MINE, {"README.md": AUTHOR, "config.json": '{"mine": true}'})
+    pushed = push()
+    assert "Text of mine" in hub.read(MINE, "README.md").decode()
+    assert "license: mit # mine" in hub.read(MINE, "README.md").decode()
+    assert hub.read(MINE, "config.json") == b'{"mine": true}'
+    assert any("config.json" in warning for warning in pushed.warnings)
+
+
+def test_a_models_files_come_together_or_not_at_all(push, hub):
+    """A processor is put beside no configuration or vocabulary of somebody else, who would be read otherwise with it;
+    it is said, and `force`, which replaces a section or models, leaves it so.
+    """
+    for name in ("config.json", "vocab.txt"):
+        repo_id = f"local-user/{name.partition('.')[0]}"
+        hub.add_model(repo_id, {name: "theirs"})
+        before = {"README.md", "onnx/model_quantized.onnx", ".gitattributes", name}
+        (said,) = push(repo_id).warnings
+        assert said.startswith("config.json, preprocessor_config.json not pushed: such files are read together")
+        assert said.endswith(f"the repository has {name} of other content")
+        assert {path for path in hub.files(repo_id) if not path.startswith("benchcard/")} == before
+        assert not push(repo_id).changed
+        push(repo_id, force=True)
+        assert {path for path in hub.files(repo_id) if not path.startswith("benchcard/")} == before
+        assert hub.read(repo_id, name) == b"theirs"
+
+
+def test_weights_of_others_are_not_replaced(push, hub):
+    """A model of that name that benchcard did not push is refused, unless forced; its own is replaced."""
+    hub.add_model(MINE, {"onnx/model_quantized.onnx": "theirs"})
+    before = hub.head(MINE)
+    with pytest.raises(HubError, match=r"onnx/model_quantized.onnx.*nothing was written"):
+        push()
+    assert hub.head(MINE) == before
+    push(force=True)
+    assert push(artifacts=[2]).changed
+
+
+def test_a_dry_run_writes_nothing(push, run, hub, capsys):
+    """The difference is printed; neither the Hub nor the run directory changes."""
+    before = sorted(run.path.rglob("*"))
+    pushed = push(dry_run=True)
+    assert "new file: onnx/model_quantized.onnx" in capsys.readouterr().out
+    assert pushed.commit_oid is None
+    assert not hub.exists(MINE)
+    assert sorted(run.path.rglob("*")) == before
+
+
+def test_what_is_published_can_be_chosen(push, hub):
+    """Rows that share a model are published once; a row without a model of its own is refused by its reason."""
+    push(artifacts="all")
+    names = [name for name in hub.files(MINE) if name.endswith(".onnx")]
+    assert {"onnx/model.onnx", "onnx/model_quantized.onnx"} <= set(names)
+    assert len({hub.read(MINE, name) for name in names}) == len(names)
+    with pytest.raises(BenchcardError, match=r"row 5 .* has no ONNX model"):
+        push(artifacts=[5])
+    with pytest.raises(BenchcardError, match="there is no row 9"):
+        push(artifacts=[9])
+    push("local-user/none", artifacts="none")
+    assert not any(name.endswith(".onnx") for name in hub.files("local-user/none"))
+
+
+def test_the_best_row_is_that_of_the_given_drop(push, run, hub):
+    """The card that is pushed, and the model with it, are those of the choice with the same drop."""
+    push(artifacts="best", max_drop=1.0)
+    told = Card(hub.read(MINE, "README.md").decode()).facts()
+    best = run.best(max_drop=1.0)
+    assert (told.chosen, told.reasons) == (best.row, facts.facts(run, 1.0).reasons)
+    assert told.reasons != facts.facts(run).reasons
+    assert [each.row for each in weights.chosen_weights(run, "best", 1.0)] == ([best.row] if best.row != 5 else [])
+
+
+def test_weights_that_are_not_pushed_for_want_of_a_choice_are_told(push, run, hub, monkeypatch):
+    """Where the first baseline's rows have no figures, and those of another do, no weights go with "best", and it is
+    said; where weights were not asked for, or rows named, it is not.
+    """
+    choices = {0: replace(run.best(), row=None, reason="of the rows compared with row 0: no figures"), 1: run.best()}
+    monkeypatch.setattr(Results, "baselines", (0, 1))
+    monkeypatch.setattr(Results, "best", lambda self, *given, baseline=0, **more: choices[baseline])
+    for is_dry in (True, False):
+        said = push(artifacts="best", dry_run=is_dry).warnings
+        row = choices[1].row
+        told = f"no weights pushed: of the rows compared with row 0: no figures; `artifacts` takes rows, as {row}"
+        assert told in said
+    assert not any(name.endswith(".onnx") for name in hub.files(MINE))
+    for artifacts in ("none", [1]):
+        assert not any("no weights" in each for each in push(artifacts=artifacts).warnings)
+    choices[0] = replace(choices[1], row=5)
+    said = push(artifacts="best", dry_run=True).warnings
+    (told,) = (each for each in said if each.startswith("no weights pushed: row 5 ("))
+    assert "has no ONNX model to publish: its framework runs the original weights" in told
+    choices[0] = choices[1] = replace(choices[0], row=None)
+    with pytest.raises(CardError, match="no configuration has figures"):
+        push(artifacts="best")
+
+
+def test_a_section_edited_by_hand_is_refused(push, run, hub):
+    """What somebody wrote into the section is not lost without force, and with it is kept in the run directory."""
+    push()
+    text = hub.read(MINE, "README.md").decode()
+    hub.commit(MINE, {"README.md": text.replace("**Backend:**", "**My words:**")})
+    with pytest.raises(CardError, match="edited by hand"):
+        push()
+    push(force=True)
+    (kept,) = (run.path / "publish").glob("*.replaced.md")
+    assert "My words" in kept.read_text()
+
+
+def test_weights_say_what_they_were_made_from(push, run, hub, monkeypatch):
+    """Quantized weights of a model on the Hub name it and the relation; a repository is not made from itself."""
+    source = next(iter(run.records.about["sources"]["models"].values()))
+    monkeypatch.setitem(source, "local", False)
+    monkeypatch.setitem(source, "name", "someone/tiny")
+    push()
+    text = hub.read(MINE, "README.md").decode()
+    assert "base_model: someone/tiny\nbase_model_relation: quantized\n" in text
+    monkeypatch.setitem(source, "name", "local-user/itself")
+    push("local-user/itself")
+    assert "base_model" not in hub.read("local-user/itself", "README.md").decode()
+
+
+def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch):
+    """What the model's own card says of them is said of its variants, in a README that says nothing of its own; the
+    client reads it all back, with the published row and the baseline alone as results.
+    """
+    (model,) = run.records.about["sources"]["models"].values()
+    (data,) = run.records.about["sources"]["datasets"].values()
+    told = {"license": "other", "license_name": "house", "license_link": "LICENSE.md", "library_name": "transformers"}
+    monkeypatch.setitem(model, "inherited", told)
+    for source, name in ((model, "someone/tiny"), (data, "someone/shades")):
+        for key, value in {"local": False, "name": name, "location": name, "revision": "0a1b"}.items():
+            monkeypatch.setitem(source, key, value)
+    push()
+    assert ModelCard(hub.read(MINE, "README.md").decode()).data.library_name is None, "graphs alone are no library's"
+    hub.add_model("local-user/trained", {"training_args.bin": "no weights"})
+    push("local-user/trained")
+    assert "library_name" not in hub.read("local-user/trained", "README.md").decode()
+    hub.add_model("local-user/own", {"model.safetensors": "weights"})
+    push("local-user/own")
+    own = ModelCard(hub.read("local-user/own", "README.md").decode()).data
+    assert (own.license, own.library_name) == ("other", "transformers")
+    card = ModelCard(hub.read(MINE, "README.md").decode()).data
+    assert (card.license, card.license_name) == ("other", "house")
+    assert card.license_link == "https://huggingface.co/someone/tiny/blob/0a1b/LICENSE.md"
+    assert (card.base_model, card.base_model_relation) == ("someone/tiny", "quantized")
+    kinds = {"accuracy (baseline)"} if run.best().row == run.baseline else {f"accuracy ({kind})" for kind in KINDS}
+    assert {result.metric_name for result in card.eval_results} == kinds
+    assert {result.dataset_type for result in card.eval_results} == {"someone/shades"}
+    (where,) = {result.source_url for result in card.eval_results}
+    at = f"https://huggingface.co/{MINE}/blob/main/"
+    assert where.startswith(at)
+    assert hub.read(MINE, where.removeprefix(at)).startswith(b"row,")
+    push("local-user/named", slug="mine")
+    named = ModelCard(hub.read("local-user/named", "README.md").decode()).data
+    assert {result.source_name for result in named.eval_results} == {"benchcard mine"}
+    (entry,) = run.card(slug="mine").front_matter["model-index"]
+    assert {result["source"]["name"] for result in entry["results"]} == {"benchcard mine"}
+    hub.add_model("local-user/authors", {"README.md": AUTHOR})
+    (said,) = push("local-user/authors").warnings
+    assert said.startswith("license says something else there")
+    text = hub.read("local-user/authors", "README.md").decode()
+    assert "license: mit # mine" in text
+    assert "license_name" not in text
+    assert "library_name" not in text
+    monkeypatch.setitem(model, "inherited", {**told, "license": "not a licence"})
+    push("local-user/third")
+    assert "license" not in hub.read("local-user/third", "README.md").decode()
+
+
+@pytest.mark.parametrize(("artifacts", "tags"), [("none", []), ([0], ["onnx"]), ([1], ["onnx", "quantized"])])
+def test_tags_are_of_what_is_published(push, hub, artifacts, tags):
+    """The filters of the Hub find weights by these tags: they are there where such weights are."""
+    push(artifacts=artifacts)
+    assert ModelCard(hub.read(MINE, "README.md").decode()).data.tags == ["benchcard", *tags]
+
+
+def test_without_the_right_to_write_it_is_a_pull_request(push, hub):
+    """A repository of somebody else gets one pull request, used again by the next push."""
+    hub.add_model(THEIRS, {"README.md": "# Theirs\n"})
+    first = push(THEIRS)
+    assert first.pr_url
+    assert push(THEIRS, artifacts=[2]).pr_url == first.pr_url
+    assert len(hub.pull_requests(THEIRS)) == 1
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
+def test_a_run_directory_that_only_reads_is_told(push, run, hub, monkeypatch, error):
+    """A push writes what it sends first: where it cannot, that is an error of ours, and nothing is sent."""
+
+    def refuse(*given, **named):
+        raise error
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(BenchcardError, match=r"publish cannot be written .*: copy the run directory"):
+        push()
+    assert not hub.requests()
+
+
+def test_no_token_is_written_anywhere(push, run, hub, capsys):
+    """Neither files, nor output, nor errors, nor what is pushed hold the token, even where the Hub says it."""
+    push()
+    hub.fail("commit", status=503, message=f"no {hub.token}")
+    with pytest.raises(HubError) as error:
+        push(artifacts=[2])
+    said = capsys.readouterr()
+    assert hub.token not in f"{error.value}{said.out}{said.err}"
+    assert "benchcard push" in str(error.value)
+    secret = hub.token.encode()
+    assert not [path for path in run.path.rglob("*") if path.is_file() and secret in path.read_bytes()]
+    assert not [name for name, content in hub.files(MINE).items() if secret in content]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"artifacts": "best"}, ""),
+        ({"max_drop": 0.5, "artifacts": "none"}, " --artifacts none --max-drop 0.5"),
+        (
+            {"artifacts": [1, 2], "slug": "mine", "layout": "classic", "overwrite": ["license"], "force": True},
+            " --artifacts 1,2 --slug mine --layout classic --overwrite license --force",
+        ),
+        ({"artifacts": "best", "create_pr": False, "private": False}, " --no-create-pr --public"),
+        ({"artifacts": []}, " --artifacts none"),
+    ],
+)
+def test_the_command_that_goes_on_is_the_one_that_failed(push, run, hub, monkeypatch, given, said):
+    """The command that a failed push names repeats what was given: without it, it would push something else, or to
+    another Hub. The token is told in words.
+    """
+    hub.fail("commit", status=503, times=3)
+    with pytest.raises(HubError) as error:
+        push(**given)
+    again = f"`HF_ENDPOINT={hub.endpoint} benchcard push {run.path} {MINE}{said}` goes on"
+    assert f"{again}, with the token of `hf auth login` or HF_TOKEN." in str(error.value)
+    hub.fail("commit", status=503, times=3)
+    monkeypatch.setattr("benchcard.publishing.push.ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    with pytest.raises(HubError) as error:
+        push(**given, endpoint=f"{hub.endpoint}/", token=None)
+    assert f"; `benchcard push {run.path} {MINE}{said}` goes on." in str(error.value)
+
+
+def test_the_command_after_a_pull_request_into_no_repository_makes_the_repository(push, run, hub):
+    """Where `create_pr=True` finds no repository, the command that goes on is one that can work, and does."""
+    with pytest.raises(HubError) as error:
+        push(create_pr=True)
+    command = f"benchcard push {run.path} {MINE} --artifacts 1"
+    assert f"`HF_ENDPOINT={hub.endpoint} {command}` goes on" in str(error.value)
+    assert push().changed
+    assert push(create_pr=True).changed is False
+
+
+def test_an_endpoint_is_told_without_its_password():
+    """The command that goes on names the Hub, and not what opens it."""
+    told = publishing._command(["benchcard"], [("slug", "a b")], "https://me:secret@hub.example:8080/at@home")
+    assert told == "HF_ENDPOINT=https://hub.example:8080/at@home benchcard --slug 'a b'"
+
+
+@pytest.mark.parametrize("slug", ["../../outside", "a" * 300, "a" * 101, "a b", 5])
+def test_a_slug_that_can_name_no_section_is_refused_before_anything_is_written(push, run, tmp_path, slug):
+    """The slug becomes a folder: nothing is written for one that would be none, or lead elsewhere."""
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CardError, match="cannot name a section: use letters"):
+        push(slug=slug)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_longest_slug_names_a_section(push, hub):
+    """A slug of the most letters is a folder of the repository."""
+    assert push(slug="a" * 100, artifacts="none").changed
+    assert f"benchcard/{'a' * 100}/run.json" in hub.files(MINE)
+
+
+def test_no_path_of_this_machine_is_published(push, run, hub):
+    """What was published names models and data as the spec does, not where they lie."""
+    push(artifacts="none")
+    where = str(run.records.about["sources"]["models"]["./model"]["location"]).encode()
+    assert not [name for name, content in hub.files(MINE).items() if where in content]
+
+
+def test_folders_from_the_root_are_told_by_their_last_name(run):
+    """Neither the spec nor a failure that is published says where models, data and the run lie."""
+    where = run.records.about["sources"]["models"]["./model"]["location"]
+    fixed = {"name_or_path": where, "dataset": {"path": "/home/me/data"}, "metrics": ["accuracy", "/home/me/own.py"]}
+    told = {"fixed": fixed, "failure": f"no {where}/x"}
+    fixed = {"name_or_path": "model", "dataset": {"path": "data"}, "metrics": ["accuracy", "own.py"]}
+    clean = {"fixed": fixed, "failure": "no model/x"}
+    assert public_names.public(run, told) == clean
+
+
+def test_a_models_own_files_tell_no_folder_of_this_machine(push, run, hub, tmp_path, monkeypatch):
+    """Where a local model was loaded from is told by the last name; all else in its files, and those of a model on the
+    Hub, stay as they are.
+    """
+    (model,) = run.records.about["sources"]["models"].values()
+    shutil.copytree(model["location"], tmp_path / "model")
+    own = json.loads((tmp_path / "model" / "config.json").read_text())
+    parts = [{"name_or_path": "C:\\alice\\base", "x": "/vit/MatMul"}]
+    told = {"_name_or_path": "/home/alice/acme/tuned", "parts": parts}
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**own, **told}))
+    (tmp_path / "model" / "tokenizer_config.json").write_text('{"tokenizer_file": "~/acme/tokenizer.json"}')
+    (tmp_path / "model" / "vocab.json").write_text("no JSON")
+    monkeypatch.setitem(model, "location", str(tmp_path / "model"))
+    push()
+    clean = {"_name_or_path": "tuned", "parts": [{"name_or_path": "base", "x": "/vit/MatMul"}]}
+    assert json.loads(hub.read(MINE, "config.json")) == {**own, **clean}
+    assert json.loads(hub.read(MINE, "tokenizer_config.json")) == {"tokenizer_file": "tokenizer.json"}
+    for name in ("preprocessor_config.json", "vocab.json"):
+        assert hub.read(MINE, name) == (tmp_path / "model" / name).read_bytes()
+    assert "acme" in (tmp_path / "model" / "config.json").read_text()
+    monkeypatch.setitem(model, "local", False)
+    push("local-user/of-the-hub")
+    assert hub.read("local-user/of-the-hub", "config.json") == (tmp_path / "model" / "config.json").read_bytes()
+
+
+def test_latencies_that_wandered_are_told_on_the_card(run):
+    """Rows that surely became slower or faster while they were timed are named, with their shape."""
+    wandered = {"drift": [0.2, -0.3, 0.2], "drift_low": [0.1, -0.4, 0.0], "drift_high": [0.3, -0.1, 0.4]}
+    for name, values in wandered.items():
+        run.time[name] = values + [0.0] * (len(run.time) - 3)
+    first = run.time.iloc[:3].to_dict("records")
+    told = [note for note in facts.facts(run).notes if "from the first launch to the last" in note]
+    assert f"row {first[0]['row']} by +20 %" in "".join(told)
+    assert f"row {first[1]['row']} by -30 %" in "".join(told)
+    assert "".join(told).count(" %") == 2
+
+
+CHILD = """
+import os, signal, sys
+from benchcard import Results
+if sys.argv[2] == "disk":
+    real = os.replace
+    def replace(source, target):
+        if "publish" in str(target):
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(source, target)
+    os.replace = replace
+print(os.getpid(), flush=True)
+Results.load(sys.argv[1]).push_to_hub("local-user/model", artifacts=[1])
+"""
+
+
+@pytest.mark.parametrize("point", ["disk", "resolve", "lfs-upload", "commit", "after"])
+def test_a_killed_push_leaves_all_before_or_all_after(point, run, hub, push):
+    """Killed at any point, the repository is as before or as after, the run directory whole, and the push goes on."""
+    hub.add_model(MINE, {"README.md": AUTHOR})
+    before = hub.files(MINE)
+    wanted = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    environment = {**os.environ, **hub.environment()}
+    command = [sys.executable, "-c", CHILD, str(run.path), point]
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        if point == "after":
+            hub.drop_response("commit")
+            hub.before("info", lambda: child.kill() if hub.files(MINE) != before else None, times=None)
+        elif point != "disk":
+            hub.before(point, lambda: (child.send_signal(signal.SIGKILL), child.wait()))
+        child.wait(timeout=120)
+    finally:
+        child.kill()
+        child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    hub.heal()
+    files = hub.files(MINE)
+    assert point != "after" or files != before
+    if files != before:
+        assert {"onnx/model_quantized.onnx", "config.json"} <= set(files)
+        assert b"benchcard:end" in files["README.md"]
+    now = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    assert {name: now.get(name) for name in wanted} == wanted
+    assert Results.load(run.path).quality.equals(run.quality)
+    pushed = push()
+    assert pushed.changed == (files == before)
+    assert "Text of mine" in hub.read(MINE, "README.md").decode()
+
+
+def test_the_command_line_pushes(run, hub):
+    """`benchcard push` shows what would change, pushes, and says what came of it."""
+    from click.testing import CliRunner
+
+    environment = {**os.environ, **hub.environment()}
+    command = [sys.executable, "-m", "benchcard.cli", "push", str(run.path), MINE, "--artifacts", "1"]
+    done = subprocess.run([*command, "--dry-run"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "new file: onnx/model_quantized.onnx" in done.stdout
+    assert not hub.exists(MINE)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"commit: {hub.endpoint}/{MINE}/commit/{hub.head(MINE)}" in done.stdout
+    from benchcard.cli.commands import main
+
+    refused = CliRunner().invoke(main, ["push", str(run.path), MINE, "--artifacts", "some"])
+    assert refused.exit_code == 2
+    assert json.loads((run.path / "run.json").read_text())["digest"] == run.spec.digest
+    assert Path(run.path / "publish").is_dir()
+
+
+def test_a_card_that_a_gitignore_keeps_out_is_not_said_to_be_there(push, run, hub, monkeypatch):
+    """The second push, which has nothing to send, names what is not there."""
+    from click.testing import CliRunner
+
+    from benchcard.cli.commands import main
+
+    said = []
+    for name, rule in {"without": "*.md", "with": "*.tmp"}.items():
+        hub.add_model(f"local-user/{name}", {".gitignore": rule})
+        push(f"local-user/{name}")
+        again = push(f"local-user/{name}")
+        with monkeypatch.context() as patch:
+            patch.setattr(Results, "push_to_hub", lambda self, *given, again=again, **more: again)
+            said.append(CliRunner().invoke(main, ["push", str(run.path), MINE]).output.splitlines()[-1])
+    assert said == [
+        "nothing to push: the .gitignore there keeps out README.md, and the rest is there",
+        "nothing to push: the repository holds these results already",
+    ]
+
+
+def test_a_section_that_is_not_sent_refuses_nothing(push, run, hub):
+    """A section that was edited by hand in a README that a `.gitignore` keeps out stays, and the other files come."""
+    there = run.card(slug="mine").merge_into("# Mine\n", "mine").text.replace("**Backend:**", "**My words:**")
+    hub.add_model(MINE, {"README.md": there, ".gitignore": "README.md"})
+    pushed = push(slug="mine")
+    assert pushed.changed
+    assert pushed.kept_out == ("README.md",)
+    assert pushed.warnings[0].startswith("README.md not pushed: the .gitignore there")
+    assert hub.read(MINE, "README.md").decode() == there
+    assert "benchcard/mine/run.json" in hub.files(MINE)
+    assert not push(slug="mine").changed
+    hub.commit(MINE, {".gitignore": "*.tmp"})
+    with pytest.raises(CardError, match="edited by hand"):
+        push(slug="mine")
+
+
+def test_the_example_pushes_and_reads_back(run):
+    """`examples/push_to_local_hub.py` makes one commit, makes none the second time, and reads the card."""
+    script = Path(__file__).parents[2] / "examples" / "push_to_local_hub.py"
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1])}
+    done = subprocess.run([sys.executable, str(script), str(run.path)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "the same again: no commit" in done.stdout
+    assert "\n2 commits\n" in done.stdout
+    assert "the card holds 6 rows" in done.stdout

@@ -1,0 +1,132 @@
+"""A model that ONNX Runtime cannot load or run is told with operator, node and reason."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnxruntime
+import pytest
+from tiny_graphs import calibrated, normal, saved, written
+
+from benchcard.errors import ArtifactError
+from benchcard.quantization.loading import check_runs, loading_note
+from benchcard.quantization.operators import Quantization
+from benchcard.quantization.quantize import quantize_model
+
+
+def test_a_missing_kernel_is_told_by_operator_and_node(tmp_path):
+    """A `Conv` of double precision has no kernel on the CPU, as `ConvInteger` has none on some; the node is named."""
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (double[1, 1, 4, 4] x, double[1, 1, 3, 3] w) => (double[1, 1, 2, 2] y) { [conv_quant] y = Conv(x, w) }"""
+    )
+    with pytest.raises(ArtifactError, match=r"no kernel for `Conv` \(opset 11\) .* Exclude the node `conv`"):
+        check_runs(saved(model, tmp_path / "m.onnx"))
+
+
+def test_a_convolution_of_integers_without_a_kernel_is_told(tmp_path, monkeypatch):
+    """Versions without a kernel for `ConvInteger` of signed weights say so in these words; later ones have it."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Missing
+
+    def session(*arguments, **options):
+        raise Missing(
+            "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for ConvInteger(10) node with "
+            "name '/embeddings/Conv_quant'"
+        )
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", session)
+    with pytest.raises(
+        ArtifactError, match=r"no kernel for `ConvInteger` \(opset 10\) .* Exclude the node `/embeddings/Conv`.*: uint8"
+    ):
+        check_runs(tmp_path / "m.onnx")
+
+
+def test_a_model_that_does_not_run_is_told_with_the_reason(tmp_path):
+    """An input that is missing, of the wrong shape, or that gives no finite number, is each said."""
+    model = written(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[B, 4] x) => (float[B, 4] y) { h = MatMul(x, w) y = Log(h) }""",
+        {"w": -np.eye(4, dtype=np.float32)},
+    )
+    path = saved(model, tmp_path / "m.onnx")
+    assert loading_note(path) == ""
+    check_runs(path, {"x": -np.ones((1, 4), np.float32)})
+    with pytest.raises(ArtifactError, match=r"cannot run m\.onnx: .*missing"):
+        check_runs(path, {})
+    with pytest.raises(ArtifactError, match=r"cannot run m\.onnx: .*INVALID_ARGUMENT"):
+        check_runs(path, {"x": normal(1, 5)})
+    with pytest.raises(ArtifactError, match="its output `y` holds no finite number"):
+        check_runs(path, {"x": np.ones((1, 4), np.float32)})
+    (tmp_path / "no.onnx").write_text("no model")
+    with pytest.raises(ArtifactError, match=r"no\.onnx"):
+        check_runs(tmp_path / "no.onnx")
+
+
+def test_a_model_that_only_later_optimizations_break_is_noted_with_a_way_out(tmp_path, monkeypatch):
+    """At opset 21 versions 1.23 to 1.32 move int8 pairs through a `Transpose` wrongly: without that the model loads."""
+    model = written(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[2, 2] x) => (float[2, 2] y) {
+            a = Transpose<perm = [1, 0]>(x)
+            q = QuantizeLinear<output_dtype = 3>(a, s, z) b = DequantizeLinear(q, s, z)
+            y = Add(b, b)
+        }""",
+        {"s": np.float32(0.1), "z": np.int8(0)},
+    )
+    path = saved(model, tmp_path / "m.onnx")
+    real = onnxruntime.InferenceSession
+
+    def session(name, options, **more):
+        if options.graph_optimization_level.value > 1:
+            raise RuntimeError("Node (x_q) Op (QuantizeLinear) output_dtype INT8 does not match y_zero_point UINT8.")
+        return real(name, options, **more)
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", session)
+    assert "`optimization_level` of 0 or 1 alone" in loading_note(path)
+    with pytest.raises(ArtifactError, match="Take `activations_dtype: uint8`, an `opset` of at most 20"):
+        check_runs(path)
+    (tmp_path / "no.onnx").write_text("no model")
+    with pytest.raises(ArtifactError, match=r"no\.onnx"):
+        loading_note(tmp_path / "no.onnx")
+
+
+def half(opset, nodes):
+    """A graph of float16 between two conversions, with weights `w` and `b`."""
+    return written(
+        f"""<ir_version: 9, opset_import: ["" : {opset}]>
+        g (float[2, 4] x) => (float[2, 4] y) {{ h = Cast<to = 10>(x) {nodes} y = Cast<to = 1>(k) }}""",
+        {"w": normal(4, 4).astype(np.float16), "b": normal(4).astype(np.float16)},
+    )
+
+
+def test_float16_is_told_what_quantizes_it(tmp_path):
+    """Static pairs from opset 19 on do; whatever else fails says so, without the folder that the model lay in."""
+    ways = {
+        layout: Quantization(*asked, activations_dtype="uint8")
+        for layout, asked in {"dynamic": ("dynamic",), "QDQ": ("static",)}.items()
+    }
+    ways["QOperator"] = dataclasses.replace(ways["QDQ"], quant_format="QOperator")
+    for opset in (17, 19):
+        path = saved(half(opset, "m = MatMul(h, w) k = Add(m, b)"), tmp_path / "m.onnx")
+        ranges = calibrated(path, [{"x": normal(2, 4)}], tmp_path)
+        for layout, how in ways.items():
+            quantize_model(path, tmp_path / "q.onnx", how, ranges)
+            if (opset, layout) == (19, "QDQ"):
+                check_runs(tmp_path / "q.onnx", {"x": normal(2, 4)})
+                continue
+            with pytest.raises(ArtifactError, match="in the format QDQ alone, in a graph of opset 19 or later") as told:
+                check_runs(tmp_path / "q.onnx")
+            assert str(tmp_path) not in str(told.value)
+
+
+def test_a_softmax_of_float16_is_told_to_be_left_out(tmp_path):
+    """The quantizer gives its output a scale of float32; without it the same graph runs."""
+    path = saved(half(21, "m = MatMul(h, w) s = Softmax(m) k = Add(s, b)"), tmp_path / "m.onnx")
+    ranges = calibrated(path, [{"x": normal(2, 4)}], tmp_path)
+    how = Quantization("static", activations_dtype="uint8")
+    quantize_model(path, tmp_path / "q.onnx", how, ranges)
+    with pytest.raises(ArtifactError, match=r"the scale of `s` is float32.*leave `Softmax` out"):
+        check_runs(tmp_path / "q.onnx")
+    quantize_model(path, tmp_path / "q.onnx", dataclasses.replace(how, operators_to_quantize=("MatMul", "Add")), ranges)
+    check_runs(tmp_path / "q.onnx", {"x": normal(2, 4)})

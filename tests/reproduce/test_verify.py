@@ -1,0 +1,230 @@
+"""Verdicts on a card's figures: reproduced, different, or not comparable, and why."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from benchcard import Benchmark, Card, Results
+from benchcard.card.facts import Figure, Interval, Shape
+from benchcard.card.readme import merge
+from benchcard.errors import CardError
+from benchcard.reproduce.results import CardResults
+
+
+@pytest.fixture
+def folder(results, tmp_path):
+    """The tiny run, published in a folder."""
+    from benchcard.publishing import bundle
+
+    made = bundle.write_bundle(results, tmp_path / "out", "a/b", slug="x", artifacts="none", layout="classic")
+    (tmp_path / "out" / "repo" / "README.md").write_text(merge("", made.card, "x").text)
+    return tmp_path / "out" / "repo"
+
+
+def with_row(card: CardResults, index: int, **changes) -> CardResults:
+    """The card with one of its rows changed."""
+    rows = list(card.facts.rows)
+    rows[index] = replace(rows[index], **changes)
+    return replace(card, facts=replace(card.facts, rows=tuple(rows)))
+
+
+def verdict(verified, row, figure):
+    """One verdict, with its reason."""
+    frame = verified.frame
+    (found,) = frame[(frame["row"] == row) & frame["figure"].str.startswith(figure)].to_dict("records")[:1]
+    return found["verdict"], found["why"]
+
+
+def test_a_run_reproduces_its_own_card(results, folder):
+    """Every figure of a run's card is reproduced by the run."""
+    verified = results.verify(folder)
+    assert set(verified.frame["verdict"]) == {"reproduced"}
+    assert verified.status == 0
+    assert {"accuracy", "latency_mean_ms, 1x8", "throughput_per_s, 3x8"} <= set(verified.frame["figure"])
+    assert not verified.ground
+
+
+def test_another_accuracy_is_different(results, folder):
+    """On the same ground one changed digit of quality is found."""
+    card = Results.from_card(folder)
+    value = card.facts.rows[1].metrics["accuracy"].value
+    verified = results.verify(with_row(card, 1, metrics={"accuracy": Figure(round(value + 0.001, 3))}))
+    assert verdict(verified, 1, "accuracy") == ("different", "they differ by 0.001")
+    assert verified.counts["different"] == 1
+    assert verified.status == 1
+
+
+def test_another_ratio_is_different_beyond_intervals_and_noise(results, folder):
+    """A ratio whose interval is apart is different, with both intervals; milliseconds that are may be the machine's."""
+    card = Results.from_card(folder)
+    shape = Shape(1, card.facts.shapes[0].input_length)
+    # Two launches of a moment each leave an interval of any width: no machine is as slow as this.
+    far = Figure(1e60, Interval(0.9e60, 1.1e60))
+    verified = results.verify(with_row(card, 1, times={shape: {"ratio": far, "latency_mean_ms": far}}))
+    found = verified.frame[verified.frame["verdict"] == "different"].iloc[0]
+    assert (found["row"], found["figure"], found["published_low"]) == (1, "ratio, 1x8", 0.9e60)
+    assert found["here_low"] <= found["here"] <= found["here_high"]
+    assert verified.counts["different"] == 1
+    said, because = verdict(verified, 1, "latency_mean_ms")
+    assert said == "not comparable"
+    assert "the machine of another day may be the reason" in because
+
+
+def around(results: Results, low: float, high: float) -> Results:
+    """The run with a quiet machine, and a ratio of row 1 at the first shape that is known to be within these bounds."""
+    time, noise = results.time.copy(), results.noise.copy()
+    (place,) = time.index[(time["row"] == 1) & (time["batch_size"] == 1)]
+    time.loc[place, ["ratio", "ratio_low", "ratio_high"]] = (low + high) / 2, low, high
+    noise[["ratio", "ratio_low", "ratio_high"]] = 1.0
+    changed = Results(results.records)
+    vars(changed).update(time=time, noise=noise)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(1.8452, 1.8498, "reproduced"), (1.8402, 1.8448, "different"), (1.8552, 1.8598, "different")],
+)
+def test_a_ratio_too_precise_for_an_interval_on_the_card_is_compared(results, low, high, said):
+    """A card whose digits show no interval means anything that rounds to them, and nothing else."""
+    there = around(results, 1.8486, 1.8514)
+    card = CardResults(Card(there.card().text).facts(), None, there.path)
+    assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Figure(1.85)
+    assert verdict(around(results, low, high).verify(card), 1, "ratio, 1x8")[0] == said
+
+
+def test_printed_bounds_are_as_wide_as_their_rounding(results):
+    """An interval of which the card shows two decimals meets one that only the third keeps apart from it."""
+    there = around(results, 1.8051, 1.8549)
+    card = CardResults(Card(there.card().text).facts(), None, there.path)
+    assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"].interval == Interval(1.81, 1.85)
+    assert verdict(around(results, 1.8545, 1.9).verify(card), 1, "ratio, 1x8")[0] == "reproduced"
+    assert verdict(around(results, 1.8552, 1.9).verify(card), 1, "ratio, 1x8")[0] == "different"
+
+
+def test_without_any_interval_nothing_is_known_of_the_width(results):
+    """Where a card shows no interval at a shape, models may have been launched once: its ratios are not compared."""
+    there = around(results, 1.8486, 1.8514)
+    facts = Card(there.card().text).facts()
+    bare = [
+        replace(
+            row,
+            times={
+                at: {name: replace(each, interval=None) for name, each in told.items()}
+                for at, told in row.times.items()
+            },
+        )
+        for row in facts.rows
+    ]
+    card = CardResults(replace(facts, rows=tuple(bare), noise=()), None, there.path)
+    assert verdict(around(results, 1.7, 1.8).verify(card), 1, "ratio, 1x8") == (
+        "not comparable",
+        "one of them has no interval",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"processor": "Other CPU"}, "another CPU: Other CPU, here"),
+        ({"usable_cores": 1000}, "another machine: usable cores differ"),
+        ({"versions": {"onnxruntime": "0.1"}}, "other versions: onnxruntime 0.1, here"),
+        ({"processor": None}, "does not say on which processor"),
+        ({"versions": {}}, "does not say with which versions"),
+    ],
+)
+def test_on_another_ground_times_are_not_comparable(results, folder, change, why):
+    """Times of another machine or of other versions are no evidence; equal quality is, unequal quality is not."""
+    card = Results.from_card(folder)
+    card = replace(card, facts=replace(card.facts, environment={**card.facts.environment, **change}))
+    verified = results.verify(with_row(card, 1, metrics={"accuracy": Figure(0.123)}))
+    verdicts = dict(zip(verified.frame["figure"], verified.frame["verdict"]))
+    assert verdicts["latency_mean_ms, 1x8"] == "not comparable"
+    assert verdict(verified, 0, "accuracy")[0] == "reproduced"
+    said, because = verdict(verified, 1, "accuracy")
+    assert said == "not comparable"
+    assert why in because
+    assert verified.status == 0
+
+
+def test_a_classic_card_alone_has_no_ground(results, tmp_path):
+    """A card that says neither machine nor versions can only be confirmed in its quality."""
+    path = results.card("classic").save(tmp_path / "card.md")
+    verified = results.verify(path)
+    times = verified.frame[verified.frame["figure"].str.startswith("latency")]
+    assert set(times["verdict"]) == {"not comparable"}
+    assert verified.counts["different"] == 0
+
+
+def test_failures_are_compared_too(results, folder):
+    """A figure that the card lacks because its row failed, and that is there here, is different."""
+    from benchcard.card.facts import Failure
+
+    card = with_row(Results.from_card(folder), 2, metrics={"accuracy": None}, failure=Failure("quantize"))
+    assert verdict(results.verify(card), 2, "accuracy") == ("different", "it failed there (quantize)")
+
+
+def test_other_data_is_another_ground(results, folder):
+    """Figures of other content of the data set are not held against the card."""
+    card = Results.from_card(folder)
+    sources = {"datasets": [{"name": "./data", "digest": "other"}], "models": []}
+    verified = results.verify(replace(card, about={**card.about, "sources": sources}))
+    assert verified.ground == ("another content or revision of the data set ./data",)
+
+
+def test_other_configurations_are_refused(results, folder):
+    """Results that share no row with the card say so."""
+    card = Results.from_card(folder)
+    rows = tuple(replace(row, parameters={**row.parameters, "framework": "other"}) for row in card.facts.rows)
+    with pytest.raises(CardError, match="none of the card's configurations"):
+        results.verify(replace(card, facts=replace(card.facts, rows=rows)))
+
+
+def test_the_command_runs_the_rows_and_gives_a_status(results, ground, folder, monkeypatch):
+    """`benchcard verify` runs what the card says (here, a run that is finished already), and its status tells."""
+    from click.testing import CliRunner
+
+    from benchcard.cli.commands import main
+
+    asked = []
+    monkeypatch.setattr(Benchmark, "run", lambda self, path, **more: asked.append(self.spec) or Results.load(path))
+    verify = ["verify", str(folder), "--out", str(results.path), "--quiet"]
+    done = CliRunner().invoke(main, verify)
+    assert done.exit_code == 1
+    assert "the model `./model` was a folder, and is not here: give it as `--model`" in done.output
+    data = str(ground / "data")
+    assert CliRunner().invoke(main, [*verify, "--model", str(ground / "model"), "--dataset", data]).exit_code == 0
+    assert asked.pop().fixed["dataset"] == {**results.spec.fixed["dataset"], "path": data}
+    for name in ("model", "data"):
+        shutil.copytree(ground / name, folder / name)
+    done = CliRunner().invoke(main, verify)
+    assert done.exit_code == 0, done.output
+    assert asked == [results.spec]
+    assert "0 different" in done.output
+    text = (folder / "README.md").read_text()
+    accuracy = f"{results.quality['accuracy'][0]:.3f}"
+    from benchcard.card.readme import sections
+
+    edited = sections(text)["x"].content.replace(f"|  {accuracy}   |", "|  0.001   |", 1)
+    assert edited != sections(text)["x"].content
+    (folder / "README.md").write_text(merge(text, f"---\n---\n\n{edited}", "x").text)
+    done = CliRunner().invoke(main, [*verify, "--csv"])
+    assert done.exit_code == 1, done.output
+    assert done.output.count("different,") == 1
+
+
+def test_a_run_that_is_too_imprecise_reproduces_nothing(results, folder):
+    """An interval that agrees with nearly everything confirms no figure but its own."""
+    card = Results.from_card(folder)
+    shape = Shape(1, card.facts.shapes[0].input_length)
+    verified = results.verify(with_row(card, 1, times={shape: {"latency_mean_ms": Figure(0.5, Interval(1e-6, 1e6))}}))
+    said = verdict(verified, 1, "latency_mean_ms, 1x8")
+    wide = results.time[(results.time["row"] == 1) & (results.time["batch_size"] == 1)].iloc[0]
+    if wide["latency_mean_ms_high"] > 1.5 * wide["latency_mean_ms_low"]:
+        assert said[0] == "not comparable"
+        assert said[1].startswith("too imprecise here")
+    else:
+        assert said[0] == "reproduced"

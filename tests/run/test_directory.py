@@ -1,0 +1,154 @@
+"""The run directory: what stands under its final name is whole, and belongs to one spec."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+
+from benchcard.errors import BenchcardError, SpecError
+from benchcard.run.directory import RunDirectory
+from benchcard.spec import spec as specs
+from benchcard.steps.step import Failure
+from benchcard.utils.files import reporting_disk_errors
+
+
+@pytest.fixture
+def directory(tmp_path, beans):
+    """A run directory that was begun."""
+    run = RunDirectory(tmp_path / "run")
+    with run.locked():
+        run.begin(specs.read_spec(beans), {"versions": {}})
+    return run
+
+
+def finish(run, key="k" * 64, failure=None, content=b"graph"):
+    """A finished step with one file."""
+    work = run.unfinished("calibrate", key)
+    (work / "model.onnx").write_bytes(content)
+    (work / "log.txt").write_text("said\n")
+    return run.finish(work, "calibrate", key, {"opset": 13}, {"digest": "d"}, 1.5, failure)
+
+
+def test_a_finished_step_is_found_again(directory):
+    """Its values, files and seconds come back from disk as they were given."""
+    finish(directory)
+    kept = directory.outcome("calibrate", "k" * 64)
+    assert (kept.values, kept.seconds, kept.failure) == ({"digest": "d"}, 1.5, None)
+    assert (kept.folder / "model.onnx").read_bytes() == b"graph"
+    assert (kept.folder / "log.txt").read_text() == "said\n"
+
+
+def test_an_unfinished_step_counts_for_nothing(directory):
+    """What a killed process left is no outcome, and is swept away when the directory is next worked in."""
+    work = directory.unfinished("calibrate", "k" * 64)
+    (work / "model.onnx").write_bytes(b"half")
+    assert directory.outcome("calibrate", "k" * 64) is None
+    with directory.locked():
+        assert not work.exists()
+
+
+def test_a_step_whose_file_was_cut_is_not_finished(directory):
+    """A file that is gone or has another size means that the step must be done again."""
+    outcome = finish(directory)
+    (outcome.folder / "model.onnx").write_bytes(b"gra")
+    assert directory.outcome("calibrate", "k" * 64) is None
+    (outcome.folder / "model.onnx").unlink()
+    assert directory.outcome("calibrate", "k" * 64) is None
+
+
+def test_a_failed_step_keeps_its_reason_and_log_but_no_files(directory):
+    """A failure comes back whole; half-made files do not stay."""
+    failure = Failure("calibrate", "ValueError", "no such opset", "log")
+    finish(directory, failure=failure)
+    kept = directory.outcome("calibrate", "k" * 64)
+    assert kept.failure == failure
+    assert sorted(path.name for path in kept.folder.iterdir()) == ["log.txt", "outcome.json"]
+
+
+def test_a_step_may_be_finished_again(directory):
+    """A step that failed and then worked has one outcome, the later."""
+    finish(directory, failure=Failure("calibrate", "OSError", "x"))
+    finish(directory, content=b"better")
+    assert (directory.outcome("calibrate", "k" * 64).folder / "model.onnx").read_bytes() == b"better"
+
+
+def test_another_spec_is_refused(directory, beans):
+    """A directory belongs to one spec; the refusal says in what the other differs, and changes nothing."""
+    before = (directory.path / "run.json").read_bytes()
+    with pytest.raises(SpecError, match=r"`fixed.duration`|`fixed\.duration`"):
+        directory.begin(specs.read_spec({**beans, "duration": 3}), {})
+    assert (directory.path / "run.json").read_bytes() == before
+    directory.begin(specs.read_spec(beans), {})
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path, beans):
+    """A folder that is not empty and no run is left alone."""
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(BenchcardError, match="holds no run"):
+        RunDirectory(tmp_path).begin(specs.read_spec(beans), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_one_process_works_in_a_directory_at_a_time(directory):
+    """A second one is refused at once."""
+    with (
+        directory.locked(),
+        pytest.raises(BenchcardError, match="another process"),
+        RunDirectory(directory.path).locked(),
+    ):
+        pass
+
+
+def test_a_newer_format_is_refused(directory):
+    """A directory of a format that is not known yet is not guessed at."""
+    about = json.loads((directory.path / "run.json").read_text())
+    (directory.path / "run.json").write_text(json.dumps({**about, "format": 99}))
+    with pytest.raises(BenchcardError, match="newer"):
+        _ = directory.about
+
+
+@pytest.mark.parametrize("content", ["", "{", None])
+def test_what_is_no_run_is_said(tmp_path, content):
+    """A missing or broken run.json is an error in words."""
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(BenchcardError, match=r"run\.json"):
+        _ = RunDirectory(tmp_path).about
+
+
+def test_parts_stay_as_they_were_divided(directory):
+    """How cells are divided into parts is decided once: memory that is free later does not change it."""
+    parts = directory.parts("g" * 64, lambda: [["a", "b"], ["a", "c"]])
+    again = directory.parts("g" * 64, lambda: [["a", "b", "c"]])
+    assert parts == again
+    assert [part.names for part in directory.kept_parts("g" * 64)] == [("a", "b"), ("a", "c")]
+    assert directory.kept_parts("h" * 64) == []
+
+
+def test_a_part_is_finished_when_it_has_an_outcome(directory):
+    """A part without an outcome is at work still, whatever rounds it has."""
+    part = directory.parts("g" * 64, lambda: [["a"]])[0]
+    part.begin()
+    part.rounds.write_bytes(b"")
+    assert part.outcome is None
+    reading = {"at_ns": 1, "load_1m": 0.5}
+    told = {"rounds": 3, "baseline": None, "opened": [], "failures": [], "before": reading, "after": reading}
+    part.finish(told)
+    assert part.outcome == told
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "make room"), (errno.EROFS, "another folder")])
+def test_the_disks_refusals_say_what_to_do(tmp_path, number, said):
+    """A full or read-only disk is an error that says what to do."""
+    with pytest.raises(BenchcardError, match=said), reporting_disk_errors(tmp_path):
+        raise OSError(number, "refused")
+
+
+def test_a_path_that_can_be_no_folder_is_refused(tmp_path):
+    """A name that the system does not take, and a path below a file, are errors that say what to do."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / ("a" * 300), tmp_path / "file" / "run"):
+        with pytest.raises(BenchcardError, match="another folder"), RunDirectory(path).locked():
+            pass

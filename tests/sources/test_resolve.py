@@ -1,0 +1,138 @@
+"""What the names of data sets stand for: old ids and today's, and data that is handed over."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import tiny_text
+
+from benchcard.errors import HubError, SpecError
+from benchcard.sources import renamed, resolve
+from benchcard.spec import spec as specs
+from benchcard.tasks import data as data_
+from benchcard.testing import Fault, LocalHub
+from benchcard.utils import files
+
+
+def spec_of(model, path):
+    """A spec of one configuration."""
+    dataset = {"path": path, "eval_split": "validation"}
+    return specs.read_spec({"task": "text-classification", "model": str(model), "dataset": dataset})
+
+
+def test_old_ids_are_resolved_to_those_of_today(tmp_path, monkeypatch):
+    """An id of the cards' time and today's are one source, at one commit; the record says both."""
+    rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
+    (tmp_path / "model").mkdir()
+    with LocalHub() as hub:
+        hub.add_dataset("nyu-mll/glue", rows)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        found = {}
+        for name in ("glue", "nyu-mll/glue"):
+            (found[name],) = resolve.resolve_sources(spec_of(tmp_path / "model", name)).datasets.values()
+        head = hub.head("nyu-mll/glue", repo_type="dataset")
+    assert {(each.location, each.revision) for each in found.values()} == {("nyu-mll/glue", head)}
+    assert found["glue"].identity == found["nyu-mll/glue"].identity
+    assert found["glue"].name == "glue"
+    assert found["glue"].moved == "`glue` is an old id: the rows are those of `nyu-mll/glue`"
+    assert found["nyu-mll/glue"].moved == ""
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b'"text"', b'{"id": 7}', b"<html>x</html>", b""], ids=repr)
+@pytest.mark.parametrize("what", ["model", "data set"])
+def test_an_answer_of_another_form_is_told(tmp_path, monkeypatch, what, body):
+    """A status of success with anything but a repository is a `HubError` that names the model or the data set."""
+    (tmp_path / "model").mkdir()
+    model, data = ("someone/tiny", "memory:abc") if what == "model" else (tmp_path / "model", "someone/shades")
+    with LocalHub() as hub:
+        hub.strike(Fault("info", status=200, times=None, body=body))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+        with pytest.raises(HubError, match=f"the Hub's answer for {what} `someone/.*cannot be read"):
+            resolve.resolve_sources(spec_of(model, data))
+
+
+def test_every_old_id_is_one_and_has_an_owner_today():
+    """No old id has an owner, each of today's has one."""
+    assert all("/" not in old and new.count("/") == 1 for old, new in renamed.RENAMED.items())
+
+
+def test_data_in_memory_that_is_gone_is_said(tmp_path):
+    """A spec that names data in memory cannot be run without it."""
+    (tmp_path / "model").mkdir()
+    with pytest.raises(SpecError, match=r"memory:abc.*hand the data over again"):
+        resolve.resolve_sources(spec_of(tmp_path / "model", "memory:abc"), handed=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("readme", "told"),
+    [
+        ("---\nlicense: mit\nlibrary_name: timm\ntags: [a]\n---\n", {"license": "mit", "library_name": "timm"}),
+        ("---\nlicense: [mit]\n---\n", {}),
+        ("---\nlicense: [mit\n---\n", {}),
+        ("---\n- mit\n---\n", {}),
+        ("# No front matter\n", {}),
+        ("---\nlicense: \udcff\n---\n", {}),
+        ('---\nlicense: "\\ud800"\nlibrary_name: timm\n---\n', {"library_name": "timm"}),
+        ("---\nlicense: mit\na: !!bool foo\n---\n", {}),
+        ("---\nlicense: mit\na: " + "[" * 2000 + "\n---\n", {}),
+        ("---\nlicense: mit\na: 2024-13-45\n---\n", {"license": "mit"}),
+        (None, {}),
+    ],
+)
+def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
+    """What its own card says in a readable front matter is kept with the source, and written and read like the rest."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    if readme is not None:
+        (tmp_path / "model" / "README.md").write_bytes(readme.encode("utf-8", "surrogateescape"))
+    rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
+    found = resolve.resolve_sources(spec_of(tmp_path / "model", str(rows)))
+    assert found.model(str(tmp_path / "model")).inherited == told
+    assert resolve.Sources.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def test_a_folder_without_its_small_files_is_refused(tmp_path):
+    """A configuration or a vocabulary that Git LFS has not fetched ends the run at once, as it would be read as what it
+    is not; weights of other formats need not be there.
+    """
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+    rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
+    (tmp_path / "model").mkdir()
+    for name, is_refused in (("tf_model.h5", False), ("vocab.txt", True)):
+        (tmp_path / "model" / name).write_text(pointer)
+        if not is_refused:
+            assert resolve.resolve_sources(spec_of(tmp_path / "model", str(rows))).models
+            continue
+        with pytest.raises(SpecError, match=rf"{name} is a Git LFS pointer.*git lfs pull.*\$\.model"):
+            resolve.resolve_sources(spec_of(tmp_path / "model", str(rows)))
+
+
+def test_a_step_knows_the_content_of_local_data_alone(tmp_path):
+    """Local files are checked against their digest when they are read; what lies in the run directory or on the Hub has
+    none of that kind.
+    """
+    rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "abc").mkdir()
+    (local,) = resolve.resolve_sources(spec_of(tmp_path / "model", str(rows))).datasets.values()
+    assert local.content == data_.data_digest(rows) == local.digest
+    (handed,) = resolve.resolve_sources(spec_of(tmp_path / "model", "memory:abc"), handed=tmp_path).datasets.values()
+    assert handed.content is None
+    assert resolve.Source("a/b", "a/b", False, "c0ffee", "d").content is None
+
+
+def test_every_file_that_may_be_read_counts(tmp_path):
+    """A hidden file that is itself the data, names that are no text, and files behind links count in a digest."""
+    (tmp_path / ".rows.csv").write_text("a")
+    before = files.content_digest(tmp_path / ".rows.csv")
+    (tmp_path / ".rows.csv").write_text("b")
+    assert files.content_digest(tmp_path / ".rows.csv") != before
+    (tmp_path / "data").mkdir()
+    odd = tmp_path / "data" / os.fsdecode(b"\xff.csv")
+    try:
+        odd.write_text("a")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert len(files.content_digest(tmp_path / "data")) == 64

@@ -1,0 +1,294 @@
+"""Plans: the rows of published cards, in their order, with their Nones."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchcard import Benchmark
+from benchcard.measure.significance import RESAMPLES, draws_for
+from benchcard.run.expected import expected_steps
+from benchcard.run.pipeline import FEW_MODELS
+from benchcard.sources.resolve import unresolved
+from benchcard.spec import spec as specs
+from benchcard.spec.plan import make_plan, unused_settings
+
+ARGS = {"opset": 13, "optimization_level": 1, "intra_op_num_threads": 4}
+BOTH, ADD = ["Add", "MatMul"], ["Add"]
+
+
+def rows(data: dict) -> list[tuple]:
+    """The benchmarked values of each row, in order."""
+    return [tuple(row.axes.values()) for row in make_plan(specs.read_spec(data))]
+
+
+def test_the_beans_grid_is_its_eighteen_rows(beans):
+    """The grid of the beans card comes to its rows, in its order, with None where a parameter means nothing."""
+    expected = [("onnxruntime", None, None, None, ARGS, None, False)]
+    for approach in ("dynamic", "static"):
+        for operators in (BOTH, ADD):
+            for per_channel in (False, True):
+                for reduce_range in (False, True):
+                    expected.append(("onnxruntime", approach, operators, per_channel, ARGS, reduce_range, True))
+    expected.append(("pytorch", None, None, None, {}, None, None))
+    assert len(expected) == 18
+    assert rows(beans) == expected
+
+
+def test_comparisons_know_how_many_they_are(beans):
+    """Each is asked for the number of rows beside its baseline where that takes more draws than an interval does; else
+    it is the same comparison, however many they are.
+    """
+    assert draws_for(FEW_MODELS) <= RESAMPLES < draws_for(FEW_MODELS + 1)
+    for dtypes, compared, models in ((["int8"], 17, {None}), (["int8", "uint8"], 33, {None, 33})):
+        beans["grid"]["weights_dtype"] = dtypes
+        plan = make_plan(specs.read_spec(beans))
+        assert plan.compared_with(plan[0].baseline) == compared
+        steps = [step for asked in expected_steps(plan, unresolved(plan.spec), 1) for step in asked]
+        assert {step.asked.get("models") for step in steps if step.kind == "compare"} == models
+
+
+def test_a_notebook_shows_the_plan_as_a_table(beans):
+    """A plan shows one line for each configuration under a heading, whatever stands in a value."""
+    beans["grid"]["node_exclusion"] = [["<b>"]]
+    beans["fixed"].pop("node_exclusion")
+    shown = make_plan(specs.read_spec(beans))._repr_html_()
+    assert shown.startswith("<p>Plan of 18 configurations: framework, ")
+    assert shown.count("<tr") == 1 + 18
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown
+
+
+def test_one_configuration_is_not_called_configurations(beans):
+    """Where a grid comes to one row, plan and benchmark say so."""
+    one = {**beans, "grid": {"framework": ["pytorch"]}, "fixed": {}}
+    assert repr(make_plan(specs.read_spec(one))) == "Plan of 1 configuration: framework"
+    assert repr(Benchmark(**one)) == "Benchmark(image-classification, 1 configuration, framework)"
+
+
+def test_what_is_asked_for_in_vain_is_said(beans):
+    """An opset means nothing to PyTorch, nor calibration to a grid without static rows."""
+    assert unused_settings(make_plan(specs.read_spec(beans))) == ()
+    beans["fixed"]["framework_args.opset"] = 13
+    del beans["grid"]["framework_args"]
+    assert unused_settings(make_plan(specs.read_spec(beans))) == (
+        "framework_args.opset (13) changes nothing for pytorch, which does not know it",
+    )
+    beans["fixed"]["framework_args"] = {"opset": 13, "intra_op_num_threads": 2}
+    del beans["fixed"]["framework_args.opset"]
+    beans["grid"]["quantization_approach"] = ["dynamic"]
+    assert unused_settings(make_plan(specs.read_spec(beans))) == (
+        "calibration changes nothing: it means nothing to any row",
+        "framework_args.opset (13) changes nothing for pytorch, which does not know it",
+    )
+
+
+def test_the_sst2_grid_is_its_six_rows(beans):
+    """The grid of the SST-2 card, with a fixed approach, comes to its rows."""
+    beans["task"] = "text-classification"
+    beans["fixed"] = {"quantization_approach": "dynamic", "node_exclusion": []}
+    for name in ("quantization_approach", "reduce_range"):
+        del beans["grid"][name]
+    assert rows(beans) == [
+        ("onnxruntime", None, None, ARGS, False),
+        ("onnxruntime", BOTH, False, ARGS, True),
+        ("onnxruntime", BOTH, True, ARGS, True),
+        ("onnxruntime", ADD, False, ARGS, True),
+        ("onnxruntime", ADD, True, ARGS, True),
+        ("pytorch", None, None, {}, None),
+    ]
+
+
+def test_the_conll_grid_is_its_four_rows(beans):
+    """The grid of the CoNLL card, which quantizes throughout and fixes the framework, comes to its rows."""
+    beans["task"] = "token-classification"
+    beans["fixed"] = {
+        "framework": "onnxruntime",
+        "framework_args": {"opset": 11, "optimization_level": 1},
+        "per_channel": False,
+        "node_exclusion": [],
+        "calibration": {"method": "minmax", "num_calibration_samples": 100},
+    }
+    beans["grid"] = {"quantization_approach": ["dynamic", "static"], "operators_to_quantize": [BOTH, ADD]}
+    assert rows(beans) == [("dynamic", BOTH), ("dynamic", ADD), ("static", BOTH), ("static", ADD)]
+
+
+def test_every_parameter_is_there_and_none_where_it_means_nothing(beans):
+    """A dynamic row has no calibration, an unquantized one nothing of quantization, and pytorch nothing of ONNX."""
+    plan = make_plan(specs.read_spec(beans))
+    fp32, dynamic, static, pytorch = plan[0], plan[1], plan[9], plan[17]
+    assert dynamic["calibration"] is None
+    assert static["calibration"]["calibration_histogram_percentile"] == 99.999
+    assert fp32["node_exclusion"] is None
+    assert pytorch["from_transformers"] is None
+    assert pytorch["apply_quantization"] is None
+    assert not pytorch.quantized
+    assert static.quantized
+    assert {frozenset(row.parameters) for row in plan} == {frozenset(fp32.parameters)}
+
+
+def activations(beans, approaches, **fixed):
+    """The plan of a grid of these approaches, with nothing else benchmarked."""
+    beans["grid"] = {"quantization_approach": approaches, **fixed.pop("grid", {})}
+    beans["fixed"] = {"calibration": {"num_calibration_samples": 8}, **fixed}
+    return make_plan(specs.read_spec(beans))
+
+
+def test_dynamic_rows_know_nothing_of_how_activations_are_stored(beans):
+    """The type and the symmetry of activations are of static rows: dynamic ones are one row, whatever they are."""
+    grid = {"activations_dtype": ["int8", "uint8"], "activations_symmetric": [False, True]}
+    plan = activations(beans, ["dynamic", "static"], grid=grid)
+    assert [tuple(row.axes.values()) for row in plan] == [
+        ("dynamic", None, None),
+        *(("static", dtype, symmetric) for dtype in ("int8", "uint8") for symmetric in (False, True)),
+    ]
+    (dynamic,) = activations(beans, ["dynamic"], activations_dtype="int8", activations_symmetric=True)
+    assert dynamic["activations_dtype"] is dynamic["activations_symmetric"] is None
+
+
+def test_a_value_for_activations_is_told_from_what_dynamic_rows_do(beans):
+    """Where there are rows of both kinds the fixed value is said to be of the static ones, and where there are dynamic
+    ones alone it changes nothing.
+    """
+    always = "dynamic activations are always uint8"
+    both = activations(beans, ["dynamic", "static"], activations_dtype="int8")
+    assert unused_settings(both) == (f"activations_dtype (int8) is of the static rows alone: {always}",)
+    assert f"activations_dtype changes nothing: {always}" in unused_settings(
+        activations(beans, ["dynamic"], activations_dtype="int8")
+    )
+    assert unused_settings(activations(beans, ["static"], activations_dtype="int8", activations_symmetric=True)) == ()
+
+
+def test_the_key_of_a_dynamic_quantization_stays(beans):
+    """A run that quantized with the defaults finds its model again; one that named a type of activations, too, is
+    that run.
+    """
+    for fixed in ({}, {"activations_dtype": "int8"}, {"activations_symmetric": True}):
+        plan = activations({**beans, "model": "m"}, ["dynamic"], **fixed)
+        steps = [step for asked in expected_steps(plan, unresolved(plan.spec), 1) for step in asked]
+        (key,) = (step.key for step in steps if step.kind == "quantize")
+        assert key == "4a45652e15aefc75d569fe0c97840884d8fa94e2866a6649f5a045c7a1fa2e5c"
+
+
+def test_threads_are_shared_by_frameworks_that_do_not_say(beans):
+    """A row that asks for no number of threads gets the one that the others agree on, and none where they do not."""
+    assert {row.threads for row in make_plan(specs.read_spec(beans))} == {4}
+    beans["grid"]["framework_args"] = [
+        {"opset": 13, "intra_op_num_threads": 1},
+        {"opset": 13, "intra_op_num_threads": 2},
+        {},
+    ]
+    threads = {row.axes["framework"]: row.threads for row in make_plan(specs.read_spec(beans))}
+    assert threads["pytorch"] is None
+
+
+def test_the_baseline_is_the_unquantized_onnxruntime_row(beans):
+    """Every row is compared with fp32 in onnxruntime; with pytorch where that is the only unquantized row; else with
+    nothing.
+    """
+    assert {row.baseline for row in make_plan(specs.read_spec(beans))} == {0}
+    beans["grid"]["apply_quantization"] = [True]
+    assert {row.baseline for row in make_plan(specs.read_spec(beans))} == {16}
+    beans["grid"]["framework"] = ["onnxruntime"]
+    assert {row.baseline for row in make_plan(specs.read_spec(beans))} == {None}
+
+
+def test_each_model_has_its_own_baseline(beans):
+    """Rows of two models are never compared with each other."""
+    del beans["model"]
+    beans["grid"]["name_or_path"] = ["a/b", "c/d"]
+    plan = make_plan(specs.read_spec(beans))
+    for row in plan:
+        assert row.baseline is not None
+        assert plan[row.baseline]["name_or_path"] == row["name_or_path"]
+
+
+def test_an_entry_belongs_to_every_framework_that_knows_all_its_keys(beans):
+    """In the flat form threads reach pytorch too, and opset does not; the empty entry goes to those that nothing else
+    belongs to.
+    """
+    beans["grid"]["framework_args"] = [{"intra_op_num_threads": 2}, {"opset": 13}, {}]
+    found = {(row["framework"], str(row["framework_args"])) for row in make_plan(specs.read_spec(beans))}
+    assert found == {
+        ("onnxruntime", "{'intra_op_num_threads': 2}"),
+        ("onnxruntime", "{'opset': 13}"),
+        ("pytorch", "{'intra_op_num_threads': 2}"),
+    }
+
+
+def test_arguments_by_framework(beans):
+    """The form by framework gives each its own entries, and the empty one to those left out."""
+    beans["grid"]["framework_args"] = {"onnxruntime": [{"opset": 13}, {"opset": 17}]}
+    found = {(row["framework"], str(row["framework_args"])) for row in make_plan(specs.read_spec(beans))}
+    assert found == {("onnxruntime", "{'opset': 13}"), ("onnxruntime", "{'opset': 17}"), ("pytorch", "{}")}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "distinct"),
+    [
+        ("max_eval_samples", [None, 10], 2),
+        ("batch_sizes", [[8], [1, 16]], 2),
+        ("dataset.revision", ["one", "two"], 2),
+        ("seed", [0, 1], 2),
+        ("task_args", [{}, {"label_mapping": {"a": "b"}}], 2),
+        ("weights_dtype", ["int8", "uint8"], 2),
+        ("calibration.method", ["minmax", "entropy"], 2),
+        ("calibration", [{"method": "minmax"}, {}], 1),
+        ("framework_args.opset", [13, 17], 2),
+        ("metrics", [["accuracy"], ["f1"]], 2),
+        ("input_lengths", [[8], [16]], 2),
+        ("duration", [1, 2], 2),
+        ("node_exclusion", [[], ["layernorm"]], 2),
+        ("backend_args", [{}, {"a": 1}], 2),
+    ],
+)
+def test_any_parameter_may_be_benchmarked(beans, name, values, distinct):
+    """Every parameter makes rows of its own where it means something, and equal rows are one."""
+    beans["fixed"] = {}
+    beans["grid"] = {"quantization_approach": ["static"], name: values}
+    for given in (name, name.partition(".")[0]):
+        if "." not in name:
+            beans.pop(given, None)
+    if name == "dataset":
+        del beans["dataset"]
+    plan = make_plan(specs.read_spec(beans))
+    assert len(plan) == distinct
+    parameter, _, field = name.partition(".")
+    assert len({str(row[parameter][field] if field else row[parameter]) for row in plan}) == distinct
+
+
+def test_numbers_and_lists_of_numbers_sort_as_numbers(beans):
+    """Rows go from few to many, not from "1" over "16" to "8"."""
+    beans["grid"] = {"batch_sizes": [[16], [8], [1]], "max_eval_samples": [100, 20, None]}
+    del beans["batch_sizes"]
+    assert [row["batch_sizes"][0] for row in make_plan(specs.read_spec(beans))][::3] == [1, 8, 16]
+    assert [row["max_eval_samples"] for row in make_plan(specs.read_spec(beans))][:3] == [None, 20, 100]
+
+
+def test_a_spec_without_a_grid_is_one_row(beans):
+    """No grid, no approach: the unquantized model in onnxruntime, which is its own baseline."""
+    beans["grid"], beans["fixed"] = {}, {}
+    plan = make_plan(specs.read_spec(beans))
+    assert len(plan) == 1
+    assert (plan[0]["framework"], plan[0]["apply_quantization"], plan[0].baseline) == ("onnxruntime", False, 0)
+
+
+def test_a_large_grid_keeps_every_row_once(beans):
+    """Thousands of rows are planned, each once, and the static ones multiply only by what means something to them."""
+    beans["grid"]["calibration.num_calibration_samples"] = list(range(1, 601))
+    plan = make_plan(specs.read_spec(beans))
+    assert len(plan) == 1 + 8 + 8 * 600 + 1
+    assert len({str(row.parameters) for row in plan}) == len(plan)
+
+
+def test_an_axis_that_means_nothing_to_any_row_is_named():
+    """A grid over what dynamic rows ignore comes to one row, and says why."""
+    grid = {"activations_dtype": ["int8", "uint8"], "activations_symmetric": [True, False]}
+    dataset = {"path": "data", "eval_split": "validation"}
+    fixed = {"quantization_approach": "dynamic"}
+    spec = Benchmark(task="text-classification", model="model", dataset=dataset, grid=grid, fixed=fixed).spec
+    plan = make_plan(spec)
+    assert len(plan) == 1
+    assert [sentence.partition(":")[0] for sentence in unused_settings(plan)] == [
+        "activations_dtype changes nothing",
+        "activations_symmetric changes nothing",
+    ]

@@ -666,7 +666,8 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
     from benchcard.sources import resolve
     from benchcard.spec import plan, spec
     from benchcard.steps import quantize
-    from benchcard.steps.step import Failure, Need, Outcome, Step
+    from benchcard.steps.step import Need, Outcome, Step
+    from benchcard.utils.values import Failure
 
     outcomes: dict[str, Outcome] = {}
 

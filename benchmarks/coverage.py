@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.measure.intervals import Interval, is_precise, paired_ratio
+from benchcard.measure.intervals import is_precise, paired_ratio
+from benchcard.utils.values import Interval
 
 BLOCK_S = 0.1
 LAUNCHES = 5

@@ -26,8 +26,9 @@ import numpy as np
 from benchcard.measure import noise
 from benchcard.measure.blocks import Round, Subject
 from benchcard.measure.conductor import time_group
-from benchcard.measure.intervals import Interval, detectable, paired_ratio
+from benchcard.measure.intervals import detectable, paired_ratio
 from benchcard.measure.latency import block_medians, noise_floor
+from benchcard.utils.values import Interval
 
 NULL_MS = 1.0
 # Loads one core for two seconds of every five, and ends with its parent.

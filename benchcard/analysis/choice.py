@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from benchcard.analysis.gains import Gain, Gains
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
 
 _LEVEL = 0.05
@@ -280,7 +280,7 @@ def rows_by_number(quality: pd.DataFrame) -> dict[int, dict[str, Any]]:
 
 def mean_gain(found: Sequence[Gain]) -> Interval:
     """The geometric mean of the ratios of all shapes, from the least to the most that any of them may be."""
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
     ratios = [gain.ratio for gain in found if gain.ratio]
     lows, highs = [each.low for each in ratios], [each.high for each in ratios]
@@ -334,7 +334,7 @@ def _of_quality(row: Mapping[str, Any], metric: str, p_value: float | None, max_
 
 
 def _difference(row: Mapping[str, Any], metric: str) -> Interval | None:
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
     values = [row.get(f"{metric}_{part}") for part in ("difference", "difference_low", "difference_high")]
     if not is_known(values[0]):

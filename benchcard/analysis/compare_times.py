@@ -21,7 +21,7 @@ from benchcard.analysis.records import Records
 from benchcard.run.record import Record
 
 if TYPE_CHECKING:
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
 
 # Why there is no verdict.
@@ -152,7 +152,7 @@ def _middle(timed: _Timed) -> float | None:
 
 def _widened(found: Interval, reach: float) -> Interval:
     """A ratio whose interval reaches further on both sides, by a logarithm."""
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
     if found.low is None or found.high is None or math.isinf(reach):
         return Interval(found.value, None, None)

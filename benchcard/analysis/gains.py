@@ -23,7 +23,7 @@ from benchcard.run.record import Record
 from benchcard.utils.text import did_you_mean, join_names
 
 if TYPE_CHECKING:
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
 
 OBJECTIVES = ("latency", "memory", "size")
@@ -153,7 +153,7 @@ def _counted(comparisons: int) -> str:
 
 
 def _sizes(records: Records, models: Any) -> Gains:
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
     sizes = _costs(models, "size_mb")
     by_row = {}
@@ -213,7 +213,7 @@ def _memory(part: Part, baseline: str, name: str, shape: str) -> Gain:
     """What a row gains in memory: surely, where in enough launches it is further from the baseline than any two
     launches of the baseline and its twin are from each other; then all of its launches took less than all of theirs.
     """
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
     first, twin, model = (
         [peak_bytes(part, opened) for opened in part.opened(each, twin=is_twin)]

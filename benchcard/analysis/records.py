@@ -15,7 +15,8 @@ from benchcard.run.record import Record
 from benchcard.sources.resolve import Sources, unresolved
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import Plan, make_plan
-from benchcard.steps.step import Failure, Outcome, Step
+from benchcard.steps.step import Outcome, Step
+from benchcard.utils.values import Failure
 
 if TYPE_CHECKING:
     from benchcard.measure.blocks import Round

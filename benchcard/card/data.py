@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from benchcard.card.facts import (
     Data,
     Facts,
-    Failure,
     Figure,
     Figures,
     FrontMatter,
@@ -24,9 +23,9 @@ from benchcard.card.facts import (
     Noise,
     Plain,
     Row,
-    Shape,
 )
 from benchcard.errors import CardError
+from benchcard.utils.values import Failure, Shape
 
 _T = TypeVar("_T")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, SupportsFloat, TypeAlias
 
 from benchcard.errors import CardError
+from benchcard.utils.values import Failure, Shape
 
 Plain: TypeAlias = Any
 """None, bool, int, finite float, str, or a list or dict of them: what `plain` gives back."""
@@ -59,19 +60,6 @@ Figures: TypeAlias = Mapping[str, Figure | None]
 """Figures by name, the unit in the name: `{"latency_mean_ms": Figure(12.3), "ratio": None}`."""
 
 
-@dataclass(frozen=True, order=True)
-class Shape:
-    """The inputs of one time measurement.
-
-    Attributes:
-        batch_size: samples in one forward pass.
-        input_length: tokens, pixels of a side, or audio samples of one input; None where the task has no such length.
-    """
-
-    batch_size: int
-    input_length: int | None = None
-
-
 @dataclass(frozen=True)
 class Metric:
     """One quality metric: what its column is called, and how it is to be read.
@@ -89,26 +77,6 @@ class Metric:
     higher_is_better: bool | None = None
     definition: str = ""
     positive_class: str = ""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a row has no figures.
-
-    Attributes:
-        stage: the step that failed, as `quantize`.
-        type: class of the error, or the signal that ended the process.
-        message: what it said.
-        log: the end of the log.
-    """
-
-    stage: str = ""
-    type: str = ""
-    message: str = ""
-    log: str = ""
-
-    def __str__(self) -> str:
-        return ": ".join(part for part in (self.stage, self.type, self.message) if part) or "failed"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -248,8 +248,8 @@ def _asked_wait_s(error: HfHubHTTPError) -> float | None:
         moment = parsedate_to_datetime(after)
     except (LookupError, OverflowError, TypeError, ValueError):
         return None
-    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
-    wait_s = (zoned - datetime.now(timezone.utc)).total_seconds()
+    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    wait_s = (zoned - datetime.now(UTC)).total_seconds()
     # A moment that is over asks for nothing: the usual waits apply.
     return wait_s if wait_s > 0 else None
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+
+from benchcard.utils.values import Interval
 
 CONFIDENCE = 0.95
 # Bounds of a ratio that are further from it than this, as a logarithm, are left out: a factor of ten thousand millions.
@@ -20,28 +21,6 @@ _DRIFT_LAUNCHES = 5
 # A launch of the processes and a round within it.
 Place = tuple[int, int]
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its 95 % interval; the bounds are None where there are too few values to draw them."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-    def excludes(self, value: float) -> bool:
-        """Whether the interval lies wholly on one side of `value`; False where there is no interval."""
-        return self.low is not None and self.high is not None and not self.low <= value <= self.high
-
-    @property
-    def reach(self) -> float:
-        """How far from 1 a ratio may be, bounds included, as a logarithm."""
-        return max(abs(math.log(bound)) for bound in (self.low, self.value, self.high) if bound is not None)
-
-    def within(self, share: float) -> bool:
-        """Whether the interval reaches no further than this share of the value on either side, taken together."""
-        return self.low is not None and self.high is not None and self.high - self.low <= 2 * share * self.value
 
 
 def paired_ratio(

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.measure.blocks import Block, Round
-from benchcard.measure.intervals import CONFIDENCE, Interval, Place, by_launch, drift, interval_half_width, paired_ratio
+from benchcard.measure.intervals import (
+    CONFIDENCE,
+    Place,
+    by_launch,
+    drift,
+    interval_half_width,
+    paired_ratio,
+)
+from benchcard.utils.values import Interval
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.measure.intervals import CONFIDENCE, Interval
+from benchcard.measure.intervals import CONFIDENCE
+from benchcard.utils.values import Interval
 
 Indices = NDArray[np.intp]
 

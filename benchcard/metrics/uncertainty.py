@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from benchcard.measure import significance
-from benchcard.measure.intervals import CONFIDENCE, Interval
+from benchcard.measure.intervals import CONFIDENCE
 from benchcard.measure.significance import PairedTest
 from benchcard.metrics.examples import Computed, Examples
+from benchcard.utils.values import Interval
 
 # Beyond what the arithmetic of another runtime comes to: single precision has seven digits.
 _SAME_NUMBER = 1e-5

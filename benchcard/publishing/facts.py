@@ -15,13 +15,23 @@ from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.frames.time import NOT_ASKED
 from benchcard.analysis.gains import waiting
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
-from benchcard.card.facts import Data, Facts, Failure, Figure, FrontMatter, Metric, Noise, Row, Shape, figure
+from benchcard.card.facts import (
+    Data,
+    Facts,
+    Figure,
+    FrontMatter,
+    Metric,
+    Noise,
+    Row,
+    figure,
+)
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.layouts.full_tables import NODES, SAMPLES
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import PARAMETERS, split_name
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import Failure, Shape
 
 if TYPE_CHECKING:
     import pandas as pd

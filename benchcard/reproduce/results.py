@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis.frames.columns import column
 from benchcard.card import Card, Facts
-from benchcard.card.facts import Figure, Figures, Interval, Row, Shape
+from benchcard.card.facts import Figure, Figures, Interval, Row
 from benchcard.reproduce import source as card_source
 from benchcard.reproduce import spec as card_spec
 from benchcard.spec.spec import Spec
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import Shape
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis import public_names
-from benchcard.card.facts import Figure, Figures, Row, Shape
+from benchcard.card.facts import Figure, Figures, Row
 from benchcard.card.layouts.figures import decimals
 from benchcard.card.layouts.full_tables import RATIO, rule_of
 from benchcard.errors import CardError
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.plaindata import plain
+from benchcard.utils.values import Shape
 
 if TYPE_CHECKING:
     import pandas as pd

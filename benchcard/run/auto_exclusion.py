@@ -14,7 +14,8 @@ from benchcard.metrics.info import point
 from benchcard.quantization.sensitivity.minimal_set import minimal_set
 from benchcard.run.record import Search, Trial
 from benchcard.run.row import scales_by_batch
-from benchcard.steps.step import Failure, Outcome, Step, StepFailed
+from benchcard.steps.step import Outcome, Step, StepFailed
+from benchcard.utils.values import Failure
 
 if TYPE_CHECKING:
     from benchcard.run.row import RowPipeline

@@ -23,10 +23,11 @@ from typing import Any
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.measure.blocks import OPENED, READING
 from benchcard.spec.spec import Spec
-from benchcard.steps.step import Failure, Outcome
+from benchcard.steps.step import Outcome
 from benchcard.utils.files import reporting_disk_errors, sync, write_atomically
 from benchcard.utils.plaindata import UnreadableError, is_count, is_positive, known, load_json, mismatches
 from benchcard.utils.text import format_value
+from benchcard.utils.values import Failure
 
 FORMAT = 1
 _NUMBER, _MAYBE = (int, float), (int, float, type(None))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.spec.plan import Configuration
-from benchcard.steps.step import Failure, Outcome
+from benchcard.steps.step import Outcome
 from benchcard.utils.plain import digest
+from benchcard.utils.values import Failure
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from benchcard.run.record import Cell, Record, Search
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
 from benchcard.spec.plan import Configuration, calibration_method
-from benchcard.steps.step import Failure, Outcome, Step, StepFailed
+from benchcard.steps.step import Outcome, Step, StepFailed
 from benchcard.tasks import default_metrics
 from benchcard.utils.plain import canonical_json
+from benchcard.utils.values import Failure
 
 
 def scales_by_batch(made: Outcome) -> bool:

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def run_spec(spec: Spec, path: Path, *, timeout_s: float | None = None, show_pro
         )
     with directory.locked():
         about = {
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "sources": found.as_dict(),
             "machine": here,
             "versions": versions_of(plan),

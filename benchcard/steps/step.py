@@ -12,27 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.utils.plain import digest
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why something has no result.
-
-    Attributes:
-        stage: The kind of the step that failed, as export or score; `time` for what was to be timed.
-        type: The name of the exception, or of the signal.
-        message: What was said.
-        log: The end of the step's log.
-    """
-
-    stage: str
-    type: str
-    message: str
-    log: str = ""
-
-    def __str__(self) -> str:
-        first = self.message.strip().splitlines()
-        return f"{self.stage}: {self.type}: {first[0] if first else 'no message'}"
+from benchcard.utils.values import Failure
 
 
 @dataclass(frozen=True)

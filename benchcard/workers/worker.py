@@ -19,10 +19,10 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.errors import BackendError, Mistake
-from benchcard.steps.step import Failure
 from benchcard.utils import process as processes
 from benchcard.utils import start
 from benchcard.utils.process import describe_exit, read_log_end
+from benchcard.utils.values import Failure
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from benchcard.analysis.choice import choose_row
 from benchcard.analysis.gains import Gain, Gains
-from benchcard.measure.intervals import Interval
+from benchcard.utils.values import Interval
 
 ONE = (1.0, 1.0, 1.0, False)
 FAST = (2.0, 1.8, 2.2, True)

@@ -19,8 +19,9 @@ from benchcard.analysis import compare
 from benchcard.analysis.compare import ALIKE, BETTER, WORSE
 from benchcard.analysis.compare_times import CONTROL, NO_CONTROL
 from benchcard.errors import BenchcardError
-from benchcard.measure.intervals import Interval, unpaired_ratio
+from benchcard.measure.intervals import unpaired_ratio
 from benchcard.measure.significance import independent
+from benchcard.utils.values import Interval
 
 SPEC = """
 task: image-classification

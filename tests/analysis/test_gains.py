@@ -9,7 +9,7 @@ from made_part import died, made_part
 
 from benchcard import Results
 from benchcard.analysis.gains import _gain, waiting
-from benchcard.steps.step import Failure
+from benchcard.utils.values import Failure
 
 LATENCIES = {"base": 200_000, "x": 100_000}
 BOTH = (("base", False), ("base", True), ("x", False))

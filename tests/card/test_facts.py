@@ -14,7 +14,6 @@ from benchcard.card.data import from_data, to_data
 from benchcard.card.facts import (
     Data,
     Facts,
-    Failure,
     Figure,
     FrontMatter,
     Interval,
@@ -22,9 +21,9 @@ from benchcard.card.facts import (
     Metric,
     Noise,
     Row,
-    Shape,
 )
 from benchcard.errors import CardError
+from benchcard.utils.values import Failure, Shape
 
 CARDS = ("vit-beans", "sst2-distilbert", "conll2003-distilbert")
 DATA = Path(__file__).parents[1] / "data" / "cards"

@@ -14,11 +14,19 @@ from typing import Any
 import pytest
 
 from benchcard import BenchcardError, Results
-from benchcard.card.facts import Data, Facts, Figure, Interval, Metric, Row, Shape
+from benchcard.card.facts import (
+    Data,
+    Facts,
+    Figure,
+    Interval,
+    Metric,
+    Row,
+)
 from benchcard.card.layouts import classic, full
 from benchcard.card.markdown.inline import split_codes, unwords
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
+from benchcard.utils.values import Shape
 from card.layouts.test_full import tables_in
 
 PIECES = (

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 
@@ -384,7 +384,7 @@ def test_a_rate_limit_is_waited_out_as_told(
 
 def test_a_date_to_come_back_at(hub: LocalHub, pushed: Push, waits: list[float]) -> None:
     """`Retry-After` may be a date."""
-    later = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=100), usegmt=True)
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     hub.strike(Fault("info", status=429, headers={"Retry-After": later}))
     pushed()
     assert 60 < waits[0] < 102

@@ -17,9 +17,16 @@ from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 from benchcard.measure.blocks import Block, Round
-from benchcard.measure.intervals import Interval, detectable, drift, is_precise, paired_ratio, unpaired_ratio
+from benchcard.measure.intervals import (
+    detectable,
+    drift,
+    is_precise,
+    paired_ratio,
+    unpaired_ratio,
+)
 from benchcard.measure.latency import block_medians, latency_figures, noise_floor, over_launches
 from benchcard.measure.noise import MachineState
+from benchcard.utils.values import Interval
 
 QUIET = MachineState(at_ns=0)
 logarithms = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=1, max_size=40)

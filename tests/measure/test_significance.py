@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest, bootstrap, norm
 
-from benchcard.measure.intervals import Interval
 from benchcard.measure.significance import (
     bootstrap_metric,
     draws_for,
@@ -24,6 +23,7 @@ from benchcard.measure.significance import (
     smallest_detectable_share,
     wilson,
 )
+from benchcard.utils.values import Interval
 
 
 def outcomes(both: int, better: int, worse: int, neither: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import binomtest
 
 from benchcard.analysis import metric_info
-from benchcard.measure.intervals import Interval
 from benchcard.measure.significance import least_p_value
 from benchcard.metrics import uncertainty
 from benchcard.metrics.examples import Computed, mean_of
+from benchcard.utils.values import Interval
 
 
 def test_a_share_in_per_cent_is_scaled():

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 from card.test_facts import facts_of
 
-from benchcard.card.facts import Facts, Failure, Figure, Interval, Row, figure, in_card_order, plain
+from benchcard.card.facts import (
+    Facts,
+    Figure,
+    Interval,
+    Row,
+    figure,
+    in_card_order,
+    plain,
+)
 from benchcard.errors import CardError
+from benchcard.utils.values import Failure
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -float("inf"), np.float64("nan")])

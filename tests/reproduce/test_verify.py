@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from benchcard import Benchmark, Card, Results
-from benchcard.card.facts import Figure, Interval, Shape
+from benchcard.card.facts import Figure, Interval
 from benchcard.card.readme import merge
 from benchcard.errors import CardError
 from benchcard.reproduce.results import CardResults
+from benchcard.utils.values import Shape
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_a_classic_card_alone_has_no_ground(results, tmp_path):
 
 def test_failures_are_compared_too(results, folder):
     """A figure that the card lacks because its row failed, and that is there here, is different."""
-    from benchcard.card.facts import Failure
+    from benchcard.utils.values import Failure
 
     card = with_row(Results.from_card(folder), 2, metrics={"accuracy": None}, failure=Failure("quantize"))
     assert verdict(results.verify(card), 2, "accuracy") == ("different", "it failed there (quantize)")

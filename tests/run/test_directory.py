@@ -10,8 +10,8 @@ import pytest
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.run.directory import RunDirectory
 from benchcard.spec import spec as specs
-from benchcard.steps.step import Failure
 from benchcard.utils.files import reporting_disk_errors
+from benchcard.utils.values import Failure
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis.records import Part, Records
 from benchcard.run.record import Record
-from benchcard.steps.step import Failure
+from benchcard.utils.values import Failure
 
 if TYPE_CHECKING:
     import pandas as pd

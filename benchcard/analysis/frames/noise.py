@@ -15,7 +15,7 @@ from benchcard.utils.plaindata import known
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
 
 NOISE_FIGURES = (

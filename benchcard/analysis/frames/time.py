@@ -13,12 +13,12 @@ from benchcard import registry
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names, text_of_failure
 from benchcard.analysis.records import Part, Records
 from benchcard.run.record import Cell, Record
-from benchcard.steps.step import Failure
+from benchcard.utils.values import Failure
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchcard.measure.intervals import Interval
+    from benchcard.utils.values import Interval
 
 # Said of every row where nothing was to be timed.
 NOT_ASKED = "not timed: `duration` is 0"

@@ -20,11 +20,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figure, Measured, Plain, Row, Shape
+from benchcard.card.facts import (
+    LATENCY_MEAN,
+    THROUGHPUT,
+    Facts,
+    Figure,
+    Measured,
+    Plain,
+    Row,
+)
 from benchcard.card.frontmatter import fields
 from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import bare_or_code, code, is_words, words, write_value
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import Shape
 
 FIXED_TITLE = "Fixed parameters:"
 BENCHMARKED_TITLE = "Benchmarked parameters:"

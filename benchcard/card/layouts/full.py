@@ -13,11 +13,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from benchcard.card.facts import LATENCY_MEAN, Data, Facts, Figure, Plain, Row, Shape
+from benchcard.card.facts import (
+    LATENCY_MEAN,
+    Data,
+    Facts,
+    Figure,
+    Plain,
+    Row,
+)
 from benchcard.card.layouts import classic, figures, full_tables, reproduce, row_groups
 from benchcard.card.layouts.full_tables import DETECTABLE, RATIO, SIZE
 from benchcard.card.markdown.inline import code, prose, words, write_value
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import Shape
 
 ASKED_TITLE = "### What was compared"
 DATA_TITLE = "Testing data:"

@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
-from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figure, Plain, Row, Shape
+from benchcard.card.facts import (
+    LATENCY_MEAN,
+    THROUGHPUT,
+    Facts,
+    Figure,
+    Plain,
+    Row,
+)
 from benchcard.card.layouts import figures, row_groups
 from benchcard.card.markdown.inline import code, prose, words, write_value
 from benchcard.card.markdown.tables import Column, render_table
+from benchcard.utils.values import Shape
 
 SUMMARY_ROWS = 10
 SIZE = "size_mb"

@@ -13,13 +13,22 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from benchcard.card.facts import Facts, Failure, Figure, FrontMatter, Measured, Metric, Plain, Row, Shape
+from benchcard.card.facts import (
+    Facts,
+    Figure,
+    FrontMatter,
+    Measured,
+    Metric,
+    Plain,
+    Row,
+)
 from benchcard.card.frontmatter import yaml as yamltext
 from benchcard.card.layouts import classic
 from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import unwords
 from benchcard.card.reading import full, labels
 from benchcard.errors import CardError
+from benchcard.utils.values import Failure, Shape
 
 _REMARK = re.compile(r"(.*) \(([^()]*)\)")
 _SHAPE = re.compile(r"time metrics for batch size = (\d+)(?:, input length = (\d+))?")

@@ -11,13 +11,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from benchcard.card.facts import Data, Facts, Failure, Figure, Metric, Noise, Plain, Row, Shape
+from benchcard.card.facts import (
+    Data,
+    Facts,
+    Figure,
+    Metric,
+    Noise,
+    Plain,
+    Row,
+)
 from benchcard.card.layouts import figures, full, full_tables
 from benchcard.card.layouts.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
 from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import uncode, unwords
 from benchcard.card.reading import labels
 from benchcard.errors import CardError
+from benchcard.utils.values import Failure, Shape
 
 _UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
 _SHAPE = re.compile(r"Below, time metrics for batch size = (\d+)(?:, input length = (\d+))?\.")

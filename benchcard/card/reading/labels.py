@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from benchcard.card.facts import Plain, Shape
+from benchcard.card.facts import Plain
 from benchcard.card.layouts import classic
 from benchcard.card.markdown.inline import parse_value, split_codes, uncode, unwords
 from benchcard.errors import CardError
+from benchcard.utils.values import Shape
 
 Bullets = list[tuple[str, str, str | None]]
 """Indent, name and value of each bullet."""

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
-from benchcard.card.facts import Facts, Failure, Metric, Row, Shape, figure
+from benchcard.card.facts import Facts, Metric, Row, figure
 from benchcard.card.layouts import classic
 from benchcard.card.markdown import tables
+from benchcard.utils.values import Failure, Shape
 from card.test_facts import facts_of, facts_strategy
 
 DIGESTS = {

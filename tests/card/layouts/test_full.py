@@ -18,10 +18,20 @@ from markdown_it import MarkdownIt
 from benchcard import Benchmark
 from benchcard.card import Card
 from benchcard.card.data import from_data, to_data
-from benchcard.card.facts import Data, Facts, Failure, Figure, Interval, Metric, Noise, Row, Shape, figure
+from benchcard.card.facts import (
+    Data,
+    Facts,
+    Figure,
+    Interval,
+    Metric,
+    Noise,
+    Row,
+    figure,
+)
 from benchcard.card.layouts import figures, full, full_tables, plot, reproduce
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
+from benchcard.utils.values import Failure, Shape
 from card.test_facts import facts_of, figure_strategy, names, texts, values
 
 GOLDEN = Path(__file__).parents[2] / "data" / "cards" / "digits-full.md.txt"

@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchcard.card.facts import Facts, Failure, Figure, FrontMatter, Metric, Row, Shape
+from benchcard.card.facts import (
+    Facts,
+    Figure,
+    FrontMatter,
+    Metric,
+    Row,
+)
 from benchcard.card.layouts import classic
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
+from benchcard.utils.values import Failure, Shape
 from card.layouts.test_classic import DIGESTS, PUBLISHED, simple
 from card.test_facts import CARDS, facts_of, facts_strategy
 

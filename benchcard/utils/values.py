@@ -1,0 +1,64 @@
+"""Values that every layer shares: the shape of inputs, an estimate with its interval, and a failure as data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Shape:
+    """The inputs of one time measurement. As text: `8x64`, or `batch 8` where there is no length.
+
+    Attributes:
+        batch_size: Samples in one forward call.
+        input_length: Tokens, pixels of a side, or audio samples of one input; None where the task has no such length.
+    """
+
+    batch_size: int
+    input_length: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.batch_size}x{self.input_length}" if self.input_length else f"batch {self.batch_size}"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval; the bounds are None where there are too few values to draw them."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def excludes(self, value: float) -> bool:
+        """Return whether the interval lies entirely on one side of `value`; False where there is no interval."""
+        return self.low is not None and self.high is not None and not self.low <= value <= self.high
+
+    @property
+    def reach(self) -> float:
+        """The largest distance of the ratio and its bounds from 1, as a logarithm."""
+        return max(abs(math.log(bound)) for bound in (self.low, self.value, self.high) if bound is not None)
+
+    def within(self, share: float) -> bool:
+        """Return whether the width of the interval is at most twice this share of the value."""
+        return self.low is not None and self.high is not None and self.high - self.low <= 2 * share * self.value
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something has no result.
+
+    Attributes:
+        stage: The kind of the step that failed, as `export` or `score`; `time` for a measurement of time.
+        type: The class of the exception, or the signal that ended the process.
+        message: The text of the exception.
+        log: The end of the step's log.
+    """
+
+    stage: str = ""
+    type: str = ""
+    message: str = ""
+    log: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.stage, self.type, self.message) if part) or "failed"

@@ -115,7 +115,7 @@ def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
 
 def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
     """A model and data of the Hub have no entry in `model-index` where rows were evaluated on different examples."""
-    of_hub = copy.deepcopy(ran.records.about["sources"])
+    of_hub = copy.deepcopy(ran.records.info.sources)
     for kind in ("models", "datasets"):
         for source in of_hub[kind].values():
             source.update(local=False, revision="0a1b", location="me/data", name="me/model")

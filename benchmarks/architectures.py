@@ -766,7 +766,7 @@ def note(row: Row) -> str:
         return row.refused
     notes = []
     if "random" in row.batches.values():
-        notes.append("its outputs differ from call to call: a figure holds for one run alone")
+        notes.append("outputs differ from call to call, so a figure holds for one run only")
     elif "alone" in row.batches.values():
         notes.append("each example is evaluated alone")
     elif sides := [side for side in SIDES if row.padded.get(side, 0.0) > TOLERANCE]:
@@ -802,19 +802,16 @@ def document(rows: Sequence[Row]) -> str:
         f"{len(rows)} architectures of transformers, {sum(row.name in TEXTS for row in rows)} for texts and "
         f"{sum(row.name in IMAGES for row in rows)} for images: "
         f"{counts['supported']} supported, {counts['with a note']} supported with a note, {counts['refused']} refused. "
-        f"In {counts['**fails**'] or 'none'} of them does a graph that benchcard accepts, or a score that it keeps, "
-        "differ from PyTorch on each example alone.",
+        f"{counts['**fails**'] or 'None'} of them has a graph that benchcard accepts, or a score that it keeps, which "
+        "differs from PyTorch on each example alone.",
         "Measured by [benchmarks/architectures.py](../benchmarks/architectures.py) with "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-        + ", on models of two layers with random weights. Trained checkpoints, other sizes and other tasks may differ: "
-        "benchcard makes the same checks on every model that it runs, and its report and notes say what they found.",
-        f"Numbers are largest differences as shares of the largest output, at most {TOLERANCE:g}; `-` is no graph, for "
-        "the reason below. *Batch*: PyTorch, equal lengths or sizes in a batch against each alone. *Right*, *left*: "
-        "different lengths, padded on that side. *Exporters*: the graph at each opset against PyTorch, at several "
-        f"batch sizes and lengths up to {LONGEST} tokens, padded as the tokenizer does, and on the other side unless "
-        "outputs come from padding there. *Evaluated*: the scores that a run keeps, for PyTorch and ONNX Runtime, "
-        "against each example alone. Where an exporter gives no graph, benchcard takes the next one that does, at the "
-        "same opset.",
+        + ", on two-layer models with random weights. benchcard makes the same checks on every model that it runs.",
+        f"Numbers are the largest differences as shares of the largest output; up to {TOLERANCE:g} counts as equal, and "
+        "`-` means no graph (the reasons are at the end; benchcard then uses the next exporter at the same opset). "
+        "*Batch*: examples of equal length or size in a batch against each alone, in PyTorch. *Right*, *left*: examples "
+        "of different lengths, padded on that side. *Exporters*, by opset: the graph against PyTorch, at several batch "
+        f"sizes and lengths up to {LONGEST} tokens. *Evaluated*: the scores that a run keeps against each example alone.",
     ]
     for title, architectures in (("Texts", TEXTS), ("Images", IMAGES)):
         some = [row for row in rows if row.name in architectures]

@@ -807,11 +807,12 @@ def document(rows: Sequence[Row]) -> str:
         "Measured by [benchmarks/architectures.py](../benchmarks/architectures.py) with "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
         + ", on two-layer models with random weights. benchcard makes the same checks on every model that it runs.",
-        f"Numbers are the largest differences as shares of the largest output; up to {TOLERANCE:g} counts as equal, and "
-        "`-` means no graph (the reasons are at the end; benchcard then uses the next exporter at the same opset). "
-        "*Batch*: examples of equal length or size in a batch against each alone, in PyTorch. *Right*, *left*: examples "
-        "of different lengths, padded on that side. *Exporters*, by opset: the graph against PyTorch, at several batch "
-        f"sizes and lengths up to {LONGEST} tokens. *Evaluated*: the scores that a run keeps against each example alone.",
+        f"Numbers are the largest differences as shares of the largest output; up to {TOLERANCE:g} counts as equal, "
+        "and `-` means no graph (the reasons are at the end; benchcard then uses the next exporter at the same opset). "
+        "*Batch*: examples of equal length or size in a batch against each alone, in PyTorch. *Right*, *left*: "
+        "examples of different lengths, padded on that side. *Exporters*, by opset: the graph against PyTorch, at "
+        f"several batch sizes and lengths up to {LONGEST} tokens. *Evaluated*: the scores that a run keeps against each "
+        "example alone.",
     ]
     for title, architectures in (("Texts", TEXTS), ("Images", IMAGES)):
         some = [row for row in rows if row.name in architectures]

@@ -811,8 +811,8 @@ def document(rows: Sequence[Row]) -> str:
         "and `-` means no graph (the reasons are at the end; benchcard then uses the next exporter at the same opset). "
         "*Batch*: examples of equal length or size in a batch against each alone, in PyTorch. *Right*, *left*: "
         "examples of different lengths, padded on that side. *Exporters*, by opset: the graph against PyTorch, at "
-        f"several batch sizes and lengths up to {LONGEST} tokens. *Evaluated*: the scores that a run keeps against each "
-        "example alone.",
+        f"several batch sizes and lengths up to {LONGEST} tokens. *Evaluated*: the scores that a run keeps against "
+        "each example alone.",
     ]
     for title, architectures in (("Texts", TEXTS), ("Images", IMAGES)):
         some = [row for row in rows if row.name in architectures]

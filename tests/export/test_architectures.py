@@ -113,7 +113,7 @@ def test_the_sweep_finds_scores_that_depend_on_padding(sweep, monkeypatch):
 
     monkeypatch.setattr(padding, "probe", lambda *arguments: padding.Probe())
     problems = "\n".join(sweep.measure("gpt2").problems)
-    assert "pytorch left: benchcard batches 'padded', not 'equal shapes'" in problems
+    assert "pytorch left: benchcard batches 'padded', expected 'equal shapes'" in problems
     assert "pytorch left: scores differ by" in problems
     assert "right" not in problems
 

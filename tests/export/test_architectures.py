@@ -135,6 +135,6 @@ def test_the_sweep_finds_a_graph_that_differs(sweep, monkeypatch):
     monkeypatch.setattr(exporters, "torchscript", biased)
     monkeypatch.setattr(parity, "compare", lambda path, probes: (parity.Check({}, False, 0.0),))
     row = sweep.measure("vit")
-    assert any("torchscript 14: accepted, and differs from PyTorch by" in problem for problem in row.problems)
+    assert any("torchscript 14: accepted, but differs from PyTorch by" in problem for problem in row.problems)
     assert any("onnxruntime: scores differ by" in problem for problem in row.problems)
     assert sweep.status(row) == "**fails**"

@@ -1,20 +1,19 @@
-"""Compare PyTorch, every exporter and benchcard's own batches on tiny models of the architectures of transformers.
+"""Compare PyTorch, every exporter and benchcard's batches on small models of the architectures of transformers.
 
     python benchmarks/architectures.py [--only NAME ...] [--at-once 1] [--rows FILE] [--out docs/architectures.md]
 
-Each model has two layers and random weights, large enough that a wrong mask, length or position shows. For each:
+Each model has two layers and random weights, large enough that a wrong mask, length or position changes the outputs.
+The script compares for each:
 
-- batch: PyTorch on a batch of equal lengths, against its members alone;
-- padded right, padded left: PyTorch on short and long texts in one batch, against its members alone;
-- exporters: benchcard's export with each exporter alone. Where benchcard accepts the graph, it is compared with PyTorch
-  at several batch sizes and lengths, unpadded and padded on both sides; an image model is exported at a second image
-  size, too;
-- evaluation: the scores that benchcard's steps `prepare` and `evaluate` keep of a small data set, in PyTorch and in
-  ONNX Runtime, with a tokenizer that pads right and with one that pads left, against each text or image alone.
+- batch: PyTorch on a batch of equal lengths with its members alone;
+- padded right, padded left: PyTorch on short and long texts in one batch with its members alone;
+- exporters: each graph that benchcard accepts, by each exporter, with PyTorch at several batch sizes and lengths,
+  unpadded and padded on both sides. An image model is also exported at a second image size;
+- evaluation: the scores that benchcard's steps `prepare` and `evaluate` keep for a small data set, in PyTorch and in
+  ONNX Runtime, with a tokenizer that pads right and one that pads left, with those of each text or image alone.
 
-The comparisons are this script's own and share no code with the checks of benchcard that they judge. Exit status 1 if
-benchcard accepts a graph that differs, keeps a score that differs, reports padding otherwise than it is, or raises
-anything but an error of its own.
+The comparisons share no code with the checks in benchcard. The exit status is 1 if benchcard accepts a graph that
+differs, keeps a score that differs, reports the effect of padding wrongly, or raises anything but a `BenchcardError`.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import pkgutil
 import resource
 import shutil
 import sys
@@ -50,18 +50,18 @@ MEMORY_LIMIT_BYTES = 12 << 30
 LABELS = ("bad", "dull", "good")
 WORDS = tuple(f"word{index}" for index in range(19))
 LONGEST = 48  # tokens
-WORD_COUNTS = (1, 12, 3, 30, 2, 7, 20, 5, 12, 3)  # of the texts that are evaluated
+WORD_COUNTS = (1, 12, 3, 30, 2, 7, 20, 5, 12, 3)  # words of the evaluated texts
 EQUAL = ((3,), (12, 12, 12), (LONGEST, LONGEST))  # lengths in batches without padding
 RAGGED = ((5, 17, 3, 9), (7, LONGEST - 1, 30))  # and with it: short texts before and after the longest
 SIDES = ("right", "left")
-EXPORTERS = {  # by the name of the exporter: the opsets to ask it for
+EXPORTERS = {  # the opsets to export with each exporter
     "torchscript": (14, 20),
     "torchscript-converted": (22,),
     "transformers": (23,),
     "torch-dynamo": (18,),
 }
 SECOND_SIZE = {"torchscript": (20,), "torch-dynamo": (18,)}
-PRELOADED = [  # slow to import, and needed by every child
+PRELOADED = [  # slow to import and used by every child process
     "torch.onnx._internal.exporter._core",
     "onnxscript",
     "transformers.exporters.exporter_onnx",
@@ -71,7 +71,7 @@ PRELOADED = [  # slow to import, and needed by every child
     "benchcard.steps.quantize",
 ]
 
-SMALL: dict[str, Any] = {  # set where a configuration has the setting
+SMALL: dict[str, Any] = {  # applied to configurations that have the setting
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -334,8 +334,8 @@ IMAGES: dict[str, dict[str, Any]] = {
 def write_model(name: str, folder: Path) -> None:
     """Write a model of the architecture with seeded weights, and its tokenizer or image processor, into a folder.
 
-    The weights keep the scale of activations from layer to layer and differ from what they are initialized to, layer
-    scales, biases, and statistics of batch normalization included, so that every part of a model tells on its outputs.
+    The weights keep the scale of activations from layer to layer. They differ from their initial values, layer scales,
+    biases and statistics of batch normalization included, so that every part of a model changes its outputs.
     """
     import torch
     import transformers
@@ -344,8 +344,8 @@ def write_model(name: str, folder: Path) -> None:
 
     text = name in TEXTS
     defaults = transformers.AutoConfig.for_model(name)
-    asked = {**{key: value for key, value in SMALL.items() if hasattr(defaults, key)}, **(TEXTS | IMAGES)[name]}
-    settings = {key: value for key, value in asked.items() if value is not None}
+    small = {key: value for key, value in SMALL.items() if hasattr(defaults, key)}
+    settings = {key: value for key, value in {**small, **(TEXTS | IMAGES)[name]}.items() if value is not None}
     if text:
         tokenizer = testing.write_tokenizer(folder, WORDS, maximum=LONGEST)
         settings["vocab_size"] = len(tokenizer)
@@ -360,11 +360,11 @@ def write_model(name: str, folder: Path) -> None:
             fan_in = weight[0].numel() if weight.shape[0] > 1 else weight.shape[-1]
             if weight.ndim > 1 and fan_in > 1:
                 weight.normal_(0.0, 1.5 / fan_in**0.5, generator=draw)
-            else:  # a layer scale begins at almost nothing
+            else:  # the initial value of a layer scale is almost zero
                 start = 0.5 if "scale" in key or "gamma" in key else weight
                 weight.copy_(start + 0.2 * torch.randn(weight.shape, generator=draw))
         norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
-        if norms:  # its statistics are those of activations, or activations would vanish or grow from layer to layer
+        if norms:  # other statistics would let activations vanish or grow from layer to layer
             for layer in norms:
                 layer.train().momentum = 1.0
             model(torch.randn(32, 3, *_size(config), generator=draw))
@@ -376,7 +376,7 @@ def write_model(name: str, folder: Path) -> None:
 
 
 def write_image_processor(folder: Path, size: tuple[int, int]) -> None:
-    """Write an image processor that gives images of a height and width."""
+    """Write an image processor that resizes images to a height and width."""
     import transformers
 
     height, width = size
@@ -394,19 +394,19 @@ def _auto_class(name: str) -> Any:
 
 
 def _size(config: Any) -> tuple[int, int]:
-    """Height and width of the images that a configuration names, 32 where it names none."""
+    """Return height and width of the images of a configuration, 32 by default."""
     size = getattr(getattr(config, "vision_config", config), "image_size", 32)
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
 @dataclass
 class Export:
-    """What became of one exporter at one opset.
+    """The result of one exporter at one opset.
 
     Attributes:
         exporter: Its name.
-        opset: The opset asked for.
-        difference: The largest difference of the graph from PyTorch, as a share of the largest output; None where
+        opset: The requested opset.
+        difference: The largest difference of the graph from PyTorch, as a share of the largest output; None if
             benchcard refuses the graph.
         reason: Why benchcard refuses it.
     """
@@ -419,22 +419,22 @@ class Export:
 
 @dataclass
 class Row:
-    """What was measured of one architecture; differences as shares of the largest output, None where nothing ran.
+    """The measurements of one architecture. Differences are shares of the largest output.
 
     Attributes:
         name: The `model_type` of its configuration.
         model_class: The class of the model.
-        repeated: PyTorch, members alone a second time.
-        batch: PyTorch, a batch of equal lengths against its members alone.
-        padded: The same for texts of different lengths, by side of the padding.
+        repeated: PyTorch, two calls with the same inputs.
+        batch: PyTorch, a batch of equal lengths and its members alone.
+        padded: PyTorch, a batch of different lengths and its members alone, by side of the padding.
         exports: Each exporter at each of its opsets.
-        second_size: The same for images of a second size; empty where the model itself takes one size.
-        evaluation: The scores that benchcard keeps against each item alone, by what they were computed with.
-        batches: What benchcard says that batches can be made of, by the same names as `evaluation`.
-        refusals: What benchcard's own run cannot do, and for which rows, by its reason.
-        refused: Why benchcard takes no model of this architecture at all.
-        problems: What must not be.
-        duration_s: Processor time for all of it.
+        second_size: The same for images of a second size; empty if the model accepts one size only.
+        evaluation: The scores that benchcard keeps and those of each item alone, by framework and side of the padding.
+        batches: How benchcard batches, by the same names as `evaluation`.
+        refusals: The rows that benchcard cannot run, by the reason.
+        refused: Why benchcard accepts no model of this architecture.
+        problems: Errors of benchcard.
+        duration_s: Processor time of all measurements.
     """
 
     name: str
@@ -452,18 +452,18 @@ class Row:
     duration_s: float = 0.0
 
 
-def difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def difference(outputs: NDArray[Any], expected: NDArray[Any]) -> float:
     """Return the largest difference as a share of the largest expected value; infinite for another shape or NaN."""
-    if found.shape != expected.shape or not np.isfinite(found).all():
+    if outputs.shape != expected.shape or not np.isfinite(outputs).all():
         return float("inf")
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    return float(np.abs(outputs - expected).max() / np.abs(expected).max())
 
 
 class Reference:
-    """The model as transformers loads it, and inputs of this script's own making.
+    """The model as transformers loads it, with generated inputs.
 
     Attributes:
-        output: The name of the output that was returned last.
+        output: The name of the last output.
     """
 
     output = ""
@@ -478,27 +478,27 @@ class Reference:
         self.size = _size(self.model.config)
         self._draw = np.random.default_rng(7)
         self._types = max(1, getattr(self.model.config, "type_vocab_size", None) or 1)
-        self._taken = inspect.signature(self.model.forward).parameters
+        self._parameters = inspect.signature(self.model.forward).parameters
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """Return the logits `(batch, labels)`."""
         with self._torch.no_grad():
             fields = self.model(**{name: self._torch.tensor(array) for name, array in inputs.items()})
-        self.output = "logits" if "logits" in fields else next(iter(fields))  # PP-LCNet calls its logits otherwise
+        self.output = "logits" if "logits" in fields else next(iter(fields))  # PP-LCNet has another name for its logits
         return fields[self.output].numpy()
 
     def alone(self, items: Sequence[Arrays]) -> NDArray[Any]:
-        """Return the logits of each item in a batch of its own."""
+        """Return the logits of each item, computed in batches of one."""
         return np.concatenate([self({name: array[None] for name, array in item.items()}) for item in items])
 
     def texts(self, lengths: Sequence[int]) -> list[Arrays]:
-        """Return token ids of these lengths, as `[CLS] ... [SEP]`, and what the model takes beside them."""
+        """Return token ids of these lengths, as `[CLS] ... [SEP]`, and the other inputs of the model."""
         items = []
         for length in lengths:
             ids = np.concatenate([[2], self._draw.integers(5, 5 + len(WORDS), length - 2), [3]]).astype(np.int64)
             types = (np.arange(length) > length // 2).astype(np.int64) % self._types
             item = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
-            items.append({name: array for name, array in item.items() if name in self._taken})
+            items.append({name: array for name, array in item.items() if name in self._parameters})
         return items
 
     def images(self, count: int, size: tuple[int, int]) -> list[Arrays]:
@@ -507,7 +507,7 @@ class Reference:
 
 
 def batch_of(items: Sequence[Arrays], side: str = "right") -> Arrays:
-    """Return the items as one batch; shorter ones are filled up with zeros, the id of the padding token among them."""
+    """Return the items as one batch; shorter ones are padded with zeros, which is also the id of the padding token."""
     longest = max(len(next(iter(item.values()))) for item in items)
     batch = {}
     for name in items[0]:
@@ -519,7 +519,7 @@ def batch_of(items: Sequence[Arrays], side: str = "right") -> Arrays:
     return batch
 
 
-def measured(name: str) -> Row:
+def measure(name: str) -> Row:
     """Measure one architecture."""
     import torch
 
@@ -530,7 +530,7 @@ def measured(name: str) -> Row:
         try:
             write_model(name, folder)
         except ValueError as error:
-            row.refused = f"transformers has no classifier of it: {error}".split("\n")[0]
+            row.refused = f"transformers has no classifier for it: {error}".split("\n")[0]
             return row
         reference = Reference(name, folder)
         row.model_class = type(reference.model).__name__
@@ -544,11 +544,11 @@ def measured(name: str) -> Row:
 
 
 def _compare_batches(row: Row, reference: Reference) -> None:
-    """Compare PyTorch with itself: batches against their members alone."""
+    """Compare batches in PyTorch with their members alone."""
     equal = reference.texts([12] * 4) if reference.text else reference.images(4, reference.size)
     alone = reference.alone(equal)
     if np.ptp(alone, axis=0).max() < 0.01 * np.abs(alone).max():
-        row.problems.append("the outputs hardly depend on the inputs: nothing was measured")
+        row.problems.append("the outputs hardly depend on the inputs, so the comparisons mean nothing")
     row.repeated = difference(reference.alone(equal), alone)
     row.batch = difference(reference(batch_of(equal)), alone)
     for side in SIDES if reference.text else ():
@@ -557,9 +557,9 @@ def _compare_batches(row: Row, reference: Reference) -> None:
 
 
 def _compare_graphs(row: Row, reference: Reference, folder: Path, target: Path) -> None:
-    """Have benchcard export with each exporter; compare the graphs that it accepts with PyTorch."""
+    """Export with each exporter of benchcard, and compare the accepted graphs with PyTorch."""
     if reference.text:
-        # Padded as the tokenizer does; and on the other side, unless outputs come from the padding itself there.
+        # Pad as the tokenizer does, and on the other side too unless outputs depend on the padding there.
         sides = [side for side in SIDES if side == "right" or row.padded[side] <= TOLERANCE]
         batches = [batch_of(reference.texts(lengths)) for lengths in EQUAL]
         batches += [batch_of(reference.texts(lengths), side) for lengths in RAGGED for side in sides]
@@ -573,7 +573,7 @@ def _compare_graphs(row: Row, reference: Reference, folder: Path, target: Path) 
         other = batch_of(reference.images(3, size))
         try:
             reference(other)
-        except (ValueError, RuntimeError):  # the model itself does not take it
+        except (ValueError, RuntimeError):  # the model does not accept this size
             continue
         folder = folder.with_name("other")
         reference.model.save_pretrained(folder)
@@ -588,9 +588,9 @@ def _exports(
     folder: Path,
     target: Path,
     batches: Sequence[Arrays],
-    asked: Mapping[str, Sequence[int]],
+    opsets_of: Mapping[str, Sequence[int]],
 ) -> Iterator[Export]:
-    """Yield what becomes of each exporter alone at each opset, and how far a graph that benchcard accepts is off."""
+    """Yield the result of each exporter at each opset, with the difference of an accepted graph from PyTorch."""
     from benchcard.errors import ArtifactError
     from benchcard.export import export as exporting
     from benchcard.export import exporters, loading
@@ -603,13 +603,13 @@ def _exports(
     except ArtifactError as error:
         row.refused = str(error)
         return
-    for name, opsets in asked.items():
+    for name, opsets in opsets_of.items():
         for opset in opsets:
             only = tuple(exporter for exporter in exporters.exporters(opset) if exporter.name == name)
             try:
                 with exporters.noted([]), mock.patch.object(exporters, "exporters", return_value=only):
                     made, reasons = exporting._try(job, opset, target)
-            except Exception as error:  # noqa: BLE001 - that none gets through is what is looked at
+            except Exception as error:  # noqa: BLE001 - the check is that no other exception occurs
                 made, reasons = None, [f"{type(error).__name__}: {error}"]
                 row.problems.append(f"{name} {opset}: raised {reasons[0]}")
             if made is None:
@@ -621,12 +621,12 @@ def _exports(
                 difference=_graph_difference(made.folder / made.files[0], reference.output, batches, expected),
             )
             if export.difference > TOLERANCE:
-                row.problems.append(f"{name} {opset}: accepted, and differs from PyTorch by {export.difference:.1g}")
+                row.problems.append(f"{name} {opset}: accepted, but differs from PyTorch by {export.difference:.1g}")
             yield export
 
 
 def _graph_difference(graph: Path, output: str, batches: Sequence[Arrays], expected: Sequence[NDArray[Any]]) -> float:
-    """Return how far a graph is off in ONNX Runtime, with all of its graph optimizations."""
+    """Return the difference of a graph in ONNX Runtime, with all graph optimizations."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -634,11 +634,11 @@ def _graph_difference(graph: Path, output: str, batches: Sequence[Arrays], expec
     session = onnxruntime.InferenceSession(graph, options)
     names = [value.name for value in session.get_inputs()]
     results = [session.run([output], {name: batch[name] for name in names})[0] for batch in batches]
-    return max(difference(found, logits) for found, logits in zip(results, expected))
+    return max(difference(outputs, logits) for outputs, logits in zip(results, expected))
 
 
 def _compare_evaluation(row: Row, reference: Reference, folder: Path, target: Path) -> None:
-    """Compare the scores that benchcard's own steps keep with those of each text or image alone."""
+    """Compare the scores that benchcard's steps keep with those of each text or image alone."""
     from benchcard import testing
 
     draw = np.random.default_rng(11)
@@ -658,14 +658,14 @@ def _compare_evaluation(row: Row, reference: Reference, folder: Path, target: Pa
 
 
 def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: str) -> None:
-    """Walk through a run of two rows, in this process and untimed, and compare the scores that are kept."""
+    """Run the steps of two rows in this process, without timing, and compare the kept scores."""
     from benchcard.errors import BenchcardError
     from benchcard.evaluation.rows import Rows, read_predictions
     from benchcard.export import export as exporting
     from benchcard.run.pipeline import Pipeline
     from benchcard.sources import resolve
     from benchcard.spec import plan, spec
-    from benchcard.steps import quantize
+    from benchcard.steps import ACTIONS
     from benchcard.steps.step import Need, Outcome, Step
     from benchcard.utils.values import Failure
 
@@ -677,10 +677,10 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
             folder.mkdir()
             needs = {name: Need(outcome.folder, outcome.values) for name, outcome in step.needs.items()}
             try:
-                with mock.patch.object(exporting, "_SEARCH_S", 0.0):  # it is not asked here which other opsets work
-                    action = getattr(quantize, step.kind)
+                with mock.patch.object(exporting, "_SEARCH_S", 0.0):  # skip the search for other opsets
+                    action = pkgutil.resolve_name(ACTIONS[step.kind])
                     values = action(step.asked, needs, step.extra, folder, lambda done, total: None)
-            except Exception as error:  # noqa: BLE001 - that none but benchcard's own gets through is what is looked at
+            except Exception as error:  # noqa: BLE001 - the check is that only benchcard's errors occur
                 failure = Failure(step.kind, type(error).__name__, str(error))
                 if not isinstance(error, BenchcardError):
                     row.problems.append(f"{step.kind}: raised {failure}")
@@ -689,8 +689,8 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
 
     data = {"path": str(target / "data"), "eval_split": "validation"}
     data |= {"data_keys": {"primary": "text" if reference.text else "image"}, "ref_keys": ["label"]}
-    asked = {"model": str(model), "task": reference.task, "dataset": data, "duration": 0}
-    rows = plan.make_plan(spec.read_spec({**asked, "grid": {"framework": ["pytorch", "onnxruntime"]}}))
+    settings = {"model": str(model), "task": reference.task, "dataset": data, "duration": 0}
+    rows = plan.make_plan(spec.read_spec({**settings, "grid": {"framework": ["pytorch", "onnxruntime"]}}))
     for configuration in rows:
         record = Pipeline(rows, resolve.resolve_sources(rows.spec), ask, 1).record(configuration)
         name = f"{configuration['framework']} {side}".strip()
@@ -704,13 +704,13 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
             row.batches[name] = record.outcomes.evaluate.values.batches
             expected = _batches(row, side if "attention_mask" in items.item(0) else "")
             if row.batches[name] != expected:
-                row.problems.append(f"{name}: benchcard batches {row.batches[name]!r}, not {expected!r}")
+                row.problems.append(f"{name}: benchcard batches {row.batches[name]!r}, expected {expected!r}")
             if row.evaluation[name] > TOLERANCE and expected != "random":
                 row.problems.append(f"{name}: scores differ by {row.evaluation[name]:.1g} from those of each alone")
 
 
 def _batches(row: Row, side: str) -> str:
-    """Return what batches can be made of, by this script's own comparisons, in the words of benchcard."""
+    """Return how benchcard should batch, by the comparisons of this script."""
     if row.repeated > TOLERANCE:
         return "random"
     if row.batch > TOLERANCE:
@@ -719,19 +719,19 @@ def _batches(row: Row, side: str) -> str:
 
 
 def _child(name: str, answers: connection.Connection) -> None:
-    """Measure one architecture and send its row; whatever goes wrong is a problem of that row."""
+    """Measure one architecture and send its row; an exception becomes a problem of that row."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # exporters print graphs and progress
     os.dup2(1, 2)
     try:
-        row = measured(name)
-    except Exception:  # noqa: BLE001 - it becomes a row beside the others
+        row = measure(name)
+    except Exception:  # noqa: BLE001 - the other architectures continue
         row = Row(name, problems=[traceback.format_exc()])
     answers.send(row)
 
 
 def rows_of(names: Sequence[str], at_once: int) -> Iterator[Row]:
-    """Yield the row of each architecture as it is done, each from a child process of its own."""
+    """Yield the row of each architecture when it is complete, each from its own child process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     waiting = list(reversed(names))
@@ -739,11 +739,11 @@ def rows_of(names: Sequence[str], at_once: int) -> Iterator[Row]:
     while waiting or running:
         while waiting and len(running) < at_once:
             name = waiting.pop()
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_child, args=(name, theirs))
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_child, args=(name, sender))
             process.start()
-            theirs.close()
-            running[ours] = name, process, time.monotonic()
+            sender.close()
+            running[receiver] = name, process, time.monotonic()
         ready = connection.wait(list(running), timeout=1.0)
         for pipe, (name, process, started) in list(running.items()):
             late = time.monotonic() - started > TIME_LIMIT_S
@@ -752,7 +752,7 @@ def rows_of(names: Sequence[str], at_once: int) -> Iterator[Row]:
             if late:
                 process.kill()
             try:
-                row = pipe.recv() if not late else Row(name, problems=[f"not done within {TIME_LIMIT_S} s"])
+                row = pipe.recv() if not late else Row(name, problems=[f"not complete within {TIME_LIMIT_S} s"])
             except EOFError:
                 row = Row(name, problems=["its process died"])
             process.join()
@@ -761,12 +761,12 @@ def rows_of(names: Sequence[str], at_once: int) -> Iterator[Row]:
 
 
 def note(row: Row) -> str:
-    """Return what a user of the architecture must know: why it is refused, or what is not as usual; else nothing."""
+    """Return what a user of the architecture must know: why it is refused, or what is unusual; else an empty text."""
     if row.refused:
         return row.refused
     notes = []
     if "random" in row.batches.values():
-        notes.append("its outputs differ from call to call: a figure holds for one run alone")
+        notes.append("outputs differ from call to call, so a figure holds for one run only")
     elif "alone" in row.batches.values():
         notes.append("each example is evaluated alone")
     elif sides := [side for side in SIDES if row.padded.get(side, 0.0) > TOLERANCE]:
@@ -785,7 +785,7 @@ def note(row: Row) -> str:
 
 
 def status(row: Row) -> str:
-    """Return whether benchcard supports the architecture, and what must be known."""
+    """Return whether benchcard supports the architecture, and whether there is a note."""
     if row.problems:
         return "**fails**"
     if row.refused:
@@ -802,23 +802,21 @@ def document(rows: Sequence[Row]) -> str:
         f"{len(rows)} architectures of transformers, {sum(row.name in TEXTS for row in rows)} for texts and "
         f"{sum(row.name in IMAGES for row in rows)} for images: "
         f"{counts['supported']} supported, {counts['with a note']} supported with a note, {counts['refused']} refused. "
-        f"In {counts['**fails**'] or 'none'} of them does a graph that benchcard accepts, or a score that it keeps, "
-        "differ from PyTorch on each example alone.",
+        f"{counts['**fails**'] or 'None'} of them has a graph that benchcard accepts, or a score that it keeps, which "
+        "differs from PyTorch on each example alone.",
         "Measured by [benchmarks/architectures.py](../benchmarks/architectures.py) with "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-        + ", on models of two layers with random weights. Trained checkpoints, other sizes and other tasks may differ: "
-        "benchcard makes the same checks on every model that it runs, and its report and notes say what they found.",
-        f"Numbers are largest differences as shares of the largest output, at most {TOLERANCE:g}; `-` is no graph, for "
-        "the reason below. *Batch*: PyTorch, equal lengths or sizes in a batch against each alone. *Right*, *left*: "
-        "different lengths, padded on that side. *Exporters*: the graph at each opset against PyTorch, at several "
-        f"batch sizes and lengths up to {LONGEST} tokens, padded as the tokenizer does, and on the other side unless "
-        "outputs come from padding there. *Evaluated*: the scores that a run keeps, for PyTorch and ONNX Runtime, "
-        "against each example alone. Where an exporter gives no graph, benchcard takes the next one that does, at the "
-        "same opset.",
+        + ", on two-layer models with random weights. benchcard makes the same checks on every model that it runs.",
+        f"Numbers are the largest differences as shares of the largest output; up to {TOLERANCE:g} counts as equal, "
+        "and `-` means no graph (the reasons are at the end; benchcard then uses the next exporter at the same opset). "
+        "*Batch*: examples of equal length or size in a batch against each alone, in PyTorch. *Right*, *left*: "
+        "examples of different lengths, padded on that side. *Exporters*, by opset: the graph against PyTorch, at "
+        f"several batch sizes and lengths up to {LONGEST} tokens. *Evaluated*: the scores that a run keeps against "
+        "each example alone.",
     ]
     for title, architectures in (("Texts", TEXTS), ("Images", IMAGES)):
-        some = [row for row in rows if row.name in architectures]
-        parts += [f"## {title}", "\n".join(_table(some, title == "Texts"))]
+        chosen = [row for row in rows if row.name in architectures]
+        parts += [f"## {title}", "\n".join(_table(chosen, title == "Texts"))]
     parts += ["## Reasons", "\n".join(line for row in rows for line in _reasons(row))]
     return "\n\n".join(parts) + "\n"
 
@@ -851,7 +849,7 @@ def _number(value: float | None) -> str:
 
 
 def _reasons(row: Row) -> Iterator[str]:
-    """Yield why there is no graph of an architecture, one line a reason."""
+    """Yield why there is no graph of an architecture, one line for each reason."""
     reasons: dict[str, list[str]] = {}
     for export in row.exports:
         if export.difference is None:
@@ -863,11 +861,11 @@ def _reasons(row: Row) -> Iterator[str]:
 
 
 def main() -> int:
-    """Measure, print one line for each architecture, and write the tables where they are asked for."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*TEXTS, *IMAGES], default=[*TEXTS, *IMAGES])
-    parser.add_argument("--at-once", type=int, default=1, help="child processes")
-    parser.add_argument("--rows", type=Path, help="a file to keep what was measured in; what it has is not done again")
+    parser.add_argument("--at-once", type=int, default=1, help="number of child processes")
+    parser.add_argument("--rows", type=Path, help="a file that keeps the measurements; those in it are not repeated")
     parser.add_argument("--out", type=Path, help="the Markdown file to write")
     arguments = parser.parse_args()
     rows = {}
@@ -888,7 +886,9 @@ def main() -> int:
 
 def _read(line: str) -> Row:
     row = Row(**json.loads(line))
-    row.exports, row.second_size = ([Export(**each) for each in exports] for exports in (row.exports, row.second_size))
+    row.exports, row.second_size = (
+        [Export(**fields) for fields in exports] for exports in (row.exports, row.second_size)
+    )
     return row
 
 

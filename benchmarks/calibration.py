@@ -1,15 +1,15 @@
-"""Seconds and memory of one calibration pass, and how far its ranges are from those of plain onnxruntime.
+"""Compare time, memory and ranges of a calibration pass with plain onnxruntime.
 
     python benchmarks/calibration.py [--model PATH] [--samples 128] [--plain-samples 8] [--operators Add MatMul]
 
-Both calibrate the same graph on the same samples, each in a process of its own: benchcard with `--samples` of them, and
-once more with `--plain-samples` for the comparison of ranges; onnxruntime, as `quantize_static` goes about it, with
-`--plain-samples`, since it keeps all activations of all samples. Its time is that of `collect_data` and `compute_data`
-alone; benchcard's is that of everything: reading the model, the pass, writing the statistics, and the ranges.
+Both calibrate the same graph on the same samples, each in its own process. benchcard uses `--samples` samples, and once
+more `--plain-samples` to compare ranges. onnxruntime does what `quantize_static` does with `--plain-samples`, because
+it keeps all activations of all samples. Its time covers `collect_data` and `compute_data` only; that of benchcard
+covers everything: reading the model, the pass, writing the statistics, and computing the ranges.
 
-Forward runs alone, of the same graph with the same options, are timed before and after: on a machine that is shared,
-the ratio to them says more than seconds. Without `--model` the graph is a ViT-base with random weights, as PyTorch
-exports it at opset 13. Inputs are random: normal numbers, token numbers below `--vocabulary`, masks of ones.
+Forward runs of the same graph with the same options are timed before and after. On a shared machine, the ratio to them
+is more meaningful than seconds. Without `--model` the graph is a ViT-base with random weights, exported by PyTorch at
+opset 13. Inputs are random: normal numbers, token numbers below `--vocabulary`, and masks of ones.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Feed = dict[str, NDArray[Any]]
 
 
 def export_vit(target: Path) -> dict[str, float]:
-    """Write a ViT-base with random weights; there is nothing to measure."""
+    """Write a ViT-base with random weights, and return no measurements."""
     import torch
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -44,7 +44,7 @@ def export_vit(target: Path) -> dict[str, float]:
     model: Any = ViTForImageClassification(ViTConfig(attn_implementation="eager")).eval()
     axes = {"pixel_values": {0: "batch"}, "logits": {0: "batch"}}
     with warnings.catch_warnings():
-        # The exporter warns of its own age and of every shape that it traces.
+        # The exporter warns that it is deprecated and about every shape that it traces.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
@@ -60,7 +60,7 @@ def export_vit(target: Path) -> dict[str, float]:
 
 
 def feeds(options: argparse.Namespace, count: int) -> Iterator[Feed]:
-    """The first `count` samples; the same in every process."""
+    """Yield the first `count` samples, the same in every process."""
     import onnx
 
     graph = onnx.load(options.model, load_external_data=False).graph
@@ -74,10 +74,10 @@ def feeds(options: argparse.Namespace, count: int) -> Iterator[Feed]:
 def _values(value: Any, draw: np.random.Generator, options: argparse.Namespace) -> NDArray[Any]:
     from onnx.helper import tensor_dtype_to_np_dtype
 
-    kind = value.type.tensor_type
-    dtype = tensor_dtype_to_np_dtype(kind.elem_type)
-    # An axis without a fixed length is the batch where it is the first, and the length of a text elsewhere.
-    shape = [axis.dim_value or (options.length if place else 1) for place, axis in enumerate(kind.shape.dim)]
+    tensor = value.type.tensor_type
+    dtype = tensor_dtype_to_np_dtype(tensor.elem_type)
+    # The first axis without a fixed length is the batch, any other one is the length of a text.
+    shape = [axis.dim_value or (options.length if place else 1) for place, axis in enumerate(tensor.shape.dim)]
     if dtype.kind == "f":
         return draw.standard_normal(shape).astype(dtype)
     if "mask" in value.name:
@@ -85,15 +85,15 @@ def _values(value: Any, draw: np.random.Generator, options: argparse.Namespace) 
     return draw.integers(0, 1 if "type" in value.name else options.vocabulary, shape).astype(dtype)
 
 
-def measured(work: Callable[[], Any], samples: int) -> dict[str, float]:
-    """Seconds a sample of `work`, by the clock and of processor time."""
+def measure(work: Callable[[], Any], samples: int) -> dict[str, float]:
+    """Return seconds per sample of `work`, by the clock and of processor time."""
     clock, cpu = time.perf_counter(), time.process_time()
     work()
     return {"clock_s": (time.perf_counter() - clock) / samples, "cpu_s": (time.process_time() - cpu) / samples}
 
 
 def forward(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Runs of the graph as it is."""
+    """Measure runs of the graph as it is."""
     import onnxruntime
 
     session_options = onnxruntime.SessionOptions()
@@ -101,13 +101,13 @@ def forward(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     session_options.intra_op_num_threads = options.threads
     session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(options.model, session_options, providers=["CPUExecutionProvider"])
-    given = list(feeds(options, options.plain_samples))
-    session.run(None, given[0])
-    return measured(lambda: [session.run(None, feed) for feed in given], len(given))
+    inputs = list(feeds(options, options.plain_samples))
+    session.run(None, inputs[0])
+    return measure(lambda: [session.run(None, feed) for feed in inputs], len(inputs))
 
 
-def ours(options: argparse.Namespace, folder: Path, count: int) -> dict[str, float]:
-    """One pass of benchcard, and the ranges for the method asked."""
+def benchcard_pass(options: argparse.Namespace, folder: Path, count: int) -> dict[str, float]:
+    """Measure one pass of benchcard, with the ranges for `--method`."""
     from benchcard.quantization.calibration.collect import collect_statistics
     from benchcard.quantization.calibration.ranges import Method, write_cache
 
@@ -121,14 +121,14 @@ def ours(options: argparse.Namespace, folder: Path, count: int) -> dict[str, flo
             operators=options.operators,
             intra_op_num_threads=options.threads,
         )
-        write_cache(target, Method(options.method), folder / "ours.json")
+        write_cache(target, Method(options.method), folder / "benchcard.json")
         print(json.dumps(report), file=sys.stderr)
 
-    return measured(work, count)
+    return measure(work, count)
 
 
 def plain(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """What onnxruntime's quantize_static does for the same ranges."""
+    """Measure what onnxruntime's `quantize_static` does for the same ranges."""
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator, save_tensors_data
 
     class Reader:
@@ -138,21 +138,21 @@ def plain(options: argparse.Namespace, folder: Path) -> dict[str, float]:
         def get_next(self) -> Feed | None:
             return next(self._feeds, None)
 
-    names = {kind.name.lower(): kind for kind in CalibrationMethod}
+    methods = {method.name.lower(): method for method in CalibrationMethod}
     calibrator = create_calibrator(
         options.model,
         options.operators,
         augmented_model_path=str(folder / "augmented.onnx"),
-        calibrate_method=names[options.method],
+        calibrate_method=methods[options.method],
     )
-    found: list[Any] = []
+    ranges: list[Any] = []
 
     def work() -> None:
         calibrator.collect_data(Reader())
-        found.append(calibrator.compute_data())
+        ranges.append(calibrator.compute_data())
 
-    result = measured(work, options.plain_samples)
-    save_tensors_data(found[0], folder / "plain.json")
+    result = measure(work, options.plain_samples)
+    save_tensors_data(ranges[0], folder / "plain.json")
     histograms = {} if options.method == "minmax" else calibrator.collector.histogram_dict
     widths = {name: float(np.diff(histogram[1]).max()) for name, histogram in histograms.items()}
     (folder / "widths.json").write_text(json.dumps(widths), encoding="utf-8")
@@ -160,15 +160,15 @@ def plain(options: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 
 def child(options: argparse.Namespace) -> None:
-    """Measure one of them in this process and print what came of it as JSON."""
+    """Do one measurement in this process and print the result as JSON."""
     from benchcard.quantization.calibration.collect import peak_memory_bytes
 
     folder = Path(options.folder)
     work: Callable[[], dict[str, float]] = {
         "export": lambda: export_vit(Path(options.model)),
         "forward": lambda: forward(options, folder),
-        "ours": lambda: ours(options, folder, options.samples),
-        "ours-few": lambda: ours(options, folder, options.plain_samples),
+        "benchcard": lambda: benchcard_pass(options, folder, options.samples),
+        "benchcard-few": lambda: benchcard_pass(options, folder, options.plain_samples),
         "plain": lambda: plain(options, folder),
     }[options.child]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -177,49 +177,55 @@ def child(options: argparse.Namespace) -> None:
 
 
 def start(name: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """The outcome of one child process."""
-    given = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key in PASSED_ON]
-    command = [sys.executable, __file__, "--child", name, "--folder", str(folder), *given]
-    done = subprocess.run([*command, "--operators", *options.operators], stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    """Do one measurement in a child process and return its result."""
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key in PASSED_ON]
+    command = [sys.executable, __file__, "--child", name, "--folder", str(folder), *arguments]
+    process = subprocess.run(
+        [*command, "--operators", *options.operators], stdout=subprocess.PIPE, text=True, check=True
+    )
+    result: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
     return result
 
 
 PASSED_ON = ("model", "samples", "plain_samples", "threads", "method", "length", "vocabulary")
 
 
-def disagreement(folder: Path) -> str:
-    """A sentence on how far the ranges of both are apart."""
+def range_difference(folder: Path) -> str:
+    """Return a sentence about the difference between the ranges of both."""
     from onnxruntime.quantization.calibrate import load_tensors_data
 
-    mine, theirs = load_tensors_data(folder / "ours.json"), load_tensors_data(folder / "plain.json")
+    benchcard, plain = load_tensors_data(folder / "benchcard.json"), load_tensors_data(folder / "plain.json")
     widths: Mapping[str, float] = json.loads((folder / "widths.json").read_text(encoding="utf-8"))
-    if set(mine.keys()) != set(theirs.keys()):
-        return f"The tensors are not the same: {sorted(set(mine.keys()) ^ set(theirs.keys()))}"
+    if set(benchcard.keys()) != set(plain.keys()):
+        return f"The tensors differ: {sorted(set(benchcard.keys()) ^ set(plain.keys()))}"
     bins, shares = [], []
-    for name in theirs:
-        ends = [np.array([float(np.squeeze(end)) for end in found[name].range_value]) for found in (mine, theirs)]
-        off = float(np.abs(ends[0] - ends[1]).max())
-        bins.append(off and off / widths.get(name, np.nan))
-        shares.append(off and off / float(np.ptp(ends[1])))
+    for name in plain:
+        ends = [np.array([float(np.squeeze(end)) for end in data[name].range_value]) for data in (benchcard, plain)]
+        difference = float(np.abs(ends[0] - ends[1]).max())
+        bins.append(difference and difference / widths.get(name, np.nan))
+        shares.append(difference and difference / float(np.ptp(ends[1])))
     equal = bins.count(0)
     return (
-        f"Ranges on the same samples: {equal} of {len(bins)} tensors equal to the bit; at most {max(bins):.2f} bins of "
-        f"onnxruntime's histogram apart, {100 * max(shares):.3f} % of the range."
+        f"Ranges on the same samples: {equal} of {len(bins)} tensors are equal to the bit; the largest difference is "
+        f"{max(bins):.2f} bins of onnxruntime's histogram, {100 * max(shares):.3f} % of the range."
     )
 
 
 def main() -> None:
-    """Run all of them and print the table."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="", help="ONNX file; default: a ViT-base with random weights")
     parser.add_argument("--samples", type=int, default=128, help="for benchcard (default: %(default)s)")
     parser.add_argument("--plain-samples", type=int, default=8, help="for onnxruntime (default: %(default)s)")
     parser.add_argument("--operators", nargs="+", default=["Add", "MatMul"], help="default: Add MatMul")
     parser.add_argument("--method", default="percentile", choices=["minmax", "percentile", "entropy", "distribution"])
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the runs (default: all)")
-    parser.add_argument("--length", type=int, default=128, help="of axes that have no fixed one (default: %(default)s)")
-    parser.add_argument("--vocabulary", type=int, default=1000, help="token numbers are below (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each run (default: all)")
+    parser.add_argument(
+        "--length", type=int, default=128, help="length of axes without a fixed one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--vocabulary", type=int, default=1000, help="token numbers are below this (default: %(default)s)"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -232,10 +238,10 @@ def main() -> None:
             options.model = str(folder / "vit.onnx")
             start("export", options, folder)
         before = start("forward", options, folder)
-        passed = start("ours", options, folder)
+        passed = start("benchcard", options, folder)
         after = start("forward", options, folder)
-        start("ours-few", options, folder)
-        theirs = start("plain", options, folder)
+        start("benchcard-few", options, folder)
+        unmodified = start("plain", options, folder)
         last = start("forward", options, folder)
         runs = [before, after, last]
         alone = {key: sum(run[key] for run in runs) / len(runs) for key in before}
@@ -243,18 +249,20 @@ def main() -> None:
         for label, run, near in (
             ("forward runs alone", alone, [alone]),
             (f"benchcard, {options.samples} samples", passed, [before, after]),
-            (f"onnxruntime, {options.plain_samples} samples", theirs, [after, last]),
+            (f"onnxruntime, {options.plain_samples} samples", unmodified, [after, last]),
         ):
-            clock, cpu = (run[key] / (sum(one[key] for one in near) / len(near)) for key in ("clock_s", "cpu_s"))
+            clock, cpu = (
+                run[key] / (sum(forward_run[key] for forward_run in near) / len(near)) for key in ("clock_s", "cpu_s")
+            )
             print(
                 f"{label:34}{run['clock_s']:10.3f}{clock:11.2f}{run['cpu_s']:14.3f}{cpu:11.2f}"
                 f"{run['peak_bytes'] / GB:9.2f}"
             )
-        a_sample = (theirs["peak_bytes"] - alone["peak_bytes"]) / options.plain_samples
-        whole = alone["peak_bytes"] + a_sample * options.samples
+        per_sample = (unmodified["peak_bytes"] - alone["peak_bytes"]) / options.plain_samples
+        total = alone["peak_bytes"] + per_sample * options.samples
         print(
-            f"\nonnxruntime needs {theirs['clock_s'] / passed['clock_s']:.1f} times the seconds a sample, and about "
-            f"{a_sample / GB:.2f} GB more with each: {whole / GB:.0f} GB for {options.samples}.\n{disagreement(folder)}"
+            f"\nonnxruntime takes {unmodified['clock_s'] / passed['clock_s']:.1f} times as long per sample, and about "
+            f"{per_sample / GB:.2f} GB more: {total / GB:.0f} GB for {options.samples}.\n{range_difference(folder)}"
         )
 
 

@@ -1,14 +1,14 @@
-"""How often the 95 % interval of the ratio holds the true ratio, on simulated machines of every mood.
+"""Simulate machines and measure how often the 95 % interval of the ratio contains the true ratio.
 
     python benchmarks/coverage.py [--runs 1000] [--rounds 150 30] [--seed 0]
 
-Two models of known latency (5 and 2 ms, where nothing else is said) are "timed" by the protocol of `benchcard.measure`:
-five launches, blocks of 0.1 s, in random order with other models in each round. A scenario says what the machine and
-the processes do to them meanwhile. Every run is analysed by the functions that analyse real runs. Beside them stands
-what is usually done: the same models one after the other on the same machine for the same time, in one process each,
-and a normal interval on their calls.
+Two models of known latency (5 and 2 ms by default) are "timed" by the protocol of `benchcard.measure`: five launches
+and blocks of 0.1 s, in random order with other models in each round. A scenario defines how the machine and the
+processes change the latencies. Every run is analysed by the functions that analyse real runs. For comparison, the usual
+method times the same models one after the other on the same machine for the same time, in one process each, and
+computes a normal interval from their calls.
 
-Exit status 1 if an interval holds the truth less than 93 or more than 97 times in 100 in any scenario.
+The exit status is 1 if in any scenario the interval contains the true ratio less than 93 or more than 97 times in 100.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchcard.utils.values import Interval
 
 BLOCK_S = 0.1
 LAUNCHES = 5
-MODELS = 6  # in a round; the two that are compared and others between them
+MODELS = 6  # in a round: the two that are compared and four others
 BOUNDS = (0.93, 0.97)
 
 Floats = NDArray[np.float64]
@@ -36,15 +36,15 @@ Draw = np.random.Generator
 
 @dataclass(frozen=True)
 class Scenario:
-    """What happens to latencies, all of it as factors on the logarithm.
+    """What changes the latencies; all changes are added to their logarithms.
 
     Attributes:
-        calls: noise of every call by itself; its median is 0, the same for both models.
-        machine: what the machine does to whoever runs, by time in units of a block.
-        process: what a process does to itself, by round.
-        launch: by how much the speed of one process differs from that of another of the same model.
-        precision: stop once the interval is within this share on either side; None to run all rounds.
-        latencies_ms: median latencies of the two models.
+        calls: Independent noise of every call, with a median of 0, the same for both models.
+        machine: Change by the machine, for each block of time.
+        process: Change by a process itself, for each round.
+        launch: Standard deviation of the speeds of processes of one model.
+        precision: Stop when the interval is within this share on both sides; None runs all rounds.
+        latencies_ms: Median latencies of the two models.
     """
 
     calls: Callable[[Draw, tuple[int, int]], Floats]
@@ -56,37 +56,37 @@ class Scenario:
 
     @property
     def ratio(self) -> float:
-        """The true one."""
+        """The true ratio."""
         return self.latencies_ms[0] / self.latencies_ms[1]
 
 
 def light(draw: Draw, shape: tuple[int, int]) -> Floats:
-    """Noise of calls on a quiet machine: 2 %."""
+    """Return the noise of calls on a quiet machine: 2 %."""
     return draw.normal(0, 0.02, shape)
 
 
 def heavy(draw: Draw, shape: tuple[int, int]) -> Floats:
-    """One call in ten is held up, by a Pareto time without a variance, and the median is still 0."""
+    """Return noise in which one call in ten is delayed by a Pareto time without a variance; its median is 0."""
     noise = light(draw, shape)
-    held = draw.random(shape) < 0.1
-    # half of the held calls would have been below the median: move the centre back to where it was
+    delayed = draw.random(shape) < 0.1
+    # Half of the delayed calls would have been below the median, so the median is moved back to 0.
     level = 0.02 * _normal_quantile(0.5 / 0.9)
-    return np.where(held, np.log1p(draw.pareto(1.5, shape)) + 0.05, noise) - level
+    return np.where(delayed, np.log1p(draw.pareto(1.5, shape)) + 0.05, noise) - level
 
 
 def skewed(draw: Draw, shape: tuple[int, int]) -> Floats:
-    """Every call is held up a little, by an exponential time of 5 %."""
+    """Return noise in which every call is delayed by an exponential time of 5 %."""
     return draw.exponential(0.05, shape) - 0.05 * math.log(2)
 
 
 def drift(draw: Draw, blocks: int) -> Floats:
-    """The machine becomes 30 % slower over the run, and swings by 5 % meanwhile."""
+    """Return a slowdown of 30 % over the run, with oscillations of 5 %."""
     time = np.linspace(0, 1, blocks)
     return 0.3 * time + 0.05 * np.sin(2 * np.pi * (3 * time + draw.random()))
 
 
 def bursts(draw: Draw, blocks: int) -> Floats:
-    """Somebody else works for two seconds every ten, on average, and slows us down by 20 to 100 %."""
+    """Return slowdowns of 20 to 100 % by other work, for two seconds in every ten on average."""
     slow = np.zeros(blocks)
     place = 0
     while place < blocks:
@@ -98,17 +98,17 @@ def bursts(draw: Draw, blocks: int) -> Floats:
 
 
 def correlated(draw: Draw, blocks: int) -> Floats:
-    """The machine's speed wanders by 5 %, with a memory of three seconds."""
-    return wander(draw, blocks, memory=3 / BLOCK_S, spread=0.05)
+    """Return a random drift of the machine's speed by 5 %, with a correlation time of three seconds."""
+    return random_drift(draw, blocks, memory=3 / BLOCK_S, spread=0.05)
 
 
 def states(draw: Draw, rounds: int) -> Floats:
-    """A process's own speed wanders by 2 %, with a memory of one round."""
-    return wander(draw, rounds, memory=1.0, spread=0.02)
+    """Return a random drift of a process's speed by 2 %, with a correlation time of one round."""
+    return random_drift(draw, rounds, memory=1.0, spread=0.02)
 
 
-def wander(draw: Draw, count: int, *, memory: float, spread: float) -> Floats:
-    """A stationary autoregressive series whose correlation falls to 1/e after `memory` places."""
+def random_drift(draw: Draw, count: int, *, memory: float, spread: float) -> Floats:
+    """Return a stationary autoregressive series whose correlation falls to 1/e after `memory` elements."""
     from scipy.signal import lfilter
 
     keep = math.exp(-1 / memory)
@@ -119,7 +119,7 @@ def wander(draw: Draw, count: int, *, memory: float, spread: float) -> Floats:
 
 
 def everything(draw: Draw, blocks: int) -> Floats:
-    """Drift, bursts and a wandering speed at once."""
+    """Return the sum of `drift`, `bursts` and `correlated`."""
     return drift(draw, blocks) + bursts(draw, blocks) + correlated(draw, blocks)
 
 
@@ -138,7 +138,7 @@ SCENARIOS = {
 
 
 def interleaved(draw: Draw, scenario: Scenario, rounds: int) -> Interval:
-    """The interval of one run by the protocol."""
+    """Return the ratio of one run by the protocol."""
     per_launch = rounds // LAUNCHES if scenario.precision is None else rounds // (4 * LAUNCHES)
     launch_of = np.arange(rounds) // per_launch
     machine = np.zeros(rounds * MODELS) if scenario.machine is None else scenario.machine(draw, rounds * MODELS)
@@ -162,7 +162,7 @@ def interleaved(draw: Draw, scenario: Scenario, rounds: int) -> Interval:
 
 
 def in_turn(draw: Draw, scenario: Scenario, rounds: int) -> Interval:
-    """What is usually done: the same time for each, one after the other, and a normal interval on the calls."""
+    """Return the ratio by the usual method: the models one after the other, and a normal interval from the calls."""
     machine = np.zeros(2 * rounds) if scenario.machine is None else scenario.machine(draw, 2 * rounds)
     means, variance = [], 0.0
     for model, latency_ms in enumerate(scenario.latencies_ms):
@@ -182,31 +182,33 @@ def in_turn(draw: Draw, scenario: Scenario, rounds: int) -> Interval:
 def coverage(
     method: Callable[[Draw, Scenario, int], Interval], scenario: Scenario, *, runs: int, rounds: int, seed: int
 ) -> tuple[float, float]:
-    """Share of runs whose interval holds the true ratio, and the median half-width of the intervals."""
+    """Return the share of runs whose interval contains the true ratio, and the median half-width of the intervals."""
     draw = np.random.default_rng(seed)
-    held, widths = 0, []
+    count, widths = 0, []
     for _ in range(runs):
-        found = method(draw, scenario, rounds)
-        held += not found.excludes(scenario.ratio)
-        if found.low is not None and found.high is not None:
-            widths.append((found.high - found.low) / 2 / found.value)
-    return held / runs, float(np.median(widths)) if widths else math.nan
+        interval = method(draw, scenario, rounds)
+        count += not interval.excludes(scenario.ratio)
+        if interval.low is not None and interval.high is not None:
+            widths.append((interval.high - interval.low) / 2 / interval.value)
+    return count / runs, float(np.median(widths)) if widths else math.nan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The table, and 1 if an interval is not what it says."""
+    """Print the table, and return 1 if the coverage of an interval is out of bounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="simulated runs of each scenario")
     parser.add_argument("--rounds", type=int, nargs="+", default=[150, 30], help="rounds of a run; 150 are 15 s")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args(arguments)
-    print(f"{asked.runs} runs each; share of 95 % intervals that hold the true ratio, and their median half-width\n")
+    options = parser.parse_args(arguments)
+    print(
+        f"{options.runs} runs each; share of 95 % intervals that contain the true ratio, and their median half-width\n"
+    )
     print(f"{'scenario':<20} {'rounds':>6}   {'interleaved':>16}   {'one after the other':>19}")
     wrong = 0
-    for rounds in asked.rounds:
+    for rounds in options.rounds:
         for name, scenario in SCENARIOS.items():
-            share, width = coverage(interleaved, scenario, runs=asked.runs, rounds=rounds, seed=asked.seed)
-            usual, usual_width = coverage(in_turn, scenario, runs=asked.runs, rounds=rounds, seed=asked.seed)
+            share, width = coverage(interleaved, scenario, runs=options.runs, rounds=rounds, seed=options.seed)
+            usual, usual_width = coverage(in_turn, scenario, runs=options.runs, rounds=rounds, seed=options.seed)
             outside = not BOUNDS[0] <= share <= BOUNDS[1]
             wrong += outside
             print(

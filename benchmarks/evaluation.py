@@ -1,8 +1,8 @@
-"""What a pass over an evaluation set costs beside the bare forward calls: `python benchmarks/evaluation.py`.
+"""Compare a pass over an evaluation split with bare forward calls: `python benchmarks/evaluation.py`.
 
-A small BERT and a small ViT of random weights, and as many rows as asked. The rows are prepared once, as a run does;
-then the step `evaluate` goes over them, and beside it, in turn, the same model is called on the same batches, which lie
-ready in memory. What the pass does beside the calls is reading, padding, keeping outputs and making predictions.
+The models are a small BERT and a small ViT with random weights. The rows are prepared once, as in a run. Then the step
+`evaluate` processes them, and in turn the same model is called on the same batches, which are already in memory.
+Besides the calls, the pass reads, pads, keeps outputs and makes predictions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LABELS = ["a", "b", "c"]
 
 
 def texts(folder: Path, rows: int) -> dict[str, Any]:
-    """A text model of six layers, and rows of 5 to 120 words: what `prepare` is asked."""
+    """Write a text model of six layers and rows of 5 to 120 words, and return the request of `prepare`."""
     import datasets
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -49,7 +49,7 @@ def texts(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def images(folder: Path, rows: int) -> dict[str, Any]:
-    """An image model of six layers at 224 pixels, and rows of noise: what `prepare` is asked."""
+    """Write an image model of six layers at 224 pixels and rows of noise, and return the request of `prepare`."""
     import datasets
     from PIL import Image
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
@@ -67,54 +67,59 @@ def images(folder: Path, rows: int) -> dict[str, Any]:
     return {"task": "image-classification"}
 
 
-def bare(called: Any, batches: list[Any]) -> int:
-    """Nanoseconds for calling a model on batches, and nothing else."""
+def bare_calls_ns(model: Any, batches: list[Any]) -> int:
+    """Return the time of calling a model on batches, in nanoseconds."""
     started = time.perf_counter_ns()
     for batch in batches:
-        called(batch)
+        model(batch)
     return time.perf_counter_ns() - started
 
 
-def share(folder: Path, asked: dict[str, Any], repeats: int) -> tuple[float, float, float]:
-    """The throughput of the pass over that of bare calls on the same batches, in the median; and the share of the
-    pass's own time that its calls took, in the median and at the least, which other work on the machine hardly shifts.
+def compare(folder: Path, request: dict[str, Any], repeats: int) -> tuple[float, float, float]:
+    """Compare passes with bare calls on the same batches.
+
+    Returns:
+        The throughput of the pass relative to bare calls, as median, and the share of the pass that its calls take, as
+        median and minimum. Other work on the machine hardly changes that share.
     """
-    model, prepared = folder / "model", folder / "prepared"
+    path, prepared = folder / "model", folder / "prepared"
     prepared.mkdir()
     columns = {"name": None, "split": "train", "max_samples": None, "data_keys": None, "ref_keys": None}
-    extra = {"dataset": str(folder / "data.parquet"), "revision": None, "model": str(model)}
-    told = data.prepare({**columns, "task_args": None, **asked}, {}, extra, prepared, lambda done, total: None)
-    options = {"task": asked["task"], "intra_op_num_threads": 2}
-    called = registry.framework("pytorch").open(model, options)
+    extra = {"dataset": str(folder / "data.parquet"), "revision": None, "model": str(path)}
+    values = data.prepare({**columns, "task_args": None, **request}, {}, extra, prepared, lambda done, total: None)
+    options = {"task": request["task"], "intra_op_num_threads": 2}
+    model = registry.framework("pytorch").open(path, options)
     batches = [batch for _, batch in Rows(prepared).items.batches()]
-    called(batches[0])
-    way = {"framework": "pytorch", "options": {"task": asked["task"]}, "task": asked["task"], "batch_size": None}
-    ratios, inside = [], []
+    model(batches[0])
+    task = request["task"]
+    evaluation = {"framework": "pytorch", "options": {"task": task}, "task": task, "batch_size": None}
+    ratios, shares = [], []
     for number in range(repeats):
         target = folder / f"predicted-{number}"
         target.mkdir()
-        needs = {"inputs": Need(prepared, told)}
-        # Before and after the pass, so that a machine that grows slower or faster meanwhile shifts neither.
-        before = bare(called, batches)
-        passed = evaluate.evaluate(way, needs, {"model": str(model), "threads": 2}, target, lambda done, total: None)
-        after = bare(called, batches)
+        needs = {"inputs": Need(prepared, values)}
+        # Bare calls before and after the pass cancel a drift of the machine.
+        before = bare_calls_ns(model, batches)
+        extra = {"model": str(path), "threads": 2}
+        passed = evaluate.evaluate(evaluation, needs, extra, target, lambda done, total: None)
+        after = bare_calls_ns(model, batches)
         ratios.append((before + after) / 2 / passed["elapsed_ns"])
-        inside.append(passed["forward_ns"] / passed["elapsed_ns"])
-    return statistics.median(ratios), statistics.median(inside), min(inside)
+        shares.append(passed["forward_ns"] / passed["elapsed_ns"])
+    return statistics.median(ratios), statistics.median(shares), min(shares)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     for make in (texts, images):
         with tempfile.TemporaryDirectory() as folder:
-            asked = make(Path(folder), arguments.rows)
-            ratio, median, least = share(Path(folder), asked, arguments.repeats)
-        print(f"{asked['task']}, {arguments.rows} rows: {ratio:.1%} of the throughput of bare calls;", end=" ")
-        print(f"{median:.1%} of the pass is its calls (at the least {least:.1%})")
+            request = make(Path(folder), arguments.rows)
+            ratio, median, least = compare(Path(folder), request, arguments.repeats)
+        print(f"{request['task']}, {arguments.rows} rows: {ratio:.1%} of the throughput of bare calls;", end=" ")
+        print(f"calls take {median:.1%} of the pass (minimum {least:.1%})")
 
 
 if __name__ == "__main__":

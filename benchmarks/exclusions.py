@@ -1,15 +1,16 @@
-"""What `node_exclusion: auto` finds, beside the fixed lists of patterns, on three models.
+"""Compare `node_exclusion: auto` with fixed lists of patterns on three models.
 
     python benchmarks/exclusions.py [--folder FOLDER]
 
-All are quantized statically at opset 13, where layer norms are written out: the ViT of `examples/digits`, the BERT of
-`examples/reviews`, and that BERT with outliers in its activations, as large trained transformers have them: one channel
-of the values of each attention is 256 times as large as it was, and the weights that read it are as much smaller. By a
-power of two, so that the float32 model is the same function, to the bit. For each list: nodes kept in float32 that
-would have been quantized, nodes that are quantized, accuracy, and trials. What is in FOLDER already is not made again.
+All models are quantized statically at opset 13, where a layer norm is nine nodes: the ViT of `examples/digits`, the
+BERT of `examples/reviews`, and that BERT with outliers in its activations, as large trained transformers have them. For
+the outliers, one channel of the values of each attention is multiplied by 256, and the weights that read it are divided
+by 256. Since 256 is a power of two, the float32 model stays the same function to the bit. The script prints for each
+list the nodes kept in float32, the quantized nodes, the accuracy, and the trials. It reuses what exists in FOLDER.
 
 Source: Dettmers et al., "LLM.int8()", 2022; Bondarenko et al., "Understanding and Overcoming the Challenges of
-Efficient Transformer Quantization", 2021, on outliers in few channels, which a scale for the whole tensor cannot hold.
+Efficient Transformer Quantization", 2021: outliers are in few channels, and one scale for a whole tensor loses the
+rest.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ CHANNEL = 3
 
 
 def write_outliers(source: Path, target: Path) -> None:
-    """Write a BERT that is the same function, with one channel of outliers in the values of each attention.
+    """Write a BERT that computes the same function, with an outlier channel in the values of each attention.
 
     Raises:
-        RuntimeError: The function is not the same.
+        RuntimeError: The function changed.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -56,12 +57,12 @@ def write_outliers(source: Path, target: Path) -> None:
             value.bias[CHANNEL] *= OUTLIER
             reads.weight[:, CHANNEL] /= OUTLIER
         if not torch.equal(model(input_ids=tokens).logits, before):
-            raise RuntimeError("the model with outliers is another function")
+            raise RuntimeError("the outliers changed the outputs of the float32 model; expected equal outputs")
     model.save_pretrained(target)
 
 
 def compare(name: str, task: str, model: Path, data: Path, split: str, primary: str, run: Path) -> None:
-    """Run the lists on one model and print what each came to."""
+    """Run all lists on one model and print the results."""
     from benchcard import Benchmark
 
     results = Benchmark(
@@ -87,21 +88,21 @@ def compare(name: str, task: str, model: Path, data: Path, split: str, primary: 
     ).run(run, progress=False)
     accuracy = dict(zip(results.quality["row"], results.quality["accuracy"]))
     print(f"{name}: float32 {accuracy[results.baseline]:.3f}")
-    for row, known in zip(results.plan, results.models.to_dict("records")):
+    for row, facts in zip(results.plan, results.models.to_dict("records")):
         if row.quantized:
             excluded = row["node_exclusion"]
             name = excluded if isinstance(excluded, str) else ", ".join(excluded) or "nothing"
-            found = f"  {known['auto_trials']} trials: {known['auto_exclusion']}" if name == "auto" else ""
-            said = known["failure"] or f"{accuracy[row.row]:.3f}"
-            nodes = f"{known['nodes_excluded']:4} in float32, {known['nodes_quantized']:4} quantized"
-            print(f"  {name:48} {nodes}  {said}{found}")
+            trials = f"  {facts['auto_trials']} trials: {facts['auto_exclusion']}" if name == "auto" else ""
+            figure = facts["failure"] or f"{accuracy[row.row]:.3f}"
+            nodes = f"{facts['nodes_excluded']:4} in float32, {facts['nodes_quantized']:4} quantized"
+            print(f"  {name:48} {nodes}  {figure}{trials}")
     print()
 
 
 def main() -> None:
-    """Make what is missing, and compare."""
+    """Make the missing models and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where models and runs are kept; a temporary one by default")
+    parser.add_argument("--folder", type=Path, help="keeps models and runs (default: a temporary folder)")
     options = parser.parse_args()
     digits, reviews = EXAMPLES / "digits", EXAMPLES / "reviews"
     with tempfile.TemporaryDirectory() as temporary:

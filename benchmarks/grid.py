@@ -1,22 +1,21 @@
-"""Wall time and memory of a whole grid: a plain loop over the same libraries, beside `Benchmark.run`.
+"""Compare time and memory of `Benchmark.run` on a whole grid with a plain loop over the same libraries.
 
     python benchmarks/grid.py [--model digits | vit-base | FOLDER] [--samples 128] [--at-once 16] [--duration 1]
 
-The grid is that of `examples/digits.yaml`, 18 rows, on the data that lies beside it. The plain loop is what a careful
-user writes today: each row exports, calibrates, quantizes, evaluates and times for itself, with `torch.onnx.export`,
-`quantize_static`, `quantize_dynamic` and `InferenceSession`, on the same calibration rows, the same threads and the
-same seconds. It times a row for `--duration` in one stretch, without a second process, intervals or a certificate;
-`Benchmark.run` does all that too, and what it costs is in its time. Neither does the loop look for reasons; what the
-run would take without them (`explain: false`) is told beside.
+The grid is that of `examples/digits.yaml`, 18 rows, with its data. The plain loop is what a careful user would write:
+each row exports, calibrates, quantizes, evaluates and times on its own, with `torch.onnx.export`, `quantize_static`,
+`quantize_dynamic` and `InferenceSession`, on the same calibration rows, threads and seconds. It times a row for
+`--duration` without a break, a second process, intervals or a noise certificate. `Benchmark.run` does all that, and its
+time includes it. The loop makes no explanations either; the script also prints the ratio without them.
 
-Each runs in a process of its own. Memory is the proportional set size of that process and all its children, looked at
-every quarter of a second. `vit-base` is a ViT-base with random weights at 224 pixels. onnxruntime keeps every
-activation of every sample: on a model of that size 128 samples would take 49 GB. With `--at-once 16` the loop hands
-them to its calibrator 16 at a time, as optimum does when it is asked to, which takes 7 GB.
+Each runs in its own process. Memory is the proportional set size of that process and all its children, sampled every
+quarter of a second. `vit-base` is a ViT-base with random weights at 224 pixels. onnxruntime keeps every activation of
+every sample: on a model of that size 128 samples would take 49 GB. With `--at-once 16` the loop passes them to its
+calibrator 16 at a time, as optimum can do, which takes 7 GB.
 
-After the ratios come the accuracies of each row, which have to be equal to the example, and what the time of
-`Benchmark.run` went into: timed seconds, forward passes (of evaluation and calibration, and those that warm a model up
-before it is timed), and everything else.
+After the ratios, the script prints the accuracies of each row, which must be equal to the example, and how
+`Benchmark.run` spends its time: timed seconds, forward passes (of evaluation, calibration and warm-up), and everything
+else.
 """
 
 from __future__ import annotations
@@ -41,27 +40,27 @@ import psutil
 from numpy.typing import NDArray
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-LOOK_S = 0.25
+SAMPLE_INTERVAL_S = 0.25
 WARMUP_RUNS = 10
 Rows = list[NDArray[np.float32]]
 
 
 def spec(options: argparse.Namespace) -> dict[str, Any]:
-    """The grid of the digits example, as asked on the command line."""
+    """Return the spec of the digits example with the options of the command line."""
     from ruamel.yaml import YAML
 
-    given: dict[str, Any] = YAML(typ="safe").load(EXAMPLES / "digits.yaml")
-    given["model"] = options.folder_of_model
-    given["dataset"]["path"] = str(EXAMPLES / "digits" / "data")
-    given["fixed"]["calibration"]["num_calibration_samples"] = options.samples
-    given["fixed"]["max_eval_samples"] = options.examples or None
-    given["duration"] = options.duration
-    given["grid"]["framework_args"][0]["intra_op_num_threads"] = options.threads
-    return given
+    content: dict[str, Any] = YAML(typ="safe").load(EXAMPLES / "digits.yaml")
+    content["model"] = options.folder_of_model
+    content["dataset"]["path"] = str(EXAMPLES / "digits" / "data")
+    content["fixed"]["calibration"]["num_calibration_samples"] = options.samples
+    content["fixed"]["max_eval_samples"] = options.examples or None
+    content["duration"] = options.duration
+    content["grid"]["framework_args"][0]["intra_op_num_threads"] = options.threads
+    return content
 
 
 def make_vit_base(target: Path) -> None:
-    """Save a ViT-base with random weights, for the labels of the digits, and its image processor."""
+    """Write a ViT-base with random weights and the labels of the digits, and its image processor."""
     import torch
     from transformers import AutoConfig, ViTConfig, ViTForImageClassification
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
@@ -73,15 +72,15 @@ def make_vit_base(target: Path) -> None:
     ViTImageProcessorPil().save_pretrained(target)
 
 
-def ours(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """`Benchmark.run`, and what its time went into, in seconds."""
+def run_benchcard(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run the grid with benchcard, and return accuracies, failures, and how the time was spent."""
     from benchcard import Benchmark
 
     results = Benchmark.from_spec(spec(options)).run(folder / "run", progress=False)
-    parts = {id(part): part for each in results.records.parts.values() for part in each}
-    blocks = [block for part in parts.values() for each in part.rounds for block in each.blocks]
-    opened = [each for part in parts.values() for each in (part.outcome or {}).get("opened", ())]
-    forward = sum(each["first_call_ns"] + sum(each["warmup_ns"]) for each in opened)
+    parts = {id(part): part for group in results.records.parts.values() for part in group}
+    blocks = [block for part in parts.values() for timed in part.rounds for block in timed.blocks]
+    opened = [launch for part in parts.values() for launch in (part.outcome or {}).get("opened", ())]
+    forward = sum(launch["first_call_ns"] + sum(launch["warmup_ns"]) for launch in opened)
     forward += sum(block.warm_calls * block.median_ns for block in blocks)
     spans: dict[str, list[tuple[float, float]]] = {}
     for path in (folder / "run").glob("steps/*/outcome.json"):
@@ -95,12 +94,12 @@ def ours(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "failures": results.failures["message"].tolist(),
         "timed_s": sum(block.elapsed_ns for block in blocks) / 1e9,
         "forward_s": forward / 1e9,
-        "steps_s": {kind: covered(each) for kind, each in spans.items()},
+        "steps_s": {kind: covered_s(kind_spans) for kind, kind_spans in spans.items()},
     }
 
 
-def covered(spans: list[tuple[float, float]]) -> float:
-    """The seconds in which at least one of these spans goes on: steps may be done side by side."""
+def covered_s(spans: list[tuple[float, float]]) -> float:
+    """Return the seconds during which at least one span is active, since steps may run in parallel."""
     total, until = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, until))
@@ -108,13 +107,13 @@ def covered(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def plain(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The loop: every row does everything for itself."""
+def run_plain_loop(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run the plain loop, in which every row does everything on its own, and return the accuracies."""
     from benchcard import Benchmark
 
-    asked = Benchmark.from_spec(spec(options))
+    benchmark = Benchmark.from_spec(spec(options))
     accuracies = []
-    for row in asked.configurations:
+    for row in benchmark.configurations:
         place = folder / f"row-{row.row}"
         place.mkdir()
         accuracies.append(plain_row(options, row, place))
@@ -123,7 +122,7 @@ def plain(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def plain_row(options: argparse.Namespace, row: Any, place: Path) -> float:
-    """The accuracy of one row, which was timed as well."""
+    """Do everything for one row, timing included, and return its accuracy."""
     import datasets
     from transformers import AutoModelForImageClassification
 
@@ -134,28 +133,28 @@ def plain_row(options: argparse.Namespace, row: Any, place: Path) -> float:
     model: Any = AutoModelForImageClassification.from_pretrained(options.folder_of_model).eval()
     numbers = {model.config.id2label[index]: index for index in model.config.id2label}
     names = rows.features["label"].names
-    right = np.array([numbers[names[label]] for label in rows["label"]])
+    labels = np.array([numbers[names[label]] for label in rows["label"]])
     if row["framework"] == "pytorch":
-        return run_pytorch(options, model, pixels, right)
+        return run_pytorch(options, model, pixels, labels)
     graph = export(options, model, place)
     batch = 32
     if row["apply_quantization"]:
-        graph = quantized(options, row, graph, place)
+        graph = quantize(options, row, graph, place)
         # The scale of a dynamically quantized activation is taken over the whole batch.
         batch = 1 if row["quantization_approach"] == "dynamic" else 32
-    return run_graph(options, graph, pixels, right, batch)
+    return run_graph(options, graph, pixels, labels, batch)
 
 
 def processed(options: argparse.Namespace, rows: Any) -> Rows:
-    """The images as the model's processor gives them, each `(channels, height, width) float32`."""
+    """Return the preprocessed images, each `(channels, height, width) float32`."""
     from transformers import AutoImageProcessor
 
     processor = AutoImageProcessor.from_pretrained(options.folder_of_model, backend="pil")
     return [processor(images=row["image"].convert("RGB"), return_tensors="np")["pixel_values"][0] for row in rows]
 
 
-def run_pytorch(options: argparse.Namespace, model: Any, pixels: Rows, right: NDArray[Any]) -> float:
-    """The accuracy of the model in PyTorch, and its time."""
+def run_pytorch(options: argparse.Namespace, model: Any, pixels: Rows, labels: NDArray[Any]) -> float:
+    """Time the model in PyTorch and return its accuracy."""
     import torch
 
     torch.set_num_threads(options.threads)
@@ -166,11 +165,11 @@ def run_pytorch(options: argparse.Namespace, model: Any, pixels: Rows, right: ND
             guesses += model(pixel_values=batch).logits.argmax(-1).tolist()
         one = torch.from_numpy(pixels[0][None])
         repeat(lambda: model(pixel_values=one), options.duration)
-    return float((np.array(guesses) == right).mean())
+    return float((np.array(guesses) == labels).mean())
 
 
 def export(options: argparse.Namespace, model: Any, place: Path) -> Path:
-    """The model as a graph of opset 13."""
+    """Export the model at opset 13 and return the path of the graph."""
     import torch
 
     model.set_attn_implementation("eager")
@@ -178,7 +177,7 @@ def export(options: argparse.Namespace, model: Any, place: Path) -> Path:
     target = place / "model.onnx"
     axes = {"pixel_values": {0: "batch"}, "logits": {0: "batch"}}
     with warnings.catch_warnings():
-        # The exporter warns of its own age and of every shape that it traces.
+        # The exporter warns that it is deprecated and about every shape that it traces.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
@@ -195,10 +194,10 @@ def export(options: argparse.Namespace, model: Any, place: Path) -> Path:
 
 
 def lift_constants(graph: Path) -> None:
-    """Make initializers of the `Constant` nodes of a graph, as simplifiers do before a graph is quantized.
+    """Convert the `Constant` nodes of a graph to initializers, as graph simplifiers do before quantization.
 
-    A constant that is a node is quantized by onnxruntime as if it were an activation, with a range of one value, which
-    costs a few examples.
+    onnxruntime quantizes a `Constant` node like an activation, with a range of one value, which changes the prediction
+    of a few examples.
     """
     import onnx_ir
     from onnx_ir.passes.common import LiftConstantsToInitializersPass
@@ -208,8 +207,8 @@ def lift_constants(graph: Path) -> None:
     onnx_ir.save(model, graph)
 
 
-def quantized(options: argparse.Namespace, row: Any, graph: Path, place: Path) -> Path:
-    """The graph, quantized as the row asks."""
+def quantize(options: argparse.Namespace, row: Any, graph: Path, place: Path) -> Path:
+    """Quantize the graph with the parameters of the row and return the path of the result."""
     from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dynamic, quantize_static
 
     target = place / "quantized.onnx"
@@ -241,22 +240,22 @@ def quantized(options: argparse.Namespace, row: Any, graph: Path, place: Path) -
 
 
 class Reader:
-    """Feeds in the form in which onnxruntime's calibrators ask for them."""
+    """Feeds in the form that onnxruntime's calibrators expect."""
 
     def __init__(self, feeds: Iterator[Mapping[str, Any]]) -> None:
         self.feeds = feeds
 
     def get_next(self) -> Mapping[str, Any] | None:
-        """The next feed, or None."""
+        """Return the next feed, or None at the end."""
         return next(self.feeds, None)
 
 
 def calibrate_in_parts(
     options: argparse.Namespace, graph: Path, operators: list[str], percentile: float, cache: Path
 ) -> None:
-    """Write the ranges of a graph to onnxruntime's cache, calibrated on a few samples after the other.
+    """Calibrate a graph on a few samples at a time, and write the ranges to onnxruntime's cache.
 
-    As optimum's `ORTQuantizer.partial_fit` does it, for models whose activations do not fit into memory at once.
+    optimum's `ORTQuantizer.partial_fit` does the same for models whose activations do not fit into memory at once.
     """
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
     from onnxruntime.quantization.calibrate import save_tensors_data
@@ -275,7 +274,7 @@ def calibrate_in_parts(
 
 
 def calibration_feeds(options: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
-    """The rows that benchcard draws, one at a time."""
+    """Yield the calibration rows that benchcard draws, one at a time."""
     import datasets
 
     from benchcard.tasks import data
@@ -285,8 +284,8 @@ def calibration_feeds(options: argparse.Namespace) -> Iterator[Mapping[str, Any]
     return iter([{"pixel_values": pixels[None]} for pixels in processed(options, chosen)])
 
 
-def run_graph(options: argparse.Namespace, graph: Path, pixels: Rows, right: NDArray[Any], batch: int) -> float:
-    """The accuracy of a graph in ONNX Runtime, and its time."""
+def run_graph(options: argparse.Namespace, graph: Path, pixels: Rows, labels: NDArray[Any], batch: int) -> float:
+    """Time a graph in ONNX Runtime and return its accuracy."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -299,11 +298,11 @@ def run_graph(options: argparse.Namespace, graph: Path, pixels: Rows, right: NDA
         guesses += logits.argmax(-1).tolist()
     one = {"pixel_values": pixels[0][None]}
     repeat(lambda: session.run(None, one), options.duration)
-    return float((np.array(guesses) == right).mean())
+    return float((np.array(guesses) == labels).mean())
 
 
 def repeat(call: Any, duration_s: float) -> list[float]:
-    """Latencies in seconds, after unrecorded calls."""
+    """Return the latencies of calls in seconds, after unrecorded calls."""
     for _ in range(WARMUP_RUNS):
         call()
     latencies: list[float] = []
@@ -315,30 +314,30 @@ def repeat(call: Any, duration_s: float) -> list[float]:
 
 
 def start(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """What a child came to, with its seconds and the most memory that it and its children had together."""
-    given = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key in PASSED_ON]
-    command = [sys.executable, __file__, "--child", name, "--folder", str(folder), *given]
-    begun, peak = time.perf_counter(), 0
+    """Run one side in a child process, and return its result with wall time and peak memory of all its processes."""
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in vars(options).items() if key in PASSED_ON]
+    command = [sys.executable, __file__, "--child", name, "--folder", str(folder), *arguments]
+    begin, peak = time.perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(LOOK_S)
+                process.wait(SAMPLE_INTERVAL_S)
                 break
             peak = max(peak, memory_bytes(process.pid))
-        seconds = time.perf_counter() - begun
-        said = process.stdout.read() if process.stdout else ""
+        seconds = time.perf_counter() - begin
+        output = process.stdout.read() if process.stdout else ""
     if process.returncode:
-        sys.exit(f"{name} ended with status {process.returncode}")
-    result: dict[str, Any] = json.loads(said.splitlines()[-1])
+        sys.exit(f"The child process {name} failed with exit status {process.returncode}; see its output above.")
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
     return {**result, "wall_s": seconds, "peak_bytes": peak}
 
 
 def memory_bytes(pid: int) -> int:
-    """The proportional set size of a process and its children: memory that several of them share counts once."""
+    """Return the proportional set size of a process and its children, which counts shared memory once."""
     total = 0
     with contextlib.suppress(psutil.Error):
-        whole = psutil.Process(pid)
-        for process in (whole, *whole.children(recursive=True)):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
                 total += process.memory_full_info().pss
     return total
@@ -347,49 +346,50 @@ def memory_bytes(pid: int) -> int:
 PASSED_ON = ("folder_of_model", "samples", "at_once", "examples", "duration", "threads")
 
 
-def report(options: argparse.Namespace, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-    """Print what both came to."""
+def report(options: argparse.Namespace, plain: Mapping[str, Any], benchcard: Mapping[str, Any]) -> None:
+    """Print the results of both sides and their ratios."""
     print(f"{'18 rows, ' + options.model:28}{'wall s':>10}{'peak GB':>10}")
-    for label, run in (("plain loop", theirs), ("Benchmark.run", mine)):
+    for label, run in (("plain loop", plain), ("Benchmark.run", benchcard)):
         print(f"{label:28}{run['wall_s']:10.1f}{run['peak_bytes'] / 1e9:10.2f}")
-    print(f"{'ratio':28}{theirs['wall_s'] / mine['wall_s']:10.2f}{theirs['peak_bytes'] / mine['peak_bytes']:10.2f}")
-    reasons = mine["steps_s"].get("explain", 0.0)
-    without = mine["wall_s"] - reasons
-    print(f"{'ratio without reasons':28}{theirs['wall_s'] / without:10.2f}")
+    time_ratio, memory_ratio = (plain[name] / benchcard[name] for name in ("wall_s", "peak_bytes"))
+    print(f"{'ratio':28}{time_ratio:10.2f}{memory_ratio:10.2f}")
+    explain_s = benchcard["steps_s"].get("explain", 0.0)
+    without = benchcard["wall_s"] - explain_s
+    print(f"{'ratio without explanations':28}{plain['wall_s'] / without:10.2f}")
     print("\nrow  plain loop  Benchmark.run  difference")
-    pairs = list(zip(theirs["accuracies"], mine["accuracies"]))
+    pairs = list(zip(plain["accuracies"], benchcard["accuracies"]))
     for number, (first, second) in enumerate(pairs):
         print(f"{number:3}{first:12.4f}{second:15.4f}{second - first:12.4f}")
     print(f"largest difference of an accuracy: {max(abs(first - second) for first, second in pairs):.4f}")
-    rest = mine["wall_s"] - mine["timed_s"] - mine["forward_s"] - reasons
-    told = ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in sorted(mine["steps_s"].items()))
+    rest = benchcard["wall_s"] - benchcard["timed_s"] - benchcard["forward_s"] - explain_s
+    steps = ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in sorted(benchcard["steps_s"].items()))
     print(
-        f"\nBenchmark.run: {mine['timed_s']:.1f} s timed, {mine['forward_s']:.1f} s of forward passes, {reasons:.1f} s "
-        f"for reasons (most of it forward passes, too), everything else {rest:.1f} s: "
-        f"{100 * rest / mine['wall_s']:.0f} % of the wall time.\nSeconds by step: {told}."
+        f"\nBenchmark.run: {benchcard['timed_s']:.1f} s timed, {benchcard['forward_s']:.1f} s of forward passes, "
+        f"{explain_s:.1f} s of explanations (mostly forward passes too), everything else {rest:.1f} s: "
+        f"{100 * rest / benchcard['wall_s']:.0f} % of the wall time.\nSeconds by kind of step: {steps}."
     )
-    for failure in mine["failures"]:
+    for failure in benchcard["failures"]:
         print(f"failed: {failure}")
 
 
 def main() -> None:
-    """Run both and print the ratios."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="digits", help="digits, vit-base, or a folder (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=128, help="for calibration (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=128, help="calibration samples (default: %(default)s)")
     parser.add_argument(
-        "--at-once", type=int, default=0, help="samples that the loop calibrates on at a time; 0 for all"
+        "--at-once", type=int, default=0, help="samples in each calibration batch of the loop; 0 for all"
     )
-    parser.add_argument("--examples", type=int, default=0, help="evaluated; 0 for the whole split (default)")
-    parser.add_argument("--duration", type=float, default=1.0, help="seconds a row is timed (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of every runtime (default: %(default)s)")
+    parser.add_argument("--examples", type=int, default=0, help="evaluated examples; 0 for the whole split (default)")
+    parser.add_argument("--duration", type=float, default=1.0, help="timed seconds for each row (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of every runtime (default: %(default)s)")
     parser.add_argument("--folder-of-model", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--child", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["benchcard", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         with contextlib.redirect_stdout(io.StringIO()):
-            result = {"ours": ours, "plain": plain}[options.child](options, Path(options.folder))
+            result = {"benchcard": run_benchcard, "plain": run_plain_loop}[options.child](options, Path(options.folder))
         print(json.dumps(result))
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -398,8 +398,8 @@ def main() -> None:
         if options.model == "vit-base":
             options.folder_of_model = str(folder / "vit-base")
             make_vit_base(folder / "vit-base")
-        runs = {name: start(name, options, folder) for name in ("plain", "ours")}
-        report(options, runs["plain"], runs["ours"])
+        runs = {name: start(name, options, folder) for name in ("plain", "benchcard")}
+        report(options, runs["plain"], runs["benchcard"])
 
 
 if __name__ == "__main__":

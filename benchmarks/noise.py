@@ -1,11 +1,11 @@
-"""What noise does to timing: one model as eight configurations, interleaved and one after the other.
+"""Time one model as eight configurations on a noisy machine, interleaved and one after the other.
 
     python benchmarks/noise.py [--seconds 3] [--models 8] [--threads 1] [--no-load] [--model MODEL --inputs INPUTS]
 
-All configurations are the same model, so every ratio is 1 and every difference is noise. Meanwhile another process
-loads one core for two seconds of every five. Interleaved is what `benchcard` does; one after the other is what is
-usually done: one process for each, the same number of seconds without a break. At the end, a null model of known
-latency shows what the harness itself adds to a call of a millisecond.
+All configurations are the same model, so every true ratio is 1 and every difference is noise. Another process loads one
+core for two seconds of every five. benchcard interleaves; the usual method times one process after the other, each for
+the same number of seconds without a break. At the end, a null model of known latency shows what the harness adds to a
+call of a millisecond.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ while os.getppid() == parent:
 
 
 class Null:
-    """A model that takes a known time by the clock and does nothing."""
+    """A model that takes a known time and does nothing."""
 
     facts: Mapping[str, Any] = {}
 
     def __call__(self, inputs: Any) -> None:
-        """Returns after `NULL_MS`."""
+        """Return after `NULL_MS`."""
         stop = time.perf_counter_ns() + int(NULL_MS * 1e6)
         while time.perf_counter_ns() < stop:
             pass
 
 
 def open_null(model: Path, options: Mapping[str, Any]) -> Null:
-    """The null model, whatever is asked for."""
+    """Return the null model; both arguments are ignored."""
     return Null()
 
 
 def overhead(folder: Path, seconds: float) -> tuple[float, float]:
-    """What the harness adds to a call of 1 ms: to the recorded latency, and to the time from call to call, as shares.
+    """Return what the harness adds to a call of 1 ms: to its recorded latency, and between two calls, as shares.
 
-    Medians over blocks, of the median latency and of the elapsed time per call.
+    Both are medians over blocks, of the median latency and of the unrecorded time per call.
     """
     np.savez(folder / "null.npz", x=np.zeros(1, np.float32))
     rounds: list[Round] = []
@@ -78,34 +78,36 @@ def overhead(folder: Path, seconds: float) -> tuple[float, float]:
 
 
 def interleaved(subjects: Sequence[Subject], seconds: float) -> list[Round]:
-    """All rounds of the subjects as one group, the first being the baseline."""
+    """Time the subjects as one group, with the first as baseline, and return the rounds."""
     rounds: list[Round] = []
     result = time_group(subjects, 0, duration_s=seconds, keep=rounds.append)
-    _stop_at(result.failures)
+    _exit_on_failure(result.failures)
     for sentence in noise.warnings([(timed.before, timed.after) for timed in rounds]):
         print(f"  {sentence}")
     return rounds
 
 
 def in_turn(subjects: Sequence[Subject], seconds: float) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
-    """All latencies of each subject, each timed for itself when the one before it is done."""
+    """Time the subjects one after the other, and return all latencies of each in nanoseconds."""
     latencies = {}
     for subject in subjects:
         rounds: list[Round] = []
-        _stop_at(time_group([subject], duration_s=seconds, launches=1, keep=rounds.append, block_s=seconds).failures)
+        _exit_on_failure(
+            time_group([subject], duration_s=seconds, launches=1, keep=rounds.append, block_s=seconds).failures
+        )
         latencies[subject.name] = np.concatenate([block.latencies_ns for timed in rounds for block in timed.blocks])
     return latencies
 
 
 def usual_interval(baseline: np.ndarray[Any, Any], subject: np.ndarray[Any, Any]) -> Interval:
-    """The ratio of mean latencies with a normal interval that takes calls for independent."""
+    """Return the ratio of mean latencies with a normal interval that treats calls as independent."""
     ratio = float(baseline.mean() / subject.mean())
     half = 1.96 * np.sqrt(sum(part.var() / part.mean() ** 2 / len(part) for part in (baseline, subject)))
     return Interval(ratio, ratio * float(np.exp(-half)), ratio * float(np.exp(half)))
 
 
 def make_model(folder: Path) -> tuple[Path, Path]:
-    """A small multilayer perceptron, a few milliseconds a call, and its inputs."""
+    """Write a small multilayer perceptron of a few milliseconds a call and its inputs, and return both paths."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -130,7 +132,7 @@ def make_model(folder: Path) -> tuple[Path, Path]:
 
 @contextlib.contextmanager
 def loaded_core(wanted: bool) -> Iterator[None]:
-    """Another process loads a core now and then while this is held."""
+    """Load a core now and then from another process within this context."""
     if not wanted:
         yield
         return
@@ -142,44 +144,44 @@ def loaded_core(wanted: bool) -> Iterator[None]:
         process.wait()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Both tables, and 1 if the harness adds one per cent or more to a call of a millisecond."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print both tables, and return 1 if the harness adds one per cent or more to a call of a millisecond."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="recorded seconds for each configuration")
     parser.add_argument("--models", type=int, default=8, help="number of equal configurations")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-load", action="store_true", help="leave the other core alone")
+    parser.add_argument("--no-load", action="store_true", help="do not load a core")
     parser.add_argument("--model", type=Path, help="an ONNX file, with --inputs; by default a small perceptron")
-    parser.add_argument("--inputs", type=Path, help="its inputs, as .npz")
-    asked = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model, inputs = (asked.model, asked.inputs) if asked.model else make_model(folder)
-        options = {"intra_op_num_threads": asked.threads}
-        names = [f"same{number}" for number in range(asked.models)]
-        subjects = [Subject(each, "onnxruntime", model, inputs, 1, options) for each in names]
-        with loaded_core(not asked.no_load):
-            print(f"interleaved, {asked.seconds:g} s each:")
-            rounds = interleaved(subjects, asked.seconds)
-            print(f"one after the other, {asked.seconds:g} s each:")
-            latencies = in_turn(subjects, asked.seconds)
+    parser.add_argument("--inputs", type=Path, help="the inputs of --model, as .npz")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model, inputs = (arguments.model, arguments.inputs) if arguments.model else make_model(folder)
+        options = {"intra_op_num_threads": arguments.threads}
+        names = [f"same{number}" for number in range(arguments.models)]
+        subjects = [Subject(name, "onnxruntime", model, inputs, 1, options) for name in names]
+        with loaded_core(not arguments.no_load):
+            print(f"interleaved, {arguments.seconds:g} s each:")
+            rounds = interleaved(subjects, arguments.seconds)
+            print(f"one after the other, {arguments.seconds:g} s each:")
+            latencies = in_turn(subjects, arguments.seconds)
         baseline = block_medians(rounds, names[0])
-        ratios = [paired_ratio(baseline, block_medians(rounds, each)) for each in names[1:]]
-        usual = [usual_interval(latencies[names[0]], latencies[each]) for each in names[1:]]
+        ratios = [paired_ratio(baseline, block_medians(rounds, name)) for name in names[1:]]
+        usual = [usual_interval(latencies[names[0]], latencies[name]) for name in names[1:]]
         floor = noise_floor(rounds, names[0])
         print(f"\n{'':<10} {'interleaved':>24} {'one after the other':>24}")
-        for each, ours, theirs in zip(names[1:], ratios, usual):
-            print(f"{each:<10} {_text(ours):>24} {_text(theirs):>24}")
+        for name, ratio, usual_ratio in zip(names[1:], ratios, usual):
+            print(f"{name:<10} {_text(ratio):>24} {_text(usual_ratio):>24}")
         print(f"{'spread':<10} {_spread(ratios):>24.2%} {_spread(usual):>24.2%}")
         print(f"{'excludes 1':<10} {_count(ratios):>24} {_count(usual):>24}")
-        print(f"twin of the baseline, the noise floor: {_text(floor)}")
-        print(f"called detectable: {sum(detectable(ratio, floor) for ratio in ratios)} of {len(ratios)}\n")
-        latency, between = overhead(folder, min(asked.seconds, 2.0))
-        print(f"a call of {NULL_MS:g} ms is recorded {latency:.2%} longer, and {between:.2%} lie between two calls")
+        print(f"noise floor (the baseline against its twin): {_text(floor)}")
+        print(f"detectable: {sum(detectable(ratio, floor) for ratio in ratios)} of {len(ratios)}\n")
+        latency, between = overhead(folder, min(arguments.seconds, 2.0))
+        print(f"a call of {NULL_MS:g} ms is recorded as {latency:.2%} longer, with {between:.2%} between two calls")
     return 1 if latency >= 0.01 else 0
 
 
-def _stop_at(failures: Sequence[Any]) -> None:
+def _exit_on_failure(failures: Sequence[Any]) -> None:
     if failures:
         raise SystemExit(f"{failures[0].name} failed ({failures[0].stage}): {failures[0].message}\n{failures[0].log}")
 
@@ -189,7 +191,7 @@ def _text(ratio: Interval) -> str:
 
 
 def _spread(ratios: Sequence[Interval]) -> float:
-    """From the slowest to the fastest of all configurations, the baseline included."""
+    """Return the spread between the fastest and the slowest configuration, the baseline included."""
     values = [1.0, *(ratio.value for ratio in ratios)]
     return max(values) / min(values) - 1
 

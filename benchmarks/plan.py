@@ -1,7 +1,7 @@
-"""How long a plan of 10,000 configurations takes: `python benchmarks/plan.py [--rows 10000]`.
+"""Measure how long a plan of 10,000 configurations takes: `python benchmarks/plan.py [--rows 10000]`.
 
-The plan multiplies the beans grid out over calibration settings, sets what means nothing to None and makes equal rows
-one. Beside it stands the same product without any of that, a dict a row, as the least that any plan must do.
+The plan expands the beans grid over calibration settings, sets parameters that do not apply to None and merges equal
+rows. It is compared with the bare product of the same values, one dict for each row, the least that any plan must do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchcard.spec.plan import make_plan
 
 
 def grid(rows: int) -> dict[str, list[object]]:
-    """The grid of the beans card, with enough calibration settings for about `rows` configurations."""
+    """Return the grid of the beans card, with enough calibration settings for about `rows` configurations."""
     return {
         "framework": ["onnxruntime", "pytorch"],
         "quantization_approach": ["dynamic", "static"],
@@ -28,7 +28,7 @@ def grid(rows: int) -> dict[str, list[object]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
@@ -50,8 +50,8 @@ def main() -> None:
         started = time.perf_counter()
         points = [dict(zip(axes, point)) for point in itertools.product(*axes.values())]
         multiplied.append(time.perf_counter() - started)
-    ours, least = min(planned), min(multiplied)
-    print(f"{rows} configurations of {len(points)} points: {ours:.2f} s, {ours / least:.1f} times the bare product")
+    plan_s, product_s = min(planned), min(multiplied)
+    print(f"{rows} configurations of {len(points)} points: {plan_s:.2f} s, {plan_s / product_s:.1f} times the product")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""A model that answers questions about short lives, in fp32, dynamically and statically quantized:
-`python examples/answers.py [RUN]`.
+"""Benchmark a question-answering model in float32, dynamically and statically quantized.
 
-`benchcard run examples/answers.yaml` runs the same, in a folder of its own.
+Usage: `python examples/answers.py [RUN]`. The same from a shell: `benchcard run examples/answers.yaml`.
 """
 
 import sys
@@ -36,7 +35,7 @@ benchmark = Benchmark(
         }
     },
     input_lengths=[48],
-    duration=1,  # seconds a configuration; 15 for figures to publish
+    duration=1,  # seconds for each configuration; use 15 for published figures
 )
 results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/answers-py")
 print(results.quality.dropna(axis="columns", how="all").to_string(index=False))

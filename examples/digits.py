@@ -1,7 +1,6 @@
-"""The grid of the vit-base-beans card of 2022, on a small ViT that was trained on handwritten digits:
-`python examples/digits.py [RUN]`.
+"""Run the grid of the vit-base-beans card of 2022 on a small ViT trained on handwritten digits.
 
-`benchcard run examples/digits.yaml` runs the same, in a folder of its own.
+Usage: `python examples/digits.py [RUN]`. The same from a shell: `benchcard run examples/digits.yaml`.
 """
 
 import sys
@@ -41,7 +40,7 @@ benchmark = Benchmark(
         },
     },
     batch_sizes=[1],
-    duration=1,  # seconds a configuration; 15 for figures to publish
+    duration=1,  # seconds for each configuration; use 15 for published figures
 )
 results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/digits-py")
 print(results.quality.dropna(axis="columns", how="all").to_string(index=False))

@@ -1,7 +1,6 @@
-"""A text classifier that was trained on reviews made by rule, in fp32, dynamically and statically quantized:
-`python examples/reviews.py [RUN]`.
+"""Benchmark a text classifier in float32, dynamically and statically quantized.
 
-`benchcard run examples/reviews.yaml` runs the same, in a folder of its own.
+Usage: `python examples/reviews.py [RUN]`. The same from a shell: `benchcard run examples/reviews.yaml`.
 """
 
 import sys
@@ -36,7 +35,7 @@ benchmark = Benchmark(
         }
     },
     input_lengths=[16],
-    duration=1,  # seconds a configuration; 15 for figures to publish
+    duration=1,  # seconds for each configuration; use 15 for published figures
 )
 results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/reviews-py")
 print(results.quality.dropna(axis="columns", how="all").to_string(index=False))

@@ -1,6 +1,6 @@
-"""A model of sentence embeddings, in fp32, dynamically and statically quantized: `python examples/sentences.py [RUN]`.
+"""Benchmark a model of sentence embeddings in float32, dynamically and statically quantized.
 
-`benchcard run examples/sentences.yaml` runs the same, in a folder of its own.
+Usage: `python examples/sentences.py [RUN]`. The same from a shell: `benchcard run examples/sentences.yaml`.
 """
 
 import sys
@@ -35,7 +35,7 @@ benchmark = Benchmark(
         }
     },
     input_lengths=[16],
-    duration=1,  # seconds a configuration; 15 for figures to publish
+    duration=1,  # seconds for each configuration; use 15 for published figures
 )
 results = benchmark.run(sys.argv[1] if len(sys.argv) > 1 else "runs/sentences-py")
 print(results.quality.dropna(axis="columns", how="all").to_string(index=False))

@@ -1,4 +1,4 @@
-"""What all tests share: no socket off loopback, and small things to test with."""
+"""Fixtures of all tests: no connection to other machines, and small specs and runs."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ BEANS: dict[str, Any] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Each worker of pytest-xdist has a folder for temporary files of its own, and with it a lock of its own: no test
-    looks at how long anything took, so none need wait until another has timed.
+    """Give each worker of pytest-xdist its own temporary folder, and with it its own timing lock.
+
+    No test depends on how long anything takes, so none has to wait until another has finished timing.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:
@@ -64,20 +65,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def beans() -> dict[str, Any]:
-    """The spec of the beans card, to be changed at will."""
+    """A copy of the spec of the beans card."""
     return copy.deepcopy(BEANS)
 
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test: a connection to anywhere but this machine is an error."""
+    """Raise AssertionError for a connection to another machine, in every test."""
     real = socket.socket.connect
 
     def connect(self: socket.socket, address: Any) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6):
             host = address[0]
             if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-                raise AssertionError(f"a test wanted to connect to {host}")
+                raise AssertionError(f"the test tried to connect to {host}; expected only loopback addresses")
         real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)

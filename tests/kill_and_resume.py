@@ -1,9 +1,9 @@
-"""Kills a run at random moments, again and again, and shows that it comes to what an undisturbed run comes to.
+"""Kill a run at random moments, resume it, and compare its results with those of an undisturbed run.
 
     python tests/kill_and_resume.py examples/digits.yaml --kills 20
 
-The same command is given after every kill. In the end the rows and their quality figures must be those of a run that
-nobody disturbed, every step that was finished before a kill must have been done only once, and no process may be left.
+The same command runs again after every kill. At the end, the rows and their quality figures must be those of the
+undisturbed run, no step that was finished before a kill may have been repeated, and no process may be left.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import psutil
 
 
 def command(spec: Path, out: Path) -> list[str]:
-    """The command that is given again after every kill."""
+    """Return the command that runs again after every kill."""
     return [sys.executable, "-m", "benchcard.cli", "run", str(spec), "--out", str(out), "--quiet"]
 
 
 def finished(out: Path) -> dict[str, int]:
-    """When each finished step was written, by its folder's name; steps that failed may be tried again."""
+    """Return when each successful step was written, by the name of its folder; failed steps may be retried."""
     times = {}
     for path in out.glob("steps/*/outcome.json"):
         if not path.parent.name.startswith(".") and json.loads(path.read_text())["failure"] is None:
@@ -35,7 +35,7 @@ def finished(out: Path) -> dict[str, int]:
 
 
 def show(out: Path, frame: str) -> str:
-    """One frame of a run, as CSV."""
+    """Return a frame of a run as CSV."""
     return subprocess.run(
         [sys.executable, "-m", "benchcard.cli", "show", str(out), "--csv", frame],
         capture_output=True,
@@ -45,7 +45,7 @@ def show(out: Path, frame: str) -> str:
 
 
 def quality(out: Path) -> list[dict[str, str]]:
-    """The rows with their parameters and quality figures, without what is measured in seconds."""
+    """Return the rows with their parameters and quality figures, without columns measured in seconds."""
     import csv
     import io
 
@@ -57,38 +57,45 @@ def quality(out: Path) -> list[dict[str, str]]:
 
 
 def kill_and_resume(spec: Path, folder: Path, kills: int, seed: int = 0) -> str:
-    """A sentence about what was done; AssertionError where a disturbed run is not the undisturbed one.
+    """Kill runs `kills` times, and return a summary.
 
-    A run that comes to its end between two kills is compared, and another one is begun, until there were enough kills.
+    A run that ends between two kills is compared, and another one starts, until there were enough kills.
+
+    Raises:
+        AssertionError: A disturbed run differs from the undisturbed one.
     """
-    whole = folder / "whole"
-    started = time.monotonic()
-    subprocess.run(command(spec, whole), check=True, capture_output=True)
-    whole_s = time.monotonic() - started
+    undisturbed = folder / "undisturbed"
+    start_s = time.monotonic()
+    subprocess.run(command(spec, undisturbed), check=True, capture_output=True)
+    duration_s = time.monotonic() - start_s
     draw = random.Random(seed)
     killed, runs, done = 0, 0, 0
     while killed < kills:
         out, steps = folder / f"killed-{runs}", dict[str, int]()
         runs += 1
         while killed < kills:
-            ended_s = kill(spec, out, draw.uniform(0.2, whole_s * 0.7))
-            if ended_s is not None:
-                # The undisturbed run was slower, on a busier machine or with cold caches: kill earlier from here on.
-                whole_s = min(whole_s, ended_s)
+            run_s = kill(spec, out, draw.uniform(0.2, duration_s * 0.7))
+            if run_s is not None:
+                # The undisturbed run was slower, on a busier machine or with cold caches, so kill earlier from now on.
+                duration_s = min(duration_s, run_s)
                 break
             killed += 1
-            steps = unrepeated(steps, out)
+            steps = expect_unrepeated(steps, out)
         subprocess.run(command(spec, out), check=True, capture_output=True)
-        unrepeated(steps, out)
-        same(whole, out)
+        expect_unrepeated(steps, out)
+        expect_equal(undisturbed, out)
         done += len(steps)
-    rows = f"{len(quality(whole))} rows with equal figures"
-    return f"{killed} kills in {runs} runs; {done} steps were finished before a kill, none done twice; {rows}"
+    rows = f"{len(quality(undisturbed))} rows with equal figures"
+    return f"{killed} kills in {runs} runs; {done} steps were finished before a kill, none was repeated; {rows}"
 
 
 def kill(spec: Path, out: Path, after_s: float) -> float | None:
-    """None for a run that was killed `after_s` seconds after its start; its seconds where it came to its end before."""
-    started = time.monotonic()
+    """Start a run and kill it after `after_s` seconds.
+
+    Returns:
+        None if the run was killed, else its duration in seconds.
+    """
+    start_s = time.monotonic()
     process = subprocess.Popen(command(spec, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process.wait(timeout=after_s)
@@ -99,27 +106,31 @@ def kill(spec: Path, out: Path, after_s: float) -> float | None:
         _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive, f"processes were left: {alive}"
         return None
-    return time.monotonic() - started
+    return time.monotonic() - start_s
 
 
-def unrepeated(steps: dict[str, int], out: Path) -> dict[str, int]:
-    """The steps that are finished now; AssertionError where one that was finished before was done again."""
+def expect_unrepeated(steps: dict[str, int], out: Path) -> dict[str, int]:
+    """Return the steps that are finished now.
+
+    Raises:
+        AssertionError: A step that was finished before was repeated.
+    """
     now = finished(out)
     repeated = [name for name, when in steps.items() if now.get(name) != when]
-    assert not repeated, f"finished steps were done again: {repeated}"
+    assert not repeated, f"finished steps were repeated: {repeated}"
     return now
 
 
-def same(whole: Path, out: Path) -> None:
-    """AssertionError where two finished runs differ in their steps, their quality figures or their timed rows."""
-    assert set(finished(out)) == set(finished(whole)), "other steps were done"
-    assert quality(out) == quality(whole), "the figures differ"
-    rows = [[row.split(",")[0] for row in show(each, "time").splitlines()] for each in (whole, out)]
+def expect_equal(undisturbed: Path, out: Path) -> None:
+    """Raise AssertionError if two finished runs differ in their steps, quality figures or timed rows."""
+    assert set(finished(out)) == set(finished(undisturbed)), "the steps differ"
+    assert quality(out) == quality(undisturbed), "the figures differ"
+    rows = [[row.split(",")[0] for row in show(run, "time").splitlines()] for run in (undisturbed, out)]
     assert rows[0] == rows[1], "the timed rows differ"
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("spec", type=Path)
     parser.add_argument("--kills", type=int, default=20)

@@ -1,5 +1,6 @@
-"""The examples: one spec and one script for each task, run as a reader runs them, but neither timed nor searched for
-layers; CI runs the scripts as they are.
+"""The examples: one spec and one script for each task, run without timing and explanations.
+
+CI also runs the scripts unchanged.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from benchcard.results import Results
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
-# The least that the float model reaches by the first metric of its spec, and what guessing would reach.
-LEAST = {
+# The first metric of each spec: a lower bound for the float model, and the value of random guesses.
+LOWER_BOUNDS = {
     "answers": (90.0, 20.0),
     "digits": (0.97, 0.1),
     "entities": (0.9, 0.1),
@@ -30,7 +31,7 @@ LEAST = {
 
 
 def shortened(benchmark):
-    """The benchmark with its files by their whole paths, without times and layers."""
+    """Return the spec of a benchmark with absolute paths, without timing and explanations."""
     spec = benchmark.spec
     fixed = {**spec.fixed, "duration": 0, "explain": False, "name_or_path": str(spec.local(spec.fixed["name_or_path"]))}
     fixed["dataset"] = {**fixed["dataset"], "path": str(spec.local(fixed["dataset"]["path"]))}
@@ -40,19 +41,21 @@ def shortened(benchmark):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
-    """`benchcard run` on the spec fills every row, fp32 predicts what PyTorch predicts, far better than guessing; the
-    script asks for the same, finds it all done, and prints the choice and the card.
+    """`benchcard run` fills every row, float32 predicts what PyTorch predicts, far better than guessing; the
+    script has the same spec, repeats no step, and prints the choice and the card.
     """
     run, specs = Benchmark.run, []
 
-    def quickly(benchmark, path=None, **settings):
+    def run_shortened(benchmark, path=None, **settings):
         benchmark.spec = shortened(benchmark)
         specs.append(benchmark.spec)
         return run(benchmark, path, **settings)
 
-    monkeypatch.setattr(Benchmark, "run", quickly)
-    told = CliRunner().invoke(main, ["run", str(EXAMPLES / f"{name}.yaml"), "--out", str(tmp_path / "run"), "--quiet"])
-    assert told.exit_code == 0, told.output
+    monkeypatch.setattr(Benchmark, "run", run_shortened)
+    result = CliRunner().invoke(
+        main, ["run", str(EXAMPLES / f"{name}.yaml"), "--out", str(tmp_path / "run"), "--quiet"]
+    )
+    assert result.exit_code == 0, result.output
     assert (tmp_path / "run" / "README.md").exists()
 
     results = Results.load(tmp_path / "run")
@@ -65,8 +68,8 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
         assert quality[metric][0] == pytest.approx(pytorch, abs=1e-6)
     else:
         assert quality[metric][0] == pytorch
-    least, guessing = LEAST[name]
-    assert quality[metric][0] >= least
+    lower_bound, guessing = LOWER_BOUNDS[name]
+    assert quality[metric][0] >= lower_bound
     assert quality[metric].min() > guessing
     assert set(results.time["row"]) == set(quality.index)
     compared = quality[quality.index != results.baseline]
@@ -77,14 +80,14 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
         bounds = compared[[f"{figure}_difference_low", f"{figure}_difference_high"]].dropna()
         assert (bounds.iloc[:, 0] <= bounds.iloc[:, 1]).all()
 
-    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "steps").rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "steps").rglob("*") if path.is_file()}
     (tmp_path / "run" / "README.md").unlink()
     monkeypatch.setattr(sys, "argv", [f"{name}.py", str(tmp_path / "run")])
     capsys.readouterr()
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert specs[1] == specs[0]
-    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "steps").rglob("*") if path.is_file()}
-    assert now == finished
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "steps").rglob("*") if path.is_file()}
+    assert after == before
     printed = capsys.readouterr().out
     assert metric in printed
     assert str(results.best()) in printed
@@ -92,11 +95,9 @@ def test_spec_and_script_run(name, tmp_path, monkeypatch, capsys):
 
 
 def test_every_task_has_an_example():
-    """Each task that benchcard brings is the task of a spec, or that of another name for it; each spec has a script,
-    its data and its model beside it, and a line in the README.
-    """
-    asked = {type(registry.task(Benchmark.from_spec(EXAMPLES / f"{name}.yaml").spec.task)) for name in NAMES}
-    assert asked == {type(registry.task(name)) for name in registry.tasks()}
+    """Each built-in task has an example with a spec, a script, data, a model, and a line in the README."""
+    tasks = {type(registry.task(Benchmark.from_spec(EXAMPLES / f"{name}.yaml").spec.task)) for name in NAMES}
+    assert tasks == {type(registry.task(name)) for name in registry.tasks()}
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     for name in NAMES:
         assert (EXAMPLES / f"{name}.py").exists()

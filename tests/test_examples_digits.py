@@ -1,4 +1,4 @@
-"""The shipped digits example: its data set, its trained model, and the script that made both."""
+"""The digits example: its data set, its trained model, and the script that made both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPLITS = ("train", "validation", "test")
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    """`train.py` as a module; it is a script and not on the import path."""
+    """`train.py` as a module, since the script is not on the import path."""
     spec = importlib.util.spec_from_file_location("digits_train", EXAMPLE / "train.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -34,7 +34,7 @@ def script() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DatasetDict:
-    """The shipped data set, read as a user reads it, but into a cache of its own."""
+    """The data set of the example, loaded into its own cache."""
     from datasets import load_dataset
 
     return load_dataset(str(EXAMPLE / "data"), cache_dir=str(tmp_path_factory.mktemp("datasets")))
@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DatasetDict:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """The shipped model, as `transformers` loads it."""
+    """The model of the example, loaded by transformers."""
     from transformers import AutoModelForImageClassification
 
     return AutoModelForImageClassification.from_pretrained(EXAMPLE / "model").eval()
@@ -50,7 +50,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def processor() -> Any:
-    """The shipped image processor; the PIL backend needs no torchvision."""
+    """The image processor of the example; the PIL backend needs no torchvision."""
     from transformers import AutoImageProcessor
 
     return AutoImageProcessor.from_pretrained(EXAMPLE / "model", backend="pil")
@@ -58,7 +58,7 @@ def processor() -> Any:
 
 @pytest.fixture
 def torch_settings() -> Iterator[None]:
-    """Puts torch's process-wide settings, which `train` changes, back as they were."""
+    """Restore torch's global settings after the test, since `train` changes them."""
     import torch
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -69,19 +69,19 @@ def torch_settings() -> Iterator[None]:
 
 
 def pixels(data: DatasetDict, split: str) -> np.ndarray:
-    """The gray values `(rows, 8, 8) uint8` of a split."""
+    """Return the gray values `(rows, 8, 8) uint8` of a split."""
     return np.stack([np.asarray(image) for image in data[split]["image"]])
 
 
 def source_rows(data: DatasetDict, split: str) -> list[int]:
-    """The row number in scikit-learn's data set of each row of a split, from the file names of its images."""
+    """Return the row number in scikit-learn's data of each row of a split, from the file names of its images."""
     from datasets import Image
 
     return [int(Path(image["path"]).stem) for image in data[split].cast_column("image", Image(decode=False))["image"]]
 
 
 def measured_accuracy(model: Any, processor: Any, rows: Any) -> float:
-    """The fraction of `rows` that `transformers`, called as its documentation says, labels right."""
+    """Return the accuracy on `rows`, measured with plain transformers."""
     import torch
 
     inputs = processor(images=list(rows["image"]), return_tensors="pt")
@@ -91,7 +91,7 @@ def measured_accuracy(model: Any, processor: Any, rows: Any) -> float:
 
 
 def test_data_has_three_splits_of_images_and_named_labels(data: DatasetDict) -> None:
-    """A plain load_dataset gives train, validation and test, and the features survived the way through parquet."""
+    """`load_dataset` gives train, validation and test, with the features that were written to parquet."""
     from datasets import ClassLabel, Image
 
     assert {split: len(rows) for split, rows in data.items()} == {"train": 1097, "validation": 350, "test": 350}
@@ -118,7 +118,7 @@ def test_data_is_all_of_the_source_and_no_row_twice(data: DatasetDict) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_split_is_stratified_and_its_rows_are_mixed(data: DatasetDict, split: str) -> None:
-    """Each label has its fair share of a split, and the first 128 rows hold them all, so they can calibrate."""
+    """Each label has its share of a split, and the first 128 rows, used for calibration, contain all labels."""
     labels = np.asarray(data[split]["label"])
     everything = np.concatenate([data[name]["label"] for name in SPLITS])
     fair = np.bincount(everything) * len(labels) / len(everything)
@@ -156,37 +156,37 @@ def test_processor_makes_model_inputs_of_gray_images(data: DatasetDict, model: A
 def test_model_is_accurate_on_held_out_rows_and_its_card_says_so(
     data: DatasetDict, model: Any, processor: Any, split: str
 ) -> None:
-    """The accuracy on rows that training never saw is at least 0.97, and the model card gives the figure measured."""
+    """The accuracy on held-out rows is at least 0.97, and the model card has the measured figure."""
     from huggingface_hub import ModelCard
 
-    found = measured_accuracy(model, processor, data[split])
+    accuracy = measured_accuracy(model, processor, data[split])
     results = ModelCard.load(EXAMPLE / "model" / "README.md").data.eval_results
-    said = next(result.metric_value for result in results if result.dataset_split == split)
+    published = next(result.metric_value for result in results if result.dataset_split == split)
 
-    assert found >= 0.97
-    # One row of 350 may tip over on another CPU.
-    assert said == pytest.approx(found, abs=0.003)
+    assert accuracy >= 0.97
+    # The prediction of one row of 350 may differ on another CPU.
+    assert published == pytest.approx(accuracy, abs=0.003)
 
 
 def test_script_measures_the_accuracy_that_transformers_gives(
     script: ModuleType, data: DatasetDict, model: Any, processor: Any
 ) -> None:
-    """The figure that train.py prints is that of an independent loop."""
+    """`train.py` and plain transformers measure the same accuracy."""
     rows = data["test"].select(range(100))
 
     assert script.accuracy(model, processor, rows) == pytest.approx(measured_accuracy(model, processor, rows))
 
 
 def test_data_is_written_the_same_twice_and_as_shipped(script: ModuleType, tmp_path: Path) -> None:
-    """The data set, written again, has the same bytes, and those shipped where the parquet writer is the same."""
+    """Writing the data set twice gives the same bytes, and those of the repository with the same parquet writer."""
     import pyarrow.parquet as pq
 
     script.write_data(tmp_path / "one")
     script.write_data(tmp_path / "two")
-    shipped = sorted((EXAMPLE / "data").glob("*.parquet"))
+    committed = sorted((EXAMPLE / "data").glob("*.parquet"))
 
-    assert [path.name for path in shipped] == sorted(path.name for path in (tmp_path / "one").iterdir())
-    for path in shipped:
+    assert [path.name for path in committed] == sorted(path.name for path in (tmp_path / "one").iterdir())
+    for path in committed:
         one, two = tmp_path / "one" / path.name, tmp_path / "two" / path.name
         assert one.read_bytes() == two.read_bytes()
         assert pq.read_table(one).equals(pq.read_table(path), check_metadata=True)
@@ -196,7 +196,7 @@ def test_data_is_written_the_same_twice_and_as_shipped(script: ModuleType, tmp_p
 
 @pytest.mark.usefixtures("torch_settings")
 def test_training_is_reproducible_to_the_bit(script: ModuleType, data: DatasetDict) -> None:
-    """Two steps of training give the same weights again for the same seed, and others for another."""
+    """Two steps of training give equal weights for the same seed, and different ones for another."""
     from safetensors.torch import save
 
     small = {"train": data["train"].select(range(32))}
@@ -211,17 +211,17 @@ def test_training_is_reproducible_to_the_bit(script: ModuleType, data: DatasetDi
 
 
 def test_augmentation_moves_ink_and_leaves_paper(script: ModuleType, data: DatasetDict, processor: Any) -> None:
-    """With all limits zero nothing changes; with those of the recipe all images do, their range and channels do not."""
+    """With zero limits images stay the same; with those of the recipe all change, but not their range and channels."""
     import torch
 
     images = processor(images=list(data["train"][:8]["image"]), return_tensors="pt")["pixel_values"]
     recipe = script.Recipe()
-    still = replace(recipe, max_rotation_deg=0.0, max_shift_fraction=0.0, max_scale_fraction=0.0)
+    unchanged = replace(recipe, max_rotation_deg=0.0, max_shift_fraction=0.0, max_scale_fraction=0.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         moved = script._augment(images, recipe)
 
-    torch.testing.assert_close(script._augment(images, still), images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(script._augment(images, unchanged), images, atol=1e-4, rtol=0)
     assert (moved - images).abs().amax(dim=(1, 2, 3)).min() > 0.1
     assert moved.min() >= images.min()
     assert moved.max() <= images.max()

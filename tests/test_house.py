@@ -15,7 +15,7 @@ import benchcard
 PACKAGE = Path(benchcard.__file__).parent
 ROOT = PACKAGE.parent
 
-# A package imports from lower floors alone. The same table stands in docs/architecture.md.
+# A package imports from lower floors only. docs/architecture.md has the same table.
 FLOORS = {
     "__main__": 15,
     "cli": 14,
@@ -47,7 +47,7 @@ FLOORS = {
     "_version": 0,
 }
 AT_THE_TOP = {"__init__", "__main__", "_version", "benchmark", "errors", "registry", "results"}
-# What packages outside of benchcard may import, beside the names of `benchcard` itself.
+# What packages outside benchcard may import, in addition to the names of `benchcard` itself.
 PUBLIC = {
     "errors",
     "spec.schema",
@@ -65,7 +65,7 @@ PUBLIC = {
 
 
 def module_name(path: Path) -> str:
-    """The name of a module below `benchcard`; that of a package for its `__init__`."""
+    """Return the dotted name of a module below `benchcard`; for an `__init__`, that of its package."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -74,31 +74,31 @@ FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 MODULES = [name for name in FILES if name]
 
 
-def imported(source: str) -> set[tuple[str, str]]:
-    """The modules of the package that code imports, wherever in it, each with the name that is imported."""
-    found = set()
+def imports_of(source: str) -> set[tuple[str, str]]:
+    """Return the modules of the package that code imports anywhere, each with the imported name."""
+    modules = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "benchcard":
             package = ".".join(node.module.split(".")[1:])
             for alias in node.names:
                 inner = f"{package}.{alias.name}".lstrip(".")
-                found.add((inner if inner in FILES else package, alias.name))
+                modules.add((inner if inner in FILES else package, alias.name))
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.startswith("benchcard.")]
-            found |= {(name.removeprefix("benchcard."), "") for name in names}
-    return found
+            modules |= {(name.removeprefix("benchcard."), "") for name in names}
+    return modules
 
 
-IMPORTS = {name: imported(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+IMPORTS = {name: imports_of(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 
 
 def floor(module: str) -> int:
-    """The floor of a module's package."""
+    """Return the floor of a module's package."""
     return FLOORS[module.split(".")[0]]
 
 
 def test_every_package_has_a_floor():
-    """Nothing stands at the top of the package but what the table names, and nothing loose but seven modules."""
+    """The top of the package has the packages of the table and seven modules, nothing else."""
     assert {name.split(".")[0] for name in MODULES} == set(FLOORS)
     assert {path.stem for path in PACKAGE.glob("*.py")} == AT_THE_TOP
 
@@ -107,12 +107,12 @@ def test_every_package_has_a_floor():
 def test_imports_point_down(module):
     """A module imports from its own package and from lower floors, also in functions and type hints."""
     package = module.split(".")[0]
-    above = {
+    upward = {
         other
         for other, _ in IMPORTS[module]
         if other and other.split(".")[0] != package and floor(other) >= floor(module)
     }
-    assert not above
+    assert not upward
 
 
 def test_no_circle_of_modules():
@@ -126,7 +126,7 @@ def test_no_circle_of_modules():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_private_names_stay_in_their_module(module):
-    """A name that two modules share is public."""
+    """A module imports no private name of another."""
     assert not {name for _, name in IMPORTS[module] if name.startswith("_") and name != "__version__"}
 
 
@@ -137,35 +137,43 @@ def test_private_names_stay_in_their_module(module):
     ),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_what_users_read_imports_public_names(path):
-    """Examples, documentation and the example of a plugin import from the public surface alone."""
+def test_code_for_users_imports_public_names(path):
+    """Examples, documentation and the example plugin import from the public surface only."""
     text = path.read_text(encoding="utf-8")
     blocks = [text] if path.suffix == ".py" else re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    used = {module for block in blocks for module, _ in imported(block) if module}
+    used = {module for block in blocks for module, _ in imports_of(block) if module}
     assert used <= PUBLIC
 
 
 def test_the_architecture_page_has_the_table():
-    """docs/architecture.md names every package, on the floor that the rule has."""
+    """docs/architecture.md has the table `FLOORS`."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| (.*?) \|", page, re.MULTILINE)
-    drawn = {
+    floors = {
         name.removesuffix("/").removesuffix(".py"): int(number)
         for number, names in rows
         for name in re.findall(r"`([\w/.]+)`", names)
     }
-    assert drawn == FLOORS
+    assert floors == FLOORS
+
+
+def test_the_architecture_page_names_existing_files():
+    """Every file and folder of the package that docs/architecture.md names exists."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = {path for path in re.findall(r"`([\w/]+(?:\.py|/))`", page) if not path.startswith("tests/")}
+    assert len(paths) > 40
+    assert not {path for path in paths if not (PACKAGE / path).exists()}
 
 
 def test_the_package_runs_as_the_command_line():
     """`python -m benchcard` is `benchcard`."""
     command = [sys.executable, "-m", "benchcard", "--version"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said == f"benchcard, version {benchcard.__version__}\n"
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert output == f"benchcard, version {benchcard.__version__}\n"
 
 
 def test_every_public_name_can_be_imported():
-    """`__all__` is sorted, and each name in it is there."""
+    """`__all__` is sorted, and each name in it exists."""
     assert benchcard.__all__ == sorted(benchcard.__all__)
     for name in benchcard.__all__:
         assert getattr(benchcard, name) is not None
@@ -173,8 +181,8 @@ def test_every_public_name_can_be_imported():
         benchcard.no_such_name  # noqa: B018
 
 
-def loaded(code: str) -> set[str]:
-    """The modules that a fresh interpreter holds after `code`."""
+def modules_after(code: str) -> set[str]:
+    """Return the modules that a fresh interpreter has loaded after it ran `code`."""
     program = f"import sys\n{code}\nprint(' '.join(sys.modules))"
     return set(
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
@@ -199,12 +207,12 @@ HEAVY = {
 
 @pytest.mark.parametrize("code", ["import benchcard", "import benchcard.cli", "from benchcard import Benchmark"])
 def test_importing_loads_nothing_heavy(code):
-    """Neither the package, nor its command line, nor `Benchmark` loads a library that takes long."""
-    assert not loaded(code) & HEAVY
+    """The package, its command line and `Benchmark` load no library that takes long to import."""
+    assert not modules_after(code) & HEAVY
 
 
 def test_timing_onnxruntime_loads_no_torch():
-    """The child that times, with onnxruntime in it, never imports torch or transformers."""
+    """The child process that times onnxruntime never imports torch or transformers."""
     code = "import benchcard.measure.child, benchcard.registry as registry"
     code += "\nregistry.framework('onnxruntime').import_runtime()"
-    assert not loaded(code) & {"torch", "transformers"}
+    assert not modules_after(code) & {"torch", "transformers"}

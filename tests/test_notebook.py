@@ -1,4 +1,4 @@
-"""The notebook in `examples`: its cells run, what it shows is what a notebook can show, and it is committed with it."""
+"""The notebook in `examples`: its cells run and display themselves, and it is committed with its outputs."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ import nbformat
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def shown(source: str, space: dict[str, Any]) -> Any:
-    """What the last line of a cell comes to, after all of it was run."""
+def run_cell(source: str, namespace: dict[str, Any]) -> Any:
+    """Run a cell and return the value of its last line."""
     tree = ast.parse(source)
     last = tree.body[-1]
     assert isinstance(last, ast.Expr)
-    exec(compile(ast.Module(tree.body[:-1], []), "cell", "exec"), space)
-    return eval(compile(ast.Expression(last.value), "cell", "eval"), space)
+    exec(compile(ast.Module(tree.body[:-1], []), "cell", "exec"), namespace)
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
 
 
 def test_the_cells_run_and_show_themselves(tmp_path, monkeypatch):
-    """Every code cell runs, in their order, and its last value has a form for notebooks: tables, a picture, the card's
-    Markdown.
-    """
+    """Every code cell runs, and its last value displays itself: as a table, a picture, or the card's Markdown."""
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
     nbformat.validate(notebook)
     (tmp_path / "digits").symlink_to(EXAMPLES / "digits")
     monkeypatch.chdir(tmp_path)
-    space: dict[str, Any] = {}
-    values = [shown(cell.source, space) for cell in notebook.cells if cell.cell_type == "code"]
+    namespace: dict[str, Any] = {}
+    values = [run_cell(cell.source, namespace) for cell in notebook.cells if cell.cell_type == "code"]
     benchmark, results, best, time, card = values
     assert benchmark._repr_html_().count("<tr") == 1 + 3
     assert "<table" in results._repr_html_()
@@ -41,7 +39,7 @@ def test_the_cells_run_and_show_themselves(tmp_path, monkeypatch):
 
 
 def test_it_is_committed_with_its_outputs():
-    """Whoever looks at the notebook on the web sees tables and the card, and no error."""
+    """The committed outputs are tables and the card, and no error."""
     cells = [
         cell for cell in nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4).cells if cell.cell_type == "code"
     ]

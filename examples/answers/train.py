@@ -1,7 +1,8 @@
-"""Writes the data set and the trained model of the answers example: `python examples/answers/train.py --out DIR`.
+"""Write the data set and the trained model of the answers example: `python examples/answers/train.py --out DIR`.
 
-Contexts are short lives, made by rule: where and when somebody was born, moved, and for whom they work. A question asks
-for one of these facts, and for a fifth of the questions it is not told (SQuAD v2). Takes a minute of one core.
+Contexts are generated short biographies: where and when somebody was born, moved and studied, and for whom they work. A
+question asks for one of these facts. A fifth of the questions have no answer in the context (SQuAD v2). The script
+takes a minute on one core.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ FACTS = {
     "work": ("{who} works for {firm} .", {"firm": "who does {who} work for ?"}),
     "study": ("{who} studied in {city} until {year} .", {"city": "where did {who} study ?"}),
 }
-_SAID = " ".join(text for said, asked in FACTS.values() for text in (said, *asked.values()))
+_TEMPLATES = " ".join(text for statement, questions in FACTS.values() for text in (statement, *questions.values()))
 WORDS = [
-    *sorted({word for word in _SAID.split() if "{" not in word}),
+    *sorted({word for word in _TEMPLATES.split() if "{" not in word}),
     *PEOPLE,
     *YEARS,
     *" ".join([*CITIES, *FIRMS]).split(),
@@ -38,13 +39,13 @@ WORDS = [
 
 
 def row(draw: random.Random, number: int) -> dict:
-    """A row as in SQuAD v2: `id`, `question`, `context` and `answers`."""
+    """Return a row as in SQuAD v2: `id`, `question`, `context` and `answers`."""
     who, asked = draw.choice(PEOPLE), draw.choice(list(FACTS))
     others = draw.sample([fact for fact in FACTS if fact != asked], 2)
-    told = others if draw.random() < 0.2 else draw.sample([*others, asked], 3)
+    facts = others if draw.random() < 0.2 else draw.sample([*others, asked], 3)
     name, question = draw.choice(list(FACTS[asked][1].items()))
     context, answers = "", {"text": [], "answer_start": []}
-    for fact in told:
+    for fact in facts:
         values = {"city": draw.choice(CITIES), "firm": draw.choice(FIRMS), "year": draw.choice(YEARS)}
         context += " " if context else ""
         if fact == asked:
@@ -55,19 +56,19 @@ def row(draw: random.Random, number: int) -> dict:
 
 
 def rows(count: int, seed: int) -> dict[str, list]:
-    """The columns of a split."""
+    """Return the columns of a split."""
     draw = random.Random(seed)
-    told = [row(draw, number) for number in range(count)]
-    return {name: [each[name] for each in told] for name in told[0]}
+    examples = [row(draw, number) for number in range(count)]
+    return {name: [example[name] for example in examples] for name in examples[0]}
 
 
 def main() -> None:
-    """Writes `data/` and `model/`, and prints the loss and the share of right answers of the split `validation`."""
+    """Write `data/` and `model/`, and print the loss and the share of correct answers on the split `validation`."""
     import datasets
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="gets data/ and model/")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="the folder for data/ and model/")
     parser.add_argument("--epochs", type=int, default=8, help="passes over the train split (default: %(default)s)")
     arguments = parser.parse_args()
     splits = {"train": rows(3000, seed=0), "validation": rows(400, seed=1)}
@@ -82,21 +83,21 @@ def main() -> None:
 
     def inputs(split: str) -> dict[str, torch.Tensor]:
         columns = splits[split]
-        told = tokenizer(columns["question"], columns["context"], padding=True, return_tensors="pt")
+        encoded = tokenizer(columns["question"], columns["context"], padding=True, return_tensors="pt")
         starts, ends = torch.zeros(2, len(columns["id"]), dtype=torch.long)
         for number, answer in enumerate(columns["answers"]):
-            for said, start in zip(answer["text"], answer["answer_start"]):
-                starts[number] = told.char_to_token(number, start, 1)
-                ends[number] = told.char_to_token(number, start + len(said) - 1, 1)
-        return {**told, "start_positions": starts, "end_positions": ends}
+            for text, start in zip(answer["text"], answer["answer_start"]):
+                starts[number] = encoded.char_to_token(number, start, 1)
+                ends[number] = encoded.char_to_token(number, start + len(text) - 1, 1)
+        return {**encoded, "start_positions": starts, "end_positions": ends}
 
     print(f"loss {train(model, inputs('train'), epochs=arguments.epochs):.4f}")
     held_out = inputs("validation")
     with torch.inference_mode():
         output = model(**held_out)
-    right = output.start_logits.argmax(-1) == held_out["start_positions"]
-    right &= output.end_logits.argmax(-1) == held_out["end_positions"]
-    print(f"validation share of right answers {right.double().mean():.4f}")
+    correct = output.start_logits.argmax(-1) == held_out["start_positions"]
+    correct &= output.end_logits.argmax(-1) == held_out["end_positions"]
+    print(f"validation share of correct answers {correct.double().mean():.4f}")
     model.save_pretrained(arguments.out / "model")
 
 

@@ -1,9 +1,8 @@
-"""Writes the data set and the trained model of the digits example: `python examples/digits/train.py --out DIR`.
+"""Write the data set and the trained model of the digits example: `python examples/digits/train.py --out DIR`.
 
-This script owns `data/` and `model/` beside it. The data are scikit-learn's handwritten digits, written as a folder
-that `datasets.load_dataset` reads; the model is a small vision transformer, trained from random weights on the split
-`train` alone, for a number of epochs fixed beforehand, so that neither `validation` nor `test` chooses anything in a
-run. Quantizing and measuring the model is left to benchcard.
+The script writes `data/` and `model/` beside it. The data are scikit-learn's handwritten digits, in a folder that
+`datasets.load_dataset` reads. The model is a small vision transformer, trained from random weights on the split `train`
+only. The number of epochs is fixed, so that neither `validation` nor `test` influences a run.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that the trained weights depend on, beside the data and the library versions.
+    """What the trained weights depend on, besides data and library versions.
 
     Attributes:
-        seed: of the weights, the order of the rows and the augmentation.
-        epochs: passes over the train split.
-        batch_size: rows per step; the last batch of an epoch may be smaller.
-        learning_rate: its peak, after a linear warm-up; it then falls to zero along a cosine.
-        warmup_fraction: of all steps, spent on the warm-up.
-        weight_decay: of AdamW.
-        max_gradient_norm: longer gradients are scaled down to this length.
-        max_rotation_deg: augmentation turns an image by at most this, either way.
-        max_shift_fraction: augmentation moves an image by at most this fraction of its side, along each axis.
-        max_scale_fraction: augmentation grows or shrinks an image by at most this fraction.
+        seed: Seed of the weights, the order of the rows and the augmentation.
+        epochs: Passes over the train split.
+        batch_size: Rows per step; the last batch of an epoch may be smaller.
+        learning_rate: Maximum, after a linear warm-up; it then falls to zero along a cosine.
+        warmup_fraction: Share of all steps that is spent on the warm-up.
+        weight_decay: Weight decay of AdamW.
+        max_gradient_norm: Longer gradients are scaled down to this norm.
+        max_rotation_deg: Largest rotation by augmentation, in both directions.
+        max_shift_fraction: Largest shift by augmentation along each axis, as a fraction of the image's side.
+        max_scale_fraction: Largest change of size by augmentation, as a fraction.
 
     Source:
         AdamW with warm-up, cosine decay and clipping at 1 is the fine-tuning recipe of Dosovitskiy et al. 2021
@@ -62,16 +61,16 @@ class Recipe:
 
 
 def write_data(folder: Path, held_out: int = 350, seed: int = 0) -> None:
-    """Writes the parquet files of the splits `train`, `validation` and `test` into `folder`.
+    """Write the parquet files of the splits `train`, `validation` and `test` into `folder`.
 
-    The rows are drawn by seed, stratified by label, and stay in the drawn order, so that the first rows of a split are
-    a fair sample of it. Each image keeps the number of its row in `sklearn.datasets.load_digits` as its file name. The
-    PNG streams are stored, not compressed, so that they do not depend on the version of a compressor.
+    The rows are drawn by seed, stratified by label, and keep the drawn order, so that the first rows of a split are a
+    fair sample of it. The file name of an image is the number of its row in `sklearn.datasets.load_digits`. The PNG
+    streams are stored without compression, so that they do not depend on the version of a compressor.
 
     Args:
-        folder: made when missing; files of the same names are replaced.
-        held_out: rows of `validation`, and of `test`; the rest is `train`.
-        seed: of the split.
+        folder: It is created if it does not exist; files of the same names are replaced.
+        held_out: Number of rows of `validation`, and of `test`; the rest is `train`.
+        seed: Seed of the split.
     """
     from datasets import ClassLabel, Dataset, Features, Image
     from sklearn.datasets import load_digits
@@ -93,7 +92,7 @@ def write_data(folder: Path, held_out: int = 350, seed: int = 0) -> None:
 
 
 def _png(counts: np.ndarray) -> bytes:
-    """The bytes of a gray PNG from ink counts `(height, width) float64` in 0..16."""
+    """Return the bytes of a gray PNG from ink counts `(height, width) float64` in 0..16."""
     from PIL import Image
 
     stream = io.BytesIO()
@@ -102,10 +101,10 @@ def _png(counts: np.ndarray) -> bytes:
 
 
 def train(data: DatasetDict, recipe: Recipe) -> tuple[ViTForImageClassification, BaseImageProcessor]:
-    """The model trained on the split `train` of `data`, in evaluation mode, and its image processor.
+    """Return a model trained on the split `train` of `data`, in evaluation mode, and its image processor.
 
-    Sets torch to one thread, deterministic algorithms and the seed of `recipe`, for the whole process: with the same
-    library versions on the same kind of CPU, the weights come out the same to the bit.
+    The function sets one thread, deterministic algorithms and the seed of `recipe` for torch in the whole process. With
+    the same library versions on the same kind of CPU, the weights are equal to the bit.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -140,7 +139,7 @@ def train(data: DatasetDict, recipe: Recipe) -> tuple[ViTForImageClassification,
 
 
 def accuracy(model: ViTForImageClassification, processor: BaseImageProcessor, rows: Dataset) -> float:
-    """The fraction of `rows` whose label the model finds."""
+    """Return the share of `rows` whose label the model predicts."""
     import torch
 
     images, labels = _tensors(rows, processor)
@@ -149,10 +148,10 @@ def accuracy(model: ViTForImageClassification, processor: BaseImageProcessor, ro
 
 
 def _build() -> tuple[ViTForImageClassification, BaseImageProcessor]:
-    """An untrained model, its weights drawn from torch's generator, and the image processor that feeds it.
+    """Return an untrained model, with weights from torch's generator, and its image processor.
 
-    The images grow from 8 to 64 pixels a side, so that the patches are those of ViT-Base/16: 16 x 16 x 3 values, here
-    2 x 2 pixels of the original. A forward pass sees 16 of them and the class token.
+    Images are enlarged from 8 to 64 pixels a side, so that patches have the size of those of ViT-Base/16: 16 x 16 x 3
+    values, here 2 x 2 pixels of the original. A forward pass has 16 patches and the class token.
     """
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
     from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
@@ -179,14 +178,22 @@ def _build() -> tuple[ViTForImageClassification, BaseImageProcessor]:
 
 
 def _tensors(rows: Dataset, processor: BaseImageProcessor) -> tuple[Tensor, Tensor]:
-    """The model's inputs `(rows, 3, height, width) float32` and the labels `(rows,) int64`."""
+    """Return the inputs `(rows, 3, height, width) float32` and the labels `(rows,) int64`."""
     import torch
 
     return processor(list(rows["image"]), return_tensors="pt")["pixel_values"], torch.tensor(rows["label"])
 
 
 def _augment(images: Tensor, recipe: Recipe) -> Tensor:
-    """Gray `images` `(batch, 3, height, width)`, turned, scaled and shifted at random, with paper at the edges."""
+    """Rotate, scale and shift gray images at random, and fill the edges with the paper's color.
+
+    Args:
+        images: `(batch, 3, height, width) float32`.
+        recipe: Limits of the changes.
+
+    Returns:
+        Images of the same shape.
+    """
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
@@ -198,8 +205,8 @@ def _augment(images: Tensor, recipe: Recipe) -> Tensor:
     shift_x, shift_y = draw(2 * recipe.max_shift_fraction), draw(2 * recipe.max_shift_fraction)
     cosine, sine = scale * angle.cos(), scale * angle.sin()
     maps = torch.stack([cosine, -sine, shift_x, sine, cosine, shift_y], dim=1).view(-1, 2, 3)
-    # grid_sample fills with zeros, so the paper (the lowest value) is made zero meanwhile. The channels are equal: one
-    # is sampled and stands for all.
+    # grid_sample fills with zeros, so the paper (the lowest value) is shifted to zero first. All channels are equal, so
+    # one is sampled.
     paper = images.min()
     gray = images[:, :1] - paper
     grid = affine_grid(maps, list(gray.shape), align_corners=False)
@@ -207,13 +214,13 @@ def _augment(images: Tensor, recipe: Recipe) -> Tensor:
 
 
 def _arguments() -> argparse.Namespace:
-    """The command line's arguments."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--out",
         type=Path,
         default=Path(__file__).parent,
-        help="folder that gets data/ and model/ (default: beside this file)",
+        help="the folder for data/ and model/ (default: beside this file)",
     )
     parser.add_argument(
         "--epochs", type=int, default=Recipe.epochs, help="passes over the train split (default: %(default)s)"
@@ -222,7 +229,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Writes `data/` and `model/`, and prints the accuracy on each split."""
+    """Write `data/` and `model/`, and print the accuracy on each split."""
     from datasets import load_dataset
 
     arguments = _arguments()

@@ -1,8 +1,8 @@
-"""Writes the data set and the trained model of the entities example: `python examples/entities/train.py --out DIR`.
+"""Write the data set and the trained model of the entities example: `python examples/entities/train.py --out DIR`.
 
-Sentences are made by rule. Names are put together from syllables, so that most names of the split `validation` never
-stand in `train`, and a person, a place and a company may have the same name: what a name is shows in its neighbours.
-One name in twenty is labelled as something else, as people do. Takes half a minute of one core.
+Sentences are generated. Names are put together from syllables, so most names of the split `validation` do not occur in
+`train`, and a person, a place and a company may have the same name. Only the neighbours show what a name is. One name
+in twenty has a wrong label, as in real data. The script takes half a minute on one core.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PIECES = [*FIRST, *(f"##{piece}" for piece in [*FIRST, *LAST]), *(word for words
 
 
 def sentence(draw: random.Random) -> tuple[list[str], list[str]]:
-    """The words of a sentence and their labels."""
+    """Return the words of a sentence and their labels."""
     words, labels = [], []
     for word in draw.choice(FRAMES).split():
         if not word.isupper():
@@ -71,19 +71,19 @@ def sentence(draw: random.Random) -> tuple[list[str], list[str]]:
 
 
 def rows(count: int, seed: int) -> dict[str, list]:
-    """Columns `tokens` and `ner_tags` of a split."""
+    """Return the columns `tokens` and `ner_tags` of a split."""
     draw = random.Random(seed)
     tokens, tags = zip(*(sentence(draw) for _ in range(count)))
     return {"tokens": list(tokens), "ner_tags": [[LABELS.index(label) for label in labels] for labels in tags]}
 
 
 def main() -> None:
-    """Writes `data/` and `model/`, and prints the loss and the share of right words of the split `validation`."""
+    """Write `data/` and `model/`, and print the loss and the accuracy of words on the split `validation`."""
     import datasets
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="gets data/ and model/")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="the folder for data/ and model/")
     parser.add_argument("--epochs", type=int, default=8, help="passes over the train split (default: %(default)s)")
     arguments = parser.parse_args()
     splits = {"train": rows(2000, seed=0), "validation": rows(400, seed=1)}
@@ -97,21 +97,21 @@ def main() -> None:
     )  # fmt: skip
 
     def inputs(split: str) -> dict[str, torch.Tensor]:
-        told = tokenizer(splits[split]["tokens"], is_split_into_words=True, padding=True, return_tensors="pt")
-        labels = torch.full(told["input_ids"].shape, -100)
+        encoded = tokenizer(splits[split]["tokens"], is_split_into_words=True, padding=True, return_tensors="pt")
+        labels = torch.full(encoded["input_ids"].shape, -100)
         for row, tags in enumerate(splits[split]["ner_tags"]):
-            words = told.word_ids(row)
+            words = encoded.word_ids(row)
             for place, word in enumerate(words):
                 if word is not None and word != words[place - 1]:
                     labels[row, place] = tags[word]
-        return {**told, "labels": labels}
+        return {**encoded, "labels": labels}
 
     print(f"loss {train(model, inputs('train'), epochs=arguments.epochs):.4f}")
     held_out = inputs("validation")
     counted = held_out["labels"] >= 0
     with torch.inference_mode():
-        right = (model(**held_out).logits.argmax(-1) == held_out["labels"])[counted]
-    print(f"validation accuracy of words {right.double().mean():.4f}")
+        correct = (model(**held_out).logits.argmax(-1) == held_out["labels"])[counted]
+    print(f"validation accuracy of words {correct.double().mean():.4f}")
     model.save_pretrained(arguments.out / "model")
 
 

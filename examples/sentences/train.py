@@ -1,8 +1,9 @@
-"""Writes the data set and the trained model of the sentences example: `python examples/sentences/train.py --out DIR`.
+"""Write the data set and the trained model of the sentences example: `python examples/sentences/train.py --out DIR`.
 
-Pairs of sentences are made by rule: who does what to what, each in one of several words for the same thing. How alike
-two sentences are, from 0 to 5, is how much of their meaning they share, give or take what two people would. The model
-learns it from the cosine of the mean of its token embeddings. Takes half a minute of one core.
+Pairs of sentences are generated: who does what to what, each in one of several words for the same thing. The similarity
+of two sentences, from 0 to 5, is how much of their meaning they share, with some noise, as in ratings by people. The
+model is trained so that the cosine of its mean token embeddings predicts it. The script takes half a minute on one
+core.
 """
 
 from __future__ import annotations
@@ -24,43 +25,51 @@ WHAT = ("eats devours swallows", "buys purchases acquires", "finds discovers spo
 WHICH = ("house home cottage", "car automobile vehicle", "stone rock pebble", "meal dinner supper", "coat jacket parka")
 HOW = ("old ancient aged", "big large huge", "red scarlet crimson", "small little tiny")
 PARTS = tuple([group.split() for group in groups] for groups in (WHO, WHAT, HOW, WHICH))
-WEIGHTS = (1.5, 1.0, 0.5, 2.0)  # of who, what, how and which in the 5 of the same meaning
+WEIGHTS = (1.5, 1.0, 0.5, 2.0)  # of who, what, how and which; they add up to 5, the same meaning
 WORDS = [*(word for groups in PARTS for group in groups for word in group), "the", "a", "now", "today", "."]
 
 
 def pair(draw: random.Random) -> tuple[str, str, float]:
-    """Two sentences and how alike they are."""
-    score, told = 0.0, []
+    """Return two sentences and their similarity."""
+    score, words = 0.0, []
     for groups, weight in zip(PARTS, WEIGHTS):
         first, same = draw.choice(groups), draw.random() < 0.5
         second = first if same else draw.choice([group for group in groups if group is not first])
         score += weight * same
-        told.append((draw.choice(first), draw.choice(second)))
+        words.append((draw.choice(first), draw.choice(second)))
     frames = draw.choices(("the {} {} a {} {} .", "a {} {} the {} {} now .", "today the {} {} the {} {} ."), k=2)
-    sentences = [frame.format(*words) for frame, words in zip(frames, zip(*told))]
+    sentences = [frame.format(*values) for frame, values in zip(frames, zip(*words))]
     return *sentences, round(min(5.0, max(0.0, score + draw.gauss(0, 0.3))), 2)
 
 
 def rows(count: int, seed: int) -> dict[str, list]:
-    """Columns `sentence1`, `sentence2` and `score` of a split."""
+    """Return the columns `sentence1`, `sentence2` and `score` of a split."""
     draw = random.Random(seed)
     return dict(zip(("sentence1", "sentence2", "score"), zip(*(pair(draw) for _ in range(count)))))
 
 
 def cosines(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """The cosine `(rows,)` of the mean token embeddings of each pair; `first_` and `second_` inputs in `batch`."""
+    """Return the cosine of the mean token embeddings of each pair.
+
+    Args:
+        model: The model.
+        batch: Inputs of both sentences, with the prefixes `first_` and `second_`.
+
+    Returns:
+        `(rows,) float32`.
+    """
     import torch
 
-    def embedding(which: str) -> Tensor:
-        told = {name.removeprefix(which): values for name, values in batch.items() if name.startswith(which)}
-        mask = told["attention_mask"][:, :, None]
-        return (model(**told).last_hidden_state * mask).sum(1) / mask.sum(1)
+    def embedding(prefix: str) -> Tensor:
+        inputs = {name.removeprefix(prefix): values for name, values in batch.items() if name.startswith(prefix)}
+        mask = inputs["attention_mask"][:, :, None]
+        return (model(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)
 
     return torch.nn.functional.cosine_similarity(embedding("first_"), embedding("second_"))
 
 
 def write_pooling(folder: Path) -> None:
-    """The files by which sentence-transformers knows that the embedding of a sentence is the mean of its tokens'."""
+    """Write the files that tell sentence-transformers to pool by the mean of the token embeddings."""
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
@@ -72,13 +81,13 @@ def write_pooling(folder: Path) -> None:
 
 
 def main() -> None:
-    """Writes `data/` and `model/`, and prints the loss and Spearman's correlation on the split `validation`."""
+    """Write `data/` and `model/`, and print the loss and Spearman's correlation on the split `validation`."""
     import datasets
     import torch
     from scipy.stats import spearmanr
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="gets data/ and model/")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="the folder for data/ and model/")
     parser.add_argument("--epochs", type=int, default=10, help="passes over the train split (default: %(default)s)")
     arguments = parser.parse_args()
     splits = {"train": rows(2000, seed=0), "validation": rows(400, seed=1)}
@@ -92,11 +101,11 @@ def main() -> None:
     )  # fmt: skip
 
     def inputs(split: str) -> dict[str, torch.Tensor]:
-        told = {}
-        for which, column in (("first_", "sentence1"), ("second_", "sentence2")):
+        tensors = {}
+        for prefix, column in (("first_", "sentence1"), ("second_", "sentence2")):
             encoded = tokenizer(list(splits[split][column]), padding=True, return_tensors="pt")
-            told |= {f"{which}{name}": values for name, values in encoded.items()}
-        return {**told, "score": torch.tensor(splits[split]["score"])}
+            tensors |= {f"{prefix}{name}": values for name, values in encoded.items()}
+        return {**tensors, "score": torch.tensor(splits[split]["score"])}
 
     def loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         return ((cosines(model, batch) - batch["score"] / 5) ** 2).mean()
@@ -104,8 +113,8 @@ def main() -> None:
     print(f"loss {train(model, inputs('train'), epochs=arguments.epochs, loss=loss):.4f}")
     held_out = inputs("validation")
     with torch.inference_mode():
-        found = cosines(model, held_out)
-    print(f"validation spearman {spearmanr(found, held_out['score']).statistic:.4f}")
+        predicted = cosines(model, held_out)
+    print(f"validation spearman {spearmanr(predicted, held_out['score']).statistic:.4f}")
     model.save_pretrained(arguments.out / "model")
     write_pooling(arguments.out / "model")
 

@@ -99,7 +99,7 @@ def sweep(monkeypatch):
 )
 def test_every_text_gets_the_scores_that_it_gets_alone(sweep, name, batches):
     """A run batches texts as the architecture bears, by either framework and with a tokenizer that pads either side."""
-    row = sweep.measured(name)
+    row = sweep.measure(name)
     assert row.problems == []
     assert row.batches == {
         f"{framework} {side}": said for framework in ("onnxruntime", "pytorch") for side, said in batches.items()
@@ -112,8 +112,8 @@ def test_the_sweep_finds_scores_that_depend_on_padding(sweep, monkeypatch):
     from benchcard.evaluation import padding
 
     monkeypatch.setattr(padding, "probe", lambda *arguments: padding.Probe())
-    problems = "\n".join(sweep.measured("gpt2").problems)
-    assert "pytorch left: benchcard batches 'padded', not 'equal shapes'" in problems
+    problems = "\n".join(sweep.measure("gpt2").problems)
+    assert "pytorch left: benchcard batches 'padded', expected 'equal shapes'" in problems
     assert "pytorch left: scores differ by" in problems
     assert "right" not in problems
 
@@ -134,7 +134,7 @@ def test_the_sweep_finds_a_graph_that_differs(sweep, monkeypatch):
 
     monkeypatch.setattr(exporters, "torchscript", biased)
     monkeypatch.setattr(parity, "compare", lambda path, probes: (parity.Check({}, False, 0.0),))
-    row = sweep.measured("vit")
-    assert any("torchscript 14: accepted, and differs from PyTorch by" in problem for problem in row.problems)
+    row = sweep.measure("vit")
+    assert any("torchscript 14: accepted, but differs from PyTorch by" in problem for problem in row.problems)
     assert any("onnxruntime: scores differ by" in problem for problem in row.problems)
     assert sweep.status(row) == "**fails**"

@@ -293,4 +293,4 @@ duration: 0.1
 def test_kill_and_resume(ground, tmp_path):
     """A run that is killed at random moments comes to what an undisturbed one comes to, and repeats nothing."""
     said = kill_and_resume(spec_with(ground, SPEC + KILLED), tmp_path, kills=2)
-    assert "none done twice" in said
+    assert "none was repeated" in said

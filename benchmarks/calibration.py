@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -108,8 +109,10 @@ def forward(options: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 def ours(options: argparse.Namespace, folder: Path, count: int) -> dict[str, float]:
     """One pass of benchcard, and the ranges for the method asked."""
+    from onnxruntime.quantization.calibrate import save_tensors_data
+
     from benchcard.quantization.calibration.collect import collect_statistics
-    from benchcard.quantization.calibration.ranges import Method, write_cache
+    from benchcard.quantization.calibration.ranges import Method, compute_ranges
 
     target = folder / "statistics.npz"
 
@@ -121,8 +124,8 @@ def ours(options: argparse.Namespace, folder: Path, count: int) -> dict[str, flo
             operators=options.operators,
             intra_op_num_threads=options.threads,
         )
-        write_cache(target, Method(options.method), folder / "ours.json")
-        print(json.dumps(report), file=sys.stderr)
+        save_tensors_data(compute_ranges(target, Method(options.method)), folder / "ours.json")
+        print(json.dumps(dataclasses.asdict(report)), file=sys.stderr)
 
     return measured(work, count)
 

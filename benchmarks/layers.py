@@ -24,11 +24,11 @@ NAMED = 3
 
 def searches() -> None:
     """Print how often the search names the right layers."""
-    from test_search import WAYS
+    from quantization.sensitivity.test_search import WAYS
     from tiny_graphs import calibrated, export, samples
 
     from benchcard.quantization.quantize import quantize_model
-    from benchcard.quantization.sensitivity.search import Search
+    from benchcard.quantization.sensitivity.search import LayerSearch
 
     found: list[tuple[int, bool, bool, bool, float]] = []
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
@@ -41,10 +41,10 @@ def searches() -> None:
             for how in WAYS:
                 quantize_model(path, folder / "q.onnx", how, ranges)
                 place = Path(tempfile.mkdtemp(dir=folder))
-                search = Search(path, folder / "q.onnx", place, feeds[:2], how, 1)
-                layers, certain = search.worst(NAMED)
+                search = LayerSearch(path, folder / "q.onnx", place, feeds[:2], how, 1)
+                layers, certain = search.find_worst(NAMED)
                 trials = search.trials
-                costs = {layer.tensor: search.tried(at, at + 1).cost for at, layer in enumerate(search.layers)}
+                costs = {layer.tensor: search.try_layers(at, at + 1).cost for at, layer in enumerate(search.layers)}
                 best = sorted(costs, key=lambda tensor: -costs[tensor])[:NAMED]
                 names = [layer.tensor for layer in layers]
                 share = sum(costs[each] for each in names) / sum(costs[each] for each in best)
@@ -59,7 +59,7 @@ def samples_needed(run: Path) -> None:
     """Print how far the outputs of a run's quantized models are, on few and on all of its samples."""
     from benchcard import Results
     from benchcard.evaluation.features import Features
-    from benchcard.quantization.sensitivity.losses import losses
+    from benchcard.quantization.sensitivity.losses import measure_losses
 
     seen: set[str] = set()
     print("\nrow  signal-to-noise ratio in dB, and largest difference, on 8, 16 and all samples")
@@ -69,9 +69,9 @@ def samples_needed(run: Path) -> None:
             continue
         seen.add(made["quantize"].values["digest"])
         items = Features(made["sample"].folder)
-        told = []
+        texts = []
         for count in (8, 16, len(items)):
-            outputs = losses(
+            outputs = measure_losses(
                 made["export"].folder / made["export"].values["file"],
                 made["quantize"].folder / made["quantize"].values["file"],
                 ({name: array[None] for name, array in items.item(index).items()} for index in range(count)),
@@ -80,8 +80,8 @@ def samples_needed(run: Path) -> None:
                     "optimization_level"
                 ],
             ).outputs
-            told.append(f"{outputs.snr_db or float('inf'):8.1f}{outputs.max_abs_difference or 0.0:8.2f}")
-        print(f"{record.configuration.row:3}  {'   '.join(told)}")
+            texts.append(f"{outputs.snr_db or float('inf'):8.1f}{outputs.max_abs_difference or 0.0:8.2f}")
+        print(f"{record.configuration.row:3}  {'   '.join(texts)}")
 
 
 def main() -> None:

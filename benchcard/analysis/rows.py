@@ -13,8 +13,8 @@ from benchcard.run.record import Record
 from benchcard.utils.plaindata import known
 
 if TYPE_CHECKING:
-    from benchcard.quantization.operators import Quantization
     from benchcard.quantization.report import QuantizationReport
+    from benchcard.quantization.settings import Quantization
 
 
 # Operators whose 8-bit kernels multiply a weight.
@@ -46,7 +46,7 @@ def why_same(records: Records, record: Record) -> str | None:
     if not row.quantized and not earlier.quantized:
         return f"the model file is the same; {how}"
     mine, theirs = _quantization(record), _quantization(records.records[other])
-    differ = {name for name in equality.OUTSIDE if row[name] != earlier[name]}
+    differ = {name for name in equality.OTHER_PARAMETERS if row[name] != earlier[name]}
     if mine[1] == theirs[1] and not differ:
         return f"the quantization is the same; {how}"
     return equality.why_same(*mine, *theirs, differ)
@@ -122,8 +122,8 @@ def is_pairs(record: Record) -> bool:
 
 def _quantization(record: Record) -> tuple[QuantizationReport | None, Quantization | None]:
     """A row's report and arguments as objects again; None and None where it was not quantized."""
-    from benchcard.quantization.operators import Quantization
     from benchcard.quantization.report import OperatorCount, QuantizationReport
+    from benchcard.quantization.settings import Quantization
 
     quantized = record.outcomes.get("quantize")
     if quantized is None:

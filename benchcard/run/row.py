@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from benchcard import registry
 from benchcard.frameworks.kernels import UNJOINED
+from benchcard.quantization.settings import PARAMETERS as QUANTIZATION_PARAMETERS
 from benchcard.run.record import Cell, Record, Search
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
@@ -28,17 +29,6 @@ def scales_by_batch(made: Outcome) -> bool:
     return bool(made.values.get("report", {}).get("dynamic_quantize_nodes", 0))
 
 
-QUANTIZING = (
-    "operators_to_quantize",
-    "per_channel",
-    "reduce_range",
-    "weights_dtype",
-    "activations_dtype",
-    "quant_format",
-    "weights_symmetric",
-    "activations_symmetric",
-    "matmul_const_b_only",
-)
 # How many samples the outputs of a quantized model are compared on, and how many of its layers are named.
 EXPLAINED_SAMPLES = 8
 EXPLAINED_LAYERS = 3
@@ -186,7 +176,7 @@ class RowPipeline:
 
     def _quantize(self, graph: Outcome) -> Outcome:
         approach = self.row["quantization_approach"]
-        asked: dict[str, Any] = {"approach": approach, **{name: self.row[name] for name in QUANTIZING}}
+        asked: dict[str, Any] = {"approach": approach, **{name: self.row[name] for name in QUANTIZATION_PARAMETERS}}
         needs = {"graph": graph}
         if approach == "static":
             samples = self.sample()

@@ -28,7 +28,7 @@ def calibrate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: 
         intra_op_num_threads=extra["threads"],
         progress=lambda done: progress(done, len(samples)),
     )
-    return {"report": report}
+    return {"report": asdict(report)}
 
 
 def method_of(given: Mapping[str, Any]) -> Any:
@@ -57,8 +57,8 @@ def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
     """A quantized graph, that the runtime can load and run, and what became of its nodes."""
     from benchcard.quantization import exclusions as exclude
     from benchcard.quantization.loading import loading_note
-    from benchcard.quantization.operators import Quantization
     from benchcard.quantization.quantize import quantize_model
+    from benchcard.quantization.settings import Quantization
 
     graph = needs["graph"]
     model = graph.folder / graph.values["file"]
@@ -98,18 +98,18 @@ def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: P
 def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
     """What a quantized graph's outputs lost against its float graph, and the layers that cost most."""
     from benchcard.quantization import exclusions as exclude
-    from benchcard.quantization.sensitivity.losses import losses
+    from benchcard.quantization.sensitivity.losses import measure_losses
 
     how, float_model = _how(extra["how"]), Path(extra["float"])
     batches = _samples(asked, needs, float_model)
     level = asked["optimization_level"]
     expected = _float_outputs(float_model, needs["inputs"].folder, asked["samples"], extra["threads"], level)
-    found = losses(
+    found = measure_losses(
         float_model,
         Path(extra["model"]),
         batches,
         asked["layers"],
-        how=how,
+        settings=how,
         threads=extra["threads"],
         optimization_level=level,
         expected=expected,
@@ -122,9 +122,9 @@ def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
 @functools.lru_cache(maxsize=2)
 def _float_outputs(model: Path, inputs: Path, samples: int, threads: int, level: int) -> Any:
     """What a step's float graph gives for a step's inputs: the same for all rows of it and of its level."""
-    from benchcard.quantization.sensitivity.losses import outputs_of
+    from benchcard.quantization.sensitivity.losses import model_outputs
 
-    return outputs_of(model, _first(inputs, model, samples), threads, level)
+    return model_outputs(model, _first(inputs, model, samples), threads, level)
 
 
 def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
@@ -134,11 +134,11 @@ def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progr
 
     how, float_model = _how(extra["how"]), Path(extra["float"])
     batches = _samples(asked, needs, float_model)
-    found = losses.ranking(
+    found = losses.rank_layers(
         float_model,
         Path(extra["model"]),
         list(batches),
-        how=how,
+        settings=how,
         threads=extra["threads"],
         progress=progress,
         folder=target,
@@ -163,7 +163,7 @@ def _first(folder: Path, model: Path, samples: int) -> Iterator[dict[str, Any]]:
 
 def _how(told: Mapping[str, Any]) -> Any:
     """A `Quantization` from plain data."""
-    from benchcard.quantization.operators import Quantization
+    from benchcard.quantization.settings import Quantization
 
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
     return Quantization(**values)

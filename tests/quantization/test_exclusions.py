@@ -12,7 +12,8 @@ from tiny_graphs import LAYERS, export, export_dynamo, normal, written
 from benchcard.errors import ArtifactError
 from benchcard.graphs.graph import graph_of
 from benchcard.quantization.exclusions import PATTERNS, Exclusion, excluded_names, match_exclusions
-from benchcard.quantization.operators import Quantization, standings
+from benchcard.quantization.operators import float_reasons
+from benchcard.quantization.settings import Quantization
 
 ADDS = Quantization("static", ("MatMul", "Add"))
 
@@ -162,7 +163,7 @@ def test_mistakes_in_exclusions_are_refused(vit):
         match_exclusions(vit, ["layernom"], ADDS)
     with pytest.raises(ArtifactError, match="did you mean `gelu`"):
         match_exclusions(vit, ["GELU"], ADDS)
-    with pytest.raises(ArtifactError, match="is no regular expression: missing"):
+    with pytest.raises(ArtifactError, match="is not a valid regular expression: missing"):
         match_exclusions(vit, ["re:(layers"], ADDS)
 
 
@@ -318,4 +319,4 @@ def test_constants_seen_through_copies_are_no_activations():
     assert {"b", "c", "d"} <= graph.constants
     assert graph.is_activation("x")
     assert not graph.is_activation("d")
-    assert standings(graph, ADDS) == {"Add_2": ""}
+    assert float_reasons(graph, ADDS) == {"Add_2": None}

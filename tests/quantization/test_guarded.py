@@ -7,10 +7,11 @@ import onnxruntime
 import pytest
 from tiny_graphs import calibrated, normal, saved, written
 
-from benchcard.graphs.graph import graph_at
+from benchcard.graphs.graph import load_graph
 from benchcard.quantization.loading import check_runs
-from benchcard.quantization.operators import READ_INSIDE, Quantization, quantized_nodes
+from benchcard.quantization.operators import FloatReason, quantized_nodes
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 LAYOUTS = {
     "dynamic": Quantization("dynamic"),
@@ -52,15 +53,15 @@ def test_what_a_branch_reads_is_what_the_float_graph_gives(tmp_path, how, branch
         {"w": normal(32, 16), "b": normal(16), "v": normal(16, 4, seed=1)},
     )
     path = saved(model, tmp_path / "m.onnx")
-    assert graph_at(path).read_inside == {"h", branch, "v"}
-    assert [node.op_type for node in graph_at(path).readers("h")] == ["Relu", "If"]
+    assert load_graph(path).captured == {"h", branch, "v"}
+    assert [node.op_type for node in load_graph(path).readers("h")] == ["Relu", "If"]
     for condition in (True, False):
         report, ratios = quantized(path, {"x": normal(4, 32), "c": np.array(condition)}, how, tmp_path)
         assert report.nodes_quantized == len(quantized_nodes(path, how)) > 0
         assert min(ratios) > 25
     kept = {} if how.approach == "dynamic" else {"QDQ": {"Relu"}, "QOperator": {"Relu", "Add"}}[how.layout]
-    told = {note.split("`")[1] for note in report.notes if READ_INSIDE in note}
-    assert told == (set(kept) if branch == "r" else set(kept) - ({"Relu"} if how.layout == "QOperator" else set()))
+    noted = {note.split("`")[1] for note in report.notes if FloatReason.CAPTURED in note}
+    assert noted == (set(kept) if branch == "r" else set(kept) - ({"Relu"} if how.layout == "QOperator" else set()))
 
 
 def test_a_table_that_a_branch_reads_is_kept_in_float(tmp_path, how):
@@ -91,7 +92,7 @@ def test_names_inside_a_loop_hide_those_outside(tmp_path):
         }""",
         {"w": normal(4, 4)},
     )
-    assert graph_at(saved(model, tmp_path / "m.onnx")).read_inside == {"w"}
+    assert load_graph(saved(model, tmp_path / "m.onnx")).captured == {"w"}
 
 
 def test_float64_is_told_as_such(tmp_path, how):
@@ -104,7 +105,7 @@ def test_float64_is_told_as_such(tmp_path, how):
     path = saved(model, tmp_path / "m.onnx")
     ranges = calibrated(path, [{"x": np.ones((2, 4))}], tmp_path) if how.approach == "static" else None
     notes = quantize_model(path, tmp_path / "q.onnx", how, ranges).notes
-    assert "1 of 1 `MatMul` stays as it is: it works on float64, and only float32 and float16 are quantized" in notes
+    assert "1 of 1 `MatMul` stays in float64: only float32 and float16 are quantized" in notes
 
 
 @pytest.mark.parametrize("also", ["float[B, 16] h", "float[B, 4] z"])

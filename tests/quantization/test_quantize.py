@@ -11,10 +11,10 @@ import tiny_graphs
 from onnx import numpy_helper
 from tiny_graphs import normal, saved, written
 
-from benchcard.quantization import quantize as quantizing
+from benchcard.quantization import quantize
 from benchcard.quantization.loading import check_runs
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 
 @pytest.fixture(scope="session")
@@ -188,7 +188,7 @@ def test_a_version_that_takes_no_ranges_gives_the_same_graph(vit, make, tmp_path
     """Where `quantize_static` cannot be handed ranges, its quantizer is, with the same graph as outcome."""
     how = Quantization("static", ("MatMul", "Add"), per_channel=True, activations_dtype="uint8", quant_format=layout)
     expected = direct(vit, how, tmp_path)
-    monkeypatch.setattr(quantizing, "_takes_ranges", lambda quantize_static: False)
+    monkeypatch.setattr(quantize, "_accepts_ranges", lambda: False)
     ours, _ = make(vit, how)
     assert_equal(ours, expected)
 

@@ -31,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(histograms, "_FEW", 4)
     monkeypatch.setattr(histograms, "ROW", 3)
     monkeypatch.setattr(histogram, "ROW", 3)
-    monkeypatch.setattr(histogram, "SIZE", 6)
+    monkeypatch.setattr(histogram, "TAIL_SIZE", 6)
 
 
 def counted(stream: list[np.ndarray]) -> Histogram:
@@ -42,7 +42,7 @@ def counted(stream: list[np.ndarray]) -> Histogram:
 
 
 def state(made: Histogram) -> tuple[Any, ...]:
-    made.tail.settle()
+    made.tail.trim()
     kept = np.sort(made.tail.values).tolist()
     return made.extremes, made.exponent, made.first, made.counts.tolist(), made.tail.floor, kept
 
@@ -76,7 +76,7 @@ def test_other_bins_get_all_values_and_no_more_than_theirs(small, stream, absolu
     """The count below every edge is that of the values below it, give or take the one bin that the edge cuts."""
     values = np.concatenate(stream).astype(np.float64)
     made = counted(stream)
-    made.tail.settle()
+    made.tail.trim()
     values = np.abs(values) if absolute else values
     edges = np.linspace(values.min(), values.max(), number + 1)
     got = np.concatenate([[0], np.cumsum(rebin(made, edges, absolute=absolute))])
@@ -117,8 +117,8 @@ def test_each_row_has_its_largest_magnitude(dtype, size):
 @pytest.mark.parametrize("others", [[], [1.0], [-1.0], [1.0, -1.0], [0.0], [-0.0]])
 def test_extremes_show_what_is_not_finite(dtype, bad, others):
     """No sign of the other values hides a NaN or an infinity."""
-    assert not extremes(np.array([*others, bad, *others], dtype=dtype))[0].finite
-    assert Extremes(-1.0, 1.0, 0.5).finite
+    assert not extremes(np.array([*others, bad, *others], dtype=dtype))[0].is_finite
+    assert Extremes(-1.0, 1.0, 0.5).is_finite
 
 
 def test_a_large_tensor_is_counted_in_chunks():
@@ -135,17 +135,17 @@ def test_the_largest_values_are_kept_as_they_are():
     """Of more values than there is room for: those above the floor, and no other."""
     values = np.random.default_rng(1).standard_normal((5, 700_001)).astype(np.float32)
     made = counted(list(values))
-    made.tail.settle()
+    made.tail.trim()
     ordered = np.sort(np.abs(values), axis=None)
-    assert made.tail.floor == ordered[-histogram.SIZE - 1]
-    assert np.array_equal(np.sort(np.abs(made.tail.values)), ordered[-histogram.SIZE :])
+    assert made.tail.floor == ordered[-histogram.TAIL_SIZE - 1]
+    assert np.array_equal(np.sort(np.abs(made.tail.values)), ordered[-histogram.TAIL_SIZE :])
 
 
 def test_of_equal_values_all_are_kept_or_none():
     """Of a tensor that is cut at a bound, as by Relu6, the many largest are not kept; greater ones that follow are."""
     bound = np.minimum(np.abs(np.random.default_rng(2).standard_normal(50_000)), 1).astype(np.float32)
     made = counted([bound, np.array([3.0, -7.0], dtype=np.float32), bound])
-    made.tail.settle()
+    made.tail.trim()
     assert made.tail.floor == 1
     assert sorted(made.tail.values.tolist()) == [-7.0, 3.0]
 
@@ -155,7 +155,7 @@ def test_what_is_known_is_not_changed_by_what_is_taken_as_spread():
     made = Histogram()
     values = np.array([-5.0, 5.0002, *[5.00046] * 2047, 5.1], dtype=np.float32)
     made.add(values, Scratch())
-    made.tail.settle()
+    made.tail.trim()
     edges = np.linspace(5.0, 5.1, 2049)
     below = np.append(0, np.cumsum(rebin(made, edges, absolute=True)))
     known = edges > made.tail.floor

@@ -31,8 +31,8 @@ from tiny_graphs import export, normal, samples, saved, takes_ranges, written
 from benchcard.errors import ArtifactError, SpecError
 from benchcard.quantization.calibration import histogram
 from benchcard.quantization.calibration.histogram import Histogram, Scratch
-from benchcard.quantization.calibration.ranges import Method, compute_ranges, write_cache
-from benchcard.quantization.calibration.statistics import ActivationStatistics
+from benchcard.quantization.calibration.ranges import Method, compute_ranges
+from benchcard.quantization.calibration.statistics import ActivationStatistics, WatchedTensors
 
 EXACT = [
     Method("minmax"),
@@ -86,14 +86,14 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """
     made: dict[Any, Any] = {}
 
-    def of(kind: str, size: int = histogram.SIZE) -> Any:
+    def of(kind: str, size: int = histogram.TAIL_SIZE) -> Any:
         if (kind, size) not in made:
             folder = tmp_path_factory.mktemp(kind)
             model = mlp(folder, **shifted(kind))
             given = feeds(13)
             given[11]["x"][20, 3] = 47.0
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(histogram, "SIZE", size)
+                patch.setattr(histogram, "TAIL_SIZE", size)
                 made[kind, size] = model, given, gather(model, given, folder / "statistics.npz")[1]
         return made[kind, size]
 
@@ -151,8 +151,8 @@ def test_whole_networks_agree(network, tmp_path, monkeypatch, kind, method):
     operators = ("MatMul", "Gemm", "Gather", "LayerNormalization", "Softmax", "Div") + ("Add",) * (kind == "vit")
     model, given_feeds = network(kind), samples(kind, 5)
     theirs, widths = oracle(model, given_feeds, tmp_path, method, operators)
-    for size in (histogram.SIZE, 0):
-        monkeypatch.setattr(histogram, "SIZE", size)
+    for size in (histogram.TAIL_SIZE, 0):
+        monkeypatch.setattr(histogram, "TAIL_SIZE", size)
         statistics = gather(model, given_feeds, tmp_path / "statistics.npz", operators)[1]
         off = list(off_by(compute_ranges(statistics, method), theirs, widths).values())
         assert len(off) > 50
@@ -212,10 +212,10 @@ def test_values_in_another_order_or_shape_are_counted_once(tmp_path):
     model = saved(written(PATHS, PATH_WEIGHTS), tmp_path / "paths.onnx")
     given_feeds = [{"x": normal(2, 3, 4, seed=seed)} for seed in range(5)]
     report, statistics = gather(model, given_feeds, tmp_path / "statistics.npz", None)
-    assert set(statistics.tensors) == {"x", "flat", "turned", "same", "cast", "wide", "s", "narrow", "s1", "z"}
-    assert report["tensors"] == 10
-    assert report["histograms"] == 3
-    assert report["values_counted"] == 5 * (24 + 16 + 16)
+    assert set(statistics.watched.tensors) == {"x", "flat", "turned", "same", "cast", "wide", "s", "narrow", "s1", "z"}
+    assert report.tensors == 10
+    assert report.histograms == 3
+    assert report.values_counted == 5 * (24 + 16 + 16)
     for method in (Method(), Method("percentile", PERCENTILE), Method("percentile", PERCENTILE, symmetric=False)):
         theirs, widths = oracle(model, given_feeds, tmp_path, method, None)
         assert max(off_by(compute_ranges(statistics, method), theirs, widths).values()) <= 1.001
@@ -229,7 +229,7 @@ def test_a_cast_to_another_type_is_counted_apart(tmp_path):
     model = saved(written(text), tmp_path / "halves.onnx")
     operators = ("Cast", "Transpose")
     report, statistics = gather(model, feeds(4), tmp_path / "statistics.npz", operators)
-    assert report["histograms"] == 3
+    assert report.histograms == 3
     theirs, _ = oracle(model, feeds(4), tmp_path, Method(), operators)
     ours = compute_ranges(statistics, Method())
     assert bits(ours) == bits(theirs)
@@ -247,10 +247,11 @@ def test_a_cast_to_another_type_is_counted_apart(tmp_path):
 def test_the_quantized_model_is_that_of_a_plain_call(collected, tmp_path, method, operators):
     """From a cache written for some operators the quantizer makes the model that its own calibration leads to."""
     from onnxruntime.quantization import CalibrationMethod, quantize_static
+    from onnxruntime.quantization.calibrate import save_tensors_data
 
     model, given_feeds, _ = collected("plain")
     gather(model, given_feeds, tmp_path / "statistics.npz", None)
-    write_cache(tmp_path / "statistics.npz", Method(method), tmp_path / "cache.json", operators)
+    save_tensors_data(compute_ranges(tmp_path / "statistics.npz", Method(method), operators), tmp_path / "cache.json")
     arguments = {
         "op_types_to_quantize": operators,
         "calibrate_method": CalibrationMethod.MinMax if method == "minmax" else CalibrationMethod.Entropy,
@@ -301,7 +302,7 @@ def test_samples_of_different_lengths_are_one_distribution(tmp_path, monkeypatch
     """Texts of different lengths, which onnxruntime's percentile cannot hold, count as their values together."""
     from onnxruntime.quantization.calibrate import HistogramCollector
 
-    monkeypatch.setattr(histogram, "SIZE", 0)
+    monkeypatch.setattr(histogram, "TAIL_SIZE", 0)
     model = mlp(tmp_path)
     given_feeds = [{"x": normal(rows, 16, seed=rows)} for rows in (3, 50, 11, 1)]
     statistics = gather(model, given_feeds, tmp_path / "statistics.npz", ["MatMul"])[1]
@@ -385,21 +386,14 @@ def test_a_percentile_is_one_of_the_values_within_a_bin(size, values, percentile
     """The range ends at most one bin below the value of that rank, and not above the next value."""
     made, magnitudes = Histogram(), np.sort(np.abs(values))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(histogram, "SIZE", size)
+        patch.setattr(histogram, "TAIL_SIZE", size)
         bounds = made.add(magnitudes, Scratch())
-        made.tail.settle()
+        made.tail.trim()
     if len(np.unique(magnitudes)) > 1 and magnitudes[-1] - magnitudes[0] < 1e-3 * magnitudes[-1]:
         return  # a band too narrow for 2048 edges in float32
-    statistics = ActivationStatistics(
-        ("x",),
-        (0,),
-        (),
-        ("Add",),
-        np.ones((1, 1), dtype=np.bool_),
-        (made,),
-        ("float32",),
-        np.array([[[bounds.lowest], [bounds.highest]]], dtype=np.float32),
-    )
+    watched = WatchedTensors(("x",), (0,), ("float32",), ("Add",), np.ones((1, 1), dtype=np.bool_))
+    sample_extremes = np.array([[[bounds.lowest], [bounds.highest]]], dtype=np.float32)
+    statistics = ActivationStatistics(watched, (), (made,), sample_extremes)
     got = float(compute_ranges(statistics, Method("percentile", percentile))["x"].highest)
     rank = percentile / 100 * values.size
     below = magnitudes[max(math.ceil(rank * (1 - 1e-9)), 1) - 1]

@@ -1,4 +1,4 @@
-"""Small graphs to calibrate, and what onnxruntime's own calibrators make of them."""
+"""Small graphs to calibrate, and the ranges of onnxruntime's own calibrators."""
 
 from __future__ import annotations
 

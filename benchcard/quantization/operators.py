@@ -33,15 +33,15 @@ _INTEGER_OPERATORS = frozenset(_INTEGER_NAMES.split())
 class FloatReason(StrEnum):
     """Why a node stays in floating point."""
 
-    EXCLUDED = "it is excluded"
-    NOT_FLOAT = "it does not work on floating-point numbers"
+    EXCLUDED = "excluded"
+    NOT_FLOAT = "the input is not floating point"
     DOUBLE = "only float32 and float16 are quantized"
-    NOT_CONSTANT = "its second input is not a weight"
-    NOT_A_TABLE = "it does not read from a weight"
-    INPUT_IN_FLOAT = "its input is not quantized"
-    UNSUPPORTED = "the quantizer does not support its attributes or inputs"
-    SHARED_INPUT = "other nodes read its input too, and would get its output instead"
-    CAPTURED = "a subgraph (of `If` or `Loop`) reads it, which the quantizer does not see"
+    NOT_CONSTANT = "the second input is not a weight"
+    NOT_A_TABLE = "the first input is not a weight"
+    INPUT_IN_FLOAT = "the input is not quantized"
+    UNSUPPORTED = "the quantizer does not support the attributes or inputs"
+    SHARED_INPUT = "other nodes read the input too, and would get the output instead"
+    CAPTURED = "a subgraph (of `If` or `Loop`), which the quantizer does not see, reads the same tensor"
 
 
 def known_operators(approach: str) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ explained in `equality`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -26,6 +27,11 @@ from benchcard.quantization.operators import (
     supported_operators,
 )
 from benchcard.quantization.settings import STATIC_ONLY, Quantization
+
+# What a node stays for these reasons; else, "in float32".
+_STATES: Mapping[FloatReason | None, str] = MappingProxyType(
+    {FloatReason.DOUBLE: "in float64", FloatReason.NOT_FLOAT: "unquantized"}
+)
 
 
 @dataclass(frozen=True)
@@ -171,9 +177,8 @@ def _notes(
         if name not in changed and name not in settings.nodes_to_exclude
     )
     for (operator, reason), count in kept.items():
-        dtype = "float64" if reason is FloatReason.DOUBLE else "float32"
-        explanation = reason or "the reason is unknown"
-        yield f"{count} of {totals[operator]} `{operator}` {_stay(count)} in {dtype}: {explanation}"
+        state = _STATES.get(reason, "in float32")
+        yield f"{count} of {totals[operator]} `{operator}` {_stay(count)} {state}: {reason or 'the reason is unknown'}"
     for parameter in ("per_channel", "reduce_range"):
         if getattr(settings, parameter) and not weights:
             yield f"{parameter} changes nothing: no weight is quantized"

@@ -1,4 +1,4 @@
-"""Configurations that come to the same model are found, and the reason is told."""
+"""Configurations that give the same model are found, and the reason is explained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def vit(tmp_path_factory):
 
 @pytest.fixture
 def make(tmp_path):
-    """Quantize, and give the quantized model and the report."""
+    """Return a function that quantizes a case and returns the quantized model and the report."""
 
     def run(case, how, name="quantized.onnx"):
         report = quantize_model(case.path, tmp_path / name, how, case.ranges)
@@ -138,8 +138,8 @@ def test_equal_models_have_equal_digests_and_others_not(vit, make):
         ),
     ],
 )
-def test_the_reason_for_equal_models_is_told_in_words(vit, make, a, b, words):
-    """For each pair of configurations that come to the same model, the parameter that changed nothing is named."""
+def test_the_reason_for_equal_models_is_explained(vit, make, a, b, words):
+    """For each pair of configurations that give the same model, the parameter that changed nothing is named."""
     how_a = Quantization("dynamic", **a)
     _, report_a = make(vit, how_a)
     how_b, report_b, digest = None, None, model_digest(vit.path)
@@ -152,8 +152,8 @@ def test_the_reason_for_equal_models_is_told_in_words(vit, make, a, b, words):
     assert why_same(report_b, how_b, report_a, how_a) == words
 
 
-def test_weights_that_are_not_there_are_the_reason(tmp_path):
-    """Where only activations are quantized, what concerns weights changes nothing, and the report says so too."""
+def test_parameters_of_weights_change_nothing_without_weights(tmp_path):
+    """Where only activations are quantized, parameters of weights change nothing, and the report says so."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[2, 4] x, float[2, 4] z) => (float[2, 4] y) { y = Add(x, z) }"""

@@ -1,4 +1,4 @@
-"""Nodes that ONNX Runtime's quantizer would get wrong are kept from it, and outputs stay those of the float model."""
+"""Nodes that ONNX Runtime's quantizer would get wrong are excluded, and the outputs stay close to float32."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def how(request):
 
 
 def quantized(path, feed, how, folder):
-    """The report, and the signal-to-noise ratio of each output in dB, of what the model is quantized to."""
+    """Return the report of a quantization, and the signal-to-noise ratio of each output in dB."""
     ranges = calibrated(path, [feed], folder) if how.approach == "static" else None
     report = quantize_model(path, folder / "q.onnx", how, ranges)
     check_runs(folder / "q.onnx", feed)
@@ -36,13 +36,13 @@ def quantized(path, feed, how, folder):
 
 
 def outputs(path, feed):
-    """What a model gives."""
+    """Return the outputs of a model."""
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feed)
 
 
 @pytest.mark.parametrize("branch", ["h", "r"])
 def test_what_a_branch_reads_is_what_the_float_graph_gives(tmp_path, how, branch):
-    """A branch of an `If` that reads a `Relu`'s output, or its input, reads neither by the name of the other."""
+    """A branch of an `If` that reads the output or the input of a `Relu` gets that tensor and not the other."""
     model = written(
         f"""<ir_version: 8, opset_import: ["" : 17]>
         g (float[B, 32] x, bool c) => (float[B, 4] y, float[B, 4] z) {{
@@ -65,7 +65,7 @@ def test_what_a_branch_reads_is_what_the_float_graph_gives(tmp_path, how, branch
 
 
 def test_a_table_that_a_branch_reads_is_kept_in_float(tmp_path, how):
-    """A `Gather` in 8 bits would leave a branch that reads it nothing to read."""
+    """A `Gather` whose output a branch reads stays in float32: in 8 bits, the branch would have no input."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (int64[B] i, bool c) => (float[B, 16] y, float[B, 4] z) {
@@ -83,7 +83,7 @@ def test_a_table_that_a_branch_reads_is_kept_in_float(tmp_path, how):
 
 
 def test_names_inside_a_loop_hide_those_outside(tmp_path):
-    """What a subgraph makes itself, or takes as an input, it does not read from around it."""
+    """Tensors that a subgraph computes or has as inputs are not captured from the enclosing graph."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (float[B, 4] x, int64 n, bool c) => (float[B, 4] y) {
@@ -95,8 +95,8 @@ def test_names_inside_a_loop_hide_those_outside(tmp_path):
     assert load_graph(saved(model, tmp_path / "m.onnx")).captured == {"w"}
 
 
-def test_float64_is_told_as_such(tmp_path, how):
-    """A layer of double precision works on floating-point numbers, and is not said to be in float32."""
+def test_float64_is_reported_as_such(tmp_path, how):
+    """A layer of double precision is reported to stay in float64, and not in float32."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (double[B, 4] x) => (double[B, 4] y) { y = MatMul(x, w) }""",

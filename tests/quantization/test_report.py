@@ -1,4 +1,4 @@
-"""The report and the files of a quantized model are what really came out."""
+"""The report and the files describe the quantized model as it was written."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def case(request):
 
 @pytest.fixture
 def make(tmp_path):
-    """Quantize, and give the quantized model and the report."""
+    """Return a function that quantizes a case and returns the quantized model and the report."""
 
     def run(case, how, name="quantized.onnx"):
         report = quantize_model(case.path, tmp_path / name, how, case.ranges)
@@ -63,7 +63,7 @@ def kinds(model):
 
 @pytest.mark.parametrize("case", ["vit", "resnet", "bert"], indirect=True)
 def test_what_would_be_quantized_is_what_is(case, make):
-    """The rules by which nodes are taken or left, told from the graph alone, agree with every quantized graph."""
+    """The nodes that the rules predict from the graph alone are those that the quantizer quantizes."""
     graph = graph_of(load_clean_model(case.path))
     residual = tuple(name for name in graph.nodes if name.endswith(("/Add", "/MatMul")))
     ways = [
@@ -105,7 +105,7 @@ def test_the_report_counts_what_stands_in_the_graph(resnet, make, tmp_path):
 
 @tiny_graphs.takes_ranges
 def test_two_processes_write_the_same_bytes(vit, tmp_path):
-    """The order of sets, which changes with every process, does not reach the file."""
+    """The order of sets, which differs between processes, does not show in the file."""
     code = (
         "import sys; from pathlib import Path; from onnxruntime.quantization.calibrate import load_tensors_data;"
         "from benchcard.quantization.quantize import Quantization, quantize_model;"
@@ -158,7 +158,7 @@ def test_weights_beside_the_graph_stay_beside_it(vit, make, tmp_path):
 
 
 def test_a_graph_too_large_for_one_file_is_written_beside_its_weights(vit, make, tmp_path, monkeypatch):
-    """Beyond the size that a graph's file may have, weights are written beside it though they came inside."""
+    """Weights that are too large for one file are written beside the graph, though they were inside it."""
     monkeypatch.setattr("benchcard.graphs.graph.INLINE_LIMIT_BYTES", 1000)
     _, report = make(vit, Quantization("dynamic", ("MatMul",)))
     assert [file.name for file in model_files(tmp_path / "quantized.onnx")] == [
@@ -173,9 +173,9 @@ def test_a_graph_too_large_for_one_file_is_written_beside_its_weights(vit, make,
 def test_what_stays_in_float_is_noted_with_the_reason(vit, make):
     """The report says how many nodes of an operator stay, and why."""
     _, dynamic = make(vit, Quantization("dynamic", ("MatMul", "Transpose", "Gather"), activations_dtype="int8"))
-    assert "4 of 16 `MatMul` stay in float32: its second input is not a weight" in dynamic.notes
-    assert "1 of 6 `Gather` stays in float32: it does not read from a weight" in dynamic.notes
-    assert "5 of 6 `Gather` stay in float32: it does not work on floating-point numbers" in dynamic.notes
+    assert "4 of 16 `MatMul` stay in float32: the second input is not a weight" in dynamic.notes
+    assert "1 of 6 `Gather` stays in float32: the first input is not a weight" in dynamic.notes
+    assert "5 of 6 `Gather` stay unquantized: the input is not floating point" in dynamic.notes
     assert "activations_dtype changes nothing: dynamic activations are always uint8" in dynamic.notes
     _, whole = make(vit, Quantization("static", ("Softmax",)))
     assert whole.notes == ()

@@ -161,7 +161,7 @@ def test_whole_networks_agree(network, tmp_path, monkeypatch, kind, method):
 
 
 def test_distribution_has_the_mean_and_deviation(collected, tmp_path):
-    """What float8 scales are made of agrees to a fraction of a bin."""
+    """Mean and deviation, from which float8 scales are computed, agree to a fraction of a bin."""
     model, given_feeds, statistics = collected("plain")
     method = Method("distribution")
     theirs, widths = oracle(model, given_feeds, tmp_path, method)
@@ -184,7 +184,7 @@ def test_entropy_of_more_bins_keeps_about_the_same_range(collected, tmp_path):
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("constant", [0.01, 0.3, 1.0])
 def test_moving_average_constant_is_that_of_samples_one_by_one(collected, tmp_path, constant, symmetric):
-    """A constant gives what onnxruntime gives when each sample is handed to it alone, to the bit."""
+    """A constant gives, to the bit, what onnxruntime gives when it is fed sample by sample."""
     model, given_feeds, statistics = collected("plain")
     method = Method("minmax", moving_average=True, moving_average_constant=constant, symmetric=symmetric)
     theirs, _ = oracle(model, given_feeds, tmp_path, method, one_by_one=True)
@@ -196,7 +196,7 @@ def test_moving_average_constant_is_that_of_samples_one_by_one(collected, tmp_pa
 @pytest.mark.parametrize("kind", ["vit", "bert"])
 @pytest.mark.parametrize("operators", [None, ("Add",), ("MatMul", "Gemm"), ("Softmax", "Gather")])
 def test_the_tensors_are_those_that_onnxruntime_chooses(network, tmp_path, kind, operators):
-    """From statistics of all operators the tensors of some are the set that their own calibration would hold."""
+    """Statistics of all operators give, for some of them, the tensors that onnxruntime calibrates for these."""
     from onnxruntime.quantization.calibrate import CalibraterBase
 
     model = network(kind)
@@ -245,7 +245,7 @@ def test_a_cast_to_another_type_is_counted_apart(tmp_path):
 @pytest.mark.parametrize("method", ["minmax", "entropy"])
 @pytest.mark.parametrize("operators", [["MatMul"], ["Add", "MatMul"], ["Add", "MatMul", "Relu"]])
 def test_the_quantized_model_is_that_of_a_plain_call(collected, tmp_path, method, operators):
-    """From a cache written for some operators the quantizer makes the model that its own calibration leads to."""
+    """With our ranges for some operators, the quantizer gives the model that its own calibration gives."""
     from onnxruntime.quantization import CalibrationMethod, quantize_static
     from onnxruntime.quantization.calibrate import save_tensors_data
 
@@ -288,7 +288,7 @@ def test_every_tensor_of_a_masked_network_has_a_range(network, tmp_path):
 
 
 def test_a_mask_of_the_least_float_has_a_range(tmp_path):
-    """Where values lie further apart than a float32 can say, and onnxruntime's histogram fails, there is a range."""
+    """Where values are further apart than float32 can hold, and onnxruntime's histogram fails, there is a range."""
     least = float(np.finfo(np.float32).min)
     model = mlp(tmp_path, b=np.where(np.arange(48) % 2, least, 0).astype(np.float32))
     statistics = gather(model, feeds(2), tmp_path / "statistics.npz", ["Relu"])[1]
@@ -335,7 +335,7 @@ def test_a_sample_without_values_counts_as_zero(tmp_path):
 
 
 def test_statistics_that_were_damaged_are_an_error(collected, tmp_path):
-    """Wherever the damage is: in what was packed, too."""
+    """Damage is found wherever it is, also in compressed data."""
     model, given_feeds, _ = collected("plain")
     path = tmp_path / "statistics.npz"
     gather(model, given_feeds, path)
@@ -348,8 +348,8 @@ def test_statistics_that_were_damaged_are_an_error(collected, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 a broken archive"])
-def test_what_are_no_statistics_is_an_error(tmp_path, content):
-    """Another file, or a broken one, is named."""
+def test_a_file_without_statistics_is_an_error(tmp_path, content):
+    """The error names a file in another format, a broken one, or a missing one."""
     path = tmp_path / "statistics.npz"
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"statistics\.npz cannot be read as activation statistics"):
@@ -361,8 +361,8 @@ def test_what_are_no_statistics_is_an_error(tmp_path, content):
         compute_ranges(tmp_path / "gone.npz", Method())
 
 
-def test_a_method_that_no_calibrator_takes_is_refused():
-    """Every mistake is told at once, with its place."""
+def test_an_invalid_method_is_refused():
+    """The error has every mistake with its place."""
     with pytest.raises(SpecError) as caught:
         Method("median", percentile=101, moving_average_constant=2, num_bins=1)
     assert [mistake.place.rpartition(".")[2] for mistake in caught.value.mistakes] == [

@@ -1,4 +1,4 @@
-"""What quantization costs is measured on the outputs, and the layers that cost most are named."""
+"""The cost of quantization is measured on the outputs, and the layers that cost most are named."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_no_batch_outlives_its_turn(culprit, tmp_path):
     assert most <= 2 + 1
 
 
-def test_numbers_that_are_not_finite_are_told(tmp_path):
+def test_numbers_that_are_not_finite_are_reported(tmp_path):
     """An infinite output of the quantized model is reported, and one of the float model is refused."""
     text = """<ir_version: 8, opset_import: ["" : 13]> g (float[N, 4] x) => (float[N, 4] y) {{ {} }}"""
     plain = saved(written(text.format("y = Identity(x)")), tmp_path / "plain.onnx")
@@ -302,7 +302,7 @@ def test_decibels_of_powers():
 
 
 def test_two_layers_that_ruin_the_outputs_are_both_named(tmp_path):
-    """Either of them alone loses all there is to lose, so that what both lose says nothing of one of them."""
+    """Each of them alone ruins the outputs, so that the loss of both shows nothing about one of them."""
     names = "abcdefgh"
     tensors = ["x", *(f"t{name}" for name in names[:-1]), "y"]
     lines = [f"[{name}] {tensors[i + 1]} = MatMul({tensors[i]}, w{name})" for i, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""The search for the costliest layers names those that trying each names."""
+"""The search for the costliest layers finds those that trying every layer finds."""
 
 from __future__ import annotations
 

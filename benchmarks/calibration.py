@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -109,7 +110,7 @@ def forward(options: argparse.Namespace, folder: Path) -> dict[str, float]:
 def benchcard_pass(options: argparse.Namespace, folder: Path, count: int) -> dict[str, float]:
     """Measure one pass of benchcard, with the ranges for `--method`."""
     from benchcard.quantization.calibration.collect import collect_statistics
-    from benchcard.quantization.calibration.ranges import Method, write_cache
+    from benchcard.quantization.calibration.ranges import Method
 
     target = folder / "statistics.npz"
 
@@ -122,7 +123,7 @@ def benchcard_pass(options: argparse.Namespace, folder: Path, count: int) -> dic
             intra_op_num_threads=options.threads,
         )
         write_cache(target, Method(options.method), folder / "benchcard.json")
-        print(json.dumps(report), file=sys.stderr)
+        print(json.dumps(dataclasses.asdict(report)), file=sys.stderr)
 
     return measure(work, count)
 

@@ -27,7 +27,7 @@ def print_searches() -> None:
     from tiny_graphs import calibrated, export, samples
 
     from benchcard.quantization.quantize import quantize_model
-    from benchcard.quantization.sensitivity.search import Search
+    from benchcard.quantization.sensitivity.search import LayerSearch
 
     searches: list[tuple[int, bool, bool, bool, float]] = []
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
@@ -40,10 +40,10 @@ def print_searches() -> None:
             for how in WAYS:
                 quantize_model(path, folder / "q.onnx", how, ranges)
                 place = Path(tempfile.mkdtemp(dir=folder))
-                search = Search(path, folder / "q.onnx", place, feeds[:2], how, 1)
-                layers, complete = search.worst(NAMED)
+                search = LayerSearch(path, folder / "q.onnx", place, feeds[:2], how, 1)
+                layers, complete = search.find_worst(NAMED)
                 trials = search.trials
-                costs = {layer.tensor: search.tried(at, at + 1).cost for at, layer in enumerate(search.layers)}
+                costs = {layer.tensor: search.try_layers(at, at + 1).cost for at, layer in enumerate(search.layers)}
                 best = sorted(costs, key=lambda tensor: -costs[tensor])[:NAMED]
                 names = [layer.tensor for layer in layers]
                 share = sum(costs[name] for name in names) / sum(costs[name] for name in best)
@@ -58,7 +58,7 @@ def print_sample_counts(run: Path) -> None:
     """Print the output differences of a run's quantized models on few and on all of its samples."""
     from benchcard import Results
     from benchcard.evaluation.features import Features
-    from benchcard.quantization.sensitivity.losses import losses
+    from benchcard.quantization.sensitivity.losses import measure_losses
     from benchcard.steps.models import path_of
 
     digests: set[str] = set()
@@ -72,7 +72,7 @@ def print_sample_counts(run: Path) -> None:
         items = Features(sample.folder)
         columns = []
         for count in (8, 16, len(items)):
-            outputs = losses(
+            outputs = measure_losses(
                 path_of(export),
                 path_of(quantize),
                 ({name: array[None] for name, array in items.item(index).items()} for index in range(count)),

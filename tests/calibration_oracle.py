@@ -1,4 +1,4 @@
-"""Small graphs to calibrate, and what onnxruntime's own calibrators make of them."""
+"""Small graphs to calibrate, and the ranges of onnxruntime's own calibrators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tiny_graphs import normal, saved, written
 
-from benchcard.quantization.calibration.collect import collect_statistics
+from benchcard.quantization.calibration.collect import CalibrationReport, collect_statistics
 from benchcard.quantization.calibration.ranges import Method
 from benchcard.quantization.calibration.statistics import ActivationStatistics
 
@@ -53,7 +53,7 @@ def feeds(count: int, rows: int = 37) -> list[dict[str, np.ndarray]]:
 
 def gather(
     model: Path, feeds: Any, target: Path, operators: Any = ("MatMul", "Add")
-) -> tuple[dict[str, Any], ActivationStatistics]:
+) -> tuple[CalibrationReport, ActivationStatistics]:
     target.parent.mkdir(exist_ok=True)
     report = collect_statistics(model, iter(feeds), target, operators=operators, intra_op_num_threads=1)
     return report, ActivationStatistics.load(target)

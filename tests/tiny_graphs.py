@@ -21,9 +21,9 @@ from onnxruntime.quantization import calibrate
 IMAGE = (3, 32, 32)
 TOKENS = 8
 LAYERS = 2
-# The last onnxruntime for Python 3.10 can neither keep ranges nor be handed any.
+# onnxruntime 1.23 can neither save ranges nor be given any.
 takes_ranges = pytest.mark.skipif(
-    not hasattr(calibrate, "save_tensors_data"), reason="this onnxruntime cannot be handed ranges"
+    not hasattr(calibrate, "save_tensors_data"), reason="this onnxruntime accepts no ranges"
 )
 
 

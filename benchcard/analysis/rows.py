@@ -12,8 +12,8 @@ from benchcard.frameworks.kernels import UNJOINED, Kernel, operators
 from benchcard.run.record import Record
 
 if TYPE_CHECKING:
-    from benchcard.quantization.operators import Quantization
     from benchcard.quantization.report import QuantizationReport
+    from benchcard.quantization.settings import Quantization
 
 
 # Operators whose 8-bit kernels multiply a weight.
@@ -45,7 +45,7 @@ def why_same(records: Records, record: Record) -> str | None:
     if not row.quantized and not earlier.quantized:
         return f"the model file is the same; {how}"
     mine, theirs = _quantization(record), _quantization(records.records[other])
-    differ = {name for name in equality.OUTSIDE if row[name] != earlier[name]}
+    differ = {name for name in equality.OTHER_PARAMETERS if row[name] != earlier[name]}
     if mine[1] == theirs[1] and not differ:
         return f"the quantization is the same; {how}"
     return equality.why_same(*mine, *theirs, differ)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchcard.errors import ArtifactError
 from benchcard.utils.files import pointer_hint
 from benchcard.utils.text import did_you_mean, join_names
-
-if TYPE_CHECKING:
-    import onnx
-
 
 # Where graphs lie in repositories of the Hub: at the top, and in the folder that Transformers.js and optimum use.
 _PLACES = ("model.onnx", "onnx/model.onnx")
@@ -31,18 +26,20 @@ def take_existing(model: Path, file_name: str | None, opset: int | None, target:
     Raises:
         ArtifactError: There is no such graph, it is not the only one, it cannot be read, or it has another opset.
     """
-    from benchcard.graphs.files import files_in, load_model
+    from benchcard.graphs.files import load_model, model_files
+    from benchcard.graphs.graph import opset_of
+    from benchcard.graphs.traversal import all_nodes
 
     path = _find(model, file_name)
     graph = load_model(path)
-    found = next((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), None)
+    found = opset_of(graph)
     if opset is not None and found != opset:
         raise ArtifactError(
             f"opset {opset} was asked for, and {path.relative_to(model)} has opset {found}: "
             f"ask for {found}, or export with from_transformers: true"
         )
     # As they are named: the files of the Hub's cache are links to others outside of the folder.
-    for source in files_in(graph, path):
+    for source in model_files(path, graph):
         name = source.relative_to(path.parent) if source.is_relative_to(path.parent) else source
         if name.is_absolute() or ".." in name.parts:
             raise ArtifactError(f"{path.relative_to(model)} keeps weights outside of its own folder ({name})")
@@ -56,18 +53,9 @@ def take_existing(model: Path, file_name: str | None, opset: int | None, target:
         "opset": found,
         "file": str(path.relative_to(model)),
         "producer": f"{graph.producer_name} {graph.producer_version}".strip(),
-        "dynamic_quantize_nodes": sum(name.startswith("DynamicQuantize") for name in _operators(graph.graph)),
+        "dynamic_quantize_nodes": sum(node.op_type.startswith("DynamicQuantize") for node in all_nodes(graph.graph)),
         "notes": ["the graph was taken as it is, and not compared with PyTorch"],
     }
-
-
-def _operators(graph: onnx.GraphProto) -> Iterator[str]:
-    """The operator types of all nodes of a graph and of the graphs inside it."""
-    for node in graph.node:
-        yield node.op_type
-        for entry in node.attribute:
-            for inner in (*([entry.g] if entry.HasField("g") else []), *entry.graphs):
-                yield from _operators(inner)
 
 
 def _find(model: Path, file_name: str | None) -> Path:

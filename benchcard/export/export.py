@@ -238,12 +238,13 @@ def _written(job: _Job, exporter: Exporter, opset: int, folder: Path) -> _Made:
 
     from benchcard.export import normal_form, parity
     from benchcard.export.exporters import MODEL
+    from benchcard.graphs.graph import opset_of
 
     traceable = job.traceable
     graph = normal_form.normalize(exporter.write(traceable, opset), traceable.inputs, traceable.outputs, MODEL)
     path, *beside = normal_form.write_normalized(graph, folder)
     written = onnx.load(path, load_external_data=False)
-    found = int(next(entry.version for entry in written.opset_import if entry.domain in ("", "ai.onnx")))
+    found = opset_of(written)
     if found != opset:
         raise ArtifactError(f"it wrote opset {found} without a word")
     try:

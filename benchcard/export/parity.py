@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
-from benchcard.graphs.runtime import refusals
+from benchcard.graphs.runtime import runtime_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,7 @@ def _open(path: Path, optimized: bool) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except refusals() as error:
+    except runtime_errors() as error:
         raise ArtifactError(f"ONNX Runtime {onnxruntime.__version__} cannot load the graph: {_words(error)}") from error
 
 
@@ -102,7 +102,7 @@ def _largest_difference(session: Any, probe: Probe, optimized: bool) -> float:
     feed = {entry.name: probe.inputs[entry.name] for entry in session.get_inputs()}
     try:
         results = dict(zip(probe.outputs, session.run(list(probe.outputs), feed)))
-    except refusals() as error:
+    except runtime_errors() as error:
         raise ArtifactError(f"ONNX Runtime cannot run the graph {at}: {_words(error)}") from error
     largest = 0.0
     for name, expected in probe.outputs.items():

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
 from benchcard.frameworks.kernels import Kernel, kernels
-from benchcard.graphs.runtime import read_back, refusals, session_options, way_out
+from benchcard.graphs.runtime import remedy, runtime_errors, session_options, session_settings
+from benchcard.quantization.settings import PARAMETERS as QUANTIZATION_PARAMETERS
 from benchcard.spec.schema import Boolean, Number, Text, ValueType
 
 if TYPE_CHECKING:
@@ -36,16 +37,8 @@ class OnnxRuntime:
             "from_transformers",
             "apply_quantization",
             "quantization_approach",
-            "operators_to_quantize",
+            *QUANTIZATION_PARAMETERS,
             "node_exclusion",
-            "per_channel",
-            "reduce_range",
-            "weights_dtype",
-            "activations_dtype",
-            "quant_format",
-            "weights_symmetric",
-            "activations_symmetric",
-            "matmul_const_b_only",
             "calibration",
         }
     )
@@ -99,15 +92,15 @@ class Session:
             settings.profile_file_prefix = str(Path(self._profile.name) / "calls")
         try:
             self.session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
-        except refusals() as error:
+        except runtime_errors() as error:
             if self._profile is not None:
                 self._profile.cleanup()
             raise ArtifactError(
-                f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}{way_out(str(error))}"
+                f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}{remedy(str(error))}"
             ) from error
         self._inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
         self._outputs = [entry.name for entry in self.session.get_outputs()]
-        self.facts = {**read_back(self.session), **_only_batch_size(self.session)}
+        self.facts = {**session_settings(self.session), **_only_batch_size(self.session)}
 
     def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The inputs that the graph takes, in its types."""

@@ -8,32 +8,34 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import onnx
-from onnx import AttributeProto, TensorProto
+from onnx import TensorProto
 
-from benchcard.graphs.files import INLINE_LIMIT_BYTES, opset_of, read_model, stamp, tensor_locations, without_weights
+from benchcard.errors import ArtifactError
+from benchcard.graphs.files import INLINE_LIMIT_BYTES, external_files, file_version, load_clean_model, without_weights
+from benchcard.graphs.traversal import subgraphs
 
-# Tensors that ONNX Runtime's quantizer takes for floating point: `BaseQuantizer.is_valid_quantize_weight` and
-# `is_float_tensor`.
+# The element types that ONNX Runtime's quantizer takes for floating point.
+# Source: `BaseQuantizer.is_valid_quantize_weight` and `is_float_tensor`.
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The top level of a graph, for look-ups. Subgraphs (of `If`, `Loop`) are not entered, as the quantizer does not
-    enter them either; but what they read from around them counts as read by the node that holds them.
+    """The top level of a graph, indexed for look-ups.
+
+    Like the quantizer, it does not enter subgraphs (of `If`, `Loop`). What a subgraph reads from the enclosing graph
+    counts as read by the node that holds the subgraph.
 
     Attributes:
-        nodes: Every node by its name, in the order of the file, which is topological.
-        producers: Tensor name -> name of the node that makes it.
+        nodes: Every node by its name, in the file's order, which is topological.
+        producers: Tensor name -> name of the node that computes it.
         consumers: Tensor name -> names of the nodes that read it.
-        read_inside: Tensors that a subgraph reads from around it.
+        captured: Tensors that a subgraph reads from this graph.
         weights: Names of the initializers -> their element type (`TensorProto.DataType`).
-        types: Names of the other tensors -> their element type, where shape inference knows it.
-        constants: Tensors that do not depend on any input: initializers, and whatever is computed from them alone.
+        types: Names of the other tensors -> their element type, where it is known.
+        constants: Tensors that depend on no input: initializers, and what is computed from them alone.
         outputs: Names of the graph's outputs.
         opset: Version of the standard operator set.
     """
@@ -41,7 +43,7 @@ class Graph:
     nodes: Mapping[str, onnx.NodeProto]
     producers: Mapping[str, str]
     consumers: Mapping[str, tuple[str, ...]]
-    read_inside: frozenset[str]
+    captured: frozenset[str]
     weights: Mapping[str, int]
     types: Mapping[str, int]
     constants: frozenset[str]
@@ -49,85 +51,90 @@ class Graph:
     opset: int
 
     def is_float_weight(self, tensor: str) -> bool:
-        """True for an initializer of floating-point numbers."""
+        """Return whether a tensor is an initializer of float32 or float16."""
         return self.weights.get(tensor) in _FLOATS
 
     def is_float(self, tensor: str) -> bool:
-        """True for a tensor, initializer or not, that is known to hold floating-point numbers."""
+        """Return whether a tensor, initializer or not, is known to be float32 or float16."""
         return self.is_float_weight(tensor) or (tensor not in self.weights and self.types.get(tensor) in _FLOATS)
 
     def is_activation(self, tensor: str) -> bool:
-        """True for floating-point numbers that depend on the model's inputs; a tensor of unknown type counts."""
+        """Return whether a tensor depends on the model's inputs and is of float32, float16 or an unknown type."""
         return bool(tensor) and tensor not in self.constants and self.types.get(tensor, TensorProto.FLOAT) in _FLOATS
 
     def producer(self, tensor: str) -> onnx.NodeProto | None:
-        """The node that makes a tensor; None for an input or an initializer."""
+        """Return the node that computes a tensor; None for an input or an initializer."""
         name = self.producers.get(tensor)
         return self.nodes[name] if name is not None else None
 
     def readers(self, tensor: str) -> tuple[onnx.NodeProto, ...]:
-        """The nodes that read a tensor, each once."""
+        """Return the nodes that read a tensor, each once."""
         return tuple(self.nodes[name] for name in self.consumers.get(tensor, ()))
 
 
-def graph_of(model: onnx.ModelProto, typed: bool = True) -> Graph:
-    """The graph of a model, whose nodes get a name where they have none. The model's weights need not be loaded.
+def graph_of(model: onnx.ModelProto, infer_types: bool = True) -> Graph:
+    """Return the indexed graph of a model, whose unnamed nodes are given names.
 
     Args:
-        model: The model.
-        typed: Whether element types are inferred; without them `types` has only what the model says of itself.
+        model: The model; its external weights need not be loaded.
+        infer_types: Whether to infer element types; else `types` holds only those that the model declares.
+
+    Raises:
+        ArtifactError: The model names no standard operator set.
     """
+    opset = opset_of(model)
+    if opset is None:
+        raise ArtifactError(
+            "The model names no standard operator set (`ai.onnx`), so it cannot be quantized. Export it again."
+        )
     name_nodes(model)
-    nodes = {node.name: node for node in model.graph.node}
-    producers = {tensor: node.name for node in model.graph.node for tensor in node.output if tensor}
     consumers: dict[str, dict[str, None]] = {}
-    read_inside: set[str] = set()
-    for node in model.graph.node:
-        inside = _read_inside(node)
-        read_inside |= inside
-        for tensor in (*node.input, *sorted(inside)):
-            if tensor:
-                consumers.setdefault(tensor, {})[node.name] = None
+    captured: set[str] = set()
     weights = {weight.name: weight.data_type for weight in model.graph.initializer}
     constants = set(weights)
     for node in model.graph.node:
-        fixed = node.op_type == "Constant" or (node.input and not has_subgraph(node))
-        if (
-            fixed
-            and not node.op_type.startswith("Random")
-            and all(tensor in constants for tensor in node.input if tensor)
-        ):
+        captured_here = captured_tensors(node)
+        captured |= captured_here
+        for tensor in filter(None, (*node.input, *sorted(captured_here))):
+            consumers.setdefault(tensor, {})[node.name] = None
+        is_fixed = node.op_type == "Constant" or (node.input and not has_subgraph(node))
+        if is_fixed and not node.op_type.startswith("Random") and constants.issuperset(filter(None, node.input)):
             constants.update(node.output)
     return Graph(
-        nodes=MappingProxyType(nodes),
-        producers=MappingProxyType(producers),
-        consumers=MappingProxyType({tensor: tuple(names) for tensor, names in consumers.items()}),
-        read_inside=frozenset(read_inside),
-        weights=MappingProxyType(weights),
-        types=MappingProxyType(_element_types(model, typed)),
+        nodes={node.name: node for node in model.graph.node},
+        producers={tensor: node.name for node in model.graph.node for tensor in node.output if tensor},
+        consumers={tensor: tuple(names) for tensor, names in consumers.items()},
+        captured=frozenset(captured),
+        weights=weights,
+        types=_element_types(model, infer_types),
         constants=frozenset(constants),
         outputs=frozenset(value.name for value in model.graph.output),
-        opset=opset_of(model),
+        opset=opset,
     )
 
 
-def graph_at(path: Path) -> Graph:
-    """The graph of a model's file. All rows of a grid ask for the same few, so the last two are remembered.
+def load_graph(path: Path) -> Graph:
+    """Return the indexed graph of a model file. The rows of a grid share few files, so the last two are cached.
 
     Raises:
-        ArtifactError: There is no such file, or it is no ONNX model.
+        ArtifactError: There is no such file, or it is not a valid ONNX model.
     """
-    return _graph_at(path, stamp(path))
+    return _load_graph(path, file_version(path))
 
 
 @functools.lru_cache(maxsize=2)
-def _graph_at(path: Path, stamp: tuple[int, int]) -> Graph:
-    # A node keeps the whole message alive that it is in, weights included: the graph is of a message of its own.
-    return graph_of(without_weights(read_model(path, weights=False)))
+def _load_graph(path: Path, version: tuple[int, int]) -> Graph:
+    # A node keeps its whole message alive, weights included, so the graph is indexed in a copy without them.
+    return graph_of(without_weights(load_clean_model(path)))
+
+
+def opset_of(model: onnx.ModelProto) -> int | None:
+    """Return the version of the standard operator set that a model asks for; None where it names none."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Give every node without a name, or with one that stood before, a name of operator and place, as `MatMul_17`."""
+    """Give every node without a unique name one made of its operator and its position, such as `MatMul_17`."""
     taken = {node.name for node in model.graph.node}
     seen: set[str] = {""}
     for index, node in enumerate(model.graph.node):
@@ -140,63 +147,76 @@ def name_nodes(model: onnx.ModelProto) -> None:
         seen.add(node.name)
 
 
-def prepare(model: Path, folder: Path) -> tuple[Graph, Path, bool]:
-    """The graph of a model, a copy of it for the quantizer, and whether its weights lie beside it or must.
+@dataclass(frozen=True)
+class PreparedModel:
+    """A copy of a model that the quantizer can read.
 
-    In the copy every node has a name, stale entries are gone, and large weights lie beside the graph, in `folder`. So
-    the quantizer's shape inference writes and reads a small file, and the weights are not loaded twice.
+    Attributes:
+        graph: The indexed graph.
+        path: The file of the copy: every node has a name, stale entries are removed, large weights are external. So
+            the quantizer's shape inference writes and reads a small file, and the weights are not loaded twice.
+        needs_external_weights: Whether the weights of the original are external, or too large for one file.
     """
-    graph, proto = graph_at(model), read_model(model, weights=False)
+
+    graph: Graph
+    path: Path
+    needs_external_weights: bool
+
+
+def prepare_model(model: Path, folder: Path) -> PreparedModel:
+    """Write a copy of a model for the quantizer to `folder`."""
+    graph, proto, target = load_graph(model), load_clean_model(model), folder / "float.onnx"
     name_nodes(proto)
-    prepared = folder / "float.onnx"
-    locations = tensor_locations(proto)
+    locations = external_files(proto)
     if locations:
         for location in locations:
             (folder / location).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model.parent / location, folder / location)
-        onnx.save(proto, str(prepared))
-        return graph, prepared, True
+        onnx.save(proto, str(target))
+        return PreparedModel(graph, target, True)
+    onnx.save(proto, str(target), save_as_external_data=True, location=f"{target.name}.data")
     # Not `ByteSize`, which takes a second for a model of 300 MB.
-    external = model.stat().st_size > INLINE_LIMIT_BYTES
-    onnx.save(proto, str(prepared), save_as_external_data=True, location=f"{prepared.name}.data")
-    return graph, prepared, external
+    return PreparedModel(graph, target, model.stat().st_size > INLINE_LIMIT_BYTES)
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """The value of a node's attribute, or `default`."""
+def attribute_value(node: onnx.NodeProto, name: str, default: object) -> object:
+    """Return the value of a node's attribute, or `default`."""
     for entry in node.attribute:
         if entry.name == name:
-            return onnx.helper.get_attribute_value(entry)
+            value: object = onnx.helper.get_attribute_value(entry)
+            return value
     return default
 
 
 def has_subgraph(node: onnx.NodeProto) -> bool:
-    """True for a node, as `If` or `Loop`, that holds a graph of its own."""
-    return any(entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for entry in node.attribute)
+    """Return whether a node, such as `If` or `Loop`, holds a graph."""
+    return next(subgraphs(node), None) is not None
 
 
-def _read_inside(node: onnx.NodeProto) -> set[str]:
-    """Names of the tensors that the graphs inside a node read from around them."""
-    found: set[str] = set()
-    for entry in node.attribute:
-        for graph in (entry.g, *entry.graphs) if entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) else ():
-            made = {value.name for value in (*graph.input, *graph.initializer)}
-            read = {value.name for value in graph.output}
-            for each in graph.node:
-                made.update(each.output)
-                read.update(each.input, _read_inside(each))
-            found |= read.difference(made, ("",))
-    return found
+def captured_tensors(node: onnx.NodeProto) -> set[str]:
+    """Return the names of the tensors that the subgraphs of a node read from the enclosing graph."""
+    captured: set[str] = set()
+    for graph in subgraphs(node):
+        local = {value.name for value in (*graph.input, *graph.initializer)}
+        read = {value.name for value in graph.output}
+        for inner in graph.node:
+            local.update(inner.output)
+            read.update(inner.input, captured_tensors(inner))
+        captured |= read.difference(local, ("",))
+    return captured
 
 
-def _element_types(model: onnx.ModelProto, inferred: bool) -> dict[str, int]:
-    """Tensor name -> element type, as ONNX infers it (where that is wanted) and as the model says, without shapes."""
+def _element_types(model: onnx.ModelProto, infer: bool) -> dict[str, int]:
+    """Return the element types by tensor name that ONNX infers, where `infer` asks for it, and that the model declares.
+
+    No type of an initializer is among them.
+    """
     values: list[Sequence[onnx.ValueInfoProto]] = [model.graph.value_info, model.graph.input, model.graph.output]
-    infer: Callable[[onnx.ModelProto], onnx.ModelProto] = onnx.shape_inference.infer_shapes
-    # Where inference fails, what the model says of itself is all that is known, and the quantizer will tell the reason.
+    infer_shapes: Callable[[onnx.ModelProto], onnx.ModelProto] = onnx.shape_inference.infer_shapes
+    # Where inference fails, only the declared types are known. The quantizer then reports the reason.
     with contextlib.suppress(onnx.shape_inference.InferenceError):
-        if inferred:
-            values.insert(0, infer(without_weights(model)).graph.value_info)
+        if infer:
+            values.insert(0, infer_shapes(without_weights(model)).graph.value_info)
     return {
         value.name: value.type.tensor_type.elem_type
         for group in values

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -147,12 +147,12 @@ def write_weights(weights: Weights, folder: Path) -> list[str]:
         return [weights.name]
     import onnx
 
+    from benchcard.graphs.files import location_entries
+
     names = {old: f"{weights.name}_data{f'_{index}' if index else ''}" for index, old in enumerate(outside)}
     graph = onnx.load(str(weights.source), load_external_data=False)
-    for tensor in _tensors(graph.graph):
-        for place in tensor.external_data:
-            if place.key == "location":
-                place.value = names[place.value]
+    for entry in location_entries(graph):
+        entry.value = names[entry.value]
     onnx.save(graph, str(target))
     for old, new in names.items():
         link(weights.source.parent / old, folder / new)
@@ -163,24 +163,13 @@ def external(path: Path) -> list[str]:
     """The files beside a graph that hold its larger tensors, in the order in which it names them."""
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False)
-    places = (place for tensor in _tensors(graph.graph) for place in tensor.external_data)
-    names = list(dict.fromkeys(place.value for place in places if place.key == "location"))
+    from benchcard.graphs.files import external_files
+
+    names = list(external_files(onnx.load(str(path), load_external_data=False)))
     for name in names:
         if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
             raise BenchcardError(f"{path} keeps weights outside of its own folder ({name}): they are not published")
     return names
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every stored tensor of a graph and of the graphs inside it."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from [attribute.t] if attribute.HasField("t") else []
-            yield from attribute.tensors
-            for inside in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-                yield from _tensors(inside)
 
 
 def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) -> list[str]:

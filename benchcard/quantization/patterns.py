@@ -1,7 +1,7 @@
-"""Where in a graph the layers are that are worth leaving in float32: layer norms, GELUs, residual sums and the like.
+"""The layers of a graph that are worth leaving in float32: layer norms, GELUs, residual sums and the like.
 
-This module owns finding them by structure, whether an exporter wrote one node or the arithmetic out, in operator sets
-11 to 23. Names play no part. What an exclusion then comes to is told in `exclude`.
+This module finds them by structure, whether an exporter wrote one node or the arithmetic out, in operator sets 11 to
+23. Names play no part. What an exclusion does with them is left to `exclusions`.
 """
 
 from __future__ import annotations
@@ -16,86 +16,70 @@ if TYPE_CHECKING:
     import onnx
 
 
-Found = Iterator[tuple[str, ...]]
+# The names of the nodes of each place where a pattern is found.
+Matches = Iterator[tuple[str, ...]]
 
-# Nodes that leave numbers as they are, and that exporters put anywhere.
-_HOPS = frozenset(("Cast", "Identity"))
+# Nodes that leave numbers as they are, and that exporters insert anywhere.
+_COPIES = frozenset(("Cast", "Identity"))
 # Standard operators and those into which ONNX Runtime fuses the arithmetic.
 # Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
-_LAYER_NORMS = frozenset(
-    (
-        "LayerNormalization",
-        "RMSNormalization",
-        "SimplifiedLayerNormalization",
-        "SkipLayerNormalization",
-        "SkipSimplifiedLayerNormalization",
-        "EmbedLayerNormalization",
-    )
-)
 _SKIP_NORMS = frozenset(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"))
+_LAYER_NORMS = _SKIP_NORMS | frozenset(
+    ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "EmbedLayerNormalization")
+)
 _GELUS = frozenset(("Gelu", "BiasGelu", "FastGelu", "QuickGelu"))
 # What may lie on the short side of a residual connection whose shape changes: a projection.
 _PROJECTION = frozenset(
     ("Conv", "BatchNormalization", "MaxPool", "AveragePool", "Pad", "Slice", "Reshape", "Transpose", "Identity", "Cast")
 )
 # What makes the long side a branch of its own, and not a formula in which one number occurs twice.
-_LAYERS = frozenset(
-    (
-        "MatMul",
-        "Gemm",
-        "Conv",
-        "ConvTranspose",
-        "Attention",
-        "MultiHeadAttention",
-        "GroupQueryAttention",
-        "LSTM",
-        "GRU",
-        "FusedMatMul",
-        "FusedConv",
-        "FusedGemm",
-        "Einsum",
-    )
+_LAYER_NAMES = (
+    "MatMul Gemm Conv ConvTranspose Attention MultiHeadAttention GroupQueryAttention LSTM GRU FusedMatMul FusedConv "
+    "FusedGemm Einsum"
 )
+_LAYERS = frozenset(_LAYER_NAMES.split())
 
 
-def layer_norms(graph: Graph) -> Found:
-    """The nodes of each layer norm: `(x - mean) / sqrt(variance + epsilon) * weight + bias`, RMS norms included."""
+def layer_norms(graph: Graph) -> Matches:
+    """Yield the nodes of each layer norm: `(x - mean) / sqrt(variance + epsilon) * weight + bias`, RMS norms too."""
+    yield from _decomposed(graph, _LAYER_NORMS, ("Sqrt",), _norm_around)
+
+
+def gelus(graph: Graph) -> Matches:
+    """Yield the nodes of each GELU: `x / 2 * (1 + erf(x / sqrt(2)))`, or with `tanh`, or `x * sigmoid(1.702 x)`."""
+    yield from _decomposed(graph, _GELUS, ("Erf", "Tanh", "Sigmoid"), _gelu_around)
+
+
+def _decomposed(
+    graph: Graph,
+    operators: frozenset[str],
+    roots: tuple[str, ...],
+    members_around: Callable[[Graph, onnx.NodeProto], list[str]],
+) -> Matches:
+    """Yield the nodes of one of `operators`, and those of its formula around each node of `roots`."""
     for node in graph.nodes.values():
-        if node.op_type in _LAYER_NORMS:
+        if node.op_type in operators:
             yield (node.name,)
-        elif node.op_type == "Sqrt":
-            found = _norm_around(graph, node)
-            if found:
-                yield tuple(dict.fromkeys(found))
+        elif node.op_type in roots and (members := members_around(graph, node)):
+            yield tuple(dict.fromkeys(members))
 
 
-def gelus(graph: Graph) -> Found:
-    """The nodes of each GELU: `x / 2 * (1 + erf(x / sqrt(2)))`, or with `tanh`, or `x * sigmoid(1.702 x)`."""
-    for node in graph.nodes.values():
-        if node.op_type in _GELUS:
-            yield (node.name,)
-        elif node.op_type in ("Erf", "Tanh", "Sigmoid"):
-            found = _gelu_around(graph, node)
-            if found:
-                yield tuple(dict.fromkeys(found))
-
-
-def residuals(graph: Graph) -> Found:
-    """Each `Add` that joins a branch of layers with what went into the branch, also where it is fused with a norm."""
-    inside = {name for find in (layer_norms, gelus) for names in find(graph) for name in names if len(names) > 1}
+def residuals(graph: Graph) -> Matches:
+    """Yield each `Add` that joins a branch of layers with the branch's input, also where it is fused with a norm."""
+    inner = {name for find in (layer_norms, gelus) for names in find(graph) for name in names if len(names) > 1}
     for node in graph.nodes.values():
         if node.op_type in _SKIP_NORMS or (
             node.op_type == "Add"
-            and node.name not in inside
-            # A mask, or a position bias, is shared by all layers: what it is added to depends on it from the second on.
+            and node.name not in inner
+            # All layers share a mask or a position bias, so from the second layer on what it is added to depends on it.
             and not _next(graph, node, "Softmax")
             and _joins(graph, node.input[0], node.input[1])
         ):
             yield (node.name,)
 
 
-def gathers(graph: Graph) -> Found:
-    """Each `Gather` of floating-point numbers (an embedding, a token picked) with the `Add` that reads it."""
+def gathers(graph: Graph) -> Matches:
+    """Yield each `Gather` of floating-point numbers (an embedding, a token picked) with the `Add` that reads it."""
     for node in graph.nodes.values():
         if node.op_type in ("Gather", "GatherElements", "GatherND") and graph.is_float(node.output[0]):
             yield (node.name, *_next(graph, node, "Add"))
@@ -103,30 +87,30 @@ def gathers(graph: Graph) -> Found:
             yield (node.name,)
 
 
-def softmaxes(graph: Graph) -> Found:
-    """Each `Softmax` with the `Add` (of a mask) before it."""
+def softmaxes(graph: Graph) -> Matches:
+    """Yield each `Softmax` with the `Add` (of a mask) before it."""
     for node in graph.nodes.values():
         if node.op_type == "Softmax":
             before = graph.producer(node.input[0])
             yield (before.name, node.name) if before is not None and before.op_type == "Add" else (node.name,)
 
 
-def residual_add_relus(graph: Graph) -> Found:
-    """Each residual `Add` that a `Relu` follows; the `Add` alone."""
+def residual_add_relus(graph: Graph) -> Matches:
+    """Yield each residual `Add` before a `Relu`; the `Add` alone."""
     for (name,) in residuals(graph):
         if _next(graph, graph.nodes[name], "Relu"):
             yield (name,)
 
 
-def residual_relu_convs(graph: Graph) -> Found:
-    """Each `Relu` between a residual `Add` and a `Conv`; the `Relu` alone."""
+def residual_relu_convs(graph: Graph) -> Matches:
+    """Yield each `Relu` between a residual `Add` and a `Conv`; the `Relu` alone."""
     for (name,) in residuals(graph):
         for relu in _next(graph, graph.nodes[name], "Relu"):
             if _next(graph, graph.nodes[relu], "Conv"):
                 yield (relu,)
 
 
-FINDERS: Mapping[str, Callable[[Graph], Found]] = MappingProxyType(
+FINDERS: Mapping[str, Callable[[Graph], Matches]] = MappingProxyType(
     {
         "layernorm": layer_norms,
         "gelu": gelus,
@@ -139,149 +123,156 @@ FINDERS: Mapping[str, Callable[[Graph], Found]] = MappingProxyType(
 )
 
 
-def _back(graph: Graph, tensor: str) -> tuple[str, list[str]]:
-    """The tensor that `tensor` copies, and the nodes between them."""
-    hops: list[str] = []
+def _origin(graph: Graph, tensor: str) -> tuple[str, list[str]]:
+    """Return the tensor that `tensor` is a copy of, and the nodes between them."""
+    copies: list[str] = []
     node = graph.producer(tensor)
-    while node is not None and node.op_type in _HOPS and tensor not in graph.constants:
-        hops.append(node.name)
+    while node is not None and node.op_type in _COPIES and tensor not in graph.constants:
+        copies.append(node.name)
         tensor = node.input[0]
         node = graph.producer(tensor)
-    return tensor, hops
+    return tensor, copies
 
 
 def _readers(graph: Graph, tensor: str) -> list[tuple[onnx.NodeProto, str, list[str]]]:
-    """Who reads a tensor or a copy of it: the node, the name under which it reads, and the nodes between them."""
-    found: list[tuple[onnx.NodeProto, str, list[str]]] = []
+    """Return the readers of a tensor or of a copy of it: the node, the name it reads, and the nodes between."""
+    readers: list[tuple[onnx.NodeProto, str, list[str]]] = []
     for node in graph.readers(tensor):
-        if node.op_type in _HOPS:
-            found += [(reader, name, [node.name, *hops]) for reader, name, hops in _readers(graph, node.output[0])]
+        if node.op_type in _COPIES:
+            readers += [
+                (reader, name, [node.name, *copies]) for reader, name, copies in _readers(graph, node.output[0])
+            ]
         else:
-            found.append((node, tensor, []))
-    return found
+            readers.append((node, tensor, []))
+    return readers
+
+
+def _only_reader(graph: Graph, tensor: str, operators: tuple[str, ...]) -> tuple[onnx.NodeProto, str, list[str]] | None:
+    """Return the reader of a tensor, as `_readers` does, where there is one only and it is of these operators."""
+    readers = _readers(graph, tensor)
+    return readers[0] if len(readers) == 1 and readers[0][0].op_type in operators else None
 
 
 def _next(graph: Graph, node: onnx.NodeProto, operator: str) -> list[str]:
-    """Names of the nodes of one operator that read what `node` gives."""
+    """Return the names of the nodes of one operator that read what `node` computes."""
     return [
         reader.name for tensor in node.output for reader, _, _ in _readers(graph, tensor) if reader.op_type == operator
     ]
 
 
-def _other(node: onnx.NodeProto, tensor: str) -> str:
-    """The other input of a node with two."""
+def _other_input(node: onnx.NodeProto, tensor: str) -> str:
+    """Return the other input of a node with two."""
     return str(node.input[1] if node.input[0] == tensor else node.input[0])
 
 
-def _split_constant(graph: Graph, node: onnx.NodeProto) -> str | None:
-    """The input of a node with two that is not constant, where the other is."""
-    free = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
-    return str(free[0]) if len(node.input) == 2 and len(free) == 1 else None
+def _variable_input(graph: Graph, node: onnx.NodeProto) -> str | None:
+    """Return the input of a node with two that is not constant, where the other one is."""
+    variable = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
+    return str(variable[0]) if len(node.input) == 2 and len(variable) == 1 else None
 
 
 def _norm_around(graph: Graph, root: onnx.NodeProto) -> list[str]:
-    """The nodes of the norm whose deviation `root` takes; none where it is no norm."""
+    """Return the nodes of the norm whose standard deviation `root` computes; none where it is not a norm."""
     members = [root.name]
 
-    def step(tensor: str) -> onnx.NodeProto | None:
-        source, hops = _back(graph, tensor)
-        members.extend(hops)
+    def step_back(tensor: str) -> onnx.NodeProto | None:
+        source, copies = _origin(graph, tensor)
+        members.extend(copies)
         return graph.producer(source)
 
-    node = step(root.input[0])
+    node = step_back(root.input[0])
     if node is not None and node.op_type == "Add":
-        variance = _split_constant(graph, node)
+        variance = _variable_input(graph, node)
         members.append(node.name)
-        node = step(variance) if variance else None
+        node = step_back(variance) if variance else None
     if node is None or node.op_type != "ReduceMean":
         return []
     members.append(node.name)
-    square = step(node.input[0])
+    square = step_back(node.input[0])
     if square is None or not (
         (square.op_type == "Pow" and square.input[1] in graph.constants)
-        or (square.op_type == "Mul" and _back(graph, square.input[0])[0] == _back(graph, square.input[1])[0])
+        or (square.op_type == "Mul" and _origin(graph, square.input[0])[0] == _origin(graph, square.input[1])[0])
     ):
         return []
     members.append(square.name)
-    centred, hops = _back(graph, square.input[0])
-    members += hops
-    differences, source = _centrings(graph, centred)
+    centred, copies = _origin(graph, square.input[0])
+    members += copies
+    differences, source = _centring_nodes(graph, centred)
     members += differences
-    scaled = _divided(graph, root, {centred, source, *(graph.nodes[name].output[0] for name in differences)}, members)
+    numerators = {centred, source, *(graph.nodes[name].output[0] for name in differences)}
+    scaled = _quotient(graph, root, numerators, members)
     if scaled is None:
         return []
     for operator in ("Mul", "Add") if differences else ("Mul",):
-        readers = _readers(graph, scaled)
-        if len(readers) != 1 or readers[0][0].op_type != operator or _split_constant(graph, readers[0][0]) is None:
+        reader = _only_reader(graph, scaled, (operator,))
+        if reader is None or _variable_input(graph, reader[0]) is None:
             break
-        members += [*readers[0][2], readers[0][0].name]
-        scaled = readers[0][0].output[0]
+        members += [*reader[2], reader[0].name]
+        scaled = reader[0].output[0]
     return members
 
 
-def _centrings(graph: Graph, centred: str) -> tuple[list[str], str]:
-    """The nodes that take a mean from `x` (some exporters do it twice), and `x`; no nodes where none is taken."""
+def _centring_nodes(graph: Graph, centred: str) -> tuple[list[str], str]:
+    """Return the nodes that subtract the mean from `x` (some exporters do so twice), and `x`; none for an RMS norm."""
     node = graph.producer(centred)
     if node is None or node.op_type != "Sub":
         return [], centred
-    source = _back(graph, node.input[0])[0]
-    mean, hops = _back(graph, node.input[1])
-    average = graph.producer(mean)
-    if average is None or average.op_type != "ReduceMean" or _back(graph, average.input[0])[0] != source:
+    source = _origin(graph, node.input[0])[0]
+    copies = _origin(graph, node.input[1])[1]
+    if not _is_mean_of(graph, node.input[1], source):
         return [], centred
-    twins = [reader.name for reader, _, _ in _readers(graph, source) if reader.op_type in ("Sub", "ReduceMean")]
-    ours = [
-        name
-        for name in twins
-        if graph.nodes[name].op_type == "Sub" and _is_mean_of(graph, graph.nodes[name].input[1], source)
+    differences = [
+        reader.name
+        for reader, _, _ in _readers(graph, source)
+        if reader.op_type == "Sub" and _is_mean_of(graph, reader.input[1], source)
     ]
-    means = [_back(graph, graph.nodes[name].input[1])[0] for name in ours]
-    return [*hops, *ours, *(graph.producers[tensor] for tensor in means)], source
+    means = [_origin(graph, graph.nodes[name].input[1])[0] for name in differences]
+    return [*copies, *differences, *(graph.producers[tensor] for tensor in means)], source
 
 
 def _is_mean_of(graph: Graph, tensor: str, source: str) -> bool:
-    node = graph.producer(_back(graph, tensor)[0])
-    return node is not None and node.op_type == "ReduceMean" and _back(graph, node.input[0])[0] == source
+    node = graph.producer(_origin(graph, tensor)[0])
+    return node is not None and node.op_type == "ReduceMean" and _origin(graph, node.input[0])[0] == source
 
 
-def _divided(graph: Graph, root: onnx.NodeProto, numerators: set[str], members: list[str]) -> str | None:
-    """The tensor in which one of `numerators` is divided by what `root` gives; the nodes to it go to `members`."""
-    for reader, name, hops in _readers(graph, root.output[0]):
+def _quotient(graph: Graph, root: onnx.NodeProto, numerators: set[str], members: list[str]) -> str | None:
+    """Return the tensor in which one of `numerators` is divided by the output of `root`; add its nodes to `members`."""
+    for reader, name, copies in _readers(graph, root.output[0]):
         if reader.op_type == "Div" and reader.input[1] == name and reader.input[0] not in graph.constants:
-            if _back(graph, reader.input[0])[0] in numerators:
-                members += [*hops, reader.name]
+            if _origin(graph, reader.input[0])[0] in numerators:
+                members += [*copies, reader.name]
                 return str(reader.output[0])
         elif reader.op_type == "Reciprocal" or (reader.op_type == "Div" and reader.input[1] == name):
             for product, factor, more in _readers(graph, reader.output[0]):
-                if product.op_type == "Mul" and _back(graph, _other(product, factor))[0] in numerators:
-                    members += [*hops, reader.name, *more, product.name]
+                if product.op_type == "Mul" and _origin(graph, _other_input(product, factor))[0] in numerators:
+                    members += [*copies, reader.name, *more, product.name]
                     return str(product.output[0])
     return None
 
 
 def _gelu_around(graph: Graph, root: onnx.NodeProto) -> list[str]:
-    """The nodes of the GELU whose curve `root` is; none where it is no GELU."""
+    """Return the nodes of the GELU whose curve `root` computes; none where it is not a GELU."""
     members, curve = [root.name], str(root.output[0])
     if root.op_type != "Sigmoid":
-        readers = _readers(graph, curve)
-        if len(readers) != 1 or readers[0][0].op_type != "Add" or _split_constant(graph, readers[0][0]) is None:
+        sum_ = _only_reader(graph, curve, ("Add",))
+        if sum_ is None or _variable_input(graph, sum_[0]) is None:
             return []
-        members += [*readers[0][2], readers[0][0].name]
-        curve = readers[0][0].output[0]
+        members += [*sum_[2], sum_[0].name]
+        curve = sum_[0].output[0]
     source: str | None = None
     halved = root.op_type == "Sigmoid"
     # Two products follow, with `x` and with a half, in either order, or one, with half of `x`.
     while source is None or not halved:
-        readers = _readers(graph, curve)
-        if len(readers) != 1 or readers[0][0].op_type not in ("Mul", "Div"):
+        reader = _only_reader(graph, curve, ("Mul", "Div"))
+        if reader is None:
             return []
-        product, name, hops = readers[0]
-        factor, between = _back(graph, _other(product, name))
-        members += [*hops, *between, product.name]
+        product, name, copies = reader
+        factor, between = _origin(graph, _other_input(product, name))
+        members += [*copies, *between, product.name]
         if factor in graph.constants:
             halved = True
         elif source is None and product.op_type == "Mul":
-            source, half = _source_of_gelu(graph, root, factor)
+            source, half = _gelu_input(graph, root, factor)
             if source is None:
                 return []
             halved = halved or bool(half)
@@ -295,22 +286,22 @@ def _gelu_around(graph: Graph, root: onnx.NodeProto) -> list[str]:
     return [*members, *inner]
 
 
-def _source_of_gelu(graph: Graph, root: onnx.NodeProto, factor: str) -> tuple[str | None, list[str]]:
-    """The `x` of a GELU, given what its curve is multiplied with: `x`, or half of it by the nodes given too."""
+def _gelu_input(graph: Graph, root: onnx.NodeProto, factor: str) -> tuple[str | None, list[str]]:
+    """Return the `x` of a GELU whose curve is multiplied by `factor`, and the nodes where that is half of `x`."""
     if _formula(graph, root.input[0], factor) is not None:
         return factor, []
     node = graph.producer(factor)
     if node is not None and node.op_type in ("Mul", "Div"):
-        free = _split_constant(graph, node)
-        if free is not None:
-            source, hops = _back(graph, free)
+        variable = _variable_input(graph, node)
+        if variable is not None:
+            source, copies = _origin(graph, variable)
             if _formula(graph, root.input[0], source) is not None:
-                return source, [node.name, *hops]
+                return source, [node.name, *copies]
     return None, []
 
 
 def _formula(graph: Graph, tensor: str, source: str) -> list[str] | None:
-    """The nodes that compute `tensor` from `source` and constants by arithmetic alone; None where more goes into it."""
+    """Return the nodes that compute `tensor` from `source` and constants by arithmetic alone; None where others do."""
     members: dict[str, None] = {}
     pending = [tensor]
     while pending:
@@ -326,7 +317,7 @@ def _formula(graph: Graph, tensor: str, source: str) -> list[str] | None:
 
 
 def _joins(graph: Graph, left: str, right: str) -> bool:
-    """True where one of two tensors goes, unchanged or projected, into the layers that the other comes from."""
+    """Return whether one of two tensors, unchanged or projected, is the input of the layers that give the other."""
     if not (graph.is_activation(left) and graph.is_activation(right)):
         return False
     return any(
@@ -335,7 +326,7 @@ def _joins(graph: Graph, left: str, right: str) -> bool:
 
 
 def _forks(graph: Graph, tensor: str) -> Iterator[str]:
-    """A tensor, and those from which it comes by a projection alone: at most one `Conv` away."""
+    """Yield a tensor and those that it is a projection of: at most one `Conv` away."""
     yield tensor
     projected = False
     node = graph.producer(tensor)
@@ -347,7 +338,7 @@ def _forks(graph: Graph, tensor: str) -> Iterator[str]:
 
 
 def _feeds(graph: Graph, fork: str, branch: str) -> bool:
-    """True where `branch` depends on `fork` by way of a layer with weights, following floating-point numbers only."""
+    """Return whether `branch` depends on `fork` through a layer with weights, over floating-point tensors only."""
     pending: list[tuple[str, bool]] = [(branch, False)]
     seen: set[tuple[str, bool]] = set()
     while pending:

@@ -1,8 +1,7 @@
-"""One quantized graph, made by ONNX Runtime's own quantizer, and the report of what really happened to it.
+"""The quantization of one graph by ONNX Runtime's own quantizer, with ranges that were measured before.
 
-This module owns the call of the quantizer, with ranges that were measured before, and the reading of its result. It
-runs no forward pass: ranges come from `calibrate`. Nodes to leave out come from `exclude`; whether the runtime can load
-the result is asked in `runs`.
+It runs no forward pass: ranges come from `calibration`. Nodes to exclude come from `exclusions`; whether the runtime
+can load the result is checked in `loading`.
 
 The quantizer gets what a plain call of `quantize_static` or `quantize_dynamic` with a file gets: shape inference and
 nothing else. The optional pre-processing (`quant_pre_process`) is not applied, because it fuses and renames nodes: the
@@ -12,303 +11,283 @@ quantized graph would no longer be the exported one, and names to exclude would 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from benchcard.errors import ArtifactError
-from benchcard.graphs import files
-from benchcard.graphs import graph as graphs
-from benchcard.graphs.graph import Graph
-from benchcard.quantization import operators, refusals
-from benchcard.quantization.operators import Quantization
-from benchcard.quantization.report import QuantizationReport, count_integer, report_on
-from benchcard.utils.text import did_you_mean
+from benchcard.graphs.files import copy_model, model_files, without_weights
+from benchcard.graphs.graph import Graph, PreparedModel, graph_of, load_graph, prepare_model
+from benchcard.quantization import checks
+from benchcard.quantization.operators import (
+    check_settings,
+    count_integer_operators,
+    eligible_nodes,
+    protected_nodes,
+    requested_operators,
+)
+from benchcard.quantization.report import QuantizationReport, make_report
+from benchcard.quantization.settings import Quantization
+from benchcard.utils.text import did_you_mean, quote_names
 
 if TYPE_CHECKING:
+    from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import TensorsData
 
 
-# Tensors that an error names before it only counts.
-_NAMED = 3
+# Tensors that a message names; further ones are counted.
+_MOST_NAMED = 3
+# What the quantizer raises for graphs that it cannot quantize.
+_QUANTIZER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+)
 
 
 def quantize_model(
-    model: Path, target: Path, how: Quantization, ranges: TensorsData | Path | None = None
+    model: Path, target: Path, settings: Quantization, ranges: TensorsData | None = None
 ) -> QuantizationReport:
-    """The report of a model quantized and written to `target`, whose folder exists.
+    """Quantize a model, write it to `target`, whose folder exists, and return the report.
 
-    The written graph equals, node for node and weight for weight, what ONNX Runtime's quantizer makes of the same
-    arguments. Where nothing is quantized, it is the float model. A model with weights beside it gets them beside it
-    again, in `<target>.data`.
+    The written graph equals, node for node and weight for weight, what ONNX Runtime's quantizer gives for the same
+    arguments. Where nothing is quantized, it is the float model. The weights of a model with external weights go to
+    `<target>.data`.
 
     Args:
         model: The float model.
         target: Where the quantized model is written.
-        how: The parameters.
-        ranges: Ranges of the activations, or the file into which
-            `onnxruntime.quantization.calibrate.save_tensors_data` wrote them. Needed for static quantization, and not
-            read for dynamic.
+        settings: The quantization.
+        ranges: Ranges of the activations. Needed for static quantization, and not read for dynamic.
 
     Raises:
-        ArtifactError: The parameters cannot be had, ranges are missing or not finite, or the quantizer refuses the
+        ArtifactError: The settings are not supported, ranges are missing or not finite, or the quantizer refuses the
             graph.
     """
-    operators.check(how)
-    graph = graphs.graph_at(model)
-    _refuse_unknown_names(graph, how)
+    check_settings(settings)
+    graph = load_graph(model)
+    _check_excluded_names(graph, settings)
     with tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent) as folder:
-        # The name of the file with the weights stands in the graph, so it is written under its final name.
+        # The graph holds the name of its weights' file, so it is written under its final name.
         written = Path(folder, "out", target.name)
         written.parent.mkdir()
         quantized = result = None
-        if set(operators.eligible(graph, how)).difference(how.nodes_to_exclude):
-            graph, prepared, external = graphs.prepare(model, Path(folder))
-            with _library_errors(graph, how, (written.parent, Path(folder))):
-                if how.approach == "static":
-                    _static(graph, prepared, written, how, _ranges(ranges), Path(folder, "ranges.json"), external)
+        if set(eligible_nodes(graph, settings)).difference(settings.nodes_to_exclude):
+            prepared = prepare_model(model, Path(folder))
+            with _reporting_errors(graph, settings, (written.parent, Path(folder))):
+                if settings.approach == "static":
+                    _quantize_static(prepared, written, settings, ranges)
                 else:
-                    _dynamic(graph, prepared, written, how, external)
+                    _quantize_dynamic(prepared, written, settings)
             result = onnx.load(str(written), load_external_data=False)
-            # Of a copy: the digest is that of the file, in which nodes may have no name.
-            quantized = graphs.graph_of(files.without_weights(result))
-        if result is None or quantized is None or count_integer(quantized) == count_integer(graph):
-            if count_integer(graph) and not how.nodes_to_exclude:
+            # Of a copy, because `graph_of` names nodes: the digest is that of the file.
+            quantized = graph_of(without_weights(result))
+        if result is None or quantized is None or count_integer_operators(quantized) == count_integer_operators(graph):
+            if count_integer_operators(graph) and not settings.nodes_to_exclude:
                 raise ArtifactError(
-                    f"Nothing in the graph can be quantized ({how.layout}). {refusals.came_quantized(graph)}"
+                    f"Nothing in the graph can be quantized ({settings.layout}). {checks.already_quantized(graph)}"
                 )
-            files.copy_model(model, target)
-            return _of_doubles(report_on(graph, graph, onnx.load(str(target), load_external_data=False), how, target))
-        refusals.refuse_twice_named(graph, result)
-        refusals.refuse_shared_biases(graph, how, result, written.parent)
-        refusals.refuse_non_finite(result)
-        for file in files.files_in(result, written):
+            copy_model(model, target)
+            return make_report(graph, None, onnx.load(str(target), load_external_data=False), settings, target)
+        checks.check_unique_names(graph, result)
+        checks.check_shared_biases(graph, settings, result, written.parent)
+        checks.check_finite_scales(result)
+        for file in model_files(written, result):
             os.replace(file, target.with_name(file.name))
-    return _of_doubles(report_on(graph, quantized, result, how, target))
+    return make_report(graph, quantized, result, settings, target)
 
 
-def _of_doubles(report: QuantizationReport) -> QuantizationReport:
-    """The report, in which nodes of float64 stay what they are, and not in float32."""
-    said = operators.DOUBLE
-    notes = (note.replace(f"in float32: {said}", f"as it is: it {said}") for note in report.notes)
-    return dataclasses.replace(report, notes=tuple(notes))
+def _quantize_static(prepared: PreparedModel, target: Path, settings: Quantization, ranges: TensorsData | None) -> None:
+    from onnxruntime.quantization import QuantFormat, calibrate, quantize_static
 
-
-def _static(
-    graph: Graph, model: Path, target: Path, how: Quantization, ranges: TensorsData, cache: Path, external: bool
-) -> None:
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-    wanted = _wanted_ranges(graph, how, ranges)
-    if not _takes_ranges(quantize_static):
-        _static_by_class(graph, model, target, how, wanted, external)
+    if ranges is None:
+        raise ArtifactError("Static quantization needs the ranges of the activations. Calibrate the model first.")
+    used = _used_ranges(prepared.graph, settings, ranges)
+    if not _accepts_ranges():
+        _quantize_static_by_class(prepared, target, settings, used)
         return
-    from onnxruntime.quantization.calibrate import save_tensors_data
-
-    save_tensors_data(wanted, cache)
+    cache = prepared.path.with_name("ranges.json")
+    calibrate.save_tensors_data(used, cache)
     quantize_static(
-        model,
+        prepared.path,
         target,
         None,
-        quant_format=QuantFormat.from_string(how.layout),
-        op_types_to_quantize=list(operators.asked_operators(how)),
-        per_channel=how.per_channel,
-        reduce_range=how.reduce_range,
-        activation_type=_dtype(how.activations_dtype, QuantType),
-        weight_type=_dtype(how.weights_dtype, QuantType),
-        nodes_to_exclude=[*how.nodes_to_exclude, *operators.guarded(graph, how)],
-        use_external_data_format=external,
-        calibrate_method=wanted.calibration_method,
-        extra_options=_options(how),
+        quant_format=QuantFormat.from_string(settings.layout),
+        op_types_to_quantize=list(requested_operators(settings)),
+        per_channel=settings.per_channel,
+        reduce_range=settings.reduce_range,
+        activation_type=_quant_type(settings.activations_dtype),
+        weight_type=_quant_type(settings.weights_dtype),
+        nodes_to_exclude=_excluded(prepared.graph, settings),
+        use_external_data_format=prepared.needs_external_weights,
+        calibrate_method=used.calibration_method,
+        extra_options=_extra_options(settings),
         calibration_cache_path=cache,
     )
 
 
-def _takes_ranges(quantize_static: Any) -> bool:
-    """Whether this version of onnxruntime can be handed ranges; those for Python 3.10 cannot."""
+def _accepts_ranges() -> bool:
+    """Return whether `quantize_static` accepts ranges; onnxruntime 1.23 always calibrates."""
+    from onnxruntime.quantization import quantize_static
+
     return "calibration_cache_path" in inspect.signature(quantize_static).parameters
 
 
-def _static_by_class(
-    graph: Graph, model: Path, target: Path, how: Quantization, ranges: TensorsData, external: bool
+def _quantize_static_by_class(
+    prepared: PreparedModel, target: Path, settings: Quantization, ranges: TensorsData
 ) -> None:
-    """What `quantize_static` does once it has ranges, for versions that calibrate in any case.
+    """Do what `quantize_static` does once it has ranges.
 
     Source: the end of `onnxruntime.quantization.quantize.quantize_static`.
     """
-    from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.quant_utils import QuantizationMode, load_model_with_shape_infer
 
-    loaded = load_model_with_shape_infer(model)
-    types = [_dtype(how.weights_dtype, QuantType), _dtype(how.activations_dtype, QuantType)]
-    excluded = [*how.nodes_to_exclude, *operators.guarded(graph, how)]
-    rest = [ranges, [], excluded, list(operators.asked_operators(how)), _options(how)]
-    if how.layout == "QOperator":
-        mode = QuantizationMode.QLinearOps
-        quantizer = ONNXQuantizer(loaded, how.per_channel, how.reduce_range, mode, True, *types, *rest)
+    start = [load_model_with_shape_infer(prepared.path), settings.per_channel, settings.reduce_range]
+    types = [_quant_type(settings.weights_dtype), _quant_type(settings.activations_dtype)]
+    operators = list(requested_operators(settings))
+    end = [ranges, [], _excluded(prepared.graph, settings), operators, _extra_options(settings)]
+    if settings.layout == "QOperator":
+        quantizer = ONNXQuantizer(*start, QuantizationMode.QLinearOps, True, *types, *end)
     else:
-        quantizer = QDQQuantizer(loaded, how.per_channel, how.reduce_range, *types, *rest)
+        quantizer = QDQQuantizer(*start, *types, *end)
     quantizer.quantize_model()
-    quantizer.model.save_model_to_file(str(target), external)
+    quantizer.model.save_model_to_file(str(target), prepared.needs_external_weights)
 
 
-def _dynamic(graph: Graph, model: Path, target: Path, how: Quantization, external: bool) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def _quantize_dynamic(prepared: PreparedModel, target: Path, settings: Quantization) -> None:
+    from onnxruntime.quantization import quantize_dynamic
 
-    excluded = [*how.nodes_to_exclude, *operators.guarded(graph, how)]
-    # A `Gemm` is split into a `MatMul` of this name before names are looked at.
-    excluded += [f"{name}_MatMul" for name in how.nodes_to_exclude if graph.nodes[name].op_type == "Gemm"]
+    nodes = prepared.graph.nodes
+    # The quantizer splits a `Gemm` into a `MatMul` of this name before it reads the names to exclude.
+    splits = [f"{name}_MatMul" for name in settings.nodes_to_exclude if nodes[name].op_type == "Gemm"]
     quantize_dynamic(
-        model,
+        prepared.path,
         target,
-        op_types_to_quantize=list(operators.asked_operators(how)),
-        per_channel=how.per_channel,
-        reduce_range=how.reduce_range,
-        weight_type=_dtype(how.weights_dtype, QuantType),
-        nodes_to_exclude=excluded,
-        use_external_data_format=external,
-        extra_options=_options(how),
+        op_types_to_quantize=list(requested_operators(settings)),
+        per_channel=settings.per_channel,
+        reduce_range=settings.reduce_range,
+        weight_type=_quant_type(settings.weights_dtype),
+        nodes_to_exclude=[*_excluded(prepared.graph, settings), *splits],
+        use_external_data_format=prepared.needs_external_weights,
+        extra_options=_extra_options(settings),
     )
 
 
-def _dtype(name: str | None, types: Any) -> Any:
-    return types.QUInt8 if name == "uint8" else types.QInt8
+def _quant_type(dtype: str | None) -> QuantType:
+    from onnxruntime.quantization import QuantType
+
+    return QuantType.QUInt8 if dtype == "uint8" else QuantType.QInt8
 
 
-def _options(how: Quantization) -> dict[str, bool]:
-    """ONNX Runtime's names of the parameters that are None where the library decides."""
+def _excluded(graph: Graph, settings: Quantization) -> list[str]:
+    return [*settings.nodes_to_exclude, *protected_nodes(graph, settings)]
+
+
+def _extra_options(settings: Quantization) -> dict[str, bool]:
+    """Return ONNX Runtime's names of the parameters that are given."""
     options = {
-        "WeightSymmetric": how.weights_symmetric,
-        "ActivationSymmetric": how.activations_symmetric,
-        "MatMulConstBOnly": how.matmul_const_b_only,
+        "WeightSymmetric": settings.weights_symmetric,
+        "ActivationSymmetric": settings.activations_symmetric,
+        "MatMulConstBOnly": settings.matmul_const_b_only,
     }
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _ranges(ranges: TensorsData | Path | None) -> TensorsData:
-    from onnxruntime.quantization.calibrate import TensorsData
+def _used_ranges(graph: Graph, settings: Quantization, ranges: TensorsData) -> TensorsData:
+    """Return the ranges that a calibration for these operators would have given, without their histograms.
 
-    if ranges is None:
-        raise ArtifactError("Static quantization needs the ranges of the activations. Calibrate the model first.")
-    if isinstance(ranges, TensorsData):
-        return ranges
-    try:
-        from onnxruntime.quantization.calibrate import load_tensors_data
-
-        return load_tensors_data(Path(ranges))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ArtifactError(
-            f"{ranges} is no calibration cache of onnxruntime: {error}. Calibrate the model anew."
-        ) from error
-
-
-def _wanted_ranges(graph: Graph, how: Quantization, ranges: TensorsData) -> TensorsData:
-    """The ranges that a calibration for these operators would have given, without the histograms they came from.
-
-    The quantizer is given no more than a plain call would have, so that nothing but the arguments decides on the
-    result.
+    The quantizer is given no more than a plain call would have, so that the result depends on the arguments alone.
     """
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
-    asked = frozenset(operators.asked_operators(how))
+    requested = requested_operators(settings)
     touched: dict[str, None] = {}
     needed: set[str] = set()
     for node in graph.nodes.values():
-        if node.op_type in asked:
+        if node.op_type in requested:
             tensors = [t for t in (*node.input, *node.output) if t not in graph.weights and graph.is_float(t)]
             touched.update(dict.fromkeys(tensors))
-            if node.name not in how.nodes_to_exclude:
+            if node.name not in settings.nodes_to_exclude:
                 needed.update(tensors)
     missing = sorted(tensor for tensor in needed if tensor not in ranges)
     if missing:
         raise ArtifactError(
-            f"The calibration has no range for {len(missing)} of {len(needed)} tensors that are to be quantized, the "
-            f"first of them `{missing[0]}`. Calibrate this very graph, for the operators {', '.join(sorted(asked))}."
+            f"The calibration has no range for {len(missing)} of {len(needed)} tensors to quantize, the first of them "
+            f"`{missing[0]}`. Calibrate this graph for the operators {', '.join(requested)}."
         )
-    found: dict[str, TensorData] = {}
+    finite: dict[str, TensorData] = {}
     for tensor in touched:
         if tensor in ranges:
             lowest, highest = (np.asarray(bound) for bound in ranges[tensor].range_value)
             if np.isfinite(lowest).all() and np.isfinite(highest).all():
-                found[tensor] = TensorData(lowest=lowest, highest=highest)
-    if endless := [tensor for tensor in touched if tensor in needed and tensor not in found]:
-        raise ArtifactError(_non_finite(graph, how, endless))
-    return TensorsData(ranges.calibration_method, found)
+                finite[tensor] = TensorData(lowest=lowest, highest=highest)
+    if non_finite := [tensor for tensor in touched if tensor in needed and tensor not in finite]:
+        raise ArtifactError(_non_finite_message(graph, settings, non_finite))
+    return TensorsData(ranges.calibration_method, finite)
 
 
-def _non_finite(graph: Graph, how: Quantization, tensors: Sequence[str]) -> str:
-    """That tensors have no range, and what to do."""
-    touching = [
+def _non_finite_message(graph: Graph, settings: Quantization, tensors: Collection[str]) -> str:
+    nodes = [
         name
         for name, node in graph.nodes.items()
-        if node.op_type in operators.asked_operators(how)
-        and name not in how.nodes_to_exclude
+        if node.op_type in requested_operators(settings)
+        and name not in settings.nodes_to_exclude
         and not set(tensors).isdisjoint((*node.input, *node.output))
     ]
-    named = ", ".join(f"`{tensor}`" for tensor in tensors[:_NAMED])
-    rest = f" and {len(tensors) - _NAMED} more" if len(tensors) > _NAMED else ""
+    named = quote_names(list(tensors)[:_MOST_NAMED])
+    more = f" and {len(tensors) - _MOST_NAMED} more" if len(tensors) > _MOST_NAMED else ""
     return (
-        f"The float model gives NaN or infinite values on the calibration samples, which no range can hold, in {named}"
-        f"{rest}. Where that is right, as in a mask or the logarithm of a distance, add to `node_exclusion` "
-        f"{json.dumps(touching, ensure_ascii=False)}, or leave their operators out; else check the model and samples."
+        f"The float model gives NaN or infinite values on the calibration samples, so there is no range for {named}"
+        f"{more}. Where such values are right, as in a mask or the logarithm of a distance, add to `node_exclusion` "
+        f"{json.dumps(nodes, ensure_ascii=False)}, or leave their operators out; else check the model and the samples."
     )
 
 
-def _refuse_unknown_names(graph: Graph, how: Quantization) -> None:
-    for name in how.nodes_to_exclude:
+def _check_excluded_names(graph: Graph, settings: Quantization) -> None:
+    for name in settings.nodes_to_exclude:
         if name not in graph.nodes:
             hint = did_you_mean(name, graph.nodes)
             raise ArtifactError(f"The graph has no node `{name}` to exclude{f' ({hint})' if hint else ''}.")
 
 
-class _Swallow(logging.Handler):
-    """Keeps the root logger from setting itself up to print the quantizer's advice once per row."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Let the record be."""
-
-
 @contextlib.contextmanager
-def _library_errors(graph: Graph, how: Quantization, folders: Sequence[Path]) -> Iterator[None]:
-    """Turn what the quantizer raises into a reason with a way out, without the folders, which are soon gone."""
-    handler = _Swallow()
+def _reporting_errors(graph: Graph, settings: Quantization, folders: Sequence[Path]) -> Iterator[None]:
+    """Turn what the quantizer raises into an error with a remedy, without the names of temporary folders."""
+    # With a handler, the root logger does not configure itself to print the quantizer's advice for every row.
+    handler = logging.NullHandler()
     logging.getLogger().addHandler(handler)
     try:
-        # What overflows shows in the scales, which are looked at.
+        # Overflows show in the scales, which are checked.
         with np.errstate(over="ignore"):
             yield
     except ArtifactError:
         raise
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        NotImplementedError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        onnx.shape_inference.InferenceError,
-        onnx.checker.ValidationError,
-    ) as error:
-        asked = "every known operator" if how.operators_to_quantize is None else ", ".join(how.operators_to_quantize)
+    except _QUANTIZER_ERRORS as error:
+        operators = settings.operators_to_quantize
+        requested = "every known operator" if operators is None else ", ".join(operators)
         reason = " ".join(str(error).split()) or type(error).__name__
         for folder in folders:
             reason = reason.replace(f"{folder}{os.sep}", "")
         raise ArtifactError(
-            f"onnxruntime's quantizer refused the graph ({how.layout}, {asked}): {reason[:500]}. "
-            f"{refusals.way_out(graph, how, reason)}"
+            f"onnxruntime's quantizer refused the graph ({settings.layout}, {requested}): {reason[:500]}. "
+            f"{checks.remedy(graph, settings, reason)}"
         ) from error
     finally:
         logging.getLogger().removeHandler(handler)

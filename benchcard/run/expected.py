@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.report import QuantizationReport
+from benchcard.quantization.settings import Quantization
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources

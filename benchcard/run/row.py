@@ -7,14 +7,14 @@ search for exclusions to `auto_exclusion`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from benchcard import registry
 from benchcard.frameworks.kernels import UNJOINED
-from benchcard.quantization.operators import Quantization
+from benchcard.quantization.settings import PARAMETERS, Quantization
 from benchcard.run.record import Cell, Failures, Outcomes, Record, Search
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
@@ -36,8 +36,6 @@ Make = Callable[[Sequence[str]], Outcome[QuantizeOutcome]]
 # Number of samples that the outputs of a quantized model are compared on, and of its layers that are named.
 EXPLAINED_SAMPLES = 8
 EXPLAINED_LAYERS = 3
-# The settings of `Quantization` that a row has as parameters of the same name.
-_SETTINGS = [field.name for field in fields(Quantization) if field.name not in ("approach", "nodes_to_exclude")]
 
 
 def scales_by_batch(model: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> bool:
@@ -213,7 +211,7 @@ class RowPipeline:
             calibration = calibration_method(self.row)
         request = partial(
             QuantizeRequest,
-            **{name: self.row[name] for name in _SETTINGS},
+            **{name: self.row[name] for name in PARAMETERS},
             approach=approach,
             calibration=calibration,
             graph=graph,

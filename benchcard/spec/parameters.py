@@ -16,6 +16,7 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake
+from benchcard.quantization.settings import APPROACHES, CALIBRATION_METHODS, DTYPES, FORMATS
 from benchcard.spec.schema import (
     Boolean,
     Either,
@@ -31,7 +32,7 @@ from benchcard.spec.schema import (
 
 CALIBRATION = MappingOf(
     {
-        "method": Text(lambda: ("minmax", "percentile", "entropy", "distribution")),
+        "method": Text(lambda: CALIBRATION_METHODS),
         "num_calibration_samples": Number(1, whole=True),
         "calibration_histogram_percentile": Number(50, 100),
         "calibration_moving_average": Boolean(),
@@ -57,7 +58,7 @@ _OPERATORS = (
     "Flatten Gather GatherElements Gemm GlobalAveragePool InstanceNormalization LSTM LayerNormalization LeakyRelu "
     "MatMul MaxPool Mul Pad Relu Reshape Resize Sigmoid Slice Softmax Split Squeeze TopK Transpose Unsqueeze Where"
 )
-DTYPE = Optional(Text(lambda: ("int8", "uint8")))
+DTYPE = Optional(Text(lambda: DTYPES))
 
 
 def _arguments() -> Iterator[Mapping[str, ValueType]]:
@@ -106,7 +107,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "name_or_path": Parameter(Text()),
         "from_transformers": Parameter(Boolean(), True),
         "framework": Parameter(Text(lambda: registry.frameworks()), "onnxruntime"),
-        "quantization_approach": Parameter(Text(lambda: ("dynamic", "static")), None, "quantized"),
+        "quantization_approach": Parameter(Text(lambda: APPROACHES), None, "quantized"),
         "operators_to_quantize": Parameter(
             Optional(ListOf(OperatorType(tuple(_OPERATORS.split())), least=1)), None, "quantized"
         ),
@@ -116,7 +117,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "reduce_range": Parameter(Boolean(), False, "quantized"),
         "weights_dtype": Parameter(DTYPE, None, "quantized"),
         "activations_dtype": Parameter(DTYPE, None, "static"),
-        "quant_format": Parameter(Optional(Text(lambda: ("QDQ", "QOperator"))), None, "static"),
+        "quant_format": Parameter(Optional(Text(lambda: FORMATS)), None, "static"),
         "weights_symmetric": Parameter(Optional(Boolean()), None, "quantized"),
         "activations_symmetric": Parameter(Optional(Boolean()), None, "static"),
         "matmul_const_b_only": Parameter(Optional(Boolean()), None, "quantized"),

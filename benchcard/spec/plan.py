@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchcard import registry
+from benchcard.quantization.settings import STATIC_ONLY
 from benchcard.spec.parameters import CALIBRATION_DEFAULTS, PARAMETERS, split_name
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import canonical_json
@@ -20,11 +21,7 @@ from benchcard.utils.text import pluralize
 
 _UNQUANTIZED_SCOPES = ("quantized", "static")
 # What dynamic quantization does where a parameter of static rows says otherwise.
-# Source: `quantize_dynamic` of onnxruntime.quantization, and the operator `DynamicQuantizeLinear`.
-_DYNAMIC = {
-    "activations_dtype": "dynamic activations are always uint8",
-    "activations_symmetric": "the range of dynamic activations is found in every call, zero not in its middle",
-}
+_DYNAMIC = {name: STATIC_ONLY[name] for name in ("activations_dtype", "activations_symmetric")}
 
 
 @dataclass(frozen=True)

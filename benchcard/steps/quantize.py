@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
 from benchcard.quantization.exclusions import Exclusion
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.report import QuantizationReport
-from benchcard.quantization.sensitivity.losses import Effect, Losses
+from benchcard.quantization.sensitivity.losses import LayerEffect, Losses
+from benchcard.quantization.settings import Quantization
 from benchcard.steps.data import RowsOutcome
 from benchcard.steps.models import ModelFile, path_of
 from benchcard.steps.step import Outcome, Progress, Request, local, named, need
@@ -158,7 +158,7 @@ class RankOutcome:
     """
 
     nodes: tuple[str, ...]
-    layers: tuple[Effect, ...] = ()
+    layers: tuple[LayerEffect, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ def calibrate(request: CalibrateRequest, target: Path, progress: Progress) -> Ca
         intra_op_num_threads=request.threads,
         progress=lambda done: progress(done, len(samples)),
     )
-    return CalibrateOutcome(report=report)
+    return CalibrateOutcome(report=asdict(report))
 
 
 def method_of(calibration: Mapping[str, Any]) -> Method:
@@ -250,15 +250,15 @@ def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> Quan
 def explain(request: ExplainRequest, target: Path, progress: Progress) -> ExplainOutcome:
     """Compare a quantized graph's outputs with its float graph's, and find the layers that cost most."""
     from benchcard.quantization.exclusions import patterns_with
-    from benchcard.quantization.sensitivity.losses import losses
+    from benchcard.quantization.sensitivity.losses import measure_losses
 
     model, level = request.float_file, request.optimization_level
-    found = losses(
+    found = measure_losses(
         model,
         request.model_file,
         _feeds(request.inputs.folder, model, request.samples),
         request.layers,
-        how=request.how,
+        settings=request.how,
         threads=request.threads,
         optimization_level=level,
         expected=_float_outputs(model, request.inputs.folder, request.samples, request.threads, level),
@@ -273,22 +273,22 @@ def explain(request: ExplainRequest, target: Path, progress: Progress) -> Explai
 @functools.lru_cache(maxsize=2)
 def _float_outputs(model: Path, inputs: Path, samples: int, threads: int, level: int) -> Any:
     """Return the outputs of a float graph, which are the same for all rows of this graph and level."""
-    from benchcard.quantization.sensitivity.losses import outputs_of
+    from benchcard.quantization.sensitivity.losses import model_outputs
 
-    return outputs_of(model, _feeds(inputs, model, samples), threads, level)
+    return model_outputs(model, _feeds(inputs, model, samples), threads, level)
 
 
 def rank(request: RankRequest, target: Path, progress: Progress) -> RankOutcome:
     """Order all quantized nodes by what quantizing each alone costs the outputs, the costliest first."""
     from benchcard.quantization.operators import quantized_nodes
-    from benchcard.quantization.sensitivity.losses import ranking
+    from benchcard.quantization.sensitivity.losses import rank_layers
 
     model = request.float_file
-    layers = ranking(
+    layers = rank_layers(
         model,
         request.model_file,
         list(_feeds(request.inputs.folder, model, request.samples)),
-        how=request.how,
+        settings=request.how,
         threads=request.threads,
         progress=progress,
         folder=target,

@@ -48,3 +48,8 @@ def join_names(words: Iterable[str]) -> str:
 def pluralize(number: float, word: str) -> str:
     """So many of a thing: `1 row`, `2 rows`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def quote_names(words: Iterable[str]) -> str:
+    """Return words as `a`, `b`, `c`."""
+    return ", ".join(f"`{word}`" for word in words)

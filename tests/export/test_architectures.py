@@ -12,15 +12,15 @@ import pytest
 import torch
 from tiny_graphs import export, samples
 
-from benchcard.graphs.files import read_model
+from benchcard.graphs.files import load_clean_model
 from benchcard.graphs.graph import graph_of
 from benchcard.quantization.calibration.collect import collect_statistics
 from benchcard.quantization.calibration.ranges import Method, compute_ranges
 from benchcard.quantization.exclusions import excluded_names, match_exclusions
 from benchcard.quantization.loading import check_runs
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.quantize import quantize_model
-from benchcard.quantization.sensitivity.losses import losses
+from benchcard.quantization.sensitivity.losses import measure_losses
+from benchcard.quantization.settings import Quantization
 
 EXCLUSIONS = {
     "vit": ["layernorm", "gelu", "softmax"],
@@ -60,7 +60,7 @@ def test_an_architecture_is_quantized_with_exclusions(architecture, approach, tm
     check_runs(tmp_path / "q.onnx", feeds[0])
     changed = {name for each in exclusions for name in each.would_be_quantized}
     assert sum(count.excluded for count in report.operators) >= len(changed)
-    before, after = graph_of(read_model(path, weights=False)), graph_of(onnx.load(tmp_path / "q.onnx"))
+    before, after = graph_of(load_clean_model(path)), graph_of(onnx.load(tmp_path / "q.onnx"))
     for name in changed:
         assert after.nodes[name].op_type == before.nodes[name].op_type
         assert not any("quantized" in tensor for tensor in after.nodes[name].input)
@@ -69,7 +69,7 @@ def test_an_architecture_is_quantized_with_exclusions(architecture, approach, tm
         assert report.nodes_quantized == 1
     else:
         assert report.nodes_quantized > 3
-    found = losses(path, tmp_path / "q.onnx", feeds, how=how)
+    found = measure_losses(path, tmp_path / "q.onnx", feeds, settings=how)
     assert found.outputs.is_finite
     assert found.outputs.snr_db > 3
     assert not changed & {layer.node for layer in found.layers}

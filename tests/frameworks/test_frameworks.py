@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from benchcard import registry
 from benchcard.errors import ArtifactError, BenchcardError
 from benchcard.export import existing
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 from benchcard.steps import models
 
 

@@ -15,8 +15,8 @@ from benchcard.errors import ArtifactError
 from benchcard.frameworks.kernels import Kernel, kernels, operators, partly_joined
 from benchcard.frameworks.onnxruntime import OnnxRuntime
 from benchcard.graphs.runtime import session_options
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 
 def call(start, *events):

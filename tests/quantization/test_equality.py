@@ -1,4 +1,4 @@
-"""Configurations that come to the same model are found, and the reason is told."""
+"""Configurations that give the same model are found, and the reason is explained."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tiny_graphs import calibrated, normal, saved, written
 
 from benchcard.graphs.files import model_digest
 from benchcard.quantization.equality import why_same
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def vit(tmp_path_factory):
 
 @pytest.fixture
 def make(tmp_path):
-    """Quantize, and give the quantized model and the report."""
+    """Return a function that quantizes a case and returns the quantized model and the report."""
 
     def run(case, how, name="quantized.onnx"):
         report = quantize_model(case.path, tmp_path / name, how, case.ranges)
@@ -104,32 +104,32 @@ def test_equal_models_have_equal_digests_and_others_not(vit, make):
         (
             {"operators_to_quantize": ("Conv",), "per_channel": True},
             {"operators_to_quantize": ("Conv",)},
-            "per_channel changes nothing: no operator quantized here takes a scale per channel",
+            "per_channel changes nothing: no quantized operator has a scale per channel",
         ),
         (
             {"operators_to_quantize": ("MatMul",), "weights_dtype": "int8"},
             {"operators_to_quantize": ("MatMul",)},
-            "weights_dtype is `int8` where nobody says",
+            "weights_dtype is `int8` by default",
         ),
         (
             {"operators_to_quantize": ("MatMul",), "activations_dtype": "int8"},
             {"operators_to_quantize": ("MatMul",)},
-            "dynamic activations are always `uint8`",
+            "activations_dtype changes nothing: dynamic activations are always uint8",
         ),
         (
             {"operators_to_quantize": ("MatMul",), "quant_format": "QDQ"},
             {"operators_to_quantize": ("MatMul",)},
-            "quant_format belongs to static quantization",
+            "quant_format changes nothing: it applies to static quantization only",
         ),
         (
             {"operators_to_quantize": ("MatMul",), "weights_symmetric": True},
             {"operators_to_quantize": ("MatMul",)},
-            "weights_symmetric changes nothing: true is what the dtype stands for",
+            "weights_symmetric is `true` by default",
         ),
         (
             {"operators_to_quantize": ("MatMul",), "matmul_const_b_only": True},
             {"operators_to_quantize": ("MatMul",)},
-            "matmul_const_b_only is `true` where nobody says",
+            "matmul_const_b_only is `true` by default",
         ),
         (
             {"operators_to_quantize": ("MatMul",), "nodes_to_exclude": ("/vit/layers.0/Add",)},
@@ -138,8 +138,8 @@ def test_equal_models_have_equal_digests_and_others_not(vit, make):
         ),
     ],
 )
-def test_the_reason_for_equal_models_is_told_in_words(vit, make, a, b, words):
-    """For each pair of configurations that come to the same model, the parameter that changed nothing is named."""
+def test_the_reason_for_equal_models_is_explained(vit, make, a, b, words):
+    """For each pair of configurations that give the same model, the parameter that changed nothing is named."""
     how_a = Quantization("dynamic", **a)
     _, report_a = make(vit, how_a)
     how_b, report_b, digest = None, None, model_digest(vit.path)
@@ -152,8 +152,8 @@ def test_the_reason_for_equal_models_is_told_in_words(vit, make, a, b, words):
     assert why_same(report_b, how_b, report_a, how_a) == words
 
 
-def test_weights_that_are_not_there_are_the_reason(tmp_path):
-    """Where only activations are quantized, what concerns weights changes nothing, and the report says so too."""
+def test_parameters_of_weights_change_nothing_without_weights(tmp_path):
+    """Where only activations are quantized, parameters of weights change nothing, and the report says so."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[2, 4] x, float[2, 4] z) => (float[2, 4] y) { y = Add(x, z) }"""
@@ -166,23 +166,23 @@ def test_weights_that_are_not_there_are_the_reason(tmp_path):
         how = dataclasses.replace(plain, **{name: True})
         other = quantize_model(path, tmp_path / "q.onnx", how, ranges)
         assert other.digest == report.digest
-        assert f"{name} changes nothing where no weight is quantized" in other.notes
-        assert why_same(other, how, report, plain) == f"{name} changes nothing where no weight is quantized"
+        assert f"{name} changes nothing: no weight is quantized" in other.notes
+        assert why_same(other, how, report, plain) == f"{name} changes nothing: no weight is quantized"
 
 
 @pytest.mark.parametrize(
     ("extra", "differ", "words"),
     [
-        ({}, {"calibration"}, "both calibrations give the same scales here"),
+        ({}, {"calibration"}, "both calibrations give the same scales"),
         (
             {},
             {"calibration", "node_exclusion"},
-            "both calibrations give the same scales here; the same nodes are excluded",
+            "both calibrations give the same scales; the same nodes are excluded",
         ),
         (
             {"weights_dtype": "int8"},
             {"calibration"},
-            "weights_dtype is `int8` where nobody says; both calibrations give the same scales here",
+            "weights_dtype is `int8` by default; both calibrations give the same scales",
         ),
         (
             {"nodes_to_exclude": ("/vit/layers.0/Add",)},

@@ -1,4 +1,4 @@
-"""Exclusions find what they name, in whatever way an exporter wrote it, and say what they came to."""
+"""Exclusions match what they name, however an exporter wrote it, and report what they changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tiny_graphs import LAYERS, export, export_dynamo, normal, written
 from benchcard.errors import ArtifactError
 from benchcard.graphs.graph import graph_of
 from benchcard.quantization.exclusions import PATTERNS, Exclusion, excluded_names, match_exclusions
-from benchcard.quantization.operators import Quantization, standings
+from benchcard.quantization.operators import float_reasons
+from benchcard.quantization.settings import Quantization
 
 ADDS = Quantization("static", ("MatMul", "Add"))
 
@@ -111,7 +112,7 @@ def test_patterns_are_found_in_graphs_of_the_newer_exporter(new):
 
 
 def test_what_would_be_quantized_follows_the_operators(vit):
-    """With `Add` asked for, a decomposed norm has two nodes to lose, and without it none."""
+    """With `Add` asked for, two nodes of a decomposed norm would be quantized, and without it none."""
     norms = found(vit)["layernorm"]
     assert len(norms.would_be_quantized) == 2 * norms.instances
     assert not norms.remark
@@ -122,7 +123,7 @@ def test_what_would_be_quantized_follows_the_operators(vit):
     assert "`Add`" in without.remark
 
 
-def test_an_exclusion_that_dynamic_quantization_does_not_notice_says_so(vit):
+def test_an_exclusion_of_nodes_without_a_kernel_changes_nothing(vit):
     """Residual `Add` have no dynamic kernel, so leaving them out changes nothing."""
     (residual,) = match_exclusions(vit, ["residual"], Quantization("dynamic", ("MatMul", "Add")))
     assert residual.instances == 2 * LAYERS
@@ -130,7 +131,7 @@ def test_an_exclusion_that_dynamic_quantization_does_not_notice_says_so(vit):
 
 
 def test_a_pattern_that_the_graph_lacks_says_so(vit):
-    """A ViT has no `Relu`, and the remark tells that nothing matched."""
+    """A ViT has no `Relu`, and the remark says that nothing matched."""
     (relu,) = match_exclusions(vit, ["residual-add-relu"], ADDS)
     assert relu == Exclusion(
         "residual-add-relu", 0, (), (), "matched nothing: the graph has no such pattern (opset 13)"
@@ -138,7 +139,7 @@ def test_a_pattern_that_the_graph_lacks_says_so(vit):
 
 
 def test_a_node_is_matched_by_its_exact_name(vit):
-    """The name of a node matches that node, and one that is not there is said, with a near miss."""
+    """The name of a node matches that node; the remark on an unknown name has a near miss."""
     name = "/vit/layers.0/Add"
     exact, absent = match_exclusions(vit, [name, name.replace("layers.0", "layers.00")], ADDS)
     assert (exact.instances, exact.nodes, exact.would_be_quantized, exact.remark) == (1, (name,), (name,), "")
@@ -157,16 +158,16 @@ def test_a_regular_expression_matches_whole_names(vit):
 
 
 def test_mistakes_in_exclusions_are_refused(vit):
-    """A misspelt pattern is answered with the near miss, and a broken expression with the reason."""
+    """The message on a misspelt pattern has a near miss, that on an invalid expression the reason."""
     with pytest.raises(ArtifactError, match="did you mean `layernorm`"):
         match_exclusions(vit, ["layernom"], ADDS)
     with pytest.raises(ArtifactError, match="did you mean `gelu`"):
         match_exclusions(vit, ["GELU"], ADDS)
-    with pytest.raises(ArtifactError, match="is no regular expression: missing"):
+    with pytest.raises(ArtifactError, match="is not a valid regular expression: missing"):
         match_exclusions(vit, ["re:(layers"], ADDS)
 
 
-def test_excluded_names_are_those_of_all_exclusions_each_once(vit):
+def test_excluded_names_are_unique(vit):
     """Overlapping exclusions give every node once, and the record of each is plain data."""
     exclusions = match_exclusions(vit, ["residual", "re:.*/Add", "softmax"], ADDS)
     names = excluded_names(exclusions)
@@ -234,7 +235,7 @@ def test_a_root_mean_square_norm_is_a_layer_norm():
     ],
     ids=["quick", "silu", "tanh", "shifted tanh", "half of x", "half of the curve", "another factor"],
 )
-def test_a_gelu_is_told_from_what_looks_like_one(body, count):
+def test_a_gelu_is_distinguished_from_similar_formulas(body, count):
     """Its variants are found, and other uses of the same curves are not."""
     model = written(
         f"""<ir_version: 8, opset_import: ["" : 13]>
@@ -256,8 +257,8 @@ def test_a_gelu_is_told_from_what_looks_like_one(body, count):
     ],
     ids=["skip", "bias", "bias by another name", "no layer between", "two branches", "mask used twice"],
 )
-def test_a_residual_is_told_from_other_sums(body, count):
-    """A sum is residual where one side went into the layers that the other came from, and nowhere else."""
+def test_a_residual_is_distinguished_from_other_sums(body, count):
+    """A sum is residual only where one side is the input of the layers that compute the other."""
     weights = {"w": normal(4, 4), "b": normal(4)}
     model = written(
         f"""<ir_version: 8, opset_import: ["" : 13]>
@@ -268,7 +269,7 @@ def test_a_residual_is_told_from_other_sums(body, count):
     assert len(residual.nodes) == count
 
 
-def test_a_gather_of_whole_numbers_is_none_to_exclude():
+def test_a_gather_of_integers_is_not_matched():
     """Only gathers of floating-point numbers count, each with the sum that reads it."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
@@ -287,8 +288,8 @@ def test_a_gather_of_whole_numbers_is_none_to_exclude():
     assert [graph.nodes[name].op_type for name in gather.nodes] == ["Gather", "Gather", "Add"]
 
 
-def test_nodes_without_names_get_some_to_exclude_them_by():
-    """A graph without names can be matched, and the names are its operators and places."""
+def test_unnamed_nodes_are_named():
+    """The nodes of a graph without names are named by operator and position, and can be matched."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[B, 4] x) => (float[B, 4] y) { h = MatMul(x, w) y = Add(h, x) }""",
@@ -297,7 +298,7 @@ def test_nodes_without_names_get_some_to_exclude_them_by():
     assert match_exclusions(model, ["residual"], ADDS)[0].nodes == ("Add_1",)
 
 
-def test_names_that_stand_twice_are_told_apart():
+def test_duplicate_names_are_made_unique():
     """Of two nodes with one name the second gets another, so that excluding one does not exclude both."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
@@ -308,7 +309,7 @@ def test_names_that_stand_twice_are_told_apart():
     assert tuple(graph_of(model).nodes) == ("Relu_1", "Relu_1_")
 
 
-def test_constants_seen_through_copies_are_no_activations():
+def test_copies_of_constants_are_not_activations():
     """A tensor computed from weights alone does not depend on the input, and one computed from an input does."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
@@ -318,4 +319,4 @@ def test_constants_seen_through_copies_are_no_activations():
     assert {"b", "c", "d"} <= graph.constants
     assert graph.is_activation("x")
     assert not graph.is_activation("d")
-    assert standings(graph, ADDS) == {"Add_2": ""}
+    assert float_reasons(graph, ADDS) == {"Add_2": None}

@@ -1,4 +1,4 @@
-"""Nodes that ONNX Runtime's quantizer would get wrong are kept from it, and outputs stay those of the float model."""
+"""Nodes that ONNX Runtime's quantizer would get wrong are excluded, and the outputs stay close to float32."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import onnxruntime
 import pytest
 from tiny_graphs import calibrated, normal, saved, written
 
-from benchcard.graphs.graph import graph_at
+from benchcard.graphs.graph import load_graph
 from benchcard.quantization.loading import check_runs
-from benchcard.quantization.operators import READ_INSIDE, Quantization, quantized_nodes
+from benchcard.quantization.operators import FloatReason, quantized_nodes
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 LAYOUTS = {
     "dynamic": Quantization("dynamic"),
@@ -26,7 +27,7 @@ def how(request):
 
 
 def quantized(path, feed, how, folder):
-    """The report, and the signal-to-noise ratio of each output in dB, of what the model is quantized to."""
+    """Return the report of a quantization, and the signal-to-noise ratio of each output in dB."""
     ranges = calibrated(path, [feed], folder) if how.approach == "static" else None
     report = quantize_model(path, folder / "q.onnx", how, ranges)
     check_runs(folder / "q.onnx", feed)
@@ -35,13 +36,13 @@ def quantized(path, feed, how, folder):
 
 
 def outputs(path, feed):
-    """What a model gives."""
+    """Return the outputs of a model."""
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feed)
 
 
 @pytest.mark.parametrize("branch", ["h", "r"])
 def test_what_a_branch_reads_is_what_the_float_graph_gives(tmp_path, how, branch):
-    """A branch of an `If` that reads a `Relu`'s output, or its input, reads neither by the name of the other."""
+    """A branch of an `If` that reads the output or the input of a `Relu` gets that tensor and not the other."""
     model = written(
         f"""<ir_version: 8, opset_import: ["" : 17]>
         g (float[B, 32] x, bool c) => (float[B, 4] y, float[B, 4] z) {{
@@ -52,19 +53,19 @@ def test_what_a_branch_reads_is_what_the_float_graph_gives(tmp_path, how, branch
         {"w": normal(32, 16), "b": normal(16), "v": normal(16, 4, seed=1)},
     )
     path = saved(model, tmp_path / "m.onnx")
-    assert graph_at(path).read_inside == {"h", branch, "v"}
-    assert [node.op_type for node in graph_at(path).readers("h")] == ["Relu", "If"]
+    assert load_graph(path).captured == {"h", branch, "v"}
+    assert [node.op_type for node in load_graph(path).readers("h")] == ["Relu", "If"]
     for condition in (True, False):
         report, ratios = quantized(path, {"x": normal(4, 32), "c": np.array(condition)}, how, tmp_path)
         assert report.nodes_quantized == len(quantized_nodes(path, how)) > 0
         assert min(ratios) > 25
     kept = {} if how.approach == "dynamic" else {"QDQ": {"Relu"}, "QOperator": {"Relu", "Add"}}[how.layout]
-    told = {note.split("`")[1] for note in report.notes if READ_INSIDE in note}
-    assert told == (set(kept) if branch == "r" else set(kept) - ({"Relu"} if how.layout == "QOperator" else set()))
+    noted = {note.split("`")[1] for note in report.notes if FloatReason.CAPTURED in note}
+    assert noted == (set(kept) if branch == "r" else set(kept) - ({"Relu"} if how.layout == "QOperator" else set()))
 
 
 def test_a_table_that_a_branch_reads_is_kept_in_float(tmp_path, how):
-    """A `Gather` in 8 bits would leave a branch that reads it nothing to read."""
+    """A `Gather` whose output a branch reads stays in float32: in 8 bits, the branch would have no input."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (int64[B] i, bool c) => (float[B, 16] y, float[B, 4] z) {
@@ -82,7 +83,7 @@ def test_a_table_that_a_branch_reads_is_kept_in_float(tmp_path, how):
 
 
 def test_names_inside_a_loop_hide_those_outside(tmp_path):
-    """What a subgraph makes itself, or takes as an input, it does not read from around it."""
+    """Tensors that a subgraph computes or has as inputs are not captured from the enclosing graph."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (float[B, 4] x, int64 n, bool c) => (float[B, 4] y) {
@@ -91,11 +92,11 @@ def test_names_inside_a_loop_hide_those_outside(tmp_path):
         }""",
         {"w": normal(4, 4)},
     )
-    assert graph_at(saved(model, tmp_path / "m.onnx")).read_inside == {"w"}
+    assert load_graph(saved(model, tmp_path / "m.onnx")).captured == {"w"}
 
 
-def test_float64_is_told_as_such(tmp_path, how):
-    """A layer of double precision works on floating-point numbers, and is not said to be in float32."""
+def test_float64_is_reported_as_such(tmp_path, how):
+    """A layer of double precision is reported to stay in float64, and not in float32."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (double[B, 4] x) => (double[B, 4] y) { y = MatMul(x, w) }""",
@@ -104,7 +105,7 @@ def test_float64_is_told_as_such(tmp_path, how):
     path = saved(model, tmp_path / "m.onnx")
     ranges = calibrated(path, [{"x": np.ones((2, 4))}], tmp_path) if how.approach == "static" else None
     notes = quantize_model(path, tmp_path / "q.onnx", how, ranges).notes
-    assert "1 of 1 `MatMul` stays as it is: it works on float64, and only float32 and float16 are quantized" in notes
+    assert "1 of 1 `MatMul` stays in float64: only float32 and float16 are quantized" in notes
 
 
 @pytest.mark.parametrize("also", ["float[B, 16] h", "float[B, 4] z"])

@@ -1,4 +1,4 @@
-"""A model that ONNX Runtime cannot load or run is told with operator, node and reason."""
+"""Where ONNX Runtime cannot load or run a model, the error names the operator, the node and the reason."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tiny_graphs import calibrated, normal, saved, written
 
 from benchcard.errors import ArtifactError
 from benchcard.quantization.loading import check_runs, loading_note
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 
-def test_a_missing_kernel_is_told_by_operator_and_node(tmp_path):
+def test_the_error_on_a_missing_kernel_names_operator_and_node(tmp_path):
     """A `Conv` of double precision has no kernel on the CPU, as `ConvInteger` has none on some; the node is named."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
@@ -25,8 +25,8 @@ def test_a_missing_kernel_is_told_by_operator_and_node(tmp_path):
         check_runs(saved(model, tmp_path / "m.onnx"))
 
 
-def test_a_convolution_of_integers_without_a_kernel_is_told(tmp_path, monkeypatch):
-    """Versions without a kernel for `ConvInteger` of signed weights say so in these words; later ones have it."""
+def test_the_error_on_a_missing_integer_convolution_has_a_remedy(tmp_path, monkeypatch):
+    """Versions without a kernel for `ConvInteger` of signed weights raise this error; later ones have the kernel."""
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Missing
 
     def session(*arguments, **options):
@@ -42,8 +42,8 @@ def test_a_convolution_of_integers_without_a_kernel_is_told(tmp_path, monkeypatc
         check_runs(tmp_path / "m.onnx")
 
 
-def test_a_model_that_does_not_run_is_told_with_the_reason(tmp_path):
-    """An input that is missing, of the wrong shape, or that gives no finite number, is each said."""
+def test_the_error_on_a_model_that_does_not_run_has_the_reason(tmp_path):
+    """The error says which input is missing or of the wrong shape, or which output is not finite."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[B, 4] x) => (float[B, 4] y) { h = MatMul(x, w) y = Log(h) }""",
@@ -56,14 +56,14 @@ def test_a_model_that_does_not_run_is_told_with_the_reason(tmp_path):
         check_runs(path, {})
     with pytest.raises(ArtifactError, match=r"cannot run m\.onnx: .*INVALID_ARGUMENT"):
         check_runs(path, {"x": normal(1, 5)})
-    with pytest.raises(ArtifactError, match="its output `y` holds no finite number"):
+    with pytest.raises(ArtifactError, match="no number of its output `y` is finite"):
         check_runs(path, {"x": np.ones((1, 4), np.float32)})
     (tmp_path / "no.onnx").write_text("no model")
     with pytest.raises(ArtifactError, match=r"no\.onnx"):
         check_runs(tmp_path / "no.onnx")
 
 
-def test_a_model_that_only_later_optimizations_break_is_noted_with_a_way_out(tmp_path, monkeypatch):
+def test_a_model_that_only_later_optimizations_break_is_noted_with_a_remedy(tmp_path, monkeypatch):
     """At opset 21 versions 1.23 to 1.32 move int8 pairs through a `Transpose` wrongly: without that the model loads."""
     model = written(
         """<ir_version: 10, opset_import: ["" : 21]>
@@ -83,8 +83,8 @@ def test_a_model_that_only_later_optimizations_break_is_noted_with_a_way_out(tmp
         return real(name, options, **more)
 
     monkeypatch.setattr("onnxruntime.InferenceSession", session)
-    assert "`optimization_level` of 0 or 1 alone" in loading_note(path)
-    with pytest.raises(ArtifactError, match="Take `activations_dtype: uint8`, an `opset` of at most 20"):
+    assert "`optimization_level` of 0 or 1 only" in loading_note(path)
+    with pytest.raises(ArtifactError, match="Use `activations_dtype: uint8`, an `opset` of at most 20"):
         check_runs(path)
     (tmp_path / "no.onnx").write_text("no model")
     with pytest.raises(ArtifactError, match=r"no\.onnx"):
@@ -100,8 +100,8 @@ def half(opset, nodes):
     )
 
 
-def test_float16_is_told_what_quantizes_it(tmp_path):
-    """Static pairs from opset 19 on do; whatever else fails says so, without the folder that the model lay in."""
+def test_the_error_on_float16_says_how_it_can_be_quantized(tmp_path):
+    """Static QDQ from opset 19 on works; every other error says so, without the folder of the model."""
     ways = {
         layout: Quantization(*asked, activations_dtype="uint8")
         for layout, asked in {"dynamic": ("dynamic",), "QDQ": ("static",)}.items()
@@ -115,18 +115,18 @@ def test_float16_is_told_what_quantizes_it(tmp_path):
             if (opset, layout) == (19, "QDQ"):
                 check_runs(tmp_path / "q.onnx", {"x": normal(2, 4)})
                 continue
-            with pytest.raises(ArtifactError, match="in the format QDQ alone, in a graph of opset 19 or later") as told:
+            with pytest.raises(ArtifactError, match="in the format QDQ and at opset 19 or later") as error:
                 check_runs(tmp_path / "q.onnx")
-            assert str(tmp_path) not in str(told.value)
+            assert str(tmp_path) not in str(error.value)
 
 
-def test_a_softmax_of_float16_is_told_to_be_left_out(tmp_path):
+def test_the_error_on_a_float16_softmax_says_to_leave_it_out(tmp_path):
     """The quantizer gives its output a scale of float32; without it the same graph runs."""
     path = saved(half(21, "m = MatMul(h, w) s = Softmax(m) k = Add(s, b)"), tmp_path / "m.onnx")
     ranges = calibrated(path, [{"x": normal(2, 4)}], tmp_path)
     how = Quantization("static", activations_dtype="uint8")
     quantize_model(path, tmp_path / "q.onnx", how, ranges)
-    with pytest.raises(ArtifactError, match=r"the scale of `s` is float32.*leave `Softmax` out"):
+    with pytest.raises(ArtifactError, match=r"The scale of `s` is float32.*Leave `Softmax` out"):
         check_runs(tmp_path / "q.onnx")
     quantize_model(path, tmp_path / "q.onnx", dataclasses.replace(how, operators_to_quantize=("MatMul", "Add")), ranges)
     check_runs(tmp_path / "q.onnx", {"x": normal(2, 4)})

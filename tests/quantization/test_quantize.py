@@ -1,4 +1,4 @@
-"""Each quantized graph is ONNX Runtime's own, and each parameter shows in it."""
+"""Each quantized graph equals that of ONNX Runtime's quantizer, and each parameter has its effect."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import tiny_graphs
 from onnx import numpy_helper
 from tiny_graphs import normal, saved, written
 
-from benchcard.quantization import quantize as quantizing
+from benchcard.quantization import quantize
 from benchcard.quantization.loading import check_runs
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def case(request):
 
 @pytest.fixture
 def make(tmp_path):
-    """Quantize, and give the quantized model and the report."""
+    """Return a function that quantizes a case and returns the quantized model and the report."""
 
     def run(case, how, name="quantized.onnx"):
         report = quantize_model(case.path, tmp_path / name, how, case.ranges)
@@ -53,7 +53,7 @@ def make(tmp_path):
 
 
 def direct(case, how, folder):
-    """What a plain call of ONNX Runtime's quantizer makes of the same arguments."""
+    """Return what a plain call of ONNX Runtime's quantizer gives for the same arguments."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
     target, cache = folder / "direct.onnx", folder / "cache.json"
@@ -76,7 +76,7 @@ def direct(case, how, folder):
     else:
         calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
         if not hasattr(calibrate, "save_tensors_data"):
-            pytest.skip("this onnxruntime cannot be handed ranges")
+            pytest.skip("this onnxruntime accepts no ranges")
         calibrate.save_tensors_data(case.ranges, cache)
         quantize_static(
             case.path,
@@ -184,11 +184,11 @@ def test_the_graph_equals_that_of_a_direct_call_for_other_models(case, make, tmp
 
 @tiny_graphs.takes_ranges
 @pytest.mark.parametrize("layout", ["QDQ", "QOperator"])
-def test_a_version_that_takes_no_ranges_gives_the_same_graph(vit, make, tmp_path, monkeypatch, layout):
-    """Where `quantize_static` cannot be handed ranges, its quantizer is, with the same graph as outcome."""
+def test_a_version_that_accepts_no_ranges_gives_the_same_graph(vit, make, tmp_path, monkeypatch, layout):
+    """Where `quantize_static` does not accept ranges, its quantizer class is called, with the same result."""
     how = Quantization("static", ("MatMul", "Add"), per_channel=True, activations_dtype="uint8", quant_format=layout)
     expected = direct(vit, how, tmp_path)
-    monkeypatch.setattr(quantizing, "_takes_ranges", lambda quantize_static: False)
+    monkeypatch.setattr(quantize, "_accepts_ranges", lambda: False)
     ours, _ = make(vit, how)
     assert_equal(ours, expected)
 
@@ -235,7 +235,7 @@ def test_operators_not_asked_for_stay_in_float(vit, make):
 
 @pytest.mark.parametrize(("approach", "count"), [("static", 12), ("dynamic", 13)])
 def test_per_channel_gives_each_output_channel_a_scale(vit, make, approach, count):
-    """The scales of a weight are as many as it has columns, and one without `per_channel`."""
+    """A weight has as many scales as columns, and one without `per_channel`."""
     one, _ = make(vit, Quantization(approach, ("MatMul",)))
     many, report = make(vit, Quantization(approach, ("MatMul",), per_channel=True))
     for name, values in named(many, "_quantized").items():
@@ -256,7 +256,7 @@ def test_reduce_range_gives_weights_of_seven_bits(vit, make, approach):
 @pytest.mark.parametrize("approach", ["dynamic", "static"])
 @pytest.mark.parametrize(("dtype", "kind"), [("int8", np.int8), ("uint8", np.uint8), (None, np.int8)])
 def test_weights_have_the_asked_dtype(vit, make, approach, dtype, kind):
-    """The weights in the graph are of the dtype asked for; int8 where nobody says."""
+    """The weights in the graph are of the dtype asked for; int8 by default."""
     how = Quantization(approach, ("MatMul",), weights_dtype=dtype, activations_dtype="uint8")
     model, _ = make(vit, how)
     assert {values.dtype for values in named(model, "_quantized").values()} == {np.dtype(kind)}
@@ -264,7 +264,7 @@ def test_weights_have_the_asked_dtype(vit, make, approach, dtype, kind):
 
 @pytest.mark.parametrize(("dtype", "kind"), [("int8", np.int8), ("uint8", np.uint8), (None, np.int8)])
 def test_static_activations_have_the_asked_dtype(vit, make, dtype, kind):
-    """The zero points of the activations are of the dtype asked for; int8 where nobody says."""
+    """The zero points of the activations are of the dtype asked for; int8 by default."""
     model, _ = make(vit, Quantization("static", ("MatMul",), activations_dtype=dtype))
     zeros = [node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert {weights(model)[name].dtype for name in zeros} == {np.dtype(kind)}

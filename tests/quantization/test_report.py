@@ -1,4 +1,4 @@
-"""The report and the files of a quantized model are what really came out."""
+"""The report and the files describe the quantized model as it was written."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest
 import tiny_graphs
 from tiny_graphs import samples
 
-from benchcard.graphs.files import files_of_model, model_digest, read_model
+from benchcard.graphs.files import load_clean_model, model_digest, model_files
 from benchcard.graphs.graph import graph_of
 from benchcard.quantization.loading import check_runs
-from benchcard.quantization.operators import Quantization, standings
+from benchcard.quantization.operators import float_reasons
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def case(request):
 
 @pytest.fixture
 def make(tmp_path):
-    """Quantize, and give the quantized model and the report."""
+    """Return a function that quantizes a case and returns the quantized model and the report."""
 
     def run(case, how, name="quantized.onnx"):
         report = quantize_model(case.path, tmp_path / name, how, case.ranges)
@@ -62,8 +63,8 @@ def kinds(model):
 
 @pytest.mark.parametrize("case", ["vit", "resnet", "bert"], indirect=True)
 def test_what_would_be_quantized_is_what_is(case, make):
-    """The rules by which nodes are taken or left, told from the graph alone, agree with every quantized graph."""
-    graph = graph_of(read_model(case.path))
+    """The nodes that the rules predict from the graph alone are those that the quantizer quantizes."""
+    graph = graph_of(load_clean_model(case.path))
     residual = tuple(name for name in graph.nodes if name.endswith(("/Add", "/MatMul")))
     ways = [
         Quantization("dynamic"),
@@ -78,12 +79,12 @@ def test_what_would_be_quantized_is_what_is(case, make):
     for how in ways:
         _, report = make(case, how)
         expected = {}
-        for name, reason in standings(graph, how, how.nodes_to_exclude).items():
+        for name, reason in float_reasons(graph, how, how.nodes_to_exclude).items():
             operator = graph.nodes[name].op_type
-            expected[operator] = expected.get(operator, 0) + (not reason)
+            expected[operator] = expected.get(operator, 0) + (reason is None)
         assert {each.operator: each.quantized for each in report.operators} == expected, how
         assert report.nodes_quantized == sum(expected.values())
-        assert not any("does not say why" in note for note in report.notes)
+        assert not any("the reason is unknown" in note for note in report.notes)
 
 
 def test_the_report_counts_what_stands_in_the_graph(resnet, make, tmp_path):
@@ -104,11 +105,13 @@ def test_the_report_counts_what_stands_in_the_graph(resnet, make, tmp_path):
 
 @tiny_graphs.takes_ranges
 def test_two_processes_write_the_same_bytes(vit, tmp_path):
-    """The order of sets, which changes with every process, does not reach the file."""
+    """The order of sets, which differs between processes, does not show in the file."""
     code = (
-        "import sys; from pathlib import Path; from benchcard.quantization.quantize import *;"
-        "how = Quantization('static', activations_dtype='uint8', per_channel=True);"
-        "print(quantize(Path(sys.argv[1]), Path(sys.argv[2]), how, Path(sys.argv[3])).digest)"
+        "import sys; from pathlib import Path; from onnxruntime.quantization.calibrate import load_tensors_data;"
+        "from benchcard.quantization.quantize import Quantization, quantize_model;"
+        "settings = Quantization('static', activations_dtype='uint8', per_channel=True);"
+        "ranges = load_tensors_data(Path(sys.argv[3]));"
+        "print(quantize_model(Path(sys.argv[1]), Path(sys.argv[2]), settings, ranges).digest)"
     )
     from onnxruntime.quantization.calibrate import save_tensors_data
 
@@ -144,21 +147,21 @@ def test_weights_beside_the_graph_stay_beside_it(vit, make, tmp_path):
         _, inline = make(vit, how, "inline.onnx")
         _, external = make(dataclasses.replace(vit, path=beside), how, "external.onnx")
         assert external.digest == inline.digest == model_digest(tmp_path / "external.onnx")
-        assert [file.name for file in files_of_model(tmp_path / "external.onnx")] == [
+        assert [file.name for file in model_files(tmp_path / "external.onnx")] == [
             "external.onnx",
             "external.onnx.data",
         ]
-        assert external.size_bytes == sum(file.stat().st_size for file in files_of_model(tmp_path / "external.onnx"))
+        assert external.size_bytes == sum(file.stat().st_size for file in model_files(tmp_path / "external.onnx"))
         assert not (tmp_path / "float.onnx").exists()
         check_runs(tmp_path / "external.onnx", samples("vit", 1)[0])
     assert {file.name for file in beside.parent.iterdir()} == {"model.onnx", "weights.bin"}
 
 
 def test_a_graph_too_large_for_one_file_is_written_beside_its_weights(vit, make, tmp_path, monkeypatch):
-    """Beyond the size that a graph's file may have, weights are written beside it though they came inside."""
-    monkeypatch.setattr("benchcard.graphs.files.INLINE_LIMIT_BYTES", 1000)
+    """Weights that are too large for one file are written beside the graph, though they were inside it."""
+    monkeypatch.setattr("benchcard.graphs.graph.INLINE_LIMIT_BYTES", 1000)
     _, report = make(vit, Quantization("dynamic", ("MatMul",)))
-    assert [file.name for file in files_of_model(tmp_path / "quantized.onnx")] == [
+    assert [file.name for file in model_files(tmp_path / "quantized.onnx")] == [
         "quantized.onnx",
         "quantized.onnx.data",
     ]
@@ -170,9 +173,9 @@ def test_a_graph_too_large_for_one_file_is_written_beside_its_weights(vit, make,
 def test_what_stays_in_float_is_noted_with_the_reason(vit, make):
     """The report says how many nodes of an operator stay, and why."""
     _, dynamic = make(vit, Quantization("dynamic", ("MatMul", "Transpose", "Gather"), activations_dtype="int8"))
-    assert "4 of 16 `MatMul` stay in float32: its second input is no weight" in dynamic.notes
-    assert "1 of 6 `Gather` stays in float32: does not read from a weight" in dynamic.notes
-    assert "5 of 6 `Gather` stay in float32: does not work on floating-point numbers" in dynamic.notes
+    assert "4 of 16 `MatMul` stay in float32: the second input is not a weight" in dynamic.notes
+    assert "1 of 6 `Gather` stays in float32: the first input is not a weight" in dynamic.notes
+    assert "5 of 6 `Gather` stay unquantized: the input is not floating point" in dynamic.notes
     assert "activations_dtype changes nothing: dynamic activations are always uint8" in dynamic.notes
     _, whole = make(vit, Quantization("static", ("Softmax",)))
     assert whole.notes == ()

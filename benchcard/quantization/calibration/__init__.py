@@ -1,1 +1,4 @@
-"""One pass of the samples through the graph, and the ranges of every method from it."""
+"""One pass over the calibration samples, and the ranges of activations for every method from it.
+
+What the ranges are used for is left to `quantization.quantize`.
+"""

@@ -1,7 +1,7 @@
 """Ranges of activations from the statistics of one calibration pass, for every method, in onnxruntime's own form.
 
-Owns what a calibration method means, and the step from statistics to onnxruntime's `TensorsData`. `calibrate` collects
-the statistics, `activations` stores them; onnxruntime's quantizer turns ranges into scales and zero points.
+Owns what a calibration method means, and the step from statistics to onnxruntime's `TensorsData`. `collect` gathers the
+statistics, `statistics` stores them; onnxruntime's quantizer turns ranges into scales and zero points.
 
 How the ranges agree with those that onnxruntime's own calibrators give for the same samples at once:
 
@@ -12,11 +12,11 @@ How the ranges agree with those that onnxruntime's own calibrators give for the 
   `histogram` across an edge; where two candidates are nearly as good, the other one may win.
 - `distribution`: the lowest and highest edge to the bit; mean and standard deviation, which only float8 uses, to a
   fraction of a bin.
-- `percentile`: to the bit where the range ends among the values that `tail` keeps as they are, which are at most the
-  2048 that are largest in magnitude: so the default, 99.999 %, of up to 200 million values, but for the first of the
-  exceptions below. Elsewhere to the bit, or one bin of onnxruntime's histogram off. The edges are onnxruntime's to the
-  bit, and so is the one chosen (in about 97 of 100 tensors) unless an edge falls inside the very bin of `histogram`
-  that holds the percentile: then its neighbour may be chosen. That is one bin of 2048: less than 0.05 % of the range.
+- `percentile`: to the bit where the range ends among the values of the tail, which are at most the 2048 that are
+  largest in magnitude: so the default, 99.999 %, of up to 200 million values, but for the first of the exceptions
+  below. Elsewhere to the bit, or one bin of onnxruntime's histogram off. The edges are onnxruntime's to the bit, and so
+  is the one chosen (in about 97 of 100 tensors) unless an edge falls inside the very bin of `histogram` that holds the
+  percentile: then its neighbour may be chosen. That is one bin of 2048: less than 0.05 % of the range.
 
 The bound of one bin has two exceptions. Where the share of values to keep is a whole number of values, any place
 between two values is the percentile; rounding in onnxruntime's cumulative sum decides which end of the empty bins
@@ -24,7 +24,7 @@ between them it takes, and may decide otherwise for counts that differ in one bi
 narrow band far from zero on both sides of it (as +-5.000 to +-5.001), onnxruntime's bins are narrower than those of
 `histogram`, of which one is the bound: at most 1/16384 of the range.
 
-The counts go through onnxruntime's own `HistogramCollector`, so a later version's thresholds follow by themselves.
+The counts go through onnxruntime's own `HistogramCollector`, so a later version's thresholds follow without a change.
 """
 
 from __future__ import annotations
@@ -34,27 +34,29 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.quantization.calibration.histogram import Array, Histogram, rebin
+from benchcard.quantization.calibration.histogram import Array, Counts, Histogram, rebin
 from benchcard.quantization.calibration.statistics import ActivationStatistics
+from benchcard.quantization.settings import CALIBRATION_METHODS
 
-METHODS = ("minmax", "percentile", "entropy", "distribution")
+if TYPE_CHECKING:
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
-_BINS = {"percentile": 2048, "entropy": 128, "distribution": 2048}
-"""Source: onnxruntime.quantization.calibrate.create_calibrator, the defaults of each method."""
 
+# onnxruntime's names of the methods.
+_NAMES = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy", "distribution": "Distribution"}
+# Source: onnxruntime.quantization.calibrate.create_calibrator, the defaults of each method.
+_DEFAULT_BINS = {"percentile": 2048, "entropy": 128, "distribution": 2048}
+# Source: onnxruntime.quantization.calibrate.create_calibrator, `num_quantized_bins` of the entropy method.
 _QUANTIZED_BINS = 128
-"""Source: onnxruntime.quantization.calibrate.create_calibrator, `num_quantized_bins` of the entropy method."""
-
-_FEWEST_BINS = {"percentile": 2, "entropy": _QUANTIZED_BINS, "distribution": 512}
-"""Source: onnxruntime.quantization.calibrate, what its calibrators check or divide by."""
-
+# Source: onnxruntime.quantization.calibrate, what its calibrators check or divide by.
+_LEAST_BINS = {"percentile": 2, "entropy": _QUANTIZED_BINS, "distribution": 512}
+# Half as many as `histogram` has at least over a range of values or absolute values: its bins are narrower then.
 _MOST_BINS = 4096
-"""Half as many as `histogram` has at least over a range of values or absolute values: its bins are narrower then."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,18 @@ class Method:
 
     Attributes:
         method: `minmax`, `percentile`, `entropy` or `distribution`.
-        percentile: of the values to keep, 0 to 100; for `percentile`. Default: onnxruntime's.
-        moving_average: for `minmax`, average the extremes of the samples instead of taking the extremes of all.
-        moving_average_constant: weight of each further sample in an exponential average, 0 to 1, in the order of the
+        percentile: Share of the values to keep, 0 to 100, for `percentile`. The default is onnxruntime's.
+        moving_average: For `minmax`: average the extremes of the samples instead of taking the extremes of all.
+        moving_average_constant: Weight of each further sample in an exponential average, 0 to 1, in the order of the
             samples: what onnxruntime gives when it is fed sample by sample. None averages all samples alike, which is
             what onnxruntime gives when it is fed all samples at once, whatever its constant.
-        symmetric: take one threshold for both ends, from absolute values. None leaves it to onnxruntime's default for
-            the method: true for `percentile`, false otherwise. As in onnxruntime, `percentile` then cuts each end at
-            the least and greatest value, and it means nothing to `entropy` and `distribution`.
-        num_bins: of the histogram; None for onnxruntime's default for the method.
+        symmetric: Take one threshold for both ends, from absolute values. None is onnxruntime's default for the method:
+            true for `percentile`, false otherwise. As in onnxruntime, `percentile` then cuts each end at the least and
+            greatest value, and `entropy` and `distribution` ignore it.
+        num_bins: Bins of the histogram; None for onnxruntime's default for the method.
 
     Raises:
-        SpecError: a value that no calibrator would take, all of them at once.
+        SpecError: With every value that is out of range.
     """
 
     method: str = "minmax"
@@ -85,96 +87,69 @@ class Method:
     num_bins: int | None = None
 
     def __post_init__(self) -> None:
-        constant = self.moving_average_constant
-        fewest = _FEWEST_BINS.get(self.method, 2)
+        constant, bins, least = self.moving_average_constant, self.num_bins, _LEAST_BINS.get(self.method, 2)
         checks = (
-            (self.method in METHODS, "method", self.method, f"one of {', '.join(METHODS)}"),
+            (self.method in CALIBRATION_METHODS, "method", self.method, f"one of {', '.join(CALIBRATION_METHODS)}"),
             (0 <= self.percentile <= 100, "calibration_histogram_percentile", self.percentile, "0 to 100"),
             (constant is None or 0 <= constant <= 1, "calibration_moving_average_constant", constant, "0 to 1"),
-            (
-                self.num_bins is None or fewest <= self.num_bins <= _MOST_BINS,
-                "num_bins",
-                self.num_bins,
-                f"{fewest} to {_MOST_BINS}",
-            ),
+            (bins is None or least <= bins <= _MOST_BINS, "num_bins", bins, f"{least} to {_MOST_BINS}"),
         )
         mistakes = [
-            Mistake(f"$.calibration.{name}", repr(found), what) for good, name, found, what in checks if not good
+            Mistake(f"$.calibration.{name}", repr(value), expected)
+            for is_valid, name, value, expected in checks
+            if not is_valid
         ]
         if mistakes:
             raise SpecError(mistakes)
 
     @property
     def is_symmetric(self) -> bool:
-        """True where one threshold, of absolute values, makes both ends."""
+        """Whether one threshold, from absolute values, gives both ends."""
         return self.method == "percentile" if self.symmetric is None else self.symmetric
 
 
 def compute_ranges(
     statistics: ActivationStatistics | Path, method: Method, operators: Sequence[str] | None = None
-) -> Any:
-    """Ranges by tensor, as an `onnxruntime.quantization.calibrate.TensorsData`; NaN where a value was NaN or infinite.
+) -> TensorsData:
+    """Return the ranges by tensor in onnxruntime's form; NaN for a tensor with a NaN or infinite value.
 
     Args:
-        statistics: what `calibrate.collect` wrote, or the same already read.
-        method: how a range is chosen.
-        operators: give the tensors that onnxruntime would calibrate for these operators; None gives all.
+        statistics: The statistics, or the file that `collect_statistics` wrote.
+        method: How a range is chosen.
+        operators: Return the tensors that onnxruntime would calibrate for these operators; None returns all.
 
     Raises:
-        ArtifactError: the file is not one of statistics, or holds none for these operators.
+        ArtifactError: The file does not hold statistics, or none for these operators.
     """
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 
-    known = statistics if isinstance(statistics, ActivationStatistics) else ActivationStatistics.load(statistics)
-    tensors = known.select(operators)
-    choose = _extreme_ranges if method.method == "minmax" else _histogram_ranges
-    places = set(tensors.values())
-    endless = {place for place in places if not np.isfinite(known.sample_extremes[:, :, place]).all()}
-    chosen = choose(known, method, sorted(places - endless)) | dict.fromkeys(endless, _non_finite())
-    names = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy", "distribution": "Distribution"}
+    if not isinstance(statistics, ActivationStatistics):
+        statistics = ActivationStatistics.load(statistics)
+    tensors = statistics.select(operators)
+    indices = sorted(set(tensors.values()))
+    finite = [index for index in indices if np.isfinite(statistics.sample_extremes[:, :, index]).all()]
+    compute = _minmax_ranges if method.method == "minmax" else _histogram_ranges
+    no_range = TensorData(lowest=np.float32(np.nan), highest=np.float32(np.nan))
+    ranges = dict.fromkeys(indices, no_range) | compute(statistics, method, finite)
     return TensorsData(
-        CalibrationMethod[names[method.method]], {tensor: chosen[place] for tensor, place in tensors.items()}
+        CalibrationMethod[_NAMES[method.method]], {tensor: ranges[index] for tensor, index in tensors.items()}
     )
 
 
-def write_cache(
-    statistics: ActivationStatistics | Path, method: Method, target: Path, operators: Sequence[str] | None = None
-) -> None:
-    """Write the ranges as a calibration cache, for `quantize_static(..., calibration_cache_path=target)`.
-
-    Args:
-        statistics: as for `ranges`.
-        method: as for `ranges`.
-        target: JSON file to write.
-        operators: as for `ranges`: give the `op_types_to_quantize` of the same call, so that the quantizer sees the
-            tensors that its own calibration would have given it, and no other.
-
-    Raises:
-        ArtifactError: as for `ranges`.
-    """
-    from onnxruntime.quantization.calibrate import save_tensors_data
-
-    save_tensors_data(compute_ranges(statistics, method, operators), target)
-
-
-def _non_finite() -> Any:
+def _minmax_ranges(statistics: ActivationStatistics, method: Method, indices: Sequence[int]) -> dict[int, TensorData]:
+    """Return ranges `(1,)` by histogram, with the arithmetic of onnxruntime's MinMaxCalibrater."""
     from onnxruntime.quantization.calibrate import TensorData
 
-    return TensorData(lowest=np.float32(np.nan), highest=np.float32(np.nan))
-
-
-def _extreme_ranges(known: ActivationStatistics, method: Method, places: Sequence[int]) -> dict[int, Any]:
-    """Ranges `(1,)` by histogram, with the arithmetic of onnxruntime's MinMaxCalibrater."""
-    from onnxruntime.quantization.calibrate import TensorData
-
-    chosen = {}
-    for place in places:
+    constant = method.moving_average_constant if method.moving_average else None
+    ranges = {}
+    for index in indices:
         lows, highs = (
-            np.ascontiguousarray(known.sample_extremes[:, side, place]).astype(known.dtypes[place]).reshape(-1, 1)
+            np.ascontiguousarray(statistics.sample_extremes[:, side, index])
+            .astype(statistics.watched.dtypes[index])
+            .reshape(-1, 1)
             for side in (0, 1)
         )
-        one_by_one = method.moving_average and method.moving_average_constant is not None
-        if not one_by_one:
+        if constant is None:
             average = method.moving_average
             lows = np.nanmean(lows, axis=0, keepdims=True) if average else lows.min(axis=0, keepdims=True)
             highs = np.nanmean(highs, axis=0, keepdims=True) if average else highs.max(axis=0, keepdims=True)
@@ -182,18 +157,21 @@ def _extreme_ranges(known: ActivationStatistics, method: Method, places: Sequenc
             highs = np.maximum(np.abs(lows), np.abs(highs))
             lows = -highs
         low, high = lows[0], highs[0]
-        for next_low, next_high in zip(lows[1:], highs[1:]):
-            low = low + method.moving_average_constant * (next_low - low)
-            high = high + method.moving_average_constant * (next_high - high)
-        chosen[place] = TensorData(lowest=low, highest=high)
-    return chosen
+        if constant is not None:
+            for next_low, next_high in zip(lows[1:], highs[1:]):
+                low = low + constant * (next_low - low)
+                high = high + constant * (next_high - high)
+        ranges[index] = TensorData(lowest=low, highest=high)
+    return ranges
 
 
-def _histogram_ranges(known: ActivationStatistics, method: Method, places: Sequence[int]) -> dict[int, Any]:
-    """Ranges by histogram, as onnxruntime's HistogramCollector computes them from its own histograms."""
+def _histogram_ranges(
+    statistics: ActivationStatistics, method: Method, indices: Sequence[int]
+) -> dict[int, TensorData]:
+    """Return ranges by histogram, as onnxruntime's HistogramCollector computes them from its own histograms."""
     from onnxruntime.quantization.calibrate import HistogramCollector, TensorData
 
-    bins = method.num_bins or _BINS[method.method]
+    bins = method.num_bins or _DEFAULT_BINS[method.method]
     collector = HistogramCollector(
         method=method.method,
         symmetric=method.is_symmetric,
@@ -202,40 +180,43 @@ def _histogram_ranges(known: ActivationStatistics, method: Method, places: Seque
         percentile=method.percentile,
         scenario="same",
     )
-    chosen = {}
-    for place in places:
-        histogram, dtype = known.histograms[place], np.dtype(known.dtypes[place])
+    ranges = {}
+    for index in indices:
+        histogram, dtype = statistics.histograms[index], np.dtype(statistics.watched.dtypes[index])
         if histogram.extremes is None:
             # No sample had a value here (an axis of length zero): onnxruntime's calibrators take 0 for its extremes.
-            chosen[place] = TensorData(lowest=dtype.type(0), highest=dtype.type(0))
+            ranges[index] = TensorData(lowest=dtype.type(0), highest=dtype.type(0))
         else:
             absolute = method.method == "percentile" and method.is_symmetric
-            collector.histogram_dict[place] = _as_onnxruntime(histogram, dtype, bins, absolute=absolute)
+            collector.histogram_dict[index] = _onnxruntime_histogram(histogram, dtype, bins, absolute=absolute)
     if collector.histogram_dict:
         # The collector prints, and the mean and deviation that it takes for `distribution` may over- or underflow.
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
-            chosen |= collector.compute_collection_result()
-    return chosen
+            ranges |= collector.compute_collection_result()
+    return ranges
 
 
-def _as_onnxruntime(histogram: Histogram, dtype: np.dtype[Any], bins: int, *, absolute: bool) -> tuple[Any, ...]:
-    """Counts, edges, least and greatest value as `HistogramCollector` holds them, with its edges to the bit."""
+def _onnxruntime_histogram(
+    histogram: Histogram, dtype: np.dtype[np.generic], bins: int, *, absolute: bool
+) -> tuple[Counts, Array, np.generic, np.generic]:
+    """Return counts, edges, least and greatest value as `HistogramCollector` holds them, with its edges to the bit."""
     bounds = histogram.extremes
     if bounds is None:
         raise ValueError("a histogram without values has no edges")
     largest = max(-bounds.lowest, bounds.highest)
     outer = np.array([bounds.nearest if absolute else -largest, largest], dtype=dtype)
     edges = _edges(outer, bins)
-    return rebin(histogram, edges, absolute=absolute), edges, dtype.type(bounds.lowest), dtype.type(bounds.highest)
+    lowest, highest = np.array([bounds.lowest, bounds.highest], dtype=dtype)
+    return rebin(histogram, edges, absolute=absolute), edges, lowest, highest
 
 
 def _edges(outer: Array, bins: int) -> Array:
-    """Edges `(bins + 1,)` of equal bins from the first to the second of `outer`, in its type."""
+    """Return the edges `(bins + 1,)` of equal bins from the first to the second of `outer`, in its type."""
     # In another type the edges would not be onnxruntime's.
     with np.errstate(over="ignore", invalid="ignore"), contextlib.suppress(ValueError):
         edges = np.histogram_bin_edges(outer, bins, range=(outer[0], outer[1]))
         if np.isfinite(edges).all():
             return edges
-    # The outer edges are so far apart (a mask with the least float) or so close that the type has not got the edges
+    # The outer edges are so far apart (a mask with the least float) or so close that the type cannot hold the edges
     # between them. Here onnxruntime's calibrators fail.
     return np.linspace(float(outer[0]), float(outer[1]), bins + 1).astype(outer.dtype)

@@ -1,7 +1,7 @@
-"""What one calibration pass leaves behind: the values that every tensor took, counted, in one file.
+"""What one calibration pass stores: the values of every tensor, counted, in one file.
 
-Owns the content of that file, how it is written and read, and which tensors belong to which operators. How the values
-are counted is `histogram`'s, how they come about `calibrate`'s, and what they mean for a range `ranges`'s.
+Owns the content of that file, how it is written and read, and which tensors belong to which operators. How values are
+counted is left to `histogram`, where they come from to `collect`, and what they mean for a range to `ranges`.
 """
 
 from __future__ import annotations
@@ -18,54 +18,70 @@ import numpy.typing as npt
 from benchcard.errors import ArtifactError
 from benchcard.quantization.calibration.histogram import Extremes, Histogram, Tail
 
+# What NumPy and zipfile raise for a file that is missing, damaged or in another format.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
+
 
 @dataclass(frozen=True)
-class ActivationStatistics:
-    """The values that every tensor took in one pass over the samples.
+class WatchedTensors:
+    """The tensors of a graph whose values are counted.
 
     Tensors that hold the same values in another order or shape share one histogram.
 
     Attributes:
-        tensors: names, in the order of the graph.
-        histogram_of: place in `histograms` of each tensor.
-        operators: operator types that were asked for; empty where all were.
-        operator_types: operator types that touch at least one of the tensors.
-        touches: `(tensors, operator types) bool`, which of them take or give a tensor.
-        histograms: counts of all values and their extremes, one for each distinct set of values.
-        dtypes: `float32` or `float16`, one for each histogram.
-        sample_extremes: `(samples, 2, histograms) float32`, least and greatest value of each sample.
+        tensors: Names, in the order of the graph.
+        histogram_of: Index of the histogram of each tensor.
+        dtypes: `float32` or `float16`, of each histogram.
+        operator_types: Operator types that touch at least one of the tensors.
+        touches: `(tensors, operator types) bool`, which of them read or write a tensor.
     """
 
     tensors: tuple[str, ...]
     histogram_of: tuple[int, ...]
-    operators: tuple[str, ...]
+    dtypes: tuple[str, ...]
     operator_types: tuple[str, ...]
     touches: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ActivationStatistics:
+    """The values that every watched tensor took in one pass over the samples.
+
+    Attributes:
+        watched: The tensors.
+        operators: Operator types that were asked for; empty where all were.
+        histograms: Counts and extremes of all values, one of each distinct set of values.
+        sample_extremes: `(samples, 2, histograms) float32`, least and greatest value of each sample.
+    """
+
+    watched: WatchedTensors
+    operators: tuple[str, ...]
     histograms: tuple[Histogram, ...]
-    dtypes: tuple[str, ...]
     sample_extremes: npt.NDArray[np.float32]
 
     def save(self, target: Path) -> None:
         """Write the statistics to a file, a NumPy archive; equal statistics give equal bytes."""
+        watched = self.watched
         for histogram in self.histograms:
-            histogram.tail.settle()
+            histogram.tail.trim()
         bounds = [histogram.extremes or Extremes(0.0, 0.0, 0.0) for histogram in self.histograms]
+        tails = [histogram.tail for histogram in self.histograms]
         counts = np.concatenate([histogram.counts for histogram in self.histograms])
         arrays = {
-            "tensors": np.array(self.tensors, dtype=np.str_),
-            "histogram_of": np.array(self.histogram_of, dtype=np.int64),
+            "tensors": np.array(watched.tensors, dtype=np.str_),
+            "histogram_of": np.array(watched.histogram_of, dtype=np.int64),
             "operators": np.array(self.operators, dtype=np.str_),
-            "operator_types": np.array(self.operator_types, dtype=np.str_),
-            "touches": self.touches,
+            "operator_types": np.array(watched.operator_types, dtype=np.str_),
+            "touches": watched.touches,
             "exponent": np.array([histogram.exponent for histogram in self.histograms], dtype=np.int64),
             "first": np.array([histogram.first for histogram in self.histograms], dtype=np.int64),
             "bins": np.array([histogram.counts.size for histogram in self.histograms], dtype=np.int64),
             "counts": counts.astype(np.min_scalar_type(counts.max(initial=0))),
-            "tail": np.concatenate([np.sort(histogram.tail.values) for histogram in self.histograms]),
-            "kept": np.array([histogram.tail.values.size for histogram in self.histograms], dtype=np.int64),
-            "floor": np.array([histogram.tail.floor for histogram in self.histograms], dtype=np.float32),
+            "tail": np.concatenate([np.sort(tail.values) for tail in tails]),
+            "kept": np.array([tail.values.size for tail in tails], dtype=np.int64),
+            "floor": np.array([tail.floor for tail in tails], dtype=np.float32),
             "extremes": np.array([(b.lowest, b.highest, b.nearest) for b in bounds], dtype=np.float32),
-            "dtypes": np.array(self.dtypes, dtype=np.str_),
+            "dtypes": np.array(watched.dtypes, dtype=np.str_),
             "sample_extremes": self.sample_extremes,
         }
         # As numpy.savez_compressed, but for the level: five times as fast, and a tenth larger.
@@ -76,59 +92,53 @@ class ActivationStatistics:
 
     @classmethod
     def load(cls, source: Path) -> ActivationStatistics:
-        """The statistics that `save` wrote.
+        """Return the statistics that `save` wrote.
 
         Raises:
-            ArtifactError: the file is missing, or is not one of activation statistics.
+            ArtifactError: The file is missing, or does not hold activation statistics.
         """
         try:
-            # Opened here, since NumPy leaves a file open that is no archive.
+            # Opened here, because NumPy leaves a file open that is not an archive.
             with source.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                pieces = np.split(file["counts"].astype(np.int64), np.cumsum(file["bins"])[:-1])
+                counts = np.split(file["counts"].astype(np.int64), np.cumsum(file["bins"])[:-1])
                 kept = np.split(file["tail"], np.cumsum(file["kept"])[:-1])
                 tails = [Tail(values, floor) for values, floor in zip(kept, file["floor"].tolist())]
-                described = zip(
-                    file["extremes"].tolist(), file["exponent"].tolist(), file["first"].tolist(), pieces, tails
+                columns = zip(
+                    file["extremes"].tolist(), file["exponent"].tolist(), file["first"].tolist(), counts, tails
                 )
-                return cls(
+                histograms = tuple(
+                    Histogram(Extremes(*bounds) if bins.size else None, exponent, first, bins, tail)
+                    for bounds, exponent, first, bins, tail in columns
+                )
+                watched = WatchedTensors(
                     tensors=tuple(file["tensors"].tolist()),
                     histogram_of=tuple(file["histogram_of"].tolist()),
-                    operators=tuple(file["operators"].tolist()),
+                    dtypes=tuple(file["dtypes"].tolist()),
                     operator_types=tuple(file["operator_types"].tolist()),
                     touches=file["touches"],
-                    histograms=tuple(
-                        Histogram(Extremes(*extremes) if counts.size else None, exponent, first, counts, tail)
-                        for extremes, exponent, first, counts, tail in described
-                    ),
-                    dtypes=tuple(file["dtypes"].tolist()),
-                    sample_extremes=file["sample_extremes"],
                 )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            EOFError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            raise ArtifactError(f"{source} cannot be read as activation statistics: {error}") from error
+                return cls(watched, tuple(file["operators"].tolist()), histograms, file["sample_extremes"])
+        except _UNREADABLE as error:
+            raise ArtifactError(
+                f"{source} cannot be read as activation statistics: {error}. Calibrate the model again."
+            ) from error
 
     def select(self, operators: Sequence[str] | None) -> dict[str, int]:
-        """Place in `histograms` by tensor, of the tensors that onnxruntime calibrates for these operators.
+        """Return the index in `histograms` of each tensor that onnxruntime calibrates for these operators.
 
         Args:
-            operators: operator types; None stands for all that were collected.
+            operators: Operator types; None stands for all that were collected.
 
         Raises:
-            ArtifactError: an operator that was not among those asked for when the statistics were collected.
+            ArtifactError: The statistics were not collected for one of the operators.
         """
         missing = sorted(set(operators or ()) - set(self.operators)) if self.operators else []
         if missing:
             raise ArtifactError(
-                f"there are no statistics for {', '.join(missing)}: they were collected for {', '.join(self.operators)}"
+                f"There are no statistics for {', '.join(missing)}: they were collected for "
+                f"{', '.join(self.operators)}. Calibrate for all operators that are to be quantized."
             )
-        selected = np.isin(np.array(self.operator_types, dtype=np.str_), list(operators or self.operator_types))
-        wanted = np.flatnonzero(self.touches[:, selected].any(axis=1))
-        return {self.tensors[place]: self.histogram_of[place] for place in wanted}
+        watched = self.watched
+        selected = np.isin(np.array(watched.operator_types, dtype=np.str_), list(operators or watched.operator_types))
+        indices = np.flatnonzero(watched.touches[:, selected].any(axis=1))
+        return {watched.tensors[index]: watched.histogram_of[index] for index in indices}

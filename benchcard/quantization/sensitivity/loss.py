@@ -1,29 +1,28 @@
-"""How far numbers are from those in float32, summed over batches: no tensor outlives its batch."""
+"""How much tensors differ from those in float32, summed over batches: no tensor outlives its batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
 from benchcard.errors import ArtifactError
 
-# Below this signal-to-noise ratio of its outputs a classifier's decisions begin to change; see docs/reasons.md for
-# where it comes from.
+# Below this signal-to-noise ratio of its outputs, the decisions of a classifier begin to change; docs/reasons.md has
+# the source.
 FAR_DB = 20.0
 
 
 @dataclass(frozen=True)
 class Loss:
-    """How far numbers are from those in float32.
+    """How much numbers differ from those in float32.
 
     Attributes:
         max_abs_difference: The largest absolute difference; None where a number is not finite.
         snr_db: Power of the float numbers over power of the differences, in decibels; None where there is no
             difference, or where a number is not finite.
-        is_finite: False where a quantized number is infinite or none.
+        is_finite: False where a quantized number is NaN or infinite.
     """
 
     max_abs_difference: float | None
@@ -36,39 +35,41 @@ class Loss:
         return not self.is_finite or (self.snr_db is not None and self.snr_db < FAR_DB)
 
 
-class Sum:
-    """Powers and the largest difference, summed over batches."""
+class LossSum:
+    """Powers of signal and noise, and the largest difference, over batches."""
 
     def __init__(self) -> None:
         self.signal = self.noise = self.largest = 0.0
         self.is_finite = True
 
-    def add(self, expected: NDArray[Any], found: NDArray[Any], name: str) -> None:
-        """Add one tensor of one batch; integers and truth values are passed over."""
+    def add(self, expected: npt.NDArray[np.generic], actual: npt.NDArray[np.generic], name: str) -> None:
+        """Add one tensor of one batch; integers and truth values are ignored.
+
+        Raises:
+            ArtifactError: A number of the float model is not finite.
+        """
         if expected.dtype.kind != "f" or not expected.size:
             return
         if not np.isfinite(expected).all():
-            raise ArtifactError(
-                f"The float model gives a number that is not finite in `{name}`. Check the model first."
-            )
-        if not np.isfinite(found).all():
+            raise ArtifactError(f"The float model gives NaN or infinite numbers in `{name}`. Check the model first.")
+        if not np.isfinite(actual).all():
             self.is_finite = False
             return
         exact = expected.astype(np.float64)
-        difference = exact - found
+        difference = exact - actual.astype(np.float64)
         self.signal += float(np.vdot(exact, exact))
         self.noise += float(np.vdot(difference, difference))
         self.largest = max(self.largest, float(np.abs(difference).max()))
 
     def loss(self) -> Loss:
-        """The sums as a loss."""
+        """Return the loss over all batches."""
         if not self.is_finite:
             return Loss(None, None, False)
         return Loss(self.largest, decibels(self.signal, self.noise), True)
 
 
 def decibels(signal: float, noise: float) -> float | None:
-    """Ten times the logarithm of a ratio of powers; None where there is no noise.
+    """Return ten times the logarithm of a ratio of powers; None where there is no noise.
 
     Source: ITU-T G.100.1, decibel of power; the same as `compute_signal_to_quantization_noice_ratio` of ONNX Runtime.
     """

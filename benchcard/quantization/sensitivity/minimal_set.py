@@ -1,12 +1,11 @@
-"""The fewest nodes whose exclusion is enough, found in a bounded number of trials.
+"""The search for the fewest nodes whose exclusion is enough, in a bounded number of trials.
 
-This module owns the order of the trials and nothing else: what a trial is, it is told. The nodes come ranked by what
-their quantization costs (`explain.ranking`), so the search first asks how many of the worst have to go: 1, 2, 4, 8, …
-until it is enough, then by halving the smallest number that is. A node may cost much alone and be needless where others
-are gone, so from the set that was found, parts are taken out again, large ones first, as long as it stays enough and
-trials are left.
+This module owns the order of the trials; what a trial is, its caller decides. The nodes come ranked by what their
+quantization costs (`losses.rank_layers`), so the search first tries how many of the worst must be excluded: 1, 2, 4, 8,
+… until it is enough, then by bisection. A node may cost much alone and be needless where others are excluded, so parts
+are removed from that set again, large ones first, as long as it stays enough and trials are left.
 
-Source: for the last part, Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE Transactions
+Source of the last part: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE Transactions
 on Software Engineering 28 (2002), where the same is done to the input of a program that fails.
 """
 
@@ -18,11 +17,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MinimalSet:
-    """What a search came to.
+    """The outcome of a search.
 
     Attributes:
         nodes: The set; where none was enough, the largest that was tried.
-        is_enough: Whether it is.
+        is_enough: Whether the set is enough.
         is_minimal: Whether it was tried that no node of it can be left out.
         trials: Number of sets that were tried, the empty one among them.
     """
@@ -33,32 +32,31 @@ class MinimalSet:
     trials: int
 
 
-class _NoMoreTrials(Exception):
+class _NoTrialsLeft(Exception):
     """The bound is reached."""
 
 
 def minimal_set(ranked: Sequence[str], is_enough: Callable[[tuple[str, ...]], bool], bound: int) -> MinimalSet:
-    """The smallest set of nodes that is found to be enough, the worst first.
+    """Return the smallest set of nodes that is found to be enough, the worst first.
 
     Args:
         ranked: Nodes, the worst first; all of them together should be enough.
         is_enough: One trial; it is called at most `bound` times, and never twice with the same nodes.
-        bound: Trials at most, 1 or more.
+        bound: The largest number of trials, 1 or more.
     """
     search = _Search(tuple(ranked), is_enough, bound)
     try:
         search.grow()
         search.shrink()
-        is_minimal = True
-    except _NoMoreTrials:
+        is_minimal = search.best is not None
+    except _NoTrialsLeft:
         is_minimal = False
-    enough = search.best is not None
-    nodes = search.best if search.best is not None else search.largest
-    return MinimalSet(nodes, enough, is_minimal and enough, len(search.tried))
+    nodes = search.largest if search.best is None else search.best
+    return MinimalSet(nodes, search.best is not None, is_minimal, len(search.tried))
 
 
 class _Search:
-    """A search at work: what was tried, and the smallest set that was enough."""
+    """What was tried, the smallest set that was enough, and the largest set."""
 
     def __init__(self, ranked: tuple[str, ...], is_enough: Callable[[tuple[str, ...]], bool], bound: int) -> None:
         self.ranked, self._is_enough, self._bound = ranked, is_enough, bound
@@ -67,7 +65,7 @@ class _Search:
         self.largest: tuple[str, ...] = ()
 
     def grow(self) -> None:
-        """Find the shortest beginning of the ranking that is enough."""
+        """Find the shortest start of the ranking that is enough."""
         fails, size = -1, 0
         while not self._try(self.ranked[:size]):
             if size == len(self.ranked):
@@ -81,11 +79,11 @@ class _Search:
                 fails = middle
 
     def shrink(self) -> None:
-        """Take out of the set what is not needed, halves first, then ever smaller parts, the least costly first."""
+        """Remove what is not needed, halves first, then ever smaller parts, the least costly first."""
         if self.best is None:
             return
         nodes = self.best
-        # Without its last node the set was tried, and was not enough.
+        # The set without its last node was tried and was not enough.
         needed = nodes[-1:]
         length = len(nodes) // 2
         while length:
@@ -94,19 +92,19 @@ class _Search:
                 if self._try(rest):
                     nodes = rest
             length //= 2
-        # What was needed beside a node that is gone now may be needless.
+        # What was needed beside a node that is removed now may be needless.
         before: tuple[str, ...] = ()
         while nodes != before:
             before = nodes
             for node in reversed(before):
-                rest = tuple(each for each in nodes if each != node)
+                rest = tuple(other for other in nodes if other != node)
                 if self._try(rest):
                     nodes = rest
 
     def _try(self, nodes: tuple[str, ...]) -> bool:
         if nodes not in self.tried:
             if len(self.tried) >= self._bound:
-                raise _NoMoreTrials
+                raise _NoTrialsLeft
             self.tried[nodes] = self._is_enough(nodes)
             if self.tried[nodes] and (self.best is None or len(nodes) < len(self.best)):
                 self.best = nodes

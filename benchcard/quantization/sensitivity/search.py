@@ -1,57 +1,54 @@
 """The search for the layers whose quantization costs the outputs most.
 
 This module owns which layers are tried, and in which order. The graph in which layers can be switched is built in
-`grafts`; it is cut and run in `pieces`.
+`layers`; it is cut and run in `segments`.
 
-To quantize each layer alone and run on to the outputs would tell for certain, and take a forward pass a layer. Instead
-all layers of a piece of the graph are quantized together and run on to the outputs, piece by piece: that tells how much
-of an error at the end of a piece comes through to the outputs. Of the pieces that cost much, each layer is then
-quantized alone and run on to the end of its piece only, a small part of a pass. Both together say what the layer will
-cost the outputs; the most costly are tried to the end, until what is left is not expected to cost as much as those that
-were found. No layer is named that was not tried alone.
+To quantize each layer alone and run on to the outputs would give exact costs, at one forward pass a layer. Instead all
+layers of a segment of the graph are quantized together and run on to the outputs, segment by segment: that shows how
+much of an error at the end of a segment reaches the outputs. In the segments that cost much, each layer is then
+quantized alone and run on to the end of its segment only, a small part of a pass. Both together predict what the layer
+costs the outputs. The most costly are tried to the end, until what is left is not expected to cost as much as those
+that were found. No layer is named that was not tried alone.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from benchcard.graphs import graph as graphs
-from benchcard.graphs.runtime import refusals
-from benchcard.quantization import operators
-from benchcard.quantization.operators import Quantization
-from benchcard.quantization.sensitivity import grafts
-from benchcard.quantization.sensitivity.loss import Sum
-from benchcard.quantization.sensitivity.pieces import Arrays, Pieces
+from benchcard.graphs.graph import prepare_model
+from benchcard.graphs.runtime import runtime_errors
+from benchcard.quantization.operators import quantized_nodes
+from benchcard.quantization.sensitivity.layers import Layer, add_switches
+from benchcard.quantization.sensitivity.loss import LossSum
+from benchcard.quantization.sensitivity.segments import Arrays, SegmentedModel
+from benchcard.quantization.settings import Quantization
 
-Batch = Mapping[str, NDArray[Any]]
-# Layers are left untried that are expected to cost the outputs less than this part of what those cost that were found.
-# With these two, 35 of 35 searches in tiny models named the three layers that trying each names, in 19 trials on
-# average (`benchmarks/layers.py`); with a part of 1, 23 did, with 8 pieces, 31.
-_PART = 0.25
-_PIECES = 16
-# Batches that layers are run on as far as the end of their piece: of the many numbers there, one batch has enough.
+# Layers are not tried whose expected cost is less than this share of the cost of those that were found. With these two,
+# 35 of 35 searches in tiny models named the three layers that trying each names, in 19 trials on average
+# (`benchmarks/layers.py`); with a share of 1, 23 did, with 8 segments, 31.
+_SHARE = 0.25
+_SEGMENTS = 16
+# Batches that layers are run on as far as the end of their segment, where the many numbers of one batch are enough.
 _NEAR_BATCHES = 1
 _LEAST = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
-class _Guess:
-    """A piece or a layer whose cost is known, or expected, and that may hold or be one of the costliest layers.
+class _Candidate:
+    """A segment or a layer whose cost is known or expected.
 
     Attributes:
-        start: The first of its layers.
-        stop: The first after them.
+        start: Index of the first of its layers.
+        stop: Index after the last of them.
         cost: Power of the errors of the outputs over that of the outputs.
-        near: The same at the end of the piece, summed over the tensors that it hands on.
+        near: The same at the end of the segment, summed over the tensors that it hands on.
     """
 
     start: int
@@ -61,15 +58,14 @@ class _Guess:
 
     @property
     def is_layer(self) -> bool:
-        """Whether it is one layer."""
         return self.stop - self.start == 1
 
-    def __lt__(self, other: _Guess) -> bool:
-        """The costliest first; places break ties, so that the order is always the same."""
+    def __lt__(self, other: _Candidate) -> bool:
+        """Order the costliest first; the index breaks ties, so that the order is always the same."""
         return (-self.cost, -self.near, self.start) < (-other.cost, -other.near, other.start)
 
 
-class Search:
+class LayerSearch:
     """The search in one quantized model.
 
     Attributes:
@@ -81,12 +77,13 @@ class Search:
 
     Args:
         float_model: The float model.
-        quantized_model: What became of it.
-        folder: Where files are written for as long as this lives; `float.onnx` among them, a copy of the float model.
+        quantized_model: The same model, quantized.
+        folder: Where files are written that must exist as long as this object; `float.onnx` is a copy of the float
+            model.
         batches: Inputs by name that each trial runs.
-        how: The quantization, so that only nodes it asked for are named; None for every quantized layer.
+        settings: The quantization, so that only nodes it asked for are named; None for every quantized layer.
         threads: Threads of each session.
-        bound: How many sets may be tried in `worst`.
+        bound: How many sets may be tried in `find_worst`.
     """
 
     def __init__(
@@ -94,122 +91,119 @@ class Search:
         float_model: Path,
         quantized_model: Path,
         folder: Path,
-        batches: Sequence[Batch],
-        how: Quantization | None,
+        batches: Sequence[Arrays],
+        settings: Quantization | None,
         threads: int,
-        bound: int = 2 * _PIECES,
+        bound: int = 2 * _SEGMENTS,
     ) -> None:
         self.batches, self.threads, self._bound, self.trials = batches, threads, bound, 0
-        self.effects: dict[str, Sum] = {}
-        names = None if how is None else frozenset(operators.quantized_nodes(float_model, how))
-        graph, prepared, _ = graphs.prepare(float_model, folder)
-        model = onnx.load(str(prepared), load_external_data=False)
-        self.layers = grafts.switchable(model, onnx.load(str(quantized_model)), names)
+        self.effects: dict[str, LossSum] = {}
+        names = None if settings is None else frozenset(quantized_nodes(float_model, settings))
+        prepared = prepare_model(float_model, folder)
+        model = onnx.load(str(prepared.path), load_external_data=False)
+        self.layers = add_switches(model, onnx.load(str(quantized_model)), names)
         if self.layers:
             marks = [layer.tensor for layer in self.layers]
-            number = max(1, min(_PIECES, bound // 2))
+            number = max(1, min(_SEGMENTS, bound // 2))
             try:
-                self._pieces = Pieces(model, graph.types, marks, folder, threads, number)
-            except refusals():
-                # What the runtime infers of a whole graph it may miss in a piece: a run then begins at the beginning.
-                self._pieces = Pieces(model, graph.types, marks, folder, threads, 1)
+                self._model = SegmentedModel(model, prepared.graph.types, marks, folder, threads, number)
+            except runtime_errors():
+                # The runtime may infer less of a segment than of the whole graph: every run then starts at its start.
+                self._model = SegmentedModel(model, prepared.graph.types, marks, folder, threads, 1)
             off = self._switches(())
-            self._before = [self._pieces.through({**batch, **off}) for batch in batches]
+            self._before = [self._model.run_all({**batch, **off}) for batch in batches]
 
-    def worst(self, limit: int) -> tuple[list[grafts.Layer], bool]:
-        """The `limit` layers that cost most, the worst first, and whether no other is expected to cost as much."""
+    def find_worst(self, limit: int) -> tuple[list[Layer], bool]:
+        """Return the `limit` costliest layers, the worst first, and whether no other is expected to cost as much."""
         if not self.layers or limit < 1:
             return [], True
         if self._bound < 1:
             return [], False
-        tried = [self.tried(start, stop) for start, stop in self._spans()]
-        found = [each for each in tried if each.is_layer]
-        heap = [each for each in tried if not each.is_layer]
+        tried = [self.try_layers(start, stop) for start, stop in self._spans()]
+        layers = [candidate for candidate in tried if candidate.is_layer]
+        heap = [candidate for candidate in tried if not candidate.is_layer]
         heapq.heapify(heap)
-        certain = True
-        while heap and (len(found) < limit or heap[0].cost >= max(_LEAST, _PART * sorted(found)[limit - 1].cost)):
+        is_complete = True
+        while heap and (len(layers) < limit or heap[0].cost >= max(_LEAST, _SHARE * sorted(layers)[limit - 1].cost)):
             if heap[0].is_layer and self.trials >= self._bound:
-                certain = False
+                is_complete = False
                 break
-            likely = heapq.heappop(heap)
-            if likely.is_layer:
-                found.append(self.tried(likely.start, likely.stop))
+            costliest = heapq.heappop(heap)
+            if costliest.is_layer:
+                layers.append(self.try_layers(costliest.start, costliest.stop))
             else:
-                for guess in self._members(likely):
-                    heapq.heappush(heap, guess)
-        return [self.layers[each.start] for each in sorted(found)[:limit]], certain
+                for candidate in self._members(costliest):
+                    heapq.heappush(heap, candidate)
+        return [self.layers[candidate.start] for candidate in sorted(layers)[:limit]], is_complete
 
     def _spans(self) -> Iterator[tuple[int, int]]:
-        """The first layer of each piece that has one, and the first after its last."""
-        for _, places in groupby(range(len(self.layers)), self._piece_of):
-            members = list(places)
-            yield members[0], members[-1] + 1
+        """Yield the index of the first layer of each segment that has one, and that after its last."""
+        for _, group in groupby(range(len(self.layers)), self._segment_of):
+            indices = list(group)
+            yield indices[0], indices[-1] + 1
 
-    def _piece_of(self, place: int) -> int:
-        return self._pieces.piece_of(self.layers[place].tensor)
+    def _segment_of(self, index: int) -> int:
+        return self._model.segment_of(self.layers[index].tensor)
 
-    def _members(self, piece: _Guess) -> Iterator[_Guess]:
-        """Each layer of a piece, with what it is expected to cost the outputs: as much of its error at the end of the
-        piece comes through to them as of the errors of all its layers.
+    def _members(self, segment: _Candidate) -> Iterator[_Candidate]:
+        """Yield each layer of a segment with its expected cost.
+
+        As much of its error at the end of the segment is expected to reach the outputs as of that of all its layers.
         """
-        passed = piece.cost / piece.near if 0 < piece.near < np.inf else 1.0
-        for place in range(piece.start, piece.stop):
-            near = self._near(place)
-            yield _Guess(place, place + 1, passed * near if 0 < near < np.inf else near, near)
+        passed = segment.cost / segment.near if 0 < segment.near < np.inf else 1.0
+        for index in range(segment.start, segment.stop):
+            near = self._near_cost(index)
+            yield _Candidate(index, index + 1, passed * near if 0 < near < np.inf else near, near)
 
-    def _near(self, place: int) -> float:
-        """What a layer, quantized alone, costs at the end of its piece."""
-        number = self._piece_of(place)
-        switches = self._switches(self.layers[place : place + 1])
-        lost = _Lost()
+    def _near_cost(self, index: int) -> float:
+        """Return what a layer, quantized alone, costs at the end of its segment."""
+        number = self._segment_of(index)
+        switches = self._switches(self.layers[index : index + 1])
+        errors = _ErrorSum()
         for batch, before in zip(self.batches[:_NEAR_BATCHES], self._before):
-            lost.add(before[number + 1], self._pieces.piece({**batch, **switches}, number, before))
-        return lost.share
+            errors.add(before[number + 1], self._model.run_segment({**batch, **switches}, number, before))
+        return errors.share
 
-    def tried(self, start: int, stop: int) -> _Guess:
-        """What becomes of the outputs when the layers from `start` to `stop`, all of one piece, are quantized."""
+    def try_layers(self, start: int, stop: int) -> _Candidate:
+        """Return the cost of quantizing the layers from `start` to `stop`, all of one segment."""
         self.trials += 1
-        total, near = Sum(), _Lost()
+        total, near = LossSum(), _ErrorSum()
         switches = self._switches(self.layers[start:stop])
-        number = self._piece_of(start)
+        number = self._segment_of(start)
         for batch, before in zip(self.batches, self._before, strict=True):
             feeds = {**batch, **switches}
-            made = self._pieces.piece(feeds, number, before)
+            made = self._model.run_segment(feeds, number, before)
             near.add(before[number + 1], made)
-            outputs = self._pieces.run(feeds, number, before, made)
+            outputs = self._model.run(feeds, number, before, made)
             for name, value in before[-1].items():
                 total.add(value, outputs[name], name)
         cost = total.noise / max(total.signal, _LEAST) if total.is_finite else float("inf")
-        tried = _Guess(start, stop, cost, near.share)
-        if tried.is_layer:
+        candidate = _Candidate(start, stop, cost, near.share)
+        if candidate.is_layer:
             self.effects[self.layers[start].tensor] = total
-        return tried
+        return candidate
 
-    def _switches(self, on: Sequence[grafts.Layer]) -> Arrays:
-        chosen = {layer.switch for layer in on}
-        return {layer.switch: np.array(layer.switch in chosen) for layer in self.layers}
+    def _switches(self, on: Sequence[Layer]) -> Arrays:
+        names = {layer.switch for layer in on}
+        return {layer.switch: np.array(layer.switch in names) for layer in self.layers}
 
 
-class _Lost:
+class _ErrorSum:
     """Errors of several tensors, summed over batches."""
 
     def __init__(self) -> None:
         self._powers: dict[str, tuple[float, float]] = {}
 
-    def add(self, expected: Arrays, found: Arrays) -> None:
-        """Add what was found of one batch; integers and truth values are passed over, and what is not finite in the
-        float model, as a mask may be.
-        """
-        for name, value in found.items():
+    def add(self, expected: Arrays, actual: Arrays) -> None:
+        """Add the tensors of one batch; integers, truth values and what is not finite in float (a mask) are ignored."""
+        for name, value in actual.items():
             if value.dtype.kind == "f" and np.isfinite(expected[name]).all():
                 exact = expected[name].astype(np.float64)
-                error = exact - value if np.isfinite(value).all() else np.full(1, np.inf)
+                error = exact - value.astype(np.float64) if np.isfinite(value).all() else np.full(1, np.inf)
                 signal, noise = self._powers.get(name, (0.0, 0.0))
                 self._powers[name] = signal + float(np.vdot(exact, exact)), noise + float(np.vdot(error, error))
 
     @property
     def share(self) -> float:
-        """Power of the errors over that of the tensors, summed over those that have any; infinite where a number is not
-        finite.
-        """
+        """Power of the errors over that of the tensors, summed over those with any; infinite for a number that is."""
         return sum(noise / signal for signal, noise in self._powers.values() if signal > 0)

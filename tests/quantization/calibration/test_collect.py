@@ -1,4 +1,4 @@
-"""One pass over the samples: what it leaves behind, what it costs, and what it says of what it cannot use."""
+"""One pass over the samples: what it stores, what it costs, and which errors it reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from calibration_oracle import (
 from tiny_graphs import normal, saved, written
 
 from benchcard.errors import ArtifactError
-from benchcard.quantization.calibration.collect import collect_statistics, watch
+from benchcard.quantization.calibration.collect import collect_statistics, select_tensors
 from benchcard.quantization.calibration.ranges import Method, compute_ranges
 
 
@@ -63,7 +63,7 @@ def test_the_file_is_the_same_for_the_same_samples(tmp_path):
 
 
 def test_the_report_says_what_was_done(tmp_path):
-    """Counts, times and sizes can be written to a record, and progress was told after every sample."""
+    """The report has counts, times and sizes, and progress is reported after every sample."""
     done: list[int] = []
     report = collect_statistics(
         mlp(tmp_path),
@@ -74,17 +74,17 @@ def test_the_report_says_what_was_done(tmp_path):
         progress=done.append,
     )
     assert done == [1, 2, 3, 4, 5]
-    assert report["samples"] == 5
-    assert report["tensors"] == report["histograms"] == 4
-    assert report["values_counted"] == 5 * 37 * (16 + 48 + 48 + 4)
-    assert 0 < report["forward_ns"] < report["elapsed_ns"]
-    assert 0 < report["counting_ns"] < report["elapsed_ns"]
-    assert report["statistics_bytes"] == (tmp_path / "statistics.npz").stat().st_size
-    assert report["peak_memory_bytes"] > 10 << 20
+    assert report.samples == 5
+    assert report.tensors == report.histograms == 4
+    assert report.values_counted == 5 * 37 * (16 + 48 + 48 + 4)
+    assert 0 < report.forward_ns < report.elapsed_ns
+    assert 0 < report.counting_ns < report.elapsed_ns
+    assert report.statistics_bytes == (tmp_path / "statistics.npz").stat().st_size
+    assert report.peak_memory_bytes > 10 << 20
 
 
 def test_samples_may_share_their_memory(tmp_path):
-    """Whoever gives the samples may write the next one into the array of the last."""
+    """The caller may write the next sample into the array of the last."""
     model, array = mlp(tmp_path), np.empty((37, 16), dtype=np.float32)
 
     def reused() -> Any:
@@ -106,13 +106,14 @@ def test_memory_does_not_grow_with_the_samples(tmp_path):
 import resource, sys
 import numpy as np
 from pathlib import Path
-from benchcard.quantization.calibration.collect import collect
+from benchcard.quantization.calibration.collect import collect_statistics
 
 folder = Path(sys.argv[1])
 
 def peak(count):
     feeds = ({"x": np.random.default_rng(n).random((20_000, 16), dtype=np.float32)} for n in range(count))
-    collect(folder / "mlp.onnx", feeds, folder / "s.npz", operators=["Add", "MatMul"], intra_op_num_threads=1)
+    options = {"operators": ["Add", "MatMul"], "intra_op_num_threads": 1}
+    collect_statistics(folder / "mlp.onnx", feeds, folder / "s.npz", **options)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 print(peak(6), peak(48))
@@ -125,7 +126,7 @@ print(peak(6), peak(48))
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_costs_the_ranges_of_what_it_reaches(tmp_path, value):
+def test_tensors_with_a_value_that_is_not_finite_have_no_range(tmp_path, value):
     """The tensors that it broke are named in the order of the graph and have no range by any method; others keep
     theirs.
     """
@@ -133,11 +134,11 @@ def test_a_value_that_is_not_finite_costs_the_ranges_of_what_it_reaches(tmp_path
     given_feeds[3]["x"][7, 1] = value
     target = tmp_path / "statistics.npz"
     report, _ = gather(mlp(tmp_path), given_feeds, target)
-    assert report["endless"][:3] == ["x", "h", "hb"]
+    assert report.endless[:3] == ("x", "h", "hb")
     for method in ("minmax", "percentile", "entropy", "distribution"):
         found = compute_ranges(target, Method(method)).data
         for name, each in found.items():
-            is_lost = name in report["endless"]
+            is_lost = name in report.endless
             assert np.isnan(each.range_value[0]).all() == is_lost, (method, name)
 
 
@@ -147,7 +148,7 @@ def test_an_overflow_inside_the_graph_is_named(tmp_path):
     """
     model, target = mlp(tmp_path, w=np.full((16, 48), 1e38, dtype=np.float32)), tmp_path / "statistics.npz"
     report, _ = gather(model, [{"x": np.full((1, 16), 9, dtype=np.float32)}], target)
-    assert report["endless"][0] == "h"
+    assert report.endless[0] == "h"
     assert float(np.squeeze(compute_ranges(target, Method())["x"].range_value[1])) == 9
 
 
@@ -161,7 +162,7 @@ def test_an_overflow_inside_the_graph_is_named(tmp_path):
     ],
 )
 def test_inputs_that_do_not_fit_are_an_error(tmp_path, feed, message):
-    """What the runtime says of a sample stands in the error."""
+    """The error has the runtime's message on the sample."""
     with pytest.raises(ArtifactError, match=message):
         gather(mlp(tmp_path), [feed], tmp_path / "statistics.npz")
 
@@ -173,13 +174,13 @@ def test_no_samples_are_an_error(tmp_path):
 
 
 def test_a_graph_without_the_operators_is_an_error(tmp_path):
-    """There is nothing to calibrate for operators that the graph has not got."""
+    """There is nothing to calibrate for operators that the graph does not have."""
     with pytest.raises(ArtifactError, match="no float input or output of the operators Conv, Gemm"):
         gather(mlp(tmp_path), feeds(1), tmp_path / "statistics.npz", ["Conv", "Gemm"])
 
 
-def test_what_is_no_model_is_an_error(tmp_path):
-    """A missing file, a file of something else, and a graph that the runtime refuses are each named."""
+def test_a_file_that_is_not_a_model_is_an_error(tmp_path):
+    """The error names a missing file, one in another format, and a graph that the runtime refuses."""
     (tmp_path / "junk.onnx").write_bytes(b"not a model")
     unknown = MLP.replace("Relu", "Lure")
     saved(written(unknown, WEIGHTS), tmp_path / "unknown.onnx")
@@ -192,18 +193,18 @@ def test_what_is_no_model_is_an_error(tmp_path):
             gather(tmp_path / f"{name}.onnx", feeds(1), tmp_path / "statistics.npz")
 
 
-def test_watch_stops_at_weights():
-    """A tensor that only passes on a weight has no other tensor to take its values from."""
+def test_a_copy_of_a_weight_is_counted_itself():
+    """A tensor that is a copy of a weight takes its values from no other tensor."""
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[4] x) => (float[4] y) { i = Identity (w) y = Add (x, i) }"""
     model = onnx.shape_inference.infer_shapes(written(text, {"w": normal(4)}))
-    watched = watch(model.graph, ["Add"])
-    assert watched.tensors == watched.sources == ("x", "i", "y")
+    watched, sources = select_tensors(model.graph, ["Add"])
+    assert watched.tensors == sources == ("x", "i", "y")
     assert watched.operator_types == ("Add",)
 
 
-def test_what_lies_behind_a_resize_is_watched(tmp_path):
-    """The scales of a `Resize` are numbers on which shapes and types depend, and these which tensors there are."""
+def test_tensors_after_a_resize_are_watched(tmp_path):
+    """Types after a `Resize` are inferred only where the numbers of its scales are kept."""
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[1, 3, 8, 8] x) => (float[1, 3, 16, 16] y) {
         r = Resize <mode = "nearest"> (x, , scales)
@@ -212,4 +213,4 @@ def test_what_lies_behind_a_resize_is_watched(tmp_path):
     }"""
     model = saved(written(text, {"scales": np.array([1, 1, 2, 2], dtype=np.float32)}), tmp_path / "resize.onnx")
     statistics = gather(model, [{"x": normal(1, 3, 8, 8)}], tmp_path / "statistics.npz", ["Add"])[1]
-    assert set(statistics.tensors) == {"h", "y"}
+    assert set(statistics.watched.tensors) == {"h", "y"}

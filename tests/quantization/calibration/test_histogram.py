@@ -1,4 +1,4 @@
-"""Counting is exact, whatever the order of the values, and the bins of another histogram get what is theirs."""
+"""Counting is exact and independent of the order of the values, and so are the counts in other bins."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(histograms, "_FEW", 4)
     monkeypatch.setattr(histograms, "ROW", 3)
     monkeypatch.setattr(histogram, "ROW", 3)
-    monkeypatch.setattr(histogram, "SIZE", 6)
+    monkeypatch.setattr(histogram, "TAIL_SIZE", 6)
 
 
 def counted(stream: list[np.ndarray]) -> Histogram:
@@ -42,7 +42,7 @@ def counted(stream: list[np.ndarray]) -> Histogram:
 
 
 def state(made: Histogram) -> tuple[Any, ...]:
-    made.tail.settle()
+    made.tail.trim()
     kept = np.sort(made.tail.values).tolist()
     return made.extremes, made.exponent, made.first, made.counts.tolist(), made.tail.floor, kept
 
@@ -51,7 +51,7 @@ def state(made: Histogram) -> tuple[Any, ...]:
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stream=STREAMS, random=st.randoms(use_true_random=False))
 def test_a_histogram_does_not_depend_on_the_order(small, stream, random):
-    """However the values come, in whatever order and pieces, the outcome is the histogram of all of them at once."""
+    """Whatever the order and the split of the values, the histogram is that of all of them at once."""
     whole = np.concatenate(stream)
     made = counted(stream)
     shuffled = whole.tolist()
@@ -72,11 +72,11 @@ def test_a_histogram_does_not_depend_on_the_order(small, stream, random):
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stream=STREAMS, absolute=st.booleans(), number=st.integers(1, 20))
-def test_other_bins_get_all_values_and_no_more_than_theirs(small, stream, absolute, number):
+def test_counts_in_other_bins_are_exact_to_one_bin(small, stream, absolute, number):
     """The count below every edge is that of the values below it, give or take the one bin that the edge cuts."""
     values = np.concatenate(stream).astype(np.float64)
     made = counted(stream)
-    made.tail.settle()
+    made.tail.trim()
     values = np.abs(values) if absolute else values
     edges = np.linspace(values.min(), values.max(), number + 1)
     got = np.concatenate([[0], np.cumsum(rebin(made, edges, absolute=absolute))])
@@ -105,7 +105,7 @@ def test_extremes_are_those_of_numpy(dtype, data):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("size", [1, 511, 512, 513, 2048, 3000])
 def test_each_row_has_its_largest_magnitude(dtype, size):
-    """Rows of negative, of positive and of mixed values, and the rest at last."""
+    """Rows of negative, positive and mixed values, and a shorter last row."""
     values = np.random.default_rng(size).standard_normal(size).astype(dtype)
     values[512:1024] = -np.abs(values[512:1024])
     values[1024:1536] = np.abs(values[1024:1536])
@@ -117,8 +117,8 @@ def test_each_row_has_its_largest_magnitude(dtype, size):
 @pytest.mark.parametrize("others", [[], [1.0], [-1.0], [1.0, -1.0], [0.0], [-0.0]])
 def test_extremes_show_what_is_not_finite(dtype, bad, others):
     """No sign of the other values hides a NaN or an infinity."""
-    assert not extremes(np.array([*others, bad, *others], dtype=dtype))[0].finite
-    assert Extremes(-1.0, 1.0, 0.5).finite
+    assert not extremes(np.array([*others, bad, *others], dtype=dtype))[0].is_finite
+    assert Extremes(-1.0, 1.0, 0.5).is_finite
 
 
 def test_a_large_tensor_is_counted_in_chunks():
@@ -132,30 +132,30 @@ def test_a_large_tensor_is_counted_in_chunks():
 
 
 def test_the_largest_values_are_kept_as_they_are():
-    """Of more values than there is room for: those above the floor, and no other."""
+    """Of more values than fit, exactly those above the floor are kept."""
     values = np.random.default_rng(1).standard_normal((5, 700_001)).astype(np.float32)
     made = counted(list(values))
-    made.tail.settle()
+    made.tail.trim()
     ordered = np.sort(np.abs(values), axis=None)
-    assert made.tail.floor == ordered[-histogram.SIZE - 1]
-    assert np.array_equal(np.sort(np.abs(made.tail.values)), ordered[-histogram.SIZE :])
+    assert made.tail.floor == ordered[-histogram.TAIL_SIZE - 1]
+    assert np.array_equal(np.sort(np.abs(made.tail.values)), ordered[-histogram.TAIL_SIZE :])
 
 
 def test_of_equal_values_all_are_kept_or_none():
     """Of a tensor that is cut at a bound, as by Relu6, the many largest are not kept; greater ones that follow are."""
     bound = np.minimum(np.abs(np.random.default_rng(2).standard_normal(50_000)), 1).astype(np.float32)
     made = counted([bound, np.array([3.0, -7.0], dtype=np.float32), bound])
-    made.tail.settle()
+    made.tail.trim()
     assert made.tail.floor == 1
     assert sorted(made.tail.values.tolist()) == [-7.0, 3.0]
 
 
-def test_what_is_known_is_not_changed_by_what_is_taken_as_spread():
+def test_exact_counts_bound_interpolated_ones():
     """Several edges in one bin of the histogram, of which some lie among the values that are kept."""
     made = Histogram()
     values = np.array([-5.0, 5.0002, *[5.00046] * 2047, 5.1], dtype=np.float32)
     made.add(values, Scratch())
-    made.tail.settle()
+    made.tail.trim()
     edges = np.linspace(5.0, 5.1, 2049)
     below = np.append(0, np.cumsum(rebin(made, edges, absolute=True)))
     known = edges > made.tail.floor

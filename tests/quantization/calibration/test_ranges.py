@@ -31,8 +31,8 @@ from tiny_graphs import export, normal, samples, saved, takes_ranges, written
 from benchcard.errors import ArtifactError, SpecError
 from benchcard.quantization.calibration import histogram
 from benchcard.quantization.calibration.histogram import Histogram, Scratch
-from benchcard.quantization.calibration.ranges import Method, compute_ranges, write_cache
-from benchcard.quantization.calibration.statistics import ActivationStatistics
+from benchcard.quantization.calibration.ranges import Method, compute_ranges
+from benchcard.quantization.calibration.statistics import ActivationStatistics, WatchedTensors
 
 EXACT = [
     Method("minmax"),
@@ -86,14 +86,14 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """
     made: dict[Any, Any] = {}
 
-    def of(kind: str, size: int = histogram.SIZE) -> Any:
+    def of(kind: str, size: int = histogram.TAIL_SIZE) -> Any:
         if (kind, size) not in made:
             folder = tmp_path_factory.mktemp(kind)
             model = mlp(folder, **shifted(kind))
             given = feeds(13)
             given[11]["x"][20, 3] = 47.0
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(histogram, "SIZE", size)
+                patch.setattr(histogram, "TAIL_SIZE", size)
                 made[kind, size] = model, given, gather(model, given, folder / "statistics.npz")[1]
         return made[kind, size]
 
@@ -151,8 +151,8 @@ def test_whole_networks_agree(network, tmp_path, monkeypatch, kind, method):
     operators = ("MatMul", "Gemm", "Gather", "LayerNormalization", "Softmax", "Div") + ("Add",) * (kind == "vit")
     model, given_feeds = network(kind), samples(kind, 5)
     theirs, widths = oracle(model, given_feeds, tmp_path, method, operators)
-    for size in (histogram.SIZE, 0):
-        monkeypatch.setattr(histogram, "SIZE", size)
+    for size in (histogram.TAIL_SIZE, 0):
+        monkeypatch.setattr(histogram, "TAIL_SIZE", size)
         statistics = gather(model, given_feeds, tmp_path / "statistics.npz", operators)[1]
         off = list(off_by(compute_ranges(statistics, method), theirs, widths).values())
         assert len(off) > 50
@@ -161,7 +161,7 @@ def test_whole_networks_agree(network, tmp_path, monkeypatch, kind, method):
 
 
 def test_distribution_has_the_mean_and_deviation(collected, tmp_path):
-    """What float8 scales are made of agrees to a fraction of a bin."""
+    """Mean and deviation, from which float8 scales are computed, agree to a fraction of a bin."""
     model, given_feeds, statistics = collected("plain")
     method = Method("distribution")
     theirs, widths = oracle(model, given_feeds, tmp_path, method)
@@ -184,7 +184,7 @@ def test_entropy_of_more_bins_keeps_about_the_same_range(collected, tmp_path):
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("constant", [0.01, 0.3, 1.0])
 def test_moving_average_constant_is_that_of_samples_one_by_one(collected, tmp_path, constant, symmetric):
-    """A constant gives what onnxruntime gives when each sample is handed to it alone, to the bit."""
+    """A constant gives, to the bit, what onnxruntime gives when it is fed sample by sample."""
     model, given_feeds, statistics = collected("plain")
     method = Method("minmax", moving_average=True, moving_average_constant=constant, symmetric=symmetric)
     theirs, _ = oracle(model, given_feeds, tmp_path, method, one_by_one=True)
@@ -196,7 +196,7 @@ def test_moving_average_constant_is_that_of_samples_one_by_one(collected, tmp_pa
 @pytest.mark.parametrize("kind", ["vit", "bert"])
 @pytest.mark.parametrize("operators", [None, ("Add",), ("MatMul", "Gemm"), ("Softmax", "Gather")])
 def test_the_tensors_are_those_that_onnxruntime_chooses(network, tmp_path, kind, operators):
-    """From statistics of all operators the tensors of some are the set that their own calibration would hold."""
+    """Statistics of all operators give, for some of them, the tensors that onnxruntime calibrates for these."""
     from onnxruntime.quantization.calibrate import CalibraterBase
 
     model = network(kind)
@@ -212,10 +212,10 @@ def test_values_in_another_order_or_shape_are_counted_once(tmp_path):
     model = saved(written(PATHS, PATH_WEIGHTS), tmp_path / "paths.onnx")
     given_feeds = [{"x": normal(2, 3, 4, seed=seed)} for seed in range(5)]
     report, statistics = gather(model, given_feeds, tmp_path / "statistics.npz", None)
-    assert set(statistics.tensors) == {"x", "flat", "turned", "same", "cast", "wide", "s", "narrow", "s1", "z"}
-    assert report["tensors"] == 10
-    assert report["histograms"] == 3
-    assert report["values_counted"] == 5 * (24 + 16 + 16)
+    assert set(statistics.watched.tensors) == {"x", "flat", "turned", "same", "cast", "wide", "s", "narrow", "s1", "z"}
+    assert report.tensors == 10
+    assert report.histograms == 3
+    assert report.values_counted == 5 * (24 + 16 + 16)
     for method in (Method(), Method("percentile", PERCENTILE), Method("percentile", PERCENTILE, symmetric=False)):
         theirs, widths = oracle(model, given_feeds, tmp_path, method, None)
         assert max(off_by(compute_ranges(statistics, method), theirs, widths).values()) <= 1.001
@@ -229,7 +229,7 @@ def test_a_cast_to_another_type_is_counted_apart(tmp_path):
     model = saved(written(text), tmp_path / "halves.onnx")
     operators = ("Cast", "Transpose")
     report, statistics = gather(model, feeds(4), tmp_path / "statistics.npz", operators)
-    assert report["histograms"] == 3
+    assert report.histograms == 3
     theirs, _ = oracle(model, feeds(4), tmp_path, Method(), operators)
     ours = compute_ranges(statistics, Method())
     assert bits(ours) == bits(theirs)
@@ -245,12 +245,13 @@ def test_a_cast_to_another_type_is_counted_apart(tmp_path):
 @pytest.mark.parametrize("method", ["minmax", "entropy"])
 @pytest.mark.parametrize("operators", [["MatMul"], ["Add", "MatMul"], ["Add", "MatMul", "Relu"]])
 def test_the_quantized_model_is_that_of_a_plain_call(collected, tmp_path, method, operators):
-    """From a cache written for some operators the quantizer makes the model that its own calibration leads to."""
+    """With our ranges for some operators, the quantizer gives the model that its own calibration gives."""
     from onnxruntime.quantization import CalibrationMethod, quantize_static
+    from onnxruntime.quantization.calibrate import save_tensors_data
 
     model, given_feeds, _ = collected("plain")
     gather(model, given_feeds, tmp_path / "statistics.npz", None)
-    write_cache(tmp_path / "statistics.npz", Method(method), tmp_path / "cache.json", operators)
+    save_tensors_data(compute_ranges(tmp_path / "statistics.npz", Method(method), operators), tmp_path / "cache.json")
     arguments = {
         "op_types_to_quantize": operators,
         "calibrate_method": CalibrationMethod.MinMax if method == "minmax" else CalibrationMethod.Entropy,
@@ -287,7 +288,7 @@ def test_every_tensor_of_a_masked_network_has_a_range(network, tmp_path):
 
 
 def test_a_mask_of_the_least_float_has_a_range(tmp_path):
-    """Where values lie further apart than a float32 can say, and onnxruntime's histogram fails, there is a range."""
+    """Where values are further apart than float32 can hold, and onnxruntime's histogram fails, there is a range."""
     least = float(np.finfo(np.float32).min)
     model = mlp(tmp_path, b=np.where(np.arange(48) % 2, least, 0).astype(np.float32))
     statistics = gather(model, feeds(2), tmp_path / "statistics.npz", ["Relu"])[1]
@@ -301,7 +302,7 @@ def test_samples_of_different_lengths_are_one_distribution(tmp_path, monkeypatch
     """Texts of different lengths, which onnxruntime's percentile cannot hold, count as their values together."""
     from onnxruntime.quantization.calibrate import HistogramCollector
 
-    monkeypatch.setattr(histogram, "SIZE", 0)
+    monkeypatch.setattr(histogram, "TAIL_SIZE", 0)
     model = mlp(tmp_path)
     given_feeds = [{"x": normal(rows, 16, seed=rows)} for rows in (3, 50, 11, 1)]
     statistics = gather(model, given_feeds, tmp_path / "statistics.npz", ["MatMul"])[1]
@@ -334,7 +335,7 @@ def test_a_sample_without_values_counts_as_zero(tmp_path):
 
 
 def test_statistics_that_were_damaged_are_an_error(collected, tmp_path):
-    """Wherever the damage is: in what was packed, too."""
+    """Damage is found wherever it is, also in compressed data."""
     model, given_feeds, _ = collected("plain")
     path = tmp_path / "statistics.npz"
     gather(model, given_feeds, path)
@@ -347,8 +348,8 @@ def test_statistics_that_were_damaged_are_an_error(collected, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 a broken archive"])
-def test_what_are_no_statistics_is_an_error(tmp_path, content):
-    """Another file, or a broken one, is named."""
+def test_a_file_without_statistics_is_an_error(tmp_path, content):
+    """The error names a file in another format, a broken one, or a missing one."""
     path = tmp_path / "statistics.npz"
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"statistics\.npz cannot be read as activation statistics"):
@@ -360,8 +361,8 @@ def test_what_are_no_statistics_is_an_error(tmp_path, content):
         compute_ranges(tmp_path / "gone.npz", Method())
 
 
-def test_a_method_that_no_calibrator_takes_is_refused():
-    """Every mistake is told at once, with its place."""
+def test_an_invalid_method_is_refused():
+    """The error has every mistake with its place."""
     with pytest.raises(SpecError) as caught:
         Method("median", percentile=101, moving_average_constant=2, num_bins=1)
     assert [mistake.place.rpartition(".")[2] for mistake in caught.value.mistakes] == [
@@ -385,21 +386,14 @@ def test_a_percentile_is_one_of_the_values_within_a_bin(size, values, percentile
     """The range ends at most one bin below the value of that rank, and not above the next value."""
     made, magnitudes = Histogram(), np.sort(np.abs(values))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(histogram, "SIZE", size)
+        patch.setattr(histogram, "TAIL_SIZE", size)
         bounds = made.add(magnitudes, Scratch())
-        made.tail.settle()
+        made.tail.trim()
     if len(np.unique(magnitudes)) > 1 and magnitudes[-1] - magnitudes[0] < 1e-3 * magnitudes[-1]:
         return  # a band too narrow for 2048 edges in float32
-    statistics = ActivationStatistics(
-        ("x",),
-        (0,),
-        (),
-        ("Add",),
-        np.ones((1, 1), dtype=np.bool_),
-        (made,),
-        ("float32",),
-        np.array([[[bounds.lowest], [bounds.highest]]], dtype=np.float32),
-    )
+    watched = WatchedTensors(("x",), (0,), ("float32",), ("Add",), np.ones((1, 1), dtype=np.bool_))
+    sample_extremes = np.array([[[bounds.lowest], [bounds.highest]]], dtype=np.float32)
+    statistics = ActivationStatistics(watched, (), (made,), sample_extremes)
     got = float(compute_ranges(statistics, Method("percentile", percentile))["x"].highest)
     rank = percentile / 100 * values.size
     below = magnitudes[max(math.ceil(rank * (1 - 1e-9)), 1) - 1]

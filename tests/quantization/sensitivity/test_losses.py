@@ -1,4 +1,4 @@
-"""What quantization costs is measured on the outputs, and the layers that cost most are named."""
+"""The cost of quantization is measured on the outputs, and the layers that cost most are named."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from tiny_graphs import calibrated, export, normal, samples, saved, written
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs import files
-from benchcard.graphs.files import read_model
+from benchcard.graphs.files import load_clean_model
 from benchcard.graphs.graph import graph_of
-from benchcard.quantization.operators import Quantization, standings
+from benchcard.quantization.operators import float_reasons
 from benchcard.quantization.quantize import quantize_model
 from benchcard.quantization.sensitivity.loss import decibels
-from benchcard.quantization.sensitivity.losses import losses
+from benchcard.quantization.sensitivity.losses import measure_losses
+from benchcard.quantization.settings import Quantization
 
 # Unsigned weights: products of signed ones saturate on some processors.
 DYNAMIC = Quantization("dynamic", ("MatMul",), weights_dtype="uint8")
@@ -61,7 +62,7 @@ def resnet(tmp_path_factory):
 def compared(model, how, target, **options):
     path, ranges, feeds = model
     quantize_model(path, target, how, ranges)
-    return losses(path, target, feeds, how=how, **options)
+    return measure_losses(path, target, feeds, settings=how, **options)
 
 
 def batches(count, rows=3):
@@ -77,7 +78,7 @@ def test_losses_of_the_outputs_are_those_of_all_batches(culprit, tmp_path):
     """The largest difference and the ratio are what numpy finds on the outputs of both models put together."""
     target = tmp_path / "q.onnx"
     quantize_model(culprit, target, DYNAMIC)
-    found = losses(culprit, target, iter(batches(5)))
+    found = measure_losses(culprit, target, iter(batches(5)))
     exact = np.concatenate([output(culprit, batch) for batch in batches(5)]).astype(np.float64)
     other = np.concatenate([output(target, batch) for batch in batches(5)])
     assert found.batches == 5
@@ -89,7 +90,7 @@ def test_losses_of_the_outputs_are_those_of_all_batches(culprit, tmp_path):
 
 def test_the_float_model_loses_nothing(culprit):
     """Compared with itself, a model has no difference, no ratio, and no layer to name."""
-    found = losses(culprit, culprit, batches(2))
+    found = measure_losses(culprit, culprit, batches(2))
     assert (found.outputs.max_abs_difference, found.outputs.snr_db) == (0.0, None)
     assert (found.layers, found.layers_compared, found.is_complete) == ((), 0, True)
 
@@ -98,20 +99,20 @@ def test_the_layer_that_ruins_the_outputs_is_named_first(culprit, tmp_path):
     """Of three layers, the one whose weights do not survive 8 bits comes first, by far, and excluding it repairs."""
     target = tmp_path / "q.onnx"
     quantize_model(culprit, target, DYNAMIC)
-    found = losses(culprit, target, batches(4), how=DYNAMIC)
+    found = measure_losses(culprit, target, batches(4), settings=DYNAMIC)
     assert found.layers[0].node == "b"
     assert found.layers[0].effect.snr_db + 20 < found.layers[1].effect.snr_db
     assert found.layers[0].alone.snr_db + 20 < found.layers[1].alone.snr_db
     assert found.outputs.snr_db == pytest.approx(found.layers[0].effect.snr_db, abs=1)
     quantize_model(culprit, target, dataclasses.replace(DYNAMIC, nodes_to_exclude=("b",)))
-    assert losses(culprit, target, batches(4), limit=0).outputs.snr_db > found.outputs.snr_db + 20
+    assert measure_losses(culprit, target, batches(4), limit=0).outputs.snr_db > found.outputs.snr_db + 20
 
 
 def test_a_layer_after_the_culprit_has_lost_as_much_without_being_one(culprit, tmp_path):
     """Together with the layers before it, `c` looks as bad as `b`; alone it does not."""
     target = tmp_path / "q.onnx"
     quantize_model(culprit, target, DYNAMIC)
-    layers = {layer.node: layer for layer in losses(culprit, target, batches(4)).layers}
+    layers = {layer.node: layer for layer in measure_losses(culprit, target, batches(4)).layers}
     assert layers["c"].together.snr_db == pytest.approx(layers["b"].together.snr_db, abs=3)
     assert layers["c"].alone.snr_db > layers["b"].alone.snr_db + 20
 
@@ -119,7 +120,7 @@ def test_a_layer_after_the_culprit_has_lost_as_much_without_being_one(culprit, t
 def test_losses_are_plain_data(culprit, tmp_path):
     """The report goes through JSON and back."""
     quantize_model(culprit, tmp_path / "q.onnx", DYNAMIC)
-    found = dataclasses.asdict(losses(culprit, tmp_path / "q.onnx", batches(2)))
+    found = dataclasses.asdict(measure_losses(culprit, tmp_path / "q.onnx", batches(2)))
     assert json.loads(json.dumps(found, allow_nan=False))["layers"][0]["node"] == "b"
 
 
@@ -139,13 +140,13 @@ def test_the_effect_of_a_layer_is_that_of_quantizing_it_alone(vit, tmp_path, how
     """
     path, ranges, feeds = vit
     found = compared(vit, how, tmp_path / "q.onnx")
-    graph = graph_of(read_model(path))
+    graph = graph_of(load_clean_model(path))
     assert len(found.layers) == 3
     for layer in found.layers:
-        others = tuple(name for name in standings(graph, how) if name != layer.node)
+        others = tuple(name for name in float_reasons(graph, how) if name != layer.node)
         quantize_model(path, tmp_path / "one.onnx", dataclasses.replace(how, nodes_to_exclude=others), ranges)
         read_by_it_alone(tmp_path / "one.onnx", layer.node)
-        alone = losses(path, tmp_path / "one.onnx", feeds[:2], limit=0)
+        alone = measure_losses(path, tmp_path / "one.onnx", feeds[:2], limit=0)
         assert layer.effect.snr_db == pytest.approx(alone.outputs.snr_db, abs=0.1)
 
 
@@ -171,7 +172,7 @@ def test_the_layers_found_are_those_that_repair_the_outputs(vit, tmp_path):
     how = Quantization("static", ("MatMul", "Add"))
     quick = compared(vit, how, tmp_path / "q.onnx")
     path, _, feeds = vit
-    everything = losses(path, tmp_path / "q.onnx", feeds, limit=1000, how=how, trials=1000)
+    everything = measure_losses(path, tmp_path / "q.onnx", feeds, limit=1000, settings=how, trials=1000)
     assert everything.layers_compared == len(everything.layers) == 45
     assert quick.is_complete
     assert quick.trials <= 30
@@ -222,8 +223,9 @@ def test_layers_that_were_not_asked_for_are_not_named(vit, tmp_path):
     path, ranges, feeds = vit
     how = Quantization("static", ("MatMul",))
     quantize_model(path, tmp_path / "q.onnx", how, ranges)
-    asked = losses(path, tmp_path / "q.onnx", feeds[:1], limit=100, how=how, trials=200, searched_batches=1)
-    every = losses(path, tmp_path / "q.onnx", feeds[:1], limit=100, trials=200, searched_batches=1)
+    options = {"limit": 100, "trials": 200, "searched_batches": 1}
+    asked = measure_losses(path, tmp_path / "q.onnx", feeds[:1], settings=how, **options)
+    every = measure_losses(path, tmp_path / "q.onnx", feeds[:1], **options)
     assert {layer.operator for layer in asked.layers} == {"MatMul"}
     assert {layer.operator for layer in every.layers} > {"MatMul"}
 
@@ -243,25 +245,25 @@ def test_no_batch_outlives_its_turn(culprit, tmp_path):
             del values
             most = max(most, sum(each() is not None for each in alive))
 
-    losses(culprit, tmp_path / "q.onnx", stream(), searched_batches=2)
+    measure_losses(culprit, tmp_path / "q.onnx", stream(), searched_batches=2)
     assert most <= 2 + 1
 
 
-def test_numbers_that_are_not_finite_are_told(tmp_path):
+def test_numbers_that_are_not_finite_are_reported(tmp_path):
     """An infinite output of the quantized model is reported, and one of the float model is refused."""
     text = """<ir_version: 8, opset_import: ["" : 13]> g (float[N, 4] x) => (float[N, 4] y) {{ {} }}"""
     plain = saved(written(text.format("y = Identity(x)")), tmp_path / "plain.onnx")
     broken = saved(written(text.format("z = Sub(x, x) y = Div(x, z)")), tmp_path / "broken.onnx")
-    outputs = losses(plain, broken, batches(2)).outputs
+    outputs = measure_losses(plain, broken, batches(2)).outputs
     assert (outputs.max_abs_difference, outputs.snr_db, outputs.is_finite) == (None, None, False)
-    with pytest.raises(ArtifactError, match="float model gives a number that is not finite in `y`"):
-        losses(broken, plain, batches(2))
+    with pytest.raises(ArtifactError, match="float model gives NaN or infinite numbers in `y`"):
+        measure_losses(broken, plain, batches(2))
 
 
 def test_without_a_batch_nothing_can_be_compared(culprit):
     """No batch at all is a mistake, and the message says what to give."""
-    with pytest.raises(ArtifactError, match="Give it one calibration sample or more"):
-        losses(culprit, culprit, iter(()))
+    with pytest.raises(ArtifactError, match="Give one calibration sample or more"):
+        measure_losses(culprit, culprit, iter(()))
 
 
 def test_graphs_too_large_for_one_file_are_compared(vit, tmp_path, monkeypatch):
@@ -300,7 +302,7 @@ def test_decibels_of_powers():
 
 
 def test_two_layers_that_ruin_the_outputs_are_both_named(tmp_path):
-    """Either of them alone loses all there is to lose, so that what both lose says nothing of one of them."""
+    """Each of them alone ruins the outputs, so that the loss of both shows nothing about one of them."""
     names = "abcdefgh"
     tensors = ["x", *(f"t{name}" for name in names[:-1]), "y"]
     lines = [f"[{name}] {tensors[i + 1]} = MatMul({tensors[i]}, w{name})" for i, name in enumerate(names)]
@@ -311,7 +313,7 @@ def test_two_layers_that_ruin_the_outputs_are_both_named(tmp_path):
         weights[f"w{ruined}"][3] = 1e4
     path = saved(written(text, weights), tmp_path / "two.onnx")
     quantize_model(path, tmp_path / "q.onnx", DYNAMIC)
-    found = losses(path, tmp_path / "q.onnx", batches(4), how=DYNAMIC)
+    found = measure_losses(path, tmp_path / "q.onnx", batches(4), settings=DYNAMIC)
     assert found.outputs.is_far
     assert {layer.node for layer in found.layers[:2]} == {"b", "f"}
     assert found.is_complete
@@ -347,7 +349,7 @@ def test_a_layer_with_a_second_output_that_the_graph_gives_is_passed_over(tmp_pa
     feeds = [{"x": normal(2, 4)}]
     how = Quantization("static", ("MatMul", "Split"))
     quantize_model(model, tmp_path / "quantized.onnx", how, calibrated(model, feeds, tmp_path))
-    found = losses(model, tmp_path / "quantized.onnx", feeds, how=how)
+    found = measure_losses(model, tmp_path / "quantized.onnx", feeds, settings=how)
     assert [layer.operator for layer in found.layers] == ["MatMul"]
 
 
@@ -363,6 +365,6 @@ def test_layers_of_a_float16_graph_are_compared(tmp_path):
     feeds = [{"x": normal(2, 4).astype(np.float16)}]
     how = Quantization("static", ("MatMul",))
     quantize_model(model, tmp_path / "quantized.onnx", how, calibrated(model, feeds, tmp_path))
-    found = losses(model, tmp_path / "quantized.onnx", feeds, how=how)
+    found = measure_losses(model, tmp_path / "quantized.onnx", feeds, settings=how)
     assert len(found.layers) == 2
     assert all(layer.effect.is_finite for layer in found.layers)

@@ -1,4 +1,4 @@
-"""The search for the costliest layers names those that trying each names."""
+"""The search for the costliest layers finds those that trying every layer finds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tiny_graphs import calibrated, export, samples
 
-from benchcard.quantization.operators import Quantization
 from benchcard.quantization.quantize import quantize_model
-from benchcard.quantization.sensitivity.pieces import Arrays
-from benchcard.quantization.sensitivity.search import Search, _Lost
+from benchcard.quantization.sensitivity.search import LayerSearch, _ErrorSum
+from benchcard.quantization.sensitivity.segments import Arrays
+from benchcard.quantization.settings import Quantization
 
 # Not every version has a kernel for `ConvInteger` of signed weights.
 WAYS = (
@@ -32,32 +32,32 @@ def test_the_three_layers_that_cost_most_are_found(kind, tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         quantize_model(path, folder / "q.onnx", how, ranges)
-        search = Search(path, folder / "q.onnx", folder, feeds[:2], how, 1, 32)
-        found, certain = search.worst(3)
+        search = LayerSearch(path, folder / "q.onnx", folder, feeds[:2], how, 1, 32)
+        layers, is_complete = search.find_worst(3)
         trials, tried = search.trials, set(search.effects)
         assert trials <= 32
-        assert {layer.tensor for layer in found} <= tried
-        every = [search.tried(place, place + 1) for place in range(len(search.layers))]
-        costs = {search.layers[each.start].tensor: each.cost for each in every}
-        assert len(found) == min(3, len(search.layers))
+        assert {layer.tensor for layer in layers} <= tried
+        candidates = [search.try_layers(place, place + 1) for place in range(len(search.layers))]
+        costs = {search.layers[candidate.start].tensor: candidate.cost for candidate in candidates}
+        assert len(layers) == min(3, len(search.layers))
         assert trials < len(costs) or len(costs) <= 32
-        named = [costs[layer.tensor] for layer in found]
+        named = [costs[layer.tensor] for layer in layers]
         assert named == sorted(named, reverse=True)
-        if certain:
+        if is_complete:
             assert named == pytest.approx(sorted(costs.values(), reverse=True)[:3]), how
         else:
             assert trials == 32
 
 
-def test_errors_at_the_end_of_a_piece():
-    """They are summed over tensors that have numbers to lose: not a mask that is infinite, nor one that is zero."""
+def test_errors_at_the_end_of_a_segment():
+    """They are summed over tensors with finite numbers other than zero: not over an infinite mask, nor a zero one."""
     mask, zero = np.array([0, -np.inf], np.float32), np.zeros(2, np.float32)
     expected: Arrays = {"h": np.array([3, 4], np.float32), "mask": mask, "zero": zero, "n": np.array([1])}
 
-    def share(**found):
-        lost = _Lost()
-        lost.add(expected, found)
-        return lost.share
+    def share(**actual):
+        errors = _ErrorSum()
+        errors.add(expected, actual)
+        return errors.share
 
     assert share(h=np.array([3, 3], np.float32), mask=mask, zero=zero + 1, n=np.array([2])) == pytest.approx(1 / 25)
     assert share(h=np.array([3, np.nan], np.float32), mask=mask) == np.inf
@@ -71,7 +71,7 @@ def test_a_search_without_trials_names_nothing(tmp_path):
     for bound, tried in ((0, 0), (1, 1), (3, 3)):
         folder = tmp_path / str(bound)
         folder.mkdir()
-        search = Search(path, tmp_path / "q.onnx", folder, feeds, None, 1, bound)
-        named, certain = search.worst(3)
-        assert (search.trials, certain) == (tried, False)
+        search = LayerSearch(path, tmp_path / "q.onnx", folder, feeds, None, 1, bound)
+        named, is_complete = search.find_worst(3)
+        assert (search.trials, is_complete) == (tried, False)
         assert len(named) < 3

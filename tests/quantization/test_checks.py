@@ -1,4 +1,4 @@
-"""What cannot be quantized is refused with a reason and a way out, and never becomes a wrong model."""
+"""What cannot be quantized is refused with a reason and a remedy, and never becomes a wrong model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from onnx import TensorProto
 from tiny_graphs import calibrated, normal, saved, written
 
 from benchcard.errors import ArtifactError
-from benchcard.quantization import refusals
+from benchcard.quantization import checks
 from benchcard.quantization.loading import check_runs
-from benchcard.quantization.operators import Quantization, known_operators
+from benchcard.quantization.operators import known_operators
 from benchcard.quantization.quantize import quantize_model
+from benchcard.quantization.settings import Quantization
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,7 @@ def vit(tmp_path_factory):
 
 @pytest.fixture
 def make(tmp_path):
-    """Quantize, and give the quantized model and the report."""
+    """Return a function that quantizes a case and returns the quantized model and the report."""
 
     def run(case, how, name="quantized.onnx"):
         report = quantize_model(case.path, tmp_path / name, how, case.ranges)
@@ -40,7 +41,7 @@ def kinds(model):
 
 
 def test_stale_types_of_weights_do_not_stop_dynamic_quantization(tmp_path):
-    """What an exporter says of a weight beside the weight itself is dropped, though it contradicts it."""
+    """A second, contradicting type that an exporter wrote for a weight is removed."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]> g (float[B, 4] x) => (float[B, 4] y) { y = MatMul(x, w) }""",
         {"w": normal(4, 4)},
@@ -51,7 +52,7 @@ def test_stale_types_of_weights_do_not_stop_dynamic_quantization(tmp_path):
 
 
 def test_the_standard_attention_is_kept_from_dynamic_quantization(tmp_path):
-    """The quantizer takes the `Attention` of opset 23 for another one of that name; here it is left alone, and said."""
+    """The quantizer mistakes the `Attention` of opset 23 for another one; it stays in float32, and a note says so."""
     model = written(
         """<ir_version: 10, opset_import: ["" : 23]>
         g (float[1, 2, 3, 4] x) => (float[1, 2, 3, 4] y) { h = MatMul(x, w) y = Attention(h, h, h) }""",
@@ -78,8 +79,8 @@ def test_known_operators_are_those_of_the_runtime():
         (Quantization("static", ("MatMull",)), r"no operator `MatMull` \(did you mean `MatMul`\?\).* It knows `Add`, "),
         (Quantization("static", ()), "`operators_to_quantize` is empty"),
         (Quantization("static", weights_dtype="int4"), "`weights_dtype` is `int4`"),
-        (Quantization("static", weights_dtype="uint8"), "Take uint8 activations or int8 weights"),
-        (Quantization("static", quant_format="qdq"), "`quant_format` is `qdq`.*may be `QDQ` or `QOperator`"),
+        (Quantization("static", weights_dtype="uint8"), "Use uint8 activations or int8 weights"),
+        (Quantization("static", quant_format="qdq"), "`quant_format` is `qdq`.*must be `QDQ` or `QOperator`"),
         (
             Quantization("static", nodes_to_exclude=("/vit/layers.0/Addd",)),
             "no node .* to exclude .did you mean `/vit/layers.0/Add`",
@@ -87,15 +88,15 @@ def test_known_operators_are_those_of_the_runtime():
     ],
     ids=lambda value: "" if isinstance(value, str) else "how",
 )
-def test_parameters_that_cannot_be_had_are_refused(vit, make, how, message):
-    """Each mistake is answered with what is known, a near miss, or a way out."""
+def test_unsupported_parameters_are_refused(vit, make, how, message):
+    """Each message names the known values, a near miss, or a remedy."""
     with pytest.raises(ArtifactError, match=message):
         make(vit, how)
 
 
 @tiny_graphs.takes_ranges
-def test_ranges_are_needed_whole_and_finite(vit, make, tmp_path):
-    """Static quantization without ranges, with too few, or with a range that is no number, says what to do."""
+def test_missing_and_non_finite_ranges_are_refused(vit, make):
+    """Static quantization without ranges, with too few, or with a NaN range says what to do."""
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
     how = Quantization("static", ("MatMul",))
@@ -109,31 +110,28 @@ def test_ranges_are_needed_whole_and_finite(vit, make, tmp_path):
     full[name] = TensorData(lowest=np.float32(-1), highest=np.float32("nan"))
     with pytest.raises(ArtifactError, match=r"NaN or infinite values on the calibration samples.*MatMul"):
         make(dataclasses.replace(vit, ranges=TensorsData(vit.ranges.calibration_method, full)), how)
-    (tmp_path / "no.json").write_text("{}")
-    with pytest.raises(ArtifactError, match="is no calibration cache"):
-        make(dataclasses.replace(vit, ranges=tmp_path / "no.json"), how)
 
 
-def test_a_scale_that_is_no_number_is_refused():
-    """Versions that subtract in float32 give the range of a mask an infinite scale: such a model is never written."""
+def test_a_scale_that_is_not_finite_is_refused():
+    """Versions that subtract in float32 give the range of a mask an infinite scale: such a model is refused."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[4] x) => (uint8[4] y) { y = QuantizeLinear(x, mask_scale, zero) }""",
         {"mask_scale": np.float32("inf"), "zero": np.uint8(0)},
     )
     with pytest.raises(ArtifactError, match="The range of `mask` is too wide for a scale"):
-        refusals.refuse_non_finite(model)
+        checks.check_finite_scales(model)
 
 
 def test_the_caller_s_ranges_are_left_as_they_are(vit, make):
-    """The quantizer changes ranges on its way (a `Softmax` is set to 0 to 1); the caller's stay."""
+    """The quantizer changes its ranges (a `Softmax` is set to 0 to 1), but not those of the caller."""
     before = {name: value.range_value for name, value in vit.ranges.data.items()}
     make(vit, Quantization("static", ("MatMul", "Softmax")))
     assert {name: value.range_value for name, value in vit.ranges.data.items()} == before
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path):
-    """Nothing there, an empty file, and a file of something else each give a reason."""
+def test_a_file_that_is_not_a_model_is_refused(tmp_path):
+    """A missing file, an empty one, and one in another format are each refused with a reason."""
     how = Quantization("dynamic")
     (tmp_path / "empty.onnx").write_bytes(b"")
     (tmp_path / "text.onnx").write_text("no model at all")
@@ -143,8 +141,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
     assert not (tmp_path / "q.onnx").exists()
 
 
-def test_a_graph_that_the_format_cannot_write_is_refused_with_a_way_out(tmp_path):
-    """In the format QOperator a `Where` behind a quantized layer has no 8-bit form; the message says what to take."""
+def test_a_graph_that_the_format_cannot_write_is_refused_with_a_remedy(tmp_path):
+    """In the format QOperator a `Where` after a quantized layer has no 8-bit form; the message says what to use."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[2, 4] x, bool[2, 4] c) => (float[2, 4] y) { [mm] h = MatMul(x, w) y = Where(c, x, h) }""",
@@ -153,7 +151,7 @@ def test_a_graph_that_the_format_cannot_write_is_refused_with_a_way_out(tmp_path
     path = saved(model, tmp_path / "m.onnx")
     ranges = calibrated(path, [{"x": normal(2, 4), "c": np.ones((2, 4), bool)}], tmp_path)
     how = Quantization("static", ("MatMul",), quant_format="QOperator", activations_dtype="uint8")
-    with pytest.raises(ArtifactError, match="no form for `Where` behind `mm`: take the format QDQ"):
+    with pytest.raises(ArtifactError, match=r"no form for `Where` after `mm`\. Use `quant_format: QDQ`"):
         quantize_model(path, tmp_path / "q.onnx", how, ranges)
     assert (
         quantize_model(path, tmp_path / "q.onnx", dataclasses.replace(how, quant_format="QDQ"), ranges).nodes_quantized
@@ -161,7 +159,7 @@ def test_a_graph_that_the_format_cannot_write_is_refused_with_a_way_out(tmp_path
     )
 
 
-def test_a_bias_that_is_computed_is_refused_with_a_way_out(tmp_path):
+def test_a_bias_that_is_computed_is_refused_with_a_remedy(tmp_path):
     """The format QOperator needs a bias stored as a weight, and exporters write equal weights as copies of one."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
@@ -171,7 +169,7 @@ def test_a_bias_that_is_computed_is_refused_with_a_way_out(tmp_path):
     path = saved(model, tmp_path / "m.onnx")
     ranges = calibrated(path, [{"x": normal(1, 2, 4, 4)}], tmp_path)
     how = Quantization("static", ("Conv",), quant_format="QOperator", activations_dtype="uint8")
-    with pytest.raises(ArtifactError, match="The bias of `conv` is computed, not stored: take the format QDQ"):
+    with pytest.raises(ArtifactError, match=r"The bias of `conv` is computed, not stored\. Use `quant_format: QDQ`"):
         quantize_model(path, tmp_path / "q.onnx", how, ranges)
     assert (
         quantize_model(path, tmp_path / "q.onnx", dataclasses.replace(how, quant_format="QDQ"), ranges).nodes_quantized
@@ -180,7 +178,7 @@ def test_a_bias_that_is_computed_is_refused_with_a_way_out(tmp_path):
 
 
 def test_a_refusal_of_the_quantizer_names_its_reason(tmp_path):
-    """A bias that is no constant stops the dynamic quantizer on a `Conv`, and its words reach the reader."""
+    """A bias that is not constant stops the dynamic quantizer at a `Conv`; the error has its message."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[1, 2, 4, 4] x, float[3, 2, 3, 3] w, float[3] b) => (float[1, 3, 2, 2] y) { y = Conv(x, w, b) }"""
@@ -197,8 +195,8 @@ def test_a_refusal_of_the_quantizer_names_its_reason(tmp_path):
         ("[f] h = Gemm(x, w, b) [g] y = Gemm(h, v, b)", "g", 2),
     ],
 )
-def test_a_bias_that_two_nodes_share_is_refused_with_a_way_out(tmp_path, nodes, left, count):
-    """The format QOperator gives a weight one form, which fits one of two scales; each way out that is told is one."""
+def test_a_bias_that_two_nodes_share_is_refused_with_a_remedy(tmp_path, nodes, left, count):
+    """The format QOperator stores one form of a weight, which fits one of two scales; each named remedy works."""
     model = written(
         f"""<ir_version: 8, opset_import: ["" : 13]> g (float[2, 4] x) => (float[2, 4] y) {{ {nodes} }}""",
         {"w": normal(4, 4), "v": normal(4, 4, seed=1), "b": normal(4)},
@@ -206,7 +204,7 @@ def test_a_bias_that_two_nodes_share_is_refused_with_a_way_out(tmp_path, nodes, 
     path, feed = saved(model, tmp_path / "m.onnx"), {"x": normal(2, 4)}
     ranges = calibrated(path, [feed], tmp_path)
     how = Quantization("static", quant_format="QOperator", activations_dtype="uint8")
-    with pytest.raises(ArtifactError, match=f"`b`.* read by {count} .*: take `quant_format: QDQ`, or exclude `{left}`"):
+    with pytest.raises(ArtifactError, match=f"`b`.* read by {count} .* Use `quant_format: QDQ`, or exclude `{left}`"):
         quantize_model(path, tmp_path / "q.onnx", how, ranges)
     for way in (dataclasses.replace(how, quant_format="QDQ"), dataclasses.replace(how, nodes_to_exclude=(left,))):
         quantize_model(path, tmp_path / "q.onnx", way, ranges)
@@ -214,7 +212,7 @@ def test_a_bias_that_two_nodes_share_is_refused_with_a_way_out(tmp_path, nodes, 
 
 
 def test_biases_of_zeros_may_be_shared(tmp_path):
-    """Zeros are zeros at any scale, and biases that were never trained are one weight in an exported graph."""
+    """Zeros have the same form at any scale, and untrained biases are one weight in an exported graph."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[2, 4] x) => (float[2, 4] y) { h = Gemm(x, w, b) y = Gemm(h, v, b) }""",
@@ -228,8 +226,8 @@ def test_biases_of_zeros_may_be_shared(tmp_path):
 
 @pytest.mark.parametrize("came", ["dynamic", "QDQ", "QOperator"])
 @pytest.mark.parametrize("layout", ["dynamic", "QDQ", "QOperator"])
-def test_a_graph_that_came_quantized_is_told_as_such(tmp_path, came, layout):
-    """Quantized once more it either runs or is refused with words that say what it is, never called a float model."""
+def test_a_quantized_graph_is_recognized(tmp_path, came, layout):
+    """Quantized again, it either runs or is refused as a quantized graph, and never reported as a float model."""
     ways = {
         "dynamic": Quantization("dynamic"),
         "QDQ": Quantization("static", activations_dtype="uint8"),
@@ -248,14 +246,14 @@ def test_a_graph_that_came_quantized_is_told_as_such(tmp_path, came, layout):
         assert quantize_model(given, tmp_path / "q.onnx", ways[layout], ranges).nodes_quantized
         check_runs(tmp_path / "q.onnx", feed)
         return
-    told = r"The graph came quantized, with .*: run it as it is \(`apply_quantization: false`\), or give the float"
-    with pytest.raises(ArtifactError, match=told):
+    message = r"The graph is quantized already, with .*: run it as it is \(`apply_quantization: false`\), or give"
+    with pytest.raises(ArtifactError, match=message):
         quantize_model(given, tmp_path / "q.onnx", ways[layout], ranges)
     assert not (tmp_path / "q.onnx").exists()
 
 
-def test_a_refusal_that_names_nothing_sends_nobody_after_a_name(tmp_path, monkeypatch):
-    """Where the quantizer gives no words at all, the way out does not speak of the node that it names."""
+def test_the_remedy_for_an_error_without_a_message_speaks_of_no_node(tmp_path, monkeypatch):
+    """Where the quantizer gives no message, the remedy does not refer to a node that the message names."""
 
     def refuse(model, *arguments, **options):
         raise AssertionError
@@ -266,12 +264,14 @@ def test_a_refusal_that_names_nothing_sends_nobody_after_a_name(tmp_path, monkey
     )
     path = saved(model, tmp_path / "m.onnx")
     monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", refuse)
-    with pytest.raises(ArtifactError, match=r"AssertionError\. It names no node: take fewer `operators_to_quantize`"):
+    with pytest.raises(
+        ArtifactError, match=r"AssertionError\. The message names no node: use fewer `operators_to_quantize`"
+    ):
         quantize_model(path, tmp_path / "q.onnx", Quantization("dynamic"))
 
     def fail(model, *arguments, **options):
         raise ValueError(f"cannot read {model}")
 
     monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", fail)
-    with pytest.raises(ArtifactError, match=r": cannot read float\.onnx\. Leave"):
+    with pytest.raises(ArtifactError, match=r": cannot read float\.onnx\. Exclude"):
         quantize_model(path, tmp_path / "q.onnx", Quantization("dynamic"))

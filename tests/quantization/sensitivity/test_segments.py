@@ -1,4 +1,4 @@
-"""A graph in pieces computes what the whole graph does, from wherever a run begins."""
+"""A graph in segments computes what the whole graph does, wherever a run starts."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import tiny_graphs
 from tiny_graphs import normal, written
 
 from benchcard.graphs.graph import graph_of
-from benchcard.graphs.runtime import refusals
-from benchcard.quantization.sensitivity import pieces
-from benchcard.quantization.sensitivity.pieces import Pieces
+from benchcard.graphs.runtime import runtime_errors
+from benchcard.quantization.sensitivity import segments
+from benchcard.quantization.sensitivity.segments import SegmentedModel
 
 
 @pytest.fixture(scope="module", params=["vit", "bert", "resnet"])
 def exported(request, tmp_path_factory):
     """A model of a few layers, and three feeds."""
-    folder = tmp_path_factory.mktemp("pieces")
+    folder = tmp_path_factory.mktemp("segments")
     return onnx.load(tiny_graphs.export(request.param, 13, folder / "m.onnx")), tiny_graphs.samples(request.param, 3)
 
 
 def cut(model, folder, marks=None, types=None):
     marks = [node.output[0] for node in model.graph.node] if marks is None else marks
-    return Pieces(model, graph_of(model).types if types is None else types, marks, folder, 1, 8)
+    return SegmentedModel(model, graph_of(model).types if types is None else types, marks, folder, 1, 8)
 
 
 def whole(model, feeds):
@@ -41,25 +41,25 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(found[name], value, strict=True)
 
 
-def test_pieces_give_what_the_whole_graph_gives(exported, tmp_path):
-    """To the bit, for several feeds, from every piece on."""
+def test_segments_give_what_the_whole_graph_gives(exported, tmp_path):
+    """To the bit, for several feeds, from every segment on."""
     model, feeds = exported
-    pieces = cut(model, tmp_path)
-    numbers = [pieces.piece_of(node.output[0]) for node in model.graph.node]
+    segmented = cut(model, tmp_path)
+    numbers = [segmented.segment_of(node.output[0]) for node in model.graph.node]
     assert numbers == sorted(numbers)
     assert set(numbers) == set(range(8))
-    for each in feeds:
-        before = pieces.through(each)
+    for feed in feeds:
+        before = segmented.run_all(feed)
         assert len(before) == 9
-        expected = whole(model, each)
+        expected = whole(model, feed)
         assert_same(before[-1], expected)
         for first in range(8):
-            assert_same(pieces.run(each, first, before), expected)
-            made = pieces.piece(each, first, before)
+            assert_same(segmented.run(feed, first, before), expected)
+            made = segmented.run_segment(feed, first, before)
             assert made
             for name, value in made.items():
                 np.testing.assert_array_equal(before[first + 1][name], value, strict=True)
-            assert_same(pieces.run(each, first, before, made), expected)
+            assert_same(segmented.run(feed, first, before, made), expected)
 
 
 SWITCHED = """<ir_version: 8, opset_import: ["" : 13]>
@@ -83,23 +83,23 @@ def switched():
     return written(SWITCHED, {"w": normal(4, seed=1)})
 
 
-def test_a_run_begins_where_its_feeds_differ(switched, tmp_path):
-    """A switch that only later pieces read makes the difference that it makes in the whole graph."""
-    pieces = cut(switched, tmp_path)
+def test_a_run_starts_where_its_feeds_differ(switched, tmp_path):
+    """A switch that only later segments read makes the difference that it makes in the whole graph."""
+    segmented = cut(switched, tmp_path)
     off = {"x": normal(2, 4), "first": np.array(False), "second": np.array(False)}
     on = {**off, "second": np.array(True)}
-    before = pieces.through(off)
+    before = segmented.run_all(off)
     assert_same(before[-1], whole(switched, off))
-    assert pieces.piece_of("y") > pieces.piece_of("h") > 0
-    assert_same(pieces.run(on, pieces.piece_of("y"), before), whole(switched, on))
+    assert segmented.segment_of("y") > segmented.segment_of("h") > 0
+    assert_same(segmented.run(on, segmented.segment_of("y"), before), whole(switched, on))
     earlier = {**off, "first": np.array(True)}
-    assert_same(pieces.run(earlier, pieces.piece_of("h"), before), whole(switched, earlier))
-    # What an earlier piece read is taken from before.
-    assert_same(pieces.run(earlier, pieces.piece_of("y"), before), whole(switched, off))
+    assert_same(segmented.run(earlier, segmented.segment_of("h"), before), whole(switched, earlier))
+    # What an earlier segment read is taken from `before`.
+    assert_same(segmented.run(earlier, segmented.segment_of("y"), before), whole(switched, off))
 
 
 def test_a_graph_is_not_cut_where_a_type_is_unknown(switched, tmp_path):
-    """Nothing can be handed on whose type is not known; without types, or without marks, the graph is one piece."""
+    """Nothing can be handed on whose type is not known; without types, or without marks, the graph is one segment."""
     off = {"x": normal(2, 4), "first": np.array(True), "second": np.array(False)}
     types = graph_of(switched).types
     less = {name: kind for name, kind in types.items() if name != "h"}
@@ -108,13 +108,13 @@ def test_a_graph_is_not_cut_where_a_type_is_unknown(switched, tmp_path):
     ):
         folder = tmp_path / str(number)
         folder.mkdir()
-        pieces = cut(switched, folder, marks, given)
-        before = pieces.through(off)
+        segmented = cut(switched, folder, marks, given)
+        before = segmented.run_all(off)
         assert len(before) == count + 1
         assert_same(before[-1], whole(switched, off))
 
 
-def test_sparse_weights_go_to_the_pieces_that_read_them(tmp_path):
+def test_sparse_weights_go_to_the_segments_that_read_them(tmp_path):
     """A weight that the file keeps as places and values is read like any other."""
     text = """<ir_version: 8, opset_import: ["" : 13]>
         g (float[N, 4] x) => (float[N, 4] y) { h = Relu(x) i = Add(h, w) j = Neg(i) y = Mul(j, w) }"""
@@ -122,19 +122,17 @@ def test_sparse_weights_go_to_the_pieces_that_read_them(tmp_path):
     values = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [2], [3.0, -2.0])
     places = onnx.helper.make_tensor("places", onnx.TensorProto.INT64, [2], [0, 2])
     model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, places, [4]))
-    pieces = cut(model, tmp_path, types=dict.fromkeys("hij", onnx.TensorProto.FLOAT))
+    segmented = cut(model, tmp_path, types=dict.fromkeys("hij", onnx.TensorProto.FLOAT))
     feeds, weight = {"x": normal(2, 4)}, np.array([3, 0, -2, 0], np.float32)
     expected = {"y": -(np.maximum(feeds["x"], 0) + weight) * weight}
-    before = pieces.through(feeds)
+    before = segmented.run_all(feeds)
     assert len(before) == 5
     assert_same(before[-1], expected)
-    assert_same(pieces.run(feeds, 3, before), expected)
+    assert_same(segmented.run(feeds, 3, before), expected)
 
 
 def test_sizes_that_are_joined_from_scalars_may_cross_a_cut(tmp_path, monkeypatch):
-    """A `Resize` reads sizes that another piece made, number by number: their axes are declared, without which the
-    runtime takes them to be none.
-    """
+    """The sizes of a `Resize`, which another segment computes, have declared axes; else the runtime infers none."""
     model = written(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[1, 1, h, w] x) => (float[1, 1, p, q] y) {
@@ -157,9 +155,9 @@ def test_sizes_that_are_joined_from_scalars_may_cross_a_cut(tmp_path, monkeypatc
     )
     marks = [node.output[0] for node in model.graph.node]
     feeds = {"x": normal(1, 1, 3, 5)}
-    found = cut(model, tmp_path, marks).through(feeds)[-1]
+    found = cut(model, tmp_path, marks).run_all(feeds)[-1]
     assert found["y"].shape == (1, 1, 6, 10)
     assert_same(found, whole(model, feeds))
-    monkeypatch.setattr(pieces, "_axes", lambda model: {})
-    with pytest.raises(refusals()):
+    monkeypatch.setattr(segments, "_infer_axes", lambda model: {})
+    with pytest.raises(runtime_errors()):
         cut(model, tmp_path, marks)

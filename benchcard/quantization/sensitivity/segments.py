@@ -1,0 +1,191 @@
+"""A graph cut into segments that run one after the other, so that a run can start where it first differs from another.
+
+This module owns where a graph may be cut, the sessions of the segments, and the tensors handed from one to the next.
+With all graph optimizations off, as here, the segments compute to the bit what the whole graph does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from benchcard.graphs.files import without_weights, write_model
+from benchcard.graphs.graph import captured_tensors
+from benchcard.graphs.runtime import session_options
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+# Tensors by name.
+Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Consecutive nodes of the graph, in a session.
+
+    Attributes:
+        inputs: Names of the tensors that it reads and does not compute.
+        outputs: Names of those that it computes for later segments, or as outputs of the graph.
+        session: Its session.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    session: onnxruntime.InferenceSession
+
+    def run(self, feeds: Arrays, tensors: dict[str, npt.NDArray[np.generic]]) -> None:
+        """Run the segment on the graph's inputs and on `tensors`, to which its outputs are added."""
+        inputs = {name: feeds[name] if name in feeds else tensors[name] for name in self.inputs}
+        tensors.update(zip(self.outputs, self.session.run(list(self.outputs), inputs), strict=True))
+
+
+class SegmentedModel:
+    """A model in segments.
+
+    Args:
+        model: The model. Its external weights are in `folder`.
+        types: Element types of its tensors, by name: it is cut only where those of all that crosses the cut are known.
+        marks: Tensors of it, in its order: segments start at the nodes that compute some of them, evenly spread.
+        folder: Where files are written that must exist as long as this object.
+        threads: Threads of each session.
+        number: The largest number of segments.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        types: Mapping[str, int],
+        marks: Sequence[str],
+        folder: Path,
+        threads: int,
+        number: int,
+    ) -> None:
+        nodes = model.graph.node
+        self._makers = {tensor: index for index, node in enumerate(nodes) for tensor in node.output if tensor}
+        self._results = [value.name for value in model.graph.output]
+        reads = [captured_tensors(node).union(filter(None, node.input)) for node in nodes]
+        last_reads = {tensor: index for index, tensors in enumerate(reads) for tensor in tensors}
+        last_reads |= dict.fromkeys(self._results, len(nodes))
+        self._starts = [0, *self._cuts(marks, last_reads, types, number)]
+        declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+        weights = {weight.name: weight for weight in model.graph.initializer}
+        feeds = {value.name for value in model.graph.input}.difference(weights)
+        axes = _infer_axes(model)
+        self._segments: list[_Segment] = []
+        for start, end in pairwise([*self._starts, len(nodes)]):
+            # A weight may be an output, too.
+            fixed = [tensor for tensor in self._results if tensor in weights and end == len(nodes)]
+            read = sorted(set().union(*reads[start:end], fixed))
+            inputs = [tensor for tensor in read if tensor in feeds or self._makers.get(tensor, start) < start]
+            outputs = [
+                tensor
+                for tensor, index in self._makers.items()
+                if start <= index < end and last_reads.get(tensor, -1) >= end
+            ] + fixed
+            segment = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+            segment.functions.extend(model.functions)
+            segment.graph.name = f"segment-{start}"
+            segment.graph.node.extend(nodes[start:end])
+            segment.graph.initializer.extend(weights[tensor] for tensor in read if tensor in weights)
+            segment.graph.sparse_initializer.extend(
+                weight for weight in model.graph.sparse_initializer if weight.values.name in read
+            )
+            for tensors, field in ((inputs, segment.graph.input), (outputs, segment.graph.output)):
+                field.extend(
+                    declared[tensor]
+                    if tensor in declared
+                    else onnx.helper.make_tensor_value_info(tensor, types[tensor], axes.get(tensor))
+                    for tensor in tensors
+                )
+            target = folder / f"segment-{start}.onnx"
+            write_model(segment, target)
+            self._segments.append(_Segment(tuple(inputs), tuple(outputs), open_session(target, threads, 0)))
+        # The tensors that are read from each segment on.
+        self._needed: list[frozenset[str]] = []
+        needed = frozenset(self._results)
+        for later in reversed(self._segments):
+            needed = needed.union(later.inputs)
+            self._needed.insert(0, needed)
+
+    def _cuts(
+        self, marks: Sequence[str], last_reads: Mapping[str, int], types: Mapping[str, int], number: int
+    ) -> Iterator[int]:
+        """Yield the indices of the nodes that segments after the first start with."""
+        wanted = {self._makers[marks[len(marks) * part // number]] for part in range(1, number)} if marks else set()
+        for cut in sorted(wanted - {0}):
+            crossing = [tensor for tensor, made in self._makers.items() if made < cut <= last_reads.get(tensor, -1)]
+            if all(tensor in types for tensor in crossing):
+                yield cut
+
+    def segment_of(self, tensor: str) -> int:
+        """Return the number of the segment that computes a tensor."""
+        return bisect_right(self._starts, self._makers[tensor]) - 1
+
+    def run_all(self, feeds: Arrays) -> list[Arrays]:
+        """Run all segments; return the tensors known before each of them, for `run`, and at last the outputs."""
+        tensors: dict[str, npt.NDArray[np.generic]] = {}
+        before: list[Arrays] = []
+        for segment, needed in zip(self._segments, self._needed, strict=True):
+            tensors = {name: value for name, value in tensors.items() if name in needed}
+            before.append(dict(tensors))
+            segment.run(feeds, tensors)
+        return [*before, self._outputs(feeds, tensors)]
+
+    def run_segment(self, feeds: Arrays, number: int, before: Sequence[Arrays]) -> Arrays:
+        """Run one segment and return the tensors that it hands on; the arguments are those of `run`."""
+        tensors = dict(before[number])
+        segment = self._segments[number]
+        segment.run(feeds, tensors)
+        return {name: tensors[name] for name in segment.outputs}
+
+    def run(self, feeds: Arrays, first: int, before: Sequence[Arrays], made: Arrays | None = None) -> Arrays:
+        """Run the segments from `first` on and return the outputs of the graph by name.
+
+        Args:
+            feeds: The inputs of the graph by name.
+            first: The number of the segment to start at.
+            before: What `run_all` returned for feeds that differ only in what segments from `first` on read.
+            made: What `run_segment` returned for the first segment, where it was run.
+        """
+        tensors = {**before[first], **(made or {})}
+        for segment in self._segments[first if made is None else first + 1 :]:
+            segment.run(feeds, tensors)
+        return self._outputs(feeds, tensors)
+
+    def _outputs(self, feeds: Arrays, tensors: Arrays) -> Arrays:
+        return {name: tensors[name] if name in tensors else feeds[name] for name in self._results}
+
+
+def _infer_axes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    """Return the axes of tensors that ONNX infers: the length of each, None where it is not fixed.
+
+    Without them, the runtime infers that the sizes which a `Resize` reads, concatenated in another segment, are empty.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(without_weights(model)).graph.value_info
+    except onnx.shape_inference.InferenceError:
+        return {}
+    types = {value.name: value.type.tensor_type for value in inferred}
+    return {
+        name: [axis.dim_value if axis.HasField("dim_value") else None for axis in tensor_type.shape.dim]
+        for name, tensor_type in types.items()
+        if tensor_type.HasField("shape")
+    }
+
+
+def open_session(model: Path, threads: int, optimization_level: int) -> onnxruntime.InferenceSession:
+    """Return a session whose threads do not spin while they wait: they would take the cores of another session."""
+    import onnxruntime
+
+    options = session_options({"optimization_level": optimization_level, "intra_op_num_threads": threads})
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

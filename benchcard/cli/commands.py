@@ -321,7 +321,7 @@ def machine(as_json: bool) -> None:
         return
     for name, value in told.items():
         if name == "int8":
-            value = here.int8_in_words(value)
+            value = here.this_machine().int8.advice
         elif isinstance(value, dict):
             value = ", ".join(f"{key} {each}" for key, each in value.items())
         elif isinstance(value, list):

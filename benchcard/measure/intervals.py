@@ -19,12 +19,12 @@ _NEXT_LOOK = 1.5
 _DRIFT_LAUNCHES = 5
 
 # A launch of the processes and a round within it.
-Place = tuple[int, int]
+RoundId = tuple[int, int]
 _T = TypeVar("_T")
 
 
 def paired_ratio(
-    baseline: Mapping[Place, float], subject: Mapping[Place, float], confidence: float = CONFIDENCE
+    baseline: Mapping[RoundId, float], subject: Mapping[RoundId, float], confidence: float = CONFIDENCE
 ) -> Interval:
     """How many times faster the subject is than the baseline, from the rounds in which both were timed.
 
@@ -49,7 +49,7 @@ def paired_ratio(
 
 
 def unpaired_ratio(
-    baseline: Mapping[Place, float], subject: Mapping[Place, float], confidence: float = CONFIDENCE
+    baseline: Mapping[RoundId, float], subject: Mapping[RoundId, float], confidence: float = CONFIDENCE
 ) -> Interval:
     """How many times faster the subject is than the baseline, where they were not timed together: Welch's interval
     over the launches of each.
@@ -101,7 +101,7 @@ def detectable(ratio: Interval, floor: Interval) -> bool:
     return is_known and ratio.excludes(1.0) and abs(math.log(ratio.value)) > floor.reach
 
 
-def is_precise(baseline: Mapping[Place, float], subject: Mapping[Place, float], precision: float) -> bool:
+def is_precise(baseline: Mapping[RoundId, float], subject: Mapping[RoundId, float], precision: float) -> bool:
     """Whether the ratio has been known within `precision` on either side for long enough to stop timing.
 
     Whoever looks after every launch stops at the first whose interval is narrow by luck, and such intervals hold the
@@ -147,7 +147,7 @@ def drift(launches: Sequence[Sequence[float]]) -> Interval:
     return Interval(value, low, high) if len(levels) >= _DRIFT_LAUNCHES else Interval(value, None, None)
 
 
-def by_launch(placed: Mapping[Place, _T]) -> dict[int, list[_T]]:
+def by_launch(placed: Mapping[RoundId, _T]) -> dict[int, list[_T]]:
     """The values of each launch, in order of rounds."""
     launches: dict[int, list[_T]] = {}
     for launch, number in sorted(placed):

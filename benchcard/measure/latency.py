@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchcard.measure.blocks import Block, Round
 from benchcard.measure.intervals import (
     CONFIDENCE,
-    Place,
+    RoundId,
     by_launch,
     drift,
     interval_half_width,
@@ -91,7 +91,7 @@ def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: b
     )
 
 
-def block_medians(rounds: Iterable[Round], name: str, *, twin: bool = False) -> dict[Place, float]:
+def block_medians(rounds: Iterable[Round], name: str, *, twin: bool = False) -> dict[RoundId, float]:
     """A subject's median latency in each round it took part in, in ns, by launch and round."""
     return {place: block.median_ns for place, block in _blocks(rounds, name, twin).items()}
 
@@ -121,7 +121,7 @@ def over_launches(launches: Sequence[Sequence[Block]], figure: Callable[[Sequenc
     return Interval(value, value * math.exp(-half), value * math.exp(half))
 
 
-def _blocks(rounds: Iterable[Round], name: str, twin: bool) -> dict[Place, Block]:
+def _blocks(rounds: Iterable[Round], name: str, twin: bool) -> dict[RoundId, Block]:
     return {
         (timed.launch, timed.number): block
         for timed in rounds

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
-from benchcard.measure.blocks import OPENED, READING
+from benchcard.measure.blocks import is_machine_state, is_opened_model
 from benchcard.spec.spec import Spec
 from benchcard.steps.step import Outcome
 from benchcard.utils.files import reporting_disk_errors, sync, write_atomically
@@ -52,9 +52,9 @@ _OUTCOME = {"values": dict, "files": {"*": is_count}, "seconds": _NUMBER, "failu
 _PART = {
     "rounds": is_count,
     "baseline": (str, type(None)),
-    "before": READING,
-    "after": READING,
-    "opened": [OPENED],
+    "before": is_machine_state,
+    "after": is_machine_state,
+    "opened": [is_opened_model],
     "failures": [{"name": str, "twin": bool, **_FAILURE}],
     "sizes?": {"*": is_count},
 }

@@ -16,6 +16,7 @@ from benchcard.run.record import Cell, Record
 from benchcard.utils.files import reporting_disk_errors
 from benchcard.utils.progress import Progress
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import Failure
 
 if TYPE_CHECKING:
     from benchcard.measure.blocks import Round
@@ -104,11 +105,11 @@ class _Timing:
     def _refuse(self, group: Group, part: TimedPart, message: str) -> None:
         """Keep why a part was not timed, as the failure of its one model."""
         from benchcard.measure import noise
-        from benchcard.measure.blocks import Failure, read_rounds
+        from benchcard.measure.blocks import TimedFailure, read_rounds
 
         now = asdict(noise.read_machine_state())
         failures = [
-            asdict(Failure(name, False, "start", MachineError.__name__, message, ""))
+            TimedFailure(name, False, Failure("start", MachineError.__name__, message)).as_dict()
             for name in part.names
             if name != group.baseline
         ]
@@ -170,14 +171,14 @@ class _Timing:
             "rounds": timing.rounds,
             "sizes": {cell.name: size_bytes(cell.model) for cell in members},
             "opened": [_plain(asdict(each)) for each in timing.opened],
-            "failures": [asdict(failure) for failure in timing.failures],
+            "failures": [failure.as_dict() for failure in timing.failures],
             "before": asdict(timing.before),
             "after": asdict(timing.after),
         }
         part.finish(told)
         self._progress.finish("time", f"timed {models}, {shape}, {sought}", time.monotonic() - started)
-        for failure in timing.failures:
-            self._progress.say(f"time: {failure.stage}: {failure.type}: {failure.message}")
+        for failed in timing.failures:
+            self._progress.say(f"time: {failed.failure}")
 
 
 def _launches(duration_s: float) -> int:

@@ -93,14 +93,14 @@ class _Timing:
         """Why the one model of a part cannot be timed now; None where it can, or where there are several, which were
         put together because they fit.
         """
-        from benchcard.measure.grouping import refusal
+        from benchcard.measure.grouping import memory_shortage
 
         needs = {cell.name: _needs(cell) for cell in group.cells if cell.name in part.names}
         shared = 2 * needs.pop(group.baseline, 0) if group.baseline is not None else 0
         available = _available()
         if len(needs) != 1 or shared + sum(needs.values()) <= available:
             return None
-        return refusal(sum(needs.values()), shared, available)
+        return memory_shortage(sum(needs.values()), shared, available)
 
     def _refuse(self, group: Group, part: TimedPart, message: str) -> None:
         """Keep why a part was not timed, as the failure of its one model."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis.records import Records
-from benchcard.frameworks.kernels import UNJOINED, Kernel, operators
+from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
 from benchcard.run.record import Record
 from benchcard.utils.plaindata import known
 
@@ -110,7 +110,9 @@ def computes_in_float(record: Record) -> bool:
 
 def pairs_are_left(record: Record) -> bool:
     """Whether the row's level is one at which ONNX Runtime does not join nodes with the conversions around them."""
-    return is_pairs(record) and (record.configuration["framework_args"] or {}).get("optimization_level") in UNJOINED
+    return (
+        is_pairs(record) and (record.configuration["framework_args"] or {}).get("optimization_level") in UNFUSED_LEVELS
+    )
 
 
 def is_pairs(record: Record) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchcard import registry
-from benchcard.frameworks.kernels import UNJOINED
+from benchcard.frameworks.kernels import UNFUSED_LEVELS
 from benchcard.run.record import Cell, Record, Search
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
@@ -300,7 +300,7 @@ class RowPipeline:
             "float": graph.values["digest"],
             "samples": EXPLAINED_SAMPLES,
             "layers": EXPLAINED_LAYERS,
-            "optimization_level": 1 if self.arguments.get("optimization_level") in UNJOINED else 99,
+            "optimization_level": 1 if self.arguments.get("optimization_level") in UNFUSED_LEVELS else 99,
         }
         where = self.compared(graph, quantized)
         self.ask(Step("explain", "onnx", asked, needs={"inputs": inputs}, extra=where))

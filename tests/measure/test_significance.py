@@ -247,9 +247,8 @@ def test_a_difference_that_never_changes_is_one_all_the_same() -> None:
 def test_one_of_many_models_can_differ() -> None:
     """The p-value of a difference that no draw contradicts stands being adjusted for a hundred models."""
     values = np.random.default_rng(0).normal(size=60)
-    p_value = paired_bootstrap(
-        mean_of(values), mean_of(values + 1 + values / 10), 60, max_resamples=draws_for(100)
-    ).p_value
+    models = mean_of(values), mean_of(values + 1 + values / 10)
+    p_value = paired_bootstrap(*models, 60, max_resamples=draws_for(100)).p_value
     assert p_value is not None
     assert holm([p_value] + [0.5] * 99)[0] < 0.05
     assert paired_bootstrap(*models, 60).p_value == 2 / 1001

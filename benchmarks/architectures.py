@@ -608,7 +608,7 @@ def _exports(
             only = tuple(exporter for exporter in exporters.exporters(opset) if exporter.name == name)
             try:
                 with exporters.noted([]), mock.patch.object(exporters, "exporters", return_value=only):
-                    made, reasons = exporting._try(job, opset, target)
+                    made, reasons = exporting._try_exporters(job, opset, target)
             except Exception as error:  # noqa: BLE001 - the check is that no other exception occurs
                 made, reasons = None, [f"{type(error).__name__}: {error}"]
                 row.problems.append(f"{name} {opset}: raised {reasons[0]}")

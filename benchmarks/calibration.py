@@ -122,7 +122,7 @@ def benchcard_pass(options: argparse.Namespace, folder: Path, count: int) -> dic
             operators=options.operators,
             intra_op_num_threads=options.threads,
         )
-        write_cache(target, Method(options.method), folder / "benchcard.json")
+        save_tensors_data(compute_ranges(target, Method(options.method)), folder / "benchcard.json")
         print(json.dumps(dataclasses.asdict(report)), file=sys.stderr)
 
     return measure(work, count)

@@ -82,7 +82,7 @@ def interleaved(subjects: Sequence[Subject], seconds: float) -> list[Round]:
     rounds: list[Round] = []
     result = time_group(subjects, 0, duration_s=seconds, keep=rounds.append)
     _exit_on_failure(result.failures)
-    for sentence in noise.warnings([(timed.before, timed.after) for timed in rounds]):
+    for sentence in noise.disturbances([(timed.before, timed.after) for timed in rounds]):
         print(f"  {sentence}")
     return rounds
 

@@ -1,4 +1,4 @@
-"""A framework for the processes that tests time: busy for a known time by the clock, or broken at a chosen stage."""
+"""A framework for tests of timing: busy for a known time, or broken at a chosen stage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 class Model:
-    """Busy for `ms` in each call; `stage` and `how` say where and how it breaks."""
+    """Busy for `ms` in each call. It breaks at `stage` in the way `how`."""
 
     def __init__(self, model, options):
         self.options = options
@@ -19,14 +19,14 @@ class Model:
             "environment": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")},
             "modules": sorted(sys.modules),
         }
+        if "grandchild" in options:
+            start_grandchild(options["grandchild"])
         self.break_at("load")
         self.ballast = bytearray(options.get("bytes", 0))
 
     def break_at(self, stage):
         if self.options.get("stage") == stage and self.is_due():
             how = self.options["how"]
-            if "grandchild" in self.options:
-                leave(self.options["grandchild"])
             if how == "surrogate":
                 raise RuntimeError("half of \ud83d")
             if how == "raise":
@@ -39,7 +39,7 @@ class Model:
             os.kill(os.getpid(), how)
 
     def is_due(self):
-        """Whether it was launched `after` times before, as a file at `counter` counts; True where nobody asks."""
+        """Whether it was launched `after` times before, by a count in the file `counter`; True without such a file."""
         if "counter" not in self.options:
             return True
         with open(self.options["counter"], "a+") as file:
@@ -56,8 +56,8 @@ class Model:
             pass
 
 
-def leave(file):
-    """Leave a process behind that holds all that this one has open; its number is written to a file."""
+def start_grandchild(file):
+    """Start a process that holds all files of this one open, and write its process id to a file."""
     pid = os.fork()
     if pid == 0:
         while True:
@@ -79,7 +79,7 @@ class Prepared(Model):
 
 
 class WithoutCollection(Model):
-    """A model that cannot bear the collection of garbage once its warm-up is over."""
+    """A model that fails if garbage is collected after its warm-up."""
 
     def __call__(self, inputs):
         super().__call__(inputs)

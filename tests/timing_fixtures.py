@@ -1,7 +1,13 @@
-"""What the tests of timing share: subjects of a framework that is busy for a known time, and a way to time them."""
+"""Shared by the tests of timing: subjects of a framework that is busy for a known time, and ways to time them.
+
+`timed` starts real processes. `simulated` times on a clock of its own, so that the number of calls and blocks does not
+depend on the machine.
+"""
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +17,10 @@ import numpy as np
 import psutil
 import pytest
 
-from benchcard.measure.blocks import GroupTiming, Round, Subject
+from benchcard.measure.blocks import Block, GroupTiming, OpenedModel, Round, Subject, TimedFailure
 from benchcard.measure.conductor import time_group
+from benchcard.measure.process import ProcessFailed, TimedProcess
+from benchcard.utils.values import Failure
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +39,61 @@ def timed(subjects: Sequence[Subject], baseline: int | None = 0, **settings: Any
     rounds: list[Round] = []
     settings = {"duration_s": 0.12, "launches": 2, "warmup_runs": 2, "keep": rounds.append, **settings}
     return time_group(subjects, baseline, **settings), rounds
+
+
+class SimulatedProcess(TimedProcess):
+    """A process whose calls last exactly `ms`, or half as long again in odd launches of a `noisy` model.
+
+    It fails at `stage`, from launch `after` on.
+    """
+
+    def __init__(self, subject: Subject, twin: bool, timeout_s: float) -> None:
+        self.subject, self.twin, self.timeout_s = subject, twin, timeout_s
+        self._call_ns = round(float(subject.options.get("ms", 1)) * 1e6)  # type: ignore[arg-type]
+        self._launch = 0
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    def start_import(self) -> None:
+        pass
+
+    def finish_import(self) -> None:
+        self._fail_at("import")
+
+    def open(self, launch: int, warmup_runs: int, warmup_ns: int) -> OpenedModel:
+        self._launch = launch
+        if self.subject.options.get("noisy") and launch % 2:
+            self._call_ns += self._call_ns // 2
+        self._fail_at("load")
+        calls = max(0, min(warmup_runs, math.ceil(warmup_ns / self._call_ns) - 1))
+        warmup_ns_each = (self._call_ns,) * calls
+        return OpenedModel(self.subject.name, self.twin, launch, 1, 1, self._call_ns, warmup_ns_each, 1, 1, {})
+
+    def time_block(self, block_ns: int, warm_ns: int) -> Block:
+        self._fail_at("time")
+        calls = max(1, math.ceil(block_ns / self._call_ns))
+        warm_calls = max(1, math.ceil(warm_ns / self._call_ns))
+        latencies = np.full(calls, self._call_ns, np.int64)
+        return Block(self.subject.name, self.twin, 1, calls * self._call_ns, latencies, warm_calls, 1, 0, 0, 0, 1)
+
+    def kill(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _fail_at(self, stage: str) -> None:
+        if self.subject.options.get("stage") == stage and self._launch >= int(self.subject.options.get("after", 0)):  # type: ignore[call-overload]
+            failure = Failure(stage, "RuntimeError", "simulated")
+            raise ProcessFailed(TimedFailure(self.subject.name, self.twin, failure))
+
+
+def simulated(
+    subjects: Sequence[Subject], baseline: int | None = 0, **settings: Any
+) -> tuple[GroupTiming, list[Round]]:
+    return timed(subjects, baseline, process_class=SimulatedProcess, **settings)
 
 
 def recorded_s(rounds: Sequence[Round], name: str, twin: bool = False) -> float:

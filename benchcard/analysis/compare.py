@@ -122,7 +122,7 @@ def compare_runs(
     import pandas as pd
 
     one, other = a.info.machine, b.info.machine
-    if times and not across_machines and machine.fingerprint(one) != machine.fingerprint(other):
+    if times and not across_machines and one.fingerprint != other.fingerprint:
         raise BenchcardError(
             f"the runs are of two machines ({one['processor']}, {one['usable_cores']} cores; {other['processor']}, "
             f"{other['usable_cores']} cores), and their times say nothing of the models: compare quality alone "

@@ -19,7 +19,7 @@ from benchcard.analysis.rows import (
     why_same,
 )
 from benchcard.evaluation import padding
-from benchcard.frameworks.kernels import JOINABLE, operators, partly_joined
+from benchcard.frameworks.kernels import FUSIBLE, operators, partly_fused
 from benchcard.quantization.exclusions import Exclusion
 from benchcard.quantization.sensitivity.loss import Loss
 from benchcard.run.record import Record, Search
@@ -147,7 +147,7 @@ def _of_kernels(record: Record) -> Iterator[str]:
         return
     quantized = {count.operator: count.quantized for count in report.operators if count.quantized}
     if computes_in_float(record):
-        way_out = f"; {_TRY_UINT8}" if _has_int8_pairs(record) and JOINABLE.intersection(quantized) else ""
+        way_out = f"; {_TRY_UINT8}" if _has_int8_pairs(record) and FUSIBLE.intersection(quantized) else ""
         why = (
             "at an `optimization_level` of 0 or 1 ONNX Runtime leaves the conversions around every node, and computes "
             "in float32 between them. Take 2 or 99."
@@ -160,8 +160,8 @@ def _of_kernels(record: Record) -> Iterator[str]:
     floats = {name for kernel in run if kernel.numbers == "float" for name in operators(kernel.name)}
     idle = floats - served - _JOINED
     if _has_int8_pairs(record):
-        idle -= JOINABLE
-        if fewer := [f"{in_8_bits} of {count} {names}" for names, in_8_bits, count in partly_joined(run, quantized)]:
+        idle -= FUSIBLE
+        if fewer := [f"{in_8_bits} of {count} {names}" for names, in_8_bits, count in partly_fused(run, quantized)]:
             yield (
                 f"Here {_and(fewer)} compute in 8 bits, the others in float32 between conversions. Activations are "
                 f"int8: {_TRY_UINT8}."

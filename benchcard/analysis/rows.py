@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchcard.analysis.records import Records
-from benchcard.frameworks.kernels import UNJOINED, Kernel, operators
+from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
 from benchcard.run.record import Record
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def saturation_risk(records: Records, record: Record) -> bool:
     """
     row = record.configuration
     report = record.outcomes.quantize.values.report if record.outcomes.quantize else None
-    here = records.info.machine["int8"]["u8s8_saturates"]
+    here = records.info.machine.int8.u8s8_saturates
     signed = row["weights_dtype"] != "uint8"
     multiplied = report is not None and any(
         count.quantized and count.operator in _PRODUCTS for count in report.operators
@@ -108,7 +108,9 @@ def computes_in_float(record: Record) -> bool:
 
 def pairs_are_left(record: Record) -> bool:
     """Whether the row's level is one at which ONNX Runtime does not join nodes with the conversions around them."""
-    return is_pairs(record) and (record.configuration["framework_args"] or {}).get("optimization_level") in UNJOINED
+    return (
+        is_pairs(record) and (record.configuration["framework_args"] or {}).get("optimization_level") in UNFUSED_LEVELS
+    )
 
 
 def is_pairs(record: Record) -> bool:

@@ -267,7 +267,7 @@ class RunResults:
         """`spec`, `machine`, `versions`, and each frame but `failures` as a list of rows: plain data."""
         told: dict[str, Any] = {
             "spec": self.spec.as_dict(),
-            "machine": self.records.info.machine,
+            "machine": as_plain(self.records.info.machine),
             "versions": self.records.info.versions,
         }
         for name in FRAMES:

@@ -315,13 +315,13 @@ def machine(as_json: bool) -> None:
 
     from benchcard.measure import machine as here
 
-    told = {**here.describe(), "versions": here.versions()}
+    told = {**as_plain(here.this_machine()), "versions": here.versions()}
     if as_json:
         click.echo(json.dumps(told, indent=1))
         return
     for name, value in told.items():
         if name == "int8":
-            value = here.int8_in_words(value)
+            value = here.this_machine().int8.advice
         elif isinstance(value, dict):
             value = ", ".join(f"{key} {each}" for key, each in value.items())
         elif isinstance(value, list):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchcard.evaluation import padding
 from benchcard.evaluation.rows import Rows
+from benchcard.frameworks.protocol import only_batch_size
 from benchcard.tasks import Task
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def run_pass(
         progress: Called after each batch with items done and items in all.
         profiled: Whether the model was opened to be asked what it runs.
     """
-    items, only = rows.items, model.facts.get("batch_size")
+    items, only = rows.items, only_batch_size(model)
     kernels = _first_calls(model, rows, only or 1, profiled)
     size = batch_size or only
 

@@ -1,19 +1,18 @@
-"""The ways to write a transformers model as an ONNX graph, in the order in which they are tried.
+"""The exporters that write a transformers model as an ONNX graph, in the order in which they are tried.
 
-Owns: how each exporter of torch and transformers is called, and which opsets it is asked for. What comes out is a
-graph in memory, as the exporter made it. Leaves making it uniform and writing it to `normal_form`, deciding whether
-it is right to `parity`, and choosing to `export`.
+Owns how each exporter of torch and transformers is called, and for which opsets. The result is a graph in memory.
+Leaves its normal form and the file to `normal_form`, the check to `parity`, and the choice to `export`.
 
-Which goes first:
+The order:
 
-- Opsets 11 to 22: the TorchScript exporter, with eager attention; above 20, which is its last own opset, brought
-  forward by onnxscript. It is the only one that writes opsets below 17, its attention is the plainest (two products
-  and a softmax), and one exporter over the whole range means that two opsets of a grid differ by the opset alone.
-- Opset 23 has operators for attention, RMS normalization and rotary embedding, which only the exporters over
-  `torch.export` write: that of transformers, which adapts the models, then torch's own.
-- Each stands in for the other where that one is not installed, cannot export the model, or exports it wrongly.
+- For opsets 11 to 22, the TorchScript exporter with eager attention comes first; above 20, its last opset, onnxscript
+  converts the graph. It is the only one for opsets below 17, its attention is the simplest (two products and a
+  softmax), and with one exporter for all opsets, two opsets of a grid differ by the opset alone.
+- Opset 23 has operators for attention, RMS normalization and rotary embedding, which only the exporters based on
+  `torch.export` write: first that of transformers, which adapts the models, then torch's own.
+- Each replaces the other where that one is not installed, cannot export the model, or exports it incorrectly.
 
-This module loads torch: import it inside a function.
+This module loads torch, so import it inside a function.
 """
 
 from __future__ import annotations
@@ -30,23 +29,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from onnxscript import version_converter
 
 from benchcard.errors import ArtifactError
-from benchcard.export.probes import ModelInput
+from benchcard.export.probes import Array, ModelInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_Dim: TypeAlias = torch.export.Dim
 
 OPSETS = range(11, 24)
-"""The opsets that can be asked for: from the first with every operator of a transformer, to torch's last."""
+"""The supported opsets: from the first with every operator of a transformer, to torch's last."""
 
 MODEL = "exported_model"
-"""The name of the model inside of `_ByPosition`: the first part of every layer's name in the graphs traced from it.
+"""The name of the model inside `_ByPosition`, with which every layer's name begins in the graphs traced from it.
 
-No model has a layer of this name, unlike `model`, so that cutting it off takes nothing from a graph without it.
+No model has a layer of this name, unlike `model`, so that it can be removed as a prefix from every graph.
 """
 
 FAILURES: tuple[type[Exception], ...] = (
@@ -60,48 +63,48 @@ FAILURES: tuple[type[Exception], ...] = (
     ArithmeticError,
     ImportError,
 )
-"""What a try of an exporter may raise. It runs the model's own code under a tracer, so its errors are of every kind."""
+"""What an exporter may raise. It traces the model's own code, so errors are of every kind."""
 
 _LOG = logging.getLogger(__name__)
 _TORCHSCRIPT_LAST = 20
-_DYNAMO_FIRST = 17  # they write 18, and convert to 17 where that can be done
-_OWN_ATTENTION = 23
+_DYNAMO_FIRST = 17  # They write opset 18, and convert it to 17 where possible.
+_ATTENTION_OPERATOR = 23
 _NOTED_LOGGERS = ("torch", "transformers", "onnxscript", "onnx_ir", "onnx_diagnostic")
 _DEPRECATIONS = (DeprecationWarning, FutureWarning, PendingDeprecationWarning)
-_NOTE_WIDTH = 240
+_NOTE_WIDTH = 240  # characters
 
 
 @dataclass(frozen=True, eq=False)
 class Traceable:
-    """A model and all that an exporter has to know of it.
+    """A model to export.
 
     Attributes:
-        model: a `transformers.PreTrainedModel` in evaluation mode.
-        inputs: its inputs, in the order of the graph's.
-        example: an array for each.
-        outputs: the names of the outputs to keep, in the order of the graph's.
+        model: The model in evaluation mode.
+        inputs: Its inputs, in the order that the graph has.
+        example: An array for each input.
+        outputs: The names of the outputs to keep, in the order that the graph has.
     """
 
-    model: Any
+    model: PreTrainedModel
     inputs: tuple[ModelInput, ...]
-    example: Mapping[str, np.ndarray[Any, Any]]
+    example: Mapping[str, Array]
     outputs: tuple[str, ...]
 
     @property
-    def tensors(self) -> dict[str, Any]:
-        """The example as tensors of their own."""
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Copies of the example as tensors."""
         return {input_.name: torch.tensor(self.example[input_.name]) for input_ in self.inputs}
 
 
 @dataclass(frozen=True)
 class Exporter:
-    """One way to write a graph.
+    """A function that writes graphs.
 
     Attributes:
-        name: what the report calls it.
-        packages: the packages whose versions decide what it writes.
-        write: the graph in memory, from the model and the opset. It may have another opset than was asked for: some
-            exporters fall back silently.
+        name: Its name in the report.
+        packages: The packages whose versions determine what it writes.
+        write: Returns the graph of a model for an opset. The graph may have another opset, because some exporters fall
+            back silently.
     """
 
     name: str
@@ -110,31 +113,30 @@ class Exporter:
 
     @property
     def version(self) -> str:
-        """The versions of its packages, as `torch 2.13.0, onnxscript 0.7.2`."""
+        """The names and versions of its packages, as `torch 2.13.0, onnxscript 0.7.2`."""
         return ", ".join(f"{package} {version(package)}" for package in self.packages)
 
 
 def exporters(opset: int) -> tuple[Exporter, ...]:
-    """The exporters to try for an opset, the preferred first; none where no exporter writes it."""
+    """Return the exporters for an opset, the preferred one first; none where no exporter writes it."""
     if opset not in OPSETS:
         return ()
-    plain = Exporter("torchscript", ("torch",), torchscript)
+    traced = Exporter("torchscript", ("torch",), torchscript)
     if opset > _TORCHSCRIPT_LAST:
-        plain = Exporter("torchscript-converted", ("torch", "onnxscript"), torchscript_converted)
+        traced = Exporter("torchscript-converted", ("torch", "onnxscript"), torchscript_converted)
     if opset < _DYNAMO_FIRST:
-        return (plain,)
-    own = (
+        return (traced,)
+    dynamo = (
         Exporter("transformers", ("transformers", "torch", "onnxscript"), transformers_dynamo),
         Exporter("torch-dynamo", ("torch", "onnxscript"), torch_dynamo),
     )
-    return (*own, plain) if opset >= _OWN_ATTENTION else (plain, *own)
+    return (*dynamo, traced) if opset >= _ATTENTION_OPERATOR else (traced, *dynamo)
 
 
 def torchscript(traceable: Traceable, opset: int) -> ir.Model:
-    """The graph of torch's TorchScript exporter, traced with eager attention: softmax and products as single nodes."""
-    model = _ByPosition(
-        traceable
-    ).eval()  # or torch puts dropout back into the model when it is done: see `_ByPosition`
+    """Return the graph of torch's TorchScript exporter, with eager attention: softmax and products as single nodes."""
+    # Without `eval`, torch would put dropout back into the model afterwards: see `_ByPosition`.
+    model = _ByPosition(traceable).eval()
     with (
         tempfile.TemporaryDirectory(prefix="torchscript-") as folder,
         _eager_attention(traceable.model),
@@ -152,31 +154,32 @@ def torchscript(traceable: Traceable, opset: int) -> ir.Model:
             dynamo=False,
         )
         graph = ir.load(path)
-        ir.external_data.load_to_model(graph)  # the folder goes, and weights beyond 2 GB with it
+        # Weights beyond 2 GB are in other files of the folder.
+        ir.external_data.load_to_model(graph)
     return graph
 
 
 def torchscript_converted(traceable: Traceable, opset: int) -> ir.Model:
-    """The graph of `torchscript` at its last opset, brought to a later one by onnxscript's version converter."""
+    """Return the graph of `torchscript` at its last opset, converted to a later one by onnxscript."""
     graph = torchscript(traceable, _TORCHSCRIPT_LAST)
     version_converter.convert_version(graph, target_version=opset)
     return graph
 
 
 def transformers_dynamo(traceable: Traceable, opset: int) -> ir.Model:
-    """The graph of the exporter that transformers brings, over `torch.export`."""
+    """Return the graph of the exporter in transformers, which is based on `torch.export`."""
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
     shapes = _dynamic_shapes(traceable)
     config = OnnxConfig(dynamic=True, dynamic_shapes=shapes, opset_version=opset)
     exported = OnnxExporter().export(traceable.model, traceable.tensors, config)
-    # Up to transformers 5.22 that is a program of torch, from 5.23 on a model of its own kind.
+    # Up to transformers 5.22 the result is a program of torch, from 5.23 on a class of its own.
     graph: ir.Model = exported.program if hasattr(exported, "program") else exported.model
     return graph
 
 
 def torch_dynamo(traceable: Traceable, opset: int) -> ir.Model:
-    """The graph of torch's own exporter over `torch.export`."""
+    """Return the graph of torch's own exporter based on `torch.export`."""
     program = torch.onnx.export(
         _ByPosition(traceable).eval(),
         tuple(traceable.tensors.values()),
@@ -192,35 +195,35 @@ def torch_dynamo(traceable: Traceable, opset: int) -> ir.Model:
 
 @contextlib.contextmanager
 def noted(notes: list[str]) -> Iterator[None]:
-    """Adds to `notes`, at its end, what was warned or logged as a warning inside: the beginning of each, once.
+    """Append the warnings and logged warnings of a block to `notes`: the first line of each, once.
 
-    Nothing of it is printed; it goes to this module's logger instead, and so does what the exporters print of their
-    progress. What native code prints is dropped: where an operator is unknown, TorchScript prints the whole graph.
+    Nothing is printed. Warnings, and what the exporters print of their progress, go to this module's logger. What
+    native code prints is dropped, because TorchScript prints the whole graph for an unknown operator.
     """
-    heard = _Heard()
+    messages = _Messages()
     loggers = _with_handlers(_NOTED_LOGGERS)
     before = [(logger.handlers, logger.propagate) for logger in loggers]
     printed = io.StringIO()
-    with warnings.catch_warnings(record=True) as warned:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for logger in loggers:
-            logger.handlers, logger.propagate = [heard], False
+            logger.handlers, logger.propagate = [messages], False
         try:
             with _native_output_dropped(), contextlib.redirect_stdout(printed):
                 yield
         finally:
             for logger, (handlers, propagate) in zip(loggers, before):
                 logger.handlers, logger.propagate = handlers, propagate
-            # Deprecations are addressed to those who maintain benchcard, and say nothing of this model.
-            spoken = [entry.message for entry in warned if not issubclass(entry.category, _DEPRECATIONS)]
-            said = dict.fromkeys(brief(text) for text in [*spoken, *heard.messages])
-            notes.extend(text for text in said if text and text not in notes)
-            for line in [*(entry.message for entry in warned), *heard.messages, *printed.getvalue().splitlines()]:
+            # Deprecations are for the maintainers of benchcard, not about this model.
+            about_model = [entry.message for entry in caught if not issubclass(entry.category, _DEPRECATIONS)]
+            texts = dict.fromkeys(brief(message) for message in [*about_model, *messages.texts])
+            notes.extend(text for text in texts if text and text not in notes)
+            for line in [*(entry.message for entry in caught), *messages.texts, *printed.getvalue().splitlines()]:
                 _LOG.info("%s", line)
 
 
 def _with_handlers(names: Sequence[str]) -> list[logging.Logger]:
-    """The loggers of these names, and those below them that handle messages themselves, as torch sets them up."""
+    """Return the loggers of these names, and those below them that have handlers, as torch's do."""
     below = [
         name
         for name, logger in logging.root.manager.loggerDict.items()
@@ -232,47 +235,46 @@ def _with_handlers(names: Sequence[str]) -> list[logging.Logger]:
 @contextlib.contextmanager
 def _native_output_dropped() -> Iterator[None]:
     sys.stdout.flush()
-    own = os.dup(1)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
+    stdout = os.dup(1)
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 1)
     try:
         yield
     finally:
-        os.dup2(own, 1)
-        os.close(own)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an exception goes back to: exporters wrap the cause in words of their own."""
+    """Return the first line of the cause of an exception, which exporters wrap in exceptions of their own."""
     while error.__cause__ is not None and not isinstance(error, ArtifactError):
         error = error.__cause__
     return brief(error) or type(error).__name__
 
 
-def brief(said: object) -> str:
-    """The first line of a message, without colours, cut where it gets long."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(said)).strip().splitlines()
+def brief(message: object) -> str:
+    """Return the first line of a message, shortened and without colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip().splitlines()
     first = lines[0].strip() if lines else ""
     return first if len(first) <= _NOTE_WIDTH else f"{first[:_NOTE_WIDTH]}..."
 
 
-class _Heard(logging.Handler):
-    """Keeps the messages of warnings and errors."""
+class _Messages(logging.Handler):
+    """A handler that keeps the texts of warnings and errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.messages: list[str] = []
+        self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        self.texts.append(record.getMessage())
 
 
 class _ByPosition(torch.nn.Module):  # type: ignore[misc]
-    """The model as a function from tensors to tensors, which is what a tracer takes.
+    """The model as a function from tensors to tensors, for a tracer.
 
-    It must be put into evaluation mode itself. `torch.onnx.export` restores the mode of the module that it was given,
-    for all of its children: with a wrapper in training mode (as every module is when new), the model comes back with
-    its dropout on, and every later comparison with it is off.
+    It must be in evaluation mode itself, because `torch.onnx.export` restores the mode of its argument in all children.
+    A new module is in training mode, so the model would have dropout afterwards, and later comparisons would be wrong.
     """
 
     def __init__(self, traceable: Traceable) -> None:
@@ -281,14 +283,14 @@ class _ByPosition(torch.nn.Module):  # type: ignore[misc]
         self._names = [input_.name for input_ in traceable.inputs]
         self._outputs = traceable.outputs
 
-    def forward(self, *tensors: Any) -> tuple[Any, ...]:
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         fields = getattr(self, MODEL)(**dict(zip(self._names, tensors)), return_dict=True)
         return tuple(fields[name] for name in self._outputs)
 
 
 @contextlib.contextmanager
-def _eager_attention(model: Any) -> Iterator[None]:
-    """The model with attention written out, as TorchScript exports it at every opset; its own attention afterwards."""
+def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Switch the model to eager attention, which TorchScript exports at every opset, and back afterwards."""
     own = getattr(model.config, "_attn_implementation", None)
     if own in (None, "eager"):
         yield
@@ -300,7 +302,7 @@ def _eager_attention(model: Any) -> Iterator[None]:
         model.set_attn_implementation(own)
 
 
-def _dynamic_shapes(traceable: Traceable) -> dict[str, dict[int, Any]]:
-    """What `torch.export` takes: an axis that it would make a constant is an error there, not a silent choice."""
+def _dynamic_shapes(traceable: Traceable) -> dict[str, dict[int, _Dim]]:
+    """Return the dynamic shapes for `torch.export`, which raises for an axis that it would make a constant."""
     dynamic = torch.export.Dim.DYNAMIC
     return {input_.name: dict.fromkeys(input_.dynamic_axes, dynamic) for input_ in traceable.inputs}

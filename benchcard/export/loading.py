@@ -1,4 +1,4 @@
-"""How a transformers model and its processor are loaded."""
+"""Loading a transformers model and its processor, for `export` and for the framework `pytorch`."""
 
 from __future__ import annotations
 
@@ -6,43 +6,47 @@ import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
 from benchcard.utils.files import files_of, pointer_hint
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    _Weights: TypeAlias = Mapping[str, torch.Tensor]
+
 SEED = 0
 _LEARNED_BUFFERS = (".running_mean", ".running_var")  # of batch normalization
 
 
-def load_model(model: str | Path, task: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The transformers model of a task in evaluation mode, with float32 weights.
+def load_model(
+    model: str | Path, task: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Return the transformers model of a task in evaluation mode, with float32 weights.
 
     Args:
-        model: a local folder, or a Hub id.
-        task: a task that optimum's `TasksManager` knows, or a synonym of one.
-        revision: the revision of a Hub id.
-        trust_remote_code: whether code of the model's repository may run.
+        model: A local folder, or a Hub id.
+        task: A task that optimum's `TasksManager` knows, or a synonym of one.
+        revision: The revision of a Hub id.
+        trust_remote_code: Whether code of the model's repository may run.
 
     Raises:
-        ArtifactError: there is no such model or task, the two do not go together, or the checkpoint lacks weights that
-            the task's outputs come from, which would be drawn at random.
+        ArtifactError: There is no such model or task, the model is not for the task, or the checkpoint lacks weights
+            that the task's outputs depend on.
     """
-    return load(model, task, revision, trust_remote_code)[0]
+    return load_with_missing(model, task, revision, trust_remote_code)[0]
 
 
-def _loads_as(task: str) -> str:
-    """The task by whose name optimum knows the model class: a registered task may say another one than its own."""
-    own = registry.task(task) if task in registry.tasks() else None
-    return str(getattr(own, "loads_as", task))
+def load_with_missing(
+    model: str | Path, task: str, revision: str | None, trust_remote_code: bool
+) -> tuple[PreTrainedModel, list[str]]:
+    """Return the model of `load_model`, and the names of the weights that the checkpoint lacks.
 
-
-def load(model: str | Path, task: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, list[str]]:
-    """The model of `load_model`, and the names of its weights that the checkpoint does not have.
-
-    A base model often lacks a pooler that no task reads. Such weights are drawn from a fixed seed, so that every
-    process that loads the model has the same ones; a model that lacks any other is refused.
+    A base model often lacks a pooler that no task reads. Such weights are drawn from a fixed seed, so that they are the
+    same in every process. A model that lacks other weights is refused.
     """
     import torch
     from optimum.exporters.tasks import TasksManager
@@ -50,39 +54,42 @@ def load(model: str | Path, task: str, revision: str | None, trust_remote_code: 
     from transformers import AutoConfig
 
     if isinstance(model, Path) and not model.is_dir():
-        raise ArtifactError(f"{model} is no folder")
-    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+        raise ArtifactError(f"the model folder {model} does not exist, or is a file")
+    # A registered task may load the model class of another task.
+    registered = registry.task(task) if task in registry.tasks() else None
+    class_task = str(getattr(registered, "loads_as", task))
     try:
-        config = AutoConfig.from_pretrained(str(model), **source)
-        auto_class = TasksManager.get_model_class_for_task(
-            _loads_as(task), framework="pt", model_type=config.model_type
-        )
+        config = AutoConfig.from_pretrained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        auto_class = TasksManager.get_model_class_for_task(class_task, framework="pt", model_type=config.model_type)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             loaded, info = auto_class.from_pretrained(
-                str(model), dtype=torch.float32, output_loading_info=True, **source
+                str(model),
+                dtype=torch.float32,
+                output_loading_info=True,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
             )
     except KeyError as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error.args[0]}") from error
     except (SafetensorError, UnpicklingError) as error:
         hint = "" if isinstance(model, str) else _pointer_among_weights(model)
-        way_out = "they are incomplete: download them again"
+        advice = "the file is incomplete: download it again"
         if isinstance(error, UnpicklingError):
-            way_out = "a pickle may hold tensors alone: save the model as safetensors, or download it again"
+            advice = "a pickle may hold tensors only: save the model as safetensors, or download it again"
         reason = str(error).partition("\n")[0].partition(". This file can")[0]
-        raise ArtifactError(f"the weights of {model} cannot be read: {hint or f'{reason} ({way_out})'}") from error
+        raise ArtifactError(f"the weights of {model} cannot be read: {hint or f'{reason} ({advice})'}") from error
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError) as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error}") from error
     loaded.eval()
     if getattr(loaded.config, "use_cache", False):
-        loaded.config.use_cache = False  # the cache of keys and values is no output that a graph should have
-    missing = _weights(loaded, info["missing_keys"])
-    read = _read(loaded, missing)
-    if read:
+        loaded.config.use_cache = False  # The cache of keys and values must not become an output of the graph.
+    missing = _missing_weights(loaded, info["missing_keys"])
+    if needed := _needed(loaded, missing):
         raise ArtifactError(
-            f"{model} is no model for the task {task!r}: its checkpoint has no weights for {', '.join(read)}, which"
-            " would be drawn at random. Name a checkpoint that was trained for the task, with a configuration that fits"
-            " it."
+            f"{model} is not a model for the task {task!r}: its checkpoint has no weights for {', '.join(needed)}, "
+            "which would be random. Use a checkpoint that was trained for the task, with the configuration of that "
+            "training."
         )
     return loaded, sorted(missing)
 
@@ -92,20 +99,25 @@ def _pointer_among_weights(model: Path) -> str:
     return next(filter(None, map(pointer_hint, weights)), "")
 
 
-def _weights(model: Any, missing: Iterable[str]) -> dict[str, Any]:
-    """Those of the names that the checkpoint lacks which stand for something learned: no other name of a weight that
-    it has, and nothing that follows from the configuration, as position ids and fixed embeddings do.
+def _missing_weights(model: PreTrainedModel, missing: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Return the learned weights among missing names.
+
+    Excluded are other names of a weight that the checkpoint has, and what follows from the configuration, as position
+    ids and fixed embeddings do.
     """
     absent = set(missing)
-    named = {name: each for name, each in model.named_parameters(remove_duplicate=False) if each.requires_grad}
-    named |= {name: each for name, each in model.named_buffers() if name.endswith(_LEARNED_BUFFERS)}
-    present = {id(weight) for name, weight in named.items() if name not in absent}
-    return {name: named[name] for name in sorted(absent & set(named)) if id(named[name]) not in present}
+    learned: dict[str, torch.Tensor] = {
+        name: weight for name, weight in model.named_parameters(remove_duplicate=False) if weight.requires_grad
+    }
+    learned |= {name: buffer for name, buffer in model.named_buffers() if name.endswith(_LEARNED_BUFFERS)}
+    present = {id(weight) for name, weight in learned.items() if name not in absent}
+    return {name: learned[name] for name in sorted(absent & set(learned)) if id(learned[name]) not in present}
 
 
-def _read(model: Any, weights: Mapping[str, Any]) -> list[str]:
-    """The names of those weights that the task's outputs come from, by the graph of the gradients; all of them, where
-    the model cannot be run on inputs of one's own making.
+def _needed(model: PreTrainedModel, weights: _Weights) -> list[str]:
+    """Return the names of the weights that the task's outputs depend on, by the graph of the gradients.
+
+    If the model cannot run on generated inputs, all of them count.
     """
     import torch
 
@@ -123,31 +135,34 @@ def _read(model: Any, weights: Mapping[str, Any]) -> list[str]:
     except (ArtifactError, RuntimeError, ValueError, TypeError, AttributeError, LookupError):
         return list(weights)
     if "last_hidden_state" in outputs:
-        outputs.pop("pooler_output", None)  # embeddings are pooled from the tokens: no task reads it
+        outputs.pop("pooler_output", None)  # No task reads it: embeddings are pooled from the tokens.
     nodes = [value.grad_fn for value in outputs.values() if isinstance(value, torch.Tensor)]
-    seen: set[Any] = {None}
+    visited: set[object] = {None}
     while nodes:
         node = nodes.pop()
-        if node not in seen:
-            seen.add(node)
+        if node not in visited:
+            visited.add(node)
             nodes.extend(before for before, _ in node.next_functions)
-    leaves = {id(node.variable) for node in seen if hasattr(node, "variable")}
-    return [name for name, each in weights.items() if not leaves or id(each) in leaves or not each.requires_grad]
+    leaves = {id(node.variable) for node in visited if node is not None and hasattr(node, "variable")}
+    return [name for name, weight in weights.items() if not leaves or id(weight) in leaves or not weight.requires_grad]
 
 
 def load_processor(
-    loaded: Any, model: str | Path, revision: str | None, trust_remote_code: bool, notes: list[str]
-) -> Any | None:
-    """Return the model's processor, tokenizer, image processor or feature extractor; None where its folder has none."""
+    loaded: PreTrainedModel, model: str | Path, revision: str | None, trust_remote_code: bool, notes: list[str]
+) -> ProcessorMixin | None:
+    """Return the model's processor, tokenizer, image processor or feature extractor.
+
+    If there is none, return None and add a note.
+    """
     from transformers import AutoImageProcessor, AutoProcessor
 
     from benchcard.export.exporters import brief
 
-    # For an architecture that reads texts or images, as Perceiver does, `AutoProcessor` gives a tokenizer either way.
-    taken = inspect.signature(loaded.forward).parameters
-    auto = AutoImageProcessor if "pixel_values" in taken and "input_ids" not in taken else AutoProcessor
+    # For an architecture that reads texts or images, as Perceiver does, `AutoProcessor` always returns a tokenizer.
+    accepted = inspect.signature(loaded.forward).parameters
+    auto = AutoImageProcessor if "pixel_values" in accepted and "input_ids" not in accepted else AutoProcessor
     try:
         return auto.from_pretrained(str(model), revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, TypeError, AttributeError, KeyError) as error:
-        notes.append(f"no processor could be loaded, the inputs follow from the configuration: {brief(error)}")
+        notes.append(f"no processor could be loaded, so the inputs follow from the configuration: {brief(error)}")
         return None

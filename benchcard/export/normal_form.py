@@ -1,11 +1,11 @@
-"""One form for the graphs of all exporters: readable names, no traces of the machine, the same bytes every time.
+"""The normal form of the graphs of all exporters: readable names, nothing of the machine, the same bytes every time.
 
-Owns: names of nodes, values and dynamic axes, constants as initializers, and writing the file. Changes nothing that is
-computed. Leaves making graphs to `exporters`.
+Owns names of nodes, values and dynamic axes, constants as initializers, and writing the file. Does not change what the
+graph computes. Leaves creating graphs to `exporters`.
 
-A node is called by the module that it comes from and its operator, `bert.encoder.layer.0.attention.self.query/MatMul`,
-with `_1`, `_2`, ... where a module has several; its results are `<node>_output_0` and so on. Weights keep the names
-that they have in the checkpoint; one that an exporter rewrote (a transposed matrix) is `<first node>_input_<index>`.
+The name of a node is its module and its operator, `bert.encoder.layer.0.attention.self.query/MatMul`, with `_1`, `_2`,
+... where a module has several. Its results are `<node>_output_0` and so on. Weights have their names in the checkpoint.
+A weight that an exporter rewrote (a transposed matrix) is `<first node>_input_<index>`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILE = "model.onnx"
 EXTERNAL_DATA = "model.onnx.data"
 
 _EXTERNAL_FROM_BYTES = 2**31 - 2**27
-"""Protobuf holds less than 2 GiB in one message; the nodes beside the weights get 128 MiB of that.
+"""Protobuf messages are smaller than 2 GiB, of which 128 MiB are for the nodes.
 
 Source: https://protobuf.dev/programming-guides/proto-limits/
 """
@@ -33,17 +33,17 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def normalize(graph: ir.Model, inputs: Sequence[ModelInput], outputs: Sequence[str], wrapper: str) -> ir.Model:
-    """The same graph in the form that this module describes; it is changed in place.
+    """Bring a graph into the normal form, in place, and return it.
 
     Args:
-        graph: as an exporter made it.
-        inputs: the inputs and the names of their axes, in the order that the graph is to have. One that is not read
-            goes: whether that is right is seen when the graph is compared with PyTorch.
-        outputs: the outputs to keep, in this order; all others go.
-        wrapper: the module around the model while it was traced, whose name is cut from all others.
+        graph: The graph of an exporter.
+        inputs: The inputs and the names of their axes, in the order for the graph. An unused input is removed; the
+            comparison with PyTorch shows whether that is right.
+        outputs: The outputs to keep, in this order; all others are removed.
+        wrapper: The name of the module around the traced model, which is removed from all names.
 
     Raises:
-        ValueError: the graph lacks an output.
+        ValueError: The graph lacks an output.
     """
     _keep_outputs(graph.graph, outputs)
     _name_axes(graph.graph, inputs)
@@ -54,17 +54,17 @@ def normalize(graph: ir.Model, inputs: Sequence[ModelInput], outputs: Sequence[s
         common.RemoveUnusedNodesPass(),
     ):
         change(graph)
-    # TorchScript leaves out an input that the model does not read, torch.export keeps it: here it goes either way.
+    # TorchScript leaves out an unused input, and torch.export keeps it. The normal form has none.
     graph.graph.inputs[:] = [value for value in graph.graph.inputs if value.uses() or value in graph.graph.outputs]
     _name_nodes(graph, wrapper)
     for part in graph.graphs():
         _name_weights(part, wrapper)
-    _forget(graph)
+    _remove_metadata(graph)
     return graph
 
 
 def write_normalized(graph: ir.Model, folder: Path) -> tuple[Path, ...]:
-    """The files of the graph in the folder: `model.onnx`, and `model.onnx.data` where the weights are too many."""
+    """Write the graph as `model.onnx`, with `model.onnx.data` for too many weights, and return the files."""
     size = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value is not None)
     path = folder / FILE
     if size < _EXTERNAL_FROM_BYTES:
@@ -75,31 +75,31 @@ def write_normalized(graph: ir.Model, folder: Path) -> tuple[Path, ...]:
 
 
 class _IdentityElimination(common.IdentityEliminationPass):
-    """The pass of onnx_ir, which would have a graph inside a node, as `If` has, give a value that it does not make."""
+    """The pass of onnx_ir, without its error in subgraphs, as of `If`: they would return values of the outer graph."""
 
     def _try_eliminate_identity_node(self, node: ir.Node) -> bool:
-        leaves = node.op_type == "Identity" and node.outputs[0].is_graph_output()
-        if leaves and node.inputs[0] is not None and node.inputs[0].graph is not node.graph:
+        is_output = node.op_type == "Identity" and node.outputs[0].is_graph_output()
+        if is_output and node.inputs[0] is not None and node.inputs[0].graph is not node.graph:
             return False
         return bool(super()._try_eliminate_identity_node(node))
 
 
 def _keep_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
-    found = {value.name: value for value in graph.outputs}
-    missing = [name for name in names if name not in found]
+    values = {value.name: value for value in graph.outputs}
+    missing = [name for name in names if name not in values]
     if missing:
-        raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(map(str, found))}")
-    graph.outputs[:] = [found[name] for name in names]
+        raise ValueError(f"the graph has no output {', '.join(missing)}; it has {', '.join(map(str, values))}")
+    graph.outputs[:] = [values[name] for name in names]
 
 
 def _name_axes(graph: ir.Graph, inputs: Sequence[ModelInput]) -> None:
-    """The inputs in order, their dynamic axes by our names, and the same names where the outputs have these axes."""
-    found = {value.name: value for value in graph.inputs}
-    read = [input_ for input_ in inputs if input_.name in found]
-    graph.inputs[:] = [found[input_.name] for input_ in read]
+    """Sort the inputs, name their dynamic axes, and use the same names for these axes in the outputs."""
+    values = {value.name: value for value in graph.inputs}
+    used = [input_ for input_ in inputs if input_.name in values]
+    graph.inputs[:] = [values[input_.name] for input_ in used]
     renamed: dict[str, str] = {}
-    for input_ in read:
-        value = found[input_.name]
+    for input_ in used:
+        value = values[input_.name]
         old = value.shape if value.shape is not None else ir.Shape(input_.shape)
         for before, now in zip(old, input_.shape):
             if isinstance(before, ir.SymbolicDim) and before.value is not None and isinstance(now, str):
@@ -113,21 +113,21 @@ def _name_axes(graph: ir.Graph, inputs: Sequence[ModelInput]) -> None:
 
 
 def _name_nodes(graph: ir.Model, wrapper: str) -> None:
-    taken: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     ends = {*graph.graph.inputs, *graph.graph.outputs}
     for node in ir.traversal.RecursiveGraphIterator(graph.graph):
         name = "/".join(part for part in (_module(node, wrapper), node.op_type) if part)
-        taken[name] += 1
-        node.name = name if taken[name] == 1 else f"{name}_{taken[name] - 1}"
+        counts[name] += 1
+        node.name = name if counts[name] == 1 else f"{name}_{counts[name] - 1}"
         for index, value in enumerate(node.outputs):
             if value not in ends:
                 value.name = f"{node.name}_output_{index}"
 
 
 def _module(node: ir.Node, wrapper: str) -> str:
-    """The dotted path of the module that a node comes from; empty for the model itself, and where nobody knows."""
+    """Return the dotted path of the module of a node; empty for the model itself, and where it is unknown."""
     scopes = node.metadata_props.get(_SCOPES)
-    if scopes is not None:  # torch.export: ['', 'bert', 'bert.embeddings', 'add_10'], the last being the operation
+    if scopes is not None:  # torch.export: ['', 'bert', 'bert.embeddings', 'add_10'], the last one the operation
         modules = [scope for scope in ast.literal_eval(scopes)[:-1] if not scope.startswith("_empty_nn_module_stack")]
         path = str(modules[-1]) if modules else ""
     else:  # TorchScript: /model/bert/encoder/layer.0/attention/MatMul_1
@@ -136,23 +136,23 @@ def _module(node: ir.Node, wrapper: str) -> str:
 
 
 def _name_weights(graph: ir.Graph, wrapper: str) -> None:
-    """Weights by their names in the checkpoint; those that have a name of the exporter, by their first use."""
+    """Name weights as in the checkpoint; those that the exporter named, by their first use."""
     for value in list(graph.initializers.values()):
         name = str(value.name).removeprefix(f"{wrapper}.")
-        if _is_ours(name):
+        if _is_checkpoint_name(name):
             value.name = name
             continue
         uses = list(value.uses())
         value.name = f"{uses[0].node.name}_input_{uses[0].idx}" if uses else name
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a name is one of PyTorch's own, `encoder.layer.0.weight`, and not an exporter's, `onnx::MatMul_370`."""
+def _is_checkpoint_name(name: str) -> bool:
+    """Return whether PyTorch gave a name, `encoder.layer.0.weight`, and not an exporter, `onnx::MatMul_370`."""
     return "." in name and all(part.isidentifier() or part.isdigit() for part in name.split("."))
 
 
-def _forget(graph: ir.Model) -> None:
-    """Drops what varies and what goes stale: source files and stacks, and the shapes of inner values."""
+def _remove_metadata(graph: ir.Model) -> None:
+    """Remove what varies or becomes wrong: source files, stacks, and the shapes of inner values."""
     common.ClearMetadataAndDocStringPass()(graph)
     graph.metadata_props.clear()
     graph.doc_string = None

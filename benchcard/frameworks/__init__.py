@@ -1,4 +1,7 @@
-"""What runs a model, one file per framework. How a graph is made is left to `export` and `quantization`."""
+"""The frameworks that run a model, one file each, and the protocol that they implement.
+
+Making a graph is left to `export` and `quantization`.
+"""
 
 from __future__ import annotations
 

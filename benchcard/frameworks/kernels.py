@@ -1,8 +1,7 @@
-"""What ONNX Runtime really runs: the kernels that its optimizations leave of a graph, in which numbers they compute,
-and where the time of a call goes.
+"""The kernels that ONNX Runtime runs for a graph: their names, number types and shares of the time of a call.
 
-This module owns what a `Kernel` is, and the reading of the runtime's profile. A quantized graph says little of it:
-whether a node computes in 8 bits is decided when the runtime joins it with the conversions around it, or does not.
+Owns `Kernel` and reading the runtime's profile. A quantized graph alone does not show whether a node computes in 8
+bits: that depends on whether the runtime fuses it with the conversions around it.
 
 Source: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
 """
@@ -13,21 +12,21 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# Levels at which ONNX Runtime leaves the conversions around a quantized node as they are, and computes in float32
-# between them. Above these it joins them. Within either kind, outputs differ by rounding alone.
+# Optimization levels at which ONNX Runtime does not fuse a quantized node with the conversions around it, and computes
+# in float32 between them. It fuses them at higher levels. Within either set of levels, outputs differ by rounding only.
 # Source: https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html; the list of transformers
 # by level in onnxruntime, core/optimizer/graph_transformer_utils.cc.
-UNJOINED = (0, 1)
-# Operators that ONNX Runtime joins with the conversions around them to one that computes in 8 bits. Others stay in
-# float32, or are removed, or only move what they are given.
+UNFUSED_LEVELS = (0, 1)
+# Operators that ONNX Runtime can fuse with the conversions around them into a kernel that computes in 8 bits. Others
+# stay in float32, are removed, or only move values.
 # Source: onnxruntime, core/optimizer/qdq_transformer/selectors_actions/qdq_selector_action_transformer.cc; each of them
-# tried alone in onnxruntime 1.32.
-JOINABLE = frozenset(
+# tested alone in onnxruntime 1.32.
+FUSIBLE = frozenset(
     (
         "Add",
         "AveragePool",
@@ -44,11 +43,8 @@ JOINABLE = frozenset(
     )
 )
 Numbers = Literal["8 bits", "conversion", "float", "other"]
-# A kernel's name and numbers; a node's name and number.
-_Kind = tuple[str, Numbers]
-_Node = tuple[str, str]
 _CONVERSIONS = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"))
-# They carry numbers from one place or type to another, whatever these are.
+# They move values or convert their type, and compute nothing.
 _MOVES = frozenset(
     (
         "Cast",
@@ -81,13 +77,13 @@ _MOVES = frozenset(
         "Where",
     )
 )
-# Weights of few bits, made floats again while they are multiplied.
+# Kernels with weights of few bits, which compute in float.
 _WEIGHTS_ONLY = frozenset(("MatMulNBits", "MatMulBnb4"))
-# Their time is that of the kernels inside them.
+# Their time includes the kernels inside them.
 _CONTROL = frozenset(("If", "Loop", "Scan"))
 _FLOATS = frozenset(("float", "float16", "bfloat16", "double"))
-# Kernels for several operators in one, or for one that is called differently: what they are kernels of.
-_OF = (
+# Kernels whose names differ from the operators that they compute.
+_KERNEL_OPERATORS = (
     (re.compile(r"^QLinear(?P<operator>.+)$"), None),
     (re.compile(r"^QGemm$"), ("Gemm", "MatMul")),
     (re.compile(r"^(MatMulInteger|DynamicQuantizeMatMul)"), ("MatMul", "Gemm")),
@@ -101,14 +97,14 @@ _OF = (
 
 @dataclass(frozen=True)
 class Kernel:
-    """All kernels of one name in a model, as the runtime runs it.
+    """All kernels of one name in a model.
 
     Attributes:
-        name: Of the kernel: an operator of ONNX or of the runtime, as `MatMulIntegerToFloat`.
-        numbers: In what it computes: "8 bits", "float", "other" (integers, texts; or it only moves what it is given);
-            or "conversion", from float to 8 bits or back.
-        nodes: How many there are, of those that a call runs.
-        time_share: Its share of the time of all kernels of a call, from 0 to 1.
+        name: An operator of ONNX or of the runtime, as `MatMulIntegerToFloat`.
+        numbers: The numbers that it computes with: "8 bits", "float", "other" (integers, texts, or it only moves
+            values), or "conversion" between float and 8 bits.
+        nodes: Number of nodes that a call runs.
+        time_share: Share of the time of all kernels of a call, from 0 to 1.
     """
 
     name: str
@@ -117,93 +113,108 @@ class Kernel:
     time_share: float
 
 
-def kernels(profile: Path) -> tuple[Kernel, ...]:
-    """What a profile shows, the kernel that takes longest first; nothing where it shows no call.
+@dataclass(frozen=True)
+class _Event:
+    """One run of a kernel in a profile."""
 
-    The first call pays for what is done once, and is left out where there is another one. Of the others each node's
-    middle time counts, of two the shorter: whatever else the machine does stops a call here and there for longer than
-    all of it takes, and a mean would give that time to the kernel that happened to run.
+    kernel: str
+    numbers: Numbers
+    node: tuple[str, str]
+    start_us: int
+    duration_us: int
+
+
+def read_kernels(profile: Path) -> tuple[Kernel, ...]:
+    """Return the kernels of a profile, those with the largest share first; nothing where it has no call.
+
+    The first call includes one-time work and is left out where there is another one. For each node the low median of
+    the other calls counts. A mean would include interruptions of a call by the rest of the machine, which can take
+    longer than the call.
 
     Args:
-        profile: The file that `end_profiling` of a session gave.
+        profile: The file that `end_profiling` of a session returned.
     """
     try:
-        events = json.loads(profile.read_bytes())
-        calls = _calls(events)
+        calls = _calls(json.loads(profile.read_bytes()))
     except (OSError, ValueError, KeyError):
-        # A disk that is full; a name with a quotation mark, which is written as it is; notes in another form.
+        # The disk was full, a name has a quotation mark (which the runtime does not escape), or the format changed.
         return ()
-    nodes: Counter[_Kind] = Counter()
-    took: Counter[_Kind] = Counter()
-    for (kind, _), each in _by_node(calls[1:] or calls).items():
-        nodes[kind] += 1
-        took[kind] += statistics.median_low(each)
-    total = sum(took.values()) or 1
-    found = (Kernel(*kind, nodes[kind], took[kind] / total) for kind in took)
-    return tuple(sorted(found, key=lambda kernel: (-kernel.time_share, kernel.name, kernel.numbers)))
+    nodes: Counter[tuple[str, Numbers]] = Counter()
+    durations_us: Counter[tuple[str, Numbers]] = Counter()
+    for (kernel, numbers, _), node_us in _by_node(calls[1:] or calls).items():
+        nodes[kernel, numbers] += 1
+        durations_us[kernel, numbers] += statistics.median_low(node_us)
+    total_us = durations_us.total() or 1
+    kernels = (Kernel(*kind, nodes[kind], duration_us / total_us) for kind, duration_us in durations_us.items())
+    return tuple(sorted(kernels, key=lambda kernel: (-kernel.time_share, kernel.name, kernel.numbers)))
 
 
 def operators(kernel: str) -> tuple[str, ...]:
-    """The operators of ONNX that a kernel computes, as far as is known: its own name, or what it was made of."""
-    for pattern, named in _OF:
-        if found := pattern.match(kernel):
-            return named or (found["operator"],)
+    """Return the ONNX operators that a kernel computes; its own name where nothing else is known."""
+    for pattern, names in _KERNEL_OPERATORS:
+        if match := pattern.match(kernel):
+            return names or (match["operator"],)
     return (kernel,)
 
 
-def partly_joined(run: Iterable[Kernel], quantized: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
-    """Operators that could have been joined and of which a node computes in float32, in back-ticks; how many nodes of
-    theirs compute in 8 bits; and how many are quantized.
+def partly_fused(kernels: Iterable[Kernel], quantized: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """Yield the operators of which some quantized nodes compute in float32 although they could be fused.
+
+    Each comes as the operators in back-ticks, the number of nodes that compute in 8 bits, and the number of quantized
+    nodes.
 
     Args:
-        run: The kernels that a call runs.
-        quantized: The number of quantized nodes by operator.
+        kernels: The kernels of a call.
+        quantized: Number of quantized nodes by operator.
     """
-    # Some kernels are those of either, and do not tell of which.
+    # Some kernels compute either of these, and their names do not show which.
     both = ("Gemm", "MatMul") if quantized.keys() >= {"Gemm", "MatMul"} else ()
-    groups = [(operator,) for operator in sorted(JOINABLE.intersection(quantized).difference(both))]
+    groups = [(operator,) for operator in sorted(FUSIBLE.intersection(quantized).difference(both))]
     for group in filter(None, (*groups, both)):
-        mine = [kernel for kernel in run if set(group).intersection(operators(kernel.name))]
-        in_8_bits = sum(kernel.nodes for kernel in mine if kernel.numbers == "8 bits")
+        group_kernels = [kernel for kernel in kernels if set(group).intersection(operators(kernel.name))]
+        in_8_bits = sum(kernel.nodes for kernel in group_kernels if kernel.numbers == "8 bits")
         count = sum(quantized[operator] for operator in group)
-        if in_8_bits < count and any(kernel.numbers == "float" for kernel in mine):
+        if in_8_bits < count and any(kernel.numbers == "float" for kernel in group_kernels):
             yield " or ".join(f"`{operator}`" for operator in group), in_8_bits, count
 
 
-def _by_node(calls: Sequence[Sequence[Mapping[str, Any]]]) -> dict[tuple[_Kind, _Node], list[int]]:
-    """What each node took in each call that ran it; a node in a loop is one, however often it runs."""
-    found: dict[tuple[_Kind, _Node], list[int]] = {}
+def _by_node(calls: Sequence[Sequence[_Event]]) -> dict[tuple[str, Numbers, tuple[str, str]], list[int]]:
+    """Return the duration of each node in each call that ran it; a node in a loop counts once with its total."""
+    durations_us: dict[tuple[str, Numbers, tuple[str, str]], list[int]] = {}
     for call in calls:
-        took: Counter[tuple[_Kind, _Node]] = Counter()
+        totals_us: Counter[tuple[str, Numbers, tuple[str, str]]] = Counter()
         for event in call:
-            about = event["args"]
-            took[(about["op_name"], _numbers(about)), (event["name"], about.get("node_index", ""))] += event["dur"]
-        for node, duration in took.items():
-            found.setdefault(node, []).append(duration)
-    return found
+            totals_us[event.kernel, event.numbers, event.node] += event.duration_us
+        for node, total_us in totals_us.items():
+            durations_us.setdefault(node, []).append(total_us)
+    return durations_us
 
 
-def _calls(events: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The events of kernels, by the call that they belong to."""
-    spans = sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event["name"] == "model_run")
-    run = sorted(_of_kernels(events), key=lambda event: event["ts"])
-    return [[event for event in run if start <= event["ts"] <= end] for start, end in spans]
+def _calls(entries: Sequence[Mapping[str, Any]]) -> list[list[_Event]]:
+    """Return the events of kernels, by call.
 
-
-def _of_kernels(events: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    for event in events:
-        is_kernel = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-        name = event["args"].get("op_name") if is_kernel else None
+    Args:
+        entries: The profile as the runtime writes it (the Trace Event Format).
+    """
+    spans = sorted((entry["ts"], entry["ts"] + entry["dur"]) for entry in entries if entry["name"] == "model_run")
+    events = []
+    for entry in entries:
+        is_kernel = entry.get("cat") == "Node" and entry["name"].endswith("_kernel_time")
+        name = entry["args"].get("op_name") if is_kernel else None
         if name and name not in _CONTROL:
-            yield event
+            arguments = entry["args"]
+            types = {kind for shape in arguments.get("input_type_shape", ()) for kind in shape}
+            node = entry["name"], arguments.get("node_index", "")
+            events.append(_Event(name, _numbers(name, types), node, entry["ts"], entry["dur"]))
+    events.sort(key=lambda event: event.start_us)
+    return [[event for event in events if start <= event.start_us <= end] for start, end in spans]
 
 
-def _numbers(about: Mapping[str, Any]) -> Numbers:
-    if about["op_name"] in _CONVERSIONS:
+def _numbers(kernel: str, types: Set[str]) -> Numbers:
+    if kernel in _CONVERSIONS:
         return "conversion"
-    types = {kind for shape in about.get("input_type_shape", ()) for kind in shape}
-    if about["op_name"] in _MOVES:
+    if kernel in _MOVES:
         return "other"
-    if types & {"int8", "uint8"} and about["op_name"] not in _WEIGHTS_ONLY:
+    if types & {"int8", "uint8"} and kernel not in _WEIGHTS_ONLY:
         return "8 bits"
     return "float" if types & _FLOATS else "other"

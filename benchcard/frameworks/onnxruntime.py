@@ -1,5 +1,6 @@
-"""ONNX Runtime on the CPU. A process that uses this module never imports torch: it would cost seconds and a second
-thread pool.
+"""ONNX Runtime on the CPU.
+
+A process that uses this module never imports torch, which would cost seconds and add a second thread pool.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
-from benchcard.frameworks.kernels import Kernel, kernels
-from benchcard.graphs.runtime import remedy, runtime_errors, session_options, session_settings
-from benchcard.quantization.settings import PARAMETERS as QUANTIZATION_PARAMETERS
+from benchcard.frameworks.kernels import Kernel, read_kernels
+from benchcard.graphs.runtime import session_settings, runtime_errors, session_options, remedy
 from benchcard.spec.schema import Boolean, Number, Text, ValueType
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnxruntime
     from numpy.typing import NDArray
 
+    from benchcard.frameworks.protocol import Arrays
 
-# How many calls the shares of time are told from, one more than that, since the first pays for what is done once and is
-# left out: at least two, of which the shorter counts, so that none that was stopped decides; and no more once this many
-# seconds are over. With ten, four may have been stopped at the same node.
-_PROFILED_CALLS = (3, 11)
+# The smallest and largest number of profiled calls. The first one is left out, because it includes one-time work. Two
+# others are needed, so that the shorter one counts where the other was interrupted. With ten, up to four may be
+# interrupted at the same node. No further call begins after this many seconds.
+_MIN_PROFILED_CALLS, _MAX_PROFILED_CALLS = 3, 11
 _PROFILED_S = 0.5
 
 
@@ -37,8 +39,16 @@ class OnnxRuntime:
             "from_transformers",
             "apply_quantization",
             "quantization_approach",
-            *QUANTIZATION_PARAMETERS,
+            "operators_to_quantize",
             "node_exclusion",
+            "per_channel",
+            "reduce_range",
+            "weights_dtype",
+            "activations_dtype",
+            "quant_format",
+            "weights_symmetric",
+            "activations_symmetric",
+            "matmul_const_b_only",
             "calibration",
         }
     )
@@ -60,15 +70,15 @@ class OnnxRuntime:
         import onnxruntime  # noqa: F401
 
     def open(self, model: Path, options: Mapping[str, Any]) -> Session:
-        """The graph in a session.
+        """Return the graph in a session.
 
         Raises:
-            ArtifactError: The runtime cannot load or run the graph; the message has its own words.
+            ArtifactError: The runtime cannot load the graph; the message has its reason.
         """
         return Session(model, options)
 
     def open_profiled(self, model: Path, options: Mapping[str, Any]) -> Session:
-        """As `open`; the session can tell its `kernels`."""
+        """Return the graph in a session that can report its `kernels`."""
         return Session(model, options, profiled=True)
 
 
@@ -78,15 +88,15 @@ class Session:
     Args:
         model: The graph.
         options: A framework's arguments.
-        profiled: Whether the runtime notes what it runs, until `kernels` was asked.
+        profiled: Whether the runtime profiles its calls until `kernels` is called.
     """
 
     def __init__(self, model: Path, options: Mapping[str, Any], profiled: bool = False) -> None:
         import onnxruntime
 
         settings = session_options(options)
-        # Until `kernels` was asked; its file is opened with the session.
-        self._profile = _folder() if profiled else None
+        # The session opens a file in this folder at once, and writes it until `kernels` is called.
+        self._profile = _temporary_folder() if profiled else None
         if self._profile is not None:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(self._profile.name) / "calls")
@@ -100,54 +110,52 @@ class Session:
             ) from error
         self._inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
         self._outputs = [entry.name for entry in self.session.get_outputs()]
-        self.facts = {**session_settings(self.session), **_only_batch_size(self.session)}
+        self.facts: Mapping[str, object] = {**session_settings(self.session), **_only_batch_size(self.session)}
 
-    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The inputs that the graph takes, in its types."""
-        return {name: _as(inputs[name], kind) for name, kind in self._inputs.items() if name in inputs}
+    def prepare(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
+        """Return the inputs that the graph takes, in its types."""
+        return {name: _as_type(inputs[name], kind) for name, kind in self._inputs.items() if name in inputs}
 
-    def run(self, prepared: Mapping[str, NDArray[Any]]) -> Any:
-        """One forward call; a list of arrays in the order of the graph's outputs."""
-        return self.session.run(self._outputs, prepared)
+    def run(self, prepared: Arrays) -> list[NDArray[Any]]:
+        """Make one forward call, and return the arrays in the order of the graph's outputs."""
+        outputs: list[NDArray[Any]] = self.session.run(self._outputs, prepared)
+        return outputs
 
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The outputs by name."""
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name."""
         return dict(zip(self._outputs, self.run(self.prepare(inputs))))
 
-    def kernels(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[Kernel, ...]:
-        """What a few calls run, the first calls of a session that is profiled; nothing is noted from then on, and
-        nothing found.
-        """
+    def kernels(self, inputs: Arrays) -> tuple[Kernel, ...]:
+        """Return the kernels of a few calls, the first ones of a profiled session; nothing on a second call."""
         profile, self._profile = self._profile, None
         if profile is None:
             return ()
         with profile:
-            fewest, most = _PROFILED_CALLS
             started = time.perf_counter()
-            for done in range(most):
-                if done >= fewest and time.perf_counter() - started > _PROFILED_S:
+            for done in range(_MAX_PROFILED_CALLS):
+                if done >= _MIN_PROFILED_CALLS and time.perf_counter() - started > _PROFILED_S:
                     break
                 self(inputs)
-            return kernels(Path(self.session.end_profiling()))
+            return read_kernels(Path(self.session.end_profiling()))
 
 
-def _folder() -> tempfile.TemporaryDirectory[str] | None:
-    """A folder for the runtime's notes; None where there is no room for one: that costs the reasons and not the row."""
+def _temporary_folder() -> tempfile.TemporaryDirectory[str] | None:
+    """Return a folder for the profile; None where the disk is full, which costs the kernels and not the row."""
     try:
         return tempfile.TemporaryDirectory(prefix=".profile-")
     except OSError:
         return None
 
 
-def _only_batch_size(session: Any) -> dict[str, int]:
-    """The batch size of a graph that takes no other one; nothing where it takes any."""
+def _only_batch_size(session: onnxruntime.InferenceSession) -> dict[str, int]:
+    """Return the batch size of a graph that takes only one; nothing where it takes any."""
     fixed = {entry.shape[0] for entry in session.get_inputs() if entry.shape}
     sizes = [size for size in fixed if isinstance(size, int)]
     return {"batch_size": sizes[0]} if len(fixed) == len(sizes) == 1 else {}
 
 
-def _as(array: NDArray[Any], kind: str) -> NDArray[Any]:
-    """The array in the element type that the graph declares."""
+def _as_type(array: NDArray[np.generic], kind: str) -> NDArray[np.generic]:
+    """Return the array in the element type that the graph declares."""
     import numpy as np
 
     types: dict[str, type[np.generic]] = {

@@ -1,7 +1,6 @@
-"""What runs a model: one file per framework, and here what a framework is.
+"""The protocol of a framework: which parameters and arguments it takes, and how it opens a model.
 
-A framework says which parameters mean something to it, which arguments it takes, and opens a model file as something
-that can be called. `benchcard.registry` knows them by name.
+`benchcard.registry` has the frameworks by name.
 """
 
 from __future__ import annotations
@@ -24,35 +23,35 @@ class Model(Protocol):
     """An opened model.
 
     Attributes:
-        facts: What the runtime really has: threads, spinning, optimization level, version; and `batch_size`, where the
-            model takes one batch size and no other.
+        facts: Settings as the runtime reports them: threads, spinning, optimization level, version; and `batch_size`,
+            where the model takes only one batch size.
     """
 
-    facts: Mapping[str, Any]
+    facts: Mapping[str, object]
 
+    # `Any`, because only the framework itself knows the type of its prepared inputs.
     def prepare(self, inputs: Arrays) -> Any:
-        """The inputs in the framework's own form, made once and outside of what is timed."""
+        """Return the inputs in the framework's own form. This is done once, and not timed."""
 
-    def run(self, prepared: Any) -> Any:
-        """The framework's own forward call on prepared inputs, and nothing else: this is what is timed."""
+    def run(self, prepared: Any) -> object:
+        """Make one forward call on prepared inputs, and nothing else. This is what is timed."""
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """The outputs by name for inputs by name, arrays in and arrays out."""
+        """Return the output arrays by name, for input arrays by name."""
 
 
 class Framework(Protocol):
-    """What runs a model.
+    """A framework that runs models.
 
     Attributes:
-        parameters: The parameters, beyond those that mean something to every framework, that mean something to this
-            one.
-        arguments: What may stand in `framework_args` for it, by name.
-        running: Those of `arguments` that say how to run a model and not how to make it: they reach `open`, beside
-            `intra_op_num_threads`, which does for every framework. The others reach `convert`.
-        engine: The kind of child process that its steps run in: "onnx" (never imports torch), "torch", or any other
-            name, for a process of its own.
-        format: What it opens: "transformers" (the model's own folder), "onnx" (a graph), or any other name, for which
-            its `convert` makes a file out of a graph (see `Converting`).
+        parameters: The parameters that apply to this framework, beyond those that apply to all.
+        arguments: The arguments that `framework_args` may have, by name.
+        running: The `arguments` for `open`, which say how to run a model. `intra_op_num_threads` reaches `open` for
+            every framework. All others reach `convert`.
+        engine: The kind of child process for its steps: "onnx" (never imports torch), "torch", or any other name for a
+            process of its own.
+        format: What it opens: "transformers" (the model's folder), "onnx" (a graph), or any other name, for which
+            `convert` makes a file from a graph (see `Converting`).
     """
 
     parameters: frozenset[str]
@@ -62,40 +61,45 @@ class Framework(Protocol):
     format: str
 
     def import_runtime(self) -> None:
-        """Import what `open` needs, so that loading a model can be measured apart from it."""
+        """Import what `open` needs, so that the time to load a model does not include it."""
 
     def open(self, model: Path, options: Mapping[str, Any]) -> Model:
-        """The model, ready to be called.
+        """Return the model, ready to be called.
 
         Args:
-            model: The file or folder that holds it.
-            options: Those of its arguments that are `running`, and `task`, `intra_op_num_threads` and
-                `allow_spinning`.
+            model: Its file or folder.
+            options: The `running` arguments, and `task`, `intra_op_num_threads` and `allow_spinning`.
         """
 
 
 class Profiling(Protocol):
-    """What a framework may have beside, that can say what a model comes to when it runs."""
+    """An addition to a framework whose models can report their kernels."""
 
     def open_profiled(self, model: Path, options: Mapping[str, Any]) -> ProfiledModel:
-        """As `open`."""
+        """Return the model, as `open` does."""
 
 
 class ProfiledModel(Model, Protocol):
-    """An opened model that can say what it runs."""
+    """An opened model that can report its kernels."""
 
     def kernels(self, inputs: Arrays) -> tuple[Kernel, ...]:
-        """What a few calls with the inputs run; asked once, before anything else is."""
+        """Return the kernels of a few calls with the inputs. It is called once, before any other call."""
 
 
 class Converting(Protocol):
-    """What a framework has beside, whose format is neither "transformers" nor "onnx"."""
+    """An addition to a framework whose format is neither "transformers" nor "onnx"."""
 
     def convert(self, graph: Path, target: Path, arguments: Mapping[str, Any]) -> str:
-        """The name of the file or folder in `target` that it made of an ONNX graph; quantized already where the row is.
+        """Convert an ONNX graph, and return the name of the file or folder in `target`.
 
         Args:
-            graph: The graph; its weights may lie beside it.
+            graph: The graph, already quantized where the row is; weights may be in files beside it.
             target: The folder to write into.
-            arguments: Those of its arguments that are not `running`.
+            arguments: The arguments that are not `running`.
         """
+
+
+def only_batch_size(model: Model) -> int | None:
+    """Return the batch size of a model that takes only one; None for any other model."""
+    size = model.facts.get("batch_size")
+    return size if isinstance(size, int) else None

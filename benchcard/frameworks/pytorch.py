@@ -1,4 +1,4 @@
-"""PyTorch on the CPU, under inference mode: the model as its authors run it."""
+"""PyTorch on the CPU, in inference mode: the model as its authors run it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from benchcard.errors import ArtifactError
 from benchcard.spec.schema import Number, ValueType
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
+
+    from benchcard.frameworks.protocol import Arrays
 
 
 class PyTorch:
@@ -24,22 +27,22 @@ class PyTorch:
     format = "transformers"
 
     def import_runtime(self) -> None:
-        """Import torch and what transformers loads any model with; of its modules only the model's own is left."""
+        """Import torch, and what transformers needs for every model; only the model's own module is left for `open`."""
         import torch  # noqa: F401
         from optimum.exporters.tasks import TasksManager  # noqa: F401
         from transformers import AutoConfig, PreTrainedModel  # noqa: F401
 
     def open(self, model: Path, options: Mapping[str, Any]) -> Module:
-        """The model in evaluation mode.
+        """Return the model in evaluation mode.
 
         Raises:
-            ArtifactError: transformers cannot load the folder for the task; the message has its own words.
+            ArtifactError: transformers cannot load the folder for the task; the message has its reason.
         """
         return Module(model, options)
 
 
 class Module:
-    """A transformers model under `torch.inference_mode`, with the asked number of threads."""
+    """A transformers model that runs in `torch.inference_mode` with the requested number of threads."""
 
     def __init__(self, model: Path, options: Mapping[str, Any]) -> None:
         import torch
@@ -53,23 +56,23 @@ class Module:
             self.module = load_model(model, options["task"], trust_remote_code=bool(options.get("trust_remote_code")))
         except (OSError, ValueError, KeyError) as error:
             raise ArtifactError(f"transformers {transformers.__version__} cannot load {model}: {error}") from error
-        self._torch = torch
-        self.facts = {
+        self.facts: Mapping[str, object] = {
             "runtime": f"torch {torch.__version__}",
             "intra_op_num_threads": torch.get_num_threads(),
             "attention": getattr(self.module.config, "_attn_implementation", None),
         }
+        self._torch = torch
 
-    def prepare(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        """The inputs as tensors."""
+    def prepare(self, inputs: Arrays) -> dict[str, torch.Tensor]:
+        """Return the inputs as tensors."""
         return {name: self._torch.from_numpy(array) for name, array in inputs.items()}
 
-    def run(self, prepared: Mapping[str, Any]) -> Any:
-        """One forward call; the model's own output object."""
+    def run(self, prepared: Mapping[str, torch.Tensor]) -> Any:
+        """Make one forward call, and return the model's own output object."""
         with self._torch.inference_mode():
             return self.module(**prepared)
 
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The outputs by name; those that are no single tensor are left out."""
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Return the outputs that are single tensors, by name."""
         outputs = self.run(self.prepare(inputs))
         return {name: value.numpy() for name, value in outputs.items() if isinstance(value, self._torch.Tensor)}

@@ -1,8 +1,7 @@
-"""What timing asks for and what it brings back, as plain data.
+"""The data that goes into a timing and comes out of it, and the file that keeps it.
 
-Owns the records that pass between the conductor (`timing`), the caller that keeps them, and the statistics: a `Subject`
-goes in; `Round`s of `Block`s with raw latencies, one `Opened` per process and `Failure`s come out, and a round can be
-written to bytes and read again. Leaves to `timing` how they come about and to the caller where they are kept.
+Owns `Subject` (a model to time), `Round`, `Block` and `OpenedModel` (what was measured), `TimedFailure`, and the binary
+file of rounds. Leaves measuring to `conductor`, figures to `latency`, and where files lie to the caller.
 """
 
 from __future__ import annotations
@@ -16,56 +15,35 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import BenchcardError
 from benchcard.measure.noise import MachineState
-from benchcard.utils.plaindata import is_count, is_positive, known, load_json, mismatches
+from benchcard.utils.plaindata import load_json
+from benchcard.utils.values import Failure
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+# Length and CRC-32 of a round's bytes, which follow.
 _FRAME = struct.Struct("<QI")
-READING = {"at_ns": int, "governors?": str, "*": (int, float, bool, type(None))}
-"""The form of a `Reading` as JSON; see `plaindata.mismatches`."""
-OPENED = {
-    "name": str,
-    "twin": bool,
-    "warmup_ns": [is_count],
-    "facts": {"intra_op_num_threads?": int},
-    **dict.fromkeys(("launch", "import_ns", "load_ns", "first_call_ns", "base_bytes", "peak_bytes"), is_count),
-}
-"""The form of an `Opened` as JSON."""
-_SWITCHES = ("voluntary_switches", "involuntary_switches", "major_faults")
-_BLOCK = {
-    "name": str,
-    "twin": bool,
-    "calls": is_positive,
-    "elapsed_ns": is_positive,
-    **dict.fromkeys(("started_ns", "warm_calls", "cpu_ns", "peak_bytes"), is_count),
-    **{name: (int, type(None)) for name in _SWITCHES},
-}
-_ROUND = {
-    "number": is_count,
-    "launch": is_count,
-    "blocks": [_BLOCK],
-    "opened?": [OPENED],
-    "before": READING,
-    "after": READING,
-}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One model as it is timed: what to open, with which options, on which inputs.
+    """A model to time: its file, its framework and options, and its inputs.
 
     Attributes:
-        name: the caller's key for it; opaque here, unique within a group.
-        framework: a registered framework, or `module:function` for any function `(model, options) -> opened model`.
-        model: file or folder that the framework opens.
-        options: what the framework is told; `intra_op_num_threads` and `allow_spinning` are filled in where absent.
-        inputs: an `.npz` with the prepared input arrays of one call.
-        samples: number of samples that one call works on (the batch size).
+        name: The caller's key for the model, unique within a group.
+        framework: A registered framework, or `module:function` for a function `(model, options) -> opened model`.
+        model: The file or folder that the framework opens.
+        inputs: An `.npz` file with the prepared input arrays of one call.
+        samples: Samples in one call (the batch size).
+        options: The framework's options; `intra_op_num_threads` and `allow_spinning` have defaults.
     """
 
     name: str
@@ -73,67 +51,96 @@ class Subject:
     model: Path
     inputs: Path
     samples: int = 1
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One uninterrupted stretch of timed calls of one process.
+    """An uninterrupted series of timed calls of one process.
 
     Attributes:
-        name: the subject's name.
-        twin: whether this is the second process of the baseline.
-        started_ns: wall clock of the first recorded call, in ns since the epoch.
-        elapsed_ns: from the start of the first to the end of the last recorded call.
-        latencies_ns: one value per recorded call, (calls,) int64.
-        warm_calls: calls made and not recorded just before.
-        cpu_ns: processor time (user and system, all threads) that the process used for the recorded calls.
-        voluntary_switches: times that a thread went to sleep by itself; None where the system does not tell.
-        involuntary_switches: times that a thread was made to wait for another process; None likewise.
-        major_faults: pages that had to be read from disk; None likewise.
-        peak_bytes: peak resident memory of the process since before it loaded its model.
+        name: The subject's name.
+        twin: Whether this is the second process of the baseline.
+        started_ns: Wall clock at the first recorded call, in ns since the epoch.
+        elapsed_ns: Time from the start of the first to the end of the last recorded call.
+        latencies_ns: Latency of each recorded call, (calls,) int64.
+        warm_calls: Unrecorded calls just before.
+        cpu_ns: Processor time (user and system, all threads) of the recorded calls.
+        voluntary_switches: Context switches because a thread waited; None where the system does not report them.
+        involuntary_switches: Context switches in favour of another process; None likewise.
+        major_faults: Pages read from disk; None likewise.
+        peak_bytes: Peak resident memory of the process since before it loaded its model.
     """
 
     name: str
     twin: bool
-    started_ns: int
-    elapsed_ns: int
+    started_ns: Count
+    elapsed_ns: Positive
     latencies_ns: NDArray[np.int64]
-    warm_calls: int
-    cpu_ns: int
+    warm_calls: Count
+    cpu_ns: Count
     voluntary_switches: int | None
     involuntary_switches: int | None
     major_faults: int | None
-    peak_bytes: int
+    peak_bytes: Count
 
     @property
     def median_ns(self) -> float:
-        """The block's median latency."""
+        """The median latency."""
         return float(np.median(self.latencies_ns))
 
 
 @dataclass(frozen=True)
-class Round:
-    """One block of every process that was still due, in the order in which they ran.
+class OpenedModel:
+    """The costs of opening a model in one launch, in a process of its own while no other process worked.
 
     Attributes:
-        number: rounds count from 0 and go on over launches, and over a resumed run.
-        launch: which launch of the group's processes they belong to, counted likewise.
-        blocks: the blocks in order of time.
-        before: the machine just before the first block.
-        after: the machine just after the last block.
-        opened: what opening cost those that were opened just before this round.
+        name: The subject's name.
+        twin: Whether this is the second process of the baseline.
+        launch: The number of the launch.
+        import_ns: Time to import the framework.
+        load_ns: Time to open the model, without its first call.
+        first_call_ns: Time of the first call.
+        warmup_ns: Time of each call of the warm-up, (calls,) int64.
+        base_bytes: Resident memory with the framework imported and the inputs read, before the model is loaded.
+        peak_bytes: Peak resident memory from then to the end of the warm-up.
+        facts: The settings that the framework and the process report.
     """
 
-    number: int
-    launch: int
+    name: str
+    twin: bool
+    launch: Count
+    import_ns: Count
+    load_ns: Count
+    first_call_ns: Count
+    warmup_ns: tuple[Count, ...]
+    base_bytes: Count
+    peak_bytes: Count
+    facts: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One block of every process that still needed one, in the order in which they ran.
+
+    Attributes:
+        number: The number of the round, from 0, counted over all launches and resumed runs.
+        launch: The number of the launch, counted likewise.
+        blocks: The blocks in order of time.
+        before: The machine just before the first block.
+        after: The machine just after the last block.
+        opened: The models opened since the round before.
+    """
+
+    number: Count
+    launch: Count
     blocks: tuple[Block, ...]
     before: MachineState
     after: MachineState
-    opened: tuple[Opened, ...] = ()
+    opened: tuple[OpenedModel, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """The round as the bytes of an uncompressed `.npz`: the latencies of all blocks, and the rest as JSON."""
+        """Return the round as an uncompressed `.npz`: the latencies of all blocks, and the rest as JSON."""
         facts = asdict(self)
         for block in facts["blocks"]:
             block["calls"] = len(block.pop("latencies_ns"))
@@ -142,144 +149,112 @@ class Round:
         np.savez(
             buffer,
             latencies_ns=np.concatenate(latencies),
-            # What a framework says of its model may hold what is no number, which is kept as a word.
+            # The facts of a framework may hold NaN or infinity, which JSON lacks: they are kept as text.
             facts=np.frombuffer(json.dumps(json.loads(json.dumps(facts), parse_constant=str)).encode(), np.uint8),
         )
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Round:
-        """The round that `to_bytes` wrote.
+        """Return the round that `to_bytes` wrote.
 
         Raises:
-            ValueError: the bytes are not a whole round, as after a write that was cut short.
+            ValueError: The bytes are not a complete round.
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 latencies: NDArray[np.int64] = arrays["latencies_ns"]
                 facts = load_json(arrays["facts"].tobytes())
         except (OSError, EOFError, KeyError, ValueError, MemoryError, zipfile.BadZipFile) as error:
-            raise ValueError(f"not a whole round of timed blocks: {error}") from error
-        problem = next(mismatches(facts, _ROUND), None)
-        if problem is None and (latencies.dtype != np.int64 or latencies.ndim != 1 or (latencies <= 0).any()):
-            problem = "the latencies are no numbers of nanoseconds"
-        if problem is None and len(latencies) != sum(block["calls"] for block in facts["blocks"]):
-            problem = "there are more or fewer latencies than calls"
-        if problem is not None:
-            raise ValueError(f"a round of timed blocks in another form: {problem}")
-        blocks, start = [], 0
-        for block in facts["blocks"]:
-            end = start + block["calls"]
-            blocks.append(Block(latencies_ns=latencies[start:end], **known(Block, block)))
-            start = end
-        return cls(
-            number=facts["number"],
-            launch=facts["launch"],
-            blocks=tuple(blocks),
-            before=MachineState(**known(MachineState, facts["before"])),
-            after=MachineState(**known(MachineState, facts["after"])),
-            opened=tuple(
-                Opened(**{**known(Opened, each), "warmup_ns": tuple(each["warmup_ns"])})
-                for each in facts.get("opened") or ()
-            ),
-        )
+            raise ValueError(f"not a complete round of timed blocks: {error}") from error
+        if latencies.dtype != np.int64 or latencies.ndim != 1 or (latencies <= 0).any():
+            raise ValueError("a round of timed blocks whose latencies are not positive int64 numbers")
+        try:
+            calls = msgspec.convert(facts, _CallCounts)
+            end = 0
+            for block, counted in zip(facts["blocks"], calls.blocks):
+                block["latencies_ns"] = latencies[end : end + counted.calls]
+                end += counted.calls
+            if end != len(latencies):
+                raise ValueError(f"a round of timed blocks with {len(latencies)} latencies of {end} calls")
+            return msgspec.convert({**facts, "opened": facts.get("opened") or ()}, cls)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"a round of timed blocks in an unknown form: {error}") from error
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What opening a model cost in one launch, in a process of its own while nothing else of ours ran.
+class _Calls:
+    calls: Positive
+
+
+@dataclass(frozen=True)
+class _CallCounts:
+    blocks: list[_Calls]
+
+
+@dataclass(frozen=True)
+class TimedFailure:
+    """Why a process gave no more blocks.
 
     Attributes:
-        name: the subject's name.
-        twin: whether this is the second process of the baseline.
-        launch: which launch of the group's processes it belongs to.
-        import_ns: importing the framework.
-        load_ns: opening the model, up to its first call.
-        first_call_ns: the first call.
-        warmup_ns: every call of the warm-up, (calls,) int64.
-        base_bytes: resident memory with the framework imported and the inputs read, before the model.
-        peak_bytes: peak resident memory since then, up to the end of the warm-up (a `Block` has it up to its own end).
-        facts: what the framework says it really has, and what the process really had.
+        name: The subject's name.
+        twin: Whether this is the second process of the baseline.
+        failure: The reason; its stage is start, import, inputs, load, first call, warm-up or time.
     """
 
     name: str
     twin: bool
-    launch: int
-    import_ns: int
-    load_ns: int
-    first_call_ns: int
-    warmup_ns: tuple[int, ...]
-    base_bytes: int
-    peak_bytes: int
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why one process gave no (more) blocks.
-
-    Attributes:
-        name: the subject's name.
-        twin: whether this is the second process of the baseline.
-        stage: what it was doing: start, import, load, first call, warm-up or time.
-        type: the exception's class, or `Died`, or `TimedOut`.
-        message: one line in words.
-        log: the end of what the process wrote, with the traceback where there is one.
-        exit_code: exit status where it ended by itself, else None.
-        signal: name of the signal that ended it, else None.
-    """
-
-    name: str
-    twin: bool
-    stage: str
-    type: str
-    message: str
-    log: str
-    exit_code: int | None = None
-    signal: str | None = None
+    failure: Failure
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a group is: for a bar, called only between blocks, never while something is timed.
+    """How far the timing of a group is. Reported between blocks only, so that no report disturbs a measurement.
 
     Attributes:
-        doing: the step at work, in words.
-        done_s: timed seconds behind us.
-        total_s: timed seconds as far as can be told now.
+        activity: What happens next, for a person to read.
+        done_s: Recorded seconds so far.
+        total_s: Recorded seconds in all, as far as is known.
     """
 
-    doing: str
+    activity: str
     done_s: float
     total_s: float
 
 
 @dataclass(frozen=True)
 class GroupTiming:
-    """All about a group but its blocks, which went to `keep` as they came.
+    """The timing of a group, without its rounds, which `keep` received one by one.
 
     Attributes:
-        opened: one per process that opened its model, the baseline's twin and those of an earlier run included, in
-            order of launches.
-        failures: one per process that failed, at whatever stage; it is not launched again.
-        rounds: number of rounds, those of an earlier run included.
-        launches: number of launches, likewise.
-        before: the machine before the first model was opened.
-        after: the machine after the last block.
+        opened: One entry per opened model, those of an earlier run included, in order of launches.
+        failures: One entry per process that failed; it is not launched again.
+        rounds: Number of rounds, those of an earlier run included.
+        launches: Number of launches, likewise.
+        before: The machine before the first model was opened.
+        after: The machine after the last block.
     """
 
-    opened: tuple[Opened, ...]
-    failures: tuple[Failure, ...]
+    opened: tuple[OpenedModel, ...]
+    failures: tuple[TimedFailure, ...]
     rounds: int
     launches: int
     before: MachineState
     after: MachineState
 
 
-def append_round(path: Path, timed: Round) -> None:
-    """Adds a round at the end of a file of rounds; it is there even if this process is killed right afterwards.
+def _has_form(value: object, form: type) -> bool:
+    try:
+        msgspec.convert(value, form)
+    except msgspec.ValidationError:
+        return False
+    return True
 
-    A round stands there as its length, its checksum and its bytes, so that a write which was cut short is seen.
+
+def append_round(path: Path, timed: Round) -> None:
+    """Append a round to a file; once this returns, the round survives a kill of this process.
+
+    Length and checksum precede the round, so that an incomplete write is recognized.
     """
     data = timed.to_bytes()
     with path.open("ab") as file:
@@ -287,19 +262,19 @@ def append_round(path: Path, timed: Round) -> None:
 
 
 def read_rounds(path: Path) -> list[Round]:
-    """The whole rounds of a file that `append_round` wrote, in its order; none where there is no file.
+    """Return the complete rounds of a file that `append_round` wrote; none where there is no file.
 
     Raises:
-        BenchcardError: it holds something else, or cannot be read.
+        BenchcardError: The file holds something else, or cannot be read.
     """
     try:
         return [Round.from_bytes(data) for data in _frames(path)]
     except (OSError, ValueError) as error:
-        raise BenchcardError(f"{path} is damaged ({error}): take its folder away and run again") from error
+        raise BenchcardError(f"{path} is damaged ({error}): remove its folder and run the spec again") from error
 
 
 def recover_rounds(path: Path) -> list[Round]:
-    """The same, for a run that goes on: what a kill left of a last round is cut off, so that more can be appended."""
+    """Return the complete rounds of a file and cut off an incomplete one, so that more can be appended."""
     rounds = read_rounds(path)
     if path.exists():
         os.truncate(path, sum(_FRAME.size + len(data) for data in _frames(path)))
@@ -307,14 +282,14 @@ def recover_rounds(path: Path) -> list[Round]:
 
 
 def _frames(path: Path) -> Iterator[bytes]:
-    """The bytes of each round, up to the first that is not whole."""
+    """Yield the bytes of each round, up to the first incomplete one."""
     if not path.exists():
         return
-    whole = path.stat().st_size
+    file_size = path.stat().st_size
     with path.open("rb") as file:
         while len(head := file.read(_FRAME.size)) == _FRAME.size:
             size, checksum = _FRAME.unpack(head)
-            if size > whole - file.tell():
+            if size > file_size - file.tell():
                 return
             data = file.read(size)
             if len(data) < size or zlib.crc32(data) != checksum:

@@ -1,12 +1,13 @@
-"""The child process that holds one model and times its calls: `process` starts it.
+"""The child process that holds one model and times its calls.
 
-Owns what happens inside that process: opening the model, the unrecorded calls, the clock around each recorded one, the
-process's own counters, and that it never outlives its parent. Leaves to `timing` when a block is due and which, and to
-the framework what a call is. Imports nothing but the standard library, numpy and `processes`: whatever else is
-loaded here would be measured with the model.
+Owns what happens inside that process: opening the model, the warm-up, the clock around each call, the counters of the
+process, and its end when the parent ends. Leaves to `process` starting it, and to `conductor` when it times a block.
+Imports only the standard library, numpy and `utils.process`, because whatever is loaded here is measured with the
+model.
 
-The parent writes one JSON object per line to standard input. Every answer is a frame: the lengths of its two parts
-(`<II`), a JSON object, and int64 little-endian latencies. Between two commands the process sleeps in a read.
+The parent writes one JSON object per line to standard input: the fields of a command and its class as `do`. Each answer
+is a frame: the lengths of its two parts (`<II`), a JSON object, and latencies as little-endian int64. Between two
+commands the process sleeps.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ import time
 import traceback
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -35,210 +37,252 @@ from benchcard.utils import process
 
 HEADER = struct.Struct("<II")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_PARENT_GONE = 3
+_PARENT_ENDED = 3
 
-Call = Callable[[Any], Any]
-Opener = Callable[[Path, Mapping[str, Any]], Any]
+Call: TypeAlias = Callable[[object], object]
+Opener: TypeAlias = Callable[[Path, Mapping[str, object]], Any]  # an opened model of any framework
+Reply: TypeAlias = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Import:
+    """Command: import a framework.
+
+    Attributes:
+        framework: A registered framework, or `module:function`.
+        registered: What the parent registered by a call: kind, name, and `module:object` of each.
+    """
+
+    framework: str
+    registered: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Open:
+    """Command: open a model and warm it up.
+
+    Attributes:
+        model: The file or folder.
+        options: The framework's options.
+        inputs: The `.npz` file with the inputs of a call.
+        warmup_runs: Calls after the first one.
+        warmup_ns: Time after which no further call of the warm-up begins.
+    """
+
+    model: str
+    options: Mapping[str, object]
+    inputs: str
+    warmup_runs: int
+    warmup_ns: int
+
+
+@dataclass(frozen=True)
+class Time:
+    """Command: time a block.
+
+    Attributes:
+        block_ns: The shortest duration of the recorded calls together.
+        warm_ns: The shortest duration of the unrecorded calls before them.
+    """
+
+    block_ns: int
+    warm_ns: int
+
+
+_COMMANDS = {command.__name__: command for command in (Import, Open, Time)}
+
+
+def encode_command(command: Import | Open | Time) -> bytes:
+    """Return a command as the line that the child reads."""
+    return json.dumps({"do": type(command).__name__, **vars(command)}, default=str).encode() + b"\n"
 
 
 def main(parent: int) -> None:
-    """Obeys the commands on standard input until it closes, which ends the process.
+    """Carry out the commands on standard input until it closes, which ends the process.
 
     Args:
-        parent: process id of the conductor; where it is no longer our parent, there is nobody to answer.
+        parent: Process id of the parent; the process ends at once where that is not its parent any more.
     """
-    _die_with(parent)
+    _end_with(parent)
     faulthandler.enable()
-    # the conductor handles an interrupt for all of us: a second traceback from here would only hide its message
+    # The parent handles an interrupt. A second traceback from here would only hide its message.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # answers get a descriptor of their own, so that what a library prints ends in the log and not among them
+    # Answers get a descriptor of their own. What a library prints goes to the log.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(commands,), daemon=True).start()
-    prepared: Any = None
+    commands: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    process.listen(sys.stdin.buffer, commands, _PARENT_ENDED)
     call: Call | None = None
+    inputs: object = None
     opener: Opener | None = None
 
-    def say(stage: str) -> None:
+    def report(stage: str) -> None:
         _answer(answers, {"stage": stage})
 
     while True:
-        command = commands.get()
+        fields = json.loads(commands.get())
+        command = _COMMANDS[fields.pop("do")](**fields)
         try:
-            if command["do"] == "import":
-                opener, reply = _import(command, say)
+            if isinstance(command, Import):
+                opener, reply = _import(command, report)
                 _answer(answers, reply)
-            elif command["do"] == "open" and opener is not None:
-                call, prepared, reply = _open(opener, command, say)
+            elif isinstance(command, Open) and opener is not None:
+                call, inputs, reply = _open(opener, command, report)
                 _answer(answers, reply)
-            elif call is not None:
-                reply, latencies = _time_block(call, prepared, command["block_ns"], command["warm_ns"])
+            elif isinstance(command, Time) and call is not None:
+                reply, latencies = time_block(call, inputs, command)
                 _answer(answers, reply, latencies.tobytes())
         except Exception as error:  # noqa: BLE001 - the one boundary where a model's failure becomes data
             traceback.print_exc()
             _answer(answers, {"error": {"type": type(error).__name__, "message": str(error) or repr(error)}})
 
 
-def _listen(commands: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Hands on every command; the end of the stream means that the parent closed it or died, however it died."""
-    for line in sys.stdin.buffer:
-        commands.put(json.loads(line))
-    process.end_own(_PARENT_GONE)
-
-
-def _die_with(parent: int) -> None:
-    """Asks Linux to kill this process when its parent ends: holds even while native code keeps Python from running."""
+def _end_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent ends, which works even while native code blocks Python."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # the parent may have ended before the request stood
+    # The parent may have ended before the request took effect.
     if hasattr(os, "getppid") and os.name == "posix" and os.getppid() != parent:
-        os._exit(_PARENT_GONE)
+        os._exit(_PARENT_ENDED)
 
 
-def _answer(answers: BinaryIO, facts: Mapping[str, Any], payload: bytes = b"") -> None:
-    # A lone surrogate, which a message may hold and no file, becomes a question mark.
-    text = json.dumps(facts, default=str, ensure_ascii=False).encode("utf-8", "replace")
+def _answer(answers: BinaryIO, reply: Reply, payload: bytes = b"") -> None:
+    # A lone surrogate in a message cannot be encoded and becomes a question mark.
+    text = json.dumps(reply, default=str, ensure_ascii=False).encode("utf-8", "replace")
     answers.write(HEADER.pack(len(text), len(payload)) + text + payload)
     answers.flush()
 
 
-def _import(command: Mapping[str, Any], say: Callable[[str], None]) -> tuple[Opener, dict[str, Any]]:
-    """The function that opens a model, and how long importing its runtime took."""
-    say("import")
+def _import(command: Import, report: Callable[[str], None]) -> tuple[Opener, Reply]:
+    """Return the function that opens a model, and how long importing its framework took."""
+    report("import")
     start = time.perf_counter_ns()
-    # What is imported stays: to look for garbage among it, again and again, takes a sixth of the time.
+    # Garbage collection during imports finds nothing and takes a sixth of the time.
     gc.disable()
     try:
-        opener = _opener(command["framework"], command["registered"])
+        opener = _opener(command)
     finally:
         gc.enable()
     return opener, {"import_ns": time.perf_counter_ns() - start}
 
 
-def _open(opener: Opener, command: Mapping[str, Any], say: Callable[[str], None]) -> tuple[Call, Any, dict[str, Any]]:
-    """The call to time, its prepared argument, and what opening them cost."""
-    clock = time.perf_counter_ns
-    say("inputs")
-    with np.load(command["inputs"], allow_pickle=False) as arrays:
-        inputs = {name: arrays[name] for name in arrays.files}
-    say("load")
-    gc.collect()
-    base_bytes = _resident_bytes()
-    _reset_peak()
-    start = clock()
-    opened = opener(Path(command["model"]), command["options"])
-    load_ns = clock() - start
-    call, prepared = opened, inputs
-    if hasattr(opened, "prepare") and hasattr(opened, "run"):
-        call, prepared = opened.run, opened.prepare(inputs)
-    say("first call")
-    start = clock()
-    call(prepared)
-    first_call_ns = clock() - start
-    say("warm-up")
-    warmup_ns: list[int] = []
-    while len(warmup_ns) < command["warmup_runs"] and first_call_ns + sum(warmup_ns) < command["warmup_ns"]:
-        start = clock()
-        call(prepared)
-        warmup_ns.append(clock() - start)
-    say("time")
-    # what lives now lives to the end: no later collection needs to walk through it
-    gc.collect()
-    gc.freeze()
-    reply = {
-        "load_ns": load_ns,
-        "first_call_ns": first_call_ns,
-        "warmup_ns": warmup_ns,
-        "base_bytes": base_bytes,
-        "peak_bytes": _peak_bytes(),
-        "facts": {**_process_facts(), **dict(getattr(opened, "facts", {}))},
-    }
-    return call, prepared, reply
-
-
-def _opener(framework: str, registered: Sequence[tuple[str, str, str]]) -> Opener:
-    """The function that opens a model, with its runtime imported."""
-    module, colon, function = framework.partition(":")
+def _opener(command: Import) -> Opener:
+    module, colon, function = command.framework.partition(":")
     if colon:
         opener: Opener = getattr(importlib.import_module(module), function)
         return opener
     from benchcard import registry
 
-    registry.register_again(entry for entry in registered if entry[0] == "frameworks")
-    found = registry.framework(framework)
-    found.import_runtime()
-    opener = found.open
-    return opener  # noqa: RET504 - the name carries the type
+    registry.register_again(entry for entry in command.registered if entry[0] == "frameworks")
+    framework = registry.framework(command.framework)
+    framework.import_runtime()
+    return framework.open  # type: ignore[no-any-return]  # the registry does not know the protocol
 
 
-def _time_block(call: Call, prepared: Any, block_ns: int, warm_ns: int) -> tuple[dict[str, Any], array[int]]:
-    """Calls for at least `block_ns`, one latency each, after unrecorded calls for at least `warm_ns`.
-
-    Both are at least one call. Garbage collection is off meanwhile, as in the standard library's timeit.
-    """
+def _open(opener: Opener, command: Open, report: Callable[[str], None]) -> tuple[Call, object, Reply]:
+    """Return the call to time, its argument, and what opening the model cost."""
     clock = time.perf_counter_ns
+    report("inputs")
+    with np.load(command.inputs, allow_pickle=False) as arrays:
+        inputs: object = {name: arrays[name] for name in arrays.files}
+    report("load")
+    gc.collect()
+    base_bytes = _resident_bytes()
+    _reset_peak()
+    start = clock()
+    opened = opener(Path(command.model), command.options)
+    load_ns = clock() - start
+    call: Call = opened
+    if hasattr(opened, "prepare") and hasattr(opened, "run"):
+        call, inputs = opened.run, opened.prepare(inputs)
+    report("first call")
+    start = clock()
+    call(inputs)
+    first_call_ns = clock() - start
+    report("warm-up")
+    warmup_ns: list[int] = []
+    while len(warmup_ns) < command.warmup_runs and first_call_ns + sum(warmup_ns) < command.warmup_ns:
+        start = clock()
+        call(inputs)
+        warmup_ns.append(clock() - start)
+    report("time")
+    # The objects of now live to the end: no later collection needs to look at them.
+    gc.collect()
+    gc.freeze()
+    reply: Reply = {
+        "load_ns": load_ns,
+        "first_call_ns": first_call_ns,
+        "warmup_ns": warmup_ns,
+        "base_bytes": base_bytes,
+        "peak_bytes": _peak_bytes(),
+        "facts": {**_process_facts(), **getattr(opened, "facts", {})},
+    }
+    return call, inputs, reply
+
+
+def time_block(
+    call: Call, inputs: object, command: Time, clock: Callable[[], int] = time.perf_counter_ns
+) -> tuple[Reply, array[int]]:
+    """Return the counters of a block, and the latency of each of its calls in ns.
+
+    There is at least one unrecorded and one recorded call. Garbage collection is off, as in the standard library's
+    timeit.
+    """
     latencies = array("q")
     record = latencies.append
     gc.collect()
     gc.disable()
     try:
         warm_calls = 0
-        stop = clock() + warm_ns
+        stop = clock() + command.warm_ns
         while True:
-            call(prepared)
+            call(inputs)
             warm_calls += 1
             if clock() >= stop:
                 break
         before = _usage()
         started_ns = time.time_ns()
         begin = clock()
-        stop = begin + block_ns
+        stop = begin + command.block_ns
         while True:
             start = clock()
-            output = call(prepared)
+            output = call(inputs)
             end = clock()
             record(end - start)
-            del output  # outside the clock: giving memory back is not the call's own work
+            del output  # outside the clock: to free the memory is not part of the call
             if end >= stop:
                 break
         after = _usage()
     finally:
         gc.enable()
-    reply: dict[str, Any] = {
+    return {
         "started_ns": started_ns,
         "elapsed_ns": end - begin,
         "warm_calls": warm_calls,
         "peak_bytes": _peak_bytes(),
-    }
-    for name, value in after.items():
-        first = before[name]
-        reply[name] = None if value is None or first is None else value - first
-    return reply, latencies
+        **{name: value - before[name] for name, value in after.items()},
+        **{name: None for name in ("voluntary_switches", "involuntary_switches", "major_faults") if name not in after},
+    }, latencies
 
 
-def _usage() -> dict[str, int | None]:
-    """Counters of this process, all threads: processor ns, context switches, pages read from disk."""
+def _usage() -> dict[str, int]:
+    """Return the counters of this process over all threads; on Windows the processor time alone."""
+    usage = {"cpu_ns": time.process_time_ns()}
     try:
         import resource
-    except ImportError:  # Windows
-        return {
-            "cpu_ns": time.process_time_ns(),
-            "voluntary_switches": None,
-            "involuntary_switches": None,
-            "major_faults": None,
-        }
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+    except ImportError:
+        return usage
+    own = resource.getrusage(resource.RUSAGE_SELF)
     return {
-        "cpu_ns": time.process_time_ns(),
-        "voluntary_switches": usage.ru_nvcsw,
-        "involuntary_switches": usage.ru_nivcsw,
-        "major_faults": usage.ru_majflt,
+        **usage,
+        "voluntary_switches": own.ru_nvcsw,
+        "involuntary_switches": own.ru_nivcsw,
+        "major_faults": own.ru_majflt,
     }
 
 
 def _reset_peak() -> None:
-    """Lets the peak start again from now, so that a peak of importing is not counted as the model's.
+    """Reset the peak of resident memory, so that it does not include the imports.
 
     Source: proc(5), /proc/pid/clear_refs, value 5.
     """
@@ -258,14 +302,14 @@ def _resident_bytes() -> int:
 
 
 def _peak_bytes() -> int:
-    """Peak resident memory. On Linux from `VmHWM`: `ru_maxrss` there starts from the parent's peak across a fork."""
+    """Return the peak resident memory: on Linux `VmHWM`, since `ru_maxrss` there includes the parent's peak."""
     peak = _status_bytes("VmHWM")
     if peak is not None:
         return peak
     import psutil
 
     memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):
+    if hasattr(memory, "peak_wset"):  # Windows
         return int(memory.peak_wset)
     import resource
 
@@ -273,7 +317,7 @@ def _peak_bytes() -> int:
 
 
 def _status_bytes(name: str) -> int | None:
-    """A size from /proc/self/status, None on other systems."""
+    """Return a size from /proc/self/status, or None on other systems."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -281,8 +325,8 @@ def _status_bytes(name: str) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
-def _process_facts() -> dict[str, Any]:
-    """What this process really has: processors, threads alive, and the thread settings of its environment."""
+def _process_facts() -> dict[str, object]:
+    """Return the processors and threads that this process has, and the thread setting of its environment."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     tasks = Path("/proc/self/task")
     return {

@@ -1,12 +1,11 @@
-"""The conductor: times a group of models in interleaved blocks, each model in processes of its own.
+"""The conductor times a group of models in interleaved blocks, each model in processes of its own.
 
-Owns the protocol: who is launched, whose block is due and in which order, and when a model has been timed enough.
-Leaves the clock to `timed`, the processes to `process`, storage to the caller's `keep`, and every figure to
-`statistics`.
+Owns the protocol: which models are launched, which block is next, and when a model has been timed enough. Leaves the
+clock to `child`, processes to `process`, storage to the caller's `keep`, and figures to `latency`.
 
 A launch opens every model of the group in a fresh process, times them in rounds, and ends them. A round has one short
-block of each, in an order that is drawn anew, so that whatever the machine does, it does to all of them alike up to
-that draw. Processes are launched anew because each has a speed of its own for as long as it lives.
+block of each model in a random order, so that changes of the machine affect all models alike. Models are launched
+several times because each process has a speed of its own.
 
 Source: R. A. Fisher, The Design of Experiments (1935), chapters II and III, for blocks in random order; T. Kalibera and
 R. Jones, Rigorous Benchmarking in Reasonable Time (ISMM 2013), and the manual of pyperf, for several processes.
@@ -15,39 +14,37 @@ R. Jones, Rigorous Benchmarking in Reasonable Time (ISMM 2013), and the manual o
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from benchcard import registry
-from benchcard.measure import noise
-from benchcard.measure.blocks import Block, Failure, GroupTiming, Opened, Progress, Round, Subject
+from benchcard.measure import intervals, noise
+from benchcard.measure.blocks import Block, GroupTiming, OpenedModel, Progress, Round, Subject, TimedFailure
 from benchcard.measure.lock import machine_lock
-from benchcard.measure.process import Child, ChildFailed
+from benchcard.measure.process import ProcessFailed, TimedProcess
 
-# Long against waking up; short, so that a round is over before a machine's mood changes, and there are many rounds.
-_BLOCK_S = 0.1
-# So that one slow call does not decide over a block, and a model with long calls does not spend half its time on the
-# unrecorded one: a block has this many calls, where that leaves enough blocks.
-_CALLS_PER_BLOCK = 10
-# So that a launch has a median over rounds, even when it is short.
-_ROUNDS_PER_LAUNCH = 6
-# Precision is judged between launches, so these are shorter then.
-_LAUNCHES_TO_JUDGE = 4
-# Unrecorded calls, one at least, fill this share of a block: a model that slept while others ran finds the caches full
-# of theirs. 5 ms are enough to read the largest of today's caches from memory anew.
-_WARM_SHARE = 0.05
 TIMEOUT_S = 600.0
+
+# Long compared with the time to wake up, and short enough for many rounds in which the machine stays the same.
+_BLOCK_S = 0.1
+# A block has at least this many calls, where that leaves enough blocks: one slow call must not decide a block, nor the
+# unrecorded call take half of the time.
+_CALLS_PER_BLOCK = 10
+# A short launch still has a median over this many rounds.
+_ROUNDS_PER_LAUNCH = 6
+# Precision is judged between launches, so these are shorter by this factor.
+_LAUNCHES_TO_JUDGE = 4
+# The share of a block that unrecorded calls take, one call at least: while a model slept, others filled the caches.
+# 5 ms are enough to read the largest of today's caches from memory.
+_WARM_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What was asked of a group, in nanoseconds."""
+class _Settings:
+    """The arguments of `time_group`, in nanoseconds."""
 
     duration_ns: int
     launches: int
@@ -55,7 +52,6 @@ class _Plan:
     seed: int
     precision: float | None
     block_ns: int | None
-    timeout_s: float
 
     @property
     def launch_ns(self) -> int:
@@ -63,8 +59,8 @@ class _Plan:
         launches = self.launches * (1 if self.precision is None else _LAUNCHES_TO_JUDGE)
         return math.ceil(self.duration_ns / launches)
 
-    def block_of(self, opened: Opened) -> int:
-        """Length of a model's blocks, from how long its calls took while it warmed up."""
+    def block_length_ns(self, opened: OpenedModel) -> int:
+        """Return the length of a model's blocks, by the latency of its warm-up."""
         if self.block_ns is not None:
             return self.block_ns
         call_ns = float(np.median(opened.warmup_ns or (opened.first_call_ns,)))
@@ -73,25 +69,21 @@ class _Plan:
 
 @dataclass(eq=False)
 class _Member:
-    """One model of a group (or the baseline's twin), its process while there is one, and its account so far."""
+    """A model of a group, or the twin of the baseline: its process in the current launch, and its recorded time."""
 
     subject: Subject
     twin: bool
-    child: Child | None = None
+    process: TimedProcess | None = None
     failed: bool = False
     block_ns: int = 0
     elapsed_ns: int = 0
     until_ns: int = 0
-    medians: dict[tuple[int, int], float] = field(default_factory=dict)
+    medians: dict[intervals.RoundId, float] = field(default_factory=dict)
 
     @property
-    def launches(self) -> int:
-        """Number of launches in which it was timed."""
-        return len({launch for launch, _ in self.medians})
-
-    def timed_in(self, launch: int) -> bool:
-        """Whether it has a block of this launch."""
-        return any(launch == one for one, _ in self.medians)
+    def launches(self) -> set[int]:
+        """The launches in which it was timed."""
+        return {launch for launch, _ in self.medians}
 
 
 def time_group(
@@ -108,278 +100,246 @@ def time_group(
     precision: float | None = None,
     block_s: float | None = None,
     timeout_s: float = TIMEOUT_S,
+    process_class: type[TimedProcess] = TimedProcess,
 ) -> GroupTiming:
-    """Opened models, failures and conditions of a group; the timed blocks go to `keep`, round by round.
+    """Time a group of models, pass each round to `keep`, and return the opened models and the failures.
 
-    Every subject gets a process; the baseline gets a second one, its twin, that does not know of the first. One process
-    works at a time, the others and this one sleep. Launches go on until every subject has `duration_s` of recorded time
-    and as many launches as asked; the baseline and its twin take part in every round, because a ratio needs both sides.
+    Every subject gets a process. The baseline gets a second one, its twin, which shows the noise. One process works at
+    a time while the others and this one sleep. Launches repeat until every subject has `duration_s` of recorded time
+    and enough launches. The baseline and its twin take part in every round, because a ratio needs both models.
 
     Args:
-        subjects: the models, with unique names.
-        baseline: index of the subject that ratios compare with; None for none (then there is no twin either).
-        duration_s: recorded seconds per subject, over all launches; with `precision`, what each may take on average.
-        launches: how many processes each subject is timed in, one after the other; intervals need two, five are enough
-            for Student's quantile to be below 3.
-        warmup_runs: calls after the first one of a process and before any block, as long as they and the first one take
-            no longer than the launch is to be timed; a slow model has its unrecorded calls before each block.
-        seed: of the order within rounds; a round's order depends on it and on the round's number alone.
-        keep: called with each round as soon as it is over; what it has stored survives a kill.
-        earlier: rounds of the same group kept by a run that did not come to its end; they count as done.
-        progress: called between blocks.
-        precision: stop a subject once the 95 % interval of its ratio to the baseline (of its latency, where there is no
-            baseline) is within this share on either side, 0.01 for 1 %; its time goes to those that are not there yet.
-            See `statistics.settled` for when that is judged.
-        block_s: length of every block; by default a tenth of a second, longer for ten calls of a slow model, and never
-            more than a sixth of what a launch is timed.
-        timeout_s: how long one answer of a process may take (importing, opening with its unrecorded calls, a block)
-            beyond what was asked of it; then the process is ended, and its model is out of the group.
+        subjects: The models, with unique names.
+        baseline: Index of the subject that ratios compare with; None for none, and then no twin.
+        duration_s: Recorded seconds per subject over all launches; with `precision`, the mean over the subjects at
+            most.
+        launches: Processes per subject, one after the other. Intervals need two; with five, Student's quantile is
+            below 3.
+        warmup_runs: Calls after the first one of a process, before any block; fewer where they and the first one would
+            take longer than the launch. A slow model has its unrecorded calls before each block.
+        seed: Seed of the order within rounds, which depends on it and the round's number alone.
+        keep: Called with each round as soon as it is over, to store it.
+        earlier: Rounds of the same group that an interrupted run kept.
+        progress: Called between blocks.
+        precision: Stop a subject when the 95 % interval of its ratio to the baseline (of its latency, where there is
+            no baseline) is within this share on either side, 0.01 for 1 %. Its time goes to the other subjects. See
+            `intervals.is_precise`.
+        block_s: Length of every block; by default 0.1 s, or ten calls of a slow model, and never more than a sixth of
+            the recorded time of a launch.
+        timeout_s: The longest time for an answer of a process (to import, to open a model, or to time a block beyond
+            the block's length). The process is then ended, and its model leaves the group.
+        process_class: The class of the processes.
 
     Raises:
-        ValueError: names are not unique, or a number makes no sense.
-        MachineError: the machine's lock cannot be made.
+        ValueError: Names are not unique, or a number is out of range.
+        MachineError: The lock of the machine cannot be created.
     """
-    _check(subjects, baseline, duration_s, launches, warmup_runs, precision)
-    block_ns = None if block_s is None else round(block_s * 1e9)
-    plan = _Plan(round(duration_s * 1e9), launches, warmup_runs, seed, precision, block_ns, timeout_s)
-    members = [_Member(subject, twin=False) for subject in subjects]
-    reference = None if baseline is None else members[baseline]
-    if reference is not None:
-        members.append(_Member(reference.subject, twin=True))
-    for past in earlier:
-        _count(past, members)
-    number = 1 + max((past.number for past in earlier), default=-1)
-    launch = 1 + max((past.launch for past in earlier), default=-1)
-    opened = [each for past in earlier for each in past.opened]
-    kept = len(opened)
-    failures: list[Failure] = []
-
-    def say(doing: str) -> None:
-        if progress is not None:
-            progress(_progress(doing, members, plan))
-
-    with machine_lock(say):
-        before = noise.read_machine_state()
-        while due := _due(members, reference, plan):
-            launched = [m for m in members if not m.failed and (m in due or m is reference or m.twin)]
-            with ExitStack() as processes:
-                say(f"launch {launch + 1}: starting {_processes(launched)}")
-                started = _start(launched, plan, processes, failures)
-                # Before they are waited for one by one: each takes a moment to give its memory back.
-                processes.callback(_kill, launched)
-                for member, import_ns in started:
-                    say(f"launch {launch + 1}: opening {member.subject.name}")
-                    _open(member, import_ns, launch, plan, opened, failures)
-                while order := _order(launched, due, reference, launch, number, plan):
-                    say(f"launch {launch + 1}: timing {_processes(order)}")
-                    timed = replace(_time_round(number, launch, order, plan, failures), opened=tuple(opened[kept:]))
-                    kept = len(opened)
-                    _count(timed, members)
-                    keep(timed)
-                    number += 1
-            del opened[kept:]  # a launch without a round is none
-            launch += 1
-        after = noise.read_machine_state()
-        say("timed")
-    return GroupTiming(tuple(opened), tuple(failures), number, launch, before, after)
-
-
-def _processes(members: Sequence[_Member]) -> str:
-    return f"{len(members)} {'process' if len(members) == 1 else 'processes'}"
-
-
-def default_threads() -> int:
-    """Number of threads a model gets where none was asked for: the physical cores that this process may use."""
-    import psutil
-
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
-
-
-def _check(
-    subjects: Sequence[Subject],
-    baseline: int | None,
-    duration_s: float,
-    launches: int,
-    warmup_runs: int,
-    precision: float | None,
-) -> None:
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
-        raise ValueError(f"subjects must have names of their own: {names}")
+        raise ValueError(f"expected subjects with unique names, found {names}")
     if baseline is not None and not 0 <= baseline < len(subjects):
-        raise ValueError(f"baseline is {baseline}, there are {len(subjects)} subjects")
+        raise ValueError(f"baseline is {baseline}, but there are {len(subjects)} subjects")
     if not duration_s > 0 or launches < 1 or warmup_runs < 0 or (precision is not None and not precision > 0):
         raise ValueError(
             "expected duration_s > 0, launches >= 1, warmup_runs >= 0 and precision > 0 or None, "
             f"found {duration_s}, {launches}, {warmup_runs} and {precision}"
         )
+    block_ns = None if block_s is None else round(block_s * 1e9)
+    settings = _Settings(round(duration_s * 1e9), launches, warmup_runs, seed, precision, block_ns)
+    conductor = _Conductor(subjects, baseline, settings, earlier, progress)
+    return conductor.run(keep, lambda member: process_class(member.subject, member.twin, timeout_s))
 
 
-def _due(members: Sequence[_Member], reference: _Member | None, plan: _Plan) -> list[_Member]:
-    """Members that a next launch is for, none when the group is done; the baseline and its twin go with them."""
-    alive = [member for member in members if not member.failed]
-    pair = [member for member in alive if member is reference or member.twin]
-    if plan.precision is None:
-        due = [member for member in alive if member.elapsed_ns < plan.duration_ns or member.launches < plan.launches]
-    else:
-        # the baseline and its twin are there for the others; they decide only where there are none
-        judged = [member for member in alive if member not in pair] or pair
-        # who has not been timed yet, and may not open, has no time to give away
-        accounts = [member.elapsed_ns for member in alive if member.elapsed_ns]
-        spent = sum(accounts) >= plan.duration_ns * len(accounts)
-        due = [
+class _Conductor:
+    """The state of one call of `time_group`."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        baseline: int | None,
+        settings: _Settings,
+        earlier: Sequence[Round],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._members = [_Member(subject, twin=False) for subject in subjects]
+        self._baseline = None if baseline is None else self._members[baseline]
+        if self._baseline is not None:
+            self._members.append(_Member(self._baseline.subject, twin=True))
+        self._failures: list[TimedFailure] = []
+        for past in earlier:
+            self._count(past)
+        self._round = 1 + max((past.number for past in earlier), default=-1)
+        self._launch = 1 + max((past.launch for past in earlier), default=-1)
+        self._opened = [opened for past in earlier for opened in past.opened]
+
+    def run(self, keep: Callable[[Round], None], start: Callable[[_Member], TimedProcess]) -> GroupTiming:
+        """Launch and time the members until each has been timed enough."""
+        kept = len(self._opened)
+        with machine_lock(self._report):
+            before = noise.read_machine_state()
+            while due := self._due():
+                launched = [
+                    member for member in self._members if not member.failed and (member in due or self._is_pair(member))
+                ]
+                with ExitStack() as processes:
+                    self._report(f"launch {self._launch + 1}: starting {_count_processes(launched)}")
+                    for member in self._start(launched, start, processes):
+                        self._report(f"launch {self._launch + 1}: opening {member.subject.name}")
+                        self._open(member)
+                    while order := self._order(launched, due):
+                        self._report(f"launch {self._launch + 1}: timing {_count_processes(order)}")
+                        timed = replace(self._time_round(order), opened=tuple(self._opened[kept:]))
+                        kept = len(self._opened)
+                        self._count(timed)
+                        keep(timed)
+                        self._round += 1
+                del self._opened[kept:]  # A launch without a round does not count.
+                self._launch += 1
+            after = noise.read_machine_state()
+            self._report("timed")
+        return GroupTiming(tuple(self._opened), tuple(self._failures), self._round, self._launch, before, after)
+
+    def _is_pair(self, member: _Member) -> bool:
+        """Return whether a member is the baseline or its twin."""
+        return member is self._baseline or member.twin
+
+    def _due(self) -> list[_Member]:
+        """Return the members that need another launch; none when the group is done."""
+        settings = self._settings
+        alive = [member for member in self._members if not member.failed]
+        if settings.precision is None:
+            return [
+                member
+                for member in alive
+                if member.elapsed_ns < settings.duration_ns or len(member.launches) < settings.launches
+            ]
+        # The baseline and its twin are timed for the others, and decide only where there are no others.
+        judged = [member for member in alive if not self._is_pair(member)] or alive
+        # A member without any recorded time may be unable to open, and has no time to give to the others.
+        times = [member.elapsed_ns for member in alive if member.elapsed_ns]
+        is_spent = sum(times) >= settings.duration_ns * len(times)
+        return [
             member
             for member in judged
-            if member.launches < plan.launches or not (spent or _precise(member, reference, plan.precision))
+            if len(member.launches) < settings.launches
+            or not (is_spent or self._is_precise(member, settings.precision))
         ]
-    return due
 
+    def _is_precise(self, member: _Member, precision: float) -> bool:
+        """Return whether a member's ratio to the baseline (its latency, where there is none) is precise enough.
 
-def _precise(member: _Member, reference: _Member | None, precision: float) -> bool:
-    """Whether a member's ratio to the baseline (its latency, where there is none) is known well enough to stop.
+        The baseline itself always is.
+        """
+        if self._baseline is None:
+            return intervals.is_precise(dict.fromkeys(member.medians, 1.0), member.medians, precision)
+        return member is self._baseline or intervals.is_precise(self._baseline.medians, member.medians, precision)
 
-    The baseline itself is, always: it goes on for as long as another needs it.
-    """
-    from benchcard.measure import intervals
+    def _start(
+        self, members: Sequence[_Member], start: Callable[[_Member], TimedProcess], processes: ExitStack
+    ) -> list[_Member]:
+        """Start the processes of members and return those whose framework is imported.
 
-    if reference is None:
-        return intervals.is_precise(dict.fromkeys(member.medians, 1.0), member.medians, precision)
-    return member is reference or intervals.is_precise(reference.medians, member.medians, precision)
+        Imports run in parallel, since nothing is timed yet.
+        """
+        started: list[tuple[_Member, TimedProcess]] = []
+        for member in members:
+            try:
+                process = processes.enter_context(start(member))
+                process.start_import()
+            except ProcessFailed as failed:
+                self._fail(member, failed)
+            else:
+                member.process = process
+                started.append((member, process))
+        # All are killed before the first is waited for: each takes a moment to return its memory.
+        processes.callback(_kill, [process for _, process in started])
+        ready = []
+        for member, process in started:
+            try:
+                process.finish_import()
+            except ProcessFailed as failed:
+                self._fail(member, failed)
+            else:
+                ready.append(member)
+        return ready
 
-
-def _start(
-    due: Sequence[_Member], plan: _Plan, processes: ExitStack, failures: list[Failure]
-) -> list[tuple[_Member, int]]:
-    """Those whose processes are there with their runtimes imported, and the nanoseconds that importing took.
-
-    They import side by side, since nothing is timed yet; one that cannot is out of the group.
-    """
-    told, ready = [], []
-    for member in due:
-        command = {"do": "import", "framework": member.subject.framework, "registered": registry.registered_by_call()}
-        options = _options(member.subject)
+    def _open(self, member: _Member) -> None:
+        settings = self._settings
+        if member.process is None:
+            return
         try:
-            member.child = processes.enter_context(
-                Child(
-                    member.subject.name,
-                    member.twin,
-                    threads=options["intra_op_num_threads"],
-                    spinning=options["allow_spinning"],
-                )
-            )
-            member.child.tell(command)
-            told.append((member, member.child))
-        except ChildFailed as failed:
-            failures.append(failed.failure)
-            member.failed = True
-    for member, child in told:
-        try:
-            reply, _ = child.answer(plan.timeout_s)
-            ready.append((member, reply["import_ns"]))
-        except ChildFailed as failed:
-            failures.append(failed.failure)
-            member.failed = True
-    return ready
+            opened = member.process.open(self._launch, settings.warmup_runs, settings.launch_ns)
+        except ProcessFailed as failed:
+            self._fail(member, failed)
+            return
+        self._opened.append(opened)
+        member.block_ns = settings.block_length_ns(opened)
+        member.until_ns = member.elapsed_ns + settings.launch_ns
+        if settings.precision is None:
+            member.until_ns = min(member.until_ns, settings.duration_ns)
 
+    def _order(self, launched: Sequence[_Member], due: Sequence[_Member]) -> list[_Member]:
+        """Return the members of the next round in random order; none when the launch is over.
 
-def _kill(members: Sequence[_Member]) -> None:
-    """Ends the processes of members, and waits for none."""
-    for member in members:
-        if member.child is not None:
-            member.child.kill()
+        The launch is also over when all due members have failed, so that another attempt at a broken model does not
+        change the figures of the others.
+        """
+        alive = [member for member in launched if not member.failed]
+        unfinished = [
+            member
+            for member in alive
+            if member in due and (member.elapsed_ns < member.until_ns or self._launch not in member.launches)
+        ]
+        order = [member for member in alive if member in unfinished or (unfinished and self._is_pair(member))]
+        random.Random(f"{self._settings.seed}:{self._round}").shuffle(order)
+        return order
 
+    def _time_round(self, order: Sequence[_Member]) -> Round:
+        """Time one block of each member in this order."""
+        processes = [(member, member.process) for member in order if member.process is not None]
+        pids = [process.pid for _, process in processes]
+        before = noise.read_machine_state(pids)
+        blocks: list[Block] = []
+        for member, process in processes:
+            try:
+                blocks.append(process.time_block(member.block_ns, round(_WARM_SHARE * member.block_ns)))
+            except ProcessFailed as failed:
+                self._fail(member, failed)
+        return Round(self._round, self._launch, tuple(blocks), before, noise.read_machine_state(pids))
 
-def _options(subject: Subject) -> dict[str, Any]:
-    """What the framework is told, with threads and spinning filled in."""
-    options: dict[str, Any] = dict(subject.options)
-    options["intra_op_num_threads"] = options.get("intra_op_num_threads") or default_threads()
-    options["allow_spinning"] = bool(options.get("allow_spinning", False))
-    return options
-
-
-def _open(
-    member: _Member, import_ns: int, launch: int, plan: _Plan, opened: list[Opened], failures: list[Failure]
-) -> None:
-    """Has a member's process open its model; how that went is added to `opened` or to `failures`."""
-    subject = member.subject
-    command = {
-        "do": "open",
-        "model": os.fspath(subject.model),
-        "options": _options(subject),
-        "inputs": os.fspath(subject.inputs),
-        "warmup_runs": plan.warmup_runs,
-        "warmup_ns": plan.launch_ns,
-    }
-    if member.child is None:
-        return
-    try:
-        reply, _ = member.child.ask(command, plan.timeout_s)
-    except ChildFailed as failed:
-        failures.append(failed.failure)
+    def _fail(self, member: _Member, failed: ProcessFailed) -> None:
+        self._failures.append(failed.failure)
         member.failed = True
-        return
-    told = {**reply, "import_ns": import_ns, "warmup_ns": tuple(reply["warmup_ns"])}
-    opened.append(Opened(subject.name, member.twin, launch, **told))
-    member.block_ns = plan.block_of(opened[-1])
-    member.until_ns = member.elapsed_ns + plan.launch_ns
-    if plan.precision is None:
-        member.until_ns = min(member.until_ns, plan.duration_ns)
+
+    def _count(self, timed: Round) -> None:
+        """Add the blocks of a round to the recorded time of the members."""
+        members = {(member.subject.name, member.twin): member for member in self._members}
+        for block in timed.blocks:
+            member = members.get((block.name, block.twin))
+            if member is not None:
+                member.elapsed_ns += block.elapsed_ns
+                member.medians[timed.launch, timed.number] = block.median_ns
+
+    def _report(self, activity: str) -> None:
+        if self._progress is None:
+            return
+        settings = self._settings
+        times = [member.elapsed_ns for member in self._members if not member.failed]
+        total_ns = settings.duration_ns * len(times)
+        if settings.precision is None:
+            done_ns = sum(min(time, settings.duration_ns) for time in times)
+        else:
+            # A member that is not precise yet takes the time of those that are.
+            done_ns = min(sum(times), total_ns)
+        self._progress(Progress(activity, done_ns / 1e9, total_ns / 1e9))
 
 
-def _order(
-    launched: Sequence[_Member],
-    due: Sequence[_Member],
-    reference: _Member | None,
-    launch: int,
-    number: int,
-    plan: _Plan,
-) -> list[_Member]:
-    """Members of the next round in the order in which they run, none when the launch is over: also where all that it
-    was for have failed, so that to try a broken model again changes no figure of the others.
-    """
-    alive = [member for member in launched if not member.failed]
-    unfinished = [m for m in alive if m in due and (m.elapsed_ns < m.until_ns or not m.timed_in(launch))]
-    order = [m for m in alive if m in unfinished or (unfinished and (m is reference or m.twin))]
-    random.Random(f"{plan.seed}:{number}").shuffle(order)
-    return order
+def _kill(processes: Sequence[TimedProcess]) -> None:
+    for process in processes:
+        process.kill()
 
 
-def _time_round(number: int, launch: int, order: Sequence[_Member], plan: _Plan, failures: list[Failure]) -> Round:
-    """One block of each in this order; a process that fails is out of the group from here on."""
-    children = {id(member): member.child for member in order if member.child is not None}
-    pids = [child.pid for child in children.values()]
-    before = noise.read_machine_state(pids)
-    blocks = []
-    for member in order:
-        command = {"do": "block", "block_ns": member.block_ns, "warm_ns": round(_WARM_SHARE * member.block_ns)}
-        try:
-            reply, latencies = children[id(member)].ask(command, plan.timeout_s + 2 * member.block_ns / 1e9)
-        except ChildFailed as failed:
-            failures.append(failed.failure)
-            member.failed = True
-            continue
-        values = np.frombuffer(latencies, np.dtype("<i8")).astype(np.int64)
-        blocks.append(Block(member.subject.name, member.twin, latencies_ns=values, **reply))
-    return Round(number, launch, tuple(blocks), before, noise.read_machine_state(pids))
-
-
-def _count(timed: Round, members: Sequence[_Member]) -> None:
-    """Adds a round to the accounts of those who took part in it."""
-    accounts = {(member.subject.name, member.twin): member for member in members}
-    for block in timed.blocks:
-        member = accounts.get((block.name, block.twin))
-        if member is not None:
-            member.elapsed_ns += block.elapsed_ns
-            member.medians[timed.launch, timed.number] = block.median_ns
-
-
-def _progress(doing: str, members: Sequence[_Member], plan: _Plan) -> Progress:
-    counted = [member for member in members if not member.failed]
-    total_ns = plan.duration_ns * len(counted)
-    if plan.precision is None:
-        done_ns = sum(min(member.elapsed_ns, plan.duration_ns) for member in counted)
-    else:
-        # who is not precise yet takes the time of those who are
-        done_ns = min(sum(member.elapsed_ns for member in counted), total_ns)
-    return Progress(doing, done_ns / 1e9, total_ns / 1e9)
+def _count_processes(members: Sequence[_Member]) -> str:
+    return "1 process" if len(members) == 1 else f"{len(members)} processes"

@@ -1,7 +1,7 @@
-"""Which models are held open together while they are timed.
+"""Which models are held in memory together while they are timed.
 
-Owns the division of models into groups that fit into memory. Leaves to the caller how much there is, and to `timing`
-what is done with a group.
+Owns the division of models into groups that fit into memory. Leaves to the caller how much memory there is, and to
+`conductor` the timing of a group.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from benchcard.measure.blocks import Subject
 def plan_groups(
     subjects: Sequence[Subject], baseline: int | None, sizes_bytes: Sequence[int], available_bytes: int
 ) -> list[list[int]]:
-    """Indices of the subjects that are held open together, group by group; the baseline is in each and stands first.
+    """Return the groups of subjects that are held in memory together, as indices; the baseline is first in each.
 
-    As few groups as first-fit-decreasing finds, each within memory with the baseline counted twice (it has a twin).
+    The groups are as few as first-fit-decreasing finds. Each fits into memory with the baseline counted twice, because
+    it has a twin. A subject that does not fit has a group of its own at the end: there may be more memory by then.
 
     Args:
-        subjects: the models.
-        baseline: index of the baseline, None for none.
-        sizes_bytes: what each is expected to keep resident, process included.
-        available_bytes: what all processes of a group may take together.
-
-    Those that do not fit come last, each in a group of its own: there may be more memory when it is their turn.
+        subjects: The models.
+        baseline: Index of the baseline, None for none.
+        sizes_bytes: The memory that each model is expected to take, including its process.
+        available_bytes: The memory that all processes of a group may take together.
 
     Raises:
-        MachineError: no model fits beside the baseline; says what they need and what there is.
+        MachineError: No model fits beside the baseline.
 
     Source: D. S. Johnson, Near-Optimal Bin Packing Algorithms (MIT, 1973).
     """
@@ -39,33 +38,33 @@ def plan_groups(
     if room < 0 or (others and len(too_big) == len(others)):
         smallest = min((sizes_bytes[index] for index in too_big), default=0)
         raise MachineError(
-            f"not one model can be timed: {refusal(smallest, shared, available_bytes)}. Free some memory, "
-            "or ask for smaller batch sizes"
+            f"not one model can be timed: {memory_shortage(smallest, shared, available_bytes)}. Free some memory, "
+            "or use smaller batch sizes"
         )
     groups: list[list[int]] = []
-    left: list[int] = []
+    free: list[int] = []
     for index in sorted(set(others) - set(too_big), key=lambda other: (-sizes_bytes[other], other)):
-        place = next((place for place, free in enumerate(left) if free >= sizes_bytes[index]), None)
+        place = next((place for place, size in enumerate(free) if size >= sizes_bytes[index]), None)
         if place is None:
             groups.append([])
-            left.append(room)
+            free.append(room)
             place = len(groups) - 1
         groups[place].append(index)
-        left[place] -= sizes_bytes[index]
+        free[place] -= sizes_bytes[index]
     first = [] if baseline is None else [baseline]
-    # in each group, and among groups, the order of the plan
+    # Within groups and among them, the order is that of the plan.
     fitting = sorted(first + sorted(group) for group in groups)
     return [*fitting, *([*first, index] for index in too_big)] or ([first] if first else [])
 
 
-def refusal(needed_bytes: int, shared_bytes: int, available_bytes: int) -> str:
-    """Why a model cannot be timed, in words: what it needs and what there is.
+def memory_shortage(needed_bytes: int, shared_bytes: int, available_bytes: int) -> str:
+    """Return the message that a model cannot be timed for lack of memory.
 
     Args:
-        needed_bytes: what the model is expected to keep resident; 0 for the baseline itself.
-        shared_bytes: what the baseline and its twin take, 0 where there is none.
-        available_bytes: what all may take together.
+        needed_bytes: The memory that the model is expected to take; 0 for the baseline itself.
+        shared_bytes: The memory of the baseline and its twin; 0 where there is none.
+        available_bytes: The memory that all processes may take together.
     """
-    what = f"about {needed_bytes / 1e6:.0f} MB" if needed_bytes else "the baseline"
+    model = f"about {needed_bytes / 1e6:.0f} MB" if needed_bytes else "the baseline"
     beside = f", beside {shared_bytes / 1e6:.0f} MB of the baseline with its second process" if shared_bytes else ""
-    return f"not enough memory to time it: it needs {what}{beside}, and {available_bytes / 1e6:.0f} MB are available"
+    return f"not enough memory to time it: it needs {model}{beside}, and {available_bytes / 1e6:.0f} MB are available"

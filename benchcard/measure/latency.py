@@ -1,4 +1,7 @@
-"""Figures of raw latencies: means, percentiles, medians of blocks, and the noise floor."""
+"""Figures of raw latencies: mean, percentiles, throughput, medians of blocks, and the noise floor.
+
+Owns what is computed from blocks. Leaves intervals and ratios to `intervals`.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.measure.blocks import Block, Round
-from benchcard.measure.intervals import (
-    CONFIDENCE,
-    Place,
-    by_launch,
-    drift,
-    interval_half_width,
-    paired_ratio,
-)
+from benchcard.measure.intervals import CONFIDENCE, RoundId, by_launch, drift, interval_half_width, paired_ratio
 from benchcard.utils.values import Interval
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -25,18 +21,18 @@ PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 @dataclass(frozen=True)
 class LatencyFigures:
-    """What the recorded calls of one process come to.
+    """The figures of the recorded calls of one subject.
 
     Attributes:
-        mean_ns: mean latency.
-        percentiles_ns: latency percentiles by their rank (50.0, 90.0, ...); None for a rank with no call beyond it,
-            without bounds for one with fewer than one in each launch.
-        throughput_per_s: samples per really elapsed second.
-        drift: relative change of the median latency from the first to the last launch (0.02 for 2 % slower).
-        calls: number of recorded calls.
-        elapsed_s: recorded seconds.
-        rounds: number of blocks.
-        launches: number of processes that it ran in, one after the other.
+        mean_ns: Mean latency.
+        percentiles_ns: Latency percentiles by their rank (50.0, 90.0, ...). None for a rank with no call beyond it;
+            without bounds for a rank with fewer calls beyond it than launches.
+        throughput_per_s: Samples per elapsed second.
+        drift: Relative change of the median latency from the first to the last launch (0.02 for 2 % slower).
+        calls: Number of recorded calls.
+        elapsed_s: Recorded seconds.
+        rounds: Number of blocks.
+        launches: Number of processes, one after the other.
     """
 
     mean_ns: Interval
@@ -50,21 +46,21 @@ class LatencyFigures:
 
 
 def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: bool = False) -> LatencyFigures:
-    """Mean, percentiles, throughput and drift of a subject, with intervals.
+    """Return mean, percentiles, throughput and drift of a subject, with intervals.
 
     Args:
-        rounds: the rounds of its group.
-        name: the subject's name.
-        samples: samples per call.
-        twin: the baseline's second process instead of the first.
+        rounds: The rounds of its group.
+        name: The subject's name.
+        samples: Samples per call.
+        twin: Whether to use the baseline's second process.
 
     Raises:
-        ValueError: there is no block of that name.
+        ValueError: There is no block of that name.
     """
-    placed = _blocks(rounds, name, twin)
-    if not placed:
+    by_round = _blocks(rounds, name, twin)
+    if not by_round:
         raise ValueError(f"no timed block of {name!r}")
-    launches = list(by_launch(placed).values())
+    launches = list(by_launch(by_round).values())
     blocks = [block for launch in launches for block in launch]
     calls = sum(len(block.latencies_ns) for block in blocks)
 
@@ -72,12 +68,12 @@ def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: b
         return samples * sum(len(block.latencies_ns) for block in part) / sum(block.elapsed_ns for block in part) * 1e9
 
     def percentile(rank: float) -> Interval | None:
-        # rounded, for a tenth of ten calls is one call
+        # Rounded, because a tenth of ten calls is one call.
         beyond = round(calls * (100 - rank) / 100, 6)
         if beyond < 1:
             return None
-        whole = over_launches(launches, lambda part: float(np.percentile(_latencies(part), rank)))
-        return whole if beyond >= len(launches) else Interval(whole.value, None, None)
+        interval = over_launches(launches, lambda part: float(np.percentile(_latencies(part), rank)))
+        return interval if beyond >= len(launches) else Interval(interval.value, None, None)
 
     return LatencyFigures(
         mean_ns=over_launches(launches, lambda part: float(_latencies(part).mean())),
@@ -91,26 +87,26 @@ def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: b
     )
 
 
-def block_medians(rounds: Iterable[Round], name: str, *, twin: bool = False) -> dict[Place, float]:
-    """A subject's median latency in each round it took part in, in ns, by launch and round."""
-    return {place: block.median_ns for place, block in _blocks(rounds, name, twin).items()}
+def block_medians(rounds: Iterable[Round], name: str, *, twin: bool = False) -> dict[RoundId, float]:
+    """Return a subject's median latency in ns, by round."""
+    return {round_id: block.median_ns for round_id, block in _blocks(rounds, name, twin).items()}
 
 
 def noise_floor(rounds: Sequence[Round], baseline: str) -> Interval:
-    """The baseline against its twin, the same model in a process that does not know of it: 1 but for noise.
+    """Return the ratio of the baseline to its twin, the same model in another process: 1 without noise.
 
     Raises:
-        ValueError: the twin was never timed.
+        ValueError: The twin was never timed.
     """
     return paired_ratio(block_medians(rounds, baseline), block_medians(rounds, baseline, twin=True))
 
 
 def over_launches(launches: Sequence[Sequence[Block]], figure: Callable[[Sequence[Block]], float]) -> Interval:
-    """A figure over all blocks, with the interval that the spread of its logarithm over the launches gives.
+    """Return a figure over all blocks, with an interval from the spread of its logarithm over the launches.
 
     Args:
-        launches: the blocks of each launch.
-        figure: what to take of any number of blocks; above zero.
+        launches: The blocks of each launch.
+        figure: A function from blocks to a figure above zero.
 
     Source: Asmussen and Glynn (2007), III.5.
     """
@@ -121,7 +117,7 @@ def over_launches(launches: Sequence[Sequence[Block]], figure: Callable[[Sequenc
     return Interval(value, value * math.exp(-half), value * math.exp(half))
 
 
-def _blocks(rounds: Iterable[Round], name: str, twin: bool) -> dict[Place, Block]:
+def _blocks(rounds: Iterable[Round], name: str, twin: bool) -> dict[RoundId, Block]:
     return {
         (timed.launch, timed.number): block
         for timed in rounds

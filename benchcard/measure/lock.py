@@ -1,6 +1,6 @@
-"""One timing at a time on a machine, whoever starts it.
+"""The lock that allows one timing at a time on a machine, for all users.
 
-Owns the lock that every timing holds, and the words for whoever has to wait. Leaves to `timing` when it is held.
+Owns the lock and the message for whoever waits. Leaves to `conductor` when it is held.
 """
 
 from __future__ import annotations
@@ -21,47 +21,48 @@ _POLL_S = 1.0
 
 
 @contextmanager
-def machine_lock(say: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Nothing else of benchcard is timed on this machine while this is held; waits for as long as it takes.
+def machine_lock(report: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the timing lock of this machine; wait for it as long as necessary.
 
-    The lock is the system's own (flock or its like), so it ends with the process that holds it, however that ends.
+    The operating system releases the lock (flock or its like) when the process ends, however it ends.
 
     Args:
-        say: told once, in words, when there is something to wait for.
+        report: Called once with a message if there is something to wait for.
 
     Raises:
-        MachineError: the lock's file cannot be made or opened.
+        MachineError: The file of the lock cannot be created or opened.
     """
     path = _lock_path()
     lock = FileLock(path, mode=0o666)
     try:
-        _take(lock, path, say)
+        try:
+            _acquire(lock, f"waiting for another run that is timing on this machine (lock {path})", report)
+        except OSError as error:
+            raise MachineError(
+                f"the lock {path} cannot be acquired: {error}. Remove the file, or set TMPDIR to another folder"
+            ) from error
         yield
     finally:
-        # Also where an interrupt came between taking it and knowing of it.
+        # Also where an interrupt arrived between acquiring the lock and knowing of it.
         lock.release(force=True)
 
 
-def _take(lock: BaseFileLock, path: Path, say: Callable[[str], None] | None) -> None:
+def _acquire(lock: BaseFileLock, message: str, report: Callable[[str], None] | None) -> None:
     try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            text = f"waiting for another run that is timing on this machine (lock {path})"
-            _LOG.warning(text)
-            if say is not None:
-                say(text)
-            lock.acquire(poll_interval=_POLL_S)
-    except OSError as error:
-        raise MachineError(f"the lock {path} cannot be taken: {error}; remove it, or set TMPDIR") from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        _LOG.warning(message)
+        if report is not None:
+            report(message)
+        lock.acquire(poll_interval=_POLL_S)
 
 
 def _lock_path() -> Path:
-    """The lock's place, the same for every user of the machine's temporary folder.
+    """Return the file of the lock, the same for every user of the temporary folder.
 
-    In a folder of its own without the sticky bit, because Linux (fs.protected_regular) refuses to open files of other
-    users in a sticky one; and not of the package's name, which a script beside it would import. Its mode is only set by
-    whoever made it: the folder of somebody else is not ours to open up.
+    It is in a folder without the sticky bit, because Linux (fs.protected_regular) refuses to open files of other users
+    in a sticky one. The folder does not have the package's name, because a script beside it would import it. Only the
+    user who created the folder may set its mode.
     """
     folder = Path(tempfile.gettempdir()) / "benchcard-locks"
     try:
@@ -70,5 +71,7 @@ def _lock_path() -> Path:
     except FileExistsError:
         pass
     except OSError as error:
-        raise MachineError(f"the folder {folder} of the timing lock cannot be made: {error}; set TMPDIR") from error
+        raise MachineError(
+            f"the folder {folder} for the timing lock cannot be created: {error}. Set TMPDIR to another folder"
+        ) from error
     return folder / "timing.lock"

@@ -1,4 +1,8 @@
-"""What this machine and this environment are, as far as numbers depend on them."""
+"""The machine and the installed libraries, as far as figures depend on them.
+
+Owns `Machine`, its form in `run.json`, and which machines may share figures. Leaves the load of the machine to `noise`
+and its free memory to `memory`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ import functools
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from benchcard.utils.plain import digest
+import msgspec
+
+from benchcard.errors import BenchcardError
 
 # Instructions on which the speed, and the results, of int8 products depend.
 INT8_FLAGS = (
@@ -25,7 +32,7 @@ INT8_FLAGS = (
     "i8mm",
     "sve",
 )
-_WORDS = {
+_FLAG_TITLES = {
     "sse4_1": "SSE4.1",
     "avx": "AVX",
     "avx2": "AVX2",
@@ -35,6 +42,15 @@ _WORDS = {
     "amx_int8": "AMX",
     "asimddp": "the NEON dot product",
     "i8mm": "the NEON matrix product (i8mm)",
+}
+_DOT_PRODUCTS = ("amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")
+_WITHOUT_DOT_PRODUCTS = ("avx512bw", "avx2", "avx", "sse4_1")
+# Names that operating systems use for the same instructions.
+_FLAG_SYNONYMS = {
+    "avx512vnni": "avx512_vnni",
+    "avxvnni": "avx_vnni",
+    "amx-int8": "amx_int8",
+    "dotprod": "asimddp",
 }
 LIBRARIES = (
     "benchcard",
@@ -53,112 +69,155 @@ LIBRARIES = (
 )
 
 
-def describe() -> dict[str, Any]:
-    """The machine: processor, instructions for int8, cores, memory, system."""
+@dataclass(frozen=True)
+class Int8:
+    """How a processor computes int8 products.
+
+    Attributes:
+        best: The fastest instruction for them.
+        dot_product: The dot-product instructions.
+        u8s8_saturates: Whether sums of products of u8 and s8 can saturate.
+    """
+
+    best: str = ""
+    dot_product: tuple[str, ...] = ()
+    u8s8_saturates: bool | None = None
+
+    @property
+    def advice(self) -> str:
+        """The instructions, whether they saturate, and which quantization to choose, in sentences."""
+        if self.dot_product:
+            names = " and ".join(_FLAG_TITLES[name] for name in self.dot_product)
+            return (
+                f"multiplied with {names}, with sums of 32 bits: products of u8 and s8 cannot saturate here, "
+                "and `reduce_range` is not needed"
+            )
+        best = f", at best {_FLAG_TITLES[self.best]}" if self.best in _FLAG_TITLES else ""
+        if self.u8s8_saturates:
+            return (
+                f"no dot-product instruction{best}: sums of two products of u8 and s8 are limited to 16 bits, so they "
+                "can saturate here. Rows with 8-bit weights can lose accuracy: set `reduce_range: true`, or evaluate "
+                "them on a processor with VNNI"
+            )
+        return (
+            f"no dot-product instruction{best}: int8 models run, but slowly; products of u8 and s8 do not saturate on "
+            "this architecture"
+        )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine, as `run.json` keeps it.
+
+    Attributes:
+        processor: The name of the processor.
+        architecture: The architecture, as `x86_64`.
+        instructions: Those of `INT8_FLAGS` that it has.
+        int8: How it computes int8 products.
+        physical_cores: Physical cores that the process may use.
+        usable_cores: Logical cores that the process may use.
+        memory_bytes: Memory in all.
+        system: The operating system and its release.
+        python: The version of Python.
+    """
+
+    processor: str = "unknown"
+    architecture: str = ""
+    instructions: tuple[str, ...] = ()
+    int8: Int8 = Int8()
+    physical_cores: int | None = None
+    usable_cores: int | None = None
+    memory_bytes: int | None = None
+    system: str = ""
+    python: str = ""
+
+    @property
+    def fingerprint(self) -> tuple[object, ...]:
+        """Equal for machines whose figures may be combined."""
+        return self.processor, self.architecture, self.instructions, self.physical_cores, self.usable_cores
+
+
+def this_machine() -> Machine:
+    """Return the machine that this process runs on."""
     import psutil
 
-    cpu = _cpu()
-    return {
-        "processor": cpu["name"],
-        "architecture": platform.machine(),
-        "instructions": cpu["flags"],
-        "int8": int8(cpu["flags"], platform.machine()),
-        "physical_cores": physical_cores(),
-        "usable_cores": usable_cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-
-
-def fingerprint(machine: Mapping[str, Any]) -> str:
-    """A digest that is equal for machines on which numbers may be put together."""
-    return digest(
-        {
-            name: machine[name]
-            for name in ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
-        }
+    processor, flags = _processor()
+    architecture = platform.machine()
+    return Machine(
+        processor=processor,
+        architecture=architecture,
+        instructions=flags,
+        int8=int8_support(flags, architecture),
+        physical_cores=physical_cores(),
+        usable_cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
     )
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that numbers depend on."""
-    found = {}
+    """Return the versions of the libraries that figures depend on."""
+    installed = {}
     for name in LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def usable_cores() -> int:
-    """Logical cores that this process may run on."""
+    """Return how many logical cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def physical_cores() -> int:
-    """Physical cores that this process may use: the number of threads that a runtime would choose."""
+    """Return how many physical cores this process may use, the default number of threads.
+
+    Where the system does not report physical cores, all usable ones count.
+    """
     import psutil
 
-    return max(1, min(psutil.cpu_count(logical=False) or 1, usable_cores()))
+    usable = usable_cores()
+    return min(psutil.cpu_count(logical=False) or usable, usable)
 
 
-def int8(flags: list[str], architecture: str) -> dict[str, Any]:
-    """What int8 products are made with here, and whether those of u8 and s8 can saturate.
+def int8_support(flags: tuple[str, ...], architecture: str) -> Int8:
+    """Return how a processor with these instructions computes int8 products.
 
-    Without a dot-product instruction x86 multiplies u8 by s8 with `vpmaddubsw`, whose sums of two products are cut to
-    16 bits: 255 * 127 * 2 does not fit. Weights of 7 bits (`reduce_range`) always do.
+    Without a dot-product instruction x86 multiplies u8 by s8 with `vpmaddubsw`, which limits the sum of two products to
+    16 bits: 255 * 127 * 2 does not fit. With weights of 7 bits (`reduce_range`) the sum always fits.
 
     Source: Intel 64 and IA-32 Architectures Software Developer's Manual, VPMADDUBSW and VPDPBUSD; onnxruntime
     documentation, "Quantize ONNX models", on reduce_range.
     """
-    dot = [name for name in ("amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm") if name in flags]
-    x86 = architecture.lower() in ("x86_64", "amd64", "i386", "i686")
-    best = (
-        dot[0] if dot else next((name for name in ("avx512bw", "avx2", "avx", "sse4_1") if name in flags), "none known")
-    )
-    return {"best": best, "dot_product": dot, "u8s8_saturates": x86 and not dot}
-
-
-def int8_in_words(told: Mapping[str, Any]) -> str:
-    """What `int8` says, in sentences for whoever chooses a quantization: instructions, saturation, what to do."""
-    dot = [_WORDS[name] for name in told["dot_product"]]
-    if dot:
-        return (
-            f"multiplied with {' and '.join(dot)}, with sums of 32 bits: products of u8 and s8 cannot saturate here, "
-            "and `reduce_range` is not needed"
-        )
-    best = "no dot-product instruction" + (f", at best {_WORDS[told['best']]}" if told["best"] in _WORDS else "")
-    if told["u8s8_saturates"]:
-        return (
-            f"{best}: sums of two products of u8 and s8 are cut to 16 bits, so they can saturate here. Rows with "
-            "8-bit weights are at risk of losing accuracy: take `reduce_range: true`, or judge them on a processor "
-            "with VNNI"
-        )
-    return f"{best}: int8 models run, but slowly; products of u8 and s8 do not saturate on this architecture"
+    dot_products = tuple(name for name in _DOT_PRODUCTS if name in flags)
+    best = next((name for name in _DOT_PRODUCTS + _WITHOUT_DOT_PRODUCTS if name in flags), "none known")
+    is_x86 = architecture.lower() in ("x86_64", "amd64", "i386", "i686")
+    return Int8(best, dot_products, is_x86 and not dot_products)
 
 
 @functools.cache
-def _cpu() -> dict[str, Any]:
-    """Name and flags of the processor; read from the system where it tells, else asked of py-cpuinfo, which takes a
-    second.
+def _processor() -> tuple[str, tuple[str, ...]]:
+    """Return the processor's name and those of `INT8_FLAGS` that it has.
+
+    They come from /proc/cpuinfo where possible, because py-cpuinfo takes a second.
     """
+    name, flags = "", []
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             lines = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
-        told = {key.strip(): value.strip() for key, value in lines.items()}
-        name = told.get("model name")
-        words = (told.get("flags") or told.get("Features") or "").split()
+        fields = {key.strip(): value.strip() for key, value in lines.items()}
+        name = fields.get("model name", "")
+        flags = (fields.get("flags") or fields.get("Features") or "").split()
     except OSError:
-        name, words = None, []
+        pass
     if not name:
         import cpuinfo
 
         info = cpuinfo.get_cpu_info()
-        name, words = info.get("brand_raw", platform.processor() or "unknown"), words or info.get("flags", [])
-    # Other names that systems have for the same instructions.
-    same = {"avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni", "amx-int8": "amx_int8", "dotprod": "asimddp"}
-    flags = {same.get(word, word) for word in words}
-    return {"name": name, "flags": [flag for flag in INT8_FLAGS if flag in flags]}
+        name, flags = info.get("brand_raw", platform.processor() or "unknown"), flags or info.get("flags", [])
+    known = {_FLAG_SYNONYMS.get(flag, flag) for flag in flags}
+    return name, tuple(flag for flag in INT8_FLAGS if flag in known)

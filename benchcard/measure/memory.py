@@ -1,6 +1,6 @@
-"""How much memory there is for models that are to be open together.
+"""The memory that is available for models.
 
-Owns what this machine and the cgroup still allow. Leaves to `grouping` who is held open with whom.
+Owns what this machine and its cgroups still allow. Leaves to `grouping` which models are held in memory together.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from benchcard.measure.noise import cgroups
 
 
 def available_bytes(root: Path = Path("/")) -> int:
-    """Bytes that new processes may take now: what the machine has left, or the cgroup where it allows less.
+    """Return the bytes that new processes may take: what the machine has left, or the cgroup where it allows less.
 
-    File pages that the kernel can give back count as free.
+    File pages that the kernel can reclaim count as free.
 
     Args:
-        root: where `proc` and `sys` are found; another folder for a test.
+        root: The folder with `proc` and `sys`; another folder for a test.
 
     Source: the Linux kernel's cgroup-v2.rst, "Memory Interface Files", and cgroup-v1/memory.rst.
     """
-    left = [int(psutil.virtual_memory().available)]
+    sizes = [int(psutil.virtual_memory().available)]
     for folder in cgroups(root, "memory"):
-        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-            most, now = _number(folder / limit), _number(folder / used)
-            if most is not None and now is not None:
-                left.append(max(0, most - now + _inactive_file(folder)))
-    return min(left)
+        for limit, usage in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            limit_bytes, used_bytes = _read_number(folder / limit), _read_number(folder / usage)
+            if limit_bytes is not None and used_bytes is not None:
+                sizes.append(max(0, limit_bytes - used_bytes + _inactive_file_bytes(folder)))
+    return min(sizes)
 
 
-def _number(path: Path) -> int | None:
+def _read_number(path: Path) -> int | None:
     try:
         return int(path.read_text())
-    except (OSError, ValueError):  # not there, or "max"
+    except (OSError, ValueError):  # missing, or "max"
         return None
 
 
-def _inactive_file(folder: Path) -> int:
-    """Bytes of file pages that were not used lately."""
+def _inactive_file_bytes(folder: Path) -> int:
+    """Return the size of the file pages that were not used lately."""
     try:
         lines = (folder / "memory.stat").read_text().splitlines()
     except OSError:
         return 0
-    stat = {name: int(value) for name, _, value in (line.partition(" ") for line in lines) if value.isdigit()}
-    return stat.get("total_inactive_file", stat.get("inactive_file", 0))
+    fields = {name: int(value) for name, _, value in (line.partition(" ") for line in lines) if value.isdigit()}
+    return fields.get("total_inactive_file", fields.get("inactive_file", 0))

@@ -1,8 +1,8 @@
-"""How quiet the machine was: what it says about itself, and what of that spoils a timing.
+"""The state of the machine during a timing, and the disturbances in it.
 
-Owns the readings (load, the processor time that others took, steal, cgroup quota and throttling, frequency governor)
-and the warnings drawn from them, in words. Every figure is optional: None where a system does not tell. Leaves to
-`timing` when to read, and to `statistics` how noise enters an interval.
+Owns `MachineState` (load, processor time of other processes, steal, cgroup quota and throttling, frequency governor)
+and the `Disturbance`s that two states show. A figure is None where the system does not report it. Leaves to `conductor`
+when to read the state, and to `intervals` how noise widens an interval.
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import psutil
 
 from benchcard.utils.text import pluralize
 
-# Share of a round's processor time that others may take before the run is called disturbed: what a desktop
-# or a monitoring agent takes at rest stays below it.
+# The share of a processor that other processes may use in a round before it counts as disturbed. A desktop or a
+# monitoring agent at rest uses less.
 _OTHERS_SHARE = 0.05
-# Share of processor time stolen by the hypervisor, above which tail latencies are no longer the model's own.
+# The share of processor time stolen by the hypervisor above which tail latencies are not the model's own.
 _STEAL_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class MachineState:
-    """The machine at one moment. Counters only ever grow; two readings make a rate.
+    """The machine at one moment. Counters only grow, so two states give a rate.
 
     Attributes:
-        at_ns: wall clock, ns since the epoch.
-        load_1m: load average of the last minute.
-        busy_s: processor seconds used by anyone, steal not included.
-        own_s: processor seconds used by this process and the processes given to `read`.
-        steal_s: processor seconds that the hypervisor gave to other machines.
-        quota_cpus: processors that the cgroup may use at most.
-        throttled: number of periods in which the cgroup was held back.
-        throttled_s: seconds for which it was held back.
-        governors: frequency governors in force, as `performance`.
-        frequency_mhz: mean frequency of the processors now.
-        core_throttles: times that a core was slowed down because of heat.
-        swapped_bytes: bytes moved to or from swap.
-        on_battery: whether the machine runs on its battery.
+        at_ns: Wall clock, ns since the epoch.
+        load_1m: Load average of the last minute.
+        busy_s: Processor seconds used by all processes, without steal.
+        own_s: Processor seconds used by this process and the given ones.
+        steal_s: Processor seconds that the hypervisor gave to other machines.
+        quota_cpus: Processors that the cgroup may use at most.
+        throttled: Number of periods in which the cgroup was throttled.
+        throttled_s: Seconds for which it was throttled.
+        governors: Frequency governors in use, as `performance`.
+        frequency_mhz: Mean frequency of the processors.
+        core_throttles: Number of times that a core was slowed down because of heat.
+        swapped_bytes: Bytes moved to or from swap.
+        on_battery: Whether the machine runs on its battery.
     """
 
     at_ns: int
@@ -64,19 +64,35 @@ Span: TypeAlias = tuple[MachineState, MachineState]
 """The machine just before and just after a round."""
 
 
+@dataclass(frozen=True)
+class Disturbance:
+    """Something that made latencies of some rounds untypical. As text: one sentence.
+
+    Attributes:
+        kind: What it was.
+        text: What it was and how much, for a person to read.
+    """
+
+    kind: Literal["others", "steal", "throttling", "quota", "governor", "heat", "swap", "battery"]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/")) -> MachineState:
-    """A reading of this machine now; takes a few milliseconds.
+    """Return the state of this machine now, which takes a few milliseconds.
 
     Args:
-        pids: processes whose processor time counts as our own, beside this one.
-        root: where `proc` and `sys` are found; another folder for a test.
+        pids: Processes whose processor time counts as own time, beside this one.
+        root: The folder with `proc` and `sys`; another folder for a test.
 
     Source: field meanings in proc(5) and the Linux kernel's cgroup-v2.rst, "CPU Interface Files".
     """
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     steal = getattr(times, "steal", None)
-    # user time includes guest time already, so guest must not be added again
+    # User time includes guest time, which must not be counted twice.
     guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     throttled, throttled_s = _throttling(root)
     return MachineState(
@@ -97,9 +113,9 @@ def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/")) -> Mach
 
 
 def others_share(before: MachineState, after: MachineState) -> float | None:
-    """Share of one processor's time that anyone but us took between two readings, 1.0 for one processor all the time.
+    """Return how much of one processor other processes used between two states; 1.0 is one processor all the time.
 
-    None where the system does not tell, or where a process of ours ended in between.
+    None where the system does not report it, or where one of the own processes ended in between.
     """
     if before.busy_s is None or after.busy_s is None or before.own_s is None or after.own_s is None:
         return None
@@ -110,68 +126,68 @@ def others_share(before: MachineState, after: MachineState) -> float | None:
     return max(0.0, after.busy_s - before.busy_s - own_s) / wall_s
 
 
-def warnings(rounds: Sequence[Span]) -> list[str]:
-    """What spoiled the timing of rounds, a sentence each; empty on a quiet machine.
+def disturbances(rounds: Sequence[Span]) -> list[Disturbance]:
+    """Return what disturbed the rounds; nothing on a quiet machine.
 
     Args:
-        rounds: the readings around each round. What happens between rounds does not count: a run that was stopped may
+        rounds: The states around each round. What happens between rounds does not count, because an interrupted run may
             go on another day.
     """
-    found = []
+    result: list[Disturbance] = []
     shares = [share for share in (others_share(first, last) for first, last in rounds) if share is not None]
-    disturbed = sum(share > _OTHERS_SHARE for share in shares)
-    if disturbed:
-        found.append(
+    if disturbed := sum(share > _OTHERS_SHARE for share in shares):
+        text = (
             f"others used the processors in {disturbed} of {len(shares)} rounds, "
             f"{sum(shares) / len(shares):.2f} of a processor on average and {max(shares):.2f} at most"
         )
+        result.append(Disturbance("others", text))
     stolen = steal_share(rounds)
     if stolen is not None and stolen > _STEAL_SHARE:
-        found.append(f"the hypervisor gave {stolen:.1%} of the processor time to other machines (steal)")
-    throttled = counter_increase(rounds, "throttled")
-    if throttled:
+        text = f"the hypervisor gave {stolen:.1%} of the processor time to other machines (steal)"
+        result.append(Disturbance("steal", text))
+    if throttled := counter_increase(rounds, "throttled"):
         spent_s, times = counter_increase(rounds, "throttled_s") or 0.0, pluralize(round(throttled), "time")
-        found.append(f"the cgroup's processor quota held this process back {times}, {spent_s:.2f} s in all")
+        text = f"the cgroup's processor quota throttled this process {times}, for {spent_s:.2f} s in all"
+        result.append(Disturbance("throttling", text))
     quota = quota_cpus(rounds)
     if quota is not None and quota < 1.0:
-        found.append(f"the cgroup may use {quota:.2f} of a processor: less than one thread needs")
+        text = f"the cgroup may use {quota:.2f} of a processor: less than one thread needs"
+        result.append(Disturbance("quota", text))
     names = governors(rounds)
     if names is not None and names != "performance":
-        found.append(f"the frequency governor is {names!r}: the clock rate follows the load (set 'performance')")
-    slowed = counter_increase(rounds, "core_throttles")
-    if slowed:
-        found.append(f"cores were slowed down {pluralize(round(slowed), 'time')} because of heat")
-    swapped = counter_increase(rounds, "swapped_bytes")
-    if swapped:
-        found.append(f"the machine moved {swapped / 1e6:.1f} MB to or from swap")
+        text = f"the frequency governor is {names!r}: the clock rate follows the load (set 'performance')"
+        result.append(Disturbance("governor", text))
+    if slowed := counter_increase(rounds, "core_throttles"):
+        text = f"cores were slowed down {pluralize(round(slowed), 'time')} because of heat"
+        result.append(Disturbance("heat", text))
+    if swapped := counter_increase(rounds, "swapped_bytes"):
+        result.append(Disturbance("swap", f"the machine moved {swapped / 1e6:.1f} MB to or from swap"))
     if any(after.on_battery for _, after in rounds):
-        found.append("the machine runs on its battery, which limits the clock rate")
-    return found
+        result.append(Disturbance("battery", "the machine runs on its battery, which limits the clock rate"))
+    return result
 
 
 def steal_share(rounds: Sequence[Span]) -> float | None:
-    """Share of all processor time of rounds that the hypervisor gave to other machines; None where the system does not
-    tell.
-    """
+    """Return the share of all processor time of rounds that the hypervisor gave to other machines, if reported."""
     steal_s = counter_increase(rounds, "steal_s")
     wall_s = sum(after.at_ns - before.at_ns for before, after in rounds) / 1e9
     return None if steal_s is None or wall_s <= 0 else steal_s / (wall_s * (os.cpu_count() or 1))
 
 
 def counter_increase(rounds: Iterable[Span], counter: str) -> float | None:
-    """How much a counter of the readings grew in rounds, None where the system does not tell."""
+    """Return by how much a counter of `MachineState` grew in rounds; None where the system does not report it."""
     ends = [(getattr(before, counter), getattr(after, counter)) for before, after in rounds]
-    grew = [after - before for before, after in ends if before is not None and after is not None]
-    return sum(grew) if grew else None
+    increases = [after - before for before, after in ends if before is not None and after is not None]
+    return sum(increases) if increases else None
 
 
 def quota_cpus(rounds: Iterable[Span]) -> float | None:
-    """The fewest processors that the cgroup might use in any of the rounds, None for no limit."""
+    """Return the smallest limit of processors for the cgroup in any of the rounds; None for no limit."""
     return min((after.quota_cpus for _, after in rounds if after.quota_cpus is not None), default=None)
 
 
 def governors(rounds: Iterable[Span]) -> str | None:
-    """The frequency governors that were in force in any of the rounds."""
+    """Return the frequency governors that were in use in any of the rounds, joined by commas."""
     names = {name for _, after in rounds for name in (after.governors or "").split(", ") if name}
     return ", ".join(sorted(names)) or None
 
@@ -184,7 +200,7 @@ def _load() -> float | None:
 
 
 def _own_seconds(pids: Iterable[int]) -> float | None:
-    """User and system seconds of this process and of `pids`, None where one of them is gone."""
+    """Return the user and system seconds of this process and of `pids`; None where one of them has ended."""
     try:
         times = [psutil.Process(pid).cpu_times() for pid in (os.getpid(), *pids)]
     except psutil.Error:
@@ -200,9 +216,7 @@ def _text(path: Path) -> str | None:
 
 
 def cgroups(root: Path, controller: str = "cpu") -> list[Path]:
-    """Folders of this process's cgroup and all above it that may limit the processor, or whatever else `controller`
-    stands for; version 2, then version 1.
-    """
+    """Return the folders of this process's cgroup and of its parents, whose limits of `controller` all apply."""
     folders = []
     for line in (_text(root / "proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
@@ -215,13 +229,13 @@ def cgroups(root: Path, controller: str = "cpu") -> list[Path]:
             continue
         for mount in mounts:
             path = Path(inside.lstrip("/"))
-            # in a container the path may be the host's, while the mount shows only the container's own part
+            # In a container the path may be the host's, while the mount has only the container's own part.
             folders += [root / mount / part for part in (path, *path.parents)]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def _quota(root: Path) -> float | None:
-    """The smallest number of processors that any cgroup above us may use, None for no limit."""
+    """Return the smallest limit of processors of this cgroup and its parents; None for no limit."""
     quotas = []
     for folder in cgroups(root):
         quota, _, period = (_text(folder / "cpu.max") or "").partition(" ")
@@ -236,7 +250,7 @@ def _quota(root: Path) -> float | None:
 
 
 def _throttling(root: Path) -> tuple[int | None, float | None]:
-    """How often, and for how many seconds, the cgroups that we are in were held back, each by a quota of its own."""
+    """Return how often, and for how many seconds, this cgroup and its parents were throttled."""
     counts, spent_s = [], 0.0
     for folder in cgroups(root):
         lines = (line.split() for line in (_text(folder / "cpu.stat") or "").splitlines())

@@ -1,7 +1,7 @@
-"""The conductor's side of one timed process: start it, ask it, end it.
+"""The parent's side of a timed process: start it, send commands, end it.
 
-Owns the child's environment, its pipe and log, and turning a death, an exception or silence into a `ChildFailed`.
-Leaves to `timed` what happens inside the child, and to `timing` when it is asked and what a failure means.
+Owns the child's environment, pipe and log, and turns its exceptions, its death and its silence into `ProcessFailed`.
+Leaves to `child` what happens inside the process, and to `conductor` when it is asked and what a failure means.
 """
 
 from __future__ import annotations
@@ -9,47 +9,55 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Any
 
-from benchcard import registry
-from benchcard.measure.blocks import Failure
-from benchcard.measure.child import HEADER
-from benchcard.utils import process, start
+import msgspec
+import numpy as np
 
-_LOG_BYTES = 4000
-# A child that does not read its commands, or cannot be reaped, is beyond us after this long.
+from benchcard import registry
+from benchcard.measure.blocks import Block, OpenedModel, Subject, TimedFailure
+from benchcard.measure.child import HEADER, Import, Open, Reply, Time, encode_command
+from benchcard.measure.machine import physical_cores
+from benchcard.utils import process, start
+from benchcard.utils.values import Failure
+
+# How long to wait for a process that was killed.
 _KILL_WAIT_S = 10.0
 
 
-class ChildFailed(Exception):
-    """A timed process gave no answer; `failure` says why, as data."""
+class ProcessFailed(Exception):
+    """A timed process gave no answer; `failure` has the reason."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: TimedFailure) -> None:
         self.failure = failure
-        super().__init__(failure.message)
+        super().__init__(failure.failure.message)
 
 
-class Child:
-    """One timed process. A context manager: the process is gone when it ends, however it ends.
+class TimedProcess:
+    """A process that opens one model and times its calls. As a context manager it ends the process.
 
     Args:
-        name: the subject's name, for failures.
-        twin: whether this is the baseline's second process.
-        threads: number of threads that every library in the child is told to use.
-        spinning: whether its threads may spin while they wait.
+        subject: The model.
+        twin: Whether this is the baseline's second process.
+        timeout_s: The longest time for an answer, beyond the duration of a block.
     """
 
-    def __init__(self, name: str, twin: bool, *, threads: int, spinning: bool) -> None:
-        self.name = name
+    def __init__(self, subject: Subject, twin: bool, timeout_s: float) -> None:
+        self.subject = subject
         self.twin = twin
+        self.timeout_s = timeout_s
+        requested = subject.options.get("intra_op_num_threads")
+        threads = requested if isinstance(requested, int) and requested else physical_cores()
+        spinning = bool(subject.options.get("allow_spinning", False))
+        self._options = {**subject.options, "intra_op_num_threads": threads, "allow_spinning": spinning}
         self._stage = "start"
-        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the process, see close()
+        self._import_ns = 0
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the process, see `close`
         try:
             self._process = subprocess.Popen(
                 start.command("measure.child", os.getpid(), search_own=bool(registry.registered_by_call())),
@@ -57,84 +65,76 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 env=_environment(threads, spinning),
-                # Ctrl-C is for the parent, and a group of its own is ended with all that it started.
+                # Ctrl-C is for the parent, and a group of its own can be ended with all that it started.
                 start_new_session=True,
             )
         except OSError as error:
             self._log.close()
-            raise ChildFailed(
-                Failure(name, twin, "start", type(error).__name__, f"no process could be started: {error}", "")
-            ) from error
+            failure = Failure("start", type(error).__name__, f"no process could be started: {error}")
+            raise ProcessFailed(TimedFailure(subject.name, twin, failure)) from error
         self._frames: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
         self._waiting = process.hear(self._process, _frames(self._process.stdout), self._frames)
 
     @property
     def pid(self) -> int:
-        """Process id of the child."""
+        """The process id."""
         return self._process.pid
 
-    def ask(self, command: Mapping[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
-        """The child's answer to a command: a JSON object and the bytes that came with it.
+    def start_import(self) -> None:
+        """Have the process import its framework, and do not wait for it.
 
         Raises:
-            ChildFailed: it raised, died, or did not answer in `timeout_s`; the process has been ended.
+            ProcessFailed: The process ended.
         """
-        self.tell(command)
-        return self.answer(timeout_s)
+        self._send(Import(self.subject.framework, registry.registered_by_call()))
 
-    def tell(self, command: Mapping[str, Any]) -> None:
-        """Give a command and do not wait for its answer.
+    def finish_import(self) -> None:
+        """Wait until the framework is imported.
 
         Raises:
-            ChildFailed: the process is gone.
+            ProcessFailed: The process raised, ended, or did not answer in time; it has been ended.
         """
-        try:
-            if self._process.stdin is None:
-                raise EOFError
-            self._process.stdin.write(json.dumps(command, default=str).encode() + b"\n")
-            self._process.stdin.flush()
-        except (OSError, ValueError, EOFError) as error:
-            self.kill()
-            raise ChildFailed(self._end_of()) from error
+        reply, _ = self._answer(self.timeout_s)
+        self._import_ns = reply["import_ns"]
 
-    def answer(self, timeout_s: float) -> tuple[dict[str, Any], bytes]:
-        """The answer to a command that was told: a JSON object and the bytes that came with it.
+    def open(self, launch: int, warmup_runs: int, warmup_ns: int) -> OpenedModel:
+        """Open the model and warm it up.
 
-        Sleeps until then. What the child says about its stage on the way is remembered for a failure.
+        Args:
+            launch: The number of the launch, for the record.
+            warmup_runs: Calls after the first one.
+            warmup_ns: Time after which no further call of the warm-up begins.
 
         Raises:
-            ChildFailed: it raised, died, or did not answer in `timeout_s`; the process has been ended.
+            ProcessFailed: See `finish_import`.
         """
-        end = time.monotonic() + timeout_s
-        while True:
-            try:
-                frame = self._frames.get(timeout=max(0.0, end - time.monotonic()))
-            except queue.Empty:
-                self.kill()
-                message = f"no answer in {timeout_s:g} s, and the process was ended: allow it more by `timeout_s`"
-                raise ChildFailed(self._failure("TimedOut", message)) from None
-            if frame is None:
-                raise ChildFailed(self._end_of())
-            facts, payload = frame
-            if "stage" in facts:
-                self._stage = facts["stage"]
-            elif "error" in facts:
-                self.kill()
-                raise ChildFailed(self._failure(facts["error"]["type"], facts["error"]["message"]))
-            else:
-                return facts, payload
+        inputs, model = os.fspath(self.subject.inputs), os.fspath(self.subject.model)
+        self._send(Open(model, self._options, inputs, warmup_runs, warmup_ns))
+        reply, _ = self._answer(self.timeout_s)
+        return msgspec.convert({**reply, **self._key, "launch": launch, "import_ns": self._import_ns}, OpenedModel)
+
+    def time_block(self, block_ns: int, warm_ns: int) -> Block:
+        """Time a block of calls of at least `block_ns`, after unrecorded calls of at least `warm_ns`.
+
+        Raises:
+            ProcessFailed: See `finish_import`.
+        """
+        self._send(Time(block_ns, warm_ns))
+        reply, payload = self._answer(self.timeout_s + 2 * block_ns / 1e9)
+        latencies = np.frombuffer(payload, np.dtype("<i8")).astype(np.int64)
+        return msgspec.convert({**reply, **self._key, "latencies_ns": latencies}, Block)
 
     def kill(self) -> None:
-        """Ends the process and what it started at once, and does not wait until it is gone; `close` does."""
+        """End the process and its children, and do not wait for it."""
         process.end(self._process)
 
     def close(self) -> None:
-        """Ends the process at once and waits until it is gone; harmless when it is gone already."""
+        """End the process and its children, and wait for it. Does nothing where it has ended."""
         self.kill()
         self._waiting.join(_KILL_WAIT_S)
         self._log.close()
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> TimedProcess:
         return self
 
     def __exit__(
@@ -142,63 +142,75 @@ class Child:
     ) -> None:
         self.close()
 
-    def _end_of(self) -> Failure:
-        """Why the process is not there any more."""
-        code = self._process.wait(_KILL_WAIT_S)
-        if code >= 0:
-            return self._failure("Died", f"the process ended with status {code}", exit_code=code)
+    @property
+    def _key(self) -> Reply:
+        return {"name": self.subject.name, "twin": self.twin}
+
+    def _send(self, command: Import | Open | Time) -> None:
         try:
-            died_of = signal.Signals(-code).name
-        except ValueError:
-            died_of = f"signal {-code}"
-        hint = " (often: the machine ran out of memory)" if died_of == "SIGKILL" else ""
-        return self._failure("Died", f"the process was ended by {died_of}{hint}", signal=died_of)
+            if self._process.stdin is None:
+                raise EOFError
+            self._process.stdin.write(encode_command(command))
+            self._process.stdin.flush()
+        except (OSError, ValueError, EOFError) as error:
+            self.kill()
+            raise self._ended() from error
 
-    def _failure(self, kind: str, message: str, **how: Any) -> Failure:
-        """Why there is no answer, with what the process wrote last."""
+    def _answer(self, timeout_s: float) -> tuple[dict[str, Any], bytes]:
+        """Wait for the reply to a command and return it, with the bytes that came with it."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                frame = self._frames.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                self.kill()
+                message = f"no answer in {timeout_s:g} s, and the process was ended: allow more time with `timeout_s`"
+                raise self._failed("TimeoutError", message) from None
+            if frame is None:
+                raise self._ended()
+            reply, payload = frame
+            if "stage" in reply:
+                self._stage = reply["stage"]
+            elif "error" in reply:
+                self.kill()
+                raise self._failed(reply["error"]["type"], reply["error"]["message"])
+            else:
+                return reply, payload
+
+    def _ended(self) -> ProcessFailed:
+        return self._failed(*process.describe_exit(self._process.wait(_KILL_WAIT_S)))
+
+    def _failed(self, kind: str, message: str) -> ProcessFailed:
+        # The log is read when the process has ended, since both share the position in the file.
         self._process.wait(_KILL_WAIT_S)
-        return Failure(self.name, self.twin, self._stage, kind, message, self._end_of_log(), **how)
-
-    def _end_of_log(self) -> str:
-        """What the process wrote last. Read only once it is dead: both share the file's position."""
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - _LOG_BYTES))
-        return self._log.read().decode(errors="replace")
+        failure = Failure(self._stage, kind, message, process.read_log_end(self._log))
+        return ProcessFailed(TimedFailure(self.subject.name, self.twin, failure))
 
 
 def _frames(answers: IO[bytes] | None) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """What a child answers: JSON objects, each with the bytes that came with it."""
-
-    def read(size: int) -> bytes:
-        data = b"" if answers is None else answers.read(size)
-        if len(data) < size:
-            raise EOFError
-        return data
-
-    try:
-        while True:
-            text_size, payload_size = HEADER.unpack(read(HEADER.size))
-            yield json.loads(read(text_size)), read(payload_size)
-    except EOFError:
-        return
+    """Yield each answer of a child: a JSON object and the bytes that came with it."""
+    while answers is not None and len(header := answers.read(HEADER.size)) == HEADER.size:
+        text_size, payload_size = HEADER.unpack(header)
+        text, payload = answers.read(text_size), answers.read(payload_size)
+        if len(text) < text_size or len(payload) < payload_size:
+            return
+        yield json.loads(text), payload
 
 
 def _environment(threads: int, spinning: bool) -> dict[str, str]:
-    """The child's environment: that of any child, and thread settings that count before any library is imported.
+    """Return the child's environment, with the settings of threads that libraries read when they are loaded.
 
     Source: OpenMP 5.2 specification, section 21.3 (OMP_WAIT_POLICY); libgomp manual (GOMP_SPINCOUNT); the manuals of
     oneMKL, OpenBLAS and Accelerate for their own variables.
     """
-    environment = start.environment()
-    for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
-        environment[f"{name}_NUM_THREADS"] = str(threads)
-    environment["VECLIB_MAXIMUM_THREADS"] = str(threads)
-    environment["MKL_DYNAMIC"] = environment["OMP_DYNAMIC"] = "FALSE"
+    counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    environment = {
+        **start.environment(),
+        **dict.fromkeys((*counts, "VECLIB_MAXIMUM_THREADS"), str(threads)),
+        "MKL_DYNAMIC": "FALSE",
+        "OMP_DYNAMIC": "FALSE",
+        "PYTHONUNBUFFERED": "1",
+    }
     if spinning:
-        environment["OMP_WAIT_POLICY"] = "ACTIVE"
-    else:
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"
-        environment["GOMP_SPINCOUNT"] = "0"
-        environment["KMP_BLOCKTIME"] = "0"
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment
+        return {**environment, "OMP_WAIT_POLICY": "ACTIVE"}
+    return {**environment, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}

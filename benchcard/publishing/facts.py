@@ -165,7 +165,7 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
 
 
 def _environment(results: RunResults) -> dict[str, Any]:
-    machine = dict(results.records.info.machine)
+    machine = as_plain(results.records.info.machine)
     memory = machine.pop("memory_bytes", None)
     if memory is not None:
         machine["memory_gb"] = round(memory / 1e9, 1)

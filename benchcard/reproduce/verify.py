@@ -25,6 +25,7 @@ from benchcard.card.facts import Figure, Figures, Row
 from benchcard.card.layouts.figures import decimals
 from benchcard.card.layouts.full_tables import RATIO, rule_of
 from benchcard.errors import CardError
+from benchcard.measure.noise import disturbances
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.plaindata import plain
 from benchcard.utils.values import Shape
@@ -53,8 +54,6 @@ COLUMNS = (
 _DECIMALS = 3
 # An interval whose upper bound is further above the lower one than this, as a factor, agrees with nearly everything.
 _TOO_WIDE = 1.5
-# What the noise certificate says where others worked.
-_BUSY = "others used the processors"
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
 # The libraries whose versions move figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
@@ -120,7 +119,12 @@ class _Checking:
         self.card, self.facts, self.results = card, card.facts, results
         self.ground = tuple(_ground(card, results))
         self.noise = max(_noise((card.about or {}).get("noise") or []), _noise(results.noise.to_dict("records")))
-        disturbed = any(_BUSY in str(warnings) for warnings in results.noise["warnings"])
+        disturbed = any(
+            disturbance.kind == "others"
+            for parts in results.records.parts.values()
+            for part in parts
+            for disturbance in disturbances([(timed.before, timed.after) for timed in part.rounds])
+        )
         self.disturbed = "; other work used the processors while this was timed here" if disturbed else ""
         self.quality = {int(row["row"]): row for row in results.quality.to_dict("records")}
         self.time = {

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from msgspec import ValidationError, convert
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
-from benchcard.measure.blocks import Failure as TimedFailure
-from benchcard.measure.blocks import Opened
+from benchcard.measure.blocks import OpenedModel
+from benchcard.measure.machine import Machine
 from benchcard.measure.noise import MachineState
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
@@ -60,7 +60,7 @@ class RunInfo:
         spec: The spec.
         created: When the run was begun, in ISO 8601.
         sources: What the names in the spec stand for.
-        machine: The machine, as `measure.machine.describe` returns it.
+        machine: The machine.
         versions: The versions of the libraries that numbers depend on.
         default_threads: The number of threads of rows that give none.
         traits: The traits of the task and frameworks; None in runs of earlier versions.
@@ -71,7 +71,7 @@ class RunInfo:
     spec: StoredSpec
     created: str = ""
     sources: Sources = field(default_factory=Sources)
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    machine: Machine = Machine()
     versions: Mapping[str, str | None] = field(default_factory=dict)
     default_threads: Count = 0
     traits: Traits | None = None
@@ -85,6 +85,19 @@ class _StoredStep:
     files: Mapping[str, Count]
     seconds: float
     failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFailure(Failure):
+    """Why a process that timed a model gave no more latencies.
+
+    Attributes:
+        name: The name of the cell.
+        twin: Whether this is the second process of the baseline.
+    """
+
+    name: str
+    twin: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +120,8 @@ class PartOutcome:
     baseline: str | None
     before: MachineState
     after: MachineState
-    opened: tuple[Opened, ...]
-    failures: tuple[TimedFailure, ...]
+    opened: tuple[OpenedModel, ...]
+    failures: tuple[PartFailure, ...]
     sizes: Mapping[str, Count] = field(default_factory=dict)
     duration_s: float = 0.0
     precision: float | None = None

@@ -8,7 +8,8 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.errors import MachineError
-from benchcard.measure import machine
+from benchcard.measure.machine import Machine
+from benchcard.measure.machine import versions as library_versions
 from benchcard.run.directory import RunInfo
 from benchcard.spec.plan import Plan
 from benchcard.tasks import default_metrics
@@ -32,25 +33,25 @@ def versions_of(plan: Plan) -> dict[str, str]:
         "frameworks": {row["framework"] for row in plan},
         "backends": [plan.spec.get("backend")],
     }
-    return {**machine.versions(), **registry.versions(used)}
+    return {**library_versions(), **registry.versions(used)}
 
 
-def expect_same_ground(begun: RunInfo, here: dict[str, Any], now: Mapping[str, str], path: Path) -> None:
+def expect_same_ground(begun: RunInfo, here: Machine, now: Mapping[str, str], path: Path) -> None:
     """Raise if a run was begun on another machine or with other libraries: its numbers could not be compared.
 
     Args:
         begun: The run as it was begun.
-        here: This machine, as `measure.machine.describe` returns it.
+        here: This machine.
         now: The versions of libraries now.
         path: The run directory.
 
     Raises:
         MachineError: The machine or a version differs.
     """
-    if machine.fingerprint(begun.machine) != machine.fingerprint(here):
+    if begun.machine.fingerprint != here.fingerprint:
         raise MachineError(
             f"the run in {path} was begun on another machine "
-            f"({begun.machine['processor']}; this is {here['processor']}). Give a new folder"
+            f"({begun.machine.processor}; this is {here.processor}). Give a new folder"
         )
     changes = [
         f"{name} {begun.versions.get(name)} -> {now.get(name)}"
@@ -64,7 +65,7 @@ def expect_same_ground(begun: RunInfo, here: dict[str, Any], now: Mapping[str, s
         )
 
 
-def expect_instructions(plan: Plan, here: Mapping[str, Any]) -> None:
+def expect_instructions(plan: Plan, here: Machine) -> None:
     """Raise if `backend_args.supported_instructions` of a row asks for instructions that this processor lacks.
 
     Raises:
@@ -73,9 +74,9 @@ def expect_instructions(plan: Plan, here: Mapping[str, Any]) -> None:
     asked = [(row["backend_args"] or {}).get("supported_instructions") or [] for row in plan]
     wanted = dict.fromkeys(name for names in asked for name in ([names] if isinstance(names, str) else names))
     synonyms = {"avx512": "avx512f", "avx512_core": "avx512f", "avx512vnni": "avx512_vnni"}
-    missing = [name for name in wanted if synonyms.get(name, name) not in here["instructions"]]
+    missing = [name for name in wanted if synonyms.get(name, name) not in here.instructions]
     if missing:
         raise MachineError(
             f"backend_args asks for {', '.join(missing)}; "
-            f"this processor ({here['processor']}) has {', '.join(here['instructions']) or 'none of those known'}"
+            f"this processor ({here.processor}) has {', '.join(here.instructions) or 'none of those known'}"
         )

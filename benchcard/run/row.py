@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar
 
 from benchcard import registry
-from benchcard.frameworks.kernels import UNJOINED
+from benchcard.frameworks.kernels import UNFUSED_LEVELS
 from benchcard.quantization.settings import PARAMETERS, Quantization
 from benchcard.run.record import Cell, Failures, Outcomes, Record, Search
 from benchcard.run.traits import Traits
@@ -299,7 +299,7 @@ class RowPipeline:
                 **self.compared(graph, quantized),
                 samples=EXPLAINED_SAMPLES,
                 layers=EXPLAINED_LAYERS,
-                optimization_level=1 if self.arguments.get("optimization_level") in UNJOINED else 99,
+                optimization_level=1 if self.arguments.get("optimization_level") in UNFUSED_LEVELS else 99,
                 inputs=inputs,
             )
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
-from benchcard.measure import machine
+from benchcard.measure.machine import physical_cores, this_machine
 from benchcard.measure.memory import available_bytes
 from benchcard.run import parallel
 from benchcard.run.directory import HANDED, RunDirectory
@@ -63,7 +63,7 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_pro
     """
     directory = RunDirectory(path)
     directory.refuse_unusable()
-    here, versions = machine.describe(), versions_of(plan)
+    here, versions = this_machine(), versions_of(plan)
     expect_instructions(plan, here)
     begun = directory.info if (path / "run.json").exists() else None
     if begun is not None:
@@ -84,10 +84,10 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_pro
         info = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "sources": as_plain(sources),
-            "machine": here,
+            "machine": as_plain(here),
             "versions": versions,
             "traits": as_plain(traits_of(plan)),
-            "default_threads": machine.physical_cores(),
+            "default_threads": physical_cores(),
         }
         directory.begin(plan.spec, info)
         try:
@@ -192,7 +192,7 @@ class _Run:
     def _do_in_parallel(self, requests: list[Request[Any]]) -> None:
         """Do steps that need no child with torch."""
         largest = max(size_bytes(_float_model(request)) for request in requests)
-        count = parallel.children(len(requests), machine.physical_cores(), largest, available_bytes())
+        count = parallel.children(len(requests), physical_cores(), largest, available_bytes())
         if count == 1:
             for request in requests:
                 self._do(request)

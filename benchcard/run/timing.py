@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchcard import registry
 from benchcard.errors import MachineError
-from benchcard.run.directory import PartOutcome, RunDirectory, TimedPart
+from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, TimedPart
 from benchcard.run.groups import LAUNCHES, Group, finished, groups, size_bytes
 from benchcard.run.record import Cell, Record
 from benchcard.utils.files import reporting_disk_errors
@@ -90,23 +91,23 @@ class _Timing:
 
         Several models of a part were put together because they fit.
         """
-        from benchcard.measure.grouping import refusal
+        from benchcard.measure.grouping import memory_shortage
 
         needs = {cell.name: _needs(cell) for cell in group.cells if cell.name in part.names}
         shared = 2 * needs.pop(group.baseline, 0) if group.baseline is not None else 0
         available = _available()
         if len(needs) != 1 or shared + sum(needs.values()) <= available:
             return None
-        return refusal(sum(needs.values()), shared, available)
+        return memory_shortage(sum(needs.values()), shared, available)
 
     def _refuse(self, group: Group, part: TimedPart, message: str) -> None:
         """Record why a part was not timed, as the failure of its one model."""
-        from benchcard.measure.blocks import Failure, read_rounds
+        from benchcard.measure.blocks import read_rounds
         from benchcard.measure.noise import read_machine_state
 
         now = read_machine_state()
         failures = tuple(
-            Failure(name, False, "start", MachineError.__name__, message, "")
+            PartFailure(name=name, twin=False, stage="start", type=MachineError.__name__, message=message)
             for name in part.names
             if name != group.baseline
         )
@@ -164,14 +165,16 @@ class _Timing:
                 rounds=timing.rounds,
                 sizes={cell.name: size_bytes(cell.model) for cell in members},
                 opened=timing.opened,
-                failures=timing.failures,
+                failures=tuple(
+                    PartFailure(name=failed.name, twin=failed.twin, **asdict(failed.failure)) for failed in timing.failures
+                ),
                 before=timing.before,
                 after=timing.after,
             )
         )
         self._progress.finish("time", f"timed {models}, {shape}, {limit}", time.monotonic() - started)
-        for failure in timing.failures:
-            self._progress.say(f"time: {failure.stage}: {failure.type}: {failure.message}")
+        for failed in timing.failures:
+            self._progress.say(f"time: {failed.failure}")
 
 
 def _outcome(group: Group, **values: Any) -> PartOutcome:

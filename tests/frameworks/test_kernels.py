@@ -12,7 +12,7 @@ import pytest
 from tiny_graphs import case, normal, saved, takes_ranges, written
 
 from benchcard.errors import ArtifactError
-from benchcard.frameworks.kernels import Kernel, kernels, operators, partly_joined
+from benchcard.frameworks.kernels import Kernel, operators, partly_fused, read_kernels
 from benchcard.frameworks.onnxruntime import OnnxRuntime
 from benchcard.graphs.runtime import session_options
 from benchcard.quantization.quantize import quantize_model
@@ -53,7 +53,7 @@ def test_kernels_are_told_by_numbers_and_share_of_time(tmp_path):
         ("If", 500, "bool"),
     ]
     first = [(name, 1000, *types) for name, _, *types in late]
-    assert kernels(profile(tmp_path / "p.json", call(1000, *first), call(20_000, *late), call(30_000, *late))) == (
+    assert read_kernels(profile(tmp_path / "p.json", call(1000, *first), call(20_000, *late), call(30_000, *late))) == (
         Kernel("MatMulIntegerToFloat", "8 bits", 1, 0.50),
         Kernel("MatMul", "float", 2, 0.30),
         Kernel("DynamicQuantizeLinear", "conversion", 1, 0.10),
@@ -63,11 +63,11 @@ def test_kernels_are_told_by_numbers_and_share_of_time(tmp_path):
         Kernel("Concat", "other", 1, 0.01),
     )
     looped = {**call(0, ("Add", 5, "float"))[0], "ts": 2}
-    (once,) = kernels(profile(tmp_path / "p.json", call(0, ("Add", 5, "float")), [looped]))
+    (once,) = read_kernels(profile(tmp_path / "p.json", call(0, ("Add", 5, "float")), [looped]))
     assert once.nodes == 1
-    only = kernels(profile(tmp_path / "p.json", call(0, ("Add", 0, "float"))))
+    only = read_kernels(profile(tmp_path / "p.json", call(0, ("Add", 0, "float"))))
     assert only == (Kernel("Add", "float", 1, 0.0),)
-    assert kernels(profile(tmp_path / "p.json")) == ()
+    assert read_kernels(profile(tmp_path / "p.json")) == ()
 
 
 @pytest.mark.parametrize("calls", [2, 3, 5, 10])
@@ -76,7 +76,7 @@ def test_a_call_that_was_stopped_changes_no_share(calls, tmp_path):
     usual = [("MatMul", 60, "float"), ("Add", 20, "float"), ("Softmax", 10, "float"), ("Softmax", 10, "float")]
     stopped = [usual[0], ("Add", 9000, "float"), *usual[2:]]
     notes = [call(20_000 * place, *(stopped if place == 1 else usual)) for place in range(calls + 1)]
-    assert kernels(profile(tmp_path / "p.json", *notes)) == (
+    assert read_kernels(profile(tmp_path / "p.json", *notes)) == (
         Kernel("MatMul", "float", 1, 0.6),
         Kernel("Add", "float", 1, 0.2),
         Kernel("Softmax", "float", 2, 0.2),
@@ -91,7 +91,7 @@ def test_a_node_in_a_loop_takes_what_all_its_turns_take(tmp_path):
         notes.append(
             [*({**turn, "name": turn["name"].replace("1/", "0/").replace("2/", "0/")} for turn in turns), whole]
         )
-    found = kernels(profile(tmp_path / "p.json", *notes))
+    found = read_kernels(profile(tmp_path / "p.json", *notes))
     assert found == (Kernel("Add", "float", 1, 0.75), Kernel("Mul", "float", 1, 0.25))
 
 
@@ -114,9 +114,9 @@ def test_a_short_call_is_noted_more_often(seconds, called, tmp_path, monkeypatch
 @pytest.mark.parametrize("text", ["", "[", '[{"name": "a"b"}]'])
 def test_notes_that_cannot_be_read_tell_nothing(text, tmp_path):
     """The runtime writes names of nodes as they are, quotation marks too; that costs the reasons and not the row."""
-    assert kernels(tmp_path / "p.json") == ()
+    assert read_kernels(tmp_path / "p.json") == ()
     (tmp_path / "p.json").write_text(text)
-    assert kernels(tmp_path / "p.json") == ()
+    assert read_kernels(tmp_path / "p.json") == ()
 
 
 @pytest.mark.parametrize(
@@ -207,6 +207,6 @@ def test_more_nodes_compute_in_8_bits_where_activations_are_uint8(name, tmp_path
         run = OnnxRuntime().open_profiled(tmp_path / "q.onnx", {"intra_op_num_threads": 1}).kernels(model.feeds[0])
         found[dtype] = sum(kernel.nodes for kernel in run if kernel.numbers == "8 bits")
         quantized = {each.operator: each.quantized for each in report.operators if each.quantized}
-        partly[dtype] = sum(all_ - some for _, some, all_ in partly_joined(run, quantized))
+        partly[dtype] = sum(all_ - some for _, some, all_ in partly_fused(run, quantized))
     assert bool(partly["int8"]) == (found["uint8"] > found["int8"])
     assert not partly["uint8"]

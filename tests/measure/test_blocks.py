@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchcard.measure.blocks import Block, Opened, Round, append_round, read_rounds, recover_rounds
+from benchcard.measure.blocks import Block, OpenedModel, Round, append_round, read_rounds, recover_rounds
 from benchcard.measure.noise import read_machine_state
 
 
@@ -50,7 +50,7 @@ def test_a_round_survives_its_bytes(rounds: list[Round]) -> None:
         assert same(back, timed)
         assert all(block.latencies_ns.dtype == np.int64 for block in back.blocks)
         for cut in (0, 10, len(data) // 2, len(data) - 1):
-            with pytest.raises(ValueError, match="not a whole round"):
+            with pytest.raises(ValueError, match="not a complete round"):
                 Round.from_bytes(data[:cut])
 
 
@@ -62,7 +62,7 @@ def test_a_round_without_blocks_survives_its_bytes() -> None:
 
 def test_what_opening_cost_is_kept_with_the_round(rounds: list[Round]) -> None:
     """Load times and memory survive a kill, as the latencies do."""
-    opened = Opened("a", False, 1, 5, 6, 7, (8, 9), 10, 11, {"threads": 2})
+    opened = OpenedModel("a", False, 1, 5, 6, 7, (8, 9), 10, 11, {"threads": 2})
     assert Round.from_bytes(replace(rounds[0], opened=(opened,)).to_bytes()).opened == (opened,)
 
 

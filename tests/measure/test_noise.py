@@ -1,4 +1,4 @@
-"""Readings of how quiet the machine is, on this system and on made-up ones, and what they warn of."""
+"""The state of the machine, on this system and on simulated ones, and the disturbances that it shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from made_part import made_part
 
 from benchcard.analysis.frames.noise import _machine
-from benchcard.measure.noise import MachineState, others_share, read_machine_state, warnings
+from benchcard.measure.noise import Disturbance, MachineState, disturbances, others_share, read_machine_state
 
 CALM = MachineState(
     at_ns=0,
@@ -36,12 +36,12 @@ def write(root: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-def told(after: MachineState, before: MachineState = CALM) -> list[str]:
-    return warnings([(before, replace(after, at_ns=10 * SECOND))])
+def disturbed_by(after: MachineState, before: MachineState = CALM) -> list[Disturbance]:
+    return disturbances([(before, replace(after, at_ns=10 * SECOND))])
 
 
-def test_a_reading_of_this_machine_has_plain_values() -> None:
-    """Every field is a number, a text, a truth value or None, so that it can be stored as JSON."""
+def test_the_state_of_this_machine_has_plain_values() -> None:
+    """Every field is a number, text, a bool or None, so that it can be stored as JSON."""
     now = read_machine_state()
     assert abs(now.at_ns - time.time_ns()) < 60 * SECOND
     assert now.busy_s is not None
@@ -51,7 +51,7 @@ def test_a_reading_of_this_machine_has_plain_values() -> None:
 
 
 def test_own_work_is_not_that_of_others() -> None:
-    """Processor time that this process used between two readings is taken off."""
+    """Processor time that this process used between two states is not that of others."""
     before = read_machine_state()
     stop = time.process_time() + 0.3
     while time.process_time() < stop:
@@ -66,7 +66,7 @@ def test_own_work_is_not_that_of_others() -> None:
 
 
 def test_a_process_that_ended_makes_the_share_unknown() -> None:
-    """Without the processor time of a process of ours, what others took cannot be told."""
+    """The share of others is None where the processor time of one of the own processes is unknown."""
     assert read_machine_state(pids=[2**22 + 1]).own_s is None
     assert others_share(CALM, replace(CALM, at_ns=SECOND, own_s=None)) is None
     assert others_share(CALM, replace(CALM, at_ns=SECOND, own_s=0.5)) is None
@@ -74,23 +74,23 @@ def test_a_process_that_ended_makes_the_share_unknown() -> None:
 
 
 def test_the_share_of_others_is_per_processor() -> None:
-    """Half a second by others in a second is half a processor."""
+    """Half a second of work by others in one second is half a processor."""
     after = replace(CALM, at_ns=SECOND, busy_s=102.0, own_s=2.5)
     assert others_share(CALM, after) == pytest.approx(0.5)
 
 
-def test_a_calm_machine_has_no_warnings() -> None:
-    """Counters that stand still, and a little work by others, warn of nothing."""
+def test_a_calm_machine_has_no_disturbances() -> None:
+    """Counters that do not grow, and a little work by others, are no disturbance."""
     a_little = replace(CALM, at_ns=10 * SECOND, busy_s=100.2, load_1m=0.2)
-    assert warnings([(CALM, a_little)]) == []
+    assert disturbances([(CALM, a_little)]) == []
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"steal_s": 15.0}, "hypervisor"),
-        ({"throttled": 10, "throttled_s": 1.7}, "7 times, 1.50 s"),
-        ({"throttled": 4, "throttled_s": 0.7}, "1 time, 0.50 s"),
+        ({"throttled": 10, "throttled_s": 1.7}, "7 times, for 1.50 s"),
+        ({"throttled": 4, "throttled_s": 0.7}, "1 time, for 0.50 s"),
         ({"quota_cpus": 0.5}, "0.50 of a processor"),
         ({"governors": "performance, powersave"}, "powersave"),
         ({"core_throttles": 4}, "3 times because of heat"),
@@ -98,37 +98,38 @@ def test_a_calm_machine_has_no_warnings() -> None:
         ({"on_battery": True}, "battery"),
     ],
 )
-def test_what_spoils_a_run_is_said_in_words(change: dict[str, object], words: str) -> None:
-    """Each thing that makes latencies untrue gives one sentence with its figure."""
-    (sentence,) = told(replace(CALM, **change))  # type: ignore[arg-type]
-    assert words in sentence
+def test_each_disturbance_has_a_sentence(change: dict[str, object], words: str) -> None:
+    """Each disturbance gives one sentence with its figure."""
+    (disturbance,) = disturbed_by(replace(CALM, **change))  # type: ignore[arg-type]
+    assert words in str(disturbance)
 
 
 def test_work_by_others_is_counted_in_rounds() -> None:
-    """The rounds in which others took a good share of a processor are counted."""
+    """The rounds in which others used a considerable share of a processor are counted."""
     quiet = (CALM, replace(CALM, at_ns=SECOND))
     loud = (CALM, replace(CALM, at_ns=SECOND, busy_s=100.8))
-    (sentence,) = warnings([quiet, loud, quiet, quiet])
-    assert "1 of 4 rounds" in sentence
-    assert "0.20 of a processor on average and 0.80 at most" in sentence
+    (disturbance,) = disturbances([quiet, loud, quiet, quiet])
+    assert disturbance.kind == "others"
+    assert "1 of 4 rounds" in str(disturbance)
+    assert "0.20 of a processor on average and 0.80 at most" in str(disturbance)
 
 
-def test_a_system_that_tells_nothing_warns_of_nothing() -> None:
-    """A reading with nothing but the time is a reading."""
+def test_a_system_without_counters_has_no_disturbances() -> None:
+    """A state that has only the time is valid."""
     nothing = MachineState(at_ns=0)
-    assert warnings([(nothing, replace(nothing, at_ns=SECOND))]) == []
-    assert warnings([]) == []
+    assert disturbances([(nothing, replace(nothing, at_ns=SECOND))]) == []
+    assert disturbances([]) == []
 
 
 def test_an_empty_root_gives_none(tmp_path: Path) -> None:
-    """Where there is no /proc and no /sys, what stands in them is None."""
-    found = read_machine_state(root=tmp_path)
-    assert (found.quota_cpus, found.throttled, found.throttled_s) == (None, None, None)
-    assert (found.governors, found.core_throttles) == (None, None)
+    """Figures from /proc and /sys are None where these do not exist."""
+    state = read_machine_state(root=tmp_path)
+    assert (state.quota_cpus, state.throttled, state.throttled_s) == (None, None, None)
+    assert (state.governors, state.core_throttles) == (None, None)
 
 
 def test_the_quota_of_a_version_2_cgroup_is_the_tightest_above(tmp_path: Path) -> None:
-    """Limits hold for all below them, so the smallest on the way up counts, and throttling by any of them."""
+    """Limits of parents apply too: the smallest counts, and throttling by any of them."""
     group = "sys/fs/cgroup/machine/service"
     write(
         tmp_path,
@@ -141,9 +142,9 @@ def test_the_quota_of_a_version_2_cgroup_is_the_tightest_above(tmp_path: Path) -
             "sys/fs/cgroup/cpu.stat": "usage_usec 99\n",
         },
     )
-    found = read_machine_state(root=tmp_path)
-    assert found.quota_cpus == pytest.approx(1.5)
-    assert (found.throttled, found.throttled_s) == (4, 2.5)
+    state = read_machine_state(root=tmp_path)
+    assert state.quota_cpus == pytest.approx(1.5)
+    assert (state.throttled, state.throttled_s) == (4, 2.5)
 
 
 def test_a_container_sees_its_own_cgroup_at_the_root(tmp_path: Path) -> None:
@@ -169,9 +170,9 @@ def test_the_quota_of_a_version_1_cgroup(tmp_path: Path) -> None:
             "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
         },
     )
-    found = read_machine_state(root=tmp_path)
-    assert found.quota_cpus == pytest.approx(0.5)
-    assert (found.throttled, found.throttled_s) == (2, 1.5)
+    state = read_machine_state(root=tmp_path)
+    assert state.quota_cpus == pytest.approx(0.5)
+    assert (state.throttled, state.throttled_s) == (2, 1.5)
 
 
 def test_governors_and_heat_are_read_from_every_core(tmp_path: Path) -> None:
@@ -186,14 +187,14 @@ def test_governors_and_heat_are_read_from_every_core(tmp_path: Path) -> None:
             f"{cpu}/cpu1/thermal_throttle/core_throttle_count": "4\n",
         },
     )
-    found = read_machine_state(root=tmp_path)
-    assert found.governors == "performance, powersave"
-    assert found.core_throttles == 7
+    state = read_machine_state(root=tmp_path)
+    assert state.governors == "performance, powersave"
+    assert state.core_throttles == 7
 
 
-def test_the_certificate_is_of_all_rounds_whichever_run_timed_them() -> None:
-    """What disturbed the first rounds stays in the certificate of a run that went on in peace another day, when all
-    counters had begun anew.
+def test_the_certificate_covers_all_rounds_of_a_resumed_run() -> None:
+    """The disturbances of the first rounds stay in the certificate of a run that was resumed on a calm day, after all
+    counters had started again.
     """
     part = made_part({"base": 200_000})
     loud = (replace(CALM, load_1m=7.0), replace(CALM, at_ns=SECOND, steal_s=5.5, throttled=10, throttled_s=1.7))
@@ -202,9 +203,9 @@ def test_the_certificate_is_of_all_rounds_whichever_run_timed_them() -> None:
     spans = [loud, *[calm] * (len(part.rounds) - 1)]
     rounds = tuple(replace(timed, before=first, after=last) for timed, (first, last) in zip(part.rounds, spans))
     ends = {"before": asdict(calm[0]), "after": asdict(calm[1])}
-    told = _machine(replace(part, rounds=rounds, outcome={**(part.outcome or {}), **ends}), 5)
-    assert told["load_before"] == 7.0
-    assert told["throttled_s"] == pytest.approx(1.5)
-    assert told["steal_share"] == pytest.approx(0.5 / (len(rounds) * (os.cpu_count() or 1)))
-    assert told["governors"] == "performance, schedutil"
-    assert "7 times, 1.50 s" in told["warnings"]
+    certificate = _machine(replace(part, rounds=rounds, outcome={**(part.outcome or {}), **ends}), 5)
+    assert certificate["load_before"] == 7.0
+    assert certificate["throttled_s"] == pytest.approx(1.5)
+    assert certificate["steal_share"] == pytest.approx(0.5 / (len(rounds) * (os.cpu_count() or 1)))
+    assert certificate["governors"] == "performance, schedutil"
+    assert "7 times, for 1.50 s" in certificate["warnings"]

@@ -1,16 +1,14 @@
-"""The timed processes: what they measure, what becomes of them when they fail, and that none is left behind."""
+"""The timed processes: what they measure, how they fail, and that none is left behind."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,130 +17,140 @@ import pytest
 import timing_fixtures
 from timing_fixtures import children_of, recorded_s, subject, timed
 
-from benchcard.measure.blocks import Round, Subject, recover_rounds
-from benchcard.measure.conductor import default_threads
-from benchcard.measure.process import Child, ChildFailed
+from benchcard.measure.blocks import OpenedModel, Round, Subject, recover_rounds
+from benchcard.measure.child import Import, Open, Time, encode_command, time_block
+from benchcard.measure.machine import physical_cores
+from benchcard.measure.process import ProcessFailed, TimedProcess
 from benchcard.run.directory import TimedPart
 from benchcard.utils import start
 
 folder = timing_fixtures.folder
 
 
+def opened(process: TimedProcess, **settings: int) -> OpenedModel:
+    """The model of a process, imported and opened."""
+    process.start_import()
+    process.finish_import()
+    return process.open(0, **{"warmup_runs": 0, "warmup_ns": 10**12, **settings})
+
+
 @pytest.mark.parametrize("how", ["raise", "exit", int(signal.SIGKILL)])
-def test_a_failure_is_data_and_the_others_go_on(folder: Path, how: str | int) -> None:
-    """A model that raises, leaves or is killed, at any stage, costs its own figures only."""
+def test_a_failure_is_kept_and_the_others_go_on(folder: Path, how: str | int) -> None:
+    """A model that raises, exits or is killed, at any stage, loses its own figures only."""
     stages = ["load", "first call", "warm-up", "time"]
     result, rounds = timed([subject(folder, "a"), *(subject(folder, stage, stage=stage, how=how) for stage in stages)])
-    assert [(failure.name, failure.stage) for failure in result.failures] == [(stage, stage) for stage in stages]
-    for failure in result.failures:
-        assert failure.type == ("RuntimeError" if how == "raise" else "Died")
+    assert [(failed.name, failed.failure.stage) for failed in result.failures] == [(stage, stage) for stage in stages]
+    for failure in (failed.failure for failed in result.failures):
         if how == "raise":
-            assert failure.message == "out of luck"
+            assert (failure.type, failure.message) == ("RuntimeError", "out of luck")
             assert "break_at" in failure.log
         elif how == "exit":
-            assert failure.exit_code == 7
+            assert failure.type == "ExitError"
+            assert "status 7" in failure.message
             assert "leaving now" in failure.log
         else:
-            assert failure.signal == "SIGKILL"
+            assert failure.type == "SIGKILL"
             assert "memory" in failure.message
     assert recorded_s(rounds, "a") >= 0.12
     assert recorded_s(rounds, "a", twin=True) >= 0.12
 
 
-@pytest.mark.parametrize("precision", [None, 50.0])
-def test_a_broken_model_that_is_tried_again_changes_nothing_else(folder: Path, precision: float | None) -> None:
-    """What the others have been timed stands: no round is added, nor an opening, and the failure is told again."""
-    subjects = [subject(folder, "a"), subject(folder, "b"), subject(folder, "c", stage="load", how="raise")]
-    settings = {"precision": precision, "block_s": 0.01, "duration_s": 0.04}
-    result, whole = timed(subjects, **settings)
-    again, rest = timed(subjects, earlier=whole, **settings)
-    assert not rest
-    assert (again.opened, again.rounds) == (result.opened, result.rounds)
-    assert [failure.name for failure in result.failures] == [failure.name for failure in again.failures] == ["c"]
-
-
 def test_a_model_that_dies_later_keeps_its_rounds(folder: Path) -> None:
-    """One that breaks in its third launch is out from there on; what was timed before stays raw, and the others and
-    their ratios come to their end.
-    """
+    """A model that fails in its third launch leaves the group. Its earlier rounds stay, and the others finish."""
     fragile = subject(folder, "b", stage="load", how="raise", counter=str(folder / "b"), after=2)
     result, rounds = timed([subject(folder, "a"), fragile, subject(folder, "c")], launches=3, duration_s=0.12)
-    (failure,) = result.failures
-    assert (failure.name, failure.stage) == ("b", "load")
+    (failed,) = result.failures
+    assert (failed.name, failed.failure.stage) == ("b", "load")
     assert {timed.launch for timed in rounds for block in timed.blocks if block.name == "b"} == {0, 1}
     assert {timed.launch for timed in rounds for block in timed.blocks if block.name == "c"} == {0, 1, 2}
     assert recorded_s(rounds, "a") >= 0.12
 
 
 def test_a_model_that_hangs_is_ended(folder: Path) -> None:
-    """No answer within the timeout is a failure like any other, and the process is gone."""
-    hung = subject(folder, "b", stage="time", how="hang")
-    result, rounds = timed([subject(folder, "a"), hung], None, timeout_s=5.0, launches=1)
-    (failure,) = result.failures
-    assert (failure.name, failure.stage, failure.type) == ("b", "time", "TimedOut")
-    assert recorded_s(rounds, "a") >= 0.12
+    """A process that does not answer in time fails at its stage, and the message says how to allow more time."""
+    with TimedProcess(subject(folder, "a", stage="time", how="hang"), False, 60.0) as process:
+        opened(process, warmup_runs=3)
+        process.timeout_s = 0.1
+        with pytest.raises(ProcessFailed) as failed:
+            process.time_block(1, 0)
+    failure = failed.value.failure.failure
+    assert (failure.stage, failure.type) == ("time", "TimeoutError")
+    assert failure.message.startswith("no answer in 0.1 s")
+    assert "`timeout_s`" in failure.message
 
 
-@pytest.mark.parametrize(("how", "kind"), [("exit", "Died"), ("hang", "TimedOut"), ("raise", "RuntimeError")])
-def test_what_a_timed_process_started_ends_with_it(folder: Path, how: str, kind: str) -> None:
-    """A process that a model leaves behind keeps nobody waiting, though it holds the pipe of the answers, and is ended;
-    no answer within the time that is allowed is told with that time, and with the stage.
-    """
-    left = folder / "grandchild"
-    command = {"do": "open", "model": ".", "inputs": str(folder / "inputs.npz"), "warmup_runs": 0, "warmup_ns": 0}
-    command |= {"options": {"stage": "first call", "how": how, "grandchild": str(left)}}
-    with Child("a", False, threads=1, spinning=False) as child:
-        child.ask({"do": "import", "framework": "fake_framework:Model", "registered": []}, 60)
-        with pytest.raises(ChildFailed) as failed:
-            child.ask(command, 3.0 if how == "hang" else 60)
-    failure = failed.value.failure
-    assert (failure.stage, failure.type) == ("first call", kind)
-    if how == "hang":
-        assert failure.message.startswith("no answer in 3 s")
-        assert "`timeout_s`" in failure.message
+@pytest.mark.parametrize(("how", "kind"), [("exit", "ExitError"), ("hang", "TimeoutError"), ("raise", "RuntimeError")])
+def test_a_timed_process_ends_with_its_children(folder: Path, how: str, kind: str) -> None:
+    """A process that a model started, and that holds the pipe of the answers open, is ended with the timed process."""
+    pid_file = folder / "grandchild"
+    model = subject(folder, "a", stage="time", how=how, grandchild=str(pid_file))
+    with TimedProcess(model, False, 60.0) as process:
+        opened(process, warmup_runs=3)
+        if how == "hang":
+            process.timeout_s = 0.1
+        with pytest.raises(ProcessFailed) as failed:
+            process.time_block(1, 0)
+    failure = failed.value.failure.failure
+    assert (failure.stage, failure.type) == ("time", kind)
     with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(int(left.read_text())).wait(20)
+        psutil.Process(int(pid_file.read_text())).wait(20)
 
 
-def test_half_a_character_in_a_message_can_be_kept(folder: Path) -> None:
-    """What an exception says in a timed process is kept in a form that a file can hold."""
+def test_a_lone_surrogate_in_a_message_is_replaced(folder: Path) -> None:
+    """The message of an exception is kept in a form that a file can hold."""
     result, _ = timed([subject(folder, "a", stage="load", how="surrogate")], None)
-    (failure,) = result.failures
-    assert failure.message == "half of ?"
+    (failed,) = result.failures
+    assert failed.failure.message == "half of ?"
     part = TimedPart(folder / "part", ("a",))
     moment = {"at_ns": 1}
     ends = {"before": moment, "after": moment}
-    part.finish({"rounds": 0, "baseline": None, "opened": [], "failures": [asdict(failure)], **ends})
+    part.finish({"rounds": 0, "baseline": None, "opened": [], "failures": [failed.as_dict()], **ends})
     assert part.outcome is not None
 
 
 def test_a_framework_that_cannot_be_imported_is_a_failure(folder: Path) -> None:
-    """The stage of a framework that is not there is `import`; an unknown name says which are known."""
+    """A missing framework fails at the stage `import`; for an unknown name the message has the known ones."""
     missing = Subject("a", "no_such_module:Model", folder, folder / "inputs.npz")
     unknown = Subject("b", "onnxruntme", folder, folder / "inputs.npz")
     unreadable = Subject("c", "fake_framework:Model", folder, folder / "missing.npz")
     result, rounds = timed([missing, unknown, unreadable], None)
     assert not rounds
-    assert [(failure.stage, failure.type) for failure in result.failures] == [
+    assert [(failed.failure.stage, failed.failure.type) for failed in result.failures] == [
         ("import", "ModuleNotFoundError"),
         ("import", "BenchcardError"),
         ("inputs", "FileNotFoundError"),
     ]
-    assert "onnxruntime" in result.failures[1].message
-
-
-def test_every_model_failing_leaves_no_rounds(folder: Path) -> None:
-    """A group of which nothing opens comes back with its failures, at once."""
-    result, rounds = timed([subject(folder, "a", stage="load", how="raise")])
-    assert [failure.twin for failure in result.failures] == [False, True]
-    assert not rounds
+    assert "onnxruntime" in result.failures[1].failure.message
 
 
 def test_what_a_model_prints_is_not_taken_for_an_answer(folder: Path) -> None:
-    """A framework may write to standard output as it likes."""
+    """A framework may write to standard output."""
     result, rounds = timed([subject(folder, "a", chatty=True)])
     assert not result.failures
     assert rounds
+
+
+def test_a_block_has_the_latency_of_every_call() -> None:
+    """A block lasts until its time is over: unrecorded calls first, then calls with a latency each."""
+    now = 0
+
+    def call(inputs: object) -> None:
+        nonlocal now
+        now += 1_000_000 if inputs == "x" else 0
+
+    reply, latencies = time_block(call, "x", Time(block_ns=2_500_000, warm_ns=1_500_000), lambda: now)
+    assert list(latencies) == [1_000_000] * 3
+    assert (reply["warm_calls"], reply["elapsed_ns"]) == (2, 3_000_000)
+    reply, latencies = time_block(call, "x", Time(block_ns=0, warm_ns=0), lambda: now)
+    assert (list(latencies), reply["warm_calls"]) == ([1_000_000], 1)
+
+
+def test_latencies_are_those_of_the_calls(folder: Path) -> None:
+    """No call is faster than the time that its model waits, and no block is shorter than its calls."""
+    _, rounds = timed([subject(folder, "a", ms=1), subject(folder, "b", ms=2)])
+    for block in (block for each_round in rounds for block in each_round.blocks):
+        assert block.latencies_ns.min() >= (1_000_000 if block.name == "a" else 2_000_000)
+        assert block.elapsed_ns >= block.latencies_ns.sum()
 
 
 def test_only_the_forward_call_is_timed(folder: Path) -> None:
@@ -160,25 +168,25 @@ def test_garbage_is_not_collected_while_the_clock_runs(folder: Path) -> None:
 
 
 def test_threads_and_spinning_are_set_and_read_back(folder: Path) -> None:
-    """Asked threads reach the options and the environment; unasked ones are ours, and nothing spins unless asked."""
+    """Threads reach the options and the environment; they have a default, and threads spin on request only."""
     subjects = [subject(folder, "a", intra_op_num_threads=3, allow_spinning=True), subject(folder, "b")]
     result, _ = timed(subjects, None, launches=1)
     asked, unasked = (opened.facts for opened in result.opened)
     assert asked["options"]["intra_op_num_threads"] == 3
     assert asked["environment"] == {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "ACTIVE"}
-    assert unasked["options"] == {"intra_op_num_threads": default_threads(), "allow_spinning": False}
-    assert unasked["environment"] == {"OMP_NUM_THREADS": str(default_threads()), "OMP_WAIT_POLICY": "PASSIVE"}
+    assert unasked["options"] == {"intra_op_num_threads": physical_cores(), "allow_spinning": False}
+    assert unasked["environment"] == {"OMP_NUM_THREADS": str(physical_cores()), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def test_a_timed_process_holds_little_but_the_model(folder: Path) -> None:
-    """The child imports none of the heavy libraries by itself."""
+    """The child imports no heavy library by itself."""
     result, _ = timed([subject(folder, "a")], None)
     heavy = {"torch", "transformers", "scipy", "pandas", "datasets", "onnx", "psutil"}
     assert not heavy & set(result.opened[0].facts["modules"])
 
 
 def test_memory_is_counted_from_before_the_model(folder: Path) -> None:
-    """A model that takes 64 MiB shows as that much over the base, give or take the interpreter's own."""
+    """A model of 64 MiB needs about that much more memory than one without."""
     result, rounds = timed([subject(folder, "a", bytes=2**26), subject(folder, "b")], None)
     large, small = (opened.peak_bytes - opened.base_bytes for opened in result.opened[:2])
     assert large - small == pytest.approx(2**26, rel=0.1)
@@ -187,7 +195,7 @@ def test_memory_is_counted_from_before_the_model(folder: Path) -> None:
 
 
 def test_onnxruntime_is_timed_without_torch(folder: Path) -> None:
-    """A graph runs in a process that never imports torch, with the asked threads read back from the runtime."""
+    """A graph runs in a process without torch, and the runtime reports the requested threads."""
     helper = pytest.importorskip("onnx.helper")
     value = [helper.make_tensor_value_info(name, 1, [3]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "graph", value[:1], value[1:])
@@ -203,7 +211,7 @@ def test_onnxruntime_is_timed_without_torch(folder: Path) -> None:
 
 
 def test_an_interrupt_ends_every_process(folder: Path) -> None:
-    """Whatever leaves the conductor early, no child stays behind."""
+    """No child is left when an interrupt ends the conductor."""
 
     def interrupt(_: Round) -> None:
         raise KeyboardInterrupt
@@ -221,7 +229,7 @@ def test_a_killed_conductor_leaves_no_process_behind(folder: Path) -> None:
         "from benchcard.measure.conductor import time_group\n"
         "folder = Path(sys.argv[1])\n"
         "subjects = [Subject(n, 'fake_framework:Model', folder, folder / 'inputs.npz') for n in 'ab']\n"
-        "say = lambda progress: print(progress.doing, flush=True)\n"
+        "say = lambda progress: print(progress.activity, flush=True)\n"
         "time_group(subjects, 0, duration_s=600, block_s=60, keep=print, progress=say)\n"
     )
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -243,7 +251,7 @@ def test_a_killed_conductor_leaves_no_process_behind(folder: Path) -> None:
 def test_a_child_ends_when_its_commands_end() -> None:
     """Without help from the system, the closed pipe alone ends a child that is busy in a call."""
     child = subprocess.Popen(
-        start.command("measure.timed", os.getpid()),
+        start.command("measure.child", os.getpid(), search_own=False),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=start.environment(),
@@ -251,26 +259,25 @@ def test_a_child_ends_when_its_commands_end() -> None:
     with child:
         assert child.stdin is not None
         assert child.stdout is not None
-        opener = {"do": "import", "framework": "fake_framework:Model", "registered": []}
-        busy = {"do": "open", "model": ".", "warmup_runs": 0, "options": {"ms": 3_600_000}}
-        busy["inputs"] = str(Path(tempfile.gettempdir()) / "inputs.npz")
-        child.stdin.write(b"".join(json.dumps(command).encode() + b"\n" for command in (opener, busy)))
+        inputs = str(Path(tempfile.gettempdir()) / "inputs.npz")
+        busy = Open(".", {"ms": 3_600_000}, inputs, warmup_runs=0, warmup_ns=0)
+        child.stdin.write(encode_command(Import("fake_framework:Model", [])) + encode_command(busy))
         child.stdin.flush()
-        said = b""
-        while b"first call" not in said:
-            said += child.stdout.read1()
+        answers = b""
+        while b"first call" not in answers:
+            answers += child.stdout.read1()
         child.stdin.close()
         assert child.wait(20) == 3
 
 
-def test_a_child_of_another_parent_does_not_stay() -> None:
-    """A child whose parent was gone before it could say so ends by itself."""
-    child = subprocess.run(start.command("measure.timed", 1), stdin=subprocess.DEVNULL, timeout=60)
+def test_a_child_whose_parent_ended_exits() -> None:
+    """A child whose parent ended before the child could ask for its own end exits by itself."""
+    child = subprocess.run(start.command("measure.child", 1, search_own=False), stdin=subprocess.DEVNULL, timeout=60)
     assert child.returncode == 3
 
 
-def test_a_kill_loses_at_most_the_round_at_work(folder: Path) -> None:
-    """Every round that the conductor had handed over is on disk after kill -9, whole, with what opening cost."""
+def test_a_kill_loses_at_most_the_current_round(folder: Path) -> None:
+    """Every round that the conductor passed to `keep` is on disk after kill -9, with the costs of opening."""
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "from benchcard.measure.blocks import Subject, append_round\n"
@@ -297,7 +304,7 @@ def test_a_kill_loses_at_most_the_round_at_work(folder: Path) -> None:
     assert [opened.twin for opened in rounds[0].opened] == [False, True]
 
 
-def test_who_is_not_timed_sleeps(folder: Path) -> None:
+def test_a_process_sleeps_between_blocks(folder: Path) -> None:
     """After a block of ONNX Runtime with two threads, its process uses no processor time until the next one."""
     helper = pytest.importorskip("onnx.helper")
     value = [helper.make_tensor_value_info(name, 1, [256, 256]) for name in ("x", "y")]
@@ -305,13 +312,12 @@ def test_who_is_not_timed_sleeps(folder: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     np.savez(folder / "large.npz", x=np.zeros((256, 256), np.float32))
-    command = {"do": "open", "model": str(folder / "model.onnx"), "inputs": str(folder / "large.npz")}
-    command |= {"options": {"intra_op_num_threads": 2}, "warmup_runs": 1, "warmup_ns": 10**9}
-    with Child("a", False, threads=2, spinning=False) as child:
-        child.ask({"do": "import", "framework": "onnxruntime", "registered": []}, 60)
-        child.ask(command, 60)
-        child.ask({"do": "block", "block_ns": 10**8, "warm_ns": 0}, 60)
-        before = psutil.Process(child.pid).cpu_times()
+    options = {"intra_op_num_threads": 2}
+    product = Subject("a", "onnxruntime", folder / "model.onnx", folder / "large.npz", 1, options)
+    with TimedProcess(product, False, 60.0) as process:
+        opened(process)
+        process.time_block(10**8, 0)
+        before = psutil.Process(process.pid).cpu_times()
         time.sleep(0.5)
-        after = psutil.Process(child.pid).cpu_times()
+        after = psutil.Process(process.pid).cpu_times()
     assert after.user + after.system - before.user - before.system <= 0.1 * 0.5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, binomtest, bootstrap, norm
 
 from benchcard.measure.significance import (
+    PairedTest,
     bootstrap_metric,
     draws_for,
     holm,
@@ -247,10 +247,11 @@ def test_a_difference_that_never_changes_is_one_all_the_same() -> None:
 def test_one_of_many_models_can_differ() -> None:
     """The p-value of a difference that no draw contradicts stands being adjusted for a hundred models."""
     values = np.random.default_rng(0).normal(size=60)
-    p_value = paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60, most=draws_for(100)).p_value
+    models = mean_of(values), mean_of(values + 1 + values / 10)
+    p_value = paired_bootstrap(*models, 60, max_resamples=draws_for(100)).p_value
     assert p_value is not None
     assert holm([p_value] + [0.5] * 99)[0] < 0.05
-    assert paired_bootstrap(mean_of(values), mean_of(values + 1 + values / 10), 60).p_value == 2 / 1001
+    assert paired_bootstrap(*models, 60).p_value == 2 / 1001
 
 
 @pytest.mark.parametrize("models", [1, 2, 25, 26, 40, 125, 1000])
@@ -266,15 +267,22 @@ def test_draws_that_would_take_too_long_are_not_made() -> None:
     values = np.random.default_rng(0).normal(size=60)
     other = mean_of(values + 1)
 
+    now = 0.0
+
     def slow(indices: NDArray[np.intp]) -> float:
-        time.sleep(0.002)
+        nonlocal now
+        now += 0.002
         return other(indices)
 
-    quick = paired_bootstrap(mean_of(values), other, 60, most=1600)
+    def compare(max_resamples: int) -> PairedTest:
+        first, limits = mean_of(values), {"max_resamples": max_resamples, "max_s": 1}
+        return paired_bootstrap(first, slow, 60, resamples=100, **limits, clock=lambda: now)
+
+    quick = paired_bootstrap(mean_of(values), other, 60, max_resamples=1600)
     assert (quick.p_value, quick.draws) == (2 / 1601, 1600)
-    late = paired_bootstrap(mean_of(values), slow, 60, resamples=100, most=1600, most_s=1.0)
+    late = compare(1600)
     assert (late.p_value, late.draws) == (2 / 101, 100)
-    assert paired_bootstrap(mean_of(values), slow, 60, resamples=100, most=120, most_s=1.0).draws == 120
+    assert compare(120).draws == 120
 
 
 def test_paired_p_values_are_right_by_chance_alone() -> None:

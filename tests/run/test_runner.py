@@ -361,14 +361,16 @@ def test_a_changed_model_is_refused(results, ground, monkeypatch):
 def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
     """Numbers of other library versions or another processor are never put beside those of a run."""
     from benchcard.measure import machine
+    from benchcard.run import ground as checks
+    from benchcard.run import runner
 
     real = machine.versions()
-    monkeypatch.setattr(machine, "versions", lambda: {**real, "onnxruntime": "0.1"})
+    monkeypatch.setattr(checks, "library_versions", lambda: {**real, "onnxruntime": "0.1"})
     with pytest.raises(MachineError, match="onnxruntime"):
         Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
-    monkeypatch.setattr(machine, "versions", lambda: real)
-    here = machine.describe()
-    monkeypatch.setattr(machine, "describe", lambda: {**here, "processor": "Z80"})
+    monkeypatch.setattr(checks, "library_versions", lambda: real)
+    here = replace(machine.this_machine(), processor="Z80")
+    monkeypatch.setattr(runner, "this_machine", lambda: here)
     with pytest.raises(MachineError, match="Z80"):
         Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
 

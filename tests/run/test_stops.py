@@ -199,13 +199,15 @@ def test_the_time_limit_reaches_the_processes_that_are_timed(ground, results, tm
     """`timeout_s` bounds each answer of theirs, and the rows of a model that gave none say so; without it they have
     ten minutes.
     """
-    from benchcard.measure.blocks import Failure
+    from benchcard.measure.blocks import TimedFailure
+    from benchcard.utils.values import Failure
 
     limits = []
 
     def hang(names, timeout_s):
         limits.append(timeout_s)
-        return [Failure(name, False, "first call", "TimedOut", f"no answer in {timeout_s:g} s", "") for name in names]
+        failure = Failure("first call", "TimeoutError", f"no answer in {timeout_s:g} s")
+        return [TimedFailure(name, False, failure) for name in names]
 
     shutil.copytree(results.path, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "times")

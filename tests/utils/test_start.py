@@ -12,7 +12,8 @@ import pytest
 import tiny
 
 from benchcard import registry
-from benchcard.measure.process import Child
+from benchcard.measure.blocks import Subject
+from benchcard.measure.process import TimedProcess
 from benchcard.utils import start
 from benchcard.workers.worker import Worker
 
@@ -52,8 +53,9 @@ def test_a_step_imports_nothing_from_the_working_directory(ran, tmp_path):
 
 def test_a_timed_process_imports_nothing_from_the_working_directory(ran):
     """A child that times imports its runtime from where it is installed."""
-    with Child("a", False, threads=1, spinning=False) as child:
-        child.ask({"do": "import", "framework": "onnxruntime", "registered": []}, timeout_s=60)
+    with TimedProcess(Subject("a", "onnxruntime", Path(), Path()), False, 60.0) as process:
+        process.start_import()
+        process.finish_import()
     assert not list(ran.iterdir())
 
 

@@ -121,7 +121,7 @@ def _machine(part: Part, launches: int) -> dict[str, Any]:
         "quota_cpus": noise.quota_cpus(rounds),
         "throttled_s": noise.counter_increase(rounds, "throttled_s"),
         "governors": noise.governors(rounds),
-        "warnings": "; ".join([*noise.warnings(rounds), *_alone(part), *_few(launches)]),
+        "warnings": "; ".join([*map(str, noise.disturbances(rounds)), *_alone(part), *_few(launches)]),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchcard.errors import HubError
-from benchcard.hub.faults import Patience
+from benchcard.hub.faults import RetryPolicy
 from benchcard.hub.files import Pushed
 from benchcard.hub.push import push
 from benchcard.testing import LocalHub
@@ -47,7 +47,7 @@ def pushed(hub: LocalHub) -> Push:
     """`push` to the local hub, with files and a patience that suit tests."""
 
     def call(repo_id: str = MINE, card: Callable[..., str] | None = None, **more: Any) -> Pushed:
-        given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(5, 0.001), **more}
+        given = {"endpoint": hub.endpoint, "token": hub.token, "retry_policy": RetryPolicy(5, 0.001), **more}
         return push(repo_id, given.pop("files", FILES), card or Card(), **given)
 
     return call

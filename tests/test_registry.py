@@ -90,7 +90,7 @@ def test_what_lacks_something_is_said():
         registry.framework("half")
 
 
-def package(name, version, value, point="letters", group="benchcard.metrics.info"):
+def package(name, version, value, point="letters", group="benchcard.metrics"):
     """An entry point as an installed package has it."""
 
     class Package(metadata.Distribution):
@@ -111,9 +111,7 @@ def test_a_name_of_two_packages_is_refused(monkeypatch):
     """The one that comes first does not win silently: the error names both; a call decides."""
     mine = package("mine", "1", "benchcard.metrics.regression:Pearson")
     yours = package("yours", "2", "benchcard.metrics.regression:Spearman")
-    monkeypatch.setattr(
-        metadata, "entry_points", lambda group: [mine, yours] if group == "benchcard.metrics.info" else []
-    )
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [mine, yours] if group == "benchcard.metrics" else [])
     assert registry.metrics().count("letters") == 1
     with pytest.raises(BenchcardError, match=r"`letters`.*mine \(.*Pearson\), yours \(.*Spearman\).*register_metric"):
         registry.metric("letters")
@@ -128,7 +126,7 @@ def test_versions_of_what_others_bring(monkeypatch, tmp_path):
     import loose_metric
 
     point = package("mine", "1.5", "benchcard.metrics.regression:Pearson")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.metrics.info" else [])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.metrics" else [])
     registry.register_metric("loose", loose_metric.L)
     registry.register_framework("fake", FakeFramework)
     used = {"metrics": ["letters", "accuracy", "loose", "nowhere"], "frameworks": ["fake"]}
@@ -142,8 +140,8 @@ def test_versions_of_what_others_bring(monkeypatch, tmp_path):
 
 def test_an_entry_point_that_cannot_be_loaded_is_said(monkeypatch):
     """The message names package, name and module."""
-    point = metadata.EntryPoint("broken", "no_such_module:Task", "benchcard.tasks.protocol")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.tasks.protocol" else [])
+    point = metadata.EntryPoint("broken", "no_such_module:Task", "benchcard.tasks")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchcard.tasks" else [])
     assert "broken" in registry.tasks()
     with pytest.raises(BenchcardError, match=r"task `broken` as no_such_module:Task.*No module named"):
         registry.task("broken")
@@ -162,12 +160,10 @@ def broken(monkeypatch, tmp_path):
     (tmp_path / "driverless.py").write_text("raise RuntimeError('GPU driver not found')")
     monkeypatch.syspath_prepend(str(tmp_path))
     points = [
-        package("gpu-bench", "1", "driverless:Framework", "driverless", "benchcard.frameworks.protocol"),
-        package("moody-bench", "1", f"{__name__}:Moody", "moody", "benchcard.frameworks.protocol"),
+        package("gpu-bench", "1", "driverless:Framework", "driverless", "benchcard.frameworks"),
+        package("moody-bench", "1", f"{__name__}:Moody", "moody", "benchcard.frameworks"),
     ]
-    monkeypatch.setattr(
-        metadata, "entry_points", lambda group: points if group == "benchcard.frameworks.protocol" else []
-    )
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == "benchcard.frameworks" else [])
 
 
 def test_whatever_a_package_raises_names_it(broken):

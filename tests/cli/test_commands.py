@@ -19,7 +19,7 @@ WAITING = """
     import time
     import click
     from benchcard import cli
-    from benchcard.workers.child import Worker
+    from benchcard.workers.worker import Worker
 
     @cli.main.command()
     def wait():

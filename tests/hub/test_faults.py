@@ -18,9 +18,8 @@ import pytest
 from hub_fixtures import BEGIN, CARD, END, MINE, THEIRS, Card, Push, error_of, section
 
 from benchcard.errors import HubError
-from benchcard.hub.faults import Fault as Trouble
-from benchcard.hub.faults import Patience, diagnose, redacted
-from benchcard.hub.guard import Guard
+from benchcard.hub.faults import FaultKind, RetryPolicy, diagnose, redacted
+from benchcard.hub.overwrite import OverwritePolicy
 from benchcard.hub.repository import read_file, read_readme
 from benchcard.testing import Fault, LocalHub
 
@@ -58,7 +57,7 @@ def test_a_readme_that_cannot_be_read_is_never_written(hub: LocalHub, pushed: Pu
     head = hub.add_model(MINE, {"README.md": CARD})
     hub.strike(fault)
     card = Card()
-    error_of(pushed, card=card, patience=Patience(2, 0.001))
+    error_of(pushed, card=card, retry_policy=RetryPolicy(2, 0.001))
     assert card.got == []
     assert hub.head(MINE) == head
     assert {seen.method for seen in hub.requests()} <= {"GET", "HEAD"}
@@ -89,7 +88,7 @@ def test_nobody_listens(pushed: Push) -> None:
     """Where there is no Hub, that is said after a few attempts."""
     with LocalHub() as gone:
         endpoint = gone.endpoint
-    text = error_of(pushed, endpoint=endpoint, patience=Patience(2, 0.001))
+    text = error_of(pushed, endpoint=endpoint, retry_policy=RetryPolicy(2, 0.001))
     assert "could not be reached" in text
     assert "Run the same again" in text
 
@@ -128,7 +127,7 @@ def test_a_rival_who_never_rests(hub: LocalHub, pushed: Push) -> None:
         return hub.commit(MINE, {"README.md": f"{CARD}{next(count)}"}, author="rival")
 
     hub.before("commit", rival, times=None)
-    text = error_of(pushed, patience=Patience(3, 0.001))
+    text = error_of(pushed, retry_policy=RetryPolicy(3, 0.001))
     assert "412" in text
     assert "Nothing was written" in text
     assert "Run the same push again" in text
@@ -187,7 +186,7 @@ def test_a_lost_answer_and_then_silence(hub: LocalHub, pushed: Push) -> None:
     hub.add_model(MINE, {"README.md": CARD})
     hub.drop_response("commit")
     hub.strike(Fault("info", after=1, status=503, times=None))
-    assert "Whether the commit was made is not known" in error_of(pushed, patience=Patience(2, 0.001))
+    assert "Whether the commit was made is unknown" in error_of(pushed, retry_policy=RetryPolicy(2, 0.001))
     hub.heal()
     assert not pushed().changed
     assert len(hub.requests("commit")) == 1
@@ -208,7 +207,7 @@ def test_an_outage_that_does_not(hub: LocalHub, pushed: Push) -> None:
     """After so many attempts nothing is there, which is checked and said; the same push goes on later."""
     head = hub.add_model(MINE, {"README.md": CARD})
     hub.fail("commit", status=503)
-    text = error_of(pushed, patience=Patience(3, 0.001))
+    text = error_of(pushed, retry_policy=RetryPolicy(3, 0.001))
     assert "503" in text
     assert "Nothing was written" in text
     assert "Run the same push again" in text
@@ -270,7 +269,7 @@ def test_an_answer_of_another_form_is_told(hub: LocalHub, pushed: Push, route: s
         # That is no complaint, and the commit has a check of its own.
         assert pushed(repo_id, files=files).changed
     else:
-        text = error_of(pushed, repo_id, files=files, patience=Patience(2, 0.001))
+        text = error_of(pushed, repo_id, files=files, retry_policy=RetryPolicy(2, 0.001))
         assert hub.token not in text
         if route not in ("resolve", "lfs-upload", "lfs-verify"):
             assert "cannot be read (status 200, " in text
@@ -305,7 +304,7 @@ def test_a_commit_that_was_made_and_answered_oddly_is_found(
 def test_reading_what_is_no_answer(hub: LocalHub, route: str, body: bytes) -> None:
     """`read` and `verify` get a `HubError` for it, and never a text that is not the README."""
     hub.add_model(MINE, {"README.md": CARD, "a.json": "{}"})
-    given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(2, 0.001)}
+    given = {"endpoint": hub.endpoint, "token": hub.token, "retry_policy": RetryPolicy(2, 0.001)}
     for call in (read_readme, partial(read_file, path="a.json")):
         hub.strike(Fault(route, status=200, times=None, body=body))
         with pytest.raises(HubError):
@@ -319,8 +318,8 @@ def test_files_that_are_listed_without_an_id_are_there(hub: LocalHub, pushed: Pu
     listed = [{"rfilename": "README.md"}, {"rfilename": "onnx/model.onnx"}]
     body = json.dumps({"id": MINE, "sha": hub.head(MINE), "siblings": listed}).encode()
     hub.strike(Fault("info", status=200, times=None, body=body))
-    guard = Guard(claimed=frozenset({"onnx/model.onnx"}), manifest="run.json")
-    assert "with other content" in error_of(pushed, files={"onnx/model.onnx": b"0"}, guard=guard)
+    policy = OverwritePolicy(owned=frozenset({"onnx/model.onnx"}), manifest="run.json")
+    assert "with other content" in error_of(pushed, files={"onnx/model.onnx": b"0"}, overwrite_policy=policy)
     assert hub.read(MINE, "onnx/model.onnx") == b"theirs"
 
 
@@ -356,7 +355,7 @@ def test_a_wait_that_is_none_is_not_waited(
     """
     hub.add_model(MINE, {"README.md": CARD})
     hub.strike(Fault(route, status=status, times=2, headers=headers))
-    assert pushed(patience=Patience(5, 1.0)).changed
+    assert pushed(retry_policy=RetryPolicy(5, 1.0)).changed
     assert 0 < len(waits) <= 2
     assert all(0 <= wait <= 2 for wait in waits)
     assert sum(seen.status == status for seen in hub.requests(route)) == 2
@@ -401,7 +400,7 @@ def test_waits_grow_and_vary(monkeypatch: pytest.MonkeyPatch, waits: list[float]
     """Without a word from the Hub each wait is about twice the one before, and none is exactly so."""
     trouble = diagnose(ConnectionError("gone"))
     for attempt in range(1, 5):
-        Patience(first_wait_s=1.0).wait(attempt, trouble)
+        RetryPolicy(first_wait_s=1.0).wait(attempt, trouble)
     assert all(0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(waits))
     assert len({wait / 2**n for n, wait in enumerate(waits)}) == 4
 
@@ -473,7 +472,7 @@ def test_no_token_in_any_error(
     hub.fail(route, status=status, message=f"refused: Authorization: Bearer {hub.token} ({hub.token})")
     caplog.set_level("DEBUG", logger="benchcard")
     with pytest.raises(HubError) as error:
-        pushed(patience=Patience(2, 0.001))
+        pushed(retry_policy=RetryPolicy(2, 0.001))
     shown = "".join(traceback.format_exception(error.value)) + repr(error.value) + str(error.value.args)
     assert hub.token not in shown
     assert "refused" in shown or status in (401, 404)
@@ -506,8 +505,8 @@ def test_what_looks_like_a_token_is_struck_out(text: str, clean: str) -> None:
 
 def test_unknown_errors_are_final() -> None:
     """What is not known to pass is not waited out."""
-    assert diagnose(ValueError("odd")).kind is Trouble.FINAL
-    assert diagnose(TimeoutError()).kind is Trouble.PASSING
+    assert diagnose(ValueError("odd")).kind is FaultKind.FINAL
+    assert diagnose(TimeoutError()).kind is FaultKind.UNAVAILABLE
     assert diagnose(TimeoutError()).text.endswith("TimeoutError")
 
 

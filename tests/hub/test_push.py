@@ -12,9 +12,9 @@ from hub_fixtures import BEGIN, CARD, END, FILES, MINE, Card, Push, error_of, se
 from huggingface_hub import HfApi
 
 from benchcard.errors import CardError, HubError
-from benchcard.hub.faults import Patience
+from benchcard.hub.faults import RetryPolicy
 from benchcard.hub.files import Pushed
-from benchcard.hub.guard import is_ignored
+from benchcard.hub.gitignore import is_ignored
 from benchcard.hub.repository import read_readme
 from benchcard.testing import Fault, LocalHub
 
@@ -148,7 +148,7 @@ def test_a_dry_run_for_a_repository_to_be(hub: LocalHub, pushed: Push) -> None:
     done = pushed(dry_run=True)
     assert not hub.exists(MINE)
     assert done.diff.startswith("--- /dev/null\n+++ b/README.md\n@@ -0,0 +1,5 @@\n+---\n")
-    assert done.warnings == (f"{MINE} is not there yet",)
+    assert done.warnings == (f"{MINE} does not exist yet",)
 
 
 def test_a_dry_run_of_what_is_there(pushed: Push) -> None:
@@ -309,7 +309,7 @@ def test_what_a_gitignore_keeps_out_is_said(hub: LocalHub, pushed: Push) -> None
     first = pushed(files=files)
     assert {"kept.csv", "a.txt"} <= set(hub.files(MINE))
     (said,) = first.warnings
-    assert said.startswith("benchcard/run/results.csv, onnx/model.onnx not pushed: the .gitignore there")
+    assert said.startswith("benchcard/run/results.csv, onnx/model.onnx not pushed: the repository's .gitignore")
     assert "onnx" not in first.diff
     again = pushed(files=files)
     assert (again.changed, again.commit_oid, again.warnings) == (False, hub.head(MINE), (said,))
@@ -333,7 +333,7 @@ def test_a_readme_that_a_gitignore_keeps_out_costs_no_commits(
     assert (again.changed, again.commit_oid, hub.head(MINE)) == (False, head, head)
     for done in (first, again, pushed(dry_run=True)):
         (said,) = done.warnings
-        assert said.startswith("README.md not pushed: the .gitignore there")
+        assert said.startswith("README.md not pushed: the repository's .gitignore")
     kept = there.get("README.md", b"")
     assert hub.files(MINE).get("README.md", b"") == (kept.encode() if isinstance(kept, str) else kept)
 
@@ -342,12 +342,12 @@ def test_what_did_not_arrive_is_said(hub: LocalHub, pushed: Push, monkeypatch: p
     """A file that is sent and that the Hub leaves out all the same, by a rule that is read otherwise here, is named."""
     hub.add_model(MINE, {"README.md": CARD, ".gitignore": "*.md"})
     with monkeypatch.context() as patch:
-        patch.setattr("benchcard.hub.guard.is_ignored", lambda path, rules: False)
+        patch.setattr("benchcard.hub.overwrite.is_ignored", lambda path, rules: False)
         (said,) = pushed().warnings
     assert said.startswith("README.md not pushed")
     hub.commit(MINE, {".gitignore": "*.tmp"})
     hub.fail("info", after=1)
-    done = pushed(patience=Patience(1, 0.001))
+    done = pushed(retry_policy=RetryPolicy(1, 0.001))
     assert (done.changed, done.commit_oid, done.warnings) == (True, hub.head(MINE), ()), "what came is looked at later"
 
 

@@ -20,7 +20,7 @@ from benchcard import Results
 from benchcard.analysis import public_names
 from benchcard.card import Card
 from benchcard.errors import BenchcardError, CardError, HubError
-from benchcard.hub.faults import Patience
+from benchcard.hub.faults import RetryPolicy
 from benchcard.publishing import facts, weights
 from benchcard.publishing import push as publishing
 from benchcard.testing import LocalHub
@@ -43,7 +43,13 @@ def push(run, hub: LocalHub):
     """`push_to_hub` of the tiny run to the local Hub."""
 
     def call(repo_id=MINE, **more):
-        given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(3, 0.001), "artifacts": [1], **more}
+        given = {
+            "endpoint": hub.endpoint,
+            "token": hub.token,
+            "patience": RetryPolicy(3, 0.001),
+            "artifacts": [1],
+            **more,
+        }
         return run.push_to_hub(repo_id, **given)
 
     return call
@@ -528,7 +534,7 @@ def test_a_section_that_is_not_sent_refuses_nothing(push, run, hub):
     pushed = push(slug="mine")
     assert pushed.changed
     assert pushed.kept_out == ("README.md",)
-    assert pushed.warnings[0].startswith("README.md not pushed: the .gitignore there")
+    assert pushed.warnings[0].startswith("README.md not pushed: the repository's .gitignore")
     assert hub.read(MINE, "README.md").decode() == there
     assert "benchcard/mine/run.json" in hub.files(MINE)
     assert not push(slug="mine").changed

@@ -16,7 +16,7 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from benchcard.hub.guard import IGNORE, is_ignored
+from benchcard.hub.gitignore import GITIGNORE, is_ignored
 from benchcard.testing.hub.api import API, PAGE, HubApi, Reply, Request, Route, json_reply
 from benchcard.testing.hub.metadata import check_metadata
 from benchcard.testing.hub.store import Blob, Refusal, Repo
@@ -36,7 +36,7 @@ def _preupload(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     else:
         api.may_write(request, repo, revision)
     files, now, told = [], repo.at(revision).files, request.json()
-    rules = told.get("gitIgnore") or (now[IGNORE].content.decode() if IGNORE in now else "")
+    rules = told.get("gitIgnore") or (now[GITIGNORE].content.decode() if GITIGNORE in now else "")
     for asked in told.get("files", []):
         path = str(asked["path"])
         lfs = repo.goes_to_lfs(path, _decoded(asked.get("sample", "")), int(asked["size"]))

@@ -129,7 +129,7 @@ def test_a_models_files_come_together_or_not_at_all(push, hub):
         before = {"README.md", "onnx/model_quantized.onnx", ".gitattributes", name}
         (said,) = push(repo_id).warnings
         assert said.startswith("config.json, preprocessor_config.json not pushed: such files are read together")
-        assert said.endswith(f"the repository has {name} of other content")
+        assert said.endswith(f"the repository has {name} with other content")
         assert {path for path in hub.files(repo_id) if not path.startswith("benchcard/")} == before
         assert not push(repo_id).changed
         push(repo_id, force=True)
@@ -141,7 +141,7 @@ def test_weights_of_others_are_not_replaced(push, hub):
     """A model of that name that benchcard did not push is refused, unless forced; its own is replaced."""
     hub.add_model(MINE, {"onnx/model_quantized.onnx": "theirs"})
     before = hub.head(MINE)
-    with pytest.raises(HubError, match=r"onnx/model_quantized.onnx.*nothing was written"):
+    with pytest.raises(HubError, match=r"onnx/model_quantized.onnx.*Nothing was written"):
         push()
     assert hub.head(MINE) == before
     push(force=True)

@@ -522,8 +522,8 @@ def test_a_card_that_a_gitignore_keeps_out_is_not_said_to_be_there(push, run, hu
             patch.setattr(Results, "push_to_hub", lambda self, *given, again=again, **more: again)
             said.append(CliRunner().invoke(main, ["push", str(run.path), MINE]).output.splitlines()[-1])
     assert said == [
-        "nothing to push: the .gitignore there keeps out README.md, and the rest is there",
-        "nothing to push: the repository holds these results already",
+        "nothing to push: the repository's .gitignore excludes README.md, and the rest is up to date",
+        "nothing to push: the repository has these results already",
     ]
 
 

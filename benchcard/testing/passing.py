@@ -1,6 +1,6 @@
-"""The whole way through a task in this process: what `Benchmark.run` does in its children, without a run directory.
+"""The evaluation of a model in this process: the steps of a run without child processes and a run directory.
 
-This module owns nothing of that way: the steps are those of `benchcard.actions`.
+Leaves the steps themselves to `steps`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchcard import registry
 from benchcard.evaluation import padding
@@ -21,21 +20,21 @@ from benchcard.tasks import default_metrics
 
 @dataclass(frozen=True)
 class Passed:
-    """What came of a pass.
+    """The result of an evaluation.
 
     Attributes:
-        predictions: One a row, as plain data.
-        references: What is right, one a row.
-        metrics: The figures, by the name of their column; None where one is not defined.
-        notes: What a reader should know of rows and figures.
-        kept: What was kept of the outputs, by name: one array an item.
+        predictions: The prediction of each row, as plain data.
+        references: The reference of each row, as plain data.
+        metrics: The metrics, by the name of their column; None where one is not defined.
+        notes: Notes on the rows and the metrics.
+        kept: The outputs that the task keeps, by name: one array per item.
     """
 
-    predictions: Sequence[Any]
-    references: Sequence[Any]
+    predictions: Sequence[object]
+    references: Sequence[object]
     metrics: Mapping[str, float | None]
     notes: Sequence[str]
-    kept: Mapping[str, Any]
+    kept: Mapping[str, object]
 
 
 def pass_through(
@@ -48,52 +47,54 @@ def pass_through(
     metrics: Sequence[str] | None = None,
     data_keys: Mapping[str, str] | None = None,
     ref_keys: Sequence[str] | None = None,
-    task_args: Mapping[str, Any] | None = None,
+    task_args: Mapping[str, object] | None = None,
     framework: str = "pytorch",
     batch_size: int | None = None,
 ) -> Passed:
-    """The predictions and figures of a model, with rows on their way in and out as a run takes them.
+    """Evaluate a model on a data set with the steps of a run, and return its predictions and metrics.
 
     Args:
-        task: The name of a task; registered ones too.
+        task: The name of a task, built in or registered.
         model: The folder of a transformers model.
-        data: A folder, or whatever else `dataset.path` may be.
-        target: A folder that takes prepared rows and predictions.
+        data: A folder, or any other value of `dataset.path`.
+        target: The folder to write prepared rows and predictions into.
         split: The split.
-        metrics: Ids of metrics; the task's own where they are left out.
-        data_keys: The columns that go in.
-        ref_keys: The columns that hold what is right.
+        metrics: Ids of metrics; by default those of the task.
+        data_keys: The input columns.
+        ref_keys: The columns of the references.
         task_args: Arguments of the task.
-        framework: A framework that opens a transformers folder or, exported first, an ONNX graph.
-        batch_size: Items in a forward call; None for what a run takes.
+        framework: A framework that opens a transformers folder, or an ONNX graph, which is exported first.
+        batch_size: The number of items of a forward call; None for the default of a run.
 
     Raises:
-        SpecError: The data set, the model and the metrics do not fit.
-        ArtifactError: The model cannot be loaded, or exported.
+        SpecError: The data set, the model and the metrics do not fit together.
+        ArtifactError: The model cannot be loaded or exported.
     """
 
-    def silent(done: int, total: int) -> None:
+    def ignore(done: int, total: int) -> None:
         return None
 
     def folder(name: str) -> Path:
         (target / name).mkdir(parents=True, exist_ok=True)
         return target / name
 
-    asked: dict[str, Any] = {"name": None, "split": split, "max_samples": None, "task": task}
-    asked |= {"data_keys": data_keys, "ref_keys": ref_keys, "task_args": task_args}
-    where = {"dataset": str(data), "revision": None, "model": str(model)}
-    told = data_.prepare(asked, {}, where, folder("prepared"), silent)
-    inputs = Need(target / "prepared", told)
-    opened = str(model)
+    request: dict[str, object] = {"name": None, "split": split, "max_samples": None, "task": task}
+    request |= {"data_keys": data_keys, "ref_keys": ref_keys, "task_args": task_args}
+    locations = {"dataset": str(data), "revision": None, "model": str(model)}
+    rows = data_.prepare(request, {}, locations, folder("prepared"), ignore)
+    inputs = Need(target / "prepared", rows)
+    file = str(model)
     if registry.framework(framework).format == "onnx":
         graph = {"from_transformers": True, "task": task, "opset": None}
-        opened = str(folder("graph") / models.export(graph, {}, where, folder("graph"), silent)["file"])
-    way = {"framework": framework, "options": {"task": task}, "task": task, "batch_size": batch_size}
-    found = evaluate.evaluate(way, {"inputs": inputs}, {"model": opened, "threads": 1}, folder("predicted"), silent)
-    needs = {"inputs": inputs, "predictions": Need(target / "predicted", found)}
+        file = str(folder("graph") / models.export(graph, {}, locations, folder("graph"), ignore)["file"])
+    settings = {"framework": framework, "options": {"task": task}, "task": task, "batch_size": batch_size}
+    outcome = evaluate.evaluate(
+        settings, {"inputs": inputs}, {"model": file, "threads": 1}, folder("predicted"), ignore
+    )
+    needs = {"inputs": inputs, "predictions": Need(target / "predicted", outcome)}
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
-    scored = evaluate.score({"metrics": names, "task": task}, needs, {}, folder("scored"), silent)
+    scores = evaluate.score({"metrics": names, "task": task}, needs, {}, folder("scored"), ignore)
     predictions, kept = read_predictions(target / "predicted")
-    depends = padding.NOTES.get(found["batches"])
-    notes = [*told["notes"], *scored["notes"], *([f"the outputs of the model {depends}"] if depends else [])]
-    return Passed(predictions, Rows(target / "prepared").references, scored["metrics"], notes, kept)
+    dependence = padding.NOTES.get(outcome["batches"])
+    notes = [*rows["notes"], *scores["notes"], *([f"the outputs of the model {dependence}"] if dependence else [])]
+    return Passed(predictions, Rows(target / "prepared").references, scores["metrics"], notes, kept)

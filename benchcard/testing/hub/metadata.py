@@ -1,10 +1,10 @@
-"""What `LocalHub` says about a card's front matter: the errors that refuse a commit, and the warnings that do not.
+"""The check of a card's front matter in `LocalHub`: errors, which refuse a commit, and warnings.
 
-Owns the rules of the Hub's own check as far as they are known, in the Hub's words. It is written apart from the card's
-offline check, so that the one can be tested against the other.
+Owns the known rules of the Hub's own check, in the words of the Hub. It shares nothing with the offline check in
+`card`, so that each can be tested against the other.
 
 Source: errors and warnings that users of the Hub reported, and https://github.com/huggingface/hub-docs (modelcard.md,
-datasetcard.md). Whether the Hub takes `.nan` as a metric's value is not known; here it is refused.
+datasetcard.md). It is unknown whether the Hub accepts `.nan` as the value of a metric; here it is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -51,25 +50,22 @@ _RENAMED = {"languages": "language", "licenses": "license"}
 
 
 def front_matter(content: str) -> str | None:
-    """The YAML between the first two lines of dashes, or None where there is none."""
-    found = _FRONT_MATTER.match(content)
-    return found.group(1) if found else None
+    """Return the YAML between the first two lines of dashes; None where there is none."""
+    match = _FRONT_MATTER.match(content)
+    return match.group(1) if match else None
 
 
-def card_data(content: str) -> dict[str, Any] | None:
-    """The front matter as a mapping; None where there is none or where it cannot be read."""
-    text = front_matter(content)
-    if text is None:
-        return None
+def card_data(content: str) -> dict[str, object]:
+    """Return the front matter as a mapping; empty where there is none or where it cannot be read."""
     try:
-        data = YAML(typ="safe", pure=True).load(text)
+        data = YAML(typ="safe", pure=True).load(front_matter(content) or "")
     except YAMLError:
-        return None
-    return data if isinstance(data, dict) else None
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def check_metadata(content: str, repo_type: str) -> tuple[list[str], list[str]]:
-    """The errors and the warnings that the Hub gives for a README with this text, each naming its field."""
+    """Return the errors and the warnings of the Hub for the text of a README; each names its field."""
     text = front_matter(content)
     if text is None or not text.strip():
         return [], ["empty or missing yaml metadata in repo card"]
@@ -94,15 +90,15 @@ def _place(error: MarkedYAMLError) -> str:
     return f" ({mark.line + 1}:{mark.column + 1})" if mark is not None else ""
 
 
-def _values(data: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    """The value under `key` as places and values: one, or those of a list."""
+def _values(data: Mapping[str, object], key: str) -> list[tuple[str, object]]:
+    """Return the value of a key, or each value of its list, with its place."""
     if key not in data:
         return []
     value = data[key]
     return [(f"{key}[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else [(key, value)]
 
 
-def _check_shared(data: Mapping[str, Any]) -> Iterator[str]:
+def _check_shared(data: Mapping[str, object]) -> Iterator[str]:
     for old, new in _RENAMED.items():
         if old in data:
             yield f'"{old}" is deprecated. Use "{new}" instead.'
@@ -120,7 +116,7 @@ def _check_shared(data: Mapping[str, Any]) -> Iterator[str]:
     yield from _check_binary(data, "")
 
 
-def _check_binary(value: Any, place: str) -> Iterator[str]:
+def _check_binary(value: object, place: str) -> Iterator[str]:
     if isinstance(value, bytes):
         yield f'unknown tag !<tag:yaml.org,2002:binary> in "{place}"'
     elif isinstance(value, Mapping):
@@ -131,7 +127,7 @@ def _check_binary(value: Any, place: str) -> Iterator[str]:
             yield from _check_binary(item, f"{place}[{index}]")
 
 
-def _check_model(data: Mapping[str, Any]) -> Iterator[str]:
+def _check_model(data: Mapping[str, object]) -> Iterator[str]:
     for key, kind in (("datasets", "dataset"), ("base_model", "model")):
         for place, value in _values(data, key):
             if not isinstance(value, str):
@@ -145,50 +141,51 @@ def _check_model(data: Mapping[str, Any]) -> Iterator[str]:
     for key in ("widget", "model-index"):
         if key in data and not isinstance(data[key], list):
             yield f'"{key}" must be an array'
-    if isinstance(data.get("model-index"), list):
-        for index, entry in enumerate(data["model-index"]):
+    entries = data.get("model-index")
+    if isinstance(entries, list):
+        for index, entry in enumerate(entries):
             yield from _check_model_index(entry, f"model-index[{index}]")
 
 
-def _check_model_index(entry: Any, place: str) -> Iterator[str]:
+def _check_model_index(entry: object, place: str) -> Iterator[str]:
     yield from _check_fields(entry, place, required=("name",))
     results = entry.get("results") if isinstance(entry, Mapping) else None
     if not isinstance(results, list):
         yield f'"{place}.results" must be an array'
         return
     for index, result in enumerate(results):
-        here = f"{place}.results[{index}]"
+        path = f"{place}.results[{index}]"
         if not isinstance(result, Mapping):
-            yield f'"{here}" must be an object'
+            yield f'"{path}" must be an object'
             continue
-        yield from _check_fields(result.get("task"), f"{here}.task", required=("type",), optional=("name",))
+        yield from _check_fields(result.get("task"), f"{path}.task", required=("type",), optional=("name",))
         yield from _check_fields(
             result.get("dataset"),
-            f"{here}.dataset",
+            f"{path}.dataset",
             required=("type", "name"),
             optional=("config", "split", "revision"),
         )
         if "source" in result:
-            yield from _check_fields(result["source"], f"{here}.source", required=("url",), optional=("name",))
+            yield from _check_fields(result["source"], f"{path}.source", required=("url",), optional=("name",))
         metrics = result.get("metrics")
         if not isinstance(metrics, list):
-            yield f'"{here}.metrics" must be an array'
+            yield f'"{path}.metrics" must be an array'
             continue
         for number, metric in enumerate(metrics):
-            spot = f"{here}.metrics[{number}]"
-            yield from _check_fields(metric, spot, required=("type",), optional=("name", "config"))
+            metric_path = f"{path}.metrics[{number}]"
+            yield from _check_fields(metric, metric_path, required=("type",), optional=("name", "config"))
             if isinstance(metric, Mapping):
                 value = metric.get("value")
                 if value is None:
-                    yield f'"{spot}.value" is required'
+                    yield f'"{metric_path}.value" is required'
                 elif isinstance(value, float) and not math.isfinite(value):
-                    yield f'"{spot}.value" must be a finite number'
+                    yield f'"{metric_path}.value" must be a finite number'
 
 
 def _check_fields(
-    value: Any, place: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
+    value: object, place: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> Iterator[str]:
-    """What is wrong with an object of text fields."""
+    """Yield the errors of an object whose fields must be texts."""
     if not isinstance(value, Mapping):
         yield f'"{place}" is required' if value is None else f'"{place}" must be an object'
         return
@@ -200,7 +197,7 @@ def _check_fields(
             yield f'"{place}.{key}" must be a string'
 
 
-def _check_dataset(data: Mapping[str, Any]) -> Iterator[str]:
+def _check_dataset(data: Mapping[str, object]) -> Iterator[str]:
     for key in ("task_categories", "size_categories"):
         for place, value in _values(data, key):
             if not isinstance(value, str):
@@ -209,7 +206,7 @@ def _check_dataset(data: Mapping[str, Any]) -> Iterator[str]:
         yield '"configs" must be an array'
 
 
-def _warn(data: Mapping[str, Any]) -> Iterator[str]:
+def _warn(data: Mapping[str, object]) -> Iterator[str]:
     for key in ("pipeline_tag", "task_categories"):
         for place, value in _values(data, key):
             if isinstance(value, str) and value not in _PIPELINE_TAGS.split():

@@ -8,20 +8,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_HIDDEN = [
-    "latency_p90_ms",
-    "latency_p95_ms",
-    "latency_p99.9_ms",
-    "elapsed_s",
-    "drift",
-    "threads",
-    "spinning",
-    "first_call_ms",
-    "load_ms",
-    "failure",
-    "total_time_in_seconds",
-    "latency_in_seconds",
-]
+_HIDDEN = (
+    "latency_p90_ms latency_p95_ms latency_p99.9_ms elapsed_s drift threads spinning first_call_ms load_ms failure "
+    "total_time_in_seconds latency_in_seconds"
+)
 
 
 def brief(frame: pd.DataFrame, hidden: list[str]) -> pd.DataFrame:
@@ -42,7 +32,7 @@ def brief(frame: pd.DataFrame, hidden: list[str]) -> pd.DataFrame:
                 for value, least, most in zip(shown[name], shown[low], shown[high])
             ]
             shown = shown.drop(columns=[low, high])
-    return shown.drop(columns=[*_HIDDEN, *hidden], errors="ignore")
+    return shown.drop(columns=[*_HIDDEN.split(), *hidden], errors="ignore")
 
 
 def table(frame: pd.DataFrame) -> None:

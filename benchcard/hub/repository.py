@@ -82,7 +82,6 @@ class Target:
 def read_readme(
     repo_id: str,
     *,
-    revision: str | None = None,
     token: str | bool | None = None,
     endpoint: str | None = None,
     retry_policy: RetryPolicy | None = None,
@@ -93,14 +92,13 @@ def read_readme(
         HubError: The repository does not exist, or its README could not be read.
     """
     repository = Repository(make_api(endpoint, token), repo_id, retry_policy or RetryPolicy())
-    return decode_readme(repository.expect(revision).readme, repo_id)
+    return decode_readme(repository.read_existing().readme, repo_id)
 
 
 def read_file(
     repo_id: str,
     path: str,
     *,
-    revision: str | None = None,
     token: str | bool | None = None,
     endpoint: str | None = None,
     retry_policy: RetryPolicy | None = None,
@@ -111,7 +109,7 @@ def read_file(
         HubError: The repository does not exist, or the file could not be read.
     """
     repository = Repository(make_api(endpoint, token), repo_id, retry_policy or RetryPolicy())
-    return repository.read_file(repository.expect(revision), path)
+    return repository.read_file(repository.read_existing(), path)
 
 
 @dataclass(frozen=True)
@@ -128,8 +126,8 @@ class Repository:
     repo_id: str
     retry_policy: RetryPolicy
 
-    def expect(self, revision: str | None) -> Snapshot:
-        """Return the repository at a revision.
+    def read_existing(self) -> Snapshot:
+        """Return the main branch of the repository.
 
         Raises:
             HubError: The repository does not exist, or could not be read.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchcard.testing.fake_framework import FakeFramework
     from benchcard.testing.hub.http import Fault, SeenRequest
-    from benchcard.testing.hub.hub import LocalHub
+    from benchcard.testing.hub.local_hub import LocalHub
     from benchcard.testing.models import (
         text_model,
         train,
@@ -49,7 +49,7 @@ __all__ = [
 _MODULES = {
     "FakeFramework": "fake_framework",
     "Fault": "hub.http",
-    "LocalHub": "hub.hub",
+    "LocalHub": "hub.local_hub",
     "Passed": "passing",
     "SeenRequest": "hub.http",
     "pass_through": "passing",

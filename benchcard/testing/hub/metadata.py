@@ -1,7 +1,7 @@
 """The check of a card's front matter in `LocalHub`: errors, which refuse a commit, and warnings.
 
-Owns the known rules of the Hub's own check, in the words of the Hub. It shares nothing with the offline check in
-`card`, so that each can be tested against the other.
+Owns the known rules of the Hub's own check, in the words of the Hub. It shares the lists of terms with the offline
+check in `card`, but no rule, so that each can be tested against the other.
 
 Source: errors and warnings that users of the Hub reported, and https://github.com/huggingface/hub-docs (modelcard.md,
 datasetcard.md). It is unknown whether the Hub accepts `.nan` as the value of a metric; here it is refused.
@@ -17,35 +17,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from benchcard.card.frontmatter.hubterms import LICENSES, PIPELINE_TAGS
+
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[\r\n]+(.*?)(?:[\r\n]+|(?<=\n))---[ \t]*(?:\r\n|\r|\n|\Z)", re.DOTALL)
 _REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9_][\w.-]{0,95}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*|code|multilingual")
-# Source: https://huggingface.co/docs/hub/repositories-licenses
-_LICENSES = (
-    "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 "
-    "bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 "
-    "cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 "
-    "cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 "
-    "cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 "
-    "eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl "
-    "apple-ascl apple-amlr mpl-2.0 odc-by odbl openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib "
-    "pddl lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 "
-    "llama4 gemma unknown other"
-)
-# Source: huggingface.js, packages/tasks/src/pipelines.ts, August 2026
-_PIPELINE_TAGS = (
-    "text-classification token-classification table-question-answering question-answering zero-shot-classification "
-    "translation summarization feature-extraction text-generation fill-mask sentence-similarity text-to-speech "
-    "text-to-audio automatic-speech-recognition audio-to-audio audio-classification audio-text-to-text "
-    "voice-activity-detection depth-estimation image-classification object-detection image-segmentation text-to-image "
-    "image-to-text image-to-image image-to-video unconditional-image-generation video-classification "
-    "reinforcement-learning robotics tabular-classification tabular-regression tabular-to-text table-to-text "
-    "multiple-choice text-ranking text-retrieval time-series-forecasting text-to-video image-text-to-text "
-    "image-text-to-image image-text-to-video visual-question-answering document-question-answering "
-    "zero-shot-image-classification graph-ml mask-generation zero-shot-object-detection text-to-3d image-to-3d "
-    "image-feature-extraction video-text-to-text keypoint-detection visual-document-retrieval any-to-any "
-    "video-to-video other"
-)
 _RENAMED = {"languages": "language", "licenses": "license"}
 
 
@@ -106,8 +82,8 @@ def _check_shared(data: Mapping[str, object]) -> Iterator[str]:
         for place, value in _values(data, key):
             if not isinstance(value, str):
                 yield f'"{place}" must be a string'
-            elif key == "license" and value not in _LICENSES.split():
-                yield f'"{place}" must be one of [{", ".join(sorted(_LICENSES.split()))}]'
+            elif key == "license" and value not in LICENSES:
+                yield f'"{place}" must be one of [{", ".join(sorted(LICENSES))}]'
             elif key == "language" and not _LANGUAGE.fullmatch(value):
                 known = 'an ISO 639-1, 639-2 or 639-3 code (two/three letters), or a special value like "code"'
                 yield f'"{place}" with value "{value}" is not valid. It must be {known}, "multilingual".'
@@ -209,5 +185,5 @@ def _check_dataset(data: Mapping[str, object]) -> Iterator[str]:
 def _warn(data: Mapping[str, object]) -> Iterator[str]:
     for key in ("pipeline_tag", "task_categories"):
         for place, value in _values(data, key):
-            if isinstance(value, str) and value not in _PIPELINE_TAGS.split():
+            if isinstance(value, str) and value not in PIPELINE_TAGS:
                 yield f'"{place}" with value "{value}" is not in the official list'

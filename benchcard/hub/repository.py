@@ -132,7 +132,7 @@ class Repository:
         Raises:
             HubError: The repository does not exist, or could not be read.
         """
-        snapshot = self.read(Target(revision))
+        snapshot = self.read(Target(None))
         if snapshot is None:
             raise HubError(
                 f"{self.repo_id} is not on the Hub, or it is private and this token may not see it: {LOGIN}."

@@ -285,9 +285,7 @@ def test_a_reply_of_another_form_is_reported(hub: LocalHub, pushed: Push, route:
 
 @pytest.mark.parametrize("body", ODD, ids=repr)
 @pytest.mark.parametrize("repo_id", [MINE, THEIRS])
-def test_a_commit_with_a_reply_of_another_form_is_found(
-    hub: LocalHub, pushed: Push, repo_id: str, body: bytes
-) -> None:
+def test_a_commit_with_a_reply_of_another_form_is_found(hub: LocalHub, pushed: Push, repo_id: str, body: bytes) -> None:
     """A commit or pull request whose reply cannot be read is looked up like one whose reply was lost."""
     hub.add_model(repo_id, {"README.md": CARD})
     hub.strike(Fault("commit", body=body))
@@ -372,9 +370,7 @@ def test_an_absurd_wait_ends_the_push(hub: LocalHub, pushed: Push, waits: list[f
 
 @pytest.mark.parametrize("header", ["RateLimit", "Retry-After"])
 @pytest.mark.parametrize("route", ["info", "validate-yaml", "commit"])
-def test_a_rate_limit_is_respected(
-    hub: LocalHub, pushed: Push, waits: list[float], header: str, route: str
-) -> None:
+def test_a_rate_limit_is_respected(hub: LocalHub, pushed: Push, waits: list[float], header: str, route: str) -> None:
     """The push waits a little longer than the Hub asks, and then continues."""
     hub.rate_limit(route, wait_s=40, header=header, times=2)
     assert pushed().changed

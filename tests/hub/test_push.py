@@ -338,9 +338,7 @@ def test_a_readme_that_a_gitignore_excludes_makes_no_commit(
     assert hub.files(MINE).get("README.md", b"") == (kept.encode() if isinstance(kept, str) else kept)
 
 
-def test_missing_files_after_a_commit_are_reported(
-    hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_a_commit_lacks_are_reported(hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning names a file that was sent and that the Hub excluded by a rule that benchcard reads differently."""
     hub.add_model(MINE, {"README.md": CARD, ".gitignore": "*.md"})
     with monkeypatch.context() as patch:

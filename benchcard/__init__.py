@@ -1,13 +1,13 @@
-"""benchcard: benchmark the quantized variants of a Hugging Face model, and publish numbers that can be believed.
+"""benchcard: benchmark quantized variants of Hugging Face models, and publish the results as model cards.
 
     from benchcard import Benchmark
 
-Names are imported when they are first used, so that `import benchcard` costs next to nothing.
+Public names are imported at their first use, so that `import benchcard` is fast.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchcard._version import __version__
 
@@ -48,7 +48,7 @@ __all__ = [
     "register_task",
 ]
 
-_HOMES = {
+_MODULES = {
     "Benchmark": "benchmark",
     "Card": "card",
     "Choice": "analysis.choice",
@@ -60,13 +60,12 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, imported now."""
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

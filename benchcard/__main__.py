@@ -1,4 +1,4 @@
-"""`benchcard`, and `python -m benchcard`, for where its script is not on the path: the command line."""
+"""The entry point of the commands `benchcard` and `python -m benchcard`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # Python puts the working directory first, where a file may hide a package of its name.
+    # Python puts the working directory first on the path, where a file may hide a package of the same name.
     try:
         if os.path.realpath(sys.path[0]) == os.path.realpath(os.curdir):
             del sys.path[0]
     except FileNotFoundError:
-        # The working directory was removed, and nothing can be imported from it.
+        # The working directory was deleted.
         del sys.path[0]
 
 
 def main() -> None:
-    """Run the command line. Until it can answer Ctrl-C in words, Ctrl-C ends the process without any."""
-    is_answered = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_answered:
+    """Run the command line. During its import, Ctrl-C ends the process without a traceback."""
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_default:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from benchcard.cli import commands
 
-    if is_answered:
+    if is_default:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     commands.main()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchcard.errors import BenchcardError
 from benchcard.sources import in_memory, resolve
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Benchmark:
-    """A model, a task, a data set and a grid of settings: planned, run, and read.
+    """A model, a task, a data set and a grid of settings to benchmark.
 
     benchmark = Benchmark(
         task="image-classification", model="nateraw/vit-base-beans", dataset={"path": "AI-Lab-Makerere/beans",
@@ -34,167 +34,166 @@ class Benchmark:
     """
 
     # Data sets in memory, by their names in the spec.
-    _handed: in_memory.Handed = MappingProxyType({})
+    _in_memory: in_memory.Handed = MappingProxyType({})
 
     def __init__(
         self,
         *,
         task: str,
         model: str | Path | None = None,
-        dataset: Mapping[str, Any] | pd.DataFrame | datasets.Dataset | None = None,
+        dataset: Mapping[str, object] | pd.DataFrame | datasets.Dataset | None = None,
         metrics: Sequence[str] | None = None,
-        grid: Mapping[str, Any] | None = None,
-        fixed: Mapping[str, Any] | None = None,
-        **parameters: Any,
+        grid: Mapping[str, object] | None = None,
+        fixed: Mapping[str, object] | None = None,
+        **parameters: object,
     ) -> None:
-        """A checked benchmark; nothing is loaded.
+        """Check a spec; nothing is loaded.
 
         Args:
-            task: What the model does, as `image-classification`.
+            task: What the model does, such as `image-classification`.
             model: An id on the Hub, or a local folder.
             dataset: `path` (an id, a folder, a file, or the data itself: a `datasets.Dataset` or `DatasetDict`, a
-                pandas frame, or a mapping of split to these), `eval_split`, and as needed `name`, `calibration_split`,
-                `data_keys`, `ref_keys`, `revision`. A `Dataset` or a frame alone stands for `{"path": ...}`.
-            metrics: Ids of metrics; the task's own by default.
+                pandas data frame, or a mapping of split to these), `eval_split`, and as needed `name`,
+                `calibration_split`, `data_keys`, `ref_keys`, `revision`. A `Dataset` or a data frame alone stands for
+                `{"path": ...}`.
+            metrics: Ids of metrics; by default those of the task.
             grid: Benchmarked parameters, each with a list of values.
-            fixed: Parameters that have one value.
-            **parameters: More fixed parameters: `batch_sizes`, `input_lengths`, `duration` (seconds a configuration),
-                `warmup_runs`, `max_eval_samples`, `backend` and all others of the vocabulary.
+            fixed: Parameters with one value.
+            **parameters: More fixed parameters, such as `batch_sizes`, `input_lengths`, `duration` (seconds per
+                configuration), `warmup_runs`, `max_eval_samples`, `backend`.
 
         Raises:
-            SpecError: With every mistake, and the place of each.
+            SpecError: The spec has mistakes; all of them are listed with their places.
         """
         given = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
-        told, self._handed = in_memory.as_splits(
+        values, self._in_memory = in_memory.as_splits(
             {"task": task, **{name: value for name, value in given.items() if value is not None}, **parameters}
         )
-        self.spec: Spec = specs.read_spec(told)
+        self.spec: Spec = specs.read_spec(values)
 
     @classmethod
-    def from_spec(cls, spec: str | Path | Mapping[str, Any] | Spec, *, trust_remote_code: bool = False) -> Benchmark:
-        """The benchmark of a YAML file, of a mapping in the same form, or of a `Spec`.
+    def from_spec(cls, spec: str | Path | Mapping[str, object] | Spec, *, trust_remote_code: bool = False) -> Benchmark:
+        """Return the benchmark of a YAML file, of a mapping of the same form, or of a `Spec`.
 
         Args:
             spec: The spec.
-            trust_remote_code: Whether code may run that the `Spec` of a card or of a run directory names. A file and a
-                mapping are taken as the caller's own word.
+            trust_remote_code: Whether code that the `Spec` of a card or of a run directory names may run. A file and a
+                mapping are trusted as the caller's own.
 
         Raises:
-            SpecError: With every mistake, and the place of each.
+            SpecError: The spec has mistakes; all of them are listed with their places.
             BenchcardError: The `Spec` of a card or of a run directory names code that may not run.
         """
         if isinstance(spec, (str, Path)):
             spec = specs.load_spec(Path(spec))
-        handed: in_memory.Handed = MappingProxyType({})
+        data: in_memory.Handed = MappingProxyType({})
         if isinstance(spec, Mapping):
-            told, handed = in_memory.as_splits(spec)
-            spec = specs.read_spec(told)
+            values, data = in_memory.as_splits(spec)
+            spec = specs.read_spec(values)
         if not (spec.trusted or trust_remote_code) and (code := resolve.code_of(spec)):
             raise BenchcardError(resolve.refusal(code))
         benchmark = cls.__new__(cls)
-        benchmark.spec, benchmark._handed = spec, handed
+        benchmark.spec, benchmark._in_memory = spec, data
         return benchmark
 
     @classmethod
     def from_card(
-        cls, card: str | Path, section: str | None = None, *, trust_remote_code: bool = False, **changes: Any
+        cls, card: str | Path, section: str | None = None, *, trust_remote_code: bool = False, **changes: object
     ) -> Benchmark:
-        """The benchmark that a card tells of, so that it can be run again.
+        """Return the benchmark of a card, to run it again.
 
-        Whoever wrote the card decides neither that code runs here nor which files of this machine are read: its paths
-        are looked for beside it only.
+        The author of the card cannot make code run or files be read on this machine: paths in the card are resolved
+        beside it only.
 
         Args:
-            card: Its text, a file, a folder with a README.md, or the id of a repository on the Hub.
+            card: The text of the card, a file, a folder with a README.md, or the id of a repository on the Hub.
             section: The name of the section, where a README has several.
             trust_remote_code: Whether code that the card names may run: that of a model, where the card says
                 `trust_remote_code: true`, and the scripts of metrics that are not installed. The card's own
-                `trust_remote_code` stays what it is.
-            **changes: Parameters that are to be other than in the card, as `model="./copy"` or `duration=3`.
+                `trust_remote_code` does not change.
+            **changes: Parameters that differ from the card, such as `model="./copy"` or `duration=3`.
 
         Raises:
-            CardError: There is no such card, it cannot be read, its model or data were a folder that is not here, or it
-                names code that may not run; the message says which.
-            SpecError: It asks for what cannot be, with the place of each mistake.
+            CardError: There is no such card, it cannot be read, the folder of its model or data is missing, or it names
+                code that may not run; the message says which.
+            SpecError: The spec has mistakes; all of them are listed with their places.
             HubError: The repository cannot be reached.
         """
         from benchcard.reproduce import results
         from benchcard.reproduce import spec as card_spec
 
-        found = results.from_card(card, section)
-        spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code)[0]
-        card_spec.expect_here(found.facts, found.about, spec, "pass `{name}={value}`")
+        published = results.from_card(card, section)
+        spec = card_spec.spec_of(published.facts, published.about, published.folder, changes, trust_remote_code)[0]
+        card_spec.expect_here(published.facts, published.about, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)
 
     @cached_property
     def configurations(self) -> Plan:
-        """The configurations, as objects."""
+        """The configurations of the grid."""
         return make_plan(self.spec)
 
     def plan(self) -> pd.DataFrame:
-        """One row per configuration: benchmarked parameters, threads, baseline, the steps it adds, the steps it shares
-        with earlier rows, and seconds timed.
+        """Return one row per configuration: benchmarked parameters, threads, baseline, the steps it adds, the steps it
+        shares with earlier rows, and the seconds of timing.
 
-        Nothing is loaded, downloaded or measured for it.
+        Nothing is loaded, downloaded or measured.
         """
         from benchcard.analysis.frames.plan import plan_frame
 
         return plan_frame(self.configurations)
 
     def run(self, path: str | Path | None = None, *, timeout_s: float | None = None, progress: bool = True) -> Results:
-        """Results of the run in the directory `path`; a run that was stopped goes on where it was, and nothing finished
-        is done again.
+        """Run the benchmark and return its results. A run that was stopped continues; finished steps are not repeated.
 
         Args:
-            path: The run directory; by default `runs/` and a name from the model and the spec's digest.
-            timeout_s: Seconds after which a step is stopped and counts as failed. Where models are timed it bounds each
-                answer of a process, not the timing, which lasts as long as `duration` says.
+            path: The run directory; by default a folder in `runs/`, named after the model and the spec's digest.
+            timeout_s: Seconds after which a step is stopped and counts as failed. For a timed process it limits each
+                response, not the timing, which takes as long as `duration` says.
             progress: Whether to show progress bars.
 
         Raises:
-            SpecError: The model, the data set, a split or a column is not there, or the directory holds a run of
+            SpecError: The model, the data set, a split or a column does not exist, or the directory has a run of
                 another spec.
-            MachineError: This machine cannot do what was asked, or is not as it was when the run was begun.
+            MachineError: The machine cannot do what the spec asks, or has changed since the run began.
             HubError: The Hub cannot be reached.
-            BenchcardError: The directory is no run's, another process works on it, or the disk refuses.
+            BenchcardError: The directory is not a run directory, another process uses it, or it cannot be written.
         """
         from benchcard import registry
         from benchcard.results import Results
 
         folder = (Path(path) if path is not None else self.default_path).absolute()
-        self._write(folder)
+        self._write_data(folder)
         backend = registry.backend(self.spec.get("backend"))
         backend.run(self.configurations, folder, timeout_s=timeout_s, show_progress=progress)
         return Results.load(folder, self.configurations)
 
-    def _write(self, folder: Path) -> None:
-        """Write what was handed over in memory into a run directory, unless it is there."""
+    def _write_data(self, folder: Path) -> None:
+        """Write the data sets in memory into a run directory, unless they are there."""
         from benchcard.run.directory import RunDirectory
 
         directory = RunDirectory(folder)
-        if self._handed and (folder / "run.json").exists() and directory.info.digest != self.spec.digest:
-            return  # Somebody else's run: whoever runs this spec says so, and nothing is changed there.
-        for name, splits in self._handed.items():
+        if self._in_memory and (folder / "run.json").exists() and directory.info.digest != self.spec.digest:
+            return  # A run of another spec stays unchanged; the backend raises an error.
+        for name, splits in self._in_memory.items():
             with directory.handed(in_memory.folder_name(name)) as target:
                 if target is not None:
                     in_memory.write_splits(splits, target)
 
     @property
     def default_path(self) -> Path:
-        """Where a run goes when nobody says."""
+        """The run directory that `run` uses by default."""
         import re
 
         name = str(self.spec.fixed.get("name_or_path", self.spec.task)).rstrip("/").rsplit("/", 1)[-1]
         return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{self.spec.digest[:8]}"
 
     def _repr_html_(self) -> str:
-        """What it is, and its plan, as a notebook shows them."""
         import html
 
         plan = self.plan()
         seconds = f"{plan['timed_s'].sum():g}" if len(plan) else "0"
-        said = f"{self!r}: {seconds} s of timing at the most"
-        return f"<p>{html.escape(said)}</p>{plan.to_html(index=False, na_rep='', escape=True)}"
+        summary = f"{self!r}: at most {seconds} s of timing"
+        return f"<p>{html.escape(summary)}</p>{plan.to_html(index=False, na_rep='', escape=True)}"
 
     def __repr__(self) -> str:
         rows = pluralize(len(self.configurations), "configuration")

@@ -1,11 +1,11 @@
-"""What can be plugged in: frameworks, tasks, metrics and backends, by name.
+"""Frameworks, tasks, metrics and backends by name: built in, from other packages, or registered by a call.
 
-This module owns the four tables and nothing of what stands in them. Something is registered by a call
-(`register_framework`), by an entry point of the group `benchcard.frameworks` (`.tasks`, `.metrics`, `.backends`) in an
-installed package, or because benchcard brings it. It is imported when it is first asked for by name.
+Leaves what each kind must do to its protocol (`frameworks.Framework`, `tasks.Task`). A package registers an object with
+an entry point of the group `benchcard.frameworks` (`.tasks`, `.metrics`, `.backends`), a program with a call such as
+`register_framework`. An object is imported when its name is first used.
 
-Child processes find entry points by themselves. What was registered by a call, a backend apart, is handed to them:
-`called` tells it as plain data, and `recall` in the child does the same calls again.
+Child processes find built-in objects and entry points by themselves. Objects that were registered by a call, except
+backends, are pickled in the parent (`registered_by_call`) and registered again in the child (`register_again`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from benchcard.errors import BenchcardError
 from benchcard.utils.text import did_you_mean, format_value, join_names
 
-_BROUGHT: Mapping[str, Mapping[str, str]] = {
+if TYPE_CHECKING:
+    import evaluate
+
+_BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "frameworks": {
         "onnxruntime": "benchcard.frameworks.onnxruntime:OnnxRuntime",
         "pytorch": "benchcard.frameworks.pytorch:PyTorch",
@@ -67,135 +70,153 @@ _BROUGHT: Mapping[str, Mapping[str, str]] = {
 }
 
 
-EVALUATE: frozenset[str] = frozenset(
+EVALUATE_METRICS: frozenset[str] = frozenset(
     {"code_eval", "cuad", "mae", "mase", "pearsonr", "poseval", "r_squared", "spearmanr", "trec_eval"}
 )
-"""Ids that look like slips of what benchcard brings, and are metrics that `evaluate` keeps on the Hub.
+"""Metrics of `evaluate` on the Hub whose ids look like misspelled ids of built-in metrics.
 
 Source: https://huggingface.co/evaluate-metric
 """
 
-# What each thing must have; how it must behave is told by the protocols `frameworks.Framework` and `tasks.Task`.
-_ASKED_FOR: Mapping[str, tuple[str, ...]] = {
+_REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "frameworks": ("parameters", "arguments", "running", "engine", "format", "import_runtime", "open"),
     "tasks": ("metrics", "has_length", "arguments", "prepare", "kept", "prediction", "inputs"),
     "metrics": ("compute", "features"),
     "backends": ("run",),
 }
-# Backends work in the process that asks for them; everything else is also needed in its children.
-_IN_CHILDREN = ("frameworks", "tasks", "metrics")
+# Backends run in the parent process only.
+_USED_IN_CHILDREN = ("frameworks", "tasks", "metrics")
 
 
-class _Table:
-    """The things of one group, by name."""
+class Backend(Protocol):
+    """Where a grid runs."""
+
+    def run(self, spec: object, path: Path, *, timeout_s: float | None, show_progress: bool) -> None:
+        """Run a `Spec`, or what is left of it, in the run directory `path`."""
+
+
+class _Registry:
+    """The objects of one group, by name."""
 
     def __init__(self, group: str) -> None:
         self._group = group
-        self._called: dict[str, Any] = {}
-        self._loaded: dict[str, Any] = {}
+        self._kind = group.removesuffix("s")
+        self._registered: dict[str, object] = {}
+        self._loaded: dict[str, object] = {}
 
     @functools.cached_property
-    def _points(self) -> Mapping[str, list[metadata.EntryPoint]]:
-        found: dict[str, list[metadata.EntryPoint]] = {}
+    def _entry_points(self) -> Mapping[str, list[metadata.EntryPoint]]:
+        points: dict[str, list[metadata.EntryPoint]] = {}
         for point in metadata.entry_points(group=f"benchcard.{self._group}"):
-            found.setdefault(point.name, []).append(point)
-        return found
+            points.setdefault(point.name, []).append(point)
+        return points
 
     def names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*_BROUGHT[self._group], *self._points, *self._called]))
+        return tuple(dict.fromkeys([*_BUILT_IN[self._group], *self._entry_points, *self._registered]))
 
-    def register(self, name: Any, thing: Any) -> None:
+    def register(self, name: object, thing: object) -> None:
         if not isinstance(name, str) or not name.strip():
-            raise BenchcardError(f"a {self._group[:-1]} needs a name, and {format_value(name)} is none")
-        if self._group in _IN_CHILDREN:
-            _pickled(self._group, name, thing)
-        self._called[name] = thing
+            raise BenchcardError(f"a {self._kind} needs a name that is a non-empty text, found {format_value(name)}")
+        if self._group in _USED_IN_CHILDREN:
+            self._pickle(name, thing)
+        self._registered[name] = thing
         self._loaded.pop(name, None)
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> object:
         if name not in self._loaded:
-            self._loaded[name] = self._load(name)
+            self._loaded[name] = self._instance(name, self._find(name))
         return self._loaded[name]
 
-    def _load(self, name: str) -> Any:
-        if name in self._called:
-            thing = self._called[name]
-        elif name in self._points:
-            thing = self._entered(name)
-        elif name in _BROUGHT[self._group]:
-            module, _, attribute = _BROUGHT[self._group][name].partition(":")
-            thing = getattr(importlib.import_module(module), attribute)
-        else:
-            hint = did_you_mean(name, self.names())
-            raise BenchcardError(
-                f"no {self._group[:-1]} is called `{name}`; known: {join_names(self.names())}"
-                + (f" ({hint})" if hint else "")
-            )
-        return self._made(name, thing)
+    def _find(self, name: str) -> object:
+        """Return the object or class of a name."""
+        if name in self._registered:
+            return self._registered[name]
+        if name in self._entry_points:
+            return self._load_entry_point(name)
+        if name in _BUILT_IN[self._group]:
+            module, _, attribute = _BUILT_IN[self._group][name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        hint = did_you_mean(name, self.names())
+        raise BenchcardError(
+            f"no {self._kind} is called `{name}`; known: {join_names(self.names())}" + (f" ({hint})" if hint else "")
+        )
 
-    def _made(self, name: str, given: Any) -> Any:
-        """The thing, made where a class was given for it, with all that its kind must have."""
+    def _instance(self, name: str, thing: object) -> object:
+        """Return an object as it is, and an instance of a class; check its attributes."""
         try:
-            thing = given() if isinstance(given, type) else given
-            lacking = [each for each in _ASKED_FOR[self._group] if not hasattr(thing, each)]
-            odd = "arguments" in _ASKED_FOR[self._group] and not isinstance(getattr(thing, "arguments", {}), Mapping)
+            instance = thing() if isinstance(thing, type) else thing
+            missing = [name for name in _REQUIRED_ATTRIBUTES[self._group] if not hasattr(instance, name)]
+            is_mapping = isinstance(getattr(instance, "arguments", {}), Mapping)
         except Exception as error:
             package = self.version(name)
+            origin = f" of {package[0]}" if package else ""
             raise BenchcardError(
-                f"the {self._group[:-1]} `{name}` ({_named(given)}{f' of {package[0]}' if package else ''}) cannot be "
-                f"made: {_said(error)}"
+                f"the {self._kind} `{name}` ({_qualified_name(thing)}{origin}) cannot be created: {_describe(error)}"
             ) from error
-        if lacking or odd:
+        if missing or not is_mapping:
+            problem = f"it lacks {join_names(missing)}" if missing else "its `arguments` are not a mapping"
             raise BenchcardError(
-                f"{_named(thing)} is no {self._group[:-1]}, as which it was registered by the name `{name}`: "
-                + (f"it lacks {join_names(lacking)}" if lacking else "its `arguments` are no mapping")
+                f"{_qualified_name(instance)}, registered as `{name}`, is not a {self._kind}: {problem}"
             )
-        return thing
+        return instance
 
-    def _entered(self, name: str) -> Any:
-        """What an entry point stands for."""
-        point, *others = self._points[name]
+    def _load_entry_point(self, name: str) -> object:
+        point, *others = self._entry_points[name]
         if others:
+            packages = ", ".join(f"{_package(point)} ({point.value})" for point in [point, *others])
             raise BenchcardError(
-                f"the {self._group[:-1]} `{name}` is brought by several packages: {_packages([point, *others])}; "
-                f"uninstall all but one, or call `register_{self._group[:-1]}` with the one that is meant"
+                f"several packages have a {self._kind} `{name}`: {packages}; uninstall all but one, or call "
+                f"`register_{self._kind}` with the one to use"
             )
         try:
-            return point.load()
+            thing: object = point.load()
+            return thing
         except Exception as error:
-            package = point.dist.name if point.dist else "a package"
             raise BenchcardError(
-                f"{package} says that it brings the {self._group[:-1]} `{point.name}` as {point.value}, "
-                f"which cannot be loaded: {_said(error)}"
+                f"{_package(point)} has the {self._kind} `{point.name}` as {point.value}, which cannot be loaded: "
+                f"{_describe(error)}"
             ) from error
 
-    def is_own(self, name: str) -> bool:
-        """Whether benchcard brings what stands by this name."""
-        return name in _BROUGHT[self._group] and name not in self._called and name not in self._points
+    def is_built_in(self, name: str) -> bool:
+        return name in _BUILT_IN[self._group] and name not in self._registered and name not in self._entry_points
 
     def version(self, name: str) -> tuple[str, str] | None:
-        """The package that brings a thing, and its version; None for what benchcard or Python itself brings, and for
-        what is not there.
+        """Return the package of an object and its version; None for an object of benchcard or of Python itself, and for
+        an unknown name.
         """
-        if name in self._called:
-            thing = self._called[name]
-            return _version_of((thing if isinstance(thing, type) else type(thing)).__module__)
-        dist = self._points[name][0].dist if name in self._points else None
+        if name in self._registered:
+            return _version_of(_class_of(self._registered[name]).__module__)
+        dist = self._entry_points[name][0].dist if name in self._entry_points else None
         return (dist.name, dist.version) if dist else None
 
-    def called(self) -> list[tuple[str, str, str]]:
-        """What was registered by a call here: group, name, and the thing as text."""
-        return [(self._group, name, _pickled(self._group, name, thing)) for name, thing in self._called.items()]
+    def registered_by_call(self) -> list[tuple[str, str, str]]:
+        return [(self._group, name, self._pickle(name, thing)) for name, thing in self._registered.items()]
+
+    def _pickle(self, name: str, thing: object) -> str:
+        """Return an object as text, from which `register_again` makes it again.
+
+        Raises:
+            BenchcardError: A child process could not import it.
+        """
+        problem = "it is defined in the program itself, which a child process cannot import"
+        try:
+            content = pickle.dumps(thing)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            content, problem = b"", str(error)
+        if not content or "__main__" in (getattr(thing, "__module__", None), type(thing).__module__):
+            raise BenchcardError(
+                f"child processes need the {self._kind} `{name}` ({_qualified_name(thing)}) too, and {problem}: "
+                "define it at the top of a module of its own, and import it from there"
+            )
+        return base64.b64encode(content).decode("ascii")
 
 
-def _packages(points: Iterable[metadata.EntryPoint]) -> str:
-    return ", ".join(f"{point.dist.name if point.dist else 'a package'} ({point.value})" for point in points)
+def _package(point: metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else "a package"
 
 
 def _version_of(module: str) -> tuple[str, str] | None:
-    """The package that a module belongs to, and its version; of a module that no package brings, the digest of its
-    source.
-    """
+    """Return the package of a module and its version; for a module of no package, its name and digest."""
     top = module.partition(".")[0]
     if top == "benchcard" or top in sys.stdlib_module_names:
         return None
@@ -209,125 +230,107 @@ def _version_of(module: str) -> tuple[str, str] | None:
     return module, f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
 
 
-def _said(error: Exception) -> str:
-    """What went wrong in somebody else's code, which may raise anything."""
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
-def _named(thing: Any) -> str:
-    home = thing if isinstance(thing, type) else type(thing)
-    return f"{home.__module__}.{home.__qualname__}"
+def _class_of(thing: object) -> type:
+    return thing if isinstance(thing, type) else type(thing)
 
 
-def _pickled(group: str, name: str, thing: Any) -> str:
-    """The thing as text, from which `recall` makes it again.
-
-    Raises:
-        BenchcardError: A child process could not import it.
-    """
-    problem = "it is defined in the program itself, which a child process cannot import"
-    try:
-        told = pickle.dumps(thing)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        told, problem = b"", str(error)
-    if not told or "__main__" in (getattr(thing, "__module__", None), type(thing).__module__):
-        raise BenchcardError(
-            f"the {group[:-1]} `{name}` ({_named(thing)}) is needed in child processes too, and {problem}: "
-            "put it at the top of a module of its own, and import it from there"
-        )
-    return base64.b64encode(told).decode("ascii")
+def _qualified_name(thing: object) -> str:
+    return f"{_class_of(thing).__module__}.{_class_of(thing).__qualname__}"
 
 
 @functools.cache
-def _table(group: str) -> _Table:
-    return _Table(group)
+def _registry(group: str) -> _Registry:
+    return _Registry(group)
 
 
 def frameworks() -> tuple[str, ...]:
-    """The names of all frameworks."""
-    return _table("frameworks").names()
+    """Return the names of all frameworks."""
+    return _registry("frameworks").names()
 
 
 def framework(name: str) -> Any:
-    """The framework of that name.
+    """Return a `frameworks.Framework`. Its protocol is in a higher layer, so the type is not named here.
 
     Raises:
-        BenchcardError: There is none; the message has the known ones and a near miss.
+        BenchcardError: The name is unknown; the message lists the known ones and the closest one.
     """
-    return _table("frameworks").get(name)
+    return _registry("frameworks").get(name)
 
 
 def tasks() -> tuple[str, ...]:
-    """The names of all tasks."""
-    return _table("tasks").names()
+    """Return the names of all tasks."""
+    return _registry("tasks").names()
 
 
 def task(name: str) -> Any:
-    """The task of that name."""
-    return _table("tasks").get(name)
+    """Return a `tasks.Task`. Its protocol is in a higher layer, so the type is not named here."""
+    return _registry("tasks").get(name)
 
 
 def metrics() -> tuple[str, ...]:
-    """The ids of all metrics that need no download."""
-    return _table("metrics").names()
+    """Return the ids of all metrics that need no download."""
+    return _registry("metrics").names()
 
 
-def metric(name: str) -> Any:
-    """The metric of that id."""
-    return _table("metrics").get(name)
+def metric(name: str) -> evaluate.Metric:
+    """Return the metric of an id."""
+    return _registry("metrics").get(name)
 
 
-def is_own_metric(name: str) -> bool:
-    """Whether benchcard brings the metric of that id itself, and nobody has put another in its place."""
-    return _table("metrics").is_own(name)
+def is_built_in_metric(name: str) -> bool:
+    """Return whether the metric of an id is benchcard's own, and no one else registered another under it."""
+    return _registry("metrics").is_built_in(name)
 
 
 def backends() -> tuple[str, ...]:
-    """The names of all backends."""
-    return _table("backends").names()
+    """Return the names of all backends."""
+    return _registry("backends").names()
 
 
-def backend(name: str) -> Any:
-    """The backend of that name."""
-    return _table("backends").get(name)
+def backend(name: str) -> Backend:
+    """Return the backend of a name."""
+    return cast(Backend, _registry("backends").get(name))
 
 
 def versions(used: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """The versions of the packages, benchcard apart, that bring what is used.
+    """Return the versions of the packages, except benchcard, whose objects are used.
 
     Args:
-        used: Names, by group (`tasks`, `metrics`, `frameworks`, `backends`).
+        used: The used names, by group (`tasks`, `metrics`, `frameworks`, `backends`).
     """
-    found = [_table(group).version(name) for group, names in used.items() for name in names]
-    return dict(sorted(each for each in found if each is not None))
+    packages = [_registry(group).version(name) for group, names in used.items() for name in names]
+    return dict(sorted(package for package in packages if package is not None))
 
 
 def registered_by_call() -> list[tuple[str, str, str]]:
-    """What was registered by calls in this process and is needed in its children, for `recall` there: group, name, and
-    the thing as text.
+    """Return what was registered by calls in this process and is needed in child processes, for `register_again`: the
+    group, the name, and the pickled object as text.
     """
-    return [entry for group in _IN_CHILDREN for entry in _table(group).called()]
+    return [entry for group in _USED_IN_CHILDREN for entry in _registry(group).registered_by_call()]
 
 
 def register_again(entries: Iterable[tuple[str, str, str]]) -> None:
-    """Register what `called` told in the parent process."""
-    for group, name, told in entries:
-        thing = pickle.loads(base64.b64decode(told))
-        _table(group).register(name, thing)
+    """Register what `registered_by_call` returned in the parent process."""
+    for group, name, content in entries:
+        _registry(group).register(name, pickle.loads(base64.b64decode(content)))
 
 
-def _registrar(group: str) -> Callable[[str, Any], None]:
-    def register(name: str, thing: Any) -> None:
-        """Make `thing` (an object, or a class that takes no arguments) known by `name`: here and, a backend apart, in
-        child processes.
+def _registrar(group: str) -> Callable[[str, object], None]:
+    def register(name: str, thing: object) -> None:
+        """Register an object, or a class that takes no arguments, under a name: in this process and, except for a
+        backend, in child processes.
 
         Raises:
-            BenchcardError: The name is empty; or it is no backend, and a child process could not have it: it is defined
-                in the program itself or in a function.
+            BenchcardError: The name is empty, or a child process could not import the object because it is defined in
+                the program itself or in a function.
         """
-        _table(group).register(name, thing)
+        _registry(group).register(name, thing)
 
-    register.__name__ = f"register_{group[:-1]}"
+    register.__name__ = f"register_{group.removesuffix('s')}"
     return register
 
 

@@ -10,7 +10,7 @@ from benchcard.analysis.run_results import RunResults
 
 if TYPE_CHECKING:
     from benchcard.card import Card
-    from benchcard.hub.faults import Patience
+    from benchcard.hub.faults import RetryPolicy
     from benchcard.hub.files import Pushed
     from benchcard.publishing.weights import Artifacts
     from benchcard.reproduce.results import CardResults
@@ -93,7 +93,7 @@ class Results(RunResults):
         overwrite: Collection[str] = (),
         revision: str | None = None,
         endpoint: str | None = None,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
     ) -> Pushed:
         """What the Hub holds after one commit: the README with this card in it, `benchcard/<slug>/` with the figures,
         and the chosen models below `onnx/`.

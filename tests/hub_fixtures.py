@@ -1,4 +1,4 @@
-"""What the tests of `benchcard.hub.push` share: a running `LocalHub`, a push to it, and a card of one section."""
+"""Fixtures of the tests of `benchcard.hub`: a running `LocalHub`, a push to it, and a card with one section."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchcard.errors import HubError
-from benchcard.hub.faults import Patience
+from benchcard.hub.faults import RetryPolicy
 from benchcard.hub.files import Pushed
 from benchcard.hub.push import push
 from benchcard.testing import LocalHub
@@ -23,7 +23,7 @@ BEGIN, END = "<!-- begin -->", "<!-- end -->"
 
 
 class Card:
-    """A card of one section: what stands around it stays, and the texts that it got are kept."""
+    """A card with one section: it keeps the text around the section, and records the texts that it receives."""
 
     def __init__(self, section: str = "fast") -> None:
         self.section = section
@@ -44,10 +44,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
 
 @pytest.fixture
 def pushed(hub: LocalHub) -> Push:
-    """`push` to the local hub, with files and a patience that suit tests."""
+    """`push` to the local Hub, with files and a retry policy for tests."""
 
     def call(repo_id: str = MINE, card: Callable[..., str] | None = None, **more: Any) -> Pushed:
-        given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(5, 0.001), **more}
+        given = {"endpoint": hub.endpoint, "token": hub.token, "retry_policy": RetryPolicy(5, 0.001), **more}
         return push(repo_id, given.pop("files", FILES), card or Card(), **given)
 
     return call
@@ -58,10 +58,10 @@ def section(text: str, inside: str = "fast") -> str:
 
 
 def error_of(call: Push, *given: Any, **more: Any) -> str:
-    """The text of the error that a push ends with."""
+    """Return the text of the error of a push."""
     with pytest.raises(HubError) as error:
         call(*given, **more)
-    # What a person sees: the text alone, without the client's errors behind it.
+    # The user sees the text alone, without the errors of the client.
     assert error.value.__cause__ is None
     assert error.value.__suppress_context__ or error.value.__context__ is None
     return str(error.value)
@@ -69,7 +69,7 @@ def error_of(call: Push, *given: Any, **more: Any) -> str:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were waited, here or by the client, without waiting."""
+    """Replace `sleep` in benchcard and in the client, and return the list of the seconds asked for."""
     kept: list[float] = []
     for module in ("benchcard.hub.faults", "huggingface_hub.utils._http"):
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(sleep=kept.append))

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line. Leaves all work to `Benchmark` and `Results`."""
 
 from __future__ import annotations
 

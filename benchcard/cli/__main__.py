@@ -1,4 +1,4 @@
-"""`python -m benchcard.cli`."""
+"""The entry point of `python -m benchcard.cli`."""
 
 from benchcard.cli.commands import main
 

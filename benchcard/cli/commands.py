@@ -1,4 +1,7 @@
-"""The command line: the same functions as in Python, and never a bare traceback."""
+"""The command group `benchcard`, its errors and exit statuses, and the commands that work on a run.
+
+Leaves the commands that work on a published card to `hub`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 import click
 
@@ -27,13 +30,13 @@ if TYPE_CHECKING:
 BAD_SPEC = 2
 NOT_COMPARED = 2
 FAILED = 1
-# A process that a signal stopped ends with 128 and its number, as shells count it.
+# A process that a signal ended has the status 128 plus the number of the signal, as in shells.
 STOPPED = 128
 _SIGPIPE = 13
 
 
 class _Stopped(KeyboardInterrupt):
-    """A request to end that came as a signal, wherever the program was."""
+    """The process received a signal that asks it to end."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -41,18 +44,18 @@ class _Stopped(KeyboardInterrupt):
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """A block in which SIGTERM and SIGHUP end what is at work as Ctrl-C does, so that no child is left behind."""
+    """Let SIGTERM and SIGHUP stop the block as Ctrl-C does, so that no child process is left behind."""
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     is_main = threading.current_thread() is threading.main_thread()
-    # One that is ignored, as under nohup, stays so.
     numbers = [signal.Signals[name] for name in names if is_main]
+    # A signal that is ignored, as under nohup, stays ignored.
     numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
 
-    def stop(number: int, _frame: object) -> None:
-        for each in numbers:
-            # What ends the children is not to be ended itself.
-            signal.signal(each, signal.SIG_IGN)
-        raise _Stopped(number)
+    def stop(received: int, _frame: object) -> None:
+        for number in numbers:
+            # A second signal must not interrupt the end of the child processes.
+            signal.signal(number, signal.SIG_IGN)
+        raise _Stopped(received)
 
     for number in numbers:
         signal.signal(number, stop)
@@ -64,14 +67,16 @@ def _signals() -> Iterator[None]:
 
 
 class _Group(click.Group):
-    """Commands whose errors are told in words: status 2 for a mistake of the user's, 1 for what went wrong, and 128 and
-    its number for a signal, as 130 for Ctrl-C and 141 for output that nobody reads any more.
+    """Commands that print errors without a traceback.
+
+    The status is 2 for a mistake of the user, 1 for a failure, and 128 plus the number of a signal: 130 for Ctrl-C, 141
+    for output whose reader has closed the pipe.
     """
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, context: click.Context) -> object:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                # What the encoding of a terminal lacks is shown by its number.
+                # A character that the encoding of a terminal lacks is shown as an escape.
                 stream.reconfigure(errors="backslashreplace")
         try:
             with _signals():
@@ -79,53 +84,53 @@ class _Group(click.Group):
         except BenchcardError as error:
             if context.params.get("debug"):
                 raise
-            _tell(error)
+            _exit_with(error)
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, _Stopped) else signal.SIGINT
-            _say(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+            _print_error(f"stopped by {signal.Signals(number).name}; run the same command again to continue")
             sys.exit(STOPPED + number)
         except BrokenPipeError:
-            # Whoever read our output has read enough, as in `benchcard show RUN | head`.
+            # The reader has closed the pipe, as in `benchcard show RUN | head`.
             sys.exit(STOPPED + _SIGPIPE)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             if context.params.get("debug"):
                 raise
-            _say(f"benchcard failed in a way that it does not know: {type(error).__name__}: {error}")
-            _say("run again with `benchcard --debug ...` to see where, and please report it")
+            _print_error(f"unexpected error, which is a bug of benchcard: {type(error).__name__}: {error}")
+            _print_error("run again with `benchcard --debug ...` to see the traceback, and please report it")
             sys.exit(FAILED)
         finally:
             for stream in (sys.stdout, sys.stderr):
-                _settle(stream)
+                _flush(stream)
 
 
-def _settle(stream: IO[str] | None) -> None:
-    """Empty a stream, into nothing where nobody reads it: Python would complain of that at its very end."""
+def _flush(stream: IO[str] | None) -> None:
+    """Flush a stream; discard its content if the reader has closed the pipe, so that Python does not fail at exit."""
     if stream is None or stream.closed:
         return
     try:
         stream.flush()
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
-def _say(line: str) -> None:
-    """A line on standard error, if anybody reads it."""
+def _print_error(line: str) -> None:
+    """Print a line on standard error, unless it is closed."""
     with suppress(OSError, ValueError):
         click.echo(line, err=True)
 
 
-def _tell(error: BenchcardError) -> NoReturn:
+def _exit_with(error: BenchcardError) -> NoReturn:
     if isinstance(error, SpecError):
-        _say(f"{pluralize(len(error.mistakes), 'mistake')} in the spec:")
+        _print_error(f"{pluralize(len(error.mistakes), 'mistake')} in the spec:")
         for mistake in error.mistakes:
             hint = f" ({mistake.hint})" if mistake.hint else ""
-            _say(f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}{hint}")
+            _print_error(f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}{hint}")
         sys.exit(BAD_SPEC)
-    _say(f"{type(error).__name__}: {error}")
+    _print_error(f"{type(error).__name__}: {error}")
     sys.exit(FAILED)
 
 
@@ -133,14 +138,14 @@ def _tell(error: BenchcardError) -> NoReturn:
 @click.version_option(__version__, prog_name="benchcard")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:
-    """Benchmark the quantized variants of a Hugging Face model, and publish numbers that can be believed."""
+    """Benchmark quantized variants of a Hugging Face model, and publish the results as a model card."""
 
 
 @main.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 def plan(spec: Path, as_csv: bool) -> None:
-    """Show the rows that SPEC comes to, what they share and what they cost. Nothing is run."""
+    """Show the configurations of SPEC, the steps that they share and their cost. Nothing is run."""
     from benchcard.benchmark import Benchmark
     from benchcard.spec.plan import unused_settings
 
@@ -153,7 +158,7 @@ def plan(spec: Path, as_csv: bool) -> None:
     for note in unused_settings(benchmark.configurations):
         click.echo(f"note: {note}")
     rows = pluralize(len(frame), "configuration")
-    click.echo(f"{rows}, {frame['timed_s'].sum():g} s of timing at the most, and what it takes to open models")
+    click.echo(f"{rows}, at most {frame['timed_s'].sum():g} s of timing, plus the time to load models")
 
 
 @main.command()
@@ -163,30 +168,30 @@ def plan(spec: Path, as_csv: bool) -> None:
     "-o",
     "path",
     type=click.Path(path_type=Path),
-    help="The run directory; the same one again goes on where it was.  [default: under runs/]",
+    help="The run directory. A run that was stopped continues in it.  [default: under runs/]",
 )
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop a step, or a process that is timed, that gives no answer for so many seconds.",
+    help="Stop a step, or a timed process, that does not respond for this many seconds.",
 )
 @hub.max_drop_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
-    """Run SPEC, or what is left of it, and write the card."""
+    """Run SPEC, or the steps of it that are not done, and write the card."""
     from benchcard.analysis.frames.failures import lacking
     from benchcard.benchmark import Benchmark
 
     benchmark = Benchmark.from_spec(spec)
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
     choices = results.choices(max_drop)
-    is_whole = any(choice.row is not None for choice in choices)
-    # Before anything is shown: whoever reads that may have read enough.
-    card = results.card(max_drop=max_drop).save(results.path / "README.md") if is_whole else None
+    has_figures = any(choice.row is not None for choice in choices)
+    # The card is written before any output, which fails if the reader has closed the pipe.
+    card = results.card(max_drop=max_drop).save(results.path / "README.md") if has_figures else None
     for note in results.notes:
         click.echo(f"note: {note}")
-    _certificate(results.noise)
+    _print_noise(results.noise)
     if card is None:
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
@@ -194,7 +199,7 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
     if failed:
         click.echo(
             f"{failed} of {len(results.plan)} configurations {'lacks' if failed == 1 else 'lack'} figures: "
-            f"`benchcard show {results.path}` says why"
+            f"`benchcard show {results.path}` shows why"
         )
     click.echo(f"card: {card}")
     for choice in choices:
@@ -205,14 +210,14 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option(
     "--csv",
-    "which",
+    "frame_name",
     type=click.Choice(["quality", "time", "models", "kernels", "noise"]),
-    help="Write one frame as CSV.",
+    help="Write one table as CSV.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write the frames of --csv as JSON.")
-@click.option("--explain", "row", type=int, help="Say why a row is as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Write the tables of --csv as JSON.")
+@click.option("--explain", "row", type=int, help="Explain the results of a row.")
 @hub.max_drop_option
-def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop: float | None) -> None:
+def show(path: Path, frame_name: str | None, as_json: bool, row: int | None, max_drop: float | None) -> None:
     """Show the results in the run directory RUN."""
     import json
 
@@ -222,8 +227,8 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
     results = Results.load(path)
     if row is not None:
         click.echo(results.explain(row))
-    elif which:
-        click.echo(getattr(results, which).to_csv(index=False), nl=False)
+    elif frame_name:
+        click.echo(getattr(results, frame_name).to_csv(index=False), nl=False)
     elif as_json:
         click.echo(json.dumps(results.to_json(), indent=1, ensure_ascii=False))
     else:
@@ -234,7 +239,7 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
             click.echo(in_rows(results.quality, "framework_args"))
         for note in results.notes:
             click.echo(f"note: {note}")
-        _certificate(results.noise)
+        _print_noise(results.noise)
         for failure in results.failures.to_dict("records"):
             click.echo(
                 f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
@@ -248,44 +253,45 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
 @click.argument("one", metavar="A", type=click.Path(path_type=Path))
 @click.argument("other", metavar="B", type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
-@click.option("--quality-only", is_flag=True, help="Compare no times.")
-@click.option("--across-machines", is_flag=True, help="Compare times although the runs are of two machines.")
-@click.option("--trust-remote-code", is_flag=True, help="Run the scripts of metrics that A and B name.")
+@click.option("--quality-only", is_flag=True, help="Do not compare times.")
+@click.option("--across-machines", is_flag=True, help="Compare times of runs on different machines.")
+@click.option("--trust-remote-code", is_flag=True, help="Run the metric scripts that A and B name.")
 def compare(
     one: Path, other: Path, as_csv: bool, quality_only: bool, across_machines: bool, trust_remote_code: bool
 ) -> None:
-    """Compare the run directory B with the earlier A, row by row. Status 1 if something got worse by more than its
-    interval, 2 if they cannot be compared.
+    """Compare the run directory B with the earlier A, row by row.
+
+    Status 1: a figure got worse by more than its interval; 2: the runs cannot be compared.
     """
     from benchcard.results import Results
 
     try:
-        found = Results.load(one).compare(
+        comparison = Results.load(one).compare(
             Results.load(other),
             across_machines=across_machines,
             times=not quality_only,
             trust_remote_code=trust_remote_code,
         )
     except BenchcardError as error:
-        # 1 is for what got worse: a check in a CI must be able to tell the two apart
+        # Not 1, which means that something got worse: a CI job must be able to tell the two apart.
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(NOT_COMPARED)
     if as_csv:
-        click.echo(found.frame.to_csv(index=False), nl=False)
+        click.echo(comparison.frame.to_csv(index=False), nl=False)
     else:
-        frame, told = found.brief()
+        frame, lines = comparison.brief()
         table(brief(frame, []))
-        for line in told:
+        for line in lines:
             click.echo(line)
-        for note in found.notes:
+        for note in comparison.notes:
             click.echo(f"note: {note}")
-    worse = len(found.worse)
-    click.echo(f"{worse} of {len(found.frame)} figures got worse" if worse else "nothing got worse", err=as_csv)
+    worse = len(comparison.worse)
+    click.echo(f"{worse} of {len(comparison.frame)} figures got worse" if worse else "nothing got worse", err=as_csv)
     if worse:
         sys.exit(FAILED)
 
 
-@main.command()
+@main.command("card")
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--layout", default="full", show_default=True, help="The layout of the card.")
 @hub.max_drop_option
@@ -293,37 +299,37 @@ def compare(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
-    help="Write to this file; a README that is there keeps its text.  [default: standard output]",
+    help="Write to this file. The text of an existing README is kept.  [default: standard output]",
 )
-@click.option("--force", is_flag=True, help="Replace a section that was edited by hand.")
-def card(path: Path, layout: str, max_drop: float | None, output: Path | None, force: bool) -> None:
+@click.option("--force", is_flag=True, help="Replace a section that was edited manually.")
+def write_card(path: Path, layout: str, max_drop: float | None, output: Path | None, force: bool) -> None:
     """Write the card of the run directory RUN."""
     from benchcard.results import Results
 
-    made = Results.load(path).card(layout, max_drop=max_drop)
+    card = Results.load(path).card(layout, max_drop=max_drop)
     if output is None:
-        click.echo(made.text, nl=False)
+        click.echo(card.text, nl=False)
     else:
-        click.echo(f"card: {made.save(output, force=force)}")
+        click.echo(f"card: {card.save(output, force=force)}")
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def machine(as_json: bool) -> None:
-    """Show this machine, as far as numbers depend on it."""
+    """Show the properties of this machine that results depend on."""
     import json
 
-    from benchcard.measure import machine as here
+    from benchcard.measure import machine as this_machine
 
-    told = {**as_plain(here.this_machine()), "versions": here.versions()}
+    facts = {**as_plain(this_machine.this_machine()), "versions": this_machine.versions()}
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps(facts, indent=1))
         return
-    for name, value in told.items():
+    for name, value in facts.items():
         if name == "int8":
-            value = here.this_machine().int8.advice
+            value = this_machine.this_machine().int8.advice
         elif isinstance(value, dict):
-            value = ", ".join(f"{key} {each}" for key, each in value.items())
+            value = ", ".join(f"{library} {version}" for library, version in value.items())
         elif isinstance(value, list):
             value = ", ".join(value)
         elif name.endswith("_bytes"):
@@ -331,24 +337,24 @@ def machine(as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' '):>15}  {value}")
 
 
-def _certificate(frame: pd.DataFrame) -> None:
-    """The noise certificate in words, a line a group, and what disturbed it."""
-    several = frame["baseline"].nunique() > 1
+def _print_noise(frame: pd.DataFrame) -> None:
+    """Print the noise of each group of measurements, and its warnings."""
+    is_several = frame["baseline"].nunique() > 1
     for noise in frame.to_dict("records"):
         length = f", length {cell(noise['input_length'])}" if cell(noise["input_length"]) else ""
-        where = f"noise, batch size {noise['batch_size']}{length}:"
-        which = f", row {noise['baseline']}" if several and cell(noise["baseline"]) else ""
+        group = f"batch size {noise['batch_size']}{length}:"
+        row = f", row {noise['baseline']}" if is_several and cell(noise["baseline"]) else ""
         if cell(noise["ratio"]):
             ratio, low, high = (cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
             bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"
-            click.echo(f"{where} the baseline{which}, timed twice, is {ratio}{bounds} times as fast as itself")
+            text = f"the baseline{row}, timed twice, is {ratio}{bounds} times as fast as itself"
         elif cell(noise["baseline"]):
-            which += "," if which else ""
-            click.echo(f"{where} the baseline{which} was not timed twice, and so has no noise floor")
+            text = f"the baseline{row}{',' if row else ''} was not timed twice, and so has no noise floor"
         else:
-            click.echo(f"{where} there is no baseline that was timed twice, and so no noise floor")
+            text = "no baseline was timed twice, and so there is no noise floor"
+        click.echo(f"noise, {group} {text}")
         if noise["warnings"]:
-            click.echo(f"warning, batch size {noise['batch_size']}{length}: {noise['warnings']}")
+            click.echo(f"warning, {group} {noise['warnings']}")
 
 
 for _command in (hub.push, hub.read, hub.verify):

@@ -1,20 +1,22 @@
-"""Commands that read and write what is published: `push`, `read` and `verify`."""
+"""The commands that work on a published card: `push`, `read` and `verify`."""
 
 from __future__ import annotations
 
 import itertools
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from benchcard.cli.tables import table
 from benchcard.spec.schema import Number
 
+if TYPE_CHECKING:
+    from benchcard.publishing.weights import Artifacts
 
-def _drop(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-    """What may be lost, as it was given; a mistake is told before anything is run."""
+
+def _check_drop(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
     for mistake in () if value is None else Number(0).mistakes(value, ""):
         raise click.BadParameter(f"expected {mistake.expected}, found {mistake.found}")
     return value
@@ -23,8 +25,8 @@ def _drop(_context: click.Context, _option: click.Parameter, value: float | None
 max_drop_option = click.option(
     "--max-drop",
     type=float,
-    callback=_drop,
-    help="How much of the first metric the best configuration may lose.  [default: 0.01, or 1 of a metric in %]",
+    callback=_check_drop,
+    help="How much the first metric of the best configuration may drop.  [default: 0.01, or 1 for a metric in %]",
 )
 
 
@@ -32,17 +34,15 @@ max_drop_option = click.option(
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("repo_id", metavar="REPO_ID")
 @click.option(
-    "--artifacts", default="best", show_default=True, help="Models to publish: best, all, none, or rows as 3,5."
+    "--artifacts", default="best", show_default=True, help="Models to publish: best, all, none, or rows such as 3,5."
 )
-@click.option("--create-pr/--no-create-pr", default=None, help="Propose a pull request.  [default: where it is needed]")
-@click.option("--public", is_flag=True, help="Make a repository that is not there public.")
-@click.option("--slug", help="The name of the section.  [default: from the data set and the spec]")
+@click.option("--create-pr/--no-create-pr", default=None, help="Open a pull request.  [default: where needed]")
+@click.option("--public", is_flag=True, help="Make a new repository public.")
+@click.option("--slug", help="The name of the section of the README.  [default: from the data set and the spec]")
 @click.option("--layout", help="The layout of the card.")
 @max_drop_option
-@click.option(
-    "--force", is_flag=True, help="Replace a section that was edited by hand, and models that others put there."
-)
-@click.option("--overwrite", multiple=True, metavar="KEY", help="Replace this key of the front matter.")
+@click.option("--force", is_flag=True, help="Replace a section that was edited manually, and models of other authors.")
+@click.option("--overwrite", multiple=True, metavar="KEY", help="Replace the value of this key of the front matter.")
 @click.option("--revision", help="The branch.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
 def push(
@@ -61,7 +61,7 @@ def push(
 ) -> None:
     """Push the card, figures and chosen models of the run directory RUN to the model repository REPO_ID.
 
-    The token is the one of `hf auth login`, or of the variable HF_TOKEN.
+    The token is that of `hf auth login` or of the environment variable HF_TOKEN.
     """
     from benchcard.results import Results
 
@@ -85,38 +85,41 @@ def push(
     if pushed.changed:
         click.echo(f"commit: {pushed.commit_url or pushed.commit_oid}")
     elif pushed.kept_out:
-        said = f"the .gitignore there keeps out {', '.join(pushed.kept_out)}, and the rest is there"
-        click.echo(f"nothing to push: {said}")
+        ignored = ", ".join(pushed.kept_out)
+        click.echo(f"nothing to push: the repository's .gitignore excludes {ignored}, and the rest is up to date")
     else:
         holder = "pull request" if pushed.pr_url else "repository"
-        click.echo(f"nothing to push: the {holder} holds these results already")
+        click.echo(f"nothing to push: the {holder} has these results already")
     if pushed.pr_url:
         click.echo(f"pull request: {pushed.pr_url}")
 
 
-def _artifacts(text: str) -> Any:
-    """`best`, `all`, `none`, or the rows of a list as `3,5`."""
-    if text in ("best", "all", "none"):
-        return text
+def _artifacts(text: str) -> Artifacts:
+    """Return `best`, `all`, `none`, or the rows of a list such as `3,5`."""
+    names: dict[str, Artifacts] = {"best": "best", "all": "all", "none": "none"}
+    if text in names:
+        return names[text]
     try:
-        return [int(each) for each in text.split(",")]
+        return [int(row) for row in text.split(",")]
     except ValueError:
-        raise click.BadParameter(f"best, all, none, or rows as 3,5; found {text}", param_hint="--artifacts") from None
+        raise click.BadParameter(
+            f"expected best, all, none, or rows as 3,5; found {text}", param_hint="--artifacts"
+        ) from None
 
 
 @click.command()
 @click.argument("card", metavar="CARD")
-@click.option("--csv", "which", type=click.Choice(["quality", "time", "plan"]), help="Write one frame as CSV.")
-@click.option("--section", help="The section, where a README has several.")
-def read(card: str, which: str | None, section: str | None) -> None:
+@click.option("--csv", "frame_name", type=click.Choice(["quality", "time", "plan"]), help="Write one table as CSV.")
+@click.option("--section", help="The section, if the README has several.")
+def read(card: str, frame_name: str | None, section: str | None) -> None:
     """Show the results in CARD: a file, a folder with a README.md, or a repository on the Hub."""
     from benchcard.results import Results
 
-    found = Results.from_card(card, section)
-    if which:
-        click.echo(getattr(found, which).to_csv(index=False), nl=False)
+    results = Results.from_card(card, section)
+    if frame_name:
+        click.echo(getattr(results, frame_name).to_csv(index=False), nl=False)
         return
-    for title, frame in (("Quality", found.quality), ("Time", found.time)):
+    for title, frame in (("Quality", results.quality), ("Time", results.time)):
         click.echo(f"\n{title}")
         table(frame.dropna(axis="columns", how="all"))
 
@@ -124,13 +127,13 @@ def read(card: str, which: str | None, section: str | None) -> None:
 @click.command()
 @click.argument("card", metavar="CARD")
 @click.option("--out", "-o", "path", type=click.Path(path_type=Path), help="The run directory.  [default: under runs/]")
-@click.option("--section", help="The section, where a README has several.")
-@click.option("--model", help="Where the model lies, if it is no longer where CARD says.")
-@click.option("--dataset", "data", help="Where the data lie, if they are no longer where CARD says.")
+@click.option("--section", help="The section, if the README has several.")
+@click.option("--model", help="The model, if it is no longer where CARD says.")
+@click.option("--dataset", "data", help="The data set, if it is no longer where CARD says.")
 @click.option(
     "--trust-remote-code",
     is_flag=True,
-    help="Run code that CARD names: that of a model, and scripts of metrics. Without it the error names that code.",
+    help="Run code that CARD names: the code of a model, and metric scripts. Without this option the error names it.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
@@ -144,40 +147,40 @@ def verify(
     as_csv: bool,
     quiet: bool,
 ) -> None:
-    """Run the rows of CARD here, and say for each figure whether it is reproduced.
+    """Run the rows of CARD on this machine, and show for each figure whether it is reproduced.
 
-    Status 0: something is reproduced and nothing different; 1: something is different, or it could not be done; 2: a
-    mistake in the spec; 3: nothing can be compared.
+    Status 0: a figure is reproduced and none differs; 1: a figure differs, or the run failed; 2: a mistake in the spec;
+    3: nothing can be compared.
     """
     from benchcard.benchmark import Benchmark
     from benchcard.reproduce import spec as card_spec
     from benchcard.results import Results
     from benchcard.sources import resolve
 
-    found = Results.from_card(card, section)
-    for note in found.notes:
+    published = Results.from_card(card, section)
+    for note in published.notes:
         click.echo(f"note: {note}", err=True)
-    changes: dict[str, Any] = {} if model is None else {"model": model}
+    changes: dict[str, object] = {} if model is None else {"model": model}
     if data is not None:
-        changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
+        changes["dataset"] = {**published.spec.fixed.get("dataset", {}), "path": data}
     given = {name for name in (model, data) if name is not None}
-    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code, given)[0]
+    spec = card_spec.spec_of(published.facts, published.about, published.folder, changes, trust_remote_code, given)[0]
     for code in resolve.code_of(spec):
         click.echo(f"note: this runs {code}", err=True)
-    card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
+    card_spec.expect_here(published.facts, published.about, spec, "give it as `--{name}`")
     benchmark = Benchmark.from_spec(spec)
     if path is None:
-        # A run that is there already may have come with the card, and would say what the card says.
+        # An existing run directory may have been published with the card, and would repeat its figures.
         first = benchmark.default_path
         others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
-        path = next(each for each in itertools.chain([first], others) if not each.exists())
-        click.echo(f"note: the run is kept in {path}; with `--out {path}` the same command goes on with it", err=True)
-    verified = benchmark.run(path, progress=not quiet).verify(found)
+        path = next(candidate for candidate in itertools.chain([first], others) if not candidate.exists())
+        click.echo(f"note: the run directory is {path}; the same command with `--out {path}` continues it", err=True)
+    verification = benchmark.run(path, progress=not quiet).verify(published)
     if as_csv:
-        click.echo(verified.frame.to_csv(index=False), nl=False)
+        click.echo(verification.frame.to_csv(index=False), nl=False)
     else:
-        table(verified.frame)
-        for each in verified.ground:
-            click.echo(f"ground: {each}")
-        click.echo(str(verified))
-    sys.exit(verified.status)
+        table(verification.frame)
+        for line in verification.ground:
+            click.echo(f"ground: {line}")
+        click.echo(str(verification))
+    sys.exit(verification.status)

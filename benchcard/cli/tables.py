@@ -1,67 +1,61 @@
-"""Frames as the commands show them: a table on a screen, of the columns that fit one."""
+"""Data frames as tables in a terminal."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def brief(frame: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:
-    """What fits a screen of a frame: without what is empty or behind other figures, and an interval in one column with
-    its figure.
+_HIDDEN = (
+    "latency_p90_ms latency_p95_ms latency_p99.9_ms elapsed_s drift threads spinning first_call_ms load_ms failure "
+    "total_time_in_seconds latency_in_seconds"
+)
+
+
+def brief(frame: pd.DataFrame, hidden: list[str]) -> pd.DataFrame:
+    """Return the columns that fit a screen: without empty and minor ones, and with an interval beside its figure.
+
+    Args:
+        frame: The data frame.
+        hidden: More columns to leave out.
     """
-    unshown = [f"latency_p{rank}_ms_{end}" for rank in ("50", "90", "95", "99", "99.9") for end in ("low", "high")]
-    unshown += [f"throughput_per_s_{end}" for end in ("low", "high")]
-    shown = frame.drop(columns=unshown, errors="ignore").dropna(axis="columns", how="all").copy()
+    bounds = [f"latency_p{rank}_ms_{end}" for rank in ("50", "90", "95", "99", "99.9") for end in ("low", "high")]
+    bounds += [f"throughput_per_s_{end}" for end in ("low", "high")]
+    shown = frame.drop(columns=bounds, errors="ignore").dropna(axis="columns", how="all").copy()
     for name in [str(column) for column in shown]:
         low, high = f"{name}_low", f"{name}_high"
         if low in shown and high in shown:
-            bounds = zip(shown[name], shown[low], shown[high])
             shown[name] = [
                 f"{cell(value)} [{cell(least)}, {cell(most)}]" if cell(least) else cell(value)
-                for value, least, most in bounds
+                for value, least, most in zip(shown[name], shown[low], shown[high])
             ]
             shown = shown.drop(columns=[low, high])
-    hidden = [
-        "latency_p90_ms",
-        "latency_p95_ms",
-        "latency_p99.9_ms",
-        "elapsed_s",
-        "drift",
-        "threads",
-        "spinning",
-        "first_call_ms",
-        "load_ms",
-        "failure",
-        "total_time_in_seconds",
-        "latency_in_seconds",
-    ]
-    return shown.drop(columns=[*hidden, *fixed], errors="ignore")
+    return shown.drop(columns=[*_HIDDEN.split(), *hidden], errors="ignore")
 
 
 def table(frame: pd.DataFrame) -> None:
-    """A frame as a table as wide as the terminal."""
+    """Print a data frame as a table that is as wide as the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
-        # A pipe has no width: let no line be broken.
+        # A pipe has no width: do not wrap lines.
         console = Console(width=1000)
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in frame:
         numbers = frame[name].dtype.kind in "if"
-        drawn.add_column(str(name), justify="right" if numbers else "left", overflow="fold")
+        grid.add_column(str(name), justify="right" if numbers else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        drawn.add_row(*(cell(value) for value in row))
-    console.print(drawn)
+        grid.add_row(*(cell(value) for value in row))
+    console.print(grid)
 
 
-def cell(value: Any) -> str:
-    """A value as a cell shows it: four digits, and nothing where there is none."""
+def cell(value: object) -> str:
+    """Return the text of a cell: four significant digits for a number, empty for a missing value."""
     if value is None or str(value) in ("<NA>", "nan"):
         return ""
     if isinstance(value, float):

@@ -1,8 +1,7 @@
-"""What went wrong between here and the Hub, and what is to be done about it.
+"""Errors of the Hub's client: what they mean, when a call is worth repeating, and what the user can do.
 
-Owns the reading of the client's errors: which of them pass by waiting, which say that someone else was first, which say
-no. Knows no repository and writes nothing; `hub` acts on what is found here. Texts that come out of here hold no token,
-whatever a server put into its answer.
+Leaves to `repository` and `push` what follows from an error. No text from this module contains a token, whatever the
+server's answer contains.
 """
 
 from __future__ import annotations
@@ -11,86 +10,99 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from huggingface_hub import get_session, get_token
+from huggingface_hub import HfApi, get_session, get_token
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
-from benchcard.errors import HubError
+from benchcard.errors import HubError, Mistake, SpecError
 from benchcard.utils.progress import downloads
+
+if TYPE_CHECKING:
+    from httpx2 import Response
 
 T = TypeVar("T")
 
-# The base class of all that the client's HTTP library raises: httpx up to huggingface_hub 1, httpx2 from 2 on. It is
-# asked of the client's own error, so that neither has to be named.
+# The base class of all errors of the client's HTTP library: httpx up to huggingface_hub 1, httpx2 from version 2 on.
 TransportError: Final[type[Exception]] = next(
     (base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"), HfHubHTTPError
 )
-# All that calls to the client raise. RuntimeError: it wraps whatever went wrong while a file was uploaded.
+# All errors that a call to the client raises. It wraps errors during an upload in RuntimeError.
 CLIENT_ERRORS: Final = (TransportError, EntryNotFoundError, OSError, ValueError, RuntimeError)
-# What the client raises where it reads an answer that is not of the form that it expects.
+# What the client raises when an answer does not have the form that it expects.
 _UNREADABLE: Final = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _SHOWN_CHARACTERS: Final = 80
+_CHECK_NETWORK: Final = (
+    "Something between this machine and the Hub may have answered in its place: check the network, the proxy and "
+    "HF_ENDPOINT."
+)
 LOGIN: Final = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 class UnexpectedAnswerError(ValueError):
-    """The Hub, or something in its place, answered with success and with something that is no answer."""
+    """An answer with a status of success that cannot be read."""
 
 
-class Fault(Enum):
-    """The kinds of trouble, by what can be done about them."""
+class FaultKind(Enum):
+    """The kinds of failed calls, by what can be done about them."""
 
-    PASSING = "the Hub could not be reached, or not answer; later it may"
-    RATE_LIMIT = "too many requests; the Hub says when to come back"
-    CONFLICT = "someone else has committed meanwhile"
-    FORBIDDEN = "this token may not do that"
-    NO_REPO = "there is no such repository, or this token may not see it"
-    FINAL = "asking again will not help"
+    UNAVAILABLE = "the Hub cannot be reached or cannot answer at the moment"
+    RATE_LIMIT = "too many requests; the Hub says how long to wait"
+    CONFLICT = "someone else committed in the meantime"
+    FORBIDDEN = "the token does not have the right"
+    NO_REPOSITORY = "the repository does not exist, or the token may not see it"
+    NO_REVISION = "the repository has no such revision"
+    GATED = "the owner of the repository has to grant access"
+    INVALID_ID = "the name cannot be the id of a repository"
+    FINAL = "another error, for which a retry does not help"
 
     @property
-    def may_pass(self) -> bool:
-        """Whether the same may work a moment later."""
-        return self in (Fault.PASSING, Fault.RATE_LIMIT, Fault.CONFLICT)
+    def is_temporary(self) -> bool:
+        """Whether the same call may succeed a moment later."""
+        return self in (FaultKind.UNAVAILABLE, FaultKind.RATE_LIMIT, FaultKind.CONFLICT)
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One error of the client: its kind, what is known about it as text without tokens, and how long to wait.
+    """The meaning of one error of the client.
 
     Attributes:
-        kind: what kind of trouble it is.
-        text: what happened, for people.
-        wait_s: seconds that the Hub asks to wait; None where it does not say.
+        kind: The kind of failure.
+        text: What happened, without tokens.
+        wait_s: Seconds that the Hub asks to wait; None where it does not say.
     """
 
-    kind: Fault
+    kind: FaultKind
     text: str
     wait_s: float | None = None
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a push keeps trying.
+class RetryPolicy:
+    """How often and after which waits a failed call is repeated.
 
     Attributes:
-        attempts: how often the same thing is tried at most.
-        first_wait_s: the wait before the second attempt; it doubles each time, and is varied so that rivals part ways.
-        longest_wait_s: the longest wait for a rate limit. The Hub counts requests in windows of five minutes.
+        attempts: The largest number of attempts.
+        first_wait_s: The wait before the second attempt. It doubles with each attempt and has a random part, so that
+            two clients in conflict do not retry at the same time.
+        longest_wait_s: The longest wait for a rate limit. The Hub counts requests in windows of five minutes.
             Source: https://huggingface.co/docs/hub/rate-limits
     """
 
@@ -99,20 +111,20 @@ class Patience:
     longest_wait_s: float = 300.0
 
     def wait(self, attempt: int, diagnosis: Diagnosis) -> None:
-        """Sleeps before the attempt that follows number `attempt`: as long as the Hub asks, or longer each time.
+        """Sleep after the failed attempt number `attempt`, for at least as long as the Hub asks.
 
         Raises:
-            HubError: the Hub asks for more than `longest_wait_s`.
+            HubError: The Hub asks for more than `longest_wait_s`.
         """
-        asked = diagnosis.wait_s
-        if asked is not None and asked > self.longest_wait_s:
-            raise HubError(f"{diagnosis.text}\nThe Hub asks to wait {asked:,.0f} s: do the same again after that.")
-        own = min(self.first_wait_s * 2 ** (attempt - 1), self.longest_wait_s) * random.uniform(0.5, 1.0)
-        time.sleep(own if asked is None else asked + own / 10)
+        requested = diagnosis.wait_s
+        if requested is not None and requested > self.longest_wait_s:
+            raise HubError(f"{diagnosis.text}\nThe Hub asks to wait {requested:,.0f} s: try again after that.")
+        backoff = min(self.first_wait_s * 2 ** (attempt - 1), self.longest_wait_s) * random.uniform(0.5, 1.0)
+        time.sleep(backoff if requested is None else requested + backoff / 10)
 
 
 def redacted(text: str, token: str | bool | None = None) -> str:
-    """`text` without what is, or looks like, a token."""
+    """Return `text` without the token in use and without anything that looks like a token."""
     if secret := token_in_use(token):
         text = text.replace(secret, "<token>")
     text = re.sub(r"\b(?:hf|api_org)_[\w.\-]{20,}", "<token>", text)
@@ -126,115 +138,178 @@ def token_in_use(token: str | bool | None) -> str | None:
     return None if token is False else get_token()
 
 
-def ask(action: Callable[[], T], endpoint: str, token: str | bool | None) -> T:
-    """Return what `action` returns, which asks the Hub through the client.
+def call_hub(api: HfApi, action: Callable[[], T]) -> T:
+    """Return the result of `action`, a call to the client `api`.
 
-    The client waits by itself where the Hub is busy, for as long as an answer says; here such an answer is an error
-    at once, so that `Patience` decides.
+    The client itself sleeps when the Hub is busy, for as long as an answer asks. Here such an answer raises at once,
+    so that a `RetryPolicy` decides.
 
     Raises:
-        UnexpectedAnswerError: an answer has the status of success and cannot be read; the text says which request it
-            answers and how it begins.
+        UnexpectedAnswerError: An answer with a status of success cannot be read. The text names the request and quotes
+            the beginning of the answer.
     """
-    answers: list[Any] = []
+    responses: list[Response] = []
 
-    def look(answer: Any) -> None:
-        if not str(answer.request.url).startswith(endpoint):
+    def check(response: Response) -> None:
+        if not str(response.request.url).startswith(api.endpoint):
             return
-        answers.append(answer)
-        if answer.status_code == 429 or (answer.status_code >= 500 and "retry-after" in answer.headers):
-            answer.read()
-            hf_raise_for_status(answer)
+        responses.append(response)
+        if response.status_code == 429 or (response.status_code >= 500 and "retry-after" in response.headers):
+            response.read()
+            hf_raise_for_status(response)
 
     hooks = get_session().event_hooks["response"]
-    hooks.append(look)
+    hooks.append(check)
     try:
         with downloads():
             return action()
     except _UNREADABLE as error:
-        if isinstance(error, HfHubHTTPError) or not answers or not answers[-1].is_success:
+        if isinstance(error, HfHubHTTPError) or not responses or not responses[-1].is_success:
             raise
-        raise UnexpectedAnswerError(redacted(_described(answers[-1], error), token)) from error
+        raise UnexpectedAnswerError(redacted(_unreadable(responses[-1], error), api.token)) from error
     finally:
-        hooks.remove(look)
+        hooks.remove(check)
 
 
-def _described(answer: Any, error: Exception) -> str:
-    """Return what was asked, and what came back that could not be read."""
+def _unreadable(response: Response, error: Exception) -> str:
     try:
-        body = answer.text
+        body = response.text
     except RuntimeError:
-        # It was read in pieces, and not kept.
+        # The client read it as a stream and did not keep it.
         body = ""
     shown = " ".join(body[: 2 * _SHOWN_CHARACTERS].split())[:_SHOWN_CHARACTERS] or "an empty body"
-    request, reason = f"{answer.request.method} {answer.request.url.path}", f"{type(error).__name__}: {error}"
     return (
-        f"The answer to {request} cannot be read (status {answer.status_code}, {shown}; {reason})."
-        " Something between here and the Hub may have answered in its place: check the network, the proxy and "
-        "HF_ENDPOINT."
+        f"The answer to {response.request.method} {response.request.url.path} cannot be read "
+        f"(status {response.status_code}, {shown}; {type(error).__name__}: {error}). {_CHECK_NETWORK}"
     )
 
 
+def call_with_retries(api: HfApi, action: Callable[[], T], purpose: str, retry_policy: RetryPolicy) -> T:
+    """Return the result of `action`; repeat it while the failure is temporary.
+
+    Args:
+        api: The client.
+        action: A call to the client that may safely be repeated.
+        purpose: What the call is for, as the subject of an error message.
+        retry_policy: How often and after which waits the call is repeated.
+
+    Raises:
+        HubError: The failure is not temporary, or the attempts are used up.
+    """
+    attempt = 1
+    while True:
+        try:
+            return call_hub(api, action)
+        except CLIENT_ERRORS as error:
+            diagnosis = diagnose(error, api.token)
+        if diagnosis.kind not in (FaultKind.UNAVAILABLE, FaultKind.RATE_LIMIT):
+            raise HubError(f"{purpose} failed: {diagnosis.text}")
+        if attempt >= retry_policy.attempts:
+            raise HubError(f"{purpose} failed: {diagnosis.text}\nRun the same again to continue.")
+        retry_policy.wait(attempt, diagnosis)
+        attempt += 1
+
+
+@contextmanager
+def reporting_hub_errors(kind: str, name: str, place: str) -> Iterator[None]:
+    """Turn errors of the client inside the block into errors that name a value of a spec and say what to do.
+
+    Args:
+        kind: `model` or `data set`.
+        name: Its name in the spec.
+        place: The JSON path of the name in the spec.
+
+    Raises:
+        SpecError: The Hub has no such repository or revision, or the name cannot be the id of one.
+        HubError: The Hub refused, could not be reached, or gave an answer that cannot be read.
+    """
+    try:
+        yield
+    except (*CLIENT_ERRORS, *_UNREADABLE) as error:
+        diagnosis = diagnose(error)
+        text, expected = diagnosis.text, f"a {kind} on the Hub or a local path"
+        mistakes = {
+            FaultKind.INVALID_ID: (expected, f"no such local path exists, and the name cannot be an id: {text[:200]}"),
+            FaultKind.NO_REVISION: ("a revision that exists", "the Hub has the repository, but not this revision"),
+            FaultKind.NO_REPOSITORY: (
+                expected,
+                f"no such local path exists, and the Hub has no {kind} of that name that you may read; "
+                "a private one needs `hf auth login`",
+            ),
+        }
+        if diagnosis.kind in mistakes:
+            raise SpecError(Mistake(place, f"`{name[:80]}`", *mistakes[diagnosis.kind])) from error
+        if diagnosis.kind is FaultKind.FINAL and isinstance(error, _UNREADABLE) and error.__cause__ is None:
+            text = f"The Hub's answer cannot be read ({type(error).__name__}: {text}). {_CHECK_NETWORK}"
+        raise HubError(
+            f"The {kind} `{name}` could not be read from the Hub: {text}\n"
+            "No such local path exists either; to work without the Hub, give a local folder."
+        ) from error
+
+
 def diagnose(error: BaseException, token: str | bool | None = None) -> Diagnosis:
-    """What `error` from the client means; it, or what it was raised from, is looked at."""
+    """Return what an error of the client, or the error that caused it, means."""
     chain = [error]
-    # A failed download comes as ValueError, a failed upload as RuntimeError: what happened is behind it.
+    # A failed download is raised as ValueError and a failed upload as RuntimeError: the cause says what happened.
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     for link in chain:
         if isinstance(link, HfHubHTTPError):
-            return _diagnose_answer(link, token)
+            return _diagnose_response(link, token)
     text = redacted("; ".join(dict.fromkeys(str(link) or type(link).__name__ for link in chain)), token)
     if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
-        return Diagnosis(Fault.FINAL, f"huggingface_hub is offline (HF_HUB_OFFLINE is set): {text}")
+        return Diagnosis(FaultKind.FINAL, f"huggingface_hub is offline (HF_HUB_OFFLINE is set): {text}")
     if isinstance(error, LocalTokenNotFoundError):
-        return Diagnosis(Fault.FINAL, f"The Hub asks for a token, and there is none: {LOGIN}.")
+        return Diagnosis(FaultKind.FINAL, f"The Hub asks for a token, and there is none: {LOGIN}.")
     if any(isinstance(link, (TransportError, ConnectionError, TimeoutError)) for link in chain):
-        return Diagnosis(Fault.PASSING, f"The Hub could not be reached: {text}")
+        return Diagnosis(FaultKind.UNAVAILABLE, f"The Hub could not be reached: {text}")
     if isinstance(error, UnexpectedAnswerError):
-        return Diagnosis(Fault.PASSING, str(error))
+        return Diagnosis(FaultKind.UNAVAILABLE, str(error))
     if isinstance(error, json.JSONDecodeError):
-        # An error page of something that stands before the Hub.
-        return Diagnosis(Fault.PASSING, "The Hub's answer could not be read: it is no JSON.")
-    return Diagnosis(Fault.FINAL, text)
+        return Diagnosis(FaultKind.UNAVAILABLE, f"The Hub's answer cannot be read: it is not JSON. {_CHECK_NETWORK}")
+    return Diagnosis(FaultKind.INVALID_ID if isinstance(error, HFValidationError) else FaultKind.FINAL, text)
 
 
 def diagnose_commit(error: BaseException, token: str | bool | None = None) -> Diagnosis:
-    """What went wrong with a commit; what is wrong with the metadata is said by field, and never tried again."""
-    head, _, rest = str(error).partition("\n")
-    if isinstance(error, ValueError) and head.startswith("Invalid metadata") and rest:
-        return Diagnosis(Fault.FINAL, f"the Hub does not take the card's metadata:\n{redacted(rest, token)}")
+    """Return what an error of a commit means; errors in the metadata are listed by field and are final."""
+    # The client raises a plain ValueError, which only its text tells apart.
+    head, _, fields = str(error).partition("\n")
+    if isinstance(error, ValueError) and head.startswith("Invalid metadata") and fields:
+        return Diagnosis(FaultKind.FINAL, f"the Hub rejects the metadata of the card:\n{redacted(fields, token)}")
     return diagnose(error, token)
 
 
-def _diagnose_answer(error: HfHubHTTPError, token: str | bool | None) -> Diagnosis:
+def _diagnose_response(error: HfHubHTTPError, token: str | bool | None) -> Diagnosis:
     status, text = error.response.status_code, redacted(str(error), token)
+    kind = FaultKind.FINAL
+    if isinstance(error, GatedRepoError):
+        text = f"The repository is gated: accept its terms on its page, and {LOGIN}.\n{text}"
+        return Diagnosis(FaultKind.GATED, text)
+    if isinstance(error, RepositoryNotFoundError):
+        kind = FaultKind.NO_REPOSITORY
+    elif isinstance(error, RevisionNotFoundError):
+        kind = FaultKind.NO_REVISION
     if status == 401:
         reason = (
             "The Hub did not accept the token (401): it is wrong, has expired or was revoked"
             if token_in_use(token)
             else "The Hub asks for a token, and there is none (401)"
         )
-        return Diagnosis(Fault.FINAL, f"{reason}: {LOGIN}.\n{text}")
-    if isinstance(error, (GatedRepoError, DisabledRepoError)):
-        return Diagnosis(Fault.FINAL, text)
-    if isinstance(error, RepositoryNotFoundError):
-        return Diagnosis(Fault.NO_REPO, text)
-    if status == 403:
-        return Diagnosis(Fault.FORBIDDEN, text)
-    if status in (409, 412):
-        return Diagnosis(Fault.CONFLICT, text)
-    if status == 429:
-        return Diagnosis(Fault.RATE_LIMIT, text, _asked_wait_s(error))
-    if status == 408 or status >= 500:
-        return Diagnosis(Fault.PASSING, text, _asked_wait_s(error))
-    return Diagnosis(Fault.FINAL, text)
+        return Diagnosis(kind, f"{reason}: {LOGIN}.\n{text}")
+    if kind is not FaultKind.FINAL or isinstance(error, DisabledRepoError):
+        return Diagnosis(kind, text)
+    if status in (408, 429) or status >= 500:
+        kind = FaultKind.RATE_LIMIT if status == 429 else FaultKind.UNAVAILABLE
+        return Diagnosis(kind, text, _requested_wait_s(error))
+    kinds = {403: FaultKind.FORBIDDEN, 409: FaultKind.CONFLICT, 412: FaultKind.CONFLICT}
+    return Diagnosis(kinds.get(status, FaultKind.FINAL), text)
 
 
-def _asked_wait_s(error: HfHubHTTPError) -> float | None:
-    """Return the seconds that an answer asks to wait, by `RateLimit` or `Retry-After` (seconds or a date).
+def _requested_wait_s(error: HfHubHTTPError) -> float | None:
+    """Return the seconds that the headers `RateLimit` or `Retry-After` (seconds or a date) ask to wait.
 
-    None where it asks for none, or for something that is no time to come: below 0, a text, or more than nine digits.
+    None where they ask for no wait, or for an unusable one: negative, in the past, not a number, or of more than nine
+    digits.
 
     Source: https://www.ietf.org/archive/id/draft-ietf-httpapi-ratelimit-headers-09.html; RFC 9110, 10.2.3.
     """
@@ -245,37 +320,8 @@ def _asked_wait_s(error: HfHubHTTPError) -> float | None:
     if re.fullmatch("[0-9]{1,9}", seconds):
         return float(seconds)
     try:
-        moment = parsedate_to_datetime(after)
+        date = parsedate_to_datetime(after)
     except (LookupError, OverflowError, TypeError, ValueError):
         return None
-    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    wait_s = (zoned - datetime.now(UTC)).total_seconds()
-    # A moment that is over asks for nothing: the usual waits apply.
+    wait_s = ((date if date.tzinfo is not None else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
     return wait_s if wait_s > 0 else None
-
-
-def persist(action: Callable[[], T], what: str, patience: Patience, endpoint: str, token: str | bool | None) -> T:
-    """What `action` gives; trouble that passes by waiting is waited out.
-
-    Args:
-        action: asks the Hub for something, and changes nothing there that may not be changed twice.
-        what: what it does, for the message.
-        patience: how often, and with what waits.
-        endpoint: of the Hub.
-        token: the token that is used, to keep it out of messages.
-
-    Raises:
-        HubError: it did not pass, or it is of another kind.
-    """
-    attempt = 1
-    while True:
-        try:
-            return ask(action, endpoint, token)
-        except CLIENT_ERRORS as error:
-            diagnosis = diagnose(error, token)
-        if diagnosis.kind not in (Fault.PASSING, Fault.RATE_LIMIT):
-            raise HubError(f"{what} failed: {diagnosis.text}")
-        if attempt >= patience.attempts:
-            raise HubError(f"{what} failed: {diagnosis.text}\nRun the same again to go on.")
-        patience.wait(attempt, diagnosis)
-        attempt += 1

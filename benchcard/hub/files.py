@@ -1,7 +1,6 @@
-"""What a push holds, and what the Hub holds: files with the ids under which git and LFS know them.
+"""The files of a push and the files of a repository, with the ids that git and LFS give them.
 
-Owns telling the same content from another without downloading it, and the account of what a push changes. Asks no
-network and writes nothing; `hub` does.
+Owns the comparison of contents without a download, and the diff of a push. Makes no request.
 """
 
 from __future__ import annotations
@@ -18,12 +17,20 @@ from typing import Final
 from benchcard.errors import HubError
 
 README: Final = "README.md"
-_PIECE: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file to be pushed: where it goes, what it is, and the ids under which git and LFS would know it."""
+    """A file to push.
+
+    Attributes:
+        path: Its path in the repository.
+        source: Its content, or a file on this machine.
+        size: Its size in bytes.
+        blob_id: The id that git gives it.
+        sha256: The id that LFS gives it.
+    """
 
     path: str
     source: bytes | Path
@@ -33,15 +40,15 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Remote:
-    """What the Hub holds at one moment.
+class Snapshot:
+    """A repository at its newest commit.
 
     Attributes:
-        repo_id: what the repository is called now.
-        sha: the newest commit.
-        readme: the README of that commit; None where it has none.
-        blob_ids: git's id of each file, by its path.
-        lfs_ids: SHA-256 of each file that is in LFS, by its path.
+        repo_id: The current name of the repository.
+        sha: The commit.
+        readme: The README; None where there is none.
+        blob_ids: Git's id of each file, by path.
+        lfs_ids: SHA-256 of each file in LFS, by path.
     """
 
     repo_id: str
@@ -56,7 +63,7 @@ class Remote:
         return frozenset((*self.blob_ids, *self.lfs_ids))
 
     def has(self, upload: Upload) -> bool:
-        """Whether this very content stands there under this path."""
+        """Return whether the repository has the same content under the same path."""
         if upload.path in self.lfs_ids:
             return self.lfs_ids[upload.path] == upload.sha256
         return self.blob_ids.get(upload.path) == upload.blob_id
@@ -64,17 +71,17 @@ class Remote:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push came to.
+    """The result of a push.
 
     Attributes:
-        commit_oid: the commit that holds what was pushed; None in a dry run.
-        commit_url: its address; None in a dry run.
-        pr_url: the pull request that holds it; None where it stands on the branch itself.
-        pr_revision: where the commits of that pull request are, as `refs/pr/3`.
-        changed: whether this push changed the Hub; in a dry run, whether it would.
-        warnings: what the Hub found odd about the card, and what else its owner should know.
-        diff: what changed: a unified diff of the README, then one line for each other file.
-        kept_out: the paths of what was to be pushed that a `.gitignore` there keeps out.
+        commit_oid: The commit that contains the push; None in a dry run.
+        commit_url: The address of the commit; None in a dry run.
+        pr_url: The pull request that contains the push; None where it is on the branch itself.
+        pr_revision: The git reference of that pull request, such as `refs/pr/3`.
+        changed: Whether this push changed the repository; in a dry run, whether it would.
+        warnings: Warnings of the Hub about the card, and of benchcard about the repository.
+        diff: A unified diff of the README, then one line for each other file that changed.
+        kept_out: Paths of files that were not pushed because the repository's `.gitignore` excludes them.
     """
 
     commit_oid: str | None
@@ -87,69 +94,69 @@ class Pushed:
     kept_out: tuple[str, ...] = ()
 
 
-def upload_of(path: str, source: bytes | Path) -> Upload:
-    """A file with its ids; one on disk is read in pieces of 1 MB.
+def make_upload(path: str, source: bytes | Path) -> Upload:
+    """Return a file with its size and ids; a file on disk is read in chunks of 1 MB.
 
     Raises:
-        HubError: the path may not stand in a repository, or the file cannot be read.
+        HubError: The path is not valid in a repository, or the file cannot be read.
     """
     if "\\" in path or any(part in ("", ".", "..", ".git") for part in path.split("/")):
-        raise HubError(f"{path!r} is not a path that may stand in a repository.")
+        raise HubError(f"{path!r} is not a valid path in a repository.")
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             sha256 = hashlib.sha256()
-            # Not for security: it is how git names a file.
+            # Not for security: SHA-1 is git's id of a file.
             blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-            while piece := file.read(_PIECE):
-                sha256.update(piece)
-                blob.update(piece)
+            while chunk := file.read(_CHUNK_BYTES):
+                sha256.update(chunk)
+                blob.update(chunk)
     except OSError as error:
         raise HubError(f"{path} cannot be pushed: {error}") from error
     return Upload(path, source, size, blob.hexdigest(), sha256.hexdigest())
 
 
-def text_of(readme: bytes | None, repo_id: str) -> str | None:
-    """The text of a README, to the byte: a byte order mark and the line ends stay; None where there is none.
+def decode_readme(readme: bytes | None, repo_id: str) -> str | None:
+    """Return the text of a README with its byte order mark and line ends; None where there is none.
 
     Raises:
-        HubError: it is not UTF-8; nobody could tell what would become of it.
+        HubError: The README is not UTF-8, so it could not be merged without damage.
     """
     try:
         return None if readme is None else readme.decode("utf-8")
     except UnicodeDecodeError as error:
         raise HubError(
-            f"{README} of {repo_id} is not UTF-8 (byte {error.start}) and is left as it is: convert it and push again."
+            f"{README} of {repo_id} is not UTF-8 (byte {error.start}) and stays unchanged: convert it and push again."
         ) from None
 
 
-def card_upload(text: str) -> Upload:
-    """The README to be pushed.
+def encode_readme(text: str) -> Upload:
+    """Return the README to push.
 
     Raises:
-        HubError: it holds what UTF-8 cannot write.
+        HubError: The text contains a character that UTF-8 cannot encode.
     """
     try:
-        return upload_of(README, text.encode("utf-8"))
+        return make_upload(README, text.encode("utf-8"))
     except UnicodeEncodeError as error:
-        raise HubError(f"The card cannot be written as UTF-8 (character {error.start}): nothing was pushed.") from None
+        raise HubError(f"The card cannot be encoded as UTF-8 (character {error.start}). Nothing was pushed.") from None
 
 
-def difference(remote: Remote | None, uploads: Sequence[Upload]) -> str:
-    """A unified diff of the README, then a line for each other file that is new or changed; empty where nothing is."""
-    before = remote.readme if remote is not None else None
+def describe_changes(snapshot: Snapshot | None, uploads: Sequence[Upload]) -> str:
+    """Return a unified diff of the README, and a line for each other new or changed file; empty where none changed."""
+    before = snapshot.readme if snapshot is not None else None
     after = next((upload.source for upload in uploads if upload.path == README), before)
     old_name = f"a/{README}" if before is not None else "/dev/null"
-    # Lines end in \n alone: splitlines would also break at all else that Unicode calls a line end.
-    texts = [one.decode("utf-8", "replace") if isinstance(one, bytes) else "" for one in (before, after)]
+    # Lines end in \n alone. `str.splitlines` would also split at other line ends of Unicode.
+    texts = [content.decode("utf-8", "replace") if isinstance(content, bytes) else "" for content in (before, after)]
     old, new = (list(io.StringIO(text, newline="\n")) for text in texts)
     lines = [
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
         for line in difflib.unified_diff(old, new, old_name, f"b/{README}")
     ]
     for upload in uploads:
-        if upload.path != README and (remote is None or not remote.has(upload)):
-            known = remote is not None and (upload.path in remote.blob_ids or upload.path in remote.lfs_ids)
-            lines.append(f"{'changed' if known else 'new'} file: {upload.path} ({upload.size:,} bytes)\n")
+        if upload.path != README and (snapshot is None or not snapshot.has(upload)):
+            is_known = snapshot is not None and upload.path in snapshot.paths
+            lines.append(f"{'changed' if is_known else 'new'} file: {upload.path} ({upload.size:,} bytes)\n")
     return "".join(lines)

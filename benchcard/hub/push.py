@@ -1,24 +1,25 @@
-"""One push: files committed to a repository, retried and resumed, or refused."""
+"""One push: files and a card committed to a repository at once, with retries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from benchcard.errors import HubError
-from benchcard.hub.faults import CLIENT_ERRORS, Diagnosis, Fault, Patience, diagnose_commit
-from benchcard.hub.files import README, Pushed, Remote, difference, upload_of
-from benchcard.hub.guard import Guard, kept_out
-from benchcard.hub.repository import MESSAGE_PREFIX, Repository, Target, api_of
+from benchcard.hub.faults import CLIENT_ERRORS, Diagnosis, FaultKind, RetryPolicy, diagnose_commit
+from benchcard.hub.files import README, Pushed, Snapshot, describe_changes, make_upload
+from benchcard.hub.gitignore import ignored_warning
+from benchcard.hub.overwrite import OverwritePolicy, Selection
+from benchcard.hub.repository import MESSAGE_PREFIX, RenderReadme, Repository, Target, make_api
 
 
 def push(
     repo_id: str,
     files: Mapping[str, bytes | Path],
-    card: Callable[[str | None, Collection[str]], str],
+    card: RenderReadme,
     *,
     create: bool = True,
     private: bool = True,
@@ -28,129 +29,126 @@ def push(
     endpoint: str | None = None,
     dry_run: bool = False,
     commit_message: str = "publish results",
-    commit_description: str = "",
-    patience: Patience | None = None,
-    guard: Guard | None = None,
+    retry_policy: RetryPolicy | None = None,
+    overwrite_policy: OverwritePolicy | None = None,
 ) -> Pushed:
-    """What the Hub holds after one commit with the card and its files.
+    """Commit a card and its files, and return what changed.
 
-    Pushing the same again changes nothing and makes no commit. Nothing is ever half-written: a commit is whole or not
-    there, and after any error the same call goes on where it is needed.
+    Pushing the same again changes nothing and makes no commit. A commit contains all of the push or does not exist;
+    after any error the same call continues where it is needed.
 
     Args:
-        repo_id: the model repository, as `namespace/name`.
-        files: contents, or files on this machine, by their path in the repository; the README is not among them.
-        card: gets the text of the README that is there (None where there is none) and the paths of all files that are,
-            and gives the text that shall be. It may be called several times, each time with what was read last.
-        create: whether a repository that is not there is made.
-        private: whether a repository that is made is private; one that is there stays as it is.
-        create_pr: True pushes to a pull request, onto an own open one where there is one; "auto" does so only where
-            this token may not write; False never.
-        revision: the branch; None is the main one.
-        token: of the Hub; None takes the one of `hf auth login`.
-        endpoint: of the Hub; None takes huggingface_hub's.
-        dry_run: shows what would change, and writes nothing.
-        commit_message: the first line of the commit; `benchcard: ` is put before it.
-        commit_description: more about it.
-        patience: how often and how long faults that pass are waited out.
-        guard: which files of the repository are not replaced, or only where benchcard wrote them.
+        repo_id: The model repository, as `namespace/name`.
+        files: Contents, or files on this machine, by their path in the repository; without the README.
+        card: Renders the README. It may be called several times, with the README that was read last.
+        create: Whether to create a repository that does not exist.
+        private: Whether a new repository is private; an existing one stays as it is.
+        create_pr: True pushes to a pull request, the user's own open one where there is one; "auto" does so only
+            where the token may not write; False never does.
+        revision: The branch; None is the main one.
+        token: The token; None takes the one of `hf auth login`.
+        endpoint: The address of the Hub; None takes huggingface_hub's.
+        dry_run: Returns what would change, and writes nothing.
+        commit_message: The title of the commit; `benchcard: ` is put before it.
+        retry_policy: How temporary failures are repeated.
+        overwrite_policy: Which files of the repository may be overwritten.
 
     Raises:
-        HubError: the Hub refused or could not be reached, the metadata are not valid, the README there could not be
-            read, a file is not there, or one that is there is not to be replaced; the text says which, and whether
+        HubError: The Hub refused or could not be reached, the metadata is not valid, the README could not be read, a
+            file does not exist, or a file of the repository must not be overwritten. The text says which, and whether
             anything was written.
     """
     if README in files:
-        raise HubError(f"{README} is the card, and not among the files.")
-    every_upload = [upload_of(path, source) for path, source in sorted(files.items())]
-    patience, guard = patience or Patience(), guard or Guard()
-    hub = Repository(api_of(endpoint, token), repo_id, patience)
-    message = _message(commit_message)
-    place = hub.own_pull_request(revision) if create_pr is True else Target(revision)
+        raise HubError(f"{README} is the card: pass it as `card`, not among the files.")
+    uploads = [make_upload(path, source) for path, source in sorted(files.items())]
+    retry_policy, overwrite_policy = retry_policy or RetryPolicy(), overwrite_policy or OverwritePolicy()
+    repository = Repository(make_api(endpoint, token), repo_id, retry_policy)
+    message = MESSAGE_PREFIX + " ".join(commit_message.split()).removeprefix(MESSAGE_PREFIX)
+    target = repository.find_pull_request(revision) if create_pr is True else Target(revision)
     if create_pr == "auto":
-        # A refusal may have made an earlier push a pull request, though the branch may be written to now.
-        place = replace(hub, patience=replace(patience, attempts=1)).proposed(place, card, every_upload, guard)
-    created, sent = False, 0
+        # A refusal may have turned an earlier push into a pull request although the token may write to the branch now.
+        impatient = replace(repository, retry_policy=replace(retry_policy, attempts=1))
+        target = impatient.find_complete_pull_request(revision, card, uploads, overwrite_policy) or target
+    is_created, attempts = False, 0
     fault: Diagnosis | None = None
-    before_loss: Remote | None = None  # what was there before a commit whose answer was lost
+    before_lost_commit: Snapshot | None = None
     while True:
-        remote = hub.read(place, unsure=before_loss is not None)
-        everything, left, out = hub.settled(remote, [*hub.card(remote, card), *every_upload], guard)
-        done = partial(_pushed, repo_id, remote, said=left, out=out)
-        if remote is not None and all(remote.has(upload) for upload in everything):
-            if before_loss is None:
-                return done(place, hub.commit_at(remote, remote.sha), changed=False, diff="")
-            found = hub.find_commit(remote, before_loss, place, message)
-            return done(place, hub.commit_at(remote, found), changed=True, diff=difference(before_loss, everything))
-        diff = difference(remote, everything)
-        if remote is None and not create:
+        snapshot = repository.read(target, is_commit_lost=before_lost_commit is not None)
+        selection = repository.select(snapshot, card, uploads, overwrite_policy)
+        result = partial(_result, repo_id, snapshot, selection)
+        if snapshot is not None and all(snapshot.has(upload) for upload in selection.uploads):
+            oid, diff = snapshot.sha, ""
+            if before_lost_commit is not None:
+                oid = repository.find_commit(snapshot, before_lost_commit, target, message)
+                diff = describe_changes(before_lost_commit, selection.uploads)
+            url = repository.commit_url(snapshot, oid)
+            return result(target, oid, url, changed=before_lost_commit is not None, diff=diff)
+        diff = describe_changes(snapshot, selection.uploads)
+        if snapshot is None and not create:
             raise HubError(f"{repo_id} is not on the Hub, or this token may not see it; `create` makes it.")
         if dry_run:
-            return done(place, (None, None), changed=True, diff=diff)
-        if remote is None:
-            if created:
-                raise HubError(f"{repo_id} was made, and the Hub does not show it yet: run the same push again.")
-            hub.create(private)
-            created = True
+            return result(target, None, None, changed=True, diff=diff)
+        if snapshot is None:
+            if is_created:
+                raise HubError(f"{repo_id} was created, but the Hub does not show it yet: run the same push again.")
+            repository.create(private)
+            is_created = True
             continue
-        if fault is not None and sent >= patience.attempts:
-            raise HubError(_failure(repo_id, fault, place, create_pr))
+        if fault is not None and attempts >= retry_policy.attempts:
+            raise HubError(_failure_message(repo_id, fault, target, create_pr))
         try:
-            made, said = hub.commit(remote, place, everything, message, commit_description)
+            commit, warnings = repository.commit(snapshot, target, selection.uploads, message)
         except CLIENT_ERRORS as error:
             earlier, fault = fault, diagnose_commit(error, token)
         else:
-            if place.opens_one:
-                place = replace(place, pr_url=made.pr_url, pr_revision=made.pr_revision)
-            told = {"said": [*said, *left], "out": [*out, *hub.missing(remote, place, everything)]}
-            return done(place, (made.oid, made.commit_url), changed=made.oid != remote.sha, diff=diff, **told)
-        sent += 1
-        if fault.kind is Fault.FORBIDDEN and create_pr == "auto" and not place.as_pull_request:
-            place, sent = hub.own_pull_request(revision, fault), 0
+            if target.opens_pull_request:
+                target = replace(target, pr_url=commit.pr_url, pr_revision=commit.pr_revision)
+            missing = repository.find_missing(snapshot, target, selection.uploads)
+            is_changed = commit.oid != snapshot.sha
+            return result(target, commit.oid, commit.commit_url, is_changed, diff, warnings=warnings, missing=missing)
+        attempts += 1
+        if fault.kind is FaultKind.FORBIDDEN and create_pr == "auto" and not target.as_pull_request:
+            target, attempts = repository.find_pull_request(revision, fault), 0
             continue
-        if not fault.kind.may_pass:
-            if earlier is not None and earlier.kind is Fault.FORBIDDEN:
+        if not fault.kind.is_temporary:
+            if earlier is not None and earlier.kind is FaultKind.FORBIDDEN:
                 fault = replace(fault, text=f"{earlier.text}\n{fault.text}")
-            raise HubError(_failure(repo_id, fault, place, create_pr))
-        if fault.kind is Fault.PASSING and before_loss is None:
-            before_loss = remote
-        patience.wait(sent, fault)
-        if place.opens_one:
-            # It may have been opened all the same.
-            place = hub.own_pull_request(revision)
+            raise HubError(_failure_message(repo_id, fault, target, create_pr))
+        if fault.kind is FaultKind.UNAVAILABLE and before_lost_commit is None:
+            before_lost_commit = snapshot
+        retry_policy.wait(attempts, fault)
+        if target.opens_pull_request:
+            # The lost request may have opened it.
+            target = repository.find_pull_request(revision)
 
 
-def _message(text: str) -> str:
-    return MESSAGE_PREFIX + " ".join(text.split()).removeprefix(MESSAGE_PREFIX)
-
-
-def _pushed(
+def _result(
     repo_id: str,
-    remote: Remote | None,
-    place: Target,
-    commit: tuple[str | None, str | None],
-    *,
+    snapshot: Snapshot | None,
+    selection: Selection,
+    target: Target,
+    oid: str | None,
+    url: str | None,
     changed: bool,
     diff: str,
-    said: Sequence[str] = (),
-    out: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    missing: Sequence[str] = (),
 ) -> Pushed:
-    """What a push came to, with what the owner should know about the repository beside what the Hub said."""
-    odd = [*said, *kept_out(out)]
-    if remote is None:
-        odd.append(f"{repo_id} is not there yet")
-    elif remote.repo_id != repo_id:
-        odd.append(f"{repo_id} is now called {remote.repo_id}")
-    if remote is not None and README in remote.lfs_ids:
-        odd.append(f"{README} is stored in LFS, where the Hub does not read its metadata: see .gitattributes")
-    return Pushed(*commit, place.pr_url, place.pr_revision, changed, tuple(odd), diff, tuple(out))
+    ignored = [*selection.ignored, *missing]
+    warnings = [*warnings, *selection.warnings, *ignored_warning(ignored)]
+    if snapshot is None:
+        warnings.append(f"{repo_id} does not exist yet")
+    elif snapshot.repo_id != repo_id:
+        warnings.append(f"{repo_id} is now called {snapshot.repo_id}")
+    if snapshot is not None and README in snapshot.lfs_ids:
+        warnings.append(f"{README} is stored in LFS, where the Hub does not read its metadata: see .gitattributes")
+    return Pushed(oid, url, target.pr_url, target.pr_revision, changed, tuple(warnings), diff, tuple(ignored))
 
 
-def _failure(repo_id: str, fault: Diagnosis, place: Target, create_pr: bool | Literal["auto"]) -> str:
-    """Why a push was given up, and what to do."""
-    way = "Run the same push again to go on." if fault.kind.may_pass else ""
-    if fault.kind is Fault.FORBIDDEN and create_pr is False:
-        way = "Without the right to write, `create_pr` proposes the change as a pull request."
-    elif fault.kind is Fault.FORBIDDEN and place.as_pull_request:
-        way = "This token may neither write there nor open a pull request."
-    return f"Pushing to {repo_id} failed: {fault.text}\nNothing was written to it. {way}".rstrip()
+def _failure_message(repo_id: str, fault: Diagnosis, target: Target, create_pr: bool | Literal["auto"]) -> str:
+    advice = "Run the same push again to continue." if fault.kind.is_temporary else ""
+    if fault.kind is FaultKind.FORBIDDEN and create_pr is False:
+        advice = "Without the right to write, `create_pr` proposes the change as a pull request."
+    elif fault.kind is FaultKind.FORBIDDEN and target.as_pull_request:
+        advice = "This token may neither write there nor open a pull request."
+    return f"Pushing to {repo_id} failed: {fault.text}\nNothing was written to it. {advice}".rstrip()

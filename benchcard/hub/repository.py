@@ -1,11 +1,14 @@
-"""A model repository on the Hub, read at one commit and written by one commit."""
+"""A model repository on the Hub: read at one commit, and changed by one commit.
+
+Leaves the order of a push to `push`, and the choice of files to `overwrite`.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -24,30 +27,41 @@ from benchcard.hub.faults import (
     CLIENT_ERRORS,
     LOGIN,
     Diagnosis,
-    Patience,
+    RetryPolicy,
     UnexpectedAnswerError,
-    ask,
-    persist,
+    call_hub,
+    call_with_retries,
     token_in_use,
 )
-from benchcard.hub.files import README, Remote, Upload, card_upload, text_of, upload_of
-from benchcard.hub.guard import IGNORE, Guard, claimed, is_ignored, without_conflicts
+from benchcard.hub.files import README, Snapshot, Upload, decode_readme, encode_readme, make_upload
+from benchcard.hub.gitignore import GITIGNORE, is_ignored
+from benchcard.hub.overwrite import OverwritePolicy, Selection, select_uploads
 
 T = TypeVar("T")
+RenderReadme = Callable[[str | None, Collection[str]], str]
+"""Returns the README to push, given the text of the present one (None where there is none) and the paths of all files
+in the repository."""
 
-# Every commit and pull request of benchcard begins with this: by it, and by the author, an own pull request is known.
+# All commits and pull requests of benchcard begin with this. A user's own pull request is found by it.
 MESSAGE_PREFIX: Final = "benchcard: "
 _INFO_TIMEOUT_S: Final = 60.0
-_UNKNOWN: Final = "unknown"
+_UNKNOWN_ID: Final = "unknown"
 
 
 class NoRepositoryError(HubError):
-    """There is no repository that a pull request could be opened in."""
+    """The repository for a pull request does not exist."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a push goes: a branch (None is the main one), a pull request to be opened onto it, or an open one."""
+    """Where a push goes: a branch, or a pull request onto it.
+
+    Attributes:
+        branch: The branch; None is the main one.
+        as_pull_request: Whether the push goes to a pull request.
+        pr_url: The address of the open pull request; None where the commit opens one.
+        pr_revision: The git reference of the open pull request.
+    """
 
     branch: str | None
     as_pull_request: bool = False
@@ -56,266 +70,280 @@ class Target:
 
     @property
     def revision(self) -> str | None:
-        """What is read, and committed on."""
+        """The revision to read and to commit to."""
         return self.pr_revision or self.branch
 
     @property
-    def opens_one(self) -> bool:
-        """Whether the commit opens a pull request."""
+    def opens_pull_request(self) -> bool:
+        """Whether the commit opens a new pull request."""
         return self.as_pull_request and self.pr_revision is None
 
 
 def read_readme(
     repo_id: str,
     *,
-    revision: str | None = None,
     token: str | bool | None = None,
     endpoint: str | None = None,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
 ) -> str | None:
-    """The text of a model repository's README; None where it has none.
+    """Return the text of a model repository's README; None where it has none.
 
     Raises:
-        HubError: the repository is not there, or its README could not be read.
+        HubError: The repository does not exist, or its README could not be read.
     """
-    remote = Repository(api_of(endpoint, token), repo_id, patience or Patience()).read(Target(revision))
-    if remote is None:
-        raise HubError(f"{repo_id} is not on the Hub, or this token may not see it: {LOGIN}, if it is private.")
-    return text_of(remote.readme, repo_id)
+    repository = Repository(make_api(endpoint, token), repo_id, retry_policy or RetryPolicy())
+    return decode_readme(repository.read_existing().readme, repo_id)
 
 
 def read_file(
     repo_id: str,
     path: str,
     *,
-    revision: str | None = None,
     token: str | bool | None = None,
     endpoint: str | None = None,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
 ) -> bytes | None:
-    """The content of one small file of a model repository; None where it is not there.
+    """Return the content of one small file of a model repository; None where it does not exist.
 
     Raises:
-        HubError: the repository is not there, or the file could not be read.
+        HubError: The repository does not exist, or the file could not be read.
     """
-    hub = Repository(api_of(endpoint, token), repo_id, patience or Patience())
-    remote = hub.read(Target(revision))
-    if remote is None:
-        raise HubError(f"{repo_id} is not on the Hub, or this token may not see it: {LOGIN}, if it is private.")
-    return hub.content(remote, path)
+    repository = Repository(make_api(endpoint, token), repo_id, retry_policy or RetryPolicy())
+    return repository.read_file(repository.read_existing(), path)
 
 
 @dataclass(frozen=True)
 class Repository:
-    """One conversation with the Hub about one repository."""
+    """The client of one repository.
+
+    Attributes:
+        api: The client of the Hub.
+        repo_id: The repository, as `namespace/name`.
+        retry_policy: How temporary failures are repeated.
+    """
 
     api: HfApi
     repo_id: str
-    patience: Patience
+    retry_policy: RetryPolicy
 
-    def read(self, place: Target, *, unsure: bool = False) -> Remote | None:
-        """What is there now; None where the repository is not. `unsure`: a commit was sent whose answer was lost."""
+    def read_existing(self) -> Snapshot:
+        """Return the main branch of the repository.
+
+        Raises:
+            HubError: The repository does not exist, or could not be read.
+        """
+        snapshot = self.read(Target(None))
+        if snapshot is None:
+            raise HubError(
+                f"{self.repo_id} is not on the Hub, or it is private and this token may not see it: {LOGIN}."
+            )
+        return snapshot
+
+    def read(self, target: Target, *, is_commit_lost: bool = False) -> Snapshot | None:
+        """Return the repository now; None where it does not exist.
+
+        Args:
+            target: The branch or pull request to read.
+            is_commit_lost: Whether the answer to a commit was lost before, for the error message.
+        """
         try:
-            return self._persist(partial(self._read, place.revision), f"Reading {self.repo_id}")
+            return self._call(partial(self._read, target.revision), f"Reading {self.repo_id}")
         except HubError as error:
-            if not unsure:
+            if not is_commit_lost:
                 raise
-            failure = f"{error}\nWhether the commit was made is not known: the same push looks before it writes again."
-        raise HubError(failure)
+            message = f"{error}\nWhether the commit was made is unknown: the same push checks before it writes again."
+        raise HubError(message)
 
-    def _persist(self, action: Callable[[], T], what: str) -> T:
-        return persist(action, what, self.patience, self.api.endpoint, self.api.token)
+    def _call(self, action: Callable[[], T], purpose: str) -> T:
+        return call_with_retries(self.api, action, purpose, self.retry_policy)
 
-    def _read(self, revision: str | None) -> Remote | None:
+    def _read(self, revision: str | None) -> Snapshot | None:
         try:
             info = self.api.model_info(self.repo_id, revision=revision, files_metadata=True, timeout=_INFO_TIMEOUT_S)
         except GatedRepoError:
             raise
         except RepositoryNotFoundError as error:
-            # Who has no token gets 401 for a repository that is not there, and who has one gets 404.
+            # For a repository that does not exist the Hub answers 401 without a token, and 404 with one.
             if error.response.status_code == 401 and token_in_use(self.api.token):
                 raise
             return None
         sha, files = info.sha, info.siblings
         if not isinstance(sha, str) or files is None:
             raise ValueError(f"it does not name the commit and the files of {self.repo_id}")
-        # What is listed without an id is there, and equal to nothing that is pushed.
-        blob_ids = {file.rfilename: file.blob_id or _UNKNOWN for file in files}
+        # A file that is listed without an id exists, and differs from every file to push.
+        blob_ids = {file.rfilename: file.blob_id or _UNKNOWN_ID for file in files}
         lfs_ids = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
-        remote = Remote(info.id, sha, self._read_file(info.id, sha, README), blob_ids, lfs_ids)
-        if any(file.rfilename == README for file in files):
-            if remote.readme is None:
-                raise ValueError(f"{README} is listed, but the Hub does not hand it out")
-            if (blob_ids[README] != _UNKNOWN or README in lfs_ids) and not remote.has(upload_of(README, remote.readme)):
-                raise ValueError(f"{README} did not arrive as the Hub holds it")
-        return remote
+        readme = self._download(info.id, sha, README)
+        snapshot = Snapshot(info.id, sha, readme, blob_ids, lfs_ids)
+        if README in blob_ids:
+            if readme is None:
+                raise ValueError(f"{README} is listed, but the Hub does not return it")
+            has_id = blob_ids[README] != _UNKNOWN_ID or README in lfs_ids
+            if has_id and not snapshot.has(make_upload(README, readme)):
+                raise ValueError(f"the downloaded {README} does not match its id on the Hub")
+        return snapshot
 
-    def card(self, remote: Remote | None, card: Callable[[str | None, Collection[str]], str]) -> list[Upload]:
-        """The README that shall be; none where it cannot be made of the one there, and a `.gitignore` keeps it out."""
-        try:
-            readme = None if remote is None else text_of(remote.readme, self.repo_id)
-            return [card_upload(card(readme, frozenset() if remote is None else remote.paths))]
-        except (CardError, HubError):
-            if remote is None or not is_ignored(README, self.rules(remote)):
-                raise
-            return []
-
-    def settled(
-        self, remote: Remote | None, uploads: list[Upload], guard: Guard
-    ) -> tuple[list[Upload], list[str], list[str]]:
-        """The files that are sent, why others are left as they are, and what is kept out; see `hub_guard`."""
-        if remote is None:
-            return uploads, [], []
-        ours = claimed(self.content(remote, guard.manifest))
-        sent, left, out = without_conflicts(remote, uploads, guard, ours, self.rules(remote))
-        return sent, left, out if any(upload.path == README for upload in uploads) else [README, *out]
-
-    def rules(self, remote: Remote) -> str:
-        """The `.gitignore` there; empty where there is none."""
-        return (self.content(remote, IGNORE) or b"").decode("utf-8", "replace")
-
-    def content(self, remote: Remote, path: str) -> bytes | None:
-        """A small file at the commit that was read; None where it is not there."""
-        if path not in remote.paths:
+    def read_file(self, snapshot: Snapshot, path: str) -> bytes | None:
+        """Return the content of a small file at the commit of a snapshot; None where it does not exist."""
+        if path not in snapshot.paths:
             return None
-        action = partial(self._read_file, remote.repo_id, remote.sha, path)
-        return self._persist(action, f"Reading {path} of {self.repo_id}")
+        action = partial(self._download, snapshot.repo_id, snapshot.sha, path)
+        return self._call(action, f"Reading {path} of {self.repo_id}")
 
-    def _read_file(self, repo_id: str, sha: str, name: str) -> bytes | None:
-        """A file at that very commit, past every cache; None only where the Hub says that there is none."""
+    def _download(self, repo_id: str, sha: str, path: str) -> bytes | None:
+        """Return a file at a commit without use of a cache; None only where the Hub says that there is none."""
         with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
             try:
-                path = self.api.hf_hub_download(repo_id, name, revision=sha, local_dir=folder, force_download=True)
+                file = self.api.hf_hub_download(repo_id, path, revision=sha, local_dir=folder, force_download=True)
             except RemoteEntryNotFoundError:
                 return None
-            return Path(path).read_bytes()
+            return Path(file).read_bytes()
+
+    def select(
+        self, snapshot: Snapshot | None, render: RenderReadme, uploads: Sequence[Upload], policy: OverwritePolicy
+    ) -> Selection:
+        """Return which of the README and the other files are sent.
+
+        Raises:
+            CardError: The card cannot be merged into the present README.
+            HubError: A file must not be overwritten, or the repository could not be read.
+        """
+        if snapshot is None:
+            return Selection([encode_readme(render(None, frozenset())), *uploads])
+        rules = (self.read_file(snapshot, GITIGNORE) or b"").decode("utf-8", "replace")
+        try:
+            text = decode_readme(snapshot.readme, self.repo_id)
+            uploads = [encode_readme(render(text, snapshot.paths)), *uploads]
+            ignored = []
+        except (CardError, HubError):
+            # The README is not sent anyway.
+            if not is_ignored(README, rules):
+                raise
+            ignored = [README]
+        selection = select_uploads(snapshot, uploads, policy, self.read_file(snapshot, policy.manifest), rules)
+        return replace(selection, ignored=[*ignored, *selection.ignored])
 
     def create(self, private: bool) -> None:
-        """Makes the repository; one that somebody made meanwhile is taken as it is."""
+        """Create the repository; one that someone created in the meantime stays as it is."""
         action = partial(self.api.create_repo, self.repo_id, private=private, exist_ok=True)
-        self._persist(action, f"Creating {self.repo_id}")
+        self._call(action, f"Creating {self.repo_id}")
 
     def commit(
-        self, remote: Remote, place: Target, uploads: list[Upload], message: str, description: str
+        self, snapshot: Snapshot, target: Target, uploads: Sequence[Upload], message: str
     ) -> tuple[CommitInfo, list[str]]:
-        """One commit on top of what was read, and what the Hub says about the card."""
-        # The client says through warnings what the Hub says of the metadata, and some things of its own.
+        """Commit files on top of a snapshot, and return the commit and the Hub's warnings about the card."""
+        # The client reports the Hub's warnings about metadata, among others, as Python warnings.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            made = ask(
+            commit = call_hub(
+                self.api,
                 partial(
                     self.api.create_commit,
-                    remote.repo_id,
-                    [CommitOperationAdd(upload.path, upload.source) for upload in uploads if not remote.has(upload)],
+                    snapshot.repo_id,
+                    [CommitOperationAdd(upload.path, upload.source) for upload in uploads if not snapshot.has(upload)],
                     commit_message=message,
-                    commit_description=description,
-                    revision=place.revision,
-                    create_pr=place.opens_one,
-                    parent_commit=remote.sha,
+                    revision=target.revision,
+                    create_pr=target.opens_pull_request,
+                    parent_commit=snapshot.sha,
                 ),
-                self.api.endpoint,
-                self.api.token,
             )
-        if not isinstance(made.oid, str):
-            raise UnexpectedAnswerError(f"The answer to the commit names {made.oid!r}, which is none.")
-        texts = [str(one.message) for one in caught]
-        said = [text.split("\n- ")[1:] for text in texts if text.startswith("Warnings while validating metadata")]
-        return made, [line for lines in said for line in lines]
+        if not isinstance(commit.oid, str):
+            raise UnexpectedAnswerError(f"The answer to the commit has {commit.oid!r} in place of the commit's id.")
+        texts = [str(warning.message) for warning in caught]
+        lists = [text.split("\n- ")[1:] for text in texts if text.startswith("Warnings while validating metadata")]
+        return commit, [line for lines in lists for line in lines]
 
-    def missing(self, remote: Remote, place: Target, uploads: Sequence[Upload]) -> list[str]:
-        """The paths of uploads that did not come with a commit onto `remote`, which its `.gitignore` may keep out."""
-        if IGNORE not in remote.paths:
+    def find_missing(self, before: Snapshot, target: Target, uploads: Sequence[Upload]) -> list[str]:
+        """Return the paths of files that a commit onto `before` lacks because its `.gitignore` excludes them."""
+        if GITIGNORE not in before.paths:
             return []
         try:
-            now = self.read(place)
+            snapshot = self.read(target)
         except HubError:
-            return []  # The commit is made, and the next push looks again.
-        return [upload.path for upload in uploads if now is None or not now.has(upload)]
+            # The commit exists, and the next push checks again.
+            return []
+        return [upload.path for upload in uploads if snapshot is None or not snapshot.has(upload)]
 
-    def own_pull_request(self, branch: str | None, refused: Diagnosis | None = None) -> Target:
-        """The place of an own pull request: the one that is open, or else one that the commit will open.
+    def find_pull_request(self, branch: str | None, refusal: Diagnosis | None = None) -> Target:
+        """Return the user's own open pull request of benchcard; where there is none, a new one that the commit opens.
 
         Args:
-            branch: the branch that it is onto; None is the main one.
-            refused: why the branch itself is not written to, for the message.
+            branch: The branch that it is onto; None is the main one.
+            refusal: Why the Hub refused a commit to the branch itself, for the error message.
         """
         try:
-            action = partial(self._own_pull_request, branch)
-            return self._persist(action, f"Looking for an own pull request on {self.repo_id}")
+            action = partial(self._find_pull_request, branch)
+            return self._call(action, f"Looking for an own pull request on {self.repo_id}")
         except NoRepositoryError:
             raise
         except HubError as error:
-            failure = f"{refused.text}\n{error}" if refused is not None else str(error)
-        raise HubError(failure)
+            message = f"{refusal.text}\n{error}" if refusal is not None else str(error)
+        raise HubError(message)
 
-    def _own_pull_request(self, branch: str | None) -> Target:
+    def _find_pull_request(self, branch: str | None) -> Target:
         if token_in_use(self.api.token) is None:
             raise LocalTokenNotFoundError
-        name, target = self.api.whoami()["name"], branch or "main"
-        if not isinstance(name, str):
+        user, base = self.api.whoami()["name"], branch or "main"
+        if not isinstance(user, str):
             raise ValueError("it names no user")
         try:
             pulls = list(
                 self.api.get_repo_discussions(
-                    self.repo_id, author=name, discussion_type="pull_request", discussion_status="open"
+                    self.repo_id, author=user, discussion_type="pull_request", discussion_status="open"
                 )
             )
         except RepositoryNotFoundError:
             raise NoRepositoryError(
-                f"{self.repo_id} is not on the Hub, or this token may not see it, and a pull request needs one that is "
-                "there: check its name, or push without `create_pr`, which makes the repository."
+                f"{self.repo_id} is not on the Hub, or this token may not see it, and a pull request needs an existing "
+                "repository: check its name, or push without `create_pr`, which makes the repository."
             ) from None
         for pull in pulls:
-            if pull.author == name and pull.title.startswith(MESSAGE_PREFIX):
-                onto = self.api.get_discussion_details(self.repo_id, pull.num).target_branch
-                if onto in (target, f"refs/heads/{target}"):
+            if pull.author == user and pull.title.startswith(MESSAGE_PREFIX):
+                pull_base = self.api.get_discussion_details(self.repo_id, pull.num).target_branch
+                if pull_base in (base, f"refs/heads/{base}"):
                     return Target(branch, True, pull.url, pull.git_reference)
         return Target(branch, True)
 
-    def proposed(
-        self,
-        branch: Target,
-        card: Callable[[str | None, Collection[str]], str],
-        uploads: list[Upload],
-        guard: Guard,
-    ) -> Target:
-        """Return the place of the own open pull request that holds all of a push; `branch` where none does."""
+    def find_complete_pull_request(
+        self, branch: str | None, render: RenderReadme, uploads: Sequence[Upload], policy: OverwritePolicy
+    ) -> Target | None:
+        """Return the user's own open pull request that already contains all of a push; None where there is none."""
         try:
-            place = self.own_pull_request(branch.branch)
-            remote = None if place.opens_one else self.read(place)
-            if remote is None:
-                return branch
-            everything, _, _ = self.settled(remote, [*self.card(remote, card), *uploads], guard)
+            target = self.find_pull_request(branch)
+            snapshot = None if target.opens_pull_request else self.read(target)
+            if snapshot is None:
+                return None
+            selected = self.select(snapshot, render, uploads, policy).uploads
         except (CardError, HubError):
-            # It holds something else, or cannot be looked at: the push goes where it would go without it.
-            return branch
-        return place if everything and all(remote.has(upload) for upload in everything) else branch
+            # It has other content or cannot be read.
+            return None
+        return target if selected and all(snapshot.has(upload) for upload in selected) else None
 
-    def find_commit(self, remote: Remote, before: Remote, place: Target, message: str) -> str:
-        """The commit that was made though its answer was lost: the newest with this message since `before`."""
+    def find_commit(self, snapshot: Snapshot, before: Snapshot, target: Target, message: str) -> str:
+        """Return the newest commit since `before` with a message, made by a request whose answer was lost."""
+        action = partial(self.api.list_repo_commits, snapshot.repo_id, revision=target.revision)
         try:
-            list_commits = partial(self.api.list_repo_commits, remote.repo_id, revision=place.revision)
-            commits = ask(list_commits, self.api.endpoint, self.api.token)
+            commits = call_hub(self.api, action)
         except CLIENT_ERRORS:
-            # What was pushed is there: its exact commit is not worth failing for.
-            return remote.sha
+            # The pushed content is there. Not knowing its exact commit is no reason to fail.
+            return snapshot.sha
         for commit in commits:
             if commit.commit_id == before.sha:
                 break
             if commit.title == message:
                 return commit.commit_id
-        return remote.sha
+        return snapshot.sha
 
-    def commit_at(self, remote: Remote, oid: str) -> tuple[str, str]:
-        """A commit and its address."""
-        return oid, f"{self.api.endpoint}/{remote.repo_id}/commit/{oid}"
+    def commit_url(self, snapshot: Snapshot, oid: str) -> str:
+        """Return the address of a commit."""
+        return f"{self.api.endpoint}/{snapshot.repo_id}/commit/{oid}"
 
 
-def api_of(endpoint: str | None, token: str | bool | None) -> HfApi:
-    """Return the client of an endpoint; None is that of huggingface_hub.
+def make_api(endpoint: str | None, token: str | bool | None) -> HfApi:
+    """Return the client of an endpoint; None is the default endpoint of huggingface_hub.
 
     Raises:
-        HubError: The endpoint is no address.
+        HubError: The endpoint is not an address.
     """
     if endpoint is not None and not endpoint.startswith(("http://", "https://")):
         raise HubError(f"An endpoint begins with https:// or http://, found {endpoint!r}.")

@@ -72,7 +72,7 @@ def compute_metric(
         raise
     except Exception as error:
         # What benchcard brings says in these what it is not made for; what others raise may be anything.
-        if registry.is_own_metric(identity) and isinstance(error, (ValueError, TypeError, KeyError)):
+        if registry.is_built_in_metric(identity) and isinstance(error, (ValueError, TypeError, KeyError)):
             wanted = "a metric that fits the task"
             raise SpecError(
                 Mistake(place, "predictions and references that it cannot compare", wanted, str(error))
@@ -118,7 +118,7 @@ def extra_arguments(
         arguments: As for `measured`.
     """
     extra = dict(arguments.get(name, arguments.get(identity, {})))
-    known, is_own = _parameters(found), registry.is_own_metric(identity)
+    known, is_own = _parameters(found), registry.is_built_in_metric(identity)
     for key, value in given.get("metric_defaults", {}).items():
         # Only benchcard's own metrics know what it means that there is no positive class.
         if key in known and (key != "pos_label" or _is_binary(found, extra)) and (value is not None or is_own):

@@ -72,7 +72,7 @@ def metric_info(name: str, figure: str | None = None) -> MetricInfo:
     full = f"{name}.{figure}" if figure else name
     metric, _ = split_column(name)
     known = METRICS.get(full) or METRICS.get(metric) or _UNKNOWN
-    if metric not in registry.metrics() or registry.is_own_metric(metric):
+    if metric not in registry.metrics() or registry.is_built_in_metric(metric):
         return known
     return with_spec_direction(registry.metric(metric), known)
 

@@ -26,8 +26,8 @@ from benchcard.card import Card
 from benchcard.card.paths import FOLDER, LATENCIES, RESULTS, RUN
 from benchcard.errors import CardError
 from benchcard.evaluation.rows import Rows
-from benchcard.hub.files import upload_of
-from benchcard.hub.guard import Guard, entry
+from benchcard.hub.files import make_upload
+from benchcard.hub.overwrite import OverwritePolicy, manifest_entry
 from benchcard.publishing import facts as card_facts
 from benchcard.publishing import usage, weights
 from benchcard.publishing.weights import Artifacts, Weights
@@ -57,7 +57,7 @@ class Bundle:
     slug: str
     card: str
     files: Mapping[str, Path]
-    guard: Guard
+    guard: OverwritePolicy
 
 
 def slug_of(results: RunResults) -> str:
@@ -95,7 +95,9 @@ def write_bundle(
     repository = folder / REPOSITORY
     files = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
     claimed = frozenset(name for name in files if name.startswith(f"{weights.FOLDER}/"))
-    return Bundle(slug, written, files, Guard(frozenset(weights.ROOT_FILES), claimed, f"{FOLDER}/{slug}/{RUN}", force))
+    return Bundle(
+        slug, written, files, OverwritePolicy(frozenset(weights.ROOT_FILES), claimed, f"{FOLDER}/{slug}/{RUN}", force)
+    )
 
 
 def _write(
@@ -114,7 +116,7 @@ def _write(
     for model in models:
         for name in weights.write_weights(model, repository / weights.FOLDER):
             path = f"{weights.FOLDER}/{name}"
-            files[path] = entry(upload_of(path, repository / path))
+            files[path] = manifest_entry(make_upload(path, repository / path))
     root = weights.write_root(results, models, repository)
     _table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
     latencies(results).to_parquet(own / LATENCIES, index=False)

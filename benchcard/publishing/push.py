@@ -23,7 +23,7 @@ from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.readme import expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub import push, repository
-from benchcard.hub.faults import Patience
+from benchcard.hub.faults import RetryPolicy
 from benchcard.hub.files import Pushed
 from benchcard.publishing import bundle
 from benchcard.publishing.weights import Artifacts, without_model
@@ -58,7 +58,7 @@ def push_to_hub(
     overwrite: Collection[str] = (),
     revision: str | None = None,
     endpoint: str | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
 ) -> Pushed:
     """What the Hub holds after one commit with the card, the figures behind it and the chosen models.
 
@@ -152,7 +152,7 @@ def _push(
     token: str | bool | None,
     endpoint: str | None,
     dry_run: bool,
-    patience: Patience | None,
+    patience: RetryPolicy | None,
 ) -> Pushed:
     kept: list[str] = []
     pushed = push.push(
@@ -167,8 +167,8 @@ def _push(
         endpoint=endpoint,
         dry_run=dry_run,
         commit_message=f"publish {made.slug}",
-        patience=patience,
-        guard=made.guard,
+        retry_policy=patience,
+        overwrite_policy=made.guard,
     )
     said = [f"{key} says something else there than the card, and was left as it is" for key in kept]
     return replace(pushed, warnings=(*pushed.warnings, *said))

@@ -15,7 +15,6 @@ from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.metrics.info import split_column
 from benchcard.sources import renamed
-from benchcard.sources.faults import asking_the_hub
 from benchcard.spec.spec import Spec
 from benchcard.tasks.data import data_digest
 from benchcard.utils.files import content_digest, pointer_hint
@@ -269,9 +268,11 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     _expect_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download
 
+    from benchcard.hub.faults import reporting_hub_errors
+
     # No run directory, which may be somebody else's, decides of which commit code runs.
     revision = kept.revision if kept and not spec.trusts_models else None
-    with asking_the_hub(name, place, "model"), downloads():
+    with reporting_hub_errors("model", name, place), downloads():
         folder = Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNREAD)))
     # The client lays a snapshot out as …/snapshots/<commit>.
     revision = folder.name
@@ -303,8 +304,10 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
     _expect_id(name, place, "data set", spec)
     from huggingface_hub import HfApi
 
+    from benchcard.hub.faults import reporting_hub_errors
+
     today = renamed.RENAMED.get(name, name)
-    with asking_the_hub(today, place, "data set"):
+    with reporting_hub_errors("data set", today, place):
         info = HfApi().dataset_info(today, revision=dataset.get("revision"))
         if not isinstance(info.sha, str):
             raise ValueError("the answer names no commit")

@@ -320,7 +320,7 @@ class _SpecReader:
         for given, values in enumerate(self._values("metrics")):
             axis = f"[{given}]" if "metrics" in self.grid else ""
             for index, name in enumerate(values if isinstance(values, list) else []):
-                known = {*registry.metrics(), *registry.EVALUATE}
+                known = {*registry.metrics(), *registry.EVALUATE_METRICS}
                 # `squad_v2.f1` is one figure of a metric that gives several
                 unknown = isinstance(name, str) and "/" not in name and not {name, name.partition(".")[0]} & known
                 hint = did_you_mean(name, registry.metrics()) if unknown else ""

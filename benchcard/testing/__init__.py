@@ -1,24 +1,24 @@
-"""What packages that build on benchcard need in their tests.
+"""Helpers for the tests of packages that build on benchcard.
 
-- `LocalHub` is a Hugging Face Hub on the loopback, with the real client on the other side; `Fault` is something that
-  goes wrong in it, `SeenRequest` something that it was asked.
-- `write_data`, `write_tokenizer`, `write_text_model`, `write_image_data` and `write_image_model` make data sets and
-  models in a moment, without a download; `text_model` and `train` give a small one that is right about something.
-- `pass_through` takes a data set through a task and a model in this process, as a run does in its children.
+- `LocalHub` is a Hugging Face Hub on the loopback interface, for the real client; `Fault` is a failure that it shows,
+  `SeenRequest` a request that it received.
+- `write_data`, `write_tokenizer`, `write_text_model`, `write_image_data` and `write_image_model` create small data sets
+  and models without a download; `text_model` and `train` create a model that has learned something.
+- `pass_through` evaluates a model on a data set in this process, as a run does in its child processes.
 - `FakeFramework` runs graphs in a known time.
 
-Names are loaded when they are first asked for.
+Names are imported at their first use.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchcard.testing.fake_framework import FakeFramework
     from benchcard.testing.hub.http import Fault, SeenRequest
-    from benchcard.testing.hub.hub import LocalHub
+    from benchcard.testing.hub.local_hub import LocalHub
     from benchcard.testing.models import (
         text_model,
         train,
@@ -46,20 +46,20 @@ __all__ = [
     "write_tokenizer",
 ]
 
-_HOMES = {
+_MODULES = {
     "FakeFramework": "fake_framework",
     "Fault": "hub.http",
-    "LocalHub": "hub.hub",
+    "LocalHub": "hub.local_hub",
     "Passed": "passing",
     "SeenRequest": "hub.http",
     "pass_through": "passing",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'models')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'models')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,15 +1,18 @@
-"""Toy models and data sets, made in a moment: real tokenizers, real weights, real parquet files, nothing downloaded.
+"""Small models and data sets for tests and examples: real tokenizers, weights and parquet files, nothing downloaded.
 
-This module owns what a test or an example needs to go the whole way through a task. The models are random, but seeded;
-to be right about something they must be trained (`examples/*/train.py`) or follow a rule. Images and their model follow
-none: how light an image is is its label, and the model guesses.
+The models have random weights from a seed. To predict anything they must be trained, as in `examples/*/train.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 SPECIAL = {
     "pad_token": "[PAD]",
@@ -18,61 +21,63 @@ SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-"""The special tokens of `write_tokenizer`, the first five of its vocabulary."""
+"""The special tokens of `write_tokenizer`: the first five of its vocabulary."""
 
 SHADES = ("dark", "middling", "light")
-"""The labels of `write_image_data`."""
+"""The labels of `write_image_data`, by the brightness of an image."""
 
 
-def write_tokenizer(folder: Path, words: Iterable[str], *, maximum: int = 64, **settings: Any) -> Any:
-    """A lower-casing WordPiece tokenizer, saved in `folder`: `[CLS] a [SEP]`, and `[CLS] a [SEP] b [SEP]` for pairs.
+def write_tokenizer(
+    folder: Path, words: Iterable[str], *, maximum: int = 64, **settings: object
+) -> PreTrainedTokenizerFast:
+    """Save a lower-casing WordPiece tokenizer: `[CLS] a [SEP]`, and `[CLS] a [SEP] b [SEP]` for pairs.
 
     Args:
-        folder: The folder of the model; it is made.
-        words: The vocabulary beside the five special tokens, `##` before a piece that goes on with a word.
-        maximum: The most tokens that the model takes.
-        **settings: Of transformers' `PreTrainedTokenizerFast`; None takes one of those set here away, as
+        folder: The folder of the model; it is created.
+        words: The vocabulary after the five special tokens; a word piece that continues a word begins with `##`.
+        maximum: The largest number of tokens that the model takes.
+        **settings: Arguments of transformers' `PreTrainedTokenizerFast`; None removes one that is set here, as in
             `pad_token=None`.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    places = {word: index for index, word in enumerate(dict.fromkeys([*SPECIAL.values(), *words]))}
-    tokenizer = Tokenizer(models.WordPiece(places, unk_token=SPECIAL["unk_token"]))
+    ids = {word: index for index, word in enumerate(dict.fromkeys([*SPECIAL.values(), *words]))}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=SPECIAL["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", places["[CLS]"]), ("[SEP]", places["[SEP]"])],
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    told = {**SPECIAL, "model_input_names": inputs, "model_max_length": maximum, **settings}
+    arguments = {**SPECIAL, "model_input_names": inputs, "model_max_length": maximum, **settings}
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{name: value for name, value in told.items() if value is not None}
+        tokenizer_object=tokenizer, **{name: value for name, value in arguments.items() if value is not None}
     )
     fast.save_pretrained(folder)
     return fast
 
 
 def text_model(
-    kind: str, vocabulary: int, *, labels: Sequence[str] | None = None, seed: int = 0, **settings: Any
-) -> Any:
-    """A two-layer BERT with weights drawn from `seed`, large enough that its outputs differ from token to token.
+    kind: str, vocabulary: int, *, labels: Sequence[str] | None = None, seed: int = 0, **settings: object
+) -> PreTrainedModel:
+    """Return a two-layer BERT with random weights, large enough that its outputs differ between tokens.
 
     Args:
-        kind: The end of its class's name, as `ForTokenClassification`, or `Model` for the bare one.
-        vocabulary: How many tokens its tokenizer has.
+        kind: The end of the name of its class, such as `ForTokenClassification`, or `Model` for one without a head.
+        vocabulary: The number of tokens of its tokenizer.
         labels: The names of its labels.
-        seed: Of the weights; torch's own generator is left as it was.
-        **settings: Of transformers' `BertConfig`.
+        seed: The seed of the weights; the state of torch's generator is restored.
+        **settings: Arguments of transformers' `BertConfig`.
     """
     import torch
     import transformers
 
     names = list(labels or ())
-    named = {"id2label": dict(enumerate(names)), "label2id": {name: id for id, name in enumerate(names)}}
-    small = {
+    maps = {"id2label": dict(enumerate(names)), "label2id": {name: id for id, name in enumerate(names)}}
+    defaults = {
         "hidden_size": 16,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
@@ -80,7 +85,7 @@ def text_model(
         "max_position_embeddings": 64,
         "initializer_range": 0.5,
     }
-    config = transformers.BertConfig(vocab_size=vocabulary, **{**small, **(named if labels else {}), **settings})
+    config = transformers.BertConfig(vocab_size=vocabulary, **{**defaults, **(maps if labels else {}), **settings})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return getattr(transformers, f"Bert{kind}")(config).eval()
@@ -93,27 +98,28 @@ def write_text_model(
     *,
     labels: Sequence[str] | None = None,
     seed: int = 0,
-    **settings: Any,
+    **settings: object,
 ) -> Path:
-    """The folder of a random text model with its tokenizer; see `write_tokenizer` and `text_model`."""
-    tokenizer = write_tokenizer(folder, words, maximum=settings.get("max_position_embeddings", 64))
+    """Save a random text model with its tokenizer, and return its folder; see `write_tokenizer` and `text_model`."""
+    maximum = settings.get("max_position_embeddings")
+    tokenizer = write_tokenizer(folder, words, maximum=maximum if isinstance(maximum, int) else 64)
     text_model(kind, len(tokenizer), labels=labels, seed=seed, **settings).save_pretrained(folder)
     return folder
 
 
-def write_image_model(folder: Path, *, labels: Sequence[str] = SHADES, seed: int = 0, **settings: Any) -> Path:
-    """The folder of a random two-layer ViT of 8 x 8 images with its image processor.
+def write_image_model(folder: Path, *, labels: Sequence[str] = SHADES, seed: int = 0, **settings: object) -> Path:
+    """Save a random two-layer ViT for images of 8 x 8 with its image processor, and return its folder.
 
     Args:
-        folder: It is made.
+        folder: The folder of the model; it is created.
         labels: The names of its labels.
-        seed: Of the weights; torch's own generator is left as it was.
-        **settings: Of transformers' `ViTConfig`.
+        seed: The seed of the weights; the state of torch's generator is restored.
+        **settings: Arguments of transformers' `ViTConfig`.
     """
     import torch
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
-    small = {
+    defaults = {
         "image_size": 8,
         "patch_size": 4,
         "hidden_size": 16,
@@ -123,7 +129,7 @@ def write_image_model(folder: Path, *, labels: Sequence[str] = SHADES, seed: int
         "id2label": dict(enumerate(labels)),
         "label2id": {name: id for id, name in enumerate(labels)},
     }
-    config = ViTConfig(**{**small, **settings})
+    config = ViTConfig(**{**defaults, **settings})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ViTForImageClassification(config).save_pretrained(folder)
@@ -131,70 +137,77 @@ def write_image_model(folder: Path, *, labels: Sequence[str] = SHADES, seed: int
     return folder
 
 
-def write_data(folder: Path, splits: Mapping[str, Mapping[str, Sequence[Any]]], features: Any = None) -> Path:
-    """A folder with one parquet file a split, as `datasets.load_dataset` reads it.
+def write_data(
+    folder: Path,
+    splits: Mapping[str, Mapping[str, Sequence[object]]],
+    features: datasets.Features | Mapping[str, object] | None = None,
+) -> Path:
+    """Save a data set with one parquet file per split, as `datasets.load_dataset` reads it, and return its folder.
 
     Args:
-        folder: It is made; files of the same names are replaced.
-        splits: By name of a split its columns.
-        features: By name of a column its feature of `datasets`; found out from the values where it is left out.
+        folder: The folder of the data set; it is created, and files of the same names are replaced.
+        splits: The columns of each split, by its name.
+        features: The feature of `datasets` of each column; inferred from the values by default.
     """
     import datasets
 
     folder.mkdir(parents=True, exist_ok=True)
     for split, columns in splits.items():
-        told = {name: list(values) for name, values in columns.items()}
-        table = datasets.Dataset.from_dict(told, features=datasets.Features(features) if features else None)
+        lists = {name: list(values) for name, values in columns.items()}
+        table = datasets.Dataset.from_dict(lists, features=datasets.Features(features) if features else None)
         with open(folder / f"{split}-00000-of-00001.parquet", "wb") as file:
             table.to_parquet(file)
     return folder
 
 
 def write_image_data(folder: Path, *, rows: int = 24, labels: Sequence[str] = SHADES) -> Path:
-    """A folder with the splits `train` and `validation` of 8 x 8 gray images, sorted by label, which is how light they
-    are; columns `image` and `label`.
+    """Save a data set of gray images of 8 x 8, and return its folder.
+
+    It has the splits `train` and `validation` with the columns `image` and `label`. The label is the brightness of the
+    image; rows are sorted by label.
     """
     import datasets
     import numpy as np
     from PIL import Image
 
     generator = np.random.default_rng(0)
-    splits: dict[str, dict[str, list[Any]]] = {}
+    splits: dict[str, dict[str, Sequence[object]]] = {}
     for split in ("train", "validation"):
-        shades = sorted(index % len(labels) for index in range(rows))
+        numbers = sorted(index % len(labels) for index in range(rows))
         step = 240 // len(labels)
-        grays = [(generator.integers(0, step, (8, 8)) + step * shade).astype(np.uint8) for shade in shades]
-        splits[split] = {"image": [Image.fromarray(gray) for gray in grays], "label": shades}
+        grays = [(generator.integers(0, step, (8, 8)) + step * number).astype(np.uint8) for number in numbers]
+        splits[split] = {"image": [Image.fromarray(gray) for gray in grays], "label": numbers}
     return write_data(folder, splits, {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(labels))})
 
 
 def train(
-    model: Any,
-    inputs: Mapping[str, Any],
+    model: PreTrainedModel,
+    inputs: Mapping[str, torch.Tensor],
     *,
     epochs: int,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     seed: int = 0,
-    loss: Callable[[Any, Mapping[str, Any]], Any] | None = None,
+    loss: Callable[[PreTrainedModel, Mapping[str, torch.Tensor]], torch.Tensor] | None = None,
 ) -> float:
-    """The mean loss of the last epoch of a model that is trained in place, in evaluation mode again.
+    """Train a model in place, put it into evaluation mode, and return the mean loss of the last epoch.
 
-    One thread, a seed and deterministic algorithms: the same library versions on the same kind of processor give the
-    same weights to the bit. torch's own settings are put back.
+    It uses one thread, a seed and deterministic algorithms: the same library versions on the same kind of processor
+    give the same weights to the bit. The settings of torch are restored.
 
     Args:
         model: A transformers model.
-        inputs: Its inputs by name, labels among them, as tensors `(rows, ...)`.
-        epochs: Passes over the rows.
-        batch_size: Rows in a step.
-        learning_rate: Its peak, of AdamW, after a warm-up of a tenth of all steps; then it falls along a cosine.
-        seed: Of the order of rows, and of dropout.
-        loss: From model and batch to a scalar tensor; the model's own `loss` where it is left out.
+        inputs: Its inputs by name with the labels, as tensors `(rows, ...)`.
+        epochs: The number of passes over the rows.
+        batch_size: The number of rows of a step.
+        learning_rate: The peak of the learning rate of AdamW, after a warm-up of a tenth of all steps; it then falls
+            along a cosine.
+        seed: The seed of the order of rows and of dropout.
+        loss: Returns the loss of a model for a batch, a scalar; the model's own `loss` by default.
 
     Source:
-        AdamW with warm-up, decay and clipping at 1 is how such models are trained (Devlin et al. 2019,
-        arXiv 1810.04805, A.2); the peak is higher since the models are small.
+        AdamW with warm-up, decay and clipping at 1: Devlin et al. 2019, arXiv 1810.04805, A.2. The peak is higher here
+        because the models are small.
     """
     import torch
 
@@ -212,18 +225,18 @@ def train(
             )
             model.train()
             for _ in range(epochs):
-                told = 0.0
-                for places in torch.randperm(rows).split(batch_size):
-                    batch = {name: values[places] for name, values in inputs.items()}
+                mean_loss = 0.0
+                for indices in torch.randperm(rows).split(batch_size):
+                    batch = {name: values[indices] for name, values in inputs.items()}
                     value = loss(model, batch) if loss else model(**batch).loss
                     optimizer.zero_grad()
                     value.backward()
                     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                     optimizer.step()
                     schedule.step()
-                    told += value.item() * len(places) / rows
+                    mean_loss += value.item() * len(indices) / rows
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
     model.eval()
-    return told
+    return mean_loss

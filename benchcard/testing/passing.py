@@ -1,6 +1,6 @@
-"""The whole way through a task in this process: what `Benchmark.run` does in its children, without a run directory.
+"""The evaluation of a model in this process: the steps of a run without child processes and a run directory.
 
-This module owns nothing of that way: the steps are those of `benchcard.actions`.
+Leaves the steps themselves to `steps`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from benchcard.tasks import default_metrics
 
 @dataclass(frozen=True)
 class Passed:
-    """What came of a pass.
+    """The result of an evaluation.
 
     Attributes:
-        predictions: One a row, as plain data.
-        references: What is right, one a row.
-        metrics: The figures, by the name of their column; None where one is not defined.
-        notes: What a reader should know of rows and figures.
-        kept: What was kept of the outputs, by name: one array an item.
+        predictions: The prediction of each row, as plain data.
+        references: The reference of each row, as plain data.
+        metrics: The metrics, by the name of their column; None where one is not defined.
+        notes: Notes on the rows and the metrics.
+        kept: The outputs that the task keeps, by name: one array per item.
     """
 
-    predictions: Sequence[Any]
-    references: Sequence[Any]
+    predictions: Sequence[object]
+    references: Sequence[object]
     metrics: Mapping[str, float | None]
     notes: Sequence[str]
-    kept: Mapping[str, Any]
+    kept: Mapping[str, object]
 
 
 def pass_through(
@@ -52,31 +52,31 @@ def pass_through(
     metrics: Sequence[str] | None = None,
     data_keys: Mapping[str, str] | None = None,
     ref_keys: Sequence[str] | None = None,
-    task_args: Mapping[str, Any] | None = None,
+    task_args: Mapping[str, object] | None = None,
     framework: str = "pytorch",
     batch_size: int | None = None,
 ) -> Passed:
-    """The predictions and figures of a model, with rows on their way in and out as a run takes them.
+    """Evaluate a model on a data set with the steps of a run, and return its predictions and metrics.
 
     Args:
-        task: The name of a task; registered ones too.
+        task: The name of a task, built in or registered.
         model: The folder of a transformers model.
-        data: A folder, or whatever else `dataset.path` may be.
-        target: A folder that takes prepared rows and predictions.
+        data: A folder, or any other value of `dataset.path`.
+        target: The folder to write prepared rows and predictions into.
         split: The split.
-        metrics: Ids of metrics; the task's own where they are left out.
-        data_keys: The columns that go in.
-        ref_keys: The columns that hold what is right.
+        metrics: Ids of metrics; by default those of the task.
+        data_keys: The input columns.
+        ref_keys: The columns of the references.
         task_args: Arguments of the task.
-        framework: A framework that opens a transformers folder or, exported first, an ONNX graph.
-        batch_size: Items in a forward call; None for what a run takes.
+        framework: A framework that opens a transformers folder, or an ONNX graph, which is exported first.
+        batch_size: The number of items of a forward call; None for the default of a run.
 
     Raises:
-        SpecError: The data set, the model and the metrics do not fit.
-        ArtifactError: The model cannot be loaded, or exported.
+        SpecError: The data set, the model and the metrics do not fit together.
+        ArtifactError: The model cannot be loaded or exported.
     """
 
-    def silent(done: int, total: int) -> None:
+    def ignore(done: int, total: int) -> None:
         return None
 
     def folder(name: str) -> Path:
@@ -99,11 +99,11 @@ def pass_through(
         content=None,
         renamed="",
     )
-    inputs = Outcome("prepare", "", target / "prepared", steps.prepare(prepare, folder("prepared"), silent))
+    inputs = Outcome("prepare", "", target / "prepared", steps.prepare(prepare, folder("prepared"), ignore))
     path = model
     if registry.framework(framework).format == "onnx":
         export = ExportRequest(**files, task=task, opset=None, from_transformers=True, file_name=None)
-        path = folder("graph") / models.export(export, folder("graph"), silent).file
+        path = folder("graph") / models.export(export, folder("graph"), ignore).file
     evaluate = EvaluateRequest(
         model=None,
         framework=framework,
@@ -114,7 +114,7 @@ def pass_through(
         model_path=path,
         threads=1,
     )
-    evaluated = evaluation.evaluate(evaluate, folder("predicted"), silent)
+    evaluated = evaluation.evaluate(evaluate, folder("predicted"), ignore)
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
     score = ScoreRequest(
         metrics=names,
@@ -123,7 +123,7 @@ def pass_through(
         predictions=Outcome("evaluate", "", target / "predicted", evaluated),
         scripts={},
     )
-    scored = evaluation.score(score, folder("scored"), silent)
+    scored = evaluation.score(score, folder("scored"), ignore)
     predictions, kept = read_predictions(target / "predicted")
     dependence = padding.NOTES.get(evaluated.batches or "")
     notes = [*inputs.values.notes, *scored.notes]

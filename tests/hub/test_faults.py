@@ -1,4 +1,4 @@
-"""`benchcard.hub.push` and `benchcard.hub.faults`: each fault of the Hub, and what stands on the Hub after it."""
+"""`benchcard.hub.push` and `benchcard.hub.faults`: each fault of the Hub, and the repository after it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ import pytest
 from hub_fixtures import BEGIN, CARD, END, MINE, THEIRS, Card, Push, error_of, section
 
 from benchcard.errors import HubError
-from benchcard.hub.faults import Fault as Trouble
-from benchcard.hub.faults import Patience, diagnose, redacted
-from benchcard.hub.guard import Guard
+from benchcard.hub.faults import FaultKind, RetryPolicy, diagnose, redacted
+from benchcard.hub.overwrite import OverwritePolicy
 from benchcard.hub.repository import read_file, read_readme
 from benchcard.testing import Fault, LocalHub
 
@@ -54,11 +53,11 @@ hub, pushed, waits = hub_fixtures.hub, hub_fixtures.pushed, hub_fixtures.waits
     ids=lambda fault: f"{fault.route}-{fault.method}-{fault.status}-{fault.ending}-{(fault.body or b'')[:12]!r}",
 )
 def test_a_readme_that_cannot_be_read_is_never_written(hub: LocalHub, pushed: Push, fault: Fault) -> None:
-    """Whatever keeps the README from being read, whole and as it is, ends the push before anything is sent."""
+    """A README that cannot be read completely and unchanged ends the push before anything is sent."""
     head = hub.add_model(MINE, {"README.md": CARD})
     hub.strike(fault)
     card = Card()
-    error_of(pushed, card=card, patience=Patience(2, 0.001))
+    error_of(pushed, card=card, retry_policy=RetryPolicy(2, 0.001))
     assert card.got == []
     assert hub.head(MINE) == head
     assert {seen.method for seen in hub.requests()} <= {"GET", "HEAD"}
@@ -67,8 +66,8 @@ def test_a_readme_that_cannot_be_read_is_never_written(hub: LocalHub, pushed: Pu
     assert card.got == [CARD]
 
 
-def test_a_readme_that_is_out_of_reach_for_a_moment(hub: LocalHub, pushed: Push) -> None:
-    """A short outage of the download is waited out."""
+def test_a_readme_that_is_unavailable_for_a_moment(hub: LocalHub, pushed: Push) -> None:
+    """A push waits for the end of a short outage."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.fail("resolve", status=503, times=2)
     hub.fail("info", status=502, times=1)
@@ -77,7 +76,7 @@ def test_a_readme_that_is_out_of_reach_for_a_moment(hub: LocalHub, pushed: Push)
 
 
 def test_a_download_that_breaks_off(hub: LocalHub, pushed: Push) -> None:
-    """Half a README is not taken for the README: the client fetches the rest."""
+    """A partial download is not used as the README: the client downloads the rest."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.cut_response("resolve", times=1)
     card = Card()
@@ -85,20 +84,20 @@ def test_a_download_that_breaks_off(hub: LocalHub, pushed: Push) -> None:
     assert card.got == [CARD]
 
 
-def test_nobody_listens(pushed: Push) -> None:
-    """Where there is no Hub, that is said after a few attempts."""
-    with LocalHub() as gone:
-        endpoint = gone.endpoint
-    text = error_of(pushed, endpoint=endpoint, patience=Patience(2, 0.001))
+def test_an_endpoint_without_a_server(pushed: Push) -> None:
+    """After a few attempts the error says that the Hub could not be reached."""
+    with LocalHub() as stopped:
+        endpoint = stopped.endpoint
+    text = error_of(pushed, endpoint=endpoint, retry_policy=RetryPolicy(2, 0.001))
     assert "could not be reached" in text
     assert "Run the same again" in text
 
 
-# Rivals
+# Commits of other users
 
 
 def test_a_rival_commit_is_merged_with(hub: LocalHub, pushed: Push) -> None:
-    """What someone else wrote between reading and writing is read and kept."""
+    """A commit of another user between reading and writing is read and kept."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.rival_commit(MINE, {"README.md": CARD + "Theirs.\n", "theirs.txt": "!"})
     card = Card()
@@ -112,15 +111,15 @@ def test_a_rival_commit_is_merged_with(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_a_rival_who_adds_a_readme(hub: LocalHub, pushed: Push) -> None:
-    """A README that came up meanwhile is merged with, and not written over."""
+    """A README that another user added in the meantime is merged, not overwritten."""
     hub.add_model(MINE, {"config.json": "{}"})
     hub.rival_commit(MINE, {"README.md": CARD + "Theirs.\n"})
     pushed()
     assert hub.read(MINE, "README.md") == section(CARD + "Theirs.\n").encode()
 
 
-def test_a_rival_who_never_rests(hub: LocalHub, pushed: Push) -> None:
-    """After so many attempts the push gives up, and nothing of it is there."""
+def test_a_rival_who_commits_again_and_again(hub: LocalHub, pushed: Push) -> None:
+    """When the attempts are used up, the push fails and has written nothing."""
     hub.add_model(MINE, {"README.md": CARD})
     count = iter(range(1000))
 
@@ -128,7 +127,7 @@ def test_a_rival_who_never_rests(hub: LocalHub, pushed: Push) -> None:
         return hub.commit(MINE, {"README.md": f"{CARD}{next(count)}"}, author="rival")
 
     hub.before("commit", rival, times=None)
-    text = error_of(pushed, patience=Patience(3, 0.001))
+    text = error_of(pushed, retry_policy=RetryPolicy(3, 0.001))
     assert "412" in text
     assert "Nothing was written" in text
     assert "Run the same push again" in text
@@ -137,8 +136,8 @@ def test_a_rival_who_never_rests(hub: LocalHub, pushed: Push) -> None:
     assert BEGIN.encode() not in hub.read(MINE, "README.md")
 
 
-def test_someone_makes_the_repository_first(hub: LocalHub, pushed: Push) -> None:
-    """A repository that comes up between looking and making is taken as it is."""
+def test_a_rival_who_creates_the_repository(hub: LocalHub, pushed: Push) -> None:
+    """A repository that another user creates in the meantime is used as it is."""
 
     def rival() -> object:
         return hub.add_model(MINE, {"README.md": CARD + "Theirs.\n"})
@@ -148,11 +147,11 @@ def test_someone_makes_the_repository_first(hub: LocalHub, pushed: Push) -> None
     assert hub.read(MINE, "README.md") == section(CARD + "Theirs.\n").encode()
 
 
-# Lost answers and outages
+# Lost replies and outages
 
 
-def test_a_lost_answer_is_looked_up(hub: LocalHub, pushed: Push) -> None:
-    """A commit that was made and not confirmed is found, and not made again."""
+def test_a_lost_reply_is_looked_up(hub: LocalHub, pushed: Push) -> None:
+    """A commit whose reply was lost is found, and not made again."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.drop_response("commit")
     done = pushed()
@@ -164,8 +163,8 @@ def test_a_lost_answer_is_looked_up(hub: LocalHub, pushed: Push) -> None:
     assert f"+{BEGIN}fast{END}" in done.diff
 
 
-def test_a_lost_answer_beneath_a_rival_commit(hub: LocalHub, pushed: Push) -> None:
-    """The commit that is named is the own one, not the one on top of it."""
+def test_a_lost_reply_beneath_a_rival_commit(hub: LocalHub, pushed: Push) -> None:
+    """The result is the own commit, not the one on top of it."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.drop_response("commit")
     hub.strike(Fault("info", after=1, before=lambda: hub.commit(MINE, {"theirs.txt": "!"}, author="rival")))
@@ -175,19 +174,19 @@ def test_a_lost_answer_beneath_a_rival_commit(hub: LocalHub, pushed: Push) -> No
     assert done.commit_oid == hub.commits(MINE)[1].oid
 
 
-def test_a_lost_answer_whose_commit_cannot_be_named(hub: LocalHub, pushed: Push) -> None:
-    """Where the history cannot be read the newest commit is named: what was pushed is there."""
+def test_a_lost_reply_whose_commit_cannot_be_found(hub: LocalHub, pushed: Push) -> None:
+    """Where the history cannot be read, the result is the newest commit, which contains the push."""
     hub.drop_response("commit")
     hub.fail("commits", status=403)
     assert pushed().commit_oid == hub.head(MINE)
 
 
-def test_a_lost_answer_and_then_silence(hub: LocalHub, pushed: Push) -> None:
-    """Where the look-up fails too, it is said that nothing is known."""
+def test_a_lost_reply_and_then_an_outage(hub: LocalHub, pushed: Push) -> None:
+    """Where the look-up fails too, the error says that the state is unknown."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.drop_response("commit")
     hub.strike(Fault("info", after=1, status=503, times=None))
-    assert "Whether the commit was made is not known" in error_of(pushed, patience=Patience(2, 0.001))
+    assert "Whether the commit was made is unknown" in error_of(pushed, retry_policy=RetryPolicy(2, 0.001))
     hub.heal()
     assert not pushed().changed
     assert len(hub.requests("commit")) == 1
@@ -195,7 +194,7 @@ def test_a_lost_answer_and_then_silence(hub: LocalHub, pushed: Push) -> None:
 
 @pytest.mark.parametrize("route", ["commit", "validate-yaml"])
 def test_an_outage_that_passes(hub: LocalHub, pushed: Push, route: str) -> None:
-    """Server errors and a proxy's page are waited out; the commit is made once."""
+    """A push waits for the end of server errors and of a proxy's error page, and makes one commit."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.fail(route, status=500, times=1)
     hub.strike(Fault(route, status=502, body=b"<html>Bad gateway</html>"))
@@ -204,11 +203,11 @@ def test_an_outage_that_passes(hub: LocalHub, pushed: Push, route: str) -> None:
     assert len(hub.commits(MINE)) == 3
 
 
-def test_an_outage_that_does_not(hub: LocalHub, pushed: Push) -> None:
-    """After so many attempts nothing is there, which is checked and said; the same push goes on later."""
+def test_an_outage_that_does_not_pass(hub: LocalHub, pushed: Push) -> None:
+    """When the attempts are used up, nothing was written, and the error says so; the same push works later."""
     head = hub.add_model(MINE, {"README.md": CARD})
     hub.fail("commit", status=503)
-    text = error_of(pushed, patience=Patience(3, 0.001))
+    text = error_of(pushed, retry_policy=RetryPolicy(3, 0.001))
     assert "503" in text
     assert "Nothing was written" in text
     assert "Run the same push again" in text
@@ -219,7 +218,7 @@ def test_an_outage_that_does_not(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_an_upload_that_is_refused(hub: LocalHub, pushed: Push) -> None:
-    """A large file that the storage does not take ends the push; the client's wrapping is looked through."""
+    """A large file that the storage refuses ends the push; the error has the reason, not the client's wrapper."""
     head = hub.add_model(MINE, {"README.md": CARD})
     hub.fail("lfs-upload", status=400, message="too strange")
     text = error_of(pushed, files={"onnx/model.onnx": b"\0"})
@@ -228,13 +227,13 @@ def test_an_upload_that_is_refused(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_a_repository_that_does_not_show_up(hub: LocalHub, pushed: Push) -> None:
-    """A repository that was made and is still not to be seen is not made over and over."""
+    """A new repository that the Hub does not show yet is not created again."""
     hub.strike(Fault("info", status=404, times=None, headers={"X-Error-Code": "RepoNotFound"}))
     assert "does not show it yet" in error_of(pushed)
     assert len(hub.requests("create-repo")) == 1
 
 
-# Answers that are none
+# Replies of another form
 
 ODD = [
     b"[]",
@@ -254,9 +253,9 @@ PULLS = ("whoami", "discussions", "discussion")
 
 @pytest.mark.parametrize("body", ODD, ids=repr)
 @pytest.mark.parametrize("route", [*READS, *WRITES, *PULLS])
-def test_an_answer_of_another_form_is_told(hub: LocalHub, pushed: Push, route: str, body: bytes) -> None:
-    """A status of success with anything but the object that was asked for ends in a `HubError` that names the request,
-    what came back and what to do; nothing is half-written, and the same push completes it afterwards.
+def test_a_reply_of_another_form_is_reported(hub: LocalHub, pushed: Push, route: str, body: bytes) -> None:
+    """A reply with a status of success and another content is a `HubError` that names the request, the content and what
+    to do; nothing is partly written, and the same push works afterwards.
     """
     repo_id = THEIRS if route in PULLS else MINE
     files = {"a.csv": b"1", "onnx/model.onnx": b"0" * 100}
@@ -267,10 +266,10 @@ def test_an_answer_of_another_form_is_told(hub: LocalHub, pushed: Push, route: s
     before = hub.files(repo_id) if route != "create-repo" else None
     hub.strike(Fault(route, status=200, times=None, body=body))
     if (route, body[:1]) == ("validate-yaml", b"{"):
-        # That is no complaint, and the commit has a check of its own.
+        # It contains no error, and the commit checks the metadata itself.
         assert pushed(repo_id, files=files).changed
     else:
-        text = error_of(pushed, repo_id, files=files, patience=Patience(2, 0.001))
+        text = error_of(pushed, repo_id, files=files, retry_policy=RetryPolicy(2, 0.001))
         assert hub.token not in text
         if route not in ("resolve", "lfs-upload", "lfs-verify"):
             assert "cannot be read (status 200, " in text
@@ -286,10 +285,8 @@ def test_an_answer_of_another_form_is_told(hub: LocalHub, pushed: Push, route: s
 
 @pytest.mark.parametrize("body", ODD, ids=repr)
 @pytest.mark.parametrize("repo_id", [MINE, THEIRS])
-def test_a_commit_that_was_made_and_answered_oddly_is_found(
-    hub: LocalHub, pushed: Push, repo_id: str, body: bytes
-) -> None:
-    """A commit, or a pull request, whose answer cannot be read is looked up like one whose answer was lost."""
+def test_a_commit_with_a_reply_of_another_form_is_found(hub: LocalHub, pushed: Push, repo_id: str, body: bytes) -> None:
+    """A commit or pull request whose reply cannot be read is looked up like one whose reply was lost."""
     hub.add_model(repo_id, {"README.md": CARD})
     hub.strike(Fault("commit", body=body))
     hub.strike(Fault("commits", times=None, body=body))
@@ -302,10 +299,10 @@ def test_a_commit_that_was_made_and_answered_oddly_is_found(
 
 @pytest.mark.parametrize("body", ODD, ids=repr)
 @pytest.mark.parametrize("route", READS)
-def test_reading_what_is_no_answer(hub: LocalHub, route: str, body: bytes) -> None:
-    """`read` and `verify` get a `HubError` for it, and never a text that is not the README."""
+def test_reading_a_reply_of_another_form(hub: LocalHub, route: str, body: bytes) -> None:
+    """Reading raises a `HubError`, and never returns a text that is not the README."""
     hub.add_model(MINE, {"README.md": CARD, "a.json": "{}"})
-    given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(2, 0.001)}
+    given = {"endpoint": hub.endpoint, "token": hub.token, "retry_policy": RetryPolicy(2, 0.001)}
     for call in (read_readme, partial(read_file, path="a.json")):
         hub.strike(Fault(route, status=200, times=None, body=body))
         with pytest.raises(HubError):
@@ -313,14 +310,14 @@ def test_reading_what_is_no_answer(hub: LocalHub, route: str, body: bytes) -> No
         hub.heal()
 
 
-def test_files_that_are_listed_without_an_id_are_there(hub: LocalHub, pushed: Push) -> None:
-    """A listing that leaves out what a file holds does not make somebody else's weights free to be replaced."""
+def test_files_that_are_listed_without_an_id_exist(hub: LocalHub, pushed: Push) -> None:
+    """A listing without ids does not allow to replace the weights of another author."""
     hub.add_model(MINE, {"README.md": CARD, "onnx/model.onnx": "theirs"})
     listed = [{"rfilename": "README.md"}, {"rfilename": "onnx/model.onnx"}]
     body = json.dumps({"id": MINE, "sha": hub.head(MINE), "siblings": listed}).encode()
     hub.strike(Fault("info", status=200, times=None, body=body))
-    guard = Guard(claimed=frozenset({"onnx/model.onnx"}), manifest="run.json")
-    assert "with other content" in error_of(pushed, files={"onnx/model.onnx": b"0"}, guard=guard)
+    policy = OverwritePolicy(owned=frozenset({"onnx/model.onnx"}), manifest="run.json")
+    assert "with other content" in error_of(pushed, files={"onnx/model.onnx": b"0"}, overwrite_policy=policy)
     assert hub.read(MINE, "onnx/model.onnx") == b"theirs"
 
 
@@ -348,15 +345,15 @@ def test_files_that_are_listed_without_an_id_are_there(hub: LocalHub, pushed: Pu
 )
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("route", ["info", "preupload"])
-def test_a_wait_that_is_none_is_not_waited(
+def test_an_invalid_wait_is_ignored(
     hub: LocalHub, pushed: Push, waits: list[float], route: str, status: int, headers: dict[str, str]
 ) -> None:
-    """Where the Hub asks for a wait that is negative, past or no number, the usual short waits apply, in requests that
-    the client repeats by itself, too.
+    """Where the Hub asks for a wait that is negative, past or not a number, the usual short waits apply, also to
+    requests that the client repeats by itself.
     """
     hub.add_model(MINE, {"README.md": CARD})
     hub.strike(Fault(route, status=status, times=2, headers=headers))
-    assert pushed(patience=Patience(5, 1.0)).changed
+    assert pushed(retry_policy=RetryPolicy(5, 1.0)).changed
     assert 0 < len(waits) <= 2
     assert all(0 <= wait <= 2 for wait in waits)
     assert sum(seen.status == status for seen in hub.requests(route)) == 2
@@ -364,7 +361,7 @@ def test_a_wait_that_is_none_is_not_waited(
 
 @pytest.mark.parametrize("route", ["info", "preupload", "resolve", "commit"])
 def test_an_absurd_wait_ends_the_push(hub: LocalHub, pushed: Push, waits: list[float], route: str) -> None:
-    """Eleven days are not waited, by nobody: the client is not left alone with them either."""
+    """Neither benchcard nor the client waits for eleven days."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.rate_limit(route, wait_s=999_999, times=9)
     assert "999,999 s" in error_of(pushed)
@@ -373,16 +370,14 @@ def test_an_absurd_wait_ends_the_push(hub: LocalHub, pushed: Push, waits: list[f
 
 @pytest.mark.parametrize("header", ["RateLimit", "Retry-After"])
 @pytest.mark.parametrize("route", ["info", "validate-yaml", "commit"])
-def test_a_rate_limit_is_waited_out_as_told(
-    hub: LocalHub, pushed: Push, waits: list[float], header: str, route: str
-) -> None:
-    """The push waits at least as long as it is told, and a little more, and then goes on."""
+def test_a_rate_limit_is_respected(hub: LocalHub, pushed: Push, waits: list[float], header: str, route: str) -> None:
+    """The push waits a little longer than the Hub asks, and then continues."""
     hub.rate_limit(route, wait_s=40, header=header, times=2)
     assert pushed().changed
     assert [40 <= wait < 41 for wait in waits] == [True, True]
 
 
-def test_a_date_to_come_back_at(hub: LocalHub, pushed: Push, waits: list[float]) -> None:
+def test_a_date_in_retry_after(hub: LocalHub, pushed: Push, waits: list[float]) -> None:
     """`Retry-After` may be a date."""
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     hub.strike(Fault("info", status=429, headers={"Retry-After": later}))
@@ -390,18 +385,18 @@ def test_a_date_to_come_back_at(hub: LocalHub, pushed: Push, waits: list[float])
     assert 60 < waits[0] < 102
 
 
-def test_a_wait_that_is_too_long_is_said(hub: LocalHub, pushed: Push, waits: list[float]) -> None:
-    """Nobody is kept waiting for an hour: how long it would be is the message."""
+def test_a_wait_that_is_too_long_is_reported(hub: LocalHub, pushed: Push, waits: list[float]) -> None:
+    """The push does not wait for an hour: the error says how long it would be."""
     hub.rate_limit("commit", wait_s=3600, header="Retry-After")
     assert "3,600 s" in error_of(pushed)
     assert waits == []
 
 
 def test_waits_grow_and_vary(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
-    """Without a word from the Hub each wait is about twice the one before, and none is exactly so."""
-    trouble = diagnose(ConnectionError("gone"))
+    """Where the Hub asks for no wait, each wait is about twice the one before, with a random part."""
+    diagnosis = diagnose(ConnectionError("gone"))
     for attempt in range(1, 5):
-        Patience(first_wait_s=1.0).wait(attempt, trouble)
+        RetryPolicy(first_wait_s=1.0).wait(attempt, diagnosis)
     assert all(0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(waits))
     assert len({wait / 2**n for n, wait in enumerate(waits)}) == 4
 
@@ -414,7 +409,7 @@ def test_waits_grow_and_vary(monkeypatch: pytest.MonkeyPatch, waits: list[float]
 def test_a_refused_token_says_to_log_in(
     hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch, route: str, message: str
 ) -> None:
-    """A 401 to any request says that the token is not accepted and how to log in; without one, that there is none."""
+    """For a 401 to any request, the error says that the token is not accepted and how to log in."""
     if route != "create-repo":
         hub.add_model(MINE, {"README.md": CARD})
     before = hub.files(MINE) if hub.exists(MINE) else None
@@ -433,7 +428,7 @@ def test_a_refused_token_says_to_log_in(
 def test_without_a_token_a_push_says_to_log_in(
     hub: LocalHub, pushed: Push, repo_id: str, create_pr: bool | str
 ) -> None:
-    """Where there is no token, a push to a repository that is there, and to one that is not, says so."""
+    """Without a token, the error says so, whether or not the repository exists."""
     for there in (MINE, THEIRS):
         hub.add_model(there, {"README.md": CARD})
     text = error_of(pushed, repo_id, token=False, create_pr=create_pr)
@@ -443,7 +438,7 @@ def test_without_a_token_a_push_says_to_log_in(
 
 
 def test_reading_a_private_repository_without_a_token_says_to_log_in(hub: LocalHub) -> None:
-    """The Hub does not tell a private repository from none: the message names both ways out."""
+    """The Hub gives the same reply for a private and a missing repository: the error names both."""
     hub.add_model(MINE, {"README.md": CARD}, private=True)
     with pytest.raises(HubError, match=r"is not on the Hub.*log in with `hf auth login`"):
         read_readme(MINE, endpoint=hub.endpoint, token=False)
@@ -451,8 +446,8 @@ def test_reading_a_private_repository_without_a_token_says_to_log_in(hub: LocalH
         read_readme(MINE, endpoint=hub.endpoint, token="hf_wrong")
 
 
-def test_a_token_of_the_environment_is_struck_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token that was not passed is kept out of messages, too, whatever it looks like."""
+def test_a_token_of_the_environment_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token of the environment is redacted, whatever it looks like."""
     monkeypatch.setenv("HF_TOKEN", "my-own-secret")
     assert redacted("no my-own-secret") == "no <token>"
 
@@ -467,13 +462,13 @@ def test_no_token_in_any_error(
     route: str,
     status: int,
 ) -> None:
-    """Though the server repeats the token in its answers, it is in no message, traceback, log or output of ours."""
+    """A token that the server repeats in its replies is in no message, traceback, log or output."""
     if route != "create-repo":
         hub.add_model(MINE, {"README.md": CARD})
     hub.fail(route, status=status, message=f"refused: Authorization: Bearer {hub.token} ({hub.token})")
     caplog.set_level("DEBUG", logger="benchcard")
     with pytest.raises(HubError) as error:
-        pushed(patience=Patience(2, 0.001))
+        pushed(retry_policy=RetryPolicy(2, 0.001))
     shown = "".join(traceback.format_exception(error.value)) + repr(error.value) + str(error.value.args)
     assert hub.token not in shown
     assert "refused" in shown or status in (401, 404)
@@ -483,7 +478,7 @@ def test_no_token_in_any_error(
 
 
 def test_no_token_in_the_result(hub: LocalHub, pushed: Push) -> None:
-    """What a push gives back, and what it wrote, does not hold the token."""
+    """Neither the result of a push nor what it wrote contains the token."""
     done = pushed()
     assert hub.token not in repr(done)
     assert all(hub.token.encode() not in content for content in hub.files(MINE).values())
@@ -499,21 +494,21 @@ def test_no_token_in_the_result(hub: LocalHub, pushed: Push) -> None:
         ("my-own-secret here", "<token> here"),
     ],
 )
-def test_what_looks_like_a_token_is_struck_out(text: str, clean: str) -> None:
-    """Tokens by their look, the token in use by its letters; names of functions stay."""
+def test_text_that_looks_like_a_token_is_redacted(text: str, clean: str) -> None:
+    """The token in use and everything of the form of a token is redacted; names of functions stay."""
     assert redacted(text, "my-own-secret") == clean
 
 
 def test_unknown_errors_are_final() -> None:
-    """What is not known to pass is not waited out."""
-    assert diagnose(ValueError("odd")).kind is Trouble.FINAL
-    assert diagnose(TimeoutError()).kind is Trouble.PASSING
+    """An unknown error is not retried."""
+    assert diagnose(ValueError("odd")).kind is FaultKind.FINAL
+    assert diagnose(TimeoutError()).kind is FaultKind.UNAVAILABLE
     assert diagnose(TimeoutError()).text.endswith("TimeoutError")
 
 
 @pytest.mark.parametrize("check", ["own", "other"])
-def test_no_token_in_what_the_hub_says_of_metadata(hub: LocalHub, pushed: Push, check: str) -> None:
-    """A server that repeats the token in a complaint about the card does not get it into the message."""
+def test_no_token_in_errors_of_metadata(hub: LocalHub, pushed: Push, check: str) -> None:
+    """A token that the server repeats in an error about the card is redacted."""
     if check == "own":
         hub.reject_metadata(f'"license" is not {hub.token}')
     else:
@@ -523,7 +518,7 @@ def test_no_token_in_what_the_hub_says_of_metadata(hub: LocalHub, pushed: Push, 
     assert '"license" is not <token>' in text
 
 
-# Death
+# Killed processes
 
 CHILD = """
 import sys
@@ -536,7 +531,7 @@ push(sys.argv[1], {"a.csv": b"1", "onnx/model.onnx": b"0" * 1000}, card, create_
 
 @pytest.mark.parametrize("when", ["info", "validate-yaml", "lfs-upload", "lfs-verify", "commit"])
 def test_a_push_that_is_killed(hub: LocalHub, pushed: Push, when: str) -> None:
-    """Killed at any request, the push leaves the repository as before or as after; the next push completes it."""
+    """A push that is killed at any request leaves the repository as before or as after; the next push completes it."""
     hub.add_model(MINE, {"README.md": CARD + "slow", "a.csv": "0"})
     before = hub.files(MINE)
     files = {"a.csv": b"1", "onnx/model.onnx": b"0" * 1000}
@@ -549,7 +544,7 @@ def test_a_push_that_is_killed(hub: LocalHub, pushed: Push, when: str) -> None:
 
     hub.before(when, kill)
     environment = os.environ | hub.environment()
-    # The child takes far longer to import its libraries than it takes here to note which process it is.
+    # The child needs far longer to import its libraries than this process to add it to the list.
     child.append(subprocess.Popen([sys.executable, "-c", CHILD, MINE], env=environment, stderr=subprocess.DEVNULL))
     assert child[0].wait(timeout=60) == -signal.SIGKILL
     deadline = time.monotonic() + 60

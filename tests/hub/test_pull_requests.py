@@ -1,4 +1,4 @@
-"""`benchcard.hub.push`: pull requests, where writing is not allowed or not wanted."""
+"""`benchcard.hub.push`: pull requests, where the token may not write or the user asks for one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ hub, pushed = hub_fixtures.hub, hub_fixtures.pushed
 
 
 def test_without_the_right_to_write_a_pull_request_is_opened(hub: LocalHub, pushed: Push) -> None:
-    """The branch stays as it is; the pull request holds the whole push and is named."""
+    """The branch does not change; the result names the pull request, which contains the whole push."""
     head = hub.add_model(THEIRS, {"README.md": CARD})
     done = pushed(THEIRS)
     assert hub.head(THEIRS) == head
@@ -31,7 +31,7 @@ def test_without_the_right_to_write_a_pull_request_is_opened(hub: LocalHub, push
 
 @pytest.mark.parametrize("create_pr", ["auto", True])
 def test_the_own_open_pull_request_is_used_again(hub: LocalHub, pushed: Push, create_pr: bool | str) -> None:
-    """The next push commits to it, on top of what it holds; the same push again commits nothing."""
+    """The next push commits to it, on top of its content; the same push again commits nothing."""
     hub.add_model(THEIRS, {"README.md": CARD})
     pushed(THEIRS, create_pr=create_pr)
     hub.commit(THEIRS, {"README.md": section(CARD) + "Reviewed.\n"}, revision="refs/pr/1")
@@ -45,7 +45,7 @@ def test_the_own_open_pull_request_is_used_again(hub: LocalHub, pushed: Push, cr
 
 
 def test_other_pull_requests_are_left_alone(hub: LocalHub, pushed: Push) -> None:
-    """Neither someone else's, nor an own one about something else, a closed one, or one onto another branch is used."""
+    """A pull request of another user, with another title, closed, or onto another branch is not used."""
     hub.add_model(THEIRS, {"README.md": CARD})
     owner = HfApi(endpoint=hub.endpoint, token=hub.add_user("other"))
     owner.create_branch(THEIRS, branch="dev")
@@ -65,7 +65,7 @@ def test_other_pull_requests_are_left_alone(hub: LocalHub, pushed: Push) -> None
 
 
 def test_a_pull_request_that_was_merged(hub: LocalHub, pushed: Push) -> None:
-    """What was merged is there: the same push changes nothing; another one opens a new pull request."""
+    """After a merge the same push changes nothing; another push opens a new pull request."""
     hub.add_model(THEIRS, {"README.md": CARD})
     pushed(THEIRS)
     HfApi(endpoint=hub.endpoint, token=hub.add_user("other")).merge_pull_request(THEIRS, 1)
@@ -73,16 +73,16 @@ def test_a_pull_request_that_was_merged(hub: LocalHub, pushed: Push) -> None:
     assert pushed(THEIRS, card=Card("faster")).pr_revision == "refs/pr/2"
 
 
-def test_a_pull_request_of_ones_own_accord(hub: LocalHub, pushed: Push) -> None:
-    """`create_pr=True` proposes a change to a repository that one may write to."""
+def test_a_pull_request_on_request(hub: LocalHub, pushed: Push) -> None:
+    """`create_pr=True` opens a pull request although the token may write."""
     head = hub.add_model(MINE, {"README.md": CARD})
     assert pushed(create_pr=True).pr_revision == "refs/pr/1"
     assert hub.head(MINE) == head
     assert len(hub.requests("commit")) == 1
 
 
-def test_a_lost_answer_opens_one_pull_request(hub: LocalHub, pushed: Push) -> None:
-    """A pull request that was opened and not confirmed is found by its title and author."""
+def test_a_lost_reply_opens_one_pull_request(hub: LocalHub, pushed: Push) -> None:
+    """A pull request whose reply was lost is found by its title and author."""
     hub.add_model(THEIRS, {"README.md": CARD})
     hub.drop_response("commit")
     done = pushed(THEIRS)
@@ -92,7 +92,7 @@ def test_a_lost_answer_opens_one_pull_request(hub: LocalHub, pushed: Push) -> No
 
 
 def test_a_rival_commit_on_the_pull_request(hub: LocalHub, pushed: Push) -> None:
-    """The commits of a pull request are guarded like those of a branch."""
+    """A commit of another user to the pull request is kept, as on a branch."""
     hub.add_model(THEIRS, {"README.md": CARD})
     pushed(THEIRS)
     hub.rival_commit(THEIRS, {"theirs.txt": "!"}, revision="refs/pr/1")
@@ -103,9 +103,9 @@ def test_a_rival_commit_on_the_pull_request(hub: LocalHub, pushed: Push) -> None
 
 
 @pytest.mark.parametrize("create_pr", ["auto", True])
-def test_a_refusal_of_the_moment_makes_one_pull_request(hub: LocalHub, pushed: Push, create_pr: bool | str) -> None:
-    """A push that became a pull request for a refusal that is over finds it the next time, and changes nothing; one of
-    other content goes to the branch.
+def test_a_temporary_refusal_opens_one_pull_request(hub: LocalHub, pushed: Push, create_pr: bool | str) -> None:
+    """A push that became a pull request after a temporary refusal is found by the same push, which changes nothing; a
+    push with other content goes to the branch.
     """
     head = hub.add_model(MINE, {"README.md": CARD})
     hub.fail("commit", status=403, times=1)
@@ -121,8 +121,8 @@ def test_a_refusal_of_the_moment_makes_one_pull_request(hub: LocalHub, pushed: P
     assert hub.read(MINE, "README.md") == section(CARD, "faster").encode()
 
 
-def test_what_is_said_of_pull_requests_stops_no_push(hub: LocalHub, pushed: Push) -> None:
-    """Where own pull requests cannot be looked for, a branch that may be written to is written to."""
+def test_an_error_about_pull_requests_does_not_stop_a_push(hub: LocalHub, pushed: Push) -> None:
+    """Where own pull requests cannot be listed, the push goes to the branch if the token may write."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.fail("discussions", status=403)
     assert pushed().pr_url is None
@@ -131,7 +131,7 @@ def test_what_is_said_of_pull_requests_stops_no_push(hub: LocalHub, pushed: Push
 @pytest.mark.parametrize("is_dry", [True, False])
 @pytest.mark.parametrize("repo_id", [MINE, THEIRS])
 def test_no_pull_request_without_a_repository(hub: LocalHub, pushed: Push, repo_id: str, is_dry: bool) -> None:
-    """`create_pr=True` for a repository that is not there says so, and how to make it; nothing is made."""
+    """`create_pr=True` for a missing repository says so and how to create it; nothing is created."""
     text = error_of(pushed, repo_id, create_pr=True, dry_run=is_dry)
     assert text.startswith(f"{repo_id} is not on the Hub")
     assert "push without `create_pr`, which makes the repository" in text
@@ -140,8 +140,8 @@ def test_no_pull_request_without_a_repository(hub: LocalHub, pushed: Push, repo_
     assert {seen.method for seen in hub.requests()} == {"GET"}
 
 
-def test_no_pull_request_where_none_is_wanted(hub: LocalHub, pushed: Push) -> None:
-    """`create_pr=False` ends with what could be done instead."""
+def test_no_pull_request_if_disabled(hub: LocalHub, pushed: Push) -> None:
+    """With `create_pr=False` the error says what to do instead."""
     hub.add_model(THEIRS, {"README.md": CARD})
     text = error_of(pushed, THEIRS, create_pr=False)
     assert "403" in text
@@ -149,8 +149,8 @@ def test_no_pull_request_where_none_is_wanted(hub: LocalHub, pushed: Push) -> No
     assert not hub.pull_requests(THEIRS)
 
 
-def test_no_pull_request_where_none_is_allowed(hub: LocalHub, pushed: Push) -> None:
-    """Where the owner switched them off, both refusals are told."""
+def test_no_pull_request_if_the_owner_disabled_them(hub: LocalHub, pushed: Push) -> None:
+    """Where the owner disabled pull requests, the error has both refusals."""
     hub.add_model(THEIRS, {"README.md": CARD})
     hub.disable_pull_requests(THEIRS)
     text = error_of(pushed, THEIRS)
@@ -160,15 +160,15 @@ def test_no_pull_request_where_none_is_allowed(hub: LocalHub, pushed: Push) -> N
 
 
 def test_a_token_that_only_reads(hub: LocalHub, pushed: Push) -> None:
-    """A read token can neither write nor propose, in an own repository either."""
+    """A read token may neither write nor open a pull request, even in an own repository."""
     head = hub.add_model(MINE, {"README.md": CARD})
     text = error_of(pushed, token=hub.add_user("local-user", role="read"))
     assert "neither write there nor open a pull request" in text
     assert hub.head(MINE) == head
 
 
-def test_a_pull_request_needs_to_know_who_asks(hub: LocalHub, pushed: Push) -> None:
-    """Where the look-up of own pull requests is refused, none is opened, and the first refusal is told too."""
+def test_a_pull_request_needs_a_list_of_own_ones(hub: LocalHub, pushed: Push) -> None:
+    """Where the list of own pull requests is refused, none is opened, and the error has the first refusal too."""
     hub.add_model(THEIRS, {"README.md": CARD})
     hub.fail("discussions", status=403, message="Not for you")
     text = error_of(pushed, THEIRS)

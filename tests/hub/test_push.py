@@ -1,4 +1,4 @@
-"""`benchcard.hub.push`: what a push does where the Hub does as it is asked, and what is refused before it is asked."""
+"""`benchcard.hub.push`: pushes without faults, and pushes that are refused before a request."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from hub_fixtures import BEGIN, CARD, END, FILES, MINE, Card, Push, error_of, se
 from huggingface_hub import HfApi
 
 from benchcard.errors import CardError, HubError
-from benchcard.hub.faults import Patience
+from benchcard.hub.faults import RetryPolicy
 from benchcard.hub.files import Pushed
-from benchcard.hub.guard import is_ignored
+from benchcard.hub.gitignore import is_ignored
 from benchcard.hub.repository import read_readme
 from benchcard.testing import Fault, LocalHub
 
 hub, pushed = hub_fixtures.hub, hub_fixtures.pushed
 
 
-# Where nothing goes wrong
+# Without faults
 
 
 def test_a_new_repository_is_private_and_gets_one_commit(hub: LocalHub, pushed: Push) -> None:
-    """README and files, regular and LFS, arrive in a single commit on a repository that is made private."""
+    """README and files, regular and LFS, arrive in one commit in a new private repository."""
     files = {**FILES, "onnx/model.onnx": b"\0" * 64}
     done = pushed(files=files, commit_message="tiny model")
     assert hub.repo(MINE).private
@@ -45,17 +45,17 @@ def test_a_new_repository_is_private_and_gets_one_commit(hub: LocalHub, pushed: 
 
 
 def test_pushing_again_changes_nothing(hub: LocalHub, pushed: Push) -> None:
-    """The second push of the same makes no commit, uploads nothing, and names the commit that is there."""
+    """The same push again makes no commit, uploads nothing, and returns the present commit."""
     files = {**FILES, "onnx/model.onnx": b"\0" * 64}
     first = pushed(files=files)
-    asked = len(hub.requests())
+    count = len(hub.requests())
     second = pushed(files=files)
     assert (second.changed, second.commit_oid, second.diff) == (False, first.commit_oid, "")
-    assert {seen.method for seen in hub.requests()[asked:]} == {"GET", "HEAD"}
+    assert {seen.method for seen in hub.requests()[count:]} == {"GET", "HEAD"}
 
 
 def test_only_what_changed_is_sent(hub: LocalHub, pushed: Push) -> None:
-    """A large file that is there already is neither uploaded nor committed again."""
+    """A large file that did not change is neither uploaded nor committed again."""
     pushed(files={**FILES, "onnx/model.onnx": b"\0" * 64})
     again = pushed(files={**FILES, "onnx/model.onnx": b"\0" * 64, "new.txt": b"new"})
     assert again.diff == "new file: new.txt (3 bytes)\n"
@@ -74,7 +74,7 @@ def test_only_what_changed_is_sent(hub: LocalHub, pushed: Push) -> None:
     ],
 )
 def test_their_text_stays_to_the_byte(hub: LocalHub, pushed: Push, text: str) -> None:
-    """The card gets the very text that is there, and what it gives back is what stands there then."""
+    """The card receives the exact text of the README, and the README becomes the exact text that it returns."""
     hub.add_model(MINE, {"README.md": text.encode()})
     card = Card()
     pushed(card=card)
@@ -84,7 +84,7 @@ def test_their_text_stays_to_the_byte(hub: LocalHub, pushed: Push, text: str) ->
 
 
 def test_a_repository_without_readme_gets_one(hub: LocalHub, pushed: Push) -> None:
-    """Where the Hub says that there is no README, the card gets None."""
+    """Where there is no README, the card receives None."""
     hub.add_model(MINE, {"config.json": "{}"})
     card = Card()
     pushed(card=card)
@@ -94,15 +94,15 @@ def test_a_repository_without_readme_gets_one(hub: LocalHub, pushed: Push) -> No
 
 
 def test_files_come_from_disk(hub: LocalHub, pushed: Push, tmp_path: Path) -> None:
-    """A path on disk is pushed as the bytes that it holds."""
+    """A file on disk is pushed unchanged."""
     (tmp_path / "m.onnx").write_bytes(os.urandom(3_000_000))
     pushed(files={"onnx/model.onnx": tmp_path / "m.onnx"})
     assert hub.read(MINE, "onnx/model.onnx") == (tmp_path / "m.onnx").read_bytes()
     assert not pushed(files={"onnx/model.onnx": tmp_path / "m.onnx"}).changed
 
 
-def test_a_public_repository_on_demand(hub: LocalHub, pushed: Push) -> None:
-    """`private=False` makes a public one; it says nothing about one that is there."""
+def test_a_public_repository_on_request(hub: LocalHub, pushed: Push) -> None:
+    """`private=False` creates a public repository, and does not change an existing one."""
     pushed(private=False)
     assert not hub.repo(MINE).private
     pushed(card=Card("faster"), private=True)
@@ -110,7 +110,7 @@ def test_a_public_repository_on_demand(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_a_branch(hub: LocalHub, pushed: Push) -> None:
-    """A revision is read and written; the main branch stays; a revision that is not there is an error."""
+    """A revision is read and written, and the main branch does not change; a missing revision is an error."""
     head = hub.add_model(MINE, {"README.md": CARD})
     HfApi(endpoint=hub.endpoint, token=hub.token).create_branch(MINE, branch="dev")
     pushed(revision="dev")
@@ -120,16 +120,16 @@ def test_a_branch(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_slow_answers(hub: LocalHub, pushed: Push) -> None:
-    """A Hub that takes its time is waited for."""
+    """A push waits for slow replies."""
     hub.slow_down(delay_s=0.05)
     assert pushed().changed
 
 
-# Looking before leaping
+# Dry runs
 
 
 def test_a_dry_run_writes_nothing(hub: LocalHub, pushed: Push) -> None:
-    """It shows the diff of the README and the files, and sends nothing but reads."""
+    """It returns the diff of the README and the files, and only reads."""
     hub.add_model(MINE, {"README.md": "---\nlicense: mit\n---\nold\n", "a.csv": "1", "same.csv": "1"})
     head = hub.head(MINE)
     done = pushed(files={"a.csv": b"22", "b/c.csv": b"x" * 12345, "same.csv": b"1"}, dry_run=True)
@@ -143,39 +143,39 @@ def test_a_dry_run_writes_nothing(hub: LocalHub, pushed: Push) -> None:
     assert {seen.method for seen in hub.requests()} == {"GET", "HEAD"}
 
 
-def test_a_dry_run_for_a_repository_to_be(hub: LocalHub, pushed: Push) -> None:
-    """A repository that is not there is not made, and the whole card is new."""
+def test_a_dry_run_for_a_new_repository(hub: LocalHub, pushed: Push) -> None:
+    """A missing repository is not created, and the whole card is new."""
     done = pushed(dry_run=True)
     assert not hub.exists(MINE)
     assert done.diff.startswith("--- /dev/null\n+++ b/README.md\n@@ -0,0 +1,5 @@\n+---\n")
-    assert done.warnings == (f"{MINE} is not there yet",)
+    assert done.warnings == (f"{MINE} does not exist yet",)
 
 
-def test_a_dry_run_of_what_is_there(pushed: Push) -> None:
-    """Where nothing would change, it says so."""
+def test_a_dry_run_without_changes(pushed: Push) -> None:
+    """The result says that nothing would change."""
     pushed()
     done = pushed(dry_run=True)
     assert (done.changed, done.diff) == (False, "")
 
 
 def test_a_diff_breaks_lines_at_line_feeds_alone(hub: LocalHub, pushed: Push) -> None:
-    """What Unicode calls a line end is text in a diff."""
+    """Other line ends of Unicode are text in a diff."""
     hub.add_model(MINE, {"README.md": "one\u2028two\x0bthree\r\n"})
     assert "\n one\u2028two\x0bthree\r\n+" in pushed(dry_run=True).diff
 
 
-# What is wrong here
+# Invalid arguments
 
 
 @pytest.mark.parametrize("path", ["../up", "/root", "a//b", "a/./b", "", ".git/config", "a\\b", "README.md"])
-def test_paths_that_no_repository_holds(hub: LocalHub, pushed: Push, path: str) -> None:
-    """A path that could not stand there is refused before anything is asked."""
+def test_invalid_paths(hub: LocalHub, pushed: Push, path: str) -> None:
+    """A path that is not valid in a repository is refused before any request."""
     assert repr(path) in error_of(pushed, files={path: b""}) or path == "README.md"
     assert not hub.requests()
 
 
-def test_a_file_that_is_not_there(hub: LocalHub, pushed: Push, tmp_path: Path) -> None:
-    """A missing file, or a folder, is named before anything is asked."""
+def test_a_missing_file(hub: LocalHub, pushed: Push, tmp_path: Path) -> None:
+    """A missing file or a folder is refused before any request; the error names it."""
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(HubError, match=r"results\.csv cannot be pushed"):
             pushed(files={"results.csv": path})
@@ -183,7 +183,7 @@ def test_a_file_that_is_not_there(hub: LocalHub, pushed: Push, tmp_path: Path) -
 
 
 def test_a_card_that_cannot_be_merged(hub: LocalHub, pushed: Push) -> None:
-    """What the card refuses is passed on as it is; nothing is written, and no repository is made."""
+    """An error of the card is raised unchanged; nothing is written, and no repository is created."""
 
     def card(_text: str | None, _paths: frozenset[str]) -> str:
         raise CardError("edited by hand")
@@ -193,39 +193,39 @@ def test_a_card_that_cannot_be_merged(hub: LocalHub, pushed: Push) -> None:
     assert not hub.exists(MINE)
 
 
-def test_a_card_that_utf8_cannot_write(hub: LocalHub, pushed: Push) -> None:
-    """Half a surrogate pair is refused before a repository is made."""
+def test_a_card_that_utf8_cannot_encode(hub: LocalHub, pushed: Push) -> None:
+    """Half a surrogate pair is refused before a repository is created."""
     assert "UTF-8" in error_of(pushed, card=lambda _text, _paths: "\ud800")
     assert not hub.exists(MINE)
 
 
 def test_a_readme_that_is_not_utf8(hub: LocalHub, pushed: Push) -> None:
-    """A README in another encoding is left as it is."""
+    """A README in another encoding does not change."""
     head = hub.add_model(MINE, {"README.md": "café".encode("latin-1")})
     assert "not UTF-8 (byte 3)" in error_of(pushed)
     assert hub.head(MINE) == head
 
 
 @pytest.mark.parametrize("repo_id", ["a/b/c", "a b/c", "datasets/a/b", "a/--"])
-def test_ids_that_no_repository_has(pushed: Push, repo_id: str) -> None:
-    """An impossible name is an error of ours, not a traceback of the client's."""
+def test_invalid_ids(pushed: Push, repo_id: str) -> None:
+    """An invalid id raises a `HubError` that has the id."""
     assert repo_id in error_of(pushed, repo_id)
 
 
-def test_an_endpoint_that_is_none(pushed: Push) -> None:
-    """An address without a scheme is refused with what it should be."""
+def test_an_invalid_endpoint(pushed: Push) -> None:
+    """For an address without a scheme the error says what it must begin with."""
     assert "https://" in error_of(pushed, endpoint="hub.example.org")
 
 
-def test_offline_mode_is_said(hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the client is switched offline, that is the message, at once."""
+def test_offline_mode_is_reported(hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the client is offline, the error says so at once."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE" in error_of(pushed)
     assert not hub.requests()
 
 
-def test_a_repository_that_is_not_made(hub: LocalHub, pushed: Push) -> None:
-    """`create=False` asks for one that is there; a foreign namespace cannot be made in."""
+def test_a_repository_that_is_not_created(hub: LocalHub, pushed: Push) -> None:
+    """`create=False` needs an existing repository; in the namespace of another user none can be created."""
     assert "`create`" in error_of(pushed, create=False)
     assert "403" in error_of(pushed, "other/new")
     assert not hub.exists(MINE)
@@ -234,7 +234,7 @@ def test_a_repository_that_is_not_made(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_a_wrong_token_and_none(hub: LocalHub, pushed: Push) -> None:
-    """A token that nobody has, and no token, are refused at once and not taken for anything else."""
+    """An unknown token and a missing token give an error about the token."""
     head = hub.add_model(MINE, {"README.md": CARD})
     assert "did not accept the token (401)" in error_of(pushed, token="hf_wrong")
     assert "401" in error_of(pushed, token=False)
@@ -245,7 +245,7 @@ def test_a_wrong_token_and_none(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_metadata_that_the_hub_refuses(hub: LocalHub, pushed: Push) -> None:
-    """The field and what is wrong with it are told; nothing is uploaded, nothing tried again."""
+    """The error names the field and the problem; nothing is uploaded or retried."""
     head = hub.add_model(MINE, {"README.md": CARD})
     text = error_of(pushed, card=lambda _text, _paths: "---\nlicense: mine\n---\n", files={"m.onnx": b"\0"})
     assert '- "license" must be one of' in text
@@ -256,15 +256,15 @@ def test_metadata_that_the_hub_refuses(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_metadata_that_only_the_commit_refuses(hub: LocalHub, pushed: Push) -> None:
-    """The commit's own check is final too."""
+    """An error in the check of the commit is final too."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.strike(Fault("validate-yaml", status=200, times=None, body=b'{"errors": [], "warnings": []}'))
     assert '"license" must be one of' in error_of(pushed, card=lambda _text, _paths: "---\nlicense: mine\n---\n")
     assert len(hub.requests("commit")) == 1
 
 
-def test_warnings_of_the_hub_are_handed_back(hub: LocalHub, pushed: Push) -> None:
-    """They stand in the result, one by one, and are no Python warnings; nor is that a table lies in a model repo."""
+def test_warnings_of_the_hub_are_returned(hub: LocalHub, pushed: Push) -> None:
+    """The result has them one by one; neither they nor a table in a model repository give a Python warning."""
     hub.add_model(MINE, {"README.md": CARD})
     body = {"errors": [], "warnings": [{"message": "odd tag"}, {"message": "odder tag"}]}
     hub.strike(Fault("validate-yaml", status=200, body=json.dumps(body).encode()))
@@ -272,13 +272,13 @@ def test_warnings_of_the_hub_are_handed_back(hub: LocalHub, pushed: Push) -> Non
     assert hub.exists(MINE)
 
 
-def test_an_empty_card_is_warned_of(pushed: Push) -> None:
-    """A card without front matter is pushed, and said to have none."""
+def test_a_card_without_front_matter_gives_a_warning(pushed: Push) -> None:
+    """A card without front matter is pushed with a warning."""
     assert pushed(card=lambda _text, _paths: "# Words\n").warnings == ("empty or missing yaml metadata in repo card",)
 
 
 def test_a_readme_in_lfs(hub: LocalHub, pushed: Push) -> None:
-    """It is read, merged and kept, and its owner is told that the Hub does not see its metadata."""
+    """It is read, merged and stays in LFS; a warning says that the Hub does not read its metadata."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.store_as_lfs(MINE)
     done = pushed()
@@ -288,7 +288,7 @@ def test_a_readme_in_lfs(hub: LocalHub, pushed: Push) -> None:
 
 
 def test_a_renamed_repository(hub: LocalHub, pushed: Push) -> None:
-    """The push reaches it under its new name, and says so."""
+    """The push reaches it under its new name, with a warning."""
     hub.add_model(MINE, {"README.md": CARD})
     hub.rename(MINE, "local-user/better")
     done = pushed()
@@ -297,22 +297,22 @@ def test_a_renamed_repository(hub: LocalHub, pushed: Push) -> None:
     assert "/local-user/better/commit/" in done.commit_url
 
 
-# What a .gitignore keeps out
+# Files that a .gitignore excludes
 
 
-def test_what_a_gitignore_keeps_out_is_said(hub: LocalHub, pushed: Push) -> None:
-    """Files that the Hub would leave out of the commit are named, as they are by the next push, which makes no commit;
-    once they may come, they do.
+def test_files_that_a_gitignore_excludes_are_reported(hub: LocalHub, pushed: Push) -> None:
+    """A warning names the excluded files, also in the next push, which makes no commit; once the rules allow them, they
+    are pushed.
     """
     hub.add_model(MINE, {"README.md": CARD, ".gitignore": "*.csv\n!kept.csv\n# *.txt\nonnx/\n"})
     files = {**FILES, "kept.csv": b"1", "a.txt": b"1", "onnx/model.onnx": b"\0" * 64}
     first = pushed(files=files)
     assert {"kept.csv", "a.txt"} <= set(hub.files(MINE))
-    (said,) = first.warnings
-    assert said.startswith("benchcard/run/results.csv, onnx/model.onnx not pushed: the .gitignore there")
+    (warning,) = first.warnings
+    assert warning.startswith("benchcard/run/results.csv, onnx/model.onnx not pushed: the repository's .gitignore")
     assert "onnx" not in first.diff
     again = pushed(files=files)
-    assert (again.changed, again.commit_oid, again.warnings) == (False, hub.head(MINE), (said,))
+    assert (again.changed, again.commit_oid, again.warnings) == (False, hub.head(MINE), (warning,))
     hub.commit(MINE, {".gitignore": "*.tmp"})
     assert pushed(files=files).warnings == ()
     assert set(files) <= set(hub.files(MINE))
@@ -320,10 +320,10 @@ def test_what_a_gitignore_keeps_out_is_said(hub: LocalHub, pushed: Push) -> None
 
 @pytest.mark.parametrize("rule", ["README.md", "*.md", "/README.md", "**/README.md", "R*\n"])
 @pytest.mark.parametrize("there", [{"README.md": CARD}, {"README.md": b"caf\xe9"}, {}])
-def test_a_readme_that_a_gitignore_keeps_out_costs_no_commits(
+def test_a_readme_that_a_gitignore_excludes_makes_no_commit(
     hub: LocalHub, pushed: Push, rule: str, there: dict[str, str | bytes]
 ) -> None:
-    """The same push twice makes one commit, of the other files; both say that the README is not among them."""
+    """The same push twice makes one commit, of the other files; both warn that the README is excluded."""
     hub.add_model(MINE, {**there, ".gitignore": rule})
     first = pushed()
     assert first.changed
@@ -332,23 +332,25 @@ def test_a_readme_that_a_gitignore_keeps_out_costs_no_commits(
     again = pushed()
     assert (again.changed, again.commit_oid, hub.head(MINE)) == (False, head, head)
     for done in (first, again, pushed(dry_run=True)):
-        (said,) = done.warnings
-        assert said.startswith("README.md not pushed: the .gitignore there")
+        (warning,) = done.warnings
+        assert warning.startswith("README.md not pushed: the repository's .gitignore")
     kept = there.get("README.md", b"")
     assert hub.files(MINE).get("README.md", b"") == (kept.encode() if isinstance(kept, str) else kept)
 
 
-def test_what_did_not_arrive_is_said(hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is sent and that the Hub leaves out all the same, by a rule that is read otherwise here, is named."""
+def test_files_that_a_commit_lacks_are_reported(hub: LocalHub, pushed: Push, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning names a file that was sent and that the Hub excluded by a rule that benchcard reads differently."""
     hub.add_model(MINE, {"README.md": CARD, ".gitignore": "*.md"})
     with monkeypatch.context() as patch:
-        patch.setattr("benchcard.hub.guard.is_ignored", lambda path, rules: False)
-        (said,) = pushed().warnings
-    assert said.startswith("README.md not pushed")
+        patch.setattr("benchcard.hub.overwrite.is_ignored", lambda path, rules: False)
+        (warning,) = pushed().warnings
+    assert warning.startswith("README.md not pushed")
     hub.commit(MINE, {".gitignore": "*.tmp"})
     hub.fail("info", after=1)
-    done = pushed(patience=Patience(1, 0.001))
-    assert (done.changed, done.commit_oid, done.warnings) == (True, hub.head(MINE), ()), "what came is looked at later"
+    done = pushed(retry_policy=RetryPolicy(1, 0.001))
+    assert (done.changed, done.commit_oid, done.warnings) == (True, hub.head(MINE), ()), (
+        "the next push checks the files"
+    )
 
 
 @pytest.mark.parametrize(
@@ -368,5 +370,5 @@ def test_what_did_not_arrive_is_said(hub: LocalHub, pushed: Push, monkeypatch: p
     ],
 )
 def test_rules_of_a_gitignore(rule: str, out: set[str]) -> None:
-    """Names count at any depth, paths from the root, a slash at the end for folders, the last rule that fits."""
+    """Names match at any depth, paths from the root, a final slash folders only; the last matching rule decides."""
     assert {path for path in ("a.csv", "b/c.csv", "b/d/e.csv") if is_ignored(path, rule)} == out

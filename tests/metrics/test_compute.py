@@ -522,7 +522,7 @@ def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
         def compute(self, predictions, references):
             return {"accuracy": 3.0}
 
-    monkeypatch.setattr(registry, "is_own_metric", lambda name: False)
+    monkeypatch.setattr(registry, "is_built_in_metric", lambda name: False)
     monkeypatch.setattr(registry, "metric", lambda name: mine)
     given, mine = {"predictions": [1], "references": [1]}, Mine()
     assert info.metric_info("accuracy") == info.MetricInfo(True, "share")
@@ -568,7 +568,7 @@ def test_another_metric_gets_the_positive_class(monkeypatch):
     """A metric that takes a `pos_label` gets the task's, unless the spec gives one or averages over labels."""
     monkeypatch.setattr(registry, "metrics", lambda: ("of_one",))
     monkeypatch.setattr(registry, "metric", lambda name: OfOne())
-    monkeypatch.setattr(registry, "is_own_metric", lambda name: False)
+    monkeypatch.setattr(registry, "is_built_in_metric", lambda name: False)
     given = {"predictions": [0, 0, 0, 1, 2, 2], "references": [0] * 6, "metric_defaults": {"pos_label": 0}}
 
     def found(defaults, arguments):

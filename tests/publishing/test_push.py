@@ -20,7 +20,7 @@ from benchcard import Results
 from benchcard.analysis import public_names
 from benchcard.card import Card
 from benchcard.errors import BenchcardError, CardError, HubError
-from benchcard.hub.faults import Patience
+from benchcard.hub.faults import RetryPolicy
 from benchcard.publishing import facts, weights
 from benchcard.publishing import push as publishing
 from benchcard.testing import LocalHub
@@ -43,7 +43,13 @@ def push(run, hub: LocalHub):
     """`push_to_hub` of the tiny run to the local Hub."""
 
     def call(repo_id=MINE, **more):
-        given = {"endpoint": hub.endpoint, "token": hub.token, "patience": Patience(3, 0.001), "artifacts": [1], **more}
+        given = {
+            "endpoint": hub.endpoint,
+            "token": hub.token,
+            "patience": RetryPolicy(3, 0.001),
+            "artifacts": [1],
+            **more,
+        }
         return run.push_to_hub(repo_id, **given)
 
     return call
@@ -123,7 +129,7 @@ def test_a_models_files_come_together_or_not_at_all(push, hub):
         before = {"README.md", "onnx/model_quantized.onnx", ".gitattributes", name}
         (said,) = push(repo_id).warnings
         assert said.startswith("config.json, preprocessor_config.json not pushed: such files are read together")
-        assert said.endswith(f"the repository has {name} of other content")
+        assert said.endswith(f"the repository has {name} with other content")
         assert {path for path in hub.files(repo_id) if not path.startswith("benchcard/")} == before
         assert not push(repo_id).changed
         push(repo_id, force=True)
@@ -135,7 +141,7 @@ def test_weights_of_others_are_not_replaced(push, hub):
     """A model of that name that benchcard did not push is refused, unless forced; its own is replaced."""
     hub.add_model(MINE, {"onnx/model_quantized.onnx": "theirs"})
     before = hub.head(MINE)
-    with pytest.raises(HubError, match=r"onnx/model_quantized.onnx.*nothing was written"):
+    with pytest.raises(HubError, match=r"onnx/model_quantized.onnx.*Nothing was written"):
         push()
     assert hub.head(MINE) == before
     push(force=True)
@@ -516,8 +522,8 @@ def test_a_card_that_a_gitignore_keeps_out_is_not_said_to_be_there(push, run, hu
             patch.setattr(Results, "push_to_hub", lambda self, *given, again=again, **more: again)
             said.append(CliRunner().invoke(main, ["push", str(run.path), MINE]).output.splitlines()[-1])
     assert said == [
-        "nothing to push: the .gitignore there keeps out README.md, and the rest is there",
-        "nothing to push: the repository holds these results already",
+        "nothing to push: the repository's .gitignore excludes README.md, and the rest is up to date",
+        "nothing to push: the repository has these results already",
     ]
 
 
@@ -528,7 +534,7 @@ def test_a_section_that_is_not_sent_refuses_nothing(push, run, hub):
     pushed = push(slug="mine")
     assert pushed.changed
     assert pushed.kept_out == ("README.md",)
-    assert pushed.warnings[0].startswith("README.md not pushed: the .gitignore there")
+    assert pushed.warnings[0].startswith("README.md not pushed: the repository's .gitignore")
     assert hub.read(MINE, "README.md").decode() == there
     assert "benchcard/mine/run.json" in hub.files(MINE)
     assert not push(slug="mine").changed

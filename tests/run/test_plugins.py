@@ -79,8 +79,8 @@ class Unlucky(Accuracy):
 @pytest.fixture
 def modules(monkeypatch, tmp_path):
     """A function that makes a module of a source and gives it back; tables of one test only."""
-    fresh = {group: registry._Table(group) for group in registry._BROUGHT}
-    monkeypatch.setattr(registry, "_table", fresh.__getitem__)
+    fresh = {group: registry._Registry(group) for group in registry._BUILT_IN}
+    monkeypatch.setattr(registry, "_registry", fresh.__getitem__)
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     (tmp_path / "modules").mkdir()
 

@@ -51,7 +51,7 @@ def test_an_answer_of_another_form_is_told(tmp_path, monkeypatch, what, body):
     with LocalHub() as hub:
         hub.strike(Fault("info", status=200, times=None, body=body))
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
-        with pytest.raises(HubError, match=f"the Hub's answer for {what} `someone/.*cannot be read"):
+        with pytest.raises(HubError, match=f"{what} `someone/.*cannot be read"):
             resolve.resolve_sources(spec_of(model, data))
 
 

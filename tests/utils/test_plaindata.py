@@ -20,7 +20,7 @@ from benchcard.card.frontmatter import yaml
 from benchcard.card.reading.classic import read_card
 from benchcard.card.readme import merge
 from benchcard.errors import BenchcardError, CardError, SpecError
-from benchcard.hub.guard import claimed
+from benchcard.hub.overwrite import read_manifest
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import make_plan
 from benchcard.utils.plaindata import MOST_LEVELS, UnreadableError, checked, load_json, load_yaml, mismatches
@@ -448,7 +448,7 @@ def test_a_form_says_what_differs():
 def test_a_manifest_on_the_hub_that_is_none_claims_nothing():
     """A `run.json` in somebody's repository that is nested without end, or no JSON, says of no file that it is ours."""
     for manifest in (b"[" * 100_000, b'{"files": {"a": 1}}', b'{"files": [1]}', b"\xff", b'"x"', b"NaN", None):
-        assert claimed(manifest) == {}
+        assert read_manifest(manifest) == {}
 
 
 @pytest.mark.parametrize("number", ["0x" + "f" * 5000, "0o" + "7" * 5000, "9" * 5000])

@@ -1,1 +1,1 @@
-"""A Hugging Face Hub on the loopback."""
+"""A Hugging Face Hub on the loopback interface, for tests."""

@@ -1,8 +1,6 @@
-"""What every answer of `LocalHub` stands on: requests and replies, who may do what, and the endpoints for accounts.
+"""Requests, replies, routes, users and rights of `LocalHub`, and its endpoints for accounts.
 
-Owns users and their rights, which repositories there are, and the way from a request to its endpoint. The endpoints
-that read, write and discuss are `hub_read`'s, `hub_write`'s and `hub_pulls`'s; the wire (sockets, keep-alive, ranges,
-faults) is `hub_http`'s.
+Leaves the other endpoints to `read`, `write` and `pulls`, and the HTTP connection with its faults to `http`.
 
 Source: the requests that huggingface_hub 2.4 and 1.31 send, and https://huggingface.co/docs/hub/api.
 """
@@ -20,16 +18,19 @@ from typing import Any
 from benchcard.testing.hub.metadata import check_metadata
 from benchcard.testing.hub.store import Clock, Refusal, Repo, new_repo
 
-_WORDS = "resolve raw revision tree paths-info preupload commit commits refs discussions auth-check branch tag settings"
-_WORDS_RE = "|".join(re.escape(word) for word in [*_WORDS.split(), "xet-write-token", "xet-read-token"])
-_REPO = rf"(?P<repo>[^/]+(?:/(?!(?:{_WORDS_RE})(?:/|$))[^/]+)?)"
+_KEYWORDS = (
+    "resolve raw revision tree paths-info preupload commit commits refs discussions auth-check branch tag settings "
+    "xet-write-token xet-read-token"
+)
+_KEYWORD_PATTERN = "|".join(re.escape(word) for word in _KEYWORDS.split())
+_REPO = rf"(?P<repo>[^/]+(?:/(?!(?:{_KEYWORD_PATTERN})(?:/|$))[^/]+)?)"
 API = rf"/api/(?P<kind>models|datasets)/{_REPO}"
 PAGE = rf"/(?:(?P<kind>datasets)/)?{_REPO}"
 
 
 @dataclass(frozen=True)
 class User:
-    """Someone with a token: a name, what the token may do ("write" or "read"), and the organisations they write to."""
+    """The owner of a token, the role of the token ("write" or "read"), and the organizations that it may write to."""
 
     name: str
     token: str = field(repr=False)
@@ -39,7 +40,7 @@ class User:
 
 @dataclass(frozen=True)
 class Request:
-    """One request: the path as it came (quoted), its query, lower-case headers, and the body."""
+    """One request: the quoted path, its query, headers with lower-case names, and the body."""
 
     method: str
     path: str
@@ -48,10 +49,10 @@ class Request:
     body: bytes
 
     def json(self) -> Any:
-        """The body, read as JSON.
+        """Return the body, parsed as JSON.
 
         Raises:
-            Refusal: 400 where it is none.
+            Refusal: 400 where it is not JSON.
         """
         try:
             return json.loads(self.body or b"{}")
@@ -59,41 +60,41 @@ class Request:
             raise Refusal(400, "Invalid JSON body") from None
 
     def flag(self, name: str) -> bool:
-        """Whether the query switches `name` on; clients write 1, true and True."""
+        """Return whether the query sets `name`; clients send 1, true or True."""
         return self.query.get(name, ["0"])[-1].lower() in ("1", "true")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer."""
+    """One reply."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    """`value` as an answer in JSON."""
+def json_reply(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """Return a value as a reply in JSON."""
     body = json.dumps(value, default=str).encode()
     return Reply(status, body, {"Content-Type": "application/json; charset=utf-8", **(headers or {})})
 
 
 def refusal_reply(refusal: Refusal) -> Reply:
-    """A refusal as the Hub words it: error headers, and the message again in the body."""
+    """Return a refusal in the form of the Hub: the message in a header and in the body."""
     headers = {"X-Error-Message": refusal.message.replace("\n", " "), **refusal.headers}
     if refusal.code:
         headers["X-Error-Code"] = refusal.code
     return json_reply({"error": refusal.message}, refusal.status, headers)
 
 
-def stamp(moment: datetime) -> str:
-    """A moment as the Hub writes it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+def format_time(time: datetime) -> str:
+    """Return a time in the format of the Hub."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 @dataclass(frozen=True)
 class Route:
-    """One endpoint: the name that faults call it by, what it matches, and what answers it."""
+    """One endpoint: its name in faults, its method and path pattern, and its handler."""
 
     name: str
     method: str
@@ -102,7 +103,7 @@ class Route:
 
 
 class HubApi:
-    """The endpoints over users and repositories. Call `find` and what it gives under one lock."""
+    """The state of the Hub and its routes. The caller holds one lock around `find_route` and the handler."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.endpoint = ""
@@ -113,8 +114,8 @@ class HubApi:
         self.uploads: dict[str, bytes] = {}
         self._routes = [(route, re.compile(route.pattern)) for route in routes]
 
-    def find(self, method: str, path: str) -> tuple[str, Callable[[Request], Reply]]:
-        """The name of the endpoint that a request is for, and what answers it; an unknown one is called `unknown`."""
+    def find_route(self, method: str, path: str) -> tuple[str, Callable[[Request], Reply]]:
+        """Return the name of the endpoint for a request, and its handler; an unknown endpoint is called `unknown`."""
         method = "GET" if method == "HEAD" else method
         for route, pattern in self._routes:
             match = pattern.fullmatch(path) if route.method == method else None
@@ -122,13 +123,13 @@ class HubApi:
                 return route.name, partial(_call, self, route, match)
         return "unknown", lambda _request: json_reply({"error": "Not Found"}, 404)
 
-    # Who is asking, and for what
+    # Users and rights
 
     def user(self, request: Request) -> User | None:
-        """Whose token the request carries; None without any.
+        """Return the user of the request's token; None without a token.
 
         Raises:
-            Refusal: 401 for a token that nobody has.
+            Refusal: 401 for an unknown token.
         """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not scheme:
@@ -138,7 +139,7 @@ class HubApi:
         return self.users[token]
 
     def signed_in(self, request: Request) -> User:
-        """Whose token the request carries.
+        """Return the user of the request's token.
 
         Raises:
             Refusal: 401 without a token.
@@ -150,11 +151,11 @@ class HubApi:
 
     @staticmethod
     def owns(user: User | None, namespace: str) -> bool:
-        """Whether repositories of that namespace are theirs."""
+        """Return whether a namespace is the user's own or one of their organizations."""
         return user is not None and namespace in (user.name, *user.organizations)
 
-    def may_write(self, request: Request, repo: Repo, revision: str = "main") -> User:
-        """Who is asking, if they may write there: the owner anywhere, the author of a pull request onto it.
+    def expect_writer(self, request: Request, repo: Repo, revision: str = "main") -> User:
+        """Return the user if they may write: the owner to any revision, the author of a pull request to it.
 
         Raises:
             Refusal: 401 without a token, 403 without the right.
@@ -169,10 +170,10 @@ class HubApi:
         return user
 
     def repo(self, request: Request, match: re.Match[str]) -> Repo:
-        """The repository that a request is about.
+        """Return the repository of a request.
 
         Raises:
-            Refusal: 307 where it was renamed; 404, or 401 without a token, where it is not there or not to be seen.
+            Refusal: 307 where it was renamed; 404 (401 without a token) where it does not exist or is not visible.
         """
         kind, name = (match["kind"] or "models")[:-1], match["repo"]
         user = self.user(request)
@@ -188,16 +189,16 @@ class HubApi:
         return repo
 
     def url(self, repo: Repo) -> str:
-        """The address of a repository's page."""
+        """Return the address of a repository's page."""
         return f"{self.endpoint}/{'datasets/' if repo.repo_type == 'dataset' else ''}{repo.repo_id}"
 
-    def named(self, request: Request) -> tuple[User, str, str]:
-        """Who asks, and the kind and the id of the repository that the body of a request names."""
-        user, asked = self.signed_in(request), request.json()
-        namespace = asked.get("organization") or user.name
+    def new_repo_id(self, request: Request) -> tuple[User, str, str]:
+        """Return the user, and the type and id of the repository to create or delete."""
+        user, body = self.signed_in(request), request.json()
+        namespace = body.get("organization") or user.name
         if user.role != "write" or not self.owns(user, namespace):
             raise Refusal(403, f"You don't have the rights to create or delete repos of {namespace!r}")
-        return user, str(asked.get("type") or "model"), f"{namespace}/{asked.get('name')}"
+        return user, str(body.get("type") or "model"), f"{namespace}/{body.get('name')}"
 
 
 def _call(api: HubApi, route: Route, match: re.Match[str], request: Request) -> Reply:
@@ -212,18 +213,18 @@ def _whoami(api: HubApi, request: Request, _match: re.Match[str]) -> Reply:
 
 
 def _create_repo(api: HubApi, request: Request, _match: re.Match[str]) -> Reply:
-    user, kind, name = api.named(request)
-    asked = request.json()
+    user, kind, name = api.new_repo_id(request)
+    body = request.json()
     if (kind, name) in api.repos:
         url = api.url(api.repos[kind, name])
         return json_reply({"error": f"You already created this {kind} repo: {name}", "url": url}, 409)
-    private = bool(asked.get("private")) or asked.get("visibility") == "private"
+    private = bool(body.get("private")) or body.get("visibility") == "private"
     repo = api.repos[kind, name] = new_repo(name, kind, api.clock, private=private, author=user.name)
     return json_reply({"url": api.url(repo), "name": name, "private": private})
 
 
 def _delete_repo(api: HubApi, request: Request, _match: re.Match[str]) -> Reply:
-    _user, kind, name = api.named(request)
+    _user, kind, name = api.new_repo_id(request)
     if api.repos.pop((kind, name), None) is None:
         raise Refusal(404, "Repository not found", "RepoNotFound")
     return json_reply({})
@@ -235,8 +236,8 @@ def _auth_check(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
 
 
 def _validate_yaml(api: HubApi, request: Request, _match: re.Match[str]) -> Reply:
-    asked = request.json()
-    errors, warnings = check_metadata(str(asked.get("content", "")), str(asked.get("repoType") or "model"))
+    body = request.json()
+    errors, warnings = check_metadata(str(body.get("content", "")), str(body.get("repoType") or "model"))
     answer = {"errors": [{"message": text} for text in errors], "warnings": [{"message": text} for text in warnings]}
     return json_reply(answer, 400 if errors else 200)
 

@@ -1,7 +1,7 @@
-"""The wire of `LocalHub`: a threaded HTTP server on the loopback, and the faults that it can be told to show.
+"""The HTTP server of `LocalHub`, its record of requests, and its faults.
 
-Owns sockets, keep-alive, byte ranges, what is recorded of each request, and when a fault strikes. What is answered is
-`hub_api`'s. A server that is closed leaves no thread and no open socket behind, whatever its clients still hold open.
+Leaves the content of replies to `api`. A stopped server leaves no thread and no open socket behind, even if its clients
+keep connections open.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 from benchcard.testing.hub.api import HubApi, Reply, Request, refusal_reply
@@ -22,22 +22,22 @@ from benchcard.testing.hub.store import Refusal
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong with requests of one kind.
+    """A failure of requests to one endpoint.
 
     Attributes:
-        route: which requests, by the name of their endpoint ("resolve", "commit", "info", ...); "*" is all of them.
-        method: only requests with this method; "*" is any. A download is a HEAD, then a GET.
-        after: how many such requests pass unharmed before.
-        times: how many are struck then; None is all of them.
-        status: answer this status instead of doing what was asked; None does it.
-        message: the error message that goes with the status.
-        headers: further headers that go with the status.
-        body: the body that goes with the status, where it is not the usual JSON (a proxy's error page, say). Without a
-            status, what was asked is done, and this body replaces that of the answer.
-        before: called just before the request is looked at.
-        delay_s: seconds to wait before anything is done.
-        ending: "whole" sends the answer; "drop" does what was asked and hangs up without a word; "cut" hangs up in the
-            middle of the body.
+        route: The name of the endpoint ("resolve", "commit", "info", ...); "*" is any.
+        method: The method of the requests; "*" is any. A download is a HEAD, then a GET.
+        after: The number of such requests that succeed first.
+        times: The number of requests that fail then; None is all of them.
+        status: The status of the reply, which is sent instead of handling the request; None handles the request.
+        message: The error message of a reply with `status`.
+        headers: Further headers of a reply with `status`.
+        body: The body of a reply with `status`, in place of the usual JSON, such as the error page of a proxy. Without
+            a status, the request is handled and this body replaces that of the reply.
+        before: A function to call just before the request is handled.
+        delay_s: Seconds to wait first.
+        ending: "whole" sends the reply; "drop" handles the request and closes the connection without a reply; "cut"
+            closes it in the middle of the body.
     """
 
     route: str = "*"
@@ -53,7 +53,7 @@ class Fault:
     ending: Literal["whole", "drop", "cut"] = "whole"
 
     def reply(self) -> Reply | None:
-        """The answer that stands in for the real one; None where the real one is given."""
+        """Return the reply that replaces the real one; None where the request is handled."""
         if self.status is None:
             return None
         if self.body is not None:
@@ -63,9 +63,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class SeenRequest:
-    """One request that the server got: its endpoint, method and path, whose it was, and the status of the answer.
+    """One request that the server received: its endpoint, method, path and user, and the status of the reply.
 
-    `user` is None without a token; a token itself is never kept. `status` is 0 where nothing was answered.
+    `user` is None without a token; the token itself is not kept. `status` is 0 where no reply was sent.
     """
 
     route: str
@@ -76,21 +76,21 @@ class SeenRequest:
 
 
 class FaultList:
-    """The faults that are still to come, in the order in which they were asked for. Not thread-safe by itself."""
+    """The faults in the order in which they were added. Not thread-safe by itself."""
 
     def __init__(self) -> None:
         self._faults: list[tuple[Fault, list[int]]] = []
 
     def add(self, fault: Fault) -> None:
-        """Has `fault` strike after those that were added before."""
+        """Add a fault after the others."""
         self._faults.append((fault, [0]))
 
     def clear(self) -> None:
-        """Has nothing more go wrong."""
+        """Remove all faults."""
         self._faults.clear()
 
     def strike(self, route: str, method: str) -> Fault:
-        """What goes wrong with this request: the first fault that fits and is not used up, or one that does nothing."""
+        """Return the first fault that matches a request and is not used up, or one that does nothing."""
         for fault, seen in self._faults:
             if fault.route not in ("*", route) or fault.method not in ("*", method):
                 continue
@@ -101,24 +101,24 @@ class FaultList:
         return Fault()
 
 
-def _in_range(reply: Reply, wanted: str | None) -> Reply:
-    """The part of a download that a Range header asks for."""
+def _in_range(reply: Reply, header: str | None) -> Reply:
+    """Return the part of a download that a Range header asks for."""
     if reply.status != 200 or "ETag" not in reply.headers:
         return reply
     headers = {**reply.headers, "Accept-Ranges": "bytes"}
-    asked = re.fullmatch(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", wanted or "")
-    if asked is None or not (asked[1] or asked[2]):
+    limits = re.fullmatch(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", header or "")
+    if limits is None or not (limits[1] or limits[2]):
         return Reply(200, reply.body, headers)
     size = len(reply.body)
-    start = int(asked[1]) if asked[1] else max(size - int(asked[2]), 0)
-    stop = min(int(asked[2]) + 1, size) if asked[1] and asked[2] else size
+    start = int(limits[1]) if limits[1] else max(size - int(limits[2]), 0)
+    stop = min(int(limits[2]) + 1, size) if limits[1] and limits[2] else size
     if start >= stop:
         return Reply(416, b"", {**headers, "Content-Range": f"bytes */{size}"})
     return Reply(206, reply.body[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"})
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves a `HubApi` on a free port of 127.0.0.1, one thread a connection, one request at a time."""
+    """A server of a `HubApi` on a free port of 127.0.0.1: one thread per connection, one request at a time."""
 
     request_queue_size = 128
     daemon_threads = False
@@ -136,41 +136,43 @@ class HubServer(ThreadingHTTPServer):
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, name="LocalHub")
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Start to serve requests."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends every connection and every thread, and gives the port back."""
+        """End all connections and threads, and close the port."""
         self.stopping.set()
         self.shutdown()
         self._thread.join()
         with self.lock:
             for connection in self._connections:
-                _hang_up(connection)
+                _close(connection)
         self.server_close()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Takes note of a new connection before its thread starts."""
+    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        """Record a new connection before its thread starts."""
         with self.lock:
-            self._connections.add(request)
+            if isinstance(request, socket.socket):
+                self._connections.add(request)
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: Any) -> None:
-        """Forgets a connection that ends."""
+    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
+        """Remove a connection that ends from the record."""
         with self.lock:
-            self._connections.discard(request)
+            if isinstance(request, socket.socket):
+                self._connections.discard(request)
         super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keeps a mistake of the server itself for `LocalHub` to raise; clients may hang up as they like."""
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep an error of the server itself for `LocalHub` to raise; clients may close connections at any time."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, ConnectionError):
             self.failures.append(error)
 
-    def answer(self, request: Request) -> tuple[Reply, Fault]:
-        """The answer to one request, and the fault that it meets."""
+    def handle(self, request: Request) -> tuple[Reply, Fault]:
+        """Return the reply to one request, and its fault."""
         with self.lock:
-            route, handler = self.api.find(request.method, request.path)
+            route, handler = self.api.find_route(request.method, request.path)
             fault = self.faults.strike(route, request.method)
         if fault.delay_s:
             self.stopping.wait(fault.delay_s)
@@ -191,11 +193,11 @@ class HubServer(ThreadingHTTPServer):
         return reply, fault
 
 
-def _hang_up(connection: socket.socket) -> None:
+def _close(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # The other side was faster.
+        # The client closed it first.
         return
 
 
@@ -203,18 +205,18 @@ class _Handler(BaseHTTPRequestHandler):
     server: HubServer
     protocol_version = "HTTP/1.1"
     server_version = "LocalHub"
-    # One packet an answer: without this each waits 40 ms for the acknowledgement of its own headers.
+    # Sends a reply as one packet. Otherwise each body waits 40 ms for the acknowledgement of its headers.
     disable_nagle_algorithm = True
     wbufsize = -1
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing: what was asked is kept in `HubServer.seen`."""
+        """Log nothing: `HubServer.seen` has the requests."""
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         query = parse_qs(parts.query, keep_blank_values=True)
-        reply, fault = self.server.answer(Request(self.command, parts.path, query, headers, self._body()))
+        reply, fault = self.server.handle(Request(self.command, parts.path, query, headers, self._body()))
         if fault.ending == "drop":
             self._end()
             return
@@ -231,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _end(self) -> None:
         self.close_connection = True
-        _hang_up(self.connection)
+        _close(self.connection)
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

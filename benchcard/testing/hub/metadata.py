@@ -1,10 +1,10 @@
-"""What `LocalHub` says about a card's front matter: the errors that refuse a commit, and the warnings that do not.
+"""The check of a card's front matter in `LocalHub`: errors, which refuse a commit, and warnings.
 
-Owns the rules of the Hub's own check as far as they are known, in the Hub's words. It is written apart from the card's
-offline check, so that the one can be tested against the other.
+Owns the known rules of the Hub's own check, in the words of the Hub. It shares the lists of terms with the offline
+check in `card`, but no rule, so that each can be tested against the other.
 
 Source: errors and warnings that users of the Hub reported, and https://github.com/huggingface/hub-docs (modelcard.md,
-datasetcard.md). Whether the Hub takes `.nan` as a metric's value is not known; here it is refused.
+datasetcard.md). It is unknown whether the Hub accepts `.nan` as the value of a metric; here it is refused.
 """
 
 from __future__ import annotations
@@ -12,64 +12,36 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from benchcard.card.frontmatter.hubterms import LICENSES, PIPELINE_TAGS
+
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[\r\n]+(.*?)(?:[\r\n]+|(?<=\n))---[ \t]*(?:\r\n|\r|\n|\Z)", re.DOTALL)
 _REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9_][\w.-]{0,95}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*|code|multilingual")
-# Source: https://huggingface.co/docs/hub/repositories-licenses
-_LICENSES = (
-    "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 "
-    "bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 "
-    "cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 "
-    "cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 "
-    "cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 "
-    "eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl "
-    "apple-ascl apple-amlr mpl-2.0 odc-by odbl openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib "
-    "pddl lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 "
-    "llama4 gemma unknown other"
-)
-# Source: huggingface.js, packages/tasks/src/pipelines.ts, August 2026
-_PIPELINE_TAGS = (
-    "text-classification token-classification table-question-answering question-answering zero-shot-classification "
-    "translation summarization feature-extraction text-generation fill-mask sentence-similarity text-to-speech "
-    "text-to-audio automatic-speech-recognition audio-to-audio audio-classification audio-text-to-text "
-    "voice-activity-detection depth-estimation image-classification object-detection image-segmentation text-to-image "
-    "image-to-text image-to-image image-to-video unconditional-image-generation video-classification "
-    "reinforcement-learning robotics tabular-classification tabular-regression tabular-to-text table-to-text "
-    "multiple-choice text-ranking text-retrieval time-series-forecasting text-to-video image-text-to-text "
-    "image-text-to-image image-text-to-video visual-question-answering document-question-answering "
-    "zero-shot-image-classification graph-ml mask-generation zero-shot-object-detection text-to-3d image-to-3d "
-    "image-feature-extraction video-text-to-text keypoint-detection visual-document-retrieval any-to-any "
-    "video-to-video other"
-)
 _RENAMED = {"languages": "language", "licenses": "license"}
 
 
 def front_matter(content: str) -> str | None:
-    """The YAML between the first two lines of dashes, or None where there is none."""
-    found = _FRONT_MATTER.match(content)
-    return found.group(1) if found else None
+    """Return the YAML between the first two lines of dashes; None where there is none."""
+    match = _FRONT_MATTER.match(content)
+    return match.group(1) if match else None
 
 
-def card_data(content: str) -> dict[str, Any] | None:
-    """The front matter as a mapping; None where there is none or where it cannot be read."""
-    text = front_matter(content)
-    if text is None:
-        return None
+def card_data(content: str) -> dict[str, object]:
+    """Return the front matter as a mapping; empty where there is none or where it cannot be read."""
     try:
-        data = YAML(typ="safe", pure=True).load(text)
+        data = YAML(typ="safe", pure=True).load(front_matter(content) or "")
     except YAMLError:
-        return None
-    return data if isinstance(data, dict) else None
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def check_metadata(content: str, repo_type: str) -> tuple[list[str], list[str]]:
-    """The errors and the warnings that the Hub gives for a README with this text, each naming its field."""
+    """Return the errors and the warnings of the Hub for the text of a README; each names its field."""
     text = front_matter(content)
     if text is None or not text.strip():
         return [], ["empty or missing yaml metadata in repo card"]
@@ -94,15 +66,15 @@ def _place(error: MarkedYAMLError) -> str:
     return f" ({mark.line + 1}:{mark.column + 1})" if mark is not None else ""
 
 
-def _values(data: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    """The value under `key` as places and values: one, or those of a list."""
+def _values(data: Mapping[str, object], key: str) -> list[tuple[str, object]]:
+    """Return the value of a key, or each value of its list, with its place."""
     if key not in data:
         return []
     value = data[key]
     return [(f"{key}[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else [(key, value)]
 
 
-def _check_shared(data: Mapping[str, Any]) -> Iterator[str]:
+def _check_shared(data: Mapping[str, object]) -> Iterator[str]:
     for old, new in _RENAMED.items():
         if old in data:
             yield f'"{old}" is deprecated. Use "{new}" instead.'
@@ -110,8 +82,8 @@ def _check_shared(data: Mapping[str, Any]) -> Iterator[str]:
         for place, value in _values(data, key):
             if not isinstance(value, str):
                 yield f'"{place}" must be a string'
-            elif key == "license" and value not in _LICENSES.split():
-                yield f'"{place}" must be one of [{", ".join(sorted(_LICENSES.split()))}]'
+            elif key == "license" and value not in LICENSES:
+                yield f'"{place}" must be one of [{", ".join(sorted(LICENSES))}]'
             elif key == "language" and not _LANGUAGE.fullmatch(value):
                 known = 'an ISO 639-1, 639-2 or 639-3 code (two/three letters), or a special value like "code"'
                 yield f'"{place}" with value "{value}" is not valid. It must be {known}, "multilingual".'
@@ -120,7 +92,7 @@ def _check_shared(data: Mapping[str, Any]) -> Iterator[str]:
     yield from _check_binary(data, "")
 
 
-def _check_binary(value: Any, place: str) -> Iterator[str]:
+def _check_binary(value: object, place: str) -> Iterator[str]:
     if isinstance(value, bytes):
         yield f'unknown tag !<tag:yaml.org,2002:binary> in "{place}"'
     elif isinstance(value, Mapping):
@@ -131,7 +103,7 @@ def _check_binary(value: Any, place: str) -> Iterator[str]:
             yield from _check_binary(item, f"{place}[{index}]")
 
 
-def _check_model(data: Mapping[str, Any]) -> Iterator[str]:
+def _check_model(data: Mapping[str, object]) -> Iterator[str]:
     for key, kind in (("datasets", "dataset"), ("base_model", "model")):
         for place, value in _values(data, key):
             if not isinstance(value, str):
@@ -145,50 +117,51 @@ def _check_model(data: Mapping[str, Any]) -> Iterator[str]:
     for key in ("widget", "model-index"):
         if key in data and not isinstance(data[key], list):
             yield f'"{key}" must be an array'
-    if isinstance(data.get("model-index"), list):
-        for index, entry in enumerate(data["model-index"]):
+    entries = data.get("model-index")
+    if isinstance(entries, list):
+        for index, entry in enumerate(entries):
             yield from _check_model_index(entry, f"model-index[{index}]")
 
 
-def _check_model_index(entry: Any, place: str) -> Iterator[str]:
+def _check_model_index(entry: object, place: str) -> Iterator[str]:
     yield from _check_fields(entry, place, required=("name",))
     results = entry.get("results") if isinstance(entry, Mapping) else None
     if not isinstance(results, list):
         yield f'"{place}.results" must be an array'
         return
     for index, result in enumerate(results):
-        here = f"{place}.results[{index}]"
+        path = f"{place}.results[{index}]"
         if not isinstance(result, Mapping):
-            yield f'"{here}" must be an object'
+            yield f'"{path}" must be an object'
             continue
-        yield from _check_fields(result.get("task"), f"{here}.task", required=("type",), optional=("name",))
+        yield from _check_fields(result.get("task"), f"{path}.task", required=("type",), optional=("name",))
         yield from _check_fields(
             result.get("dataset"),
-            f"{here}.dataset",
+            f"{path}.dataset",
             required=("type", "name"),
             optional=("config", "split", "revision"),
         )
         if "source" in result:
-            yield from _check_fields(result["source"], f"{here}.source", required=("url",), optional=("name",))
+            yield from _check_fields(result["source"], f"{path}.source", required=("url",), optional=("name",))
         metrics = result.get("metrics")
         if not isinstance(metrics, list):
-            yield f'"{here}.metrics" must be an array'
+            yield f'"{path}.metrics" must be an array'
             continue
         for number, metric in enumerate(metrics):
-            spot = f"{here}.metrics[{number}]"
-            yield from _check_fields(metric, spot, required=("type",), optional=("name", "config"))
+            metric_path = f"{path}.metrics[{number}]"
+            yield from _check_fields(metric, metric_path, required=("type",), optional=("name", "config"))
             if isinstance(metric, Mapping):
                 value = metric.get("value")
                 if value is None:
-                    yield f'"{spot}.value" is required'
+                    yield f'"{metric_path}.value" is required'
                 elif isinstance(value, float) and not math.isfinite(value):
-                    yield f'"{spot}.value" must be a finite number'
+                    yield f'"{metric_path}.value" must be a finite number'
 
 
 def _check_fields(
-    value: Any, place: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
+    value: object, place: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> Iterator[str]:
-    """What is wrong with an object of text fields."""
+    """Yield the errors of an object whose fields must be texts."""
     if not isinstance(value, Mapping):
         yield f'"{place}" is required' if value is None else f'"{place}" must be an object'
         return
@@ -200,7 +173,7 @@ def _check_fields(
             yield f'"{place}.{key}" must be a string'
 
 
-def _check_dataset(data: Mapping[str, Any]) -> Iterator[str]:
+def _check_dataset(data: Mapping[str, object]) -> Iterator[str]:
     for key in ("task_categories", "size_categories"):
         for place, value in _values(data, key):
             if not isinstance(value, str):
@@ -209,8 +182,8 @@ def _check_dataset(data: Mapping[str, Any]) -> Iterator[str]:
         yield '"configs" must be an array'
 
 
-def _warn(data: Mapping[str, Any]) -> Iterator[str]:
+def _warn(data: Mapping[str, object]) -> Iterator[str]:
     for key in ("pipeline_tag", "task_categories"):
         for place, value in _values(data, key):
-            if isinstance(value, str) and value not in _PIPELINE_TAGS.split():
+            if isinstance(value, str) and value not in PIPELINE_TAGS:
                 yield f'"{place}" with value "{value}" is not in the official list'

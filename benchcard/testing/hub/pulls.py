@@ -1,7 +1,7 @@
 """The endpoints of `LocalHub` for discussions and pull requests.
 
-Owns the shape of a discussion and of what happened in it, and who may close or merge one. What a pull request holds,
-and how it is merged, is `hub_store`'s.
+Owns the form of a discussion and its events, and the right to close or merge one. Leaves the content of a pull request
+and its merge to `store`.
 
 Source: the requests that huggingface_hub 2.4 sends.
 """
@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
 
-from benchcard.testing.hub.api import API, HubApi, Reply, Request, Route, User, json_reply, stamp
+from benchcard.testing.hub.api import API, HubApi, Reply, Request, Route, User, format_time, json_reply
 from benchcard.testing.hub.store import Discussion, Refusal, Repo
 
 _PAGE_SIZE = 50
 
 
-def _summary(repo: Repo, discussion: Discussion) -> dict[str, Any]:
+def _summary(repo: Repo, discussion: Discussion) -> dict[str, object]:
     return {
         "num": discussion.num,
         "title": discussion.title,
         "status": discussion.status,
         "isPullRequest": discussion.base is not None,
-        "createdAt": stamp(discussion.created),
+        "createdAt": format_time(discussion.created),
         "author": {"name": discussion.author},
         "repo": {"name": repo.repo_id, "type": repo.repo_type},
     }
@@ -33,12 +32,12 @@ def _summary(repo: Repo, discussion: Discussion) -> dict[str, Any]:
 def _list(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
 
-    def wanted(name: str) -> str | None:
+    def filter_of(name: str) -> str | None:
         value = request.query.get(name, ["all"])[-1]
         return None if value == "all" else value
 
-    kind, status, author = wanted("type"), wanted("status"), wanted("author")
-    found = [
+    kind, status, author = filter_of("type"), filter_of("status"), filter_of("author")
+    discussions = [
         discussion
         for discussion in reversed(repo.discussions)
         if (kind is None or (kind == "pull_request") == (discussion.base is not None))
@@ -46,18 +45,18 @@ def _list(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
         and author in (None, discussion.author)
     ]
     start = int(request.query.get("p", ["0"])[-1]) * _PAGE_SIZE
-    page = [_summary(repo, discussion) for discussion in found[start : start + _PAGE_SIZE]]
-    return json_reply({"discussions": page, "count": len(found), "start": start})
+    page = [_summary(repo, discussion) for discussion in discussions[start : start + _PAGE_SIZE]]
+    return json_reply({"discussions": page, "count": len(discussions), "start": start})
 
 
 def _open(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo, user, asked = api.repo(request, match), api.signed_in(request), request.json()
-    base = repo.at("main").oid if asked.get("pullRequest") else None
-    made = repo.open_discussion(str(asked.get("title", "")), user.name, base=base)
+    repo, user, body = api.repo(request, match), api.signed_in(request), request.json()
+    base = repo.at("main").oid if body.get("pullRequest") else None
+    discussion = repo.open_discussion(str(body.get("title", "")), user.name, base=base)
     if base is not None:
-        made.status = "draft"
-    _add_comment(api, made, user, str(asked.get("description", "")))
-    return json_reply({"num": made.num, "pullRequest": base is not None})
+        discussion.status = "draft"
+    _add_comment(api, discussion, user, str(body.get("description", "")))
+    return json_reply({"num": discussion.num, "pullRequest": base is not None})
 
 
 def _show(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
@@ -84,19 +83,18 @@ def _diff(repo: Repo, pull: Discussion) -> str:
     return "".join(lines)
 
 
-def _event(api: HubApi, kind: str, user: User, data: dict[str, Any]) -> dict[str, Any]:
-    moment = api.clock.tick()
-    author = {"name": user.name}
+def _event(api: HubApi, kind: str, user: User, data: dict[str, object]) -> dict[str, object]:
+    time = api.clock.tick()
     return {
-        "id": f"{int(moment.timestamp()):024x}",
+        "id": f"{int(time.timestamp()):024x}",
         "type": kind,
-        "createdAt": stamp(moment),
-        "author": author,
+        "createdAt": format_time(time),
+        "author": {"name": user.name},
         "data": data,
     }
 
 
-def _add_comment(api: HubApi, discussion: Discussion, user: User, text: str) -> dict[str, Any]:
+def _add_comment(api: HubApi, discussion: Discussion, user: User, text: str) -> dict[str, object]:
     data = {"edited": False, "hidden": False, "latest": {"raw": text, "html": text}, "history": []}
     discussion.events.append(_event(api, "comment", user, data))
     return discussion.events[-1]
@@ -109,13 +107,13 @@ def _comment(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
 
 
 def _status(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo, user, asked = api.repo(request, match), api.signed_in(request), request.json()
-    discussion = repo.discussion(int(match["num"]))
+    repo, user = api.repo(request, match), api.signed_in(request)
+    status, discussion = request.json().get("status"), repo.discussion(int(match["num"]))
     if discussion.author != user.name and not api.owns(user, repo.owner):
         raise Refusal(403, "Only its author or the owner of the repo may do this")
-    if asked.get("status") not in ("open", "closed"):
+    if status not in ("open", "closed"):
         raise Refusal(400, "status must be one of [open, closed]")
-    discussion.status = str(asked["status"])
+    discussion.status = str(status)
     event = _event(api, "status-change", user, {"status": discussion.status})
     discussion.events.append(event)
     return json_reply({"newStatus": event})
@@ -123,9 +121,9 @@ def _status(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
 
 def _merge(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
-    user = api.may_write(request, repo)
-    made = repo.merge(repo.discussion(int(match["num"])), user.name)
-    return json_reply({"commitOid": made.oid})
+    user = api.expect_writer(request, repo)
+    commit = repo.merge(repo.discussion(int(match["num"])), user.name)
+    return json_reply({"commitOid": commit.oid})
 
 
 _ONE = f"{API}/discussions/(?P<num>[0-9]+)"

@@ -1,6 +1,6 @@
-"""The endpoints of `LocalHub` that read: what a repository is, what stands in it, its history, and its files.
+"""The endpoints of `LocalHub` that read a repository: its properties, listings, history and files.
 
-Owns the shape of these answers. Rights and the way here are `hub_api`'s.
+Leaves rights and routes to `api`.
 
 Source: the requests that huggingface_hub 2.4 and datasets 5.2 send, and https://huggingface.co/docs/hub/api.
 """
@@ -8,10 +8,9 @@ Source: the requests that huggingface_hub 2.4 and datasets 5.2 send, and https:/
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from benchcard.testing.hub.api import API, PAGE, HubApi, Reply, Request, Route, json_reply, stamp
+from benchcard.testing.hub.api import API, PAGE, HubApi, Reply, Request, Route, format_time, json_reply
 from benchcard.testing.hub.metadata import card_data
 from benchcard.testing.hub.store import Commit, Refusal, Repo, tree_ids
 
@@ -22,22 +21,22 @@ def _info(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
     commit = repo.at(unquote(match["rev"] or "main"))
     card = commit.files.get("README.md")
-    data = (card_data(card.content.decode("utf-8", "replace")) if card and not card.lfs else None) or {}
+    data = card_data(card.content.decode("utf-8", "replace")) if card and not card.lfs else {}
     siblings = []
     for path, blob in sorted(commit.files.items()):
-        sibling: dict[str, Any] = {"rfilename": path}
+        sibling: dict[str, object] = {"rfilename": path}
         if request.flag("blobs"):
             sibling |= {"size": len(blob.content), "blobId": blob.oid}
             if blob.lfs:
                 sibling["lfs"] = {"sha256": blob.sha256, "size": len(blob.content), "pointerSize": len(blob.pointer)}
         siblings.append(sibling)
     tags = data.get("tags")
-    answer: dict[str, Any] = {
+    answer: dict[str, object] = {
         "id": repo.repo_id,
         "author": repo.owner,
         "sha": commit.oid,
-        "lastModified": stamp(commit.date),
-        "createdAt": stamp(repo.created),
+        "lastModified": format_time(commit.date),
+        "createdAt": format_time(repo.created),
         "private": repo.private,
         "gated": False,
         "disabled": False,
@@ -48,14 +47,14 @@ def _info(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
         **({"cardData": data} if data else {}),
         **({key: data[key] for key in ("pipeline_tag", "library_name") if key in data}),
     }
-    wanted = request.query.get("expand", [])
-    return json_reply({key: value for key, value in answer.items() if not wanted or key in ("id", *wanted)})
+    keys = request.query.get("expand", [])
+    return json_reply({key: value for key, value in answer.items() if not keys or key in ("id", *keys)})
 
 
-def _entry(repo: Repo, commit: Commit, path: str, expand: bool) -> dict[str, Any] | None:
+def _entry(repo: Repo, commit: Commit, path: str, expand: bool) -> dict[str, object] | None:
     blob, folder = commit.files.get(path), path.strip("/")
     if blob is not None:
-        entry: dict[str, Any] = {"type": "file", "oid": blob.oid, "size": len(blob.content), "path": path}
+        entry: dict[str, object] = {"type": "file", "oid": blob.oid, "size": len(blob.content), "path": path}
         if blob.lfs:
             entry["lfs"] = {"oid": blob.sha256, "size": len(blob.content), "pointerSize": len(blob.pointer)}
     elif any(name.startswith(f"{folder}/") for name in commit.files):
@@ -63,8 +62,8 @@ def _entry(repo: Repo, commit: Commit, path: str, expand: bool) -> dict[str, Any
     else:
         return None
     if expand:
-        last = repo.last_change(commit, path if blob is not None else f"{folder}/")
-        entry["lastCommit"] = {"id": last.oid, "title": last.title, "date": stamp(last.date)}
+        change = repo.last_change(commit, path if blob is not None else f"{folder}/")
+        entry["lastCommit"] = {"id": change.oid, "title": change.title, "date": format_time(change.date)}
     return entry
 
 
@@ -72,30 +71,30 @@ def _tree(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
     commit, root = repo.at(unquote(match["rev"])), unquote(match["path"] or "").strip("/")
     prefix = f"{root}/" if root else ""
-    inside = [path for path in commit.files if path.startswith(prefix)]
-    if root and not inside:
+    files = [path for path in commit.files if path.startswith(prefix)]
+    if root and not files:
         raise Refusal(404, f"{root} does not exist on {unquote(match['rev'])!r}", "EntryNotFound")
-    found: set[str] = set()
-    for path in inside:
+    entries: set[str] = set()
+    for path in files:
         parts = path[len(prefix) :].split("/")
         depth = len(parts) if request.flag("recursive") else 1
-        found.update(prefix + "/".join(parts[: count + 1]) for count in range(depth))
-    start, names = int(request.query.get("cursor", ["0"])[-1]), sorted(found)
+        entries.update(prefix + "/".join(parts[: count + 1]) for count in range(depth))
+    start, names = int(request.query.get("cursor", ["0"])[-1]), sorted(entries)
     page = names[start : start + _PAGE_SIZE]
-    entries = [_entry(repo, commit, path, request.flag("expand")) for path in page]
+    items = [_entry(repo, commit, path, request.flag("expand")) for path in page]
     headers = {}
     if start + _PAGE_SIZE < len(names):
-        kept = "&".join(f"{key}={values[-1]}" for key, values in request.query.items() if key != "cursor")
-        address = f"{api.endpoint}{request.path}?{kept}&cursor={start + _PAGE_SIZE}"
+        query = "&".join(f"{key}={values[-1]}" for key, values in request.query.items() if key != "cursor")
+        address = f"{api.endpoint}{request.path}?{query}&cursor={start + _PAGE_SIZE}"
         headers["Link"] = f'<{address}>; rel="next"'
-    return json_reply(entries, headers=headers)
+    return json_reply(items, headers=headers)
 
 
 def _paths_info(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
-    commit, asked = repo.at(unquote(match["rev"])), parse_qs(request.body.decode())
-    expand = asked.get("expand", ["0"])[-1].lower() in ("1", "true")
-    entries = [_entry(repo, commit, path, expand) for path in asked.get("paths", [])]
+    commit, form = repo.at(unquote(match["rev"])), parse_qs(request.body.decode())
+    expand = form.get("expand", ["0"])[-1].lower() in ("1", "true")
+    entries = [_entry(repo, commit, path, expand) for path in form.get("paths", [])]
     return json_reply([entry for entry in entries if entry is not None])
 
 
@@ -108,7 +107,7 @@ def _commits(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
                 "title": commit.title,
                 "message": commit.description,
                 "authors": [{"user": commit.author}],
-                "date": stamp(commit.date),
+                "date": format_time(commit.date),
             }
             for commit in repo.history(repo.at(unquote(match["rev"])))
         ]
@@ -119,8 +118,8 @@ def _refs(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
 
     def under(folder: str) -> list[dict[str, str]]:
-        found = [(ref, oid) for ref, oid in repo.refs.items() if ref.startswith(folder)]
-        return [{"name": ref[len(folder) :], "ref": ref, "targetCommit": oid} for ref, oid in found]
+        refs = [(ref, oid) for ref, oid in repo.refs.items() if ref.startswith(folder)]
+        return [{"name": ref[len(folder) :], "ref": ref, "targetCommit": oid} for ref, oid in refs]
 
     answer = {"branches": under("refs/heads/"), "tags": under("refs/tags/"), "converts": under("refs/convert/")}
     if request.flag("include_prs"):
@@ -131,11 +130,11 @@ def _refs(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
 def _resolve(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
     commit, path = repo.at(unquote(match["rev"])), unquote(match["path"])
-    known = {"X-Repo-Commit": commit.oid}
+    commit_header = {"X-Repo-Commit": commit.oid}
     blob = commit.files.get(path)
     if blob is None:
-        raise Refusal(404, "Entry not found", "EntryNotFound", known)
-    headers = {**known, "ETag": f'"{blob.etag}"', "Content-Type": "application/octet-stream"}
+        raise Refusal(404, "Entry not found", "EntryNotFound", commit_header)
+    headers = {**commit_header, "ETag": f'"{blob.etag}"', "Content-Type": "application/octet-stream"}
     if blob.lfs:
         headers |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(len(blob.content))}
     return Reply(200, blob.content, headers)
@@ -143,7 +142,7 @@ def _resolve(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
 
 def _xet(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     api.repo(request, match)
-    raise Refusal(404, "This Hub speaks LFS, not Xet: set HF_HUB_DISABLE_XET=1 before huggingface_hub is imported")
+    raise Refusal(404, "This Hub supports LFS, not Xet: set HF_HUB_DISABLE_XET=1 before huggingface_hub is imported")
 
 
 _REV = "(?P<rev>[^/]+)"

@@ -1,7 +1,6 @@
-"""The endpoints of `LocalHub` that write: what to upload how, LFS, commits, branches and tags.
+"""The endpoints of `LocalHub` that write to a repository: upload modes, LFS, commits, branches and tags.
 
-Owns the guard on a commit's parent, the check of a card's metadata on its way in, and what becomes of each line of a
-commit. Rights and the way here are `hub_api`'s.
+Owns the checks of a commit: its parent, its changes and the metadata of the card. Leaves rights and routes to `api`.
 
 Source: the requests that huggingface_hub 2.4 sends; https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md.
 """
@@ -13,10 +12,9 @@ import binascii
 import hashlib
 import json
 import re
-from typing import Any
 from urllib.parse import unquote
 
-from benchcard.hub.guard import IGNORE, is_ignored
+from benchcard.hub.gitignore import GITIGNORE, is_ignored
 from benchcard.testing.hub.api import API, PAGE, HubApi, Reply, Request, Route, json_reply
 from benchcard.testing.hub.metadata import check_metadata
 from benchcard.testing.hub.store import Blob, Refusal, Repo
@@ -34,20 +32,20 @@ def _preupload(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     if request.flag("create_pr"):
         api.signed_in(request)
     else:
-        api.may_write(request, repo, revision)
-    files, now, told = [], repo.at(revision).files, request.json()
-    rules = told.get("gitIgnore") or (now[IGNORE].content.decode() if IGNORE in now else "")
-    for asked in told.get("files", []):
-        path = str(asked["path"])
-        lfs = repo.goes_to_lfs(path, _decoded(asked.get("sample", "")), int(asked["size"]))
+        api.expect_writer(request, repo, revision)
+    answers, present, body = [], repo.at(revision).files, request.json()
+    rules = body.get("gitIgnore") or (present[GITIGNORE].content.decode() if GITIGNORE in present else "")
+    for file in body.get("files", []):
+        path = str(file["path"])
+        lfs = repo.goes_to_lfs(path, _decoded(file.get("sample", "")), int(file["size"]))
         answer = {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": is_ignored(path, rules)}
-        files.append({**answer, "oid": now[path].etag} if path in now else answer)
-    return json_reply({"files": files, "commitOid": repo.at(revision).oid})
+        answers.append({**answer, "oid": present[path].etag} if path in present else answer)
+    return json_reply({"files": answers, "commitOid": repo.at(revision).oid})
 
 
 def _commit(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo, revision, pull_request = api.repo(request, match), unquote(match["rev"]), request.flag("create_pr")
-    user = api.signed_in(request) if pull_request else api.may_write(request, repo, revision)
+    user = api.signed_in(request) if pull_request else api.expect_writer(request, repo, revision)
     if user.role != "write":
         raise Refusal(403, "This token may not write")
     header, changes = _read_commit(repo, request.body)
@@ -59,8 +57,8 @@ def _commit(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
         if not re.fullmatch("[0-9a-f]{5,40}", str(parent)):
             raise Refusal(400, "Invalid parentCommit")
         if pull_request:
-            base = repo.at(parent)
-        elif not base.oid.startswith(parent):
+            base = repo.at(str(parent))
+        elif not base.oid.startswith(str(parent)):
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")
     files = _applied(dict(base.files), changes)
     card = files.get("README.md")
@@ -80,21 +78,21 @@ def _commit(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
         pull = repo.open_discussion(title, user.name, base=base.oid, target=ref)
         ref = pull.ref
         url = {"pullRequestUrl": f"{api.url(repo)}/discussions/{pull.num}"}
-    made = repo.commit(ref, files, author=user.name, title=title, description=str(header.get("description") or ""))
-    where = {"commitOid": made.oid, "commitUrl": f"{api.url(repo)}/commit/{made.oid}"}
-    return json_reply({"success": True, "hookOutput": "", **where, **url})
+    commit = repo.commit(ref, files, author=user.name, title=title, description=str(header.get("description") or ""))
+    answer = {"commitOid": commit.oid, "commitUrl": f"{api.url(repo)}/commit/{commit.oid}"}
+    return json_reply({"success": True, "hookOutput": "", **answer, **url})
 
 
-def _read_commit(repo: Repo, body: bytes) -> tuple[dict[str, Any], list[tuple[str, Blob | None]]]:
-    """The header and the changes of a commit in the order they came; None removes a file, or a folder with a slash."""
-    header: dict[str, Any] = {}
+def _read_commit(repo: Repo, body: bytes) -> tuple[dict[str, object], list[tuple[str, Blob | None]]]:
+    """Return the header and the changes of a commit in order; None deletes a file, or a folder with a slash."""
+    header: dict[str, object] = {}
     changes: list[tuple[str, Blob | None]] = []
     for line in body.splitlines():
         try:
             item = json.loads(line)
             key, value = str(item["key"]), dict(item["value"])
         except (ValueError, KeyError, TypeError):
-            raise Refusal(400, "A commit is one JSON object a line, each with a key and a value") from None
+            raise Refusal(400, "A commit is one JSON object per line, each with a key and a value") from None
         path = str(value.get("path", ""))
         if key == "header":
             header = value
@@ -116,29 +114,29 @@ def _read_commit(repo: Repo, body: bytes) -> tuple[dict[str, Any], list[tuple[st
 
 
 def _applied(files: dict[str, Blob], changes: list[tuple[str, Blob | None]]) -> dict[str, Blob]:
-    """`files` after `changes`.
+    """Return `files` after `changes`.
 
     Raises:
-        Refusal: 404 EntryNotFound where a file that is to go is not there.
+        Refusal: 404 EntryNotFound where a file to delete does not exist.
     """
     for path, blob in changes:
         if blob is not None:
             files[path] = blob
             continue
-        gone = [name for name in files if name == path or (path.endswith("/") and name.startswith(path))]
-        if not gone:
+        deleted = [name for name in files if name == path or (path.endswith("/") and name.startswith(path))]
+        if not deleted:
             raise Refusal(404, "A file with this name doesn't exist", "EntryNotFound")
-        for name in gone:
+        for name in deleted:
             del files[name]
     return files
 
 
 def _lfs_batch(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo, user, asked = api.repo(request, match), api.signed_in(request), request.json()
+    repo, user, body = api.repo(request, match), api.signed_in(request), request.json()
     if user.role != "write":
         raise Refusal(403, "This token may not write")
     objects = []
-    for item in asked.get("objects", []):
+    for item in body.get("objects", []):
         oid, answer = str(item["oid"]), {"oid": item["oid"], "size": item["size"]}
         if oid not in repo.lfs:
             verify = f"{api.url(repo)}.git/info/lfs/objects/verify"
@@ -156,18 +154,18 @@ def _lfs_upload(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
 
 
 def _lfs_verify(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo, asked = api.repo(request, match), request.json()
+    repo, body = api.repo(request, match), request.json()
     api.signed_in(request)
-    content = api.uploads.get(str(asked.get("oid")))
-    if content is None or len(content) != asked.get("size"):
+    content = api.uploads.get(str(body.get("oid")))
+    if content is None or len(content) != body.get("size"):
         raise Refusal(404, "This object was not uploaded")
-    repo.lfs[str(asked["oid"])] = content
+    repo.lfs[str(body["oid"])] = content
     return json_reply({})
 
 
 def _branch(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
-    api.may_write(request, repo)
+    api.expect_writer(request, repo)
     ref = f"refs/heads/{unquote(match['rev'])}"
     if ref in repo.refs:
         raise Refusal(409, f"Reference already exists: {ref}")
@@ -177,7 +175,7 @@ def _branch(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
 
 def _tag(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
     repo = api.repo(request, match)
-    api.may_write(request, repo)
+    api.expect_writer(request, repo)
     repo.refs[f"refs/tags/{request.json()['tag']}"] = repo.at(unquote(match["rev"])).oid
     return json_reply({})
 

@@ -1,4 +1,4 @@
-"""`LocalHub.environment`: libraries that take no endpoint find the hub from a child process."""
+"""`LocalHub.environment`: libraries without an endpoint argument use the Hub from a child process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ assert load_dataset("local-user/copy", split="train")["text"] == ["a", "b", "c"]
 
 @pytest.mark.slow
 def test_transformers_and_datasets_load_from_it(tmp_path: Path) -> None:
-    """A process that is told nothing but the environment loads a model and a data set by name, and pushes one."""
+    """A process with this environment loads a model and a data set by name, and pushes one."""
     import numpy as np
     import pyarrow as pa
     from pyarrow import parquet
@@ -47,7 +47,7 @@ def test_transformers_and_datasets_load_from_it(tmp_path: Path) -> None:
     (model / "config.json").write_text(json.dumps({**config, **sizes, "id2label": {"0": "a", "1": "b"}}))
     processor = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
     (model / "preprocessor_config.json").write_text(json.dumps(processor))
-    # The tensors that are not here are made up by transformers: the one that is here shows that the file was read.
+    # transformers initializes the missing tensors; this one shows that the file was read.
     bias = {"classifier.bias": np.array([1.0, 2.0], np.float32)}
     save_file(bias, model / "model.safetensors", metadata={"format": "pt"})
     for split, rows in {

@@ -1,4 +1,4 @@
-"""`benchcard.testing.LocalHub`: the faults that it can be told to show, as the real client meets them."""
+"""`benchcard.testing.LocalHub`: its faults, as the real client sees them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_unreachable_file_is_no_missing_file(hub: LocalHub, api: HfApi, tmp_p
 
 
 def test_faults_strike_in_order_and_then_heal(hub: LocalHub, api: HfApi) -> None:
-    """Each fault strikes as often as asked, after as many requests as asked, and the next one after it."""
+    """Each fault strikes `times` requests after `after` requests, and then the next fault strikes."""
     hub.add_model(MODEL, {"a": "0"})
     hub.strike(Fault("info", status=500, after=1))
     hub.fail("info", status=401, times=1)
@@ -75,7 +75,7 @@ def test_faults_strike_in_order_and_then_heal(hub: LocalHub, api: HfApi) -> None
 
 @pytest.mark.parametrize("header", ["RateLimit", "Retry-After"])
 def test_rate_limits_say_how_long(hub: LocalHub, api: HfApi, header: str) -> None:
-    """A 429 carries the header that says when to come back."""
+    """A 429 has the header with the time to wait."""
     hub.add_model(MODEL, {"a": "0"})
     hub.rate_limit("info", wait_s=7, header=header)
     with pytest.raises(HfHubHTTPError) as error:
@@ -86,7 +86,7 @@ def test_rate_limits_say_how_long(hub: LocalHub, api: HfApi, header: str) -> Non
 
 
 def test_a_dropped_response_leaves_the_commit_made(hub: LocalHub, api: HfApi) -> None:
-    """The client sees a broken connection though the commit is there."""
+    """The client sees a broken connection although the commit was made."""
     head = hub.add_model(MODEL, {"a": "0"})
     hub.drop_response("commit")
     with pytest.raises(Exception, match="disconnected") as error:
@@ -98,7 +98,7 @@ def test_a_dropped_response_leaves_the_commit_made(hub: LocalHub, api: HfApi) ->
 
 
 def test_a_cut_response_is_seen_as_such(hub: LocalHub) -> None:
-    """Half a body arrives, against the length that was promised."""
+    """Half of the body arrives, less than its `Content-Length`."""
     hub.add_model(MODEL, {"a": "0123456789"})
     hub.cut_response("resolve")
     with urllib.request.urlopen(f"{hub.endpoint}/{MODEL}/resolve/main/a") as response:
@@ -141,7 +141,7 @@ def test_slow_answers_do_not_hold_up_the_end() -> None:
 
 
 def test_disabled_pull_requests(hub: LocalHub, api: HfApi) -> None:
-    """Where the owner switched them off, opening one is a 403 and leaves no branch behind."""
+    """Where pull requests are disabled, opening one is a 403 and leaves no branch behind."""
     hub.add_model("other/model", {"a": "0"})
     hub.disable_pull_requests("other/model")
     with pytest.raises(HfHubHTTPError, match="disabled") as error:
@@ -154,7 +154,7 @@ def test_disabled_pull_requests(hub: LocalHub, api: HfApi) -> None:
 def test_a_renamed_repository_is_found_under_its_old_name(
     hub: LocalHub, api: HfApi, tmp_path: Path, old: str, new: str
 ) -> None:
-    """Requests for the old name are sent on, and answered with the new id."""
+    """Requests for the old name are redirected, and the reply has the new id."""
     hub.add_model(old, {"a": "0"})
     hub.rename(old, new)
     assert api.repo_info(old, revision="main").id == new
@@ -162,7 +162,7 @@ def test_a_renamed_repository_is_found_under_its_old_name(
 
 
 def test_a_renamed_repository_takes_commits_under_its_old_name(hub: LocalHub, api: HfApi) -> None:
-    """A commit sent to the old name is repeated at the new one, body and all."""
+    """A commit to the old name is repeated at the new one, with its body."""
     hub.add_model(MODEL, {"a": "0"})
     hub.rename(MODEL, "local-user/new")
     api.create_commit(MODEL, [add("a", "1")], commit_message="Old name")
@@ -170,7 +170,7 @@ def test_a_renamed_repository_takes_commits_under_its_old_name(hub: LocalHub, ap
 
 
 def test_a_readme_in_lfs_has_no_metadata(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:
-    """It downloads as it was, stays in LFS with the next commit, and its front matter is not read."""
+    """It downloads unchanged, stays in LFS after the next commit, and its front matter is not read."""
     hub.add_model(MODEL, {"README.md": CARD})
     assert api.model_info(MODEL).card_data is not None
     hub.store_as_lfs(MODEL)
@@ -195,7 +195,7 @@ def test_metadata_errors_and_warnings_on_demand(hub: LocalHub, api: HfApi) -> No
 
 
 def test_a_mistake_of_the_hub_itself_is_raised() -> None:
-    """A test cannot pass while the hub failed inside."""
+    """An error inside the Hub is raised at the end of the block."""
 
     def break_down() -> None:
         raise ZeroDivisionError("inside")
@@ -210,7 +210,7 @@ def test_a_mistake_of_the_hub_itself_is_raised() -> None:
 
 
 def test_the_commit_itself_refuses_bad_metadata(hub: LocalHub, api: HfApi) -> None:
-    """The same check guards the commit, for clients that do not ask first."""
+    """The commit checks the metadata too, for clients that do not check it first."""
     head = hub.add_model(MODEL, {"a": "0"})
     hub.strike(Fault("validate-yaml", status=200, times=None, body=b'{"errors": [], "warnings": []}'))
     with pytest.raises(HfHubHTTPError, match="license") as error:

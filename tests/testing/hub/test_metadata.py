@@ -1,4 +1,4 @@
-"""`benchcard.testing.hub.metadata`: front matter, by the rules that the Hub is known to have."""
+"""`benchcard.testing.hub.metadata`: the known rules of the Hub for front matter."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ INDEX = (
     ],
 )
 def test_metadata_that_is_refused(text: str, error: str) -> None:
-    """Each known reason for refusing a card is found, and the field is named."""
+    """Each known error is found, and names its field."""
     errors, _ = check_metadata(matter(text), "model")
-    assert any(error in found for found in errors), errors
+    assert any(error in message for message in errors), errors
 
 
 @pytest.mark.parametrize(
@@ -59,17 +59,17 @@ def test_metadata_that_is_refused(text: str, error: str) -> None:
     ],
 )
 def test_metadata_that_is_taken(text: str) -> None:
-    """What real cards hold is neither refused nor warned about."""
+    """The content of real cards gives no error and no warning."""
     assert check_metadata(matter(text), "model") == ([], [])
 
 
 @pytest.mark.parametrize("text", ["", "# Only words\n", "---\n---\nWords", "---\nnever closed: yes\n"])
 def test_a_card_without_metadata_is_a_warning(text: str) -> None:
-    """No front matter, or an empty one, is warned about."""
+    """Missing or empty front matter gives a warning."""
     assert check_metadata(text, "model") == ([], ["empty or missing yaml metadata in repo card"])
 
 
 def test_an_unknown_pipeline_tag_is_a_warning() -> None:
-    """A tag that is not in the Hub's list is warned about and not refused."""
+    """A tag that is not in the list of the Hub gives a warning and no error."""
     errors, warnings = check_metadata(matter("pipeline_tag: mind-reading"), "model")
     assert (errors, len(warnings)) == ([], 1)

@@ -1,7 +1,7 @@
-"""A Hugging Face Hub of one's own, for tests: `LocalHub`.
+"""`LocalHub`: a Hugging Face Hub for tests, in memory and on the loopback interface.
 
-Owns what a test says to it: which models and data sets there are, who may do what, what goes wrong, and what was asked.
-Everything behind it is in memory and ends with the `with` block; nothing but the loopback is listened on.
+Owns the interface for tests: repositories, users, faults, and the record of requests. Its state ends with the `with`
+block.
 
     with LocalHub() as hub:
         hub.add_model("someone/tiny-vit", "folder/with/config.json")
@@ -10,23 +10,22 @@ Everything behind it is in memory and ends with the `with` block; nothing but th
         ...
         assert hub.read("someone/tiny-vit", "README.md") == b"..."
 
-huggingface_hub reads its endpoint once, when it is imported. Code that takes an endpoint and a token can run in the
-same process; code that does not (`transformers`, `datasets`) runs in a child process with `environment()`.
-huggingface_hub 2 uploads large files through Xet alone unless `HF_HUB_DISABLE_XET=1` was set before its import; this
-Hub speaks LFS.
+huggingface_hub reads its endpoint once, at its import. Code that takes an endpoint and a token can run in the same
+process; other code (`transformers`, `datasets`) must run in a child process with `environment()`. This Hub supports LFS
+but not Xet, which huggingface_hub 2 uses for large files unless `HF_HUB_DISABLE_XET=1` is set before its import.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from benchcard.testing.hub.api import ACCOUNT_ROUTES, HubApi, User
+from benchcard.testing.hub.api import ACCOUNT_ROUTES, HubApi, User, json_reply
 from benchcard.testing.hub.http import Fault, HubServer, SeenRequest
 from benchcard.testing.hub.pulls import PULL_ROUTES
 from benchcard.testing.hub.read import READ_ROUTES
@@ -38,12 +37,12 @@ Contents = Mapping[str, "bytes | str | None"]
 
 
 class LocalHub:
-    """A Hub on a free port of 127.0.0.1, from entering a `with` block to leaving it.
+    """A Hub on a free port of 127.0.0.1, inside a `with` block.
 
     Attributes:
-        user: the name of the one user that it starts with; repositories under this name are theirs.
-        token: their token, which may write.
-        endpoint: the address, for `HF_ENDPOINT` and `HfApi(endpoint=)`.
+        user: The name of its first user, who owns the repositories under this name.
+        token: The token of this user, with the role "write".
+        endpoint: The address, for `HF_ENDPOINT` and `HfApi(endpoint=)`.
     """
 
     def __init__(self, user: str = "local-user") -> None:
@@ -67,23 +66,24 @@ class LocalHub:
         if home is not None:
             home.cleanup()
         if server.failures and error is None:
-            raise RuntimeError("LocalHub itself made a mistake while it answered") from server.failures[0]
+            raise RuntimeError("LocalHub itself failed while it handled a request") from server.failures[0]
 
     def _running(self) -> HubServer:
         if self._server is None:
-            raise RuntimeError("LocalHub answers only inside its `with` block")
+            raise RuntimeError("LocalHub runs only inside its `with` block")
         return self._server
 
     @property
     def endpoint(self) -> str:
-        """The address, as `http://127.0.0.1:PORT`."""
+        """The address, such as `http://127.0.0.1:PORT`."""
         self._running()
         return self._api.endpoint
 
     def environment(self) -> dict[str, str]:
-        """The variables that make a child process use this Hub, and caches of its own that end with it.
+        """Return environment variables that make a child process use this Hub and caches that are deleted with it.
 
-        They count only before huggingface_hub is imported: `subprocess.run(..., env=os.environ | hub.environment())`.
+        They have no effect after the import of huggingface_hub: `subprocess.run(..., env=os.environ |
+        hub.environment())`.
         """
         self._running()
         home = Path(self._home.name if self._home is not None else "")
@@ -103,30 +103,30 @@ class LocalHub:
             "no_proxy": "127.0.0.1",
         }
 
-    # Who and what there is
+    # Users and repositories
 
     def add_user(
         self, name: str, *, role: Literal["write", "read"] = "write", organizations: tuple[str, ...] = ()
     ) -> str:
-        """A new token for someone: to write to their own repositories and their organizations', or only to read."""
+        """Add a token for a user, who may write to their own and their organizations' repositories, and return it."""
         token = f"hf_{secrets.token_hex(17)}"
         self._api.users[token] = User(name, token, role, organizations)
         return token
 
     def add_model(self, repo_id: str, files: str | Path | Contents, *, private: bool = False) -> str:
-        """Puts a folder, or contents by path, into a new or existing model; gives the commit's id back."""
+        """Commit a folder, or contents by path, to a new or existing model, and return the id of the commit."""
         return self._add("model", repo_id, files, private)
 
     def add_dataset(self, repo_id: str, files: str | Path | Contents, *, private: bool = False) -> str:
-        """Puts a folder, or contents by path, into a new or existing data set; gives the commit's id back."""
+        """Commit a folder, or contents by path, to a new or existing data set, and return the id of the commit."""
         return self._add("dataset", repo_id, files, private)
 
     def _add(self, repo_type: RepoType, repo_id: str, files: str | Path | Contents, private: bool) -> str:
         with self._running().lock:
             if (repo_type, repo_id) not in self._api.repos:
                 author = repo_id.split("/")[0]
-                made = new_repo(repo_id, repo_type, self._api.clock, private=private, author=author)
-                self._api.repos[repo_type, repo_id] = made
+                repo = new_repo(repo_id, repo_type, self._api.clock, private=private, author=author)
+                self._api.repos[repo_type, repo_id] = repo
             contents = files if isinstance(files, Mapping) else _read_folder(Path(files))
             return self.commit(repo_id, contents, repo_type=repo_type, title="Upload files")
 
@@ -140,56 +140,56 @@ class LocalHub:
         title: str = "Update files",
         author: str | None = None,
     ) -> str:
-        """Commits contents by path, as someone else would; None removes a file. Gives the commit's id back."""
+        """Commit contents by path, as another user would, and return the id of the commit; None deletes a file."""
         with self._running().lock:
             repo = self.repo(repo_id, repo_type)
-            now = dict(repo.at(revision).files)
+            present = dict(repo.at(revision).files)
             for path, content in files.items():
                 if content is None:
-                    del now[path]
+                    del present[path]
                 else:
-                    now[path] = repo.blob(path, content.encode() if isinstance(content, str) else bytes(content))
-            return repo.commit(repo.ref_of(revision) or MAIN, now, author=author or repo.owner, title=title).oid
+                    present[path] = repo.blob(path, content.encode() if isinstance(content, str) else bytes(content))
+            return repo.commit(repo.ref_of(revision) or MAIN, present, author=author or repo.owner, title=title).oid
 
     def repo(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
-        """Everything about one repository.
+        """Return one repository.
 
         Raises:
-            KeyError: there is none of that name.
+            KeyError: It does not exist.
         """
         return self._api.repos[repo_type, repo_id]
 
     def exists(self, repo_id: str, repo_type: RepoType = "model") -> bool:
-        """Whether there is a repository of that name."""
+        """Return whether a repository exists."""
         return (repo_type, repo_id) in self._api.repos
 
     def head(self, repo_id: str, repo_type: RepoType = "model", revision: str = "main") -> str:
-        """The id of the newest commit of a branch, or of `refs/pr/N`."""
+        """Return the id of the newest commit of a branch, or of `refs/pr/N`."""
         return self.repo(repo_id, repo_type).at(revision).oid
 
     def files(self, repo_id: str, repo_type: RepoType = "model", revision: str = "main") -> dict[str, bytes]:
-        """What the repository holds at a revision: contents by path, files in LFS too."""
+        """Return the contents of all files at a revision by path, with those in LFS."""
         return {path: blob.content for path, blob in self.repo(repo_id, repo_type).at(revision).files.items()}
 
     def read(self, repo_id: str, path: str, repo_type: RepoType = "model", revision: str = "main") -> bytes:
-        """The content of one file.
+        """Return the content of one file.
 
         Raises:
-            KeyError: it is not there.
+            KeyError: It does not exist.
         """
         return self.files(repo_id, repo_type, revision)[path]
 
     def commits(self, repo_id: str, repo_type: RepoType = "model", revision: str = "main") -> tuple[Commit, ...]:
-        """The commits of a revision, newest first."""
+        """Return the commits of a revision, newest first."""
         repo = self.repo(repo_id, repo_type)
         return tuple(repo.history(repo.at(revision)))
 
     def pull_requests(self, repo_id: str, repo_type: RepoType = "model") -> tuple[Discussion, ...]:
-        """The pull requests of a repository, oldest first, whatever their status."""
-        return tuple(one for one in self.repo(repo_id, repo_type).discussions if one.base is not None)
+        """Return the pull requests of a repository, open or not, oldest first."""
+        return tuple(pull for pull in self.repo(repo_id, repo_type).discussions if pull.base is not None)
 
     def rename(self, old: str, new: str, repo_type: RepoType = "model") -> None:
-        """Renames a repository; requests to the old name are sent on (307), as the Hub does."""
+        """Rename a repository; requests to the old name are redirected (307), as on the Hub."""
         with self._running().lock:
             repo = self._api.repos.pop((repo_type, old))
             repo.repo_id = new
@@ -197,33 +197,33 @@ class LocalHub:
             self._api.renamed[repo_type, old] = new
 
     def disable_pull_requests(self, repo_id: str, repo_type: RepoType = "model") -> None:
-        """Switches discussions and pull requests off: opening one is refused (403)."""
+        """Disable discussions and pull requests: opening one is refused (403)."""
         self.repo(repo_id, repo_type).discussions_enabled = False
 
     def store_as_lfs(self, repo_id: str, path: str = "README.md", repo_type: RepoType = "model") -> str:
-        """Commits a file that is there as an LFS file, and has it stay one; gives the commit's id back."""
+        """Move an existing file to LFS, also for later commits, and return the id of the commit."""
         with self._running().lock:
             repo = self.repo(repo_id, repo_type)
             repo.lfs_paths.add(path)
             files = repo.at("main").files
-            now = {**files, path: Blob(files[path].content, lfs=True)}
-            return repo.commit(MAIN, now, author=repo.owner, title=f"Store {path} as LFS").oid
+            present = {**files, path: Blob(files[path].content, lfs=True)}
+            return repo.commit(MAIN, present, author=repo.owner, title=f"Store {path} as LFS").oid
 
-    # What was asked
+    # Requests
 
     def requests(self, route: str | None = None) -> tuple[SeenRequest, ...]:
-        """The requests so far in the order of their answers; with `route`, those to one endpoint."""
+        """Return the requests in the order of their replies; with `route`, those to one endpoint."""
         return tuple(seen for seen in tuple(self._running().seen) if route in (None, seen.route))
 
-    # What goes wrong
+    # Faults
 
     def strike(self, fault: Fault) -> None:
-        """Has a fault strike, after those that were asked for before."""
+        """Add a fault after the others."""
         with self._running().lock:
             self._running().faults.add(fault)
 
     def heal(self) -> None:
-        """Has nothing more go wrong."""
+        """Remove all faults."""
         with self._running().lock:
             self._running().faults.clear()
 
@@ -236,63 +236,55 @@ class LocalHub:
         after: int = 0,
         message: str = "Unavailable",
     ) -> None:
-        """Refuses requests with a status (503, 401, 403, ...), for good or so many times."""
+        """Refuse requests with a status (503, 401, 403, ...), always or a number of times."""
         self.strike(Fault(route, after=after, times=times, status=status, message=message))
 
     def rate_limit(self, route: str = "*", *, wait_s: int = 1, times: int = 1, header: str = "RateLimit") -> None:
-        """Answers 429 and says how long to wait, by the header `RateLimit` or `Retry-After`."""
+        """Reply 429 with the time to wait in the header `RateLimit` or `Retry-After`."""
         value = f'"api";r=0;t={wait_s}' if header == "RateLimit" else str(wait_s)
         self.strike(Fault(route, times=times, status=429, message="Too many requests", headers={header: value}))
 
     def drop_response(self, route: str = "commit", *, times: int = 1, after: int = 0) -> None:
-        """Does what is asked and hangs up without an answer."""
+        """Handle requests and close the connection without a reply."""
         self.strike(Fault(route, times=times, after=after, ending="drop"))
 
     def cut_response(self, route: str = "resolve", *, times: int | None = 1) -> None:
-        """Hangs up in the middle of the body."""
+        """Close the connection in the middle of the body."""
         self.strike(Fault(route, method="GET", times=times, ending="cut"))
 
     def slow_down(self, route: str = "*", *, delay_s: float, times: int | None = None) -> None:
-        """Waits before each answer."""
+        """Wait before each reply."""
         self.strike(Fault(route, times=times, delay_s=delay_s))
 
     def rival_commit(
         self, repo_id: str, files: Contents, *, before: str = "commit", times: int | None = 1, revision: str = "main"
     ) -> None:
-        """Has someone else commit `files` just before a request to an endpoint is looked at."""
-
-        def strike() -> object:
-            return self.commit(repo_id, files, revision=revision, title="Rival commit", author="rival")
-
-        self.before(before, strike, times=times)
+        """Commit `files` as another user just before a request to an endpoint is handled."""
+        commit = partial(self.commit, repo_id, files, revision=revision, title="Rival commit", author="rival")
+        self.before(before, commit, times=times)
 
     def before(self, route: str, action: Callable[[], object], *, times: int | None = 1) -> None:
-        """Has something happen just before a request to an endpoint is looked at."""
+        """Call a function just before a request to an endpoint is handled."""
         self.strike(Fault(route, times=times, before=action))
 
     def reject_metadata(self, message: str, *, times: int | None = None) -> None:
-        """Has the check of a card's metadata find this error, whatever the card says."""
-        body = _metadata_body(errors=[message])
-        headers = {"Content-Type": "application/json"}
-        self.strike(Fault("validate-yaml", times=times, status=400, body=body, headers=headers))
+        """Let the check of a card's metadata return this error for any card."""
+        self._strike_metadata(400, {"errors": [{"message": message}], "warnings": []}, times)
 
     def warn_of_metadata(self, message: str, *, times: int | None = None) -> None:
-        """Has the check of a card's metadata give this warning, whatever the card says."""
-        body = _metadata_body(warnings=[message])
-        headers = {"Content-Type": "application/json"}
-        self.strike(Fault("validate-yaml", times=times, status=200, body=body, headers=headers))
+        """Let the check of a card's metadata return this warning for any card."""
+        self._strike_metadata(200, {"errors": [], "warnings": [{"message": message}]}, times)
 
-
-def _metadata_body(errors: list[str] | None = None, warnings: list[str] | None = None) -> bytes:
-    messages = {"errors": errors or [], "warnings": warnings or []}
-    return json.dumps({key: [{"message": text} for text in texts] for key, texts in messages.items()}).encode()
+    def _strike_metadata(self, status: int, answer: Mapping[str, object], times: int | None) -> None:
+        reply = json_reply(answer, status)
+        self.strike(Fault("validate-yaml", times=times, status=status, body=reply.body, headers=reply.headers))
 
 
 def _read_folder(folder: Path) -> dict[str, bytes | str | None]:
-    """Contents by path of the files under `folder`, without what git and huggingface_hub keep beside them."""
-    found: dict[str, bytes | str | None] = {}
+    """Return the contents of the files under a folder by path, without the files of git and huggingface_hub."""
+    contents: dict[str, bytes | str | None] = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and parts[0] not in (".git", ".cache"):
-            found["/".join(parts)] = path.read_bytes()
-    return found
+            contents["/".join(parts)] = path.read_bytes()
+    return contents

@@ -1,4 +1,4 @@
-"""`benchcard.testing.LocalHub`: that it behaves like the Hub for the real client, and ends without a trace."""
+"""`benchcard.testing.LocalHub`: its behavior for the real client, and its end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def status_of(error: pytest.ExceptionInfo[HfHubHTTPError]) -> int:
 
 
 def test_whoami_knows_the_token_and_no_other(hub: LocalHub, api: HfApi) -> None:
-    """The token belongs to the user that the hub started with; another one is refused with 401."""
+    """The token belongs to the first user; an unknown token is refused with 401."""
     assert api.whoami()["name"] == hub.user == "local-user"
     with pytest.raises(HfHubHTTPError, match="Invalid user token") as error:
         api_of(hub, "hf_wrong").whoami()
@@ -68,7 +68,7 @@ def test_whoami_knows_the_token_and_no_other(hub: LocalHub, api: HfApi) -> None:
 
 
 def test_create_and_delete_a_repo(hub: LocalHub, api: HfApi) -> None:
-    """A new repository starts with one commit; making it again needs `exist_ok`; deleting it needs that it is there."""
+    """A new repository has one commit; creating it again needs `exist_ok`; deleting a missing one fails."""
     assert api.create_repo(MODEL, private=True).repo_id == MODEL
     assert hub.repo(MODEL).private
     assert list(hub.files(MODEL)) == [".gitattributes"]
@@ -84,7 +84,7 @@ def test_create_and_delete_a_repo(hub: LocalHub, api: HfApi) -> None:
 
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_a_commit_with_its_parent_is_read_back(hub: LocalHub, api: HfApi, kind: str) -> None:
-    """What `create_commit` sends, regular and LFS, is what downloads, listings and history give."""
+    """Downloads, listings and history return what `create_commit` sent, regular and LFS."""
     api.create_repo(MODEL, repo_type=kind)
     before = api.repo_info(MODEL, repo_type=kind).sha
     weights = bytes(range(256)) * 8
@@ -107,13 +107,13 @@ def test_a_commit_with_its_parent_is_read_back(hub: LocalHub, api: HfApi, kind: 
     tree = {entry.path for entry in api.list_repo_tree(MODEL, repo_type=kind, recursive=True)}
     assert tree == {".gitattributes", "README.md", "onnx", "onnx/model.onnx"}
     assert {entry.path for entry in api.list_repo_tree(MODEL, "onnx", repo_type=kind)} == {"onnx/model.onnx"}
-    found = api.get_paths_info(MODEL, ["onnx", "README.md", "none"], repo_type=kind, expand=True)
-    assert [entry.path for entry in found] == ["onnx", "README.md"]
-    assert found[0].last_commit.oid == made.oid
+    entries = api.get_paths_info(MODEL, ["onnx", "README.md", "none"], repo_type=kind, expand=True)
+    assert [entry.path for entry in entries] == ["onnx", "README.md"]
+    assert entries[0].last_commit.oid == made.oid
 
 
 def test_downloads_carry_what_the_client_needs(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:
-    """A file comes whole with commit and etag; a missing file, revision or repository is told apart."""
+    """A download has commit and etag; a missing file, revision and repository raise different errors."""
     sha = hub.add_model(MODEL, {"README.md": CARD, "w.bin": b"\0\1\2"})
     for name in ("README.md", "w.bin"):
         path = api.hf_hub_download(MODEL, name, revision=sha, local_dir=tmp_path)
@@ -134,7 +134,7 @@ def test_downloads_carry_what_the_client_needs(hub: LocalHub, api: HfApi, tmp_pa
     ("asked", "got"), [("bytes=2-4", b"cde"), ("bytes=7-", b"hij"), ("bytes=-2", b"ij"), ("bytes=8-99", b"ij")]
 )
 def test_byte_ranges(hub: LocalHub, asked: str, got: bytes) -> None:
-    """A part of a file is given as 206 with its place in the whole."""
+    """A part of a file is a 206 with its range."""
     hub.add_model(MODEL, {"a.txt": b"abcdefghij"})
     request = urllib.request.Request(f"{hub.endpoint}/{MODEL}/resolve/main/a.txt", headers={"Range": asked})
     with urllib.request.urlopen(request) as response:
@@ -143,7 +143,7 @@ def test_byte_ranges(hub: LocalHub, asked: str, got: bytes) -> None:
 
 
 def test_a_range_beyond_the_end_is_refused(hub: LocalHub) -> None:
-    """A range that starts after the last byte is answered 416."""
+    """A range after the last byte is a 416."""
     hub.add_model(MODEL, {"a.txt": b"abc"})
     request = urllib.request.Request(f"{hub.endpoint}/{MODEL}/resolve/main/a.txt", headers={"Range": "bytes=3-"})
     with pytest.raises(urllib.error.HTTPError) as error:
@@ -153,7 +153,7 @@ def test_a_range_beyond_the_end_is_refused(hub: LocalHub) -> None:
 
 
 def test_a_stale_parent_is_refused_and_a_short_one_taken(hub: LocalHub, api: HfApi) -> None:
-    """A commit on a parent that is no longer the newest is a 412 and changes nothing; seven digits name one too."""
+    """A commit on an old parent is a 412 and changes nothing; seven digits of a parent are enough."""
     old = hub.add_model(MODEL, {"a.txt": "1"})
     new = hub.commit(MODEL, {"a.txt": "2"})
     with pytest.raises(HfHubHTTPError) as error:
@@ -173,7 +173,7 @@ def test_unchanged_content_is_no_commit(hub: LocalHub, api: HfApi) -> None:
 
 
 def test_files_and_folders_are_deleted(hub: LocalHub, api: HfApi) -> None:
-    """A deleted folder takes its files along; deleting what is not there is a 404 that changes nothing."""
+    """Deleting a folder deletes its files; deleting a missing file is a 404 that changes nothing."""
     hub.add_model(MODEL, {"a/1": "x", "a/2": "y", "b": "z"})
     api.create_commit(MODEL, [CommitOperationDelete("a/"), CommitOperationDelete("b")], commit_message="Clean")
     assert list(hub.files(MODEL)) == [".gitattributes"]
@@ -184,7 +184,7 @@ def test_files_and_folders_are_deleted(hub: LocalHub, api: HfApi) -> None:
 
 
 def test_a_pull_request_from_commit_to_merge(hub: LocalHub, api: HfApi) -> None:
-    """Who may not write opens a pull request, adds to it, and the owner merges it."""
+    """A user who may not write opens a pull request and adds to it; the owner merges it."""
     hub.add_model("other/model", {"README.md": CARD, "b": "0"})
     head = hub.head("other/model")
     with pytest.raises(HfHubHTTPError) as error:
@@ -211,7 +211,7 @@ def test_a_pull_request_from_commit_to_merge(hub: LocalHub, api: HfApi) -> None:
 
 
 def test_a_conflicting_pull_request_is_not_merged(hub: LocalHub, api: HfApi) -> None:
-    """Where main changed the same file since, the pull request names it and merging is a 409."""
+    """Where main changed the same file since, the pull request lists it and merging is a 409."""
     hub.add_model(MODEL, {"a": "0"})
     api.create_commit(MODEL, [add("a", "mine")], commit_message="Mine", create_pr=True)
     head = hub.commit(MODEL, {"a": "theirs"})
@@ -235,7 +235,7 @@ def test_a_closed_pull_request_takes_no_commit(hub: LocalHub, api: HfApi) -> Non
 
 
 def test_discussions_hold_comments(hub: LocalHub, api: HfApi) -> None:
-    """A discussion is opened with a first comment and takes more; a pull request opened without changes is a draft."""
+    """A discussion starts with one comment and accepts more; a pull request without changes is a draft."""
     hub.add_model(MODEL, {"a": "0"})
     assert api.create_discussion(MODEL, "A question", description="Why?").events[0].content == "Why?"
     assert api.comment_discussion(MODEL, 1, "Because.").content == "Because."
@@ -258,7 +258,7 @@ def test_branches_tags_and_refs(hub: LocalHub, api: HfApi) -> None:
 
 
 def test_long_listings_come_in_pages(hub: LocalHub, api: HfApi) -> None:
-    """A listing of more than a thousand entries is whole after several pages."""
+    """A listing of more than a thousand entries has several pages."""
     hub.add_model(MODEL, {f"d/{number:04}.txt": "x" for number in range(1203)})
     entries = list(api.list_repo_tree(MODEL, recursive=True))
     assert len(entries) == len({entry.path for entry in entries}) == 1203 + 2
@@ -277,7 +277,7 @@ def test_the_file_system_reads_through_it(hub: LocalHub) -> None:
 
 
 def test_private_repositories_are_seen_by_their_owner_only(hub: LocalHub, api: HfApi) -> None:
-    """Someone else, with or without a token, is told that there is no such repository."""
+    """For another user, with or without a token, the repository does not exist."""
     hub.add_model(MODEL, {"a": "0"}, private=True)
     assert api.repo_exists(MODEL)
     assert not api_of(hub, hub.add_user("other")).repo_exists(MODEL)
@@ -329,7 +329,7 @@ def test_ids_are_those_of_git(tmp_path: Path) -> None:
 
 
 def test_commit_ids_follow_from_what_was_done() -> None:
-    """Two hubs that went through the same have the same ids; other content gives another id."""
+    """The same actions on two Hubs give the same commit ids; another content gives another id."""
 
     def play(content: str) -> list[str]:
         with LocalHub() as hub:
@@ -343,7 +343,7 @@ def test_commit_ids_follow_from_what_was_done() -> None:
 
 
 def test_nothing_stays_behind() -> None:
-    """After the block no thread, no port and no folder is left, though the client keeps its connection open."""
+    """After the block no thread, port or folder is left, although the client keeps its connection open."""
     threads = threading.active_count()
     with LocalHub() as hub:
         home = Path(hub.environment()["HF_HOME"])
@@ -366,14 +366,14 @@ def test_it_answers_only_inside_its_block() -> None:
 
 
 def test_tokens_are_not_shown(hub: LocalHub, api: HfApi) -> None:
-    """What the hub remembers of requests and users holds no token."""
+    """The record of requests and users contains no token."""
     api.whoami()
     assert hub.requests()[0].user == "local-user"
     assert hub.token not in repr(hub.requests()) + repr(hub._api.users.values())
 
 
 def test_the_package_loads_names_when_asked() -> None:
-    """`benchcard.testing` offers its names without loading what stands behind them."""
+    """`benchcard.testing` lists its names without importing their modules."""
     assert {"Fault", "LocalHub", "SeenRequest"} < set(benchcard.testing.__all__) == set(dir(benchcard.testing))
     with pytest.raises(AttributeError, match="Nothing"):
         _ = benchcard.testing.Nothing

@@ -1,0 +1,112 @@
+"""Which files of a repository a push may overwrite: those that benchcard wrote, and no one else's.
+
+Owns the manifest that lists the files benchcard wrote, and the decision for each file. Makes no request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchcard.errors import HubError
+from benchcard.hub.files import Snapshot, Upload
+from benchcard.hub.gitignore import is_ignored
+from benchcard.utils.plaindata import UnreadableError, load_json
+
+
+@dataclass(frozen=True)
+class OverwritePolicy:
+    """How a push treats files that the repository already has with other content.
+
+    Attributes:
+        together: Files that libraries read together, such as `config.json` and `tokenizer.json`. None of them is sent
+            where the repository has one of another author: its model would load differently.
+        owned: Files that are replaced only where `manifest` says that benchcard wrote the present content; otherwise
+            the push is refused.
+        manifest: Path of the manifest in the repository.
+        force: Whether `owned` files are replaced whoever wrote them.
+    """
+
+    together: frozenset[str] = frozenset()
+    owned: frozenset[str] = frozenset()
+    manifest: str = ""
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The files that a push sends, and those that it leaves out.
+
+    Attributes:
+        uploads: The files to send.
+        warnings: Why other files are left out, as sentences.
+        ignored: Paths of the files that the repository's `.gitignore` excludes.
+    """
+
+    uploads: Sequence[Upload]
+    warnings: Sequence[str] = ()
+    ignored: Sequence[str] = ()
+
+
+def manifest_entry(upload: Upload) -> dict[str, str]:
+    """Return what a manifest keeps of a file: its ids in git and in LFS."""
+    return {"sha256": upload.sha256, "blob_id": upload.blob_id}
+
+
+def read_manifest(manifest: bytes | None) -> Mapping[str, Mapping[str, str]]:
+    """Return the ids of the files that benchcard wrote, by path; empty where the manifest cannot be read."""
+    try:
+        content = load_json(manifest or b"{}")
+    except UnreadableError:
+        return {}
+    files = content.get("files") if isinstance(content, dict) else None
+    return {name: ids for name, ids in files.items() if isinstance(ids, dict)} if isinstance(files, dict) else {}
+
+
+def select_uploads(
+    snapshot: Snapshot, uploads: Sequence[Upload], policy: OverwritePolicy, manifest: bytes | None, rules: str = ""
+) -> Selection:
+    """Return which files are sent to a repository.
+
+    Args:
+        snapshot: The repository.
+        uploads: The files to push.
+        policy: How files with other content are treated.
+        manifest: The content of `policy.manifest` in the repository; None where there is none.
+        rules: The text of its `.gitignore`.
+
+    Raises:
+        HubError: The repository has an owned file with content that benchcard did not write, and `force` is off.
+    """
+    by_path = {upload.path: upload for upload in uploads}
+    written = read_manifest(manifest)
+
+    def is_ours(path: str) -> bool:
+        """Return whether the content in the repository is what this or an earlier push writes."""
+        ids = written.get(path, {})
+        earlier = Upload(path, b"", 0, ids.get("blob_id", ""), ids.get("sha256", ""))
+        return snapshot.has(earlier) or (path in by_path and snapshot.has(by_path[path]))
+
+    foreign = [path for path in sorted(policy.together & snapshot.paths) if not is_ours(path)]
+    selected, skipped, ignored, refused = [], [], [], []
+    for upload in uploads:
+        if is_ignored(upload.path, rules) and not snapshot.has(upload):
+            ignored.append(upload.path)
+        elif is_ours(upload.path):
+            selected.append(upload)
+        elif foreign and upload.path in policy.together:
+            skipped.append(upload.path)
+        elif not policy.force and upload.path in policy.owned & snapshot.paths:
+            refused.append(upload.path)
+        else:
+            selected.append(upload)
+    if refused:
+        raise HubError(
+            f"{snapshot.repo_id} has {', '.join(refused)} with other content, which benchcard did not write under this "
+            'name. Nothing was written. `force` replaces it; `artifacts="none"` pushes no weights.'
+        )
+    warning = (
+        f"{', '.join(skipped)} not pushed: such files are read together, and the repository has {', '.join(foreign)} "
+        "with other content"
+    )
+    return Selection(selected, [warning] if skipped else [], ignored)

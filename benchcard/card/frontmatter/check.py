@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from benchcard.card.facts import Plain
 from benchcard.card.frontmatter.hubterms import BASE_MODEL_RELATIONS, LICENSES, PIPELINE_TAGS, is_hub_id
@@ -27,6 +27,23 @@ _TEXTS = ("library_name", "pipeline_tag", "base_model_relation")
 _TEXT_LISTS = ("license", "language", "datasets", "metrics", "tags", "base_model")
 _WRONG_KEYS = {"languages": "language", "licenses": "license"}
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|nan)", re.IGNORECASE)
+
+_Form: TypeAlias = "str | list[_Form] | dict[str, _Form]"
+_TYPES: dict[str, tuple[type, ...]] = {"text": (str,), "number or text": (int, float, str)}
+_MODEL_INDEX: _Form = [
+    {
+        "name": "text",
+        "results": [
+            {
+                "task": {"type": "text", "name?": "text"},
+                "dataset": {"type": "text", "name": "text", "config?": "text", "split?": "text", "revision?": "text"},
+                "metrics": [{"type": "text", "value": "number or text", "name?": "text", "config?": "text"}],
+                "source?": {"url": "text", "name?": "text"},
+            }
+        ],
+    }
+]
+"""Form of evaluation results; keys that end in `?` are optional. Source: hub-docs, modelcard.md."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +143,7 @@ def _check_fields(data: Mapping[object, Plain]) -> Iterator[Problem]:
         known = ", ".join(sorted(BASE_MODEL_RELATIONS))
         yield Problem("warning", "base_model_relation", f"{relation!r} is not one of {known}")
     if data.get("model-index") is not None:
-        yield from _check_model_index(data["model-index"])
+        yield from _check_form(data["model-index"], _MODEL_INDEX, "model-index")
 
 
 def _check_texts(key: str, value: Plain) -> Iterator[Problem]:
@@ -145,61 +162,24 @@ def _check_texts(key: str, value: Plain) -> Iterator[Problem]:
             yield Problem("error", place, f"{item!r} is not the id of a {kind} on the Hub: remove it if it is a path")
 
 
-def _check_model_index(entries: Plain) -> Iterator[Problem]:
-    """Yield the problems of the evaluation results in the Hub's format.
-
-    Source: hub-docs, modelcard.md: `name`, `results`, `task.type`, `dataset.type`, `dataset.name`, `metrics[].type` and
-    `metrics[].value` are required.
-    """
-    if not isinstance(entries, list):
-        yield Problem("error", "model-index", "it must be a list of models, each with `name` and `results`")
-        return
-    for index, entry in enumerate(entries):
-        place = f"model-index[{index}]"
-        yield from _check_keys(entry, place, {"name": "text", "results": "list"})
-        results = entry.get("results") if isinstance(entry, dict) else None
-        for number, result in enumerate(results if isinstance(results, list) else []):
-            yield from _check_result(result, f"{place}.results[{number}]")
-
-
-def _check_result(result: Plain, place: str) -> Iterator[Problem]:
-    yield from _check_keys(result, place, {"task": "mapping", "dataset": "mapping", "metrics": "list"})
-    if not isinstance(result, dict):
-        return
-    if isinstance(result.get("task"), dict):
-        yield from _check_keys(result["task"], f"{place}.task", {"type": "text"}, {"name": "text"})
-    if isinstance(result.get("dataset"), dict):
-        optional = {"config": "text", "split": "text", "revision": "text"}
-        yield from _check_keys(result["dataset"], f"{place}.dataset", {"type": "text", "name": "text"}, optional)
-    if result.get("source") is not None:
-        yield from _check_keys(result["source"], f"{place}.source", {"url": "text"}, {"name": "text"})
-    metrics = result.get("metrics")
-    for index, metric in enumerate(metrics if isinstance(metrics, list) else []):
-        required, optional = {"type": "text", "value": "number or text"}, {"name": "text", "config": "text"}
-        yield from _check_keys(metric, f"{place}.metrics[{index}]", required, optional)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "text": (str,),
-    "list": (list,),
-    "mapping": (dict,),
-    "number or text": (int, float, str),
-}
-
-
-def _check_keys(
-    value: Plain, place: str, required: dict[str, str], optional: dict[str, str] | None = None
-) -> Iterator[Problem]:
-    """Yield a problem for each required key that is missing, and for each value of another type."""
-    if not isinstance(value, dict):
-        yield Problem("error", place, f"it must be a mapping with {', '.join(required)}")
-        return
-    for key, kind in {**required, **(optional or {})}.items():
-        item = value.get(key)
-        if key not in value:
-            if key in required:
+def _check_form(value: Plain, form: _Form, place: str) -> Iterator[Problem]:
+    """Yield the problems of a value that has another form, or lacks required keys."""
+    if isinstance(form, str):
+        if not isinstance(value, _TYPES[form]) or isinstance(value, bool):
+            yield Problem("error", place, f"it must be a {form}, found {value!r}")
+    elif isinstance(form, list):
+        if not isinstance(value, list):
+            yield Problem("error", place, f"it must be a list, found {value!r}")
+            return
+        for index, item in enumerate(value):
+            yield from _check_form(item, form[0], f"{place}[{index}]")
+    elif not isinstance(value, dict):
+        required = ", ".join(key for key in form if not key.endswith("?"))
+        yield Problem("error", place, f"it must be a mapping with {required}")
+    else:
+        for name, inner in form.items():
+            key = name.removesuffix("?")
+            if value.get(key) is not None:
+                yield from _check_form(value[key], inner, f"{place}.{key}")
+            elif key == name and key not in value:  # `_check_nodes` reports keys without a value.
                 yield Problem("error", f"{place}.{key}", "it is required")
-        elif item is None:
-            continue  # `_check_nodes` reports keys without a value.
-        elif not isinstance(item, _TYPES[kind]) or isinstance(item, bool):
-            yield Problem("error", f"{place}.{key}", f"it must be a {kind}, found {item!r}")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Measured, Plain, Row
 from benchcard.card.frontmatter import fields
+from benchcard.card.layouts import figures
 from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import bare_or_code_span, code_span, escape, survives_escape, write_value
 from benchcard.utils.text import pluralize
@@ -33,8 +34,6 @@ QUALITY_TITLE = "## Non-time metrics"
 TIME_TITLE = "## Time metrics"
 ALL_SAMPLES = "All dataset"
 VARIED_SAMPLES = "benchmarked"
-FAILED = "failed"
-MISSING = "n/a"
 SIDES = ("original", "optimized")
 QUALITY_DECIMALS = 3
 TIME_DECIMALS = 2
@@ -60,7 +59,7 @@ class _Figure:
         figure = None if measured is None else self.pick(measured)
         if figure is not None:
             return tables.format_number(figure.value, self.decimals)
-        return MISSING if row.failure is None else FAILED
+        return figures.MISSING if row.failure is None else figures.FAILED
 
 
 def render(facts: Facts) -> str:
@@ -154,15 +153,15 @@ def _time(facts: Facts, shape: Shape) -> str:
     def pick(key: str) -> Callable[[Row | Measured], Interval | None]:
         return lambda measured: measured.times.get(shape, {}).get(key)
 
-    figures = [_Figure(name, unit, TIME_DECIMALS, pick(key)) for name, unit, key in TIME_COLUMNS]
-    return f"\n\n{time_heading(shape)}\n\n{_table(facts, figures)}\n"
+    columns = [_Figure(name, unit, TIME_DECIMALS, pick(key)) for name, unit, key in TIME_COLUMNS]
+    return f"\n\n{time_heading(shape)}\n\n{_table(facts, columns)}\n"
 
 
-def _table(facts: Facts, figures: Iterable[_Figure]) -> str:
+def _table(facts: Facts, shown: Iterable[_Figure]) -> str:
     sides: Sequence[str] = SIDES if any(row.original is not None for row in facts.rows) else ("",)
     columns = [tables.Column(escape(name), "center") for name in facts.benchmarked]
     rows = [[_code(row.parameters[name]) for name in facts.benchmarked] for row in facts.rows]
-    for figure in figures:
+    for figure in shown:
         columns += [tables.Column("", "center"), *(tables.Column(figure.header(side), "center") for side in sides)]
         for cells, row in zip(rows, facts.rows):
             cells += ["|", *(figure.cell(row, side) for side in sides)]

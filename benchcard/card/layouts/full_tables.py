@@ -254,28 +254,20 @@ def _figure_header(facts: Facts, name: str) -> str:
 
 def _figure_rule(name: str) -> DecimalsRule:
     if name in COUNTS:
-        return _none
+        return _always(0)
     # In an index of old embeddings a cosine of 0.9996 makes a difference that 1.000 would hide.
     if name == COSINE or name.endswith(P_VALUE):
-        return _four
+        return _always(4)
     return figures.quality_decimals if name.endswith("_difference") else figures.three_digits
 
 
 def time_rule(key: str) -> DecimalsRule:
     """Return the rule for the decimals of a column of times."""
-    return _two if key == RATIO else figures.three_digits
+    return _always(2) if key == RATIO else figures.three_digits
 
 
-def _none(values: Sequence[float]) -> int:
-    return 0
-
-
-def _two(values: Sequence[float]) -> int:
-    return 2
-
-
-def _four(values: Sequence[float]) -> int:
-    return 4
+def _always(decimals: int) -> DecimalsRule:
+    return lambda values: decimals
 
 
 def _time_cells(facts: Facts, shape: Shape, key: str) -> list[str]:

@@ -15,8 +15,7 @@ from bisect import bisect_left
 from benchcard.card.facts import Plain, plain
 from benchcard.errors import CardError
 
-_CONSTANTS: dict[str, Plain] = {"None": None, "True": True, "False": False}
-_LITERAL_START = re.compile(r"""['"(\[{+\-.0-9]|[bBfFrRuU]{1,2}['"]|set\(""")
+_LITERAL_START = re.compile(r"""['"(\[{+\-.0-9]|[bBfFrRuU]{1,2}['"]|(?:None|True|False)\Z""")
 # Characters that may be Markdown or HTML within a line; an underscore only outside of words. `tables` escapes pipes.
 _MARKUP = re.compile(r"[\\`*<>&\[\]$~]|(?<![^\W_])_|_(?![^\W_])")
 _BACKTICKS = re.compile(r"`+")
@@ -37,8 +36,6 @@ def write_value(value: Plain) -> str:
 
 def parse_value(text: str) -> Plain:
     """Return the value that `write_value` wrote as `text`; text that is no literal of plain data is a string."""
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
     if not _LITERAL_START.match(text):
         return text
     try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from benchcard.card.facts import Facts, Figures, FrontMatter, Measured, Metric, Plain, Row
 from benchcard.card.frontmatter.yaml import load_front_matter, split_card
-from benchcard.card.layouts import classic
+from benchcard.card.layouts import classic, figures
 from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import unescape
 from benchcard.card.reading import full, labels
@@ -23,7 +23,6 @@ from benchcard.errors import CardError
 from benchcard.utils.values import Failure, Interval, Shape
 
 _REMARK = re.compile(r"(.*) \(([^()]*)\)")
-_SHAPE = re.compile(r"time metrics for batch size = (\d+)(?:, input length = (\d+))?")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _TIME_KEYS = {(name, unit): key for name, unit, key in classic.TIME_COLUMNS}
 _ORIGINAL, _OPTIMIZED = classic.SIDES
@@ -70,8 +69,8 @@ def _tables(lines: list[str]) -> tuple[tables.Table, dict[Shape, tables.Table]]:
     if not below:
         raise CardError(f"the card has no table under {classic.QUALITY_TITLE!r}")
     quality, *others = below
-    matches = [(_SHAPE.search(tables.line_above(lines, table)), table) for table in others]
-    return quality, {labels.parse_shape(match): table for match, table in matches if match}
+    shapes = [(labels.find_shape(tables.line_above(lines, table)), table) for table in others]
+    return quality, {shape: table for shape, table in shapes if shape is not None}
 
 
 def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
@@ -135,7 +134,7 @@ def _sides(table: tables.Table, index: int, key: Callable[[_Column], str]) -> di
 
 
 def _failure(cells: Sequence[str]) -> Failure | None:
-    return Failure() if classic.FAILED in cells else None
+    return Failure() if figures.FAILED in cells else None
 
 
 def _count_parameters(table: tables.Table) -> int:
@@ -162,7 +161,7 @@ def _time_key(column: _Column) -> str:
 
 
 def _parse_figure(cell: str, place: str) -> Interval | None:
-    if cell in (classic.FAILED, classic.MISSING):
+    if cell in (figures.FAILED, figures.MISSING):
         return None
     if not _NUMBER.fullmatch(cell):
         raise CardError(f"{place}: {cell!r} is not a figure")

@@ -23,7 +23,6 @@ from benchcard.errors import CardError
 from benchcard.utils.values import Failure, Interval, Shape
 
 _UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
-_SHAPE = re.compile(r"Below, time metrics for batch size = (\d+)(?:, input length = (\d+))?\.")
 _DEFINITION = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
 _UNIT = re.compile(r"(.*) \(([^()]*)\)")
 _TIME_KEYS = {**{header: key for key, header in full_tables.TIME_COLUMNS}, full_tables.SIZE_COLUMN: SIZE}
@@ -52,9 +51,9 @@ def read_full_card(lines: list[str]) -> Facts:
     metrics, rows, roles = _quality(tables[0], list(facts.benchmarked), _definitions(lines))
     shapes = []
     for table in tables:
-        if match := _SHAPE.search(line_above(lines, table)):
-            shapes.append(labels.parse_shape(match))
-            rows = _with_times(rows, roles, shapes[-1], table)
+        if shape := labels.find_shape(line_above(lines, table)):
+            shapes.append(shape)
+            rows = _with_times(rows, roles, shape, table)
     for table in tables[1:]:
         rows = _with_remarks(rows, table)
     baselines = [index for index, names in enumerate(roles) if ROLES["baseline"] in names]

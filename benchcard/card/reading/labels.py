@@ -21,6 +21,7 @@ Bullets: TypeAlias = list[tuple[str, str, str | None]]
 
 _LABEL = re.compile(r"\*\*([\w ]+?):?\*\*:? *(`.*`) *$")
 _BULLET = re.compile(r"^( *)[*-] \*\*(.+?)\*\*:(?: (.*))?$")
+_SHAPE = re.compile(r"time metrics for batch size = (\d+)(?:, input length = (\d+))?")
 _DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
 # No count in a card needs more digits.
 _MAX_DIGITS = 18
@@ -117,12 +118,15 @@ def parse_count(text: str, place: str, below: int | None = None) -> int:
     return int(text)
 
 
-def parse_shape(match: re.Match[str]) -> Shape:
-    """Return the shape whose batch size and input length are the two groups of a match; the length may be None.
+def find_shape(heading: str) -> Shape | None:
+    """Return the shape that the line above a time table names; None where it names none.
 
     Raises:
-        CardError: They have too many digits.
+        CardError: Its numbers have too many digits.
     """
+    match = _SHAPE.search(heading)
+    if match is None:
+        return None
     batch_size, length = match.groups()
     return Shape(
         parse_count(batch_size, "a batch size"), None if length is None else parse_count(length, "an input length")

@@ -113,7 +113,7 @@ def test_without_any_interval_nothing_is_known_of_the_width(results):
         replace(
             row,
             times={
-                at: {name: replace(each, interval=None) for name, each in told.items()}
+                at: {name: Interval(each.value) for name, each in told.items()}
                 for at, told in row.times.items()
             },
         )

@@ -1,4 +1,4 @@
-"""Facts as plain data, the figures of published cards as facts, and strategies that make hostile ones."""
+"""Facts as plain data, the facts of published cards, and strategies that generate hostile ones."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ numbers = st.floats(-1e6, 1e6)
 
 
 def facts_of(card: str) -> Facts:
-    """The facts of a published card."""
+    """Return the facts of a published card."""
     return from_data(YAML(typ="safe", pure=True).load(DATA / f"{card}.yaml"))
 
 
 def figure_strategy(decimals: int | None = None, intervals: bool = False) -> st.SearchStrategy[Interval | None]:
-    """Figures that have that many decimals at most, or None."""
+    """Generate figures with at most that many decimals, or None."""
     value = numbers if decimals is None else numbers.map(lambda number: round(number, decimals) + 0.0)
     plain = value.map(Interval)
     if intervals:
@@ -90,7 +90,7 @@ def figure_strategy(decimals: int | None = None, intervals: bool = False) -> st.
 def facts_strategy(
     draw: st.DrawFn, intervals: bool = True, decimals: tuple[int | None, int | None] = (None, None)
 ) -> Facts:
-    """Facts of every kind, with hostile texts wherever a text may stand."""
+    """Generate facts with hostile texts in every place that takes a text."""
     parameters = draw(st.lists(names, min_size=1, max_size=3, unique=True))
     metrics = draw(st.lists(names, max_size=2, unique=True))
     shapes = draw(
@@ -137,7 +137,7 @@ def facts_strategy(
 
 @pytest.mark.parametrize("card", CARDS)
 def test_facts_of_published_cards_survive_json(card):
-    """The facts of a published card come back the same from JSON."""
+    """The facts of a published card are the same after a round trip through JSON."""
     facts = facts_of(card)
     assert from_data(json.loads(json.dumps(to_data(facts)))) == facts
 
@@ -145,12 +145,12 @@ def test_facts_of_published_cards_survive_json(card):
 @settings(max_examples=60, deadline=None)
 @given(facts_strategy())
 def test_any_facts_survive_their_plain_form(facts):
-    """Any facts come back the same from their plain form."""
+    """Any facts are the same after a round trip through plain data."""
     assert from_data(to_data(facts)) == facts
 
 
 def test_every_field_survives_json():
-    """Fields that only the long layout shows come back too, intervals and failures included."""
+    """Fields that only the full layout shows survive a round trip too, with intervals and failures."""
     shape = Shape(4, None)
     row = Row(
         parameters={"a": [1, {"b": None}]},
@@ -203,6 +203,6 @@ def test_every_field_survives_json():
     ],
 )
 def test_data_of_another_form_are_refused(data):
-    """Data that are no facts are refused with the package's own error."""
+    """Data that are not facts raise a `CardError`."""
     with pytest.raises(CardError, match=r"facts|rows"):
         from_data(data)

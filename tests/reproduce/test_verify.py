@@ -112,10 +112,7 @@ def test_without_any_interval_nothing_is_known_of_the_width(results):
     bare = [
         replace(
             row,
-            times={
-                at: {name: Interval(each.value) for name, each in told.items()}
-                for at, told in row.times.items()
-            },
+            times={at: {name: Interval(each.value) for name, each in told.items()} for at, told in row.times.items()},
         )
         for row in facts.rows
     ]

@@ -134,7 +134,7 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
 
 
 def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
-    """Return what the recommendation says of a row's speed."""
+    """Return the clauses of the recommendation on a row's speed."""
     clauses = []
     ratio = row.times.get(shape, {}).get(RATIO)
     if full_tables.is_undetectable(row, shape):
@@ -149,7 +149,7 @@ def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
 
 
 def _unfinished(facts: Facts) -> str:
-    """Return that some rows are not measured yet; an empty string where all are."""
+    """Return a note that some rows are not measured yet; an empty string where all are."""
     if facts.done is None:
         return ""
     done = f"{facts.done} of {pluralize(len(facts.rows), 'configuration')} done"
@@ -161,7 +161,7 @@ def _for_now(facts: Facts) -> str:
 
 
 def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str:
-    """Return which row to ship where none is known to be better than the baseline, and why."""
+    """Return the beginning of a recommendation without a gain: the row, and why no other one is recommended."""
     if len(facts.rows) == 1 and facts.done is None:
         return f"**There is one configuration, row {chosen}** ({name}), and nothing to compare it with"
     if base is None:
@@ -287,7 +287,7 @@ def _evaluation(facts: Facts) -> list[str]:
 
 
 def _until(facts: Facts) -> str:
-    """Return that timing stopped at a precision, if the spec has one."""
+    """Return a clause on the precision at which timing stopped, if the spec has one."""
     precision = facts.settings.get("precision")
     if not isinstance(precision, (int, float)):
         return ""
@@ -304,7 +304,7 @@ def _folded(heading: str, table: str, facts: Facts, *, always_head: bool = False
 
 
 def _int8(facts: Facts) -> str:
-    """Return how the processor of the run handles int8 products; an empty string where that is not known."""
+    """Return a paragraph on int8 products on the processor of the run; an empty string where nothing is known."""
     int8 = facts.environment.get("int8")
     if not isinstance(int8, Mapping) or "u8s8_saturates" not in int8:
         return ""
@@ -325,7 +325,7 @@ def _int8(facts: Facts) -> str:
 
 
 def _nodes(facts: Facts) -> str:
-    """Return what the counts of nodes mean; an empty string where no row has them."""
+    """Return a paragraph on the counts of nodes; an empty string where no row has them."""
     if not any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
         return ""
     return (

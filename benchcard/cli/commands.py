@@ -21,6 +21,7 @@ from benchcard._version import __version__
 from benchcard.cli import hub
 from benchcard.cli.tables import brief, cell, table
 from benchcard.errors import BenchcardError, SpecError
+from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:

@@ -192,7 +192,7 @@ def _merged(
         CardError: it cannot be merged, or the Hub would not take what comes of it; every field is named.
     """
     before = f"# {repo_id.split('/')[1]}\n" if readme is None else readme
-    library = (yaml.load_yaml(yaml.split(made.card).yaml) or {}).get("library_name")
+    library = (yaml.load_yaml(yaml.split_card(made.card).yaml) or {}).get("library_name")
     names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
     is_fit = library in _OF_GRAPHS or any(not name.startswith(_NO_WEIGHTS) for name in names)
     unfit = () if is_fit else ("library_name",)
@@ -201,7 +201,7 @@ def _merged(
     if merged.replaced and home is not None:
         with reporting_disk_errors(home, _COPY):
             (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
-    refused = [problem for problem in check.check(merged.text) if problem.severity == "error"]
+    refused = [problem for problem in check.find_problems(merged.text) if problem.severity == "error"]
     if refused:
         said = "\n".join(str(problem) for problem in refused)
         raise CardError(f"the Hub would not take the README with this card in it, and nothing was sent:\n{said}")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis.frames.columns import column
 from benchcard.card import Card, Facts
-from benchcard.card.facts import Figure, Figures, Interval, Row
+from benchcard.card.facts import Figures, Row
 from benchcard.reproduce import source as card_source
 from benchcard.reproduce import spec as card_spec
 from benchcard.spec.spec import Spec
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Shape
+from benchcard.utils.values import Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,12 +147,12 @@ def _with(facts: Facts, about: Mapping[str, Any]) -> Facts:
     return replace(facts, rows=tuple(rows), environment=environment)
 
 
-def _intervals(figures: Figures, told: Mapping[str, Any]) -> dict[str, Figure | None]:
+def _intervals(figures: Figures, told: Mapping[str, Any]) -> dict[str, Interval | None]:
     done = {}
     for name, figure in figures.items():
         low, high = told.get(f"{name}_low"), told.get(f"{name}_high")
-        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and figure and not figure.interval:
-            figure = Figure(figure.value, Interval(low, high))
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and figure and figure.low is None:
+            figure = Interval(figure.value, low, high)
         done[name] = figure
     return done
 
@@ -165,8 +165,8 @@ def _figures(figures: Figures, ending: str = "") -> dict[str, float | None]:
     told: dict[str, float | None] = {}
     for name, figure in figures.items():
         told[f"{name}{ending}"] = None if figure is None else figure.value
-        if figure is not None and figure.interval is not None:
-            told |= {f"{name}{ending}_low": figure.interval.low, f"{name}{ending}_high": figure.interval.high}
+        if figure is not None and figure.low is not None:
+            told |= {f"{name}{ending}_low": figure.low, f"{name}{ending}_high": figure.high}
     return told
 
 

@@ -88,7 +88,7 @@ def find_card(
 
 def _one(readme: str, section: str | None) -> tuple[str, str]:
     """The text of one card, and the name of its section; a card without markers has none."""
-    found = merge.sections(readme)
+    found = merge.find_sections(readme)
     if section is None and len(found) > 1:
         raise CardError(f"the README has {len(found)} sections: name one of {', '.join(found)}")
     if section is not None and section not in found:
@@ -96,7 +96,7 @@ def _one(readme: str, section: str | None) -> tuple[str, str]:
     if not found:
         return readme, ""
     slug = section or next(iter(found))
-    return merge.alone(readme, slug), slug
+    return merge.section_as_card(readme, slug), slug
 
 
 def _about(told: bytes | None, where: str) -> dict[str, Any] | None:

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis import public_names
-from benchcard.card.facts import Figure, Figures, Row
-from benchcard.card.layouts.figures import decimals
-from benchcard.card.layouts.full_tables import RATIO, rule_of
+from benchcard.card.facts import Figures, Row
+from benchcard.card.layouts.figures import column_decimals
+from benchcard.card.layouts.full_tables import RATIO, time_rule
 from benchcard.errors import CardError
 from benchcard.measure.noise import disturbances
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.plaindata import plain
-from benchcard.utils.values import Shape
+from benchcard.utils.values import Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,7 +206,7 @@ class _Checking:
         rounding = self._rounding(name, shape)
         there_low, there_high = there_low - rounding, there_high + rounding
         if there_low <= here_high * self.noise**2 and here_low <= there_high * self.noise**2:
-            printed = 0.5 * 10.0 ** -_decimals(Figure(published))
+            printed = 0.5 * 10.0 ** -_decimals(Interval(published))
             if abs(published - here) > 1.000001 * max(rounding, printed) and here_high > _TOO_WIDE * here_low:
                 return _verdict(NOT_COMPARABLE, "too imprecise here to agree or not: give it a longer `duration`")
             return _verdict(REPRODUCED, "")
@@ -219,12 +219,12 @@ class _Checking:
         """Whether the card shows intervals of times at a shape: what has none there is too precise for its digits."""
         figures = [figure for row in self.facts.rows for figure in row.times.get(shape, {}).values()]
         figures += [noise.ratio for noise in self.facts.noise if noise.shape == shape]
-        return any(figure is not None and figure.interval is not None for figure in figures)
+        return any(figure is not None and figure.low is not None for figure in figures)
 
     def _rounding(self, name: str, shape: Shape) -> float:
         """Half a unit of the last digit that a column of times has."""
         column = [row.times.get(shape, {}).get(name) for row in self.facts.rows]
-        return 0.5 * 10.0 ** -decimals(column, rule_of(name))
+        return 0.5 * 10.0 ** -column_decimals(column, time_rule(name))
 
     def _missing(self, published: float | None, here: float | None, row: Row, failure: Any) -> dict[str, str]:
         reason = str(failure) if failure is not None and str(failure) not in ("None", "nan", "<NA>") else "no figure"
@@ -281,12 +281,11 @@ def _noise(rows: list[Any]) -> float:
     return max((max(bound, 1 / bound) for bound in bounds if bound), default=1.0)
 
 
-def _published(figure: Figure | None) -> dict[str, float | None]:
-    interval = figure.interval if figure is not None else None
+def _published(figure: Interval | None) -> dict[str, float | None]:
     return {
         "published": figure.value if figure is not None else None,
-        "published_low": interval.low if interval is not None else None,
-        "published_high": interval.high if interval is not None else None,
+        "published_low": figure.low if figure is not None else None,
+        "published_high": figure.high if figure is not None else None,
     }
 
 
@@ -294,8 +293,10 @@ def _timed(figures: Figures, name: str, shape: Shape) -> dict[str, float | None]
     """A published figure of time; throughput has the interval of the latency that it follows from."""
     told = _published(figures.get(name))
     latency = figures.get("latency_mean_ms")
-    if name == "throughput_per_s" and told["published_low"] is None and latency is not None and latency.interval:
-        low, high = _inverse(latency.interval.low, latency.interval.high, shape)
+    if name != "throughput_per_s" or told["published_low"] is not None or latency is None:
+        return told
+    if latency.low is not None and latency.high is not None:
+        low, high = _inverse(latency.low, latency.high, shape)
         told |= {"published_low": low, "published_high": high}
     return told
 
@@ -334,9 +335,9 @@ def _whole(value: Any) -> int | None:
     return None if number is None else int(number)
 
 
-def _decimals(figure: Figure | None) -> int:
+def _decimals(figure: Interval | None) -> int:
     return len(repr(figure.value).partition(".")[2]) if figure is not None and "e" not in repr(figure.value) else 0
 
 
 def _said(shape: Shape) -> str:
-    return f"{shape.batch_size}x{shape.input_length}" if shape.input_length is not None else f"batch {shape.batch_size}"
+    return str(shape)

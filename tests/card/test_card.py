@@ -1,4 +1,4 @@
-"""The class Card: text, front matter, and a file that is written whole or not at all."""
+"""The class Card: its text, its front matter, and saving it completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from benchcard.card import Card
-from benchcard.card.readme import sections
+from benchcard.card.readme import find_sections
 from benchcard.errors import CardError
 from card.test_facts import facts_of
 
@@ -24,7 +24,7 @@ def test_a_card_shows_its_facts():
 
 
 def test_a_notebook_shows_the_body_alone():
-    """The rendered Markdown has no front matter, which would be shown as a heading."""
+    """The Markdown for notebooks has no front matter, which would be shown as a heading."""
     card = Card("---\ntags: [a]\n---\n# Title\n")
     assert card._repr_markdown_() == card.body == "# Title\n"
 
@@ -43,7 +43,7 @@ def test_a_card_gives_its_facts_back():
 
 @pytest.mark.parametrize("layout", ["full", "classic"])
 def test_what_an_author_writes_is_no_fact_of_the_card(layout):
-    """Bullets of others, of the form that a card has, stand around the section and are not read."""
+    """Bullets that an author wrote around the section in the format of a card are not read."""
     card = Card.from_facts(facts_of("vit-beans"), layout=layout)
     words = "Run:\n* **epochs**: 3\n\n**task**: `mine`  \n\nFixed parameters:\n* **epochs**: 3\n"
     readme = card.merge_into(f"# Mine\n\n{words}", "beans").text + f"\n{words}"
@@ -51,7 +51,7 @@ def test_what_an_author_writes_is_no_fact_of_the_card(layout):
 
 
 def test_a_card_goes_into_a_readme_of_others():
-    """A card merged into a README leaves its words where they are, and is valid front matter included."""
+    """A merge keeps the text of the README, and the front matter is valid."""
     card = Card.from_facts(facts_of("sst2-distilbert"))
     merged = Card(card.merge_into("---\nlicense: mit\n---\n# Mine\n", "sst2").text)
     assert merged.body.startswith("# Mine\n\n<!-- benchcard:begin id=sst2 ")
@@ -68,14 +68,14 @@ def test_front_matter_is_data(text, front):
 
 @pytest.mark.parametrize("text", ["---\n- a\n---\n", "---\na: [\n---\n"])
 def test_front_matter_that_is_no_mapping_is_an_error(text):
-    """Front matter that cannot be read raises, and is a problem."""
+    """Front matter that cannot be parsed raises an error, and is a problem."""
     with pytest.raises(CardError, match="front matter"):
         _ = Card(text).front_matter
     assert [problem.severity for problem in Card(text).problems()] == ["error"]
 
 
 def test_saving_writes_the_bytes_and_nothing_else(tmp_path):
-    """The file has the card's bytes, whatever its line ends, and no other file stays."""
+    """The file has the bytes of the card, whatever its line ends, and no other file is left."""
     text = "\ufeff---\r\ntags: [é]\r\n---\r\nbody\n\u2028"
     path = Card(text).save(tmp_path / "README.md")
     assert path == tmp_path / "README.md"
@@ -84,7 +84,7 @@ def test_saving_writes_the_bytes_and_nothing_else(tmp_path):
 
 
 def test_a_card_is_saved_into_the_readme_that_is_there(tmp_path):
-    """The author's text stays, before and after; the next card takes the place of the first one, and no other."""
+    """The author's text stays, before and after; the next card replaces the section of the same name only."""
     path = tmp_path / "README.md"
     path.write_bytes(b"---\r\nlicense: mit\r\n---\r\n# Mine \xe9\r\n")
     Card.from_facts(facts_of("sst2-distilbert"), slug="one").save(path)
@@ -96,11 +96,11 @@ def test_a_card_is_saved_into_the_readme_that_is_there(tmp_path):
     assert saved.count(b"# Mine \xe9\r\n\r\n<!-- benchcard:begin id=one") == 1
     assert saved.count(b"\r\nMine, too\r\n") == 1
     assert saved.count(b"benchcard:begin") == 2
-    assert set(sections(saved.decode("utf-8", "surrogateescape"))) == {"one", "two"}
+    assert set(find_sections(saved.decode("utf-8", "surrogateescape"))) == {"one", "two"}
 
 
 def test_a_section_that_was_edited_is_not_replaced(tmp_path):
-    """What somebody wrote into a saved card is theirs, unless they say otherwise."""
+    """An edited section is replaced only with `force`."""
     card = Card.from_facts(facts_of("vit-beans"), slug="beans")
     path = card.save(tmp_path / "README.md")
     before, marker, section = path.read_text(encoding="utf-8").partition("<!-- benchcard:begin")
@@ -110,7 +110,7 @@ def test_a_section_that_was_edited_is_not_replaced(tmp_path):
         card.save(path)
     assert path.read_text(encoding="utf-8") == edited
     card.save(path, force=True)
-    assert sections(path.read_text(encoding="utf-8"))["beans"].edited is False
+    assert find_sections(path.read_text(encoding="utf-8"))["beans"].edited is False
     assert card.save(tmp_path / "new.md").read_text(encoding="utf-8") == card.merge_into("", "beans").text
 
 
@@ -123,7 +123,7 @@ def test_bytes_that_are_no_utf8_survive(tmp_path):
 
 
 def test_a_card_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    """Where the last move fails, the old file stands and no draft stays."""
+    """If the last move fails, the old file stays and no draft is left."""
     path = tmp_path / "README.md"
     path.write_text("old")
 
@@ -138,7 +138,7 @@ def test_a_card_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
 
 
 def test_saving_keeps_permissions_and_links(tmp_path):
-    """A file keeps its permissions, and a link goes on pointing where it did."""
+    """A file keeps its permissions, and a link still points to the same file."""
     path, link = tmp_path / "real.md", tmp_path / "README.md"
     path.write_text("old")
     path.chmod(0o640)
@@ -150,20 +150,20 @@ def test_saving_keeps_permissions_and_links(tmp_path):
 
 
 def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path):
-    """A card that was not there is as readable as any other file that the user makes."""
+    """A new card has the permissions of any new file of the user."""
     (tmp_path / "other").write_text("x")
     Card("new").save(tmp_path / "README.md")
     assert (tmp_path / "README.md").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_saving_into_a_folder_that_is_not_there_is_an_error(tmp_path):
-    """A missing folder is the caller's to make."""
+    """A missing folder is an error."""
     with pytest.raises(CardError, match="No such file"):
         Card("x").save(tmp_path / "no" / "README.md")
 
 
 def test_the_package_loads_nothing_heavy():
-    """Making a card needs the standard library alone until YAML is read."""
+    """Importing the card loads no heavy library, and ruamel.yaml only when YAML is parsed."""
     script = (
         "import sys; import benchcard.card.card\n"
         "print([name for name in ('torch', 'pandas', 'numpy', 'transformers', 'ruamel.yaml') if name in sys.modules])"

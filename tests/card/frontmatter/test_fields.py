@@ -1,4 +1,4 @@
-"""Front matter: what a fresh one says, how it is written, and what is found wrong in any."""
+"""Front matter: what is written for new facts, how it is written, and which problems are found in any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchcard.card.facts import Data, Facts, FrontMatter, Metric, Row, figure
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter import yaml as yamltext
-from benchcard.card.frontmatter.check import check
+from benchcard.card.frontmatter.check import find_problems
 from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.errors import CardError
 from card.test_facts import facts_of, texts
@@ -25,13 +25,13 @@ writable = st.recursive(
 
 
 def card(yaml: str) -> str:
-    """A card with that front matter."""
+    """Return a card with that front matter."""
     return f"---\n{yaml}\n---\n\n# Model\n"
 
 
 def told(yaml: str) -> list[tuple[str, str]]:
-    """Severity and field of each problem."""
-    return [(problem.severity, problem.field) for problem in check(card(yaml))]
+    """Return severity and field of each problem."""
+    return [(problem.severity, problem.field) for problem in find_problems(card(yaml))]
 
 
 @settings(max_examples=150, deadline=None)
@@ -41,31 +41,31 @@ def told(yaml: str) -> list[tuple[str, str]]:
 )
 @example({"a": "null", "b": "Yes", "c": "y", "d": "1_000", "e": ".inf", "f": "-", "g": "- a", "h": "a: b", "i": "a #b"})
 def test_what_is_written_is_read_alike_by_both_kinds_of_yaml(data):
-    """YAML 1.2 (the Hub's) and YAML 1.1 (huggingface_hub's) read the same data from what is written."""
+    """YAML 1.2 (the Hub) and YAML 1.1 (huggingface_hub) read the same data from the text."""
     block = yamltext.dump_yaml(data)
     assert repr(yamltext.load_yaml(block) or {}) == repr(data)
     assert repr(pyyaml.safe_load(block) or {}) == repr(data)
-    line = yamltext.flow(data)
+    line = yamltext.format_flow(data)
     assert "\n" not in line
     assert repr(pyyaml.safe_load(line)) == repr(data)
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, {"a": [None]}, object()])
 def test_what_front_matter_cannot_say_is_refused(value):
-    """None and what is not finite are refused with the name of the key."""
+    """None and numbers that are not finite raise an error that names the key."""
     with pytest.raises(CardError, match="key"):
         yamltext.dump_yaml({"key": value})
 
 
 def test_fresh_front_matter_of_a_published_card_is_valid():
-    """The front matter of a published card has no problem, and says what it said."""
-    text = fields.render(facts_of("vit-beans").front_matter)
-    assert check(text + "\nbody") == []
+    """The front matter of a published card has no problem, and is written as it was."""
+    text = fields.render_front_matter(facts_of("vit-beans").front_matter)
+    assert find_problems(text + "\nbody") == []
     assert text.startswith("---\npipeline_tag: image-classification\ndatasets:\n- beans\nmetrics:\n- accuracy\n")
 
 
 def test_all_fields_of_fresh_front_matter():
-    """All fields are written in one order, lists without doubles, and what is empty is left out."""
+    """All fields are written in a fixed order, lists without duplicates; empty fields are left out."""
     front = FrontMatter(
         license="mit",
         pipeline_tag="text-classification",
@@ -75,7 +75,7 @@ def test_all_fields_of_fresh_front_matter():
         tags=("onnx", "", "onnx"),
         extra={"license_link": None, "inference": False, "more": {"a": [None, 1], "b": None}},
     )
-    assert fields.fields(front) == {
+    assert fields.front_matter_keys(front) == {
         "license": "mit",
         "pipeline_tag": "text-classification",
         "base_model": "org/model",
@@ -91,28 +91,28 @@ def test_all_fields_of_fresh_front_matter():
     "path", ["./model", "/data/model", "~/model", "C:\\model", "../m", "a/b/c", "a/b/", "m.git", "a--b"]
 )
 def test_a_local_path_never_reaches_front_matter(path):
-    """What has no form of an id on the Hub is written neither as model nor as data."""
+    """Names that are not Hub ids are written neither as model nor as data set."""
     front = FrontMatter(base_model=path, base_model_relation="quantized", datasets=(path, "glue"))
-    assert fields.fields(front) == {"datasets": ["glue"]}
+    assert fields.front_matter_keys(front) == {"datasets": ["glue"]}
 
 
 @pytest.mark.parametrize(
     "name", ["glue", "AI-Lab-Makerere/beans", "a_b.c", "org/distilbert-base-uncased-finetuned-sst-2-english"]
 )
 def test_ids_of_the_hub_are_known(name):
-    """Ids with and without a namespace have the right form."""
+    """Ids with and without a namespace are recognized."""
     assert is_hub_id(name)
 
 
 def test_a_card_without_anything_to_say_has_empty_front_matter():
-    """Without facts only the dashes are written, and the check calls it empty."""
-    text = fields.render(FrontMatter())
+    """Without facts only the dashes are written, and the check reports empty front matter."""
+    text = fields.render_front_matter(FrontMatter())
     assert text == "---\n---\n"
-    assert [problem.severity for problem in check(text)] == ["warning"]
+    assert [problem.severity for problem in find_problems(text)] == ["warning"]
 
 
 def grid() -> Facts:
-    """Three rows, the second recommended, the third the baseline."""
+    """Return facts with three rows: the second is recommended, the third is the baseline."""
     rows = [(True, 0.95), (True, 0.97), (False, 0.98)]
     return Facts(
         task="text-classification",
@@ -130,11 +130,11 @@ def grid() -> Facts:
 
 
 def test_model_index_holds_the_recommended_row_and_the_baseline_alone():
-    """The Hub's results name two rows, valid, without a null and without the grid."""
+    """The Hub's results name two rows, are valid, and have no null and no other rows."""
     index = fields.model_index(grid(), name="m", source_name="benchcard beans", source_url="https://hf.co/me/m")
-    text = fields.render(FrontMatter(pipeline_tag="text-classification", model_index=index))
-    assert check(text) == []
-    (result,) = yamltext.load_yaml(yamltext.split(text).yaml)["model-index"][0]["results"]
+    text = fields.render_front_matter(FrontMatter(pipeline_tag="text-classification", model_index=index))
+    assert find_problems(text) == []
+    (result,) = yamltext.load_yaml(yamltext.split_card(text).yaml)["model-index"][0]["results"]
     assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [
         ("accuracy (recommended)", 0.97),
         ("accuracy (baseline)", 0.98),
@@ -150,7 +150,7 @@ def test_model_index_holds_the_recommended_row_and_the_baseline_alone():
 
 
 def test_model_index_is_empty_without_data_or_figures():
-    """Without data, without named rows or without figures there is nothing for the Hub's results."""
+    """Without data, roles or figures, the Hub's results are empty."""
     from dataclasses import replace
 
     facts = grid()
@@ -173,7 +173,7 @@ INDEX = """model-index:
 
 
 def test_a_whole_model_index_has_no_problem():
-    """A model-index with all that is required is fine, numbers and texts as values alike."""
+    """A model-index with all required keys has no problem; values may be numbers or texts."""
     assert told(INDEX) == []
     assert told(INDEX.replace("0.9", "20.0 +/- 1.2")) == []
 
@@ -199,14 +199,14 @@ def test_a_whole_model_index_has_no_problem():
     ],
 )
 def test_each_mistake_in_a_model_index_is_named(old, new, field):
-    """What is missing or of the wrong kind is an error at its place."""
+    """A missing key or a value of the wrong type is an error at its place."""
     assert old in INDEX
     assert told(INDEX.replace(old, new))[0] == ("error", field)
 
 
 @pytest.mark.parametrize("yaml", ["model-index: foo", "model-index: [foo]", "model-index: [{name: m, results: [3]}]"])
 def test_a_model_index_of_another_form_is_an_error(yaml):
-    """A model-index that is no list of models is an error."""
+    """A model-index that is not a list of models is an error."""
     ((severity, field),) = told(yaml)
     assert severity == "error"
     assert field.startswith("model-index")
@@ -253,30 +253,28 @@ def test_the_check_finds_what_the_hub_would_refuse(yaml, expected):
 
 
 def test_a_date_stays_the_text_that_it_was():
-    """A date in front matter is text to us, so that nothing of it is lost."""
+    """A date in front matter stays a text, so that nothing of it is lost."""
     assert yamltext.load_yaml("date: 2022-1-01\n") == {"date": "2022-1-01"}
 
 
 def test_a_card_without_front_matter_is_worth_a_warning():
-    """No front matter is a warning, for the Hub takes such a card."""
-    assert [problem.severity for problem in check("# Model\n")] == ["warning"]
+    """Missing front matter is a warning, since the Hub accepts such a card."""
+    assert [problem.severity for problem in find_problems("# Model\n")] == ["warning"]
 
 
 def test_a_problem_says_severity_field_and_words():
-    """The text of a problem is one line that names the field."""
-    (problem,) = check(card("datasets: [/var/data]"))
+    """The text of a problem is one line with severity, field and message."""
+    (problem,) = find_problems(card("datasets: [/var/data]"))
     assert str(problem) == (
-        "error: datasets[0]: '/var/data' is no id of a data set on the Hub: a local path has no place here"
+        "error: datasets[0]: '/var/data' is not the id of a data set on the Hub: remove it if it is a path"
     )
 
 
 def test_aliases_that_multiply_are_refused():
-    """Aliases that multiply, as in a hostile file, are refused for the values that they stand for, at no cost; a few
-    that repeat something are not.
-    """
+    """Aliases that multiply values, as in a hostile file, are refused at no cost; a few repetitions are not."""
     lines = ["a0: &a0 [1]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
-    (problem,) = check(card("\n".join(lines)))
-    assert "its aliases repeat" in problem.words
+    (problem,) = find_problems(card("\n".join(lines)))
+    assert "its aliases repeat" in problem.message
     assert told("\n".join(lines[:4])) == []
 
 
@@ -289,8 +287,8 @@ def test_aliases_that_multiply_are_refused():
 @example("a: *a")
 @example("a: &a [*a]")
 def test_the_check_never_raises(yaml):
-    """Whatever stands in the front matter, the check gives a list of problems."""
-    assert all(problem.words for problem in check(card(yaml)))
+    """For any front matter, the check returns a list of problems."""
+    assert all(problem.message for problem in find_problems(card(yaml)))
 
 
 @pytest.mark.parametrize(
@@ -309,8 +307,8 @@ def test_the_check_never_raises(yaml):
     ],
 )
 def test_a_card_is_split_where_the_hub_splits_it(text, yaml, body):
-    """Front matter is found where the Hub finds it, and the pieces are the text."""
-    block = yamltext.split(text)
+    """Front matter is found where the Hub finds it, and the pieces together are the text."""
+    block = yamltext.split_card(text)
     assert block.opening + block.yaml + block.closing + block.body == text
-    assert (block.yaml if block.present else None) == yaml
+    assert (block.yaml if block.has_front_matter else None) == yaml
     assert block.body == body

@@ -1,4 +1,4 @@
-"""Keys added to front matter in every style: nothing that was there is lost or changed."""
+"""Keys merged into front matter of every style: nothing existing is lost or changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchcard.card.frontmatter import yaml as yamltext
-from benchcard.card.frontmatter.check import check
+from benchcard.card.frontmatter.check import find_problems
 from benchcard.card.frontmatter.merge import merge_fields
 from benchcard.errors import CardError
 from card.test_readme import is_subsequence
@@ -16,7 +16,7 @@ FIELDS = {"license": "mit", "pipeline_tag": "fill-mask", "tags": ["onnx", "a"], 
 
 
 def merged(yaml: str, fields: dict[str, object], overwrite: tuple[str, ...] = ()) -> str:
-    """The front matter of a card after a merge."""
+    """Return the front matter of a card after a merge."""
     text, _ = merge_fields(f"---\n{yaml}\n---\nbody", fields, overwrite=overwrite)
     assert text.endswith("\n---\nbody")
     assert merge_fields(text, fields, overwrite=overwrite)[0] == text
@@ -57,12 +57,12 @@ def merged(yaml: str, fields: dict[str, object], overwrite: tuple[str, ...] = ()
     ],
 )
 def test_lists_grow_in_the_style_that_they_have(before, after):
-    """New items stand beside the old ones, in their style; comments, quotes and other keys stay."""
+    """New items are added in the style of the list; comments, quotes and other keys stay."""
     assert merged(before, {"tags": ["onnx", "a"]}) == after
 
 
 def test_values_that_are_there_are_kept_and_told():
-    """A value that differs is kept and its key told; equal ones are not."""
+    """A different value is kept and its key is reported; an equal one is not."""
     text = "---\nlicense: 'apache-2.0' # mine\npipeline_tag: fill-mask\n---\n"
     assert merge_fields(text, {"license": "mit", "pipeline_tag": "fill-mask"}) == (text, ("license",))
 
@@ -85,12 +85,12 @@ def test_values_are_replaced_where_their_key_is_named(before, after):
 
 
 def test_a_replaced_value_may_be_a_list_or_a_mapping():
-    """A value of any kind takes the place of another one."""
+    """A value of any type can replace another one."""
     assert merged("  a: 1\n  b:\n    c: 2", {"b": {"x": [1]}}, ("b",)) == "  a: 1\n  b:\n    x:\n    - 1"
 
 
 def entry(source: str, value: float) -> dict[str, object]:
-    """An entry of `model-index`."""
+    """Return an entry of `model-index`."""
     result = {
         "task": {"type": "fill-mask"},
         "dataset": {"type": "glue", "name": "GLUE"},
@@ -113,7 +113,7 @@ k: v"""
 
 
 def test_entries_of_others_in_model_index_stay_and_ours_are_renewed():
-    """Our entry is added beside theirs; a newer one takes the place of the older one of the same run alone."""
+    """Benchcard's entry is added beside others; a newer one replaces the older one of the same run only."""
     once = merged(FOREIGN, {"model-index": [entry("benchcard a", 0.5)]})
     twice = merged(once, {"model-index": [entry("benchcard b", 0.6)]})
     newer = merged(twice, {"model-index": [entry("benchcard a", 0.7)]})
@@ -121,21 +121,21 @@ def test_entries_of_others_in_model_index_stay_and_ours_are_renewed():
     assert newer.endswith("\nk: v")
     index = yamltext.load_yaml(newer)["model-index"]
     assert index[1:] == [entry("benchcard a", 0.7), entry("benchcard b", 0.6)]
-    assert check(f"---\n{newer}\n---\n") == []
+    assert find_problems(f"---\n{newer}\n---\n") == []
 
 
 def test_our_entry_is_renewed_in_flow_style_too():
-    """An entry of ours within braces is renewed within them."""
-    before = "model-index: [" + yamltext.flow(entry("benchcard a", 0.5)) + "]"
+    """An entry of benchcard in flow style is replaced in flow style."""
+    before = "model-index: [" + yamltext.format_flow(entry("benchcard a", 0.5)) + "]"
     after = merged(before, {"model-index": [entry("benchcard a", 0.7)]})
     assert after == before.replace("0.5", "0.7")
 
 
 @pytest.mark.parametrize("text", ["# T\n", "", "\ufeff# T", "\n\n# T", "---\nwords"])
 def test_a_readme_without_front_matter_gets_one(text):
-    """Front matter is put before everything but a byte order mark, and the text stays."""
+    """Front matter is put before everything except a byte order mark, and the text stays."""
     after, kept = merge_fields(text, FIELDS)
-    block = yamltext.split(after)
+    block = yamltext.split_card(after)
     assert yamltext.load_yaml(block.yaml) == FIELDS
     assert kept == ()
     assert block.body.lstrip("\n") == text.removeprefix("\ufeff").lstrip("\n")
@@ -144,12 +144,12 @@ def test_a_readme_without_front_matter_gets_one(text):
 
 
 def test_nothing_to_say_changes_nothing():
-    """Without fields, or with empty ones, the text stays as it is."""
+    """Without fields, or with empty ones, the text does not change."""
     assert merge_fields("# T", {"tags": [], "license": None}) == ("# T", ())
 
 
 def test_line_ends_of_the_readme_are_kept():
-    """What is added ends its lines as the README does."""
+    """Added lines end as the lines of the README do."""
     text, _ = merge_fields("---\r\nk: v\r\ntags:\r\n- x\r\n---\r\n", FIELDS, newline="\r\n")
     assert text == (
         "---\r\nk: v\r\ntags:\r\n- x\r\n- onnx\r\n- a\r\nlicense: mit\r\npipeline_tag: fill-mask\r\n"
@@ -159,7 +159,7 @@ def test_line_ends_of_the_readme_are_kept():
 
 @pytest.mark.parametrize("text", ["---\n---\nx", "---\n\n---\nx"])
 def test_empty_front_matter_is_filled(text):
-    """Dashes with nothing between them get the keys between them."""
+    """Keys are added between dashes with nothing between them."""
     after, _ = merge_fields(text, {"license": "mit"})
     assert after == "---\nlicense: mit\n---\nx"
 
@@ -168,7 +168,7 @@ def test_empty_front_matter_is_filled(text):
     "yaml", ["a: [", "- a", "words", "a: 1\na: 2", "a: !!python/tuple [1]", "{a: 1,}\n", "tags: &t [x]\nk: *t"]
 )
 def test_what_cannot_be_added_to_is_refused(yaml):
-    """Front matter that is broken, or that cannot take an addition, is never written."""
+    """Broken front matter, or front matter that nothing can be added to, is never written."""
     with pytest.raises(CardError, match="front matter"):
         merge_fields(f"---\n{yaml}\n---\n", {"tags": ["onnx"], "license": "mit"})
 
@@ -201,7 +201,7 @@ ENTRIES = {
 
 @st.composite
 def fronts(draw: st.DrawFn) -> str:
-    """Front matter of keys in odd styles, in any order, with comments and empty lines between."""
+    """Return front matter with keys in odd styles, in any order, with comments and empty lines between."""
     names = draw(st.permutations(sorted(ENTRIES)))
     chosen = [draw(st.sampled_from(ENTRIES[name])) for name in names[: draw(st.integers(0, len(names)))]]
     between = st.sampled_from(["", "", "# words", "\n", "\n  # words\n"])
@@ -212,13 +212,13 @@ def fronts(draw: st.DrawFn) -> str:
 @settings(max_examples=100, deadline=None)
 @given(fronts(), st.sampled_from(["\n", "\r\n"]))
 def test_any_front_matter_keeps_all_that_it_says(yaml, newline):
-    """Whatever the style, nothing that was there is missing, in text or in data, and a second merge changes nothing."""
+    """In any style, no text or data is lost, and a second merge changes nothing."""
     text = f"---\n{yaml}\n---\nbody".replace("\n", newline)
-    old = yamltext.load_yaml(yamltext.split(text).yaml + "\n") or {}
+    old = yamltext.load_yaml(yamltext.split_card(text).yaml + "\n") or {}
     after, kept = merge_fields(text, FIELDS, newline=newline)
-    block = yamltext.split(after)
+    block = yamltext.split_card(after)
     new = yamltext.load_yaml(block.yaml + "\n")
-    assert is_subsequence(yamltext.split(text).yaml.replace("~", ""), block.yaml)
+    assert is_subsequence(yamltext.split_card(text).yaml.replace("~", ""), block.yaml)
     assert block.body == "body"
     for key, value in old.items():
         if key not in FIELDS or key in kept:

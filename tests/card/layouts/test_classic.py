@@ -27,7 +27,7 @@ PUBLISHED = Path(__file__).parents[4] / "shared" / "cards"
 
 
 def difference(card: str, text: str) -> str:
-    """What differs from the published card, where that is at hand."""
+    """Return the differences from the published card, if that file is available."""
     path = PUBLISHED / f"{card}.md"
     if not path.exists():
         return f"{card} differs from the published card, which is not at {path}"
@@ -37,7 +37,7 @@ def difference(card: str, text: str) -> str:
 
 
 def simple(**changes: object) -> Facts:
-    """Two rows, one metric and one shape."""
+    """Return facts with two rows, one metric and one shape."""
     shape = Shape(1, 8)
     times = {shape: {"latency_mean_ms": figure(2.0), "throughput_per_s": figure(500)}}
     facts = Facts(
@@ -57,20 +57,20 @@ def simple(**changes: object) -> Facts:
 
 @pytest.mark.parametrize("card", DIGESTS)
 def test_published_cards_come_out_byte_for_byte(card):
-    """The facts of a published card give that card, to the byte."""
+    """The facts of a published card render to that card, byte for byte."""
     text = classic.render(facts_of(card))
     assert hashlib.sha256(text.encode()).hexdigest() == DIGESTS[card], difference(card, text)
 
 
 def test_a_failed_row_says_so_in_every_table():
-    """A row that failed has `failed` where its figures would be."""
+    """A failed row has `failed` in the place of its figures."""
     quality, time = tables.find_tables(classic.render(simple()))
     assert quality.rows[1] == ("`pytorch`", "|", "failed")
     assert time.rows[1] == ("`pytorch`", "|", "failed", "|", "failed")
 
 
 def test_a_missing_figure_of_a_row_that_did_not_fail_is_not_available():
-    """A figure that was not measured is `n/a`, whether it is None or not there at all."""
+    """A figure that was not measured is `n/a`, whether it is None or missing."""
     row = Row(parameters={"framework": "pytorch"}, metrics={"accuracy": None})
     quality, time = tables.find_tables(classic.render(simple(rows=(row,))))
     assert quality.rows[0][-1] == time.rows[0][-1] == "n/a"
@@ -100,19 +100,19 @@ def test_the_duration_is_told_without_needless_digits(seconds, told):
 
 
 def test_without_shapes_there_is_no_word_of_time():
-    """Where nothing was timed, the card has no time section."""
+    """If nothing was timed, the card has no time section."""
     text = classic.render(simple(shapes=(), duration_s=None))
     assert "ime " not in text.split("## Non-time")[1]
     assert len(tables.find_tables(text)) == 1
 
 
 def test_a_shape_without_a_length_names_none():
-    """Where a task has no input length, the line above the table names the batch size alone."""
+    """If a task has no input length, the line above the table names the batch size only."""
     assert "metrics for batch size = 4.\n" in classic.render(simple(shapes=(Shape(4),)))
 
 
 def test_a_metric_with_a_unit_has_it_in_its_header():
-    """The unit of a metric stands in the header."""
+    """The unit of a metric is in the header."""
     assert "| perplexity (nats) |" in classic.render(simple(metrics=(Metric("perplexity", "nats"),)))
 
 
@@ -132,14 +132,14 @@ def test_a_metric_with_a_unit_has_it_in_its_header():
     ],
 )
 def test_a_fixed_parameter_is_laid_out_by_its_kind(value, line):
-    """Mappings are nested, lists of mappings stand bare where that is safe, everything else is a code span."""
+    """Mappings are nested, lists of mappings have no code span where that is safe, other values are code spans."""
     assert f"Fixed parameters:\n{line}\n\nBenchmarked" in classic.render(simple(fixed={"p": value}))
 
 
 @settings(max_examples=80, deadline=None)
 @given(facts_strategy())
 def test_any_facts_give_whole_tables(facts):
-    """Whatever the values, a real parser finds all rows and columns, no HTML, and no cell that says nan."""
+    """For any values, a Markdown parser finds all rows and columns, no HTML, and no cell with nan."""
     text = classic.body(facts)
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     width = len(facts.benchmarked)

@@ -1,4 +1,4 @@
-"""The full layout: a golden card, hostile content through a real Markdown parser, reading back, and the picture."""
+"""The full layout: a golden card, hostile contents with a Markdown parser, reading back, and the picture."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from facts_as_data import from_data, to_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from benchcard import Benchmark
 from benchcard.card import Card
-from benchcard.card.data import from_data, to_data
 from benchcard.card.facts import (
     Data,
+    Disturbance,
     Facts,
-    Figure,
-    Interval,
     Metric,
     Noise,
     Row,
@@ -31,16 +30,17 @@ from benchcard.card.facts import (
 from benchcard.card.layouts import figures, full, full_tables, plot, reproduce
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 from card.test_facts import facts_of, figure_strategy, names, texts, values
 
 GOLDEN = Path(__file__).parents[2] / "data" / "cards" / "digits-full.md.txt"
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 SHAPE, BATCH = Shape(1, 64), Shape(8, 64)
+DISTURBANCES = (Disturbance("", "a b"), Disturbance("others", "others used the processors in 3 of 30 rounds"))
 
 
-def timed(latency: float, ratio: float, detectable: bool = True) -> dict[str, Figure | None]:
-    """The figures of a cell, each interval five percent wide."""
+def timed(latency: float, ratio: float, detectable: bool = True) -> dict[str, Interval | None]:
+    """Return the time figures of a cell, with intervals of 5 % on either side."""
     return {
         "latency_mean_ms": figure(latency, 0.95 * latency, 1.05 * latency),
         "latency_p99_ms": figure(1.4 * latency),
@@ -52,7 +52,7 @@ def timed(latency: float, ratio: float, detectable: bool = True) -> dict[str, Fi
 
 
 def sample(**changes: object) -> Facts:
-    """A small card with one of everything: same model, failure, risk, noise, notes."""
+    """Return a small card with one of everything: same model, failure, saturation risk, noise, notes."""
     parameters = ("framework", "quantization_approach", "per_channel", "apply_quantization")
     given_rows = [
         ("onnxruntime", None, None, False),
@@ -103,8 +103,8 @@ def sample(**changes: object) -> Facts:
         reasons=("2.00x [1.90, 2.10] as fast as the baseline",),
         settings={"metrics": ["accuracy"], "batch_sizes": [1, 8], "duration": 15},
         noise=(
-            Noise(shape=SHAPE, ratio=Figure(1.004, Interval(0.99, 1.01)), models=3, rounds=30),
-            Noise(shape=BATCH, ratio=Figure(0.98, Interval(0.9, 1.1)), models=3, rounds=30, warnings=("a b", "c")),
+            Noise(shape=SHAPE, ratio=Interval(1.004, 0.99, 1.01), models=3, rounds=30),
+            Noise(shape=BATCH, ratio=Interval(0.98, 0.9, 1.1), models=3, rounds=30, disturbances=DISTURBANCES),
         ),
         environment={
             "processor": "A CPU",
@@ -123,7 +123,7 @@ def shown(facts: Facts) -> Facts:
 
 
 def tables_in(markdown: str) -> list[list[list[str]]]:
-    """Every table as its reader sees it: rows of cells, header first."""
+    """Return every table as a reader sees it: rows of cells, header first."""
     found: list[list[list[str]]] = []
     tokens = MARKDOWN.parse(markdown)
     for place, token in enumerate(tokens):
@@ -138,18 +138,26 @@ def tables_in(markdown: str) -> list[list[list[str]]]:
 
 
 def test_a_precision_is_said_beside_the_duration():
-    """Where time was shared out by precision the duration is what each took at the most, and is read back."""
+    """If timing stopped at a precision, the card says that the duration is a maximum, and it is read back."""
     text = full.body(sample(settings={"precision": 0.02}, duration_s=15.0))
-    assert "for 15 seconds per config on average, at the most: each was timed until the 95 % interval" in text
-    assert "no further than 2 % of it" in text
+    assert "for 15 seconds per config on average, at most: each was timed until the 95 % interval" in text
+    assert "was within 2 % of the ratio" in text
     assert read_card(text).duration_s == 15.0
     assert "on average" not in full.body(sample(duration_s=15.0))
 
 
 def test_the_golden_card_is_the_same_to_the_byte():
-    """The sample's card is the one that was looked at and kept."""
+    """The card of the sample is the golden card."""
     text = full.body(sample(), plot="benchcard/digits/plot.png", slug="digits")
     assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_cards_with_the_previous_titles_and_sentences_are_read():
+    """A card that was written before titles and sentences changed gives the same facts as the golden card."""
+    before = read_card(GOLDEN.with_name("digits-full-old.md.txt").read_text(encoding="utf-8"))
+    assert before.notes == ("labels were matched by number",)
+    assert [disturbance.text for disturbance in before.noise[1].disturbances] == ["a b", "c"]
+    assert replace(before, noise=shown(sample()).noise) == shown(sample())
 
 
 def test_one_sentence_says_what_to_ship_with_its_intervals():
@@ -168,24 +176,24 @@ def test_one_sentence_says_what_to_ship_with_its_intervals():
         ({"chosen": 0}, "**Keep the baseline, row 0** (onnxruntime, not quantized)"),
         ({"chosen": None}, "**There is nothing to recommend:**"),
         ({"baseline": None}, "there is no unquantized baseline"),
-        ({"chosen": 3}, "its speed cannot be told from the baseline's"),
+        ({"chosen": 3}, "no detectable difference in speed from the baseline"),
     ],
 )
 def test_the_sentence_claims_no_more_than_was_found(changes, said):
-    """Without a detectable gain, a baseline or a choice, the sentence says so."""
+    """Without a detectable gain, a baseline or a choice, the first sentence says so."""
     assert said in full.body(sample(**changes)).split("\n\n")[1]
 
 
 def test_nothing_is_said_to_be_no_faster_that_was_not_timed():
-    """Where nothing was timed, nothing but the baseline was, or there is one row, the first sentence says so; the card
-    reads back equal.
+    """The first sentence says if nothing was timed, if only the baseline was, or if there is one row; the card reads
+    back equal.
     """
     facts = sample(chosen=0)
     rows = [replace(row, times={}) for row in facts.rows]
     for changes, said in (
         ({"rows": tuple(rows), "shapes": ()}, ": nothing was timed; accuracy 0.977"),
         ({"rows": tuple(rows)}, ": nothing was timed; accuracy 0.977"),
-        ({"rows": (facts.rows[0], *rows[1:])}, ": no other row was timed beside it; accuracy 0.977"),
+        ({"rows": (facts.rows[0], *rows[1:])}, ": no other row was timed together with it; accuracy 0.977"),
         ({"rows": facts.rows[:1], "pareto": ()}, "row 0** (as it is), and nothing to compare it with; accuracy 0.977"),
     ):
         text = full.body(replace(facts, **changes))
@@ -202,17 +210,19 @@ def test_nothing_is_said_to_be_no_faster_that_was_not_timed():
     ],
 )
 def test_the_card_of_an_unfinished_run_says_so_at_the_top(chosen, said):
-    """How much is done stands before what to ship, which is for now, and is read back."""
+    """The number of finished configurations precedes the recommendation, which is preliminary, and is read back."""
     text = full.body(sample(chosen=chosen, done=3))
     _, first, second, *_ = text.split("\n\n")
-    assert first.startswith("**This run is not finished**, with 3 of 5 configurations done: `benchcard run` goes on")
+    assert first.startswith(
+        "**This run is not finished**, with 3 of 5 configurations done: `benchcard run` continues it"
+    )
     assert second.startswith(said)
     assert read_card(text).done == 3
     assert full.body(read_card(text)) == text
 
 
 def test_the_summary_is_short_and_its_recommended_row_bold():
-    """Ten rows at most, the baseline and the recommended one among them, and that one alone bold."""
+    """The summary has at most ten rows, including the baseline and the recommended row, which alone is bold."""
     rows = tuple(replace(sample().rows[1], parameters={"n": number}) for number in range(30))
     facts = sample(benchmarked={"n": list(range(30))}, rows=rows, pareto=tuple(range(5, 30)), baseline=0, chosen=29)
     listed = full_tables.summary_rows(facts)
@@ -224,16 +234,16 @@ def test_the_summary_is_short_and_its_recommended_row_bold():
 
 
 def test_how_alike_embeddings_are_is_told_to_four_digits():
-    """Embedding models have a column of their own, which is read back; others have none."""
+    """Embedding models have a column for the cosine with four decimals, which is read back; others have none."""
     rows = [replace(row, figures={**row.figures, "embedding_cosine": figure(0.99961)}) for row in sample().rows]
     text = full.body(sample(rows=tuple(rows)))
     assert [row[3] for row in tables_in(text)[1]] == ["embedding_cosine", *["0.9996"] * 5]
-    assert read_card(text).rows[1].figures["embedding_cosine"] == Figure(0.9996)
+    assert read_card(text).rows[1].figures["embedding_cosine"] == Interval(0.9996)
     assert "embedding_cosine" not in full.body(sample())
 
 
 def test_a_probability_next_to_nothing_is_not_called_zero():
-    """A p-value has four decimals, and one below them is said to be below them."""
+    """A p-value has four decimals; a smaller one is shown as below them."""
     rows = [
         replace(row, figures={"accuracy_p_value": figure(value)})
         for row, value in zip(sample().rows, (0.25, 0.00004, 1.0, 0.0001, 0.0))
@@ -242,11 +252,11 @@ def test_a_probability_next_to_nothing_is_not_called_zero():
     told = [row[3] for row in tables_in(text)[1]]
     assert told == ["accuracy p-value", "0.2500", "<0.0001", "1.0000", "0.0001", "<0.0001"]
     assert full.body(read_card(text)) == full.body(read_card(full.body(read_card(text))))
-    assert read_card(text).rows[1].figures["accuracy_p_value"] == Figure(0.0)
+    assert read_card(text).rows[1].figures["accuracy_p_value"] == Interval(0.0)
 
 
 def test_long_tables_are_folded_and_short_ones_are_not():
-    """With more than ten rows the tables of all rows stand in details, one for quality and one for each shape."""
+    """With more than ten rows, the tables of all rows are folded: one for quality and one for each shape."""
     assert full.body(sample()).count("<summary>") == 1
     rows = tuple(replace(sample().rows[1], parameters={"n": number}) for number in range(11))
     long = sample(benchmarked={"n": list(range(11))}, rows=rows)
@@ -255,14 +265,14 @@ def test_long_tables_are_folded_and_short_ones_are_not():
 
 
 def test_a_gain_below_the_noise_is_called_not_detectable():
-    """The ratio of row 3 is marked in both time tables, the baseline's own is not."""
+    """The ratio of row 3 is marked in both time tables, that of the baseline is not."""
     marked = [line for line in full.body(sample()).splitlines() if ", not detectable |" in line]
     assert len(marked) == 2
     assert all("|   3 |" in line for line in marked)
 
 
 def test_accuracies_at_risk_are_marked_and_the_processor_is_named():
-    """Row 3's accuracy bears the mark, and the text says what this processor does."""
+    """The accuracy of row 3 is marked, and the text explains the processor."""
     text = full.body(sample())
     assert "0.968 [0.956, 0.990] †" in text
     assert "`A CPU` has no instruction for dot products" in text
@@ -272,8 +282,8 @@ def test_accuracies_at_risk_are_marked_and_the_processor_is_named():
 
 
 def test_the_legend_is_of_marks_that_are_there():
-    """Where the baseline alone, which bears no mark, is not detectably another one, nothing is said of marks, and the
-    card reads back equal.
+    """If only the baseline, which has no mark, is not detectable, the legend does not mention marks, and the card reads
+    back equal.
     """
     facts = sample()
     rows = []
@@ -287,7 +297,7 @@ def test_the_legend_is_of_marks_that_are_there():
 
 
 def two_data_sets() -> Facts:
-    """The sample's first two rows, on two data sets: each with a baseline and a front of its own."""
+    """Return the sample's first two rows on two data sets, each with its own baseline and Pareto front."""
     rows = []
     for index, (name, accuracy) in enumerate([("easy", 0.98), ("easy", 0.97), ("hard", 0.6), ("hard", 0.61)]):
         row = sample().rows[index % 2]
@@ -302,7 +312,7 @@ def two_data_sets() -> Facts:
 
 
 def test_each_baseline_has_a_sentence_and_rows_of_its_own():
-    """What to ship is said beside each baseline, rows say whose they are, and no baseline is marked beside itself."""
+    """Each baseline has a recommendation, rows name their baseline, and no baseline is marked."""
     text = full.body(two_data_sets())
     assert "There are 2 baselines, and each row is compared with its own:" in text
     assert "\n* **Ship row 1** (easy, dynamic): **2.00 [1.90, 2.10] times as fast** as the unquantized model;" in text
@@ -316,15 +326,15 @@ def test_each_baseline_has_a_sentence_and_rows_of_its_own():
     ]
     assert figures.NOT_DETECTABLE not in text
     assert "no other row of the same examples" in text
-    assert "Each baseline ran twice" in text
+    assert "Each baseline was timed twice" in text
     none = full.body(replace(two_data_sets(), chosen=None))
-    assert "* **There is nothing to recommend beside row 0:** no row" in none
+    assert "* **There is nothing to recommend for the baseline, row 0:** no row" in none
     assert read_card(none).chosen is None
     assert read_card(none).further == (2,)
 
 
 def test_several_baselines_are_read_back():
-    """Which row is compared with which, and what is recommended of each, stand on the card."""
+    """The baseline of each row and the recommendation for each baseline are read from the card."""
     facts, text = two_data_sets(), full.body(two_data_sets())
     back = read_card(text)
     assert full.body(back) == text
@@ -332,24 +342,32 @@ def test_several_baselines_are_read_back():
     assert [row.baseline for row in back.rows] == [0, 0, 2, 2]
     assert [row.figures["samples"].value for row in back.rows] == [350, 350, 20, 20]
     assert [each.baseline for each in back.noise] == [0, 2]
-    assert back.noise[1].warnings == ("a b", "c")
+    assert back.noise[1].disturbances == DISTURBANCES
     assert from_data(to_data(facts)) == facts
 
 
 def test_the_picture_has_a_front_for_each_data_set():
-    """No line leads from rows of one data set to those of another, and the same model on other data has its point."""
+    """No line connects rows of different data sets, and the same model on other data has its own point."""
     facts = two_data_sets()
     points = plot._points(facts)
     assert list(points) == [0, 1, 2, 3]
-    assert plot.lines(facts, points) == [[(0.4, 0.97), (0.8, 0.98)]]
+    assert plot.front_lines(facts, points) == [[(0.4, 0.97), (0.8, 0.98)]]
     everything = replace(facts, pareto=(0, 1, 2, 3))
-    assert [len(line) for line in plot.lines(everything, points)] == [2, 2]
+    assert [len(line) for line in plot.front_lines(everything, points)] == [2, 2]
     if plot.can_draw():
-        assert plot.png(facts) is not None
+        assert plot.render_png(facts) is not None
+
+
+def test_work_of_other_processes_is_a_limitation():
+    """A disturbance of the kind `others` adds a limitation; other kinds do not."""
+    sentence = "Other processes used the processors during the timing."
+    assert sentence in full.body(sample())
+    noise = tuple(replace(certificate, disturbances=DISTURBANCES[:1]) for certificate in sample().noise)
+    assert sentence not in full.body(sample(noise=noise))
 
 
 def test_one_sample_is_not_called_samples():
-    """A number of one has a word for one."""
+    """One sample is written in the singular."""
     data = replace(sample().data, samples=1)
     assert "Quality was measured on 1 sample of one split" in full.body(sample(data=data))
     assert "on 350 samples of one split" in full.body(sample())
@@ -382,25 +400,25 @@ def test_the_sample_reads_back():
     assert back.rows[2].reasons == facts.rows[2].reasons
     assert back.rows[4].failure == facts.rows[4].failure
     assert back.rows[3].saturation_risk
-    assert back.rows[1].metrics == {"accuracy": Figure(0.974, Interval(0.956, 0.99))}
-    assert back.rows[1].figures["accuracy_difference"] == Figure(-0.003, Interval(-0.011, 0.006))
-    assert back.rows[1].times[SHAPE]["ratio"] == Figure(2.0, Interval(1.9, 2.1))
+    assert back.rows[1].metrics == {"accuracy": Interval(0.974, 0.956, 0.99)}
+    assert back.rows[1].figures["accuracy_difference"] == Interval(-0.003, -0.011, 0.006)
+    assert back.rows[1].times[SHAPE]["ratio"] == Interval(2.0, 1.9, 2.1)
     assert [row.times[BATCH].get("detectable") for row in back.rows[:4]] == [
-        Figure(0.0),
-        Figure(1.0),
-        Figure(1.0),
-        Figure(0.0),
+        Interval(0.0),
+        Interval(1.0),
+        Interval(1.0),
+        Interval(0.0),
     ]
-    assert back.noise[1].warnings == ("a b", "c")
+    assert back.noise[1].disturbances == DISTURBANCES
 
 
 def test_the_call_and_the_spec_run_the_same_benchmark_again(tmp_path):
-    """The Python call and the YAML on the card come to one spec, with the card's grid in it."""
+    """The Python call and the YAML on the card give the same spec, with the grid of the card."""
     facts = sample()
     path = tmp_path / "spec.yaml"
-    path.write_text(reproduce.yaml(facts), encoding="utf-8")
+    path.write_text(reproduce.yaml_spec(facts), encoding="utf-8")
     space: dict[str, object] = {}
-    code = reproduce.call(facts, "runs/x").rsplit("\nresults", 1)[0]
+    code = reproduce.python_call(facts, "runs/x").rsplit("\nresults", 1)[0]
     exec(code, space)
     spec = Benchmark.from_spec(path).spec
     assert space["benchmark"].spec == replace(spec, folder=space["benchmark"].spec.folder)
@@ -410,7 +428,7 @@ def test_the_call_and_the_spec_run_the_same_benchmark_again(tmp_path):
 
 @st.composite
 def hostile(draw: st.DrawFn) -> Facts:
-    """Facts with hostile texts wherever a text may stand."""
+    """Return facts with hostile texts in every place that takes a text."""
     words = texts.map(lambda text: "".join(char if char.isprintable() else " " for char in text).strip())
     parameters = draw(st.lists(names, min_size=1, max_size=2, unique=True))
     metrics = draw(st.lists(names.filter(lambda name: name not in ("row", "role")), max_size=2, unique=True))
@@ -419,7 +437,7 @@ def hostile(draw: st.DrawFn) -> Facts:
     )
     rows = []
     for index in range(draw(st.integers(0, 12))):
-        found = st.sampled_from([None, Figure(0.5), Figure(1e-5), Figure(1234.5), Figure(2.0, Interval(1.5, 2.5))])
+        found = st.sampled_from([None, Interval(0.5), Interval(1e-5), Interval(1234.5), Interval(2.0, 1.5, 2.5)])
         same = draw(st.none() | st.integers(0, index - 1)) if index else None
         rows.append(
             Row(
@@ -461,9 +479,7 @@ def hostile(draw: st.DrawFn) -> Facts:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hostile())
 def test_hostile_cards_parse_as_tables_and_read_back_equal(facts):
-    """Whatever stands in a card, a real parser finds its tables whole, its reader finds its facts, and what was read
-    renders to the same bytes.
-    """
+    """For any contents, a Markdown parser finds all tables, and the facts that are read render to the same bytes."""
     text = full.body(facts)
     back = read_card(text)
     assert full.body(back) == text
@@ -485,26 +501,26 @@ def test_hostile_cards_parse_as_tables_and_read_back_equal(facts):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(-1e5, 1e5) | st.floats(-1e-3, 1e-3), min_size=1, max_size=5), st.booleans())
 def test_a_column_keeps_its_digits_when_it_is_read_and_written(numbers, is_quality):
-    """All cells of a column have as many decimals, and those read from it come to the same cells again."""
-    rule = figures.of_quality if is_quality else figures.significant
-    column = [Figure(number) for number in numbers]
-    places = figures.decimals(column, rule)
+    """All cells of a column have the same number of decimals, and are the same after reading and writing."""
+    rule = figures.quality_decimals if is_quality else figures.three_digits
+    column = [Interval(number) for number in numbers]
+    places = figures.column_decimals(column, rule)
     cells = [figures.format_figure(each, places) for each in column]
     back = [figures.parse_figure(cell, "cell") for cell in cells]
-    assert figures.decimals(back, rule) == places
+    assert figures.column_decimals(back, rule) == places
     assert [figures.format_figure(each, places) for each in back] == cells
     assert len({len(cell.partition(".")[2]) for cell in cells}) == 1
 
 
 def test_a_cell_that_is_no_figure_is_refused():
     """A cell that somebody changed is an error with its place."""
-    with pytest.raises(CardError, match="row 0, accuracy: 'about 1' is no figure"):
+    with pytest.raises(CardError, match="row 0, accuracy: 'about 1' is not a figure"):
         figures.parse_figure("about 1", "row 0, accuracy")
 
 
 @pytest.mark.parametrize("card", ["vit-beans", "sst2-distilbert"])
 def test_published_cards_can_be_laid_out_anew(card):
-    """The facts of a classic card, laid out in full, are the same facts."""
+    """The facts of a classic card in the full layout are read back as the same facts."""
     facts = replace(facts_of(card), baseline=0)
     back = Card.from_facts(facts).facts()
     assert back.benchmarked == facts.benchmarked
@@ -513,10 +529,10 @@ def test_published_cards_can_be_laid_out_anew(card):
 
 
 def test_the_picture_is_the_same_bytes_and_readable_on_both_pages():
-    """Drawn twice, the picture has the same bytes; it has no background of its own, and no name of a program."""
+    """Two pictures of one card have the same bytes, a transparent background, and no program name."""
     pytest.importorskip("matplotlib")
-    first = plot.png(sample())
-    assert first == plot.png(sample())
+    first = plot.render_png(sample())
+    assert first == plot.render_png(sample())
     assert b"Software" not in first
     assert len(first) < 200_000
     assert alpha_of_first_pixel(first) == 0
@@ -525,7 +541,7 @@ def test_the_picture_is_the_same_bytes_and_readable_on_both_pages():
 
 
 def test_rows_to_look_for_are_bold_in_the_picture():
-    """The numbers of the baseline and of what is recommended, wherever these are two rows."""
+    """The numbers of the baseline and of the recommended row are bold."""
     figure = pytest.importorskip("matplotlib.figure")
     facts = sample()
     axes = figure.Figure(figsize=(8, 4.5)).subplots()
@@ -536,7 +552,7 @@ def test_rows_to_look_for_are_bold_in_the_picture():
 
 
 def alpha_of_first_pixel(png: bytes) -> int:
-    """The opacity of the upper left pixel of an RGBA picture."""
+    """Return the opacity of the upper left pixel of an RGBA picture."""
     place, data = 8, b""
     while place < len(png):
         (length,) = struct.unpack(">I", png[place : place + 4])
@@ -547,7 +563,7 @@ def alpha_of_first_pixel(png: bytes) -> int:
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast of two colours, as WCAG 2.2 defines it."""
+    """Return the contrast of two colours, as defined by WCAG 2.2."""
 
     def luminance(colour: str) -> float:
         shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
@@ -559,7 +575,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_alt_text_holds_the_figures():
-    """Who does not see the picture reads the same figures."""
+    """The alternative text contains the figures of the picture."""
     assert full.alt_text(sample()) == (
         "accuracy against mean latency at batch size 1, input length 64: row 1 (recommended, Pareto) "
         "0.974 \\[0.956, 0.990\\] at 0.400 \\[0.380, 0.420\\] ms; row 0 (baseline, Pareto) "
@@ -568,7 +584,7 @@ def test_alt_text_holds_the_figures():
 
 
 def test_without_matplotlib_the_card_says_nothing_of_a_picture(monkeypatch):
-    """No matplotlib: no file, no link to one."""
+    """Without matplotlib there is no file and no link to it."""
     monkeypatch.setattr(plot, "can_draw", lambda: False)
     card = Card.from_facts(sample(), slug="digits")
     assert card.files == {}
@@ -576,7 +592,7 @@ def test_without_matplotlib_the_card_says_nothing_of_a_picture(monkeypatch):
 
 
 def test_the_picture_lies_where_the_card_looks_for_it(tmp_path):
-    """Saving a card saves its picture at the path that the text names; a notebook gets it inside of the text."""
+    """Saving a card saves its picture at the path in the text; a notebook gets it embedded."""
     pytest.importorskip("matplotlib")
     card = Card.from_facts(sample(), slug="digits")
     card.save(tmp_path / "README.md")
@@ -586,7 +602,7 @@ def test_the_picture_lies_where_the_card_looks_for_it(tmp_path):
 
 
 def test_a_name_that_would_leave_the_folder_is_refused():
-    """The slug becomes a path, and may not lead anywhere else."""
+    """The slug becomes a path, and must not lead out of the folder."""
     with pytest.raises(CardError, match="cannot name a section"):
         Card.from_facts(sample(), slug="../x")
 

@@ -1,4 +1,4 @@
-"""Reading cards back: published ones to the byte, generated ones to the value."""
+"""Reading cards: published ones to the byte, generated ones to the value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from benchcard.card.facts import (
     Facts,
-    Figure,
     FrontMatter,
     Metric,
     Row,
@@ -20,7 +19,7 @@ from benchcard.card.facts import (
 from benchcard.card.layouts import classic
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 from card.layouts.test_classic import DIGESTS, PUBLISHED, simple
 from card.test_facts import CARDS, facts_of, facts_strategy
 
@@ -38,7 +37,7 @@ def shown(facts: Facts) -> Facts:
 
 @pytest.mark.parametrize("card", CARDS)
 def test_a_published_card_reads_back_into_its_facts(card):
-    """The facts of a published card are the facts read from its text, and give that text again."""
+    """The facts of a published card are read from its text, and render to that text."""
     facts = facts_of(card)
     text = classic.render(facts)
     assert read_card(text) == facts
@@ -48,21 +47,21 @@ def test_a_published_card_reads_back_into_its_facts(card):
 @pytest.mark.parametrize("card", CARDS)
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the published cards are not at hand")
 def test_a_published_file_reads_and_renders_to_the_byte(card):
-    """A published file, read and rendered, is that file."""
+    """A published file is the same after reading and rendering."""
     text = (PUBLISHED / f"{card}.md").read_text(encoding="utf-8")
     assert hashlib.sha256(text.encode()).hexdigest() == DIGESTS[card]
     assert classic.render(read_card(text)) == text
 
 
 def test_the_first_cards_hold_two_models_in_a_row():
-    """Original and optimized figures of the first layout are read into their places."""
+    """Original and optimized figures of the first layout are told apart."""
     facts = read_card(classic.render(facts_of("conll2003-distilbert")))
     row = facts.rows[2]
     assert row.parameters == {"quantization_approach": "static", "operators_to_quantize": ["Add", "MatMul"]}
-    assert row.metrics["f1"] == Figure(0.114)
-    assert row.original.metrics["f1"] == Figure(0.945)
-    assert row.times[Shape(8, 64)] == {"latency_mean_ms": Figure(129.0), "throughput_per_s": Figure(8.0)}
-    assert row.original.times[Shape(8, 64)] == {"latency_mean_ms": Figure(166.53), "throughput_per_s": Figure(6.33)}
+    assert row.metrics["f1"] == Interval(0.114)
+    assert row.original.metrics["f1"] == Interval(0.945)
+    assert row.times[Shape(8, 64)] == {"latency_mean_ms": Interval(129.0), "throughput_per_s": Interval(8.0)}
+    assert row.original.times[Shape(8, 64)] == {"latency_mean_ms": Interval(166.53), "throughput_per_s": Interval(6.33)}
     assert facts.fixed["framework_args"] == {"opset": 11, "optimization_level": 1}
     assert facts.max_eval_samples == 1000
 
@@ -70,7 +69,7 @@ def test_the_first_cards_hold_two_models_in_a_row():
 @settings(max_examples=80, deadline=None)
 @given(facts_strategy(intervals=False, decimals=(3, 2)))
 def test_any_card_reads_back_equal(facts):
-    """Whatever the values, what a card shows is read from it, value by value and type by type."""
+    """For any values, what a card shows is read from it, value by value and type by type."""
     text = classic.render(facts)
     back = read_card(text)
     assert back == shown(facts)
@@ -97,16 +96,16 @@ def test_other_time_columns_keep_their_names():
 
 
 def test_metrics_that_differ_in_a_remark_stay_apart():
-    """A remark in a header is a unit, unless it is what tells two metrics apart."""
+    """A remark in a header is a unit, unless it distinguishes two metrics."""
     names = ("f1 (macro)", "f1 (micro)", "loss")
-    row = Row(parameters={"framework": "x"}, metrics={name: Figure(index) for index, name in enumerate(names)})
+    row = Row(parameters={"framework": "x"}, metrics={name: Interval(index) for index, name in enumerate(names)})
     metrics = tuple(Metric(name, "nats" if name == "loss" else "") for name in names)
     facts = simple(metrics=metrics, rows=(row,), shapes=(), duration_s=None)
     assert read_card(classic.render(facts)) == facts
 
 
 def test_front_matter_comes_back_with_keys_of_others():
-    """Known keys become fields; unknown keys, and known ones of another form, are kept as they are."""
+    """Known keys become fields; unknown keys, and known ones of another type, are kept unchanged."""
     text = classic.render(simple())
     yaml = "license: mit\ntags: a\ndatasets: [glue, 3]\nmodel-index:\n- name: m\n  results: []\nwidget: []\n"
     yaml += "base_model: [a/b]\n"
@@ -122,20 +121,20 @@ def test_front_matter_comes_back_with_keys_of_others():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("**task**", "**job**", "does not say its task"),
-        ("`local`  \n", "local\n", "does not say its backend"),
-        ("`{}`  \n", "`[]`  \n", "no mapping"),
-        ("`All dataset`", "`some`", "'some' is no whole number"),
+        ("**task**", "**job**", "has no label 'task'"),
+        ("`local`  \n", "local\n", "has no label 'backend'"),
+        ("`{}`  \n", "`[]`  \n", "expected a mapping"),
+        ("`All dataset`", "`some`", "'some' is not a whole number"),
         ("Fixed parameters:", "Fixed", "no section 'Fixed parameters:'"),
-        ("* **framework**: `onnx", "* **framework**: onnx", "not a list of code spans"),
+        ("* **framework**: `onnx", "* **framework**: onnx", "must be code spans"),
         ("## Non-time metrics", "## Quality", "no section '## Non-time metrics'"),
-        ("0.500", "half", "row 1, accuracy: 'half' is no figure"),
-        ("| `onnxruntime` |  \\|  |  2.00", "| `other` |  \\|  |  2.00", "another configuration"),
+        ("0.500", "half", "row 1, accuracy: 'half' is not a figure"),
+        ("| `onnxruntime` |  \\|  |  2.00", "| `other` |  \\|  |  2.00", "other parameters"),
         ("Benchmarked parameters:", "**task**: `x`\n\nBenchmarked parameters:", "several cards"),
     ],
 )
 def test_a_card_that_cannot_be_read_says_where(old, new, message):
-    """What is missing or changed in a card is named."""
+    """The error names what is missing or changed in a card."""
     text = classic.render(simple())
     changed = text.replace(old, new, 1)
     if changed == text:
@@ -147,17 +146,17 @@ def test_a_card_that_cannot_be_read_says_where(old, new, message):
 
 
 def test_tables_with_other_rows_are_refused():
-    """A time table that has lost a row is not guessed at."""
+    """A time table without one of the rows is an error."""
     text = classic.render(simple())
     last = [line for line in text.split("\n") if line.startswith("|")][-1]
-    with pytest.raises(CardError, match="has 1 rows, the one of quality 2"):
+    with pytest.raises(CardError, match="has 1 rows, the quality table has 2"):
         read_card(text.replace(last + "\n\n", "\n"))
 
 
 def test_a_bullet_under_a_value_is_refused():
-    """A nested bullet under a parameter that has a value of its own is not guessed at."""
+    """A bullet nested below a parameter that has a value is an error."""
     text = classic.render(simple(fixed={"a": {"b": 1}})).replace("* **a**:\n", "* **a**: `1`\n")
-    with pytest.raises(CardError, match="'b' stands under 'a'"):
+    with pytest.raises(CardError, match="'b' is nested below 'a'"):
         read_card(text)
 
 
@@ -166,7 +165,7 @@ def test_a_bullet_under_a_value_is_refused():
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 30), st.sampled_from(["", "|", "`", "*", "\n", "1.2.3"])))
 )
 def test_a_damaged_card_is_read_or_refused(damage):
-    """Whatever was cut out of a card or put into it, reading gives facts or the package's own error."""
+    """For any damage to a card, reading returns facts or raises a `CardError`."""
     text = classic.render(simple(fixed={"a": {"b": 1}, "c": [{"d": 2}]}))
     for place, length, put in damage:
         text = text[:place] + put + text[place + length :]
@@ -175,7 +174,7 @@ def test_a_damaged_card_is_read_or_refused(damage):
 
 
 def test_a_text_without_a_table_is_refused():
-    """A card without its table of quality is no card."""
+    """A card without its quality table is an error."""
     text = classic.render(simple(shapes=(), duration_s=None))
     with pytest.raises(CardError, match="no table under"):
         read_card("\n".join(line for line in text.split("\n") if not line.startswith("|")))

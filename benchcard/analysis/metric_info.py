@@ -11,7 +11,7 @@ from typing import Any
 from benchcard.analysis.records import Records
 from benchcard.analysis.rows import same_model_as
 from benchcard.errors import BenchcardError
-from benchcard.metrics.info import point
+from benchcard.metrics.info import default_max_drop
 from benchcard.spec.schema import Number
 from benchcard.steps.step import Outcome
 
@@ -40,7 +40,7 @@ def allowed_loss(unit: str | None, max_drop: Any) -> float:
         BenchcardError: `max_drop` is no finite number of at least 0.
     """
     if max_drop is None:
-        return point(unit)
+        return default_max_drop(unit)
     # Numbers of other libraries are numbers, too; what is whole here may be too large for a float, and is told then.
     drop = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
     for mistake in Number(0).mistakes(drop, "max_drop"):

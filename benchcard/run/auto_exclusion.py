@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from benchcard.metrics.info import point
+from benchcard.metrics.info import default_max_drop
 from benchcard.quantization.sensitivity.minimal_set import minimal_set
 from benchcard.run.record import Search, Trial
 from benchcard.run.row import scales_by_batch
@@ -68,7 +68,7 @@ class AutoExclusion:
         self._metric, value = next(iter(baseline.values["metrics"].items()))
         self._sign = self._direction(baseline, value)
         unit = baseline.values["readings"][self._metric]["unit"]
-        max_drop = point(unit) if self._max_drop is None else self._max_drop
+        max_drop = default_max_drop(unit) if self._max_drop is None else self._max_drop
         self._floor = self._sign * value - max_drop - _ROUNDING
         ranked: list[str] = []
         if not self._is_enough(()):

@@ -61,15 +61,15 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
     """What each metric says of the predictions."""
     from benchcard.evaluation.rows import Rows, metric_inputs
-    from benchcard.metrics import compute
+    from benchcard.metrics import Figure, compute
 
     rows = Rows(needs["inputs"].folder)
     given = metric_inputs(rows, needs["predictions"].folder)
-    told: dict[str, dict[str, compute.Figure]] = {}
+    told: dict[str, dict[str, Figure]] = {}
     said = asked.get("higher_is_better", {})
     for name in asked["metrics"]:
         script = extra.get("scripts", {}).get(name)
-        measured = compute.compute_metric(name, given, rows.meanings, rows.context["metric_args"], script)
+        measured = compute.compute_metric(name, given, script)
         told[name] = compute.with_directions(measured, name, said)
     figures = compute.merge_figures(told, rows.meanings)
     if unknown := [name for name in said if name not in figures and name not in asked["metrics"]]:
@@ -79,7 +79,7 @@ def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Prog
     positive, sentences = _positive_classes(figures, rows)
     return {
         "metrics": {name: figure.value for name, figure in figures.items()},
-        "readings": {name: asdict(figure.reading) for name, figure in figures.items()},
+        "readings": {name: asdict(figure.info) for name, figure in figures.items()},
         **({"positive_classes": positive} if positive else {}),
         "samples": len(rows),
         "notes": [*notes, *sentences],
@@ -88,13 +88,13 @@ def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Prog
 
 def _positive_classes(figures: Mapping[str, Any], rows: Any) -> tuple[dict[str, str], list[str]]:
     """Return the name of the label that each figure of one label is of, and sentences that say it."""
-    labels, default = rows.context.get("labels", ()), rows.metric_defaults.get("pos_label")
+    labels, default = rows.labels, rows.metric_defaults.get("pos_label")
     names: dict[int, list[str]] = {}
     for name, figure in figures.items():
-        if figure.positive is not None:
-            names.setdefault(figure.positive, []).append(name)
+        if figure.positive_label is not None:
+            names.setdefault(figure.positive_label, []).append(name)
     classes = {label: labels[label] if label in range(len(labels)) else str(label) for label in names}
-    source = rows.context.get("positive_source", "as the task has it")
+    source = rows.positive_source
     sources = {label: source if label == default else "as metric_args says" for label in names}
     sentences = [
         f"{', '.join(several)}: the positive class is `{classes[label]}`, {sources[label]}"
@@ -114,18 +114,16 @@ def compare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Pr
     told: dict[str, Any] = {}
     for number, name in enumerate(asked["metrics"]):
         found, against = (
-            examples.examples_of(
-                name, given, rows.meanings, rows.context["metric_args"], extra.get("scripts", {}).get(name)
-            )
-            if given
-            else {}
+            examples.examples_of(name, given, extra.get("scripts", {}).get(name)) if given else {}
             for given in (mine, theirs)
         )
         for figure, model in found.items():
             baseline = against.get(figure)
             models = asked.get("models", 1)
             compared = uncertainty.paired_test(baseline, model, asked["seed"], models=models) if baseline else None
-            told[figure] = uncertainty.as_values(uncertainty.interval(model, asked["seed"]), compared)
+            told[figure] = uncertainty.figure_uncertainty(
+                uncertainty.interval(model, asked["seed"]), compared
+            ).as_dict()
         progress(number + 1, len(asked["metrics"]))
-    changed = uncertainty.changed(theirs["predictions"], mine["predictions"]) if theirs else None
+    changed = uncertainty.count_changed(theirs.predictions, mine.predictions) if theirs else None
     return {"figures": told, "predictions_changed": changed}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
@@ -20,18 +20,55 @@ from benchcard.utils.text import format_value
 if TYPE_CHECKING:
     import datasets
 
+    from benchcard.tasks.protocol import Arrays
 
-_DEFAULTS = {
-    "max_seq_length": 384,
-    "doc_stride": 128,
-    "n_best_size": 20,
-    "max_answer_length": 30,
-    "null_score_diff_threshold": 0.0,
-}
-"""Names and values of the reference script.
 
-Source: https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/run_qa.py
-"""
+@dataclass(frozen=True)
+class _Settings:
+    """`task_args`, with the names and defaults of the reference script.
+
+    Source: https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/run_qa.py
+    """
+
+    max_seq_length: int = 384
+    doc_stride: int = 128
+    n_best_size: int = 20
+    max_answer_length: int = 30
+    null_score_diff_threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Context(_Settings):
+    """`Prepared.context`: the settings, and whether every question has an answer."""
+
+    answerable: bool = True
+
+
+@dataclass(frozen=True)
+class _Memo:
+    """`Row.memo`: the id of a question, and its context."""
+
+    id: str
+    context: str
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The names of the columns; that of answers is None where they are not needed."""
+
+    question: str
+    context: str
+    answers: str | None
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The right answers to a question, and their first characters in the context; -1 where these are not given."""
+
+    text: list[str]
+    answer_start: list[int]
+
+
 _TALLIES = {
     "long": "{long} of {questions} contexts {long:was|were} read in overlapping windows ({windows} windows in all)",
     "astray": "{astray} of {answers} answers {astray:does|do} not stand in the context where `answer_start` says; "
@@ -58,20 +95,20 @@ class QuestionAnswering:
     )
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
-        """Rows as one window or more of token ids, with the places of tokens in the context beside them; a reference is
-        `id` and `answers`, as in SQuAD.
+        """Return rows as one window or more of token ids, with the places of tokens in the context beside them; a
+        reference is `id` and `answers`, as in SQuAD.
         """
         texts = text.load_texts(question.model, offsets_for="to cut answers from the context")
-        settings = {**_DEFAULTS, **{name: value for name, value in question.arguments.items() if name in _DEFAULTS}}
+        settings = msgspec.convert(question.arguments, _Settings)
         answers = data.reference(rows, question, "answers") if question.labelled else None
         columns = _Columns(
             data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context", answers
         )
-        answerable = answers is None or not _any_without(rows, answers, columns, question)
+        answerable = answers is None or _all_have_answers(rows, answers, question)
         scorer = "squad" if answerable else "squad_v2"
         return Prepared(
             _rows(rows, question, texts, columns, settings),
-            {**settings, "answerable": answerable},
+            asdict(_Context(**asdict(settings), answerable=answerable)),
             texts.pad(),
             texts.tokenizer.padding_side,
             frozenset({"offsets", "null"}),
@@ -80,89 +117,76 @@ class QuestionAnswering:
         )
 
     def kept(
-        self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
-    ) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """`start_logits` and `end_logits`, `(tokens,) float32` each."""
+        self, outputs: Arrays, inputs: Arrays, context: Mapping[str, object]
+    ) -> Mapping[str, Sequence[np.ndarray]]:
+        """Return `start_logits` and `end_logits`, `(tokens,) float32` each."""
         return {name: text.without_padding(output(outputs, name), inputs) for name in ("start_logits", "end_logits")}
 
-    def prediction(
-        self, items: Sequence[Mapping[str, NDArray[Any]]], memo: Any, context: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """`id`, `prediction_text` and `no_answer_probability`, as the SQuAD scorers take them."""
-        found, probability = windows.answer(
-            memo["context"],
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Mapping[str, object]) -> dict[str, object]:
+        """Return `id`, `prediction_text` and `no_answer_probability`, as the SQuAD scorers take them."""
+        settings, row = msgspec.convert(context, _Context), msgspec.convert(memo, _Memo)
+        answer, probability = windows.answer(
+            row.context,
             [
                 windows.Window(item["start_logits"], item["end_logits"], item["offsets"], int(item["null"][0]))
                 for item in items
             ],
-            answerable=context["answerable"],
-            n_best=context["n_best_size"],
-            longest=context["max_answer_length"],
-            null_threshold=context["null_score_diff_threshold"],
+            answerable=settings.answerable,
+            n_best=settings.n_best_size,
+            max_tokens=settings.max_answer_length,
+            null_threshold=settings.null_score_diff_threshold,
         )
-        return {"id": memo["id"], "prediction_text": found, "no_answer_probability": probability}
+        return {"id": row.id, "prediction_text": answer, "no_answer_probability": probability}
 
     def inputs(
         self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, NDArray[Any]], int]:
-        """Token ids `(batch, tokens) int64` of pairs of texts without padding, and what goes in beside them."""
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """Return token ids `(batch, tokens) int64` of pairs of texts without padding, and the other inputs."""
         return text.load_texts(model).timed(batch_size, input_length, seed, pair=True)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The names of the columns; none for answers where they are not needed."""
-
-    question: str
-    context: str
-    answers: str | None
-
-
-def _answers(value: Any, columns: _Columns, number: int) -> dict[str, list[Any]]:
-    """What is right, as SQuAD tells it: `text` and `answer_start`; a text alone is one answer, and -1 says that nobody
-    told where it stands.
+def _read_answers(value: object, column: str, number: int) -> _Answers:
+    """Return the answers of a row: a text, a list of `{text, answer_start}`, or `{text: […], answer_start: […]}`.
 
     Raises:
-        SpecError: It is told in another form.
+        SpecError: They have another form.
     """
+    texts: object
+    starts: object
     if isinstance(value, str):
-        value = {"text": [value] if value else []}
-    if isinstance(value, list) and all(isinstance(each, dict) and "text" in each for each in value):
-        value = {
-            "text": [each["text"] for each in value],
-            "answer_start": [each.get("answer_start", -1) for each in value],
-        }
-    found = value.get("text") if isinstance(value, dict) else None
-    starts = (value.get("answer_start") or [-1] * len(found)) if found is not None else None
-    if (
-        not isinstance(found, list)
-        or len(starts or ()) != len(found)
-        or not all(isinstance(each, str) for each in found)
-    ):
-        raise SpecError(
-            Mistake(
-                "$.dataset.ref_keys[0]",
-                f"{format_value(value)} in row {number} of `{columns.answers}`",
-                "answers with `text` and `answer_start`",
-            )
-        )
-    return {"text": found, "answer_start": list(starts or ())}
+        texts, starts = [value] if value else [], None
+    elif isinstance(value, list) and all(isinstance(answer, dict) and "text" in answer for answer in value):
+        texts, starts = [answer["text"] for answer in value], [answer.get("answer_start", -1) for answer in value]
+    elif isinstance(value, dict):
+        texts, starts = value.get("text"), value.get("answer_start")
+    else:
+        texts = starts = None
+    try:
+        answers = _Answers(msgspec.convert(texts, list[str]), msgspec.convert(starts or [], list[int]))
+        if not answers.answer_start:
+            answers = _Answers(answers.text, [-1] * len(answers.text))
+        if len(answers.text) == len(answers.answer_start):
+            return answers
+    except msgspec.ValidationError:
+        pass
+    found = f"{format_value(value)} in row {number} of `{column}`"
+    raise SpecError(Mistake("$.dataset.ref_keys[0]", found, "answers with `text` and `answer_start`"))
 
 
-def _any_without(rows: datasets.Dataset, answers: str, columns: _Columns, question: Question) -> bool:
-    """Whether a row has no answer; every row is looked at, so that one that is told in another form shows at once."""
-    told = [
-        _answers(row[answers], columns, question.number(index))
-        for index, row in enumerate(data.iter_rows(rows, [answers]))
+def _all_have_answers(rows: datasets.Dataset, column: str, question: Question) -> bool:
+    """Return whether every row has an answer. All rows are read, so that answers of another form fail at once."""
+    answers = [
+        _read_answers(row[column], column, question.number(index))
+        for index, row in enumerate(data.iter_rows(rows, [column]))
     ]
-    return not all(each["text"] for each in told)
+    return all(of_row.text for of_row in answers)
 
 
 def _rows(
-    rows: datasets.Dataset, question: Question, texts: text.Texts, columns: _Columns, settings: Mapping[str, Any]
+    rows: datasets.Dataset, question: Question, texts: text.Texts, columns: _Columns, settings: _Settings
 ) -> Iterator[Row]:
-    named = [columns.question, columns.context] + ([columns.answers] if columns.answers else [])
-    for index, row in enumerate(data.iter_rows(rows, named)):
+    names = [columns.question, columns.context] + ([columns.answers] if columns.answers else [])
+    for index, row in enumerate(data.iter_rows(rows, names)):
         number = question.number(index)
         asked = text.expect_text(row[columns.question], columns.question, number).lstrip()
         context = text.expect_text(row[columns.context], columns.context, number, "secondary")
@@ -170,47 +194,46 @@ def _rows(
         counts = {"questions": 1, "windows": len(items), "long": int(len(items) > 1)}
         reference = None
         if columns.answers:
-            answers = _answers(row[columns.answers], columns, number)
-            reference = {"id": str(number), "answers": answers}
-            told = list(zip(answers["text"], answers["answer_start"]))
-            absent = sum(each not in context for each, _ in told)
-            astray = sum(start >= 0 and each in context and not context.startswith(each, start) for each, start in told)
-            counts |= {"answers": len(told), "astray": astray, "absent": absent}
-        yield Row(items, reference, {"id": str(number), "context": context}, counts)
+            answers = _read_answers(row[columns.answers], columns.answers, number)
+            reference = {"id": str(number), "answers": asdict(answers)}
+            absent = [answer not in context for answer in answers.text]
+            astray = [
+                start >= 0 and not is_absent and not context.startswith(answer, start)
+                for answer, start, is_absent in zip(answers.text, answers.answer_start, absent)
+            ]
+            counts |= {"answers": len(answers.text), "astray": sum(astray), "absent": sum(absent)}
+        yield Row(items, reference, asdict(_Memo(str(number), context)), counts)
 
 
 def _windows(
-    texts: text.Texts, question: str, context: str, settings: Mapping[str, Any], where: str
-) -> list[dict[str, NDArray[Any]]]:
-    """The windows of a context, each behind the question (before it, for a tokenizer that pads on the left) and
-    overlapping the last one.
+    texts: text.Texts, question: str, context: str, settings: _Settings, where: str
+) -> list[dict[str, np.ndarray]]:
+    """Return the overlapping windows of a context, each after the question, or before it for a tokenizer that pads on
+    the left.
     """
     tokenizer = texts.tokenizer
-    longest = min(settings["max_seq_length"], texts.maximum or settings["max_seq_length"])
-    taken = len(
+    max_tokens = min(settings.max_seq_length, texts.maximum or settings.max_seq_length)
+    question_tokens = len(
         tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
     ) + tokenizer.num_special_tokens_to_add(pair=True)
-    if taken >= longest:
-        found = f"a question that takes {taken} tokens with the special ones, in {where}"
-        raise SpecError(
-            Mistake(
-                "$.dataset.data_keys.primary", found, f"a question that leaves room for a context in {longest} tokens"
-            )
-        )
-    behind = tokenizer.padding_side == "right"
+    if question_tokens >= max_tokens:
+        found = f"a question that takes {question_tokens} tokens with the special ones, in {where}"
+        expected = f"a question that leaves room for a context in {max_tokens} tokens"
+        raise SpecError(Mistake("$.dataset.data_keys.primary", found, expected))
+    context_is_second = tokenizer.padding_side == "right"
     encoding = tokenizer(
-        *((question, context) if behind else (context, question)),
-        truncation="only_second" if behind else "only_first",
-        max_length=longest,
-        # Windows must move on: a long question leaves room for a smaller overlap.
-        stride=min(settings["doc_stride"], longest - taken - 1),
+        *((question, context) if context_is_second else (context, question)),
+        truncation="only_second" if context_is_second else "only_first",
+        max_length=max_tokens,
+        # A long question leaves room for a smaller overlap only; without this limit windows would not advance.
+        stride=min(settings.doc_stride, max_tokens - question_tokens - 1),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         verbose=False,
     )
-    items: list[dict[str, NDArray[Any]]] = []
+    items: list[dict[str, np.ndarray]] = []
     for index, item in enumerate(texts.items(encoding)):
-        inside = np.asarray([part == int(behind) for part in encoding.sequence_ids(index)])
+        inside = np.asarray([part == int(context_is_second) for part in encoding.sequence_ids(index)])
         ids = item["input_ids"].tolist()
         null = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
         offsets = np.where(

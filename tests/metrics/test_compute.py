@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from benchcard import registry
+from benchcard import metrics, registry
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.metrics import compute as compute_
 from benchcard.metrics import info
@@ -26,6 +26,12 @@ def drawn(seed):
 def computed(name, predictions, references, **arguments):
     """What a metric says, without evaluate's own copying, which is tested once and costs a thousand times as much."""
     return registry.metric(name)._compute(predictions, references, **arguments)
+
+
+def figures_of(name, given, meanings=None, arguments=None, script=None):
+    """The figures that `compute_metric` returns for inputs by name."""
+    inputs = {"references": [], "predictions": None, **given, "meanings": meanings or {}, "arguments": arguments or {}}
+    return metrics.compute_metric(name, metrics.MetricInputs(**inputs), script)
 
 
 def test_averages_agree_with_scikit_learn():
@@ -189,9 +195,9 @@ def test_strict_schemes():
 )
 def test_answers_are_normalized_as_by_squad(text, normal):
     """Lower case, no ASCII punctuation, no articles, single spaces; other marks and letters stay."""
-    from benchcard.metrics.answers import normalized
+    from benchcard.metrics.answers import normalize
 
-    assert normalized(text) == normal
+    assert normalize(text) == normal
 
 
 WORDS = ["the", "a", "An", "cat", "Cat", "mat.", "it's", "-", "U.S.", "café", "“cat”", "", "1,000"]
@@ -325,22 +331,22 @@ def test_every_metric_is_a_module_of_evaluate(name):
     assert isinstance(found, evaluate.EvaluationModule)
     given = EXAMPLES.get(name, {"predictions": [0, 1, 1], "references": [0, 1, 0]})
     arguments = {name: {"k": 1}} if name == "top_k_accuracy" else {}
-    first = compute_.compute_metric(name, given, {}, arguments)
-    assert first == compute_.compute_metric(name, given, {}, arguments)
+    first = figures_of(name, given, {}, arguments)
+    assert first == figures_of(name, given, {}, arguments)
     assert all(isinstance(figure.value, float) for figure in first.values())
-    assert all(figure.reading.unit is not None for figure in first.values())
-    main = next(iter(first.values())).reading
+    assert all(figure.info.unit is not None for figure in first.values())
+    main = next(iter(first.values())).info
     assert main.higher_is_better is (name != "mse")
 
 
 def test_several_labels_to_a_row():
     """Lists of 0 and 1 are taken by accuracy and averages, and refused without an average."""
     given = {"predictions": [[1, 0, 1], [0, 0, 0]], "references": [[1, 0, 0], [0, 0, 0]]}
-    assert compute_.compute_metric("accuracy", given, {}, {})["accuracy"].value == 0.5
-    assert compute_.compute_metric("f1_micro", given, {}, {})["f1_micro"].value == pytest.approx(2 / 3)
-    assert compute_.compute_metric("f1", given, {}, {"f1": {"average": "micro"}})["f1"].value == pytest.approx(2 / 3)
+    assert figures_of("accuracy", given)["accuracy"].value == 0.5
+    assert figures_of("f1_micro", given)["f1_micro"].value == pytest.approx(2 / 3)
+    assert figures_of("f1", given, {}, {"f1": {"average": "micro"}})["f1"].value == pytest.approx(2 / 3)
     with pytest.raises(SpecError, match=r"3 labels.*f1_macro"):
-        compute_.compute_metric("f1", given, {}, {})
+        figures_of("f1", given)
 
 
 def test_a_meaning_of_its_own():
@@ -349,23 +355,16 @@ def test_a_meaning_of_its_own():
     """
     given = {"predictions": [["I-PER", "O"]], "references": [["B-PER", "O"]]}
     meanings = {"f1": "seqeval.overall_f1"}
-    assert compute_.compute_metric("f1", given, meanings, {}) == {
-        "f1": compute_.Figure(1.0, info.MetricInfo(True, "share"))
-    }
+    assert figures_of("f1", given, meanings, {}) == {"f1": metrics.Figure(1.0, info.MetricInfo(True, "share"))}
     strict = {"seqeval": {"mode": "strict", "scheme": "IOB2"}}
-    assert compute_.compute_metric("f1", given, meanings, strict)["f1"].value == 0.0
-    told = compute_.compute_metric("f1", answered(["a"], [["a"]]), {"f1": "squad.f1"}, {})
-    assert told["f1"].reading.unit == "%"
+    assert figures_of("f1", given, meanings, strict)["f1"].value == 0.0
+    told = figures_of("f1", answered(["a"], [["a"]]), {"f1": "squad.f1"}, {})
+    assert told["f1"].info.unit == "%"
 
 
 def test_what_is_not_defined_has_no_value():
     """A correlation with a constant is no number, and is never shown as one."""
-    assert (
-        compute_.compute_metric("pearson", {"predictions": [1.0, 1.0], "references": [1.0, 2.0]}, {}, {})[
-            "pearson"
-        ].value
-        is None
-    )
+    assert figures_of("pearson", {"predictions": [1.0, 1.0], "references": [1.0, 2.0]})["pearson"].value is None
 
 
 @pytest.mark.parametrize(
@@ -386,7 +385,7 @@ def test_what_is_not_defined_has_no_value():
 def test_a_metric_that_does_not_fit(name, given, said):
     """A metric that cannot read the predictions is a mistake in the spec, with the metric's own words."""
     with pytest.raises(SpecError, match=said):
-        compute_.compute_metric(name, given, {}, {})
+        figures_of(name, given)
 
 
 def test_an_id_that_nobody_brings(monkeypatch):
@@ -446,9 +445,9 @@ def test_a_metric_of_a_script_is_loaded_by_evaluate(tmp_path):
     script = tmp_path / "longer.v2" / "longer.py"
     script.write_text(SCRIPT)
     given = {"predictions": [1.0, 2.0, 4.0], "references": [1.0, 1.0, 3.0]}
-    found = compute_.compute_metric(str(script), given, {}, {})
-    assert found == {str(script): compute_.Figure(pytest.approx(2 / 3), info.MetricInfo(None, None))}
-    none = compute_.compute_metric(str(script), {**given, "predictions": [0.0] * 3}, {}, {})
+    found = figures_of(str(script), given)
+    assert found == {str(script): metrics.Figure(pytest.approx(2 / 3), info.MetricInfo(None, None))}
+    none = figures_of(str(script), {**given, "predictions": [0.0] * 3})
     assert none[str(script)].value == 0
 
 
@@ -465,7 +464,7 @@ def test_a_script_that_changes_behind_a_hash_is_another_one(tmp_path):
         (folder / "limits.py").write_text(f'MORE = "{more}"\n')
         text = script.replace("a > b ", f'a > b + int("{least}"[1:]) + int(MORE[1:]) ')
         (folder / "longer.py").write_text(text)
-        found = compute_.compute_metric("longer", given, {}, {}, str(folder / "longer.py"))
+        found = figures_of("longer", given, {}, {}, str(folder / "longer.py"))
         assert found["longer"].value == pytest.approx(expected)
 
 
@@ -473,7 +472,7 @@ def test_a_figure_that_a_metric_does_not_give():
     """Asking for a figure that is not there says which are."""
     given = {"predictions": [["B-A", "O"]], "references": [["B-A", "O"]]}
     with pytest.raises(SpecError, match=r"no figure `overall_f2`.*did you mean `overall_f1`"):
-        compute_.compute_metric("seqeval.overall_f2", given, {}, {})
+        figures_of("seqeval.overall_f2", given)
 
 
 @pytest.mark.parametrize("name", ["mae", "pearsonr", "spearmanr", "me/accuracy1", "wer"])
@@ -491,10 +490,11 @@ def test_readings_need_no_library():
     """How figures are to be read is known without any heavy library; of an unknown id nothing is known."""
     code = (
         "import sys; from benchcard import metrics\n"
-        "assert metrics.reading('mse').higher_is_better is False\n"
-        "assert metrics.reading('seqeval', 'overall_f1').unit == 'share'\n"
-        "assert metrics.reading('squad_v2.best_exact').unit == '%'\n"
-        "assert metrics.reading('wer') == metrics.reading('seqeval.other') == metrics.Reading(None, None)\n"
+        "assert metrics.metric_info('mse').higher_is_better is False\n"
+        "assert metrics.metric_info('seqeval', 'overall_f1').unit == 'share'\n"
+        "assert metrics.metric_info('squad_v2.best_exact').unit == '%'\n"
+        "unknown = metrics.MetricInfo(None, None)\n"
+        "assert metrics.metric_info('wer') == metrics.metric_info('seqeval.other') == unknown\n"
         "print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -530,9 +530,7 @@ def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
     assert info.metric_info("accuracy") == info.MetricInfo(False, "share")
     mine.unit = "EUR"
     assert info.metric_info("accuracy") == info.MetricInfo(False, "EUR")
-    assert compute_.compute_metric("accuracy", given, {}, {})["accuracy"] == compute_.Figure(
-        3.0, info.MetricInfo(False, "EUR")
-    )
+    assert figures_of("accuracy", given)["accuracy"] == metrics.Figure(3.0, info.MetricInfo(False, "EUR"))
 
 
 class Strict:
@@ -550,9 +548,9 @@ def test_what_another_metric_raises(monkeypatch):
     monkeypatch.setattr(registry, "metric", lambda name: Strict())
     given = {"predictions": [0, 1], "references": [0, 1]}
     with pytest.raises(SpecError, match=r"did you mean `normalize`.*\$.task_args.metric_args.strict.nomalize"):
-        compute_.compute_metric("strict", given, {}, {"strict": {"nomalize": True}})
+        figures_of("strict", given, {}, {"strict": {"nomalize": True}})
     with pytest.raises(BenchcardError, match="the metric `strict` failed: OverflowError: too much"):
-        compute_.compute_metric("strict", given, {}, {"strict": {"normalize": True}})
+        figures_of("strict", given, {}, {"strict": {"normalize": True}})
 
 
 class OfOne:
@@ -569,13 +567,11 @@ def test_another_metric_gets_the_positive_class(monkeypatch):
     monkeypatch.setattr(registry, "metrics", lambda: ("of_one",))
     monkeypatch.setattr(registry, "metric", lambda name: OfOne())
     monkeypatch.setattr(registry, "is_own_metric", lambda name: False)
-    given = {"predictions": [0, 0, 0, 1, 2, 2], "references": [0] * 6, "metric_defaults": {"pos_label": 0}}
+    given = {"predictions": [0, 0, 0, 1, 2, 2], "references": [0] * 6}
 
     def found(defaults, arguments):
-        told = compute_.compute_metric("of_one", {**given, "metric_defaults": defaults}, {}, {"of_one": arguments})[
-            "found"
-        ]
-        return told.value, told.positive
+        told = figures_of("of_one", {**given, "defaults": defaults}, {}, {"of_one": arguments})["found"]
+        return told.value, told.positive_label
 
     assert found({"pos_label": 0}, {}) == (3, 0)
     assert found({"pos_label": 0}, {"pos_label": 2}) == (2, 2)
@@ -585,7 +581,7 @@ def test_another_metric_gets_the_positive_class(monkeypatch):
 
 def figure(value):
     """A figure of which nobody knows how to read it."""
-    return compute_.Figure(value, info.MetricInfo(None, None))
+    return metrics.Figure(value, info.MetricInfo(None, None))
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_what_is_read_is_what_was_digested(table, form, tmp_path, monkeypatch):
     path = written(table, form, tmp_path / "data")
     content = data.data_digest(path)
     assert labels_of(path, content=content) == [0, 1, 2]
-    with pytest.raises(SpecError, match=r"what the run has the digest of.*changed since"):
+    with pytest.raises(SpecError, match=r"the content that the run began with.*changed since"):
         labels_of(path, content="0" * 64)
     file = next(each for each in (tmp_path / "data").rglob("*.*") if each.is_file() and each.suffix != ".json")
     stamps, calls = data._stamps, []

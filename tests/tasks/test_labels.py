@@ -297,7 +297,7 @@ def test_f1_of_three_labels_needs_one_of_them(texts, tmp_path):
     model, found = written(tmp_path / "model", ["bad", "meh", "good"], texts)
     pairs = [(text, index) for text, index in zip(texts, found) if index < 2]
     data = data_of(tmp_path / "data", *map(list, zip(*pairs)), ["bad", "meh", "good"])
-    with pytest.raises(SpecError, match=r"not known which label is meant.*f1_macro.*pos_label"):
+    with pytest.raises(SpecError, match=r"not known which label is the positive one.*f1_macro.*pos_label"):
         tiny_text.passed(TASK, model, data, tmp_path / "a", ("f1",))
     asked = {"task_args": {"metric_args": {"f1": {"pos_label": 0}}}}
     result = tiny_text.passed(TASK, model, data, tmp_path / "b", ("f1",), **asked)

@@ -148,7 +148,7 @@ def window(start, end, inside):
     return windows.Window(np.asarray(start, np.float32), np.asarray(end, np.float32), offsets, 0)
 
 
-SETTINGS = {"n_best": 20, "longest": 30, "null_threshold": 0.0}
+SETTINGS = {"n_best": 20, "max_tokens": 30, "null_threshold": 0.0}
 
 
 def test_the_best_window_wins():
@@ -167,7 +167,7 @@ def test_spans_that_cannot_be():
     )
     long = window([9, 2, 0.5, 0], [9, 0, 0, 3], [-1, 0, 1, 2])
     assert windows.answer("abc", [long], answerable=True, **SETTINGS)[0] == "abc"
-    assert windows.answer("abc", [long], answerable=True, **{**SETTINGS, "longest": 2})[0] == "bc"
+    assert windows.answer("abc", [long], answerable=True, **{**SETTINGS, "max_tokens": 2})[0] == "bc"
     assert windows.answer("abc", [long], answerable=True, **{**SETTINGS, "n_best": 1})[0] == ""
     assert windows.answer("abc", [window([1, 0], [1, 0], [-1, -1])], answerable=True, **SETTINGS) == ("", 0.0)
     assert windows.answer("abc", [window([1, 0], [1, 0], [-1, -1])], answerable=False, **SETTINGS) == ("", 1.0)

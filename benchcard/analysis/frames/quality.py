@@ -9,7 +9,7 @@ from benchcard.analysis import embedding_cosine
 from benchcard.analysis import rows as rows_
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names, text_of_failure
 from benchcard.analysis.records import Records
-from benchcard.metrics.info import BESIDE
+from benchcard.metrics.info import FIGURE_SUFFIXES
 from benchcard.run.record import Record
 from benchcard.steps.step import Outcome
 
@@ -79,7 +79,7 @@ def _figures(score: Outcome, compared: Outcome | None) -> dict[str, Any]:
     for name, value in score.values["metrics"].items():
         beside = compared.values["figures"].get(name, {}) if compared else {}
         row[name] = value
-        row |= {f"{name}_{part}": beside.get(part) for part in BESIDE}
+        row |= {f"{name}_{part}": beside.get(part) for part in FIGURE_SUFFIXES}
     return row
 
 

@@ -26,15 +26,7 @@ BATCH_NUMBERS = 1 << 24
 
 @dataclass(frozen=True)
 class _Description:
-    """The content of `features.json`.
-
-    Attributes:
-        count: Number of items.
-        types: The dtype of each array.
-        pad: The value that pads shorter items in a batch, by input; other inputs are never padded.
-        padding_side: The end of an axis where padding stands: `right` or `left`.
-        beside: The arrays that are no inputs of the model.
-    """
+    """The content of `features.json`: arguments of `write_features`, number of items, and dtypes of arrays."""
 
     count: int
     types: Mapping[str, str]
@@ -55,8 +47,8 @@ def write_features(
     Args:
         items: The arrays of each item by name, without a batch axis; all items have the same names.
         folder: An existing folder.
-        pad: The value that pads shorter items in a batch, by input; other inputs are never padded.
-        padding_side: The end of an axis where padding stands: `right` or `left`.
+        pad: `Prepared.pad`.
+        padding_side: `Prepared.padding_side`.
         beside: The arrays that are no inputs of the model, and come in no batch.
     """
     files: dict[str, BinaryIO] = {}

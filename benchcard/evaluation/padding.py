@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from benchcard.evaluation.features import Features
 
 if TYPE_CHECKING:
-    from benchcard.tasks.protocol import Arrays
+    from benchcard.tasks.protocol import Arrays, Kept
 
     Call = Callable[[Arrays], Arrays]
-    Keep = Callable[[Arrays, Arrays], Mapping[str, Sequence[np.ndarray]]]
+    Keep = Callable[[Arrays, Arrays], Kept]
 
 PADDED, EQUAL_SHAPES, ALONE, RANDOM = "padded", "equal shapes", "alone", "random"
 NOTES: Mapping[str, str] = MappingProxyType(

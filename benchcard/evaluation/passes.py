@@ -6,7 +6,7 @@ Owns the batches of a pass and its clock. Leaves predictions to the task.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,7 +18,7 @@ from benchcard.tasks import Task
 
 if TYPE_CHECKING:
     from benchcard.frameworks import Kernel, Model, ProfiledModel
-    from benchcard.tasks.protocol import Arrays
+    from benchcard.tasks.protocol import Arrays, Kept
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def run_pass(
         outputs = model(filled(batch, fixed - count) if fixed else batch)
         return {name: values[:count] for name, values in outputs.items()} if fixed else outputs
 
-    def keep(outputs: Arrays, inputs: Arrays) -> Mapping[str, Sequence[np.ndarray]]:
+    def keep(outputs: Arrays, inputs: Arrays) -> Kept:
         return task.kept(outputs, inputs, rows.context)
 
     batches = None

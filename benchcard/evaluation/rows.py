@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Written:
-    """Summary of the rows that were written.
-
-    Attributes:
-        rows: Number of rows.
-        items: Number of items; a row may have several.
-        notes: What a reader should know of the rows.
-    """
+    """The number of rows and of items that were written, and what a reader should know of them."""
 
     rows: int
     items: int
@@ -42,16 +36,7 @@ class Written:
 
 @dataclass(frozen=True)
 class _Description:
-    """The content of `references.json`.
-
-    Attributes:
-        references: The reference of each row.
-        memos: The memo of each row (`Row.memo`).
-        owners: The row of each item.
-        context: `Prepared.context`.
-        meanings: `Prepared.meanings`.
-        metric_defaults: `Prepared.metric_defaults`.
-    """
+    """The content of `references.json`: attributes of `Row` and `Prepared`, and the row of each item (`owners`)."""
 
     references: list[object]
     memos: list[object]
@@ -62,13 +47,7 @@ class _Description:
 
 
 def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None] = lambda done: None) -> Written:
-    """Write prepared rows to a folder.
-
-    Args:
-        prepared: The rows; one at a time is in memory.
-        folder: An existing folder.
-        progress: Called with the number of rows done.
-    """
+    """Write prepared rows to an existing folder, one at a time; `progress` is called with the number of rows done."""
     context, meanings = dict(prepared.context), dict(prepared.meanings)
     description = _Description([], [], [], context, meanings, dict(prepared.metric_defaults))
     counts: Counter[str] = Counter()
@@ -103,7 +82,7 @@ class Rows:
 
     Attributes:
         references: The reference of each row.
-        context: What predictions need (`Prepared.context`).
+        context: `Prepared.context`, and `metric_args` of the spec.
         meanings: `Prepared.meanings`.
         metric_defaults: `Prepared.metric_defaults`.
     """
@@ -111,13 +90,9 @@ class Rows:
     def __init__(self, folder: Path) -> None:
         content = json.loads((folder / "references.json").read_text(encoding="utf-8"))
         description = msgspec.convert(content, _Description)
-        self.references = description.references
-        self.context = description.context
-        self.meanings = description.meanings
-        self.metric_defaults = description.metric_defaults
-        self._memos = description.memos
-        self._owners = description.owners
-        self._folder = folder
+        self.references, self.context = description.references, description.context
+        self.meanings, self.metric_defaults = description.meanings, description.metric_defaults
+        self._memos, self._owners, self._folder = description.memos, description.owners, folder
 
     def __len__(self) -> int:
         return len(self.references)

@@ -29,26 +29,25 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-class Prediction(TypedDict):
-    """A predicted answer, in the form of the official scorers."""
-
+# Predictions and references have the form that the official scorers take.
+class _Prediction(TypedDict):
     id: str
     prediction_text: str
     no_answer_probability: float
 
 
-class Answers(TypedDict):
-    """The right answers to a question, and their first characters in the context."""
-
+class _Answers(TypedDict):
     text: list[str]
     answer_start: list[int]
 
 
-class Reference(TypedDict):
-    """A question with its right answers, in the form of the official scorers."""
-
+class _Reference(TypedDict):
     id: str
-    answers: Answers
+    answers: _Answers
+
+
+Predictions = Sequence[_Prediction]
+References = Sequence[_Reference]
 
 
 def normalize(text: str) -> str:
@@ -84,22 +83,20 @@ class Squad(Offline):
 
     takes = ({"predictions": _PREDICTIONS, "references": _REFERENCES},)
 
-    def add_batch(
-        self, *, predictions: Sequence[Prediction], references: Sequence[Reference], **others: object
-    ) -> None:
+    def add_batch(self, *, predictions: Predictions, references: References, **others: object) -> None:
         """Take predictions with or without a `no_answer_probability`, which SQuAD v1.1 does not have."""
         known = [{"id": given["id"], "prediction_text": given["prediction_text"]} for given in predictions]
         super().add_batch(predictions=known, references=references, **others)
 
-    def _compute(self, predictions: Sequence[Prediction], references: Sequence[Reference]) -> dict[str, float]:
+    def _compute(self, predictions: Predictions, references: References) -> dict[str, float]:
         return {name: _percent(scores) for name, scores in self._scores(predictions, references).items()}
 
-    def examples(self, predictions: Sequence[Prediction], references: Sequence[Reference]) -> dict[str, Examples]:
+    def examples(self, predictions: Predictions, references: References) -> dict[str, Examples]:
         """Return the score of each question, in percent."""
         return {name: _examples(scores) for name, scores in self._scores(predictions, references).items()}
 
     @staticmethod
-    def _scores(predictions: Sequence[Prediction], references: Sequence[Reference]) -> dict[str, list[float]]:
+    def _scores(predictions: Predictions, references: References) -> dict[str, list[float]]:
         texts = {prediction["id"]: prediction["prediction_text"] for prediction in predictions}
         pairs = [(texts[reference["id"]], reference["answers"]["text"]) for reference in references]
         if not all(answers for _, answers in pairs):
@@ -142,10 +139,7 @@ class SquadV2(Offline):
     takes = ({"predictions": {**_PREDICTIONS, "no_answer_probability": _NUMBER}, "references": _REFERENCES},)
 
     def _compute(
-        self,
-        predictions: Sequence[Prediction],
-        references: Sequence[Reference],
-        no_answer_threshold: float = 1.0,
+        self, predictions: Predictions, references: References, no_answer_threshold: float = 1.0
     ) -> dict[str, float]:
         questions = _questions(predictions, references)
         # The official scorer looks for thresholds in the order of the predictions.
@@ -160,10 +154,7 @@ class SquadV2(Offline):
         return figures
 
     def examples(
-        self,
-        predictions: Sequence[Prediction],
-        references: Sequence[Reference],
-        no_answer_threshold: float = 1.0,
+        self, predictions: Predictions, references: References, no_answer_threshold: float = 1.0
     ) -> dict[str, Examples]:
         """Return the score of each question, in percent. Figures at the best threshold have no scores of questions."""
         return {
@@ -208,7 +199,7 @@ class ExactMatch(Offline):
         }
 
 
-def _questions(predictions: Sequence[Prediction], references: Sequence[Reference]) -> dict[str, _Question]:
+def _questions(predictions: Predictions, references: References) -> dict[str, _Question]:
     """Return the questions by id, in the order of the references."""
     by_id = {prediction["id"]: prediction for prediction in predictions}
     questions = {}

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import evaluate
     import numpy as np
 
+_FEATURES = ("predictions", "references", "prediction_scores")
+
 
 @dataclass(frozen=True)
 class MetricInputs:
@@ -57,75 +59,46 @@ class MetricInputs:
 
 @dataclass(frozen=True)
 class MetricCall:
-    """A loaded metric, and the arguments that its `compute` is called with.
+    """A loaded metric, and what its `compute` is called with.
 
     Attributes:
-        name: The id in the spec.
-        identity: The id of the metric that it stands for.
+        identity: The id of the metric, which the id in the spec may only stand for.
         figure: The only figure that is wanted; empty for all.
         metric: The metric.
         inputs: Predictions, references or scores, by the names of its features.
         arguments: All other arguments.
     """
 
-    name: str
     identity: str
     figure: str
     metric: evaluate.EvaluationModule
     inputs: Mapping[str, Sequence[object] | np.ndarray]
     arguments: Mapping[str, object]
 
-    @property
-    def mistake_path(self) -> str:
-        """The place of the metric in the spec, for messages."""
-        return f"$.metrics (`{self.name}`)"
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether a metric with a positive class scores that class, and not an average over classes."""
-        return _is_binary(self.metric, self.arguments)
-
 
 def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> MetricCall:
-    """Load a metric and select what its `compute` is called with.
-
-    Args:
-        name: The metric's id in the spec.
-        inputs: What metrics are computed from.
-        script: The path of the metric's script, where the id names one.
-
-    Raises:
-        SpecError: There is no such metric, the task lacks an input of it, or the spec gives it unknown arguments.
-    """
+    """Load a metric and select what its `compute` is called with. See `compute_metric`."""
     identity, figure = resolve_metric(name, inputs.meanings, script)
     metric = load_metric(identity, script)
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
-    available = {
-        "predictions": inputs.predictions,
-        "references": inputs.references,
-        "prediction_scores": inputs.prediction_scores,
-    }
-    selected = {feature: values for feature in features if (values := available.get(feature)) is not None}
-    if missing := [feature for feature in features if feature not in selected]:
-        raise SpecError(
-            Mistake(
-                f"$.metrics (`{name}`)",
-                f"a task that gives no {join_names(missing)}",
-                "a metric that this task has the inputs for",
-            )
-        )
-    given = inputs.arguments.get(name, inputs.arguments.get(identity, {}))
-    _expect_known_arguments(name, metric, features, given)
-    arguments, parameters, is_own = dict(given), _parameters(metric), registry.is_own_metric(identity)
+    values = {feature: getattr(inputs, feature) for feature in features if feature in _FEATURES}
+    if missing := [feature for feature in features if values.get(feature) is None]:
+        found, expected = f"a task that gives no {join_names(missing)}", "a metric that this task has the inputs for"
+        raise SpecError(Mistake(f"$.metrics (`{name}`)", found, expected))
+    arguments = dict(inputs.arguments.get(name, inputs.arguments.get(identity, {})))
+    parameters = _parameters(metric)
+    free = [key for key in parameters if key not in features]
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()) and (
+        unknown := [key for key in arguments if key not in free]
+    ):
+        place, expected = f"$.task_args.metric_args.{name}", join_names(free)
+        raise SpecError([Mistake(f"{place}.{key}", f"`{key}`", expected, did_you_mean(key, free)) for key in unknown])
     for key, value in inputs.defaults.items():
         # Only benchcard's own metrics accept None, which says that the positive class is not known.
-        if (
-            key in parameters
-            and (key != "pos_label" or _is_binary(metric, arguments))
-            and (value is not None or is_own)
-        ):
+        is_accepted = key in parameters and (value is not None or registry.is_own_metric(identity))
+        if is_accepted and (key != "pos_label" or _is_binary(metric, arguments)):
             arguments.setdefault(key, value)
-    return MetricCall(name, identity, figure, metric, selected, arguments)
+    return MetricCall(identity, figure, metric, values, arguments)
 
 
 def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -> dict[str, Figure]:
@@ -137,10 +110,11 @@ def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -
         script: The path of the metric's script, where the id names one.
 
     Raises:
-        SpecError: There is no such metric, or it does not fit the predictions.
+        SpecError: There is no such metric, it does not fit the task or its predictions, or it has unknown arguments.
         BenchcardError: A metric of another package failed; the message has its own text.
     """
     call = prepare_call(name, inputs, script)
+    place = f"$.metrics (`{name}`)"
     try:
         result = call.metric.compute(**call.inputs, **call.arguments)
     except SpecError:
@@ -149,44 +123,27 @@ def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -
         # benchcard's own metrics raise these for inputs that do not fit them; other metrics may raise anything.
         if registry.is_own_metric(call.identity) and isinstance(error, (ValueError, TypeError, KeyError)):
             found = "predictions and references that it cannot compare"
-            raise SpecError(Mistake(call.mistake_path, found, "a metric that fits the task", str(error))) from error
+            raise SpecError(Mistake(place, found, "a metric that fits the task", str(error))) from error
         raise BenchcardError(f"the metric `{name}` failed: {type(error).__name__}: {error}") from error
     # A metric may return a bare number. It returns nothing in all but one process of a distributed computation.
     values = result if isinstance(result, Mapping) else {} if result is None else {name: result}
     if call.figure:
-        values = {name: _select_figure(call, values)}
+        if call.figure not in values:
+            # A metric that leaves figures out gives the reason as a text beside the others.
+            known = [key for key, value in values.items() if not isinstance(value, str)]
+            reason = "; ".join(value for value in values.values() if isinstance(value, str))
+            hint = reason or did_you_mean(call.figure, known)
+            raise SpecError(Mistake(place, f"no figure `{call.figure}`", join_names(known), hint))
+        values = {name: values[call.figure]}
     label = call.arguments.get("pos_label")
-    label = label if isinstance(label, int) and call.is_binary else None
+    label = label if isinstance(label, int) and _is_binary(call.metric, call.arguments) else None
     figures = {}
     for key, value in values.items():
         if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
-            known = metric_info(call.identity, call.figure or (key if key != call.identity else None))
-            number = float(value)
-            figures[key] = Figure(
-                number if math.isfinite(number) else None, with_own_attributes(call.metric, known), label
-            )
+            known_info = metric_info(call.identity, call.figure or (key if key != call.identity else None))
+            number = float(value) if math.isfinite(value) else None
+            figures[key] = Figure(number, with_own_attributes(call.metric, known_info), label)
     return figures
-
-
-def _select_figure(call: MetricCall, values: Mapping[str, object]) -> object:
-    """Return the figure that a call asks for.
-
-    Raises:
-        SpecError: The metric did not return it.
-    """
-    if call.figure in values:
-        return values[call.figure]
-    # A metric that leaves figures out gives the reason as a text beside the others.
-    known = [key for key, value in values.items() if not isinstance(value, str)]
-    reason = "; ".join(value for value in values.values() if isinstance(value, str))
-    raise SpecError(
-        Mistake(
-            call.mistake_path,
-            f"no figure `{call.figure}`",
-            join_names(known),
-            reason or did_you_mean(call.figure, known),
-        )
-    )
 
 
 def _parameters(metric: evaluate.EvaluationModule) -> Mapping[str, inspect.Parameter]:
@@ -194,26 +151,10 @@ def _parameters(metric: evaluate.EvaluationModule) -> Mapping[str, inspect.Param
 
 
 def _is_binary(metric: evaluate.EvaluationModule, arguments: Mapping[str, object]) -> bool:
+    """Return whether a metric with a positive class scores that class, and not an average over classes."""
     parameter = _parameters(metric).get("average")
     default = parameter.default if parameter and parameter.default is not parameter.empty else None
     return (getattr(metric, "average", None) or arguments.get("average", default) or "binary") == "binary"
-
-
-def _expect_known_arguments(
-    name: str, metric: evaluate.EvaluationModule, features: Mapping[str, object], arguments: Mapping[str, object]
-) -> None:
-    """Raise a `SpecError` where the spec gives a metric arguments that its `compute` does not have."""
-    parameters = _parameters(metric)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    known = [parameter for parameter in parameters if parameter not in features]
-    mistakes = [
-        Mistake(f"$.task_args.metric_args.{name}.{key}", f"`{key}`", join_names(known), did_you_mean(key, known))
-        for key in arguments
-        if key not in known
-    ]
-    if mistakes:
-        raise SpecError(mistakes)
 
 
 def with_directions(figures: Mapping[str, Figure], name: str, directions: Mapping[str, bool]) -> dict[str, Figure]:

@@ -151,9 +151,8 @@ def _read_links(path: Path, home: Path, name: str | None, split: str) -> dataset
     files = [os.path.normpath(file) for files in (builder.config.data_files or {}).values() for file in files]
     for file in files:
         if not Path(file).is_relative_to(link):
-            raise _foreign(
-                path, file, "`data_files` in the README of a folder may name its own files only, by relative paths"
-            )
+            hint = "`data_files` in the README of a folder may name its own files only, by relative paths"
+            raise _foreign(path, file, hint)
     _expect_pulled(path, [Path(file).readlink() for file in files])
     builder.download_and_prepare()
     try:
@@ -209,9 +208,8 @@ def _link_files(path: Path, content: str) -> Path:
     try:
         for file, target in links.items():
             if "::" in file:
-                raise SpecError(
-                    Mistake("$.dataset.path", f"the file `{target}`", "names without `::` in a folder", "rename it")
-                )
+                found, expected = f"the file `{target}`", "names without `::` in a folder"
+                raise SpecError(Mistake("$.dataset.path", found, expected, "rename it"))
             link = part / _LINKS / file
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(target.absolute())
@@ -322,9 +320,8 @@ def _reader(path: Path) -> tuple[str, dict[str, str]]:
     endings = [ending for ending in path.suffixes if ending not in PACKED]
     ending = endings[-1].lower() if endings else ""
     if ending not in READERS:
-        raise SpecError(
-            Mistake("$.dataset.path", f"the file `{path.name}`", f"a file that ends in {join_names(READERS)}")
-        )
+        expected = f"a file that ends in {join_names(READERS)}"
+        raise SpecError(Mistake("$.dataset.path", f"the file `{path.name}`", expected))
     return READERS[ending], {"sep": "\t"} if ending == ".tsv" else {}
 
 
@@ -340,14 +337,8 @@ def _load_error(error: Exception, location: str, name: str | None, split: str) -
             "it is read by a script, which `datasets` no longer runs: `revision: refs/convert/parquet` has the same "
             "rows as parquet, where the Hub has converted it"
         )
-    return SpecError(
-        Mistake(
-            "$.dataset",
-            f"`{location}`" + (f" with name `{name}`" if name else ""),
-            "a data set that can be loaded",
-            message.splitlines()[0],
-        )
-    )
+    found = f"`{location}`" + (f" with name `{name}`" if name else "")
+    return SpecError(Mistake("$.dataset", found, "a data set that can be loaded", message.splitlines()[0]))
 
 
 def fingerprint(rows: datasets.Dataset) -> str:
@@ -377,10 +368,9 @@ def _hash_bytes(value: object) -> object:
 
 
 def evenly_spaced(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Dataset, list[int]]:
-    """Return at most so many rows, evenly spaced, so that a split sorted by class is not cut to one class.
+    """Return at most so many rows, and their numbers in the split.
 
-    Returns:
-        The rows, and their numbers in the split.
+    They are evenly spaced, so that a split sorted by class is not cut to one class.
     """
     if most is None or most >= len(rows):
         return rows, list(range(len(rows)))
@@ -391,26 +381,18 @@ def evenly_spaced(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Da
 def stratified_sample(
     rows: datasets.Dataset, count: int, seed: int, label: str | None, split: str
 ) -> tuple[datasets.Dataset, list[int]]:
-    """Draw rows by seed, in the same shares of each label as the split has.
+    """Return rows that are drawn in the same shares of each label as in the split, and their ascending numbers.
 
     Shares are rounded by the largest remainder, so that they add up to `count`. Without a column of classes the draw is
     not stratified.
-
-    Returns:
-        The rows, and their numbers in the split, in ascending order.
 
     Raises:
         SpecError: The split has fewer rows.
     """
     if count > len(rows):
-        raise SpecError(
-            Mistake(
-                "$.calibration.num_calibration_samples",
-                str(count),
-                f"a number of at most {len(rows)}" if len(rows) else "a calibration split that has rows",
-                f"the split `{split}` has {pluralize(len(rows), 'row')}",
-            )
-        )
+        expected = f"a number of at most {len(rows)}" if len(rows) else "a calibration split that has rows"
+        hint = f"the split `{split}` has {pluralize(len(rows), 'row')}"
+        raise SpecError(Mistake("$.calibration.num_calibration_samples", str(count), expected, hint))
     generator = np.random.default_rng(seed)
     labels = _classes(rows, label)
     if labels is None:
@@ -444,10 +426,7 @@ def _classes(rows: datasets.Dataset, label: str | None) -> NDArray[np.generic] |
 
 
 def describe_rows(rows: datasets.Dataset, numbers: Sequence[int], split_rows: int) -> dict[str, object]:
-    """Return which rows of a split were taken, for the outcome of a step: their count, and the digest of their numbers.
-
-    The numbers themselves are included where not all rows were taken.
-    """
+    """Return which rows of a split were taken, for the outcome of a step; with their numbers unless all were taken."""
     about = {"samples": len(numbers), "split_rows": split_rows, "rows_digest": digest(list(numbers))}
     return about if len(numbers) == split_rows else {**about, "rows": list(numbers)}
 
@@ -479,14 +458,8 @@ def secondary(rows: datasets.Dataset, question: Question, default: str | None = 
 def reference(rows: datasets.Dataset, question: Question, default: str, hint: str = "") -> str:
     """Return the column of the reference: that of `ref_keys`, else the task's default.
 
-    Args:
-        rows: The rows.
-        question: What the spec asks for.
-        default: The column where it names none.
-        hint: What to do where several columns are meant.
-
     Raises:
-        SpecError: There is no such column, or the spec names several.
+        SpecError: There is no such column, or the spec names several; `hint` then tells what to do.
     """
     if len(question.ref_keys) > 1:
         names = ", ".join(f"`{name}`" for name in question.ref_keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -21,20 +21,7 @@ from benchcard.utils.text import join_names
 if TYPE_CHECKING:
     import datasets
 
-    from benchcard.tasks.protocol import Arrays
-
-
-@dataclass(frozen=True)
-class _Context:
-    """`Prepared.context`: the attributes of `Pooling` that change a prediction or the usage snippet of the card."""
-
-    modes: list[str]
-    normalize: bool
-    truncate_dim: int | None
-    similarity: str
-    prompt: str
-    lower_case: bool
-    maximum: int | None
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
 class FeatureExtraction:
@@ -53,18 +40,10 @@ class FeatureExtraction:
             data.secondary(rows, question, "sentence2") or "sentence2",
         ]
         reference = data.reference(rows, question, "score") if question.labelled else None
-        context = _Context(
-            list(pooled.modes),
-            pooled.normalize,
-            pooled.truncate_dim,
-            similarity,
-            pooled.prompt,
-            pooled.lower_case,
-            texts.maximum,
-        )
+        settings = replace(pooled, similarity=similarity, maximum=texts.maximum)
         return Prepared(
             _rows(rows, question, texts, pooled, columns, reference),
-            asdict(context),
+            {name: value for name, value in asdict(settings).items() if name != "notes"},
             texts.pad(),
             texts.tokenizer.padding_side,
             notes=(*pooled.notes, f"the score of two texts is the {_NAMES[similarity]} of their embeddings ({source})"),
@@ -72,26 +51,19 @@ class FeatureExtraction:
             tallies=texts.cut_tally(),
         )
 
-    def kept(
-        self, outputs: Arrays, inputs: Arrays, context: Mapping[str, object]
-    ) -> Mapping[str, Sequence[np.ndarray]]:
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `embedding` `(numbers,) float32`."""
-        settings = msgspec.convert(context, _Context)
+        pooled = msgspec.convert(context, pooling.Pooling)
         items = text.without_padding(output(outputs, "last_hidden_state"), inputs)
-        return {
-            "embedding": [
-                pooling.embedding(tokens, settings.modes, settings.normalize, settings.truncate_dim) for tokens in items
-            ]
-        }
+        return {"embedding": [pooled.embedding(tokens) for tokens in items]}
 
-    def prediction(self, items: Sequence[Arrays], memo: object, context: Mapping[str, object]) -> float:
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> float:
         """Return the similarity of the two embeddings."""
         first, second = (item["embedding"][None].astype(np.float64) for item in items)
-        return float(SIMILARITIES[msgspec.convert(context, _Context).similarity](first, second)[0])
+        similarity = msgspec.convert(context, pooling.Pooling).similarity or "cosine"
+        return float(SIMILARITIES[similarity](first, second)[0])
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, np.ndarray], int]:
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""
         texts = _load(model)[0] if input_length is None else text.load_texts(model)
         return texts.timed(batch_size, input_length, seed)

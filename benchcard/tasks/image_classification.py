@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import transformers
     from PIL.Image import Image
 
-    from benchcard.tasks.protocol import Arrays
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
 # Modes of more than 8 bits a channel, which Pillow silently cuts to 8 bits.
@@ -60,19 +60,15 @@ class ImageClassification:
             metric_defaults={"pos_label": alignment.positive},
         )
 
-    def kept(
-        self, outputs: Arrays, inputs: Arrays, context: Mapping[str, object]
-    ) -> Mapping[str, Sequence[np.ndarray]]:
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `scores` `(labels,) float32`, the logits."""
         return {"scores": list(output(outputs, "logits"))}
 
-    def prediction(self, items: Sequence[Arrays], memo: object, context: Mapping[str, object]) -> int:
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> int:
         """Return the id of the most likely label."""
         return int(items[0]["scores"].argmax())
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, np.ndarray], int]:
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return normal noise as `pixel_values` `(batch, channels, height, width) float32`, at the size that the
         model's processor gives, and its width.
         """

@@ -66,14 +66,9 @@ class Alignment:
         """
         if isinstance(value, (int, str)) and value in self.ids:
             return self.ids[value]
-        raise SpecError(
-            Mistake(
-                "$.dataset.ref_keys",
-                f"the label {format_value(value)} in row {row}",
-                join_names(str(known) for known in self.ids),
-                "take rows without a label out of the data set" if value in (None, -1) else "",
-            )
-        )
+        hint = "take rows without a label out of the data set" if value in (None, -1) else ""
+        found, expected = f"the label {format_value(value)} in row {row}", join_names(str(key) for key in self.ids)
+        raise SpecError(Mistake("$.dataset.ref_keys", found, expected, hint))
 
 
 class _Names:
@@ -151,18 +146,16 @@ def align(
         ids_of = [model_names.find(name) for name in data_names]
         if (are_generic(names) or are_numbers) and not any(ids_of):
             return _with_positive(_by_number(names, data_names, keys, declared is not None), keys, declared is not None)
-    mistakes = _match_mistakes(names, data_names, ids_of)
-    if mistakes:
+    if mistakes := _match_mistakes(names, data_names, ids_of):
         raise SpecError(mistakes)
     ids = {key: indices[0] for key, indices in zip(keys, ids_of)}
     moved = [name for key, name in zip(keys, data_names) if (declared is not None or are_numbers) and ids[key] != key]
-    notes = []
+    notes = [f"label_mapping: the data set has no label {join_names(unused)}"] if unused else []
     if moved:
-        notes.append(
-            f"labels are numbered differently in the data set and in the model ({', '.join(moved)}): aligned by name"
+        listing = ", ".join(moved)
+        notes.insert(
+            0, f"labels are numbered differently in the data set and in the model ({listing}): aligned by name"
         )
-    if unused:
-        notes.append(f"label_mapping: the data set has no label {join_names(unused)}")
     return _with_positive(Alignment(ids, names, tuple(notes)), keys, declared is not None)
 
 

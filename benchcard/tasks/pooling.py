@@ -42,14 +42,9 @@ _POOLS: Mapping[str, Pool] = MappingProxyType(
         "lasttoken": lambda tokens: tokens[-1],
     }
 )
-_FLAGS = {
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
+_FLAGS = {mode: f"pooling_mode_{mode}" for mode in ("mean_sqrt_len_tokens", "lasttoken")}
+_FLAGS |= {mode: f"pooling_mode_{mode}_tokens" for mode in ("max", "mean", "weightedmean")}
+_FLAGS["cls"] = "pooling_mode_cls_token"
 # The modules of a folder, in this order; a `Normalize` may follow.
 _MODULES = ("Transformer", "Pooling")
 # The names of the configuration of a `Transformer`; the first file that exists counts.
@@ -73,9 +68,9 @@ class Pooling:
         normalize: Whether the result is scaled to length 1.
         truncate_dim: How many of its first numbers are kept after that; None for all.
         similarity: The name of the similarity that the folder asks for; None where it names none.
-        maximum: The most tokens that are read; None for the model's own maximum.
-        lower_case: Whether texts are converted to lower case.
         prompt: The text before every text.
+        lower_case: Whether texts are converted to lower case.
+        maximum: The most tokens that are read; None for the model's own maximum.
         notes: What a reader should know.
     """
 
@@ -83,15 +78,24 @@ class Pooling:
     normalize: bool = False
     truncate_dim: int | None = None
     similarity: str | None = None
-    maximum: int | None = None
-    lower_case: bool = False
     prompt: str = ""
+    lower_case: bool = False
+    maximum: int | None = None
     notes: tuple[str, ...] = ()
 
     def model_text(self, text: str) -> str:
         """Return the text that the tokenizer gets for `text`."""
         prompted = self.prompt + text
         return prompted.lower() if self.lower_case else prompted
+
+    def embedding(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embedding `(numbers,) float32` of a text from those of its tokens `(tokens, numbers) float32`,
+        none of them padding.
+        """
+        joined = np.concatenate([_POOLS[mode](tokens) for mode in self.modes])
+        if self.normalize:
+            joined = joined / max(float(np.linalg.norm(joined)), _LEAST_NORM)
+        return joined[: self.truncate_dim].astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -126,18 +130,6 @@ class _Module:
         return self.type.rpartition(".")[2] if self.type.startswith("sentence_transformers.") else self.type
 
 
-def embedding(
-    tokens: NDArray[np.float32], modes: Sequence[str], normalize: bool, truncate_dim: int | None = None
-) -> NDArray[np.float32]:
-    """Return the embedding `(numbers,) float32` of a text from those of its tokens `(tokens, numbers) float32`, none
-    of them padding.
-    """
-    joined = np.concatenate([_POOLS[mode](tokens) for mode in modes])
-    if normalize:
-        joined = joined / max(float(np.linalg.norm(joined)), _LEAST_NORM)
-    return joined[:truncate_dim].astype(np.float32, copy=False)
-
-
 def load_pooling(model: Path) -> Pooling:
     """Return the pooling of the model in a folder; the mean of all tokens where the folder has none.
 
@@ -146,21 +138,15 @@ def load_pooling(model: Path) -> Pooling:
     """
     modules = read_json(model / "modules.json", list[_Module])
     if modules is None:
-        return Pooling(
-            notes=(
-                "the model's folder does not say how token embeddings are pooled: their mean is taken, "
-                "as sentence-transformers does",
-            )
-        )
+        note = "the model's folder does not say how token embeddings are pooled: their mean is taken, "
+        return Pooling(notes=(note + "as sentence-transformers does",))
     path = _pooling_folder(model, modules) / "config.json"
     config = read_json(path, dict[str, object]) or {}
     files = (read_json(model / name, dict[str, object]) for name in _TRANSFORMER_CONFIGS)
     maximum, lower_case = _transformer_settings(model, next((file for file in files if file is not None), {}))
     settings = load_config(model)
-    if settings.model_type != "SentenceTransformer":
-        raise ArtifactError(
-            f"{model} is a {settings.model_type} of sentence-transformers; expected a SentenceTransformer"
-        )
+    if (kind := settings.model_type) != "SentenceTransformer":
+        raise ArtifactError(f"{model} is a {kind} of sentence-transformers; expected a SentenceTransformer")
     prompts, default, prompt = settings.prompts or {}, settings.default_prompt_name, settings.prompt
     if default is not None and default not in prompts:
         raise ArtifactError(f"the default prompt `{default}` of {model} is not among its prompts: {', '.join(prompts)}")
@@ -176,16 +162,9 @@ def load_pooling(model: Path) -> Pooling:
         )
     if settings.truncate_dim is not None:
         notes.append(f"embeddings are cut to their first {settings.truncate_dim} numbers: the model's `truncate_dim`")
-    return Pooling(
-        _modes(config, path),
-        len(modules) > len(_MODULES),
-        settings.truncate_dim,
-        settings.similarity_fn_name,
-        maximum,
-        lower_case,
-        prompt,
-        tuple(notes),
-    )
+    modes, normalize = _modes(config, path), len(modules) > len(_MODULES)
+    similarity, truncate_dim = settings.similarity_fn_name, settings.truncate_dim
+    return Pooling(modes, normalize, truncate_dim, similarity, prompt, lower_case, maximum, tuple(notes))
 
 
 def load_config(model: Path) -> SentenceTransformersConfig:
@@ -244,7 +223,7 @@ def _transformer_settings(model: Path, config: Mapping[str, object]) -> tuple[in
 
 def _modes(config: Mapping[str, object], path: Path) -> tuple[str, ...]:
     """Return the modes of a pooling's configuration: flags or, in newer folders, one name or several."""
-    names = config.get("pooling_mode") or [mode for mode, flag in _FLAGS.items() if config.get(flag)]
+    names = config.get("pooling_mode") or [mode for mode in _POOLS if config.get(_FLAGS[mode])]
     modes = [str(name) for name in names] if isinstance(names, list) else [str(names)]
     unknown = [mode for mode in modes if mode not in _POOLS]
     if unknown or not modes:

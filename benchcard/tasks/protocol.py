@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from benchcard.spec.schema import ValueType
 
     Arrays = Mapping[str, np.ndarray]
+    Context = Mapping[str, object]
+    Kept = Mapping[str, Sequence[np.ndarray]]
+    TimedInputs = tuple[dict[str, np.ndarray], int]
 
 
 @dataclass(frozen=True)
@@ -126,19 +129,15 @@ class Task(Protocol):
             ArtifactError: The model's processor cannot be loaded, or lacks something.
         """
 
-    def kept(
-        self, outputs: Arrays, inputs: Arrays, context: Mapping[str, object]
-    ) -> Mapping[str, Sequence[np.ndarray]]:
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return what is kept of a batch of outputs: by name one array an item, without padding. Metrics of rankings
         read `scores`.
         """
 
-    def prediction(self, items: Sequence[Arrays], memo: object, context: Mapping[str, object]) -> object:
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> object:
         """Return the prediction of a row, as plain data, from what is kept of its items and the arrays beside them."""
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, np.ndarray], int]:
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return generated inputs for time measurements, and their actual length.
 
         Raises:

@@ -20,7 +20,7 @@ from benchcard.utils.text import format_value
 if TYPE_CHECKING:
     import datasets
 
-    from benchcard.tasks.protocol import Arrays
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,11 @@ class _Memo:
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """The names of the columns; that of answers is None where they are not needed."""
-
-    question: str
-    context: str
-    answers: str | None
-
-
-@dataclass(frozen=True)
 class _Answers:
-    """The right answers to a question, and their first characters in the context; -1 where these are not given."""
+    """The right answers to a question as in SQuAD."""
 
     text: list[str]
-    answer_start: list[int]
+    answer_start: list[int] | None = None
 
 
 _TALLIES = {
@@ -88,8 +79,7 @@ class QuestionAnswering:
         {
             "max_seq_length": Number(8, whole=True),
             "doc_stride": Number(0, whole=True),
-            "n_best_size": Number(1, whole=True),
-            "max_answer_length": Number(1, whole=True),
+            **dict.fromkeys(("n_best_size", "max_answer_length"), Number(1, whole=True)),
             "null_score_diff_threshold": Number(),
         }
     )
@@ -101,13 +91,11 @@ class QuestionAnswering:
         texts = text.load_texts(question.model, offsets_for="to cut answers from the context")
         settings = msgspec.convert(question.arguments, _Settings)
         answers = data.reference(rows, question, "answers") if question.labelled else None
-        columns = _Columns(
-            data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context", answers
-        )
+        columns = data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context"
         answerable = answers is None or _all_have_answers(rows, answers, question)
         scorer = "squad" if answerable else "squad_v2"
         return Prepared(
-            _rows(rows, question, texts, columns, settings),
+            _rows(rows, question, texts, columns, answers, settings),
             asdict(_Context(**asdict(settings), answerable=answerable)),
             texts.pad(),
             texts.tokenizer.padding_side,
@@ -116,13 +104,11 @@ class QuestionAnswering:
             meanings={"exact_match": f"{scorer}.{'exact_match' if answerable else 'exact'}", "f1": f"{scorer}.f1"},
         )
 
-    def kept(
-        self, outputs: Arrays, inputs: Arrays, context: Mapping[str, object]
-    ) -> Mapping[str, Sequence[np.ndarray]]:
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `start_logits` and `end_logits`, `(tokens,) float32` each."""
         return {name: text.without_padding(output(outputs, name), inputs) for name in ("start_logits", "end_logits")}
 
-    def prediction(self, items: Sequence[Arrays], memo: object, context: Mapping[str, object]) -> dict[str, object]:
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> dict[str, object]:
         """Return `id`, `prediction_text` and `no_answer_probability`, as the SQuAD scorers take them."""
         settings, row = msgspec.convert(context, _Context), msgspec.convert(memo, _Memo)
         answer, probability = windows.answer(
@@ -138,70 +124,66 @@ class QuestionAnswering:
         )
         return {"id": row.id, "prediction_text": answer, "no_answer_probability": probability}
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, np.ndarray], int]:
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of pairs of texts without padding, and the other inputs."""
         return text.load_texts(model).timed(batch_size, input_length, seed, pair=True)
 
 
-def _read_answers(value: object, column: str, number: int) -> _Answers:
-    """Return the answers of a row: a text, a list of `{text, answer_start}`, or `{text: […], answer_start: […]}`.
+def _read_answers(value: object, column: str, number: int) -> tuple[list[str], list[int]]:
+    """Return the answers of a row, and their first characters in the context, -1 where these are not given.
+
+    A row has a text, a list of `{text, answer_start}`, or `{text: […], answer_start: […]}`.
 
     Raises:
         SpecError: They have another form.
     """
-    texts: object
-    starts: object
     if isinstance(value, str):
-        texts, starts = [value] if value else [], None
+        value = {"text": [value] if value else []}
     elif isinstance(value, list) and all(isinstance(answer, dict) and "text" in answer for answer in value):
-        texts, starts = [answer["text"] for answer in value], [answer.get("answer_start", -1) for answer in value]
-    elif isinstance(value, dict):
-        texts, starts = value.get("text"), value.get("answer_start")
-    else:
-        texts = starts = None
+        starts = [answer.get("answer_start", -1) for answer in value]
+        value = {"text": [answer["text"] for answer in value], "answer_start": starts}
     try:
-        answers = _Answers(msgspec.convert(texts, list[str]), msgspec.convert(starts or [], list[int]))
-        if not answers.answer_start:
-            answers = _Answers(answers.text, [-1] * len(answers.text))
-        if len(answers.text) == len(answers.answer_start):
-            return answers
+        answers = msgspec.convert(value, _Answers)
     except msgspec.ValidationError:
-        pass
-    found = f"{format_value(value)} in row {number} of `{column}`"
-    raise SpecError(Mistake("$.dataset.ref_keys[0]", found, "answers with `text` and `answer_start`"))
+        answers = _Answers([], [-1])
+    starts = answers.answer_start or [-1] * len(answers.text)
+    if len(starts) != len(answers.text):
+        found = f"{format_value(value)} in row {number} of `{column}`"
+        raise SpecError(Mistake("$.dataset.ref_keys[0]", found, "answers with `text` and `answer_start`"))
+    return answers.text, starts
 
 
 def _all_have_answers(rows: datasets.Dataset, column: str, question: Question) -> bool:
     """Return whether every row has an answer. All rows are read, so that answers of another form fail at once."""
-    answers = [
-        _read_answers(row[column], column, question.number(index))
-        for index, row in enumerate(data.iter_rows(rows, [column]))
-    ]
-    return all(of_row.text for of_row in answers)
+    values = enumerate(row[column] for row in data.iter_rows(rows, [column]))
+    answers = [_read_answers(value, column, question.number(index)) for index, value in values]
+    return all(texts for texts, _ in answers)
 
 
 def _rows(
-    rows: datasets.Dataset, question: Question, texts: text.Texts, columns: _Columns, settings: _Settings
+    rows: datasets.Dataset,
+    question: Question,
+    texts: text.Texts,
+    columns: tuple[str, str],
+    answers: str | None,
+    settings: _Settings,
 ) -> Iterator[Row]:
-    names = [columns.question, columns.context] + ([columns.answers] if columns.answers else [])
-    for index, row in enumerate(data.iter_rows(rows, names)):
+    for index, row in enumerate(data.iter_rows(rows, [*columns, answers] if answers else columns)):
         number = question.number(index)
-        asked = text.expect_text(row[columns.question], columns.question, number).lstrip()
-        context = text.expect_text(row[columns.context], columns.context, number, "secondary")
-        items = _windows(texts, asked, context, settings, f"row {number} of `{columns.question}`")
+        asked = text.expect_text(row[columns[0]], columns[0], number).lstrip()
+        context = text.expect_text(row[columns[1]], columns[1], number, "secondary")
+        items = _windows(texts, asked, context, settings, f"row {number} of `{columns[0]}`")
         counts = {"questions": 1, "windows": len(items), "long": int(len(items) > 1)}
         reference = None
-        if columns.answers:
-            answers = _read_answers(row[columns.answers], columns.answers, number)
-            reference = {"id": str(number), "answers": asdict(answers)}
-            absent = [answer not in context for answer in answers.text]
+        if answers:
+            right, starts = _read_answers(row[answers], answers, number)
+            reference = {"id": str(number), "answers": {"text": right, "answer_start": starts}}
+            absent = [answer not in context for answer in right]
             astray = [
                 start >= 0 and not is_absent and not context.startswith(answer, start)
-                for answer, start, is_absent in zip(answers.text, answers.answer_start, absent)
+                for answer, start, is_absent in zip(right, starts, absent)
             ]
-            counts |= {"answers": len(answers.text), "astray": sum(astray), "absent": sum(absent)}
+            counts |= {"answers": len(right), "astray": sum(astray), "absent": sum(absent)}
         yield Row(items, reference, asdict(_Memo(str(number), context)), counts)
 
 
@@ -213,9 +195,8 @@ def _windows(
     """
     tokenizer = texts.tokenizer
     max_tokens = min(settings.max_seq_length, texts.maximum or settings.max_seq_length)
-    question_tokens = len(
-        tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
-    ) + tokenizer.num_special_tokens_to_add(pair=True)
+    question_ids = tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
+    question_tokens = len(question_ids) + tokenizer.num_special_tokens_to_add(pair=True)
     if question_tokens >= max_tokens:
         found = f"a question that takes {question_tokens} tokens with the special ones, in {where}"
         expected = f"a question that leaves room for a context in {max_tokens} tokens"
@@ -236,8 +217,7 @@ def _windows(
         inside = np.asarray([part == int(context_is_second) for part in encoding.sequence_ids(index)])
         ids = item["input_ids"].tolist()
         null = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
-        offsets = np.where(
-            inside[:, None], np.asarray(encoding["offset_mapping"][index], dtype=np.int64).reshape(-1, 2), -1
-        )
+        places = np.asarray(encoding["offset_mapping"][index], dtype=np.int64).reshape(-1, 2)
+        offsets = np.where(inside[:, None], places, -1)
         items.append({**item, "offsets": offsets, "null": np.asarray([null])})
     return items

@@ -21,7 +21,7 @@ from benchcard.utils.text import format_value
 if TYPE_CHECKING:
     import transformers
 
-    from benchcard.tasks.protocol import Arrays
+    from benchcard.tasks.protocol import Arrays, TimedInputs
 
 DEFAULT_LENGTH = 128
 """Tokens in a timed input where the spec gives no length, or the model's maximum where that is less.
@@ -95,9 +95,7 @@ class Texts:
             items = [next(cut) if long else item for item, long in zip(items, is_long)]
         return items, is_long
 
-    def timed(
-        self, batch_size: int, length: int | None, seed: int, pair: bool = False
-    ) -> tuple[dict[str, np.ndarray], int]:
+    def timed(self, batch_size: int, length: int | None, seed: int, pair: bool = False) -> TimedInputs:
         """Return generated inputs `(batch, tokens) int64` for time measurements, and their length.
 
         Ordinary tokens are drawn by seed; special tokens stand where the tokenizer puts them; there is no padding.
@@ -111,9 +109,16 @@ class Texts:
         Raises:
             ArtifactError: The model takes no rows of that length.
         """
-        pattern = self._pattern(pair)
-        texts = [index for index, (is_special, _) in enumerate(pattern) if not is_special]
-        least = len(pattern)
+        encoding = self.tokenizer(*([["a"]] * (2 if pair else 1)), return_special_tokens_mask=True, verbose=False)
+        special = np.asarray(encoding["special_tokens_mask"][0], dtype=bool)
+        if special.all():
+            raise ArtifactError(
+                f"The tokenizer of {self.model} gives no token for the text `a`, so no inputs can be generated."
+            )
+        # The first token of each text stands for all of them, and is repeated.
+        kept = special | np.append(True, special[:-1])
+        special = special[kept]
+        texts, least = np.flatnonzero(~special), len(special)
         if length is None:
             length = max(least, min(DEFAULT_LENGTH, self.maximum or DEFAULT_LENGTH))
         if self.maximum is not None and length > self.maximum:
@@ -124,32 +129,18 @@ class Texts:
             raise ArtifactError(
                 f"The input length {length} is below {least}, the fewest tokens of {self.model} with its special ones."
             )
-        free = length - (least - len(texts))
-        sizes = dict.fromkeys(texts, free)
+        free = length - least + len(texts)
+        repeats = np.ones(least, dtype=int)
+        repeats[texts] = free
         if len(texts) > 1:
-            sizes[texts[0]] = max(1, free // 8)
-            sizes[texts[-1]] = free - sizes[texts[0]]
-        repeats = [sizes.get(index, 1) for index in range(len(pattern))]
-        rows = {name: np.repeat([values[name] for _, values in pattern], repeats) for name in self.names}
-        ordinary = np.repeat([not is_special for is_special, _ in pattern], repeats)
-        inputs: dict[str, np.ndarray] = {
-            name: np.tile(values.astype(np.int64), (batch_size, 1)) for name, values in rows.items()
-        }
+            repeats[texts[0]] = max(1, free // 8)
+            repeats[texts[-1]] = free - repeats[texts[0]]
+        rows = {name: np.repeat(np.asarray(encoding[name][0], dtype=np.int64)[kept], repeats) for name in self.names}
+        inputs: dict[str, np.ndarray] = {name: np.tile(values, (batch_size, 1)) for name, values in rows.items()}
+        ordinary = np.repeat(~special, repeats)
         drawn = np.random.default_rng(seed).choice(self._ordinary_ids(), (batch_size, int(ordinary.sum())))
         inputs["input_ids"][:, ordinary] = drawn
         return inputs, length
-
-    def _pattern(self, pair: bool) -> list[tuple[bool, dict[str, int]]]:
-        """Return the parts of an input, each special token and each text: whether it is special, and its values."""
-        encoding = self.tokenizer(*([["a"]] * (2 if pair else 1)), return_special_tokens_mask=True, verbose=False)
-        mask = [bool(special) for special in encoding["special_tokens_mask"][0]]
-        values = [{name: int(encoding[name][0][index]) for name in self.names} for index in range(len(mask))]
-        if all(mask):
-            raise ArtifactError(
-                f"The tokenizer of {self.model} gives no token for the text `a`, so no inputs can be generated."
-            )
-        parts = [index for index, special in enumerate(mask) if special or index == 0 or mask[index - 1]]
-        return [(mask[index], values[index]) for index in parts]
 
     def _ordinary_ids(self) -> NDArray[np.int64]:
         """Return the ids of tokens that are not special, within the model's embeddings."""

@@ -20,10 +20,9 @@ from benchcard.utils.text import format_value, join_names
 
 if TYPE_CHECKING:
     import datasets
-    import numpy as np
     import transformers
 
-    from benchcard.tasks.protocol import Arrays
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 # The activations of the one output of a regression model, by the class of torch.nn. This sigmoid keeps the order of
 # outputs far below 0, too.
@@ -58,13 +57,7 @@ class _Arguments:
 
 @dataclass(frozen=True)
 class _Context:
-    """What a prediction needs of `Prepared.context`.
-
-    Attributes:
-        problem: What the model predicts.
-        least_score: The least logit of a label that is predicted, where there are several.
-        activation: The activation of the output, where it is a number.
-    """
+    """What a prediction needs of `Prepared.context`; `least_score` is the least logit of a label that is predicted."""
 
     problem: str
     least_score: float = 0.0
@@ -73,19 +66,12 @@ class _Context:
 
 @dataclass(frozen=True)
 class _References:
-    """How references are read.
-
-    Attributes:
-        columns: The columns that they are read from.
-        read: Returns the reference of a row, given its values and its number.
-        alignment: The labels of the model; None for numbers, and for flags without names.
-        notes: What a reader should know.
-    """
+    """The columns of references, and the function that reads the reference of a row, given its values and number."""
 
     columns: Sequence[str]
     read: Callable[[Mapping[str, object], int], object]
-    alignment: labels.Alignment | None = None
     notes: tuple[str, ...] = ()
+    alignment: labels.Alignment | None = None
 
 
 class TextClassification:
@@ -131,7 +117,7 @@ class TextClassification:
             context["least_score"] = _logit(arguments.threshold)
         references = _references(rows, question, config, problem)
         notes, facts, defaults = references.notes, {}, {}
-        if problem == _ONE_LABEL and references.alignment is not None:
+        if references.alignment is not None:
             context |= references.alignment.context
             defaults = {"pos_label": references.alignment.positive}
         if problem == _REGRESSION:
@@ -153,15 +139,11 @@ class TextClassification:
             facts=facts,
         )
 
-    def kept(
-        self, outputs: Arrays, inputs: Arrays, context: Mapping[str, object]
-    ) -> Mapping[str, Sequence[np.ndarray]]:
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `scores` `(labels,) float32`, the logits."""
         return {"scores": list(output(outputs, "logits"))}
 
-    def prediction(
-        self, items: Sequence[Arrays], memo: object, context: Mapping[str, object]
-    ) -> int | float | list[int]:
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> int | float | list[int]:
         """Return the id of the most likely label, a list with 0 or 1 for each label, or a number."""
         scores, settings = items[0]["scores"], msgspec.convert(context, _Context)
         if settings.problem == _REGRESSION:
@@ -170,9 +152,7 @@ class TextClassification:
             return [int(score >= settings.least_score) for score in scores]
         return int(scores.argmax())
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, np.ndarray], int]:
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
@@ -256,7 +236,7 @@ def _references(
     if problem == _REGRESSION:
         return _References([name], lambda row, number: data.expect_number(row[name], name, number))
     alignment = labels.align_column(rows, name, config, question)
-    return _References([name], lambda row, number: alignment.id(row[name], number), alignment, alignment.notes)
+    return _References([name], lambda row, number: alignment.id(row[name], number), alignment.notes, alignment)
 
 
 def _multi_label_references(
@@ -278,7 +258,7 @@ def _multi_label_references(
                 flags[alignment.ids[index]] = _expect_flag(row[name], name, number)
             return flags
 
-        return _References(names, read_columns, alignment, alignment.notes)
+        return _References(names, read_columns, alignment.notes)
     name = data.reference(rows, question, "labels")
     feature = getattr(rows.features[name], "feature", None)
     if feature is None:
@@ -289,11 +269,11 @@ def _multi_label_references(
         raise SpecError(Mistake("$.dataset.ref_keys", found, expected))
     if _are_flags(rows, name, feature, count):
         note = f"`{name}` holds a 0 or 1 for each label: they were matched by number"
-        return _References(
-            [name],
-            lambda row, number: [_expect_flag(value, name, number) for value in _as_list(row[name])],
-            notes=(note,),
-        )
+
+        def read_flags(row: Mapping[str, object], number: int) -> list[int]:
+            return [_expect_flag(value, name, number) for value in _as_list(row[name])]
+
+        return _References([name], read_flags, (note,))
     alignment = labels.align_column(rows, name, config, question)
 
     def read_lists(row: Mapping[str, object], number: int) -> list[int]:
@@ -302,7 +282,7 @@ def _multi_label_references(
             flags[alignment.id(value, number)] = 1
         return flags
 
-    return _References([name], read_lists, alignment, alignment.notes)
+    return _References([name], read_lists, alignment.notes)
 
 
 def _as_list(value: object) -> list[object]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import datasets
     import transformers
 
-    from benchcard.tasks.protocol import Arrays
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
 # The metrics of the cards are those of seqeval: of whole entities, and of words for accuracy.
@@ -88,20 +88,16 @@ class TokenClassification:
             {"entity_tags": entity_tags} if entity_tags else {},
         )
 
-    def kept(
-        self, outputs: Arrays, inputs: Arrays, context: Mapping[str, object]
-    ) -> Mapping[str, Sequence[np.ndarray]]:
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `scores` `(tokens, labels) float32`, the logits."""
         return {"scores": text.without_padding(output(outputs, "logits"), inputs)}
 
-    def prediction(self, items: Sequence[Arrays], memo: object, context: Mapping[str, object]) -> list[str]:
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> list[str]:
         """Return the name of the most likely label of each scored word."""
         names = msgspec.convert(context, _Context).labels
         return [names[label] for label in items[0]["scores"][items[0]["starts"]].argmax(axis=-1)]
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, np.ndarray], int]:
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` without padding, and the other inputs."""
         return text.load_texts(model).timed(batch_size, input_length, seed)
 

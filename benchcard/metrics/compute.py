@@ -83,8 +83,8 @@ def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> 
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
     values = {feature: getattr(inputs, feature) for feature in features if feature in _FEATURES}
     if missing := [feature for feature in features if values.get(feature) is None]:
-        found, expected = f"a task that gives no {join_names(missing)}", "a metric that this task has the inputs for"
-        raise SpecError(Mistake(f"$.metrics (`{name}`)", found, expected))
+        actual, expected = f"a task that gives no {join_names(missing)}", "a metric that this task has the inputs for"
+        raise SpecError(Mistake(f"$.metrics (`{name}`)", actual, expected))
     arguments = dict(inputs.arguments.get(name, inputs.arguments.get(identity, {})))
     parameters = _parameters(metric)
     free = [key for key in parameters if key not in features]
@@ -122,8 +122,8 @@ def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -
     except Exception as error:
         # benchcard's own metrics raise these for inputs that do not fit them; other metrics may raise anything.
         if registry.is_own_metric(call.identity) and isinstance(error, (ValueError, TypeError, KeyError)):
-            found = "predictions and references that it cannot compare"
-            raise SpecError(Mistake(place, found, "a metric that fits the task", str(error))) from error
+            actual = "predictions and references that it cannot compare"
+            raise SpecError(Mistake(place, actual, "a metric that fits the task", str(error))) from error
         raise BenchcardError(f"the metric `{name}` failed: {type(error).__name__}: {error}") from error
     # A metric may return a bare number. It returns nothing in all but one process of a distributed computation.
     values = result if isinstance(result, Mapping) else {} if result is None else {name: result}

@@ -113,11 +113,10 @@ def _recompute(call: MetricCall, figure: str, indices: Indices) -> float:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """What each example contributes to the counts of each label.
+    """What each example contributes to the counts of labels.
 
     Attributes:
-        tallies: `(examples, 3 * labels) float64`: for each label whether the example is a hit, then whether the label
-            was predicted, then whether it is the reference.
+        tallies: `(examples, 3 * labels) float64`, 0 or 1: hits of each label, then predictions, then references.
         labels: Number of labels.
         multi_label: Whether an example may have several labels.
     """
@@ -132,12 +131,7 @@ class LabelCounts:
 
 
 def label_counts(predictions: ArrayLike, references: ArrayLike) -> LabelCounts:
-    """Return the contributions of examples to the counts of labels.
-
-    Args:
-        predictions: `(examples,)` label ids, or `(examples, labels)` with 0 or 1.
-        references: Likewise.
-    """
+    """Return the counts of `(examples,)` label ids, or of `(examples, labels)` with 0 or 1."""
     predicted, actual = np.asarray(predictions), np.asarray(references)
     multi_label = predicted.ndim > 1
     if not multi_label:

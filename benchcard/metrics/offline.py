@@ -21,7 +21,7 @@ class Offline(evaluate.Metric):  # type: ignore[misc]  # evaluate has no annotat
         super().__init__(**{"keep_in_memory": True, **settings})
 
     def _info(self) -> evaluate.MetricInfo:
-        features = [datasets.Features(each) for each in self.takes]
+        features = [datasets.Features(form) for form in self.takes]
         return evaluate.MetricInfo(
             description=self.__doc__ or "",
             citation="",

@@ -208,8 +208,8 @@ def _link_files(path: Path, content: str) -> Path:
     try:
         for file, target in links.items():
             if "::" in file:
-                found, expected = f"the file `{target}`", "names without `::` in a folder"
-                raise SpecError(Mistake("$.dataset.path", found, expected, "rename it"))
+                actual, expected = f"the file `{target}`", "names without `::` in a folder"
+                raise SpecError(Mistake("$.dataset.path", actual, expected, "rename it"))
             link = part / _LINKS / file
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(target.absolute())
@@ -337,8 +337,8 @@ def _load_error(error: Exception, location: str, name: str | None, split: str) -
             "it is read by a script, which `datasets` no longer runs: `revision: refs/convert/parquet` has the same "
             "rows as parquet, where the Hub has converted it"
         )
-    found = f"`{location}`" + (f" with name `{name}`" if name else "")
-    return SpecError(Mistake("$.dataset", found, "a data set that can be loaded", message.splitlines()[0]))
+    actual = f"`{location}`" + (f" with name `{name}`" if name else "")
+    return SpecError(Mistake("$.dataset", actual, "a data set that can be loaded", message.splitlines()[0]))
 
 
 def fingerprint(rows: datasets.Dataset) -> str:
@@ -437,10 +437,8 @@ def column(rows: datasets.Dataset, name: str, place: str) -> str:
     Raises:
         SpecError: There is no such column.
     """
-    if name not in rows.column_names:
-        raise SpecError(
-            Mistake(place, f"the column `{name}`", join_names(rows.column_names), did_you_mean(name, rows.column_names))
-        )
+    if name not in (known := rows.column_names):
+        raise SpecError(Mistake(place, f"the column `{name}`", join_names(known), did_you_mean(name, known)))
     return name
 
 
@@ -491,6 +489,10 @@ def expect_number(value: object, column: str, number: int) -> float:
         SpecError: It is no finite number.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        found = f"{format_value(value)} in row {number} of `{column}`"
-        raise SpecError(Mistake("$.dataset.ref_keys[0]", found, "a number"))
+        raise bad_value(value, column, number, "$.dataset.ref_keys[0]", "a number")
     return float(value)
+
+
+def bad_value(value: object, column: str, number: int, place: str, expected: str, hint: str = "") -> SpecError:
+    """Return the mistake of a value in a row, given the place in the spec where its column is named."""
+    return SpecError(Mistake(place, f"{format_value(value)} in row {number} of `{column}`", expected, hint))

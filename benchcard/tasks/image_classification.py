@@ -95,12 +95,11 @@ def image_processor(model: Path) -> transformers.BaseImageProcessor:
         processor = AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=trusted())
     except OSError as error:
         hint = "save the model's image processor beside it: preprocessor_config.json"
-        raise SpecError(
-            Mistake("$.model", f"`{model.name}`, without an image processor", "one that has one", hint)
-        ) from error
+        actual = f"`{model.name}`, without an image processor"
+        raise SpecError(Mistake("$.model", actual, "one that has one", hint)) from error
     if processor.model_input_names != ["pixel_values"]:
-        found = f"`{model.name}`, which takes {', '.join(processor.model_input_names)}"
-        raise SpecError(Mistake("$.model", found, "an image classifier that takes pixel_values alone"))
+        actual = f"`{model.name}`, which takes {', '.join(processor.model_input_names)}"
+        raise SpecError(Mistake("$.model", actual, "an image classifier that takes pixel_values alone"))
     return processor
 
 
@@ -114,8 +113,8 @@ def _rows(
     try:
         rows = rows.cast_column(column, datasets.Image())
     except (TypeError, ValueError, NotImplementedError) as error:
-        found = f"the column `{column}` of {rows.features[column]}"
-        raise SpecError(Mistake("$.dataset.data_keys.primary", found, "a column of images")) from error
+        actual = f"the column `{column}` of {rows.features[column]}"
+        raise SpecError(Mistake("$.dataset.data_keys.primary", actual, "a column of images")) from error
     for index in range(len(rows)):
         number = question.number(index)
         row, image = _decode_row(rows, index, column, number)
@@ -146,5 +145,5 @@ def _decode_row(rows: datasets.Dataset, index: int, column: str, number: int) ->
 
 def _unreadable(column: str, number: int, reason: str) -> SpecError:
     hint = f"{reason}: repair it, or take the row out of the data set"
-    found = f"row {number} of `{column}`"
-    return SpecError(Mistake("$.dataset.data_keys.primary", found, "an image that can be read", hint))
+    actual = f"row {number} of `{column}`"
+    return SpecError(Mistake("$.dataset.data_keys.primary", actual, "an image that can be read", hint))

@@ -67,8 +67,8 @@ class Alignment:
         if isinstance(value, (int, str)) and value in self.ids:
             return self.ids[value]
         hint = "take rows without a label out of the data set" if value in (None, -1) else ""
-        found, expected = f"the label {format_value(value)} in row {row}", join_names(str(key) for key in self.ids)
-        raise SpecError(Mistake("$.dataset.ref_keys", found, expected, hint))
+        actual, expected = f"the label {format_value(value)} in row {row}", join_names(str(key) for key in self.ids)
+        raise SpecError(Mistake("$.dataset.ref_keys", actual, expected, hint))
 
 
 class _Names:
@@ -171,7 +171,7 @@ def _apply_mapping(
     unused, mistakes = [], []
     for key, value in mapping.items():
         indices, ids = data_names.find_name_or_id(key), model_names.find_name_or_id(value)
-        place, found = f"{_PLACE}.{key}", format_value(value)
+        place, actual = f"{_PLACE}.{key}", format_value(value)
         if not indices:
             unused.append(key)
         elif len(indices) > 1:
@@ -179,11 +179,11 @@ def _apply_mapping(
             mistakes.append(Mistake(place, several, "the exact name of one label of the data set"))
         elif not ids:
             expected = f"an id or a label of the model, {join_names(model_names.names)}"
-            mistakes.append(Mistake(place, found, expected, did_you_mean(str(value), model_names.names)))
+            mistakes.append(Mistake(place, actual, expected, did_you_mean(str(value), model_names.names)))
         elif len(ids) > 1:
             mistakes.append(Mistake(place, _with_ids(model_names.names, ids), "one label", "give its id"))
         elif mapped.setdefault(indices[0], ids[0]) != ids[0]:
-            mistakes.append(Mistake(place, found, f"`{data_names.names[indices[0]]}` once"))
+            mistakes.append(Mistake(place, actual, f"`{data_names.names[indices[0]]}` once"))
     if mistakes:
         raise SpecError(mistakes)
     return mapped, unused
@@ -199,25 +199,25 @@ def _match_mistakes(names: Sequence[str], data_names: Sequence[str], ids_of: Seq
     """
     mistakes = []
     if missing := [name for name, ids in zip(data_names, ids_of) if not ids]:
-        found = f"labels of the data set {list(data_names)} and of the model {list(names)}"
+        actual = f"labels of the data set {list(data_names)} and of the model {list(names)}"
         hint = f"say what {join_names(missing)} is in the model: {_MAPPING}"
-        mistakes.append(Mistake(_PLACE, found, "labels that agree by name", hint))
+        mistakes.append(Mistake(_PLACE, actual, "labels that agree by name", hint))
     same: dict[int, list[str]] = defaultdict(list)
     for name, ids in zip(data_names, ids_of):
         if len(ids) == 1:
             same[ids[0]].append(name)
         elif ids:
-            found = f"`{name}` of the data set, and {_with_ids(names, ids)} of the model"
+            actual = f"`{name}` of the data set, and {_with_ids(names, ids)} of the model"
             hint = f"say which one is meant by its id: label_mapping: {{{name}: {ids[0]}}}"
-            mistakes.append(Mistake(_PLACE, found, "one label of the model for each of the data set", hint))
+            mistakes.append(Mistake(_PLACE, actual, "one label of the model for each of the data set", hint))
     for index, several in same.items():
         if len(several) > 1:
             listing = " and ".join(f"`{name}`" for name in several)
-            found = f"{listing} of the data set, all `{names[index]}` of the model"
+            actual = f"{listing} of the data set, all `{names[index]}` of the model"
             hint = (
                 "put them together in the data set where they mean the same, else say in label_mapping which is which"
             )
-            mistakes.append(Mistake(_PLACE, found, "a label of the model for each of the data set's own", hint))
+            mistakes.append(Mistake(_PLACE, actual, "a label of the model for each of the data set's own", hint))
     return mistakes
 
 
@@ -260,14 +260,16 @@ def column_labels(rows: datasets.Dataset, name: str) -> tuple[Sequence[str] | No
     """
     feature = rows.features[name]
     names = getattr(getattr(feature, "feature", feature), "names", None)
-    found: set[object] = set()
+    distinct: set[object] = set()
     try:
         for block in rows.with_format(None).select_columns([name]).iter(batch_size=1000):
-            found.update(label for value in block[name] for label in (value if isinstance(value, list) else (value,)))
+            distinct.update(
+                label for value in block[name] for label in (value if isinstance(value, list) else (value,))
+            )
     except TypeError as error:
         raise _no_labels(name, feature) from error
     # A row without a label raises its own error when it is taken.
-    values = sorted((value for value in found if value is not None), key=str)
+    values = sorted((value for value in distinct if value is not None), key=str)
     labels = [value for value in values if isinstance(value, (int, str)) and not isinstance(value, bool)]
     if names is None and len(labels) < len(values):
         raise _no_labels(name, feature)
@@ -296,8 +298,8 @@ def _by_number(names: tuple[str, ...], data_names: Sequence[str], keys: Sequence
     if None not in by_numerals and by_numerals != numbers:
         place = next(place for place, index in enumerate(by_numerals) if index != numbers[place])
         by_name, by_id = names[by_numerals[place] or 0], names[numbers[place]]
-        found = f"{both}: `{data_names[place]}` is `{by_name}` by the numbers in the names, and `{by_id}` by its id"
-        raise SpecError(Mistake(_PLACE, found, "labels that agree by name, or whose numbers agree", hint))
+        actual = f"{both}: `{data_names[place]}` is `{by_name}` by the numbers in the names, and `{by_id}` by its id"
+        raise SpecError(Mistake(_PLACE, actual, "labels that agree by name, or whose numbers agree", hint))
     note = f"{'the model' if declared else 'the data set'} does not name its labels: they were matched by number"
     if not are_generic(names) and len(keys) <= _FEW:
         note += f" ({', '.join(f'{number} is {names[number]}' for number in sorted(numbers))})"
@@ -309,7 +311,7 @@ def _by_number(names: tuple[str, ...], data_names: Sequence[str], keys: Sequence
 def _numerals(names: Sequence[str]) -> list[float]:
     """Return the number in each name; nothing unless each has one, and all differ."""
     numerals = [_NUMERAL.findall(name) for name in names]
-    numbers = [float(found[0]) for found in numerals if len(found) == 1]
+    numbers = [float(parts[0]) for parts in numerals if len(parts) == 1]
     return numbers if len(set(numbers)) == len(names) else []
 
 

@@ -20,7 +20,5 @@ def output(outputs: Arrays, name: str) -> NDArray[np.float32]:
         ArtifactError: The model has no such output.
     """
     if name not in outputs:
-        raise ArtifactError(
-            f"The model has no output `{name}`, only {', '.join(outputs)}. Use a model that is made for this task."
-        )
+        raise ArtifactError(f"The model has no output `{name}`, only {', '.join(outputs)}. Use a model for this task.")
     return outputs[name].astype(np.float32, copy=False)

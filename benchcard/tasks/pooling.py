@@ -181,10 +181,8 @@ def _pooling_folder(model: Path, modules: Sequence[_Module]) -> Path:
     """
     names = [module.name for module in modules]
     if unknown := [name for name in names if name not in (*_MODULES, "Normalize")]:
-        raise ArtifactError(
-            f"{model} passes its embeddings through {', '.join(unknown)}, which is not supported; expected only "
-            f"{', '.join(_MODULES)}, Normalize"
-        )
+        expected = ", ".join([*_MODULES, "Normalize"])
+        raise ArtifactError(f"{model} passes its embeddings through {', '.join(unknown)}; expected only {expected}")
     if "Pooling" not in names:
         raise ArtifactError(f"{model / 'modules.json'} has no Pooling, so the model gives no embedding of a sentence")
     if names not in ([*_MODULES], [*_MODULES, "Normalize"]) or modules[0].path:
@@ -227,9 +225,8 @@ def _modes(config: Mapping[str, object], path: Path) -> tuple[str, ...]:
     modes = [str(name) for name in names] if isinstance(names, list) else [str(names)]
     unknown = [mode for mode in modes if mode not in _POOLS]
     if unknown or not modes:
-        raise ArtifactError(
-            f"{path} asks for the pooling {', '.join(unknown) or 'of nothing'}; known: {', '.join(_POOLS)}"
-        )
+        names = ", ".join(unknown) or "of nothing"
+        raise ArtifactError(f"{path} asks for the pooling {names}; known: {', '.join(_POOLS)}")
     return tuple(modes)
 
 

@@ -15,7 +15,6 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, text, windows
 from benchcard.tasks.outputs import output
-from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
     import datasets
@@ -148,8 +147,8 @@ def _read_answers(value: object, column: str, number: int) -> tuple[list[str], l
         answers = _Answers([], [-1])
     starts = answers.answer_start or [-1] * len(answers.text)
     if len(starts) != len(answers.text):
-        found = f"{format_value(value)} in row {number} of `{column}`"
-        raise SpecError(Mistake("$.dataset.ref_keys[0]", found, "answers with `text` and `answer_start`"))
+        expected = "answers with `text` and `answer_start`"
+        raise data.bad_value(value, column, number, "$.dataset.ref_keys[0]", expected)
     return answers.text, starts
 
 
@@ -198,9 +197,9 @@ def _windows(
     question_ids = tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
     question_tokens = len(question_ids) + tokenizer.num_special_tokens_to_add(pair=True)
     if question_tokens >= max_tokens:
-        found = f"a question that takes {question_tokens} tokens with the special ones, in {where}"
+        actual = f"a question that takes {question_tokens} tokens with the special ones, in {where}"
         expected = f"a question that leaves room for a context in {max_tokens} tokens"
-        raise SpecError(Mistake("$.dataset.data_keys.primary", found, expected))
+        raise SpecError(Mistake("$.dataset.data_keys.primary", actual, expected))
     context_is_second = tokenizer.padding_side == "right"
     encoding = tokenizer(
         *((question, context) if context_is_second else (context, question)),

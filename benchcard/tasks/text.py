@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.errors import ArtifactError
+from benchcard.tasks.data import bad_value
 from benchcard.tasks.trust import trusted
-from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
     import transformers
@@ -112,9 +112,7 @@ class Texts:
         encoding = self.tokenizer(*([["a"]] * (2 if pair else 1)), return_special_tokens_mask=True, verbose=False)
         special = np.asarray(encoding["special_tokens_mask"][0], dtype=bool)
         if special.all():
-            raise ArtifactError(
-                f"The tokenizer of {self.model} gives no token for the text `a`, so no inputs can be generated."
-            )
+            raise ArtifactError(f"No inputs can be generated: the tokenizer of {self.model} gives no token for `a`.")
         # The first token of each text stands for all of them, and is repeated.
         kept = special | np.append(True, special[:-1])
         special = special[kept]
@@ -122,13 +120,10 @@ class Texts:
         if length is None:
             length = max(least, min(DEFAULT_LENGTH, self.maximum or DEFAULT_LENGTH))
         if self.maximum is not None and length > self.maximum:
-            raise ArtifactError(
-                f"The input length {length} is above {self.maximum}, the most tokens that {self.model} takes."
-            )
+            raise ArtifactError(f"The input length {length} is above {self.maximum}, the most tokens of {self.model}.")
         if length < least:
-            raise ArtifactError(
-                f"The input length {length} is below {least}, the fewest tokens of {self.model} with its special ones."
-            )
+            least_of = f"{least}, the fewest tokens of {self.model} with its special ones"
+            raise ArtifactError(f"The input length {length} is below {least_of}.")
         free = length - least + len(texts)
         repeats = np.ones(least, dtype=int)
         repeats[texts] = free
@@ -200,9 +195,8 @@ def expect_text(value: object, column: str, number: int, key: str = "primary") -
         SpecError: It is no text, or an empty one.
     """
     if not isinstance(value, str) or not value.strip():
-        found = f"{format_value(value)} in row {number} of `{column}`"
-        hint = "take such rows out of the data set"
-        raise SpecError(Mistake(f"$.dataset.data_keys.{key}", found, "a text that is not empty", hint))
+        place, hint = f"$.dataset.data_keys.{key}", "take such rows out of the data set"
+        raise bad_value(value, column, number, place, "a text that is not empty", hint)
     return value
 
 

@@ -16,7 +16,7 @@ from benchcard.spec.schema import Boolean, MappingOf, Number, Text, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels, text
 from benchcard.tasks.outputs import output
 from benchcard.tasks.pooling import load_config
-from benchcard.utils.text import format_value, join_names
+from benchcard.utils.text import join_names
 
 if TYPE_CHECKING:
     import datasets
@@ -126,8 +126,8 @@ class TextClassification:
             facts = {"activation_fn": activation}
             notes = (*notes, f"{_ACTIVATION_NOTES[activation]} ({source})")
         elif arguments.activation_fn is not None:
-            found = "a model that gives labels"
-            raise SpecError(Mistake("$.task_args.activation_fn", found, "a model with one output, for a number"))
+            actual = "a model that gives labels"
+            raise SpecError(Mistake("$.task_args.activation_fn", actual, "a model with one output, for a number"))
         return Prepared(
             _rows(rows, question, texts, columns, references),
             context,
@@ -177,8 +177,8 @@ def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> st
         expected = "a model with an output for each label, or `is_regression: true`"
         raise SpecError(Mistake(place, "a model with one output, which can only give a number", expected))
     hint = "leave `is_regression` out" if asked else "its `problem_type` says so: `is_regression: false`"
-    found, expected = f"a model with {config.num_labels} outputs", "a model with one output for a number"
-    raise SpecError(Mistake(place, found, expected, f"{hint} where it gives labels"))
+    actual, expected = f"a model with {config.num_labels} outputs", "a model with one output for a number"
+    raise SpecError(Mistake(place, actual, expected, f"{hint} where it gives labels"))
 
 
 def _logit(probability: float) -> float:
@@ -198,10 +198,8 @@ def _activation(model: Path, arguments: _Arguments, config: transformers.Pretrai
         ArtifactError: The folder names an unknown one, or a prompt, which is not supported.
     """
     settings, own = load_config(model), getattr(config, "sentence_transformers", None)
-    if settings.prompt:
-        raise ArtifactError(
-            f"{model} reads every text behind the prompt {settings.prompt!r}, which is not supported for this task"
-        )
+    if prompt := settings.prompt:
+        raise ArtifactError(f"{model} reads every text with the prompt {prompt!r}, which this task does not support")
     if arguments.activation_fn:
         return arguments.activation_fn, "`task_args.activation_fn`"
     places = {
@@ -214,9 +212,8 @@ def _activation(model: Path, arguments: _Arguments, config: transformers.Pretrai
             name = str(path).rpartition(".")[2].lower()
             if not str(path).startswith("torch.nn.") or name not in _ACTIVATIONS:
                 raise ArtifactError(
-                    f"{model} asks for the activation `{path}` ({place}); expected Identity, Sigmoid or Tanh "
-                    f"of torch.nn. Name the one to apply in `task_args: {{activation_fn: …}}`: "
-                    f"{join_names(_ACTIVATIONS)}"
+                    f"{model} asks for the activation `{path}` ({place}); expected Identity, Sigmoid or Tanh of "
+                    f"torch.nn. Name the one to apply in `task_args: {{activation_fn: …}}`: {join_names(_ACTIVATIONS)}"
                 )
             return name, f"{place} in the model's folder"
     if getattr(config, "problem_type", None) == "regression":
@@ -262,11 +259,11 @@ def _multi_label_references(
     name = data.reference(rows, question, "labels")
     feature = getattr(rows.features[name], "feature", None)
     if feature is None:
-        found, expected = (
+        actual, expected = (
             f"the column `{name}` of {rows.features[name]}",
             "a column of lists, or one column for each label",
         )
-        raise SpecError(Mistake("$.dataset.ref_keys", found, expected))
+        raise SpecError(Mistake("$.dataset.ref_keys", actual, expected))
     if _are_flags(rows, name, feature, count):
         note = f"`{name}` holds a 0 or 1 for each label: they were matched by number"
 
@@ -300,7 +297,7 @@ def _are_flags(rows: datasets.Dataset, name: str, feature: object, count: int) -
 
 def _expect_flag(value: object, name: str, number: int) -> int:
     if value not in (0, 1):
-        raise SpecError(Mistake("$.dataset.ref_keys", f"{format_value(value)} in row {number} of `{name}`", "0 or 1"))
+        raise data.bad_value(value, name, number, "$.dataset.ref_keys", "0 or 1")
     return int(value == 1)
 
 
@@ -315,6 +312,6 @@ def _rows(
         items, was_cut = texts.encode(*sentences)
         for (number, row), item, cut in zip(block, items, was_cut):
             if not item["input_ids"].size:
-                found = f"{format_value(row[columns[0]])} in row {number} of `{columns[0]}`"
-                raise SpecError(Mistake("$.dataset.data_keys.primary", found, "a text that gives a token"))
+                place, expected = "$.dataset.data_keys.primary", "a text that gives a token"
+                raise data.bad_value(row[columns[0]], columns[0], number, place, expected)
             yield Row([item], references.read(row, number), counts={"texts": 1, "cut": int(cut)})

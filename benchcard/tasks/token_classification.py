@@ -20,7 +20,6 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import MappingOf, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels, text
 from benchcard.tasks.outputs import output
-from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
     import datasets
@@ -127,8 +126,8 @@ class _Tags:
         values = row[self.column]
         if not isinstance(values, list) or len(values) != len(words):
             count = len(values) if isinstance(values, list) else "no"
-            found = f"{count} labels for {len(words)} words in row {number} of `{self.column}`"
-            raise SpecError(Mistake("$.dataset.ref_keys[0]", found, "a label for each word"))
+            actual = f"{count} labels for {len(words)} words in row {number} of `{self.column}`"
+            raise SpecError(Mistake("$.dataset.ref_keys[0]", actual, "a label for each word"))
         return [self.names[self.alignment.id(value, number)] for value in values]
 
 
@@ -226,9 +225,8 @@ def _expect_words(value: object, column: str, number: int) -> list[str]:
         SpecError: There are none, or one is no text.
     """
     if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
-        found, hint = f"{format_value(value)} in row {number} of `{column}`", "take such rows out of the data set"
-        expected = "a list of words that is not empty"
-        raise SpecError(Mistake("$.dataset.data_keys.primary", found, expected, hint))
+        expected, hint = "a list of words that is not empty", "take such rows out of the data set"
+        raise data.bad_value(value, column, number, "$.dataset.data_keys.primary", expected, hint)
     return value
 
 

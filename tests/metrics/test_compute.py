@@ -19,17 +19,17 @@ CASES = 1000
 
 
 def drawn(seed):
-    """A thousand small cases of predictions and references: seeds of generators."""
+    """Return the generators of a thousand small cases of predictions and references."""
     return (np.random.default_rng([seed, index]) for index in range(CASES))
 
 
 def computed(name, predictions, references, **arguments):
-    """What a metric says, without evaluate's own copying, which is tested once and costs a thousand times as much."""
+    """Return what a metric computes, without evaluate's copies of the inputs, which take a thousand times as long."""
     return registry.metric(name)._compute(predictions, references, **arguments)
 
 
 def figures_of(name, given, meanings=None, arguments=None, script=None):
-    """The figures that `compute_metric` returns for inputs by name."""
+    """Return the figures of `compute_metric` for inputs by name."""
     inputs = {"references": [], "predictions": None, **given, "meanings": meanings or {}, "arguments": arguments or {}}
     return metrics.compute_metric(name, metrics.MetricInputs(**inputs), script)
 
@@ -121,7 +121,7 @@ def test_entities_agree_with_seqeval():
 
 
 def entities(tags):
-    """The entities of one sentence as conlleval counts them: a type and its first and last word."""
+    """Return the entities of a sentence as conlleval counts them: type, first word and last word."""
     found, begun = [], None
     for place, tag in enumerate([*tags, "O"]):
         kind = tag[2:]
@@ -134,7 +134,7 @@ def entities(tags):
 
 
 def test_entities_agree_with_conlleval():
-    """Precision and recall of a thousand cases are those that follow from conlleval's rule, written down anew."""
+    """Precision and recall of a thousand cases agree with an independent implementation of conlleval's rule."""
     for generator in drawn(6):
         found, right = tagged(generator)
         one = {(index, *entity) for index, tags in enumerate(found) for entity in entities(tags)}
@@ -145,7 +145,7 @@ def test_entities_agree_with_conlleval():
 
 
 def test_entities_of_other_letters():
-    """Adjacent entities of BILOU are two, as those of IOBES are; labels that mark no entities have no such figures."""
+    """Adjacent entities in BILOU count as two, as in IOBES; labels without entities have no entity figures."""
     right = [["U-PER", "U-PER", "O", "B-LOC", "L-LOC", "B-LOC", "I-LOC", "L-LOC"]]
     found = [["U-PER", "O", "O", "B-LOC", "L-LOC", "B-LOC", "L-LOC", "O"]]
     told = computed("seqeval", found, right)
@@ -165,7 +165,7 @@ def test_entities_of_other_letters():
 
 
 def test_strict_schemes():
-    """With a strict scheme an entity that begins with `I-` is none; an unknown scheme is refused."""
+    """With a strict scheme an entity that begins with `I-` does not count; an unknown scheme is refused."""
     found, right = [["I-PER", "O"]], [["B-PER", "O"]]
     assert computed("seqeval", found, right)["overall_f1"] == 1.0
     assert computed("seqeval", found, right, mode="strict", scheme="IOB2")["overall_f1"] == 0.0
@@ -209,7 +209,7 @@ def phrase(generator):
 
 
 def plainly(prediction, answer):
-    """Exact match and F1 of SQuAD v1.1, by another way: letters one by one, words crossed off a list."""
+    """Return exact match and F1 of SQuAD v1.1 by an independent implementation."""
     import string
 
     def words(text):
@@ -257,7 +257,7 @@ def answered(texts, gold, doubts=None):
 
 
 def test_squad_v2_counts_no_answer():
-    """No answer is right where there is none, and only there; figures are told apart."""
+    """No answer is right only where there is none; figures of both kinds of questions are separate."""
     told = registry.metric("squad_v2").compute(
         **answered(["Paris", "", "Rome", "the"], [["in Paris"], [], [], ["the"]])
     )
@@ -274,7 +274,7 @@ def test_squad_v2_counts_no_answer():
 
 
 def test_squad_v2_obeys_the_threshold():
-    """Above the threshold an answer counts as none; the best threshold is found among the probabilities."""
+    """Above the threshold an answer counts as no answer; the best threshold is one of the probabilities."""
     given = answered(["Paris", "Rome", "Rome"], [["Paris"], [], ["Bonn"]], [0.1, 0.9, 0.5])
     plain, strict = (
         registry.metric("squad_v2").compute(**given),
@@ -293,7 +293,7 @@ def test_the_two_scorers_differ_where_nothing_is_left():
 
 
 def test_squad_refuses_questions_without_answers():
-    """SQuAD v1.1 knows no such questions; the error names the metric that does."""
+    """SQuAD v1.1 refuses questions without an answer; the error names the metric that takes them."""
     with pytest.raises(ValueError, match="squad_v2"):
         registry.metric("squad").compute(**answered([""], [[]]))
 
@@ -363,7 +363,7 @@ def test_a_meaning_of_its_own():
 
 
 def test_what_is_not_defined_has_no_value():
-    """A correlation with a constant is no number, and is never shown as one."""
+    """A correlation with a constant is not defined, and has no value."""
     assert figures_of("pearson", {"predictions": [1.0, 1.0], "references": [1.0, 2.0]})["pearson"].value is None
 
 
@@ -383,13 +383,13 @@ def test_what_is_not_defined_has_no_value():
     ],
 )
 def test_a_metric_that_does_not_fit(name, given, said):
-    """A metric that cannot read the predictions is a mistake in the spec, with the metric's own words."""
+    """A metric that does not fit the predictions raises a `SpecError` with the metric's own message."""
     with pytest.raises(SpecError, match=said):
         figures_of(name, given)
 
 
 def test_an_id_that_nobody_brings(monkeypatch):
-    """Where `evaluate.load` cannot be reached, the error says so and what is near."""
+    """Where `evaluate.load` has no connection, the error says so and names a similar metric."""
     import evaluate
 
     def load(name):
@@ -469,7 +469,7 @@ def test_a_script_that_changes_behind_a_hash_is_another_one(tmp_path):
 
 
 def test_a_figure_that_a_metric_does_not_give():
-    """Asking for a figure that is not there says which are."""
+    """An unknown figure raises an error that names the known ones."""
     given = {"predictions": [["B-A", "O"]], "references": [["B-A", "O"]]}
     with pytest.raises(SpecError, match=r"no figure `overall_f2`.*did you mean `overall_f1`"):
         figures_of("seqeval.overall_f2", given)
@@ -477,7 +477,7 @@ def test_a_figure_that_a_metric_does_not_give():
 
 @pytest.mark.parametrize("name", ["mae", "pearsonr", "spearmanr", "me/accuracy1", "wer"])
 def test_ids_that_evaluate_knows_are_no_slips(name):
-    """A spec takes ids of evaluate's own metrics, and paths, however much they look like a known one."""
+    """A spec accepts ids of evaluate's metrics, and paths, even if they resemble a known id."""
     from benchcard.spec import spec
 
     told = {"task": "text-classification", "model": "m", "dataset": {"path": "d", "eval_split": "test"}}
@@ -487,7 +487,7 @@ def test_ids_that_evaluate_knows_are_no_slips(name):
 
 
 def test_readings_need_no_library():
-    """How figures are to be read is known without any heavy library; of an unknown id nothing is known."""
+    """`metric_info` imports no heavy library; it knows nothing of an unknown id."""
     code = (
         "import sys; from benchcard import metrics\n"
         "assert metrics.metric_info('mse').higher_is_better is False\n"
@@ -502,7 +502,7 @@ def test_readings_need_no_library():
 
 
 def test_a_metric_of_somebody_elses_tells_its_reading(monkeypatch):
-    """A registered metric may say its direction and unit as attributes."""
+    """A registered metric may have its direction and unit as attributes."""
 
     class Regret:
         higher_is_better = False
@@ -514,7 +514,7 @@ def test_a_metric_of_somebody_elses_tells_its_reading(monkeypatch):
 
 
 def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
-    """A metric in the place of a known one, or by a known name, is read as it says; what it leaves out, as is known."""
+    """The attributes of a metric that replaces a known one win; what it leaves out is taken from the known one."""
 
     class Mine:
         features: ClassVar = {"predictions": None, "references": None}
@@ -543,7 +543,7 @@ class Strict:
 
 
 def test_what_another_metric_raises(monkeypatch):
-    """Arguments that it does not take are a mistake in the spec; what it raises is told with its name."""
+    """Unknown arguments raise a `SpecError`; what a metric raises is reported with the metric's name."""
     monkeypatch.setattr(registry, "metrics", lambda: ("strict",))
     monkeypatch.setattr(registry, "metric", lambda name: Strict())
     given = {"predictions": [0, 1], "references": [0, 1]}
@@ -554,7 +554,7 @@ def test_what_another_metric_raises(monkeypatch):
 
 
 class OfOne:
-    """A metric of somebody else's that takes the positive class."""
+    """A metric of another package that takes the positive class."""
 
     features: ClassVar = {"predictions": None, "references": None}
 
@@ -580,7 +580,7 @@ def test_another_metric_gets_the_positive_class(monkeypatch):
 
 
 def figure(value):
-    """A figure of which nobody knows how to read it."""
+    """Return a figure of unknown direction and unit."""
     return metrics.Figure(value, info.MetricInfo(None, None))
 
 
@@ -597,7 +597,7 @@ def figure(value):
     ],
 )
 def test_figures_for_one_column_are_refused(told, said):
-    """No figure is written over another, over what stands beside another, or over a parameter."""
+    """No figure may have the column of another figure, of its bounds, or of a parameter."""
     with pytest.raises(BenchcardError, match=said):
         compute_.merge_figures(
             {name: {key: figure(value) for key, value in each.items()} for name, each in told.items()},
@@ -606,7 +606,7 @@ def test_figures_for_one_column_are_refused(told, said):
 
 
 def test_figures_that_are_the_same_may_come_twice():
-    """One id may mean a figure of another that is asked for too; `precision` is a metric, whatever else it is."""
+    """Two ids may stand for the same figure; `precision` may be a metric although it is a parameter, too."""
     told = {"squad": {"f1": figure(0.5), "exact_match": figure(1.0)}, "f1": {"f1": figure(0.5)}}
     told["precision"] = {"precision": figure(0.2)}
     found = compute_.merge_figures(told, {"f1": "squad.f1"})

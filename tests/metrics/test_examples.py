@@ -1,4 +1,4 @@
-"""Metrics as sums over examples: on any choice of examples they say what the metric itself says of it."""
+"""Metrics as functions of examples: for any choice of examples they agree with the metric itself."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def given(pair, name, indices=None, arguments=MappingProxyType({})):
     ("name", "pair", "arguments"), CASES, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_sums_over_examples_are_the_metric(name, pair, arguments):
-    """Over all examples, and over choices of them with repetition, the sum comes to what the metric computes."""
+    """For all examples, and for choices of them with repetition, the figure of the sum is the metric's."""
     found = examples_of(name, given(pair, name, arguments=arguments))
     everything = np.arange(len(pair[0]))
     whole = compute_metric(name, given(pair, name, arguments=arguments))
@@ -100,7 +100,7 @@ def test_sums_over_examples_are_the_metric(name, pair, arguments):
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
 def test_a_choice_without_spread_has_no_correlation(name):
-    """Where all chosen numbers of one side are equal, or one is not a number, there is none; elsewhere there is."""
+    """A correlation is NaN where all chosen numbers of one side are equal, or one is NaN."""
     pair = [[0.5, 0.5, 1.5, math.nan], [1.0, 2.0, 3.0, 4.0]]
     each = examples_of(name, given(pair, name))[name]
     assert math.isnan(each.score(np.array([0, 1])))
@@ -110,7 +110,7 @@ def test_a_choice_without_spread_has_no_correlation(name):
 
 
 def test_figures_are_those_of_scikit_learn():
-    """To the last digit, with nothing of ours between."""
+    """Figures equal those of scikit-learn to the last digit."""
     found, right = LABELS
     everything = np.arange(60)
     expected = {
@@ -126,7 +126,7 @@ def test_figures_are_those_of_scikit_learn():
 
 
 def test_shares_know_their_right_ones():
-    """Accuracy, exact match in per cent and top k say which examples are right; F1 and means do not."""
+    """Accuracy, exact match in percent and top k have correct examples; F1 and means do not."""
     assert examples_of("accuracy", given(LABELS, "accuracy"))["accuracy"].correct.sum() == sum(
         one == other for one, other in zip(*LABELS)
     )
@@ -137,7 +137,7 @@ def test_shares_know_their_right_ones():
 
 
 def test_a_figure_that_a_task_means_goes_by_its_name():
-    """`f1` of a task that means seqeval's is one figure, under that name; what is undefined is not a number."""
+    """`f1` that stands for a figure of seqeval is one figure of that name; an undefined one is NaN."""
     found = examples_of("f1", replace(given(TAGS, "f1"), meanings={"f1": "seqeval.overall_f1"}))
     assert list(found) == ["f1"]
     flat = examples_of("pearson", given([[1.0, 1.0, 2.0], [1.0, 2.0, 3.0]], "pearson"))["pearson"]

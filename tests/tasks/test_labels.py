@@ -234,7 +234,7 @@ def test_integers_that_are_names_have_the_right_accuracy(texts, tmp_path):
 
 
 def test_signs_have_the_right_accuracy(texts, tmp_path):
-    """`-1` and `1` stay two labels, whichever of them the model names first."""
+    """`-1` and `1` are different labels, in either order."""
     names = ["1", "-1"]
     model, ids = written(tmp_path / "model", names, texts)
     found = [names[index] for index in ids]

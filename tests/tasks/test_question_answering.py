@@ -43,7 +43,7 @@ def data_of(folder, contexts=(*CONTEXTS, LONG), answers=None, questions=None):
 
 
 def by_reference(model, question, context, *, unanswerable, maximum=32, stride=8, n_best=20, longest=30):
-    """The answer as the reference script finds it: every window alone, every pair of places tried."""
+    """Return the answer of the reference algorithm: every window alone, every pair of places tried."""
     import torch
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
@@ -78,7 +78,7 @@ def by_reference(model, question, context, *, unanswerable, maximum=32, stride=8
 
 
 def test_answers_are_those_of_the_reference(model, tmp_path):
-    """Over windows, in padded batches, every answer is the one that the reference script's way finds."""
+    """In padded batches of windows every answer is that of the reference algorithm."""
     found = tiny_text.passed(
         TASK, model, data_of(tmp_path / "data"), tmp_path, ("exact_match", "f1"), task_args={"doc_stride": 8}
     )
@@ -103,7 +103,7 @@ def test_batches_change_no_answer(model, tmp_path):
 
 
 def test_a_tokenizer_that_pads_on_the_left_reads_the_context_first(tmp_path):
-    """As in the reference script, context and question change places; answers still come from the context alone."""
+    """With padding on the left the context comes before the question; answers are still parts of the context."""
     from benchcard.evaluation.rows import Rows
 
     tokenizer = tiny_text.write_tokenizer(tmp_path / "left", padding_side="left")
@@ -160,7 +160,7 @@ def test_the_best_window_wins():
 
 
 def test_spans_that_cannot_be():
-    """Nothing outside the context, turned round, or longer than asked is taken; what is left may be nothing."""
+    """An answer lies inside the context, ends after its start, and is not too long; there may be none."""
     assert (
         windows.answer("abc", [window([9, 0, 0, 4], [9, 5, 0, 0], [-1, 0, 1, 2])], answerable=True, **SETTINGS)[0]
         == "a"
@@ -174,7 +174,7 @@ def test_spans_that_cannot_be():
 
 
 def test_no_answer_must_win_in_every_window():
-    """No answer scores as in the window that thinks least of it, and must win by more than the threshold."""
+    """The score of no answer is its lowest over the windows, and must exceed the best answer's by the threshold."""
     sure, unsure = window([5, 1], [5, 1], [-1, 0]), window([0, 1], [0, 1], [-1, 1])
     assert windows.answer("ab", [sure], answerable=False, **SETTINGS)[0] == ""
     assert windows.answer("ab", [sure, unsure], answerable=False, **SETTINGS)[0] == "a"
@@ -185,7 +185,7 @@ def test_no_answer_must_win_in_every_window():
 
 
 def test_an_answer_that_is_not_there_is_counted(model, tmp_path):
-    """Answers that do not stand where the data says are scored by their text, and the note says how many."""
+    """Answers that are not at `answer_start` are scored by their text, and a note gives their number."""
     data = data_of(tmp_path / "data", CONTEXTS[:1], [{"text": ["Paris", "Anna"], "answer_start": [13, 0]}])
     assert any(
         note.startswith("1 of 2 answers does not stand") for note in tiny_text.passed(TASK, model, data, tmp_path).notes
@@ -193,7 +193,7 @@ def test_an_answer_that_is_not_there_is_counted(model, tmp_path):
 
 
 def test_answers_in_other_forms(model, tmp_path):
-    """A text alone is an answer; an empty one is none; a list of answers is taken as it is."""
+    """Answers may be a text, empty for none, or a list."""
     data = data_of(tmp_path / "a", CONTEXTS, ["Paris", ""])
     assert [each["answers"]["text"] for each in tiny_text.passed(TASK, model, data, tmp_path / "one").references] == [
         ["Paris"],

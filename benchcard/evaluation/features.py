@@ -78,7 +78,8 @@ class Features:
     """The items that `write_features` wrote, opened for reading."""
 
     def __init__(self, folder: Path) -> None:
-        description = msgspec.json.decode((folder / "features.json").read_bytes(), type=_Description)
+        content = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+        description = msgspec.convert(content, _Description)
         types = description.types
         self._pad = description.pad
         self._pads_left = description.padding_side == "left"

@@ -159,11 +159,10 @@ def _is_binary(metric: evaluate.EvaluationModule, arguments: Mapping[str, object
 
 def with_directions(figures: Mapping[str, Figure], name: str, directions: Mapping[str, bool]) -> dict[str, Figure]:
     """Return a metric's figures with the `higher_is_better` of the spec, given by the metric's id or the figure's."""
-    replaced = dict(figures)
+    replaced = {}
     for key, figure in figures.items():
-        higher = directions.get(key, directions.get(name))
-        if higher is not None:
-            replaced[key] = replace(figure, info=replace(figure.info, higher_is_better=higher))
+        higher = directions.get(key, directions.get(name, figure.info.higher_is_better))
+        replaced[key] = replace(figure, info=replace(figure.info, higher_is_better=higher))
     return replaced
 
 

@@ -19,7 +19,6 @@ from benchcard.tasks.trust import trusted
 if TYPE_CHECKING:
     import datasets
     import transformers
-    from PIL.Image import Image
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
@@ -117,30 +116,18 @@ def _rows(
         raise SpecError(Mistake("$.dataset.data_keys.primary", actual, "a column of images")) from error
     for index in range(len(rows)):
         number = question.number(index)
-        row, image = _decode_row(rows, index, column, number)
         try:
-            pixels = processor(images=image.convert("RGB"), return_tensors="np")["pixel_values"][0]
-        except (OSError, ValueError, SyntaxError, ZeroDivisionError) as error:
+            row = rows[index]
+            image = row[column]
+            pixels = None if image is None else processor(images=image.convert("RGB"), return_tensors="np")
+        # Pillow raises any of these for a file that is no image, that is truncated, or that is damaged.
+        except (OSError, ValueError, SyntaxError, EOFError, ZeroDivisionError, struct.error) as error:
             raise _unreadable(column, number, str(error)) from error
+        if pixels is None:
+            raise _unreadable(column, number, "there is none")
         label = alignment.id(row[reference], number) if alignment is not None and reference is not None else None
         counts = {"images": 1, "deep": int(image.mode.startswith(_DEEP_MODES))}
-        yield Row([{"pixel_values": pixels.astype(np.float32, copy=False)}], label, counts=counts)
-
-
-def _decode_row(rows: datasets.Dataset, index: int, column: str, number: int) -> tuple[Mapping[str, object], Image]:
-    """Return a row, and its image.
-
-    Raises:
-        SpecError: The row has no image, or one that cannot be decoded.
-    """
-    try:
-        row = rows[index]
-    # Pillow raises any of these for a file that is no image, that is truncated, or that is damaged.
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise _unreadable(column, number, str(error)) from error
-    if row[column] is None:
-        raise _unreadable(column, number, "there is none")
-    return row, row[column]
+        yield Row([{"pixel_values": pixels["pixel_values"][0].astype(np.float32, copy=False)}], label, counts=counts)
 
 
 def _unreadable(column: str, number: int, reason: str) -> SpecError:

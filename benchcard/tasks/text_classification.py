@@ -109,10 +109,8 @@ class TextClassification:
             columns.append(secondary)
         arguments, config = msgspec.convert(question.arguments, _Arguments), texts.config
         problem = _problem(arguments, config)
-        context: dict[str, object] = {
-            "problem": problem,
-            "labels": [config.id2label[i] for i in sorted(config.id2label)],
-        }
+        names = [config.id2label[index] for index in sorted(config.id2label)]
+        context: dict[str, object] = {"problem": problem, "labels": names}
         if problem == _MULTI_LABEL:
             context["least_score"] = _logit(arguments.threshold)
         references = _references(rows, question, config, problem)
@@ -250,20 +248,15 @@ def _multi_label_references(
         alignment = labels.align(config.id2label, names, [], labels.label_mapping(question))
 
         def read_columns(row: Mapping[str, object], number: int) -> list[int]:
-            flags = [0] * count
-            for index, name in enumerate(names):
-                flags[alignment.ids[index]] = _expect_flag(row[name], name, number)
-            return flags
+            flags = {alignment.ids[i]: _expect_flag(row[name], name, number) for i, name in enumerate(names)}
+            return [flags.get(label, 0) for label in range(count)]
 
         return _References(names, read_columns, alignment.notes)
     name = data.reference(rows, question, "labels")
     feature = getattr(rows.features[name], "feature", None)
     if feature is None:
-        actual, expected = (
-            f"the column `{name}` of {rows.features[name]}",
-            "a column of lists, or one column for each label",
-        )
-        raise SpecError(Mistake("$.dataset.ref_keys", actual, expected))
+        actual = f"the column `{name}` of {rows.features[name]}"
+        raise SpecError(Mistake("$.dataset.ref_keys", actual, "a column of lists, or one column for each label"))
     if _are_flags(rows, name, feature, count):
         note = f"`{name}` holds a 0 or 1 for each label: they were matched by number"
 
@@ -274,10 +267,8 @@ def _multi_label_references(
     alignment = labels.align_column(rows, name, config, question)
 
     def read_lists(row: Mapping[str, object], number: int) -> list[int]:
-        flags = [0] * count
-        for value in _as_list(row[name]):
-            flags[alignment.id(value, number)] = 1
-        return flags
+        given = {alignment.id(value, number) for value in _as_list(row[name])}
+        return [int(label in given) for label in range(count)]
 
     return _References([name], read_lists, alignment.notes)
 

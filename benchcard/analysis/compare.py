@@ -318,7 +318,7 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> dict
         if not trust_remote_code and split_column(name)[0] not in registry.metrics():
             continue
         script = scripts[name].location if name in scripts else None
-        told |= examples.examples_of(name, given, rows.meanings, rows.context["metric_args"], script)
+        told |= examples.examples_of(name, given, script)
     return told
 
 

@@ -11,8 +11,7 @@ from typing import Any
 from benchcard.analysis.records import Records
 from benchcard.analysis.rows import same_model_as
 from benchcard.errors import BenchcardError
-from benchcard.metrics.info import MetricInfo, point
-from benchcard.metrics.uncertainty import Difference
+from benchcard.metrics.info import FigureUncertainty, MetricInfo, default_max_drop
 from benchcard.spec.schema import Number
 from benchcard.steps.evaluate import ScoreOutcome
 from benchcard.steps.step import Outcome
@@ -43,7 +42,7 @@ def allowed_loss(unit: str | None, max_drop: Any) -> float:
         BenchcardError: `max_drop` is no finite number of at least 0.
     """
     if max_drop is None:
-        return point(unit)
+        return default_max_drop(unit)
     # Numbers of other libraries are numbers, too; what is whole here may be too large for a float, and is told then.
     drop = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
     for mistake in Number(0).mistakes(drop, "max_drop"):
@@ -59,12 +58,12 @@ def too_few_resamples(records: Records) -> tuple[str, ...]:
     told = []
     for name in names(records):
         # As where p-values are adjusted: among the models of one baseline, each of which counts once.
-        groups: dict[int | None, dict[int, Difference]] = {}
+        groups: dict[int | None, dict[int, FigureUncertainty]] = {}
         for record in records.records:
             if record.outcomes.compare is None:
                 continue
             row, first = record.configuration, same_model_as(records, record)
-            figures = record.outcomes.compare.values.figures.get(name, Difference())
+            figures = record.outcomes.compare.values.figures.get(name, FigureUncertainty(None, None))
             groups.setdefault(row.baseline, {}).setdefault(row.row if first is None else first, figures)
         for compared in groups.values():
             tested = [figure for figure in compared.values() if figure.p_value is not None]

@@ -1,1 +1,4 @@
-"""Prepared rows on disk, and the pass of a model over them. What a prediction is worth is left to `metrics`."""
+"""Prepared rows on disk, and the evaluation of a model on them.
+
+Leaves the preparation of rows and their predictions to `benchcard.tasks`, and figures to `benchcard.metrics`.
+"""

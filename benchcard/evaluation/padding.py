@@ -1,7 +1,7 @@
-"""Whether a batch of items gives a model's outputs for each item alone.
+"""Whether a batch of items has the outputs that each item has alone.
 
-Owns the question, which batches and items it is asked with, and the tolerance. `passes` asks it of every model before
-it evaluates it, and batches items accordingly.
+Owns the question, the batches and items that it is asked with, and the tolerance. `passes` asks it of every model
+before it evaluates it, and makes its batches accordingly.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.evaluation.features import Features
 
-Arrays = Mapping[str, NDArray[Any]]
-Call = Callable[[Arrays], Arrays]
-Kept = Callable[[Arrays, Arrays], Mapping[str, Sequence[NDArray[Any]]]]
+if TYPE_CHECKING:
+    from benchcard.tasks.protocol import Arrays, Kept
+
+    Call = Callable[[Arrays], Arrays]
+    Keep = Callable[[Arrays, Arrays], Kept]
 
 PADDED, EQUAL_SHAPES, ALONE, RANDOM = "padded", "equal shapes", "alone", "random"
 NOTES: Mapping[str, str] = MappingProxyType(
@@ -32,27 +34,27 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "figures",
     }
 )
-"""What to tell a reader of the outputs of a model, by `Probe.batches`; nothing where padded batches are right."""
+"""Notes on the outputs of a model, by `Probe.batches`; there is none where padded batches are right."""
 
 TOLERANCE = 1e-3
-"""The largest difference that counts as none, as a share of the median spread of the outputs over the items.
+"""The largest difference of outputs that counts as equal, as a share of their median spread over the items.
 
-Sums in another order move the outputs of float32 models by 1e-7 to 1e-5 of it, padding that is read by 1e-2 and more.
-In float16 rounding may come to 1e-3: such a model is then batched by length, which changes no result. The spread counts
-and not the size: predictions follow from how outputs differ, not from what they have in common. Source: measured on 30
-architectures of transformers 5.23 with random weights, padded on the right and on the left.
+Another order of sums moves the outputs of float32 models by 1e-7 to 1e-5 of it; padding that is read moves them by 1e-2
+and more. Rounding in float16 may reach 1e-3: such a model is then batched by length, which changes no result. The
+spread counts and not the size, since predictions depend on how outputs differ and not on what they have in common.
+Source: measured on 30 architectures of transformers 5.23 with random weights, padded on the right and on the left.
 """
-# Outputs that hardly differ from item to item are still rounded: float32 numbers by this share of their size.
+# Outputs that hardly differ between items are still rounded: float32 numbers by this share of their size.
 _ROUNDING = 1e-5
-# So many lengths, from the shortest to the longest, and so many items of each are padded to one another.
-_LENGTHS, _EACH = 6, 2
-# So many items of equal shapes share a batch.
+# The number of lengths, from the shortest to the longest, and of items of each, that are padded to one another.
+_LENGTHS, _ITEMS_OF_LENGTH = 6, 2
+# The number of items of equal shapes in a batch.
 _EQUAL = 4
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How much outputs differ from those of each item alone, in units of what counts as no difference.
+    """How much outputs differ from those of each item alone, as multiples of the largest difference that is accepted.
 
     Attributes:
         padded: In batches of items of different lengths, the shorter ones before and after the longest; 0 where no
@@ -68,7 +70,7 @@ class Probe:
     @property
     def batches(self) -> str:
         """The largest batches that give what each item gives alone: `padded`, `equal shapes`, or `alone`; `random`
-        where not even the same item alone gives the same twice.
+        where even the same item alone gives other outputs in a second call.
         """
         if self.repeated > 1:
             return RANDOM
@@ -77,84 +79,85 @@ class Probe:
         return EQUAL_SHAPES if self.padded > 1 else PADDED
 
 
-def probe(call: Call, items: Features, kept: Kept, batch_size: int | None = None) -> Probe:
+def probe(call: Call, items: Features, keep: Keep, batch_size: int | None = None) -> Probe:
     """Compare a model's outputs for a few items in batches with those for each item alone.
 
-    Quantized models are asked like any other. A statically quantized one may read padding that its float model ignores:
-    the scale of an attention mask is taken from calibration samples that have no padding, and cuts the mask's large
+    Quantized models are probed like any other. A statically quantized one may read padding that its float model
+    ignores: the scale of an attention mask comes from calibration samples without padding, and limits the mask's large
     negative numbers to the smallest of the attention scores.
 
     Args:
         call: The model: outputs by name for inputs by name, both with a batch axis.
         items: The prepared items.
-        kept: What of the outputs for these inputs counts, by name one array an item, without what stands at padding.
-        batch_size: The most items in a batch; None for as many as the items themselves allow.
+        keep: Returns the outputs that count for these inputs, by name one array an item, without padding.
+        batch_size: The most items in a batch; None for as many as fit.
     """
     if not len(items):
         return Probe()
-    alone: dict[int, dict[str, NDArray[Any]]] = {}
+    alone: dict[int, Arrays] = {}
 
-    def run(places: Sequence[int]) -> list[dict[str, NDArray[Any]]]:
-        inputs = items.stacked(np.asarray(places))
-        each = {name: list(values) for name, values in kept(call(inputs), inputs).items()}
-        return [{name: np.asarray(values[index]) for name, values in each.items()} for index in range(len(places))]
+    def run(indices: Sequence[int]) -> list[Arrays]:
+        inputs = items.stacked(np.asarray(indices))
+        kept = {name: list(values) for name, values in keep(call(inputs), inputs).items()}
+        return [{name: np.asarray(values[row]) for name, values in kept.items()} for row in range(len(indices))]
+
+    def run_batches(batches: Sequence[Sequence[int]]) -> list[tuple[int, Arrays]]:
+        """Return index and outputs of each item in these batches, and add its outputs alone to `alone`."""
+        outputs: list[tuple[int, Arrays]] = []
+        for indices in batches:
+            size = min(batch_size or len(indices), *(items.fitting(index) for index in indices))
+            for start in range(0, len(indices), size):
+                batch = indices[start : start + size]
+                if len(batch) > 1:
+                    alone.update({index: run([index])[0] for index in batch if index not in alone})
+                    outputs += zip(batch, run(batch))
+        return outputs
 
     groups = list(items.groups(padded=False))
-    padded, equal = list(_padded(items, groups)), _equal(groups)
-    pairs: list[list[tuple[int, dict[str, NDArray[Any]]]]] = []
-    for batches in (padded, equal):
-        results: list[tuple[int, dict[str, NDArray[Any]]]] = []
-        for places in batches:
-            size = min(batch_size or len(places), *(items.fitting(place) for place in places))
-            for start in range(0, len(places), size):
-                batch = places[start : start + size]
-                if len(batch) > 1:
-                    alone |= {place: run([place])[0] for place in batch if place not in alone}
-                    results += zip(batch, run(batch))
-        pairs.append(results)
+    padded = run_batches(list(_padded_batches(items, groups)))
+    equal = run_batches(_equal_batches(groups))
     if not alone:
         return Probe()
-    again = next(int(place) for group in groups for place in group if int(place) in alone)
-    pairs.append([(again, run([again])[0])])
+    longest = next(int(index) for group in groups for index in group if int(index) in alone)
     limits = _limits(list(alone.values()))
 
-    def largest(found: Sequence[tuple[int, Arrays]]) -> float:
+    def largest(outputs: Sequence[tuple[int, Arrays]]) -> float:
         shares = (
-            _difference(alone[place][name], each[name]) / limits[name] for place, each in found for name in limits
+            _difference(alone[index][name], kept[name]) / limits[name] for index, kept in outputs for name in limits
         )
         return max(shares, default=0.0)
 
-    return Probe(*map(largest, pairs))
+    return Probe(largest(padded), largest(equal), largest([(longest, run([longest])[0])]))
 
 
-def _padded(items: Features, groups: Sequence[NDArray[np.int64]]) -> Iterator[list[int]]:
-    """Batches of items of different shapes, those at the ends shorter than those in the middle: of all lengths, and of
-    the shorter ones alone.
+def _padded_batches(items: Features, groups: Sequence[NDArray[np.int64]]) -> Iterator[list[int]]:
+    """Yield batches of items of different shapes, the shorter ones at both ends: of all lengths, and of the shorter
+    half of them.
     """
     together = set(max(items.groups(padded=True), key=len).tolist())
     lengths = [group for group in groups if int(group[0]) in together]
     chosen = np.unique(np.linspace(0, len(lengths) - 1, _LENGTHS).round().astype(int))[::-1]
-    ascending = [[int(place) for place in lengths[index][:_EACH]] for index in chosen]
+    ascending = [[int(index) for index in lengths[length][:_ITEMS_OF_LENGTH]] for length in chosen]
     for some in (ascending, ascending[: len(ascending) // 2]):
         if len(some) > 1:
-            places = [place for each in some for place in each]
-            yield places[::2] + places[1::2][::-1]
+            indices = [index for of_length in some for index in of_length]
+            yield indices[::2] + indices[1::2][::-1]
 
 
-def _equal(groups: Sequence[NDArray[np.int64]]) -> list[list[int]]:
-    """Batches of items of equal shapes: of the longest that there are several of, and of the most frequent shape."""
+def _equal_batches(groups: Sequence[NDArray[np.int64]]) -> list[list[int]]:
+    """Return batches of items of equal shapes: of the longest shape of several items, and of the most frequent."""
     several = [group for group in groups if len(group) > 1]
     chosen = {int(group[0]): group for group in (*several[:1], *sorted(several, key=len)[-1:])}
-    return [[int(place) for place in group[:_EQUAL]] for group in chosen.values()]
+    return [[int(index) for index in group[:_EQUAL]] for group in chosen.values()]
 
 
 def _limits(alone: Sequence[Arrays]) -> dict[str, float]:
-    """The largest difference that counts as none, by name of what is kept of each item alone."""
+    """Return the largest difference that counts as equal, by output name, from the outputs of each item alone."""
     limits = {}
     for name in alone[0]:
-        values = [np.nan_to_num(each[name].astype(np.float64), posinf=0.0, neginf=0.0) for each in alone]
-        joined = np.concatenate([each.ravel() for each in values])
-        is_one_shape = len({each.shape for each in values}) == 1
+        values = [np.nan_to_num(kept[name].astype(np.float64), posinf=0.0, neginf=0.0) for kept in alone]
+        joined = np.concatenate([array.ravel() for array in values])
+        is_one_shape = len({array.shape for array in values}) == 1
         centered = np.stack(values) - np.median(values, axis=0) if is_one_shape else joined - np.median(joined)
         spread, size = _quantile(centered, 0.5), _quantile(joined, 0.25)
         limits[name] = max(TOLERANCE * spread, _ROUNDING * size, np.finfo(float).tiny)
@@ -162,18 +165,18 @@ def _limits(alone: Sequence[Arrays]) -> dict[str, float]:
 
 
 def _quantile(values: NDArray[np.float64], share: float) -> float:
-    """A quantile of the sizes of numbers other than 0: those that stand for infinity, as -1e30 does, do not move it."""
+    """Return a lower quantile of the sizes of nonzero numbers, which stand-ins for infinity, as -1e30, do not move."""
     sizes = np.abs(values[values != 0])
     return float(np.quantile(sizes, share, method="lower")) if sizes.size else 0.0
 
 
-def _difference(alone: NDArray[Any], found: NDArray[Any]) -> float:
-    """The largest difference; infinite where one number is finite and the other is not, where shapes differ, and where
-    there are other than floating-point numbers: of two ids or truth values none is near the other.
+def _difference(alone: np.ndarray, batched: np.ndarray) -> float:
+    """Return the largest difference; infinity where only one number is finite, where shapes differ, and for unequal
+    arrays of ids or truth values, which are never close to each other.
     """
-    if alone.dtype.kind != "f" or alone.shape != found.shape:
-        return 0.0 if np.array_equal(alone, found) else math.inf
-    one, other = alone.astype(np.float64), found.astype(np.float64)
-    unequal = ~((one == other) | (np.isnan(one) & np.isnan(other)))
-    differences = np.abs(one[unequal] - other[unequal])
+    if alone.dtype.kind != "f" or alone.shape != batched.shape:
+        return 0.0 if np.array_equal(alone, batched) else math.inf
+    first, second = alone.astype(np.float64), batched.astype(np.float64)
+    unequal = ~((first == second) | (np.isnan(first) & np.isnan(second)))
+    differences = np.abs(first[unequal] - second[unequal])
     return float(np.where(np.isnan(differences), math.inf, differences).max(initial=0.0))

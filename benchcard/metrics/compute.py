@@ -1,241 +1,236 @@
-"""Metrics of predictions: loaded, computed, and merged into one set of figures."""
+"""Metrics computed from predictions: how a metric is loaded and called, and which figures come of it.
+
+Leaves the meaning of figures to `info`, and their intervals to `examples` and `uncertainty`.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake, SpecError
-from benchcard.metrics.info import BESIDE, COLUMNS, MetricInfo, meant, metric_info, split_column, with_spec_direction
+from benchcard.metrics.info import (
+    FIGURE_SUFFIXES,
+    RESERVED_COLUMNS,
+    Figure,
+    metric_info,
+    resolve_metric,
+    split_column,
+    with_own_attributes,
+)
 from benchcard.spec.parameters import PARAMETERS, split_name
+from benchcard.utils.files import content_digest
 from benchcard.utils.plain import digest
 from benchcard.utils.text import did_you_mean, join_names
 
+if TYPE_CHECKING:
+    import evaluate
+    import numpy as np
+
+_FEATURES = ("predictions", "references", "prediction_scores")
+
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of a metric.
+class MetricInputs:
+    """What metrics are computed from.
 
     Attributes:
-        value: None where it is not defined for these predictions: a correlation with a constant.
-        reading: How it is to be read.
-        positive: The id of the label that it is of, where it is of one label.
+        predictions: The prediction of each row.
+        references: The reference of each row.
+        prediction_scores: `(rows, labels) float32`, for metrics of rankings; None where the task has none.
+        defaults: Arguments that a metric gets where its `compute` has such a parameter and `arguments` has none.
+        meanings: The metric and figure that an id stands for in the task, as `{"f1": "seqeval.overall_f1"}`.
+        arguments: By the id of a metric, further arguments of its `compute`: `{"f1": {"average": "macro"}}`.
     """
 
-    value: float | None
-    reading: MetricInfo
-    positive: int | None = None
+    predictions: Sequence[object]
+    references: Sequence[object]
+    prediction_scores: np.ndarray | None = None
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
-def compute_metric(
-    name: str,
-    given: Mapping[str, Any],
-    meanings: Mapping[str, str],
-    arguments: Mapping[str, Mapping[str, Any]],
-    script: str | None = None,
-) -> dict[str, Figure]:
-    """The figures of a metric, by the name of their column: those that are single numbers.
+@dataclass(frozen=True)
+class MetricCall:
+    """A loaded metric, and what its `compute` is called with.
+
+    Attributes:
+        identity: The id of the metric, which the id in the spec may only stand for.
+        figure: The only figure that is wanted; empty for all.
+        metric: The metric.
+        inputs: Predictions, references or scores, by the names of its features.
+        arguments: All other arguments.
+    """
+
+    identity: str
+    figure: str
+    metric: evaluate.EvaluationModule
+    inputs: Mapping[str, Sequence[object] | np.ndarray]
+    arguments: Mapping[str, object]
+
+
+def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> MetricCall:
+    """Load a metric and select what its `compute` is called with. See `compute_metric`."""
+    identity, figure = resolve_metric(name, inputs.meanings, script)
+    metric = load_metric(identity, script)
+    features = metric.features[0] if isinstance(metric.features, list) else metric.features
+    values = {feature: getattr(inputs, feature) for feature in features if feature in _FEATURES}
+    if missing := [feature for feature in features if values.get(feature) is None]:
+        actual, expected = f"a task that gives no {join_names(missing)}", "a metric that this task has the inputs for"
+        raise SpecError(Mistake(f"$.metrics (`{name}`)", actual, expected))
+    arguments = dict(inputs.arguments.get(name, inputs.arguments.get(identity, {})))
+    parameters = _parameters(metric)
+    free = [key for key in parameters if key not in features]
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()) and (
+        unknown := [key for key in arguments if key not in free]
+    ):
+        place, expected = f"$.task_args.metric_args.{name}", join_names(free)
+        raise SpecError([Mistake(f"{place}.{key}", f"`{key}`", expected, did_you_mean(key, free)) for key in unknown])
+    for key, value in inputs.defaults.items():
+        # Only benchcard's own metrics accept None, which says that the positive class is not known.
+        is_accepted = key in parameters and (value is not None or registry.is_built_in_metric(identity))
+        if is_accepted and (key != "pos_label" or _is_binary(metric, arguments)):
+            arguments.setdefault(key, value)
+    return MetricCall(identity, figure, metric, values, arguments)
+
+
+def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -> dict[str, Figure]:
+    """Return the figures of a metric by the name of their column; those that are single numbers.
 
     Args:
-        name: The metric's id.
-        given: `predictions`, `references` and `prediction_scores`, of which a metric takes those that its features
-            name, and the task's `metric_defaults`.
-        meanings: By id of a metric that means something of its own for a task, the metric and the figure that are
-            meant.
-        arguments: By id of a metric, what its `compute` takes beside these: `{"f1": {"average": "macro"}}`.
-        script: Where the metric's script lies, for one that is no id.
+        name: The metric's id in the spec.
+        inputs: What metrics are computed from.
+        script: The path of the metric's script, where the id names one.
 
     Raises:
-        SpecError: There is no such metric, or it is not made for predictions like these, as far as benchcard can say.
-        BenchcardError: It failed; the message has its own words.
+        SpecError: There is no such metric, it does not fit the task or its predictions, or it has unknown arguments.
+        BenchcardError: A metric of another package failed; the message has its own text.
     """
-    identity, figure = meant(name, meanings, script)
-    found = load_metric(identity, script)
-    features = found.features[0] if isinstance(found.features, list) else found.features
+    call = prepare_call(name, inputs, script)
     place = f"$.metrics (`{name}`)"
-    lacking = [each for each in features if given.get(each) is None]
-    if lacking:
-        raise SpecError(
-            Mistake(place, f"a task that gives no {join_names(lacking)}", "a metric that this task has the inputs for")
-        )
-    _refuse_unknown(name, found, features, arguments.get(name, arguments.get(identity, {})))
-    extra = extra_arguments(name, identity, found, given, arguments)
     try:
-        told = found.compute(**{each: given[each] for each in features}, **extra)
+        result = call.metric.compute(**call.inputs, **call.arguments)
     except SpecError:
         raise
     except Exception as error:
-        # What benchcard brings says in these what it is not made for; what others raise may be anything.
-        if registry.is_built_in_metric(identity) and isinstance(error, (ValueError, TypeError, KeyError)):
-            wanted = "a metric that fits the task"
-            raise SpecError(
-                Mistake(place, "predictions and references that it cannot compare", wanted, str(error))
-            ) from error
+        # benchcard's own metrics raise these for inputs that do not fit them; other metrics may raise anything.
+        if registry.is_built_in_metric(call.identity) and isinstance(error, (ValueError, TypeError, KeyError)):
+            actual = "predictions and references that it cannot compare"
+            raise SpecError(Mistake(place, actual, "a metric that fits the task", str(error))) from error
         raise BenchcardError(f"the metric `{name}` failed: {type(error).__name__}: {error}") from error
-    if not isinstance(told, Mapping):
-        # A bare number, be it 0; or nothing, where not all processes of a metric tell.
-        told = {} if told is None else {name: told}
-    if figure and figure not in told:
-        # A metric that leaves figures out says why in a text beside the others.
-        known = [key for key, value in told.items() if not isinstance(value, str)]
-        why = "; ".join(value for value in told.values() if isinstance(value, str))
-        raise SpecError(Mistake(place, f"no figure `{figure}`", join_names(known), why or did_you_mean(figure, known)))
-    if figure:
-        told = {name: told[figure]}
-    numbers = {
-        key: float(value)
-        for key, value in told.items()
-        if isinstance(value, (int, float)) or getattr(value, "shape", None) == ()
-    }
-    readings = {
-        key: with_spec_direction(found, metric_info(identity, figure or (key if key != identity else None)))
-        for key in numbers
-    }
-    positive = extra.get("pos_label")
-    label = positive if isinstance(positive, int) and _is_binary(found, extra) else None
-    return {
-        key: Figure(value if math.isfinite(value) else None, readings[key], label) for key, value in numbers.items()
-    }
+    # A metric may return a bare number. It returns nothing in all but one process of a distributed computation.
+    values = result if isinstance(result, Mapping) else {} if result is None else {name: result}
+    if call.figure:
+        if call.figure not in values:
+            # A metric that leaves figures out gives the reason as a text beside the others.
+            known = [key for key, value in values.items() if not isinstance(value, str)]
+            reason = "; ".join(value for value in values.values() if isinstance(value, str))
+            hint = reason or did_you_mean(call.figure, known)
+            raise SpecError(Mistake(place, f"no figure `{call.figure}`", join_names(known), hint))
+        values = {name: values[call.figure]}
+    label = call.arguments.get("pos_label")
+    label = label if isinstance(label, int) and _is_binary(call.metric, call.arguments) else None
+    figures = {}
+    for key, value in values.items():
+        if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
+            known_info = metric_info(call.identity, call.figure or (key if key != call.identity else None))
+            number = float(value) if math.isfinite(value) else None
+            figures[key] = Figure(number, with_own_attributes(call.metric, known_info), label)
+    return figures
 
 
-def extra_arguments(
-    name: str, identity: str, found: Any, given: Mapping[str, Any], arguments: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return what a metric's `compute` gets beside predictions and references: what the spec gives, else what the task
-    knows and the metric takes.
-
-    Args:
-        name: The metric's id, as the spec has it.
-        identity: The id of the metric that is meant.
-        found: The metric.
-        given: As for `measured`.
-        arguments: As for `measured`.
-    """
-    extra = dict(arguments.get(name, arguments.get(identity, {})))
-    known, is_own = _parameters(found), registry.is_built_in_metric(identity)
-    for key, value in given.get("metric_defaults", {}).items():
-        # Only benchcard's own metrics know what it means that there is no positive class.
-        if key in known and (key != "pos_label" or _is_binary(found, extra)) and (value is not None or is_own):
-            extra.setdefault(key, value)
-    return extra
+def _parameters(metric: evaluate.EvaluationModule) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(getattr(metric, "_compute", metric.compute)).parameters
 
 
-def _parameters(found: Any) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(getattr(found, "_compute", found.compute)).parameters
-
-
-def _is_binary(found: Any, extra: Mapping[str, Any]) -> bool:
-    """Return whether a metric that takes a positive class is of it alone, and no average over classes."""
-    parameter = _parameters(found).get("average")
+def _is_binary(metric: evaluate.EvaluationModule, arguments: Mapping[str, object]) -> bool:
+    """Return whether a metric with a positive class scores that class, and not an average over classes."""
+    parameter = _parameters(metric).get("average")
     default = parameter.default if parameter and parameter.default is not parameter.empty else None
-    return (getattr(found, "average", None) or extra.get("average", default) or "binary") == "binary"
+    return (getattr(metric, "average", None) or arguments.get("average", default) or "binary") == "binary"
 
 
-def _refuse_unknown(name: str, found: Any, features: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-    """Raise where a metric is given arguments that it does not take."""
-    known = _parameters(found)
-    if any(each.kind is each.VAR_KEYWORD for each in known.values()):
-        return
-    free = [each for each in known if each not in features]
-    mistakes = [
-        Mistake(f"$.task_args.metric_args.{name}.{each}", f"`{each}`", join_names(free), did_you_mean(each, free))
-        for each in extra
-        if each not in free
-    ]
-    if mistakes:
-        raise SpecError(mistakes)
+def with_directions(figures: Mapping[str, Figure], name: str, directions: Mapping[str, bool]) -> dict[str, Figure]:
+    """Return a metric's figures with the `higher_is_better` of the spec, given by the metric's id or the figure's."""
+    replaced = {}
+    for key, figure in figures.items():
+        higher = directions.get(key, directions.get(name, figure.info.higher_is_better))
+        replaced[key] = replace(figure, info=replace(figure.info, higher_is_better=higher))
+    return replaced
 
 
-def with_directions(figures: Mapping[str, Figure], name: str, said: Mapping[str, bool]) -> dict[str, Figure]:
-    """The figures of a metric with the directions that a spec gives, by the metric's id or the figure's name."""
-    return {
-        key: replace(figure, reading=replace(figure.reading, higher_is_better=said.get(key, said.get(name))))
-        if key in said or name in said
-        else figure
-        for key, figure in figures.items()
-    }
-
-
-def merge_figures(told: Mapping[str, Mapping[str, Figure]], meanings: Mapping[str, str]) -> dict[str, Figure]:
-    """The figures of several metrics, each of which has columns of its own.
+def merge_figures(figures: Mapping[str, Mapping[str, Figure]], meanings: Mapping[str, str]) -> dict[str, Figure]:
+    """Return the figures of several metrics as one mapping of columns.
 
     Args:
-        told: By id of the metric, its figures.
-        meanings: As for `measured`: a figure may come twice where both ids mean the same metric.
+        figures: By the id of a metric, its figures.
+        meanings: As in `MetricInputs`. A figure may come twice where both ids stand for the same metric.
 
     Raises:
-        BenchcardError: Two figures would have one column, or one the column of something else.
+        BenchcardError: Two figures would have the same column, or a figure the column of something else.
     """
-    holders: dict[str, tuple[str, str]] = {}
-    for name, figures in told.items():
-        for figure in figures:
+    owners: dict[str, tuple[str, str]] = {}
+    for name, of_metric in figures.items():
+        for figure in of_metric:
             parameter = split_name(figure)[0]
-            # The setting `precision` is no column unless it is benchmarked, which `spec` refuses beside the metric.
-            if figure in COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
+            # The parameter `precision` is a column only where it is benchmarked; `spec` refuses that beside the metric.
+            if figure in RESERVED_COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
                 raise BenchcardError(
-                    f"the metric `{name}` gives a figure `{figure}`, which is the column of something else in the "
-                    "results: another name is needed"
+                    f"the metric `{name}` gives a figure `{figure}`, and the results have another column of this "
+                    "name: give the figure another name"
                 )
-            for column in (figure, *(f"{figure}_{part}" for part in BESIDE)):
-                holder, other = holders.setdefault(column, (name, figure))
-                alike = split_column(meanings.get(holder, holder))[0] == split_column(meanings.get(name, name))[0]
-                if other != figure or (holder != name and not (alike and figures[figure] == told[holder][figure])):
-                    who = f"the metric `{name}` has" if holder == name else f"the metrics `{holder}` and `{name}` have"
+            for column in (figure, *(f"{figure}_{suffix}" for suffix in FIGURE_SUFFIXES)):
+                owner, other = owners.setdefault(column, (name, figure))
+                same_metric = split_column(meanings.get(owner, owner))[0] == split_column(meanings.get(name, name))[0]
+                same_figure = same_metric and of_metric[figure] == figures[owner].get(figure)
+                if other != figure or (owner != name and not same_figure):
+                    who = f"the metric `{name}` has" if owner == name else f"the metrics `{owner}` and `{name}` have"
                     raise BenchcardError(
                         f"{who} two figures for the column `{column}` of the results: give one of them another name, "
                         "or leave a metric out"
                     )
-    return {figure: value for figures in told.values() for figure, value in figures.items()}
+    return {figure: value for of_metric in figures.values() for figure, value in of_metric.items()}
 
 
-def load_metric(name: str, script: str | None = None) -> Any:
-    """The `evaluate.EvaluationModule` of a metric, or of the metric that a figure is asked of; of a script, where it is
-    given.
+def load_metric(name: str, script: str | None = None) -> evaluate.EvaluationModule:
+    """Return a metric by its id, by `metric.figure`, or from a script.
 
     Raises:
-        SpecError: benchcard does not bring it, and it is not there, or lacks a package.
-        BenchcardError: It cannot be loaded for another reason, which the message has.
+        SpecError: It is neither registered nor loadable by `evaluate`, or lacks a package.
+        BenchcardError: Loading failed for another reason, which the message has.
     """
     name, _ = split_column(name, script)
     if name in registry.metrics():
         return registry.metric(name)
     try:
-        return _load(script or name)
+        return _load_with_evaluate(script or name)
     except ImportError as error:
         raise SpecError(
             Mistake("$.metrics", f"`{name}`", "a metric whose packages are installed", str(error))
         ) from error
-    except OSError as error:  # no such file, no connection
-        hint = (
-            did_you_mean(name, registry.metrics())
-            or "any other metric is loaded with `evaluate.load`, which needs the network"
-        )
-        raise SpecError(
-            Mistake(
-                "$.metrics",
-                f"`{name}`",
-                f"{join_names(registry.metrics())}, or an id that `evaluate.load` can load",
-                hint,
-            )
-        ) from error
+    except OSError as error:  # no such file, or no connection
+        hint = did_you_mean(name, registry.metrics())
+        hint = hint or "any other metric is loaded with `evaluate.load`, which needs the network"
+        expected = f"{join_names(registry.metrics())}, or an id that `evaluate.load` can load"
+        raise SpecError(Mistake("$.metrics", f"`{name}`", expected, hint)) from error
     except Exception as error:
         raise BenchcardError(f"the metric `{name}` cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _load(name: str) -> Any:
-    """Return the metric of an id, or of a script, which is loaded from a copy that has the digest of its content.
+def _load_with_evaluate(name: str) -> evaluate.EvaluationModule:
+    """Return a metric of the Hub or of a script.
 
-    `evaluate` has a cache of scripts, in which two are the same that differ only behind a `#`, be it in a text.
+    A script is loaded from a copy that has the digest of all scripts beside it: `evaluate` caches scripts by their
+    content without comments, and takes all text after a `#` for a comment, even inside a string.
     """
     import evaluate
-
-    from benchcard.utils.files import content_digest
 
     path = Path(name)
     script = path / f"{path.name}.py" if path.is_dir() else path
@@ -243,9 +238,9 @@ def _load(name: str) -> Any:
         return evaluate.load(name)
     with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
         copy = Path(folder) / script.name
-        for beside in script.parent.iterdir():
-            if beside.name != script.name:
-                copy.with_name(beside.name).symlink_to(beside.absolute())
+        for neighbor in script.parent.iterdir():
+            if neighbor.name != script.name:
+                copy.with_name(neighbor.name).symlink_to(neighbor.absolute())
         content = digest([content_digest(file) for file in sorted(script.parent.glob("*.py"))])
         copy.write_bytes(script.read_bytes() + f"\nCONTENT = {content!r}\n".encode())
         return evaluate.load(str(copy))

@@ -1,8 +1,8 @@
-"""A metric as a function of which examples are looked at, so that it can be resampled a thousand times in a second.
+"""A metric as a function of the chosen examples, so that it can be resampled a thousand times in a second.
 
-A metric that benchcard brings says in `examples` what each example adds, and what comes of the sum: for accuracy a
-right or wrong, for F1 the counts of each label, for seqeval the entities of each sentence. For any other metric its
-own computation is repeated on the chosen examples.
+benchcard's own metrics have a method `examples`, which returns what each example contributes and how a sum of
+contributions becomes a figure: right or wrong for accuracy, counts of each label for F1, counts of entities of each
+sentence for seqeval. Any other metric is computed anew from the chosen examples.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from benchcard.metrics import compute as compute_
-from benchcard.metrics import info
+from benchcard.metrics.compute import MetricCall, MetricInputs, compute_metric, prepare_call
 
 Indices = NDArray[np.intp]
 Totals = NDArray[np.float64]
@@ -26,19 +24,19 @@ Totals = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Examples:
-    """What each example adds to one figure of a metric.
+    """What each example contributes to one figure of a metric.
 
     Attributes:
-        tallies: `(examples, k) float64`, what each adds.
-        figure: The figure of a sum of these, `(k,) float64`; NaN where it is not defined.
-        right: `(examples,) bool`, where the figure is the share of examples that are right; else None.
-        whole: The figure when all are right: 1, or 100 for a metric in per cent.
+        tallies: `(examples, k) float64`, the contributions.
+        figure: Computes the figure from a sum of contributions, `(k,) float64`; NaN where it is not defined.
+        correct: `(examples,) bool`, where the figure is the share of correct examples; else None.
+        maximum: The figure where all examples are correct: 1, or 100 for a metric in percent.
     """
 
     tallies: NDArray[np.float64]
     figure: Callable[[Totals], float]
-    right: NDArray[np.bool_] | None = None
-    whole: float = 1.0
+    correct: NDArray[np.bool_] | None = None
+    maximum: float = 1.0
 
     @property
     def count(self) -> int:
@@ -46,110 +44,112 @@ class Examples:
         return len(self.tallies)
 
     def score(self, indices: Indices) -> float:
-        """The figure of the examples with these numbers, `(n,) intp`, which may repeat."""
-        # how often each is there, times what it adds: far less to fetch than the rows themselves
-        often = np.bincount(indices, minlength=self.count).astype(np.float64)
-        return self.figure(np.einsum("i,ij->j", often, self.tallies))
+        """Return the figure of the examples with these indices, `(n,) intp`, which may repeat."""
+        # Weighting each row by its count reads far less memory than selecting the rows.
+        weights = np.bincount(indices, minlength=self.count).astype(np.float64)
+        return self.figure(np.einsum("i,ij->j", weights, self.tallies))
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A figure of a metric that says nothing of single examples: computed anew from the chosen ones.
+    """A figure that is computed anew from the chosen examples, since its metric has no contributions of examples.
 
     Attributes:
-        compute: The figure of the examples with these numbers; NaN where it is not defined.
+        score: Returns the figure of the examples with these indices; NaN where it is not defined.
         count: Number of examples.
     """
 
-    compute: Callable[[Indices], float]
+    score: Callable[[Indices], float]
     count: int
-    right: None = None
-    whole: float = 1.0
-
-    def score(self, indices: Indices) -> float:
-        """The figure of the examples with these numbers, `(n,) intp`, which may repeat."""
-        return self.compute(indices)
+    correct: None = None
+    maximum: float = 1.0
 
 
-def mean_of(values: Any, whole: float = 1.0) -> Examples:
-    """A figure that is the mean of one value an example; an example that is NaN is left out.
+FigureOfExamples = Examples | Computed
+
+
+def mean_of(values: ArrayLike, maximum: float = 1.0) -> Examples:
+    """Return a figure that is the mean of one value per example. Examples whose value is NaN are left out.
 
     Args:
         values: `(examples,)`.
-        whole: The value of an example that is right, where others are 0.
+        maximum: The value of a correct example, where wrong ones have 0.
     """
-    each = np.asarray(values, dtype=np.float64)
-    each = each[~np.isnan(each)]
-    right = each == whole if np.isin(each, (0.0, whole)).all() else None
-    return Examples(np.stack([each, np.ones_like(each)], axis=1), lambda sums: _share(sums[0], sums[1]), right, whole)
+    numbers = np.asarray(values, dtype=np.float64)
+    numbers = numbers[~np.isnan(numbers)]
+    correct = numbers == maximum if np.isin(numbers, (0.0, maximum)).all() else None
+    return Examples(np.stack([numbers, np.ones_like(numbers)], axis=1), ratio, correct, maximum)
 
 
-def examples_of(
-    name: str,
-    given: Mapping[str, Any],
-    meanings: Mapping[str, str],
-    arguments: Mapping[str, Mapping[str, Any]],
-    script: str | None = None,
-) -> dict[str, Examples | Computed]:
-    """The figures of a metric as functions of examples, by the name of their column, as `metrics.measured` gives them.
+def examples_of(name: str, inputs: MetricInputs, script: str | None = None) -> dict[str, FigureOfExamples]:
+    """Return the figures of a metric as functions of examples, by the name of their column, as in `compute_metric`.
 
-    Figures that say nothing of single examples, as a count or the best threshold, are left out.
+    Figures that do not depend on single examples, as a count or the best threshold, are left out where the metric has
+    a method `examples`.
     """
-    identity, part = info.meant(name, meanings, script)
-    module = compute_.load_metric(identity, script)
-    features = module.features[0] if isinstance(module.features, list) else module.features
-    chosen = {each: given[each] for each in features}
-    extra = compute_.extra_arguments(name, identity, module, given, arguments)
-    own = getattr(module, "examples", None)
-    told: Mapping[str, Examples | Computed] | None = own(**chosen, **extra) if own else None
-    if told is None:
-        told = _computed(
-            module, chosen, extra, [*compute_.compute_metric(name, given, meanings, arguments, script)], part
-        )
-    if part:
-        return {name: told[part]} if part in told else {}
-    return dict(told)
+    call = prepare_call(name, inputs, script)
+    own = getattr(call.metric, "examples", None)
+    figures: Mapping[str, FigureOfExamples] | None = own(**call.inputs, **call.arguments) if own else None
+    if figures is None:
+        names = [call.figure] if call.figure else list(compute_metric(name, inputs, script))
+        count = len(next(iter(call.inputs.values())))
+        figures = {figure: Computed(partial(_recompute, call, figure), count) for figure in names}
+    if call.figure:
+        return {name: figures[call.figure]} if call.figure in figures else {}
+    return dict(figures)
 
 
-def _computed(
-    module: Any, given: Mapping[str, Any], extra: Mapping[str, Any], figures: list[str], part: str
-) -> dict[str, Examples | Computed]:
-    """Each figure, computed by the metric itself."""
-    count = len(next(iter(given.values())))
-
-    def compute(figure: str, indices: Indices) -> float:
-        picked = {name: [values[index] for index in indices] for name, values in given.items()}
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                # what is undefined for one choice of examples is NaN, which is dealt with
-                warnings.simplefilter("ignore")
-                told = module._compute(**picked, **extra)
-                return float(told[figure] if isinstance(told, Mapping) else told)
-        except (ValueError, TypeError, KeyError, ZeroDivisionError):
-            return math.nan
-
-    names = [part] if part else figures
-    return {name: Computed(partial(compute, name), count) for name in names}
+def _recompute(call: MetricCall, figure: str, indices: Indices) -> float:
+    chosen = {name: [values[index] for index in indices] for name, values in call.inputs.items()}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            # A figure that is undefined for these examples becomes NaN, which the caller handles.
+            warnings.simplefilter("ignore")
+            result = call.metric._compute(**chosen, **call.arguments)
+            return float(result[figure] if isinstance(result, Mapping) else result)
+    except (ValueError, TypeError, KeyError, ZeroDivisionError):
+        return math.nan
 
 
-def label_counts(predictions: Any, references: Any) -> tuple[NDArray[np.float64], int, bool]:
-    """For each example what it adds to each label's hits, predictions and references, `(examples, 3 * labels)`; the
-    number of labels; and whether an example may have several.
+@dataclass(frozen=True)
+class LabelCounts:
+    """What each example contributes to the counts of labels.
+
+    Attributes:
+        tallies: `(examples, 3 * labels) float64`, 0 or 1: hits of each label, then predictions, then references.
+        labels: Number of labels.
+        multi_label: Whether an example may have several labels.
     """
-    found, right = np.asarray(predictions), np.asarray(references)
-    several = found.ndim > 1
-    if not several:
-        labels = np.union1d(found, right)
-        found, right = (np.equal.outer(each, labels) for each in (found, right))
-    found, right = found.astype(bool), right.astype(bool)
-    return np.concatenate([found & right, found, right], axis=1).astype(np.float64), found.shape[1], several
+
+    tallies: NDArray[np.float64]
+    labels: int
+    multi_label: bool
+
+    def split(self, totals: Totals) -> tuple[Totals, Totals, Totals]:
+        """Return hits, predictions and references of each label, `(labels,)` each, from a sum of contributions."""
+        return totals[: self.labels], totals[self.labels : 2 * self.labels], totals[2 * self.labels :]
 
 
-def harmonic(hits: Any, found: Any, right: Any, figure: str) -> Any:
-    """Precision, recall or F1 of counts; 0 where it is not defined, as scikit-learn and seqeval have it."""
-    below = {"precision": found, "recall": right, "f1": (found + right) / 2}[figure]
-    return np.divide(hits, below, out=np.zeros_like(np.asarray(hits, dtype=np.float64)), where=np.asarray(below) > 0)
+def label_counts(predictions: ArrayLike, references: ArrayLike) -> LabelCounts:
+    """Return the counts of `(examples,)` label ids, or of `(examples, labels)` with 0 or 1."""
+    predicted, actual = np.asarray(predictions), np.asarray(references)
+    multi_label = predicted.ndim > 1
+    if not multi_label:
+        labels = np.union1d(predicted, actual)
+        predicted, actual = np.equal.outer(predicted, labels), np.equal.outer(actual, labels)
+    predicted, actual = predicted.astype(bool), actual.astype(bool)
+    tallies = np.concatenate([predicted & actual, predicted, actual], axis=1).astype(np.float64)
+    return LabelCounts(tallies, predicted.shape[1], multi_label)
 
 
-def _share(part: float, whole: float) -> float:
-    return float(part / whole) if whole else math.nan
+def score_of_counts(
+    figure: str, hits: Totals | np.float64, predicted: Totals | np.float64, actual: Totals | np.float64
+) -> Totals:
+    """Return precision, recall or F1 of counts; 0 where it is not defined, as in scikit-learn and seqeval."""
+    divisor = {"precision": predicted, "recall": actual, "f1": (predicted + actual) / 2}[figure]
+    return np.divide(hits, divisor, out=np.zeros_like(hits, dtype=np.float64), where=np.asarray(divisor) > 0)
+
+
+def ratio(sums: Totals) -> float:
+    """Return the first of two sums as a share of the second; NaN where that is 0."""
+    return float(sums[0] / sums[1]) if sums[1] else math.nan

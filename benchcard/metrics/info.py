@@ -1,29 +1,84 @@
-"""What a metric's figure means: its unit, its direction, and the columns beside it."""
+"""Figures of metrics: the values, their unit and direction, and the columns of results that belong to them.
+
+Imports nothing heavy. Leaves the computation to `compute` and `uncertainty`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchcard import registry
 from benchcard.errors import BenchcardError
 
+if TYPE_CHECKING:
+    import evaluate
+
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """How a figure is to be read.
+    """Direction and unit of a figure.
 
     Attributes:
-        higher_is_better: None where nobody knows.
+        higher_is_better: None where it is not known.
         unit: `share` (0 to 1), `%` (0 to 100), `coefficient` (-1 to 1), `count`, `error` or `squared error` (of the
-            reference's own unit), or None where nobody knows.
+            reference's own unit), or a word of the metric's own; None where it is not known.
     """
 
     higher_is_better: bool | None
     unit: str | None
 
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that a metric returned.
+
+    Attributes:
+        value: None where it is not defined for these predictions, as a correlation with a constant is not.
+        info: Its direction and unit.
+        positive_label: The label id that it scores, where it scores a single label.
+    """
+
+    value: float | None
+    info: MetricInfo
+    positive_label: int | None = None
+
+
+@dataclass(frozen=True)
+class FigureUncertainty:
+    """The 95 % interval of a figure and, where there is a baseline, its paired test against the baseline.
+
+    Attributes:
+        low: The lower bound; None where no interval can be computed.
+        high: The upper bound.
+        difference: The figure minus the baseline's, on the same examples.
+        difference_low: The lower bound of the difference.
+        difference_high: The upper bound of the difference.
+        p_value: The p-value of the difference.
+        detectable_difference: The smallest true difference that this many examples show four times in five.
+        draws: The number of bootstrap resamples behind the p-value; None where the test is exact.
+    """
+
+    low: float | None
+    high: float | None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    detectable_difference: float | None = None
+    draws: int | None = None
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Return the values by name, without those of a comparison where there was none."""
+        values = asdict(self)
+        compared = any(values[name] is not None for name in ("difference", "p_value", "draws"))
+        return values if compared else {"low": self.low, "high": self.high}
+
+
+FIGURE_SUFFIXES = tuple(field.name for field in fields(FigureUncertainty) if field.name != "draws")
+"""The columns of results beside each figure: its name, an underscore, and one of these."""
 
 _UNKNOWN = MetricInfo(None, None)
 _SHARE, _PERCENT, _COEFFICIENT = MetricInfo(True, "share"), MetricInfo(True, "%"), MetricInfo(True, "coefficient")
@@ -38,7 +93,7 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
         },
         **dict.fromkeys(("matthews_correlation", "pearson", "spearman"), _COEFFICIENT),
         "mse": MetricInfo(False, "squared error"),
-        # Not brought along, but often loaded with `evaluate.load`.
+        # These are no metrics of benchcard, but they are often loaded with `evaluate.load`.
         "mae": MetricInfo(False, "error"),
         **dict.fromkeys(("mape", "smape"), MetricInfo(False, "share")),
         "brier_score": MetricInfo(False, "squared error"),
@@ -55,42 +110,9 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
         **dict.fromkeys(("squad_v2.best_exact_thresh", "squad_v2.best_f1_thresh"), MetricInfo(None, "share")),
     }
 )
-"""How each figure is to be read, by the id of its metric, and `metric.figure` where a metric gives several."""
+"""Direction and unit by the id of a metric, or by `metric.figure` where a metric returns several figures."""
 
-
-def metric_info(name: str, figure: str | None = None) -> MetricInfo:
-    """How a figure of a metric is to be read: of a metric that is not brought along, what its attributes
-    `higher_is_better` and `unit` say, and for the rest what is known of its name.
-
-    Nothing heavy is imported for what benchcard brings, nor for an id that nobody knows, for which the answer is that
-    nobody knows.
-
-    Args:
-        name: The metric's id, or `metric.figure`.
-        figure: The figure, where the metric gives several.
-    """
-    full = f"{name}.{figure}" if figure else name
-    metric, _ = split_column(name)
-    known = METRICS.get(full) or METRICS.get(metric) or _UNKNOWN
-    if metric not in registry.metrics() or registry.is_built_in_metric(metric):
-        return known
-    return with_spec_direction(registry.metric(metric), known)
-
-
-def with_spec_direction(found: Any, known: MetricInfo) -> MetricInfo:
-    """How the figures of a metric are to be read: as its author says, and for the rest as is known of its name."""
-    higher, unit = getattr(found, "higher_is_better", None), getattr(found, "unit", None)
-    return MetricInfo(known.higher_is_better if higher is None else higher, known.unit if unit is None else unit)
-
-
-def point(unit: str | None) -> float:
-    """A point of a metric of this unit, which is what may be lost of it where nobody says: 0.01, or 1 of one in %."""
-    return 1.0 if unit == "%" else 0.01
-
-
-# What stands beside each figure in a column of its own, after its name and an underscore.
-BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "p_value", "detectable_difference")
-COLUMNS = frozenset(
+RESERVED_COLUMNS = frozenset(
     {
         "row",
         "predictions_changed",
@@ -108,12 +130,41 @@ COLUMNS = frozenset(
         "activation_fn",
     }
 )
-"""The columns beside parameters and metrics that a frame of quality may have."""
+"""The columns of `Results.quality` that are neither parameters nor metrics."""
+
+
+def metric_info(name: str, figure: str | None = None) -> MetricInfo:
+    """Return direction and unit of a metric's figure.
+
+    The attributes `higher_is_better` and `unit` of a registered metric come first, then what is known by its name. A
+    metric that is not registered is not loaded.
+
+    Args:
+        name: The metric's id, or `metric.figure`.
+        figure: The figure, where the metric returns several.
+    """
+    metric, _ = split_column(name)
+    known = METRICS.get(f"{name}.{figure}" if figure else name) or METRICS.get(metric) or _UNKNOWN
+    if metric not in registry.metrics() or registry.is_built_in_metric(metric):
+        return known
+    return with_own_attributes(registry.metric(metric), known)
+
+
+def with_own_attributes(metric: evaluate.EvaluationModule, known: MetricInfo) -> MetricInfo:
+    """Return the direction and unit that a metric has as attributes, and those of `known` where it has none."""
+    higher, unit = getattr(metric, "higher_is_better", None), getattr(metric, "unit", None)
+    return MetricInfo(known.higher_is_better if higher is None else higher, known.unit if unit is None else unit)
+
+
+def default_max_drop(unit: str | None) -> float:
+    """Return the drop of a figure that is accepted where the user names none: one percentage point of a share."""
+    return 1.0 if unit == "%" else 0.01
 
 
 def split_column(name: str, script: str | None = None) -> tuple[str, str]:
-    """The id of a metric and, for `seqeval.overall_f1`, the figure of it; nothing else of a path or an id on the Hub
-    that holds a dot.
+    """Return metric and figure of `metric.figure`; the figure is empty for a metric's id alone.
+
+    A dot in a path or in an id on the Hub separates nothing.
     """
     if script or name in registry.metrics() or "/" in name or "\\" in name:
         return name, ""
@@ -121,14 +172,21 @@ def split_column(name: str, script: str | None = None) -> tuple[str, str]:
     return metric, figure
 
 
-def meant(name: str, meanings: Mapping[str, str], script: str | None = None) -> tuple[str, str]:
-    """The id of the metric, and the figure of it, that an id means for a task: what only the outcome of a step names is
-    loaded from nowhere.
+def resolve_metric(name: str, meanings: Mapping[str, str], script: str | None = None) -> tuple[str, str]:
+    """Return the metric and the figure that an id stands for in a task.
+
+    Args:
+        name: The id in the spec.
+        meanings: `Prepared.meanings` of the task.
+        script: The path of the metric's script, where the id names one.
 
     Raises:
-        BenchcardError: The id means a metric that is not installed.
+        BenchcardError: The task names a metric that is not installed. It comes from a file of the run, so it is never
+            loaded from the network.
     """
-    identity, figure = split_column(meanings.get(name, name), script)
-    if name in meanings and identity not in registry.metrics():
-        raise BenchcardError(f"the task says that `{name}` means `{identity}`, which is no installed metric")
-    return identity, figure
+    metric, figure = split_column(meanings.get(name, name), script)
+    if name in meanings and metric not in registry.metrics():
+        raise BenchcardError(
+            f"the task says that `{name}` means `{metric}`, which is no installed metric: install its package"
+        )
+    return metric, figure

@@ -1,10 +1,8 @@
-"""What the metrics that benchcard brings have in common: they are `evaluate.Metric`s that need neither the network nor
-a cache on disk.
-"""
+"""The base class of benchcard's own metrics, which need neither the network nor a cache on disk."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import datasets
 import evaluate
@@ -14,16 +12,16 @@ class Offline(evaluate.Metric):  # type: ignore[misc]  # evaluate has no annotat
     """A metric that works in memory.
 
     Attributes:
-        takes: The features of its inputs; several where inputs may come in several forms, which name the same inputs.
+        takes: The features of its inputs; several for inputs of several forms, all with the same names.
     """
 
-    takes: ClassVar[tuple[dict[str, Any], ...]] = ()
+    takes: ClassVar[tuple[dict[str, object], ...]] = ()
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         super().__init__(**{"keep_in_memory": True, **settings})
 
     def _info(self) -> evaluate.MetricInfo:
-        features = [datasets.Features(each) for each in self.takes]
+        features = [datasets.Features(form) for form in self.takes]
         return evaluate.MetricInfo(
             description=self.__doc__ or "",
             citation="",

@@ -1,10 +1,10 @@
-"""Metrics of numbers against numbers, over scipy and scikit-learn."""
+"""Metrics of numbers, over scipy and scikit-learn."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import datasets
 import numpy as np
@@ -15,45 +15,64 @@ from benchcard.metrics.offline import Offline
 
 _NUMBERS = {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
 
-_Chosen = Callable[[Indices], NDArray[np.float64]]
+Select = Callable[[Indices], NDArray[np.float64]]
 
 
-class Pearson(Offline):
-    """The linear correlation; not a number where predictions or references are all equal."""
-
-    takes = (_NUMBERS,)
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        from scipy.stats import pearsonr
-
-        return {
-            "pearson": float(pearsonr(predictions, references).statistic)
-            if _vary(predictions, references)
-            else math.nan
-        }
-
-    def examples(self, predictions: Any, references: Any) -> dict[str, Computed]:
-        """The coefficient of the chosen examples, without the p-value that `pearsonr` computes beside it."""
-        return {"pearson": _correlation(np.asarray(predictions).take, np.asarray(references).take, len(references))}
-
-
-class Spearman(Offline):
-    """The correlation of ranks; not a number where predictions or references are all equal."""
+class _Correlation(Offline):
+    """A correlation coefficient (`figure`); NaN where predictions or references are all equal."""
 
     takes = (_NUMBERS,)
+    figure: ClassVar[str]
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        from scipy.stats import spearmanr
+    def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
+        import scipy.stats
 
-        return {
-            "spearman": float(spearmanr(predictions, references).statistic)
-            if _vary(predictions, references)
-            else math.nan
-        }
+        if len(set(predictions)) < 2 or len(set(references)) < 2:
+            return {self.figure: math.nan}
+        correlate = getattr(scipy.stats, f"{self.figure}r")
+        return {self.figure: float(correlate(predictions, references).statistic)}
 
-    def examples(self, predictions: Any, references: Any) -> dict[str, Computed]:
-        """The coefficient of the chosen examples, which are ranked anew: the same example twice has one rank."""
-        return {"spearman": _correlation(_ranks_of(predictions), _ranks_of(references), len(references))}
+    def _select(self, numbers: Sequence[float]) -> Select:
+        """Return a function that gives the numbers to correlate for the chosen examples."""
+        return np.asarray(numbers).take
+
+    def examples(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, Computed]:
+        """Return the coefficient of the chosen examples, without the p-value that scipy computes beside it."""
+        select_predictions, select_references = self._select(predictions), self._select(references)
+
+        def compute(indices: Indices) -> float:
+            series = select_predictions(indices), select_references(indices)
+            varies = all(numbers.min() < numbers.max() for numbers in series)
+            return float(np.corrcoef(*series)[0, 1]) if varies else math.nan
+
+        return {self.figure: Computed(compute, len(references))}
+
+
+class Pearson(_Correlation):
+    """The linear correlation; NaN where predictions or references are all equal."""
+
+    figure = "pearson"
+
+
+class Spearman(_Correlation):
+    """The correlation of ranks; NaN where predictions or references are all equal."""
+
+    figure = "spearman"
+
+    def _select(self, numbers: Sequence[float]) -> Select:
+        """Return a function that ranks the chosen numbers as `scipy.stats.rankdata` does: equal ones get their mean
+        rank. All ranks from a NaN on are NaN.
+        """
+        values, places = np.unique(np.asarray(numbers, dtype=np.float64), return_inverse=True)
+
+        def ranks(indices: Indices) -> NDArray[np.float64]:
+            chosen = places[indices]
+            counts = np.bincount(chosen, minlength=len(values))
+            means = np.cumsum(counts) - (counts - 1) / 2
+            means[np.isnan(values)] = math.nan
+            return np.asarray(means[chosen])
+
+        return ranks
 
 
 class MeanSquaredError(Offline):
@@ -61,43 +80,15 @@ class MeanSquaredError(Offline):
 
     takes = (_NUMBERS,)
 
-    def _compute(self, predictions: Any, references: Any, **arguments: Any) -> dict[str, float]:
+    def _compute(
+        self, predictions: Sequence[float], references: Sequence[float], **arguments: object
+    ) -> dict[str, float]:
         from sklearn.metrics import mean_squared_error
 
         return {"mse": float(mean_squared_error(references, predictions, **arguments))}
 
-    def examples(self, predictions: Any, references: Any, **arguments: Any) -> dict[str, Examples] | None:
-        """The squared difference."""
+    def examples(
+        self, predictions: Sequence[float], references: Sequence[float], **arguments: object
+    ) -> dict[str, Examples] | None:
+        """Return the squared difference of each example."""
         return None if arguments else {"mse": mean_of((np.asarray(references) - np.asarray(predictions)) ** 2)}
-
-
-def _correlation(found: _Chosen, right: _Chosen, count: int) -> Computed:
-    """The linear correlation of what both give for the chosen examples."""
-
-    def compute(indices: Indices) -> float:
-        series = found(indices), right(indices)
-        varies = all(each.min() < each.max() for each in series)
-        return float(np.corrcoef(*series)[0, 1]) if varies else math.nan
-
-    return Computed(compute, count)
-
-
-def _ranks_of(numbers: Any) -> _Chosen:
-    """The ranks of the chosen ones among themselves, equal ones with the mean of theirs, as `scipy.stats.rankdata`
-    gives them; not numbers where one of the chosen is none.
-    """
-    values, places = np.unique(np.asarray(numbers, dtype=np.float64), return_inverse=True)
-
-    def ranks(indices: Indices) -> NDArray[np.float64]:
-        chosen = places[indices]
-        counts = np.bincount(chosen, minlength=len(values))
-        means = np.cumsum(counts) - (counts - 1) / 2
-        means[np.isnan(values)] = math.nan
-        return means[chosen]
-
-    return ranks
-
-
-def _vary(*series: Any) -> bool:
-    """Whether each series has two different numbers, without which there is no correlation."""
-    return all(len(set(numbers)) > 1 for numbers in series)

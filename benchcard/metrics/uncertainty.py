@@ -1,131 +1,105 @@
-"""How sure each figure of a model's quality is, and how it compares with the baseline's on the same examples.
+"""The uncertainty of figures, and the test of a model's figure against the baseline's on the same examples.
 
-Owns the choice of method for a figure: Wilson's interval and McNemar's exact test for a share of right ones, the
-bootstrap over examples for every other. Leaves the methods to `significance`, and what an example adds to a figure to
-`benchcard.metrics.examples`.
+Owns the choice of a method for a figure: Wilson's interval and McNemar's exact test for a share of correct examples,
+the bootstrap over examples for every other. Leaves the methods to `benchcard.measure.significance`, and the
+contributions of examples to `examples`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from benchcard.measure import significance
 from benchcard.measure.intervals import CONFIDENCE
 from benchcard.measure.significance import PairedTest
-from benchcard.metrics.examples import Computed, Examples
+from benchcard.metrics.examples import Computed, FigureOfExamples
+from benchcard.metrics.info import FigureUncertainty
 from benchcard.utils.values import Interval
 
-# Beyond what the arithmetic of another runtime comes to: single precision has seven digits.
+# Numbers are equal within this share: another runtime rounds differently, and single precision has seven digits.
 _SAME_NUMBER = 1e-5
-# What is quick to draw has a p-value that stands being adjusted for so many models, be there that many or not.
+# The least number of models to draw resamples for, where draws are fast: p-values can be adjusted for so many later.
 _MODELS = 125
 
 
-def interval(figure: Examples | Computed, seed: int, confidence: float = CONFIDENCE) -> Interval:
-    """A figure with its interval, at 95 % by default: Wilson's for a share, else that of the bootstrap over examples,
-    without bounds where the figure is not defined for every choice of examples.
+def interval(figure: FigureOfExamples, seed: int, confidence: float = CONFIDENCE) -> Interval:
+    """Return a figure with its interval: Wilson's for a share, else that of the bootstrap over examples.
+
+    The bounds are None where the bootstrap meets a choice of examples for which the figure is not defined.
     """
-    if figure.right is not None:
-        found = significance.wilson(int(figure.right.sum()), len(figure.right), confidence)
-        return _scaled(found, figure.whole)
+    if figure.correct is not None:
+        share = significance.wilson(int(figure.correct.sum()), len(figure.correct), confidence)
+        return _scaled(share, figure.maximum)
     return significance.bootstrap_metric(figure.score, figure.count, seed=seed, confidence=confidence)
 
 
 def paired_test(
-    baseline: Examples | Computed,
-    model: Examples | Computed,
+    baseline: FigureOfExamples,
+    model: FigureOfExamples,
     seed: int,
     confidence: float = CONFIDENCE,
     *,
     models: int = 1,
 ) -> PairedTest:
-    """A figure against the baseline's on the same examples: McNemar's test for a share, else the paired bootstrap.
+    """Test a figure against the baseline's on the same examples: McNemar's test for a share, else a paired bootstrap.
 
     Args:
         baseline: The baseline's figure.
-        model: The model's, of the same examples.
-        seed: Of the resampling.
-        confidence: Level of the interval.
-        models: How many models are compared: the more, the smaller a p-value must be, and the more draws that takes.
+        model: The model's figure, of the same examples.
+        seed: The seed of the resampling.
+        confidence: The level of the interval.
+        models: Number of models that are compared: p-values are adjusted for it, so more models need more draws.
     """
-    if baseline.right is not None and model.right is not None:
-        found = significance.mcnemar(baseline.right, model.right, confidence)
+    if baseline.correct is not None and model.correct is not None:
+        test = significance.mcnemar(baseline.correct, model.correct, confidence)
         return replace(
-            found, difference=_scaled(found.difference, model.whole), detectable=found.detectable * model.whole
+            test, difference=_scaled(test.difference, model.maximum), detectable=test.detectable * model.maximum
         )
-    # a metric that is computed anew takes as long as it takes, each time: no more often than is needed
+    # Figures that are computed anew are slow to draw, so they get no more draws than needed.
     is_slow = isinstance(baseline, Computed) or isinstance(model, Computed)
     most = significance.draws_for(models if is_slow else max(models, _MODELS))
     return significance.paired_bootstrap(
-        baseline.score, model.score, model.count, seed=seed, max_resamples=most, confidence=confidence
+        baseline.score, model.score, model.count, seed=seed, most=most, confidence=confidence
     )
 
 
-def changed(baseline: Sequence[Any], model: Sequence[Any]) -> int:
-    """How many predictions differ. Numbers differ where they do so beyond the digits of single precision; answers by
-    their text.
-    """
-    return sum(not _same(one, other) for one, other in zip(baseline, model))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """The 95 % interval of a figure, and its difference from the baseline's; None where it is not known.
-
-    Attributes:
-        low: The lower bound of the figure.
-        high: The upper bound of the figure.
-        difference: The figure minus the baseline's.
-        difference_low: The lower bound of the difference.
-        difference_high: The upper bound of the difference.
-        p_value: Of the paired test.
-        detectable_difference: The smallest difference that the test would detect.
-        draws: Number of resamples.
-    """
-
-    low: float | None = None
-    high: float | None = None
-    difference: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-    p_value: float | None = None
-    detectable_difference: float | None = None
-    draws: int | None = None
-
-
-def difference(interval: Interval, test: PairedTest | None) -> Difference:
-    """Return the interval of a figure and the result of its paired test as one value."""
+def figure_uncertainty(estimate: Interval, test: PairedTest | None) -> FigureUncertainty:
+    """Return the bounds of a figure and the values of its paired test, with None for what is not finite."""
     if test is None:
-        return Difference(low=interval.low, high=interval.high)
-    return Difference(
-        low=interval.low,
-        high=interval.high,
-        difference=_finite(test.difference.value),
-        difference_low=test.difference.low,
-        difference_high=test.difference.high,
-        p_value=test.p_value,
-        # Models that agree everywhere show no spread, and so no detectable difference.
-        detectable_difference=_finite(test.detectable) or None,
-        draws=test.draws,
+        return FigureUncertainty(estimate.low, estimate.high)
+    return FigureUncertainty(
+        estimate.low,
+        estimate.high,
+        _finite(test.difference.value),
+        test.difference.low,
+        test.difference.high,
+        test.p_value,
+        # Models that agree on every example have a spread of 0, which does not show what could be detected.
+        _finite(test.detectable) or None,
+        test.draws,
     )
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) or isinstance(other, float):
-        return math.isclose(one, other, rel_tol=_SAME_NUMBER, abs_tol=_SAME_NUMBER)
-    if isinstance(one, Mapping) and "prediction_text" in one:
-        return bool(one["prediction_text"] == other["prediction_text"])
-    return bool(np.array_equal(one, other)) if isinstance(one, list) else bool(one == other)
+def count_changed(baseline: Sequence[object], model: Sequence[object]) -> int:
+    """Return how many predictions differ: numbers beyond the digits of single precision, answers by their text."""
+    return sum(not _same(before, after) for before, after in zip(baseline, model))
 
 
-def _scaled(found: Interval, whole: float) -> Interval:
-    low, high = (None if bound is None else bound * whole for bound in (found.low, found.high))
-    return Interval(found.value * whole, low, high)
+def _same(before: object, after: object) -> bool:
+    if isinstance(before, (int, float)) and isinstance(after, (int, float)) and float in (type(before), type(after)):
+        return math.isclose(before, after, rel_tol=_SAME_NUMBER, abs_tol=_SAME_NUMBER)
+    if isinstance(before, Mapping) and isinstance(after, Mapping) and "prediction_text" in before:
+        return bool(before["prediction_text"] == after["prediction_text"])
+    return np.array_equal(before, after) if isinstance(before, list) and isinstance(after, list) else before == after
+
+
+def _scaled(estimate: Interval, maximum: float) -> Interval:
+    low, high = (None if bound is None else bound * maximum for bound in (estimate.low, estimate.high))
+    return Interval(estimate.value * maximum, low, high)
 
 
 def _finite(value: float) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchcard.metrics.info import point
+from benchcard.metrics.info import default_max_drop
 from benchcard.quantization.sensitivity.minimal_set import minimal_set
 from benchcard.run.record import Search, Trial
 from benchcard.run.row import Make, RowPipeline, scales_by_batch
@@ -65,7 +65,7 @@ class AutoExclusion:
         self._metric, value = next(iter(baseline.values.metrics.items()))
         info = baseline.values.readings[self._metric]
         self._sign, value = self._direction(info.higher_is_better, value)
-        max_drop = point(info.unit) if self._max_drop is None else self._max_drop
+        max_drop = default_max_drop(info.unit) if self._max_drop is None else self._max_drop
         self._floor = self._sign * value - max_drop - _ROUNDING
         ranked: tuple[str, ...] = ()
         nodes: tuple[str, ...] = ()

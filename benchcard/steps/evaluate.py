@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.frameworks.kernels import Kernel
-from benchcard.metrics.info import MetricInfo
-from benchcard.metrics.uncertainty import Difference
+from benchcard.metrics.info import FigureUncertainty, MetricInfo
 from benchcard.steps.data import RowsOutcome
 from benchcard.steps.step import Count, Outcome, Positive, Progress, Request, local, need
 from benchcard.utils.text import did_you_mean, join_names
 
 if TYPE_CHECKING:
     from benchcard.evaluation.rows import Rows
-    from benchcard.metrics.compute import Figure
+    from benchcard.metrics.info import Figure
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class CompareOutcome:
         predictions_changed: Number of predictions that differ from the baseline's; None without a baseline.
     """
 
-    figures: Mapping[str, Difference]
+    figures: Mapping[str, FigureUncertainty]
     predictions_changed: Count | None = None
 
 
@@ -236,8 +235,7 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
     directions = request.higher_is_better or {}
     by_metric: dict[str, dict[str, Figure]] = {}
     for name in request.metrics:
-        arguments, script = rows.context["metric_args"], request.scripts.get(name)
-        measured = compute.compute_metric(name, given, rows.meanings, arguments, script)
+        measured = compute.compute_metric(name, given, request.scripts.get(name))
         by_metric[name] = compute.with_directions(measured, name, directions)
     figures = compute.merge_figures(by_metric, rows.meanings)
     if unknown := [name for name in directions if name not in figures and name not in request.metrics]:
@@ -247,7 +245,7 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
     positive, sentences = _positive_classes(figures, rows)
     return ScoreOutcome(
         metrics={name: figure.value for name, figure in figures.items()},
-        readings={name: figure.reading for name, figure in figures.items()},
+        readings={name: figure.info for name, figure in figures.items()},
         positive_classes=positive,
         samples=len(rows),
         notes=(*notes, *sentences),
@@ -256,13 +254,13 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
 
 def _positive_classes(figures: Mapping[str, Figure], rows: Rows) -> tuple[dict[str, str], list[str]]:
     """Return the name of the positive class of each figure that has one, and sentences for the reader."""
-    labels, default = rows.context.get("labels", ()), rows.metric_defaults.get("pos_label")
+    labels, default = rows.labels, rows.metric_defaults.get("pos_label")
     names: dict[int, list[str]] = {}
     for name, figure in figures.items():
-        if figure.positive is not None:
-            names.setdefault(figure.positive, []).append(name)
+        if figure.positive_label is not None:
+            names.setdefault(figure.positive_label, []).append(name)
     classes = {label: labels[label] if label in range(len(labels)) else str(label) for label in names}
-    source = rows.context.get("positive_source", "as the task has it")
+    source = rows.positive_source
     sources = {label: source if label == default else "as metric_args says" for label in names}
     sentences = [
         f"{', '.join(metrics)}: the positive class is `{classes[label]}`, {sources[label]}"
@@ -280,20 +278,19 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
     rows = Rows(request.inputs.folder)
     given = metric_inputs(rows, request.predictions.folder)
     given_baseline = metric_inputs(rows, request.baseline.folder) if request.baseline else None
-    figures: dict[str, Difference] = {}
+    figures: dict[str, FigureUncertainty] = {}
     for number, name in enumerate(request.metrics):
-        arguments, script = rows.context["metric_args"], request.scripts.get(name)
         model, baseline = (
-            examples_of(name, inputs, rows.meanings, arguments, script) if inputs else {}
+            examples_of(name, inputs, request.scripts.get(name)) if inputs else {}
             for inputs in (given, given_baseline)
         )
         for figure, examples in model.items():
             test = None
             if figure in baseline:
                 test = uncertainty.paired_test(baseline[figure], examples, request.seed, models=request.models)
-            figures[figure] = uncertainty.difference(uncertainty.interval(examples, request.seed), test)
+            figures[figure] = uncertainty.figure_uncertainty(uncertainty.interval(examples, request.seed), test)
         progress(number + 1, len(request.metrics))
     changed = None
     if given_baseline:
-        changed = uncertainty.changed(given_baseline["predictions"], given["predictions"])
+        changed = uncertainty.count_changed(given_baseline.predictions, given.predictions)
     return CompareOutcome(figures=figures, predictions_changed=changed)

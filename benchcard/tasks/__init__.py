@@ -1,4 +1,7 @@
-"""From a row to a prediction, one file per task."""
+"""From a row of a data set to a prediction; one file per task.
+
+Leaves the files of prepared rows to `benchcard.evaluation`, and figures to `benchcard.metrics`.
+"""
 
 from __future__ import annotations
 

@@ -1,85 +1,76 @@
-"""Sentence embeddings: two sentences in, how alike they are out, by the similarity that the model's folder names."""
+"""Sentence embeddings: two sentences in, their similarity out, by the measure that the model's folder names."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import islice
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.errors import ArtifactError
 from benchcard.spec.schema import Text, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, pooling, text
 from benchcard.tasks.outputs import output
-from benchcard.utils.text import format_value, join_names
+from benchcard.utils.text import join_names
 
 if TYPE_CHECKING:
     import datasets
 
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
+
 
 class FeatureExtraction:
-    """The tasks `feature-extraction` and `sentence-similarity`: embeddings, pooled as the model's folder says."""
+    """The tasks `feature-extraction` and `sentence-similarity`: embeddings, pooled as the model's folder configures."""
 
     metrics: tuple[str, ...] = ("spearman",)
     has_length = True
     arguments: Mapping[str, ValueType] = MappingProxyType({"similarity_fn_name": Text(lambda: tuple(SIMILARITIES))})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
-        """Rows as token ids of both sentences; a reference is a number that grows with how alike they are."""
-        texts, pooled = _texts(question.model)
-        similarity, whose = _similarity(question, pooled)
+        """Return rows as token ids of both sentences; a reference is a number that grows with their similarity."""
+        texts, pooled = _load(question.model)
+        similarity, source = _similarity(question, pooled)
         columns = [
             data.primary(rows, question, "sentence1"),
             data.secondary(rows, question, "sentence2") or "sentence2",
         ]
         reference = data.reference(rows, question, "score") if question.labelled else None
+        settings = replace(pooled, similarity=similarity, maximum=texts.maximum)
         return Prepared(
             _rows(rows, question, texts, pooled, columns, reference),
-            {
-                "modes": list(pooled.modes),
-                "normalize": pooled.normalize,
-                "truncate_dim": pooled.truncate_dim,
-                "similarity": similarity,
-                "prompt": pooled.prompt,
-                "lower_case": pooled.lower_case,
-                "maximum": texts.maximum,
-            },
+            {name: value for name, value in asdict(settings).items() if name != "notes"},
             texts.pad(),
             texts.tokenizer.padding_side,
-            notes=(*pooled.notes, f"the score of two texts is the {_WORDS[similarity]} of their embeddings ({whose})"),
+            notes=(*pooled.notes, f"the score of two texts is the {_NAMES[similarity]} of their embeddings ({source})"),
             facts={"similarity_fn_name": similarity},
-            tallies={"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {texts.maximum} tokens"},
+            tallies=texts.cut_tally(),
         )
 
-    def kept(
-        self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
-    ) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """`embedding` `(numbers,) float32`."""
-        tokens = text.without_padding(output(outputs, "last_hidden_state"), inputs)
-        how = {name: context[name] for name in ("modes", "normalize", "truncate_dim")}
-        return {"embedding": [pooling.embedding(each, **how) for each in tokens]}
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
+        """Return `embedding` `(numbers,) float32`."""
+        pooled = msgspec.convert(context, pooling.Pooling)
+        items = text.without_padding(output(outputs, "last_hidden_state"), inputs)
+        return {"embedding": [pooled.embedding(tokens) for tokens in items]}
 
-    def prediction(self, items: Sequence[Mapping[str, NDArray[Any]]], memo: Any, context: Mapping[str, Any]) -> float:
-        """The similarity of the two embeddings."""
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> float:
+        """Return the similarity of the two embeddings."""
         first, second = (item["embedding"][None].astype(np.float64) for item in items)
-        return float(SIMILARITIES[context["similarity"]](first, second)[0])
+        similarity = msgspec.convert(context, pooling.Pooling).similarity or "cosine"
+        return float(SIMILARITIES[similarity](first, second)[0])
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, NDArray[Any]], int]:
-        """Token ids `(batch, tokens) int64` of single texts, without padding, and what the model takes beside them."""
-        texts, _ = _texts(model)
-        return (texts if input_length is None else text.load_texts(model)).timed(batch_size, input_length, seed)
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
+        """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""
+        texts = _load(model)[0] if input_length is None else text.load_texts(model)
+        return texts.timed(batch_size, input_length, seed)
 
 
-def _texts(model: Path) -> tuple[text.Texts, pooling.Pooling]:
-    """Return how the model in a folder reads texts, and what it makes of their tokens."""
+def _load(model: Path) -> tuple[text.Texts, pooling.Pooling]:
+    """Return the tokenizer of the model in a folder, with the maximum of its pooling, and the pooling."""
     texts, pooled = text.load_texts(model), pooling.load_pooling(model)
     if pooled.maximum is not None:
         texts = replace(texts, maximum=min(pooled.maximum, texts.maximum or pooled.maximum))
@@ -87,13 +78,13 @@ def _texts(model: Path) -> tuple[text.Texts, pooling.Pooling]:
 
 
 def _similarity(question: Question, pooled: pooling.Pooling) -> tuple[str, str]:
-    """Return the name of the similarity that is scored, and who asks for it.
+    """Return the name of the similarity that is scored, and where it comes from.
 
     Raises:
-        ArtifactError: The model's folder asks for one that is not known here, and `task_args` for none.
+        ArtifactError: The model's folder names an unknown one, and `task_args` none.
     """
     if name := question.arguments.get("similarity_fn_name"):
-        return name, "`task_args.similarity_fn_name`"
+        return str(name), "`task_args.similarity_fn_name`"
     if pooled.similarity is None:
         return "cosine", "as in sentence-transformers, where the model's folder names no other"
     if pooled.similarity not in SIMILARITIES:
@@ -104,34 +95,33 @@ def _similarity(question: Question, pooled: pooling.Pooling) -> tuple[str, str]:
     return pooled.similarity, "`similarity_fn_name` of the model's folder"
 
 
-def cosines(these: NDArray[Any], those: NDArray[Any]) -> NDArray[np.float64]:
-    """The cosine `(texts,) float64` of each pair of embeddings `(texts, numbers)`; 0 where one of them is all zeros.
+def cosines(first: np.ndarray, second: np.ndarray) -> NDArray[np.float64]:
+    """Return the cosine `(texts,) float64` of each pair of embeddings `(texts, numbers)`; 0 where one is all zeros.
 
-    Between the embeddings that a quantized model and its baseline give for the same texts, the mean says how much of
-    them quantization left.
+    The mean over the embeddings of a quantized model and of its baseline shows how far quantization moved them.
     """
-    first, second = these.astype(np.float64), those.astype(np.float64)
+    first, second = first.astype(np.float64), second.astype(np.float64)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     dots = _dots(first, second)
     result: NDArray[np.float64] = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
     return result
 
 
-def _dots(these: NDArray[Any], those: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(np.einsum("ij,ij->i", these, those), dtype=np.float64)
+def _dots(first: np.ndarray, second: np.ndarray) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("ij,ij->i", first, second), dtype=np.float64)
 
 
-# As sentence-transformers has them: a distance is negative, so that more is more alike.
+# As in sentence-transformers, a distance is negative, so that a greater number always means more similar.
 # Source: `pairwise_*` of sentence_transformers/util/similarity.py.
-SIMILARITIES: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]] = MappingProxyType(
+SIMILARITIES: Mapping[str, Callable[[np.ndarray, np.ndarray], NDArray[np.float64]]] = MappingProxyType(
     {
         "cosine": cosines,
         "dot": _dots,
-        "euclidean": lambda these, those: -np.linalg.norm(these - those, axis=1),
-        "manhattan": lambda these, those: -np.abs(these - those).sum(axis=1),
+        "euclidean": lambda first, second: -np.linalg.norm(first - second, axis=1),
+        "manhattan": lambda first, second: -np.abs(first - second).sum(axis=1),
     }
 )
-_WORDS = {
+_NAMES = {
     "cosine": "cosine",
     "dot": "dot product",
     "euclidean": "negative Euclidean distance",
@@ -147,26 +137,14 @@ def _rows(
     columns: Sequence[str],
     reference: str | None,
 ) -> Iterator[Row]:
-    named = list(dict.fromkeys([*columns, *([reference] if reference else [])]))
-    numbered = ((question.number(index), row) for index, row in enumerate(data.iter_rows(rows, named)))
-    while block := list(islice(numbered, data.READ_ROWS)):
-        both = []
+    names = [*columns, *([reference] if reference else [])]
+    for block in data.numbered_blocks(rows, names, question):
+        encoded = []
         for key, column in zip(("primary", "secondary"), columns):
-            told = [text.expect_text(row[column], column, number, key) for number, row in block]
-            both.append(texts.encode([pooled.read(each) for each in told]))
-        (first, first_cut), (second, second_cut) = both
+            sentences = [text.expect_text(row[column], column, number, key) for number, row in block]
+            encoded.append(texts.encode([pooled.model_text(sentence) for sentence in sentences]))
+        (first, first_cut), (second, second_cut) = encoded
         for index, (number, row) in enumerate(block):
+            score = data.expect_number(row[reference], reference, number) if reference else None
             counts = {"texts": 2, "cut": int(first_cut[index]) + int(second_cut[index])}
-            yield Row(
-                [first[index], second[index]],
-                _gold(row[reference], reference, number) if reference else None,
-                counts=counts,
-            )
-
-
-def _gold(value: Any, column: str, number: int) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise SpecError(
-            Mistake("$.dataset.ref_keys[0]", f"{format_value(value)} in row {number} of `{column}`", "a number")
-        )
-    return float(value)
+            yield Row([first[index], second[index]], score, counts=counts)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
 
+if TYPE_CHECKING:
+    from benchcard.tasks.protocol import Arrays
 
-def output(outputs: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float32]:
-    """The output of that name, as float32.
+
+def output(outputs: Arrays, name: str) -> NDArray[np.float32]:
+    """Return the output of that name, as float32.
 
     Raises:
-        ArtifactError: The model gives none of that name; the message has those that it gives.
+        ArtifactError: The model has no such output.
     """
     if name not in outputs:
-        raise ArtifactError(
-            f"the model gives no output `{name}`, only {', '.join(outputs)}: it is no model for this task"
-        )
+        raise ArtifactError(f"The model has no output `{name}`, only {', '.join(outputs)}. Use a model for this task.")
     return outputs[name].astype(np.float32, copy=False)

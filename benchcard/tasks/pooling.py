@@ -1,7 +1,5 @@
-"""How a model's token embeddings become the embedding of a sentence, as its own folder says in the files of
-sentence-transformers.
-
-What such a folder asks for is done or refused, and never left out.
+"""How the embedding of a text is made from those of its tokens, as the files of sentence-transformers in the model's
+folder configure it. What such a folder asks for is done or refused, never ignored.
 
 Source: https://sbert.net/docs/sentence_transformer/usage/custom_models.html (`modules.json`, `1_Pooling/config.json`);
 `Transformer.config_keys` and `SentenceTransformer._parse_model_config` of sentence-transformers 6.2.
@@ -9,21 +7,22 @@ Source: https://sbert.net/docs/sentence_transformer/usage/custom_models.html (`m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
 
+T = TypeVar("T")
 Pool = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-# What torch.nn.functional.normalize divides by at least.
+# The least divisor of torch.nn.functional.normalize.
 _LEAST_NORM = 1e-12
 
 
@@ -43,40 +42,35 @@ _POOLS: Mapping[str, Pool] = MappingProxyType(
         "lasttoken": lambda tokens: tokens[-1],
     }
 )
-# What a folder may consist of, in this order, a `Normalize` behind them.
+_FLAGS = {mode: f"pooling_mode_{mode}" for mode in ("mean_sqrt_len_tokens", "lasttoken")}
+_FLAGS |= {mode: f"pooling_mode_{mode}_tokens" for mode in ("max", "mean", "weightedmean")}
+_FLAGS["cls"] = "pooling_mode_cls_token"
+# The modules of a folder, in this order; a `Normalize` may follow.
 _MODULES = ("Transformer", "Pooling")
-_KEYS = {"cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens", "mean": "pooling_mode_mean_tokens"}
-_KEYS |= {
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
-
-
-# The names of the configuration of a `Transformer`, the first one that is there is read; and its values of which an
-# embedding does not depend, or that describe what is done here in any case.
-_READINGS = tuple(
+# The names of the configuration of a `Transformer`; the first file that exists counts.
+_TRANSFORMER_CONFIGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-_HARMLESS = ("max_seq_length", "do_lower_case", "unpad_inputs", "query_length", "document_length", "query_expansion")
-_AS_HERE = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
+# Its settings that are obeyed here or do not change an embedding, and those that may have this value only.
+_ACCEPTED = ("max_seq_length", "do_lower_case", "unpad_inputs", "query_length", "document_length", "query_expansion")
+_FIXED = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
 _FORWARD = {"method": "forward", "method_output_name": "last_hidden_state"}
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How the embedding of a text is made of those of its tokens, and how embeddings are compared.
+    """How the embedding of a text is made, and how embeddings are compared.
 
     Attributes:
-        modes: What is taken over the tokens, joined one after the other: `cls`, `max`, `mean`, `mean_sqrt_len_tokens`,
-            `weightedmean`, `lasttoken`.
+        modes: What is computed over the tokens, joined one after the other: `cls`, `max`, `mean`,
+            `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`.
         normalize: Whether the result is scaled to length 1.
         truncate_dim: How many of its first numbers are kept after that; None for all.
-        similarity: The name of the similarity that the folder asks for; None where it does not say.
+        similarity: The name of the similarity that the folder asks for; None where it names none.
+        prompt: The text before every text.
+        lower_case: Whether texts are converted to lower case.
         maximum: The most tokens that are read; None for the model's own maximum.
-        lower_case: Whether texts are lower-cased first.
-        prompt: What stands before every text.
         notes: What a reader should know.
     """
 
@@ -84,58 +78,81 @@ class Pooling:
     normalize: bool = False
     truncate_dim: int | None = None
     similarity: str | None = None
-    maximum: int | None = None
-    lower_case: bool = False
     prompt: str = ""
+    lower_case: bool = False
+    maximum: int | None = None
     notes: tuple[str, ...] = ()
 
-    def read(self, text: str) -> str:
+    def model_text(self, text: str) -> str:
         """Return the text that the tokenizer gets for `text`."""
         prompted = self.prompt + text
         return prompted.lower() if self.lower_case else prompted
 
+    def embedding(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embedding `(numbers,) float32` of a text from those of its tokens `(tokens, numbers) float32`,
+        none of them padding.
+        """
+        joined = np.concatenate([_POOLS[mode](tokens) for mode in self.modes])
+        if self.normalize:
+            joined = joined / max(float(np.linalg.norm(joined)), _LEAST_NORM)
+        return joined[: self.truncate_dim].astype(np.float32, copy=False)
 
-def embedding(
-    tokens: NDArray[np.float32], modes: Sequence[str], normalize: bool, truncate_dim: int | None = None
-) -> NDArray[np.float32]:
-    """Return the embedding `(numbers,) float32` of a text from those of its tokens `(tokens, numbers) float32`, none
-    of them padding.
-    """
-    joined = np.concatenate([_POOLS[mode](tokens) for mode in modes])
-    if normalize:
-        joined = joined / max(float(np.linalg.norm(joined)), _LEAST_NORM)
-    return joined[:truncate_dim].astype(np.float32, copy=False)
+
+@dataclass(frozen=True)
+class SentenceTransformersConfig:
+    """What benchcard reads of `config_sentence_transformers.json`; the names are those of the file."""
+
+    model_type: str = "SentenceTransformer"
+    prompts: dict[str, str | None] | None = None
+    default_prompt_name: str | None = None
+    similarity_fn_name: str | None = None
+    truncate_dim: int | None = None
+    activation_fn: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The text before every text where the caller chooses no prompt."""
+        if self.default_prompt_name is None:
+            return ""
+        return (self.prompts or {}).get(self.default_prompt_name) or ""
+
+
+@dataclass(frozen=True)
+class _Module:
+    """An entry of `modules.json`."""
+
+    type: str
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The class of the module; with its package where that is not sentence-transformers."""
+        return self.type.rpartition(".")[2] if self.type.startswith("sentence_transformers.") else self.type
 
 
 def load_pooling(model: Path) -> Pooling:
-    """Return how the model in a folder makes embeddings; the mean of all tokens where the folder does not say.
+    """Return the pooling of the model in a folder; the mean of all tokens where the folder has none.
 
     Raises:
-        ArtifactError: It asks for something that is not done here, which is named.
+        ArtifactError: The folder asks for something that is not supported.
     """
-    modules = read_json(model / "modules.json", list)
+    modules = read_json(model / "modules.json", list[_Module])
     if modules is None:
-        return Pooling(
-            notes=(
-                "the model's folder does not say how token embeddings are pooled: their mean is taken, "
-                "as sentence-transformers does",
-            )
-        )
+        note = "the model's folder does not say how token embeddings are pooled: their mean is taken, "
+        return Pooling(notes=(note + "as sentence-transformers does",))
     path = _pooling_folder(model, modules) / "config.json"
-    config = read_json(path) or {}
-    reading: Mapping[str, Any] = next(
-        (found for name in _READINGS if (found := read_json(model / name)) is not None), {}
-    )
-    _refuse_reading(model, reading)
-    settings = read_json(model / "config_sentence_transformers.json") or {}
-    if (kind := settings.get("model_type", "SentenceTransformer")) != "SentenceTransformer":
+    config = read_json(path, dict[str, object]) or {}
+    files = (read_json(model / name, dict[str, object]) for name in _TRANSFORMER_CONFIGS)
+    maximum, lower_case = _transformer_settings(model, next((file for file in files if file is not None), {}))
+    settings = load_config(model)
+    if (kind := settings.model_type) != "SentenceTransformer":
         raise ArtifactError(f"{model} is a {kind} of sentence-transformers; expected a SentenceTransformer")
-    prompts, default = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    prompts, default, prompt = settings.prompts or {}, settings.default_prompt_name, settings.prompt
     if default is not None and default not in prompts:
         raise ArtifactError(f"the default prompt `{default}` of {model} is not among its prompts: {', '.join(prompts)}")
-    prompt, notes = prompts.get(default, ""), []
     if prompt and not config.get("include_prompt", True):
         raise ArtifactError(f"{model} leaves its prompt out when it pools, which is not supported")
+    notes = []
     if prompt:
         notes.append(f"every text has the model's prompt before it: {prompt!r}")
     elif names := [name for name, text in prompts.items() if text]:
@@ -143,89 +160,85 @@ def load_pooling(model: Path) -> Pooling:
             f"the model has prompts ({', '.join(names)}) and no default one: texts are read without a prompt, "
             "as `encode` of sentence-transformers reads them"
         )
-    truncate_dim = settings.get("truncate_dim")
-    if truncate_dim is not None:
-        notes.append(f"embeddings are cut to their first {truncate_dim} numbers: the model's `truncate_dim`")
-    return Pooling(
-        _modes(config, path),
-        len(modules) > len(_MODULES),
-        truncate_dim,
-        settings.get("similarity_fn_name"),
-        reading.get("max_seq_length") or None,
-        bool(reading.get("do_lower_case")),
-        prompt,
-        tuple(notes),
-    )
+    if settings.truncate_dim is not None:
+        notes.append(f"embeddings are cut to their first {settings.truncate_dim} numbers: the model's `truncate_dim`")
+    modes, normalize = _modes(config, path), len(modules) > len(_MODULES)
+    similarity, truncate_dim = settings.similarity_fn_name, settings.truncate_dim
+    return Pooling(modes, normalize, truncate_dim, similarity, prompt, lower_case, maximum, tuple(notes))
 
 
-def _pooling_folder(model: Path, modules: Sequence[Any]) -> Path:
+def load_config(model: Path) -> SentenceTransformersConfig:
+    """Return the configuration of sentence-transformers in a model's folder; the defaults where it has none."""
+    path = model / "config_sentence_transformers.json"
+    return read_json(path, SentenceTransformersConfig) or SentenceTransformersConfig()
+
+
+def _pooling_folder(model: Path, modules: Sequence[_Module]) -> Path:
     """Return the folder of the pooling's configuration.
 
     Raises:
-        ArtifactError: The modules are not a transformer at the root, a pooling and, if any, a normalisation.
+        ArtifactError: The modules are not a transformer at the root, a pooling and at most a normalization.
     """
-    if strange := [module for module in modules if not isinstance(module, Mapping) or "type" not in module]:
-        raise ArtifactError(f"{model / 'modules.json'} cannot be read: {strange[0]!r} is no module, with its type")
-    types = [str(module["type"]) for module in modules]
-    own = [each.rpartition(".")[2] if each.startswith("sentence_transformers.") else each for each in types]
-    if other := [kind for kind in own if kind not in (*_MODULES, "Normalize")]:
-        raise ArtifactError(
-            f"{model} passes its embeddings through {', '.join(other)}, which is not among "
-            f"{', '.join(_MODULES)}, Normalize: they cannot be made here"
-        )
-    if "Pooling" not in own:
-        raise ArtifactError(f"{model / 'modules.json'} has no Pooling: there is no embedding of a sentence")
-    paths = [str(module.get("path") or "") for module in modules]
-    if own not in ([*_MODULES], [*_MODULES, "Normalize"]) or paths[0]:
-        listing = ", ".join(f"{kind} in `{path or '.'}`" for kind, path in zip(own, paths))
+    names = [module.name for module in modules]
+    if unknown := [name for name in names if name not in (*_MODULES, "Normalize")]:
+        expected = ", ".join([*_MODULES, "Normalize"])
+        raise ArtifactError(f"{model} passes its embeddings through {', '.join(unknown)}; expected only {expected}")
+    if "Pooling" not in names:
+        raise ArtifactError(f"{model / 'modules.json'} has no Pooling, so the model gives no embedding of a sentence")
+    if names not in ([*_MODULES], [*_MODULES, "Normalize"]) or modules[0].path:
+        listing = ", ".join(f"{module.name} in `{module.path or '.'}`" for module in modules)
         raise ArtifactError(
             f"{model / 'modules.json'} lists {listing}; "
-            "expected a Transformer in the model's own folder, a Pooling and, if any, a Normalize"
+            "expected a Transformer in the model's own folder, a Pooling and at most a Normalize"
         )
-    if own[-1] == "Normalize":
-        given = read_json(model / paths[-1] / "config.json") if paths[-1] else None
-        if values := {str(value) for value in (given or {}).values()} - {"None", "sentence_embedding"}:
+    if names[-1] == "Normalize" and modules[-1].path:
+        config = read_json(model / modules[-1].path / "config.json", dict[str, object]) or {}
+        if values := {str(value) for value in config.values()} - {"None", "sentence_embedding"}:
             raise ArtifactError(f"{model} normalizes {', '.join(sorted(values))}; expected `sentence_embedding`")
-    return model / paths[1]
+    return model / (modules[1].path or "")
 
 
-def _refuse_reading(model: Path, reading: Mapping[str, Any]) -> None:
-    """Refuse a configuration of the transformer that asks for more than is done here."""
-    asked = {name: value for name, value in reading.items() if name not in _HARMLESS and value}
-    asked = {name: value for name, value in asked.items() if value != _AS_HERE.get(name)}
-    modalities = asked.get("modality_config")
-    if isinstance(modalities, Mapping) and modalities.get("text") == _FORWARD and "message" not in modalities:
-        del asked["modality_config"]
-    if asked:
+def _transformer_settings(model: Path, config: Mapping[str, object]) -> tuple[int | None, bool]:
+    """Return the most tokens that are read, and whether texts are converted to lower case.
+
+    Raises:
+        ArtifactError: The configuration of the transformer asks for something else.
+    """
+    others = {name: value for name, value in config.items() if name not in _ACCEPTED and value}
+    others = {name: value for name, value in others.items() if value != _FIXED.get(name)}
+    modalities = others.get("modality_config")
+    if isinstance(modalities, dict) and modalities.get("text") == _FORWARD and "message" not in modalities:
+        del others["modality_config"]
+    if others:
         raise ArtifactError(
-            f"{model} asks for {', '.join(f'{name} {value!r}' for name, value in asked.items())} in its "
+            f"{model} asks for {', '.join(f'{name} {value!r}' for name, value in others.items())} in its "
             "configuration of the transformer (`sentence_bert_config.json`), which is not supported: remove it if the "
             "embeddings do not depend on it"
         )
+    maximum = config.get("max_seq_length")
+    return (maximum if isinstance(maximum, int) else None) or None, bool(config.get("do_lower_case"))
 
 
-def _modes(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    """The modes of a pooling's configuration: flags, or a name or several in newer folders."""
-    named = config.get("pooling_mode")
-    asked = (
-        [named] if isinstance(named, str) else list(named or [mode for mode, key in _KEYS.items() if config.get(key)])
-    )
-    unknown = [mode for mode in asked if mode not in _POOLS]
-    if unknown or not asked:
-        raise ArtifactError(
-            f"{path} asks for the pooling {', '.join(map(str, unknown)) or 'of nothing'}; known: {', '.join(_POOLS)}"
-        )
-    return tuple(asked)
+def _modes(config: Mapping[str, object], path: Path) -> tuple[str, ...]:
+    """Return the modes of a pooling's configuration: flags or, in newer folders, one name or several."""
+    names = config.get("pooling_mode") or [mode for mode in _POOLS if config.get(_FLAGS[mode])]
+    modes = [str(name) for name in names] if isinstance(names, list) else [str(names)]
+    unknown = [mode for mode in modes if mode not in _POOLS]
+    if unknown or not modes:
+        names = ", ".join(unknown) or "of nothing"
+        raise ArtifactError(f"{path} asks for the pooling {names}; known: {', '.join(_POOLS)}")
+    return tuple(modes)
 
 
-def read_json(path: Path, kind: type = dict) -> Any:
-    """Return the JSON in a file, an object unless `kind` is `list`; None where there is no file."""
+def read_json(path: Path, form: type[T]) -> T | None:
+    """Return the JSON of a file as a value of this type; None where there is no file.
+
+    Raises:
+        ArtifactError: It is no such JSON.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return msgspec.json.decode(path.read_bytes(), type=form)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, kind):
-        raise ArtifactError(f"{path} cannot be read: expected a JSON {'array' if kind is list else 'object'}")
-    return content

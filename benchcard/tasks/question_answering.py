@@ -3,35 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, text, windows
 from benchcard.tasks.outputs import output
-from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
     import datasets
 
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
-_DEFAULTS = {
-    "max_seq_length": 384,
-    "doc_stride": 128,
-    "n_best_size": 20,
-    "max_answer_length": 30,
-    "null_score_diff_threshold": 0.0,
-}
-"""Names and values of the reference script.
 
-Source: https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/run_qa.py
-"""
+@dataclass(frozen=True)
+class _Settings:
+    """`task_args`, with the names and defaults of the reference script.
+
+    Source: https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/run_qa.py
+    """
+
+    max_seq_length: int = 384
+    doc_stride: int = 128
+    n_best_size: int = 20
+    max_answer_length: int = 30
+    null_score_diff_threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Context(_Settings):
+    """`Prepared.context`: the settings, and whether every question has an answer."""
+
+    answerable: bool = True
+
+
+@dataclass(frozen=True)
+class _Memo:
+    """`Row.memo`: the id of a question, and its context."""
+
+    id: str
+    context: str
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The right answers to a question as in SQuAD."""
+
+    text: list[str]
+    answer_start: list[int] | None = None
+
+
 _TALLIES = {
     "long": "{long} of {questions} contexts {long:was|were} read in overlapping windows ({windows} windows in all)",
     "astray": "{astray} of {answers} answers {astray:does|do} not stand in the context where `answer_start` says; "
@@ -51,27 +78,24 @@ class QuestionAnswering:
         {
             "max_seq_length": Number(8, whole=True),
             "doc_stride": Number(0, whole=True),
-            "n_best_size": Number(1, whole=True),
-            "max_answer_length": Number(1, whole=True),
+            **dict.fromkeys(("n_best_size", "max_answer_length"), Number(1, whole=True)),
             "null_score_diff_threshold": Number(),
         }
     )
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
-        """Rows as one window or more of token ids, with the places of tokens in the context beside them; a reference is
-        `id` and `answers`, as in SQuAD.
+        """Return rows as one window or more of token ids, with the places of tokens in the context beside them; a
+        reference is `id` and `answers`, as in SQuAD.
         """
         texts = text.load_texts(question.model, offsets_for="to cut answers from the context")
-        settings = {**_DEFAULTS, **{name: value for name, value in question.arguments.items() if name in _DEFAULTS}}
+        settings = msgspec.convert(question.arguments, _Settings)
         answers = data.reference(rows, question, "answers") if question.labelled else None
-        columns = _Columns(
-            data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context", answers
-        )
-        answerable = answers is None or not _any_without(rows, answers, columns, question)
+        columns = data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context"
+        answerable = answers is None or _all_have_answers(rows, answers, question)
         scorer = "squad" if answerable else "squad_v2"
         return Prepared(
-            _rows(rows, question, texts, columns, settings),
-            {**settings, "answerable": answerable},
+            _rows(rows, question, texts, columns, answers, settings),
+            asdict(_Context(**asdict(settings), answerable=answerable)),
             texts.pad(),
             texts.tokenizer.padding_side,
             frozenset({"offsets", "null"}),
@@ -79,142 +103,120 @@ class QuestionAnswering:
             meanings={"exact_match": f"{scorer}.{'exact_match' if answerable else 'exact'}", "f1": f"{scorer}.f1"},
         )
 
-    def kept(
-        self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
-    ) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """`start_logits` and `end_logits`, `(tokens,) float32` each."""
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
+        """Return `start_logits` and `end_logits`, `(tokens,) float32` each."""
         return {name: text.without_padding(output(outputs, name), inputs) for name in ("start_logits", "end_logits")}
 
-    def prediction(
-        self, items: Sequence[Mapping[str, NDArray[Any]]], memo: Any, context: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """`id`, `prediction_text` and `no_answer_probability`, as the SQuAD scorers take them."""
-        found, probability = windows.answer(
-            memo["context"],
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> dict[str, object]:
+        """Return `id`, `prediction_text` and `no_answer_probability`, as the SQuAD scorers take them."""
+        settings, row = msgspec.convert(context, _Context), msgspec.convert(memo, _Memo)
+        answer, probability = windows.answer(
+            row.context,
             [
                 windows.Window(item["start_logits"], item["end_logits"], item["offsets"], int(item["null"][0]))
                 for item in items
             ],
-            answerable=context["answerable"],
-            n_best=context["n_best_size"],
-            longest=context["max_answer_length"],
-            null_threshold=context["null_score_diff_threshold"],
+            answerable=settings.answerable,
+            n_best=settings.n_best_size,
+            max_tokens=settings.max_answer_length,
+            null_threshold=settings.null_score_diff_threshold,
         )
-        return {"id": memo["id"], "prediction_text": found, "no_answer_probability": probability}
+        return {"id": row.id, "prediction_text": answer, "no_answer_probability": probability}
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, NDArray[Any]], int]:
-        """Token ids `(batch, tokens) int64` of pairs of texts without padding, and what goes in beside them."""
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
+        """Return token ids `(batch, tokens) int64` of pairs of texts without padding, and the other inputs."""
         return text.load_texts(model).timed(batch_size, input_length, seed, pair=True)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The names of the columns; none for answers where they are not needed."""
+def _read_answers(value: object, column: str, number: int) -> tuple[list[str], list[int]]:
+    """Return the answers of a row, and their first characters in the context, -1 where these are not given.
 
-    question: str
-    context: str
-    answers: str | None
-
-
-def _answers(value: Any, columns: _Columns, number: int) -> dict[str, list[Any]]:
-    """What is right, as SQuAD tells it: `text` and `answer_start`; a text alone is one answer, and -1 says that nobody
-    told where it stands.
+    A row has a text, a list of `{text, answer_start}`, or `{text: […], answer_start: […]}`.
 
     Raises:
-        SpecError: It is told in another form.
+        SpecError: They have another form.
     """
     if isinstance(value, str):
         value = {"text": [value] if value else []}
-    if isinstance(value, list) and all(isinstance(each, dict) and "text" in each for each in value):
-        value = {
-            "text": [each["text"] for each in value],
-            "answer_start": [each.get("answer_start", -1) for each in value],
-        }
-    found = value.get("text") if isinstance(value, dict) else None
-    starts = (value.get("answer_start") or [-1] * len(found)) if found is not None else None
-    if (
-        not isinstance(found, list)
-        or len(starts or ()) != len(found)
-        or not all(isinstance(each, str) for each in found)
-    ):
-        raise SpecError(
-            Mistake(
-                "$.dataset.ref_keys[0]",
-                f"{format_value(value)} in row {number} of `{columns.answers}`",
-                "answers with `text` and `answer_start`",
-            )
-        )
-    return {"text": found, "answer_start": list(starts or ())}
+    elif isinstance(value, list) and all(isinstance(answer, dict) and "text" in answer for answer in value):
+        starts = [answer.get("answer_start", -1) for answer in value]
+        value = {"text": [answer["text"] for answer in value], "answer_start": starts}
+    try:
+        answers = msgspec.convert(value, _Answers)
+    except msgspec.ValidationError:
+        answers = _Answers([], [-1])
+    starts = answers.answer_start or [-1] * len(answers.text)
+    if len(starts) != len(answers.text):
+        expected = "answers with `text` and `answer_start`"
+        raise data.bad_value(value, column, number, "$.dataset.ref_keys[0]", expected)
+    return answers.text, starts
 
 
-def _any_without(rows: datasets.Dataset, answers: str, columns: _Columns, question: Question) -> bool:
-    """Whether a row has no answer; every row is looked at, so that one that is told in another form shows at once."""
-    told = [
-        _answers(row[answers], columns, question.number(index))
-        for index, row in enumerate(data.iter_rows(rows, [answers]))
-    ]
-    return not all(each["text"] for each in told)
+def _all_have_answers(rows: datasets.Dataset, column: str, question: Question) -> bool:
+    """Return whether every row has an answer. All rows are read, so that answers of another form fail at once."""
+    values = enumerate(row[column] for row in data.iter_rows(rows, [column]))
+    answers = [_read_answers(value, column, question.number(index)) for index, value in values]
+    return all(texts for texts, _ in answers)
 
 
 def _rows(
-    rows: datasets.Dataset, question: Question, texts: text.Texts, columns: _Columns, settings: Mapping[str, Any]
+    rows: datasets.Dataset,
+    question: Question,
+    texts: text.Texts,
+    columns: tuple[str, str],
+    answers: str | None,
+    settings: _Settings,
 ) -> Iterator[Row]:
-    named = [columns.question, columns.context] + ([columns.answers] if columns.answers else [])
-    for index, row in enumerate(data.iter_rows(rows, named)):
+    for index, row in enumerate(data.iter_rows(rows, [*columns, answers] if answers else columns)):
         number = question.number(index)
-        asked = text.expect_text(row[columns.question], columns.question, number).lstrip()
-        context = text.expect_text(row[columns.context], columns.context, number, "secondary")
-        items = _windows(texts, asked, context, settings, f"row {number} of `{columns.question}`")
+        asked = text.expect_text(row[columns[0]], columns[0], number).lstrip()
+        context = text.expect_text(row[columns[1]], columns[1], number, "secondary")
+        items = _windows(texts, asked, context, settings, f"row {number} of `{columns[0]}`")
         counts = {"questions": 1, "windows": len(items), "long": int(len(items) > 1)}
         reference = None
-        if columns.answers:
-            answers = _answers(row[columns.answers], columns, number)
-            reference = {"id": str(number), "answers": answers}
-            told = list(zip(answers["text"], answers["answer_start"]))
-            absent = sum(each not in context for each, _ in told)
-            astray = sum(start >= 0 and each in context and not context.startswith(each, start) for each, start in told)
-            counts |= {"answers": len(told), "astray": astray, "absent": absent}
-        yield Row(items, reference, {"id": str(number), "context": context}, counts)
+        if answers:
+            right, starts = _read_answers(row[answers], answers, number)
+            reference = {"id": str(number), "answers": {"text": right, "answer_start": starts}}
+            absent = [answer not in context for answer in right]
+            astray = [
+                start >= 0 and not is_absent and not context.startswith(answer, start)
+                for answer, start, is_absent in zip(right, starts, absent)
+            ]
+            counts |= {"answers": len(right), "astray": sum(astray), "absent": sum(absent)}
+        yield Row(items, reference, asdict(_Memo(str(number), context)), counts)
 
 
 def _windows(
-    texts: text.Texts, question: str, context: str, settings: Mapping[str, Any], where: str
-) -> list[dict[str, NDArray[Any]]]:
-    """The windows of a context, each behind the question (before it, for a tokenizer that pads on the left) and
-    overlapping the last one.
+    texts: text.Texts, question: str, context: str, settings: _Settings, where: str
+) -> list[dict[str, np.ndarray]]:
+    """Return the overlapping windows of a context, each after the question, or before it for a tokenizer that pads on
+    the left.
     """
     tokenizer = texts.tokenizer
-    longest = min(settings["max_seq_length"], texts.maximum or settings["max_seq_length"])
-    taken = len(
-        tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
-    ) + tokenizer.num_special_tokens_to_add(pair=True)
-    if taken >= longest:
-        found = f"a question that takes {taken} tokens with the special ones, in {where}"
-        raise SpecError(
-            Mistake(
-                "$.dataset.data_keys.primary", found, f"a question that leaves room for a context in {longest} tokens"
-            )
-        )
-    behind = tokenizer.padding_side == "right"
+    max_tokens = min(settings.max_seq_length, texts.maximum or settings.max_seq_length)
+    question_ids = tokenizer(question, add_special_tokens=False, verbose=False)["input_ids"]
+    question_tokens = len(question_ids) + tokenizer.num_special_tokens_to_add(pair=True)
+    if question_tokens >= max_tokens:
+        actual = f"a question that takes {question_tokens} tokens with the special ones, in {where}"
+        expected = f"a question that leaves room for a context in {max_tokens} tokens"
+        raise SpecError(Mistake("$.dataset.data_keys.primary", actual, expected))
+    context_is_second = tokenizer.padding_side == "right"
     encoding = tokenizer(
-        *((question, context) if behind else (context, question)),
-        truncation="only_second" if behind else "only_first",
-        max_length=longest,
-        # Windows must move on: a long question leaves room for a smaller overlap.
-        stride=min(settings["doc_stride"], longest - taken - 1),
+        *((question, context) if context_is_second else (context, question)),
+        truncation="only_second" if context_is_second else "only_first",
+        max_length=max_tokens,
+        # A long question leaves room for a smaller overlap only; without this limit windows would not advance.
+        stride=min(settings.doc_stride, max_tokens - question_tokens - 1),
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         verbose=False,
     )
-    items: list[dict[str, NDArray[Any]]] = []
+    items: list[dict[str, np.ndarray]] = []
     for index, item in enumerate(texts.items(encoding)):
-        inside = np.asarray([part == int(behind) for part in encoding.sequence_ids(index)])
+        inside = np.asarray([part == int(context_is_second) for part in encoding.sequence_ids(index)])
         ids = item["input_ids"].tolist()
         null = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
-        offsets = np.where(
-            inside[:, None], np.asarray(encoding["offset_mapping"][index], dtype=np.int64).reshape(-1, 2), -1
-        )
+        places = np.asarray(encoding["offset_mapping"][index], dtype=np.int64).reshape(-1, 2)
+        offsets = np.where(inside[:, None], places, -1)
         items.append({**item, "offsets": offsets, "null": np.asarray([null])})
     return items

@@ -1,6 +1,6 @@
-"""What the tasks on texts share: the model's tokenizer, its longest input, padding, and token ids to time with.
+"""What the tasks on text share: the model's tokenizer, its longest input, padding, and generated token ids.
 
-What becomes of the tokens is each task's own matter.
+Leaves what becomes of the tokens to each task.
 """
 
 from __future__ import annotations
@@ -9,22 +9,27 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.errors import ArtifactError
+from benchcard.tasks.data import bad_value
 from benchcard.tasks.trust import trusted
-from benchcard.utils.text import format_value
+
+if TYPE_CHECKING:
+    import transformers
+
+    from benchcard.tasks.protocol import Arrays, TimedInputs
 
 DEFAULT_LENGTH = 128
-"""Tokens in a timed input where nobody says how many, or the model's maximum where that is less.
+"""Tokens in a timed input where the spec gives no length, or the model's maximum where that is less.
 
 Source: `max_seq_length` of
 https://github.com/huggingface/transformers/blob/main/examples/pytorch/text-classification/run_glue.py
 """
-# transformers writes this, and more, where a tokenizer knows no maximum.
+# A tokenizer without a maximum has 10**30 in its place.
 _UNSET = 10**12
 Items = list[dict[str, NDArray[np.int64]]]
 
@@ -42,13 +47,13 @@ class Texts:
     """
 
     model: Path
-    tokenizer: Any
-    config: Any
+    tokenizer: transformers.PreTrainedTokenizerBase
+    config: transformers.PretrainedConfig
     names: tuple[str, ...]
     maximum: int | None
 
     def pad(self) -> dict[str, float]:
-        """The value that fills up a shorter item, by input name; empty for a model without an attention mask, which
+        """Return the value that pads a shorter item, by input; empty for a model without an attention mask, which
         would read the padding.
 
         Raises:
@@ -58,166 +63,151 @@ class Texts:
             return {}
         if self.tokenizer.pad_token_id is None:
             raise ArtifactError(
-                f"the tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch: "
-                "give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike), "
-                "save both into a folder, and name that folder"
+                f"The tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch. "
+                "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike), "
+                "save both into a folder, and name that folder."
             )
         values = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
         return {name: values.get(name, 0) for name in self.names}
 
-    def items(self, encoding: Mapping[str, Any]) -> Items:
-        """The inputs of each text of an encoding, `(tokens,) int64` each."""
+    def cut_tally(self) -> dict[str, str]:
+        """Return `Prepared.tallies` of rows that count `cut` and `texts`."""
+        return {"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {self.maximum} tokens"}
+
+    def items(self, encoding: Mapping[str, Sequence[Sequence[int]]]) -> Items:
+        """Return the inputs of each text of an encoding, `(tokens,) int64` each."""
         return [
             {name: np.asarray(encoding[name][index], dtype=np.int64) for name in self.names}
             for index in range(len(encoding["input_ids"]))
         ]
 
     def encode(self, first: Sequence[str], second: Sequence[str] | None = None) -> tuple[Items, list[bool]]:
-        """The inputs of each text or pair of texts, and whether it had to be cut to the model's maximum.
+        """Return the inputs of each text or pair of texts, and whether it was cut to the model's maximum.
 
-        Of a pair the longer text is cut first, as the reference scripts for GLUE do.
+        The longer text of a pair is cut first, as in the reference scripts for GLUE.
         """
-        both = [list(first)] + ([list(second)] if second is not None else [])
-        items = self.items(self.tokenizer(*both, verbose=False))
-        long = [self.maximum is not None and len(item["input_ids"]) > self.maximum for item in items]
-        if any(long):
-            over = [[text for text, cut in zip(texts, long) if cut] for texts in both]
-            cut = iter(self.items(self.tokenizer(*over, truncation=True, max_length=self.maximum, verbose=False)))
-            items = [next(cut) if is_long else item for item, is_long in zip(items, long)]
-        return items, long
+        columns = [list(first)] + ([list(second)] if second is not None else [])
+        items = self.items(self.tokenizer(*columns, verbose=False))
+        is_long = [self.maximum is not None and len(item["input_ids"]) > self.maximum for item in items]
+        if any(is_long):
+            texts = [[text for text, long in zip(column, is_long) if long] for column in columns]
+            cut = iter(self.items(self.tokenizer(*texts, truncation=True, max_length=self.maximum, verbose=False)))
+            items = [next(cut) if long else item for item, long in zip(items, is_long)]
+        return items, is_long
 
-    def timed(
-        self, batch_size: int, length: int | None, seed: int, pair: bool = False
-    ) -> tuple[dict[str, NDArray[Any]], int]:
-        """Inputs `(batch, tokens) int64` to time with, and their length: ordinary tokens drawn by seed, special ones
-        where the tokenizer puts them, no padding.
+    def timed(self, batch_size: int, length: int | None, seed: int, pair: bool = False) -> TimedInputs:
+        """Return generated inputs `(batch, tokens) int64` for time measurements, and their length.
+
+        Ordinary tokens are drawn by seed; special tokens stand where the tokenizer puts them; there is no padding.
 
         Args:
             batch_size: Rows.
             length: Tokens in a row; None for `DEFAULT_LENGTH`.
-            seed: Decides which tokens.
-            pair: Whether rows are pairs of texts; the first is then an eighth of the row.
+            seed: The seed of the tokens.
+            pair: Whether rows are pairs of texts; the first text then takes an eighth of the row.
 
         Raises:
             ArtifactError: The model takes no rows of that length.
         """
-        pattern = self._pattern(pair)
-        runs = [index for index, (special, _) in enumerate(pattern) if not special]
-        least = len(pattern)
+        encoding = self.tokenizer(*([["a"]] * (2 if pair else 1)), return_special_tokens_mask=True, verbose=False)
+        special = np.asarray(encoding["special_tokens_mask"][0], dtype=bool)
+        if special.all():
+            raise ArtifactError(f"No inputs can be generated: the tokenizer of {self.model} gives no token for `a`.")
+        # The first token of each text stands for all of them, and is repeated.
+        kept = special | np.append(True, special[:-1])
+        special = special[kept]
+        texts, least = np.flatnonzero(~special), len(special)
         if length is None:
             length = max(least, min(DEFAULT_LENGTH, self.maximum or DEFAULT_LENGTH))
         if self.maximum is not None and length > self.maximum:
-            raise ArtifactError(
-                f"input length {length} is above {self.maximum}, the most tokens that {self.model} takes"
-            )
+            raise ArtifactError(f"The input length {length} is above {self.maximum}, the most tokens of {self.model}.")
         if length < least:
-            raise ArtifactError(
-                f"input length {length} is below {least}, the fewest that {self.model} takes with its special ones"
-            )
-        free = length - (least - len(runs))
-        sizes = dict.fromkeys(runs, free)
-        if len(runs) > 1:
-            sizes[runs[0]] = max(1, free // 8)
-            sizes[runs[-1]] = free - sizes[runs[0]]
-        repeats = [sizes.get(index, 1) for index in range(len(pattern))]
-        inputs = {name: np.repeat([values[name] for _, values in pattern], repeats) for name in self.names}
-        ordinary = np.repeat([not special for special, _ in pattern], repeats)
-        made: dict[str, NDArray[Any]] = {
-            name: np.tile(values.astype(np.int64), (batch_size, 1)) for name, values in inputs.items()
-        }
-        drawn = np.random.default_rng(seed).choice(self._ordinary(), (batch_size, int(ordinary.sum())))
-        made["input_ids"][:, ordinary] = drawn
-        return made, length
+            least_of = f"{least}, the fewest tokens of {self.model} with its special ones"
+            raise ArtifactError(f"The input length {length} is below {least_of}.")
+        free = length - least + len(texts)
+        repeats = np.ones(least, dtype=int)
+        repeats[texts] = free
+        if len(texts) > 1:
+            repeats[texts[0]] = max(1, free // 8)
+            repeats[texts[-1]] = free - repeats[texts[0]]
+        rows = {name: np.repeat(np.asarray(encoding[name][0], dtype=np.int64)[kept], repeats) for name in self.names}
+        inputs: dict[str, np.ndarray] = {name: np.tile(values, (batch_size, 1)) for name, values in rows.items()}
+        ordinary = np.repeat(~special, repeats)
+        drawn = np.random.default_rng(seed).choice(self._ordinary_ids(), (batch_size, int(ordinary.sum())))
+        inputs["input_ids"][:, ordinary] = drawn
+        return inputs, length
 
-    def _pattern(self, pair: bool) -> list[tuple[bool, dict[str, int]]]:
-        """What an input is made of: special tokens one by one, and each run of ordinary ones as one, with the inputs'
-        values there.
-        """
-        encoding = self.tokenizer(*([["a"]] * (2 if pair else 1)), return_special_tokens_mask=True, verbose=False)
-        mask = [bool(special) for special in encoding["special_tokens_mask"][0]]
-        values = [{name: int(encoding[name][0][index]) for name in self.names} for index in range(len(mask))]
-        kept = [index for index, special in enumerate(mask) if special or index == 0 or mask[index - 1]]
-        if all(mask):
-            raise ArtifactError(
-                f"the tokenizer of {self.model} gives no token for the text `a`: there is nothing to make inputs from"
-            )
-        return [(mask[index], values[index]) for index in kept]
-
-    def _ordinary(self) -> NDArray[np.int64]:
-        """Token ids that stand for text, within the model's embeddings."""
+    def _ordinary_ids(self) -> NDArray[np.int64]:
+        """Return the ids of tokens that are not special, within the model's embeddings."""
         size = getattr(self.config.get_text_config(), "vocab_size", None) or len(self.tokenizer)
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         ids = [
             index for index in sorted(set(self.tokenizer.get_vocab().values())) if index < size and index not in special
         ]
         if not ids:
-            raise ArtifactError(f"the tokenizer of {self.model} has no tokens within the model's {size} embeddings")
+            raise ArtifactError(f"The tokenizer of {self.model} has no tokens within the model's {size} embeddings.")
         return np.asarray(ids, dtype=np.int64)
 
 
 def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = False) -> Texts:
-    """How the model in a folder reads text.
+    """Load the tokenizer of the model in a folder.
 
     Args:
-        model: Its folder.
-        offsets_for: What the places of tokens in the text are needed for, in words; None where they are not.
+        model: The folder.
+        offsets_for: Why the places of tokens in the text are needed, for messages; None where they are not.
         split: Whether texts come as lists of words.
 
     Raises:
-        ArtifactError: The folder has no tokenizer, or none that tells places.
+        ArtifactError: The folder has no tokenizer, or none that gives the places of tokens.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted())
-        # Such a tokenizer tells words apart by the space before them, and would take a word that comes alone for the
-        # end of another.
+        # Such a tokenizer recognizes a word by the space before it. A word that comes alone would be read as the rest
+        # of another one.
         settings = inspect.signature(type(tokenizer).__init__).parameters
         if split and tokenizer.is_fast and "add_prefix_space" in settings and not tokenizer.add_prefix_space:
             tokenizer = AutoTokenizer.from_pretrained(model, add_prefix_space=True, trust_remote_code=trusted())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ArtifactError(f"the tokenizer of {model} cannot be loaded: {error}") from error
-    # Where a folder has no tokenizer, transformers makes one that knows nothing but its special tokens.
+        raise ArtifactError(f"The tokenizer of {model} cannot be loaded: {error}") from error
+    # For a folder without a tokenizer, transformers makes one that has nothing but special tokens.
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         raise ArtifactError(
-            f"{model} has no tokenizer (`tokenizer.json`, or the files of a vocabulary): "
-            "save the one that the model was trained with into it"
+            f"{model} has no tokenizer (`tokenizer.json`, or the files of a vocabulary). "
+            "Save the one that the model was trained with into it."
         )
     if offsets_for is not None and not tokenizer.is_fast:
         raise ArtifactError(
-            f"the tokenizer of {model} ({type(tokenizer).__name__}) is a slow one, which does not tell where its "
-            f"tokens stand in the text; that is needed {offsets_for}. Convert it to a fast one (`tokenizer.json`)"
+            f"The tokenizer of {model} ({type(tokenizer).__name__}) is a slow one, which does not give the places of "
+            f"tokens in the text. They are needed {offsets_for}. Convert it to a fast one (`tokenizer.json`)."
         )
-    taken = _taken(config)
-    names = tuple(name for name in tokenizer.model_input_names if taken is None or name in taken)
-    return Texts(model, tokenizer, config, names, _maximum(tokenizer, config))
+    inputs = _model_inputs(config)
+    names = tuple(name for name in tokenizer.model_input_names if inputs is None or name in inputs)
+    return Texts(model, tokenizer, config, names, _max_tokens(tokenizer, config))
 
 
-def expect_text(value: Any, column: str, number: int, key: str = "primary") -> str:
-    """A text that is not empty.
+def expect_text(value: object, column: str, number: int, key: str = "primary") -> str:
+    """Return the text of a row.
 
     Raises:
-        SpecError: It is; the message names column and row.
+        SpecError: It is no text, or an empty one.
     """
     if not isinstance(value, str) or not value.strip():
-        found = f"{format_value(value)} in row {number} of `{column}`"
-        raise SpecError(
-            Mistake(
-                f"$.dataset.data_keys.{key}", found, "a text that is not empty", "take such rows out of the data set"
-            )
-        )
+        place, hint = f"$.dataset.data_keys.{key}", "take such rows out of the data set"
+        raise bad_value(value, column, number, place, "a text that is not empty", hint)
     return value
 
 
-def without_padding(values: NDArray[Any], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """Outputs `(batch, tokens, ...)` as one array an item, without what stands at padding."""
+def without_padding(values: np.ndarray, inputs: Arrays) -> list[np.ndarray]:
+    """Return outputs `(batch, tokens, ...)` as one array an item, without the tokens of padding."""
     mask = inputs.get("attention_mask")
-    return [each if mask is None else each[mask[index].astype(bool)] for index, each in enumerate(values)]
+    return [row if mask is None else row[mask[index].astype(bool)] for index, row in enumerate(values)]
 
 
-def _taken(config: Any) -> set[str] | None:
-    """The inputs that a model of this configuration takes; None where transformers knows no such model."""
+def _model_inputs(config: transformers.PretrainedConfig) -> set[str] | None:
+    """Return the inputs that a model of this configuration takes; None where transformers has no such model."""
     from transformers import AutoModel
 
     try:
@@ -227,22 +217,22 @@ def _taken(config: Any) -> set[str] | None:
     return set(inspect.signature((known[0] if isinstance(known, (list, tuple)) else known).forward).parameters)
 
 
-def _maximum(tokenizer: Any, config: Any) -> int | None:
-    """The most tokens that a model takes: the tokenizer's limit or the model's positions, whichever is less."""
-    own = tokenizer.model_max_length if tokenizer.model_max_length < _UNSET else None
+def _max_tokens(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PretrainedConfig) -> int | None:
+    """Return the most tokens that a model takes: the lower one of the tokenizer's limit and the model's positions."""
+    limit = int(tokenizer.model_max_length) if tokenizer.model_max_length < _UNSET else None
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(positions, int) or positions <= 0:
-        return own
-    # Up to here every model of this many positions can go; RoBERTa's kin lose those up to the padding id.
+        return limit
+    # Every model of this many positions takes so many tokens, even one that numbers them from after the padding id.
     certain = positions - (getattr(config, "pad_token_id", None) or 0) - 1
-    if own is not None and own <= certain:
-        return int(own)
-    limit = positions - _lost_positions(config, positions)
-    return limit if own is None else min(int(own), limit)
+    if limit is not None and limit <= certain:
+        return limit
+    usable = positions - _unused_positions(config, positions)
+    return usable if limit is None else min(limit, usable)
 
 
-def _lost_positions(config: Any, positions: int) -> int:
-    """How many position embeddings stand for no token: RoBERTa and its kin count from the one after the padding id's.
+def _unused_positions(config: transformers.PretrainedConfig, positions: int) -> int:
+    """Return how many position embeddings no token uses: models like RoBERTa count from the one after the padding id.
 
     Source: `create_position_ids_from_input_ids` in transformers/models/roberta/modeling_roberta.py.
     """
@@ -254,7 +244,7 @@ def _lost_positions(config: Any, positions: int) -> int:
             model = AutoModel.from_config(config, trust_remote_code=trusted())
     except (ValueError, KeyError, RuntimeError, ImportError):
         return 0
-    lost = [
+    unused = [
         module.padding_idx + 1
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Embedding)
@@ -262,4 +252,4 @@ def _lost_positions(config: Any, positions: int) -> int:
         and module.num_embeddings == positions
         and module.padding_idx is not None
     ]
-    return max(lost, default=0)
+    return max(unused, default=0)

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
+import msgspec
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.spec.schema import Boolean, MappingOf, Number, Text, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels, text
 from benchcard.tasks.outputs import output
-from benchcard.tasks.pooling import read_json
-from benchcard.utils.text import format_value, join_names
+from benchcard.tasks.pooling import load_config
+from benchcard.utils.text import join_names
 
 if TYPE_CHECKING:
     import datasets
+    import transformers
 
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
-Reference = Callable[[Mapping[str, Any], int], Any]
-
-# What becomes of the one output of a model that gives a number, by the name of the class of torch.nn. The sigmoid keeps
-# the order of outputs far below 0, too.
+# The activations of the one output of a regression model, by the class of torch.nn. This sigmoid keeps the order of
+# outputs far below 0, too.
 _ACTIVATIONS: Mapping[str, Callable[[float], float]] = MappingProxyType(
     {
         "identity": lambda value: value,
@@ -33,22 +33,52 @@ _ACTIVATIONS: Mapping[str, Callable[[float], float]] = MappingProxyType(
         "tanh": math.tanh,
     }
 )
-_NUMBERS = {
+_ACTIVATION_NOTES = {
     "identity": "the number is the model's output as it is",
     "sigmoid": "the number is the sigmoid of the model's output",
     "tanh": "the number is the hyperbolic tangent of the model's output",
 }
-# A label of several counts as given where its probability reaches this: the better half.
-_THRESHOLD = 0.5
-_PROBLEMS = {"regression": "is_regression", "multi_label_classification": "is_multi_label"}
+# What a model predicts: one label, several labels, or a number. The values are names of `task_args`.
+_ONE_LABEL, _MULTI_LABEL, _REGRESSION = "", "is_multi_label", "is_regression"
+_PROBLEM_TYPES = {"regression": _REGRESSION, "multi_label_classification": _MULTI_LABEL}
 _SEVERAL = "where a text may have several labels, and each column is one of them: `task_args: {is_multi_label: true}`"
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """`task_args`."""
+
+    is_regression: bool | None = None
+    is_multi_label: bool | None = None
+    # A label of several is predicted where its probability reaches this.
+    threshold: float = 0.5
+    activation_fn: str | None = None
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What a prediction needs of `Prepared.context`; `least_score` is the least logit of a label that is predicted."""
+
+    problem: str
+    least_score: float = 0.0
+    activation: str = "identity"
+
+
+@dataclass(frozen=True)
+class _References:
+    """The columns of references, and the function that reads the reference of a row, given its values and number."""
+
+    columns: Sequence[str]
+    read: Callable[[Mapping[str, object], int], object]
+    notes: tuple[str, ...] = ()
+    alignment: labels.Alignment | None = None
 
 
 class TextClassification:
     """The task `text-classification`.
 
-    What a model gives is told by `task_args` (`is_regression`, `is_multi_label`), or by `problem_type` of its
-    configuration; else it is one label.
+    The model predicts what `task_args` (`is_regression`, `is_multi_label`) or `problem_type` of its configuration
+    names, else one label.
     """
 
     metrics: tuple[str, ...] = ("accuracy",)
@@ -63,124 +93,125 @@ class TextClassification:
         }
     )
 
-    def metrics_for(self, arguments: Mapping[str, Any]) -> tuple[str, ...]:
-        """The metrics that are measured when the spec names none, for these `task_args`."""
+    def metrics_for(self, arguments: Mapping[str, object]) -> tuple[str, ...]:
+        """Return the metrics of a spec that names none, for these `task_args`."""
         if arguments.get("is_regression"):
             return ("pearson", "spearman", "mse")
         return ("f1_micro", "f1_macro", "accuracy") if arguments.get("is_multi_label") else self.metrics
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
-        """Rows as token ids; a reference is a label's id in the model, a list with 0 or 1 for each of its labels, or a
-        number.
+        """Return rows as token ids; a reference is a label's id in the model, a list with 0 or 1 for each of its
+        labels, or a number.
         """
         texts = text.load_texts(question.model)
-        columns = [data.primary(rows, question, "text"), data.secondary(rows, question)]
-        context, notes, names, reference = _references(rows, question, texts.config)
-        defaults = {"pos_label": context["positive"]} if "positive" in context else {}
-        tallies = {"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {texts.maximum} tokens"}
-        given = [column for column in columns if column]
-        made = _rows(rows, question, texts, given, names, reference)
-        facts = {}
-        if context["problem"] == "is_regression":
-            activation, whose = _activation(question, texts.config)
-            context |= {"activation": activation, "texts": len(given), "maximum": texts.maximum}
+        columns = [data.primary(rows, question, "text")]
+        if secondary := data.secondary(rows, question):
+            columns.append(secondary)
+        arguments, config = msgspec.convert(question.arguments, _Arguments), texts.config
+        problem = _problem(arguments, config)
+        names = [config.id2label[index] for index in sorted(config.id2label)]
+        context: dict[str, object] = {"problem": problem, "labels": names}
+        if problem == _MULTI_LABEL:
+            context["least_score"] = _logit(arguments.threshold)
+        references = _references(rows, question, config, problem)
+        notes, facts, defaults = references.notes, {}, {}
+        if references.alignment is not None:
+            context |= references.alignment.context
+            defaults = {"pos_label": references.alignment.positive}
+        if problem == _REGRESSION:
+            activation, source = _activation(question.model, arguments, config)
+            context |= {"activation": activation, "texts": len(columns), "maximum": texts.maximum}
             facts = {"activation_fn": activation}
-            notes = (*notes, f"{_NUMBERS[activation]} ({whose})")
-        elif "activation_fn" in question.arguments:
-            found = "a model that gives labels"
-            raise SpecError(Mistake("$.task_args.activation_fn", found, "a model with one output, for a number"))
+            notes = (*notes, f"{_ACTIVATION_NOTES[activation]} ({source})")
+        elif arguments.activation_fn is not None:
+            actual = "a model that gives labels"
+            raise SpecError(Mistake("$.task_args.activation_fn", actual, "a model with one output, for a number"))
         return Prepared(
-            made,
+            _rows(rows, question, texts, columns, references),
             context,
             texts.pad(),
             texts.tokenizer.padding_side,
             notes=notes,
-            tallies=tallies,
+            tallies=texts.cut_tally(),
             metric_defaults=defaults,
             facts=facts,
         )
 
-    def kept(
-        self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
-    ) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """`scores` `(labels,) float32`, the logits."""
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
+        """Return `scores` `(labels,) float32`, the logits."""
         return {"scores": list(output(outputs, "logits"))}
 
-    def prediction(self, items: Sequence[Mapping[str, NDArray[Any]]], memo: Any, context: Mapping[str, Any]) -> Any:
-        """The id of the most likely label, a list with 0 or 1 for each label, or a number."""
-        scores = items[0]["scores"]
-        if context["problem"] == "is_regression":
-            return _ACTIVATIONS[context["activation"]](float(scores[0]))
-        if context["problem"] == "is_multi_label":
-            return [int(score >= context["least_score"]) for score in scores]
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> int | float | list[int]:
+        """Return the id of the most likely label, a list with 0 or 1 for each label, or a number."""
+        scores, settings = items[0]["scores"], msgspec.convert(context, _Context)
+        if settings.problem == _REGRESSION:
+            return _ACTIVATIONS[settings.activation](float(scores[0]))
+        if settings.problem == _MULTI_LABEL:
+            return [int(score >= settings.least_score) for score in scores]
         return int(scores.argmax())
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, NDArray[Any]], int]:
-        """Token ids `(batch, tokens) int64` of single texts, without padding, and what the model takes beside them."""
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
+        """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
-def _references(
-    rows: datasets.Dataset, question: Question, config: Any
-) -> tuple[dict[str, Any], tuple[str, ...], list[str], Reference]:
-    """What the way out needs, notes, the columns that hold what is right, and how they become a reference."""
-    given = question.arguments
-    asked = [name for name in _PROBLEMS.values() if given.get(name)]
+def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> str:
+    """Return what the model predicts: as `task_args` ask, else by the `problem_type` of its configuration.
+
+    Raises:
+        SpecError: It does not fit the number of the model's outputs.
+    """
+    flags = {_REGRESSION: arguments.is_regression, _MULTI_LABEL: arguments.is_multi_label}
+    asked = [name for name, flag in flags.items() if flag]
     if len(asked) > 1:
         raise SpecError(Mistake("$.task_args", join_names(asked), "one of them"))
-    silent = not any(name in given for name in _PROBLEMS.values())
-    problem = asked[0] if asked else _PROBLEMS.get(getattr(config, "problem_type", None) or "", "") if silent else ""
-    context: dict[str, Any] = {
-        "problem": problem,
-        "labels": [config.id2label[index] for index in sorted(config.id2label)],
-    }
-    if (problem == "is_regression") != (config.num_labels == 1):
-        raise SpecError(_outputs(config.num_labels, told=bool(asked)))
-    if problem == "is_multi_label":
-        threshold = given.get("threshold", _THRESHOLD)
-        context["least_score"] = (
-            math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
-        )
-    if not question.labelled:
-        return context, (), [], lambda row, number: None
-    if problem == "is_multi_label":
-        return context, *_several(rows, question, config)
-    name = data.reference(rows, question, "label", "" if problem else _SEVERAL)
-    if problem == "is_regression":
-        return context, (), [name], lambda row, number: _number(row[name], name, number)
-    alignment = labels.align(config.id2label, *labels.of_column(rows, name), given.get("label_mapping"))
-    context |= alignment.context
-    return context, alignment.notes, [name], lambda row, number: alignment.id(row[name], number)
+    problem = asked[0] if asked else _ONE_LABEL
+    if all(flag is None for flag in flags.values()):
+        problem = _PROBLEM_TYPES.get(getattr(config, "problem_type", None) or "", _ONE_LABEL)
+    if (problem == _REGRESSION) == (config.num_labels == 1):
+        return problem
+    place = "$.task_args.is_regression"
+    if config.num_labels == 1:
+        expected = "a model with an output for each label, or `is_regression: true`"
+        raise SpecError(Mistake(place, "a model with one output, which can only give a number", expected))
+    hint = "leave `is_regression` out" if asked else "its `problem_type` says so: `is_regression: false`"
+    actual, expected = f"a model with {config.num_labels} outputs", "a model with one output for a number"
+    raise SpecError(Mistake(place, actual, expected, f"{hint} where it gives labels"))
 
 
-def _activation(question: Question, config: Any) -> tuple[str, str]:
-    """Return what is done with a model's one output, and who asks for it: `task_args`, what sentence-transformers keeps
-    in the model's folder, or what both libraries do where a folder says nothing.
+def _logit(probability: float) -> float:
+    if 0 < probability < 1:
+        return math.log(probability / (1 - probability))
+    return math.copysign(math.inf, probability - 0.5)
+
+
+def _activation(model: Path, arguments: _Arguments, config: transformers.PretrainedConfig) -> tuple[str, str]:
+    """Return the activation of a model's one output, and where it comes from: `task_args`, the files of
+    sentence-transformers in the model's folder, or the default of both libraries.
 
     Source: `get_default_activation_fn` of `CrossEncoder`, sentence-transformers 6.2; `postprocess` of
     `TextClassificationPipeline`, transformers 5.23.
 
     Raises:
-        ArtifactError: The folder asks for one that is not known here.
+        ArtifactError: The folder names an unknown one, or a prompt, which is not supported.
     """
-    settings, own = _settings(question.model), getattr(config, "sentence_transformers", None)
+    settings, own = load_config(model), getattr(config, "sentence_transformers", None)
+    if prompt := settings.prompt:
+        raise ArtifactError(f"{model} reads every text with the prompt {prompt!r}, which this task does not support")
+    if arguments.activation_fn:
+        return arguments.activation_fn, "`task_args.activation_fn`"
     places = {
-        "`activation_fn` of `config_sentence_transformers.json`": settings.get("activation_fn"),
+        "`activation_fn` of `config_sentence_transformers.json`": settings.activation_fn,
         "`sentence_transformers.activation_fn`": own.get("activation_fn") if isinstance(own, Mapping) else None,
         "`sbert_ce_default_activation_function`": getattr(config, "sbert_ce_default_activation_function", None),
     }
-    if name := question.arguments.get("activation_fn"):
-        return name, "`task_args.activation_fn`"
     for place, path in places.items():
         if path is not None:
             name = str(path).rpartition(".")[2].lower()
             if not str(path).startswith("torch.nn.") or name not in _ACTIVATIONS:
                 raise ArtifactError(
-                    f"{question.model} asks for the activation `{path}` ({place}); expected Identity, Sigmoid or Tanh "
-                    f"of torch.nn. Name the one to apply in `task_args: {{activation_fn: …}}`: "
-                    f"{join_names(_ACTIVATIONS)}"
+                    f"{model} asks for the activation `{path}` ({place}); expected Identity, Sigmoid or Tanh of "
+                    f"torch.nn. Name the one to apply in `task_args: {{activation_fn: …}}`: {join_names(_ACTIVATIONS)}"
                 )
             return name, f"{place} in the model's folder"
     if getattr(config, "problem_type", None) == "regression":
@@ -188,119 +219,90 @@ def _activation(question: Question, config: Any) -> tuple[str, str]:
     return "sigmoid", "as in transformers and sentence-transformers, where the model's folder asks for nothing else"
 
 
-def _settings(model: Path) -> Mapping[str, Any]:
-    """Return what sentence-transformers keeps beside a cross-encoder; empty where there is nothing.
+def _references(
+    rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig, problem: str
+) -> _References:
+    """Return how the references of rows are read."""
+    if not question.labelled:
+        return _References((), lambda row, number: None)
+    if problem == _MULTI_LABEL:
+        return _multi_label_references(rows, question, config)
+    name = data.reference(rows, question, "label", "" if problem else _SEVERAL)
+    if problem == _REGRESSION:
+        return _References([name], lambda row, number: data.expect_number(row[name], name, number))
+    alignment = labels.align_column(rows, name, config, question)
+    return _References([name], lambda row, number: alignment.id(row[name], number), alignment.notes, alignment)
 
-    Raises:
-        ArtifactError: It reads texts with a prompt, which is not done here.
+
+def _multi_label_references(
+    rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig
+) -> _References:
+    """Return how several labels are read: from one column of 0 or 1 for each label, from a column of lists of labels,
+    or from lists with 0 or 1 for each label of the model.
     """
-    settings = read_json(model / "config_sentence_transformers.json") or {}
-    default = settings.get("default_prompt_name")
-    if default is not None and (prompt := (settings.get("prompts") or {}).get(default)):
-        raise ArtifactError(f"{model} reads every text behind the prompt {prompt!r}, which is not supported here")
-    return settings
-
-
-def _outputs(count: int, told: bool) -> Mistake:
-    """What is wrong where a model with one output is to give labels, or one with several a number."""
-    place = "$.task_args.is_regression"
-    if count == 1:
-        expected = "a model with an output for each label, or `is_regression: true`"
-        return Mistake(place, "a model with one output, which can only give a number", expected)
-    said = "leave `is_regression` out" if told else "its `problem_type` says so: `is_regression: false`"
-    hint = f"{said} where it gives labels"
-    return Mistake(place, f"a model with {count} outputs", "a model with one output for a number", hint)
-
-
-def _several(rows: datasets.Dataset, question: Question, config: Any) -> tuple[tuple[str, ...], list[str], Reference]:
-    """Several labels to a row: one column with 0 or 1 for each label, one with lists of labels, or lists with 0 or 1
-    for each label of the model.
-    """
-    count, mapping = config.num_labels, question.arguments.get("label_mapping")
+    count = config.num_labels
     if len(question.ref_keys) > 1:
-        for index, name in enumerate(question.ref_keys):
+        names = list(question.ref_keys)
+        for index, name in enumerate(names):
             data.column(rows, name, f"$.dataset.ref_keys[{index}]")
-        alignment = labels.align(config.id2label, list(question.ref_keys), [], mapping)
+        alignment = labels.align(config.id2label, names, [], labels.label_mapping(question))
 
-        def columns(row: Mapping[str, Any], number: int) -> list[int]:
-            values = [0] * count
-            for index, name in enumerate(question.ref_keys):
-                values[alignment.ids[index]] = _flag(row[name], name, number)
-            return values
+        def read_columns(row: Mapping[str, object], number: int) -> list[int]:
+            flags = {alignment.ids[i]: _expect_flag(row[name], name, number) for i, name in enumerate(names)}
+            return [flags.get(label, 0) for label in range(count)]
 
-        return alignment.notes, list(question.ref_keys), columns
+        return _References(names, read_columns, alignment.notes)
     name = data.reference(rows, question, "labels")
     feature = getattr(rows.features[name], "feature", None)
     if feature is None:
-        raise SpecError(
-            Mistake(
-                "$.dataset.ref_keys",
-                f"the column `{name}` of {rows.features[name]}",
-                "a column of lists, or one column for each label",
-            )
-        )
+        actual = f"the column `{name}` of {rows.features[name]}"
+        raise SpecError(Mistake("$.dataset.ref_keys", actual, "a column of lists, or one column for each label"))
     if _are_flags(rows, name, feature, count):
         note = f"`{name}` holds a 0 or 1 for each label: they were matched by number"
-        return (note,), [name], lambda row, number: [_flag(value, name, number) for value in row[name]]
-    alignment = labels.align(config.id2label, *labels.of_column(rows, name), mapping)
 
-    def lists(row: Mapping[str, Any], number: int) -> list[int]:
-        values = [0] * count
-        for value in row[name] or ():
-            values[alignment.id(value, number)] = 1
-        return values
+        def read_flags(row: Mapping[str, object], number: int) -> list[int]:
+            return [_expect_flag(value, name, number) for value in _as_list(row[name])]
 
-    return alignment.notes, [name], lists
+        return _References([name], read_flags, (note,))
+    alignment = labels.align_column(rows, name, config, question)
+
+    def read_lists(row: Mapping[str, object], number: int) -> list[int]:
+        given = {alignment.id(value, number) for value in _as_list(row[name])}
+        return [int(label in given) for label in range(count)]
+
+    return _References([name], read_lists, alignment.notes)
 
 
-def _are_flags(rows: datasets.Dataset, name: str, feature: Any, count: int) -> bool:
-    """Whether lists hold 0 or 1 for each of `count` labels, and not the labels that are given."""
-    if getattr(feature, "names", None) is not None or not str(getattr(feature, "dtype", "")).startswith(
-        ("int", "uint", "float", "bool")
-    ):
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _are_flags(rows: datasets.Dataset, name: str, feature: object, count: int) -> bool:
+    """Return whether all lists of a column hold 0 or 1 for each of `count` labels."""
+    numeric = ("int", "uint", "float", "bool")
+    if getattr(feature, "names", None) is not None or not str(getattr(feature, "dtype", "")).startswith(numeric):
         return False
-    return all(len(row[name] or ()) == count and set(row[name]) <= {0, 1} for row in data.iter_rows(rows, [name]))
+    lists = (_as_list(row[name]) for row in data.iter_rows(rows, [name]))
+    return all(len(values) == count and set(values) <= {0, 1} for values in lists)
 
 
-def _flag(value: Any, name: str, number: int) -> int:
+def _expect_flag(value: object, name: str, number: int) -> int:
     if value not in (0, 1):
-        raise SpecError(Mistake("$.dataset.ref_keys", f"{format_value(value)} in row {number} of `{name}`", "0 or 1"))
-    return int(value)
-
-
-def _number(value: Any, name: str, number: int) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise SpecError(
-            Mistake("$.dataset.ref_keys[0]", f"{format_value(value)} in row {number} of `{name}`", "a number")
-        )
-    return float(value)
+        raise data.bad_value(value, name, number, "$.dataset.ref_keys", "0 or 1")
+    return int(value == 1)
 
 
 def _rows(
-    rows: datasets.Dataset,
-    question: Question,
-    texts: text.Texts,
-    columns: Sequence[str],
-    names: Sequence[str],
-    reference: Reference,
+    rows: datasets.Dataset, question: Question, texts: text.Texts, columns: Sequence[str], references: _References
 ) -> Iterator[Row]:
-    numbered = (
-        (question.number(index), row)
-        for index, row in enumerate(data.iter_rows(rows, [*dict.fromkeys([*columns, *names])]))
-    )
-    while block := list(islice(numbered, data.READ_ROWS)):
-        told = [
+    for block in data.numbered_blocks(rows, [*columns, *references.columns], question):
+        sentences = [
             [text.expect_text(row[column], column, number, key) for number, row in block]
             for key, column in zip(("primary", "secondary"), columns)
         ]
-        items, cut = texts.encode(*told)
-        for (number, row), item, was_cut in zip(block, items, cut):
+        items, was_cut = texts.encode(*sentences)
+        for (number, row), item, cut in zip(block, items, was_cut):
             if not item["input_ids"].size:
-                raise SpecError(
-                    Mistake(
-                        "$.dataset.data_keys.primary",
-                        f"{format_value(row[columns[0]])} in row {number} of `{columns[0]}`",
-                        "a text that gives a token",
-                    )
-                )
-            yield Row([item], reference(row, number), counts={"texts": 1, "cut": int(was_cut)})
+                place, expected = "$.dataset.data_keys.primary", "a text that gives a token"
+                raise data.bad_value(row[columns[0]], columns[0], number, place, expected)
+            yield Row([item], references.read(row, number), counts={"texts": 1, "cut": int(cut)})

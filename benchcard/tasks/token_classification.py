@@ -1,6 +1,6 @@
 """Token classification: words in, a label for each word out.
 
-Owns how the names of labels are read as tags of entities. Leaves counting entities to `metrics.entities`.
+Owns how the names of labels are read as tags of entities. Leaves the count of entities to `benchcard.metrics.entities`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import MappingOf, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels, text
 from benchcard.tasks.outputs import output
-from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
     import datasets
+    import transformers
+
+    from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
 # The metrics of the cards are those of seqeval: of whole entities, and of words for accuracy.
@@ -37,7 +38,7 @@ _MEANINGS = {
 # A tag is a letter of a scheme before a type (`B-PER`, `B_PER`), behind it (`PER-B`), or alone.
 _PREFIXED = re.compile(r"(?P<letter>[BIESLUMW])(?:[-_](?P<type>.+))?", re.IGNORECASE | re.DOTALL)
 _SUFFIXED = re.compile(r"(?P<type>.+)[-_](?P<letter>[BIESLUMW])", re.IGNORECASE | re.DOTALL)
-# What other schemes write for the letters of IOBES: BILOU (last, unit), BMES (middle), BMEWO (whole).
+# The letters of IOBES for those of other schemes: BILOU (last, unit), BMES (middle), BMEWO (whole).
 _IOBES = {"L": "E", "U": "S", "M": "I", "W": "S"}
 _TALLIES = {
     "beyond": "{beyond} of {words} words, in {cut} {cut:row|rows}, {beyond:lies|lie} beyond the model's {maximum} "
@@ -45,6 +46,13 @@ _TALLIES = {
     "silent": "{silent} of {words} words {silent:gives|give} no token (spaces, control characters): "
     "{silent:it has no prediction and is|they have no prediction and are} not scored",
 }
+
+
+@dataclass(frozen=True)
+class _Context:
+    """`Prepared.context`: the label names that a prediction is made of, by id."""
+
+    labels: list[str]
 
 
 class TokenClassification:
@@ -59,43 +67,37 @@ class TokenClassification:
     arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
-        """Rows as token ids, with the places of first sub-words beside them; a reference is a list of label names, one
-        a scored word.
+        """Return rows as token ids, with the indices of first sub-words beside them; a reference is a list of label
+        names, one for each scored word.
         """
         texts = text.load_texts(question.model, offsets_for="to find the first token of each word", split=True)
         words = data.primary(rows, question, "tokens")
         _expect_lists(rows, words, "$.dataset.data_keys.primary", "a column of lists of words")
-        tags = _tags(rows, question, texts.config) if question.labelled else None
-        entity_tags, reading = read_tags(tags.names) if tags else (None, "")
+        tags = _load_tags(rows, question, texts.config) if question.labelled else None
+        entity_tags, note = read_tags(tags.names) if tags else (None, "")
         return Prepared(
             _rows(rows, question, texts, words, tags),
             {"labels": tags.names} if tags else {},
             texts.pad(),
             texts.tokenizer.padding_side,
             frozenset({"starts"}),
-            (*tags.alignment.notes, reading) if tags else (),
+            (*tags.alignment.notes, note) if tags else (),
             {name: sentence.replace("{maximum}", str(texts.maximum)) for name, sentence in _TALLIES.items()},
             _MEANINGS,
             {"entity_tags": entity_tags} if entity_tags else {},
         )
 
-    def kept(
-        self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], context: Mapping[str, Any]
-    ) -> Mapping[str, Sequence[NDArray[Any]]]:
-        """`scores` `(tokens, labels) float32`, the logits."""
+    def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
+        """Return `scores` `(tokens, labels) float32`, the logits."""
         return {"scores": text.without_padding(output(outputs, "logits"), inputs)}
 
-    def prediction(
-        self, items: Sequence[Mapping[str, NDArray[Any]]], memo: Any, context: Mapping[str, Any]
-    ) -> list[str]:
-        """The name of the most likely label of each scored word."""
-        found = items[0]["scores"][items[0]["starts"]].argmax(axis=-1)
-        return [context["labels"][label] for label in found]
+    def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> list[str]:
+        """Return the name of the most likely label of each scored word."""
+        names = msgspec.convert(context, _Context).labels
+        return [names[label] for label in items[0]["scores"][items[0]["starts"]].argmax(axis=-1)]
 
-    def inputs(
-        self, model: Path, batch_size: int, input_length: int | None, seed: int
-    ) -> tuple[dict[str, NDArray[Any]], int]:
-        """Token ids `(batch, tokens) int64` without padding, and what the model takes beside them."""
+    def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
+        """Return token ids `(batch, tokens) int64` without padding, and the other inputs."""
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
@@ -106,70 +108,61 @@ def _expect_lists(rows: datasets.Dataset, name: str, place: str, expected: str) 
 
 @dataclass(frozen=True)
 class _Tags:
-    """The column that holds the labels of words.
+    """The column of the labels of words.
 
     Attributes:
         column: Its name.
-        alignment: How its values become the model's label ids.
-        names: The name of each label id, no two alike. Entities are read from it, so where the model has no names, or
-            gives one twice, it is that of the data set.
+        alignment: The model's label ids for its values.
+        names: The name of each label id, no two alike, from which entities are read. It is that of the data set where
+            the model has no names, or gives one twice.
     """
 
     column: str
     alignment: labels.Alignment
     names: list[str]
 
-    def of(self, row: Mapping[str, Any], words: Sequence[str], number: int) -> list[str]:
-        """The label name of each word of a row."""
+    def of_row(self, row: Mapping[str, object], words: Sequence[str], number: int) -> list[str]:
+        """Return the label name of each word of a row."""
         values = row[self.column]
         if not isinstance(values, list) or len(values) != len(words):
             count = len(values) if isinstance(values, list) else "no"
-            found = f"{count} labels for {len(words)} words in row {number} of `{self.column}`"
-            raise SpecError(Mistake("$.dataset.ref_keys[0]", found, "a label for each word"))
+            actual = f"{count} labels for {len(words)} words in row {number} of `{self.column}`"
+            raise SpecError(Mistake("$.dataset.ref_keys[0]", actual, "a label for each word"))
         return [self.names[self.alignment.id(value, number)] for value in values]
 
 
-def _tags(rows: datasets.Dataset, question: Question, config: Any) -> _Tags:
+def _load_tags(rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig) -> _Tags:
     column = data.reference(rows, question, "ner_tags")
     _expect_lists(rows, column, "$.dataset.ref_keys[0]", "a column of lists of labels")
-    declared, values = labels.of_column(rows, column)
-    alignment = labels.align(config.id2label, declared, values, question.arguments.get("label_mapping"))
+    declared, values = labels.column_labels(rows, column)
+    alignment = labels.align(config.id2label, declared, values, labels.label_mapping(question))
     given = alignment.names
     names = [name if given.count(name) == 1 else f"{name} (id {index})" for index, name in enumerate(given)]
     for key, index in alignment.ids.items():
         if labels.are_generic(given) or given.count(given[index]) > 1:
-            names[index] = declared[key] if declared is not None else str(key)
+            names[index] = declared[key] if declared is not None and isinstance(key, int) else str(key)
     return _Tags(column, alignment, names)
 
 
 def read_tags(names: Sequence[str]) -> tuple[dict[str, str] | None, str]:
-    """Return the tag of IOBES, as seqeval reads it, for each label name, and a sentence on how names are read; None for
-    the tags where they mark no entities.
+    """Return the IOBES tag of each label name, as seqeval reads it, and a note on how names are read; None for the tags
+    where the labels mark no entities.
 
-    Letters count as a scheme's where a type has several of them (`B-PER`, `I-PER`), so that `E-mail` is no end of a
-    `mail`. Without a scheme each run of one name other than `O` is an entity.
+    Letters count as those of a scheme where a type has several of them (`B-PER`, `I-PER`), so that `E-mail` is not the
+    end of a `mail`. Without a scheme each run of one name other than `O` is an entity.
 
     Args:
         names: The names of all labels of the model.
     """
     outside = [name for name in names if name.upper() == "O"]
     others = [name for name in names if name not in outside]
-    tags, scheme, place = {}, "IO", ""
-    for pattern in (_PREFIXED, _SUFFIXED):
+    tags: dict[str, str] = {}
+    scheme = place = ""
+    for pattern, where in ((_PREFIXED, "begin"), (_SUFFIXED, "end")):
         parsed = {name: match for name in others if (match := pattern.fullmatch(name))}
-        letters_of: dict[str | None, set[str]] = defaultdict(set)
-        for match in parsed.values():
-            letters_of[match["type"]].add(match["letter"].upper())
-        letters = {letter for several in letters_of.values() if len(several) > 1 for letter in several}
-        every = {letter for several in letters_of.values() for letter in several}
-        is_scheme = every & {"B", "I"} or every in ({"S"}, {"U"})
-        if pattern is _PREFIXED and len(parsed) == len(others) and is_scheme:
-            letters = every
-        elif pattern is _PREFIXED and outside:
-            # Beside `O` these two are nothing else, whatever stands beside them.
-            letters |= {"B", "I"} & {letter for kind, several in letters_of.items() if kind for letter in several}
-        if letters & {"B", "I", "S", "U"} if pattern is _PREFIXED else letters >= {"B", "I"}:
-            scheme, place = _scheme(letters), "begin" if pattern is _PREFIXED else "end"
+        letters = _scheme_letters(parsed, len(others), bool(outside), is_prefix=pattern is _PREFIXED)
+        if letters:
+            scheme, place = _scheme(letters), where
             for name, match in parsed.items():
                 if (letter := match["letter"].upper()) in letters:
                     letter = _IOBES.get(letter, letter)
@@ -180,11 +173,38 @@ def read_tags(names: Sequence[str]) -> tuple[dict[str, str] | None, str]:
         outside, bare = bare, []
     if not outside and bare:
         return None, "the labels mark no entities (none is `O`): only the accuracy of words has a meaning"
-    read = {**tags, **{name: f"I-{name}" for name in bare}, **dict.fromkeys(outside, "O")}
+    all_tags = {**tags, **{name: f"I-{name}" for name in bare}, **dict.fromkeys(outside, "O")}
     if not tags:
-        return read, "no label begins with `B-` or `I-`: each run of one label other than `O` is an entity (scheme IO)"
+        note = "no label begins with `B-` or `I-`: each run of one label other than `O` is an entity (scheme IO)"
+        return all_tags, note
     rest = f"; each run of {', '.join(f'`{name}`' for name in bare)} is an entity" if bare else ""
-    return read, f"entities are read from the letters that labels {place} with (scheme {scheme}){rest}"
+    return all_tags, f"entities are read from the letters that labels {place} with (scheme {scheme}){rest}"
+
+
+def _scheme_letters(
+    parsed: Mapping[str, re.Match[str]], labels: int, has_outside: bool, *, is_prefix: bool
+) -> set[str]:
+    """Return the letters of parsed label names that belong to a scheme; empty where there is no scheme.
+
+    Args:
+        parsed: The names that have a letter.
+        labels: Number of labels other than `O`.
+        has_outside: Whether there is a label `O`.
+        is_prefix: Whether the letters stand before the types.
+    """
+    letters_of: dict[str | None, set[str]] = defaultdict(set)
+    for match in parsed.values():
+        letters_of[match["type"]].add(match["letter"].upper())
+    letters = {letter for several in letters_of.values() if len(several) > 1 for letter in several}
+    if not is_prefix:
+        return letters if letters >= {"B", "I"} else set()
+    every = {letter for several in letters_of.values() for letter in several}
+    if len(parsed) == labels and (every & {"B", "I"} or every in ({"S"}, {"U"})):
+        letters = every
+    elif has_outside:
+        # Beside a label `O`, a `B` or `I` before a type always belongs to a scheme.
+        letters |= {"B", "I"} & {letter for kind, several in letters_of.items() if kind for letter in several}
+    return letters if letters & {"B", "I", "S", "U"} else set()
 
 
 def _scheme(letters: set[str]) -> str:
@@ -198,31 +218,24 @@ def _scheme(letters: set[str]) -> str:
     return "IOBES" if letters & {"E", "S"} else "IOB"
 
 
-def _words(value: Any, column: str, number: int) -> list[str]:
-    """The words of a row.
+def _expect_words(value: object, column: str, number: int) -> list[str]:
+    """Return the words of a row.
 
     Raises:
         SpecError: There are none, or one is no text.
     """
     if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
-        found = f"{format_value(value)} in row {number} of `{column}`"
-        raise SpecError(
-            Mistake(
-                "$.dataset.data_keys.primary",
-                found,
-                "a list of words that is not empty",
-                "take such rows out of the data set",
-            )
-        )
+        expected, hint = "a list of words that is not empty", "take such rows out of the data set"
+        raise data.bad_value(value, column, number, "$.dataset.data_keys.primary", expected, hint)
     return value
 
 
-def _starts(word_ids: Sequence[int | None]) -> dict[int, int]:
-    """The place of the first token of each word that has one."""
+def _first_tokens(word_ids: Sequence[int | None]) -> dict[int, int]:
+    """Return the index of the first token of each word that has one."""
     starts: dict[int, int] = {}
-    for place, word in enumerate(word_ids):
+    for index, word in enumerate(word_ids):
         if word is not None:
-            starts.setdefault(word, place)
+            starts.setdefault(word, index)
     return starts
 
 
@@ -230,25 +243,24 @@ def _rows(
     rows: datasets.Dataset, question: Question, texts: text.Texts, column: str, tags: _Tags | None
 ) -> Iterator[Row]:
     columns = [column] if tags is None else [column, tags.column]
-    numbered = ((question.number(index), row) for index, row in enumerate(data.iter_rows(rows, columns)))
-    while block := list(islice(numbered, data.READ_ROWS)):
-        words = [_words(row[column], column, number) for number, row in block]
-        whole = texts.tokenizer(words, is_split_into_words=True, verbose=False)
-        cut = whole
-        if texts.maximum is not None and any(len(ids) > texts.maximum for ids in whole["input_ids"]):
+    for block in data.numbered_blocks(rows, columns, question):
+        words = [_expect_words(row[column], column, number) for number, row in block]
+        encoding = texts.tokenizer(words, is_split_into_words=True, verbose=False)
+        cut = encoding
+        if texts.maximum is not None and any(len(ids) > texts.maximum for ids in encoding["input_ids"]):
             cut = texts.tokenizer(
                 words, is_split_into_words=True, truncation=True, max_length=texts.maximum, verbose=False
             )
         for index, ((number, row), item) in enumerate(zip(block, texts.items(cut))):
-            in_all, starts = _starts(whole.word_ids(index)), _starts(cut.word_ids(index))
-            names = tags.of(row, words[index], number) if tags is not None else []
-            beyond = len(in_all) - len(starts)
+            all_starts, starts = _first_tokens(encoding.word_ids(index)), _first_tokens(cut.word_ids(index))
+            names = tags.of_row(row, words[index], number) if tags is not None else []
+            beyond = len(all_starts) - len(starts)
             counts = {
                 "words": len(words[index]),
                 "beyond": beyond,
-                "silent": len(words[index]) - len(in_all),
+                "silent": len(words[index]) - len(all_starts),
                 "cut": int(beyond > 0),
             }
             scored = [names[word] for word in sorted(starts)] if tags is not None else None
-            places = np.asarray([starts[word] for word in sorted(starts)], dtype=np.int64)
-            yield Row([{**item, "starts": places}], scored, counts=counts)
+            indices = np.asarray([starts[word] for word in sorted(starts)], dtype=np.int64)
+            yield Row([{**item, "starts": indices}], scored, counts=counts)

@@ -1,6 +1,6 @@
-"""Whether code that comes with a model may run in this process: not unless the spec asks for it.
+"""Whether code that comes with a model may run in this process.
 
-It is asked once, by whoever does a step, and not handed through every function that loads a tokenizer.
+A step sets it once from the spec, so that it need not be passed through every function that loads a tokenizer.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 
 
 def trusted() -> bool:
-    """Whether it may: what `trust_remote_code` of `from_pretrained` is to be."""
+    """Return the value of `trust_remote_code` for `from_pretrained`; False unless the spec allows it."""
     return _trusted.get()
 
 
 @contextmanager
-def trusting(asked: bool) -> Iterator[None]:
-    """A block in which it may, if the spec asks for it."""
-    token = _trusted.set(asked)
+def trusting(allowed: bool) -> Iterator[None]:
+    """Run a block in which code of a model may run, where `allowed`."""
+    token = _trusted.set(allowed)
     try:
         yield
     finally:

@@ -1,5 +1,4 @@
-"""The answer to a question from a model's outputs over overlapping windows of its context, as the SQuAD reference
-script chooses it.
+"""The answer to a question from a model's outputs for overlapping windows of its context, as in the SQuAD script.
 
 Source: `postprocess_qa_predictions` in
 https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/utils_qa.py
@@ -9,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,80 +15,56 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Window:
-    """What a model says of one window.
+    """The outputs of a model for one window.
 
     Attributes:
-        start: Logits of each token to begin the answer, `(tokens,) float32`.
-        end: Logits of each token to end it, `(tokens,) float32`.
-        offsets: Where each token stands in the context, `(tokens, 2) int64`: first character and the one after the
-            last; -1 outside the context.
+        start: The logit of each token to begin the answer, `(tokens,) float32`.
+        end: The logit of each token to end it, `(tokens,) float32`.
+        offsets: The place of each token in the context, `(tokens, 2) int64`: its first character, and the one after its
+            last; -1 outside of the context.
         null: The token whose logits stand for no answer.
     """
 
     start: NDArray[np.float32]
     end: NDArray[np.float32]
-    offsets: NDArray[Any]
+    offsets: NDArray[np.int64]
     null: int
 
 
-@dataclass(frozen=True)
-class Span:
-    """A possible answer: characters of the context, and its score, the sum of both logits."""
+def answer(
+    context: str, windows: Sequence[Window], *, answerable: bool, n_best: int, max_tokens: int, null_threshold: float
+) -> tuple[str, float]:
+    """Return the answer, empty for none, and the probability of no answer, 0 where every question has an answer.
 
-    start: int
-    end: int
-    score: float
-
-
-def spans(windows: Sequence[Window], n_best: int, longest: int) -> list[Span]:
-    """The best possible answers over all windows, best first; of equal ones the one that was found first.
+    The score of an answer is the sum of both logits; of equal ones the first window's is taken. The score of no answer
+    is its lowest over the windows, since a window without the answer knows nothing of others.
 
     Args:
-        windows: The windows of one context.
-        n_best: Starts and ends considered in a window, and answers given.
-        longest: The most tokens in an answer.
+        context: The text of the windows.
+        windows: The windows.
+        answerable: Whether every question has an answer.
+        n_best: Number of starts and ends that are combined in a window, and of answers that are compared.
+        max_tokens: The most tokens in an answer.
+        null_threshold: There is no answer where its score exceeds that of the best answer by more than this.
     """
-    found = []
+    candidates: list[tuple[float, str]] = []
     for window in windows:
         inside = window.offsets[:, 0] >= 0
         starts = np.argsort(window.start)[-1 : -n_best - 1 : -1].tolist()
         ends = np.argsort(window.end)[-1 : -n_best - 1 : -1].tolist()
-        found += [
-            Span(
-                int(window.offsets[start, 0]), int(window.offsets[end, 1]), float(window.start[start] + window.end[end])
-            )
+        candidates += [
+            (float(window.start[start] + window.end[end]), context[window.offsets[start, 0] : window.offsets[end, 1]])
             for start in starts
             for end in ends
-            if inside[start] and inside[end] and start <= end < start + longest
+            if inside[start] and inside[end] and start <= end < start + max_tokens
         ]
-    return sorted(found, key=lambda span: span.score, reverse=True)[:n_best]
-
-
-def answer(
-    context: str, windows: Sequence[Window], *, answerable: bool, n_best: int, longest: int, null_threshold: float
-) -> tuple[str, float]:
-    """The answer, empty for none, and how probable it is that there is none: 0 where every question has an answer.
-
-    That there is no answer scores as low as in the window that thinks least of it: a window without the answer knows
-    nothing of the others.
-
-    Args:
-        context: The text that the windows are of.
-        windows: The windows.
-        answerable: Whether every question has an answer.
-        n_best: Starts and ends considered in a window, and answers compared.
-        longest: The most tokens in an answer.
-        null_threshold: By how much the score of no answer must be above the best answer's.
-    """
-    best = spans(windows, n_best, longest)
-    texts = [context[span.start : span.end] for span in best]
+    best = sorted(candidates, key=lambda candidate: candidate[0], reverse=True)[:n_best]
     if answerable:
-        return (texts[0] if texts else ""), 0.0
+        return (best[0][1] if best else ""), 0.0
     null = min(float(window.start[window.null] + window.end[window.null]) for window in windows)
-    place = next((index for index, text in enumerate(texts) if text), None)
-    if place is None:
+    score, text = next(((score, text) for score, text in best if text), (None, ""))
+    if score is None:
         return "", 1.0
-    scores = np.asarray([span.score for span in best] + [null], dtype=np.float64)
+    scores = np.asarray([score for score, _ in best] + [null], dtype=np.float64)
     weights = np.exp(scores - scores.max())
-    probability = float(weights[-1] / weights.sum())
-    return ("" if null - best[place].score > null_threshold else texts[place]), probability
+    return ("" if null - score > null_threshold else text), float(weights[-1] / weights.sum())

@@ -1,4 +1,4 @@
-"""What a graph is fed with, in calibration and where its outputs are compared."""
+"""The inputs of a graph in calibration, and where its outputs are compared."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def items(tmp_path):
 
 
 def graph(tmp_path, inputs):
-    """A graph with these inputs, which does nothing with them."""
+    """A graph with these inputs and no operators that use them."""
     return saved(written(f'<ir_version: 8, opset_import: ["" : 13]> g ({inputs}) => () {{ }}'), tmp_path / "g.onnx")
 
 
 def test_a_graph_gets_the_inputs_that_it_has_in_its_types(items, tmp_path):
-    """One item a run, in their order, without the inputs that the graph does not know."""
+    """Each run has one item, in their order, without inputs that the graph does not have."""
     model = graph(tmp_path, "int32[b, s] input_ids, float16[b, s] attention_mask")
     found = list(feeds(items, model))
     assert [each["input_ids"].shape for each in found] == [(1, size) for size in (3, 1, 4, 1, 5)]
@@ -44,7 +44,7 @@ def test_a_graph_gets_the_inputs_that_it_has_in_its_types(items, tmp_path):
 
 
 def test_a_graph_of_one_batch_size_gets_as_many_items(tmp_path):
-    """Neighbours of equal length share a run, the last one is repeated where they run out, and nothing is padded."""
+    """Neighbors of equal length share a run, the last one is repeated to fill it, and nothing is padded."""
     folder = tmp_path / "items"
     folder.mkdir()
     rows = [

@@ -1,4 +1,4 @@
-"""Whether a batch gives each item what it gives alone: the question, and the batches that follow from the answer."""
+"""Whether a batch has the outputs that each item has alone, and the batches that are made accordingly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = tiny_text.WORDS.split()[5:]
 
 
 def items_of(folder, lengths, *, pad=("ids", "mask"), side="right"):
-    """Items of these lengths, each with numbers of its own."""
+    """Items of these lengths, each with different numbers."""
     folder.mkdir()
     draw = np.random.default_rng(0)
     rows = [{"ids": draw.normal(size=length), "mask": np.ones(length)} for length in lengths]
@@ -28,7 +28,7 @@ def items_of(folder, lengths, *, pad=("ids", "mask"), side="right"):
 
 
 def asked(call, items, batch_size=None):
-    """What a function of inputs that gives `scores` is found to need."""
+    """Return the largest batches that a function of inputs allows."""
     found = padding.probe(
         lambda inputs: {"scores": call(inputs)},
         items,
@@ -39,27 +39,27 @@ def asked(call, items, batch_size=None):
 
 
 def mean(inputs):
-    """The mean of what is no padding, `(batch, 1)`: the right model."""
+    """A correct model: the mean without padding, `(batch, 1)`."""
     return ((inputs["ids"] * inputs["mask"]).sum(1) / inputs["mask"].sum(1))[:, None]
 
 
 def with_masks_of_the_first(inputs):
-    """The mean by a mask that is the first item's, for all."""
+    """A model that applies the first item's mask to all items."""
     return mean({**inputs, "mask": np.broadcast_to(inputs["mask"][:1], inputs["mask"].shape)})
 
 
 def only_when_short(inputs):
-    """A mean that counts padding where inputs are short."""
+    """A model that reads padding where inputs are short."""
     return mean(inputs) if inputs["ids"].shape[1] > 6 else inputs["ids"].mean(1)[:, None]
 
 
 def random(inputs, draw=np.random.default_rng(0)):  # noqa: B008 - one generator for all calls is what is wanted
-    """Other numbers in each call."""
+    """A model that gives other numbers in each call."""
     return mean(inputs) + draw.normal(size=(len(inputs["ids"]), 1))
 
 
 def nan_at_padding(inputs):
-    """The mean, and no number where an item is padded."""
+    """A model that gives the mean, and NaN where an item is padded."""
     return np.where(inputs["mask"].all(1), mean(inputs)[:, 0], np.nan)[:, None]
 
 
@@ -88,7 +88,7 @@ MODELS = {
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_what_a_model_depends_on_is_found(kind, side, tmp_path):
-    """Padding, its neighbours, or chance: each is told from rounding, however far from zero the outputs are."""
+    """Dependence on padding, on neighbors and on chance is distinguished from rounding of outputs of any size."""
     call, batches = MODELS[kind]
     items = items_of(tmp_path / "items", [3, 12, 5, 4, 12, 3, 9, 5, 20, 3], side=side)
     assert asked(call, items) == batches
@@ -98,14 +98,14 @@ def test_what_a_model_depends_on_is_found(kind, side, tmp_path):
     ("lengths", "pad", "batch_size"), [([4, 4, 4], ("ids", "mask"), None), ([3, 5, 3, 5], (), None), ([7], (), None)]
 )
 def test_nothing_is_padded_where_nothing_can_be(lengths, pad, batch_size, tmp_path):
-    """Items of one length, or that may not be filled up, have no padding to depend on; but for neighbours."""
+    """Items of one length, or that are never padded, can depend on their neighbors only."""
     items = items_of(tmp_path / "items", lengths, pad=pad)
     assert asked(MODELS["reads padding"][0], items, batch_size) == padding.PADDED
     assert asked(MODELS["batch mean"][0], items, batch_size) == (padding.ALONE if len(lengths) > 1 else padding.PADDED)
 
 
 def test_no_more_items_are_asked_at_once_than_are_evaluated(tmp_path):
-    """A model that takes few items at once is not given more."""
+    """A batch never has more items than asked."""
     sizes = []
 
     def call(inputs):

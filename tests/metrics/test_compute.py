@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from benchcard import registry
+from benchcard import metrics, registry
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.metrics import compute as compute_
 from benchcard.metrics import info
@@ -19,13 +19,19 @@ CASES = 1000
 
 
 def drawn(seed):
-    """A thousand small cases of predictions and references: seeds of generators."""
+    """Return the generators of a thousand small cases of predictions and references."""
     return (np.random.default_rng([seed, index]) for index in range(CASES))
 
 
 def computed(name, predictions, references, **arguments):
-    """What a metric says, without evaluate's own copying, which is tested once and costs a thousand times as much."""
+    """Return what a metric computes, without evaluate's copies of the inputs, which take a thousand times as long."""
     return registry.metric(name)._compute(predictions, references, **arguments)
+
+
+def figures_of(name, given, meanings=None, arguments=None, script=None):
+    """Return the figures of `compute_metric` for inputs by name."""
+    inputs = {"references": [], "predictions": None, **given, "meanings": meanings or {}, "arguments": arguments or {}}
+    return metrics.compute_metric(name, metrics.MetricInputs(**inputs), script)
 
 
 def test_averages_agree_with_scikit_learn():
@@ -115,7 +121,7 @@ def test_entities_agree_with_seqeval():
 
 
 def entities(tags):
-    """The entities of one sentence as conlleval counts them: a type and its first and last word."""
+    """Return the entities of a sentence as conlleval counts them: type, first word and last word."""
     found, begun = [], None
     for place, tag in enumerate([*tags, "O"]):
         kind = tag[2:]
@@ -128,7 +134,7 @@ def entities(tags):
 
 
 def test_entities_agree_with_conlleval():
-    """Precision and recall of a thousand cases are those that follow from conlleval's rule, written down anew."""
+    """Precision and recall of a thousand cases agree with an independent implementation of conlleval's rule."""
     for generator in drawn(6):
         found, right = tagged(generator)
         one = {(index, *entity) for index, tags in enumerate(found) for entity in entities(tags)}
@@ -139,7 +145,7 @@ def test_entities_agree_with_conlleval():
 
 
 def test_entities_of_other_letters():
-    """Adjacent entities of BILOU are two, as those of IOBES are; labels that mark no entities have no such figures."""
+    """Adjacent entities in BILOU count as two, as in IOBES; labels without entities have no entity figures."""
     right = [["U-PER", "U-PER", "O", "B-LOC", "L-LOC", "B-LOC", "I-LOC", "L-LOC"]]
     found = [["U-PER", "O", "O", "B-LOC", "L-LOC", "B-LOC", "L-LOC", "O"]]
     told = computed("seqeval", found, right)
@@ -159,7 +165,7 @@ def test_entities_of_other_letters():
 
 
 def test_strict_schemes():
-    """With a strict scheme an entity that begins with `I-` is none; an unknown scheme is refused."""
+    """With a strict scheme an entity that begins with `I-` does not count; an unknown scheme is refused."""
     found, right = [["I-PER", "O"]], [["B-PER", "O"]]
     assert computed("seqeval", found, right)["overall_f1"] == 1.0
     assert computed("seqeval", found, right, mode="strict", scheme="IOB2")["overall_f1"] == 0.0
@@ -189,9 +195,9 @@ def test_strict_schemes():
 )
 def test_answers_are_normalized_as_by_squad(text, normal):
     """Lower case, no ASCII punctuation, no articles, single spaces; other marks and letters stay."""
-    from benchcard.metrics.answers import normalized
+    from benchcard.metrics.answers import normalize
 
-    assert normalized(text) == normal
+    assert normalize(text) == normal
 
 
 WORDS = ["the", "a", "An", "cat", "Cat", "mat.", "it's", "-", "U.S.", "café", "“cat”", "", "1,000"]
@@ -203,7 +209,7 @@ def phrase(generator):
 
 
 def plainly(prediction, answer):
-    """Exact match and F1 of SQuAD v1.1, by another way: letters one by one, words crossed off a list."""
+    """Return exact match and F1 of SQuAD v1.1 by an independent implementation."""
     import string
 
     def words(text):
@@ -251,7 +257,7 @@ def answered(texts, gold, doubts=None):
 
 
 def test_squad_v2_counts_no_answer():
-    """No answer is right where there is none, and only there; figures are told apart."""
+    """No answer is right only where there is none; figures of both kinds of questions are separate."""
     told = registry.metric("squad_v2").compute(
         **answered(["Paris", "", "Rome", "the"], [["in Paris"], [], [], ["the"]])
     )
@@ -268,7 +274,7 @@ def test_squad_v2_counts_no_answer():
 
 
 def test_squad_v2_obeys_the_threshold():
-    """Above the threshold an answer counts as none; the best threshold is found among the probabilities."""
+    """Above the threshold an answer counts as no answer; the best threshold is one of the probabilities."""
     given = answered(["Paris", "Rome", "Rome"], [["Paris"], [], ["Bonn"]], [0.1, 0.9, 0.5])
     plain, strict = (
         registry.metric("squad_v2").compute(**given),
@@ -287,7 +293,7 @@ def test_the_two_scorers_differ_where_nothing_is_left():
 
 
 def test_squad_refuses_questions_without_answers():
-    """SQuAD v1.1 knows no such questions; the error names the metric that does."""
+    """SQuAD v1.1 refuses questions without an answer; the error names the metric that takes them."""
     with pytest.raises(ValueError, match="squad_v2"):
         registry.metric("squad").compute(**answered([""], [[]]))
 
@@ -325,22 +331,22 @@ def test_every_metric_is_a_module_of_evaluate(name):
     assert isinstance(found, evaluate.EvaluationModule)
     given = EXAMPLES.get(name, {"predictions": [0, 1, 1], "references": [0, 1, 0]})
     arguments = {name: {"k": 1}} if name == "top_k_accuracy" else {}
-    first = compute_.compute_metric(name, given, {}, arguments)
-    assert first == compute_.compute_metric(name, given, {}, arguments)
+    first = figures_of(name, given, {}, arguments)
+    assert first == figures_of(name, given, {}, arguments)
     assert all(isinstance(figure.value, float) for figure in first.values())
-    assert all(figure.reading.unit is not None for figure in first.values())
-    main = next(iter(first.values())).reading
+    assert all(figure.info.unit is not None for figure in first.values())
+    main = next(iter(first.values())).info
     assert main.higher_is_better is (name != "mse")
 
 
 def test_several_labels_to_a_row():
     """Lists of 0 and 1 are taken by accuracy and averages, and refused without an average."""
     given = {"predictions": [[1, 0, 1], [0, 0, 0]], "references": [[1, 0, 0], [0, 0, 0]]}
-    assert compute_.compute_metric("accuracy", given, {}, {})["accuracy"].value == 0.5
-    assert compute_.compute_metric("f1_micro", given, {}, {})["f1_micro"].value == pytest.approx(2 / 3)
-    assert compute_.compute_metric("f1", given, {}, {"f1": {"average": "micro"}})["f1"].value == pytest.approx(2 / 3)
+    assert figures_of("accuracy", given)["accuracy"].value == 0.5
+    assert figures_of("f1_micro", given)["f1_micro"].value == pytest.approx(2 / 3)
+    assert figures_of("f1", given, {}, {"f1": {"average": "micro"}})["f1"].value == pytest.approx(2 / 3)
     with pytest.raises(SpecError, match=r"3 labels.*f1_macro"):
-        compute_.compute_metric("f1", given, {}, {})
+        figures_of("f1", given)
 
 
 def test_a_meaning_of_its_own():
@@ -349,23 +355,16 @@ def test_a_meaning_of_its_own():
     """
     given = {"predictions": [["I-PER", "O"]], "references": [["B-PER", "O"]]}
     meanings = {"f1": "seqeval.overall_f1"}
-    assert compute_.compute_metric("f1", given, meanings, {}) == {
-        "f1": compute_.Figure(1.0, info.MetricInfo(True, "share"))
-    }
+    assert figures_of("f1", given, meanings, {}) == {"f1": metrics.Figure(1.0, info.MetricInfo(True, "share"))}
     strict = {"seqeval": {"mode": "strict", "scheme": "IOB2"}}
-    assert compute_.compute_metric("f1", given, meanings, strict)["f1"].value == 0.0
-    told = compute_.compute_metric("f1", answered(["a"], [["a"]]), {"f1": "squad.f1"}, {})
-    assert told["f1"].reading.unit == "%"
+    assert figures_of("f1", given, meanings, strict)["f1"].value == 0.0
+    told = figures_of("f1", answered(["a"], [["a"]]), {"f1": "squad.f1"}, {})
+    assert told["f1"].info.unit == "%"
 
 
 def test_what_is_not_defined_has_no_value():
-    """A correlation with a constant is no number, and is never shown as one."""
-    assert (
-        compute_.compute_metric("pearson", {"predictions": [1.0, 1.0], "references": [1.0, 2.0]}, {}, {})[
-            "pearson"
-        ].value
-        is None
-    )
+    """A correlation with a constant is not defined, and has no value."""
+    assert figures_of("pearson", {"predictions": [1.0, 1.0], "references": [1.0, 2.0]})["pearson"].value is None
 
 
 @pytest.mark.parametrize(
@@ -384,13 +383,13 @@ def test_what_is_not_defined_has_no_value():
     ],
 )
 def test_a_metric_that_does_not_fit(name, given, said):
-    """A metric that cannot read the predictions is a mistake in the spec, with the metric's own words."""
+    """A metric that does not fit the predictions raises a `SpecError` with the metric's own message."""
     with pytest.raises(SpecError, match=said):
-        compute_.compute_metric(name, given, {}, {})
+        figures_of(name, given)
 
 
 def test_an_id_that_nobody_brings(monkeypatch):
-    """Where `evaluate.load` cannot be reached, the error says so and what is near."""
+    """Where `evaluate.load` has no connection, the error says so and names a similar metric."""
     import evaluate
 
     def load(name):
@@ -446,9 +445,9 @@ def test_a_metric_of_a_script_is_loaded_by_evaluate(tmp_path):
     script = tmp_path / "longer.v2" / "longer.py"
     script.write_text(SCRIPT)
     given = {"predictions": [1.0, 2.0, 4.0], "references": [1.0, 1.0, 3.0]}
-    found = compute_.compute_metric(str(script), given, {}, {})
-    assert found == {str(script): compute_.Figure(pytest.approx(2 / 3), info.MetricInfo(None, None))}
-    none = compute_.compute_metric(str(script), {**given, "predictions": [0.0] * 3}, {}, {})
+    found = figures_of(str(script), given)
+    assert found == {str(script): metrics.Figure(pytest.approx(2 / 3), info.MetricInfo(None, None))}
+    none = figures_of(str(script), {**given, "predictions": [0.0] * 3})
     assert none[str(script)].value == 0
 
 
@@ -465,20 +464,20 @@ def test_a_script_that_changes_behind_a_hash_is_another_one(tmp_path):
         (folder / "limits.py").write_text(f'MORE = "{more}"\n')
         text = script.replace("a > b ", f'a > b + int("{least}"[1:]) + int(MORE[1:]) ')
         (folder / "longer.py").write_text(text)
-        found = compute_.compute_metric("longer", given, {}, {}, str(folder / "longer.py"))
+        found = figures_of("longer", given, {}, {}, str(folder / "longer.py"))
         assert found["longer"].value == pytest.approx(expected)
 
 
 def test_a_figure_that_a_metric_does_not_give():
-    """Asking for a figure that is not there says which are."""
+    """An unknown figure raises an error that names the known ones."""
     given = {"predictions": [["B-A", "O"]], "references": [["B-A", "O"]]}
     with pytest.raises(SpecError, match=r"no figure `overall_f2`.*did you mean `overall_f1`"):
-        compute_.compute_metric("seqeval.overall_f2", given, {}, {})
+        figures_of("seqeval.overall_f2", given)
 
 
 @pytest.mark.parametrize("name", ["mae", "pearsonr", "spearmanr", "me/accuracy1", "wer"])
 def test_ids_that_evaluate_knows_are_no_slips(name):
-    """A spec takes ids of evaluate's own metrics, and paths, however much they look like a known one."""
+    """A spec accepts ids of evaluate's metrics, and paths, even if they resemble a known id."""
     from benchcard.spec import spec
 
     told = {"task": "text-classification", "model": "m", "dataset": {"path": "d", "eval_split": "test"}}
@@ -488,13 +487,14 @@ def test_ids_that_evaluate_knows_are_no_slips(name):
 
 
 def test_readings_need_no_library():
-    """How figures are to be read is known without any heavy library; of an unknown id nothing is known."""
+    """`metric_info` imports no heavy library; it knows nothing of an unknown id."""
     code = (
         "import sys; from benchcard import metrics\n"
-        "assert metrics.reading('mse').higher_is_better is False\n"
-        "assert metrics.reading('seqeval', 'overall_f1').unit == 'share'\n"
-        "assert metrics.reading('squad_v2.best_exact').unit == '%'\n"
-        "assert metrics.reading('wer') == metrics.reading('seqeval.other') == metrics.Reading(None, None)\n"
+        "assert metrics.metric_info('mse').higher_is_better is False\n"
+        "assert metrics.metric_info('seqeval', 'overall_f1').unit == 'share'\n"
+        "assert metrics.metric_info('squad_v2.best_exact').unit == '%'\n"
+        "unknown = metrics.MetricInfo(None, None)\n"
+        "assert metrics.metric_info('wer') == metrics.metric_info('seqeval.other') == unknown\n"
         "print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -502,7 +502,7 @@ def test_readings_need_no_library():
 
 
 def test_a_metric_of_somebody_elses_tells_its_reading(monkeypatch):
-    """A registered metric may say its direction and unit as attributes."""
+    """A registered metric may have its direction and unit as attributes."""
 
     class Regret:
         higher_is_better = False
@@ -514,7 +514,7 @@ def test_a_metric_of_somebody_elses_tells_its_reading(monkeypatch):
 
 
 def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
-    """A metric in the place of a known one, or by a known name, is read as it says; what it leaves out, as is known."""
+    """The attributes of a metric that replaces a known one win; what it leaves out is taken from the known one."""
 
     class Mine:
         features: ClassVar = {"predictions": None, "references": None}
@@ -530,9 +530,7 @@ def test_what_the_author_says_wins_over_what_a_name_is_known_for(monkeypatch):
     assert info.metric_info("accuracy") == info.MetricInfo(False, "share")
     mine.unit = "EUR"
     assert info.metric_info("accuracy") == info.MetricInfo(False, "EUR")
-    assert compute_.compute_metric("accuracy", given, {}, {})["accuracy"] == compute_.Figure(
-        3.0, info.MetricInfo(False, "EUR")
-    )
+    assert figures_of("accuracy", given)["accuracy"] == metrics.Figure(3.0, info.MetricInfo(False, "EUR"))
 
 
 class Strict:
@@ -545,18 +543,18 @@ class Strict:
 
 
 def test_what_another_metric_raises(monkeypatch):
-    """Arguments that it does not take are a mistake in the spec; what it raises is told with its name."""
+    """Unknown arguments raise a `SpecError`; what a metric raises is reported with the metric's name."""
     monkeypatch.setattr(registry, "metrics", lambda: ("strict",))
     monkeypatch.setattr(registry, "metric", lambda name: Strict())
     given = {"predictions": [0, 1], "references": [0, 1]}
     with pytest.raises(SpecError, match=r"did you mean `normalize`.*\$.task_args.metric_args.strict.nomalize"):
-        compute_.compute_metric("strict", given, {}, {"strict": {"nomalize": True}})
+        figures_of("strict", given, {}, {"strict": {"nomalize": True}})
     with pytest.raises(BenchcardError, match="the metric `strict` failed: OverflowError: too much"):
-        compute_.compute_metric("strict", given, {}, {"strict": {"normalize": True}})
+        figures_of("strict", given, {}, {"strict": {"normalize": True}})
 
 
 class OfOne:
-    """A metric of somebody else's that takes the positive class."""
+    """A metric of another package that takes the positive class."""
 
     features: ClassVar = {"predictions": None, "references": None}
 
@@ -569,13 +567,11 @@ def test_another_metric_gets_the_positive_class(monkeypatch):
     monkeypatch.setattr(registry, "metrics", lambda: ("of_one",))
     monkeypatch.setattr(registry, "metric", lambda name: OfOne())
     monkeypatch.setattr(registry, "is_built_in_metric", lambda name: False)
-    given = {"predictions": [0, 0, 0, 1, 2, 2], "references": [0] * 6, "metric_defaults": {"pos_label": 0}}
+    given = {"predictions": [0, 0, 0, 1, 2, 2], "references": [0] * 6}
 
     def found(defaults, arguments):
-        told = compute_.compute_metric("of_one", {**given, "metric_defaults": defaults}, {}, {"of_one": arguments})[
-            "found"
-        ]
-        return told.value, told.positive
+        told = figures_of("of_one", {**given, "defaults": defaults}, {}, {"of_one": arguments})["found"]
+        return told.value, told.positive_label
 
     assert found({"pos_label": 0}, {}) == (3, 0)
     assert found({"pos_label": 0}, {"pos_label": 2}) == (2, 2)
@@ -584,8 +580,8 @@ def test_another_metric_gets_the_positive_class(monkeypatch):
 
 
 def figure(value):
-    """A figure of which nobody knows how to read it."""
-    return compute_.Figure(value, info.MetricInfo(None, None))
+    """Return a figure of unknown direction and unit."""
+    return metrics.Figure(value, info.MetricInfo(None, None))
 
 
 @pytest.mark.parametrize(
@@ -601,7 +597,7 @@ def figure(value):
     ],
 )
 def test_figures_for_one_column_are_refused(told, said):
-    """No figure is written over another, over what stands beside another, or over a parameter."""
+    """No figure may have the column of another figure, of its bounds, or of a parameter."""
     with pytest.raises(BenchcardError, match=said):
         compute_.merge_figures(
             {name: {key: figure(value) for key, value in each.items()} for name, each in told.items()},
@@ -610,7 +606,7 @@ def test_figures_for_one_column_are_refused(told, said):
 
 
 def test_figures_that_are_the_same_may_come_twice():
-    """One id may mean a figure of another that is asked for too; `precision` is a metric, whatever else it is."""
+    """Two ids may stand for the same figure; `precision` may be a metric although it is a parameter, too."""
     told = {"squad": {"f1": figure(0.5), "exact_match": figure(1.0)}, "f1": {"f1": figure(0.5)}}
     told["precision"] = {"precision": figure(0.2)}
     found = compute_.merge_figures(told, {"f1": "squad.f1"})

@@ -1,15 +1,18 @@
-"""Metrics as sums over examples: on any choice of examples they say what the metric itself says of it."""
+"""Metrics as functions of examples: for any choice of examples they agree with the metric itself."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error, precision_score
 
-from benchcard.metrics import compute, examples
+from benchcard.metrics import MetricInputs, compute_metric
+from benchcard.metrics.examples import examples_of
 
 DRAW = np.random.default_rng(0)
 LABELS = [DRAW.integers(0, 4, 60).tolist(), DRAW.integers(0, 4, 60).tolist()]
@@ -64,21 +67,21 @@ CASES = [
 ]
 
 
-def given(pair, name, indices=None):
-    """What a metric is given of a pair of predictions and references, or of a choice of them."""
+def given(pair, name, indices=None, arguments=MappingProxyType({})):
+    """The inputs of a metric: a pair of predictions and references, or some examples of them."""
     predictions, references = ([side[i] for i in indices] if indices is not None else side for side in pair)
-    scores = {"prediction_scores": predictions} if name == "top_k_accuracy" else {}
-    return {"predictions": predictions, "references": references, "prediction_scores": None, **scores}
+    scores = predictions if name == "top_k_accuracy" else None
+    return MetricInputs(predictions, references, scores, arguments={name: arguments})
 
 
 @pytest.mark.parametrize(
     ("name", "pair", "arguments"), CASES, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_sums_over_examples_are_the_metric(name, pair, arguments):
-    """Over all examples, and over choices of them with repetition, the sum comes to what the metric computes."""
-    found = examples.examples_of(name, given(pair, name), {}, {name: arguments})
+    """For all examples, and for choices of them with repetition, the figure of the sum is the metric's."""
+    found = examples_of(name, given(pair, name, arguments=arguments))
     everything = np.arange(len(pair[0]))
-    whole = compute.compute_metric(name, given(pair, name), {}, {name: arguments})
+    whole = compute_metric(name, given(pair, name, arguments=arguments))
     assert found
     assert {figure for figure in whole if "best" not in figure and "total" not in figure} == set(found)
     for figure, each in found.items():
@@ -90,16 +93,16 @@ def test_sums_over_examples_are_the_metric(name, pair, arguments):
         indices = np.random.default_rng(seed).integers(0, len(everything), len(everything))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            drawn = compute.compute_metric(name, given(pair, name, indices), {}, {name: arguments})
+            drawn = compute_metric(name, given(pair, name, indices, arguments))
         for figure, each in found.items():
             assert each.score(indices) == pytest.approx(drawn[figure].value, rel=1e-9), figure
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
 def test_a_choice_without_spread_has_no_correlation(name):
-    """Where all chosen numbers of one side are equal, or one is not a number, there is none; elsewhere there is."""
+    """A correlation is NaN where all chosen numbers of one side are equal, or one is NaN."""
     pair = [[0.5, 0.5, 1.5, math.nan], [1.0, 2.0, 3.0, 4.0]]
-    each = examples.examples_of(name, given(pair, name), {}, {})[name]
+    each = examples_of(name, given(pair, name))[name]
     assert math.isnan(each.score(np.array([0, 1])))
     assert math.isnan(each.score(np.array([2, 2])))
     assert math.isnan(each.score(np.array([0, 2, 3])))
@@ -107,7 +110,7 @@ def test_a_choice_without_spread_has_no_correlation(name):
 
 
 def test_figures_are_those_of_scikit_learn():
-    """To the last digit, with nothing of ours between."""
+    """Figures equal those of scikit-learn to the last digit."""
     found, right = LABELS
     everything = np.arange(60)
     expected = {
@@ -117,29 +120,25 @@ def test_figures_are_those_of_scikit_learn():
         "matthews_correlation": matthews_corrcoef(right, found),
     }
     for name, value in expected.items():
-        assert compute.compute_metric(name, given(LABELS, name), {}, {})[name].value == value
-        assert examples.examples_of(name, given(LABELS, name), {}, {})[name].score(everything) == pytest.approx(
-            value, rel=1e-14
-        )
-    assert compute.compute_metric("mse", given(NUMBERS, "mse"), {}, {})["mse"].value == mean_squared_error(
-        *NUMBERS[::-1]
-    )
+        assert compute_metric(name, given(LABELS, name))[name].value == value
+        assert examples_of(name, given(LABELS, name))[name].score(everything) == pytest.approx(value, rel=1e-14)
+    assert compute_metric("mse", given(NUMBERS, "mse"))["mse"].value == mean_squared_error(*NUMBERS[::-1])
 
 
 def test_shares_know_their_right_ones():
-    """Accuracy, exact match in per cent and top k say which examples are right; F1 and means do not."""
-    assert examples.examples_of("accuracy", given(LABELS, "accuracy"), {}, {})["accuracy"].right.sum() == sum(
+    """Accuracy, exact match in percent and top k have correct examples; F1 and means do not."""
+    assert examples_of("accuracy", given(LABELS, "accuracy"))["accuracy"].correct.sum() == sum(
         one == other for one, other in zip(*LABELS)
     )
-    squad = examples.examples_of("squad", given(ANSWERED, "squad"), {}, {})
-    assert squad["exact_match"].whole == 100.0
-    assert squad["f1"].right is None
-    assert examples.examples_of("f1_macro", given(LABELS, "f1_macro"), {}, {})["f1_macro"].right is None
+    squad = examples_of("squad", given(ANSWERED, "squad"))
+    assert squad["exact_match"].maximum == 100.0
+    assert squad["f1"].correct is None
+    assert examples_of("f1_macro", given(LABELS, "f1_macro"))["f1_macro"].correct is None
 
 
 def test_a_figure_that_a_task_means_goes_by_its_name():
-    """`f1` of a task that means seqeval's is one figure, under that name; what is undefined is not a number."""
-    found = examples.examples_of("f1", given(TAGS, "f1"), {"f1": "seqeval.overall_f1"}, {})
+    """`f1` that stands for a figure of seqeval is one figure of that name; an undefined one is NaN."""
+    found = examples_of("f1", replace(given(TAGS, "f1"), meanings={"f1": "seqeval.overall_f1"}))
     assert list(found) == ["f1"]
-    flat = examples.examples_of("pearson", given([[1.0, 1.0, 2.0], [1.0, 2.0, 3.0]], "pearson"), {}, {})["pearson"]
+    flat = examples_of("pearson", given([[1.0, 1.0, 2.0], [1.0, 2.0, 3.0]], "pearson"))["pearson"]
     assert math.isnan(flat.score(np.array([0, 0, 1])))

@@ -127,7 +127,7 @@ def test_the_answer_is_the_best_of_all_spans():
                 for other in range(one, min(tokens, one + 4))
             ]
         score, text = max(spans)
-        settings = {"n_best": 20, "longest": 4, "null_threshold": 0.0}
+        settings = {"n_best": 20, "max_tokens": 4, "null_threshold": 0.0}
         assert windows.answer(letters, told, answerable=True, **settings) == (text, 0.0)
         found, probability = windows.answer(letters, told, answerable=False, **settings)
         assert found == ("" if min(nulls) > score else text)

@@ -33,16 +33,12 @@ def test_a_share_in_per_cent_is_scaled():
 
 
 def test_other_figures_are_resampled_by_seed():
-    """A mean that is no share has the bootstrap's interval: the same for the same seed, another for another."""
+    """A mean that is no share has the interval of the bootstrap, which depends on the seed."""
     values = mean_of(np.random.default_rng(0).exponential(size=50))
     assert uncertainty.interval(values, 1) == uncertainty.interval(values, 1) != uncertainty.interval(values, 2)
     assert uncertainty.paired_test(values, values, 1).p_value == 1.0
-    assert (
-        uncertainty.as_values(uncertainty.interval(values, 1), uncertainty.paired_test(values, values, 1))[
-            "detectable_difference"
-        ]
-        is None
-    )
+    test = uncertainty.paired_test(values, values, 1)
+    assert uncertainty.figure_uncertainty(uncertainty.interval(values, 1), test).detectable_difference is None
 
 
 @pytest.mark.parametrize(("models", "draws"), [(1, 1000), (25, 1000), (26, 1040), (40, 1600)])
@@ -60,18 +56,18 @@ def test_what_is_slow_is_drawn_no_more_than_the_number_of_models_takes(models, d
     found = uncertainty.paired_test(Computed(lambda indices: 0.0, 20), Computed(compute, 20), 0, models=models)
     assert (found.p_value, found.draws, calls) == (2 / (draws + 1), draws, draws + 1)
     assert models * found.p_value < 0.05
-    assert uncertainty.as_values(found.difference, found)["draws"] == draws
+    assert uncertainty.figure_uncertainty(found.difference, found).draws == draws
 
 
 @pytest.mark.parametrize(("models", "draws"), [(1, 5000), (100, 5000), (200, 8000)])
 def test_what_is_quick_stands_many_models(models, draws):
-    """What benchcard brings is drawn so often that one of 125 models can differ, and more often for more."""
+    """Figures of examples are drawn often enough that one of 125 models can differ, and more often for more models."""
     values = np.random.default_rng(0).normal(size=30)
     assert uncertainty.paired_test(mean_of(values), mean_of(values + 1 + values / 10), 0, models=models).draws == draws
 
 
 class Row(dict):
-    """What is asked of a row: its parameters, its number and its baseline's."""
+    """The configuration of a row: its parameters, its number and its baseline's."""
 
     def __init__(self, row, baseline):
         super().__init__(framework="onnxruntime")
@@ -138,5 +134,5 @@ def test_models_that_agree_everywhere_are_no_certainty():
     ],
 )
 def test_predictions_that_changed(baseline, model, count):
-    """Labels, lists, tags and texts differ when they are not equal; numbers beyond the digits of single precision."""
-    assert uncertainty.changed(baseline, model) == count
+    """Labels, lists, tags and texts differ where they are unequal; numbers beyond single precision."""
+    assert uncertainty.count_changed(baseline, model) == count

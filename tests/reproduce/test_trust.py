@@ -372,11 +372,11 @@ def test_no_script_of_a_data_set_runs(bag, canary):
 
 def test_what_a_metric_means_is_loaded_from_nowhere():
     """The outcome of a step, which may be somebody else's, gives no id of a script."""
-    given = {"predictions": [1], "references": [1]}
-    assert compute.compute_metric("hits", given, {"hits": "accuracy"}, {})["accuracy"].value == 1
+    given = compute.MetricInputs([1], [1], meanings={"hits": "accuracy", "accuracy": "evil/metric"})
+    assert compute.compute_metric("hits", given)["hits"].value == 1
     for measure in (compute.compute_metric, examples.examples_of):
         with pytest.raises(BenchcardError, match="`evil/metric`, which is no installed metric"):
-            measure("accuracy", given, {"accuracy": "evil/metric"}, {})
+            measure("accuracy", given)
 
 
 def test_a_run_directory_chooses_neither_code_nor_files(bag, monkeypatch):

@@ -1,4 +1,4 @@
-"""Where rows come from: files, folders, saved data sets and parts of splits; and what they are known by."""
+"""Loading rows from files, folders, saved data sets and parts of splits; their fingerprint and digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = {"text": ["good film", 'bad, "dull" film', "anna lives"], "label": [0, 1,
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
-    """What `datasets` keeps goes into the test's own folder."""
+    """Put the cache of `datasets` into the test's own folder."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
@@ -73,7 +73,7 @@ def test_rows_are_the_same_wherever_they_lie(table, form, tmp_path):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_split_without_rows_is_said(table, form, tmp_path):
-    """A split of no rows, and a part of one that holds none, are told by its name."""
+    """A split without rows, and an empty part of one, raise an error with its name."""
     path = written(table, form, tmp_path / "data")
     with pytest.raises(SpecError, match=r"found the split `validation\[1:1\]`, which has no rows"):
         data.load_dataset(str(path), None, "validation[1:1]", None)
@@ -84,7 +84,7 @@ def test_a_split_without_rows_is_said(table, form, tmp_path):
 
 
 def test_a_split_without_rows_beside_others(table, tmp_path):
-    """A saved data set with an empty split gives its others."""
+    """The other splits of a saved data set with an empty split can be loaded."""
     datasets.DatasetDict({"test": table.select([]), "validation": table}).save_to_disk(tmp_path / "data")
     assert data.load_dataset(str(tmp_path / "data"), None, "validation", None).to_dict() == ROWS
     with pytest.raises(SpecError, match="`test`, which has no rows"):
@@ -92,7 +92,7 @@ def test_a_split_without_rows_beside_others(table, tmp_path):
 
 
 def test_a_fingerprint_is_of_what_the_rows_hold(table):
-    """A value, a column's name, the names of labels and the order of rows count; the way to them does not."""
+    """The fingerprint depends on values, names of columns and labels, and the order of rows, not on their source."""
     names = datasets.ClassLabel(names=["a", "b", "c"])
     others = [
         table.select([1, 0, 2]),
@@ -108,7 +108,7 @@ def test_a_fingerprint_is_of_what_the_rows_hold(table):
 
 
 def test_a_folder_of_images(tmp_path):
-    """Images in a folder a label; they are known by their bytes, not by where they lie."""
+    """The fingerprint of images in one folder a label depends on their bytes, not on their paths."""
     from PIL import Image
 
     for place in ("one", "other"):
@@ -127,7 +127,7 @@ def test_a_folder_of_images(tmp_path):
 
 @pytest.mark.parametrize("form", ["folder", "saved"])
 def test_a_split_that_is_not_there(table, form, tmp_path):
-    """The error has the splits that are, and a near miss, for a part of one too."""
+    """The error names the existing splits and a similar one, also for a part of a split."""
     path = written(table, form, tmp_path / "data")
     for split in ("validaton", "validaton[:2]"):
         with pytest.raises(SpecError, match=r"`validaton`.*did you mean `validation`"):
@@ -145,14 +145,14 @@ def test_a_split_that_is_not_there(table, form, tmp_path):
     ],
 )
 def test_a_file_that_cannot_be_read(name, content, said, tmp_path):
-    """An unknown ending, and a file that is broken, are mistakes with their place."""
+    """An unknown ending and a damaged file raise a `SpecError` with their place."""
     (tmp_path / name).write_text(content)
     with pytest.raises(SpecError, match=said):
         data.load_dataset(str(tmp_path / name), None, "train", None)
 
 
 def test_a_data_set_of_a_script_says_where_its_rows_are(monkeypatch):
-    """What `datasets` no longer runs is told, with the revision that needs no script."""
+    """A data set with a script raises an error that names the revision without one."""
 
     def refuse(*given, **named):
         raise RuntimeError("Dataset scripts are no longer supported, but found conll2003.py")
@@ -267,7 +267,7 @@ def test_what_is_read_is_what_was_digested(table, form, tmp_path, monkeypatch):
     path = written(table, form, tmp_path / "data")
     content = data.data_digest(path)
     assert labels_of(path, content=content) == [0, 1, 2]
-    with pytest.raises(SpecError, match=r"what the run has the digest of.*changed since"):
+    with pytest.raises(SpecError, match=r"the content that the run began with.*changed since"):
         labels_of(path, content="0" * 64)
     file = next(each for each in (tmp_path / "data").rglob("*.*") if each.is_file() and each.suffix != ".json")
     stamps, calls = data._stamps, []

@@ -103,7 +103,7 @@ def test_every_pooling(tmp_path, modes, expected):
     """
     pooled = pooling.load_pooling(write_model(tmp_path, modes, normalize=False))
     tokens = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
-    np.testing.assert_allclose(pooling.embedding(tokens, pooled.modes, pooled.normalize), expected(tokens), rtol=1e-5)
+    np.testing.assert_allclose(pooled.embedding(tokens), expected(tokens), rtol=1e-5)
 
 
 SIMILARITIES = {
@@ -159,10 +159,10 @@ def test_prompts_are_read_as_the_folder_says(tmp_path):
     """A prompt is lower-cased with its text; where no prompt is the default, none is read, and the note says so."""
     lower = {"do_lower_case": True}
     model = settle(write_model(tmp_path / "one", transformer=lower), prompts={"q": "Film: "}, default_prompt_name="q")
-    assert pooling.load_pooling(model).read("GOOD") == "film: good"
+    assert pooling.load_pooling(model).model_text("GOOD") == "film: good"
     settle(model, prompts={"query": "query: ", "document": ""}, default_prompt_name=None)
     pooled = pooling.load_pooling(model)
-    assert pooled.read("Good") == "good"
+    assert pooled.model_text("Good") == "good"
     assert any("has prompts (query) and no default one" in note for note in pooled.notes)
 
 
@@ -245,8 +245,8 @@ def normalize_tokens(model):
             "no Pooling",
         ),
         (lambda model: (model / "modules.json").write_text("["), "cannot be read"),
-        (lambda model: (model / "modules.json").write_text("{}"), "expected a JSON array"),
-        (lambda model: (model / "modules.json").write_text("[1]"), "1 is no module"),
+        (lambda model: (model / "modules.json").write_text("{}"), "Expected `array`"),
+        (lambda model: (model / "modules.json").write_text("[1]"), "Expected `object`, got `int`"),
         (lambda model: change_module(model, 0, type="custom_st.Transformer"), "custom_st.Transformer"),
         (lambda model: change_module(model, 0, path="0_Transformer"), "lists Transformer in `0_Transformer`"),
         (lambda model: change_module(model, 2, type="sentence_transformers.models.Pooling"), "lists"),

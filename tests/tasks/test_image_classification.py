@@ -207,5 +207,5 @@ def test_a_model_that_is_fed_with_more_than_pixels_is_refused(tmp_path, processo
     folder = tiny.write_model(tmp_path / "model")
     getattr(transformers, processor)(**settings).save_pretrained(folder)
     data = tiny.write_data(tmp_path / "data")
-    with pytest.raises(SpecError, match=f"pixel_values alone, found `model`, which is fed with {names} @ \\$.model"):
+    with pytest.raises(SpecError, match=f"pixel_values alone, found `model`, which takes {names} @ \\$.model"):
         tiny_text.prepare(TASK, folder, data, tmp_path / "prepared", data_keys={"primary": "image"})

@@ -234,7 +234,7 @@ def test_integers_that_are_names_have_the_right_accuracy(texts, tmp_path):
 
 
 def test_signs_have_the_right_accuracy(texts, tmp_path):
-    """`-1` and `1` stay two labels, whichever of them the model names first."""
+    """`-1` and `1` are different labels, in either order."""
     names = ["1", "-1"]
     model, ids = written(tmp_path / "model", names, texts)
     found = [names[index] for index in ids]
@@ -296,7 +296,7 @@ def test_f1_of_three_labels_needs_one_of_them(texts, tmp_path):
     model, found = written(tmp_path / "model", ["bad", "meh", "good"], texts)
     pairs = [(text, index) for text, index in zip(texts, found) if index < 2]
     data = data_of(tmp_path / "data", *map(list, zip(*pairs)), ["bad", "meh", "good"])
-    with pytest.raises(SpecError, match=r"not known which label is meant.*f1_macro.*pos_label"):
+    with pytest.raises(SpecError, match=r"not known which label is the positive one.*f1_macro.*pos_label"):
         tiny_text.passed(TASK, model, data, tmp_path / "a", ("f1",))
     asked = {"task_args": {"metric_args": {"f1": {"pos_label": 0}}}}
     result = tiny_text.passed(TASK, model, data, tmp_path / "b", ("f1",), **asked)

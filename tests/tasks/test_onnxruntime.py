@@ -60,7 +60,7 @@ def test_a_graph_of_one_batch_size_predicts_the_same(task, size, tmp_path):
 
 
 def passed(task, folder):
-    """What PyTorch came to over the task's rows, and the folder of the model."""
+    """The outputs of PyTorch for the task's rows, and the folder of the model."""
     kind, labels = CLASSES[task]
     tiny_text.write_tokenizer(folder / "model")
     model = tiny_text.write_model(folder / "model", kind, labels)
@@ -79,7 +79,7 @@ def exported(task, model, folder):
 
 
 def evaluated(task, prepared, graph, folder):
-    """Predictions of a graph, and what was kept of its outputs."""
+    """Return the predictions of a graph, and what was kept of its outputs."""
     (folder / "onnx").mkdir()
     request = tiny_text.evaluate_request(task, prepared, graph, framework="onnxruntime")
     evaluate.evaluate(request, folder / "onnx", lambda done, total: None)
@@ -87,7 +87,7 @@ def evaluated(task, prepared, graph, folder):
 
 
 def agree(task, predictions, kept, torch):
-    """Both came to the same."""
+    """Expect equal predictions, and outputs that are close."""
     assert set(kept) == set(torch.kept)
     for name, values in kept.items():
         np.testing.assert_allclose(values, torch.kept[name], atol=1e-4)

@@ -44,7 +44,7 @@ def data_of(folder, contexts=(*CONTEXTS, LONG), answers=None, questions=None):
 
 
 def by_reference(model, question, context, *, unanswerable, maximum=32, stride=8, n_best=20, longest=30):
-    """The answer as the reference script finds it: every window alone, every pair of places tried."""
+    """Return the answer of the reference algorithm: every window alone, every pair of places tried."""
     import torch
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
@@ -79,7 +79,7 @@ def by_reference(model, question, context, *, unanswerable, maximum=32, stride=8
 
 
 def test_answers_are_those_of_the_reference(model, tmp_path):
-    """Over windows, in padded batches, every answer is the one that the reference script's way finds."""
+    """In padded batches of windows every answer is that of the reference algorithm."""
     found = tiny_text.passed(
         TASK, model, data_of(tmp_path / "data"), tmp_path, ("exact_match", "f1"), task_args={"doc_stride": 8}
     )
@@ -104,7 +104,7 @@ def test_batches_change_no_answer(model, tmp_path):
 
 
 def test_a_tokenizer_that_pads_on_the_left_reads_the_context_first(tmp_path):
-    """As in the reference script, context and question change places; answers still come from the context alone."""
+    """With padding on the left the context comes before the question; answers are still parts of the context."""
     from benchcard.evaluation.rows import Rows
 
     tokenizer = tiny_text.write_tokenizer(tmp_path / "left", padding_side="left")
@@ -149,7 +149,7 @@ def window(start, end, inside):
     return windows.Window(np.asarray(start, np.float32), np.asarray(end, np.float32), offsets, 0)
 
 
-SETTINGS = {"n_best": 20, "longest": 30, "null_threshold": 0.0}
+SETTINGS = {"n_best": 20, "max_tokens": 30, "null_threshold": 0.0}
 
 
 def test_the_best_window_wins():
@@ -161,21 +161,21 @@ def test_the_best_window_wins():
 
 
 def test_spans_that_cannot_be():
-    """Nothing outside the context, turned round, or longer than asked is taken; what is left may be nothing."""
+    """An answer lies inside the context, ends after its start, and is not too long; there may be none."""
     assert (
         windows.answer("abc", [window([9, 0, 0, 4], [9, 5, 0, 0], [-1, 0, 1, 2])], answerable=True, **SETTINGS)[0]
         == "a"
     )
     long = window([9, 2, 0.5, 0], [9, 0, 0, 3], [-1, 0, 1, 2])
     assert windows.answer("abc", [long], answerable=True, **SETTINGS)[0] == "abc"
-    assert windows.answer("abc", [long], answerable=True, **{**SETTINGS, "longest": 2})[0] == "bc"
+    assert windows.answer("abc", [long], answerable=True, **{**SETTINGS, "max_tokens": 2})[0] == "bc"
     assert windows.answer("abc", [long], answerable=True, **{**SETTINGS, "n_best": 1})[0] == ""
     assert windows.answer("abc", [window([1, 0], [1, 0], [-1, -1])], answerable=True, **SETTINGS) == ("", 0.0)
     assert windows.answer("abc", [window([1, 0], [1, 0], [-1, -1])], answerable=False, **SETTINGS) == ("", 1.0)
 
 
 def test_no_answer_must_win_in_every_window():
-    """No answer scores as in the window that thinks least of it, and must win by more than the threshold."""
+    """The score of no answer is its lowest over the windows, and must exceed the best answer's by the threshold."""
     sure, unsure = window([5, 1], [5, 1], [-1, 0]), window([0, 1], [0, 1], [-1, 1])
     assert windows.answer("ab", [sure], answerable=False, **SETTINGS)[0] == ""
     assert windows.answer("ab", [sure, unsure], answerable=False, **SETTINGS)[0] == "a"
@@ -186,7 +186,7 @@ def test_no_answer_must_win_in_every_window():
 
 
 def test_an_answer_that_is_not_there_is_counted(model, tmp_path):
-    """Answers that do not stand where the data says are scored by their text, and the note says how many."""
+    """Answers that are not at `answer_start` are scored by their text, and a note gives their number."""
     data = data_of(tmp_path / "data", CONTEXTS[:1], [{"text": ["Paris", "Anna"], "answer_start": [13, 0]}])
     assert any(
         note.startswith("1 of 2 answers does not stand") for note in tiny_text.passed(TASK, model, data, tmp_path).notes
@@ -194,7 +194,7 @@ def test_an_answer_that_is_not_there_is_counted(model, tmp_path):
 
 
 def test_answers_in_other_forms(model, tmp_path):
-    """A text alone is an answer; an empty one is none; a list of answers is taken as it is."""
+    """Answers may be a text, empty for none, or a list."""
     data = data_of(tmp_path / "a", CONTEXTS, ["Paris", ""])
     assert [each["answers"]["text"] for each in tiny_text.passed(TASK, model, data, tmp_path / "one").references] == [
         ["Paris"],

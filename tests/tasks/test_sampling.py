@@ -26,13 +26,13 @@ def rows(labels):
     ],
 )
 def test_too_few_rows_are_an_error_that_says_how_many_there_are(count, message):
-    """An empty split, one row, and one too few are each told with their number."""
+    """Too few rows raise an error with their number."""
     with pytest.raises(SpecError, match=message):
         stratified_sample(rows([0] * count), 5, 0, "label", "train")
 
 
 def test_one_row_can_be_all():
-    """A split of one row gives it, where one sample is asked for."""
+    """A split of one row gives one sample."""
     chosen, places = stratified_sample(rows([2]), 1, 0, "label", "train")
     assert (chosen["label"][:], places) == ([2], [0])
 
@@ -40,7 +40,7 @@ def test_one_row_can_be_all():
 @settings(max_examples=25, deadline=None)
 @given(counts=st.tuples(*[st.integers(1, 20)] * 3), seed=st.integers(0, 9), data=st.data())
 def test_each_label_has_its_share(counts, seed, data):
-    """Whatever the split: the asked number, each row once, each label within one of its share, the same by seed."""
+    """A sample has the asked number of rows, each once, each label within one of its share, and depends on the seed."""
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     wanted = data.draw(st.integers(1, len(labels)))
     chosen, places = stratified_sample(rows(labels), wanted, seed, "label", "train")
@@ -51,7 +51,7 @@ def test_each_label_has_its_share(counts, seed, data):
 
 
 def test_the_record_has_the_numbers_and_their_digest():
-    """What was drawn stands in the record, and another draw has another digest."""
+    """`describe_rows` has the rows that were drawn; another draw has another digest."""
     split = rows([0, 1, 2] * 10)
     told = [
         describe_rows(chosen, places, 30)

@@ -1,4 +1,4 @@
-"""Text classification: what goes in, what comes out, and every way in which data and model can fail to fit."""
+"""Text classification: inputs, predictions, references, and mistakes in data and arguments."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_padding_changes_no_result(model, rows, tmp_path):
 
 
 def test_padding_on_the_left_changes_no_mask(model, rows, tmp_path):
-    """A tokenizer that pads on the left gets its padding there, with a mask that hides it."""
+    """A tokenizer that pads on the left has its padding there, hidden by the attention mask."""
     from benchcard.evaluation.rows import Rows
 
     folder = tmp_path / "left"
@@ -106,7 +106,7 @@ def test_pairs_go_in_as_pairs(model, tmp_path):
 
 
 def test_labels_are_aligned_by_name(model, tmp_path):
-    """A data set that numbers the labels otherwise gives references in the model's numbers, and a note."""
+    """A data set with another order of labels gives references in the model's numbers, and a note."""
     features = {
         "text": datasets.Value("string"),
         "label": datasets.ClassLabel(names=["Mixed", "NEGATIVE", "pos_itive"]),
@@ -209,7 +209,7 @@ def test_one_output_is_what_the_pipeline_of_transformers_gives(tmp_path, problem
     ],
 )
 def test_one_output_is_what_a_cross_encoder_gives(tmp_path, folder, activation):
-    """What sentence-transformers keeps in the folder decides, and `task_args` before it."""
+    """The activation is that of `task_args`, else that of the files of sentence-transformers."""
     found = numbers(tmp_path, **folder)
     logits = found.kept["scores"][:, 0].astype(float)
     expected = {"identity": logits, "sigmoid": 1 / (1 + np.exp(-logits)), "tanh": np.tanh(logits)}[activation]
@@ -225,7 +225,7 @@ def test_one_output_is_what_a_cross_encoder_gives(tmp_path, folder, activation):
     ],
 )
 def test_a_cross_encoder_that_asks_for_more_is_refused(tmp_path, folder, error):
-    """An activation that is not known and a prompt are named, and never left out."""
+    """An unknown activation and a prompt raise an error that names them."""
     with pytest.raises(ArtifactError, match=error):
         numbers(tmp_path, **folder)
 
@@ -347,7 +347,7 @@ def test_a_model_without_a_mask_gets_no_padding(model, rows, tmp_path):
 
 
 def test_a_tokenizer_without_a_pad_token(tmp_path, rows):
-    """There is no batch without padding: the error says what to do."""
+    """A tokenizer without a pad token raises an error that says what to do."""
     tiny_text.write_tokenizer(tmp_path, pad_token=None)
     tiny_text.write_model(tmp_path, "ForSequenceClassification", LABELS)
     with pytest.raises(ArtifactError, match=r"no pad token.*tokenizer\.pad_token"):
@@ -355,7 +355,7 @@ def test_a_tokenizer_without_a_pad_token(tmp_path, rows):
 
 
 def test_a_folder_without_a_tokenizer(tmp_path, rows):
-    """A model alone is not enough."""
+    """A folder without a tokenizer raises an error."""
     tiny_text.write_model(tmp_path, "ForSequenceClassification", LABELS)
     with pytest.raises(ArtifactError, match="has no tokenizer"):
         tiny_text.prepare(TASK, tmp_path, rows, tmp_path / "prepared")
@@ -436,7 +436,7 @@ def test_what_does_not_fit_is_said(model, tmp_path, columns, asked, said):
     ],
 )
 def test_a_number_is_asked_of_one_output(rows, tmp_path, labels, settings, said):
-    """One output can be no label, and several no number, whoever says so: the message has what to do."""
+    """A model with one output gives no labels, and one with several no number; the message says what to do."""
     tiny_text.write_tokenizer(tmp_path / "model")
     model = tiny_text.write_model(tmp_path / "model", "ForSequenceClassification", labels, **settings)
     with pytest.raises(SpecError, match=said):

@@ -109,7 +109,7 @@ def test_words_without_a_prediction_are_counted(model, tmp_path):
 
 
 def test_a_word_whose_end_is_cut_has_a_prediction(model, tmp_path):
-    """The first sub-word tells, so a word counts even where its other sub-words lie beyond the maximum."""
+    """A word counts where its first sub-word lies within the maximum, even if its others do not."""
     tokens = [[*["film"] * 29, "films"]]
     found = tiny_text.passed(TASK, model, data_of(tmp_path / "data", tokens, [[0] * 30]), tmp_path)
     assert len(found.predictions[0]) == 30
@@ -128,7 +128,7 @@ def test_labels_are_aligned_by_name(model, tmp_path):
 
 
 def test_a_model_without_names_takes_those_of_the_data(tmp_path):
-    """`LABEL_0` says nothing of entities: the data set's names stand in for it, and the note says so."""
+    """Names like `LABEL_0` are replaced by those of the data set, and a note says so."""
     tiny_text.write_tokenizer(tmp_path / "model")
     model = tiny_text.write_model(
         tmp_path / "model", "ForTokenClassification", [f"LABEL_{index}" for index in range(5)]
@@ -162,7 +162,7 @@ def test_a_model_without_names_takes_those_of_the_data(tmp_path):
     ],
 )
 def test_names_are_read_in_their_scheme(names, scheme, expected):
-    """Each way of writing tags comes to the letters that seqeval knows, and the note names the scheme."""
+    """Each notation of tags is converted to IOBES, and the note names the scheme."""
     tags, note = read_tags(names)
     assert [tags[name] for name in names] == expected
     assert scheme in note
@@ -170,7 +170,7 @@ def test_names_are_read_in_their_scheme(names, scheme, expected):
 
 @pytest.mark.parametrize("names", [["NOUN", "VERB", "ADJ"], ["0", "1", "2"], ["LABEL_0", "LABEL_1"], ["PER", "LOC"]])
 def test_names_that_mark_no_entities(names):
-    """Without a letter of a scheme, and without an `O` between entities, there are none."""
+    """Labels without letters of a scheme and without an `O` mark no entities."""
     tags, note = read_tags(names)
     assert tags is None
     assert "accuracy" in note
@@ -270,7 +270,7 @@ def test_padding_on_the_left_moves_no_label(tmp_path):
 
 
 def test_a_byte_level_tokenizer_sees_words(tmp_path):
-    """A tokenizer that tells words by the space before them is loaded so that words that come alone have one."""
+    """A tokenizer that recognizes words by the space before them adds this space to single words."""
     import json
 
     from transformers import RobertaConfig, RobertaTokenizer
@@ -316,7 +316,7 @@ def test_columns_of_another_kind(model, tmp_path):
 
 
 def test_a_slow_tokenizer(tmp_path):
-    """A tokenizer that does not tell where its tokens stand is refused, and the error says what for."""
+    """A tokenizer without places of tokens is refused, and the error says why they are needed."""
     from transformers import CanineConfig, CanineTokenizer
 
     CanineTokenizer().save_pretrained(tmp_path / "slow")
@@ -343,7 +343,7 @@ def test_inputs_to_time_with(model):
     ],
 )
 def test_a_prefix_counts_whatever_stands_beside_it(names, read):
-    """One label without a letter takes the letters of no other, and the note does not deny them."""
+    """One label without a letter counts as the outside label, and the note names the scheme of the others."""
     tags, note = read_tags(names)
     assert {name: tags[name] for name in read} == read
     assert "no label begins with" not in note

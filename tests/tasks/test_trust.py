@@ -1,4 +1,4 @@
-"""A model with code of its own, from the spec to the card: refused in words, or run and said."""
+"""A model with code of its own, from the spec to the card: refused with a message, or run with a note."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SPEC = {
 
 @pytest.fixture
 def ground(tmp_path, monkeypatch):
-    """A folder with a model whose class transformers does not know, and rows for it; it is the current one."""
+    """Make a folder with a model whose class transformers does not know, and rows for it, and change to it."""
     words, model = len(tiny_text.WORDS.split()), tmp_path / "model"
     tiny_text.write_tokenizer(model)
     (model / "configuration_bag.py").write_text(CONFIGURATION)

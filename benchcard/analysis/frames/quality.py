@@ -9,7 +9,7 @@ from benchcard.analysis import embedding_cosine
 from benchcard.analysis import rows as rows_
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names, text_of_failure
 from benchcard.analysis.records import Records
-from benchcard.metrics.info import BESIDE
+from benchcard.metrics.info import FIGURE_SUFFIXES
 from benchcard.run.record import Record
 from benchcard.steps.evaluate import CompareOutcome, ScoreOutcome
 from benchcard.steps.step import Outcome
@@ -80,7 +80,7 @@ def _figures(score: ScoreOutcome, compared: Outcome[CompareOutcome] | None) -> d
     for name, value in score.metrics.items():
         beside = compared.values.figures.get(name) if compared else None
         row[name] = value
-        row |= {f"{name}_{part}": getattr(beside, part, None) for part in BESIDE}
+        row |= {f"{name}_{part}": getattr(beside, part, None) for part in FIGURE_SUFFIXES}
     return row
 
 

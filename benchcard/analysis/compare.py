@@ -22,8 +22,7 @@ from benchcard.run.record import Record
 from benchcard.sources.resolve import Sources, code_of_metrics
 from benchcard.spec.parameters import split_name
 from benchcard.tasks import default_metrics
-from benchcard.utils.plain import canonical_json
-from benchcard.utils.plaindata import plain
+from benchcard.utils.plain import canonical_json, plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
-from benchcard.utils.files import files_of, pointer_hint
+from benchcard.utils.files import list_files, pointer_hint
 
 SEED = 0
 _LEARNED_BUFFERS = (".running_mean", ".running_var")  # of batch normalization
@@ -88,7 +88,7 @@ def load(model: str | Path, task: str, revision: str | None, trust_remote_code: 
 
 
 def _pointer_among_weights(model: Path) -> str:
-    weights = (file for name, file in files_of(model).items() if name.endswith((".safetensors", ".bin")))
+    weights = (file for name, file in list_files(model).items() if name.endswith((".safetensors", ".bin")))
     return next(filter(None, map(pointer_hint, weights)), "")
 
 

@@ -31,7 +31,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from benchcard.errors import HubError
-from benchcard.utils.progress import downloads
+from benchcard.utils.progress import download_progress
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ def ask(action: Callable[[], T], endpoint: str, token: str | bool | None) -> T:
     hooks = get_session().event_hooks["response"]
     hooks.append(look)
     try:
-        with downloads():
+        with download_progress():
             return action()
     except _UNREADABLE as error:
         if isinstance(error, HfHubHTTPError) or not answers or not answers[-1].is_success:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 from benchcard.errors import HubError
 from benchcard.hub.files import Remote, Upload
-from benchcard.utils.plaindata import UnreadableError, load_json
+from benchcard.utils.parsing import UnreadableError, load_json
 
 IGNORE = ".gitignore"
 

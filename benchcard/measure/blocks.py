@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from benchcard.errors import BenchcardError
 from benchcard.measure.noise import MachineState
-from benchcard.utils.plaindata import is_count, is_positive, known, load_json, mismatches
+from benchcard.utils.parsing import load_json
+from benchcard.utils.plaindata import is_count, is_positive, known, mismatches
 
 _FRAME = struct.Struct("<QI")
 READING = {"at_ns": int, "governors?": str, "*": (int, float, bool, type(None))}

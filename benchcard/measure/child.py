@@ -84,7 +84,7 @@ def _listen(commands: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Hands on every command; the end of the stream means that the parent closed it or died, however it died."""
     for line in sys.stdin.buffer:
         commands.put(json.loads(line))
-    process.end_own(_PARENT_GONE)
+    process.exit_tree(_PARENT_GONE)
 
 
 def _die_with(parent: int) -> None:

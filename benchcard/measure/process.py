@@ -20,7 +20,7 @@ from typing import IO, Any
 from benchcard import registry
 from benchcard.measure.blocks import Failure
 from benchcard.measure.child import HEADER
-from benchcard.utils import process, start
+from benchcard.utils import process
 
 _LOG_BYTES = 4000
 # A child that does not read its commands, or cannot be reaped, is beyond us after this long.
@@ -52,7 +52,7 @@ class Child:
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the process, see close()
         try:
             self._process = subprocess.Popen(
-                start.command("measure.child", os.getpid(), search_own=bool(registry.registered_by_call())),
+                process.python_command("measure.child", os.getpid(), search_own=bool(registry.registered_by_call())),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -66,7 +66,7 @@ class Child:
                 Failure(name, twin, "start", type(error).__name__, f"no process could be started: {error}", "")
             ) from error
         self._frames: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
-        self._waiting = process.hear(self._process, _frames(self._process.stdout), self._frames)
+        self._waiting = process.forward_messages(self._process, _frames(self._process.stdout), self._frames)
 
     @property
     def pid(self) -> int:
@@ -126,7 +126,7 @@ class Child:
 
     def kill(self) -> None:
         """Ends the process and what it started at once, and does not wait until it is gone; `close` does."""
-        process.end(self._process)
+        process.kill_tree(self._process)
 
     def close(self) -> None:
         """Ends the process at once and waits until it is gone; harmless when it is gone already."""
@@ -189,7 +189,7 @@ def _environment(threads: int, spinning: bool) -> dict[str, str]:
     Source: OpenMP 5.2 specification, section 21.3 (OMP_WAIT_POLICY); libgomp manual (GOMP_SPINCOUNT); the manuals of
     oneMKL, OpenBLAS and Accelerate for their own variables.
     """
-    environment = start.environment()
+    environment = process.child_environment()
     for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
         environment[f"{name}_NUM_THREADS"] = str(threads)
     environment["VECLIB_MAXIMUM_THREADS"] = str(threads)

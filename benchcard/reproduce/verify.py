@@ -25,8 +25,7 @@ from benchcard.card.facts import Figure, Figures, Row
 from benchcard.card.layouts.figures import decimals
 from benchcard.card.layouts.full_tables import RATIO, rule_of
 from benchcard.errors import CardError
-from benchcard.utils.plain import canonical_json
-from benchcard.utils.plaindata import plain
+from benchcard.utils.plain import canonical_json, plain
 from benchcard.utils.values import Shape
 
 if TYPE_CHECKING:

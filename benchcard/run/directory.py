@@ -25,7 +25,8 @@ from benchcard.measure.blocks import OPENED, READING
 from benchcard.spec.spec import Spec
 from benchcard.steps.step import Outcome
 from benchcard.utils.files import reporting_disk_errors, sync, write_atomically
-from benchcard.utils.plaindata import UnreadableError, is_count, is_positive, known, load_json, mismatches
+from benchcard.utils.parsing import UnreadableError, load_json
+from benchcard.utils.plaindata import is_count, is_positive, known, mismatches
 from benchcard.utils.text import format_value
 from benchcard.utils.values import Failure
 

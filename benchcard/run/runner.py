@@ -210,7 +210,7 @@ class _Run:
                 alone.append(step)
                 return
             self._finish(step, works[place], reply, seconds, count)
-            self._progress.part(sum(each.key in self._known for each in steps), len(steps))
+            self._progress.update(sum(each.key in self._known for each in steps), len(steps))
 
         parallel.do_all(requests, workers, self._timeout_s, done)
         for number in range(1, count):
@@ -238,7 +238,7 @@ class _Run:
         work = self._directory.unfinished(step.kind, step.key)
         started = time.monotonic()
         reply = self._worker(step.engine, 0, self._threads).do(
-            _request(step, work), work.resolve() / "log.txt", self._progress.part, self._timeout_s
+            _request(step, work), work.resolve() / "log.txt", self._progress.update, self._timeout_s
         )
         return self._finish(step, work, reply, time.monotonic() - started)
 

@@ -68,12 +68,12 @@ class _Timing:
         ]
         left = [group.seconds(len(part.names)) for group, part in work]
         for place, (group, part) in enumerate(work):
-            self._progress.timed(sum(left[place:]) * self._pace)
+            self._progress.set_timing_left(sum(left[place:]) * self._pace)
             if (refused := self._refusal(group, part)) is None:
                 self._time(group, part, sum(left[place + 1 :]))
             else:
                 self._refuse(group, part, refused)
-        self._progress.timed(0.0)
+        self._progress.set_timing_left(0.0)
 
     @staticmethod
     def _divide(group: Group) -> list[list[str]]:
@@ -114,7 +114,7 @@ class _Timing:
         ]
         told = _settings(group) | {"rounds": len(read_rounds(part.rounds)), "opened": [], "failures": failures}
         part.finish(told | {"before": now, "after": now})
-        self._progress.say(f"time: {message}")
+        self._progress.write_line(f"time: {message}")
 
     def _time(self, group: Group, part: TimedPart, others_s: float) -> None:
         from benchcard.measure.blocks import append_round, recover_rounds
@@ -142,10 +142,10 @@ class _Timing:
         self._progress.start(f"timing {models}, {shape}")
 
         def tell(progress: Any) -> None:
-            self._progress.part(progress.done_s, progress.total_s)
+            self._progress.update(progress.done_s, progress.total_s)
             if progress.done_s > done_before:
                 self._pace = max(1.0, (time.monotonic() - started) / (progress.done_s - done_before))
-            self._progress.timed(self._pace * (others_s + max(0.0, progress.total_s - progress.done_s)))
+            self._progress.set_timing_left(self._pace * (others_s + max(0.0, progress.total_s - progress.done_s)))
 
         def keep(timed: Round) -> None:
             with reporting_disk_errors(part.path):
@@ -177,7 +177,7 @@ class _Timing:
         part.finish(told)
         self._progress.finish("time", f"timed {models}, {shape}, {sought}", time.monotonic() - started)
         for failure in timing.failures:
-            self._progress.say(f"time: {failure.stage}: {failure.type}: {failure.message}")
+            self._progress.write_line(f"time: {failure.stage}: {failure.type}: {failure.message}")
 
 
 def _launches(duration_s: float) -> int:

@@ -19,9 +19,10 @@ from benchcard.sources.faults import asking_the_hub
 from benchcard.spec.spec import Spec
 from benchcard.tasks.data import data_digest
 from benchcard.utils.files import content_digest, pointer_hint
-from benchcard.utils.plain import canonical_json, digest
-from benchcard.utils.plaindata import front_matter, known, plain
-from benchcard.utils.progress import downloads
+from benchcard.utils.parsing import front_matter
+from benchcard.utils.plain import canonical_json, digest, plain
+from benchcard.utils.plaindata import known
+from benchcard.utils.progress import download_progress
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 # What a model repository may hold that no framework here reads.
@@ -284,7 +285,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
 
     # No run directory, which may be somebody else's, decides of which commit code runs.
     revision = kept.revision if kept and not spec.trusts_models else None
-    with asking_the_hub(name, place, "model"), downloads():
+    with asking_the_hub(name, place, "model"), download_progress():
         folder = Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNREAD)))
     # The client lays a snapshot out as …/snapshots/<commit>.
     revision = folder.name

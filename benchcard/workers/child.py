@@ -54,7 +54,7 @@ def _listen(source: TextIO, requests: queue.Queue[str]) -> None:
     for line in source:
         requests.put(line)
     # The parent is gone, or wants no more: end at once, in whatever step.
-    processes.end_own(0)
+    processes.exit_tree(0)
 
 
 def _answer(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:

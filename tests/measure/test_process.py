@@ -23,7 +23,7 @@ from benchcard.measure.blocks import Round, Subject, recover_rounds
 from benchcard.measure.conductor import default_threads
 from benchcard.measure.process import Child, ChildFailed
 from benchcard.run.directory import TimedPart
-from benchcard.utils import start
+from benchcard.utils import process
 
 folder = timing_fixtures.folder
 
@@ -243,10 +243,10 @@ def test_a_killed_conductor_leaves_no_process_behind(folder: Path) -> None:
 def test_a_child_ends_when_its_commands_end() -> None:
     """Without help from the system, the closed pipe alone ends a child that is busy in a call."""
     child = subprocess.Popen(
-        start.command("measure.timed", os.getpid()),
+        process.python_command("measure.child", os.getpid(), search_own=False),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=start.environment(),
+        env=process.child_environment(),
     )
     with child:
         assert child.stdin is not None
@@ -265,7 +265,9 @@ def test_a_child_ends_when_its_commands_end() -> None:
 
 def test_a_child_of_another_parent_does_not_stay() -> None:
     """A child whose parent was gone before it could say so ends by itself."""
-    child = subprocess.run(start.command("measure.timed", 1), stdin=subprocess.DEVNULL, timeout=60)
+    child = subprocess.run(
+        process.python_command("measure.child", 1, search_own=False), stdin=subprocess.DEVNULL, timeout=60
+    )
     assert child.returncode == 3
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from benchcard.card.facts import Plain
 from benchcard.errors import CardError
-from benchcard.utils import plaindata
+from benchcard.utils import parsing
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
@@ -73,8 +73,8 @@ def compose(yaml: str) -> Node | None:
         CardError: it is not YAML, or is nested too deeply or without end; the message says where.
     """
     try:
-        return plaindata.compose_yaml(yaml)
-    except plaindata.UnreadableError as error:
+        return parsing.compose_yaml(yaml)
+    except parsing.UnreadableError as error:
         raise CardError(f"the front matter is not YAML that can be read: {error}") from error
 
 
@@ -85,8 +85,8 @@ def load_yaml(yaml: str) -> Plain:
         CardError: it is not YAML, has a key twice, or a tag or nesting that plain data have not.
     """
     try:
-        data: Plain = plaindata.load_yaml(yaml)
-    except plaindata.UnreadableError as error:
+        data: Plain = parsing.load_yaml(yaml)
+    except parsing.UnreadableError as error:
         raise CardError(f"the front matter cannot be read: {error}") from error
     return data
 

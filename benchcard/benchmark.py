@@ -33,7 +33,7 @@ class Benchmark:
     """
 
     # Data sets in memory, by their names in the spec.
-    _handed: in_memory.Handed = MappingProxyType({})
+    _handed: in_memory.InMemory = MappingProxyType({})
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Benchmark:
             SpecError: With every mistake, and the place of each.
         """
         given = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
-        told, self._handed = in_memory.as_splits(
+        told, self._handed = in_memory.extract_datasets(
             {"task": task, **{name: value for name, value in given.items() if value is not None}, **parameters}
         )
         self.spec: Spec = specs.read_spec(told)
@@ -84,12 +84,12 @@ class Benchmark:
         """
         if isinstance(spec, (str, Path)):
             spec = specs.load_spec(Path(spec))
-        handed: in_memory.Handed = MappingProxyType({})
+        handed: in_memory.InMemory = MappingProxyType({})
         if isinstance(spec, Mapping):
-            told, handed = in_memory.as_splits(spec)
+            told, handed = in_memory.extract_datasets(spec)
             spec = specs.read_spec(told)
-        if not (spec.trusted or trust_remote_code) and (code := resolve.code_of(spec)):
-            raise BenchcardError(resolve.refusal(code))
+        if not (spec.trusted or trust_remote_code) and (code := resolve.uninstalled_code(spec)):
+            raise BenchcardError(resolve.untrusted_code_message(code))
         benchmark = cls.__new__(cls)
         benchmark.spec, benchmark._handed = spec, handed
         return benchmark

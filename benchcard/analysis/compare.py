@@ -19,7 +19,7 @@ from benchcard.analysis.records import Records
 from benchcard.errors import BenchcardError
 from benchcard.measure import machine
 from benchcard.run.record import Record
-from benchcard.sources.resolve import Sources, code_of_metrics
+from benchcard.sources.resolve import Sources, script_metrics
 from benchcard.spec.parameters import split_name
 from benchcard.tasks import default_metrics
 from benchcard.utils.plain import canonical_json, plain
@@ -137,7 +137,7 @@ def compare_runs(
         if b.about["versions"].get(name) != before
     ]
     notes += _differing(a, b)
-    if not trust_remote_code and (scripts := {name for each in (a, b) for name in code_of_metrics(each.plan.spec)}):
+    if not trust_remote_code and (scripts := {name for each in (a, b) for name in script_metrics(each.plan.spec)}):
         ids = ", ".join(f"`{name}`" for name in sorted(scripts))
         notes.append(
             f"the scripts of {ids} were not run, so their changes have no interval: "

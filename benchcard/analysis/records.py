@@ -12,7 +12,7 @@ from benchcard.run import groups
 from benchcard.run.directory import RunDirectory, TimedPart
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
-from benchcard.sources.resolve import Sources, unresolved
+from benchcard.sources.resolve import Sources, unresolved_sources
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import Plan, make_plan
 from benchcard.steps.step import Outcome, Step
@@ -123,7 +123,7 @@ def _sources(path: Path, about: Mapping[str, Any], plan: Plan) -> Sources:
         BenchcardError: It does not say it, or not of all.
     """
     missing = [name for name in ("created", "sources", "machine", "versions", "default_threads") if not about.get(name)]
-    sources, wanted = Sources.from_dict(about.get("sources") or {}), unresolved(plan.spec)
+    sources, wanted = Sources.from_dict(about.get("sources") or {}), unresolved_sources(plan.spec)
     missing += [*wanted.models.keys() - sources.models.keys(), *wanted.datasets.keys() - sources.datasets.keys()]
     if missing:
         names = ", ".join(missing)

@@ -162,7 +162,7 @@ def verify(
         changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
     given = {name for name in (model, data) if name is not None}
     spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code, given)[0]
-    for code in resolve.code_of(spec):
+    for code in resolve.uninstalled_code(spec):
         click.echo(f"note: this runs {code}", err=True)
     card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
     benchmark = Benchmark.from_spec(spec)

@@ -241,7 +241,7 @@ class RowPipeline:
         }
         where = {"model": str(self.source.folder), "dataset": source.location, "revision": source.revision}
         where |= {"content": source.content}
-        return Step(kind, "torch", {**asked, **self._trust()}, extra={**where, "moved": source.moved})
+        return Step(kind, "torch", {**asked, **self._trust()}, extra={**where, "moved": source.rename_note})
 
     def _options(self) -> dict[str, Any]:
         options = {name: value for name, value in self.arguments.items() if name in self.framework.running}

@@ -68,7 +68,7 @@ def run_spec(spec: Spec, path: Path, *, timeout_s: float | None = None, show_pro
         expect_same_ground(begun, here, versions_of(plan), path)
     kept = resolve.Sources.from_dict(begun["sources"]) if begun else None
     found = resolve.resolve_sources(spec, kept, path / HANDED)
-    if kept is not None and (moved := resolve.changed(kept, found)):
+    if kept is not None and (moved := resolve.changed_names(kept, found)):
         raise SpecError(
             Mistake(
                 "$",

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from benchcard.run.expected import expected_steps
-from benchcard.sources.resolve import unresolved
+from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
 
     from benchcard.analysis.frames.columns import column
 
-    steps = expected_steps(plan, unresolved(plan.spec), default_threads=0)
+    steps = expected_steps(plan, unresolved_sources(plan.spec), default_threads=0)
     seen: set[str] = set()
     rows: list[dict[str, Any]] = []
     for configuration, asked in zip(plan, steps):

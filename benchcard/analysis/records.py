@@ -1,9 +1,10 @@
-"""Records of a run, read from its directory, finished or not: outcomes of each row and raw times of each cell."""
+"""The records of a run, read from its directory, finished or not: outcomes of each row and raw times of each cell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ from benchcard.sources.resolve import Sources, unresolved_sources
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import Plan, make_plan
 from benchcard.steps.step import Outcome, Step
-from benchcard.utils.values import Failure
+from benchcard.utils.values import Failure, Interval
 
 if TYPE_CHECKING:
     from benchcard.measure.blocks import Round
+
+NOT_RUN = "NotRun"
+"""The type of the failure that stands for a step without an outcome."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,10 @@ class Part:
     """Cells that were timed together.
 
     Attributes:
-        names: The cells' names.
+        names: The names of the cells.
         baseline: The name of the baseline's cell; None where there was none.
-        rounds: Every round that was kept, with raw latencies.
-        outcome: What was found out beside them; None while rounds are missing.
+        rounds: The completed rounds, with raw latencies.
+        outcome: What was measured beside them; None while rounds are missing.
     """
 
     names: tuple[str, ...]
@@ -39,15 +43,61 @@ class Part:
     outcome: Mapping[str, Any] | None
 
     def opened(self, name: str, *, twin: bool = False) -> list[Mapping[str, Any]]:
-        """What opening a cell's model cost, nanoseconds and bytes, each time that it, or its twin, was launched."""
-        told = (self.outcome or {}).get("opened", ())
-        return [each for each in told if each["name"] == name and each["twin"] == twin]
+        """Return what opening a cell's model took in each launch of it, or of its twin, in nanoseconds and bytes."""
+        entries = (self.outcome or {}).get("opened", ())
+        return [entry for entry in entries if entry["name"] == name and entry["twin"] == twin]
 
     def failure(self, name: str, *, twin: bool = False) -> Failure | None:
-        """Why a cell, or its twin, has no times, or no more of them."""
-        told = (self.outcome or {}).get("failures", ())
-        found = next((each for each in told if each["name"] == name and each["twin"] == twin), None)
-        return Failure("time", found["type"], f"{found['stage']}: {found['message']}", found["log"]) if found else None
+        """Return why a cell, or its twin, could not be timed, or not to the end; None where it was."""
+        for entry in (self.outcome or {}).get("failures", ()):
+            if entry["name"] == name and entry["twin"] == twin:
+                return Failure("time", entry["type"], f"{entry['stage']}: {entry['message']}", entry["log"])
+        return None
+
+    def medians_ns(self, name: str) -> Mapping[Any, float]:
+        """Return the median latency of a cell by launch and round."""
+        from benchcard.measure import latency
+
+        return latency.block_medians(self.rounds, name)
+
+    def peaks_bytes(self, name: str, *, twin: bool = False) -> list[int]:
+        """Return the peak memory of each launch of a cell, or of its twin, over the memory before loading the model."""
+        peaks = []
+        for entry in self.opened(name, twin=twin):
+            blocks = (
+                block.peak_bytes
+                for timed in self.rounds
+                for block in timed.blocks
+                if timed.launch == entry["launch"] and (block.name, block.twin) == (name, twin)
+            )
+            peaks.append(int(max([entry["peak_bytes"], *blocks]) - entry["base_bytes"]))
+        return peaks
+
+    def speedup(self, name: str, confidence: float | None = None) -> Interval | None:
+        """Return how many times faster than the baseline a cell is, paired by round; None where that is not known.
+
+        Args:
+            name: The name of the cell.
+            confidence: The confidence of the interval; 95 % by default.
+        """
+        from benchcard.measure import intervals
+
+        if self.baseline is None or self.failure(self.baseline):
+            return None
+        baseline, model = self.medians_ns(self.baseline), self.medians_ns(name)
+        if not baseline.keys() & model.keys():
+            return None
+        return intervals.paired_ratio(baseline, model, confidence or intervals.CONFIDENCE)
+
+    @cached_property
+    def noise_floor(self) -> Interval | None:
+        """The ratio of the baseline to its twin; None where one of them could not be timed."""
+        from benchcard.measure import latency
+
+        try:
+            return latency.noise_floor(self.rounds, self.baseline) if self.baseline is not None else None
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -56,11 +106,11 @@ class Records:
 
     Attributes:
         path: The directory.
-        about: What `run.json` says: machine, versions, sources, when.
+        about: The content of `run.json`: machine, versions, sources, time.
         plan: The rows.
-        records: What each row came to.
-        parts: By the name of a cell, the parts in which it was timed; a baseline stands in several.
-        timed: By row and shape, the part in which the row was timed, beside its baseline and as it asks.
+        records: The record of each row.
+        parts: The parts in which each cell was timed, by its name; a baseline is in several.
+        timed: By row and shape, the part in which the row was timed beside its baseline, with its own settings.
     """
 
     path: Path
@@ -72,12 +122,12 @@ class Records:
 
 
 def read_records(path: Path) -> Records:
-    """The records of a run directory.
+    """Return the records of a run directory.
 
     Raises:
-        BenchcardError: It holds no run, a damaged one, or one of a newer format.
+        BenchcardError: The directory holds no run, a damaged one, or one of a newer format.
     """
-    # A process may go elsewhere while it holds the results.
+    # The working directory may change while the results are in use.
     path = path.absolute()
     directory = RunDirectory(path)
     about = directory.about
@@ -86,28 +136,24 @@ def read_records(path: Path) -> Records:
         plan = make_plan(replace(spec, trusted=False))
     except SpecError as error:
         raise BenchcardError(f"{path / 'run.json'} holds no spec that can be read: {error}") from error
-    sources = _sources(path / "run.json", about, plan)
+    sources = _read_sources(path / "run.json", about, plan)
 
-    def look(step: Step) -> Outcome:
-        kept = directory.outcome(step.kind, step.key)
-        if kept is None and step.kind == "metric":
-            # A program that knew this metric by a call made the run: what it came to is in `score`.
+    def find_outcome(step: Step) -> Outcome:
+        outcome = directory.outcome(step.kind, step.key)
+        if outcome is None and step.kind == "metric":
+            # The run was made where this metric was registered by a call; its values are in the step `score`.
             return Outcome(step.kind, step.key, Path())
-        return kept or Outcome(
-            step.kind,
-            step.key,
-            Path(),
-            failure=Failure(step.kind, "NotRun", f"`{step.kind}` has not been run yet: run the spec again"),
-        )
+        not_run = Failure(step.kind, NOT_RUN, f"`{step.kind}` has not been run yet: run the spec again")
+        return outcome or Outcome(step.kind, step.key, Path(), failure=not_run)
 
-    walk = Pipeline(plan, sources, look, about["default_threads"])
-    records = tuple(walk.record(configuration) for configuration in plan)
+    pipeline = Pipeline(plan, sources, find_outcome, about["default_threads"])
+    records = tuple(pipeline.record(configuration) for configuration in plan)
     parts: dict[str, tuple[Part, ...]] = {}
     timed: dict[tuple[int, Any], Part] = {}
-    # What was timed for other groups is no longer asked for, as that of a run in which a row had failed.
+    # Parts of other groups are left from before, as from a run in which a row had failed.
     for group in groups.groups(records):
         for kept in directory.kept_parts(group.key):
-            part = _part(kept)
+            part = _read_part(kept)
             for name in kept.names:
                 parts[name] = (*parts.get(name, ()), part)
             for row, shape in group.places:
@@ -116,22 +162,21 @@ def read_records(path: Path) -> Records:
     return Records(path, about, plan, records, parts, timed)
 
 
-def _sources(path: Path, about: Mapping[str, Any], plan: Plan) -> Sources:
-    """What the names of a plan stood for, as `run.json` says it.
+def _read_sources(path: Path, about: Mapping[str, Any], plan: Plan) -> Sources:
+    """Return the sources in a `run.json`.
 
     Raises:
-        BenchcardError: It does not say it, or not of all.
+        BenchcardError: Something is missing in it.
     """
     missing = [name for name in ("created", "sources", "machine", "versions", "default_threads") if not about.get(name)]
-    sources, wanted = Sources.from_dict(about.get("sources") or {}), unresolved_sources(plan.spec)
-    missing += [*wanted.models.keys() - sources.models.keys(), *wanted.datasets.keys() - sources.datasets.keys()]
+    sources, expected = Sources.from_dict(about.get("sources") or {}), unresolved_sources(plan.spec)
+    missing += [*expected.models.keys() - sources.models.keys(), *expected.datasets.keys() - sources.datasets.keys()]
     if missing:
-        names = ", ".join(missing)
-        raise BenchcardError(f"{path} is damaged: it says nothing of {names}. Run the spec in a new folder")
+        raise BenchcardError(f"{path} is damaged: {', '.join(missing)} is missing. Run the spec in a new folder")
     return sources
 
 
-def _part(kept: TimedPart) -> Part:
+def _read_part(kept: TimedPart) -> Part:
     from benchcard.measure.blocks import read_rounds
 
     outcome = kept.outcome
@@ -139,6 +184,6 @@ def _part(kept: TimedPart) -> Part:
     if outcome is not None and len(rounds) != outcome["rounds"]:
         raise BenchcardError(
             f"{kept.rounds} is damaged: {len(rounds)} of {outcome['rounds']} rounds can be read. "
-            "Run the spec again to time what is missing"
+            "Run the spec again to time the missing ones"
         )
     return Part(kept.names, outcome["baseline"] if outcome else None, rounds, outcome)

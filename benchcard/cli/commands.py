@@ -175,7 +175,7 @@ def plan(spec: Path, as_csv: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
     """Run SPEC, or what is left of it, and write the card."""
-    from benchcard.analysis.frames.failures import lacking
+    from benchcard.analysis.frames.failures import incomplete_rows
     from benchcard.benchmark import Benchmark
 
     benchmark = Benchmark.from_spec(spec)
@@ -190,7 +190,7 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
     if card is None:
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
-    failed = len(lacking(results.failures))
+    failed = len(incomplete_rows(results.failures))
     if failed:
         click.echo(
             f"{failed} of {len(results.plan)} configurations {'lacks' if failed == 1 else 'lack'} figures: "

@@ -77,7 +77,7 @@ def test_every_way_to_give_a_folder_is_known(ran):
     assert public_names.public_parameter(ran, "dataset.path", "models/..mine") == "models/..mine"
     assert public_names.public_parameter(ran, "metrics", ["f1", "/home/alice/own.py"]) == ["f1", "own.py"]
     directions = {"higher_is_better": {"/home/alice/own.py": True}}
-    assert public_names.public(ran, directions) == {"higher_is_better": {"own.py": True}}
+    assert public_names.public_value(ran, directions) == {"higher_is_better": {"own.py": True}}
     assert public_names.public_parameter(ran, "node_exclusion", ["/vit/MatMul"]) == ["/vit/MatMul"]
 
 

@@ -17,7 +17,7 @@ from benchcard.analysis.frames.columns import is_known
 from benchcard.analysis.gains import mean_ratio
 from benchcard.analysis.metric_info import unknown_direction
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Interval, Shape
+from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from benchcard.analysis.records import NOT_RUN, Part, Records
+from benchcard.analysis.records import Part, Records
 from benchcard.errors import BenchcardError
+from benchcard.measure.intervals import CONFIDENCE, detectable
 from benchcard.run.groups import LAUNCHES
-from benchcard.run.record import Record
+from benchcard.steps.step import NotRun
 from benchcard.utils.text import did_you_mean, join_names
 from benchcard.utils.values import Interval, Shape
 
@@ -94,7 +95,7 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
     for cell in cells:
         gains.setdefault(cell.row, []).append(_gain(objective, cell.part, cell.name, cell.shape, max(1, comparisons)))
     for record in records.records:
-        for shape in _failed_shapes(record):
+        for shape in record.failures.time:
             gains.setdefault(record.configuration.row, []).append(Gain(None, False, shape))
     baselines = {row: records.records[row].configuration.baseline for row in gains}
     untimed = {
@@ -150,7 +151,8 @@ def unfinished_rows(records: Records) -> frozenset[int]:
     for record in records.records:
         row = record.configuration.row
         parts = [records.timed.get((row, shape)) for shape in record.cells]
-        stopped = any(failure.type == NOT_RUN for key, failure in record.failures.items() if key != "reasons")
+        failures = (failure for missing, failure in record.failures.items() if missing != "reasons")
+        stopped = any(isinstance(failure, NotRun) for failure in failures)
         if stopped or any(part is None or part.outcome is None for part in parts):
             rows.add(row)
     return frozenset(rows)
@@ -196,24 +198,22 @@ def _timed_cells(records: Records) -> Iterator[_TimedCell]:
     for record in records.records:
         row = record.configuration.row
         for shape, cell in record.cells.items():
-            yield _TimedCell(row, Shape(cell.samples, cell.input_length), cell.name, records.timed.get((row, shape)))
+            yield _TimedCell(row, cell.shape, cell.name, records.timed.get((row, shape)))
 
 
 def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparisons: int) -> Gain:
-    from benchcard.measure import intervals
-
     # The figures of a process that died are no figures of its row, nor of a baseline.
     if part is None or part.baseline is None or part.failure(part.baseline) or part.failure(name):
         return Gain(None, False, shape)
     if objective == "memory":
         return _memory_gain(part, part.baseline, name, shape)
-    ratio = part.speedup(name, 1 - (1 - intervals.CONFIDENCE) / comparisons)
+    ratio = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons)
     if ratio is None:
         return Gain(None, False, shape)
     floor = part.noise_floor
     if floor is None:
         return Gain(ratio, False, shape)
-    sure = intervals.detectable(ratio, floor) and name != part.baseline and ratio.value > 1
+    sure = detectable(ratio, floor) and name != part.baseline and ratio.value > 1
     return Gain(ratio, sure, shape, math.exp(floor.reach))
 
 
@@ -232,11 +232,3 @@ def _memory_gain(part: Part, baseline: str, name: str, shape: Shape) -> Gain:
         return Gain(ratio, False, shape)
     floor = max(equal) / min(equal)
     return Gain(ratio, ratio.value > floor, shape, floor)
-
-
-def _failed_shapes(record: Record) -> Iterator[Shape]:
-    """Yield the shapes at which a row has no inputs to be timed with."""
-    for key in record.failures:
-        if key.startswith("time "):
-            batch_size, _, length = key.removeprefix("time ").partition("x")
-            yield Shape(int(batch_size), None if length == "None" else int(length))

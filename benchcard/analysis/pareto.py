@@ -72,7 +72,9 @@ def pareto_front(
         costs = {row: 1 / ratios[row].value if is_paired else gains.costs[row] for row in group}
         for row in _undominated({row: (goodness(row), costs[row]) for row in group}):
             figure, ratio = figures[row], ratios.get(row)
-            values = dict(zip((f"{metric}", f"{metric}_low", f"{metric}_high"), (figure.value, figure.low, figure.high)))
+            values = dict(
+                zip((f"{metric}", f"{metric}_low", f"{metric}_high"), (figure.value, figure.low, figure.high))
+            )
             front.append(
                 [
                     row,

@@ -38,7 +38,7 @@ def public_name(records: Records, kind: str, name: str) -> str:
         kind: `models`, `datasets` or `metrics`.
         name: The name in the spec.
     """
-    names: list[str] = [source["name"] for source in records.about["sources"].get(kind, {}).values()]
+    names: list[str] = [source.name for source in getattr(records.info.sources, kind).values()]
     public_names = {source: source for source in names if not _OUTSIDE.match(source)}
     for source in names:
         if source not in public_names:
@@ -83,7 +83,7 @@ def public_value(records: Records, value: Any, name: str = "") -> Any:
 
 def public_message(records: Records, text: str) -> str:
     """Return a message without the folders of this machine."""
-    locations = (source["location"] for kind in records.about["sources"].values() for source in kind.values())
+    locations = (source.location for source in records.info.sources.by_name().values())
     folders = {*filter(None, locations), str(records.path.resolve()), str(records.path)}
     for folder in sorted(folders, key=len, reverse=True):
         if _OUTSIDE.match(folder):

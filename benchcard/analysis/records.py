@@ -6,24 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError, SpecError
-from benchcard.run import groups
-from benchcard.run.directory import RunDirectory, TimedPart
+from benchcard.measure.blocks import Opened, Round, read_rounds
+from benchcard.measure.intervals import CONFIDENCE, Place, paired_ratio
+from benchcard.measure.latency import block_medians, noise_floor
+from benchcard.run.directory import PartOutcome, RunDirectory, RunInfo, TimedPart
+from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
-from benchcard.sources.resolve import Sources, unresolved_sources
-from benchcard.spec import spec as specs
+from benchcard.run.traits import Traits, traits_of
+from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Plan, make_plan
-from benchcard.steps.step import Outcome, Step
-from benchcard.utils.values import Failure, Interval
-
-if TYPE_CHECKING:
-    from benchcard.measure.blocks import Round
-
-NOT_RUN = "NotRun"
-"""The type of the failure that stands for a step without an outcome."""
+from benchcard.spec.spec import read_spec
+from benchcard.steps.evaluate import MetricRequest
+from benchcard.steps.step import NotRun, Outcome, Request, V
+from benchcard.utils.plain import as_plain
+from benchcard.utils.values import Failure, Interval, Shape
 
 
 @dataclass(frozen=True)
@@ -32,70 +31,64 @@ class Part:
 
     Attributes:
         names: The names of the cells.
-        baseline: The name of the baseline's cell; None where there was none.
+        baseline: The name of the baseline's cell; None where there is no baseline, or no outcome yet.
         rounds: The completed rounds, with raw latencies.
-        outcome: What was measured beside them; None while rounds are missing.
+        outcome: What was recorded beside them; None while rounds are missing.
     """
 
     names: tuple[str, ...]
     baseline: str | None
     rounds: tuple[Round, ...]
-    outcome: Mapping[str, Any] | None
+    outcome: PartOutcome | None
 
-    def opened(self, name: str, *, twin: bool = False) -> list[Mapping[str, Any]]:
-        """Return what opening a cell's model took in each launch of it, or of its twin, in nanoseconds and bytes."""
-        entries = (self.outcome or {}).get("opened", ())
-        return [entry for entry in entries if entry["name"] == name and entry["twin"] == twin]
+    def opened(self, name: str, *, twin: bool = False) -> list[Opened]:
+        """Return what it took to open a cell's model, or its twin's, once for each launch."""
+        entries = self.outcome.opened if self.outcome else ()
+        return [opened for opened in entries if opened.name == name and opened.twin == twin]
 
     def failure(self, name: str, *, twin: bool = False) -> Failure | None:
         """Return why a cell, or its twin, could not be timed, or not to the end; None where it was."""
-        for entry in (self.outcome or {}).get("failures", ()):
-            if entry["name"] == name and entry["twin"] == twin:
-                return Failure("time", entry["type"], f"{entry['stage']}: {entry['message']}", entry["log"])
+        for failure in self.outcome.failures if self.outcome else ():
+            if failure.name == name and failure.twin == twin:
+                return Failure("time", failure.type, f"{failure.stage}: {failure.message}", failure.log)
         return None
 
-    def medians_ns(self, name: str) -> Mapping[Any, float]:
+    def medians_ns(self, name: str) -> Mapping[Place, float]:
         """Return the median latency of a cell by launch and round."""
-        from benchcard.measure import latency
-
-        return latency.block_medians(self.rounds, name)
+        return block_medians(self.rounds, name)
 
     def peaks_bytes(self, name: str, *, twin: bool = False) -> list[int]:
         """Return the peak memory of each launch of a cell, or of its twin, over the memory before loading the model."""
         peaks = []
-        for entry in self.opened(name, twin=twin):
+        for opened in self.opened(name, twin=twin):
             blocks = (
                 block.peak_bytes
                 for timed in self.rounds
                 for block in timed.blocks
-                if timed.launch == entry["launch"] and (block.name, block.twin) == (name, twin)
+                if timed.launch == opened.launch and (block.name, block.twin) == (name, twin)
             )
-            peaks.append(int(max([entry["peak_bytes"], *blocks]) - entry["base_bytes"]))
+            peaks.append(max([opened.peak_bytes, *blocks]) - opened.base_bytes)
         return peaks
 
-    def speedup(self, name: str, confidence: float | None = None) -> Interval | None:
+    def speedup(self, name: str, confidence: float = CONFIDENCE) -> Interval | None:
         """Return how many times faster than the baseline a cell is, paired by round; None where that is not known.
 
         Args:
             name: The name of the cell.
-            confidence: The confidence of the interval; 95 % by default.
+            confidence: The confidence of the interval.
         """
-        from benchcard.measure import intervals
-
         if self.baseline is None or self.failure(self.baseline):
             return None
         baseline, model = self.medians_ns(self.baseline), self.medians_ns(name)
         if not baseline.keys() & model.keys():
             return None
-        return intervals.paired_ratio(baseline, model, confidence or intervals.CONFIDENCE)
+        return paired_ratio(baseline, model, confidence)
 
     @cached_property
     def noise_floor(self) -> Interval | None:
         """The ratio of the baseline to its twin; None where one of them could not be timed."""
-        from benchcard.measure import latency
-
         try:
-            return latency.noise_floor(self.rounds, self.baseline) if self.baseline is not None else None
+            return noise_floor(self.rounds, self.baseline) if self.baseline is not None else None
         except ValueError:
             return None
 
@@ -106,23 +99,32 @@ class Records:
 
     Attributes:
         path: The directory.
-        about: The content of `run.json`: machine, versions, sources, time.
+        info: The content of `run.json`.
         plan: The rows.
         records: The record of each row.
         parts: The parts in which each cell was timed, by its name; a baseline is in several.
-        timed: By row and shape, the part in which the row was timed beside its baseline, with its own settings.
+        timed: By row and shape, the part in which the row was timed beside its baseline.
     """
 
     path: Path
-    about: Mapping[str, Any]
+    info: RunInfo
     plan: Plan
     records: tuple[Record, ...]
     parts: Mapping[str, tuple[Part, ...]]
-    timed: Mapping[tuple[int, Any], Part]
+    timed: Mapping[tuple[int, Shape], Part]
+
+    @cached_property
+    def traits(self) -> Traits:
+        """The traits of the task and frameworks. Runs of earlier versions do not hold them."""
+        return self.info.traits or traits_of(self.plan)
 
 
-def read_records(path: Path) -> Records:
+def read_records(path: Path, plan: Plan | None = None) -> Records:
     """Return the records of a run directory.
+
+    Args:
+        path: The directory.
+        plan: The plan of the run, where it is known.
 
     Raises:
         BenchcardError: The directory holds no run, a damaged one, or one of a newer format.
@@ -130,60 +132,56 @@ def read_records(path: Path) -> Records:
     # The working directory may change while the results are in use.
     path = path.absolute()
     directory = RunDirectory(path)
-    about = directory.about
-    try:
-        spec = specs.read_spec({name: about["spec"][name] for name in ("task", "fixed", "grid")})
-        plan = make_plan(replace(spec, trusted=False))
-    except SpecError as error:
-        raise BenchcardError(f"{path / 'run.json'} holds no spec that can be read: {error}") from error
-    sources = _read_sources(path / "run.json", about, plan)
+    info = directory.info
+    if plan is None or plan.spec.digest != info.digest:
+        try:
+            plan = make_plan(replace(read_spec(as_plain(info.spec)), trusted=False))
+        except SpecError as error:
+            raise BenchcardError(f"the spec in {path / 'run.json'} cannot be read: {error}") from error
+    _expect_complete(path / "run.json", info, plan)
 
-    def find_outcome(step: Step) -> Outcome:
-        outcome = directory.outcome(step.kind, step.key)
-        if outcome is None and step.kind == "metric":
-            # The run was made where this metric was registered by a call; its values are in the step `score`.
-            return Outcome(step.kind, step.key, Path())
-        not_run = Failure(step.kind, NOT_RUN, f"`{step.kind}` has not been run yet: run the spec again")
-        return outcome or Outcome(step.kind, step.key, Path(), failure=not_run)
+    def look_up(request: Request[V]) -> Outcome[V] | Failure:
+        outcome, kind = directory.outcome(request), request.kind
+        if outcome is None and kind == MetricRequest.kind:
+            # The metric was registered in the program that made the run: its result is in `score`.
+            return Outcome(kind, request.key, Path(), request.read_values({}))
+        return outcome or NotRun(kind, "NotRun", f"`{kind}` has not been run yet: run the spec again")
 
-    pipeline = Pipeline(plan, sources, find_outcome, about["default_threads"])
+    pipeline = Pipeline(plan, info.sources, info.traits or traits_of(plan), look_up, info.default_threads)
     records = tuple(pipeline.record(configuration) for configuration in plan)
     parts: dict[str, tuple[Part, ...]] = {}
-    timed: dict[tuple[int, Any], Part] = {}
-    # Parts of other groups are left from before, as from a run in which a row had failed.
-    for group in groups.groups(records):
-        for kept in directory.kept_parts(group.key):
-            part = _read_part(kept)
-            for name in kept.names:
+    timed: dict[tuple[int, Shape], Part] = {}
+    # Groups that no row asks for any more are left out, such as those of a run in which a row had failed.
+    for group in groups(records):
+        for stored in directory.stored_parts(group.key):
+            part = _read_part(stored)
+            for name in stored.names:
                 parts[name] = (*parts.get(name, ()), part)
             for row, shape in group.places:
-                if records[row].cells[shape].name in kept.names:
+                if records[row].cells[shape].name in stored.names:
                     timed.setdefault((row, shape), part)
-    return Records(path, about, plan, records, parts, timed)
+    return Records(path, info, plan, records, parts, timed)
 
 
-def _read_sources(path: Path, about: Mapping[str, Any], plan: Plan) -> Sources:
-    """Return the sources in a `run.json`.
+def _expect_complete(path: Path, info: RunInfo, plan: Plan) -> None:
+    """Raise if `run.json` lacks what results need.
 
     Raises:
-        BenchcardError: Something is missing in it.
+        BenchcardError: Something is missing.
     """
-    missing = [name for name in ("created", "sources", "machine", "versions", "default_threads") if not about.get(name)]
-    sources, expected = Sources.from_dict(about.get("sources") or {}), unresolved_sources(plan.spec)
+    names = ("created", "sources", "machine", "versions", "default_threads")
+    missing = [name for name in names if not getattr(info, name)]
+    expected, sources = unresolved_sources(plan.spec), info.sources
     missing += [*expected.models.keys() - sources.models.keys(), *expected.datasets.keys() - sources.datasets.keys()]
     if missing:
-        raise BenchcardError(f"{path} is damaged: {', '.join(missing)} is missing. Run the spec in a new folder")
-    return sources
+        raise BenchcardError(f"{path} is damaged: it has no {', '.join(missing)}. Run the spec in a new folder")
 
 
-def _read_part(kept: TimedPart) -> Part:
-    from benchcard.measure.blocks import read_rounds
-
-    outcome = kept.outcome
-    rounds = tuple(read_rounds(kept.rounds))
-    if outcome is not None and len(rounds) != outcome["rounds"]:
+def _read_part(stored: TimedPart) -> Part:
+    outcome, rounds = stored.outcome, tuple(read_rounds(stored.rounds))
+    if outcome is not None and len(rounds) != outcome.rounds:
         raise BenchcardError(
-            f"{kept.rounds} is damaged: {len(rounds)} of {outcome['rounds']} rounds can be read. "
+            f"{stored.rounds} is damaged: {len(rounds)} of {outcome.rounds} rounds can be read. "
             "Run the spec again to time the missing ones"
         )
-    return Part(kept.names, outcome["baseline"] if outcome else None, rounds, outcome)
+    return Part(stored.names, outcome.baseline if outcome else None, rounds, outcome)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchcard.analysis.records import Part, Records
 from benchcard.run.record import Record
-from benchcard.utils.values import Failure
+from benchcard.utils.values import Failure, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,17 +38,17 @@ def incomplete_rows(failures: pd.DataFrame) -> set[int]:
 
 def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
     """Yield the shapes at which a row, or the second process of a baseline, could not be timed, and why."""
-    for (batch_size, length), cell in record.cells.items():
-        row, shape = record.configuration.row, (batch_size, length)
+    row = record.configuration.row
+    for shape, cell in record.cells.items():
         part = records.timed.get((row, shape))
         if part and (failure := part.failure(cell.name)):
-            yield f"time {batch_size}x{length}", failure
+            yield f"time {shape}", failure
         for part in _parts_beside(records, row, shape):
             if failure := part.failure(cell.name, twin=True):
-                yield f"{_NOISE_FLOOR} {batch_size}x{length}", failure
+                yield f"{_NOISE_FLOOR} {shape}", failure
 
 
-def _parts_beside(records: Records, baseline: int, shape: tuple[int, int | None]) -> list[Part]:
+def _parts_beside(records: Records, baseline: int, shape: Shape) -> list[Part]:
     """Return the parts in which the rows of a baseline were timed; others have its cell for rows with other settings."""
     rows = [record.configuration.row for record in records.records if record.configuration.baseline == baseline]
     parts = [records.timed[row, shape] for row in rows if (row, shape) in records.timed]

@@ -5,12 +5,12 @@ Reading the state of the machine is left to `measure.noise`, the meaning of the 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from benchcard.analysis.frames.columns import frame_of, interval_columns, with_bounds
 from benchcard.analysis.records import Part, Records
+from benchcard.measure import noise
 from benchcard.run.groups import LAUNCHES
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def noise_frame(records: Records) -> pd.DataFrame:
         launches = _launches(part)
         rows.append(
             {
-                "batch_size": cell.samples,
-                "input_length": cell.input_length,
+                **asdict(cell.shape),
                 "baseline": baselines.get(id(part)),
                 "models": len(part.names),
                 "rounds": len(part.rounds),
@@ -86,13 +85,11 @@ def _launches(part: Part) -> int:
 
 def _machine_columns(part: Part, launches: int) -> dict[str, object]:
     """Return what the machine reported before and during the rounds, in whichever run of the spec they were timed."""
-    from benchcard.measure import noise
-
     rounds = [(timed.before, timed.after) for timed in part.rounds]
     shares = [share for share in (noise.others_share(*span) for span in rounds) if share is not None]
     # In a run that was continued, the outcome has the state before the continuation; the first round is earlier.
-    before = msgspec.convert((part.outcome or {})["before"], noise.MachineState)
-    first = min([before, *(start for start, _ in rounds)], key=lambda state: state.at_ns)
+    before = [part.outcome.before] if part.outcome else []
+    first = min([*before, *(start for start, _ in rounds)], key=lambda state: state.at_ns)
     return {
         "load_before": first.load_1m,
         "others_cpus": sum(shares) / len(shares) if shares else None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchcard.analysis.frames.columns import frame_of
 from benchcard.run.expected import expected_steps
+from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Plan
 
@@ -24,7 +25,8 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
     """
     seen: set[str] = set()
     rows = []
-    for configuration, steps in zip(plan, expected_steps(plan, unresolved_sources(plan.spec), default_threads=0)):
+    expected = expected_steps(plan, unresolved_sources(plan.spec), traits_of(plan), default_threads=0)
+    for configuration, steps in zip(plan, expected):
         kinds = {step.key: step.kind for step in steps}
         # A baseline is timed in two processes, for the noise floor.
         processes = 2 if configuration.baseline == configuration.row else 1

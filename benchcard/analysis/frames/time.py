@@ -6,10 +6,10 @@ Units are converted here: nanoseconds and bytes in the run directory, millisecon
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchcard import registry
 from benchcard.analysis.frames.columns import (
     frame_of,
     interval_columns,
@@ -18,8 +18,10 @@ from benchcard.analysis.frames.columns import (
     with_bounds,
 )
 from benchcard.analysis.records import Records
+from benchcard.measure.intervals import detectable
+from benchcard.measure.latency import latency_figures
 from benchcard.run.record import Cell, Record
-from benchcard.utils.values import Failure
+from benchcard.utils.values import Failure, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,26 +58,20 @@ def time_frame(records: Records) -> pd.DataFrame:
     for record in records.records:
         for shape, cell in record.cells.items():
             figures = _figures(records, record, cell, shape)
-            rows.append(
-                {**parameter_columns(record), "batch_size": cell.samples, "input_length": cell.input_length, **figures}
-            )
-        for (batch_size, length), failure in _untimed_shapes(records, record):
-            rows.append(
-                {**parameter_columns(record), "batch_size": batch_size, "input_length": length, "failure": str(failure)}
-            )
+            rows.append({**parameter_columns(record), **asdict(cell.shape), **figures})
+        for shape, failure in _untimed_shapes(records, record):
+            rows.append({**parameter_columns(record), **asdict(shape), "failure": str(failure)})
     return frame_of(rows, (*parameter_names(records), "batch_size", "input_length", *TIME_FIGURES, "failure"))
 
 
-def _figures(records: Records, record: Record, cell: Cell, shape: tuple[int, int | None]) -> dict[str, object]:
-    from benchcard.measure import intervals, latency
-
+def _figures(records: Records, record: Record, cell: Cell, shape: Shape) -> dict[str, object]:
     part = records.timed.get((record.configuration.row, shape))
     failure = part.failure(cell.name) if part else None
     if failure:
         return {"failure": str(failure)}
     if part is None or not part.medians_ns(cell.name):
         return {"failure": "time: NotRun: it has not been timed yet: run the spec again"}
-    figures = latency.latency_figures(part.rounds, cell.name, cell.samples)
+    figures = latency_figures(part.rounds, cell.name, cell.shape.batch_size)
     row: dict[str, object] = {**interval_columns("latency_mean_ms", figures.mean_ns, 1e6)}
     for rank, interval in figures.percentiles_ns.items():
         row |= interval_columns(f"latency_p{rank:g}_ms", interval, 1e6)
@@ -84,12 +80,12 @@ def _figures(records: Records, record: Record, cell: Cell, shape: tuple[int, int
     if ratio := part.speedup(cell.name):
         floor = part.noise_floor
         row |= interval_columns("ratio", ratio)
-        row["detectable"] = cell.name != part.baseline and floor is not None and intervals.detectable(ratio, floor)
+        row["detectable"] = cell.name != part.baseline and floor is not None and detectable(ratio, floor)
     row |= {"runs": figures.calls, "elapsed_s": figures.elapsed_s}
     if opened := part.opened(cell.name):
         for name in ("load", "first_call"):
-            row[f"{name}_ms"] = median(entry[f"{name}_ns"] for entry in opened) / 1e6
-        facts = opened[-1]["facts"]
+            row[f"{name}_ms"] = median(getattr(launch, f"{name}_ns") for launch in opened) / 1e6
+        facts = opened[-1].facts
         row |= {"threads": facts.get("intra_op_num_threads"), "spinning": facts.get("allow_spinning", False)}
         row["memory_mb"] = max(part.peaks_bytes(cell.name)) / 1e6
     return row
@@ -103,7 +99,7 @@ def timing_notes(records: Records) -> list[str]:
         return [NOT_ASKED]
     notes = [f"{untimed} of {len(plan)} rows {'is' if untimed == 1 else 'are'} {NOT_ASKED}"] if untimed else []
     lengths = dict.fromkeys(str(length) for row in plan for length in row["input_lengths"] or ())
-    if lengths and not registry.task(plan.spec.task).has_length:
+    if lengths and not records.traits.has_length:
         notes.append(
             f"input_lengths ({', '.join(lengths)}) have no effect for {plan.spec.task}: each batch size was timed "
             "once, at the input size of the model's processor"
@@ -111,12 +107,12 @@ def timing_notes(records: Records) -> list[str]:
     return notes
 
 
-def _untimed_shapes(records: Records, record: Record) -> Iterator[tuple[tuple[int, int | None], Failure | str]]:
+def _untimed_shapes(records: Records, record: Record) -> Iterator[tuple[Shape, Failure | str]]:
     """Yield the shapes for which a row has no cell, and why."""
     row = record.configuration
-    has_length = registry.task(records.plan.spec.task).has_length
     for batch_size in row["batch_sizes"]:
-        for length in (has_length and row["input_lengths"]) or [None]:
-            failure = record.failures.get("model") or record.failures.get(f"time {batch_size}x{length}")
+        for length in (records.traits.has_length and row["input_lengths"]) or [None]:
+            shape = Shape(batch_size, length)
+            failure = record.failures.model or record.failures.time.get(shape)
             if failure or not row["duration"] > 0:
-                yield (batch_size, length), failure or NOT_ASKED
+                yield shape, failure or NOT_ASKED

@@ -1,4 +1,4 @@
-"""The metrics of a run: their names, directions and units, and where too few resamples were drawn to tell models apart."""
+"""The metrics of a run: their names, directions and units, and where too few resamples were drawn to compare models."""
 
 from __future__ import annotations
 

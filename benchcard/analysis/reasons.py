@@ -49,7 +49,7 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
 
 
 def run_notes(records: Records) -> list[str]:
-    """Return notes on rows that are quantized and computed in float32, and on rows whose outputs depend on the batch."""
+    """Return notes on quantized rows that are computed in float32, and on rows whose outputs depend on the batch."""
     rows = [record for record in records.records if computes_in_float(record)]
     by_level = [record for record in rows if keeps_conversions(record)]
     others = [record for record in rows if not keeps_conversions(record)]

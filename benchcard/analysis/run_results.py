@@ -87,7 +87,7 @@ class RunResults:
 
     @cached_property
     def models(self) -> pd.DataFrame:
-        """One row per configuration: its model, its size, what was quantized in it, and which row has the same model."""
+        """One row per configuration: its model, its size, what was quantized in it, and which row has the same."""
         return models_frame(self.records)
 
     @cached_property

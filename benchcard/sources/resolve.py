@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.metrics.info import split_column
@@ -107,9 +105,9 @@ class Sources:
     metrics: Mapping[str, Source] = field(default_factory=dict)
 
     @property
-    def scripts(self) -> dict[str, dict[str, str]]:
-        """The paths of metric scripts by name, as an argument of steps."""
-        return {"scripts": {name: source.location for name, source in self.metrics.items()}}
+    def scripts(self) -> dict[str, str]:
+        """The paths of local metric scripts, by name."""
+        return {name: source.location for name, source in self.metrics.items()}
 
     def model(self, name: str) -> Source:
         """Return the source of a model."""
@@ -123,16 +121,6 @@ class Sources:
         """Return all sources by kind and name."""
         kinds = {"models": self.models, "datasets": self.datasets, "metrics": self.metrics}
         return {(kind, name): source for kind, sources in kinds.items() for name, source in sources.items()}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data, from which `from_dict` makes equal sources."""
-        data: dict[str, Any] = msgspec.to_builtins(self)
-        return data
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Sources:
-        """Return the sources that `as_dict` has written."""
-        return msgspec.convert({kind: sources for kind, sources in data.items() if sources}, cls)
 
 
 def unresolved_sources(spec: Spec) -> Sources:

@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from pathlib import PurePath
+from dataclasses import fields, is_dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 from benchcard.errors import Mistake
@@ -29,6 +30,20 @@ def canonical_json(value: object) -> str:
 def digest(value: object) -> str:
     """Return the SHA-256 of plain data, in hexadecimal."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def as_plain(value: object) -> Any:
+    """Return a copy of a value with dataclasses as dicts, tuples as lists, and paths as absolute paths in text.
+
+    Other values stay as they are.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {name: as_plain(element) for name, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(element) for element in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def plain(value: object) -> Any:

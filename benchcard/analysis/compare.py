@@ -174,9 +174,9 @@ def compare_runs(
     notes += _differing_parameters(a, b)
     scripts = {name for records in (a, b) for name in script_metrics(records.plan.spec)}
     if scripts and not trust_remote_code:
-        names = ", ".join(f"`{name}`" for name in sorted(scripts))
+        listed = ", ".join(f"`{name}`" for name in sorted(scripts))
         notes.append(
-            f"the scripts of {names} were not run, so their changes have no interval: "
+            f"the scripts of {listed} were not run, so their changes have no interval: "
             "if you trust them, compare with --trust-remote-code (`trust_remote_code=True`)"
         )
     changes = list(_compare_quality(pairs, a, b, trust_remote_code))
@@ -281,7 +281,7 @@ def _difference(
     level = 1 - (1 - CONFIDENCE) / comparisons
     if paired:
         test = uncertainty.paired_test(first, second, seed, level)
-        return test.difference, test.p_value < 1 - level
+        return test.difference, test.p_value is not None and test.p_value < 1 - level
     intervals = (uncertainty.interval(figure, seed, level) for figure in (first, second))
     return significance.independent(*intervals), False
 

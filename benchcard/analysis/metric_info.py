@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Real
+from typing import Any
 
 from benchcard.analysis.records import Records
 from benchcard.analysis.row_facts import same_model_as
@@ -38,7 +39,7 @@ def unknown_direction(metric: str) -> str:
     )
 
 
-def allowed_loss(unit: str | None, max_drop: float | None) -> float:
+def allowed_loss(unit: str | None, max_drop: Any) -> float:
     """Return how much of a metric may be lost: `max_drop`, or one point of its unit where that is None.
 
     Raises:
@@ -50,7 +51,8 @@ def allowed_loss(unit: str | None, max_drop: float | None) -> float:
     drop = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
     for mistake in Number(0).mistakes(drop, "max_drop"):
         raise BenchcardError(str(mistake))
-    return drop
+    allowed: float = drop
+    return allowed
 
 
 def too_few_resamples(records: Records) -> tuple[str, ...]:

@@ -216,7 +216,7 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
     """Show the results in the run directory RUN."""
     import json
 
-    from benchcard.analysis.compare import in_rows
+    from benchcard.analysis.compare import list_values
     from benchcard.results import Results
 
     results = Results.load(path)
@@ -231,7 +231,7 @@ def show(path: Path, which: str | None, as_json: bool, row: int | None, max_drop
             click.echo(f"\n{title}")
             table(brief(frame, ["framework_args"]))
         if "framework_args" in results.quality:
-            click.echo(in_rows(results.quality, "framework_args"))
+            click.echo(list_values(results.quality, "framework_args"))
         for note in results.notes:
             click.echo(f"note: {note}")
         _certificate(results.noise)

@@ -201,8 +201,9 @@ def test_the_certificate_is_of_all_rounds_whichever_run_timed_them() -> None:
     calm = (morning, replace(morning, at_ns=morning.at_ns + SECOND))
     spans = [loud, *[calm] * (len(part.rounds) - 1)]
     rounds = tuple(replace(timed, before=first, after=last) for timed, (first, last) in zip(part.rounds, spans))
-    ends = {"before": asdict(calm[0]), "after": asdict(calm[1])}
-    told = _machine_columns(replace(part, rounds=rounds, outcome={**(part.outcome or {}), **ends}), 5)
+    assert part.outcome is not None
+    outcome = replace(part.outcome, before=calm[0], after=calm[1])
+    told = _machine_columns(replace(part, rounds=rounds, outcome=outcome), 5)
     assert told["load_before"] == 7.0
     assert told["throttled_s"] == pytest.approx(1.5)
     assert told["steal_share"] == pytest.approx(0.5 / (len(rounds) * (os.cpu_count() or 1)))

@@ -60,7 +60,7 @@ def test_what_is_slow_is_drawn_no_more_than_the_number_of_models_takes(models, d
     found = uncertainty.paired_test(Computed(lambda indices: 0.0, 20), Computed(compute, 20), 0, models=models)
     assert (found.p_value, found.draws, calls) == (2 / (draws + 1), draws, draws + 1)
     assert models * found.p_value < 0.05
-    assert uncertainty.as_values(found.difference, found)["draws"] == draws
+    assert uncertainty.difference(found.difference, found).draws == draws
 
 
 @pytest.mark.parametrize(("models", "draws"), [(1, 5000), (100, 5000), (200, 8000)])
@@ -87,10 +87,12 @@ def of_models(count, draws, p_value=None, start=0):
         SimpleNamespace(
             digest=str(row),
             configuration=Row(start + row, start),
-            outcomes={
-                "score": SimpleNamespace(values={"metrics": {"longer": 0.5}}),
-                "compare": SimpleNamespace(values={"figures": {"longer": {"p_value": each, "draws": draws}}}),
-            },
+            outcomes=SimpleNamespace(
+                score=SimpleNamespace(values=SimpleNamespace(metrics={"longer": 0.5})),
+                compare=SimpleNamespace(
+                    values=SimpleNamespace(figures={"longer": uncertainty.Difference(p_value=each, draws=draws)})
+                ),
+            ),
         )
         for row, each in enumerate(tested)
     ]
@@ -100,7 +102,7 @@ def of_models(count, draws, p_value=None, start=0):
 def test_too_few_draws_are_told():
     """Where a difference that no draw contradicts is none, among so many models, it is said how many draws it takes."""
     (told,) = metric_info.too_few_resamples(of_models(40, 1000))
-    assert told.startswith("longer: 1,000 draws can show no difference among 40 models, and the 1,600 that can")
+    assert told.startswith("longer: 1,000 resamples can show no difference among 40 models, and the 1,600 that can")
     assert not metric_info.too_few_resamples(of_models(40, 1600))
     assert not metric_info.too_few_resamples(of_models(25, 1000))
     assert not metric_info.too_few_resamples(of_models(40, 1000, 0.02))
@@ -115,7 +117,7 @@ def test_draws_are_counted_beside_each_baseline():
     assert not metric_info.too_few_resamples(SimpleNamespace(records=few))
     again = [*of_models(40, 1600).records, *of_models(40, 1000, start=41).records]
     (told,) = metric_info.too_few_resamples(SimpleNamespace(records=again))
-    assert "1,000 draws can show no difference among 40 models" in told
+    assert "1,000 resamples can show no difference among 40 models" in told
 
 
 def test_models_that_agree_everywhere_are_no_certainty():

@@ -122,8 +122,8 @@ def test_a_run_of_a_frame_needs_it_once(tmp_path):
     made = benchmark(FRAME, model)
     results = made.run(tmp_path / "run", progress=False)
     assert results.failures.empty
-    prepared = results.records.records[0].outcomes["prepare"].values
-    assert prepared["fingerprint"] == data.fingerprint(TABLE)
+    prepared = results.records.records[0].outcomes.prepare.values
+    assert prepared.fingerprint == data.fingerprint(TABLE)
     predicted = tiny_text.passed("text-classification", model, tiny_text.write_data(tmp_path / "d", COLUMNS), tmp_path)
     assert results.quality["accuracy"][0] == np.mean(np.equal(predicted.predictions, COLUMNS["label"]))
     again = Benchmark.from_spec(Results.load(tmp_path / "run").spec).run(tmp_path / "run", progress=False)

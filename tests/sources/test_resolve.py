@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
+import msgspec
 import pytest
 import tiny_text
 
@@ -90,7 +90,7 @@ def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
     rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
     found = resolve.resolve_sources(spec_of(tmp_path / "model", str(rows)))
     assert found.model(str(tmp_path / "model")).inherited == told
-    assert resolve.Sources.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+    assert msgspec.json.decode(msgspec.json.encode(found), type=resolve.Sources) == found
 
 
 def test_a_folder_without_its_small_files_is_refused(tmp_path):

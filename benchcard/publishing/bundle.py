@@ -166,8 +166,8 @@ def _card(
 
 def _context(results: RunResults, models: tuple[Weights, ...]) -> Mapping[str, Any]:
     """Return what decided how the outputs of the first model were read; empty where they were not."""
-    outcomes = results.records.records[models[0].row].outcomes if models else {}
-    return Rows(outcomes["prepare"].folder).context if "prepare" in outcomes else {}
+    prepared = results.records.records[models[0].row].outcomes.prepare if models else None
+    return Rows(prepared.folder).context if prepared else {}
 
 
 def _at(entry: Mapping[str, Any], repo_id: str, slug: str) -> dict[str, Any]:
@@ -222,7 +222,8 @@ def latencies(results: RunResults) -> pd.DataFrame:
                 if found is None:
                     continue
                 row, cell = found
-                told = (row, cell.samples, cell.input_length, timed.number, timed.launch, place, block.twin)
+                size = (cell.shape.batch_size, cell.shape.input_length)
+                told = (row, *size, timed.number, timed.launch, place, block.twin)
                 for name, value in zip(columns, (*told, block.started_ns, len(block.latencies_ns))):
                     columns[name].append(value)
                 values.append(block.latencies_ns)
@@ -237,21 +238,23 @@ def run_json(
     results: RunResults, models: tuple[Weights, ...], files: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
     """What `run.json` says: what was asked, of what, where, and every figure; no path of this machine."""
-    about = results.records.about
+    info = results.records.info
     sources = {
         part: [
             {
-                **{name: source[name] for name in ("local", "revision", "digest")},
-                "name": public_names.public_name(results.records, part, source["name"]),
+                "local": source.local,
+                "revision": source.revision,
+                "digest": source.digest,
+                "name": public_names.public_name(results.records, part, source.name),
             }
-            for source in about["sources"][part].values()
+            for source in getattr(info.sources, part).values()
         ]
         for part in ("models", "datasets")
     }
     told = results.to_json()
     return {
         "format": FORMAT,
-        "created": about["created"],
+        "created": info.created,
         "spec": public_names.public_value(results.records, told.pop("spec")),
         "sources": sources,
         **public_names.public_value(results.records, told),

@@ -242,13 +242,13 @@ def _verdict(verdict: str, why: str) -> dict[str, str]:
 
 def _ground(card: CardResults, results: RunResults) -> Iterator[str]:
     """In what the ground of a run differs from that of a card, in words."""
-    there, here = card.facts.environment, results.records.about
+    there, here = card.facts.environment, results.records.info
     if not there.get("processor"):
         yield "the card does not say on which processor"
-    elif any(name in there and there[name] != here["machine"].get(name) for name in _PROCESSOR):
-        differing = [name for name in _PROCESSOR if name in there and there[name] != here["machine"].get(name)]
+    elif any(name in there and there[name] != here.machine.get(name) for name in _PROCESSOR):
+        differing = [name for name in _PROCESSOR if name in there and there[name] != here.machine.get(name)]
         yield (
-            f"another CPU: {there['processor']}, here {here['machine']['processor']}"
+            f"another CPU: {there['processor']}, here {here.machine['processor']}"
             if "processor" in differing
             else f"another machine: {', '.join(name.replace('_', ' ') for name in differing)} differ"
         )
@@ -256,15 +256,15 @@ def _ground(card: CardResults, results: RunResults) -> Iterator[str]:
     if not versions:
         yield "the card does not say with which versions"
     moved = [
-        f"{name} {versions[name]}, here {here['versions'][name]}"
+        f"{name} {versions[name]}, here {here.versions[name]}"
         for name in _LIBRARIES
-        if name in versions and name in here["versions"] and versions[name] != here["versions"][name]
+        if name in versions and name in here.versions and versions[name] != here.versions[name]
     ]
     if moved:
         yield f"other versions: {', '.join(moved)}"
     for part, word in (("models", "model"), ("datasets", "data set")):
         known = {each["name"]: each for each in ((card.about or {}).get("sources") or {}).get(part, ())}
-        for source in here["sources"][part].values():
+        for source in getattr(here.sources, part).values():
             before = known.get(public_names.public_name(results.records, part, source["name"]))
             if before is not None and before["digest"] != source["digest"]:
                 yield f"another content or revision of the {word} {source['name']}"

@@ -34,6 +34,7 @@ class Configuration:
     row: int = 0
     quantized: bool = True
     baseline: int | None = None
+    threads: int | None = None
 
     def __getitem__(self, name):
         return self.given.get(name)

@@ -37,12 +37,8 @@ def test_other_figures_are_resampled_by_seed():
     values = mean_of(np.random.default_rng(0).exponential(size=50))
     assert uncertainty.interval(values, 1) == uncertainty.interval(values, 1) != uncertainty.interval(values, 2)
     assert uncertainty.paired_test(values, values, 1).p_value == 1.0
-    assert (
-        uncertainty.as_values(uncertainty.interval(values, 1), uncertainty.paired_test(values, values, 1))[
-            "detectable_difference"
-        ]
-        is None
-    )
+    test = uncertainty.paired_test(values, values, 1)
+    assert uncertainty.difference(uncertainty.interval(values, 1), test).detectable_difference is None
 
 
 @pytest.mark.parametrize(("models", "draws"), [(1, 1000), (25, 1000), (26, 1040), (40, 1600)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchcard import registry
 from benchcard.analysis.compare_times import Pair, compare_latencies
@@ -186,7 +186,7 @@ def compare_runs(
         notes += time_notes
     axes = list(dict.fromkeys([*a.plan.spec.grid, *b.plan.spec.grid]))
     pair_by_row = {pair[0].configuration.row: pair for pair in pairs}
-    columns: dict[str, list[Any]] = {name: [getattr(change, name) for change in changes] for name in _COLUMNS}
+    columns: dict[str, list[object]] = {name: [getattr(change, name) for change in changes] for name in _COLUMNS}
     for name in axes:
         # The value in B, where B benchmarks the parameter.
         place = 1 if name in b.plan.spec.grid else 0
@@ -229,7 +229,7 @@ def _match_rows(a: Records, b: Records) -> tuple[list[Pair], list[str]]:
     return pairs, notes
 
 
-def _parameter(record: Record, name: str) -> Any:
+def _parameter(record: Record, name: str) -> object:
     """Return the value of a parameter, or of a field of one."""
     parameter, field_name = split_name(name)
     value = record.configuration[parameter]

@@ -33,7 +33,7 @@ class _Kind(Enum):
     STREAM = "a stream"
 
 
-def extract_datasets(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], InMemory]:
+def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object], InMemory]:
     """Return the arguments of a benchmark with a name in place of each data set in memory, and these by name.
 
     A data set is the value of `dataset` or of its `path`; in `grid`, it is an element of a list of such values.
@@ -43,7 +43,7 @@ def extract_datasets(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], InMe
     """
     extracted: dict[str, datasets.DatasetDict] = {}
 
-    def named(dataset: Any, place: str) -> Any:
+    def named(dataset: object, place: str) -> object:
         is_data = _kind(dataset) is not None and not (isinstance(dataset, Mapping) and "path" in dataset)
         fields = {"path": dataset} if is_data else dataset
         if not isinstance(fields, Mapping) or _kind(fields.get("path")) is None:

@@ -14,6 +14,7 @@ from benchcard.utils.plain import MAX_LEVELS
 from benchcard.utils.text import format_value
 
 if TYPE_CHECKING:
+    from ruamel.yaml.error import StreamMark
     from ruamel.yaml.nodes import Node
 
 
@@ -83,28 +84,32 @@ def _read_yaml(text: str, method: str) -> Any:
 
         level = 0
 
-        def compose_node(self, parent: object, index: object) -> Any:
+        def compose_node(self, parent: object, index: object) -> object:
             self.level += 1
             if self.level > MAX_LEVELS + 1:
-                raise _error_at(self.parser.peek_event(), _TOO_DEEP)
-            node = super().compose_node(parent, index)
+                raise _error_at(self.parser.peek_event().start_mark, _TOO_DEEP)
+            node: object = super().compose_node(parent, index)
             self.level -= 1
             return node
 
     class PlainConstructor(SafeConstructor):
         """A constructor of plain data alone; dates stay text."""
 
-        def construct_document(self, node: Node) -> Any:
+        def construct_document(self, node: Node) -> object:
             for inner in _distinct_nodes(node):
                 tag = str(inner.tag)
                 if tag.removeprefix(_TAG) not in _TAGS:
-                    raise _error_at(inner, f"the tag {tag.replace(_TAG, '!!')} is unknown: write a plain value")
+                    raise _error_at(
+                        inner.start_mark, f"the tag {tag.replace(_TAG, '!!')} is unknown: write a plain value"
+                    )
             return super().construct_document(node)
 
         def construct_integer(self, node: Node) -> int:
             value = self.construct_yaml_int(node)
             if value.bit_length() > _MAX_INTEGER_BITS:
-                raise _error_at(node, f"an integer has more than {_MAX_INTEGER_BITS} bits: write a smaller one")
+                raise _error_at(
+                    node.start_mark, f"an integer has more than {_MAX_INTEGER_BITS} bits"
+                )
             return int(value)
 
     PlainConstructor.add_constructor(f"{_TAG}timestamp", SafeConstructor.construct_yaml_str)
@@ -126,9 +131,8 @@ def _read_yaml(text: str, method: str) -> Any:
         raise UnreadableError(f"a value does not fit its tag: {error}") from error
 
 
-def _error_at(node: Any, problem: str) -> UnreadableError:
-    """Return an error with the place of a YAML node or event."""
-    return UnreadableError(problem, node.start_mark.line + 1, node.start_mark.column + 1)
+def _error_at(mark: StreamMark, problem: str) -> UnreadableError:
+    return UnreadableError(problem, mark.line + 1, mark.column + 1)
 
 
 def _distinct_nodes(root: Node) -> list[Node]:
@@ -146,9 +150,9 @@ def _distinct_nodes(root: Node) -> list[Node]:
         known = sizes.get(id(node))
         if id(node) in parents:
             name = f"`*{node.anchor}` " if node.anchor else ""
-            raise _error_at(node, f"the alias {name}refers to itself: remove it")
+            raise _error_at(node.start_mark, f"the alias {name}refers to itself: remove it")
         if level + (known[1] if known else 0) > MAX_LEVELS:
-            raise _error_at(node, _TOO_DEEP)
+            raise _error_at(node.start_mark, _TOO_DEEP)
         if known:
             return known
         size, height = 1, 0
@@ -207,7 +211,7 @@ def _parse_number(text: str) -> float:
     return value
 
 
-def front_matter(folder: Path) -> dict[str, Any]:
+def front_matter(folder: Path) -> dict[str, object]:
     """Return the front matter of a folder's README; empty where there is none, or it cannot be read."""
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 

@@ -96,10 +96,9 @@ class Progress:
             step = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
             # A delay keeps the constructor from drawing, where an error of the stream could not be handled.
             self._bars = [
-                tqdm(total=self._total, unit="step", bar_format=steps, delay=1e-9),
+                tqdm(total=self._total, desc="steps", unit="step", bar_format=steps, delay=1e-9),
                 tqdm(total=1, bar_format=step, leave=False, delay=1e-9),
             ]
-            self._label()
 
     def __enter__(self) -> Progress:
         return self
@@ -107,21 +106,12 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
-
-    @_hide_on_error
-    def _label(self) -> None:
-        self._bars[0].set_description_str("steps")
-
-    @_hide_on_error
-    def _close(self) -> None:
-        for bar in reversed(self._bars):
-            bar.close()
+        self.hide()
 
     def hide(self) -> None:
         """Show nothing from now on."""
         bars, self._bars, self._lines = self._bars, [], False
-        for bar in bars:
+        for bar in reversed(bars):
             # An open bar would write once more when it is garbage-collected.
             with suppress(OSError, ValueError):
                 bar.close()

@@ -34,12 +34,10 @@ def with_bounds(name: str) -> tuple[str, str, str]:
     return name, f"{name}_low", f"{name}_high"
 
 
-def interval_columns(name: str, interval: Interval | None, unit: float = 1.0) -> dict[str, float | None]:
-    """Return a figure and the bounds of its interval by column, divided by a unit."""
+def interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return a figure and the bounds of its interval by column."""
     values = (interval.value, interval.low, interval.high) if interval else (None, None, None)
-    return {
-        column: None if value is None else value / unit for column, value in zip(with_bounds(name), values, strict=True)
-    }
+    return dict(zip(with_bounds(name), values))
 
 
 def frame_of(rows: Sequence[Mapping[str, object]], names: Iterable[str]) -> pd.DataFrame:

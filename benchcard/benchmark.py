@@ -34,7 +34,7 @@ class Benchmark:
     """
 
     # Data sets in memory, by their names in the spec.
-    _in_memory: in_memory.Handed = MappingProxyType({})
+    _in_memory: in_memory.InMemory = MappingProxyType({})
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Benchmark:
             SpecError: The spec has mistakes; all of them are listed with their places.
         """
         given = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
-        values, self._in_memory = in_memory.as_splits(
+        values, self._in_memory = in_memory.extract_datasets(
             {"task": task, **{name: value for name, value in given.items() if value is not None}, **parameters}
         )
         self.spec: Spec = specs.read_spec(values)
@@ -86,12 +86,12 @@ class Benchmark:
         """
         if isinstance(spec, (str, Path)):
             spec = specs.load_spec(Path(spec))
-        data: in_memory.Handed = MappingProxyType({})
+        data: in_memory.InMemory = MappingProxyType({})
         if isinstance(spec, Mapping):
-            values, data = in_memory.as_splits(spec)
+            values, data = in_memory.extract_datasets(spec)
             spec = specs.read_spec(values)
-        if not (spec.trusted or trust_remote_code) and (code := resolve.code_of(spec)):
-            raise BenchcardError(resolve.refusal(code))
+        if not (spec.trusted or trust_remote_code) and (code := resolve.uninstalled_code(spec)):
+            raise BenchcardError(resolve.untrusted_code_message(code))
         benchmark = cls.__new__(cls)
         benchmark.spec, benchmark._in_memory = spec, data
         return benchmark

@@ -1,16 +1,15 @@
-"""A timed part as a run keeps it, made up: models of known latency and memory in so many launches."""
+"""A timed part of a run with made-up latencies and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from benchcard.analysis.records import Part
-from benchcard.measure.blocks import Block, Round
+from benchcard.measure.blocks import Block, Failure, Opened, Round
 from benchcard.measure.noise import MachineState
+from benchcard.run.directory import PartOutcome
 
 QUIET = MachineState(at_ns=0)
 ROUNDS_PER_LAUNCH = 3
@@ -21,17 +20,17 @@ def made_part(
     *,
     launches: int = 5,
     memory: Mapping[tuple[str, bool], Sequence[int]] | None = None,
-    failures: Sequence[Mapping[str, Any]] = (),
+    failures: Sequence[Failure] = (),
     seed: int = 0,
 ) -> Part:
-    """Models of these latencies, each launch within some thousandths of it; the first is the baseline, and has a twin.
+    """Return a part with models of these latencies, which vary by some thousandths between launches and calls.
 
     Args:
-        latencies_ns: by name.
-        launches: of each model.
-        memory: by name, and whether it is the twin: the bytes that each launch took.
-        failures: which models failed, and why.
-        seed: of what launches and calls differ by.
+        latencies_ns: The latency of each model; the first is the baseline, which has a twin.
+        launches: The number of launches of each model.
+        memory: The bytes of each launch, by name and whether it is the twin.
+        failures: The models that failed, and why.
+        seed: The seed of the variation.
     """
     draw = np.random.default_rng(seed)
     baseline = next(iter(latencies_ns))
@@ -46,16 +45,21 @@ def made_part(
             blocks.append(Block(name, twin, 0, int(calls.sum()), calls, 1, 0, 0, 0, 0, 0))
         rounds.append(Round(number, launch, tuple(blocks), QUIET, QUIET))
     opened = [
-        {"name": name, "twin": twin, "launch": launch, "base_bytes": 0, "peak_bytes": peak}
+        Opened(name, twin, launch, 0, 0, 0, (), 0, peak, {})
         for (name, twin), peaks in (memory or {}).items()
         for launch, peak in enumerate(peaks)
     ]
-    now = asdict(QUIET)
-    outcome = {"rounds": len(rounds), "baseline": baseline, "opened": opened, "failures": failures}
-    return Part(tuple(latencies_ns), baseline, tuple(rounds), {**outcome, "before": now, "after": now})
+    outcome = PartOutcome(
+        rounds=len(rounds),
+        baseline=baseline,
+        before=QUIET,
+        after=QUIET,
+        opened=tuple(opened),
+        failures=tuple(failures),
+    )
+    return Part(tuple(latencies_ns), baseline, tuple(rounds), outcome)
 
 
-def died(name: str) -> dict[str, Any]:
-    """The failure of a model whose process was killed while it was timed."""
-    told = {"stage": "time", "type": "Died", "message": "ended by SIGKILL", "log": ""}
-    return {"name": name, "twin": False, **told}
+def died(name: str) -> Failure:
+    """Return the failure of a model whose process was killed while it was timed."""
+    return Failure(name, False, "time", "Died", "ended by SIGKILL", "")

@@ -1,55 +1,89 @@
-"""Two runs side by side, row by row: what became better, what became worse, and what cannot be told apart.
+"""The comparison of two runs, row by row: what became better, what became worse, and what cannot be told apart.
 
-Rows are matched by their parameters. Quality is compared by paired tests where both runs looked at the same examples,
-else by the intervals of each; latency beside a baseline that is the same in both (`two_times`), by Welch's interval
-over launches, widened by the noise floor of both runs. All intervals of a kind hold together at 95 % (Bonferroni), so
-that a check in a CI does not fail by chance alone in more than one run of twenty.
+Rows are matched by their parameters. Quality is compared by paired tests where both runs used the same examples, else
+by the interval of each run; latency as `compare_times` says. All intervals of a kind hold together at 95 %
+(Bonferroni), so that a check in CI fails by chance alone in at most one run of twenty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from benchcard import registry
-from benchcard.analysis import compare_times, gains
+from benchcard.analysis.compare_times import Pair, compare_latencies
 from benchcard.analysis.frames.columns import column, is_known
 from benchcard.analysis.records import Records
 from benchcard.errors import BenchcardError
-from benchcard.measure import machine
 from benchcard.run.record import Record
-from benchcard.sources.resolve import code_of_metrics
+from benchcard.sources.resolve import script_metrics
 from benchcard.spec.parameters import split_name
-from benchcard.utils.plain import canonical_json
-from benchcard.utils.plaindata import plain
+from benchcard.utils.plain import canonical_json, plain
+from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchcard.metrics.examples import Computed, Examples
 
+    MetricExamples = dict[str, Examples | Computed]
 
-BETTER, WORSE, ALIKE = "better", "worse", "no detectable difference"
-# A loss that its own 95 % interval shows, and that may be chance among all figures that are looked at.
+
+BETTER, WORSE, ALIKE, DIFFERENT = "better", "worse", "no detectable difference", "differs"
+# The figure is worse by its own 95 % interval, which may be chance among all figures that are compared.
 PERHAPS_WORSE = "may be worse"
-# Values longer than this are told below the table, once.
-_WIDE = 24
-# Differences of sums of floating-point numbers.
+NO_INTERVAL = "not compared: no interval"
+MISSING_IN_A, MISSING_IN_B = "not compared: no figure in A", "worse: no figure in B"
+MISSING_IN_BOTH = "not compared: no figure in A and B"
+# Parameters with longer values are listed below the table.
+_MAX_WIDTH = 24
+# The rounding error of differences of floating-point sums.
 _ROUNDING = 1e-12
-COLUMNS = ("row_a", "row_b", "figure", "a", "b", "change", "change_low", "change_high", "paired", "verdict")
+
+
+@dataclass(frozen=True)
+class FigureChange:
+    """One row of the frame of a comparison.
+
+    Attributes:
+        row_a: The row in run A.
+        row_b: The row in run B.
+        figure: The metric, or `latency_ms` and the shape.
+        a: Its value in A; None where there is none.
+        b: Its value in B.
+        change: The change from A to B: a difference for a metric, a ratio for latency.
+        change_low: The lower bound of its interval.
+        change_high: The upper bound.
+        paired: Whether both runs used the same examples; None where nothing was compared.
+        verdict: The result.
+    """
+
+    row_a: int
+    row_b: int
+    figure: str
+    a: float | None
+    b: float | None
+    change: float | None = None
+    change_low: float | None = None
+    change_high: float | None = None
+    paired: bool | None = None
+    verdict: str = ""
+
+
+_COLUMNS = tuple(field.name for field in fields(FigureChange))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs side by side.
+    """The comparison of two runs.
 
     Attributes:
         frame: One row for each configuration and figure: `row_a`, `row_b`, the benchmarked parameters, `figure` (a
-            metric, or `latency_ms` and the shape), its value `a` and `b` in both, `change` with its interval (a
-            difference for metrics; for latency how many times faster B is, beside the same baseline where there is
-            one), whether the comparison is `paired`, and the `verdict`.
-        notes: What could not be compared, and what else a reader should know.
+            metric, or `latency_ms` and the shape), its value `a` and `b` in both runs, `change` with its interval (a
+            difference for metrics; for latency how many times faster B is, relative to the baseline where both runs
+            have the same one), whether the comparison is `paired`, and the `verdict`.
+        notes: What could not be compared, and other remarks.
     """
 
     frame: pd.DataFrame
@@ -57,35 +91,32 @@ class Comparison:
 
     @property
     def worse(self) -> pd.DataFrame:
-        """The rows of the frame that got worse by more than their interval, or have no figure any more."""
-        return self.frame[self.frame["verdict"].str.startswith(WORSE)]
+        """The rows of the frame that are worse by more than their interval, or have no figure in B."""
+        return self.frame[self.frame["verdict"].isin((WORSE, MISSING_IN_B))]
 
     def brief(self) -> tuple[pd.DataFrame, list[str]]:
-        """The frame without the parameters that do not help to tell its rows apart, and what these are, in a line
-        each: the row's number stands for them.
-        """
+        """Return the frame without parameters that are equal in all rows or too wide, and a line for these."""
         frame = self.frame
         numbers = ["row_a", "row_b"]
         if (frame["row_a"] == frame["row_b"]).all():
             frame = frame.drop(columns="row_b").rename(columns={"row_a": "row"})
             numbers = ["row"]
-        axes = [str(name) for name in frame if name not in (*numbers, *COLUMNS)]
         rows = frame.drop_duplicates(numbers[0])
-        same, rest = [], []
-        for name in axes:
-            values = [canonical_json(plain(value) if is_known(value) else None) for value in rows[name]]
-            if len(set(values)) == 1:
-                same.append(f"{name}={rows[name].iloc[0]}")
-            elif max(len(str(value)) for value in rows[name]) > _WIDE:
-                rest.append(in_rows(rows, name, numbers[0], "" if numbers == ["row"] else " of A"))
+        equal, wide = [], []
+        for name in [str(name) for name in frame if name not in (*numbers, *_COLUMNS)]:
+            values = {canonical_json(plain(value) if is_known(value) else None) for value in rows[name]}
+            if len(values) == 1:
+                equal.append(f"{name}={rows[name].iloc[0]}")
+            elif max(len(str(value)) for value in rows[name]) > _MAX_WIDTH:
+                wide.append(list_values(rows, name, numbers[0], "" if numbers == ["row"] else " of A"))
             else:
                 continue
             frame = frame.drop(columns=name)
-        return frame, [*([f"in all rows: {', '.join(same)}"] if same else []), *rest]
+        return frame, [*([f"in all rows: {', '.join(equal)}"] if equal else []), *wide]
 
     def __str__(self) -> str:
-        frame, told = self.brief()
-        return "\n".join([frame.to_string(index=False, na_rep=""), *told, *self.notes])
+        frame, lines = self.brief()
+        return "\n".join([frame.to_string(index=False, na_rep=""), *lines, *self.notes])
 
     def _repr_html_(self) -> str:
         import html
@@ -94,250 +125,258 @@ class Comparison:
         return f"{self.frame.to_html(index=False, na_rep='', escape=True)}{notes}"
 
 
-def in_rows(frame: pd.DataFrame, name: str, numbers: str = "row", run: str = "") -> str:
-    """A column that is too wide for a table, in a line: each of its values, and the numbers of the rows with it."""
+def list_values(frame: pd.DataFrame, name: str, numbers: str = "row", run: str = "") -> str:
+    """Return a line with each value of a column that is too wide for a table, and the numbers of its rows."""
     rows = frame.drop_duplicates(numbers)
-    places: dict[str, list[str]] = {}
+    rows_by_value: dict[str, list[str]] = {}
     for number, value in zip(rows[numbers], rows[name]):
-        places.setdefault(str(value), []).append(str(number))
-    told = [f"{value} in row{'s' if len(each) > 1 else ''} {', '.join(each)}{run}" for value, each in places.items()]
-    return f"{name}: {'; '.join(told)}"
+        rows_by_value.setdefault(str(value), []).append(str(number))
+    values = [
+        f"{value} in row{'s' if len(places) > 1 else ''} {', '.join(places)}{run}"
+        for value, places in rows_by_value.items()
+    ]
+    return f"{name}: {'; '.join(values)}"
 
 
 def compare_runs(
     a: Records, b: Records, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
 ) -> Comparison:
-    """Run B against run A.
+    """Return the comparison of run B with run A.
 
     Args:
         a: The earlier run.
-        b: The later one.
-        across_machines: Whether to compare times of two machines, too.
+        b: The later run.
+        across_machines: Whether to compare times although the runs are of two machines.
         times: Whether to compare times at all.
-        trust_remote_code: Whether scripts of metrics that the runs name may run.
+        trust_remote_code: Whether metric scripts that the runs name may run.
 
     Raises:
-        BenchcardError: They are of two machines, and times were not given up; or they have no row in common.
+        BenchcardError: The runs are of two machines and times were to be compared, or they have no row in common.
     """
     import pandas as pd
 
-    one, other = a.info.machine, b.info.machine
-    if times and not across_machines and one.fingerprint != other.fingerprint:
+    first, second = a.info.machine, b.info.machine
+    if times and not across_machines and first.fingerprint != second.fingerprint:
         raise BenchcardError(
-            f"the runs are of two machines ({one['processor']}, {one['usable_cores']} cores; {other['processor']}, "
-            f"{other['usable_cores']} cores), and their times say nothing of the models: compare quality alone "
-            "(--quality-only), or times all the same (--across-machines)"
+            f"the runs are of two machines ({first['processor']}, {first['usable_cores']} cores; "
+            f"{second['processor']}, {second['usable_cores']} cores), so a change in time may not be one of the "
+            "models: compare quality alone (--quality-only), or times all the same (--across-machines)"
         )
-    pairs, notes = _matched(a, b)
+    pairs, notes = _match_rows(a, b)
     if not pairs:
         raise BenchcardError(f"{a.path} and {b.path} have no row in common: {'; '.join(notes)}")
     notes += [
-        f"{name} was {before} in A and is {b.info.versions.get(name)} in B"
-        for name, before in a.info.versions.items()
-        if b.info.versions.get(name) != before
+        f"{name} was {version} in A and is {b.info.versions.get(name)} in B"
+        for name, version in a.info.versions.items()
+        if b.info.versions.get(name) != version
     ]
-    notes += _differing(a, b)
-    if not trust_remote_code and (scripts := {name for each in (a, b) for name in code_of_metrics(each.plan.spec)}):
-        ids = ", ".join(f"`{name}`" for name in sorted(scripts))
+    notes += _differing_parameters(a, b)
+    scripts = {name for records in (a, b) for name in script_metrics(records.plan.spec)}
+    if scripts and not trust_remote_code:
+        listed = ", ".join(f"`{name}`" for name in sorted(scripts))
         notes.append(
-            f"the scripts of {ids} were not run, so their changes have no interval: "
+            f"the scripts of {listed} were not run, so their changes have no interval: "
             "if you trust them, compare with --trust-remote-code (`trust_remote_code=True`)"
         )
-    timed, moved = _all_times(pairs, a, b) if times else ([], ())
-    rows = [*_all_quality(pairs, a, b, trust_remote_code), *timed]
+    changes = list(_compare_quality(pairs, a, b, trust_remote_code))
+    if times:
+        latencies, time_notes = _compare_times(pairs, a, b)
+        changes += latencies
+        notes += time_notes
     axes = list(dict.fromkeys([*a.plan.spec.grid, *b.plan.spec.grid]))
-    names = ["row_a", "row_b", *axes, *COLUMNS[2:]]
-    for row, (first, second) in ((row, _records(pairs, row)) for row in rows):
-        row |= {name: _value(second, name) if name in b.plan.spec.grid else _value(first, name) for name in axes}
-    return Comparison(pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names}), (*notes, *moved))
+    pair_by_row = {pair[0].configuration.row: pair for pair in pairs}
+    columns: dict[str, list[object]] = {name: [getattr(change, name) for change in changes] for name in _COLUMNS}
+    for name in axes:
+        # The value in B, where B benchmarks the parameter.
+        place = 1 if name in b.plan.spec.grid else 0
+        columns[name] = [_parameter(pair_by_row[change.row_a][place], name) for change in changes]
+    names = ["row_a", "row_b", *axes, *_COLUMNS[2:]]
+    return Comparison(pd.DataFrame({name: column(columns[name]) for name in names}), tuple(notes))
 
 
-def _differing(a: Records, b: Records) -> list[str]:
-    """The parameters that neither run benchmarks and that are not the same in both: A and B differ in them, too."""
+def _differing_parameters(a: Records, b: Records) -> list[str]:
+    """Return a note for each parameter that neither run benchmarks and that differs between them."""
     first, second = a.plan.spec, b.plan.spec
     names = dict.fromkeys(split_name(name)[0] for name in (*first.fixed, *second.fixed))
     benchmarked = {split_name(name)[0] for name in (*first.grid, *second.grid)}
     return [
-        f"`{name}` is {_short(first.get(name))} in A and {_short(second.get(name))} in B"
+        f"`{name}` is {_format_setting(first.get(name))} in A and {_format_setting(second.get(name))} in B"
         for name in names
         if name not in benchmarked and first.get(name) != second.get(name)
     ]
 
 
-def _short(value: Any) -> str:
-    return "not given" if value is None else f"`{value}`"
+def _format_setting(value: object) -> str:
+    return "not set" if value is None else f"`{value}`"
 
 
-def _records(pairs: list[tuple[Record, Record]], row: Mapping[str, Any]) -> tuple[Record, Record]:
-    return next(pair for pair in pairs if pair[0].configuration.row == row["row_a"])
-
-
-def _matched(a: Records, b: Records) -> tuple[list[tuple[Record, Record]], list[str]]:
-    """The rows of both runs that are alike in every parameter that either of them benchmarks, and what is left over."""
+def _match_rows(a: Records, b: Records) -> tuple[list[Pair], list[str]]:
+    """Return the rows that are equal in every parameter that either run benchmarks, and notes on the other rows."""
     names = sorted({"framework", *a.plan.spec.grid, *b.plan.spec.grid})
 
-    def keyed(records: Records) -> dict[str, Record]:
-        return {canonical_json([_value(record, name) for name in names]): record for record in records.records}
+    def by_parameters(records: Records) -> dict[str, Record]:
+        return {canonical_json([_parameter(record, name) for name in names]): record for record in records.records}
 
-    first, second = keyed(a), keyed(b)
+    first, second = by_parameters(a), by_parameters(b)
     pairs = [(record, second[key]) for key, record in first.items() if key in second]
-    only = [
-        f"row {record.configuration.row} of {which} ({record.configuration.label}) is only there"
-        for which, mine, theirs in (("A", first, second), ("B", second, first))
-        for key, record in mine.items()
-        if key not in theirs
+    notes = [
+        f"row {record.configuration.row} of {run} ({record.configuration.label}) is only in this run"
+        for run, records, others in (("A", first, second), ("B", second, first))
+        for key, record in records.items()
+        if key not in others
     ]
-    return pairs, only
+    return pairs, notes
 
 
-def _value(record: Record, name: str) -> Any:
-    parameter, part = split_name(name)
+def _parameter(record: Record, name: str) -> object:
+    """Return the value of a parameter, or of a field of one."""
+    parameter, field_name = split_name(name)
     value = record.configuration[parameter]
-    return value if part is None else (value or {}).get(part)
+    return value if field_name is None else (value or {}).get(field_name)
 
 
-def _all_quality(
-    pairs: list[tuple[Record, Record]], a: Records, b: Records, trust_remote_code: bool
-) -> list[dict[str, Any]]:
-    """Every metric of every row of both runs."""
-    figures = [
-        (pair, name) for pair in pairs for name in dict.fromkeys(name for record in pair for name in _metrics(record))
-    ]
-    found: dict[int, tuple[dict[str, Examples | Computed], dict[str, Examples | Computed], bool]] = {}
-    rows = []
-    for (one, other), name in figures:
-        row = _row(one, other, name, _metrics(one).get(name), _metrics(other).get(name))
-        if row["verdict"] is None:
-            place = one.configuration.row
-            if place not in found:
-                examples = [_examples(record, run, trust_remote_code) for record, run in ((one, a), (other, b))]
-                found[place] = (examples[0], examples[1], _same_examples(one, other, a, b))
-            first, second, same = found[place]
-            row |= _quality(first.get(name), second.get(name), same, one.configuration["seed"], len(figures))
-            verdict = _verdict(row, 0.0, _higher(other, name))
-            if verdict == ALIKE and len(figures) > 1:
-                alone = _quality(first.get(name), second.get(name), same, one.configuration["seed"], 1)
-                verdict = PERHAPS_WORSE if _verdict(alone, 0.0, _higher(other, name)) == WORSE else ALIKE
-            row["verdict"] = verdict
-        rows.append(row)
-    return rows
+def _compare_quality(pairs: Sequence[Pair], a: Records, b: Records, trust_remote_code: bool) -> Iterator[FigureChange]:
+    """Yield the change of every metric of every row."""
+    metrics = [(pair, name) for pair in pairs for name in dict.fromkeys(name for run in pair for name in _metrics(run))]
+    examples: dict[int, tuple[MetricExamples, MetricExamples, bool]] = {}
+    for (first, second), name in metrics:
+        row, other = first.configuration, second.configuration
+        values = _metrics(first).get(name), _metrics(second).get(name)
+        missing = _missing_figure(*values)
+        if missing:
+            yield FigureChange(row.row, other.row, name, *values, verdict=missing)
+            continue
+        if row.row not in examples:
+            examples[row.row] = (
+                _examples(first, a, trust_remote_code),
+                _examples(second, b, trust_remote_code),
+                _used_same_examples(first, second, a, b),
+            )
+        in_a, in_b, paired = examples[row.row]
+        figures = in_a.get(name), in_b.get(name)
+        if figures[0] is None or figures[1] is None:
+            yield FigureChange(row.row, other.row, name, *values, verdict=NO_INTERVAL)
+            continue
+        higher = _higher_is_better(second, name)
+        change, is_sure = _difference(figures[0], figures[1], paired, row["seed"], len(metrics))
+        verdict = _verdict(change, 0.0, higher, is_sure)
+        if verdict == ALIKE and len(metrics) > 1:
+            alone, is_sure = _difference(figures[0], figures[1], paired, row["seed"], 1)
+            verdict = PERHAPS_WORSE if _verdict(alone, 0.0, higher, is_sure) == WORSE else ALIKE
+        yield FigureChange(row.row, other.row, name, *values, change.value, change.low, change.high, paired, verdict)
 
 
-def _quality(
-    first: Examples | Computed | None, second: Examples | Computed | None, same: bool, seed: int, comparisons: int
-) -> dict[str, Any]:
+def _difference(
+    first: Examples | Computed, second: Examples | Computed, paired: bool, seed: int, comparisons: int
+) -> tuple[Interval, bool]:
+    """Return the difference of a metric between two runs, and whether a paired test is significant.
+
+    The test matters where the difference is equal on every resample, so that it has no interval.
+    """
     from benchcard.measure import significance
     from benchcard.measure.intervals import CONFIDENCE
     from benchcard.metrics import uncertainty
 
-    if first is None or second is None:
-        return {"verdict": None}
     level = 1 - (1 - CONFIDENCE) / comparisons
-    if same:
-        found = uncertainty.paired_test(first, second, seed, level)
-        change, p_value = found.difference, found.p_value
-    else:
-        change = significance.independent(*(uncertainty.interval(each, seed, level) for each in (first, second)))
-        p_value = None
-    told = {"change": change.value, "change_low": change.low, "change_high": change.high, "paired": same}
-    # a change that is the same on every draw has no bounds, and yet no doubt about its sign
-    return told | {"sure": p_value is not None and p_value < 1 - level}
+    if paired:
+        test = uncertainty.paired_test(first, second, seed, level)
+        return test.difference, test.p_value is not None and test.p_value < 1 - level
+    intervals = (uncertainty.interval(figure, seed, level) for figure in (first, second))
+    return significance.independent(*intervals), False
 
 
-def _all_times(
-    pairs: list[tuple[Record, Record]], a: Records, b: Records
-) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """The latency of every row at every shape of both runs, and what there is to know about them."""
-    cells = [
-        (pair, shape) for pair in pairs for shape in dict.fromkeys(shape for record in pair for shape in record.cells)
-    ]
-    changes, notes = compare_times.compare_latencies(cells, a, b)
-    rows = []
-    for ((one, other), shape), change in zip(cells, changes):
-        row = _row(one, other, f"latency_ms {gains.text_of(shape)}", change.a_ms, change.b_ms)
-        if change.ratio is not None:
-            ratio = change.ratio
-            row |= {"change": ratio.value, "change_low": ratio.low, "change_high": ratio.high, "paired": False}
-            row["verdict"] = change.unjudged or _verdict(row, 1.0, True)
-        rows.append(row)
-    return rows, notes
+def _compare_times(pairs: Sequence[Pair], a: Records, b: Records) -> tuple[list[FigureChange], tuple[str, ...]]:
+    """Return the change of the latency of every row at every shape of both runs, and notes."""
+    cells = [(pair, shape) for pair in pairs for shape in dict.fromkeys(shape for run in pair for shape in run.cells)]
+    latencies, notes = compare_latencies(cells, a, b)
+    changes = []
+    for ((first, second), shape), latency in zip(cells, latencies):
+        rows, figure = (first.configuration.row, second.configuration.row), f"latency_ms {shape}"
+        values, ratio = (latency.a_ms, latency.b_ms), latency.ratio
+        if ratio is None:
+            changes.append(FigureChange(*rows, figure, *values, verdict=_missing_figure(*values)))
+            continue
+        verdict = latency.not_compared or _verdict(ratio, 1.0, True, False)
+        changes.append(FigureChange(*rows, figure, *values, ratio.value, ratio.low, ratio.high, False, verdict))
+    return changes, notes
 
 
-def _row(one: Record, other: Record, figure: str, a: float | None, b: float | None) -> dict[str, Any]:
-    verdict = None
-    if a is None or b is None:
-        lacking = ("A" if a is None else "") + (" and " if a is None and b is None else "") + ("B" if b is None else "")
-        verdict = f"{WORSE}: no figure in B" if a is not None else f"not compared: no figure in {lacking}"
-    rows = {"row_a": one.configuration.row, "row_b": other.configuration.row}
-    return {**rows, "figure": figure, "a": a, "b": b, "verdict": verdict}
+def _missing_figure(a: float | None, b: float | None) -> str:
+    """Return the verdict where a figure is missing; empty where it is not."""
+    if a is None:
+        return MISSING_IN_BOTH if b is None else MISSING_IN_A
+    return MISSING_IN_B if b is None else ""
 
 
-def _verdict(row: Mapping[str, Any], nothing: float, higher: bool | None) -> str:
-    low, high = row.get("change_low"), row.get("change_high")
+def _verdict(change: Interval, unchanged: float, higher_is_better: bool | None, is_sure: bool) -> str:
+    """Return the verdict on a change.
+
+    Args:
+        change: The change with its interval.
+        unchanged: The value of no change.
+        higher_is_better: The direction; None where it is not known.
+        is_sure: Whether a change without an interval is significant.
+    """
+    low, high = change.low, change.high
     if low is None or high is None:
-        change = row.get("change")
-        if change is not None and abs(change - nothing) <= _ROUNDING:
+        if abs(change.value - unchanged) <= _ROUNDING:
             return ALIKE
-        if change is None or not row.get("sure"):
-            return "not compared: no interval"
-        low = high = change
-    if higher is None:
-        return ALIKE if low <= nothing <= high else "differs"
-    if (high < nothing) if higher else (low > nothing):
-        return WORSE
-    return BETTER if ((low > nothing) if higher else (high < nothing)) else ALIKE
+        if not is_sure:
+            return NO_INTERVAL
+        low = high = change.value
+    if low <= unchanged <= high:
+        return ALIKE
+    if higher_is_better is None:
+        return DIFFERENT
+    return BETTER if (low > unchanged) == higher_is_better else WORSE
 
 
 def _metrics(record: Record) -> Mapping[str, float | None]:
     return record.outcomes.score.values.metrics if record.outcomes.score else {}
 
 
-def _higher(record: Record, name: str) -> bool | None:
-    reading = record.outcomes.score.values.readings.get(name) if record.outcomes.score else None
-    return reading.higher_is_better if reading else None
+def _higher_is_better(record: Record, name: str) -> bool | None:
+    info = record.outcomes.score.values.readings.get(name) if record.outcomes.score else None
+    return info.higher_is_better if info else None
 
 
-def _examples(record: Record, records: Records, trust_remote_code: bool) -> dict[str, Examples | Computed]:
-    """The figures of a row as functions of examples, from its kept predictions; without those of metrics whose script
-    may not run.
+def _examples(record: Record, records: Records, trust_remote_code: bool) -> MetricExamples:
+    """Return the metrics of a row as functions of examples, from its stored predictions.
+
+    Metrics whose script may not run are left out.
     """
     from benchcard.evaluation.rows import Rows, metric_inputs
     from benchcard.metrics import examples
     from benchcard.metrics.info import split_column
 
-    row = record.configuration
     prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
     if prepared is None or evaluated is None:
         return {}
-    rows = Rows(prepared.folder)
-    given = metric_inputs(rows, evaluated.folder)
-    names = records.traits.metrics_of(row)
-    scripts = records.info.sources.metrics
-    told: dict[str, Examples | Computed] = {}
-    for name in names:
-        if not trust_remote_code and split_column(name)[0] not in registry.metrics():
-            continue
-        script = scripts[name].location if name in scripts else None
-        told |= examples.examples_of(name, given, script)
-    return told
+    rows, scripts = Rows(prepared.folder), records.info.sources.scripts
+    inputs = metric_inputs(rows, evaluated.folder)
+    metrics: MetricExamples = {}
+    for name in records.traits.metrics_of(record.configuration):
+        if trust_remote_code or split_column(name)[0] in registry.metrics():
+            metrics |= examples.examples_of(name, inputs, rows.meanings, rows.context["metric_args"], scripts.get(name))
+    return metrics
 
 
-def _same_examples(one: Record, other: Record, a: Records, b: Records) -> bool:
-    """Whether two rows were evaluated on the same rows of the same data, matched with the same references."""
-    from benchcard.evaluation.rows import Rows
-
-    return bool(_data(one, a) == _data(other, b) and _references(one, Rows) == _references(other, Rows))
+def _used_same_examples(first: Record, second: Record, a: Records, b: Records) -> bool:
+    """Return whether two rows were evaluated on the same rows of the same data, with the same references."""
+    return _data(first, a) == _data(second, b) and _references(first) == _references(second)
 
 
-def _data(record: Record, records: Records) -> Any:
+def _data(record: Record, records: Records) -> tuple[object, ...]:
     row = record.configuration
     dataset = {name: value for name, value in row["dataset"].items() if name not in ("path", "calibration_split")}
     source = records.info.sources.dataset(row["dataset"])
     return dataset, source.revision, source.digest, row["max_eval_samples"]
 
 
-def _references(record: Record, reader: Any) -> Any:
+def _references(record: Record) -> tuple[object, ...] | None:
+    from benchcard.evaluation.rows import Rows
+
     if record.outcomes.prepare is None:
         return None
-    rows = reader(record.outcomes.prepare.folder)
+    rows = Rows(record.outcomes.prepare.folder)
     return rows.references, rows.context, dict(rows.meanings)

@@ -1,159 +1,149 @@
-"""The times of two runs: what changed in the models, and what only in the machine.
+"""The comparison of the latencies of two runs: changes of the models, and not of the machine.
 
-What a machine does on one day and not on another, it does to a baseline and to the models that are timed beside it
-alike. So rows are compared by their ratios to a baseline that is the same in both runs, with the same libraries; it is
-the control, and what it moved by is the machine's doing. Where it is not the same, or the libraries are not, that may
-be their doing as well: rows are compared by milliseconds, and differ where they moved further than it. Without a
-baseline in both runs nothing can be said.
+What a machine does on one day and not on another affects a baseline and the models that are timed beside it equally. So
+if both runs have the same baseline and the same libraries, rows are compared by their ratios to it. The baseline is the
+control: its own change is that of the machine. If the baseline or the libraries differ, they may have changed it as
+well. Rows are then compared by milliseconds, and differ if they changed by more than the baseline did. Without a
+baseline in both runs there is no verdict.
 
-This module owns that; what becomes of it in the comparison of two runs is told in `two_runs`.
+Intervals are Welch's over launches, widened by the noise floor of both runs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from statistics import median
 
 from benchcard.analysis.records import Records
+from benchcard.measure.intervals import CONFIDENCE, Place, unpaired_ratio
 from benchcard.run.record import Record
+from benchcard.utils.values import Interval, Shape
 
-if TYPE_CHECKING:
-    from benchcard.utils.values import Interval
+Pair = tuple[Record, Record]
+"""A row in run A and the same row in run B."""
 
-
-# Why there is no verdict.
+# Why there is no verdict on a latency.
 CONTROL, NO_CONTROL = "not compared: the control", "not compared: no baseline in common"
 
 
 @dataclass(frozen=True)
-class Change:
-    """How the latency of a row at one shape changed from run A to run B.
+class LatencyChange:
+    """The change of the latency of a row at one shape from run A to run B.
 
     Attributes:
-        a_ms: Its median in A; None where there is none.
-        b_ms: Its median in B.
+        a_ms: The median latency in A; None where there is none.
+        b_ms: The median latency in B.
         ratio: How many times faster B is, with an interval that the noise floor widens; None where a median is missing.
-        unjudged: Why it says nothing of the model; None where it does.
+        not_compared: Why there is no verdict; empty where there is one.
     """
 
     a_ms: float | None
     b_ms: float | None
     ratio: Interval | None = None
-    unjudged: str | None = None
-
-
-def compare_latencies(
-    cells: Sequence[tuple[tuple[Record, Record], Any]], a: Records, b: Records
-) -> tuple[list[Change], tuple[str, ...]]:
-    """The change of every row of both runs at every shape, and how the baselines moved meanwhile, in sentences.
-
-    Args:
-        cells: A row in both runs, and a shape.
-        a: The earlier run.
-        b: The later one.
-    """
-    from benchcard.measure.intervals import CONFIDENCE, unpaired_ratio
-
-    level = 1 - (1 - CONFIDENCE) / max(1, len(cells))
-    alike = a.info.versions == b.info.versions
-    rows = {(one.configuration.row, other.configuration.row) for (one, other), _ in cells}
-    found = []
-    moved: dict[bool, dict[Any, float]] = {True: {}, False: {}}
-    for (one, other), shape in cells:
-        first, second = _timed(a, one, shape), _timed(b, other, shape)
-        if not first.latencies or not second.latencies:
-            found.append(Change(_middle(first), _middle(second)))
-            continue
-        compared, reach = (first.latencies, second.latencies), max(first.reach, second.reach)
-        unjudged: str | None = None
-        same = alike and first.baseline == second.baseline
-        counterparts = same or (one.configuration.baseline, other.configuration.baseline) in rows
-        if not (first.ratios and second.ratios and counterparts):
-            unjudged = NO_CONTROL
-        else:
-            move = unpaired_ratio(first.control, second.control, level)
-            moved[same][first.baseline, second.baseline, shape] = move.value
-            if (first.name, second.name) == (first.baseline, second.baseline):
-                unjudged = CONTROL
-            elif same:
-                compared = first.ratios, second.ratios
-            else:
-                reach += move.reach
-        ratio = _widened(unpaired_ratio(*compared, level), reach)
-        found.append(Change(_middle(first), _middle(second), ratio, unjudged))
-    notes = [_describe_control(moves.values(), same) for same, moves in moved.items() if moves]
-    if any(change.unjudged == NO_CONTROL for change in found):
-        notes.append("times without a baseline in common have no verdict: the machine may be the reason for any change")
-    return found, tuple(notes)
-
-
-def _describe_control(moves: Iterable[float], same: bool) -> str:
-    """How the baselines moved from A to B, in a sentence."""
-    ends = sorted(1 / move for move in moves)
-    took = " to ".join(dict.fromkeys(f"{end:.2f}" for end in (ends[0], ends[-1])))
-    told = f"the baseline took {took} times as long in B as in A, by the machine"
-    if same:
-        return f"{told}: rows are compared by their ratios to it, and it has no verdict on time"
-    return (
-        f"{told} or by what differs between the runs: rows are compared by milliseconds, and differ only where they "
-        "moved further; to tell the two apart, run both again, one after the other"
-    )
+    not_compared: str = ""
 
 
 @dataclass(frozen=True)
-class _Timed:
-    """A row at one shape in one run.
+class _Latencies:
+    """The latencies of a row at one shape in one run.
 
     Attributes:
         name: The name of its cell.
-        baseline: The name of its baseline's.
-        latencies: Its median latencies by launch and round, ns; none where it has no figure.
-        control: The baseline's.
+        baseline: The name of the baseline's cell.
+        model: Its median latencies by launch and round, ns; empty where it has no figure.
+        control: The same of the baseline.
         ratios: Its latencies over the baseline's, in the rounds in which both were timed.
-        reach: How far from 1 the noise floor beside them reaches, as a logarithm.
+        reach: How far from 1 the noise floor reaches, as a logarithm; infinite where it is not known.
     """
 
     name: str = ""
     baseline: str | None = None
-    latencies: Mapping[Any, float] = field(default_factory=dict)
-    control: Mapping[Any, float] = field(default_factory=dict)
-    ratios: Mapping[Any, float] = field(default_factory=dict)
+    model: Mapping[Place, float] = field(default_factory=dict)
+    control: Mapping[Place, float] = field(default_factory=dict)
+    ratios: Mapping[Place, float] = field(default_factory=dict)
     reach: float = 0.0
 
+    @property
+    def median_ms(self) -> float | None:
+        """The median latency, ms."""
+        return median(self.model.values()) / 1e6 if self.model else None
 
-def _timed(records: Records, record: Record, shape: Any) -> _Timed:
-    from benchcard.measure import latency as statistics
 
+def compare_latencies(
+    cells: Sequence[tuple[Pair, Shape]], a: Records, b: Records
+) -> tuple[list[LatencyChange], tuple[str, ...]]:
+    """Return the change of every row at every shape, and notes on how the baselines changed.
+
+    Args:
+        cells: The rows and shapes.
+        a: The earlier run.
+        b: The later run.
+    """
+    level = 1 - (1 - CONFIDENCE) / max(1, len(cells))
+    same_versions = a.info.versions == b.info.versions
+    matched = {(first.configuration.row, second.configuration.row) for (first, second), _ in cells}
+    changes = []
+    # The ratios of the baselines, by whether they and the libraries are the same in both runs.
+    control_ratios: dict[bool, dict[tuple[str | None, str | None, Shape], float]] = {True: {}, False: {}}
+    for (first, second), shape in cells:
+        one, other = _latencies(a, first, shape), _latencies(b, second, shape)
+        if not one.model or not other.model:
+            changes.append(LatencyChange(one.median_ms, other.median_ms))
+            continue
+        compared, reach, not_compared = (one.model, other.model), max(one.reach, other.reach), ""
+        same = same_versions and one.baseline == other.baseline
+        has_control = same or (first.configuration.baseline, second.configuration.baseline) in matched
+        if not (one.ratios and other.ratios and has_control):
+            not_compared = NO_CONTROL
+        else:
+            control = unpaired_ratio(one.control, other.control, level)
+            control_ratios[same][one.baseline, other.baseline, shape] = control.value
+            if (one.name, other.name) == (one.baseline, other.baseline):
+                not_compared = CONTROL
+            elif same:
+                compared = one.ratios, other.ratios
+            else:
+                reach += control.reach
+        ratio = _widened(unpaired_ratio(*compared, level), reach)
+        changes.append(LatencyChange(one.median_ms, other.median_ms, ratio, not_compared))
+    notes = [_control_note(ratios.values(), same) for same, ratios in control_ratios.items() if ratios]
+    if any(change.not_compared == NO_CONTROL for change in changes):
+        notes.append("times without a baseline in common have no verdict: any change may be due to the machine")
+    return changes, tuple(notes)
+
+
+def _control_note(ratios: Iterable[float], same: bool) -> str:
+    """Return a note on how the baselines changed from A to B."""
+    slowdowns = sorted(1 / ratio for ratio in ratios)
+    slowdown = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (slowdowns[0], slowdowns[-1])))
+    note = f"the baseline took {slowdown} times as long in B as in A, due to the machine"
+    if same:
+        return f"{note}: rows are compared by their ratios to it, and it has no verdict on time"
+    return (
+        f"{note} or to what differs between the runs: rows are compared by milliseconds, and differ only where they "
+        "changed by more; to tell the two apart, run both again, one after the other"
+    )
+
+
+def _latencies(records: Records, record: Record, shape: Shape) -> _Latencies:
     cell = record.cells.get(shape)
     part = records.timed.get((record.configuration.row, shape))
     if cell is None or part is None or part.failure(cell.name):
-        return _Timed()
-    latencies = statistics.block_medians(part.rounds, cell.name)
+        return _Latencies()
+    latencies = part.medians_ns(cell.name)
     if part.baseline is None or part.failure(part.baseline):
-        return _Timed(cell.name, None, latencies)
-    control = statistics.block_medians(part.rounds, part.baseline)
+        return _Latencies(cell.name, None, latencies)
+    control = part.medians_ns(part.baseline)
     ratios = {place: latency / control[place] for place, latency in latencies.items() if place in control}
-    # Where the baseline's twin could not be timed, or once alone, nothing is known of the noise.
-    reach = math.inf
-    with suppress(ValueError):
-        floor = statistics.noise_floor(part.rounds, part.baseline)
-        reach = floor.reach if floor.low is not None else math.inf
-    return _Timed(cell.name, part.baseline, latencies, control, ratios, reach)
+    floor = part.noise_floor
+    reach = math.inf if floor is None or floor.low is None else floor.reach
+    return _Latencies(cell.name, part.baseline, latencies, control, ratios, reach)
 
 
-def _middle(timed: _Timed) -> float | None:
-    from statistics import median
-
-    return median(timed.latencies.values()) / 1e6 if timed.latencies else None
-
-
-def _widened(found: Interval, reach: float) -> Interval:
-    """A ratio whose interval reaches further on both sides, by a logarithm."""
-    from benchcard.utils.values import Interval
-
-    if found.low is None or found.high is None or math.isinf(reach):
-        return Interval(found.value, None, None)
-    return Interval(found.value, found.low * math.exp(-reach), found.high * math.exp(reach))
+def _widened(ratio: Interval, reach: float) -> Interval:
+    """Return a ratio whose interval is wider by a logarithm on both sides."""
+    if ratio.low is None or ratio.high is None or math.isinf(reach):
+        return Interval(ratio.value, None, None)
+    return Interval(ratio.value, ratio.low * math.exp(-reach), ratio.high * math.exp(reach))

@@ -1,16 +1,17 @@
-"""How much of a sentence's embedding quantization left: its cosine with the baseline's embedding of the same sentence.
+"""The cosine between each sentence's embedding and the baseline's, as a measure of what quantization changed.
 
-A rank correlation with gold scores hardly moves while every embedding turns; whoever searches with new embeddings in an
-index of old ones must know.
+A rank correlation with gold scores hardly changes when all embeddings rotate. Whoever searches an index of old
+embeddings with new ones must know of it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchcard.run.record import Record
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from benchcard.analysis.records import Records
@@ -20,23 +21,25 @@ COLUMN = "embedding_cosine"
 
 
 def embedding_cosine(records: Records, record: Record) -> float | None:
-    """The mean cosine, over all sentences of the evaluation split, between a row's embeddings and its baseline's; 1 for
-    the baseline itself. None where the task gives no embeddings, or one of the two rows has none.
+    """Return the mean cosine between a row's embeddings and its baseline's, over the evaluation split.
+
+    It is 1 for the baseline itself, and None where the task has no embeddings or one of the two rows has none.
     """
-    reference = record.configuration.baseline
-    if reference is None or record.outcomes.evaluate is None:
+    baseline = record.configuration.baseline
+    embeddings = _embeddings(record) if baseline is not None else None
+    if baseline is None or embeddings is None:
         return None
-    these = _embeddings(record)
-    those = these if reference == record.configuration.row else _embeddings(records.records[reference])
-    if these is None or those is None or these.shape != those.shape:
+    is_baseline = baseline == record.configuration.row
+    expected = embeddings if is_baseline else _embeddings(records.records[baseline])
+    if expected is None or expected.shape != embeddings.shape:
         return None
     from benchcard.tasks.feature_extraction import cosines
 
-    return float(cosines(these, those).mean())
+    return float(cosines(embeddings, expected).mean())
 
 
-def _embeddings(record: Record) -> NDArray[Any] | None:
-    """The embeddings `(sentences, numbers) float32` that a row's evaluation kept, if it did."""
+def _embeddings(record: Record) -> NDArray[np.float32] | None:
+    """Return the embeddings `(sentences, dimensions) float32` of a row's evaluation; None where it has none."""
     import numpy as np
 
     outcome = record.outcomes.evaluate

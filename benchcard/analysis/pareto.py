@@ -1,83 +1,103 @@
-"""The rows that no other row beats in both quality and cost."""
+"""The Pareto front: the rows that no other row beats in both quality and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchcard.analysis.choice import SIGNS, mean_gain, rows_by_number
-from benchcard.analysis.frames.columns import is_known
+from benchcard.analysis.choice import SIGNS, row_qualities
+from benchcard.analysis.gains import mean_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchcard.analysis.gains import Gains
 
+_COSTS = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}
 
-def pareto(
+
+def pareto_front(
     quality: pd.DataFrame,
     gains: Gains,
     baselines: Mapping[int, int | None],
     data: Mapping[int, str],
-    axes: list[str],
+    axes: Sequence[str],
     metric: str | None,
     higher_is_better: bool | None = True,
 ) -> pd.DataFrame:
-    """The rows that no other row of the same data beats: none is better in one of metric and cost and at least as good
-    in the other.
+    """Return the rows that no other row of the same data beats: none is at least as good in both metric and cost, and
+    better in one of them.
 
-    One row per configuration on the front, one data set after the other and the cheapest first: the benchmarked
-    parameters, the metric with its interval, the cost (`latency_mean_ms`, `memory_mb` or `size_mb`, the geometric mean
-    over shapes), and `ratio` to the row's baseline with the interval that holds for all rows at once. Ratios order the
-    rows of one baseline where each has one, else costs do. Of rows that come to the same only the first is there. Where
-    nobody says which way the metric is better, the nearer to the baseline's is taken to be.
+    The frame has one row per configuration on the front, one data set after the other, the cheapest first: the
+    benchmarked parameters, the metric with its interval, the cost (`latency_mean_ms`, `memory_mb` or `size_mb`, the
+    geometric mean over shapes), and the `ratio` to the row's baseline with the interval that holds for all rows at
+    once. Rows of one baseline are compared by their ratios if each has one, else by their costs. Of equal rows only the
+    first is on the front. If it is not known whether a higher metric is better, the value closer to the baseline's is
+    taken as better.
 
     Args:
         quality: The frame of `Results.quality`.
-        gains: What each row gains, in the objective.
-        baselines: The row that each row is compared with.
-        data: What each row was evaluated on.
+        gains: The gain of each row in the objective.
+        baselines: The baseline of each row.
+        data: The data that each row was evaluated on.
         axes: The benchmarked parameters.
         metric: The metric that stands for quality.
-        higher_is_better: The metric's direction; None where nobody says.
+        higher_is_better: The metric's direction; None where it is not known.
     """
     import pandas as pd
 
-    cost_name = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}[gains.objective]
-    told = rows_by_number(quality)
-    figures = {row: float(each[metric]) for row, each in told.items() if metric in each and is_known(each[metric])}
-    by_data: dict[str | None, list[int]] = {}
+    rows = row_qualities(quality, axes, metric)
+    figures = {row: entry.figure for row, entry in rows.items() if entry.figure}
+    rows_by_data: dict[str | None, list[int]] = {}
     for row in figures:
         if row in gains.costs:
-            by_data.setdefault(data.get(row), []).append(row)
-    ratios = {row: mean_gain(each) for row, each in gains.by_row.items() if each and all(gain.ratio for gain in each)}
+            rows_by_data.setdefault(data.get(row), []).append(row)
+    ratios = {
+        row: mean_ratio(row_gains)
+        for row, row_gains in gains.by_row.items()
+        if row_gains and all(gain.ratio for gain in row_gains)
+    }
 
-    def good(row: int) -> float:
+    def goodness(row: int) -> float:
         sign, baseline = SIGNS[higher_is_better], baselines.get(row)
-        middle = figures.get(baseline, 0.0) if baseline is not None else 0.0
-        return sign * figures[row] if sign else -abs(figures[row] - middle)
+        value = figures[row].value
+        reference = figures[baseline].value if baseline is not None and baseline in figures else 0.0
+        return sign * value if sign else -abs(value - reference)
 
-    measures = [name for name in (metric or "", f"{metric}_low", f"{metric}_high") if name in quality]
-    lines = []
-    for rows in by_data.values():
-        # Ratios are paired and survive noise, which a mean does not; those to two baselines say nothing of each other.
-        is_paired = ratios.keys() >= set(rows) and len({baselines.get(row) for row in rows}) == 1
-        prices = {row: 1 / ratios[row].value if is_paired else gains.costs[row] for row in rows}
-        for row in _front({row: (good(row), prices[row]) for row in rows}):
-            ratio = ratios.get(row)
-            bounds = (ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)
-            lines.append([row, *(told[row][name] for name in (*axes, *measures)), gains.costs[row], *bounds])
-    return pd.DataFrame(lines, columns=["row", *axes, *measures, cost_name, "ratio", "ratio_low", "ratio_high"])
+    measures = [name for name in (f"{metric}", f"{metric}_low", f"{metric}_high") if name in quality]
+    front = []
+    for group in rows_by_data.values():
+        # Paired ratios are not affected by noise as means are. Ratios to two baselines cannot be compared.
+        is_paired = ratios.keys() >= set(group) and len({baselines.get(row) for row in group}) == 1
+        costs = {row: 1 / ratios[row].value if is_paired else gains.costs[row] for row in group}
+        for row in _undominated({row: (goodness(row), costs[row]) for row in group}):
+            figure, ratio = figures[row], ratios.get(row)
+            values = dict(
+                zip((f"{metric}", f"{metric}_low", f"{metric}_high"), (figure.value, figure.low, figure.high))
+            )
+            front.append(
+                [
+                    row,
+                    *rows[row].parameters.values(),
+                    *(values[name] for name in measures),
+                    gains.costs[row],
+                    *((ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)),
+                ]
+            )
+    columns = ["row", *axes, *measures, _COSTS[gains.objective], "ratio", "ratio_low", "ratio_high"]
+    return pd.DataFrame(front, columns=columns)
 
 
-def _front(points: Mapping[int, tuple[float, float]]) -> Sequence[int]:
-    """The rows that no other one beats, the cheapest first, from how good each is and what it costs."""
+def _undominated(points: Mapping[int, tuple[float, float]]) -> Sequence[int]:
+    """Return the rows that no other one beats, the cheapest first, from the goodness and the cost of each."""
     front = [
         row
-        for row, (well, cost) in points.items()
+        for row, (goodness, cost) in points.items()
         if not any(
-            (better >= well and less <= cost) and ((better, less) != (well, cost) or other < row)
-            for other, (better, less) in points.items()
+            other_goodness >= goodness
+            and other_cost <= cost
+            and ((other_goodness, other_cost) != (goodness, cost) or other < row)
+            for other, (other_goodness, other_cost) in points.items()
             if other != row
         )
     ]

@@ -1,4 +1,4 @@
-"""Records of a run, read from its directory, finished or not: outcomes of each row and latencies of each cell."""
+"""The records of a run, read from its directory, finished or not: outcomes of each row and raw times of each cell."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from functools import cached_property
 from pathlib import Path
 
 from benchcard.errors import BenchcardError, SpecError
-from benchcard.measure.blocks import Opened, Round, read_rounds
+from benchcard.measure.blocks import OpenedModel, Round, read_rounds
+from benchcard.measure.intervals import CONFIDENCE, Place, paired_ratio
+from benchcard.measure.latency import block_medians, noise_floor
 from benchcard.run.directory import PartOutcome, RunDirectory, RunInfo, TimedPart
 from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
 from benchcard.run.traits import Traits, traits_of
-from benchcard.sources.resolve import unresolved
+from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Plan, make_plan
 from benchcard.spec.spec import read_spec
 from benchcard.steps.evaluate import MetricRequest
 from benchcard.steps.step import NotRun, Outcome, Request, V
 from benchcard.utils.plain import as_plain
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Part:
     Attributes:
         names: The names of the cells.
         baseline: The name of the baseline's cell; None where there is no baseline, or no outcome yet.
-        rounds: The rounds so far, with latencies.
+        rounds: The completed rounds, with raw latencies.
         outcome: What was recorded beside them; None while rounds are missing.
     """
 
@@ -39,17 +41,56 @@ class Part:
     rounds: tuple[Round, ...]
     outcome: PartOutcome | None
 
-    def opened(self, name: str, *, twin: bool = False) -> list[Opened]:
+    def opened(self, name: str, *, twin: bool = False) -> list[OpenedModel]:
         """Return what it took to open a cell's model, or its twin's, once for each launch."""
-        every = self.outcome.opened if self.outcome else ()
-        return [opened for opened in every if opened.name == name and opened.twin == twin]
+        entries = self.outcome.opened if self.outcome else ()
+        return [opened for opened in entries if opened.name == name and opened.twin == twin]
 
     def failure(self, name: str, *, twin: bool = False) -> Failure | None:
-        """Return why a cell, or its twin, has no times, or no more of them."""
+        """Return why a cell, or its twin, could not be timed, or not to the end; None where it was."""
         for failure in self.outcome.failures if self.outcome else ():
             if failure.name == name and failure.twin == twin:
                 return Failure("time", failure.type, f"{failure.stage}: {failure.message}", failure.log)
         return None
+
+    def medians_ns(self, name: str) -> Mapping[Place, float]:
+        """Return the median latency of a cell by launch and round."""
+        return block_medians(self.rounds, name)
+
+    def peaks_bytes(self, name: str, *, twin: bool = False) -> list[int]:
+        """Return the peak memory of each launch of a cell, or of its twin, over the memory before loading the model."""
+        peaks = []
+        for opened in self.opened(name, twin=twin):
+            blocks = (
+                block.peak_bytes
+                for timed in self.rounds
+                for block in timed.blocks
+                if timed.launch == opened.launch and (block.name, block.twin) == (name, twin)
+            )
+            peaks.append(max([opened.peak_bytes, *blocks]) - opened.base_bytes)
+        return peaks
+
+    def speedup(self, name: str, confidence: float = CONFIDENCE) -> Interval | None:
+        """Return how many times faster than the baseline a cell is, paired by round; None where that is not known.
+
+        Args:
+            name: The name of the cell.
+            confidence: The confidence of the interval.
+        """
+        if self.baseline is None or self.failure(self.baseline):
+            return None
+        baseline, model = self.medians_ns(self.baseline), self.medians_ns(name)
+        if not baseline.keys() & model.keys():
+            return None
+        return paired_ratio(baseline, model, confidence)
+
+    @cached_property
+    def noise_floor(self) -> Interval | None:
+        """The ratio of the baseline to its twin; None where one of them could not be timed."""
+        try:
+            return noise_floor(self.rounds, self.baseline) if self.baseline is not None else None
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -61,8 +102,8 @@ class Records:
         info: The content of `run.json`.
         plan: The rows.
         records: The record of each row.
-        parts: The parts in which each cell was timed, by the name of the cell. A baseline is in several.
-        timed: The part in which a row was timed beside its baseline, by row and shape.
+        parts: The parts in which each cell was timed, by its name; a baseline is in several.
+        timed: By row and shape, the part in which the row was timed beside its baseline.
     """
 
     path: Path
@@ -88,7 +129,7 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
     Raises:
         BenchcardError: The directory holds no run, a damaged one, or one of a newer format.
     """
-    # The working directory may change while results are used.
+    # The working directory may change while the results are in use.
     path = path.absolute()
     directory = RunDirectory(path)
     info = directory.info
@@ -100,11 +141,10 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
     _expect_complete(path / "run.json", info, plan)
 
     def look_up(request: Request[V]) -> Outcome[V] | Failure:
-        outcome = directory.outcome(request)
-        if outcome is None and request.kind == MetricRequest.kind:
+        outcome, kind = directory.outcome(request), request.kind
+        if outcome is None and kind == MetricRequest.kind:
             # The metric was registered in the program that made the run: its result is in `score`.
-            return Outcome(request.kind, request.key, Path(), request.read_values({}))
-        kind = request.kind
+            return Outcome(kind, request.key, Path(), request.read_values({}))
         return outcome or NotRun(kind, "NotRun", f"`{kind}` has not been run yet: run the spec again")
 
     pipeline = Pipeline(plan, info.sources, info.traits or traits_of(plan), look_up, info.default_threads)
@@ -114,7 +154,7 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
     # Groups that no row asks for any more are left out, such as those of a run in which a row had failed.
     for group in groups(records):
         for stored in directory.stored_parts(group.key):
-            part = _part(stored)
+            part = _read_part(stored)
             for name in stored.names:
                 parts[name] = (*parts.get(name, ()), part)
             for row, shape in group.places:
@@ -131,17 +171,17 @@ def _expect_complete(path: Path, info: RunInfo, plan: Plan) -> None:
     """
     names = ("created", "sources", "machine", "versions", "default_threads")
     missing = [name for name in names if not getattr(info, name)]
-    wanted, sources = unresolved(plan.spec), info.sources
-    missing += [*wanted.models.keys() - sources.models.keys(), *wanted.datasets.keys() - sources.datasets.keys()]
+    expected, sources = unresolved_sources(plan.spec), info.sources
+    missing += [*expected.models.keys() - sources.models.keys(), *expected.datasets.keys() - sources.datasets.keys()]
     if missing:
         raise BenchcardError(f"{path} is damaged: it has no {', '.join(missing)}. Run the spec in a new folder")
 
 
-def _part(stored: TimedPart) -> Part:
+def _read_part(stored: TimedPart) -> Part:
     outcome, rounds = stored.outcome, tuple(read_rounds(stored.rounds))
     if outcome is not None and len(rounds) != outcome.rounds:
         raise BenchcardError(
             f"{stored.rounds} is damaged: {len(rounds)} of {outcome.rounds} rounds can be read. "
-            "Run the spec again to time what is missing"
+            "Run the spec again to time the missing ones"
         )
     return Part(stored.names, outcome.baseline if outcome else None, rounds, outcome)

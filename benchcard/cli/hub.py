@@ -165,7 +165,7 @@ def verify(
         changes["dataset"] = {**published.spec.fixed.get("dataset", {}), "path": data}
     given = {name for name in (model, data) if name is not None}
     spec = card_spec.spec_of(published.facts, published.about, published.folder, changes, trust_remote_code, given)[0]
-    for code in resolve.code_of(spec):
+    for code in resolve.uninstalled_code(spec):
         click.echo(f"note: this runs {code}", err=True)
     card_spec.expect_here(published.facts, published.about, spec, "give it as `--{name}`")
     benchmark = Benchmark.from_spec(spec)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from benchcard.utils.files import pointer_hint
 from benchcard.utils.text import did_you_mean, join_names
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 # Where repositories of the Hub keep graphs: at the top, and in the folder that Transformers.js and optimum use.
 _PLACES = ("model.onnx", "onnx/model.onnx")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
-from benchcard.utils.files import files_of, pointer_hint
+from benchcard.utils.files import list_files, pointer_hint
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +95,7 @@ def load_with_missing(
 
 
 def _pointer_among_weights(model: Path) -> str:
-    weights = (file for name, file in files_of(model).items() if name.endswith((".safetensors", ".bin")))
+    weights = (file for name, file in list_files(model).items() if name.endswith((".safetensors", ".bin")))
     return next(filter(None, map(pointer_hint, weights)), "")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import ArtifactError
 from benchcard.frameworks.kernels import Kernel, read_kernels
-from benchcard.graphs.runtime import session_settings, runtime_errors, session_options, remedy
+from benchcard.graphs.runtime import remedy, runtime_errors, session_options, session_settings
 from benchcard.spec.schema import Boolean, Number, Text, ValueType
 
 if TYPE_CHECKING:

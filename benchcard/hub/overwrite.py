@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from benchcard.errors import HubError
 from benchcard.hub.files import Snapshot, Upload
 from benchcard.hub.gitignore import is_ignored
-from benchcard.utils.plaindata import UnreadableError, load_json
+from benchcard.utils.parsing import UnreadableError, load_json
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchcard.errors import BenchcardError
 from benchcard.measure.noise import MachineState
-from benchcard.utils.plaindata import load_json
+from benchcard.utils.parsing import load_json
 from benchcard.utils.values import Failure
 
 Count = Annotated[int, msgspec.Meta(ge=0)]

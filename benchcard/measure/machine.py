@@ -9,14 +9,8 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
-
-import msgspec
-
-from benchcard.errors import BenchcardError
 
 # Instructions on which the speed, and the results, of int8 products depend.
 INT8_FLAGS = (

@@ -23,7 +23,7 @@ from benchcard import registry
 from benchcard.measure.blocks import Block, OpenedModel, Subject, TimedFailure
 from benchcard.measure.child import HEADER, Import, Open, Reply, Time, encode_command
 from benchcard.measure.machine import physical_cores
-from benchcard.utils import process, start
+from benchcard.utils import process
 from benchcard.utils.values import Failure
 
 # How long to wait for a process that was killed.
@@ -60,7 +60,7 @@ class TimedProcess:
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the process, see `close`
         try:
             self._process = subprocess.Popen(
-                start.command("measure.child", os.getpid(), search_own=bool(registry.registered_by_call())),
+                python_command("measure.child", os.getpid(), search_own=bool(registry.registered_by_call())),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -205,7 +205,7 @@ def _environment(threads: int, spinning: bool) -> dict[str, str]:
     """
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     environment = {
-        **start.environment(),
+        **child_environment(),
         **dict.fromkeys((*counts, "VECLIB_MAXIMUM_THREADS"), str(threads)),
         "MKL_DYNAMIC": "FALSE",
         "OMP_DYNAMIC": "FALSE",

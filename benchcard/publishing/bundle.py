@@ -192,7 +192,7 @@ def _table(results: RunResults) -> pd.DataFrame:
     whole = table.merge(timed, on="row", how="left", suffixes=("", "_time"))
     texts = [str(name) for name in whole if not pd.api.types.is_numeric_dtype(whole[name].dtype)]
     return whole.assign(
-        **{name: [public_names.public(results.records, cell, name) for cell in whole[name]] for name in texts}
+        **{name: [public_names.public_value(results.records, cell, name) for cell in whole[name]] for name in texts}
     )
 
 
@@ -257,9 +257,9 @@ def run_json(
     return {
         "format": FORMAT,
         "created": info.created,
-        "spec": public_names.public(results.records, told.pop("spec")),
+        "spec": public_names.public_value(results.records, told.pop("spec")),
         "sources": sources,
-        **public_names.public(results.records, told),
+        **public_names.public_value(results.records, told),
         "weights": [{"row": model.row, "path": model.path} for model in models],
         "files": dict(files),
     }

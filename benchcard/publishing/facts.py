@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchcard.analysis import embedding_cosine, metric_info
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.frames.time import NOT_ASKED
-from benchcard.analysis.gains import waiting
+from benchcard.analysis.gains import unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
 from benchcard.card.facts import (
     Data,
@@ -91,7 +91,7 @@ def facts(results: RunResults, max_drop: float | None = None, section: str | Non
         noise=_noise(results),
         environment=_environment(results),
         run={"id": results.spec.digest[:12], "created": results.records.info.created},
-        done=len(plan) - len(unmeasured) if (unmeasured := waiting(results.records)) else None,
+        done=len(plan) - len(unmeasured) if (unmeasured := unfinished_rows(results.records)) else None,
         notes=(*results.notes, *_untimed(results), *_without_floor(results), *_drifted(results)),
     )
     return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made, section)))

@@ -15,7 +15,7 @@ from benchcard.card import readme as merge
 from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.paths import FOLDER, RUN
 from benchcard.errors import CardError
-from benchcard.utils.plaindata import UnreadableError, is_count, is_positive, load_json, mismatches
+from benchcard.utils.parsing import UnreadableError, is_count, is_positive, load_json, mismatches
 
 README = "README.md"
 _SOURCE = {"name": str, "local": bool, "digest": str}

@@ -49,8 +49,8 @@ def spec_of(
         SpecError: it asks for what cannot be, with the place of each mistake.
     """
     spec, notes = unchecked(facts, about, folder, changes, given)
-    if not trust_remote_code and (code := resolve.code_of(spec, set(_texts((changes or {}).get("metrics"))))):
-        raise CardError(resolve.refusal(code))
+    if not trust_remote_code and (code := resolve.uninstalled_code(spec, set(_texts((changes or {}).get("metrics"))))):
+        raise CardError(resolve.untrusted_code_message(code))
     return replace(spec, trusted=True), notes
 
 
@@ -82,7 +82,9 @@ def unchecked(
         told["fixed"] = {key: kept for key, kept in told["fixed"].items() if ALIASES.get(key, key) != name}
         told["fixed"][name] = value
     spec = specs.read_spec(told)
-    return replace(spec, homes=dict.fromkeys((resolve.named(spec) & own) - theirs, folder), trusted=False), tuple(notes)
+    return replace(
+        spec, homes=dict.fromkeys((resolve.source_names(spec) & own) - theirs, folder), trusted=False
+    ), tuple(notes)
 
 
 def _texts(value: Any) -> Iterator[str]:

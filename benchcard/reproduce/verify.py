@@ -26,8 +26,8 @@ from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, time_rule
 from benchcard.errors import CardError
 from benchcard.measure.noise import disturbances
+from benchcard.utils.parsing import plain
 from benchcard.utils.plain import canonical_json
-from benchcard.utils.plaindata import plain
 from benchcard.utils.values import Interval, Shape
 
 if TYPE_CHECKING:

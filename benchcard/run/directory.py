@@ -32,8 +32,8 @@ from benchcard.spec.spec import Spec
 from benchcard.steps.models import ModelFile
 from benchcard.steps.step import Count, Outcome, Request, V, decode
 from benchcard.utils.files import reporting_disk_errors, sync, write_atomically
+from benchcard.utils.parsing import UnreadableError, load_json
 from benchcard.utils.plain import as_plain
-from benchcard.utils.plaindata import UnreadableError, load_json
 from benchcard.utils.text import format_value
 from benchcard.utils.values import Failure
 

@@ -160,7 +160,7 @@ class RowPipeline:
             "location": source.location,
             "revision": source.revision,
             "content": source.content,
-            "renamed": source.moved,
+            "renamed": source.rename_note,
             **self._model(),
         }
 

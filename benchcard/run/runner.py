@@ -26,7 +26,7 @@ from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
 from benchcard.run.timing import time_all
 from benchcard.run.traits import traits_of
-from benchcard.sources.resolve import Sources, changed, resolve_sources
+from benchcard.sources.resolve import Sources, changed_names, resolve_sources
 from benchcard.spec.plan import Configuration, Plan
 from benchcard.steps.models import path_of
 from benchcard.steps.quantize import ExplainRequest, QuantizeRequest
@@ -71,7 +71,7 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_pro
         expect_same_ground(begun, here, versions, path)
     earlier = begun.sources if begun else None
     sources = resolve_sources(plan.spec, earlier, path / HANDED)
-    if earlier is not None and (names := changed(earlier, sources)):
+    if earlier is not None and (names := changed_names(earlier, sources)):
         raise SpecError(
             Mistake(
                 "$",
@@ -213,7 +213,7 @@ class _Run:
                 return
             finished += 1
             self._finish(requests[index], work[index][1], reply, seconds, count)
-            self._progress.part(finished, len(requests))
+            self._progress.update(finished, len(requests))
 
         parallel.do_all(work, workers, self._timeout_s, done)
         for number in range(1, count):
@@ -241,7 +241,7 @@ class _Run:
         target = self._directory.unfinished(request)
         started = time.monotonic()
         worker = self._worker(request.engine, 0, self._threads)
-        reply = worker.do(request, target, self._progress.part, self._timeout_s)
+        reply = worker.do(request, target, self._progress.update, self._timeout_s)
         return self._finish(request, target, reply, time.monotonic() - started)
 
     def _worker(self, engine: str, number: int, threads: int) -> Worker:

@@ -66,12 +66,12 @@ class _Timing:
         ]
         seconds = [group.seconds(len(part.names)) for group, part in todo]
         for place, (group, part) in enumerate(todo):
-            self._progress.timed(sum(seconds[place:]) * self._pace)
+            self._progress.set_timing_left(sum(seconds[place:]) * self._pace)
             if (refusal := self._refusal(group, part)) is None:
                 self._time(group, part, sum(seconds[place + 1 :]))
             else:
                 self._refuse(group, part, refusal)
-        self._progress.timed(0.0)
+        self._progress.set_timing_left(0.0)
 
     @staticmethod
     def _divide(group: Group) -> list[list[str]]:
@@ -113,7 +113,7 @@ class _Timing:
         )
         rounds = len(read_rounds(part.rounds))
         part.finish(_outcome(group, rounds=rounds, opened=(), failures=failures, before=now, after=now))
-        self._progress.say(f"time: {message}")
+        self._progress.write_line(f"time: {message}")
 
     def _time(self, group: Group, part: TimedPart, others_s: float) -> None:
         from benchcard.measure.blocks import append_round, recover_rounds
@@ -135,10 +135,10 @@ class _Timing:
         self._progress.start(f"timing {models}, {shape}")
 
         def report(progress: GroupProgress) -> None:
-            self._progress.part(progress.done_s, progress.total_s)
+            self._progress.update(progress.done_s, progress.total_s)
             if progress.done_s > done_before:
                 self._pace = max(1.0, (time.monotonic() - started) / (progress.done_s - done_before))
-            self._progress.timed(self._pace * (others_s + max(0.0, progress.total_s - progress.done_s)))
+            self._progress.set_timing_left(self._pace * (others_s + max(0.0, progress.total_s - progress.done_s)))
 
         def keep(timed: Round) -> None:
             with reporting_disk_errors(part.path):
@@ -166,7 +166,8 @@ class _Timing:
                 sizes={cell.name: size_bytes(cell.model) for cell in members},
                 opened=timing.opened,
                 failures=tuple(
-                    PartFailure(name=failed.name, twin=failed.twin, **asdict(failed.failure)) for failed in timing.failures
+                    PartFailure(name=failed.name, twin=failed.twin, **asdict(failed.failure))
+                    for failed in timing.failures
                 ),
                 before=timing.before,
                 after=timing.after,
@@ -174,7 +175,7 @@ class _Timing:
         )
         self._progress.finish("time", f"timed {models}, {shape}, {limit}", time.monotonic() - started)
         for failed in timing.failures:
-            self._progress.say(f"time: {failed.failure}")
+            self._progress.write_line(f"time: {failed.failure}")
 
 
 def _outcome(group: Group, **values: Any) -> PartOutcome:

@@ -1,1 +1,1 @@
-"""Which model, which data and which metric script, exactly."""
+"""Sources: which model, data set and metric script a spec names, by content or commit. Leaves loading to `tasks`."""

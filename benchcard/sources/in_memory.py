@@ -1,146 +1,156 @@
-"""Data sets that are handed over in memory: `datasets.Dataset`, `DatasetDict`, pandas frames, and splits of these.
+"""Data sets in memory: `datasets.Dataset`, `DatasetDict`, pandas frames, and mappings of split to these.
 
-They stand in a spec by the digest of what they hold, and are written into the run directory, so that a run can be gone
-on with, and read, without them. This module owns how they are told from paths, named and written.
+A spec names such a data set by the digest of its content. Its rows are written into the run directory, so that a run
+can be continued and read without the objects. This module recognizes, names and writes such data sets.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.sources.resolve import MEMORY
+from benchcard.sources.resolve import MEMORY_PREFIX
+from benchcard.utils.plain import digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import datasets
 
-    Handed = Mapping[str, datasets.DatasetDict]
+    InMemory = Mapping[str, datasets.DatasetDict]
 
 
-# Digits of the digest that stand in a spec: enough that no two data sets of one run meet.
+# Hexadecimal digits of the digest in a name: enough that two data sets of one run do not share a name.
 _DIGITS = 16
-_ONE, _SEVERAL, _STREAMED = "a table", "tables by split", "a stream"
 
 
-def as_splits(given: Mapping[str, Any]) -> tuple[dict[str, Any], Handed]:
-    """The arguments of a benchmark with a name in the place of each data set in memory, and the data sets by name.
+class _Kind(Enum):
+    TABLE = "a table"
+    SPLITS = "a mapping of split to table"
+    STREAM = "a stream"
 
-    A data set stands at `dataset`, or at `path` in it; under `grid`, in a list of such.
+
+def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object], InMemory]:
+    """Return the arguments of a benchmark with a name in place of each data set in memory, and these by name.
+
+    A data set is the value of `dataset` or of its `path`; in `grid`, it is an element of a list of such values.
 
     Raises:
-        SpecError: It cannot be written: a stream, or values that are no rows.
+        SpecError: A data set cannot be written, because it is a stream or because its columns hold mixed values.
     """
-    handed: dict[str, datasets.DatasetDict] = {}
+    extracted: dict[str, datasets.DatasetDict] = {}
 
-    def named(dataset: Any, place: str) -> Any:
-        alone = _form(dataset) is not None and not (isinstance(dataset, Mapping) and "path" in dataset)
-        told = {"path": dataset} if alone else dataset
-        if not isinstance(told, Mapping) or _form(told.get("path")) is None:
+    def named(dataset: object, place: str) -> object:
+        is_data = _kind(dataset) is not None and not (isinstance(dataset, Mapping) and "path" in dataset)
+        fields = {"path": dataset} if is_data else dataset
+        if not isinstance(fields, Mapping) or _kind(fields.get("path")) is None:
             return dataset
-        splits = _splits(told["path"], told.get("eval_split"), place)
-        name = f"{MEMORY}{_digest(splits)}"
-        handed[name] = splits
-        only = {"eval_split": next(iter(splits))} if len(splits) == 1 else {}
-        return {**only, **told, "path": name}
+        splits = _splits(fields["path"], fields.get("eval_split"), place)
+        name = f"{MEMORY_PREFIX}{_content_digest(splits)}"
+        extracted[name] = splits
+        only_split = {"eval_split": next(iter(splits))} if len(splits) == 1 else {}
+        return {**only_split, **fields, "path": name}
 
-    whole = dict(given)
-    if "dataset" in whole:
-        whole["dataset"] = named(whole["dataset"], "$.dataset")
+    result = dict(arguments)
+    if "dataset" in result:
+        result["dataset"] = named(result["dataset"], "$.dataset")
     for part in ("fixed", "grid"):
-        inside = whole.get(part)
-        if isinstance(inside, Mapping) and "dataset" in inside:
-            place, value = f"$.{part}.dataset", inside["dataset"]
-            several = part == "grid" and isinstance(value, (list, tuple))
-            new = [named(each, f"{place}[{index}]") for index, each in enumerate(value)] if several else value
-            whole[part] = {**inside, "dataset": new if several else named(value, place)}
-    return whole, handed
+        fields = result.get(part)
+        if isinstance(fields, Mapping) and "dataset" in fields:
+            place, value = f"$.{part}.dataset", fields["dataset"]
+            if part == "grid" and isinstance(value, (list, tuple)):
+                value = [named(dataset, f"{place}[{index}]") for index, dataset in enumerate(value)]
+            else:
+                value = named(value, place)
+            result[part] = {**fields, "dataset": value}
+    return result, extracted
 
 
 def write_splits(splits: datasets.DatasetDict, folder: Path) -> None:
-    """Write a data set so that `tasks.data.load` reads it; images are written into it."""
+    """Write a data set so that `tasks.data.load_dataset` reads it; images are written into the files."""
     import datasets
 
     from benchcard.tasks.data import literal
 
-    shown = not datasets.are_progress_bars_disabled()
+    were_enabled = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         with literal(folder) as link:
             splits.save_to_disk(link)
     finally:
-        if shown:
+        if were_enabled:
             datasets.enable_progress_bars()
 
 
 def folder_name(name: str) -> str:
-    """The name of its folder, from that in the spec."""
-    return name.removeprefix(MEMORY)
+    """Return the name of a data set's folder in the run directory, from its name in the spec."""
+    return name.removeprefix(MEMORY_PREFIX)
 
 
-def _form(value: Any) -> str | None:
-    """What a value is, if it is data; nothing is imported for it."""
-    kinds = {(base.__module__.partition(".")[0], base.__name__) for base in type(value).__mro__}
-    if kinds & {("datasets", "IterableDataset"), ("datasets", "IterableDatasetDict")}:
-        return _STREAMED
-    if kinds & {("datasets", "Dataset"), ("pandas", "DataFrame")}:
-        return _ONE
-    if ("datasets", "DatasetDict") in kinds:
-        return _SEVERAL
+def _kind(value: object) -> _Kind | None:
+    """Return which kind of data a value is, without importing its library; None for anything else."""
+    classes = {(base.__module__.partition(".")[0], base.__name__) for base in type(value).__mro__}
+    if classes & {("datasets", "IterableDataset"), ("datasets", "IterableDatasetDict")}:
+        return _Kind.STREAM
+    if classes & {("datasets", "Dataset"), ("pandas", "DataFrame")}:
+        return _Kind.TABLE
+    if ("datasets", "DatasetDict") in classes:
+        return _Kind.SPLITS
     if isinstance(value, Mapping) and value:
-        tables = (not isinstance(each, Mapping) and _form(each) in (_ONE, _STREAMED) for each in value.values())
-        return _SEVERAL if all(tables) else None
+        tables = (
+            not isinstance(table, Mapping) and _kind(table) in (_Kind.TABLE, _Kind.STREAM) for table in value.values()
+        )
+        return _Kind.SPLITS if all(tables) else None
     return None
 
 
-def _splits(value: Any, split: str | None, place: str) -> datasets.DatasetDict:
+def _splits(value: Any, split: object, place: str) -> datasets.DatasetDict:
+    """Return a data set as its splits; a single table is the split that the spec evaluates."""
     import datasets
 
-    form = _form(value)
-    if form == _STREAMED:
-        hint = "take the rows that are wanted: `datasets.Dataset.from_list(list(stream.take(1000)))`"
-        raise SpecError(Mistake(place, type(value).__name__, "a data set that is whole", hint))
-    if form == _SEVERAL:
+    if _kind(value) is _Kind.SPLITS:
         _expect_distinct(value, "splits", place)
-        return datasets.DatasetDict({str(name): _rows(each, f"{place}.{name}") for name, each in value.items()})
+        return datasets.DatasetDict({str(name): _rows(table, f"{place}.{name}") for name, table in value.items()})
     rows = _rows(value, place)
     name = split.partition("[")[0] if isinstance(split, str) else None
     return datasets.DatasetDict({name or str(rows.split or "validation"): rows})
 
 
 def _rows(value: Any, place: str) -> datasets.Dataset:
-    """A table as a data set; the index of a frame is left out."""
+    """Return a table as a data set, without the index of a frame."""
     import datasets
 
-    if _form(value) == _STREAMED:
-        return _splits(value, None, place)[""]
+    if _kind(value) is _Kind.STREAM:
+        hint = "take the rows you need: `datasets.Dataset.from_list(list(stream.take(1000)))`"
+        raise SpecError(Mistake(place, type(value).__name__, "a data set with all of its rows", hint))
     if isinstance(value, datasets.Dataset):
         return value.with_format(None)
     _expect_distinct(value.columns, "columns", place)
     try:
         return datasets.Dataset.from_pandas(value, preserve_index=False)
     except (TypeError, ValueError, NotImplementedError):
-        # Images and the like, which `datasets` knows and Arrow does not; Arrow's own errors are of these kinds.
+        # Arrow raises these for values, as images, that `datasets` can encode and Arrow cannot.
         pass
     try:
         return datasets.Dataset.from_dict({str(name): values for name, values in value.to_dict("list").items()})
     except (TypeError, ValueError, NotImplementedError) as error:
-        hint = f"{str(error).splitlines()[0]}: give each column values of one kind"
+        hint = f"{str(error).splitlines()[0]}: give each column values of one type"
         raise SpecError(Mistake(place, "a frame", "columns that `datasets` can hold", hint)) from error
 
 
-def _expect_distinct(names: Iterable[Any], what: str, place: str) -> None:
+def _expect_distinct(names: Iterable[object], kind: str, place: str) -> None:
     """Raise where two names are the same text."""
     counts = Counter(map(str, names))
-    if twice := [f"`{name}`" for name, count in counts.items() if count > 1]:
-        raise SpecError(Mistake(place, f"{what} of the same name, {', '.join(twice)}", f"{what} of different names"))
+    if duplicates := [f"`{name}`" for name, count in counts.items() if count > 1]:
+        raise SpecError(
+            Mistake(place, f"{kind} of the same name, {', '.join(duplicates)}", f"{kind} of different names")
+        )
 
 
-def _digest(splits: datasets.DatasetDict) -> str:
+def _content_digest(splits: datasets.DatasetDict) -> str:
     from benchcard.tasks.data import fingerprint
-    from benchcard.utils.plain import digest
 
     return digest({name: fingerprint(rows) for name, rows in splits.items()})[:_DIGITS]

@@ -1,7 +1,4 @@
-"""Where data sets of the first cards, which had ids without an owner, lie on the Hub today.
-
-This module owns the list; what becomes of a name is told in `sources`.
-"""
+"""Renamed data sets: those whose old ids on the Hub, without an owner, stand in early cards."""
 
 from __future__ import annotations
 
@@ -44,5 +41,4 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "yelp_review_full": "Yelp/yelp_review_full",
     }
 )
-"""Where data sets of the cards' time, which had an id without an owner, lie today. For all others the Hub is asked,
-which says where a repository has moved."""
+"""Current ids by old ids. Any other id is looked up on the Hub, which answers with the current one."""

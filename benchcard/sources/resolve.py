@@ -1,13 +1,14 @@
-"""Which model, data and metric script the names in a spec stand for: a folder with its digest, or a commit on the Hub.
+"""Sources: the folder, or the commit on the Hub, that each name of a model, data set or metric script stands for.
 
-Models are downloaded here, so that child processes need no network; data sets are loaded by `tasks.data`.
+Models are downloaded here, so that child processes need no network. Loading data sets is left to `tasks.data`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ from benchcard.sources import renamed
 from benchcard.spec.spec import Spec
 from benchcard.tasks.data import data_digest
 from benchcard.utils.files import content_digest, pointer_hint
-from benchcard.utils.plain import canonical_json, digest
-from benchcard.utils.plaindata import front_matter, plain
-from benchcard.utils.progress import downloads
+from benchcard.utils.parsing import front_matter
+from benchcard.utils.plain import canonical_json, digest, plain
+from benchcard.utils.progress import download_progress
 
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
-# What a model repository may hold that no framework here reads.
-_UNREAD = (
+MEMORY_PREFIX = "memory:"
+"""The prefix of the name of a data set that was passed in memory; its files are in the run directory."""
+
+# A data set as a spec describes it.
+DatasetArguments = Mapping[str, Any]
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+# Files of a model repository that no framework here reads.
+_IGNORED_FILES = (
     "*.h5",
     "*.msgpack",
     "*.ot",
@@ -37,31 +44,25 @@ _UNREAD = (
     "tf_model*",
     "coreml/*",
 )
-# Configurations and vocabularies. Of several files with weights only one is read; a graph, only where it is asked for.
-_READ_AT_ONCE = frozenset({".json", ".txt", ".model", ".tiktoken"})
-
-INHERITED = ("license", "license_name", "license_link", "library_name")
-"""Keys of a model card that hold for the model's quantized variants, too. The name and the link say which licence it is
-where `license` is `other`.
-
-Source: https://huggingface.co/docs/hub/model-cards
-"""
-MEMORY = "memory:"
-"""What the name of a data set begins with that was handed over in memory; it lies in the run directory."""
+# Configurations and vocabularies, all of which are read. Of several weight files one is read, and a graph only where a
+# spec asks for it.
+_ALWAYS_READ = frozenset({".json", ".txt", ".model", ".tiktoken"})
+# Keys of a model card that also hold for quantized variants of the model. The name and the link identify the licence
+# where `license` is `other`. Source: https://huggingface.co/docs/hub/model-cards
+_INHERITED = ("license", "license_name", "license_link", "library_name")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one name stands for.
+    """What a name stands for.
 
     Attributes:
-        name: As it was given.
-        location: The local folder or file, or the id on the Hub today, where the given one is an old one.
-        local: Whether it is one of ours, and not on the Hub.
-        revision: The commit on the Hub; None for a local one.
-        digest: Of the content: of all files for a local one, of id and commit for one on the Hub.
-        inherited: What a model's own README says in its front matter that holds for what is made of it, too (see
-            `INHERITED`).
+        name: The name in the spec.
+        location: The local folder or file, or the current id on the Hub.
+        local: Whether it is local, and not on the Hub.
+        revision: The commit on the Hub; None for local files.
+        digest: The digest of all local files, or of id and commit on the Hub.
+        inherited: The metadata in the model's README that also hold for its quantized variants.
     """
 
     name: str
@@ -73,30 +74,30 @@ class Source:
 
     @property
     def folder(self) -> Path:
-        """Where it lies, for a model."""
+        """The folder of a model."""
         return Path(self.location)
 
     @property
     def content(self) -> str | None:
-        """The digest of the files of a local data set, for a check when they are read; None where there is none."""
-        return self.digest if self.local and not self.name.startswith(MEMORY) else None
+        """The digest that the files of a local data set must have when they are read; None for other data sets."""
+        return self.digest if self.local and not self.name.startswith(MEMORY_PREFIX) else None
 
     @property
-    def moved(self) -> str:
-        """That the given id is an old one, in a sentence; empty where it is not."""
+    def rename_note(self) -> str:
+        """A sentence that says that the name is an old id, and what the new one is; empty where it is not."""
         if self.local or self.name == self.location or "://" in self.name:
             return ""
         return f"`{self.name}` is an old id: the rows are those of `{self.location}`"
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What stands for it in the keys of steps."""
+    def identity(self) -> dict[str, str]:
+        """What represents the source in the keys of steps."""
         return {"digest": self.digest}
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What all names of a plan stand for."""
+    """What all names of a plan stand for; data sets by path and revision, the others by name."""
 
     models: Mapping[str, Source] = field(default_factory=dict)
     datasets: Mapping[str, Source] = field(default_factory=dict)
@@ -104,152 +105,145 @@ class Sources:
 
     @property
     def scripts(self) -> dict[str, str]:
-        """The files of metrics that are local scripts, by name."""
+        """The paths of local metric scripts, by name."""
         return {name: source.location for name, source in self.metrics.items()}
 
     def model(self, name: str) -> Source:
-        """The model of that name."""
+        """Return the source of a model."""
         return self.models[name]
 
-    def dataset(self, dataset: Mapping[str, Any]) -> Source:
-        """The data set that a spec's `dataset` means."""
+    def dataset(self, dataset: DatasetArguments) -> Source:
+        """Return the source of the data set that a spec describes."""
         return self.datasets[_dataset_key(dataset)]
 
+    def by_name(self) -> dict[tuple[str, str], Source]:
+        """Return all sources by kind and name."""
+        kinds = {"models": self.models, "datasets": self.datasets, "metrics": self.metrics}
+        return {(kind, name): source for kind, sources in kinds.items() for name, source in sources.items()}
 
-def unresolved(spec: Spec) -> Sources:
-    """Sources by name alone, for a plan: nothing is read or asked."""
-    models = {name: Source(name, name, False, None, digest(name)) for name in model_names(spec)}
-    datasets = {
-        _dataset_key(each): Source(each["path"], each["path"], False, None, digest(_dataset_key(each)))
-        for each in _datasets(spec)
-    }
+
+def unresolved_sources(spec: Spec) -> Sources:
+    """Return sources by name alone, for a plan: nothing is read or downloaded."""
+    models = {name: Source(name, name, False, None, digest(name)) for name in _model_names(spec)}
+    datasets = {}
+    for dataset in _datasets(spec):
+        key = _dataset_key(dataset)
+        datasets[key] = Source(dataset["path"], dataset["path"], False, None, digest(key))
     return Sources(models, datasets)
 
 
-def resolve_sources(spec: Spec, kept: Sources | None = None, handed: Path | None = None) -> Sources:
-    """What every name of a spec stands for, now. Models on the Hub are downloaded.
+def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path | None = None) -> Sources:
+    """Return what every name of a spec stands for now. Models on the Hub are downloaded.
 
     Args:
         spec: The spec.
-        kept: What the names stood for when the run was begun: what lies on the Hub is taken at the same commit.
-        handed: The folder of data sets that were handed over in memory.
+        kept: The sources when the run began, whose commits on the Hub are used again.
+        memory_folder: The folder of data sets that were passed in memory.
 
     Raises:
-        SpecError: A folder or a repository does not exist; the message says which, and where it was looked for.
+        SpecError: Folders or repositories do not exist; the message names each, and where it was looked for.
         HubError: The Hub could not be reached.
     """
-    known = kept or Sources()
-    models: dict[str, Source] = {}
-    datasets: dict[str, Source] = {}
+    kept = kept or Sources()
+    datasets = {_dataset_key(dataset): dataset for dataset in _datasets(spec)}
     mistakes: list[Mistake] = []
-    for name in model_names(spec):
-        try:
-            models[name] = _model(spec, name, known.models.get(name))
-        except SpecError as error:
-            mistakes += error.mistakes
-    for dataset in _datasets(spec):
-        key = _dataset_key(dataset)
-        try:
-            datasets[key] = _dataset(spec, dataset, known.datasets.get(key), handed)
-        except SpecError as error:
-            mistakes += error.mistakes
-    metrics: dict[str, Source] = {}
-    for name in code_of_metrics(spec):
-        try:
-            metrics |= _script(spec, name)
-        except SpecError as error:
-            mistakes += error.mistakes
+    sources = Sources(
+        _resolve_each(
+            {name: partial(_model, spec, name, kept.models.get(name)) for name in _model_names(spec)}, mistakes
+        ),
+        _resolve_each(
+            {
+                key: partial(_dataset, spec, dataset, kept.datasets.get(key), memory_folder)
+                for key, dataset in datasets.items()
+            },
+            mistakes,
+        ),
+        _resolve_each({name: partial(_script, spec, name) for name in script_metrics(spec)}, mistakes),
+    )
     if mistakes:
         raise SpecError(mistakes)
-    return Sources(models, datasets, metrics)
+    return sources
 
 
-def named(spec: Spec) -> frozenset[str]:
-    """Every name of a model, a data set or a metric's script in a spec."""
-    return frozenset([*model_names(spec), *(each["path"] for each in _datasets(spec)), *code_of_metrics(spec)])
+def _resolve_each(resolvers: Mapping[str, Callable[[], Source | None]], mistakes: list[Mistake]) -> dict[str, Source]:
+    """Return the sources that functions return, and add the mistakes that they raise to a list."""
+    sources = {}
+    for name, resolver in resolvers.items():
+        try:
+            source = resolver()
+        except SpecError as error:
+            mistakes += error.mistakes
+        else:
+            if source is not None:
+                sources[name] = source
+    return sources
 
 
-def code_of(spec: Spec, given: Collection[str] = ()) -> list[str]:
-    """Return what a spec runs of code that is not installed, in words.
+def source_names(spec: Spec) -> frozenset[str]:
+    """Return all names of models, data sets and metric scripts in a spec."""
+    return frozenset([*_model_names(spec), *(dataset["path"] for dataset in _datasets(spec)), *script_metrics(spec)])
+
+
+def uninstalled_code(spec: Spec, trusted: Collection[str] = ()) -> list[str]:
+    """Return descriptions of the code that a spec runs beside installed packages.
 
     Args:
         spec: The spec.
-        given: The ids of metrics to leave out.
+        trusted: Ids of metrics to leave out.
     """
-    models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in model_names(spec)]
+    models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in _model_names(spec)]
     scripts = [
         f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"
-        for name, path in ((name, spec.local(name)) for name in code_of_metrics(spec))
-        if name not in given
+        for name, path in ((name, spec.local(name)) for name in script_metrics(spec))
+        if name not in trusted
     ]
     return [*(models if spec.trusts_models else []), *scripts]
 
 
-def refusal(code: Collection[str]) -> str:
-    """Return what is said of code that may not run, and what to do."""
-    listed = "\n".join(f"- {each}" for each in code)
+def untrusted_code_message(descriptions: Collection[str]) -> str:
+    """Return the error message for code that may not run, given its descriptions."""
+    code = "\n".join(f"- {description}" for description in descriptions)
     return (
-        f"this was not written here, and asks for code that would run on this machine:\n{listed}\n"
-        "Read that code first. If you trust it, say so: `benchcard verify --trust-remote-code`, or "
+        f"this spec comes from somebody else and would run code on this machine:\n{code}\n"
+        "Read that code first. If you trust it, use `benchcard verify --trust-remote-code`, or "
         "`trust_remote_code=True` for `Benchmark.from_card` and `Benchmark.from_spec`."
     )
 
 
-def changed(kept: Sources, now: Sources) -> list[str]:
-    """The names that stood for something else when a run was begun."""
+def changed_names(kept: Sources, current: Sources) -> list[str]:
+    """Return the names that stood for something else when the run began."""
+    earlier = kept.by_name()
     return [
         source.name
-        for part in ("models", "datasets", "metrics")
-        for key, source in getattr(now, part).items()
-        if key in getattr(kept, part) and getattr(kept, part)[key].digest != source.digest
+        for key, source in current.by_name().items()
+        if key in earlier and earlier[key].digest != source.digest
     ]
 
 
-def model_names(spec: Spec) -> list[str]:
-    """The names of models in a spec."""
+def script_metrics(spec: Spec) -> list[str]:
+    """Return the ids of metrics that are not installed: scripts, local or on the Hub, that would run."""
+    lists = spec.grid["metrics"] if "metrics" in spec.grid else [spec.fixed.get("metrics") or []]
+    names = dict.fromkeys(name for metrics in lists for name in metrics)
+    return [name for name in names if split_column(name)[0] not in registry.metrics()]
+
+
+def _model_names(spec: Spec) -> list[str]:
     names: list[str] = spec.grid["name_or_path"] if "name_or_path" in spec.grid else [spec.fixed["name_or_path"]]
     return names
 
 
-def _datasets(spec: Spec) -> list[Mapping[str, Any]]:
-    whole = spec.grid.get("dataset") or [spec.fixed.get("dataset", {})]
-    fields = {name.partition(".")[2]: values for name, values in spec.grid.items() if name.startswith("dataset.")}
-    fields |= {name.partition(".")[2]: [value] for name, value in spec.fixed.items() if name.startswith("dataset.")}
-    datasets: list[Mapping[str, Any]] = list(whole)
-    for part in ("path", "revision"):
-        if part in fields:
-            datasets = [{**each, part: value} for each in datasets for value in fields[part]]
+def _datasets(spec: Spec) -> list[DatasetArguments]:
+    """Return every combination of path and revision of data sets in a spec."""
+    datasets: list[DatasetArguments] = list(spec.grid.get("dataset") or [spec.fixed.get("dataset", {})])
+    for field_name in ("path", "revision"):
+        name = f"dataset.{field_name}"
+        if name in spec.grid or name in spec.fixed:
+            values = [spec.fixed[name]] if name in spec.fixed else spec.grid[name]
+            datasets = [{**dataset, field_name: value} for dataset in datasets for value in values]
     return datasets
 
 
-def code_of_metrics(spec: Spec) -> list[str]:
-    """The ids of metrics that are not installed: scripts, here or on the Hub, that run."""
-    lists = spec.grid["metrics"] if "metrics" in spec.grid else [spec.fixed.get("metrics") or []]
-    names = dict.fromkeys(name for each in lists for name in each)
-    return [name for name in names if split_column(name)[0] not in registry.metrics()]
-
-
-def _script(spec: Spec, name: str) -> dict[str, Source]:
-    """The metric's script, looked for from the spec's folder first; nothing for an id on the Hub."""
-    path = spec.local(name)
-    if path is not None and (path.suffix == ".py" or (path / f"{path.name}.py").is_file()):
-        return {name: Source(name, str(path), True, None, content_digest(path))}
-    if name.endswith(".py") or name.startswith((".", "/", "~")):
-        raise SpecError(
-            Mistake("$.metrics", f"`{name}`", "a metric's script, or a folder with one", spec.no_path(name))
-        )
-    _refuse_hidden(Path(name, f"{Path(name).name}.py"), "$.metrics", f"`{name}`")
-    return {}
-
-
-def _refuse_hidden(path: Path, place: str, found: str) -> None:
-    """Raise where a library would take a path of the working directory for the repository of that name."""
-    if path.exists():
-        hint = f"{path.absolute()} has its name and would be read instead: run this from another folder"
-        raise SpecError(Mistake(place, found, "a repository on the Hub", hint))
-
-
-def _dataset_key(dataset: Mapping[str, Any]) -> str:
+def _dataset_key(dataset: DatasetArguments) -> str:
     return canonical_json([dataset["path"], dataset.get("revision")])
 
 
@@ -259,64 +253,89 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     if folder is not None:
         if not folder.is_dir():
             raise SpecError(
-                Mistake(place, f"the file `{name}`", "the folder that holds the model", "give the folder it lies in")
+                Mistake(place, f"the file `{name}`", "the folder that holds the model", "give the folder of the file")
             )
         for file in folder.iterdir():
-            if file.suffix in _READ_AT_ONCE and (hint := pointer_hint(file)):
+            if file.suffix in _ALWAYS_READ and (hint := pointer_hint(file)):
                 raise SpecError(Mistake(place, f"`{name}`", "a folder with all files of the model", hint))
-        return Source(name, str(folder), True, None, content_digest(folder), _inherited(folder))
-    _expect_id(name, place, "model", spec)
+        return Source(name, str(folder), True, None, content_digest(folder), _inherited_metadata(folder))
+    _expect_hub_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download
 
+    # A run directory may be somebody else's, so it does not choose the commit of code that runs.
+    revision = kept.revision if kept and not spec.trusts_models else None
     from benchcard.hub.faults import reporting_hub_errors
 
-    # No run directory, which may be somebody else's, decides of which commit code runs.
-    revision = kept.revision if kept and not spec.trusts_models else None
-    with reporting_hub_errors("model", name, place), downloads():
-        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNREAD)))
-    # The client lays a snapshot out as …/snapshots/<commit>.
-    revision = folder.name
-    return Source(name, str(folder), False, revision, digest([name, revision]), _inherited(folder))
+    with reporting_hub_errors("model", name, place), download_progress():
+        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=list(_IGNORED_FILES)))
+    # The client stores a snapshot in …/snapshots/<commit>.
+    commit = folder.name
+    return Source(name, str(folder), False, commit, digest([name, commit]), _inherited_metadata(folder))
 
 
-def _inherited(folder: Path) -> dict[str, str]:
-    """What the README of a model's folder says of `INHERITED`; nothing where it cannot be read."""
-    readme = front_matter(folder)
-    return {name: value for name in INHERITED if isinstance(value := plain(readme.get(name)), str)}
+def _inherited_metadata(folder: Path) -> dict[str, str]:
+    """Return the metadata in a model's README that also hold for its variants; empty where it cannot be read."""
+    metadata = front_matter(folder)
+    return {name: value for name in _INHERITED if isinstance(value := plain(metadata.get(name)), str)}
 
 
-def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed: Path | None) -> Source:
+def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_folder: Path | None) -> Source:
     name, place = dataset["path"], "$.dataset.path"
-    if name.startswith(MEMORY):
-        folder = (handed or Path()) / name.removeprefix(MEMORY)
-        if handed is None or not folder.name.isalnum() or folder.parent != handed or not folder.is_dir():
-            hint = "it lies in the run directory: run it there, or hand the data over again"
-            raise SpecError(Mistake(place, f"`{name}`", "a data set that is here", hint))
-        return Source(name, str(folder.resolve()), True, None, name.removeprefix(MEMORY))
+    if name.startswith(MEMORY_PREFIX):
+        return _dataset_in_memory(name, place, memory_folder)
     path = spec.local(name)
     if path is not None:
         return Source(name, str(path), True, None, data_digest(path))
     if "://" in name:
         return Source(name, name, False, dataset.get("revision"), digest([name, dataset.get("revision")]))
     if kept is not None and not kept.local:
-        _refuse_hidden(Path(kept.location), place, f"`{name}`")
+        _expect_no_local_path(Path(kept.location), place, name)
         return kept
-    _expect_id(name, place, "data set", spec)
+    _expect_hub_id(name, place, "data set", spec)
     from huggingface_hub import HfApi
 
+    current_id = renamed.RENAMED.get(name, name)
     from benchcard.hub.faults import reporting_hub_errors
 
-    today = renamed.RENAMED.get(name, name)
-    with reporting_hub_errors("data set", today, place):
-        info = HfApi().dataset_info(today, revision=dataset.get("revision"))
+    with reporting_hub_errors("data set", current_id, place):
+        info = HfApi().dataset_info(current_id, revision=dataset.get("revision"))
         if not isinstance(info.sha, str):
-            raise ValueError("the answer names no commit")
-    location = info.id or today
-    _refuse_hidden(Path(location), place, f"`{name}`")
+            raise ValueError("the answer has no commit")
+    location = info.id or current_id
+    _expect_no_local_path(Path(location), place, name)
     return Source(name, location, False, info.sha, digest([location, info.sha]))
 
 
-def _expect_id(name: str, place: str, what: str, spec: Spec) -> None:
-    """Raise where a name can be no id of the Hub, and so was meant as a path."""
-    if not HUB_ID.match(name):
-        raise SpecError(Mistake(place, f"`{name}`", f"a {what} on the Hub or a local path", spec.no_path(name)))
+def _dataset_in_memory(name: str, place: str, memory_folder: Path | None) -> Source:
+    identifier = name.removeprefix(MEMORY_PREFIX)
+    folder = (memory_folder or Path()) / identifier
+    # The name may come from somebody else's spec: it must not lead out of the folder.
+    if memory_folder is None or not folder.name.isalnum() or folder.parent != memory_folder or not folder.is_dir():
+        hint = "its files are in the run directory: run it there, or pass the data again"
+        raise SpecError(Mistake(place, f"`{name}`", "a data set in memory that is available", hint))
+    return Source(name, str(folder.resolve()), True, None, identifier)
+
+
+def _script(spec: Spec, name: str) -> Source | None:
+    """Return a local metric script; None for a script on the Hub."""
+    path = spec.local(name)
+    if path is not None and (path.suffix == ".py" or (path / f"{path.name}.py").is_file()):
+        return Source(name, str(path), True, None, content_digest(path))
+    if name.endswith(".py") or name.startswith((".", "/", "~")):
+        expected = "a metric script, or a folder with one"
+        raise SpecError(Mistake("$.metrics", f"`{name}`", expected, spec.no_path(name)))
+    _expect_no_local_path(Path(name, f"{Path(name).name}.py"), "$.metrics", name)
+    return None
+
+
+def _expect_no_local_path(path: Path, place: str, name: str) -> None:
+    """Raise where a library would read a path of the working directory in place of the repository of that name."""
+    if path.exists():
+        hint = f"{path.absolute()} has its name and would be read instead: run this from another folder"
+        raise SpecError(Mistake(place, f"`{name}`", "a repository on the Hub", hint))
+
+
+def _expect_hub_id(name: str, place: str, kind: str, spec: Spec) -> None:
+    """Raise where a name cannot be an id on the Hub, and so was meant as a path."""
+    if not _HUB_ID.match(name):
+        raise SpecError(Mistake(place, f"`{name}`", f"a {kind} on the Hub or a local path", spec.no_path(name)))

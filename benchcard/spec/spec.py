@@ -20,8 +20,8 @@ from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.parameters import ALIASES, PARAMETERS, FrameworkArguments, names, split_name, type_of
 from benchcard.spec.schema import ListOf, MappingOf
-from benchcard.utils.plain import digest
-from benchcard.utils.plaindata import UnreadableError, checked, load_yaml, plain
+from benchcard.utils.parsing import UnreadableError, load_yaml
+from benchcard.utils.plain import checked, digest, plain
 from benchcard.utils.text import did_you_mean, format_value, join_names
 
 # More than a month of timing at a second a row; planning that many takes minutes.

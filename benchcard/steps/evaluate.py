@@ -281,8 +281,7 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
     figures: dict[str, FigureUncertainty] = {}
     for number, name in enumerate(request.metrics):
         model, baseline = (
-            examples_of(name, inputs, request.scripts.get(name)) if inputs else {}
-            for inputs in (given, given_baseline)
+            examples_of(name, inputs, request.scripts.get(name)) if inputs else {} for inputs in (given, given_baseline)
         )
         for figure, examples in model.items():
             test = None

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.tasks import Question
 from benchcard.utils.files import content_digest, files_of, pointer_hint
+from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import digest
-from benchcard.utils.plaindata import front_matter
 from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize
 
 if TYPE_CHECKING:

@@ -1,1 +1,3 @@
-"""Words for messages, plain data and its digest, files written whole, ends of processes."""
+"""Helpers without knowledge of models or runs: text for messages, plain data and its parsing, files, child processes,
+progress, and the values that all layers share.
+"""

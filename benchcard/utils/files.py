@@ -1,4 +1,4 @@
-"""Files written completely or not at all, disk errors as messages, and digests of content."""
+"""Files on disk: listing and digest of content, atomic writes, and disk errors as messages."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from benchcard.errors import BenchcardError
 
 
-def files_of(path: Path) -> dict[str, Path]:
-    """Return the files that a local name stands for, by their path in the folder: the file itself, or all files in the
-    folder, also behind links to folders, but for hidden ones, `__pycache__` and READMEs.
+def list_files(path: Path) -> dict[str, Path]:
+    """Return the files of a local model, data set or script, by their path relative to its folder.
+
+    A file is returned alone. In a folder, links to folders are followed; hidden files, `__pycache__` and READMEs are
+    left out.
     """
     if path.is_file():
         return {path.name: path}
     files: dict[str, Path] = {}
-    for folder, folders, names in os.walk(path, followlinks=True):
-        here = Path(folder)
+    for parent, folders, names in os.walk(path, followlinks=True):
+        folder = Path(parent)
         folders[:] = [
-            name for name in folders if not name.startswith(".") and name != "__pycache__" and not _returns(here / name)
+            name
+            for name in folders
+            if not name.startswith(".") and name != "__pycache__" and not _links_to_parent(folder / name)
         ]
         for name in names:
-            if not name.startswith(".") and name.lower() != "readme.md" and (here / name).is_file():
-                files[(here / name).relative_to(path).as_posix()] = here / name
+            if not name.startswith(".") and name.lower() != "readme.md" and (folder / name).is_file():
+                files[(folder / name).relative_to(path).as_posix()] = folder / name
     return {name: files[name] for name in sorted(files, key=lambda name: Path(name).parts)}
 
 
-def _returns(folder: Path) -> bool:
-    """Return whether a folder is a link to one that it lies in, so that a walk through it would not end."""
+def _links_to_parent(folder: Path) -> bool:
+    """Return whether a folder is a link to one of its own parents, so that following it would not end."""
     return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.parents}
 
 
 def pointer_hint(file: Path) -> str:
-    """Return what to do about a file that is a Git LFS pointer; empty for any other file, or none.
+    """Return what to do about a file that is a Git LFS pointer; empty for any other file, and where there is no file.
 
     Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
     """
@@ -51,18 +54,18 @@ def pointer_hint(file: Path) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of all files in a folder (see `files_of`)."""
-    whole = hashlib.sha256()
-    for name, file in files_of(path).items():
-        whole.update(os.fsencode(name) + f"\0{file.stat().st_size}\0".encode())
+    """Return the SHA-256 of the names and contents of all files of a path (see `list_files`)."""
+    content = hashlib.sha256()
+    for name, file in list_files(path).items():
+        content.update(os.fsencode(name) + f"\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
-            for piece in iter(lambda: stream.read(1 << 22), b""):
-                whole.update(piece)
-    return whole.hexdigest()
+            for chunk in iter(lambda: stream.read(1 << 22), b""):
+                content.update(chunk)
+    return content.hexdigest()
 
 
-# What a system says of a path that cannot be written for other reasons than a full disk.
-_REFUSALS = (
+# Errors that mean that a path cannot be written, for another reason than a full disk.
+_NOT_WRITABLE = (
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -74,8 +77,12 @@ _REFUSALS = (
 )
 
 
-def write_atomically(path: Path, value: Any) -> None:
-    """Write plain data as JSON under its final name, or leave what was there."""
+def write_atomically(path: Path, value: object) -> None:
+    """Write plain data as JSON, so that the file holds either the new content or the old one.
+
+    Raises:
+        BenchcardError: The disk is full, or the folder cannot be written.
+    """
     part = path.with_name(f".{path.name}.part")
     with reporting_disk_errors(path.parent), part.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
@@ -85,31 +92,31 @@ def write_atomically(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def reporting_disk_errors(path: Path, way_out: str = "give another folder") -> Iterator[None]:
-    """A block in which the disk's refusals become errors that say what to do.
+def reporting_disk_errors(path: Path, advice: str = "give another folder") -> Iterator[None]:
+    """Turn the disk errors of a block into messages that say what to do.
 
     Args:
-        path: What is written.
-        way_out: What to do where it cannot be.
+        path: The path that the block writes.
+        advice: What to do where the path cannot be written.
 
     Raises:
-        BenchcardError: The disk is full, or the folder cannot be written.
+        BenchcardError: The disk is full, or the path cannot be written.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BenchcardError(
-                f"no space left on the disk of {path}: "
-                "make room and give the same command again; finished steps are kept"
+                f"no space left on the disk of {path}: make room and run the same command again; "
+                "finished steps are kept"
             ) from error
-        if error.errno in _REFUSALS:
-            raise BenchcardError(f"{path} cannot be written ({error.strerror}): {way_out}") from error
+        if error.errno in _NOT_WRITABLE:
+            raise BenchcardError(f"{path} cannot be written ({error.strerror}): {advice}") from error
         raise
 
 
 def sync(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the system can."""
+    """Flush the entries of a folder to the disk, so that they survive a power failure; POSIX only."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

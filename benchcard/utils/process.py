@@ -1,55 +1,193 @@
-"""How a child process ended, in words, and the end of its log."""
+"""Child processes: start Python without the working directory on its path, forward messages, end the process group, and
+describe how it ended.
+
+Python puts the working directory, or the folder of the program that it runs, first on its path, where a file
+`datasets.py` hides the package of that name. Children omit both folders. If a plugin was registered by a call, its
+module may be in one of them, so they are then searched after everything else.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+import benchcard
 
 if TYPE_CHECKING:
     import queue
     import subprocess
 
-
 T = TypeVar("T")
 
-# How long what a child has said is still read when it is gone. Nearly always its pipe is at its end at once; one that
-# left the process group may hold it open for as long as it likes.
+LOG_END_BYTES = 4000
+# How long to read what a child wrote before it ended. Its pipe is usually closed at once, but a grandchild that left
+# the process group can hold it open for any time.
 _DRAIN_S = 1.0
+# The child's own path goes last: it holds the standard library and the installed packages, which the parent's path may
+# lack only where one of them is the working directory. The package is loaded from where the parent has it, which may
+# be the working directory.
+_PROGRAM = """\
+import sys
+sys.path[:] = dict.fromkeys([*{path}, *filter(None, sys.path), *{last}])
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("benchcard", {package})
+sys.modules["benchcard"] = package = module_from_spec(spec)
+spec.loader.exec_module(package)
+from benchcard.{module} import main
+main({argument})
+"""
 
 
-def has_errors() -> bool:
-    """Whether there is a standard error that a child can be given."""
+def python_command(module: str, argument: int | None = None, *, search_own: bool) -> list[str]:
+    """Return the command that runs `main` of a module of this package in a child; start it with `child_environment`.
+
+    Args:
+        module: The module's name within the package, as `measure.child`.
+        argument: The argument of `main`; None for none.
+        search_own: Whether the child also searches the working directory and the folder of the program, last.
+    """
+    own = _own_folders()
+    program = _PROGRAM.format(
+        path=ascii(_without(own, sys.path)),
+        last=ascii(sorted(own) if search_own else []),
+        package=ascii(os.path.abspath(benchcard.__file__)),
+        module=module,
+        argument="" if argument is None else argument,
+    )
+    return [sys.executable, "-c", program]
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment variables of this process, without those that put the working directory on the path."""
+    variables = {**os.environ, "PYTHONSAFEPATH": "1"}
+    path = _without(_own_folders(), variables.pop("PYTHONPATH", "").split(os.pathsep))
+    return {**variables, "PYTHONPATH": os.pathsep.join(path)} if path else variables
+
+
+def _own_folders() -> set[str]:
+    """Return the working directory and the folder of the running program."""
+    program = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        working_directory = os.getcwd()
+    except FileNotFoundError:
+        working_directory = ""  # It was removed, so nothing can be imported from it.
+    folders = (working_directory, program and os.path.dirname(program))
+    return {os.path.realpath(folder) for folder in folders if folder}
+
+
+def _without(folders: set[str], path: Iterable[object]) -> list[str]:
+    """Return the entries of a path without some folders, unless PYTHONPATH names them by an absolute path.
+
+    Relative entries become absolute, and entries that are not text are dropped, as imports do.
+    """
+    absolute = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
+    entries = [entry for entry in path if isinstance(entry, str)]
+    kept = [entry for entry in entries if entry in absolute or os.path.realpath(entry) not in folders]
+    # Hooks of editable installations put entries on the path that are not files.
+    return [str(Path(entry).absolute()) if os.path.exists(entry) else entry for entry in kept]
+
+
+def has_stderr() -> bool:
+    """Return whether this process has a standard error that a child can inherit."""
     try:
         return os.get_inheritable(2)
     except OSError:
         return False
 
 
-def end(process: subprocess.Popen[Any]) -> None:
-    """End a process that was started with `start_new_session`, and what it started, at once; wait for neither."""
-    # The number of a process that is gone may be another's.
+def kill_tree(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Kill a process that was started with `start_new_session`, and its children, without waiting for their end."""
+    # Once the process was waited for, its number may belong to another one.
     if process.poll() is None:
-        _end_group(process.pid)
+        _kill_group(process.pid)
         process.kill()
 
 
-def _end_group(pid: int) -> None:
+def _kill_group(pid: int) -> None:
     if os.name == "posix":
-        # macOS refuses where some of the group are gone already.
+        # macOS refuses where some of the group have ended already.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
 
 
-def end_own(status: int) -> None:
-    """End this process, and what it started where it leads its process group, from any thread."""
+def exit_tree(status: int) -> None:
+    """End this process, from any thread, and its children if it leads its process group."""
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(status)
+
+
+def forward_messages(
+    process: subprocess.Popen[bytes] | subprocess.Popen[str], messages: Iterable[T], to: queue.SimpleQueue[T | None]
+) -> threading.Thread:
+    """Put the messages of a child into a queue as they arrive, and None once the child has ended.
+
+    Returns:
+        The thread that waits for the child's end and then kills what the child started. It ends after the child.
+    """
+
+    def read() -> None:
+        try:
+            for message in messages:
+                to.put(message)
+        except (OSError, ValueError):
+            # The child wrote something that is no message.
+            kill_tree(process)
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
+
+    reading = threading.Thread(target=read, daemon=True)
+
+    def wait() -> None:
+        if hasattr(os, "waitid"):
+            # The process number stays reserved until the process was waited for.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            _kill_group(process.pid)
+            process.wait()
+        else:
+            process.wait()
+            _kill_group(process.pid)
+        reading.join(_DRAIN_S)
+        to.put(None)
+        # What the child did not read cannot be written any more.
+        with contextlib.suppress(OSError):
+            if process.stdin is not None:
+                process.stdin.close()
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    reading.start()
+    waiting.start()
+    return waiting
+
+
+def describe_exit(code: int) -> tuple[str, str]:
+    """Return the type and the message of the failure of a process that ended with `code` before it answered."""
+    if code >= 0:
+        return "ExitError", f"the process exited with status {code} before it answered"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    reason = "; the operating system does this when memory runs out" if name == "SIGKILL" else ""
+    return name, f"the process was killed by {name}{reason}"
+
+
+def read_log_end(log: Path | BinaryIO) -> str:
+    """Return the end of a log, `LOG_END_BYTES` at most; empty where it cannot be read."""
+    try:
+        with log.open("rb") if isinstance(log, Path) else contextlib.nullcontext(log) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_END_BYTES))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def listen(lines: Iterable[T], commands: queue.SimpleQueue[T], status: int) -> None:
@@ -64,74 +202,6 @@ def listen(lines: Iterable[T], commands: queue.SimpleQueue[T], status: int) -> N
     def read() -> None:
         for line in lines:
             commands.put(line)
-        end_own(status)
+        exit_tree(status)
 
     threading.Thread(target=read, daemon=True).start()
-
-
-def hear(process: subprocess.Popen[Any], messages: Iterable[T], to: queue.SimpleQueue[T | None]) -> threading.Thread:
-    """Put the messages of a child into a queue as they come, and None once it has ended.
-
-    Returns:
-        The thread that waits for the end of the child, which ends after it; what the child started is ended with it.
-    """
-
-    def read() -> None:
-        try:
-            for message in messages:
-                to.put(message)
-        except (OSError, ValueError):
-            # It says what is no message: nothing more can be made of it.
-            end(process)
-        finally:
-            if process.stdout is not None:
-                process.stdout.close()
-
-    reading = threading.Thread(target=read, daemon=True)
-
-    def wait() -> None:
-        if hasattr(os, "waitid"):
-            # Its number is its own until it was waited for.
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            _end_group(process.pid)
-            process.wait()
-        else:
-            process.wait()
-            _end_group(process.pid)
-        reading.join(_DRAIN_S)
-        to.put(None)
-        # What the child never read cannot be written any more.
-        with contextlib.suppress(OSError):
-            if process.stdin is not None:
-                process.stdin.close()
-
-    waiting = threading.Thread(target=wait, daemon=True)
-    reading.start()
-    waiting.start()
-    return waiting
-
-
-LOG_END_BYTES = 4000
-
-
-def describe_exit(code: int) -> tuple[str, str]:
-    """Type and message for a process that ended with `code` before it answered."""
-    if code >= 0:
-        return "ExitError", f"the process ended by itself with status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    reason = "; the system does this when memory runs out" if name == "SIGKILL" else ""
-    return name, f"the process was killed by {name}{reason}"
-
-
-def read_log_end(log: Path | BinaryIO) -> str:
-    """Return the end of a log, `LOG_END_BYTES` at most; empty where it cannot be read."""
-    try:
-        with log.open("rb") if isinstance(log, Path) else contextlib.nullcontext(log) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_END_BYTES))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

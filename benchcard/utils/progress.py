@@ -1,21 +1,23 @@
-"""How far a run is: a bar for steps, a bar for the step at work, and an estimate of what is left.
+"""Progress of a run on standard error: a bar for all steps, a bar for the current step, and the estimated time left.
 
-Where nothing can be shown (there is no standard error, or nobody reads it any more), nothing is, and the run goes on.
+Where nothing can be shown (there is no standard error, or its reader is gone), nothing is shown and the run continues.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
-# Seconds that a step of a kind takes when none has been seen yet; only the first estimate depends on them.
-FIRST_GUESS_S = {
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+# Estimated seconds of a step before one of its kind has finished; only the first estimate depends on them.
+_INITIAL_ESTIMATES_S = {
     "export": 8.0,
     "prepare": 5.0,
     "sample": 3.0,
@@ -29,27 +31,26 @@ FIRST_GUESS_S = {
     "shape": 0.5,
 }
 
-
 P = ParamSpec("P")
 
 
-def has_screen() -> bool:
-    """Whether standard error is a terminal, or this is a notebook: somewhere bars can be drawn."""
+def _can_draw_bars() -> bool:
+    """Return whether standard error is a terminal, or this is a notebook."""
     if "ipykernel" in sys.modules:
         return True
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
 @contextmanager
-def downloads() -> Iterator[None]:
-    """A block in which huggingface_hub draws its bars only where there is a screen: elsewhere they would raise."""
+def download_progress() -> Iterator[None]:
+    """Let huggingface_hub draw progress bars in a block only where they can be drawn; elsewhere they would raise."""
     from huggingface_hub.utils import (  # type: ignore[attr-defined]
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
     )
 
-    if has_screen() or are_progress_bars_disabled():
+    if _can_draw_bars() or are_progress_bars_disabled():
         yield
         return
     disable_progress_bars()
@@ -59,45 +60,45 @@ def downloads() -> Iterator[None]:
         enable_progress_bars()
 
 
-def _shown(show: Callable[Concatenate[Progress, P], None]) -> Callable[Concatenate[Progress, P], None]:
-    """A method that shows something; once that fails, nothing more is shown."""
+def _hide_on_error(method: Callable[Concatenate[Progress, P], None]) -> Callable[Concatenate[Progress, P], None]:
+    """Return a method that hides all progress, in place of raising, where the output cannot be written."""
 
-    def tried(self: Progress, /, *given: P.args, **named: P.kwargs) -> None:
+    def wrapper(self: Progress, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            show(self, *given, **named)
+            method(self, *args, **kwargs)
         except (OSError, ValueError):
             # The stream is closed, or its reader is gone.
             self.hide()
 
-    return tried
+    return wrapper
 
 
 class Progress:
-    """Two bars on standard error or in a notebook; a line a step where neither is there."""
+    """Two bars in a terminal or a notebook; elsewhere one line a step. A context manager that closes the bars.
+
+    Args:
+        expected: The kinds of the steps to do, one entry a step.
+        timed_s: The seconds that will be spent on time measurements.
+        show: Whether to show anything.
+    """
 
     def __init__(self, expected: Iterable[str], timed_s: float, show: bool = True) -> None:
-        """Bars for the steps that are expected, by kind, and for the seconds that will be timed."""
-        self._left = list(expected)
-        self._total = len(self._left) + (1 if timed_s else 0)
+        self._remaining = list(expected)
+        self._total = len(self._remaining) + (1 if timed_s else 0)
         self._timed_s = timed_s
-        self._seen: dict[str, list[float]] = defaultdict(list)
-        self._done = 0
-        self._bars: list[Any] = []
-        self._lines = False
-        if show:
+        self._durations_s: dict[str, list[float]] = defaultdict(list)
+        self._bars: list[tqdm[None]] = []
+        self._lines = show and not _can_draw_bars()
+        if show and not self._lines:
             from tqdm.auto import tqdm
 
-            self._lines = not has_screen()
-            if not self._lines:
-                steps = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
-                part = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
-                # With a delay a bar is not drawn while it is made, where nothing could be made of a stream that fails.
-                self._bars = [
-                    tqdm(total=self._total, unit="step", bar_format=steps, delay=1e-9),
-                    tqdm(total=1, bar_format=part, leave=False, delay=1e-9),
-                ]
-                self._name()
-        self._started = time.monotonic()
+            steps = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
+            step = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
+            # A delay keeps the constructor from drawing, where an error of the stream could not be handled.
+            self._bars = [
+                tqdm(total=self._total, desc="steps", unit="step", bar_format=steps, delay=1e-9),
+                tqdm(total=1, bar_format=step, leave=False, delay=1e-9),
+            ]
 
     def __enter__(self) -> Progress:
         return self
@@ -105,100 +106,94 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
-
-    @_shown
-    def _name(self) -> None:
-        if self._bars:
-            self._bars[0].set_description_str("steps")
-
-    @_shown
-    def _close(self) -> None:
-        for bar in reversed(self._bars):
-            bar.close()
+        self.hide()
 
     def hide(self) -> None:
         """Show nothing from now on."""
         bars, self._bars, self._lines = self._bars, [], False
-        for bar in bars:
-            # Or it would try once more when it is collected.
+        for bar in reversed(bars):
+            # An open bar would write once more when it is garbage-collected.
             with suppress(OSError, ValueError):
                 bar.close()
 
     @property
     def left_s(self) -> float:
-        """Estimated seconds to the end: each step as long as those of its kind usually took."""
-        return sum(self._usual(kind) for kind in self._left) + self._timed_s
+        """The estimated seconds to the end, by the median duration of finished steps of each kind."""
+        return sum(map(self._estimate_s, self._remaining)) + self._timed_s
 
-    def _usual(self, kind: str) -> float:
-        # The first step of a kind also pays for imports: the median forgets it, a mean would not.
-        seen = self._seen[kind]
-        return statistics.median(seen) if seen else FIRST_GUESS_S.get(kind, 2.0)
+    def _estimate_s(self, kind: str) -> float:
+        # The first step of a kind includes imports, which a mean would spread over all later ones.
+        durations = self._durations_s[kind]
+        return statistics.median(durations) if durations else _INITIAL_ESTIMATES_S.get(kind, 2.0)
 
-    @_shown
-    def start(self, what: str) -> None:
-        """A step begins."""
+    @_hide_on_error
+    def start(self, description: str) -> None:
+        """Show that a step begins."""
         if self._bars:
             self._bars[1].reset(total=1)
-            self._bars[1].set_description_str(what)
+            self._bars[1].set_description_str(description)
             self._show()
 
-    @_shown
-    def part(self, done: float, total: float) -> None:
-        """The step at work is `done` of `total`."""
+    @_hide_on_error
+    def update(self, done: float, total: float) -> None:
+        """Show how much of the current step is done."""
         if self._bars and total:
             self._bars[1].total = total
             self._bars[1].n = min(done, total)
             self._bars[1].refresh()
 
-    def finish(self, kind: str, what: str, seconds: float, failed: str = "", at_a_time: int = 1) -> None:
-        """A step is over, which was one of so many that are done side by side."""
-        self._seen[kind].append(seconds / at_a_time)
-        if kind in self._left:
-            self._left.remove(kind)
-        self._done += 1
-        self._show()
+    def finish(self, kind: str, description: str, seconds: float, failed: str = "", parallel: int = 1) -> None:
+        """Show that a step has ended, and why it failed, if it did.
+
+        Args:
+            kind: The step's kind.
+            description: The step in words.
+            seconds: Its duration.
+            failed: Why it failed; empty where it did not.
+            parallel: How many steps ran side by side.
+        """
+        self._durations_s[kind].append(seconds / parallel)
+        self.skip([kind])
         if self._lines or failed:
-            self.say(
-                f"{what}: {f'failed: {failed}' if failed else f'{seconds:.1f} s'}"
-                + (f", about {clock(self.left_s)} left" if self._lines else "")
-            )
+            result = f"failed: {failed}" if failed else f"{seconds:.1f} s"
+            left = f", about {format_duration(self.left_s)} left" if self._lines else ""
+            self.write_line(f"{description}: {result}{left}")
 
     def skip(self, kinds: Iterable[str]) -> None:
-        """Steps that were expected are not needed: another row made them, or a way ended early."""
+        """Remove expected steps, one for each kind, that were finished or turned out not to be needed."""
         for kind in kinds:
-            if kind in self._left:
-                self._left.remove(kind)
+            if kind in self._remaining:
+                self._remaining.remove(kind)
         self._show()
 
-    def timed(self, left_s: float) -> None:
-        """Seconds of timing that are left."""
+    def set_timing_left(self, left_s: float) -> None:
+        """Set the seconds that remain to be spent on time measurements."""
         self._timed_s = left_s
         self._show()
 
-    @_shown
-    def say(self, line: str) -> None:
-        """One line, above the bars."""
+    @_hide_on_error
+    def write_line(self, line: str) -> None:
+        """Write a line above the bars."""
         if self._bars:
             self._bars[0].write(line, file=sys.stderr)
         elif self._lines and sys.stderr is not None:
-            # A stream of another encoding shows what it cannot write by its number.
+            # Characters that the stream's encoding lacks are written as escapes.
             encoding = sys.stderr.encoding or "utf-8"
-            shown = line.encode(encoding, "backslashreplace").decode(encoding)
-            print(shown, file=sys.stderr, flush=True)  # noqa: T201 - this is what the module is for
+            text = line.encode(encoding, "backslashreplace").decode(encoding)
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - this module writes to standard error
 
-    @_shown
+    @_hide_on_error
     def _show(self) -> None:
         if self._bars:
-            self._bars[0].n = self._total - len(self._left) - (1 if self._timed_s > 0 else 0)
-            self._bars[0].set_postfix_str(f"about {clock(self.left_s)} left" if self.left_s >= 1 else "")
+            self._bars[0].n = self._total - len(self._remaining) - (1 if self._timed_s > 0 else 0)
+            self._bars[0].set_postfix_str(f"about {format_duration(self.left_s)} left" if self.left_s >= 1 else "")
 
 
-def clock(seconds: float) -> str:
-    """Seconds as text: `45 s`, `2 min 10 s`, `1 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def format_duration(seconds: float) -> str:
+    """Return seconds as text: `45 s`, `2 min 10 s`, `1 h 5 min`."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60} min"

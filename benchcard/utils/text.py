@@ -1,4 +1,4 @@
-"""Words for messages: values as text, lists of names, plurals, and near misses."""
+"""Text for messages: values on one line, lists of names, plurals, and suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -6,48 +6,47 @@ import difflib
 import json
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 
-def format_value(value: Any) -> str:
-    """The value as text for a message, cut to one short line."""
+def format_value(value: object) -> str:
+    """Return a value as text for a message, cut to 80 characters."""
     text = as_text(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def as_text(value: Any, sort_keys: bool = False) -> str:
-    """Return a value as JSON, or in Python's notation, or its type where it is too deep or too large for either."""
+def as_text(value: object, sort_keys: bool = False) -> str:
+    """Return a value as JSON, or as its `repr`, or the name of its type where it is too deep or too large for both."""
     for write in (partial(json.dumps, ensure_ascii=False, sort_keys=sort_keys), repr):
         try:
-            # A lone surrogate could not be printed.
+            # A lone surrogate cannot be printed.
             return write(value).encode("utf-8", "backslashreplace").decode()
         except (TypeError, ValueError, RecursionError):
             continue
     return type(value).__name__
 
 
-def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """A hint that names the known word closest to `word`, in whatever case, or nothing."""
-    close = closest(str(word), known, 0.6)
-    return f"did you mean `{close}`?" if close else ""
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return a hint with the known word that is most similar to `word`, ignoring case; empty where none is similar."""
+    match = closest(str(word), known, 0.6)
+    return f"did you mean `{match}`?" if match else ""
 
 
-def closest(word: str, known: Iterable[str], likeness: float) -> str | None:
-    """Return the known word closest to another, in whatever case; None where none is close enough."""
-    by_case = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(word.lower(), list(by_case), n=1, cutoff=likeness)
-    return by_case[close[0]] if close else None
+def closest(word: str, known: Iterable[str], cutoff: float) -> str | None:
+    """Return the known word most similar to `word`, ignoring case; None where no similarity reaches the cutoff."""
+    by_lower_case = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), by_lower_case, n=1, cutoff=cutoff)
+    return by_lower_case[matches[0]] if matches else None
 
 
 def join_names(words: Iterable[str]) -> str:
-    """Words as `a`, `b` or `c`."""
-    quoted = [f"`{word}`" for word in words]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}" if quoted else "nothing"
+    """Return words as `a`, `b` or `c`, in backquotes."""
+    *first, last = [f"`{word}`" for word in words] or ["nothing"]
+    return f"{', '.join(first)} or {last}" if first else last
 
 
-def pluralize(number: float, word: str) -> str:
-    """So many of a thing: `1 row`, `2 rows`."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+def pluralize(number: float, noun: str) -> str:
+    """Return a number with its noun: `1 row`, `2 rows`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def quote_names(words: Iterable[str]) -> str:

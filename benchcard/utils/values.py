@@ -1,4 +1,4 @@
-"""Values that every layer shares: the shape of inputs, an estimate with its interval, and a failure as data."""
+"""Values that all layers share: the shape of inputs, an estimate with its interval, and a failure as data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval; the bounds are None where there are too few values to draw them."""
+    """An estimate and its 95 % interval; both bounds are None where there are too few values for an interval."""
 
     value: float
     low: float | None = None
@@ -36,7 +36,7 @@ class Interval:
 
     @property
     def reach(self) -> float:
-        """The largest distance of the ratio and its bounds from 1, as a logarithm."""
+        """The largest distance of a ratio and its bounds from 1, as a logarithm."""
         return max(abs(math.log(bound)) for bound in (self.low, self.value, self.high) if bound is not None)
 
     def within(self, share: float) -> bool:
@@ -46,13 +46,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why something has no result.
+    """Why a result is missing.
 
     Attributes:
-        stage: The kind of the step that failed, as `export` or `score`; `time` for a measurement of time.
-        type: The class of the exception, or the signal that ended the process.
+        stage: The kind of the step that failed, as `export` or `score`; `time` for a time measurement.
+        type: The class of the exception, or the signal that killed the process.
         message: The text of the exception.
-        log: The end of the step's log.
+        log: The last lines of the step's log.
     """
 
     stage: str = ""

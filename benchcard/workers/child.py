@@ -53,7 +53,7 @@ def _listen(source: TextIO, requests: queue.Queue[str]) -> None:
     for line in source:
         requests.put(line)
     # The parent has ended or stopped this child: end at once, in the middle of any step.
-    processes.end_own(0)
+    processes.exit_tree(0)
 
 
 def _reply(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:

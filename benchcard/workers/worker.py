@@ -21,7 +21,6 @@ from benchcard import registry
 from benchcard.errors import BackendError, Mistake
 from benchcard.steps.step import Request
 from benchcard.utils import process as processes
-from benchcard.utils import start
 from benchcard.utils.process import describe_exit, read_log_end
 from benchcard.utils.values import Failure
 
@@ -111,13 +110,13 @@ class Worker:
         child, self._child = self._child, None
         if child is not None:
             process, waiting = child
-            processes.end(process)
+            processes.kill_tree(process)
             waiting.join()
 
     def _start(self) -> subprocess.Popen[str]:
         if self._child is None:
             environment = {
-                **start.environment(),
+                **processes.child_environment(),
                 **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self._threads)),
                 "TOKENIZERS_PARALLELISM": "false",
                 "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -125,10 +124,10 @@ class Worker:
                 "PYTHONUNBUFFERED": "1",
             }
             process = subprocess.Popen(
-                start.command("workers.child", search_own=bool(registry.registered_by_call())),
+                processes.python_command("workers.child", search_own=bool(registry.registered_by_call())),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=None if processes.has_errors() else subprocess.DEVNULL,
+                stderr=None if processes.has_stderr() else subprocess.DEVNULL,
                 text=True,
                 encoding="utf-8",
                 env=environment,
@@ -136,7 +135,7 @@ class Worker:
                 start_new_session=True,
             )
             self._lines = queue.SimpleQueue()
-            self._child = process, processes.hear(process, process.stdout or (), self._lines)
+            self._child = process, processes.forward_messages(process, process.stdout or (), self._lines)
         return self._child[0]
 
     def _died(self, kind: str, log: Path) -> Reply:

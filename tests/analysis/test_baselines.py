@@ -17,6 +17,7 @@ from benchcard.card.layouts.full_tables import roles
 from benchcard.cli.commands import _certificate, main
 from benchcard.errors import BenchcardError
 from benchcard.publishing.facts import facts
+from benchcard.sources.resolve import Sources
 from benchcard.spec.plan import Configuration
 
 # Four baselines: rows 0 and 2 are evaluated on all examples, rows 4 and 6 on one; rows 2 and 6 are timed otherwise.
@@ -49,7 +50,7 @@ def test_each_baseline_has_a_choice_of_its_own(ran):
         others = [each.row for each in found.alternatives if "another baseline" in each.reason]
         assert others == [row for row in range(8) if row not in (baseline, baseline + 1)]
     assert ran.best() == ran.best(baseline=0)
-    with pytest.raises(BenchcardError, match="row 1 is no baseline; there is 0, 2, 4, 6"):
+    with pytest.raises(BenchcardError, match="row 1 is not a baseline; the baselines are: 0, 2, 4, 6"):
         ran.best(baseline=1)
 
 
@@ -114,17 +115,13 @@ def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
 
 def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
     """A model and data of the Hub have no entry in `model-index` where rows were evaluated on different examples."""
-    sources = ran.records.info.sources
     hub = {"local": False, "revision": "0a1b", "location": "me/data", "name": "me/model"}
-    of_hub = replace(
-        sources,
-        **{
-            part: {name: replace(source, **hub) for name, source in getattr(sources, part).items()}
-            for part in ("models", "datasets")
-        },
+    sources = ran.records.info.sources
+    on_hub = Sources(
+        {name: replace(source, **hub) for name, source in sources.models.items()},
+        {name: replace(source, **hub) for name, source in sources.datasets.items()},
     )
-    info = replace(ran.records.info, sources=of_hub)
-    monkeypatch.setattr(ran, "records", replace(ran.records, info=info))
+    monkeypatch.setattr(ran, "records", replace(ran.records, info=replace(ran.records.info, sources=on_hub)))
     assert not facts(ran).front_matter.model_index
     monkeypatch.setattr(Configuration, "evaluated_on", "one")
     assert facts(ran).front_matter.model_index
@@ -162,7 +159,7 @@ def test_a_second_process_that_died_is_told_of_its_own_baselines(halved):
     """Rows that are timed otherwise, though of the same model, have their noise floor, and no failure is theirs."""
     assert halved.noise["ratio"].notna().tolist() == [True, False]
     told = halved.failures
-    assert list(zip(told["row"], told["missing"])) == [(2, "noise floor 1xNone"), (6, "noise floor 1xNone")]
+    assert list(zip(told["row"], told["missing"])) == [(2, "noise floor batch 1"), (6, "noise floor batch 1")]
 
 
 def test_a_baseline_that_was_not_timed_twice_is_named(halved, capsys):

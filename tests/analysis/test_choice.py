@@ -9,8 +9,9 @@ import pytest
 
 from benchcard.analysis.choice import choose_row
 from benchcard.analysis.gains import Gain, Gains
-from benchcard.utils.values import Interval
+from benchcard.utils.values import Interval, Shape
 
+SHAPE = Shape(1, 64)
 ONE = (1.0, 1.0, 1.0, False)
 FAST = (2.0, 1.8, 2.2, True)
 
@@ -18,7 +19,7 @@ FAST = (2.0, 1.8, 2.2, True)
 def of(ratios, objective="latency", costs=None):
     """Gains of rows 0, 1, ...; a ratio is (value, low, high, sure), or None where it is not known."""
     by_row = {
-        row: (Gain(Interval(*ratio[:3]), ratio[3], "1x64") if ratio else Gain(None, False, "1x64"),)
+        row: (Gain(Interval(*ratio[:3]), ratio[3], SHAPE) if ratio else Gain(None, False, SHAPE),)
         for row, ratio in enumerate(ratios)
     }
     costs = costs or {row: 10.0 / ratio[0] for row, ratio in enumerate(ratios) if ratio}
@@ -73,14 +74,14 @@ def test_what_is_not_surely_faster_is_not_taken(ratio):
     ("ratio", "floor", "said"),
     [
         ((0.5, 0.4, 0.6), 1.01, "slower at 1x64: 0.50x"),
-        ((1.2, 0.9, 1.5), 1.01, "not beyond doubt better at 1x64: 1.20x"),
-        ((1.05, 1.02, 1.08), 2.1, "not beyond the noise of this run at 1x64: 1.05x"),
-        ((1.05, None, None), 2.1, "not beyond doubt better at 1x64: 1.05x"),
+        ((1.2, 0.9, 1.5), 1.01, "not detectably better at 1x64: 1.20x"),
+        ((1.05, 1.02, 1.08), 2.1, "within the noise of this run at 1x64: 1.05x"),
+        ((1.05, None, None), 2.1, "not detectably better at 1x64: 1.05x"),
     ],
 )
 def test_why_a_gain_is_not_sure_is_said(ratio, floor, said):
     """Slower, within its own interval, or within what the baseline differs from itself by: each in words of its own."""
-    gains = Gains("latency", {0: (), 1: (Gain(Interval(*ratio), False, "1x64", floor),)}, {}, "")
+    gains = Gains("latency", {0: (), 1: (Gain(Interval(*ratio), False, SHAPE, floor),)}, {}, "")
     found = choose_row(frame([0.9, 0.9]), gains, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
     assert found.row == 0
     assert found.alternatives[0].reason.startswith(said)
@@ -101,10 +102,13 @@ def test_a_metric_that_nobody_knows_the_direction_of():
     fast = (1.5, 1.4, 1.6, True)
     found = choose([0.9, 0.95, 0.85, 0.905], [ONE, FAST, FAST, fast], higher_is_better=None)
     assert found.row == 3
-    assert "nobody says which way `accuracy` is better: give `higher_is_better: {accuracy: true}`" in found.reason
+    assert "not known whether a higher `accuracy` is better: set `higher_is_better: {accuracy: true}`" in found.reason
     assert found.alternatives[0].reason == "accuracy 0.950 is not within 0.01 of 0.900"
     kept = choose([0.9, 0.95], [ONE, FAST], higher_is_better=None)
-    assert "keep the baseline: nothing is detectably faster at accuracy within 0.01 of 0.900; nobody" in kept.reason
+    assert (
+        "keep the baseline: nothing is detectably faster at accuracy within 0.01 of 0.900; it is not known"
+        in kept.reason
+    )
     alone = choose([0.9, 0.95], [ONE, FAST], baseline=None, higher_is_better=None)
     assert alone.row == 1
     assert alone.reason.startswith("it costs least; there is no")
@@ -139,7 +143,13 @@ def test_nothing_timed_keeps_the_baseline():
 def test_a_shape_of_which_the_baseline_has_no_latency_is_named():
     """Nobody could be compared there, and the reason says so."""
     found = choose_row(
-        frame([0.9, 0.9]), replace(of([ONE, FAST]), lost={0: ("1x200",)}), {0: 0, 1: 0}, 0, [], "accuracy", 0
+        frame([0.9, 0.9]),
+        replace(of([ONE, FAST]), untimed_shapes={0: (Shape(1, 200),)}),
+        {0: 0, 1: 0},
+        0,
+        [],
+        "accuracy",
+        0,
     )
     assert found.row == 1
     assert found.reason.endswith("; at 1x200 nothing is compared: the baseline has no latency there")
@@ -165,9 +175,9 @@ def test_one_row_is_compared_with_nothing():
 )
 def test_a_run_that_is_not_finished_is_said_to_be(values, row, said):
     """What waits to be measured is not said to be no better, nor is what is there told as the last word."""
-    found = replace(of([ONE, ONE]), waiting=frozenset({1}))
+    found = replace(of([ONE, ONE]), unfinished=frozenset({1}))
     choice = choose_row(frame(values), found, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
-    state = "the run is not finished, with 1 of 2 configurations done: `benchcard run` goes on"
+    state = "the run is not finished (1 of 2 configurations done): `benchcard run` continues it"
     assert (choice.row, choice.reason) == (row, said.format(state))
 
 

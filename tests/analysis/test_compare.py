@@ -23,6 +23,7 @@ from benchcard.measure.intervals import unpaired_ratio
 from benchcard.measure.significance import independent
 from benchcard.utils.values import Interval, Shape
 
+SHAPE = Shape(1)
 SPEC = """
 task: image-classification
 model: ./model
@@ -101,7 +102,7 @@ def test_a_change_that_is_the_same_on_every_draw_is_told(run, tmp_path):
     assert worse.loc["f1_macro", "change"].tolist() == [-1.0, -1.0]
     assert worse.loc["f1_macro", "change_low"].isna().all()
     assert set(wrong.compare(right, times=False).frame["verdict"]) == {"better"}
-    assert compare._verdict({"change": 0.5, "sure": False}, 0.0, True) == "not compared: no interval"
+    assert compare._verdict(Interval(0.5, None, None), 0.0, True, False) == "not compared: no interval"
 
 
 def test_a_table_says_once_what_its_rows_share(run):
@@ -169,17 +170,17 @@ def timed(run, baseline_ns, quantized_ns, seed=0, versions=None, digest=None, al
     if digest:
         (shape, cell), *_ = rows[0].cells.items()
         rows[0] = dataclasses.replace(rows[0], cells={shape: dataclasses.replace(cell, digest=digest)})
-    names = [row.cells[Shape(1)].name for row in rows]
+    names = [row.cells[SHAPE].name for row in rows]
     failures = [died(names[dead])] if dead is not None else []
     part = made_part(dict(zip(names, (baseline_ns, quantized_ns))), seed=seed, failures=failures)
     part = dataclasses.replace(part, baseline=None) if alone else part
-    parts = dict.fromkeys([(0, Shape(1)), (1, Shape(1))], part)
+    parts = dict.fromkeys([(0, SHAPE), (1, SHAPE)], part)
     return Results(dataclasses.replace(records, records=tuple(rows), info=info, timed=parts))
 
 
 def times_of(found):
     """The verdicts on the two rows' times, and how many times faster the second became."""
-    frame = found.frame[found.frame["figure"] == "latency_ms 1"]
+    frame = found.frame[found.frame["figure"] == f"latency_ms {SHAPE}"]
     return frame["verdict"].tolist(), frame["change"].tolist()[1]
 
 
@@ -189,7 +190,7 @@ def test_a_slower_day_is_no_slower_model(run):
     assert times_of(found) == ([CONTROL, ALIKE], pytest.approx(1, rel=0.01))
     assert found.worse.empty
     (note,) = found.notes
-    assert note.startswith("the baseline took 1.08 times as long in B as in A, by the machine: rows are compared")
+    assert note.startswith("the baseline took 1.08 times as long in B as in A, due to the machine: rows are compared")
 
 
 @pytest.mark.parametrize("day", [1.0, 1.2])
@@ -219,7 +220,7 @@ def test_after_an_upgrade_rows_must_move_further_than_the_baseline(run, other, l
     """
     found = timed(run, 200_000, 100_000).compare(timed(run, *latencies, seed=1, **other))
     assert times_of(found) == ([CONTROL, verdict], pytest.approx(100_000 / latencies[1], rel=0.01))
-    took = f"the baseline took {latencies[0] / 200_000:.2f} times as long in B as in A, by the machine or by what"
+    took = f"the baseline took {latencies[0] / 200_000:.2f} times as long in B as in A, due to the machine or to what"
     assert any(note.startswith(took) for note in found.notes)
 
 

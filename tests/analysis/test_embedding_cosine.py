@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from benchcard.analysis.embedding_cosine import embedding_cosine
+from benchcard.run.record import Outcomes
+from benchcard.steps.evaluate import EvaluateOutcome
 from benchcard.steps.step import Outcome
 
 
@@ -16,7 +18,8 @@ def record(folder: Path, row: int, baseline: int | None, **kept: np.ndarray) -> 
     """A row whose evaluation kept something."""
     (folder / str(row)).mkdir()
     np.savez(folder / str(row) / "predictions.npz", **kept)
-    outcomes = {"evaluate": Outcome("evaluate", str(row), folder / str(row))}
+    evaluated = Outcome("evaluate", str(row), folder / str(row), EvaluateOutcome(elapsed_ns=1))
+    outcomes = Outcomes(evaluate=evaluated)
     return SimpleNamespace(configuration=SimpleNamespace(row=row, baseline=baseline), outcomes=outcomes)
 
 
@@ -32,7 +35,7 @@ def test_the_mean_over_all_sentences_of_each_with_itself(tmp_path):
         record(tmp_path, 2, 0, scores=float32),
         record(tmp_path, 3, None, embedding=float32),
     ]
-    rows.append(SimpleNamespace(configuration=SimpleNamespace(row=4, baseline=0), outcomes={}))
+    rows.append(SimpleNamespace(configuration=SimpleNamespace(row=4, baseline=0), outcomes=Outcomes()))
     records = SimpleNamespace(records=rows)
     found = [embedding_cosine(records, row) for row in rows]
     assert found[:2] == [pytest.approx(1.0), pytest.approx((1 + 0 - 1) / 3)]

@@ -8,16 +8,17 @@ import pytest
 from made_part import died, made_part
 
 from benchcard import Results
-from benchcard.analysis.gains import _gain, waiting
-from benchcard.utils.values import Failure
+from benchcard.analysis.gains import _gain, unfinished_rows
+from benchcard.utils.values import Failure, Shape
 
+SHAPE, LONG = Shape(1, 64), Shape(1, 200)
 LATENCIES = {"base": 200_000, "x": 100_000}
 BOTH = (("base", False), ("base", True), ("x", False))
 
 
 def test_a_row_of_half_the_latency_is_twice_as_fast():
     """The ratio has its interval and the noise floor, and is beyond both."""
-    gain = _gain("latency", made_part(LATENCIES), "x", "1x64", 1)
+    gain = _gain("latency", made_part(LATENCIES), "x", SHAPE, 1)
     assert gain.ratio is not None
     assert gain.ratio.value == pytest.approx(2, rel=0.01)
     assert gain.sure
@@ -27,7 +28,7 @@ def test_nothing_is_sure_without_a_noise_floor():
     """Where the baseline's second process was not timed, a ratio is told and nobody is chosen for it."""
     part = made_part(LATENCIES)
     alone = tuple(replace(each, blocks=tuple(one for one in each.blocks if not one.twin)) for each in part.rounds)
-    gain = _gain("latency", replace(part, rounds=alone), "x", "1x64", 1)
+    gain = _gain("latency", replace(part, rounds=alone), "x", SHAPE, 1)
     assert gain.ratio is not None
     assert gain.ratio.excludes(1.0)
     assert (gain.sure, gain.floor) == (False, None)
@@ -39,8 +40,8 @@ def test_what_died_gains_nothing(objective, name):
     """A row whose process died has no gain, whatever it was timed before; nor has one whose baseline's died."""
     memory = dict(zip(BOTH, ([200] * 5, [200] * 5, [100] * 5)))
     lived, dead = (made_part(LATENCIES, memory=memory, failures=each) for each in ([], [died(name)]))
-    assert _gain(objective, lived, "x", "1x64", 1).sure
-    gain = _gain(objective, dead, "x", "1x64", 1)
+    assert _gain(objective, lived, "x", SHAPE, 1).sure
+    gain = _gain(objective, dead, "x", SHAPE, 1)
     assert (gain.ratio, gain.sure) == (None, False)
 
 
@@ -60,7 +61,7 @@ def test_what_died_gains_nothing(objective, name):
 def test_less_memory_is_beyond_what_launches_are_apart(base, twin, x, sure):
     """A row takes less where it does so in enough launches, by more than the baseline differs from itself."""
     part = made_part(LATENCIES, launches=len(x), memory=dict(zip(BOTH, (base, twin, x))))
-    gain = _gain("memory", part, "x", "1x64", 1)
+    gain = _gain("memory", part, "x", SHAPE, 1)
     assert gain.sure is sure
     assert gain.ratio is not None
     assert gain.ratio.value == pytest.approx(200 / 190)
@@ -70,8 +71,10 @@ def without(results, shape, rows):
     """The results as if these rows had no inputs of a shape."""
     failure = Failure("shape", "ValueError", "the model takes 64 tokens")
     records = tuple(
-        replace(each, failures={**each.failures, f"time {shape}": failure}) if each.configuration.row in rows else each
-        for each in results.records.records
+        replace(record, failures=replace(record.failures, time={**record.failures.time, shape: failure}))
+        if record.configuration.row in rows
+        else record
+        for record in results.records.records
     )
     return Results(replace(results.records, records=records))
 
@@ -79,10 +82,10 @@ def without(results, shape, rows):
 def test_a_shape_that_nobody_could_be_timed_at_does_not_count(results):
     """Where the baseline has no latency no row is compared, and the others decide; the card names the shape."""
     rows = range(len(results.plan))
-    asked = without(results, "1x200", rows)
+    asked = without(results, LONG, rows)
     known, found = results._gains("latency"), asked._gains("latency")
     assert found.by_row == known.by_row
-    assert found.lost == {results.baseline: ("1x200",)}
+    assert found.untimed_shapes == {results.baseline: (LONG,)}
     assert found.costs == known.costs
     assert asked.best().row == results.best().row
     assert "at 1x200 nothing is compared: the baseline has no latency there" in asked.best().reason
@@ -92,18 +95,20 @@ def test_a_shape_that_nobody_could_be_timed_at_does_not_count(results):
 def test_a_row_that_alone_could_not_be_timed_is_not_taken(results):
     """A shape that only a row failed at rules that row out, and nobody else."""
     row = next(row for row in results._gains("latency").by_row if row != results.baseline)
-    found = without(results, "1x200", [row])._gains("latency")
-    assert found.lost == {}
-    assert [(gain.ratio, gain.shape) for gain in found.by_row[row] if not gain.ratio] == [(None, "1x200")]
+    found = without(results, LONG, [row])._gains("latency")
+    assert found.untimed_shapes == {}
+    assert [(gain.ratio, gain.shape) for gain in found.by_row[row] if not gain.ratio] == [(None, LONG)]
 
 
 def test_a_run_that_was_stopped_says_how_far_it_got(results):
     """What is still to be timed waits, and the choice and the card say so; of a finished run nothing does."""
-    assert waiting(results.records) == frozenset()
+    assert unfinished_rows(results.records) == frozenset()
     assert "not finished" not in results.card().text
     stopped = Results(replace(results.records, timed={}))
-    assert stopped._gains("latency").waiting == stopped._gains("size").waiting == frozenset(range(6))
-    assert stopped.best().reason.startswith("keep the baseline for now: the run is not finished, with 0 of 6")
+    assert stopped._gains("latency").unfinished == stopped._gains("size").unfinished == frozenset(range(6))
+    assert stopped.best().reason.startswith(
+        "keep the baseline for now: the run is not finished (0 of 6 configurations done)"
+    )
     text = stopped.card().text
     assert "\n\n**This run is not finished**, with 0 of 6 configurations done: `benchcard run` goes on" in text
     assert "faster" not in text.split("### What was compared")[0]

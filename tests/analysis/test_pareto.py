@@ -6,14 +6,14 @@ import pytest
 
 from analysis.test_choice import FAST, ONE, frame, of
 from benchcard.analysis.gains import Gains
-from benchcard.analysis.pareto import pareto
+from benchcard.analysis.pareto import pareto_front
 
 
 def front_of(quality, gains, baselines=0, data=None, **rest):
     """The front of rows 0, 1, ..., of one baseline and one data set unless they are given."""
     if not isinstance(baselines, dict):
         baselines = dict.fromkeys(range(len(quality)), baselines)
-    return pareto(quality, gains, baselines, data or {}, ["per_channel"], "accuracy", **rest)
+    return pareto_front(quality, gains, baselines, data or {}, ["per_channel"], "accuracy", **rest)
 
 
 def test_the_front_goes_by_paired_ratios():

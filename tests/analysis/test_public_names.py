@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -12,6 +13,7 @@ from benchcard.analysis import public_names
 from benchcard.analysis.choice import Choice
 from benchcard.card.readme import merge
 from benchcard.publishing import bundle, facts
+from benchcard.sources.resolve import Sources
 
 ROWS = {"one": 24, "two": 12}
 
@@ -68,17 +70,17 @@ def test_folders_of_one_name_stay_apart(ran, published):
 def test_every_way_to_give_a_folder_is_known(ran):
     """A whole data set, its path alone, the scripts of metrics, and directions by their name."""
     (path, _) = ran.spec.grid["dataset.path"]
-    assert public_names.public_parameter(ran, "dataset", {"path": path, "eval_split": "a"}) == {
+    assert public_names.public_parameter(ran.records, "dataset", {"path": path, "eval_split": "a"}) == {
         "path": "data",
         "eval_split": "a",
     }
-    assert public_names.public_parameter(ran, "dataset.path", "~/other") == "other"
-    assert public_names.public_parameter(ran, "dataset.path", "../alice/other") == "other"
-    assert public_names.public_parameter(ran, "dataset.path", "models/..mine") == "models/..mine"
-    assert public_names.public_parameter(ran, "metrics", ["f1", "/home/alice/own.py"]) == ["f1", "own.py"]
+    assert public_names.public_parameter(ran.records, "dataset.path", "~/other") == "other"
+    assert public_names.public_parameter(ran.records, "dataset.path", "../alice/other") == "other"
+    assert public_names.public_parameter(ran.records, "dataset.path", "models/..mine") == "models/..mine"
+    assert public_names.public_parameter(ran.records, "metrics", ["f1", "/home/alice/own.py"]) == ["f1", "own.py"]
     directions = {"higher_is_better": {"/home/alice/own.py": True}}
-    assert public_names.public(ran, directions) == {"higher_is_better": {"own.py": True}}
-    assert public_names.public_parameter(ran, "node_exclusion", ["/vit/MatMul"]) == ["/vit/MatMul"]
+    assert public_names.public_value(ran.records, directions) == {"higher_is_better": {"own.py": True}}
+    assert public_names.public_parameter(ran.records, "node_exclusion", ["/vit/MatMul"]) == ["/vit/MatMul"]
 
 
 @pytest.mark.parametrize("row", [0, 1])
@@ -99,14 +101,18 @@ def test_the_hub_is_told_of_one_model_and_one_split_alone(ran, monkeypatch):
     """Of several models none is the base of what is shipped, even if one alone is on the Hub; of several data sets
     `model-index`, which would mix them, has no results.
     """
-    sources = ran.records.info.sources
+    records, sources = ran.records, ran.records.info.sources
     hub = {"local": False, "revision": "0a1b"}
-    of_hub = {name: {**source, **hub, "location": "me/data"} for name, source in sources["datasets"].items()}
-    monkeypatch.setitem(sources, "datasets", of_hub)
-    first, second = sources["models"].items()
-    there = (first[0], {**first[1], **hub, "name": "me/model"})
-    monkeypatch.setitem(sources, "models", dict([there, second]))
+    datasets = {name: replace(source, **hub, location="me/data") for name, source in sources.datasets.items()}
+    (first, local), second = sources.models.items()
+    on_hub = (first, replace(local, **hub, name="me/model"))
+
+    def use(*models):
+        info = replace(records.info, sources=Sources(dict(models), datasets))
+        monkeypatch.setattr(ran, "records", replace(records, info=info))
+
+    use(on_hub, second)
     assert facts.facts(ran).front_matter.base_model is None
-    monkeypatch.setitem(sources, "models", dict([there]))
+    use(on_hub)
     told = facts.facts(ran).front_matter
     assert (told.base_model, told.model_index) == ("me/model", ())

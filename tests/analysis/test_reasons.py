@@ -5,16 +5,19 @@ saturate.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from benchcard.analysis import reasons
-from benchcard.analysis import rows as rows_
+from benchcard.analysis import reasons, row_facts
 from benchcard.frameworks.kernels import Kernel
+from benchcard.quantization.exclusions import Exclusion
 from benchcard.quantization.report import OperatorCount
 from benchcard.quantization.sensitivity.loss import Loss
 from benchcard.run.record import Failures, Outcomes
+from benchcard.steps.evaluate import EvaluateOutcome
+from benchcard.steps.step import Outcome
 
 STATIC = {"framework": "onnxruntime", "quantization_approach": "static", "quant_format": None}
 INTEGER = ("MatMulIntegerToFloat", "8 bits", 3, 0.5)
@@ -31,6 +34,7 @@ class Configuration:
     row: int = 0
     quantized: bool = True
     baseline: int | None = None
+    threads: int | None = None
 
     def __getitem__(self, name):
         return self.given.get(name)
@@ -54,23 +58,27 @@ def made(kernels=(), level=None, operators=(("MatMul", 3),), weights=3, is_float
         nodes_quantized=sum(count for _, count in operators),
         nodes_eligible=9,
         weights_quantized=weights,
-        operators=[OperatorCount(name, count, 0, count) for name, count in operators],
+        operators=tuple(OperatorCount(name, count, 0, count) for name, count in operators),
         is_float_model=is_float_model,
-        notes=[],
+        notes=(),
     )
-    run = tuple(Kernel(*fields) for fields in kernels)
+    evaluated = EvaluateOutcome(elapsed_ns=1, kernels=tuple(Kernel(*kernel) for kernel in kernels))
+    quantized = SimpleNamespace(report=report, size_bytes=1_000_000, exclusions=())
     return Row(
         Configuration({**STATIC, "framework_args": arguments, **given}),
-        Outcomes(
-            quantize=SimpleNamespace(values=SimpleNamespace(report=report, size_bytes=1_000_000, exclusions=[])),
-            evaluate=SimpleNamespace(values=SimpleNamespace(kernels=run, threads=None, batches=None)),
-        ),
+        Outcomes(quantize=outcome(quantized), evaluate=outcome(evaluated)),
     )
+
+
+def outcome(values):
+    """The outcome of a step with these values."""
+    return Outcome("step", "key", Path(), values)
 
 
 def of(*rows, saturates=False):
     """The records of a run on a machine that may saturate."""
-    return SimpleNamespace(records=list(rows), info=SimpleNamespace(machine={"int8": {"u8s8_saturates": saturates}}))
+    info = SimpleNamespace(machine={"int8": {"u8s8_saturates": saturates}}, default_threads=1)
+    return SimpleNamespace(records=list(rows), info=info)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +100,9 @@ def test_rows_with_signed_weights_of_eight_bits_are_at_risk(operator, kernels, r
     u8 products are widened. What is not known to compute in float counts as at risk.
     """
     row = made(kernels, operators=((operator, 3), ("Relu", 0)), reduce_range=reduce_range, weights_dtype=dtype)
-    assert rows_.saturation_risk(of(row, saturates=saturates), row) is risk
+    assert row_facts.saturation_risk(of(row, saturates=saturates), row) is risk
     without = made(kernels, operators=((operator, 3),), weights=0)
-    assert not rows_.saturation_risk(of(without, saturates=saturates), without)
+    assert not row_facts.saturation_risk(of(without, saturates=saturates), without)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +120,9 @@ def test_rows_that_are_computed_in_float_are_told(kernels, is_float_model, is_fl
     otherwise, and where no kernel is known, nothing is said.
     """
     row = made(kernels, is_float_model=is_float_model)
-    assert rows_.computes_in_float(row) is is_float
-    assert len(reasons.notes(of(row))) == is_float
-    told = " ".join(reasons.sentences(of(row), row, {}, None))
+    assert row_facts.computes_in_float(row) is is_float
+    assert len(reasons.run_notes(of(row))) == is_float
+    told = " ".join(reasons.explain_row(of(row), row, {}, None))
     assert ("None of them computes in 8 bits" in told) is is_float
 
 
@@ -123,47 +131,46 @@ def test_rows_whose_outputs_depend_on_their_batch_are_named():
     rows = [made([INTEGER]) for _ in range(5)]
     for number, batches in enumerate(("padded", "equal shapes", None, "equal shapes", "alone")):
         rows[number].configuration.row = number
-        rows[number].outcomes.evaluate.values.batches = batches
-    first, second = reasons.notes(of(*rows))
+        rows[number].outcomes.evaluate = outcome(EvaluateOutcome(elapsed_ns=1, batches=batches))
+    first, second = reasons.run_notes(of(*rows))
     assert first.startswith("the outputs of rows 1, 3 depend on padding: ")
     assert second.startswith("the outputs of row 4 depend on what else is in a batch, ")
-    told = [next(reasons.sentences(of(row), row, {}, None)) for row in rows]
+    told = [next(reasons.explain_row(of(row), row, {}, None)) for row in rows]
     assert [each.startswith("Its outputs depend on") for each in told] == [False, True, False, True, True]
 
 
 def test_one_is_not_told_as_many():
     """A single node, place, trial or layer has the form of its words."""
     row = made(operators=(("MatMul", 1),))
-    assert "1 of 9 nodes that could be was quantized" in " ".join(reasons.sentences(of(row), row, {}, None))
-    assert "3 of 9 nodes that could be were quantized" in " ".join(reasons.sentences(of(made()), made(), {}, None))
+    assert "1 of 9 nodes that could be was quantized" in " ".join(reasons.explain_row(of(row), row, {}, None))
+    assert "3 of 9 nodes that could be were quantized" in " ".join(reasons.explain_row(of(made()), made(), {}, None))
     trial = SimpleNamespace(value=0.5, is_enough=False)
     search = {"metric": "accuracy", "baseline": 0.9, "trials": [trial], "candidates": 1, "nodes": ["a"], "value": 0.6}
     row.search = SimpleNamespace(is_enough=False, max_trials=1, **search)
-    told = " ".join(reasons.sentences(of(row), row, {}, None))
+    told = " ".join(reasons.explain_row(of(row), row, {}, None))
     assert "in 1 trial among 1 quantized node (" in told
     assert "with 1 node excluded, the most tried" in told
-    exclusion = {"pattern": "a", "nodes": ["a"], "would_be_quantized": ["a"], "instances": 1, "remark": ""}
-    assert reasons.of_exclusion(exclusion).startswith("`a` matched 1 node in 1 place: ")
+    assert reasons.describe_exclusion(Exclusion("a", 1, ("a",), ("a",))).startswith("`a` matched 1 node in 1 place: ")
 
 
 def test_the_way_out_depends_on_the_level():
     """Static pairs at level 0 or 1 want another level; where the runtime joins nothing at any, there is none."""
     low, high = made([PAIRS, FLOAT_MATMUL], level=1), made([PAIRS, FLOAT_MATMUL], level=99)
-    assert "Take 2 or 99" in " ".join(reasons.sentences(of(low), low, {}, None))
-    assert "Take" not in " ".join(reasons.sentences(of(high), high, {}, None))
-    first, second = reasons.notes(of(low, high, low))
+    assert "Use 2 or 99" in " ".join(reasons.explain_row(of(low), low, {}, None))
+    assert "Use 2" not in " ".join(reasons.explain_row(of(high), high, {}, None))
+    first, second = reasons.run_notes(of(low, high, low))
     assert first.startswith("rows 0, 0 are quantized statically and computed in float32: at an `optimization_level`")
-    assert second.startswith("row 0 is quantized and computed in float32: here ONNX Runtime joins none")
+    assert second.startswith("row 0 is quantized and computed in float32: here ONNX Runtime fuses none")
 
 
 def test_runs_without_kernels_are_told_from_the_level():
     """Of a run of an earlier version it is known at which level it ran, and no more; other frameworks say nothing."""
-    assert rows_.computes_in_float(made(level=1))
-    assert not rows_.computes_in_float(made(level=2))
-    assert not rows_.computes_in_float(made(level=1, framework="other"))
+    assert row_facts.computes_in_float(made(level=1))
+    assert not row_facts.computes_in_float(made(level=2))
+    assert not row_facts.computes_in_float(made(level=1, framework="other"))
     old = made(level=1)
-    assert not rows_.saturation_risk(of(old, saturates=True), old)
-    assert "Take 2 or 99" in " ".join(reasons.sentences(of(old), old, {}, None))
+    assert not row_facts.saturation_risk(of(old, saturates=True), old)
+    assert "Use 2 or 99" in " ".join(reasons.explain_row(of(old), old, {}, None))
 
 
 def test_operators_that_gain_nothing_are_told():
@@ -175,13 +182,13 @@ def test_operators_that_gain_nothing_are_told():
     listed, unlisted = made(kernels, operators_to_quantize=["Add", "MatMul"], **given), made(kernels, **given)
     start = "No `Add` computes in 8 bits here, but in float32 between conversions; "
     for row, advice in (
-        (listed, "leave it out of `operators_to_quantize`."),
-        (unlisted, "keep its nodes out by `node_exclusion`, or name the other operators in `operators_to_quantize`."),
+        (listed, "remove it from `operators_to_quantize`."),
+        (unlisted, "exclude its nodes by `node_exclusion`, or name the other operators in `operators_to_quantize`."),
     ):
-        told = [each for each in reasons.sentences(of(row), row, {}, None) if "`Add`" in each and "Of a" not in each]
+        told = [each for each in reasons.explain_row(of(row), row, {}, None) if each.startswith("No `Add`")]
         assert told == [start + advice]
     alone = made([FLOAT_MATMUL, PAIRS], level=99, activations_dtype="uint8")
-    assert any("conversions." in each for each in reasons.sentences(of(alone), alone, {}, None))
+    assert any("conversions." in each for each in reasons.explain_row(of(alone), alone, {}, None))
 
 
 def test_int8_activations_are_told_where_they_keep_nodes_in_float():
@@ -204,7 +211,7 @@ def test_int8_activations_are_told_where_they_keep_nodes_in_float():
 
     def told(**given):
         row = made(kernels, operators=operators, **given)
-        return [each for each in reasons.sentences(of(row), row, {}, None) if each.startswith(("Here", "No `"))]
+        return [each for each in reasons.explain_row(of(row), row, {}, None) if each.startswith(("Here", "No `"))]
 
     first, second = told()
     assert first.startswith(start)
@@ -219,25 +226,24 @@ def test_int8_activations_are_told_where_they_keep_nodes_in_float():
     ):
         assert [each.split(" computes")[0] for each in told(**given)] == ["No `Add`", "No `LayerNormalization`"]
     nothing = made([("Add", "float", 2, 0.5), PAIRS], operators=(("Add", 2),), level=99)
-    assert any("conversions; try `act" in each for each in reasons.sentences(of(nothing), nothing, {}, None))
+    assert any("conversions; try `act" in each for each in reasons.explain_row(of(nothing), nothing, {}, None))
     norms = made([("LayerNormalization", "float", 2, 0.5), PAIRS], operators=(("LayerNormalization", 2),), level=99)
-    assert any("between conversions." in each for each in reasons.sentences(of(norms), norms, {}, None))
+    assert any("between conversions." in each for each in reasons.explain_row(of(norms), norms, {}, None))
 
 
 def test_the_time_of_a_call_is_told_by_parts_and_by_kernels():
     """Parts in the order of what was hoped for, kernels by what they take; also of a row that is not quantized."""
     row = made([INTEGER, PAIRS, SOFTMAX, ("Gelu", "float", 2, 0.125)])
-    told = [each for each in reasons.sentences(of(row), row, {}, None) if each.startswith("Of a call")]
+    told = [each for each in reasons.explain_row(of(row), row, {}, None) if each.startswith("Time of a call")]
     assert told == [
-        "Of a call's time go 50 % to what computes in 8 bits, 25 % to conversions and 25 % to what computes in "
-        "floating point; by kernels 50 % to 3 `MatMulIntegerToFloat`, 25 % to 7 `DequantizeLinear` and 12 % to 2 "
-        "`Softmax`."
+        "Time of a call: 50 % in 8-bit kernels, 25 % in conversions and 25 % in floating-point kernels. By kernel: "
+        "50 % in 3 `MatMulIntegerToFloat`, 25 % in 7 `DequantizeLinear` and 12 % in 2 `Softmax`."
     ]
     plain = made([FLOAT_MATMUL])
     plain.configuration.quantized = False
-    assert list(reasons.sentences(of(plain), plain, {}, None)) == [
+    assert list(reasons.explain_row(of(plain), plain, {}, None)) == [
         "It is not quantized.",
-        "Of a call's time go 25 % to what computes in floating point; by kernels 25 % to 2 `FusedMatMul`.",
+        "Time of a call: 25 % in floating-point kernels. By kernel: 25 % in 2 `FusedMatMul`.",
     ]
 
 
@@ -245,7 +251,10 @@ def test_a_graph_that_came_quantized_is_not_called_unquantized():
     """Nothing was asked to be quantized, and yet it computes in 8 bits."""
     given = made([INTEGER, PAIRS])
     given.configuration.quantized = False
-    assert next(reasons.sentences(of(given), given, {}, None)) == "Its graph came quantized, and is run as it is."
+    assert (
+        next(reasons.explain_row(of(given), given, {}, None))
+        == "Its graph was already quantized, and is run unchanged."
+    )
 
 
 def test_what_computes_nothing_or_was_joined_is_not_blamed():
@@ -253,10 +262,10 @@ def test_what_computes_nothing_or_was_joined_is_not_blamed():
     that stays in float32.
     """
     table = made([FLOAT_MATMUL, PAIRS, ("Gather", "other", 1, 0.1)], operators=(("Gather", 1),))
-    assert not rows_.computes_in_float(table)
+    assert not row_facts.computes_in_float(table)
     kernels = [("QLinearConv", "8 bits", 3, 0.5), ("Relu", "float", 1, 0.1)]
     joined = made(kernels, operators=(("Conv", 3), ("Relu", 2)))
-    assert not [each for each in reasons.sentences(of(joined), joined, {}, None) if each.startswith(("No `", "None"))]
+    assert not [each for each in reasons.explain_row(of(joined), joined, {}, None) if each.startswith(("No `", "None"))]
 
 
 @pytest.mark.parametrize(
@@ -272,11 +281,11 @@ def test_what_computes_nothing_or_was_joined_is_not_blamed():
 def test_the_list_to_paste_keeps_what_the_row_excludes(given, found, patterns, told):
     """A list that is pasted takes the place of the row's own, or of what was found for it, and so holds both."""
     row = made(node_exclusion=given)
-    loss = Loss(max_abs_difference=1.0, snr_db=5.0, is_finite=True)
-    layers = [SimpleNamespace(node=name, effect=loss) for name in ("a/Add", "b/Add")]
-    values = SimpleNamespace(outputs=loss, layers=layers, is_complete=True, trials=2, patterns=patterns)
-    row.outcomes.explain = SimpleNamespace(values=values)
+    effect = Loss(1.0, 5.0, True)
+    layers = [SimpleNamespace(node=name, effect=effect) for name in ("a/Add", "b/Add")]
+    losses = SimpleNamespace(outputs=effect, layers=layers, is_complete=True, trials=2, patterns=patterns)
+    row.outcomes.explain = outcome(losses)
     if found is not None:
         trials, figures = [SimpleNamespace(value=0.9, is_enough=True)], {"metric": "accuracy", "baseline": 0.9}
         row.search = SimpleNamespace(nodes=found, trials=trials, **figures)
-    assert list(reasons.sentences(of(row), row, {}, None))[-1].endswith(told)
+    assert list(reasons.explain_row(of(row), row, {}, None))[-1].endswith(told)

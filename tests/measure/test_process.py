@@ -22,7 +22,6 @@ from benchcard.measure.child import Import, Open, Time, encode_command, time_blo
 from benchcard.measure.machine import physical_cores
 from benchcard.measure.process import ProcessFailed, TimedProcess
 from benchcard.run.directory import TimedPart
-from benchcard.utils import start
 
 folder = timing_fixtures.folder
 
@@ -251,10 +250,10 @@ def test_a_killed_conductor_leaves_no_process_behind(folder: Path) -> None:
 def test_a_child_ends_when_its_commands_end() -> None:
     """Without help from the system, the closed pipe alone ends a child that is busy in a call."""
     child = subprocess.Popen(
-        start.command("measure.child", os.getpid(), search_own=False),
+        python_command("measure.child", os.getpid(), search_own=False),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=start.environment(),
+        env=child_environment(),
     )
     with child:
         assert child.stdin is not None
@@ -272,7 +271,7 @@ def test_a_child_ends_when_its_commands_end() -> None:
 
 def test_a_child_whose_parent_ended_exits() -> None:
     """A child whose parent ended before the child could ask for its own end exits by itself."""
-    child = subprocess.run(start.command("measure.child", 1, search_own=False), stdin=subprocess.DEVNULL, timeout=60)
+    child = subprocess.run(python_command("measure.child", 1, search_own=False), stdin=subprocess.DEVNULL, timeout=60)
     assert child.returncode == 3
 
 

@@ -397,7 +397,7 @@ def test_folders_from_the_root_are_told_by_their_last_name(run):
     told = {"fixed": fixed, "failure": f"no {where}/x"}
     fixed = {"name_or_path": "model", "dataset": {"path": "data"}, "metrics": ["accuracy", "own.py"]}
     clean = {"fixed": fixed, "failure": "no model/x"}
-    assert public_names.public(run, told) == clean
+    assert public_names.public_value(run, told) == clean
 
 
 def test_a_models_own_files_tell_no_folder_of_this_machine(push, run, hub, tmp_path, monkeypatch):

@@ -405,8 +405,8 @@ def test_a_data_set_in_memory_is_that_of_the_run(tmp_path):
     (tmp_path / "handed").mkdir()
     for name in ("..", "../handed", "", "/etc"):
         spec = Benchmark(task="text-classification", model=".", dataset={"path": f"memory:{name}", "eval_split": "a"})
-        with pytest.raises(SpecError, match="a data set that is here"):
-            resolve.resolve_sources(spec.spec, handed=tmp_path / "handed")
+        with pytest.raises(SpecError, match="a data set in memory"):
+            resolve.resolve_sources(spec.spec, memory_folder=tmp_path / "handed")
 
 
 @pytest.mark.parametrize("file", ["../../../secret", "/etc/passwd", "linked"])

@@ -10,7 +10,7 @@ import pytest
 from benchcard import Benchmark
 from benchcard.run.expected import expected_steps
 from benchcard.run.traits import traits_of
-from benchcard.sources.resolve import unresolved
+from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import make_plan
 from benchcard.steps.models import ConvertRequest, ExportOutcome, GraphReport
 from benchcard.steps.step import Outcome
@@ -61,7 +61,7 @@ def steps():
     ).spec
     keys: dict[str, set[str]] = {}
     plan = make_plan(spec)
-    for row in expected_steps(plan, unresolved(spec), traits_of(plan), default_threads=2):
+    for row in expected_steps(plan, unresolved_sources(spec), traits_of(plan), default_threads=2):
         for step in row:
             keys.setdefault(step.kind, set()).add(step.key)
     return keys

@@ -57,7 +57,7 @@ def test_data_stands_in_a_spec_by_what_it_holds():
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
-        (TABLE.to_iterable_dataset(), "a data set that is whole.*from_list"),
+        (TABLE.to_iterable_dataset(), "a data set with all of its rows.*from_list"),
         ({"path": {"train": FRAME, "validation": TABLE}}, r"\$\.dataset\.eval_split.*cannot be left out|eval_split"),
         (pd.DataFrame({"text": ["a", 3]}), "columns that `datasets` can hold"),
         (pd.DataFrame({"text": pd.period_range("2020", periods=2)}), "columns that `datasets` can hold"),
@@ -78,7 +78,7 @@ def test_columns_are_named_by_their_text():
     """Numbers, pairs and nothing as names of columns are their text; sparse columns are what they hold."""
     names = pd.MultiIndex.from_tuples([("x", "text"), ("x", "label")])
     for columns, expected in (([0, 1], ["0", "1"]), (names, ["('x', 'text')", "('x', 'label')"])):
-        _, handed = in_memory.as_splits({"dataset": FRAME.set_axis(columns, axis=1)})
+        _, handed = in_memory.extract_datasets({"dataset": FRAME.set_axis(columns, axis=1)})
         assert next(iter(handed.values()))["validation"].column_names == expected
     sparse = FRAME.assign(label=pd.arrays.SparseArray([0, 1, 2]))
     assert path_of(sparse) == path_of(FRAME)
@@ -123,7 +123,7 @@ def test_a_run_of_a_frame_needs_it_once(tmp_path):
     results = made.run(tmp_path / "run", progress=False)
     assert results.failures.empty
     prepared = results.records.records[0].outcomes.prepare.values
-    assert prepared["fingerprint"] == data.fingerprint(TABLE)
+    assert prepared.fingerprint == data.fingerprint(TABLE)
     predicted = tiny_text.passed("text-classification", model, tiny_text.write_data(tmp_path / "d", COLUMNS), tmp_path)
     assert results.quality["accuracy"][0] == np.mean(np.equal(predicted.predictions, COLUMNS["label"]))
     again = Benchmark.from_spec(Results.load(tmp_path / "run").spec).run(tmp_path / "run", progress=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import msgspec
@@ -15,7 +14,6 @@ from benchcard.spec import spec as specs
 from benchcard.tasks import data as data_
 from benchcard.testing import Fault, LocalHub
 from benchcard.utils import files
-from benchcard.utils.plain import as_plain
 
 
 def spec_of(model, path):
@@ -38,8 +36,8 @@ def test_old_ids_are_resolved_to_those_of_today(tmp_path, monkeypatch):
     assert {(each.location, each.revision) for each in found.values()} == {("nyu-mll/glue", head)}
     assert found["glue"].identity == found["nyu-mll/glue"].identity
     assert found["glue"].name == "glue"
-    assert found["glue"].moved == "`glue` is an old id: the rows are those of `nyu-mll/glue`"
-    assert found["nyu-mll/glue"].moved == ""
+    assert found["glue"].rename_note == "`glue` is an old id: the rows are those of `nyu-mll/glue`"
+    assert found["nyu-mll/glue"].rename_note == ""
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b'"text"', b'{"id": 7}', b"<html>x</html>", b""], ids=repr)
@@ -63,8 +61,8 @@ def test_every_old_id_is_one_and_has_an_owner_today():
 def test_data_in_memory_that_is_gone_is_said(tmp_path):
     """A spec that names data in memory cannot be run without it."""
     (tmp_path / "model").mkdir()
-    with pytest.raises(SpecError, match=r"memory:abc.*hand the data over again"):
-        resolve.resolve_sources(spec_of(tmp_path / "model", "memory:abc"), handed=tmp_path)
+    with pytest.raises(SpecError, match=r"memory:abc.*pass the data again"):
+        resolve.resolve_sources(spec_of(tmp_path / "model", "memory:abc"), memory_folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
     rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
     found = resolve.resolve_sources(spec_of(tmp_path / "model", str(rows)))
     assert found.model(str(tmp_path / "model")).inherited == told
-    assert msgspec.convert(json.loads(json.dumps(as_plain(found))), resolve.Sources) == found
+    assert msgspec.json.decode(msgspec.json.encode(found), type=resolve.Sources) == found
 
 
 def test_a_folder_without_its_small_files_is_refused(tmp_path):
@@ -120,7 +118,9 @@ def test_a_step_knows_the_content_of_local_data_alone(tmp_path):
     (tmp_path / "abc").mkdir()
     (local,) = resolve.resolve_sources(spec_of(tmp_path / "model", str(rows))).datasets.values()
     assert local.content == data_.data_digest(rows) == local.digest
-    (handed,) = resolve.resolve_sources(spec_of(tmp_path / "model", "memory:abc"), handed=tmp_path).datasets.values()
+    (handed,) = resolve.resolve_sources(
+        spec_of(tmp_path / "model", "memory:abc"), memory_folder=tmp_path
+    ).datasets.values()
     assert handed.content is None
     assert resolve.Source("a/b", "a/b", False, "c0ffee", "d").content is None
 

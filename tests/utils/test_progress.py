@@ -10,7 +10,7 @@ from hub_fixtures import CARD, MINE
 
 from benchcard.hub.repository import read_readme
 from benchcard.testing import LocalHub
-from benchcard.utils.progress import Progress, clock
+from benchcard.utils.progress import Progress, format_duration
 
 
 class Stream(io.StringIO):
@@ -43,12 +43,12 @@ def at_work() -> None:
     """A run that shows everything that there is to show, half a character among it."""
     with Progress(["export", "quantize", "score"], 3.0) as progress:
         progress.start("export")
-        progress.part(1, 2)
+        progress.update(1, 2)
         progress.finish("export", "export opset 17", 1.0)
         progress.finish("quantize", "quantize \u2192 \ud800", 1.0, "died")
         progress.skip(["score"])
-        progress.timed(1.0)
-        progress.say("a line")
+        progress.set_timing_left(1.0)
+        progress.write_line("a line")
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_a_download_needs_no_standard_error(monkeypatch: pytest.MonkeyPatch, str
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (130, "2 min 10 s"), (3900, "1 h 5 min")])
 def test_seconds_as_text(seconds: float, text: str) -> None:
     """Seconds, minutes and hours, the two that count."""
-    assert clock(seconds) == text
+    assert format_duration(seconds) == text

@@ -1,31 +1,27 @@
-"""What all frames share: parameter columns, and columns of values that may be missing."""
+"""Columns of frames: benchmarked parameters, and values that may be missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis.records import Records
 from benchcard.run.record import Record
+from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def is_known(value: Any) -> bool:
-    """Whether a cell of a frame holds anything."""
+def is_known(value: object) -> bool:
+    """Return whether a cell of a frame has a value: it is not None, NA or NaN."""
     return str(value) not in ("None", "<NA>", "nan")
 
 
-def parameter_columns(record: Record) -> dict[str, Any]:
+def parameter_columns(record: Record) -> dict[str, object]:
     """Return the number of a row and its benchmarked parameters, by column."""
     row = record.configuration
     return {"row": row.row, **(row.axes or {"framework": row["framework"]})}
-
-
-def text_of_failure(failure: Any) -> str | None:
-    """Return a failure in one line; None where there is none."""
-    return str(failure) if failure else None
 
 
 def parameter_names(records: Records) -> tuple[str, ...]:
@@ -33,15 +29,26 @@ def parameter_names(records: Records) -> tuple[str, ...]:
     return ("row", *(records.plan.spec.grid or ("framework",)))
 
 
-def frame_of(rows: list[dict[str, Any]], names: Iterable[str]) -> pd.DataFrame:
-    """Rows as a frame of these columns, all of them there whatever was measured."""
+def with_bounds(name: str) -> tuple[str, str, str]:
+    """Return the columns of a figure and the bounds of its interval."""
+    return name, f"{name}_low", f"{name}_high"
+
+
+def interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return a figure and the bounds of its interval by column."""
+    values = (interval.value, interval.low, interval.high) if interval else (None, None, None)
+    return dict(zip(with_bounds(name), values))
+
+
+def frame_of(rows: Sequence[Mapping[str, object]], names: Iterable[str]) -> pd.DataFrame:
+    """Return rows as a frame of these columns, empty where no row has them."""
     import pandas as pd
 
     return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names})
 
 
 def column(values: list[Any]) -> pd.Series[Any]:
-    """Values as a column: whole numbers and numbers as such where nothing else stands among them, else as they are."""
+    """Return values as a column: of whole numbers or numbers if there is nothing else among them, else of objects."""
     import pandas as pd
 
     present = [value for value in values if value is not None]

@@ -1,32 +1,30 @@
-"""The noise certificate of a run as a frame: what the baseline differs from itself by, and what the machine said.
+"""The frame `noise`: the noise certificate of a run, one row for each part (models that were timed together).
 
-This module owns one row per part, the models that were open and timed together. What is read of a machine is told in
-`measure.noise`; what the ratio of the twins means, in `measure.statistics`.
+Reading the state of the machine is left to `measure.noise`, the meaning of the twins' ratio to `measure.latency`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from benchcard.analysis.frames.columns import frame_of, interval_columns, with_bounds
 from benchcard.analysis.records import Part, Records
+from benchcard.measure import noise
 from benchcard.run.groups import LAUNCHES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchcard.utils.values import Interval
 
-
-NOISE_FIGURES = (
+_FIGURES = (
     "batch_size",
     "input_length",
     "baseline",
     "models",
     "rounds",
     "launches",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
+    *with_bounds("ratio"),
     "load_before",
     "others_cpus",
     "others_cpus_most",
@@ -39,94 +37,75 @@ NOISE_FIGURES = (
 
 
 def noise_frame(records: Records) -> pd.DataFrame:
-    """One row per group of models that were timed together: the noise certificate of the run.
+    """Return the noise certificate: one row per group of models that were timed together.
 
-    The baseline ran twice, as two processes that did not know of each other: `ratio` is what the same model differs
-    from itself by, with its 95 % interval; it is empty where there was no baseline, or it could not be timed.
-    `baseline` is its row; where rows of several are timed alike, the first of them.
-    `load_before` is the load average before the first model was opened (before the first round, where a run was stopped
-    and went on); the rest is of the rounds: `others_cpus` is how many processors others took, on average and, in
-    `others_cpus_most`, in the worst of them; `steal_share` of the processor time went to other machines, `throttled_s`
-    is how long the cgroup's quota of `quota_cpus` held us back, `governors` are the frequency governors. `warnings`
-    says which of it disturbed the timing, where the second process of the baseline failed, and where a short `duration`
-    left fewer `launches` than narrow intervals need.
+    `ratio` compares two processes of the baseline, with its 95 % interval: without noise it is 1. It is empty where
+    there was no baseline, or where one of the two could not be timed. `baseline` is its row, the first one where rows
+    of several baselines are timed with the same settings. `load_before` is the load average before the first model was
+    opened (before the first round, where a run was stopped and continued). The other figures are of the rounds:
+    `others_cpus` is the number of processors that other processes used, on average, and `others_cpus_most` in the worst
+    round; `steal_share` is the share of processor time that went to other machines; `throttled_s` is how long the
+    cgroup's quota of `quota_cpus` throttled the run; `governors` are the frequency governors. `warnings` says what
+    disturbed the timing, where the second process of the baseline failed, and where a short `duration` left fewer
+    `launches` than narrow intervals need.
     """
-    import pandas as pd
-
-    from benchcard.analysis.frames.columns import column
-
-    parts = {id(part): part for each in records.parts.values() for part in each}
     cells = {cell.name: cell for record in records.records for cell in record.cells.values()}
     baselines: dict[int, int | None] = {}
     for (row, _), part in records.timed.items():
         baselines.setdefault(id(part), records.plan[row].baseline)
-    rows: list[dict[str, Any]] = []
-    for part in parts.values():
+    rows: list[dict[str, object]] = []
+    for part in {id(part): part for parts in records.parts.values() for part in parts}.values():
         cell = next((cells[name] for name in part.names if name in cells), None)
         if part.outcome is None or cell is None:
             continue
-        shape = {
-            "batch_size": cell.shape.batch_size,
-            "input_length": cell.shape.input_length,
-            "baseline": baselines.get(id(part)),
-        }
-        counts = {
-            "models": len(part.names),
-            "rounds": len(part.rounds),
-            "launches": _launches(part),
-        }
-        rows.append({**shape, **counts, **_floor(part), **_machine(part, counts["launches"])})
-    return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in NOISE_FIGURES})
+        launches = _launches(part)
+        rows.append(
+            {
+                **asdict(cell.shape),
+                "baseline": baselines.get(id(part)),
+                "models": len(part.names),
+                "rounds": len(part.rounds),
+                "launches": launches,
+                **interval_columns("ratio", part.noise_floor),
+                **_machine_columns(part, launches),
+            }
+        )
+    return frame_of(rows, _FIGURES)
 
 
 def _launches(part: Part) -> int:
-    """How often each model was launched, those that failed apart: another may have been tried again beside them."""
-    by_name: dict[str, set[int]] = {}
+    """Return how often each model was launched, except those that failed, beside which others may run once more."""
+    launches: dict[str, set[int]] = {}
     for timed in part.rounds:
         for block in timed.blocks:
-            by_name.setdefault(block.name, set()).add(timed.launch)
-    whole = [len(each) for name, each in by_name.items() if part.failure(name) is None]
-    return min(whole or map(len, by_name.values()), default=0)
+            launches.setdefault(block.name, set()).add(timed.launch)
+    completed = [len(numbers) for name, numbers in launches.items() if part.failure(name) is None]
+    return min(completed or map(len, launches.values()), default=0)
 
 
-def _floor(part: Part) -> dict[str, float | None]:
-    from benchcard.measure import latency
-
-    if part.baseline is None:
-        return {}
-    try:
-        floor: Interval = latency.noise_floor(part.rounds, part.baseline)
-    except ValueError:
-        # The baseline, or its twin, could not be timed.
-        return {}
-    return {"ratio": floor.value, "ratio_low": floor.low, "ratio_high": floor.high}
-
-
-def _machine(part: Part, launches: int) -> dict[str, Any]:
-    """What the machine said of itself before and during the rounds, whichever run of the spec timed them."""
-    from benchcard.measure import noise
-
+def _machine_columns(part: Part, launches: int) -> dict[str, object]:
+    """Return what the machine reported before and during the rounds, in whichever run of the spec they were timed."""
     rounds = [(timed.before, timed.after) for timed in part.rounds]
-    shares = [share for share in (noise.others_share(*each) for each in rounds) if share is not None]
-    # Of a run that goes on, the outcome has what the machine said before that: the first round is the earlier.
-    begun = [
-        *([part.outcome.before] if part.outcome else []),
-        *(before for before, _ in rounds),
-    ]
+    shares = [share for share in (noise.others_share(*span) for span in rounds) if share is not None]
+    # In a run that was continued, the outcome has the state before the continuation; the first round is earlier.
+    before = [part.outcome.before] if part.outcome else []
+    first = min([*before, *(start for start, _ in rounds)], key=lambda state: state.at_ns)
     return {
-        "load_before": min(begun, key=lambda reading: reading.at_ns).load_1m,
+        "load_before": first.load_1m,
         "others_cpus": sum(shares) / len(shares) if shares else None,
         "others_cpus_most": max(shares, default=None),
         "steal_share": noise.steal_share(rounds),
         "quota_cpus": noise.quota_cpus(rounds),
         "throttled_s": noise.counter_increase(rounds, "throttled_s"),
         "governors": noise.governors(rounds),
-        "warnings": "; ".join([*map(str, noise.disturbances(rounds)), *_alone(part), *_few(launches)]),
+        "warnings": "; ".join(
+            [*map(str, noise.disturbances(rounds)), *_twin_warning(part), *_launch_warning(launches)]
+        ),
     }
 
 
-def _alone(part: Part) -> list[str]:
-    """That the baseline's second process failed, and what that leaves of the noise floor, in a sentence."""
+def _twin_warning(part: Part) -> list[str]:
+    """Return a warning if the baseline's second process failed, with what remains of the noise floor."""
     failure = part.failure(part.baseline, twin=True) if part.baseline is not None else None
     if failure is None:
         return []
@@ -138,8 +117,8 @@ def _alone(part: Part) -> list[str]:
     return [f"the second process of the baseline failed ({stage}: {failure.type}): {left}"]
 
 
-def _few(launches: int) -> list[str]:
-    """That there are too few launches for narrow intervals, in a sentence."""
+def _launch_warning(launches: int) -> list[str]:
+    """Return a warning if there are too few launches for narrow intervals."""
     if not 0 < launches < LAUNCHES:
         return []
     times = "once" if launches == 1 else f"{launches} times"

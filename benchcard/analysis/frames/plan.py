@@ -1,13 +1,14 @@
-"""A plan as a frame: the rows, what they share, and what they will cost."""
+"""The frame of a plan: its rows, the steps that they share, and what they will cost."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchcard.analysis.frames.columns import frame_of
 from benchcard.run.expected import expected_steps
 from benchcard.run.traits import traits_of
-from benchcard.sources.resolve import unresolved
+from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -15,43 +16,36 @@ if TYPE_CHECKING:
 
 
 def plan_frame(plan: Plan) -> pd.DataFrame:
-    """One row per configuration: its benchmarked parameters, `threads`, `baseline`, `adds`, `shares` and `timed_s`.
+    """Return one row per configuration: its benchmarked parameters, `threads`, `baseline`, `adds`, `shares`, `timed_s`.
 
-    `adds` names the steps that this row is the first to ask for, `shares` those that an earlier row asks for too, and
-    `timed_s` the seconds that it is timed, a baseline twice over. Threads are left empty where the machine decides.
-    Rows whose models turn out byte for byte the same will cost less than is said here. A step that a row asks for
-    several times is counted, `shape x 2`; those of `node_exclusion: auto` are as many as its search may make, `evaluate
-    x 16`.
+    `adds` names the steps that this row is the first to need, `shares` those that an earlier row needs as well, and
+    `timed_s` the seconds of time measurement, twice as many for a baseline. `threads` is empty where the machine
+    decides. Rows whose models turn out to be the same cost less than the plan says. A step that a row needs several
+    times has a count, as `shape x 2`; for `node_exclusion: auto` that is the largest number, as `evaluate x 16`.
     """
-    import pandas as pd
-
-    from benchcard.analysis.frames.columns import column
-
-    steps = expected_steps(plan, unresolved(plan.spec), traits_of(plan), default_threads=0)
     seen: set[str] = set()
-    rows: list[dict[str, Any]] = []
-    for configuration, asked in zip(plan, steps):
-        mine = {step.key: step.kind for step in asked}
-        adds = [kind for key, kind in mine.items() if key not in seen]
-        shares = [kind for key, kind in mine.items() if key in seen]
-        seen.update(mine)
-        shapes = sum(step.kind == "shape" for step in asked)
-        # A baseline is timed in two processes, for the noise certificate.
+    rows = []
+    expected = expected_steps(plan, unresolved_sources(plan.spec), traits_of(plan), default_threads=0)
+    for configuration, steps in zip(plan, expected):
+        kinds = {step.key: step.kind for step in steps}
+        # A baseline is timed in two processes, for the noise floor.
         processes = 2 if configuration.baseline == configuration.row else 1
+        shapes = sum(step.kind == "shape" for step in steps)
         rows.append(
             {
                 "row": configuration.row,
                 **configuration.axes,
                 "threads": configuration.threads,
                 "baseline": configuration.baseline,
-                "adds": _counted(adds),
-                "shares": _counted(shares),
+                "adds": _join_counted([kind for key, kind in kinds.items() if key not in seen]),
+                "shares": _join_counted([kind for key, kind in kinds.items() if key in seen]),
                 "timed_s": float(configuration["duration"] * shapes * processes),
             }
         )
-    return pd.DataFrame({name: column([row[name] for row in rows]) for name in rows[0]} if rows else {})
+        seen.update(kinds)
+    return frame_of(rows, rows[0] if rows else ())
 
 
-def _counted(kinds: list[str]) -> str:
-    """Kinds of steps, each once, with their number where it is not one."""
+def _join_counted(kinds: list[str]) -> str:
+    """Return kinds of steps, each once, with their number if it is not one."""
     return ", ".join(kind if count == 1 else f"{kind} x {count}" for kind, count in Counter(kinds).items())

@@ -1,91 +1,79 @@
-"""The frame `quality`: a row for each configuration, with metrics and figures of the evaluation pass."""
+"""The frame `quality`: one row for each configuration, with metrics and figures of the evaluation pass."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchcard.analysis import embedding_cosine
-from benchcard.analysis import rows as rows_
-from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names, text_of_failure
+from benchcard.analysis import embedding_cosine, row_facts
+from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
 from benchcard.analysis.records import Records
 from benchcard.metrics.info import FIGURE_SUFFIXES
 from benchcard.run.record import Record
-from benchcard.steps.evaluate import CompareOutcome, ScoreOutcome
-from benchcard.steps.step import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
+_LAST = ("predictions_changed", *PASS_METRICS, "samples", "not_compared", "saturation_risk", "same_model_as", "failure")
 
 
-def quality(records: Records) -> pd.DataFrame:
-    """One row per configuration: `row`, the benchmarked parameters, each metric, the figures of the evaluation pass,
-    and why figures are missing.
+def quality_frame(records: Records) -> pd.DataFrame:
+    """Return one row per configuration: `row`, the benchmarked parameters, each metric, the figures of the evaluation
+    pass, and why figures are missing.
 
-    Each metric `m` has its 95 % interval from `m_low` to `m_high`; against the baseline, on the same examples,
+    Each metric `m` has its 95 % interval from `m_low` to `m_high`. Against the baseline, on the same examples, it has
     `m_difference` with its interval, the `m_p_value` of a paired test, and `m_detectable_difference`, the smallest true
-    difference that this many examples show four times in five. `predictions_changed` counts the examples that the
-    baseline predicts otherwise; `not_compared` says why there is no comparison. Where there is a
-    `saturation_risk`, the figures may be better on another processor. `positive_class` is the label that metrics of one
-    label are of, as `f1`; there is no such column without such a metric.
+    difference that this number of examples shows four times in five. `predictions_changed` counts the examples with
+    another prediction than the baseline's; `not_compared` says why there is no comparison. Where there is a
+    `saturation_risk`, the figures may be better on another processor. `positive_class` is the label of metrics such as
+    a binary F1; without such a metric there is no such column.
 
-    Where the model decides what is scored, a column says what: `similarity`, of embeddings; `activation`, of the one
-    output of a model.
+    Where the model decides what is scored, a column says so: `similarity` of embeddings; `activation` of the one output
+    of a model.
 
     `total_time_in_seconds` is one pass over the evaluation split with preprocessing; `samples_per_second` and
-    `latency_in_seconds` follow from it. They are empty where the same model was evaluated for an earlier row, with
-    another number of threads.
+    `latency_in_seconds` follow from it. They are empty where the model was evaluated for an earlier row with another
+    number of threads.
     """
-    rows = []
-    for record in records.records:
-        score, evaluated, prepared = record.outcomes.score, record.outcomes.evaluate, record.outcomes.prepare
-        row = {**(prepared.values.facts if prepared else {}), **parameter_columns(record)}
-        if score:
-            row |= _figures(score.values, record.outcomes.compare)
-            row |= _positive_class(score.values.positive_classes)
-            alike = embedding_cosine.embedding_cosine(records, record)
-            row |= {embedding_cosine.COLUMN: alike} if alike is not None else {}
-        if evaluated and prepared and evaluated.values.items:
-            row["samples"] = samples = prepared.values.samples
-            if rows_.other_threads(records, record) is None:
-                seconds = (evaluated.values.elapsed_ns + prepared.values.preprocessing_ns) / 1e9
-                row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
-        row["predictions_changed"] = _predictions_changed(record)
-        row["not_compared"] = _not_compared(records, record)
-        row["saturation_risk"] = rows_.saturation_risk(records, record)
-        row["same_model_as"] = rows_.same_model_as(records, record)
-        row["failure"] = text_of_failure(record.failures.of_quality())
-        rows.append(row)
-    measured = dict.fromkeys(name for row in rows for name in row)
-    names = [*parameter_names(records), *measured]
-    last = (
-        *(["positive_class"] if "positive_class" in measured else []),
-        "predictions_changed",
-        *PASS_METRICS,
-        "samples",
-        "not_compared",
-        "saturation_risk",
-        "same_model_as",
-        "failure",
-    )
-    return frame_of(rows, [name for name in dict.fromkeys(names) if name not in last] + list(last))
+    rows = [_columns(records, record) for record in records.records]
+    measured = dict.fromkeys([*parameter_names(records), *(name for row in rows for name in row)])
+    last = (*(["positive_class"] if "positive_class" in measured else []), *_LAST)
+    return frame_of(rows, [*(name for name in measured if name not in last), *last])
 
 
-def _figures(score: ScoreOutcome, compared: Outcome[CompareOutcome] | None) -> dict[str, Any]:
-    """The columns of all metrics of one row: each figure and, after it, what there is beside it."""
-    row: dict[str, Any] = {}
-    for name, value in score.metrics.items():
-        beside = compared.values.figures.get(name) if compared else None
-        row[name] = value
-        row |= {f"{name}_{part}": getattr(beside, part, None) for part in FIGURE_SUFFIXES}
-    return row
+def _columns(records: Records, record: Record) -> dict[str, object]:
+    score, evaluated, prepared = record.outcomes.score, record.outcomes.evaluate, record.outcomes.prepare
+    row: dict[str, object] = {**(prepared.values.facts if prepared else {}), **parameter_columns(record)}
+    if score:
+        comparison = record.outcomes.compare
+        for name, value in score.values.metrics.items():
+            difference = comparison.values.figures.get(name) if comparison else None
+            row[name] = value
+            row |= {f"{name}_{part}": getattr(difference, part, None) for part in FIGURE_SUFFIXES}
+        row |= _positive_class(score.values.positive_classes)
+        cosine = embedding_cosine.embedding_cosine(records, record)
+        row |= {embedding_cosine.COLUMN: cosine} if cosine is not None else {}
+    if evaluated and prepared and evaluated.values.items:
+        samples = prepared.values.samples
+        row["samples"] = samples
+        if row_facts.other_threads(records, record) is None:
+            seconds = (evaluated.values.elapsed_ns + prepared.values.preprocessing_ns) / 1e9
+            row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
+    failure = record.failures.of_quality()
+    return {
+        **row,
+        "predictions_changed": _predictions_changed(record),
+        "not_compared": _not_compared(records, record),
+        "saturation_risk": row_facts.saturation_risk(records, record),
+        "same_model_as": row_facts.same_model_as(records, record),
+        "failure": str(failure) if failure else None,
+    }
 
 
 def _positive_class(classes: Mapping[str, str]) -> dict[str, str]:
-    """Return the label that metrics of one label are of: one name, or a name for each metric where they differ."""
+    """Return the label of metrics of one label: one name, or a name for each metric where they differ."""
     if not classes:
         return {}
     first, *others = dict.fromkeys(classes.values())
@@ -97,7 +85,7 @@ def _predictions_changed(record: Record) -> int | None:
 
 
 def _not_compared(records: Records, record: Record) -> str | None:
-    """Why a row with figures is not compared with a baseline; None where it is, or is the baseline."""
+    """Return why a row with figures is not compared with a baseline; None where it is, or is the baseline."""
     row = record.configuration
     if row.baseline == row.row or record.outcomes.score is None:
         return None

@@ -23,7 +23,8 @@ from benchcard.errors import BenchcardError, CardError, SpecError
 from benchcard.hub.overwrite import read_manifest
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import make_plan
-from benchcard.utils.plaindata import MOST_LEVELS, UnreadableError, checked, load_json, load_yaml, mismatches
+from benchcard.utils.parsing import UnreadableError, load_json, load_yaml, mismatches
+from benchcard.utils.plain import MAX_LEVELS, checked
 
 SPEC = """\
 task: text-classification
@@ -219,13 +220,13 @@ MERGES = "\n".join(
         ("a: &a\n- *a", "alias `\\*a` refers to itself"),
         ("a: &a {b: {c: *a}}", "alias `\\*a` refers to itself"),
         ("a: &a {<<: *a}", "alias `\\*a` refers to itself"),
-        ("a: !!bool foo", "not what its tag"),
+        ("a: !!bool foo", "does not fit its tag"),
         ("a: !!set {b}", "tag !!set is unknown"),
         ("a: !!python/name:os.system", "tag !!python/name:os.system is unknown"),
         ("a: 1\na: 2", "duplicate key"),
         ("--- a\n--- b", "single document"),
         ("a: \x00", "not allowed"),
-        ("a: " + "9" * 5000, "not what its tag"),
+        ("a: " + "9" * 5000, "does not fit its tag"),
     ],
 )
 def test_what_yaml_may_not_hold(text, said, tmp_path):
@@ -251,7 +252,7 @@ def test_what_yaml_may_hold(tmp_path):
     assert load_yaml("# only words\n") is None
     with pytest.raises(UnreadableError, match="levels deep"):
         load_yaml("[" * 100_000)
-    assert load_yaml("[" * (MOST_LEVELS - 1) + "]" * (MOST_LEVELS - 1))
+    assert load_yaml("[" * (MAX_LEVELS - 1) + "]" * (MAX_LEVELS - 1))
     path = tmp_path / "spec.yaml"
     path.write_bytes("\ufeff".encode() + SPEC.replace("\n", "\r\n").encode())
     assert specs.load_spec(path).digest == specs.read_spec(load_yaml(SPEC)).digest
@@ -299,22 +300,22 @@ OBJECTS: list[tuple[Any, str]] = [
     (b"bytes", "found b'bytes'"),
     (float("nan"), "a finite number"),
     (np.float32("inf"), "a finite number"),
-    (10**400, "a number of 64 bits"),
-    (10**5000, "a number of 64 bits"),
-    ("\ud800", "a text that UTF-8 can hold"),
+    (10**400, "an integer of 64 bits"),
+    (10**5000, "an integer of 64 bits"),
+    ("\ud800", "text that UTF-8 can encode"),
     (Decimal(1), "found Decimal"),
     (object(), "found <object"),
     (np.zeros(3), "found array"),
     (1j, "found 1j"),
-    (cyclic(), "values that end"),
-    (mapped_on_itself(), "values that end"),
+    (cyclic(), "does not contain itself"),
+    (mapped_on_itself(), "does not contain itself"),
     (deep(200), "at most 100 levels"),
     (deep(5000), "at most 100 levels"),
-    ({1: "a", "1": "b"}, "each name once"),
-    ({b"a": 1}, "names as text"),
-    ({(1, 2): 1}, "names as text"),
-    ({float("nan"): 1}, "names as text"),
-    ({"\udc80": 1}, "names as text"),
+    ({1: "a", "1": "b"}, "each key once"),
+    ({b"a": 1}, "text as keys"),
+    ({(1, 2): 1}, "text as keys"),
+    ({float("nan"): 1}, "text as keys"),
+    ({"\udc80": 1}, "text as keys"),
 ]
 
 

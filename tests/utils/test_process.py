@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 
-from benchcard import registry
-from benchcard.measure.blocks import Subject
-from benchcard.measure.process import TimedProcess
-from benchcard.utils import start
+import benchcard
+from benchcard.measure.process import Child
+from benchcard.utils import process
 from benchcard.workers.worker import Worker
 
 PACKAGES = ["numpy", "evaluate", "datasets", "onnx", "onnxruntime", "polars", "benchcard"]
@@ -53,9 +51,8 @@ def test_a_step_imports_nothing_from_the_working_directory(ran, tmp_path):
 
 def test_a_timed_process_imports_nothing_from_the_working_directory(ran):
     """A child that times imports its runtime from where it is installed."""
-    with TimedProcess(Subject("a", "onnxruntime", Path(), Path()), False, 60.0) as process:
-        process.start_import()
-        process.finish_import()
+    with Child("a", False, threads=1, spinning=False) as child:
+        child.ask({"do": "import", "framework": "onnxruntime", "registered": []}, timeout_s=60)
     assert not list(ran.iterdir())
 
 
@@ -65,12 +62,13 @@ def imported(folder, module, *, code="", **variables):
     """
     script = folder / "program.py"
     script.write_text(
-        f"import subprocess, sys\nfrom benchcard import child_process\n{code}\n"
-        "command = child_process.command('worker')\n"
+        f"import subprocess, sys\nfrom benchcard import registry\nfrom benchcard.utils import process\n{code}\n"
+        "own = bool(registry.registered_by_call())\n"
+        "command = process.python_command('workers.child', search_own=own)\n"
         "command[-1] = command[-1].partition('from benchcard.workers.child')[0] + '''\nimport importlib.util, json\n"
         f"found = importlib.util.find_spec({module!r})\n"
         'print(json.dumps([sys.path, found.origin if found else "", sys.modules["benchcard"].__file__]))\'\'\'\n'
-        "done = subprocess.run(command, env=child_process.environment(), capture_output=True, text=True)\n"
+        "done = subprocess.run(command, env=process.child_environment(), capture_output=True, text=True)\n"
         "sys.exit(done.stderr) if done.returncode else print(done.stdout)\n"
     )
     done = subprocess.run(
@@ -113,7 +111,7 @@ def test_what_the_parent_can_import_a_child_can(tmp_path):
     path, origin, package = imported(tmp_path, "in_added", code=code, PYTHONPATH="named")
     assert origin == str(tmp_path / "added" / "in_added.py")
     assert "__editable__.x.finder" in path
-    assert package == str(Path(start.__file__).with_name("__init__.py"))
+    assert package == str(Path(benchcard.__file__))
     assert imported(tmp_path, "in_named", PYTHONPATH="named")[1] == str(tmp_path / "named" / "in_named.py")
     assert str(tmp_path) in imported(tmp_path, "in_named", PYTHONPATH=str(tmp_path))[0]
     assert str(tmp_path) not in imported(tmp_path, "in_named", PYTHONPATH=".")[0]
@@ -124,9 +122,8 @@ def test_a_child_has_the_package_that_its_parent_has(tmp_path, monkeypatch):
     (tmp_path / "benchcard").mkdir()
     (tmp_path / "benchcard" / "__init__.py").write_text("raise ImportError('another one')")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(registry, "registered_by_call", lambda: tiny.importing("tiny"))
-    command = start.command("measure.timed", 1)
-    done = subprocess.run(command, env=start.environment(), stdin=subprocess.DEVNULL, check=False, timeout=60)
+    command = process.python_command("measure.child", 1, search_own=True)
+    done = subprocess.run(command, env=process.child_environment(), stdin=subprocess.DEVNULL, check=False, timeout=60)
     assert done.returncode == 3
 
 

@@ -1,0 +1,121 @@
+"""Facts about one row: which row has the same model, what computes in float32, which products can saturate.
+
+Explaining them in sentences is left to `reasons`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from benchcard.analysis.records import Records
+from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
+from benchcard.run.record import Record
+
+# Operators whose 8-bit kernels multiply a weight.
+_PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
+
+
+def same_model_as(records: Records, record: Record) -> int | None:
+    """Return the first earlier row with the same model, byte for byte, and the same framework; None without one."""
+    if record.digest is None:
+        return None
+    for earlier in records.records[: record.configuration.row]:
+        if earlier.digest == record.digest and earlier.configuration["framework"] == record.configuration["framework"]:
+            return earlier.configuration.row
+    return None
+
+
+def why_same(records: Records, record: Record) -> str | None:
+    """Return why a row has the model of an earlier row, in words; None where it has not."""
+    from benchcard.quantization import equality
+
+    first = same_model_as(records, record)
+    if first is None:
+        return None
+    earlier = records.records[first]
+    row, other = record.configuration, earlier.configuration
+    if row.baseline != other.baseline:
+        difference = "it differs only in where it is from or how it is measured"
+    else:
+        difference = "only how it is run differs"
+    if not row.quantized and not other.quantized:
+        return f"the model file is the same; {difference}"
+    ours, theirs = record.outcomes.quantize, earlier.outcomes.quantize
+    settings = (ours.values.how if ours else None, theirs.values.how if theirs else None)
+    outside = {name for name in equality.OUTSIDE if row[name] != other[name]}
+    if settings[0] == settings[1] and not outside:
+        return f"the quantization is the same; {difference}"
+    reports = (ours.values.report if ours else None, theirs.values.report if theirs else None)
+    return equality.why_same(reports[0], settings[0], reports[1], settings[1], outside)
+
+
+def saturation_risk(records: Records, record: Record) -> bool:
+    """Return whether products of a row's 8-bit weights can saturate on the machine of the run.
+
+    Unsigned weights are at no risk: products of u8 and u8 are widened before they are added. Nor are weights that are
+    not multiplied, or that are multiplied in float32.
+
+    Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
+    """
+    row, quantized = record.configuration, record.outcomes.quantize
+    if quantized is None or not records.info.machine["int8"]["u8s8_saturates"]:
+        return False
+    report, kernels = quantized.values.report, kernels_of(record)
+    has_products = any(count.quantized and count.operator in _PRODUCTS for count in report.operators)
+    if kernels:
+        has_products = has_products and bool(computed_operators(kernels, "8 bits") & _PRODUCTS)
+    is_signed = row["weights_dtype"] != "uint8"
+    at_risk = report.weights_quantized and has_products and is_signed and not row["reduce_range"]
+    return bool(at_risk and not computes_in_float(record))
+
+
+def kernels_of(record: Record) -> tuple[Kernel, ...]:
+    """Return the kernels that a call of a row's model runs, the longest first; none where they are not known."""
+    return record.outcomes.evaluate.values.kernels if record.outcomes.evaluate else ()
+
+
+def computed_operators(kernels: Iterable[Kernel], numbers: str) -> frozenset[str]:
+    """Return the operators that kernels compute in these numbers, as "8 bits"."""
+    return frozenset(name for kernel in kernels if kernel.numbers == numbers for name in operators(kernel.name))
+
+
+def other_threads(records: Records, record: Record) -> int | None:
+    """Return the threads with which a row's model was evaluated, if they differ from the row's own; else None.
+
+    A model is evaluated once, with the threads of the first row that has it. Its predictions hold for all rows with
+    the model, its times do not.
+    """
+    threads = record.outcomes.evaluate.values.threads if record.outcomes.evaluate else None
+    return None if threads == (record.configuration.threads or records.info.default_threads) else threads
+
+
+def computes_in_float(record: Record) -> bool:
+    """Return whether a row's model is quantized and the runtime still computes all of it in floating point.
+
+    The runtime then converts from 8 bits before each node and back after it. Where kernels are not known, as in runs of
+    earlier versions, the optimization level decides.
+    """
+    quantized, kernels = record.outcomes.quantize, kernels_of(record)
+    if quantized is None or quantized.values.report.is_float_model:
+        return False
+    if not kernels:
+        return keeps_conversions(record)
+    # Operators that only move or look up values compute nothing, quantized or not.
+    operators_quantized = {count.operator for count in quantized.values.report.operators if count.quantized}
+    in_float = bool(computed_operators(kernels, "float") & operators_quantized)
+    return in_float and not any(kernel.numbers == "8 bits" for kernel in kernels)
+
+
+def keeps_conversions(record: Record) -> bool:
+    """Return whether ONNX Runtime, at the row's level, does not fuse nodes with the conversions around them."""
+    return (
+        has_conversions(record)
+        and (record.configuration["framework_args"] or {}).get("optimization_level") in UNFUSED_LEVELS
+    )
+
+
+def has_conversions(record: Record) -> bool:
+    """Return whether the row's quantized nodes are float nodes between conversions, for the runtime to fuse."""
+    row = record.configuration
+    is_static = row["framework"] == "onnxruntime" and row["quantization_approach"] == "static"
+    return bool(is_static and row["quant_format"] != "QOperator")

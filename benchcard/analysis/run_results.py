@@ -186,7 +186,7 @@ class RunResults:
             BenchcardError: There is no such metric or objective.
         """
         deciding = self._deciding(metric)
-        data = {row.row: row.evaluated_on for row in self.plan}
+        data = {row.row: row.evaluation_key for row in self.plan}
         higher = metric_info.info_of_metric(self.records, deciding).get("higher_is_better")
         return front.pareto(self.quality, self._gains(objective), self._baselines, data, self._axes, deciding, higher)
 

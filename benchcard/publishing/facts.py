@@ -109,7 +109,7 @@ def _model_index(results: RunResults, made: Facts, section: str | None) -> tuple
     evaluated on the same examples; else it would give the figures of some to others. By the name of its source the next
     card of that section finds it.
     """
-    apart = len({row.evaluated_on for row in results.plan}) > 1
+    apart = len({row.evaluation_key for row in results.plan}) > 1
     if made.data is None or not made.data.on_hub or made.front_matter.base_model is None or apart:
         return ()
     source = {"source_name": f"{OWN_SOURCE} {section or slug(results)}", "source_url": PROJECT}

@@ -82,7 +82,7 @@ def unchecked(
         told["fixed"] = {key: kept for key, kept in told["fixed"].items() if ALIASES.get(key, key) != name}
         told["fixed"][name] = value
     spec = specs.read_spec(told)
-    return replace(spec, homes=dict.fromkeys((resolve.named(spec) & own) - theirs, folder), trusted=False), tuple(notes)
+    return replace(spec, card_folders=dict.fromkeys((resolve.named(spec) & own) - theirs, folder), trusted=False), tuple(notes)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -113,17 +113,17 @@ def expect_here(facts: Facts, about: Mapping[str, Any] | None, spec: Spec, way: 
     """
     mistakes = []
     for name in _names(spec, "name_or_path"):
-        if _is_local(facts, about, "models", name) and spec.local(name) is None:
+        if _is_local(facts, about, "models", name) and spec.local_path(name) is None:
             path = name if _is_in_reach(name) else f"path/to/{_last(name)}"
             said = way.format(name="model", value=f'"{path}"')
-            mistakes.append(f"the model `{name}` was a folder, and is not here: {said} ({spec.no_path(name)})")
+            mistakes.append(f"the model `{name}` was a folder, and is not here: {said} ({spec.missing_path_message(name)})")
     for data in _names(spec, "dataset"):
         name = data.get("path") if isinstance(data, Mapping) else None
-        if isinstance(name, str) and _is_local(facts, about, "datasets", name) and spec.local(name) is None:
+        if isinstance(name, str) and _is_local(facts, about, "datasets", name) and spec.local_path(name) is None:
             path = name if _is_in_reach(name) else f"path/to/{_last(name)}"
             said = way.format(name="dataset", value=repr({**data, "path": path}))
             mistakes.append(
-                f"the data `{name}` were a folder or a file, and are not here: {said} ({spec.no_path(name)})"
+                f"the data `{name}` were a folder or a file, and are not here: {said} ({spec.missing_path_message(name)})"
             )
     if mistakes:
         raise CardError("\n".join(mistakes))

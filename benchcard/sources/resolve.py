@@ -193,10 +193,10 @@ def code_of(spec: Spec, given: Collection[str] = ()) -> list[str]:
     models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in model_names(spec)]
     scripts = [
         f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"
-        for name, path in ((name, spec.local(name)) for name in code_of_metrics(spec))
+        for name, path in ((name, spec.local_path(name)) for name in code_of_metrics(spec))
         if name not in given
     ]
-    return [*(models if spec.trusts_models else []), *scripts]
+    return [*(models if spec.trusts_model_code else []), *scripts]
 
 
 def refusal(code: Collection[str]) -> str:
@@ -245,12 +245,12 @@ def code_of_metrics(spec: Spec) -> list[str]:
 
 def _script(spec: Spec, name: str) -> dict[str, Source]:
     """The metric's script, looked for from the spec's folder first; nothing for an id on the Hub."""
-    path = spec.local(name)
+    path = spec.local_path(name)
     if path is not None and (path.suffix == ".py" or (path / f"{path.name}.py").is_file()):
         return {name: Source(name, str(path), True, None, content_digest(path))}
     if name.endswith(".py") or name.startswith((".", "/", "~")):
         raise SpecError(
-            Mistake("$.metrics", f"`{name}`", "a metric's script, or a folder with one", spec.no_path(name))
+            Mistake("$.metrics", f"`{name}`", "a metric's script, or a folder with one", spec.missing_path_message(name))
         )
     _refuse_hidden(Path(name, f"{Path(name).name}.py"), "$.metrics", f"`{name}`")
     return {}
@@ -269,7 +269,7 @@ def _dataset_key(dataset: Mapping[str, Any]) -> str:
 
 def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     place = "$.model"
-    folder = spec.local(name)
+    folder = spec.local_path(name)
     if folder is not None:
         if not folder.is_dir():
             raise SpecError(
@@ -283,7 +283,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     from huggingface_hub import snapshot_download
 
     # No run directory, which may be somebody else's, decides of which commit code runs.
-    revision = kept.revision if kept and not spec.trusts_models else None
+    revision = kept.revision if kept and not spec.trusts_model_code else None
     with asking_the_hub(name, place, "model"), downloads():
         folder = Path(snapshot_download(name, revision=revision, ignore_patterns=list(_UNREAD)))
     # The client lays a snapshot out as …/snapshots/<commit>.
@@ -305,7 +305,7 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
             hint = "it lies in the run directory: run it there, or hand the data over again"
             raise SpecError(Mistake(place, f"`{name}`", "a data set that is here", hint))
         return Source(name, str(folder.resolve()), True, None, name.removeprefix(MEMORY))
-    path = spec.local(name)
+    path = spec.local_path(name)
     if path is not None:
         return Source(name, str(path), True, None, data_digest(path))
     if "://" in name:
@@ -329,4 +329,4 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
 def _expect_id(name: str, place: str, what: str, spec: Spec) -> None:
     """Raise where a name can be no id of the Hub, and so was meant as a path."""
     if not HUB_ID.match(name):
-        raise SpecError(Mistake(place, f"`{name}`", f"a {what} on the Hub or a local path", spec.no_path(name)))
+        raise SpecError(Mistake(place, f"`{name}`", f"a {what} on the Hub or a local path", spec.missing_path_message(name)))

@@ -267,7 +267,7 @@ def test_a_card_opens_no_file_outside_its_folder(card, bag, tmp_path_factory, na
     (bag / "inner" / "x.parquet").symlink_to(next(outside.rglob("*.parquet")))
     folder = card({"name_or_path": name} if part == "model" else {"dataset": {**FIXED["dataset"], "path": name}})
     spec = Benchmark.from_card(folder).spec
-    assert spec.local(name) is None
+    assert spec.local_path(name) is None
     if "/" in name:
         with pytest.raises(SpecError, match=r"on the Hub or a local path.*there is no such path in"):
             resolve.resolve_sources(spec)
@@ -279,7 +279,7 @@ def test_a_card_opens_no_file_outside_its_folder(card, bag, tmp_path_factory, na
     with pytest.raises(CardError, match=f"pass `{part}="):
         Benchmark.from_card(folder)
     changed = str(outside) if part == "model" else {**FIXED["dataset"], "path": str(outside)}
-    assert Benchmark.from_card(folder, **{part: changed}).spec.local(str(outside)) == outside.resolve()
+    assert Benchmark.from_card(folder, **{part: changed}).spec.local_path(str(outside)) == outside.resolve()
 
 
 def test_a_card_of_the_hub_opens_no_file_here(card, bag, monkeypatch):
@@ -290,7 +290,7 @@ def test_a_card_of_the_hub_opens_no_file_here(card, bag, monkeypatch):
     shutil.copytree(bag / "model", "mine/model")
     shutil.copytree(bag / "data", "mine/data")
     spec = Benchmark.from_card("evil/model").spec
-    assert spec.local("mine/model") is spec.local("mine/data") is None
+    assert spec.local_path("mine/model") is spec.local_path("mine/data") is None
     monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(id="mine/data", sha="abc"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(bag / "model"))
     with pytest.raises(SpecError, match=r"mine/data has its name and would be read instead"):
@@ -444,7 +444,7 @@ def test_a_metric_that_the_reader_names_is_not_the_cards(card, canary):
     folder = card({"task_args": {"metric_args": {"accuracy": {"x": "wer"}}}})
     (folder / "wer").mkdir()
     (folder / "wer" / "wer.py").write_text(canary.code("wer"))
-    assert Benchmark.from_card(folder, metrics=["accuracy", "wer"]).spec.local("wer") is None
+    assert Benchmark.from_card(folder, metrics=["accuracy", "wer"]).spec.local_path("wer") is None
     assert not canary.ran
 
 
@@ -456,8 +456,8 @@ def test_the_readers_data_free_no_other_name_of_the_card(card, tmp_path_factory,
     monkeypatch.setattr(Benchmark, "run", lambda benchmark, *_, **__: ran.append(benchmark))
     mine = str(tmp_path_factory.mktemp("mine"))
     CliRunner().invoke(main, ["verify", str(folder), "--dataset", mine])
-    assert ran[0].spec.local(mine) is not None
-    assert ran[0].spec.local(secret) is None
+    assert ran[0].spec.local_path(mine) is not None
+    assert ran[0].spec.local_path(secret) is None
 
 
 def test_verify_goes_on_with_no_run_that_came_with_the_card(card, monkeypatch):

@@ -639,7 +639,7 @@ def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):
 
 def test_numbers_of_given_names(ground):
     """Relative paths of a spec start at its folder, wherever the command is given."""
-    assert Benchmark.from_spec(ground / "spec.yaml").spec.local("./model") == Path(ground / "model").resolve()
+    assert Benchmark.from_spec(ground / "spec.yaml").spec.local_path("./model") == Path(ground / "model").resolve()
 
 
 def test_quality_has_intervals_and_paired_tests(results):

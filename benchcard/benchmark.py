@@ -117,12 +117,12 @@ class Benchmark:
             SpecError: It asks for what cannot be, with the place of each mistake.
             HubError: The repository cannot be reached.
         """
-        from benchcard.reproduce import results
         from benchcard.reproduce import spec as card_spec
+        from benchcard.reproduce.source import read_card
 
-        found = results.from_card(card, section)
-        spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code)[0]
-        card_spec.expect_here(found.facts, found.about, spec, "pass `{name}={value}`")
+        published = read_card(card, section)
+        spec = card_spec.spec_of(published, changes, trust_remote_code)[0]
+        card_spec.expect_here(published, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)
 
     @property

@@ -161,10 +161,10 @@ def verify(
     if data is not None:
         changes["dataset"] = {**found.spec.fixed.get("dataset", {}), "path": data}
     given = {name for name in (model, data) if name is not None}
-    spec = card_spec.spec_of(found.facts, found.about, found.folder, changes, trust_remote_code, given)[0]
+    spec = card_spec.spec_of(found, changes, trust_remote_code, given)[0]
     for code in resolve.code_of(spec):
         click.echo(f"note: this runs {code}", err=True)
-    card_spec.expect_here(found.facts, found.about, spec, "give it as `--{name}`")
+    card_spec.expect_here(found, spec, "give it as `--{name}`")
     benchmark = Benchmark.from_spec(spec)
     if path is None:
         # A run that is there already may have come with the card, and would say what the card says.

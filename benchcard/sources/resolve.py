@@ -250,7 +250,9 @@ def _script(spec: Spec, name: str) -> dict[str, Source]:
         return {name: Source(name, str(path), True, None, content_digest(path))}
     if name.endswith(".py") or name.startswith((".", "/", "~")):
         raise SpecError(
-            Mistake("$.metrics", f"`{name}`", "a metric's script, or a folder with one", spec.missing_path_message(name))
+            Mistake(
+                "$.metrics", f"`{name}`", "a metric's script, or a folder with one", spec.missing_path_message(name)
+            )
         )
     _refuse_hidden(Path(name, f"{Path(name).name}.py"), "$.metrics", f"`{name}`")
     return {}
@@ -329,4 +331,6 @@ def _dataset(spec: Spec, dataset: Mapping[str, Any], kept: Source | None, handed
 def _expect_id(name: str, place: str, what: str, spec: Spec) -> None:
     """Raise where a name can be no id of the Hub, and so was meant as a path."""
     if not HUB_ID.match(name):
-        raise SpecError(Mistake(place, f"`{name}`", f"a {what} on the Hub or a local path", spec.missing_path_message(name)))
+        raise SpecError(
+            Mistake(place, f"`{name}`", f"a {what} on the Hub or a local path", spec.missing_path_message(name))
+        )

@@ -299,7 +299,7 @@ def test_a_card_of_the_hub_opens_no_file_here(card, bag, monkeypatch):
     assert resolve.resolve_sources(Benchmark.from_card("evil/model", **here).spec).datasets
     for name in ("model", "data"):
         shutil.copytree(bag / name, name)
-    with pytest.raises(CardError, match=r"the model `\./model` was a folder.*names no path of this machine"):
+    with pytest.raises(CardError, match=r"the model `\./model` was a folder.*cannot name a path of this machine"):
         Benchmark.from_card((card({}, "full") / "README.md").read_text())
 
 

@@ -12,6 +12,7 @@ from benchcard.card.facts import Figure, Interval
 from benchcard.card.readme import merge
 from benchcard.errors import CardError
 from benchcard.reproduce.results import CardResults
+from benchcard.reproduce.source import PublishedSource, PublishedSources
 from benchcard.utils.values import Shape
 
 
@@ -171,8 +172,8 @@ def test_failures_are_compared_too(results, folder):
 def test_other_data_is_another_ground(results, folder):
     """Figures of other content of the data set are not held against the card."""
     card = Results.from_card(folder)
-    sources = {"datasets": [{"name": "./data", "digest": "other"}], "models": []}
-    verified = results.verify(replace(card, about={**card.about, "sources": sources}))
+    sources = PublishedSources(datasets=(PublishedSource("./data", True, "other"),))
+    verified = results.verify(replace(card, run=replace(card.run, sources=sources)))
     assert verified.ground == ("another content or revision of the data set ./data",)
 
 

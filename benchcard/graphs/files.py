@@ -142,13 +142,13 @@ def write_model(model: onnx.ModelProto, target: Path) -> None:
 def copy_model(model: Path, target: Path) -> None:
     """Copy a model; weights that lie beside it go to `<target>.data`."""
     proto = onnx.load(str(model), load_external_data=False)
-    names = {location: f"{target.name}.data{index or ''}" for index, location in enumerate(tensor_locations(proto))}
+    names = {location: f"{target.name}.data{index or ''}" for index, location in enumerate(external_files(proto))}
     if not names:
         shutil.copyfile(model, target)
         return
     for location, name in names.items():
         shutil.copyfile(model.parent / location, target.with_name(name))
-    for entry in _location_entries(proto):
+    for entry in location_entries(proto):
         entry.value = names[entry.value]
     onnx.save(proto, str(target))
 
@@ -160,7 +160,7 @@ def files_of_model(model: Path) -> tuple[Path, ...]:
 
 def files_in(proto: onnx.ModelProto, model: Path) -> tuple[Path, ...]:
     """The same for a model that was read from its file, without weights that lie beside it."""
-    return (model, *(model.parent / location for location in tensor_locations(proto)))
+    return (model, *(model.parent / location for location in external_files(proto)))
 
 
 def model_digest(model: Path) -> str:
@@ -217,16 +217,16 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
                     yield from _tensors(each)
 
 
-def _location_entries(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
+def location_entries(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
     """The entries in which tensors name the file that holds their numbers."""
     for tensor in _tensors(model.graph):
         if uses_external_data(tensor):
             yield from (entry for entry in tensor.external_data if entry.key == "location")
 
 
-def tensor_locations(model: onnx.ModelProto) -> tuple[str, ...]:
+def external_files(model: onnx.ModelProto) -> tuple[str, ...]:
     """The files, relative to the model's, in which a model read without its weights keeps them."""
-    return tuple(dict.fromkeys(entry.value for entry in _location_entries(model)))
+    return tuple(dict.fromkeys(entry.value for entry in location_entries(model)))
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from benchcard.graphs.files import INLINE_LIMIT_BYTES, opset_of, read_model, stamp, tensor_locations, without_weights
+from benchcard.graphs.files import INLINE_LIMIT_BYTES, opset_of, read_model, stamp, external_files, without_weights
 
 # Tensors that ONNX Runtime's quantizer takes for floating point: `BaseQuantizer.is_valid_quantize_weight` and
 # `is_float_tensor`.
@@ -149,7 +149,7 @@ def prepare(model: Path, folder: Path) -> tuple[Graph, Path, bool]:
     graph, proto = graph_at(model), read_model(model, weights=False)
     name_nodes(proto)
     prepared = folder / "float.onnx"
-    locations = tensor_locations(proto)
+    locations = external_files(proto)
     if locations:
         for location in locations:
             (folder / location).parent.mkdir(parents=True, exist_ok=True)

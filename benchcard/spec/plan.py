@@ -27,20 +27,25 @@ _NO_EFFECT = "it applies to no row"
 
 
 @dataclass(frozen=True)
-class FrameworkInfo:
-    """The attributes of a framework that decide what rows and steps there are; see `frameworks.Framework`.
+class FrameworkTraits:
+    """The attributes of a framework that decide which rows and steps there are.
 
     A run keeps them, so that its plan can be made again where the framework is not installed.
+
+    Attributes:
+        format: The form of model that it opens: "transformers", "onnx", or one that it converts a graph to.
+        running: The arguments that change how a model runs, and not the model.
+        parameters: The parameters of quantization and of ONNX that it supports.
+        arguments: The names of all its arguments.
     """
 
+    format: str
+    running: tuple[str, ...]
     parameters: tuple[str, ...]
     arguments: tuple[str, ...]
-    running: tuple[str, ...]
-    engine: str
-    format: str
 
     @classmethod
-    def from_registry(cls, name: str) -> FrameworkInfo:
+    def from_registry(cls, name: str) -> FrameworkTraits:
         """Return the attributes of a registered framework.
 
         Raises:
@@ -48,11 +53,10 @@ class FrameworkInfo:
         """
         framework = registry.framework(name)
         return cls(
+            framework.format,
+            running=tuple(sorted(framework.running)),
             parameters=tuple(sorted(framework.parameters)),
             arguments=tuple(sorted(framework.arguments)),
-            running=tuple(sorted(framework.running)),
-            engine=framework.engine,
-            format=framework.format,
         )
 
 
@@ -104,12 +108,12 @@ class Plan:
     Attributes:
         spec: The spec.
         configurations: The rows.
-        frameworks: The attributes of each framework of the rows, by name.
+        frameworks: The traits of each framework of the rows, by name.
     """
 
     spec: Spec
     configurations: tuple[Configuration, ...]
-    frameworks: Mapping[str, FrameworkInfo]
+    frameworks: Mapping[str, FrameworkTraits]
 
     def compared_with(self, baseline: int) -> int:
         """Return the number of rows that are compared with a baseline."""
@@ -141,7 +145,7 @@ class Plan:
         return f"<p>{html.escape(repr(self))}</p><table>{table}</table>"
 
 
-def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkInfo] | None = None) -> Plan:
+def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = None) -> Plan:
     """Return the plan of a spec. Nothing is loaded, downloaded or measured for it.
 
     Rows are ordered by their benchmarked parameters from left to right, None first, then truth values, numbers, and
@@ -149,15 +153,15 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkInfo] | None = None)
 
     Args:
         spec: The spec.
-        frameworks: The attributes of its frameworks that a run kept, in place of those of the registered ones.
+        frameworks: The traits of its frameworks that a run kept, in place of those of the registered ones.
 
     Raises:
         BenchcardError: A framework is neither in `frameworks` nor registered.
     """
     names = spec.values("framework") or [spec.get("framework")]
     kept = frameworks or {}
-    infos = {name: kept.get(name) or FrameworkInfo.from_registry(name) for name in names}
-    rows = [row for name, info in infos.items() for row in _FrameworkGrid(spec, name, info).rows()]
+    traits = {name: kept.get(name) or FrameworkTraits.from_registry(name) for name in names}
+    rows = [row for name in names for row in _FrameworkGrid(spec, name, traits[name]).rows()]
     rows.sort(key=lambda row: row.sort_key)
     parameters = [row.parameters for row in rows]
     threads, baselines = _threads(parameters), _baselines(spec, parameters)
@@ -165,7 +169,7 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkInfo] | None = None)
         Configuration(index, row.parameters, row.axes, threads[index], baselines[index])
         for index, row in enumerate(rows)
     )
-    return Plan(spec, tuple(configurations), infos)
+    return Plan(spec, tuple(configurations), traits)
 
 
 def unused_settings(plan: Plan) -> tuple[str, ...]:
@@ -199,9 +203,9 @@ def unused_settings(plan: Plan) -> tuple[str, ...]:
     }
     sentences += [
         f"framework_args.{argument} ({value}) changes nothing for {framework}, which has no such argument"
-        for framework, info in plan.frameworks.items()
+        for framework, traits in plan.frameworks.items()
         for argument, value in arguments.items()
-        if argument not in info.arguments
+        if argument not in traits.arguments
     ]
     return tuple(sentences)
 
@@ -234,7 +238,7 @@ class _FrameworkGrid:
 
     spec: Spec
     framework: str
-    info: FrameworkInfo
+    traits: FrameworkTraits
 
     def rows(self) -> Iterator[_Row]:
         """Yield the distinct rows."""
@@ -271,7 +275,7 @@ class _FrameworkGrid:
             return [self.framework]
         if name == "framework_args":
             return self._argument_entries(values)
-        if parameter == "framework_args" and part not in self.info.arguments:
+        if parameter == "framework_args" and part not in self.traits.arguments:
             return [None]
         if name == "calibration":
             complete = [{**CALIBRATION_DEFAULTS, **value} for value in values]
@@ -286,7 +290,7 @@ class _FrameworkGrid:
         """
         if isinstance(entries, Mapping):
             return list(entries.get(self.framework, [{}]))
-        return [entry for entry in entries if entry and entry.keys() <= {*self.info.arguments}] or [{}]
+        return [entry for entry in entries if entry and entry.keys() <= {*self.traits.arguments}] or [{}]
 
     def _approach(self, axes: Mapping[str, Any]) -> str | None:
         """Return how a point is quantized: "dynamic", "static", or None for not at all."""
@@ -313,13 +317,13 @@ class _FrameworkGrid:
         if parameters["calibration"] is not None:
             parameters["calibration"] = {**CALIBRATION_DEFAULTS, **parameters["calibration"]}
         parameters["framework_args"] = {
-            name: value for name, value in parameters["framework_args"].items() if name in self.info.arguments
+            name: value for name, value in parameters["framework_args"].items() if name in self.traits.arguments
         }
         for name, value in fixed.items():
             parameter, part = split_name(name)
             if part is None or parameters[parameter] is None:
                 continue
-            if parameter != "framework_args" or part in self.info.arguments:
+            if parameter != "framework_args" or part in self.traits.arguments:
                 parameters[parameter] = {**parameters[parameter], part: value}
         benchmarked = {name: split_name(name)[0] for name in self.spec.grid}
         active = {
@@ -339,7 +343,7 @@ class _FrameworkGrid:
     def _is_supported(self, parameter: str) -> bool:
         """Return whether the framework supports a parameter; it lists those of quantization and of ONNX."""
         is_optional = PARAMETERS[parameter].scope != "any" or parameter in ("apply_quantization", "from_transformers")
-        return not is_optional or parameter in self.info.parameters
+        return not is_optional or parameter in self.traits.parameters
 
 
 def _axis_value(parameters: Mapping[str, Any], name: str) -> Any:

@@ -436,7 +436,7 @@ def test_no_weights_outside_of_a_run_are_published(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(BenchcardError, match=r"outside of its own folder \(\.\./secret\)"):
-        weights.external(tmp_path / "run" / "model.onnx")
+        weights.external_weights(tmp_path / "run" / "model.onnx")
 
 
 def test_a_metric_that_the_reader_names_is_not_the_cards(card, canary):

@@ -17,7 +17,7 @@ from benchcard.run.expected import expected_steps
 from benchcard.run.pipeline import FEW_MODELS
 from benchcard.sources.resolve import unresolved
 from benchcard.spec import spec as specs
-from benchcard.spec.plan import FrameworkInfo, make_plan, unused_settings
+from benchcard.spec.plan import FrameworkTraits, make_plan, unused_settings
 
 ARGS = {"opset": 13, "optimization_level": 1, "intra_op_num_threads": 4}
 BOTH, ADD = ["Add", "MatMul"], ["Add"]
@@ -334,7 +334,7 @@ def test_a_stored_spec_is_planned_without_its_plugins(plugin, beans):
         specs.read_spec(stored["spec"])
     read = specs.read_stored_spec(stored["spec"])
     assert (read, read.digest, read.trusted) == (spec, spec.digest, False)
-    frameworks = msgspec.convert(stored["frameworks"], dict[str, FrameworkInfo])
+    frameworks = msgspec.convert(stored["frameworks"], dict[str, FrameworkTraits])
     assert make_plan(read, frameworks) == plan
     assert unused_settings(make_plan(read, frameworks)) == unused_settings(plan)
     with pytest.raises(BenchcardError, match="no framework is called `zipped`"):

@@ -149,7 +149,7 @@ class Results(RunResults):
         from benchcard.card.layouts import plot
         from benchcard.publishing import facts
 
-        drawn = plot.png(facts.facts(self))
+        drawn = plot.render_png(facts.facts(self))
         picture = f'<p><img width="640" src="data:image/png;base64,{b64encode(drawn).decode()}"></p>' if drawn else ""
         tables = "".join(
             f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}"

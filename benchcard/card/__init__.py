@@ -1,4 +1,7 @@
-"""Facts become text and text becomes facts: no clock, no network, no model."""
+"""Model cards: facts rendered as text, parsed from text, and merged into a README.
+
+Leaves where the figures come from, the clock, the network and models to others.
+"""
 
 from __future__ import annotations
 

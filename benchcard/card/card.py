@@ -1,8 +1,7 @@
-"""The card: text for the Hub, made from facts and read back into them.
+"""The class `Card`: a model card, made from facts or read from a file.
 
-Owns the class `Card`. Leaves the facts to `facts`, what stands where to the layouts (`full`, `classic`) and `read`, the
-front matter to `frontmatter` and `check`, other people's READMEs to `merge`, and the network to whoever pushes: nothing
-here knows a clock, a socket or a model.
+Leaves the contents to `facts`, the text to `layouts` and `reading`, the front matter to `frontmatter`, and READMEs of
+others to `readme`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchcard.card import readme as merge
+from benchcard.card import readme as readmes
 from benchcard.card.facts import Facts, Plain
-from benchcard.card.frontmatter import check, fields, yaml
+from benchcard.card.frontmatter import fields
+from benchcard.card.frontmatter.check import find_problems
+from benchcard.card.frontmatter.yaml import load_front_matter, split_card
 from benchcard.card.layouts import classic, full, plot
-from benchcard.card.reading import classic as read
+from benchcard.card.paths import FOLDER, PLOT
+from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 
 LAYOUTS = ("full", "classic")
-PLOT = "plot.png"
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Card:
     """A model card.
 
     Attributes:
-        text: all of it, front matter included.
-        files: what the text shows, by its path beside the card: the picture, where there is one.
-        slug: name of the section that it is in a README; None for a card that was read from a file.
+        text: The whole card, with its front matter.
+        files: Contents of the files that the text refers to, by path relative to the card: the picture, if any.
+        slug: Name of its section in a README; None for a card that was read from a file.
     """
 
     text: str
@@ -47,91 +48,87 @@ class Card:
 
     @classmethod
     def from_facts(cls, facts: Facts, layout: str = "full", slug: str = "benchmark") -> Card:
-        """The card that shows `facts`.
+        """Return the card with these contents.
 
         Args:
-            facts: what it shows.
-            layout: `full`, or `classic`, the layout of the cards of 2022, to the byte.
-            slug: name of the run: its picture stands in `benchcard/<slug>/`.
+            facts: The contents.
+            layout: `full`, or `classic`, the layout of the cards of 2022 to the byte.
+            slug: Name of the run; its picture is `benchcard/<slug>/plot.png`.
 
         Raises:
-            CardError: there is no such layout, a slug that cannot name a section, or a fact that no front matter can
-                say.
+            CardError: The layout does not exist, the slug cannot name a section, or front matter cannot hold a fact.
         """
         if layout not in LAYOUTS:
-            raise CardError(f"there is no layout {layout!r}: it is {' or '.join(map(repr, LAYOUTS))}")
-        merge.expect_slug(slug)
+            raise CardError(f"there is no layout {layout!r}: use {' or '.join(map(repr, LAYOUTS))}")
+        readmes.expect_slug(slug)
         if layout == "classic":
             return cls(classic.render(facts), slug=slug)
-        picture = plot.png(facts)
-        files = {} if picture is None else {f"benchcard/{slug}/{PLOT}": picture}
+        picture = plot.render_png(facts)
+        files = {} if picture is None else {f"{FOLDER}/{slug}/{PLOT}": picture}
         text = full.body(facts, plot=next(iter(files), None), slug=slug)
-        return cls(f"{fields.render(facts.front_matter)}\n{text}", files, slug)
+        return cls(f"{fields.render_front_matter(facts.front_matter)}\n{text}", files, slug)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Card:
-        """The card in a file; `save` writes the same bytes again, UTF-8 or not.
+        """Return the card in a file. `save` writes the same bytes again, even if they are not UTF-8.
 
         Raises:
-            OSError: the file cannot be read.
+            OSError: The file cannot be read.
         """
         return cls(Path(path).read_bytes().decode("utf-8", "surrogateescape"))
 
     @property
     def body(self) -> str:
         """The text without its front matter."""
-        return yaml.split(self.text).body
+        return split_card(self.text).body
 
     @cached_property
     def front_matter(self) -> Mapping[str, Plain]:
         """The front matter as data; empty where there is none.
 
         Raises:
-            CardError: it cannot be read, or is no mapping; `problems` says more.
+            CardError: It cannot be parsed, or is not a mapping; `problems` tells more.
         """
-        data = yaml.load_yaml(yaml.split(self.text).yaml)
-        if data is None:
-            return {}
-        if not isinstance(data, dict):
-            raise CardError("the front matter is not a mapping: write `key: value` on each line")
-        return data
+        return load_front_matter(split_card(self.text).yaml)
 
     def problems(self) -> list[Problem]:
-        """What the Hub would refuse (errors) or frown at (warnings), found without asking it."""
-        return check.check(self.text)
+        """Return what the Hub would refuse (errors) or warn of (warnings) in the front matter, found offline."""
+        return find_problems(self.text)
 
     def facts(self) -> Facts:
-        """The facts that the card shows, read from its text; in a README with one section, from that alone.
+        """Return the facts that the card shows; in a README with one section, those of that section.
 
         Raises:
-            CardError: it is no card of benchcard, or a part of it cannot be read.
+            CardError: It is not a card of benchcard, or a part of it cannot be parsed.
         """
-        sections = list(merge.sections(self.text))
-        return read.read_card(merge.alone(self.text, sections[0]) if len(sections) == 1 else self.text)
+        slugs = list(readmes.find_sections(self.text))
+        return read_card(readmes.section_as_card(self.text, slugs[0]) if len(slugs) == 1 else self.text)
 
     def merge_into(self, readme: str, slug: str, *, force: bool = False, overwrite: Collection[str] = ()) -> Merged:
-        """A README with this card as its section `slug`, everything else in it as it was; see `merge.merge`.
+        """Return a README with this card as its section `slug`, the rest unchanged; see `readme.merge`.
 
         Raises:
-            CardError: the section was edited by hand, its markers are broken, or the front matter cannot be read.
+            CardError: The section was edited by hand, its markers are broken, or the front matter cannot be parsed.
         """
-        return merge.merge(readme, self.text, slug, force=force, overwrite=overwrite)
+        return readmes.merge(readme, self.text, slug, force=force, overwrite=overwrite)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write the card to the README at `path`, and its picture beside it; gives the path back.
+        """Write the card to the README at `path`, and its picture beside it.
 
-        A README that is there keeps its text, as in a push: the card is a section of it, which the next `save` replaces
-        in its place. A card that was read from a file is written as it is, in place of what is there.
+        The text of an existing README stays: the card is a section of it, as in a push, and the next `save` replaces
+        that section. A card that was read from a file replaces the whole file.
 
-        The file is written whole or not at all, and nothing else stays in the folder. It keeps its permissions; a link
-        stays a link.
+        The file is written completely or not at all. It keeps its permissions; a link stays a link.
 
         Args:
-            path: a file.
-            force: replace a section that was edited by hand.
+            path: A file.
+            force: Replace a section that was edited by hand.
+
+        Returns:
+            The path.
 
         Raises:
-            CardError: it cannot be written, or `merge_into` refuses; what was at `path` is as it was.
+            CardError: The file cannot be written, or `merge_into` refuses; the file at `path` is unchanged.
         """
         target = Path(path)
         try:
@@ -142,8 +139,8 @@ class Card:
             for name, content in self.files.items():
                 beside = target.parent / name
                 beside.parent.mkdir(parents=True, exist_ok=True)
-                _write(beside.resolve(), content)
-            _write(target.resolve(), text.encode("utf-8", "surrogateescape"))
+                _write_atomically(beside.resolve(), content)
+            _write_atomically(target.resolve(), text.encode("utf-8", "surrogateescape"))
         except OSError as error:
             raise CardError(f"{target} cannot be written: {error.strerror or error}") from error
         return target
@@ -152,22 +149,22 @@ class Card:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        """The card without its front matter, its picture inside, as a notebook shows it."""
+        """Return the body with its picture embedded, for a notebook, which would show front matter as a heading."""
         body = self.body
         for name, content in self.files.items():
             body = body.replace(f"]({name})", f"](data:image/png;base64,{base64.b64encode(content).decode()})")
         return body
 
 
-def _write(real: Path, content: bytes) -> None:
-    draft = real.with_name(f".{real.name}.{os.urandom(4).hex()}")
+def _write_atomically(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with draft.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if real.exists():
-            draft.chmod(real.stat().st_mode & 0o7777)
-        os.replace(draft, real)
+        if path.exists():
+            draft.chmod(path.stat().st_mode & 0o7777)
+        os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

@@ -1,75 +1,46 @@
-"""Everything that a card shows, as plain data.
+"""The contents of a card as data.
 
-Owns the dataclasses between results and card: whoever has figures fills a `Facts`, every layout renders one, and
-reading a card gives one back. Leaves to others where the figures come from (results), how they are laid out
-(`classic` and its siblings), and what the Hub accepts in front matter (`frontmatter`).
+Owns the dataclasses between results and cards: publishing fills a `Facts`, each layout renders one, and reading a card
+returns one. Leaves to others where the figures come from, how they are laid out (`layouts`), and what the Hub accepts
+in front matter (`frontmatter`).
 
-Quantities carry their unit in their name (`latency_mean_ms`, `duration_s`); whoever fills `Facts` has converted them.
-A figure that does not exist is `None`, never NaN: `figure` turns the one into the other.
+The name of a quantity ends in its unit (`latency_mean_ms`, `duration_s`). A figure that does not exist is None, never
+NaN: `figure` converts it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsFloat, TypeAlias
 
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils import plaindata
+from benchcard.utils.values import Failure, Interval, Shape
 
 Plain: TypeAlias = Any
-"""None, bool, int, finite float, str, or a list or dict of them: what `plain` gives back."""
+"""None, bool, int, finite float, str, or a list or dict of them. `Any`, since only the reader of a value knows which
+it must be.
+"""
 
 LATENCY_MEAN = "latency_mean_ms"
 THROUGHPUT = "throughput_per_s"
 
-
-@dataclass(frozen=True)
-class Interval:
-    """Bounds of a figure, in the figure's unit.
-
-    Attributes:
-        low: lower bound.
-        high: upper bound.
-        level: confidence level, between 0 and 1.
-    """
-
-    low: float
-    high: float
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise CardError(f"an interval needs two finite bounds in order, found {self.low} and {self.high}")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One finite number, with its interval where one is known."""
-
-    value: float
-    interval: Interval | None = None
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise CardError(f"a figure is a finite number, found {self.value}: use figure(), which gives None for it")
-
-
-Figures: TypeAlias = Mapping[str, Figure | None]
-"""Figures by name, the unit in the name: `{"latency_mean_ms": Figure(12.3), "ratio": None}`."""
+Figures: TypeAlias = Mapping[str, Interval | None]
+"""Figures by name, with the unit in the name: `{"latency_mean_ms": Interval(12.3), "ratio": None}`."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One quality metric: what its column is called, and how it is to be read.
+    """A quality metric.
 
     Attributes:
-        name: id of the metric, and its column.
-        unit: unit of its values; empty for a plain number.
-        higher_is_better: its direction; None where it is not known.
-        definition: one sentence for the reader of the card.
-        positive_class: the label that a metric of one label is of; empty for every other metric.
+        name: Id of the metric, and the name of its column.
+        unit: Unit of its values; empty for a plain number.
+        higher_is_better: Direction of the metric; None where it is not known.
+        definition: One sentence for the reader of the card.
+        positive_class: The label that a metric of a single label evaluates; empty for other metrics.
     """
 
     name: str
@@ -81,33 +52,36 @@ class Metric:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one model: quality by metric, and time by shape.
+    """Figures of one model.
 
     Attributes:
-        metrics: by name of the metric.
-        times: by shape; each has at least `latency_mean_ms` and `throughput_per_s` (samples in a second), and may have
-            others, as `latency_p99_ms`, `ratio`, `memory_mb`.
+        metrics: Quality by name of the metric.
+        times: Times by shape: at least `latency_mean_ms` and `throughput_per_s` (samples per second), and maybe others,
+            such as `latency_p99_ms`, `ratio` or `memory_mb`.
     """
 
     metrics: Figures = field(default_factory=dict)
     times: Mapping[Shape, Figures] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _expect_figures(self.metrics, *self.times.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One configuration: its parameters and what was measured of it.
+    """One configuration: its parameters and its figures.
 
     Attributes:
-        parameters: value of every benchmarked parameter; None where it means nothing to this row.
-        metrics: quality figures by name; a missing name or None is a figure that does not exist.
-        times: time figures by shape; see `Measured`.
-        figures: other figures of the row, the unit in their name, as `size_mb` or `load_time_s`.
-        failure: why there are no figures; None where nothing failed.
-        original: figures of the unquantized model, where a card shows them in the same row.
-        same_model_as: index of the earlier row that has the same model, byte for byte; None where there is none.
-        reasons: sentences about the row, as why it is the same model as another one.
-        saturation_risk: whether products of its 8-bit weights can saturate on the machine of the run.
-        baseline: index of the row that it is compared with; None where that is the `baseline` of all.
+        parameters: Value of each benchmarked parameter; None where it does not apply to this row.
+        metrics: Quality figures by name; a figure that does not exist is missing or None.
+        times: Time figures by shape; see `Measured`.
+        figures: Other figures, such as `size_mb` or `load_time_s`.
+        failure: Why there are no figures; None where nothing failed.
+        original: Figures of the unquantized model, where a card shows them in the same row.
+        same_model_as: Index of the earlier row with the same model, byte for byte; None where there is none.
+        reasons: Sentences about the row, such as why its model is the same as another one.
+        saturation_risk: Whether products of its 8-bit weights can saturate on the machine of the run.
+        baseline: Index of the row that it is compared with; None for the `baseline` of all rows.
     """
 
     parameters: Mapping[str, Plain]
@@ -122,41 +96,62 @@ class Row:
     baseline: int | None = None
 
     def __post_init__(self) -> None:
-        _settle(self, parameters=plain_mapping(self.parameters, "parameters"))
+        _expect_figures(self.metrics, *self.times.values(), self.figures)
+        _set_fields(self, parameters=plain(self.parameters, "parameters"))
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """Something that disturbed the machine during a timing.
+
+    Attributes:
+        kind: What it was, as in `measure.noise`; empty where a card does not say it in known words.
+        text: What it was and how much, in one sentence.
+    """
+
+    kind: str
+    text: str
+
+
+OTHERS = "others"
+"""The kind of a disturbance by other processes that used the processors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """The noise certificate of models that were timed together: what the baseline differs from itself by.
+    """The noise certificate of models that were timed together: how far the baseline differs from itself.
 
     Attributes:
-        shape: the inputs.
-        ratio: the baseline's second process against its first.
-        models: how many models were timed together.
-        rounds: in how many rounds.
-        warnings: what disturbed the machine meanwhile, a sentence each.
-        baseline: index of the baseline; None where there is one for all.
+        shape: The inputs.
+        ratio: The baseline's second process compared with its first one.
+        models: Number of models that were timed together.
+        rounds: Number of rounds.
+        disturbances: What disturbed the machine meanwhile.
+        baseline: Index of the baseline; None where all rows have the same one.
     """
 
     shape: Shape
-    ratio: Figure
+    ratio: Interval
     models: int = 0
     rounds: int = 0
-    warnings: tuple[str, ...] = ()
+    disturbances: tuple[Disturbance, ...] = ()
     baseline: int | None = None
+
+    def __post_init__(self) -> None:
+        _expect_figures({"noise": self.ratio})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The evaluation data as they were really used.
+    """The evaluation data that were used.
 
     Attributes:
         dataset: Hub id or name.
-        config: name of the data set's configuration.
-        split: split that was evaluated on.
-        revision: commit or digest.
-        samples: number of samples evaluated.
-        on_hub: whether `dataset` is an id on the Hub.
+        config: Configuration of the data set.
+        split: The split.
+        revision: Commit or digest.
+        samples: Number of evaluated samples.
+        on_hub: Whether `dataset` is an id on the Hub.
     """
 
     dataset: str
@@ -169,19 +164,19 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontMatter:
-    """What the card's front matter is to say; `frontmatter.fields` leaves out what the Hub would refuse.
+    """The front matter of a card; `frontmatter.fields` leaves out what the Hub would refuse.
 
     Attributes:
-        license: Hub licence id, only where the user gave or inherited one.
-        library_name: library that loads the model.
-        pipeline_tag: task, as the Hub names it.
-        base_model: Hub id of the measured model; None for a local folder, even one whose path looks like an id.
-        base_model_relation: `quantized` where quantized weights are in the repository.
+        license: Hub id of the licence, only where the user gave or inherited one.
+        library_name: Library that loads the model.
+        pipeline_tag: Task, as the Hub names it.
+        base_model: Hub id of the measured model; None for a local folder, even if its path looks like an id.
+        base_model_relation: `quantized` where the repository holds quantized weights.
         datasets: Hub ids of the evaluation data; never a local path.
-        metrics: ids of the metrics.
-        tags: further tags.
-        model_index: the Hub's evaluation results, see `frontmatter.model_index`.
-        extra: any other key.
+        metrics: Ids of the metrics.
+        tags: Further tags.
+        model_index: Evaluation results in the Hub's format; see `frontmatter.fields.model_index`.
+        extra: Any other keys.
     """
 
     license: str | None = None
@@ -196,46 +191,46 @@ class FrontMatter:
     extra: Mapping[str, Plain] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _settle(
+        _set_fields(
             self,
             datasets=tuple(self.datasets),
             metrics=tuple(self.metrics),
             tags=tuple(self.tags),
-            model_index=tuple(plain_mapping(entry, "model_index") for entry in self.model_index),
-            extra=plain_mapping(self.extra, "extra"),
+            model_index=tuple(plain(entry, "model_index") for entry in self.model_index),
+            extra=plain(self.extra, "extra"),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything that a card shows.
+    """All contents of a card.
 
     Attributes:
-        task: task id.
-        backend: where the grid ran.
-        backend_args: its arguments.
-        max_eval_samples: samples evaluated at most; None for all of them.
-        fixed: parameters that have one value, in the order of the card. A mapping is shown as nested bullets, a list of
+        task: Task id.
+        backend: Where the grid ran.
+        backend_args: Arguments of the backend.
+        max_eval_samples: Maximum number of evaluated samples; None for all of them.
+        fixed: Parameters with one value, in the order of the card. A mapping is shown as nested bullets, a list of
             mappings on one line.
-        benchmarked: parameters that vary and their values; their order is the order of the columns.
-        metrics: quality metrics, in the order of the columns.
-        shapes: inputs that were timed, in the order of the tables; empty where nothing was timed.
-        duration_s: time spent on each configuration and shape.
-        rows: configurations, in the order of the tables.
-        front_matter: what the front matter says.
-        title: what the section is called; empty for a title made from task and data.
-        data: the evaluation data.
-        baseline: index of the row that ratios and paired tests compare with; of several the first.
-        chosen: index of the recommended row of those that are compared with it.
-        further: indices of the recommended rows of further baselines.
-        reasons: why these, in sentences.
-        pareto: indices of the rows that no other one of the same examples beats in both quality and latency.
-        settings: how it was measured, as the spec gave it: `duration`, `warmup_runs`, `batch_sizes`, `metrics`.
-        noise: the noise certificates, one for each group of models that were timed together.
-        environment: machine, versions, threads.
-        run: facts about the run, as its id, its date, the call and the command that repeat it.
-        notes: further sentences for the reader, as limitations.
-        done: how many rows have been measured, where the run is not finished; None where it is.
+        benchmarked: Parameters that vary, with their values, in the order of the columns.
+        metrics: Quality metrics, in the order of the columns.
+        shapes: Inputs that were timed, in the order of the tables; empty where nothing was timed.
+        duration_s: Time spent on each configuration and shape.
+        rows: Configurations, in the order of the tables.
+        front_matter: The front matter.
+        title: Heading of the section; empty for a heading made from task and data.
+        data: The evaluation data.
+        baseline: Index of the row that ratios and paired tests compare with; the first of several baselines.
+        chosen: Index of the recommended row among those compared with `baseline`.
+        further: Indices of the recommended rows of the other baselines.
+        reasons: Sentences that say why these rows are recommended.
+        pareto: Indices of the rows that no other row evaluated on the same examples beats in both quality and latency.
+        settings: Settings of the measurement as given in the spec: `duration`, `warmup_runs`, `batch_sizes`, `metrics`.
+        noise: The noise certificates, one for each group of models that were timed together.
+        environment: Machine, versions and threads.
+        run: Facts about the run, such as its id and date.
+        notes: Further sentences for the reader, such as limitations.
+        done: Number of measured rows of a run that is not finished; None where it is finished.
     """
 
     task: str
@@ -264,107 +259,66 @@ class Facts:
     done: int | None = None
 
     def __post_init__(self) -> None:
-        benchmarked = {
-            str(name): [plain(value, f"benchmarked.{name}[{index}]") for index, value in enumerate(values)]
-            for name, values in self.benchmarked.items()
-        }
-        _settle(
+        mappings = ("backend_args", "fixed", "benchmarked", "settings", "environment", "run")
+        _set_fields(
             self,
-            backend_args=plain_mapping(self.backend_args, "backend_args"),
-            fixed=plain_mapping(self.fixed, "fixed"),
-            benchmarked=benchmarked,
-            settings=plain_mapping(self.settings, "settings"),
-            environment=plain_mapping(self.environment, "environment"),
-            run=plain_mapping(self.run, "run"),
+            **{name: plain(getattr(self, name), name) for name in mappings},
             rows=tuple(self.rows),
             metrics=tuple(self.metrics),
             shapes=tuple(self.shapes),
         )
         for index, row in enumerate(self.rows):
-            missing = [name for name in benchmarked if name not in row.parameters]
+            missing = [name for name in self.benchmarked if name not in row.parameters]
             if missing:
-                raise CardError(f"row {index} does not say the value of {', '.join(missing)}")
-        named = {"baseline": [self.baseline, *(row.baseline for row in self.rows)], "chosen": [self.chosen]}
-        for name, places in {**named, "further": self.further, "pareto": self.pareto}.items():
+                raise CardError(f"row {index} has no value of the benchmarked parameter {', '.join(missing)}")
+        baselines = (self.baseline, *(row.baseline for row in self.rows))
+        indices = {"baseline": baselines, "chosen": (self.chosen,), "further": self.further, "pareto": self.pareto}
+        for name, places in indices.items():
             for place in places:
                 if place is not None and not 0 <= place < len(self.rows):
-                    raise CardError(f"{name} is row {place}, and there is no such row")
+                    raise CardError(f"{name} is row {place}, but the rows are 0 to {len(self.rows) - 1}")
 
 
-def figure(value: SupportsFloat | None, low: float | None = None, high: float | None = None) -> Figure | None:
-    """A figure, or None where the number is missing, NaN or infinite.
+def figure(value: SupportsFloat | None, low: float | None = None, high: float | None = None) -> Interval | None:
+    """Return a figure, or None where the number is missing, NaN or infinite.
 
     Args:
-        value: the number; any type that `float` takes, NumPy scalars included.
-        low: lower bound of its 95 % interval; both bounds or none.
-        high: upper bound of its 95 % interval.
+        value: Any type that `float` takes, NumPy scalars included.
+        low: Lower bound of its 95 % interval. There is no interval where one of the bounds is missing or not finite.
+        high: Upper bound of its 95 % interval.
     """
-    if value is None:
-        return None
-    number = float(value)
-    if not math.isfinite(number):
+    if value is None or not math.isfinite(float(value)):
         return None
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return Figure(number)
-    return Figure(number, Interval(float(low), float(high)))
-
-
-def in_card_order(rows: Iterable[Row], names: Iterable[str]) -> tuple[Row, ...]:
-    """The rows in the order of the cards: column by column, None first, then numbers, then everything else as text."""
-    columns = tuple(names)
-
-    def key(row: Row) -> list[tuple[int, float, str]]:
-        return [_order(row.parameters[name]) for name in columns]
-
-    return tuple(sorted(rows, key=key))
+        return Interval(float(value))
+    return Interval(float(value), float(low), float(high))
 
 
 def plain(value: object, place: str = "value") -> Plain:
-    """`value` as plain data: tuples become lists, NumPy scalars become Python's.
+    """Return `value` as plain data: tuples become lists, NumPy scalars become Python numbers.
 
     Raises:
-        CardError: the value, or one inside it, has no plain form; `place` says which.
+        CardError: The value, or one inside it, has no plain form; the message names its place.
     """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise CardError(f"{place} is {value}, which no card can show: give None or a finite number")
-        return float(value)
-    if isinstance(value, Mapping):
-        return {plain(key, place): plain(item, f"{place}.{key}") for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
-    unboxed = getattr(value, "item", None)
-    if callable(unboxed) and getattr(value, "shape", None) == ():
-        return plain(unboxed(), place)
-    raise CardError(
-        f"{place} is a {type(value).__name__}: give None, a bool, a number, a text, or a list or dict of them"
-    )
+    copy, mistakes = plaindata.checked(value)
+    if mistakes:
+        where = place + mistakes[0].place.removeprefix("$")
+        raise CardError(f"{where} must be {mistakes[0].expected}, found {mistakes[0].found}")
+    return copy
 
 
-def plain_mapping(mapping: Mapping[str, object], place: str) -> dict[str, Plain]:
-    """`mapping` as a dict of plain data, its order kept.
-
-    Raises:
-        CardError: a value has no plain form.
-    """
-    return {str(key): plain(item, f"{place}.{key}") for key, item in mapping.items()}
-
-
-def _order(value: Plain) -> tuple[int, float, str]:
-    if value is None:
-        return (0, 0.0, "")
-    if isinstance(value, (bool, int, float)):
-        return (1, float(value), "")
-    return (2, 0.0, str(value))
+def _expect_figures(*columns: Figures) -> None:
+    """Raise a `CardError` for a figure that is not finite, or whose bounds are incomplete or in the wrong order."""
+    for figures in columns:
+        for name, found in figures.items():
+            if found is None:
+                continue
+            bounds = [bound for bound in (found.low, found.high) if bound is not None]
+            if len(bounds) == 1 or bounds != sorted(bounds) or not all(map(math.isfinite, (found.value, *bounds))):
+                raise CardError(f"{name} must be a finite number with no bounds or two ordered ones, found {found}")
 
 
-def _settle(instance: object, **fields: object) -> None:
-    """Put the normalised fields into a frozen instance that is being made."""
-    for name, value in fields.items():
+def _set_fields(instance: object, **values: object) -> None:
+    """Set fields of a frozen instance in its `__post_init__`."""
+    for name, value in values.items():
         object.__setattr__(instance, name, value)

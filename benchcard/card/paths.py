@@ -1,6 +1,6 @@
-"""Names of the files beside a card."""
+"""Names of the files that are published beside a card."""
 
 from __future__ import annotations
 
 FOLDER = "benchcard"
-RESULTS, RUN, LATENCIES = "results.csv", "run.json", "latencies.parquet"
+RESULTS, RUN, LATENCIES, PLOT = "results.csv", "run.json", "latencies.parquet", "plot.png"

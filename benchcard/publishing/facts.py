@@ -18,7 +18,6 @@ from benchcard.analysis.public_names import public_message, public_name, public_
 from benchcard.card.facts import (
     Data,
     Facts,
-    Figure,
     FrontMatter,
     Metric,
     Noise,
@@ -28,10 +27,11 @@ from benchcard.card.facts import (
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.layouts.full_tables import NODES, SAMPLES
+from benchcard.card.reading.full import parse_disturbance
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import PARAMETERS, split_name
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,11 +156,12 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
     for row in _rows_of(results.noise):
         ratio = figure(row["ratio"], row["ratio_low"], row["ratio_high"])
         if ratio is not None:
-            warnings = tuple(str(row["warnings"]).split("; ")) if row["warnings"] else ()
+            warnings = str(row["warnings"]).split("; ") if row["warnings"] else ()
+            disturbances = tuple(map(parse_disturbance, warnings))
             counts = {"models": int(row["models"]), "rounds": int(row["rounds"])}
             if len(results.baselines) > 1 and _is_there(row["baseline"]):
                 counts["baseline"] = int(row["baseline"])
-            found.append(Noise(shape=_shape(row), ratio=ratio, warnings=warnings, **counts))
+            found.append(Noise(shape=_shape(row), ratio=ratio, disturbances=disturbances, **counts))
     return tuple(found)
 
 
@@ -312,7 +313,7 @@ def _rows(results: RunResults) -> tuple[Row, ...]:
 
 def _figures(
     results: RunResults, index: int, measured: Mapping[str, Any], model: Mapping[str, Any]
-) -> dict[str, Figure | None]:
+) -> dict[str, Interval | None]:
     """The size of a row's model, how its predictions differ from the baseline's, on how many samples where rows differ
     in that, and how much of a quantized one computes in 8 bits.
     """

@@ -223,7 +223,7 @@ class _ReadmeMerger:
         """
         bundle = self.bundle
         before = f"# {self.repo_id.split('/')[1]}\n" if readme is None else readme
-        library = (yaml.load_yaml(yaml.split(bundle.card).yaml) or {}).get("library_name")
+        library = (yaml.load_yaml(yaml.split_card(bundle.card).yaml) or {}).get("library_name")
         names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
         loads = library in _ONNX_LIBRARIES or any(not name.startswith(_NO_WEIGHTS) for name in names)
         without = () if loads else ("library_name",)
@@ -233,7 +233,7 @@ class _ReadmeMerger:
         if merged.replaced and self.home is not None:
             with reporting_disk_errors(self.home, _COPY):
                 (self.home / f"{bundle.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
-        if refused := [str(problem) for problem in check.check(merged.text) if problem.severity == "error"]:
+        if refused := [str(problem) for problem in check.find_problems(merged.text) if problem.severity == "error"]:
             problems = "\n".join(refused)
             raise CardError(f"the Hub would refuse the README with this card in it. Nothing was sent:\n{problems}")
         return merged.text

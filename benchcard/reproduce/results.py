@@ -17,12 +17,12 @@ import msgspec
 
 from benchcard.analysis.frames.columns import column
 from benchcard.card import Facts
-from benchcard.card.facts import Figure, Figures, Interval, Row
+from benchcard.card.facts import Figures, Row
 from benchcard.reproduce import spec as card_spec
 from benchcard.reproduce.source import PublishedCard, PublishedRun, TimeKey, read_card
 from benchcard.spec.spec import Spec
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Shape
+from benchcard.utils.values import Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,13 +141,13 @@ def _with_published(facts: Facts, run: PublishedRun) -> Facts:
     return replace(facts, rows=tuple(rows), environment=environment)
 
 
-def _with_intervals(figures: Figures, columns: Mapping[str, object]) -> dict[str, Figure | None]:
+def _with_intervals(figures: Figures, columns: Mapping[str, object]) -> dict[str, Interval | None]:
     """Return figures with the bounds in a published row, where the card shows none."""
     complete = {}
     for name, figure in figures.items():
         low, high = columns.get(f"{name}_low"), columns.get(f"{name}_high")
-        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and figure and not figure.interval:
-            figure = Figure(figure.value, Interval(low, high))
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and figure and figure.low is None:
+            figure = Interval(figure.value, low, high)
         complete[name] = figure
     return complete
 
@@ -157,8 +157,8 @@ def _cells(figures: Figures, suffix: str = "") -> dict[str, float | None]:
     cells: dict[str, float | None] = {}
     for name, figure in figures.items():
         cells[f"{name}{suffix}"] = figure.value if figure else None
-        if figure and figure.interval:
-            cells |= {f"{name}{suffix}_low": figure.interval.low, f"{name}{suffix}_high": figure.interval.high}
+        if figure and figure.low is not None:
+            cells |= {f"{name}{suffix}_low": figure.low, f"{name}{suffix}_high": figure.high}
     return cells
 
 

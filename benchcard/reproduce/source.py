@@ -146,7 +146,7 @@ def read_card(
 
 def _select_section(readme: str, section: str | None) -> tuple[str, str]:
     """Return the text of one card and the name of its section; empty for a card without markers."""
-    sections = readmes.sections(readme)
+    sections = readmes.find_sections(readme)
     if section is None and len(sections) > 1:
         raise CardError(f"the README has {len(sections)} sections: name one of {', '.join(sections)}")
     if section is not None and section not in sections:
@@ -154,7 +154,7 @@ def _select_section(readme: str, section: str | None) -> tuple[str, str]:
     if not sections:
         return readme, ""
     slug = section or next(iter(sections))
-    return readmes.alone(readme, slug), slug
+    return readmes.section_as_card(readme, slug), slug
 
 
 def _read_run(content: bytes, location: str) -> PublishedRun:

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import column, is_known
-from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Figure, Figures, Row
-from benchcard.card.layouts.figures import decimals
-from benchcard.card.layouts.full_tables import RATIO, rule_of
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Figures, Row
+from benchcard.card.layouts.figures import column_decimals
+from benchcard.card.layouts.full_tables import RATIO, time_rule
+from benchcard.card.reading.full import parse_disturbance
 from benchcard.errors import CardError
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.plaindata import plain
@@ -54,8 +55,6 @@ COLUMNS = (
 _DECIMALS = 3
 # An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
 _TOO_WIDE = 1.5
-# The beginning of the warning in the noise certificate that other processes were running.
-_BUSY = "others used the processors"
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
 # The libraries whose versions change figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
@@ -129,7 +128,8 @@ class _Verifier:
         here = (_number(bound) for name in ("ratio_low", "ratio_high") for bound in results.noise[name])
         # The largest factor between the baseline and itself: 1 where they were equal.
         self.noise = max((max(bound, 1 / bound) for bound in (*published, *here) if bound), default=1.0)
-        disturbed = any(_BUSY in str(warnings) for warnings in results.noise["warnings"])
+        warnings = (warning for cell in results.noise["warnings"] for warning in str(cell).split("; "))
+        disturbed = any(parse_disturbance(warning).kind == OTHERS for warning in warnings)
         self.disturbed = "; other work used the processors while this was timed here" if disturbed else ""
         self.quality = {int(cells["row"]): cells for cells in results.quality.to_dict("records")}
         self.time = {(int(cells["row"]), _shape(cells)): cells for cells in results.time.to_dict("records")}
@@ -171,7 +171,7 @@ class _Verifier:
     def _figures(self, index: int, row: Row, row_here: int, prefix: str = "") -> Iterator[tuple[object, ...]]:
         cells = self.quality[row_here]
         for name in (metric.name for metric in self.facts.metrics):
-            published, here = _interval(row.metrics.get(name)), _interval_here(cells, name)
+            published, here = row.metrics.get(name), _interval_here(cells, name)
             if published is None or here is None:
                 verdict = self._missing(published, here, row, cells)
             else:
@@ -218,9 +218,9 @@ class _Verifier:
             return NOT_COMPARABLE, "one of them has no interval"
         # Half a unit of the last digit in the card's column.
         figures = [row.times.get(shape, {}).get(name) for row in self.facts.rows]
-        rounding = 0.5 * 10.0 ** -decimals(figures, rule_of(name))
+        rounding = 0.5 * 10.0 ** -column_decimals(figures, time_rule(name))
         if low - rounding <= here.high * self.noise**2 and here.low <= (high + rounding) * self.noise**2:
-            printed = 0.5 * 10.0 ** -_decimals(Figure(published.value))
+            printed = 0.5 * 10.0 ** -_decimals(published)
             differs = abs(published.value - here.value) > 1.000001 * max(rounding, printed)
             if differs and here.high > _TOO_WIDE * here.low:
                 return NOT_COMPARABLE, "too imprecise here to agree or not: give it a longer `duration`"
@@ -234,7 +234,7 @@ class _Verifier:
         """Return whether the card shows any interval of times at a shape."""
         figures = [figure for row in self.facts.rows for figure in row.times.get(shape, {}).values()]
         figures += [noise.ratio for noise in self.facts.noise if noise.shape == shape]
-        return any(figure is not None and figure.interval is not None for figure in figures)
+        return any(figure is not None and figure.low is not None for figure in figures)
 
     def _unequal(self, reason: str) -> _Verdict:
         return (NOT_COMPARABLE, f"{reason}; {'; '.join(self.ground)}") if self.ground else (DIFFERENT, reason)
@@ -273,14 +273,6 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
                 yield f"another content or revision of the {word} {source['name']}"
 
 
-def _interval(figure: Figure | None) -> Interval | None:
-    """Return a published figure with its bounds."""
-    if figure is None:
-        return None
-    bounds = figure.interval
-    return Interval(figure.value, bounds.low if bounds else None, bounds.high if bounds else None)
-
-
 def _interval_here(cells: _Cells, name: str) -> Interval | None:
     """Return a figure of a frame with its bounds."""
     value = _number(cells.get(name))
@@ -291,7 +283,7 @@ def _interval_here(cells: _Cells, name: str) -> Interval | None:
 
 def _time_figure(figures: Figures, name: str, shape: Shape) -> Interval | None:
     """Return a published figure of time. A throughput without bounds gets those of the latency that it follows from."""
-    return _with_throughput_bounds(_interval(figures.get(name)), name, _interval(figures.get(LATENCY_MEAN)), shape)
+    return _with_throughput_bounds(figures.get(name), name, figures.get(LATENCY_MEAN), shape)
 
 
 def _time_figure_here(cells: _Cells, name: str, shape: Shape) -> Interval | None:
@@ -326,6 +318,6 @@ def _shape(cells: _Cells) -> Shape:
     return Shape(int(cells["batch_size"]), None if length is None else int(length))
 
 
-def _decimals(figure: Figure | None) -> int:
+def _decimals(figure: Interval | None) -> int:
     """Return the number of decimals of a published figure."""
     return len(repr(figure.value).partition(".")[2]) if figure is not None and "e" not in repr(figure.value) else 0

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from benchcard.card import Card
-from benchcard.card.readme import sections
+from benchcard.card.readme import find_sections
 from benchcard.errors import CardError
 from card.test_facts import facts_of
 
@@ -96,7 +96,7 @@ def test_a_card_is_saved_into_the_readme_that_is_there(tmp_path):
     assert saved.count(b"# Mine \xe9\r\n\r\n<!-- benchcard:begin id=one") == 1
     assert saved.count(b"\r\nMine, too\r\n") == 1
     assert saved.count(b"benchcard:begin") == 2
-    assert set(sections(saved.decode("utf-8", "surrogateescape"))) == {"one", "two"}
+    assert set(find_sections(saved.decode("utf-8", "surrogateescape"))) == {"one", "two"}
 
 
 def test_a_section_that_was_edited_is_not_replaced(tmp_path):
@@ -110,7 +110,7 @@ def test_a_section_that_was_edited_is_not_replaced(tmp_path):
         card.save(path)
     assert path.read_text(encoding="utf-8") == edited
     card.save(path, force=True)
-    assert sections(path.read_text(encoding="utf-8"))["beans"].edited is False
+    assert find_sections(path.read_text(encoding="utf-8"))["beans"].edited is False
     assert card.save(tmp_path / "new.md").read_text(encoding="utf-8") == card.merge_into("", "beans").text
 
 

@@ -10,20 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from benchcard.card.data import from_data, to_data
+from facts_as_data import from_data, to_data
 from benchcard.card.facts import (
     Data,
+    Disturbance,
     Facts,
-    Figure,
     FrontMatter,
-    Interval,
     Measured,
     Metric,
     Noise,
     Row,
 )
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 
 CARDS = ("vit-beans", "sst2-distilbert", "conll2003-distilbert")
 DATA = Path(__file__).parents[1] / "data" / "cards"
@@ -64,7 +63,9 @@ SPECIALS += [
 ]
 texts = st.one_of(st.text(max_size=12), st.lists(st.sampled_from(SPECIALS), max_size=5).map("".join))
 names = st.from_regex(r"[a-z][a-z_0-9]{0,12}", fullmatch=True)
-scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), texts)
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), texts
+)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
 )
@@ -76,12 +77,12 @@ def facts_of(card: str) -> Facts:
     return from_data(YAML(typ="safe", pure=True).load(DATA / f"{card}.yaml"))
 
 
-def figure_strategy(decimals: int | None = None, intervals: bool = False) -> st.SearchStrategy[Figure | None]:
+def figure_strategy(decimals: int | None = None, intervals: bool = False) -> st.SearchStrategy[Interval | None]:
     """Figures that have that many decimals at most, or None."""
     value = numbers if decimals is None else numbers.map(lambda number: round(number, decimals) + 0.0)
-    plain = value.map(Figure)
+    plain = value.map(Interval)
     if intervals:
-        plain |= st.tuples(value, value).map(lambda pair: Figure(pair[0], Interval(min(pair), max(pair), 0.9)))
+        plain |= st.tuples(value, value).map(lambda pair: Interval(pair[0], min(pair), max(pair)))
     return st.none() | plain
 
 
@@ -153,11 +154,11 @@ def test_every_field_survives_json():
     shape = Shape(4, None)
     row = Row(
         parameters={"a": [1, {"b": None}]},
-        metrics={"f1": Figure(0.5, Interval(0.4, 0.6, 0.9)), "em": None},
-        times={shape: {"latency_mean_ms": Figure(1.5)}},
-        figures={"size_mb": Figure(12)},
+        metrics={"f1": Interval(0.5, 0.4, 0.6), "em": None},
+        times={shape: {"latency_mean_ms": Interval(1.5)}},
+        figures={"size_mb": Interval(12)},
         failure=Failure("time", "Signal", "SIGKILL", "log\nend"),
-        original=Measured({"f1": Figure(0.7)}, {shape: {"latency_mean_ms": Figure(2.0)}}),
+        original=Measured({"f1": Interval(0.7)}, {shape: {"latency_mean_ms": Interval(2.0)}}),
         same_model_as=0,
         reasons=("equal graphs",),
     )
@@ -176,7 +177,13 @@ def test_every_field_survives_json():
         pareto=(0,),
         settings={"duration": 1, "batch_sizes": [1]},
         noise=(
-            Noise(shape=Shape(1), ratio=Figure(1.0, Interval(0.99, 1.01)), models=2, rounds=10, warnings=("a", "b")),
+            Noise(
+                shape=Shape(1),
+                ratio=Interval(1.0, 0.99, 1.01),
+                models=2,
+                rounds=10,
+                disturbances=(Disturbance("others", "a"),),
+            ),
         ),
         environment={"cpu": "x"},
         run={"id": "r"},

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from benchcard.card.frontmatter import yaml as yamltext
 from benchcard.card.layouts import classic
 from benchcard.card.reading.classic import read_card
-from benchcard.card.readme import line_end, merge, merge_section, sections
+from benchcard.card.readme import find_sections, line_end, merge, merge_section
 from benchcard.errors import CardError
 from card.test_facts import facts_of
 
@@ -76,7 +76,7 @@ def readmes(draw: st.DrawFn) -> str:
 
 def outside(text: str, slug: str = "beans") -> tuple[str, str]:
     """What stands before and after a section."""
-    section = sections(text)[slug]
+    section = find_sections(text)[slug]
     return text[: section.start], text[section.end :]
 
 
@@ -116,7 +116,7 @@ def test_a_section_is_appended_and_everything_else_stays(readme):
     before, after = outside(merged.text)
     assert before.startswith(readme)
     assert set(before[len(readme) :] + after) <= set(line_end(readme))
-    assert sections(merged.text)["beans"].content == "## Result\n\ntext"
+    assert find_sections(merged.text)["beans"].content == "## Result\n\ntext"
     assert merge_section(merged.text, "\n## Result\n\ntext\n", "beans").changed is False
 
 
@@ -127,12 +127,12 @@ def test_a_section_is_replaced_in_its_place(readme, more):
     assume("benchcard" not in more)
     first = merge_section(readme, "one", "beans", force=is_open(readme)).text + more
     # What stands between two fences is code, whoever wrote the second one.
-    assume("beans" in sections(first))
+    assume("beans" in find_sections(first))
     assume(len([line for line in re.split(r"\r\n|\r|\n", first) if BEGIN.fullmatch(line)]) == 1)
     second = merge_section(first, "two\nlines", "beans")
     assert second.changed
     assert outside(second.text) == outside(first)
-    assert sections(second.text)["beans"].content == "two\nlines"
+    assert find_sections(second.text)["beans"].content == "two\nlines"
 
 
 @settings(max_examples=100, deadline=None)
@@ -140,13 +140,13 @@ def test_a_section_is_replaced_in_its_place(readme, more):
 @example("\ufeff```\ncode")
 def test_a_whole_card_is_merged_once(readme):
     """Front matter and section are there after one merge, and a second one changes nothing."""
-    old = yamltext.split(readme)
+    old = yamltext.split_card(readme)
     if not is_mapping(old.yaml):
         with pytest.raises(CardError, match="front matter"):
             merge(readme, CARD, "beans")
         return
     merged = merge(readme, CARD, "beans", force=is_open(readme))
-    new = yamltext.split(merged.text)
+    new = yamltext.split_card(merged.text)
     assert new.body.lstrip("\r\n").startswith(old.body.removeprefix("\ufeff").lstrip("\r\n"))
     assert is_subsequence(old.yaml, new.yaml)
     data, before = yamltext.load_yaml(new.yaml), yamltext.load_yaml(old.yaml) or {}
@@ -162,7 +162,7 @@ def test_several_sections_live_in_one_readme():
     """Sections of several runs stand side by side, and each is replaced alone."""
     text = merge_section(merge_section("# T\n", "one", "a").text, "two", "b").text
     newer = merge_section(text, "ONE", "a").text
-    assert {slug: section.content for slug, section in sections(newer).items()} == {"a": "ONE", "b": "two"}
+    assert {slug: section.content for slug, section in find_sections(newer).items()} == {"a": "ONE", "b": "two"}
     assert newer.index("id=a") < newer.index("id=b")
     assert outside(newer, "b")[1] == outside(text, "b")[1]
 
@@ -173,13 +173,13 @@ def test_a_section_can_be_read_out_of_a_readme():
     merged = merge("# My model\r\n\r\nwords\r\n", classic.render(facts), "beans")
     assert "\n" not in merged.text.replace("\r\n", "")
     assert read_card(merged.text) == facts
-    assert read_card(sections(merged.text)["beans"].content).rows == facts.rows
+    assert read_card(find_sections(merged.text)["beans"].content).rows == facts.rows
 
 
 def test_changed_line_ends_are_no_edit():
     """A checkout that turns line ends around does not count as an edit."""
     text = merge_section("# T\n", "one\ntwo", "beans").text.replace("\n", "\r\n")
-    assert sections(text)["beans"].edited is False
+    assert find_sections(text)["beans"].edited is False
     assert merge_section(text, "one\ntwo", "beans").changed is False
 
 
@@ -190,8 +190,8 @@ def test_an_edited_section_is_refused_and_replaced_only_by_force():
         merge_section(text, "three", "beans")
     merged = merge_section(text, "three", "beans", force=True)
     assert merged.replaced == "one\nmine"
-    assert sections(merged.text)["beans"].content == "three"
-    assert sections(merged.text)["beans"].edited is False
+    assert find_sections(merged.text)["beans"].content == "three"
+    assert find_sections(merged.text)["beans"].edited is False
 
 
 def test_an_edit_that_says_what_the_card_says_is_no_loss():
@@ -199,7 +199,7 @@ def test_an_edit_that_says_what_the_card_says_is_no_loss():
     text = merge_section("# T\n", "one", "beans").text.replace("one", "two")
     merged = merge_section(text, "two", "beans")
     assert merged.replaced == ""
-    assert sections(merged.text)["beans"].edited is False
+    assert find_sections(merged.text)["beans"].edited is False
 
 
 def test_a_section_of_a_newer_schema_is_refused():
@@ -207,7 +207,7 @@ def test_a_section_of_a_newer_schema_is_refused():
     text = merge_section("", "one", "beans").text.replace("schema=1", "schema=2")
     with pytest.raises(CardError, match=r"schema 2.*upgrade"):
         merge_section(text, "two", "beans")
-    assert sections(merge_section(text, "two", "beans", force=True).text)["beans"].schema == 1
+    assert find_sections(merge_section(text, "two", "beans", force=True).text)["beans"].schema == 1
 
 
 def damage(kind: str) -> str:
@@ -243,7 +243,7 @@ def test_broken_and_doubled_markers_are_refused_and_mended_only_by_force(kind):
     with pytest.raises(CardError, match=r"line.*force=True"):
         merge_section(text, "two", "beans")
     merged = merge_section(text, "two", "beans", force=True)
-    assert [section.content for section in sections(merged.text).values() if section.slug == "beans"] == ["two"]
+    assert [section.content for section in find_sections(merged.text).values() if section.slug == "beans"] == ["two"]
     assert len(BEGIN.findall(merged.text)) == 1
     # Where the words stood within a marker's own line, that line is ours and goes.
     assert ("WORDS" in merged.text) is (kind not in ("digest cut", "end misspelt", "words behind the marker"))
@@ -255,7 +255,7 @@ def test_markers_of_other_sections_are_not_our_business():
     text = "<!-- benchcard:begin id=other -->\nx\n<!-- benchcard:end -->\n"
     merged = merge_section(text, "one", "beans")
     assert merged.text.startswith(text)
-    assert sections(merge_section(merged.text, "two", "beans").text)["beans"].content == "two"
+    assert find_sections(merge_section(merged.text, "two", "beans").text)["beans"].content == "two"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_markers_that_a_block_of_code_quotes_are_its_authors(fence, quoted, forc
     second = merge_section(first, "two\n```sh\ny\n```", "beans", force=force).text
     assert outside(second) == outside(first)
     assert second.count(quote) == 2
-    assert list(sections(second)) == ["beans"]
+    assert list(find_sections(second)) == ["beans"]
 
 
 def test_a_section_is_its_own_below_a_block_that_is_left_open():
@@ -297,7 +297,7 @@ def test_a_section_is_its_own_below_a_block_that_is_left_open():
     opened = text.replace("# T\n", "# T\n```\n")
     second = merge_section(opened, "two", "beans").text
     assert outside(second) == outside(opened)
-    assert sections(second)["beans"].content == "two"
+    assert find_sections(second)["beans"].content == "two"
     with pytest.raises(CardError, match="begins in line 4 "):
         merge("---\na: 1\n---\n~~~", CARD, "beans")
     within = merge_section("", "~~~\nx", "beans").text
@@ -306,7 +306,7 @@ def test_a_section_is_its_own_below_a_block_that_is_left_open():
     for readme in (second, "# T\n``` py\n~~~\n```x\n``\n    ```\n````x`\n"):
         with pytest.raises(CardError, match=r"begins in line 2 .* never closed.*force=True"):
             merge_section(readme, "one", "other")
-        assert sections(merge_section(readme, "one", "other", force=True).text)["other"].content == "one"
+        assert find_sections(merge_section(readme, "one", "other", force=True).text)["other"].content == "one"
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_html_that_is_never_closed_is_refused(opening, closing):
     with pytest.raises(CardError, match=r"HTML `.*` that begins in line 6 .*never closed.*force=True"):
         merge(readme, CARD, "beans")
     forced = merge(readme, CARD, "beans", force=True).text
-    assert "beans" in sections(forced)
+    assert "beans" in find_sections(forced)
     taken = f"{readme}{closing}\n", readme.replace(opening, f"{opening}{closing}")
     quoted = f"```html\n{opening}\n```\n", f"    {opening}\n", f"- {opening}\n\nx\n", f"> {opening}\n"
     for text in (*taken, *quoted, f"x {opening}\n", "<preface>\n", "<div>\n<details>\n"):
@@ -343,7 +343,7 @@ MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 def table_is_shown(readme: str, cells: tuple[str, ...] = ("a", "1")) -> bool:
     """Whether a renderer of Markdown shows a table with these cells in a README."""
-    tokens = MARKDOWN.parse(yamltext.split(readme).body.removeprefix("\ufeff"))
+    tokens = MARKDOWN.parse(yamltext.split_card(readme).body.removeprefix("\ufeff"))
     starts = [index for index, token in enumerate(tokens) if token.type == "table_open" and token.level == 0]
     shown = [[token.content for token in tokens[start : start + 30] if token.type == "inline"] for start in starts]
     return any(tuple(contents[: len(cells)]) == cells for contents in shown)
@@ -402,7 +402,7 @@ def test_what_follows_a_section_is_markdown_again():
     older = text.replace(f"\n\n{END}", f"\n{END}")
     assert older != text
     assert "<li>item</li>" not in MARKDOWN.render(older)
-    assert sections(older)["beans"] == replace(sections(text)["beans"], end=sections(older)["beans"].end)
+    assert find_sections(older)["beans"] == replace(find_sections(text)["beans"], end=find_sections(older)["beans"].end)
     assert not merge_section(older, content, "beans").changed
     assert "<li>item</li>" in MARKDOWN.render(merge_section(older, f"{content}\n\n{content}", "beans").text)
 
@@ -433,7 +433,7 @@ def test_a_section_that_is_quoted_in_any_block_of_code_is_none(quote, lead, fenc
     second = merge_section(first.text, "two", "beans").text
     assert quoted in second
     assert second.count("two") == 1
-    assert list(sections(second)) == ["beans"]
+    assert list(find_sections(second)) == ["beans"]
     assert outside(second) == outside(first.text)
 
 
@@ -523,7 +523,7 @@ def test_keys_that_go_together_come_or_stay_together(theirs, overwrite, comes, k
     card = f"---\n{OURS}\n---\nbody"
     merged = merge(f"---\n{theirs}\n---\n", card, "beans", overwrite=overwrite)
     wanted = yamltext.load_yaml(comes or f"{theirs}\nbase_model_relation: quantized")
-    assert yamltext.load_yaml(yamltext.split(merged.text).yaml) == wanted
+    assert yamltext.load_yaml(yamltext.split_card(merged.text).yaml) == wanted
     assert merged.kept == kept
     assert not merge(merged.text, card, "beans", overwrite=overwrite).changed
 

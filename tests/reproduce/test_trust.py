@@ -29,7 +29,7 @@ from tasks import test_trust
 
 from benchcard import Benchmark, Results
 from benchcard.card import Card, Facts
-from benchcard.card.facts import Data, Figure, Metric, Row
+from benchcard.card.facts import Data, Metric, Row
 from benchcard.card.readme import merge
 from benchcard.cli.commands import main
 from benchcard.errors import ArtifactError, BenchcardError, CardError, SpecError
@@ -125,7 +125,7 @@ def card(bag, canary, tmp_path_factory, monkeypatch):
             fixed={**FIXED, **shown},
             settings={"metrics": asked["metrics"]} if how != "run.json" and "metrics" in asked else {},
             metrics=(Metric("accuracy"),),
-            rows=(Row(parameters={}, metrics={"accuracy": Figure(0.5)}),),
+            rows=(Row(parameters={}, metrics={"accuracy": Interval(0.5)}),),
             data=Data(dataset="./data", split="validation", on_hub=False),
         )
         text = Card.from_facts(facts, layout="full" if how == "run.json" else how, slug="x").text

@@ -8,12 +8,11 @@ from dataclasses import replace
 import pytest
 
 from benchcard import Benchmark, Card, Results
-from benchcard.card.facts import Figure, Interval
 from benchcard.card.readme import merge
 from benchcard.errors import CardError
 from benchcard.reproduce.results import CardResults
 from benchcard.reproduce.source import PublishedSource, PublishedSources
-from benchcard.utils.values import Shape
+from benchcard.utils.values import Interval, Shape
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_another_accuracy_is_different(results, folder):
     """On the same ground one changed digit of quality is found."""
     card = Results.from_card(folder)
     value = card.facts.rows[1].metrics["accuracy"].value
-    verified = results.verify(with_row(card, 1, metrics={"accuracy": Figure(round(value + 0.001, 3))}))
+    verified = results.verify(with_row(card, 1, metrics={"accuracy": Interval(round(value + 0.001, 3))}))
     assert verdict(verified, 1, "accuracy") == ("different", "they differ by 0.001")
     assert verified.counts["different"] == 1
     assert verified.status == 1
@@ -64,7 +63,7 @@ def test_another_ratio_is_different_beyond_intervals_and_noise(results, folder):
     card = Results.from_card(folder)
     shape = Shape(1, card.facts.shapes[0].input_length)
     # Two launches of a moment each leave an interval of any width: no machine is as slow as this.
-    far = Figure(1e60, Interval(0.9e60, 1.1e60))
+    far = Interval(1e60, 0.9e60, 1.1e60)
     verified = results.verify(with_row(card, 1, times={shape: {"ratio": far, "latency_mean_ms": far}}))
     found = verified.frame[verified.frame["verdict"] == "different"].iloc[0]
     assert (found["row"], found["figure"], found["published_low"]) == (1, "ratio, 1x8", 0.9e60)
@@ -94,7 +93,7 @@ def test_a_ratio_too_precise_for_an_interval_on_the_card_is_compared(results, lo
     """A card whose digits show no interval means anything that rounds to them, and nothing else."""
     there = around(results, 1.8486, 1.8514)
     card = CardResults(Card(there.card().text).facts(), None, there.path)
-    assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Figure(1.85)
+    assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Interval(1.85)
     assert verdict(around(results, low, high).verify(card), 1, "ratio, 1x8")[0] == said
 
 
@@ -102,7 +101,7 @@ def test_printed_bounds_are_as_wide_as_their_rounding(results):
     """An interval of which the card shows two decimals meets one that only the third keeps apart from it."""
     there = around(results, 1.8051, 1.8549)
     card = CardResults(Card(there.card().text).facts(), None, there.path)
-    assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"].interval == Interval(1.81, 1.85)
+    assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Interval(1.83, 1.81, 1.85)
     assert verdict(around(results, 1.8545, 1.9).verify(card), 1, "ratio, 1x8")[0] == "reproduced"
     assert verdict(around(results, 1.8552, 1.9).verify(card), 1, "ratio, 1x8")[0] == "different"
 
@@ -142,7 +141,7 @@ def test_on_another_ground_times_are_not_comparable(results, folder, change, why
     """Times of another machine or of other versions are no evidence; equal quality is, unequal quality is not."""
     card = Results.from_card(folder)
     card = replace(card, facts=replace(card.facts, environment={**card.facts.environment, **change}))
-    verified = results.verify(with_row(card, 1, metrics={"accuracy": Figure(0.123)}))
+    verified = results.verify(with_row(card, 1, metrics={"accuracy": Interval(0.123)}))
     verdicts = dict(zip(verified.frame["figure"], verified.frame["verdict"]))
     assert verdicts["latency_mean_ms, 1x8"] == "not comparable"
     assert verdict(verified, 0, "accuracy")[0] == "reproduced"
@@ -208,10 +207,10 @@ def test_the_command_runs_the_rows_and_gives_a_status(results, ground, folder, m
     assert "0 different" in done.output
     text = (folder / "README.md").read_text()
     accuracy = f"{results.quality['accuracy'][0]:.3f}"
-    from benchcard.card.readme import sections
+    from benchcard.card.readme import find_sections
 
-    edited = sections(text)["x"].content.replace(f"|  {accuracy}   |", "|  0.001   |", 1)
-    assert edited != sections(text)["x"].content
+    edited = find_sections(text)["x"].content.replace(f"|  {accuracy}   |", "|  0.001   |", 1)
+    assert edited != find_sections(text)["x"].content
     (folder / "README.md").write_text(merge(text, f"---\n---\n\n{edited}", "x").text)
     done = CliRunner().invoke(main, [*verify, "--csv"])
     assert done.exit_code == 1, done.output
@@ -222,7 +221,7 @@ def test_a_run_that_is_too_imprecise_reproduces_nothing(results, folder):
     """An interval that agrees with nearly everything confirms no figure but its own."""
     card = Results.from_card(folder)
     shape = Shape(1, card.facts.shapes[0].input_length)
-    verified = results.verify(with_row(card, 1, times={shape: {"latency_mean_ms": Figure(0.5, Interval(1e-6, 1e6))}}))
+    verified = results.verify(with_row(card, 1, times={shape: {"latency_mean_ms": Interval(0.5, 1e-6, 1e6)}}))
     said = verdict(verified, 1, "latency_mean_ms, 1x8")
     wide = results.time[(results.time["row"] == 1) & (results.time["batch_size"] == 1)].iloc[0]
     if wide["latency_mean_ms_high"] > 1.5 * wide["latency_mean_ms_low"]:

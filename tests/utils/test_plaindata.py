@@ -247,7 +247,7 @@ def test_what_yaml_may_hold(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_yaml("a: &x 1\nb: &x 2\nc: *x\nd: {<<: &y {e: 1}}\n") == {"a": 1, "b": 2, "c": 2, "d": {"e": 1}}
-        assert yaml.compose("a: &x 1\nb: &x 2\n") is not None
+        assert yaml.compose_yaml("a: &x 1\nb: &x 2\n") is not None
     assert load_yaml("# only words\n") is None
     with pytest.raises(UnreadableError, match="levels deep"):
         load_yaml("[" * 100_000)

@@ -1,1 +1,1 @@
-"""The YAML front matter of a README: its fields, and how it is read, merged and checked."""
+"""The YAML front matter of a README: how it is written, parsed, merged and checked. Leaves the body to the layouts."""

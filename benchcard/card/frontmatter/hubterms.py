@@ -1,6 +1,6 @@
-"""Words that the Hub knows: pipeline tags, licences, relations, and the form of an id.
+"""Terms of the Hub: pipeline tags, licences, relations, and the format of an id.
 
-Owns the lists as data. They grow on the Hub without us: a word that is not in them is worth a warning, never an error.
+The lists grow on the Hub without notice, so a term that is not in them is worth a warning, never an error.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ _HUB_ID = re.compile(r"(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether `text` has the form of a model's or data set's id on the Hub; a relative path may have it too.
+    """Return whether `text` has the format of a Hub id of a model or data set; a relative path may have it too.
 
     Source: huggingface_hub 2.4, `utils._validators.validate_repo_id`.
     """

@@ -1,23 +1,36 @@
-"""Keys added to a front matter that is somebody else's, as edits of its text.
+"""Keys merged into the existing front matter of a README, as edits of its text.
 
-Owns where in the text a key or an item goes: comments, order, quotes and whatever is not added to stay to the byte.
-Nothing is removed: lists are united, and a value that is there is kept unless the caller names its key. ruamel.yaml
-says where things are; what comes out is read again and must be what was meant, or nothing is written.
+Owns where in the text a key or an item goes. Comments, order and quotes stay to the byte. Nothing is removed: lists are
+united, and an existing value is kept unless the caller names its key. ruamel.yaml gives the places; the result is
+parsed again and must be as expected, or nothing is written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pprint import saferepr
+from typing import TYPE_CHECKING
 
 from benchcard.card.facts import Plain
-from benchcard.card.frontmatter import yaml as yamltext
+from benchcard.card.frontmatter.yaml import (
+    BOM,
+    compose_yaml,
+    dump_yaml,
+    format_flow,
+    format_list,
+    format_scalar,
+    load_front_matter,
+    split_card,
+)
 from benchcard.errors import CardError
 
+if TYPE_CHECKING:
+    from ruamel.yaml.nodes import Node
+
 OWN_SOURCE = "benchcard"
-"""How the `source.name` of our own entries in `model-index` begins; what follows tells them apart."""
+"""First word of the `source.name` of benchcard's entries in `model-index`; the rest distinguishes them."""
 
 _LINE = re.compile(r"[^\r\n]+")
 _COMMENT_OR_EMPTY = re.compile(r"[ \t]*(?:#[^\r\n]*)?")
@@ -25,7 +38,7 @@ _COMMENT_OR_EMPTY = re.compile(r"[ \t]*(?:#[^\r\n]*)?")
 
 @dataclass(frozen=True)
 class _Edit:
-    """Text that takes the place of what stands between two places."""
+    """Text that replaces what is between two places."""
 
     start: int
     end: int
@@ -35,191 +48,186 @@ class _Edit:
 def merge_fields(
     text: str, fields: Mapping[str, Plain], *, overwrite: Collection[str] = (), newline: str = "\n"
 ) -> tuple[str, tuple[str, ...]]:
-    """A text whose front matter says `fields` too, and the keys that say something else and were kept.
+    """Return a README with `fields` in its front matter, and the keys that kept another value.
 
     Args:
-        text: a README.
-        fields: keys and values as plain data; None values are left out.
-        overwrite: keys whose values may be replaced.
-        newline: line end of what is added.
+        text: The README.
+        fields: Keys and values as plain data; None and empty lists are left out.
+        overwrite: Keys whose values may be replaced.
+        newline: Line end of added lines.
 
     Raises:
-        CardError: the front matter cannot be read, or a key cannot be added to it without rewriting it.
+        CardError: The front matter cannot be parsed, or a key cannot be added without rewriting it.
     """
-    wanted = {str(key): value for key, value in fields.items() if value is not None and value != []}
-    block = yamltext.split(text)
-    if not wanted:
+    fields = {str(key): value for key, value in fields.items() if value is not None and value != []}
+    card = split_card(text)
+    if not fields:
         return text, ()
-    if not block.present:
-        mark = yamltext.BOM if text.startswith(yamltext.BOM) else ""
+    if not card.has_front_matter:
+        mark = BOM if text.startswith(BOM) else ""
         rest = text[len(mark) :]
         gap = newline if rest and rest[0] not in "\r\n" else ""
-        return f"{mark}---{newline}{yamltext.dump_yaml(wanted, newline)}---{newline}{gap}{rest}", ()
-    merger = _Merger(block.yaml, newline, frozenset(overwrite))
-    for key, value in wanted.items():
+        return f"{mark}---{newline}{dump_yaml(fields, newline)}---{newline}{gap}{rest}", ()
+    merger = _Merger(card.yaml, newline, frozenset(overwrite))
+    for key, value in fields.items():
         merger.add(key, value)
     yaml = merger.result()
-    ended = newline if yaml and not block.yaml and block.closing.startswith("---") else ""
-    return block.opening + yaml + ended + block.closing + block.body, tuple(merger.kept)
+    line_end = newline if yaml and not card.yaml and card.closing.startswith("---") else ""
+    return card.opening + yaml + line_end + card.closing + card.body, tuple(merger.kept)
 
 
 class _Merger:
-    """One front matter being merged: its nodes, the edits so far, and what is meant to come out."""
+    """One merge: the nodes of the front matter, the edits so far, and the data expected of the result."""
 
     def __init__(self, yaml: str, newline: str, overwrite: frozenset[str]) -> None:
         self.yaml = yaml
         self.newline = newline
         self.overwrite = overwrite
-        # The line end that closes the last line is the closing dashes' own, and a block scalar needs it.
-        root = yamltext.compose(yaml + "\n")
-        data = yamltext.load_yaml(yaml + "\n")
-        if data is not None and not isinstance(data, dict):
-            raise CardError("the front matter is not a mapping: write `key: value` on each line, then try again")
-        self.meant: dict[Any, Plain] = dict(data or {})
-        self.root: Any = root if data is not None else None
-        self.entries: dict[str, tuple[Any, Any]] = {}
-        if self.root is not None:
+        # The line end of the last line is part of the closing dashes, but a block scalar needs it.
+        self.root = compose_yaml(yaml + "\n")
+        self.expected = load_front_matter(yaml + "\n")
+        self.entries: dict[str, tuple[Node, Node]] = {}
+        if self.root is not None and isinstance(self.root.value, list):
             self.entries = {key.value: (key, value) for key, value in self.root.value if isinstance(key.value, str)}
+        else:
+            self.root = None  # The text is empty or `null`.
         self.edits: list[_Edit] = []
         self.new: dict[str, Plain] = {}
         self.kept: list[str] = []
 
     def add(self, key: str, value: Plain) -> None:
-        """Make the front matter say `value` under `key`, as far as nothing is lost."""
-        if key not in self.meant:
-            self.new[key] = value
-            self.meant[key] = value
+        """Add `value` under `key`, unless an existing value would be lost."""
+        if key not in self.expected:
+            self.new[key] = self.expected[key] = value
             return
-        there = self.meant[key]
-        if _canonical(there) == _canonical(value):
+        existing = self.expected[key]
+        if saferepr(existing) == saferepr(value):
             return
         if key not in self.entries:
-            self.kept.append(key)  # it comes out of a YAML merge key: there is no text of its own to add to
-        elif there is None:
+            self.kept.append(key)  # It comes from a YAML merge key: there is no text to edit.
+        elif existing is None:
             self._fill(key, value)
         elif key in self.overwrite:
             self._replace(key, value)
-        elif isinstance(value, list) and isinstance(there, list):
-            self._unite(key, there, value)
-        elif isinstance(value, list) and isinstance(there, (str, int, float)):
-            self._wrap(key, there, value)
+        elif isinstance(value, list) and isinstance(existing, list):
+            self._unite(key, existing, value)
+        elif isinstance(value, list) and isinstance(existing, (str, int, float)):
+            self._wrap(key, existing, value)
         else:
             self.kept.append(key)
 
     def result(self) -> str:
-        """The merged text, read again to be sure of it."""
+        """Return the merged text, after parsing it again as a check."""
         self._append_new()
         yaml = self.yaml
-        # From the end, so that places stay true; of two additions at one place the later one first.
+        # From the end, so that places stay valid; the later of two additions at one place first.
         for edit in sorted(self.edits, key=lambda edit: (edit.start, edit.end))[::-1]:
             yaml = yaml[: edit.start] + edit.text + yaml[edit.end :]
         try:
-            came = yamltext.load_yaml(yaml + "\n") or {}
+            is_expected = saferepr(load_front_matter(yaml + "\n")) == saferepr(self.expected)
         except CardError:
-            came = None
-        if _canonical(came) != _canonical(self.meant):
-            by_hand = yamltext.dump_yaml({key: self.meant[key] for key in self.meant if self.meant[key] is not None})
+            is_expected = False
+        if not is_expected:
+            by_hand = dump_yaml({key: value for key, value in self.expected.items() if value is not None})
             raise CardError(
-                "the front matter is written in a way that nothing can be added to; write it so by hand:\n" + by_hand
+                f"nothing can be added to the front matter in the form that it has; replace it by hand with:\n{by_hand}"
             )
         return yaml
+
+    def _edit(self, start: int, end: int, text: str) -> None:
+        self.edits.append(_Edit(start, end, text))
 
     def _append_new(self) -> None:
         if not self.new:
             return
-        if self.root is not None and self.root.flow_style:
+        if self.root is not None and _is_flow(self.root):
             place = self.root.end_mark.index - 1
-            inside = ", ".join(f"{yamltext.scalar(key)}: {yamltext.flow(item, key)}" for key, item in self.new.items())
-            self.edits.append(_Edit(place, place, f", {inside}" if self.root.value else inside))
+            items = ", ".join(f"{format_scalar(key)}: {format_flow(item, key)}" for key, item in self.new.items())
+            self._edit(place, place, f", {items}" if self.root.value else items)
             return
         indent = " " * self.root.start_mark.column if self.root is not None else ""
-        lines = [indent + line for line in yamltext.dump_yaml(self.new).splitlines()]
+        lines = [indent + line for line in dump_yaml(self.new).splitlines()]
         end = len(self.yaml)
-        self.edits.append(_Edit(end, end, (self.newline if self.yaml else "") + self.newline.join(lines)))
+        self._edit(end, end, (self.newline if self.yaml else "") + self.newline.join(lines))
 
     def _fill(self, key: str, value: Plain) -> None:
         """Give a value to a key that has none."""
         name, node = self.entries[key]
-        self.meant[key] = value
+        self.expected[key] = value
         if node.value:
-            self.edits.append(_Edit(node.start_mark.index, node.end_mark.index, yamltext.flow(value, key)))
+            self._edit(node.start_mark.index, node.end_mark.index, format_flow(value, key))
             return
         colon = self.yaml.find(":", name.end_mark.index)
-        self.edits.append(_Edit(colon + 1, colon + 1, f" {yamltext.flow(value, key)}"))
+        self._edit(colon + 1, colon + 1, f" {format_flow(value, key)}")
 
     def _replace(self, key: str, value: Plain) -> None:
-        _, node = self.entries[key]
-        self.meant[key] = value
+        name, node = self.entries[key]
+        self.expected[key] = value
         start, end = node.start_mark.index, node.end_mark.index
-        if node.flow_style if isinstance(node.value, list) else node.style not in ("|", ">"):
-            self.edits.append(_Edit(start, end, yamltext.flow(value, key)))
-        else:
-            # A block ends where the next key begins; its own last line is the last that is not empty or a comment.
-            name, _ = self.entries[key]
-            indent = " " * name.start_mark.column
-            lines = [indent + line for line in yamltext.dump_yaml({key: value}).splitlines()]
-            first = name.start_mark.index
-            self.edits.append(_Edit(first, self._last_line_end(end), self.newline.join(lines)[len(indent) :]))
+        if _is_flow(node):
+            self._edit(start, end, format_flow(value, key))
+            return
+        indent = " " * name.start_mark.column
+        lines = [indent + line for line in dump_yaml({key: value}).splitlines()]
+        self._edit(name.start_mark.index, self._last_line_end(end), self.newline.join(lines)[len(indent) :])
 
-    def _unite(self, key: str, there: list[Plain], value: list[Plain]) -> None:
-        """Add the items that are not there yet; our own earlier entry of `model-index` makes room for the new one."""
+    def _unite(self, key: str, existing: list[Plain], value: list[Plain]) -> None:
+        """Add the missing items; an item of benchcard's own in `model-index` replaces the earlier one."""
         _, node = self.entries[key]
-        united = list(there)
+        united = list(existing)
         missing = []
         for item in value:
-            if any(_canonical(item) == _canonical(old) for old in united):
+            if any(saferepr(item) == saferepr(other) for other in united):
                 continue
-            own = [place for place, old in enumerate(there) if _source(item) and _source(old) == _source(item)]
+            own = [place for place, other in enumerate(existing) if _source(item) and _source(other) == _source(item)]
             if own:
                 united[own[0]] = item
                 self._replace_item(node, own[0], item, key)
             else:
                 united.append(item)
                 missing.append(item)
-        self.meant[key] = united
+        self.expected[key] = united
         if not missing:
             return
-        if node.flow_style:
-            inside = ", ".join(yamltext.flow(item, key) for item in missing)
+        if _is_flow(node):
+            items = ", ".join(format_flow(item, key) for item in missing)
             place = node.end_mark.index - 1
             if node.value and node.start_mark.index < node.value[-1].end_mark.index <= place:
-                place = node.value[-1].end_mark.index  # before a comma or a comment that may follow it
-            self.edits.append(_Edit(place, place, f", {inside}" if node.value else inside))
+                place = node.value[-1].end_mark.index  # A comma or a comment may follow it.
+            self._edit(place, place, f", {items}" if node.value else items)
         else:
             place = self._last_line_end(node.end_mark.index)
-            lines = yamltext.list_lines(missing, " " * node.start_mark.column, key)
-            self.edits.append(_Edit(place, place, self.newline + self.newline.join(lines)))
+            lines = format_list(missing, " " * node.start_mark.column, key)
+            self._edit(place, place, self.newline + self.newline.join(lines))
 
-    def _replace_item(self, node: Any, place: int, item: Plain, key: str) -> None:
-        old = node.value[place]
+    def _replace_item(self, node: Node, index: int, item: Plain, key: str) -> None:
+        old = node.value[index]
         start, end = old.start_mark.index, old.end_mark.index
-        if node.flow_style or not isinstance(old.value, list) or old.flow_style:
-            self.edits.append(_Edit(start, end, yamltext.flow(item, key)))
+        if _is_flow(node) or not isinstance(old.value, list) or _is_flow(old):
+            self._edit(start, end, format_flow(item, key))
             return
         indent = " " * (old.start_mark.column - 2)
-        lines = self.newline.join(yamltext.list_lines([item], indent, key))
-        self.edits.append(_Edit(start, self._last_line_end(end), lines[len(indent) + 2 :]))
+        lines = self.newline.join(format_list([item], indent, key))
+        self._edit(start, self._last_line_end(end), lines[len(indent) + 2 :])
 
-    def _wrap(self, key: str, there: Plain, value: list[Plain]) -> None:
-        """Make a list of the one value that is there and the new ones; the Hub takes both forms."""
-        missing = [item for item in value if _canonical(item) != _canonical(there)]
+    def _wrap(self, key: str, existing: Plain, value: Sequence[Plain]) -> None:
+        """Replace a single value by a list of it and the new ones; the Hub takes both forms."""
+        missing = [item for item in value if saferepr(item) != saferepr(existing)]
         if not missing:
             return
         _, node = self.entries[key]
-        self.meant[key] = [there, *missing]
         start, end = node.start_mark.index, node.end_mark.index
         raw = self.yaml[start:end]
-        if node.style in ("|", ">") or re.search(r"[\r\n,\[\]{}]", raw):
+        if not _is_flow(node) or re.search(r"[\r\n,\[\]{}]", raw):
             self.kept.append(key)
-            self.meant[key] = there
             return
-        inside = ", ".join(yamltext.flow(item, key) for item in missing)
-        self.edits.append(_Edit(start, end, f"[{raw}, {inside}]"))
+        self.expected[key] = [existing, *missing]
+        self._edit(start, end, f"[{raw}, {', '.join(format_flow(item, key) for item in missing)}]")
 
     def _last_line_end(self, place: int) -> int:
-        """The end of the last line that holds more than a comment before `place`.
+        """Return the end of the last line before `place` that contains more than a comment.
 
-        A node in block style ends, to ruamel.yaml, where the next token begins: beyond comments and empty lines.
+        For ruamel.yaml, a node in block style ends where the next token begins: after comments and empty lines.
         """
         before = [line for line in _LINE.finditer(self.yaml) if line.start() < place]
         for line in reversed(before):
@@ -228,8 +236,17 @@ class _Merger:
         return 0
 
 
+def _is_flow(node: Node) -> bool:
+    """Return whether a node ends where its text ends: a collection in flow style, or a scalar that is not a block."""
+    from ruamel.yaml.nodes import CollectionNode, ScalarNode
+
+    if isinstance(node, CollectionNode):
+        return bool(node.flow_style)
+    return isinstance(node, ScalarNode) and node.style not in ("|", ">")
+
+
 def _source(entry: Plain) -> str:
-    """Our own name of an entry of `model-index` whose results are all ours; else empty."""
+    """Return benchcard's name of an entry of `model-index` that holds its results alone; else an empty string."""
     if not isinstance(entry, dict) or not isinstance(entry.get("results"), list):
         return ""
     sources = {
@@ -237,12 +254,3 @@ def _source(entry: Plain) -> str:
         for result in entry["results"]
     }
     return sources.pop() if len(sources) == 1 and next(iter(sources)).startswith(OWN_SOURCE) else ""
-
-
-def _canonical(value: Plain) -> str:
-    """A text that two values share only where they are equal, types included and the order of keys not."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(sorted(f"{key!r}: {_canonical(item)}" for key, item in value.items())) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_canonical(item) for item in value) + "]"
-    return repr(value)

@@ -1,1 +1,1 @@
-"""How a card looks: the layouts `full` and `classic`, and their parts."""
+"""The layouts of a card, `full` and `classic`, and their parts. Leaves reading a card to `reading`."""

@@ -1,11 +1,11 @@
-"""The full layout: what to ship and why to believe it first, then every figure behind it.
+"""The full layout: which configuration to ship and why, then every figure behind it.
 
-Owns what stands where in a full card, and its sentences. Leaves tables to `full_tables`, the picture to `plot`, the
-call and the spec to `reproduce`, and reading such a card to `read_full`.
+Owns what a full card contains, in which order, and its sentences. Leaves tables to `full_tables`, the picture to
+`plot`, the call and the spec to `reproduce`, and reading such a card to `reading.full`.
 
-The words and the order are those of the classic layout: task, backend, fixed and benchmarked parameters, non-time
-metrics, time metrics; what the full layout adds stands around and between them. Nothing is bold but the labels and the
-recommended row. Tables of more than ten rows are folded.
+It contains the parts of the classic layout in the same order (task, backend, fixed and benchmarked parameters, non-time
+metrics, time metrics), and others around and between them. Only labels and recommended rows are bold. Tables of more
+than ten rows are folded.
 """
 
 from __future__ import annotations
@@ -13,64 +13,65 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from benchcard.card.facts import (
-    LATENCY_MEAN,
-    Data,
-    Facts,
-    Figure,
-    Plain,
-    Row,
-)
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, Data, Facts, Metric, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce, row_groups
-from benchcard.card.layouts.full_tables import DETECTABLE, RATIO, SIZE
-from benchcard.card.markdown.inline import code, prose, words, write_value
+from benchcard.card.layouts.figures import column_decimals, format_figure
+from benchcard.card.layouts.full_tables import RATIO, SIZE
+from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Shape
+from benchcard.utils.values import Interval, Shape
 
-ASKED_TITLE = "### What was compared"
+COMPARED_TITLE = "### What was compared"
 DATA_TITLE = "Testing data:"
 METRICS_TITLE = "Metrics:"
 SETTINGS_TITLE = "Measurement:"
 QUALITY_TITLE = "#### Non-time metrics"
 TIME_TITLE = "#### Time metrics"
-NOISE_TITLE = "#### How quiet the machine was"
-SAME_TITLE = "#### Rows that are the same model"
-FAILED_TITLE = "#### Rows without figures"
+NOISE_TITLE = "#### Noise of the machine"
+SAME_TITLE = "#### Rows with the same model"
+FAILED_TITLE = "#### Failed rows"
 ENVIRONMENT_TITLE = "### Environment"
 RUN_TITLE = "Run:"
 LIMITATIONS_TITLE = "### Limitations"
-NOTES_TITLE = "Of this run:"
-REASONS_TITLE, REASONS_TITLES = "Why this row:", "Why these rows:"
-_BUSY = "others used the processors"  # as the noise certificate says it
+NOTES_TITLE = "Notes on this run:"
+REASON_TITLE, REASONS_TITLE = "Why this row:", "Why these rows:"
 UNFINISHED = "**This run is not finished**, with "
 HIGHER, LOWER = "higher is better", "lower is better"
-_OPENS_A_BLOCK = re.compile(r"[-+#>=~]|\d+[.)]")
+_BLOCK_MARKER = re.compile(r"[-+#>=~]|\d+[.)]")
+# Below this time per configuration and shape, the card warns that small differences cannot be detected.
+_SHORT_DURATION_S = 10
 
 
 def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> str:
-    """The card without its front matter, beginning with a heading of the second level.
+    """Return the card without its front matter; it begins with a heading of the second level.
 
     Args:
-        facts: what it shows.
-        plot: path of the picture in the repository; None where there is none.
-        slug: name of the run in the commands that repeat it.
+        facts: The contents.
+        plot: Path of the picture in the repository; None where there is none.
+        slug: Name of the run in the commands that repeat it.
     """
-    names = full_tables.labels(facts)
-    parts = [f"## {words(facts.title or title(facts))}", _unfinished(facts), _result(facts, names)]
+    parts = [f"## {escape(facts.title or default_title(facts))}", _unfinished(facts), _recommendations(facts)]
     if facts.rows:
         parts += [full_tables.summary(facts), _legend(facts)]
     if plot is not None:
         parts.append(f"![{alt_text(facts)}]({plot})")
-    if facts.reasons:
-        several = len(row_groups.recommended(facts)) > 1
-        parts.append(_lines(REASONS_TITLES if several else REASONS_TITLE, facts.reasons))
-    parts += [ASKED_TITLE, *_asked(facts), "### Evaluation", *_evaluation(facts)]
-    parts += [*_environment(facts), LIMITATIONS_TITLE, *_limitations(facts), *_again(facts, slug)]
+    several = len(row_groups.recommended(facts)) > 1
+    parts += [
+        _list_sentences(REASONS_TITLE if several else REASON_TITLE, facts.reasons),
+        COMPARED_TITLE,
+        *_compared(facts),
+        "### Evaluation",
+        *_evaluation(facts),
+        *_environment(facts),
+        LIMITATIONS_TITLE,
+        *_limitations(facts),
+        *_how_to_reproduce(facts, slug),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def title(facts: Facts) -> str:
-    """The heading where the facts give none."""
+def default_title(facts: Facts) -> str:
+    """Return the heading of a card whose facts have no title."""
     model = facts.fixed.get("name_or_path")
     of = f" with {model.removeprefix('./')}" if isinstance(model, str) else ""
     several = any(len(facts.benchmarked.get(name, ())) > 1 for name in ("dataset", "dataset.path"))
@@ -79,87 +80,88 @@ def title(facts: Facts) -> str:
 
 
 def alt_text(facts: Facts) -> str:
-    """The picture in words: the figures of every row of the summary."""
+    """Return the picture as text: the figures of each row of the summary."""
     if not facts.shapes or not facts.metrics:
         return ""
     metric, shape = facts.metrics[0].name, facts.shapes[0]
-    told = []
+    points = []
     for index in full_tables.summary_rows(facts):
         row = facts.rows[index]
-        value, latency = row.metrics.get(metric), row.times.get(shape, {}).get(LATENCY_MEAN)
-        if value is not None and latency is not None:
-            role = ", ".join(full_tables.roles(facts, index))
-            named = f"row {index} ({role})" if role else f"row {index}"
-            told.append(
-                f"{named} {_metric(facts, row, metric, _places(facts, metric))} at {_latency(facts, latency, shape)}"
-            )
-    return words(f"{metric} against mean latency at {_shape(shape)}: {'; '.join(told)}")
+        latency = _latency(facts, row, shape)
+        if row.metrics.get(metric) is not None and latency is not None:
+            roles = ", ".join(full_tables.roles(facts, index))
+            name = f"row {index} ({roles})" if roles else f"row {index}"
+            points.append(f"{name} {_metric(facts, row, metric)} at {latency} ms")
+    return escape(f"{metric} against mean latency at {_shape(shape)}: {'; '.join(points)}")
 
 
-def _result(facts: Facts, names: list[str]) -> str:
-    """What to ship, in one sentence with its figures; of several baselines one each."""
-    chosen, bases = row_groups.recommended(facts), row_groups.baselines(facts)
-    if len(bases) < 2:
-        return _sentence(facts, names, facts.chosen, facts.baseline)
-    by_baseline = {row_groups.baseline_of(facts, place): place for place in chosen}
-    said = [f"* {_sentence(facts, names, by_baseline.get(base), base)}" for base in bases]
-    return "\n".join([f"There are {len(bases)} baselines, and each row is compared with its own:", "", *said])
+def _recommendations(facts: Facts) -> str:
+    """Return one sentence that says which row to ship, with its figures; one for each of several baselines."""
+    baselines = row_groups.baselines(facts)
+    if len(baselines) < 2:
+        return _recommendation(facts, facts.chosen, facts.baseline)
+    chosen = {row_groups.baseline_of(facts, row): row for row in row_groups.recommended(facts)}
+    sentences = [f"* {_recommendation(facts, chosen.get(baseline), baseline)}" for baseline in baselines]
+    opening = f"There are {len(baselines)} baselines, and each row is compared with its own:"
+    return "\n".join([opening, "", *sentences])
 
 
-def _sentence(facts: Facts, names: list[str], chosen: int | None, base: int | None) -> str:
-    """What to ship of the rows of one baseline."""
+def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
+    """Return the sentence for the rows of one baseline."""
     if chosen is None:
-        beside = f" beside row {base}" if len(row_groups.baselines(facts)) > 1 else ""
+        beside = f" for the baseline, row {base}" if len(row_groups.baselines(facts)) > 1 else ""
         return f"**There is nothing to recommend{beside}:** no row has all the figures that a choice needs."
-    row, name = facts.rows[chosen], words(names[chosen])
-    metrics = [metric.name for metric in facts.metrics[:1] if row.metrics.get(metric.name)]
-    places = (
-        figures.decimals([each.metrics.get(metrics[0]) for each in facts.rows], figures.of_quality) if metrics else 0
-    )
-    baseline = facts.rows[base] if base is not None else None
-    if chosen == base or baseline is None:
-        said = [f"{words(metrics[0])} {_metric(facts, row, metrics[0], places)}"] if metrics else []
-        if facts.shapes and (latency := row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)) is not None:
-            said.append(f"mean latency {_latency(facts, latency, facts.shapes[0])}")
-        return "; ".join([_not_better(facts, chosen, base, name), *said]) + "."
-    said = []
-    if facts.shapes:
-        times = row.times.get(facts.shapes[0], {})
-        ratio, latency = times.get(RATIO), times.get(LATENCY_MEAN)
-        before = baseline.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)
-        if ratio is not None and (found := times.get(DETECTABLE)) is not None and not found.value:
-            said.append("its speed cannot be told from the baseline's")
-        elif ratio is not None:
-            said.append(f"**{_ratio(facts, ratio, facts.shapes[0])} times as fast** as the unquantized model")
-        if latency is not None and before is not None:
-            ours, theirs = (_latency(facts, each, facts.shapes[0], bare=True) for each in (latency, before))
-            said.append(f"{ours} instead of {theirs} ms at {_shape(facts.shapes[0])}")
-    for metric in metrics:
-        against = f", the unquantized model's {_metric(facts, baseline, metric, places)}"
+    row, name = facts.rows[chosen], escape(full_tables.row_names(facts)[chosen])
+    metric = facts.metrics[0].name if facts.metrics and row.metrics.get(facts.metrics[0].name) else None
+    if base is None or chosen == base:
+        clauses = [_without_gain(facts, chosen, base, name)]
+        if metric is not None:
+            clauses.append(f"{escape(metric)} {_metric(facts, row, metric)}")
+        if facts.shapes and (latency := _latency(facts, row, facts.shapes[0])) is not None:
+            clauses.append(f"mean latency {latency} ms")
+        return "; ".join(clauses) + "."
+    baseline = facts.rows[base]
+    clauses = _speed(facts, row, baseline, facts.shapes[0]) if facts.shapes else []
+    if metric is not None:
         known = baseline.metrics.get(metric) is not None
-        said.append(f"{words(metric)} {_metric(facts, row, metric, places)}{against if known else ''}")
-    sizes = [each.figures.get(SIZE) for each in (row, baseline)]
-    if all(size is not None for size in sizes):
-        places = figures.decimals([each.figures.get(SIZE) for each in facts.rows])
-        ours, theirs = (figures.format_figure(size, places) for size in sizes if size is not None)
-        said.append(f"{ours} instead of {theirs} MB")
-    return f"**Ship row {chosen}{_for_now(facts)}** ({name}): " + "; ".join(said) + "."
+        against = f", the unquantized model's {_metric(facts, baseline, metric)}" if known else ""
+        clauses.append(f"{escape(metric)} {_metric(facts, row, metric)}{against}")
+    size, size_before = row.figures.get(SIZE), baseline.figures.get(SIZE)
+    if size is not None and size_before is not None:
+        decimals = column_decimals(each.figures.get(SIZE) for each in facts.rows)
+        clauses.append(f"{format_figure(size, decimals)} instead of {format_figure(size_before, decimals)} MB")
+    return f"**Ship row {chosen}{_for_now(facts)}** ({name}): " + "; ".join(clauses) + "."
+
+
+def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
+    """Return what the recommendation says of a row's speed."""
+    clauses = []
+    ratio = row.times.get(shape, {}).get(RATIO)
+    if full_tables.is_undetectable(row, shape):
+        clauses.append("no detectable difference in speed from the baseline")
+    elif ratio is not None:
+        decimals = column_decimals(_column(facts, shape, RATIO), full_tables.time_rule(RATIO))
+        clauses.append(f"**{format_figure(ratio, decimals)} times as fast** as the unquantized model")
+    latency, latency_before = (_latency(facts, each, shape, interval=False) for each in (row, baseline))
+    if latency is not None and latency_before is not None:
+        clauses.append(f"{latency} instead of {latency_before} ms at {_shape(shape)}")
+    return clauses
 
 
 def _unfinished(facts: Facts) -> str:
-    """That the figures of some rows are still to come; empty where none are."""
+    """Return that some rows are not measured yet; an empty string where all are."""
     if facts.done is None:
         return ""
     done = f"{facts.done} of {pluralize(len(facts.rows), 'configuration')} done"
-    return f"{UNFINISHED}{done}: `benchcard run` goes on with the others, and what stands here may change."
+    return f"{UNFINISHED}{done}: `benchcard run` continues it, and these results may change."
 
 
 def _for_now(facts: Facts) -> str:
     return "" if facts.done is None else ", for now"
 
 
-def _not_better(facts: Facts, chosen: int, base: int | None, name: str) -> str:
-    """Which row to ship where none was found to be better than another, and why."""
+def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str:
+    """Return which row to ship where none is known to be better than the baseline, and why."""
     if len(facts.rows) == 1 and facts.done is None:
         return f"**There is one configuration, row {chosen}** ({name}), and nothing to compare it with"
     if base is None:
@@ -171,41 +173,37 @@ def _not_better(facts: Facts, chosen: int, base: int | None, name: str) -> str:
         why = "the run is not finished"
     elif not others:
         why = "no other row is compared with it"
-    elif not _have(facts, range(len(facts.rows)), LATENCY_MEAN):
+    elif not _have_time(facts, range(len(facts.rows)), LATENCY_MEAN):
         why = "nothing was timed"
-    elif not _have(facts, others, RATIO):
-        why = "no other row was timed beside it"
+    elif not _have_time(facts, others, RATIO):
+        why = "no other row was timed together with it"
     else:
         why = "no variant is both detectably faster and good enough"
     return f"**Keep the baseline, row {chosen}{_for_now(facts)}** ({name}): {why}"
 
 
-def _have(facts: Facts, rows: Iterable[int], key: str) -> bool:
-    """Whether any of these rows has a figure of time."""
+def _have_time(facts: Facts, rows: Iterable[int], key: str) -> bool:
+    """Return whether any of these rows has this time figure."""
     return any(facts.rows[row].times.get(shape, {}).get(key) for row in rows for shape in facts.shapes)
 
 
-def _places(facts: Facts, metric: str) -> int:
-    return figures.decimals([row.metrics.get(metric) for row in facts.rows], figures.of_quality)
-
-
-def _metric(facts: Facts, row: Row, metric: str, places: int) -> str:
+def _metric(facts: Facts, row: Row, metric: str) -> str:
+    decimals = column_decimals([each.metrics.get(metric) for each in facts.rows], figures.quality_decimals)
     figure = row.metrics.get(metric)
-    return figures.MISSING if figure is None else figures.format_figure(figure, places)
+    return figures.MISSING if figure is None else format_figure(figure, decimals)
 
 
-def _latency(facts: Facts, figure: Figure, shape: Shape, *, bare: bool = False) -> str:
-    places = figures.decimals([row.times.get(shape, {}).get(LATENCY_MEAN) for row in facts.rows])
-    return (
-        figures.format_figure(Figure(figure.value), places) if bare else f"{figures.format_figure(figure, places)} ms"
-    )
+def _latency(facts: Facts, row: Row, shape: Shape, *, interval: bool = True) -> str | None:
+    """Return the mean latency of a row in ms, as its column shows it; None where there is none."""
+    latency = row.times.get(shape, {}).get(LATENCY_MEAN)
+    if latency is None:
+        return None
+    decimals = column_decimals(_column(facts, shape, LATENCY_MEAN))
+    return format_figure(latency if interval else Interval(latency.value), decimals)
 
 
-def _ratio(facts: Facts, figure: Figure, shape: Shape) -> str:
-    rule = full_tables.rule_of(RATIO)
-    return figures.format_figure(
-        figure, figures.decimals([row.times.get(shape, {}).get(RATIO) for row in facts.rows], rule)
-    )
+def _column(facts: Facts, shape: Shape, key: str) -> list[Interval | None]:
+    return [row.times.get(shape, {}).get(key) for row in facts.rows]
 
 
 def _shape(shape: Shape) -> str:
@@ -215,135 +213,124 @@ def _shape(shape: Shape) -> str:
 
 def _legend(facts: Facts) -> str:
     at = f" Times are at {_shape(facts.shapes[0])}." if facts.shapes else ""
-    told, bases = [f"In brackets: 95 % intervals.{at}"], row_groups.baselines(facts)
+    sentences, baselines = [f"In brackets: 95 % intervals.{at}"], row_groups.baselines(facts)
     if any(row.figures.get("predictions_changed") or row.metrics for row in facts.rows) and facts.pareto:
-        of = " of the same examples" if row_groups.evaluated_apart(facts) else ""
-        told.append(f"*Pareto*: no other row{of} is both better and faster.")
-    if any(
-        (found := row.times.get(shape, {}).get(DETECTABLE)) is not None and not found.value
-        for index, row in enumerate(facts.rows)
-        for shape in facts.shapes
-        if index not in bases
-    ):
-        told.append(
-            f"*{figures.NOT_DETECTABLE}*: its interval holds 1, or it is no further from 1 than the same model, timed "
-            "twice, is from itself."
+        of = " of the same examples" if row_groups.have_different_examples(facts) else ""
+        sentences.append(f"*Pareto*: no other row{of} is both better and faster.")
+    others = [row for index, row in enumerate(facts.rows) if index not in baselines]
+    if any(full_tables.is_undetectable(row, shape) for row in others for shape in facts.shapes):
+        sentences.append(
+            f"*{figures.NOT_DETECTABLE}*: the interval of the ratio contains 1, or the ratio is no further from 1 than "
+            "two timings of the same model are from each other."
         )
     if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):
-        told.append(f"{figures.AT_RISK}: products of 8-bit weights can saturate on this processor, see below.")
-    return " ".join(told)
+        sentences.append(f"{figures.AT_RISK}: products of 8-bit weights can saturate on this processor, see below.")
+    return " ".join(sentences)
 
 
-def _asked(facts: Facts) -> list[str]:
-    labels = (
-        f"**task**: {code(write_value(facts.task))}  \n"
-        f"**Backend:** {code(write_value(facts.backend))}  \n"
-        f"**Backend args:** {code(write_value(facts.backend_args))}  \n"
-        f"**Number of evaluation samples:** {code(classic.samples(facts))}"
-    )
-    benchmarked = "".join(
-        f"* **{words(name)}**: {classic.listed(values)}\n" for name, values in facts.benchmarked.items()
-    )
-    metrics = "".join(
-        f"* **{words(metric.name)}**: {_reading(metric.definition, metric.higher_is_better)}\n"
-        for metric in facts.metrics
-        if metric.definition or metric.higher_is_better is not None
-    )
+def _compared(facts: Facts) -> list[str]:
     return [
-        labels,
+        "  \n".join(classic.labels(facts)),
         _bullets(DATA_TITLE, _data(facts.data)) if facts.data is not None else "",
         _bullets(classic.FIXED_TITLE, facts.fixed) or classic.FIXED_TITLE,
-        f"{classic.BENCHMARKED_TITLE}\n{benchmarked}".rstrip("\n"),
-        f"{METRICS_TITLE}\n{metrics}".rstrip("\n") if metrics else "",
+        classic.benchmarked(facts).rstrip("\n"),
+        _metrics(facts),
         _bullets(SETTINGS_TITLE, facts.settings),
     ]
 
 
 def _data(data: Data) -> dict[str, Plain]:
-    told: dict[str, Plain] = {"dataset": data.dataset, "config": data.config, "split": data.split}
-    told |= {"revision": data.revision, "samples": data.samples}
-    return {**{name: value for name, value in told.items() if value is not None}, "on_hub": data.on_hub}
+    values = {name: getattr(data, name) for name in ("dataset", "config", "split", "revision", "samples")}
+    return {**{name: value for name, value in values.items() if value is not None}, "on_hub": data.on_hub}
 
 
-def _reading(definition: str, higher_is_better: bool | None) -> str:
-    direction = "" if higher_is_better is None else HIGHER if higher_is_better else LOWER
-    return "; ".join(part for part in (_line(definition), direction) if part)
+def _metrics(facts: Facts) -> str:
+    """Return the definitions and directions of the metrics; an empty string where none is known."""
+    known = [metric for metric in facts.metrics if metric.definition or metric.higher_is_better is not None]
+    lines = [f"* **{escape(metric.name)}**: {_definition(metric)}" for metric in known]
+    return "\n".join([METRICS_TITLE, *lines]) if lines else ""
+
+
+def _definition(metric: Metric) -> str:
+    direction = "" if metric.higher_is_better is None else HIGHER if metric.higher_is_better else LOWER
+    return "; ".join(part for part in (_one_line(metric.definition), direction) if part)
 
 
 def _evaluation(facts: Facts) -> list[str]:
     parts = [QUALITY_TITLE, _folded(f"All {len(facts.rows)} configurations", full_tables.quality(facts), facts)]
     if facts.shapes:
-        spent = "" if facts.duration_s is None else f"Time benchmarks were run for {classic.seconds(facts.duration_s)}"
-        parts += [TIME_TITLE, f"{spent} per config{_until(facts)}." if spent else ""]
+        parts.append(TIME_TITLE)
+        if facts.duration_s is not None:
+            parts.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{_until(facts)}.")
     for shape in facts.shapes:
-        length = "" if shape.input_length is None else f", input length = {shape.input_length}"
-        above = f"Below, time metrics for batch size = {shape.batch_size}{length}."
-        parts.append(_folded(above, full_tables.time(facts, shape), facts, always_say=True))
+        parts.append(_folded(classic.time_heading(shape), full_tables.time(facts, shape), facts, always_head=True))
+    several = len(row_groups.baselines(facts)) > 1
     if facts.noise:
-        who = "Each baseline" if len(row_groups.baselines(facts)) > 1 else "The baseline"
-        said = (
-            f"{who} ran twice, as two processes that did not know of each other; this is what the same model "
-            "differs from itself by. A ratio counts as detectable only where it is further from 1 than that."
+        who = "Each baseline" if several else "The baseline"
+        explanation = (
+            f"{who} was timed twice, in two separate processes, to see how far the same model differs from itself. A "
+            "ratio counts as detectable only if it is further from 1 than that."
         )
-        parts += [NOISE_TITLE, said, full_tables.noise(facts)]
+        parts += [NOISE_TITLE, explanation, full_tables.noise(facts)]
     int8 = [part for part in (_int8(facts), _nodes(facts)) if part]
     parts += ["#### 8-bit arithmetic on this processor", *int8] if int8 else []
-    same = full_tables.same_models(facts)
-    if same:
-        said = "measured once, so their figures are the same."
-        if len(row_groups.baselines(facts)) > 1:
-            said = "what is evaluated on the same examples, or timed alike, is measured once."
-        parts += [SAME_TITLE, f"Byte for byte; {said}", same]
-    failed = full_tables.failures(facts)
-    return [*parts, FAILED_TITLE, failed] if failed else parts
+    if same := full_tables.same_models(facts):
+        once = (
+            "Equal evaluations and equal timings were made once."
+            if several
+            else "Such a model was measured once, so the figures are the same."
+        )
+        parts += [SAME_TITLE, f"The model files are equal byte for byte. {once}", same]
+    if failed := full_tables.failures(facts):
+        parts += [FAILED_TITLE, failed]
+    return parts
 
 
 def _until(facts: Facts) -> str:
-    """That `precision` shared out the time, where it was asked for."""
-    sought = facts.settings.get("precision")
-    if not isinstance(sought, (int, float)):
+    """Return that timing stopped at a precision, if the spec has one."""
+    precision = facts.settings.get("precision")
+    if not isinstance(precision, (int, float)):
         return ""
     return (
-        " on average, at the most: each was timed until the 95 % interval of its ratio reached no further than "
-        f"{100 * sought:.3g} % of it on either side, or the time was up"
+        " on average, at most: each was timed until the 95 % interval of its ratio was within "
+        f"{100 * precision:.3g} % of the ratio, or the time was up"
     )
 
 
-def _folded(above: str, table: str, facts: Facts, *, always_say: bool = False) -> str:
+def _folded(heading: str, table: str, facts: Facts, *, always_head: bool = False) -> str:
     if len(facts.rows) <= full_tables.SUMMARY_ROWS:
-        return f"{above}\n\n{table}" if always_say else table
-    return f"<details>\n<summary>{above}</summary>\n\n{table}\n\n</details>"
+        return f"{heading}\n\n{table}" if always_head else table
+    return f"<details>\n<summary>{heading}</summary>\n\n{table}\n\n</details>"
 
 
 def _int8(facts: Facts) -> str:
-    """What the processor of the run does to int8 products; empty where that is not known."""
-    here = facts.environment.get("int8")
-    if not isinstance(here, Mapping) or "u8s8_saturates" not in here:
+    """Return how the processor of the run handles int8 products; an empty string where that is not known."""
+    int8 = facts.environment.get("int8")
+    if not isinstance(int8, Mapping) or "u8s8_saturates" not in int8:
         return ""
-    processor = code(write_value(facts.environment.get("processor") or "this processor"))
-    if here["u8s8_saturates"]:
-        risky = [str(index) for index, row in enumerate(facts.rows) if row.saturation_risk]
-        listed = f" Rows at risk, marked {figures.AT_RISK}: {', '.join(risky)}." if risky else ""
+    processor = code_span(write_value(facts.environment.get("processor") or "this processor"))
+    if int8["u8s8_saturates"]:
+        rows = [str(index) for index, row in enumerate(facts.rows) if row.saturation_risk]
+        at_risk = f" Rows at risk, marked {figures.AT_RISK}: {', '.join(rows)}." if rows else ""
         return (
-            f"{processor} has no instruction for dot products of 8-bit numbers. Sums of two products of u8 and s8 are "
-            "cut to 16 bits, so models with 8-bit weights can lose accuracy here that they keep elsewhere; "
-            f"`reduce_range` (7-bit weights) avoids it.{listed}"
+            f"{processor} has no instruction for dot products of 8-bit numbers. Sums of two products of u8 and s8 "
+            "saturate at 16 bits, so models with 8-bit weights can lose accuracy here that they keep on other "
+            f"processors; `reduce_range` (7-bit weights) avoids this.{at_risk}"
         )
-    best = code(write_value(here.get("best")))
     return (
-        f"{processor} multiplies 8-bit numbers with {best}, which keeps their sums in 32 bits: no accuracy is lost to "
-        "saturation here. On an x86 processor without such an instruction the same files can lose accuracy, unless "
-        "they were made with `reduce_range`."
+        f"{processor} multiplies 8-bit numbers with {code_span(write_value(int8.get('best')))}, which keeps their sums "
+        "in 32 bits: no accuracy is lost to saturation here. On an x86 processor without such an instruction the same "
+        "files can lose accuracy, unless they were made with `reduce_range`."
     )
 
 
 def _nodes(facts: Facts) -> str:
-    """What the counts of nodes are; empty where no row has them."""
+    """Return what the counts of nodes mean; an empty string where no row has them."""
     if not any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
         return ""
     return (
-        f"`{full_tables.IN_8_BITS}` counts what the runtime really computed in 8 bits. The other quantized nodes only "
-        "move numbers, were joined with a neighbour, or are computed in float32 between conversions."
+        f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized nodes "
+        "only move data, were fused with a neighbour, or are computed in float32 between conversions."
     )
 
 
@@ -353,62 +340,62 @@ def _environment(facts: Facts) -> list[str]:
 
 
 def _limitations(facts: Facts) -> list[str]:
-    said = [
-        "Times belong to this machine, these versions and these threads; the ratio to the baseline travels better than "
-        "milliseconds, and neither replaces a measurement where the model will run.",
-        "A latency is that of one forward call on prepared inputs: tokenizing or resizing is not in it.",
+    sentences = [
+        "Times hold for this machine, these versions and this number of threads. Ratios to the baseline carry over to "
+        "other machines better than milliseconds do, but neither replaces a measurement on the target machine.",
+        "Latency is the time of one forward call on prepared inputs; tokenizing or resizing is not included.",
     ]
-    if any(_BUSY in warning for each in facts.noise for warning in each.warnings):
-        said.append(
-            "Other work used the processors while this was timed. It interrupts longer calls more often, so ratios of "
-            "models of different speed may be further off than intervals, and the baseline against itself, say."
+    if any(disturbance.kind == OTHERS for noise in facts.noise for disturbance in noise.disturbances):
+        sentences.append(
+            "Other processes used the processors during the timing. They interrupt longer calls more often, so the "
+            "ratios of models of different speed may be less accurate than the intervals and the noise suggest."
         )
     samples = facts.data.samples if facts.data is not None else None
     if any(row.figures.get(full_tables.SAMPLES) for row in facts.rows):
         on = f"as many samples as the column `{full_tables.SAMPLES}` says"
     else:
-        of = " of each split" if row_groups.evaluated_apart(facts) else " of one split"
+        of = " of each split" if row_groups.have_different_examples(facts) else " of one split"
         on = f"{pluralize(samples, 'sample')}{of}" if samples is not None else ""
     if on:
-        said.append(
-            f"Quality was measured on {on}; intervals say what another sample of that size could have shown, not what "
-            "other data would."
+        sentences.append(
+            f"Quality was measured on {on}; the intervals show what another sample of that size could have given, not "
+            "what other data would give."
         )
-    if facts.duration_s is not None and facts.shapes and facts.duration_s < 10:
+    if facts.duration_s is not None and facts.shapes and facts.duration_s < _SHORT_DURATION_S:
         only = f"Only {classic.seconds(facts.duration_s)} per configuration and shape"
-        said.append(f"{only}: small differences cannot be seen.")
-    return ["\n".join(f"- {sentence}" for sentence in said), _lines(NOTES_TITLE, facts.notes) if facts.notes else ""]
+        sentences.append(f"{only}: small differences cannot be detected.")
+    return ["\n".join(f"- {sentence}" for sentence in sentences), _list_sentences(NOTES_TITLE, facts.notes)]
 
 
-def _again(facts: Facts, slug: str) -> list[str]:
-    version = _version(facts)
-    shell = f"pip install benchcard{version}\nbenchcard run {slug}.yaml --out runs/{slug}"
+def _how_to_reproduce(facts: Facts, slug: str) -> list[str]:
+    shell = f"pip install benchcard{_version(facts)}\nbenchcard run {slug}.yaml --out runs/{slug}"
     return [
         "### How to reproduce it",
-        f"In Python:\n\n```python\n{reproduce.call(facts, f'runs/{slug}')}\n```",
+        f"In Python:\n\n```python\n{reproduce.python_call(facts, f'runs/{slug}')}\n```",
         f"From a shell, with the spec below as `{slug}.yaml`:\n\n```sh\n{shell}\n```",
-        f"<details>\n<summary>{slug}.yaml</summary>\n\n```yaml\n{reproduce.yaml(facts)}\n```\n\n</details>",
+        f"<details>\n<summary>{slug}.yaml</summary>\n\n```yaml\n{reproduce.yaml_spec(facts)}\n```\n\n</details>",
     ]
 
 
 def _version(facts: Facts) -> str:
     versions = facts.environment.get("versions")
-    found = versions.get("benchcard") if isinstance(versions, Mapping) else None
-    return f"=={found}" if isinstance(found, str) and re.fullmatch(r"[\w.+!-]+", found) else ""
+    version = versions.get("benchcard") if isinstance(versions, Mapping) else None
+    return f"=={version}" if isinstance(version, str) and re.fullmatch(r"[\w.+!-]+", version) else ""
 
 
 def _bullets(heading: str, values: Mapping[str, Plain]) -> str:
-    """Bullets under a line; empty where there are none."""
+    """Return bullets below a heading; an empty string where there are none."""
     lines = "".join(classic.bullet(name, value) for name, value in values.items()).rstrip("\n")
     return "\n".join(part for part in (heading, lines) if part) if lines else ""
 
 
-def _lines(heading: str, sentences: tuple[str, ...]) -> str:
-    return "\n".join([heading, *(f"* {_line(sentence)}" for sentence in sentences)])
+def _list_sentences(heading: str, sentences: tuple[str, ...]) -> str:
+    """Return sentences as bullets below a heading; an empty string where there are none."""
+    return "\n".join([heading, *(f"* {_one_line(sentence)}" for sentence in sentences)]) if sentences else ""
 
 
-def _line(text: str) -> str:
-    """Words of which the first opens no block of Markdown."""
-    line = prose(text)
-    match = _OPENS_A_BLOCK.match(line)
+def _one_line(text: str) -> str:
+    """Return text as one line that does not begin a block of Markdown."""
+    line = escape_prose(text)
+    match = _BLOCK_MARKER.match(line)
     return f"{line[: match.end() - 1]}\\{line[match.end() - 1 :]}" if match else line

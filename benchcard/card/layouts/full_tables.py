@@ -1,26 +1,20 @@
-"""The tables of a full card: the summary, quality, time, noise, rows of one model, and rows that failed.
+"""The tables of a full card: summary, quality, times, noise, rows with the same model, and failed rows.
 
 Owns their columns and cells, and the short name of a row. Leaves the text around them to `full`, reading them to
-`read_full`, and digits to `figures`.
+`reading.full`, and the text of figures to `figures`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
-from benchcard.card.facts import (
-    LATENCY_MEAN,
-    THROUGHPUT,
-    Facts,
-    Figure,
-    Plain,
-    Row,
-)
+from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Plain, Row
 from benchcard.card.layouts import figures, row_groups
-from benchcard.card.markdown.inline import code, prose, words, write_value
+from benchcard.card.layouts.figures import DecimalsRule
+from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.card.markdown.tables import Column, render_table
-from benchcard.utils.values import Shape
+from benchcard.utils.values import Interval, Shape
 
 SUMMARY_ROWS = 10
 SIZE = "size_mb"
@@ -34,7 +28,7 @@ P_VALUE = "_p_value"
 RATIO = "ratio"
 DETECTABLE = "detectable"
 ROLES = {"baseline": "baseline", "chosen": "recommended", "pareto": "Pareto"}
-# Said of a row, before the number of its baseline, where there are several.
+# Precedes the number of a row's baseline among its roles, if there are several baselines.
 AGAINST = "against row "
 TIME_COLUMNS = (
     (LATENCY_MEAN, "latency (ms)"),
@@ -50,169 +44,163 @@ FIGURE_ENDINGS = {
     P_VALUE: " p-value",
     "_detectable_difference": " detectable difference",
 }
-"""How figures that belong to a metric are called in a header."""
-
-_Cells = list[str]
+"""Endings of the names of figures that belong to a metric, and what the header has in their place."""
 
 
-def labels(facts: Facts) -> list[str]:
-    """A short name of each row: the values that tell it from others, `onnxruntime, dynamic, Add+MatMul, per_channel`.
+class _Table:
+    """A table with one line for each of some rows, which columns are added to."""
 
-    Where two rows would have one name, all have their parameters in full.
+    def __init__(self, rows: Iterable[int]) -> None:
+        self.rows = tuple(rows)
+        self.columns: list[Column] = []
+        self.cells: list[list[str]] = [[] for _ in self.rows]
+
+    def add(self, header: str, cells: Sequence[str], *, numbers: bool = False) -> None:
+        """Add a column, given the cells of all rows of the card."""
+        self.columns.append(Column(header, "right" if numbers else "left"))
+        for line, row in zip(self.cells, self.rows):
+            line.append(cells[row])
+
+    def render(self) -> str:
+        return render_table(self.columns, self.cells)
+
+
+def row_names(facts: Facts) -> list[str]:
+    """Return a short name of each row, its distinguishing values: `onnxruntime, dynamic, Add+MatMul, per_channel`.
+
+    If two different rows would share a name, all names list all parameters.
     """
     varied = {name: len({repr(row.parameters[name]) for row in facts.rows}) > 1 for name in facts.benchmarked}
-    short = [
-        ", ".join(_told(row.parameters, varied))
+    names = [
+        ", ".join(_values_in_name(row.parameters, varied))
         or ("quantized" if row.parameters.get("apply_quantization") is True else "as it is")
         for row in facts.rows
     ]
-    if len(set(short)) == len({repr(sorted(row.parameters.items())) for row in facts.rows}):
-        return short
+    if len(set(names)) == len({repr(sorted(row.parameters.items())) for row in facts.rows}):
+        return names
     return [", ".join(f"{name}={write_value(value)}" for name, value in row.parameters.items()) for row in facts.rows]
 
 
-def _told(parameters: Mapping[str, Plain], varied: Mapping[str, bool]) -> list[str]:
-    told = []
+def _values_in_name(parameters: Mapping[str, Plain], varied: Mapping[str, bool]) -> list[str]:
+    texts = []
     for name, value in parameters.items():
-        # Arguments that follow from the framework tell nothing more: where they do, the names above collide.
+        # A mapping usually follows from the framework. If not, the names are equal, and all are written in full.
         if not varied.get(name) or value is None or isinstance(value, dict):
             continue
-        if isinstance(value, bool):
-            no = "not quantized" if name == "apply_quantization" else ""
-            text = no if not value else "" if name == "apply_quantization" else name
+        if name == "apply_quantization" and isinstance(value, bool):
+            text = "" if value else "not quantized"
+        elif isinstance(value, bool):
+            text = name if value else ""
         elif isinstance(value, list):
             text = "+".join(map(str, value))
         else:
-            text = str(value) if isinstance(value, str) else f"{name} {value}"
-        told += [text] if text else []
-    return told
+            text = value if isinstance(value, str) else f"{name} {value}"
+        texts += [text] if text else []
+    return texts
 
 
 def roles(facts: Facts, index: int) -> list[str]:
-    """What a row is: a baseline, a recommended one, one of the Pareto set; of several baselines, whose row it is."""
-    bases, mine = row_groups.baselines(facts), row_groups.baseline_of(facts, index)
-    named = {
-        "baseline": index in bases,
+    """Return the roles of a row: baseline, recommended, Pareto; and its baseline if there are several baselines."""
+    baselines, baseline = row_groups.baselines(facts), row_groups.baseline_of(facts, index)
+    has_role = {
+        "baseline": index in baselines,
         "chosen": index in row_groups.recommended(facts),
         "pareto": index in facts.pareto,
     }
-    told = [ROLES[name] for name, is_it in named.items() if is_it]
-    return told if len(bases) < 2 or mine in (None, index) else [*told, f"{AGAINST}{mine}"]
+    names = [ROLES[role] for role, holds in has_role.items() if holds]
+    if len(baselines) > 1 and baseline not in (None, index):
+        names.append(f"{AGAINST}{baseline}")
+    return names
 
 
 def summary_rows(facts: Facts) -> list[int]:
-    """The rows of the summary: recommended, baselines and Pareto set, ten at the most, the fastest first."""
+    """Return the rows of the summary, fastest first: recommended, baselines and Pareto set; ten at most."""
     first = [*row_groups.recommended(facts), *row_groups.baselines(facts)]
-    listed = list(dict.fromkeys([*first, *facts.pareto]))[:SUMMARY_ROWS]
-    if not listed:
-        listed = [index for index, row in enumerate(facts.rows) if row.same_model_as is None][:SUMMARY_ROWS]
-    return sorted(listed, key=lambda index: (_latency(facts, facts.rows[index]), index))
+    rows = list(dict.fromkeys([*first, *facts.pareto]))[:SUMMARY_ROWS]
+    if not rows:
+        rows = [index for index, row in enumerate(facts.rows) if row.same_model_as is None][:SUMMARY_ROWS]
+    return sorted(rows, key=lambda index: (_latency(facts, facts.rows[index]), index))
 
 
 def _latency(facts: Facts, row: Row) -> float:
-    found = row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN) if facts.shapes else None
-    return inf if found is None else found.value
+    latency = row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN) if facts.shapes else None
+    return inf if latency is None else latency.value
 
 
 def summary(facts: Facts) -> str:
-    """Baselines, Pareto set and recommended rows, these bold, at the first shape."""
-    names, listed = labels(facts), summary_rows(facts)
-    columns = [Column("row", "right"), Column("configuration"), Column("")]
-    cells = [[str(index), words(names[index]), ", ".join(roles(facts, index))] for index in listed]
-    for metric in facts.metrics:
-        columns.append(Column(words(_with_unit(metric.name, metric.unit)), "right"))
-        _add(cells, _metric_cells(facts, metric.name), listed)
+    """Return the table of the summary rows at the first shape; recommended rows are bold."""
+    table = _Table(summary_rows(facts))
+    _add_row_numbers(table, facts)
+    table.add("configuration", [escape(name) for name in row_names(facts)])
+    table.add("", [", ".join(roles(facts, index)) for index in range(len(facts.rows))])
+    _add_metrics(table, facts)
     if facts.shapes:
         for key, header in TIME_COLUMNS:
             if key in (LATENCY_MEAN, RATIO):
-                columns.append(Column(header, "right"))
-                _add(cells, _time_cells(facts, facts.shapes[0], key), listed)
-    if any(row.figures.get(SIZE) for row in facts.rows):
-        columns.append(Column(SIZE_COLUMN, "right"))
-        _add(cells, _size_cells(facts), listed)
-    settled = [[*line[:3], *map(_unbroken, line[3:])] for line in cells]
-    bold = [
-        [f"**{cell}**" if cell else "" for cell in line] if index in row_groups.recommended(facts) else line
-        for index, line in zip(listed, settled)
-    ]
-    return render_table(columns, bold)
+                table.add(header, _time_cells(facts, facts.shapes[0], key), numbers=True)
+    _add_size(table, facts)
+    for index, line in zip(table.rows, table.cells):
+        line[3:] = map(_unbreakable, line[3:])
+        if index in row_groups.recommended(facts):
+            line[:] = [f"**{cell}**" if cell else "" for cell in line]
+    return table.render()
 
 
 def quality(facts: Facts) -> str:
-    """All rows with their metrics, what else was found out about them, and their parameters."""
-    columns = [Column("row", "right"), Column("role")]
-    cells = [[str(index), ", ".join(roles(facts, index))] for index in range(len(facts.rows))]
-    every = range(len(facts.rows))
-    for metric in facts.metrics:
-        columns.append(Column(words(_with_unit(metric.name, metric.unit)), "right"))
-        _add(cells, _metric_cells(facts, metric.name), every)
-    known = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
-    for name in known:
+    """Return the table of all rows with their metrics, other figures and parameters."""
+    table = _Table(range(len(facts.rows)))
+    _add_row_numbers(table, facts)
+    table.add("role", [", ".join(roles(facts, index)) for index in table.rows])
+    _add_metrics(table, facts)
+    names = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
+    for name in names:
         if name != SIZE or not facts.shapes:
-            columns.append(Column(words(_figure_header(facts, name)), "right"))
-            rule = _FIGURE_RULES.get(name, figures.significant)
-            if name.endswith("_difference"):
-                rule = figures.of_quality
+            cells = _cells([row.figures.get(name) for row in facts.rows], facts.rows, _figure_rule(name))
             if name.endswith(P_VALUE):
-                rule = _four
-            found = [row.figures.get(name) for row in facts.rows]
-            told = _cells(found, facts.rows, rule, whole=name in COUNTS)
-            if name.endswith(P_VALUE):
-                told = [cell.replace("0.0000", figures.BELOW_RESOLUTION) for cell in told]
-            _add(cells, told, every)
+                cells = [cell.replace("0.0000", figures.BELOW_RESOLUTION) for cell in cells]
+            table.add(escape(_figure_header(facts, name)), cells, numbers=True)
     for name in facts.benchmarked:
-        columns.append(Column(code(name)))
-        _add(cells, [code(write_value(row.parameters[name])) for row in facts.rows], every)
-    return render_table(columns, cells)
+        table.add(code_span(name), [code_span(write_value(row.parameters[name])) for row in facts.rows])
+    return table.render()
 
 
 def time(facts: Facts, shape: Shape) -> str:
-    """All rows with their times at one shape, and the size of their models."""
-    columns = [Column("row", "right"), Column("configuration")]
-    cells = [[str(index), words(name)] for index, name in enumerate(labels(facts))]
-    every = range(len(facts.rows))
+    """Return the table of all rows with their times at one shape, and the sizes of their models."""
+    table = _Table(range(len(facts.rows)))
+    _add_row_numbers(table, facts)
+    table.add("configuration", [escape(name) for name in row_names(facts)])
     for key, header in TIME_COLUMNS:
         if key in (LATENCY_MEAN, THROUGHPUT) or any(row.times.get(shape, {}).get(key) for row in facts.rows):
-            columns.append(Column(header, "right"))
-            _add(cells, _time_cells(facts, shape, key), every)
-    if any(row.figures.get(SIZE) for row in facts.rows):
-        columns.append(Column(SIZE_COLUMN, "right"))
-        _add(cells, _size_cells(facts), every)
-    return render_table(columns, cells)
+            table.add(header, _time_cells(facts, shape, key), numbers=True)
+    _add_size(table, facts)
+    return table.render()
 
 
 def noise(facts: Facts) -> str:
-    """The noise certificates."""
-    ratios = [each.ratio for each in facts.noise]
-    places = figures.decimals(ratios)
-    several = any(each.baseline is not None for each in facts.noise)
+    """Return the table of the noise certificates."""
+    decimals = figures.column_decimals(certificate.ratio for certificate in facts.noise)
+    numbers = ["batch size", "input length", "models", "rounds", "the baseline against itself"]
     rows = [
         [
-            *([figures.MISSING if each.baseline is None else str(each.baseline)] if several else []),
-            str(each.shape.batch_size),
-            figures.MISSING if each.shape.input_length is None else str(each.shape.input_length),
-            str(each.models),
-            str(each.rounds),
-            figures.format_figure(each.ratio, places),
-            "; ".join(prose(warning) for warning in each.warnings) or "none",
+            str(certificate.shape.batch_size),
+            _number(certificate.shape.input_length),
+            str(certificate.models),
+            str(certificate.rounds),
+            figures.format_figure(certificate.ratio, decimals),
+            "; ".join(escape_prose(disturbance.text) for disturbance in certificate.disturbances) or "none",
         ]
-        for each in facts.noise
+        for certificate in facts.noise
     ]
-    right = (
-        *((NOISE_BASELINE,) if several else ()),
-        "batch size",
-        "input length",
-        "models",
-        "rounds",
-        "the baseline against itself",
-    )
-    return render_table([*(Column(name, "right") for name in right), Column("disturbances")], rows)
+    if any(certificate.baseline is not None for certificate in facts.noise):
+        numbers.insert(0, NOISE_BASELINE)
+        rows = [[_number(certificate.baseline), *row] for certificate, row in zip(facts.noise, rows)]
+    return render_table([*(Column(name, "right") for name in numbers), Column("disturbances")], rows)
 
 
 def same_models(facts: Facts) -> str:
-    """The rows that run the same model as an earlier one, and why; empty where there are none."""
+    """Return the table of the rows that run the same model as an earlier one, and why; empty without such rows."""
     rows = [
-        [str(index), str(row.same_model_as), prose("; ".join(row.reasons))]
+        [str(index), str(row.same_model_as), escape_prose("; ".join(row.reasons))]
         for index, row in enumerate(facts.rows)
         if row.same_model_as is not None
     ]
@@ -221,25 +209,40 @@ def same_models(facts: Facts) -> str:
 
 
 def failures(facts: Facts) -> str:
-    """The rows that failed, at which step, and why; empty where there are none."""
+    """Return the table of the rows that failed: the step, the error and its message; empty without such rows."""
     rows = [
-        [str(index), words(row.failure.stage), words(row.failure.type), prose(row.failure.message)]
+        [str(index), escape(row.failure.stage), escape(row.failure.type), escape_prose(row.failure.message)]
         for index, row in enumerate(facts.rows)
         if row.failure is not None
     ]
-    return (
-        render_table([Column("row", "right"), Column("step"), Column("error"), Column("what it said")], rows)
-        if rows
-        else ""
-    )
+    headers = [Column("row", "right"), Column("step"), Column("error"), Column("message")]
+    return render_table(headers, rows) if rows else ""
 
 
-def _with_unit(name: str, unit: str) -> str:
-    return f"{name} ({unit})" if unit else name
+def _number(number: int | None) -> str:
+    return figures.MISSING if number is None else str(number)
+
+
+def _add_row_numbers(table: _Table, facts: Facts) -> None:
+    table.add("row", [str(index) for index in range(len(facts.rows))], numbers=True)
+
+
+def _add_metrics(table: _Table, facts: Facts) -> None:
+    for metric in facts.metrics:
+        cells = _cells([row.metrics.get(metric.name) for row in facts.rows], facts.rows, figures.quality_decimals)
+        marked = [f"{cell} {figures.AT_RISK}" if row.saturation_risk else cell for row, cell in zip(facts.rows, cells)]
+        header = f"{metric.name} ({metric.unit})" if metric.unit else metric.name
+        table.add(escape(header), marked, numbers=True)
+
+
+def _add_size(table: _Table, facts: Facts) -> None:
+    sizes = [row.figures.get(SIZE) for row in facts.rows]
+    if any(sizes):
+        table.add(SIZE_COLUMN, _cells(sizes, facts.rows, figures.three_digits), numbers=True)
 
 
 def _figure_header(facts: Facts, name: str) -> str:
-    """A figure's header: `accuracy against the baseline` for `accuracy_difference`."""
+    """Return the header of a figure: `accuracy against the baseline` for `accuracy_difference`."""
     if name == SIZE:
         return SIZE_COLUMN
     for metric in facts.metrics:
@@ -249,31 +252,22 @@ def _figure_header(facts: Facts, name: str) -> str:
     return name
 
 
-def _metric_cells(facts: Facts, name: str) -> _Cells:
-    cells = _cells([row.metrics.get(name) for row in facts.rows], facts.rows, figures.of_quality)
-    return [f"{cell} {figures.AT_RISK}" if row.saturation_risk else cell for row, cell in zip(facts.rows, cells)]
+def _figure_rule(name: str) -> DecimalsRule:
+    if name in COUNTS:
+        return _none
+    # In an index of old embeddings a cosine of 0.9996 makes a difference that 1.000 would hide.
+    if name == COSINE or name.endswith(P_VALUE):
+        return _four
+    return figures.quality_decimals if name.endswith("_difference") else figures.three_digits
 
 
-def _size_cells(facts: Facts) -> _Cells:
-    return _cells([row.figures.get(SIZE) for row in facts.rows], facts.rows)
+def time_rule(key: str) -> DecimalsRule:
+    """Return the rule for the decimals of a column of times."""
+    return _two if key == RATIO else figures.three_digits
 
 
-def _time_cells(facts: Facts, shape: Shape, key: str) -> _Cells:
-    found = [row.times.get(shape, {}) for row in facts.rows]
-    cells = _cells([times.get(key) for times in found], facts.rows, rule_of(key))
-    if key != RATIO:
-        return cells
-    bases = row_groups.baselines(facts)
-    hidden = [
-        times.get(RATIO) is not None and _is_zero(times.get(DETECTABLE)) and index not in bases
-        for index, times in enumerate(found)
-    ]
-    return [f"{cell}, {figures.NOT_DETECTABLE}" if is_hidden else cell for cell, is_hidden in zip(cells, hidden)]
-
-
-def rule_of(key: str) -> Callable[[Sequence[float]], int]:
-    """How many decimals a column of times has."""
-    return _two if key == RATIO else figures.significant
+def _none(values: Sequence[float]) -> int:
+    return 0
 
 
 def _two(values: Sequence[float]) -> int:
@@ -284,39 +278,39 @@ def _four(values: Sequence[float]) -> int:
     return 4
 
 
-# A cosine of 0.9996 is not 1.000: whoever searches an index of old embeddings sees the difference.
-_FIGURE_RULES = {COSINE: _four}
-
-
-def _is_zero(figure: Figure | None) -> bool:
-    return figure is not None and figure.value == 0
-
-
-def _cells(
-    found: Sequence[Figure | None],
-    rows: Sequence[Row],
-    rule: Callable[[Sequence[float]], int] = figures.significant,
-    *,
-    whole: bool = False,
-) -> _Cells:
-    places = 0 if whole else figures.decimals(found, rule)
+def _time_cells(facts: Facts, shape: Shape, key: str) -> list[str]:
+    times = [row.times.get(shape, {}) for row in facts.rows]
+    cells = _cells([figures_of_row.get(key) for figures_of_row in times], facts.rows, time_rule(key))
+    if key != RATIO:
+        return cells
+    baselines = row_groups.baselines(facts)
     return [
-        figures.format_figure(figure, places)
+        f"{cell}, {figures.NOT_DETECTABLE}" if index not in baselines and is_undetectable(row, shape) else cell
+        for index, (row, cell) in enumerate(zip(facts.rows, cells))
+    ]
+
+
+def is_undetectable(row: Row, shape: Shape) -> bool:
+    """Return whether a row has a ratio at a shape that does not count as detectable."""
+    times = row.times.get(shape, {})
+    detectable = times.get(DETECTABLE)
+    return times.get(RATIO) is not None and detectable is not None and detectable.value == 0
+
+
+def _cells(column: Sequence[Interval | None], rows: Sequence[Row], rule: DecimalsRule) -> list[str]:
+    decimals = figures.column_decimals(column, rule)
+    return [
+        figures.format_figure(figure, decimals)
         if figure is not None
         else figures.MISSING
         if row.failure is None
         else figures.FAILED
-        for figure, row in zip(found, rows)
+        for figure, row in zip(column, rows)
     ]
 
 
-def _unbroken(cell: str) -> str:
-    """A cell whose interval stays on one line, below its figure where there is no room beside it."""
+def _unbreakable(cell: str) -> str:
+    """Return a cell with no-break spaces inside its interval, so that it is broken before the interval only."""
     value, bracket, rest = cell.partition("[")
     interval, comma, remark = rest.partition("], ")
     return value + bracket + interval.replace(" ", "\N{NO-BREAK SPACE}") + comma + remark
-
-
-def _add(cells: list[_Cells], column: _Cells, indices: Sequence[int]) -> None:
-    for line, index in zip(cells, indices):
-        line.append(column[index])

@@ -1,8 +1,7 @@
 """The picture of a card: quality against latency, with intervals and Pareto fronts, as a PNG.
 
-Owns what is drawn and how. Needs matplotlib, which is an extra: without it there is no picture. Equal facts give equal
-bytes with one version of matplotlib, whatever the user's own settings; nothing is drawn on a background, in colours
-that are read on a light page and on a dark one.
+Needs matplotlib, which is an extra: without it there is no picture. Equal facts give equal bytes with one version of
+matplotlib, whatever the user's settings. The background is transparent; colours are legible on light and dark pages.
 """
 
 from __future__ import annotations
@@ -10,10 +9,17 @@ from __future__ import annotations
 import io
 import warnings
 from importlib import util
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
-from benchcard.card.facts import LATENCY_MEAN, Facts, Figure
+from benchcard.card.facts import LATENCY_MEAN, Facts
 from benchcard.card.layouts import row_groups
+from benchcard.utils.values import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_Points: TypeAlias = dict[int, tuple[Interval, Interval]]
+"""Latency and quality of each row."""
 
 INK = "#7a7d82"
 BASELINE = "#c07b1c"
@@ -23,19 +29,19 @@ OTHERS = "#5b84c4"
 
 _SIZE_INCHES = (7.2, 4.0)
 _DOTS_PER_INCH = 150
-# From this ratio of the slowest to the fastest on, latencies stand on a logarithmic axis.
-_SPREAD = 2.5
-# Points nearer to each other than this, across and up in dots, share one label.
-_CROWD = (45.0, 40.0)
+# Above this ratio of the slowest to the fastest row, the latency axis is logarithmic.
+_MAX_LINEAR_RATIO = 2.5
+# Points nearer to each other than this, in x and y dots, share one label.
+_LABEL_SIZE = (45.0, 40.0)
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is installed."""
+    """Return whether matplotlib is installed."""
     return util.find_spec("matplotlib") is not None
 
 
-def png(facts: Facts) -> bytes | None:
-    """The picture; None where there are not two rows to draw, or no matplotlib to draw them with."""
+def render_png(facts: Facts) -> bytes | None:
+    """Return the picture; None if there are fewer than two rows to draw, or no matplotlib."""
     if not facts.shapes or not facts.metrics or not can_draw():
         return None
     points = _points(facts)
@@ -43,41 +49,39 @@ def png(facts: Facts) -> bytes | None:
         return None
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure
 
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # A letter that the font lacks is drawn as a box; that is no reason to warn whoever makes a card.
+        # A character that the font lacks is drawn as a box; that is no reason for a warning.
         warnings.simplefilter("ignore")
         matplotlib.rcdefaults()
-        drawing = Drawing(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout="constrained")
-        FigureCanvasAgg(drawing)
-        _draw(drawing.add_subplot(), facts, points)
+        figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, layout="constrained")
+        FigureCanvasAgg(figure)
+        _draw(figure.add_subplot(), facts, points)
         file = io.BytesIO()
-        drawing.savefig(file, format="png", transparent=True, metadata={"Software": None})
+        figure.savefig(file, format="png", transparent=True, metadata={"Software": None})
     return file.getvalue()
 
 
-def _points(facts: Facts) -> dict[int, tuple[Figure, Figure]]:
-    """Latency and quality of each row that has both; of a model whose figures are those of an earlier row only that
-    one, unless something is said of the other, too.
-    """
-    found: dict[int, tuple[Figure, Figure]] = {}
-    named = {*row_groups.baselines(facts), *row_groups.recommended(facts), *facts.pareto}
+def _points(facts: Facts) -> _Points:
+    """Return the rows to draw; a row with the model and figures of an earlier one is drawn only if it has a role."""
+    points: _Points = {}
+    with_role = {*row_groups.baselines(facts), *row_groups.recommended(facts), *facts.pareto}
     for index, row in enumerate(facts.rows):
         latency = row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)
-        value = row.metrics.get(facts.metrics[0].name)
-        if latency is None or value is None:
+        quality = row.metrics.get(facts.metrics[0].name)
+        if latency is None or quality is None:
             continue
-        if row.same_model_as is None or index in named or (latency, value) not in found.values():
-            found[index] = (latency, value)
-    return found
+        if row.same_model_as is None or index in with_role or (latency, quality) not in points.values():
+            points[index] = (latency, quality)
+    return points
 
 
-def _draw(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> None:
+def _draw(axes: Axes, facts: Facts, points: _Points) -> None:
     chosen, baselines = row_groups.recommended(facts), row_groups.baselines(facts)
-    for front in lines(facts, points):
-        axes.plot(*zip(*front), color=INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label="Pareto front")
-    for index, (latency, value) in points.items():
+    for line in front_lines(facts, points):
+        axes.plot(*zip(*line), color=INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label="Pareto front")
+    for index, (latency, quality) in points.items():
         colour, marker, size = OTHERS, "o", 6.0
         if index in baselines:
             colour, marker, size = BASELINE, "s", 8.0
@@ -85,9 +89,9 @@ def _draw(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> 
             colour, marker, size = CHOSEN, "D", 8.0
         bars = axes.errorbar(
             latency.value,
-            value.value,
-            xerr=_spread(latency),
-            yerr=_spread(value),
+            quality.value,
+            xerr=_error_bar(latency),
+            yerr=_error_bar(quality),
             fmt=marker,
             color=colour,
             markersize=size,
@@ -96,72 +100,80 @@ def _draw(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> 
         )
         for bar in bars[2]:
             bar.set_alpha(0.55)
-    _settle_axes(axes, facts, points)
-    _name_points(axes, facts, points)
-    kept, gained = {*chosen} & {*baselines}, {*chosen} - {*baselines}
+    _format_axes(axes, facts, points)
+    _label_points(axes, facts, points)
+    _draw_legend(axes, facts, points)
+
+
+def _draw_legend(axes: Axes, facts: Facts, points: _Points) -> None:
+    chosen, baselines = {*row_groups.recommended(facts)}, {*row_groups.baselines(facts)}
+    kept, gains = chosen & baselines, chosen - baselines
+    rows = points.keys()
     handles = [
         axes.plot([], [], marker, color=colour, markersize=7, linestyle="", label=label)[0]
-        for marker, colour, label, is_there in (
-            ("D", CHOSEN, "recommended: the baseline", bool(points.keys() & kept) and not points.keys() & gained),
-            ("D", CHOSEN, "recommended", bool(points.keys() & gained)),
-            ("s", BASELINE, "baseline", bool(points.keys() & {*baselines} - kept)),
-            ("o", OTHERS, "other rows", bool(points.keys() - {*baselines} - gained)),
+        for marker, colour, label, is_drawn in (
+            ("D", CHOSEN, "recommended: the baseline", bool(rows & kept) and not rows & gains),
+            ("D", CHOSEN, "recommended", bool(rows & gains)),
+            ("s", BASELINE, "baseline", bool(rows & (baselines - kept))),
+            ("o", OTHERS, "other rows", bool(rows - baselines - gains)),
         )
-        if is_there
+        if is_drawn
     ]
-    drawn = [line for line in axes.get_lines() if line.get_label() == "Pareto front"][:1]
+    fronts = [line for line in axes.get_lines() if line.get_label() == "Pareto front"][:1]
     above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4}
-    axes.legend(handles=[*handles, *drawn], frameon=False, labelcolor=INK, fontsize=10, **above)
+    axes.legend(handles=[*handles, *fronts], frameon=False, labelcolor=INK, fontsize=10, **above)
 
 
-def lines(facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> list[list[tuple[float, float]]]:
-    """The lines through the points of each Pareto front, rows of other examples being on another one."""
-    fronts = [
+def front_lines(facts: Facts, points: _Points) -> list[list[tuple[float, float]]]:
+    """Return the line through the points of each Pareto front; rows with other examples are on another front."""
+    lines = [
         sorted((points[index][0].value, points[index][1].value) for index in front if index in points)
-        for front in row_groups.fronts(facts)
+        for front in row_groups.pareto_fronts(facts)
     ]
-    return [front for front in fronts if len(front) > 1]
+    return [line for line in lines if len(line) > 1]
 
 
-def _name_points(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> None:
-    """The number of each row above its point; where points crowd, all their numbers in one place."""
+def _label_points(axes: Axes, facts: Facts, points: _Points) -> None:
+    """Write the number of each row above its point; points that are close together share one label."""
     axes.autoscale_view()
     places = {
-        index: axes.transData.transform((latency.value, value.value)) for index, (latency, value) in points.items()
+        index: axes.transData.transform((latency.value, quality.value)) for index, (latency, quality) in points.items()
     }
-    crowds: list[list[int]] = []
-    for index, (across, up) in places.items():
+    groups: list[list[int]] = []
+    for index, (x, y) in places.items():
         near = [
-            crowd
-            for crowd in crowds
+            group
+            for group in groups
             if any(
-                abs(across - places[other][0]) < _CROWD[0] and abs(up - places[other][1]) < _CROWD[1] for other in crowd
+                abs(x - places[other][0]) < _LABEL_SIZE[0] and abs(y - places[other][1]) < _LABEL_SIZE[1]
+                for other in group
             )
         ]
-        crowds = [crowd for crowd in crowds if crowd not in near]
-        crowds.append([index, *(other for crowd in near for other in crowd)])
-    marked = {*row_groups.baselines(facts), *row_groups.recommended(facts)}
-    for crowd in crowds:
-        highest = max(crowd, key=lambda index: places[index][1])
-        middle = (min(places[index][0] for index in crowd) + max(places[index][0] for index in crowd)) / 2
+        groups = [group for group in groups if group not in near]
+        groups.append([index, *(other for group in near for other in group)])
+    bold = {*row_groups.baselines(facts), *row_groups.recommended(facts)}
+    for group in groups:
+        top = max(places[index][1] for index in group)
+        middle = (min(places[index][0] for index in group) + max(places[index][0] for index in group)) / 2
+        x, y = axes.transData.inverted().transform((middle, top))
         axes.annotate(
-            ", ".join(map(str, sorted(crowd))),
-            axes.transData.inverted().transform((middle, places[highest][1])),
+            ", ".join(map(str, sorted(group))),
+            (x, y),
             xytext=(0, 8),
             textcoords="offset points",
             ha="center",
             color=INK,
             fontsize=10,
-            fontweight="bold" if marked.intersection(crowd) else "normal",
+            fontweight="bold" if bold.intersection(group) else "normal",
             zorder=4,
         )
 
 
-def _settle_axes(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure]]) -> None:
+def _format_axes(axes: Axes, facts: Facts, points: _Points) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     latencies = [latency.value for latency, _ in points.values()]
-    if min(latencies) > 0 and max(latencies) / min(latencies) > _SPREAD:
+    if min(latencies) > 0 and max(latencies) / min(latencies) > _MAX_LINEAR_RATIO:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -169,11 +181,12 @@ def _settle_axes(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure
     axes.margins(x=0.08, y=0.12)
     shape = facts.shapes[0]
     length = "" if shape.input_length is None else f", input length {shape.input_length}"
-    style = {"color": INK, "fontsize": 10.5, "parse_math": False}
-    axes.set_xlabel(f"mean latency in ms at batch size {shape.batch_size}{length}", **style)
+    axes.set_xlabel(f"mean latency in ms at batch size {shape.batch_size}{length}")
     metric = facts.metrics[0]
     name = "".join(char if char.isprintable() else " " for char in metric.name)
-    axes.set_ylabel(f"{name} ({metric.unit})" if metric.unit else name, **style)
+    axes.set_ylabel(f"{name} ({metric.unit})" if metric.unit else name)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=INK, fontsize=10.5, parse_math=False)
     axes.tick_params(which="both", colors=INK, labelsize=10)
     axes.grid(True, color=INK, alpha=0.22, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -182,7 +195,7 @@ def _settle_axes(axes: Any, facts: Facts, points: dict[int, tuple[Figure, Figure
         spine.set_color(INK)
 
 
-def _spread(figure: Figure) -> list[list[float]] | None:
-    if figure.interval is None:
+def _error_bar(figure: Interval) -> list[list[float]] | None:
+    if figure.low is None or figure.high is None:
         return None
-    return [[max(0.0, figure.value - figure.interval.low)], [max(0.0, figure.interval.high - figure.value)]]
+    return [[max(0.0, figure.value - figure.low)], [max(0.0, figure.high - figure.value)]]

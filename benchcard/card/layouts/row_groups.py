@@ -1,54 +1,56 @@
-"""The rows of a card by what they are compared with, and by what they were evaluated on.
+"""Groups of a card's rows: by the baseline they are compared with, and by the examples they were evaluated on.
 
-Owns which rows are baselines, whose row is recommended, and which rows stand on one Pareto front. Leaves how it is said
-to `full` and `full_tables`, and how it is drawn to `plot`.
+Owns which rows are baselines, recommended, or on one Pareto front. Leaves the text to `full` and `full_tables`, and the
+picture to `plot`.
 """
 
 from __future__ import annotations
 
+from pprint import saferepr
+
 from benchcard.card.facts import Facts, Plain, Row
 
-# What of a data set no figure of quality depends on.
+# The part of a data set that no quality figure depends on.
 _CALIBRATION = "calibration_split"
 
 
 def baselines(facts: Facts) -> tuple[int, ...]:
-    """The rows that others are compared with, in their order."""
-    found = {facts.baseline, *(row.baseline for row in facts.rows)}
-    return tuple(sorted(place for place in found if place is not None))
+    """Return the rows that other rows are compared with, in their order."""
+    rows = {facts.baseline, *(row.baseline for row in facts.rows)}
+    return tuple(sorted(row for row in rows if row is not None))
 
 
 def baseline_of(facts: Facts, index: int) -> int | None:
-    """The row that a row is compared with."""
+    """Return the row that a row is compared with."""
     own = facts.rows[index].baseline
     return facts.baseline if own is None else own
 
 
 def recommended(facts: Facts) -> tuple[int, ...]:
-    """The recommended rows, in the order of their baselines."""
-    found = [place for place in (facts.chosen, *facts.further) if place is not None]
-    return tuple(sorted(found, key=lambda place: (baseline_of(facts, place) or 0, place)))
+    """Return the recommended rows, in the order of their baselines."""
+    rows = [row for row in (facts.chosen, *facts.further) if row is not None]
+    return tuple(sorted(rows, key=lambda row: (baseline_of(facts, row) or 0, row)))
 
 
-def fronts(facts: Facts) -> tuple[tuple[int, ...], ...]:
-    """The rows of the Pareto set, those that were evaluated on the same examples together."""
-    found: dict[str, list[int]] = {}
-    for place in facts.pareto:
-        found.setdefault(_examples(facts.rows[place]), []).append(place)
-    return tuple(map(tuple, found.values()))
+def pareto_fronts(facts: Facts) -> list[list[int]]:
+    """Return the rows of each Pareto front: one front for each set of examples."""
+    fronts: dict[str, list[int]] = {}
+    for index in facts.pareto:
+        fronts.setdefault(_examples(facts.rows[index]), []).append(index)
+    return list(fronts.values())
 
 
-def evaluated_apart(facts: Facts) -> bool:
-    """Whether not all rows were evaluated on the same examples."""
+def have_different_examples(facts: Facts) -> bool:
+    """Return whether some rows were evaluated on other examples than others."""
     return len({_examples(row) for row in facts.rows}) > 1
 
 
 def _examples(row: Row) -> str:
-    """The benchmarked parameters that say on what a row was evaluated, as a key."""
-    told: dict[str, Plain] = {}
+    """Return a key of the examples that a row was evaluated on: the benchmarked parameters that select them."""
+    selection: dict[str, Plain] = {}
     for name, value in row.parameters.items():
         parameter, _, part = name.partition(".")
         if parameter in ("dataset", "max_eval_samples") and part != _CALIBRATION:
-            is_whole = isinstance(value, dict)
-            told[name] = {key: value[key] for key in sorted(value) if key != _CALIBRATION} if is_whole else value
-    return repr(told)
+            is_mapping = isinstance(value, dict)
+            selection[name] = {key: value[key] for key in value if key != _CALIBRATION} if is_mapping else value
+    return saferepr(selection)

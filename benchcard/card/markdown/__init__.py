@@ -1,1 +1,1 @@
-"""Text as Markdown: inline values and tables."""
+"""Values, text and tables as Markdown, and back. Leaves what a card shows to the layouts."""

@@ -1,7 +1,8 @@
-"""How values and words are written in Markdown, and read back.
+"""Values and text as inline Markdown, written and parsed.
 
-Owns back-ticks, escapes and the text of single values: `parse_value(write_value(v)) == v` for all plain data, and what
-`code` and `words` give cannot break the paragraph, bullet or table cell it stands in. Leaves tables to `tables`.
+Owns code spans, escapes and the notation of single values: `parse_value(write_value(v)) == v` for all plain data, and
+what `code_span` and `escape` return cannot end the paragraph, bullet or table cell that contains it. Leaves tables to
+`tables`.
 """
 
 from __future__ import annotations
@@ -16,68 +17,70 @@ from benchcard.errors import CardError
 
 _CONSTANTS: dict[str, Plain] = {"None": None, "True": True, "False": False}
 _LITERAL_START = re.compile(r"""['"(\[{+\-.0-9]|[bBfFrRuU]{1,2}['"]|set\(""")
-# What may be Markdown or HTML within a line; an underscore only where it is not inside a word. Pipes: see `tables`.
-_MARKED = re.compile(r"[\\`*<>&\[\]$~]|(?<![^\W_])_|_(?![^\W_])")
-_TICKS = re.compile(r"`+")
-_TICKS_OR_ESCAPE = re.compile(r"`+|\\([!-/:-@\[-`{-~])")
-# A word in back-ticks that is one in every renderer, in a table, too: nothing in it is a mark of HTML or of a table.
-_SPAN = re.compile(r"(?<!`)(`[^\s`\\<>|](?:[^`\\<>|]*[^\s`\\<>|])?`)(?!`)")
+# Characters that may be Markdown or HTML within a line; an underscore only outside of words. `tables` escapes pipes.
+_MARKUP = re.compile(r"[\\`*<>&\[\]$~]|(?<![^\W_])_|_(?![^\W_])")
+_BACKTICKS = re.compile(r"`+")
+_BACKTICKS_OR_ESCAPE = re.compile(r"`+|\\([!-/:-@\[-`{-~])")
+# A code span that every renderer takes for one, also in a table: it contains no HTML and no pipe.
+_SAFE_CODE_SPAN = re.compile(r"(?<!`)(`[^\s`\\<>|](?:[^`\\<>|]*[^\s`\\<>|])?`)(?!`)")
 _COMMA = re.compile(r"\s*(?:,\s*|\Z)")
 _HARMLESS = re.compile(r"(?:[\w '\",:{}()./@+=-]|\[|\])*")
 _EDGE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
 def write_value(value: Plain) -> str:
-    """The text of a value as the cards show it: Python's notation, but a plain word stands without quotes."""
-    if isinstance(value, str) and _stands_bare(value):
+    """Return the text of a value in Python's notation; a plain word has no quotes."""
+    if isinstance(value, str) and _needs_no_quotes(value):
         return value
     return repr(value)
 
 
 def parse_value(text: str) -> Plain:
-    """The value that `write_value` wrote as `text`; text that is no Python literal is a string."""
+    """Return the value that `write_value` wrote as `text`; text that is no literal of plain data is a string."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if not _LITERAL_START.match(text):
         return text
     try:
         with warnings.catch_warnings():
-            # A word such as '\d' is no mistake of ours, and no reason to warn whoever reads a card.
+            # An invalid escape such as '\d' in a card is no reason to warn its reader.
             warnings.simplefilter("ignore")
             literal = ast.literal_eval(text)
-        return plain(literal)
+        value = plain(literal)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, CardError):
         return text
+    # Sets, tuples and keys that are numbers have another form as plain data.
+    return value if repr(value) == repr(literal) else text
 
 
-def code(text: str) -> str:
-    """`text` as one code span, whatever back-ticks it holds.
+def code_span(text: str) -> str:
+    """Return `text` as one code span, whatever backticks it contains.
 
-    Source: CommonMark 0.31, section 6.1: a span ends at the first run of as many back-ticks as opened it, and one space
-    on each side is dropped where both are there.
+    Source: CommonMark 0.31, section 6.1: a span ends at the first run of as many backticks as opened it, and one space
+    on each side is dropped if both are there.
     """
     line = " ".join(text.splitlines()) or " "
     fence = "`"
-    taken = set(_TICKS.findall(line))
-    while fence in taken:
+    runs = set(_BACKTICKS.findall(line))
+    while fence in runs:
         fence += "`"
     padded = line.startswith("`") or line.endswith("`") or (line[0] == line[-1] == " " and line.strip())
     return f"{fence} {line} {fence}" if padded else f"{fence}{line}{fence}"
 
 
-def uncode(text: str) -> str | None:
-    """The content of the code span that all of `text` is; None where it is something else."""
-    content, end = _code_at(text, 0, _runs(text))
+def parse_code_span(text: str) -> str | None:
+    """Return the content of the code span that `text` consists of; None if it is something else."""
+    content, end = _code_span_at(text, 0, _backtick_runs(text))
     return content if end == len(text) else None
 
 
-def split_codes(text: str) -> list[str] | None:
-    """The contents of the code spans that `text` lists, separated by commas; None where it lists something else."""
+def parse_code_spans(text: str) -> list[str] | None:
+    """Return the contents of code spans separated by commas; None if `text` is something else."""
     contents: list[str] = []
     line, place = text.strip(), 0
-    runs = _runs(line)
+    runs = _backtick_runs(line)
     while place < len(line):
-        content, place = _code_at(line, place, runs)
+        content, place = _code_span_at(line, place, runs)
         comma = _COMMA.match(line, place)
         if content is None or comma is None:
             return None
@@ -86,63 +89,63 @@ def split_codes(text: str) -> list[str] | None:
     return contents
 
 
-def words(text: str) -> str:
-    """`text` as one line of words in which nothing is Markdown or HTML; ordinary words stay as they are."""
-    return _escaped(_one_line(text))
+def escape(text: str) -> str:
+    """Return `text` as one line in which nothing is Markdown or HTML; ordinary words stay as they are."""
+    return _escape_markup(_one_line(text))
 
 
-def prose(text: str) -> str:
-    """`text` as `words` writes it, but what it has in back-ticks stays code."""
-    *pairs, last = _SPAN.split(_one_line(text))
+def escape_prose(text: str) -> str:
+    """Return `text` escaped as by `escape`, except for its code spans."""
+    *pairs, last = _SAFE_CODE_SPAN.split(_one_line(text))
     if any("`" in between for between in (*pairs[::2], last)):
-        return words(text)
-    return "".join(part if place % 2 else _escaped(part) for place, part in enumerate([*pairs, last]))
+        return escape(text)
+    return "".join(part if place % 2 else _escape_markup(part) for place, part in enumerate([*pairs, last]))
 
 
-def is_words(text: str) -> bool:
-    """Whether `words` loses nothing of `text`: one line, all of it printable, no spaces around it."""
+def survives_escape(text: str) -> bool:
+    """Return whether `unescape(escape(text))` is `text`: one printable line without spaces around it."""
     return bool(text) and text.isprintable() and text == text.strip()
 
 
-def unwords(text: str) -> str:
-    """The text that `words` or `prose` wrote."""
-    runs, pieces, place = _runs(text), [], 0
-    while found := _TICKS_OR_ESCAPE.search(text, place):
-        pieces.append(text[place : found.start()])
-        place = found.end()
-        if found.group(1):
-            pieces.append(found.group(1))
+def unescape(text: str) -> str:
+    """Return the text that `escape` or `escape_prose` wrote."""
+    runs, pieces, place = _backtick_runs(text), [], 0
+    while match := _BACKTICKS_OR_ESCAPE.search(text, place):
+        pieces.append(text[place : match.start()])
+        place = match.end()
+        if match.group(1):
+            pieces.append(match.group(1))
         else:
-            place = _closing(runs, place - found.start(), place) or place
-            pieces.append(text[found.start() : place])
+            place = _end_of_run(runs, place - match.start(), place) or place
+            pieces.append(text[match.start() : place])
     return "".join([*pieces, text[place:]])
 
 
-def bare_or_code(text: str) -> str:
-    """`text` as it is where no character in it means anything to Markdown, else as a code span."""
+def bare_or_code_span(text: str) -> str:
+    """Return `text` unchanged if no character in it is markup, else as a code span."""
     harmless = _HARMLESS.fullmatch(text) and not _EDGE_UNDERSCORE.search(text) and "](" not in text
-    return text if harmless else code(text)
+    return text if harmless else code_span(text)
 
 
-def _runs(text: str) -> dict[int, list[int]]:
-    """Return where the runs of back-ticks begin, by their length."""
+def _backtick_runs(text: str) -> dict[int, list[int]]:
+    """Return the start of each run of backticks, by its length."""
     runs: dict[int, list[int]] = {}
-    for ticks in _TICKS.finditer(text):
+    for ticks in _BACKTICKS.finditer(text):
         runs.setdefault(len(ticks.group()), []).append(ticks.start())
     return runs
 
 
-def _closing(runs: dict[int, list[int]], length: int, place: int) -> int | None:
-    """Return where the first run of that length behind a place ends; None where there is none."""
+def _end_of_run(runs: dict[int, list[int]], length: int, place: int) -> int | None:
+    """Return the end of the first run of that length at or after a place; None if there is none."""
     starts = runs.get(length, [])
     index = bisect_left(starts, place)
     return starts[index] + length if index < len(starts) else None
 
 
-def _code_at(text: str, start: int, runs: dict[int, list[int]]) -> tuple[str | None, int]:
-    """Return the content of the code span that begins at a place, and where it ends; None where there is none."""
-    opening = _TICKS.match(text, start)
-    end = _closing(runs, len(opening.group()), opening.end()) if opening else None
+def _code_span_at(text: str, start: int, runs: dict[int, list[int]]) -> tuple[str | None, int]:
+    """Return the content and the end of the code span that begins at a place; None and the place if there is none."""
+    opening = _BACKTICKS.match(text, start)
+    end = _end_of_run(runs, len(opening.group()), opening.end()) if opening else None
     if opening is None or end is None:
         return None, start
     content = text[opening.end() : end - len(opening.group())]
@@ -155,10 +158,10 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
-def _escaped(line: str) -> str:
-    return _MARKED.sub(lambda match: "\\" + match.group(), line)
+def _escape_markup(line: str) -> str:
+    return _MARKUP.sub(lambda match: "\\" + match.group(), line)
 
 
-def _stands_bare(text: str) -> bool:
-    # GitHub and markdown-it read a backslash before a pipe in two ways; doubled, as in quotes, they read it in one.
-    return is_words(text) and "\\|" not in text and bool(parse_value(text) == text)
+def _needs_no_quotes(text: str) -> bool:
+    # Renderers disagree on a backslash before a pipe; doubled, as in quotes, they agree.
+    return survives_escape(text) and "\\|" not in text and bool(parse_value(text) == text)

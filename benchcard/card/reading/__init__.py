@@ -1,1 +1,1 @@
-"""A published card, read back as facts."""
+"""The facts of a published card, parsed from its text. Leaves writing a card to the layouts."""

@@ -1,9 +1,9 @@
-"""A card of either layout, read back into facts: the classic one here, the full one in `read_full`.
+"""A classic card, parsed into facts, and the entry point for cards of both layouts.
 
-Owns the grammar of the cards that `classic` writes and of those published before it, the first ones included, where
-each row holds the original model's figures beside its own: `classic.render(read(text)) == text` for all of them.
-Leaves labels and parameters to `asked`, tables and values to `tables` and `notation`. What a card does not show is not
-in the facts that it gives back: intervals, reasons and environment stand in full cards alone.
+Owns the grammar of the cards that `layouts.classic` writes and of those published before it, including the first ones,
+in which each row also has the original model's figures: `classic.render(read_card(text)) == text` for all of them.
+Leaves full cards to `full`, labels and parameters to `labels`, tables and values to `markdown`. The facts contain only
+what the card shows: intervals, reasons and the environment are in full cards alone.
 """
 
 from __future__ import annotations
@@ -13,34 +13,25 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from benchcard.card.facts import (
-    Facts,
-    Figure,
-    FrontMatter,
-    Measured,
-    Metric,
-    Plain,
-    Row,
-)
-from benchcard.card.frontmatter import yaml as yamltext
+from benchcard.card.facts import Facts, Figures, FrontMatter, Measured, Metric, Plain, Row
+from benchcard.card.frontmatter.yaml import load_front_matter, split_card
 from benchcard.card.layouts import classic
 from benchcard.card.markdown import tables
-from benchcard.card.markdown.inline import unwords
+from benchcard.card.markdown.inline import unescape
 from benchcard.card.reading import full, labels
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 
 _REMARK = re.compile(r"(.*) \(([^()]*)\)")
 _SHAPE = re.compile(r"time metrics for batch size = (\d+)(?:, input length = (\d+))?")
-_DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _TIME_KEYS = {(name, unit): key for name, unit, key in classic.TIME_COLUMNS}
-_ORIGINAL, _OWN = classic.SIDES
+_ORIGINAL, _OPTIMIZED = classic.SIDES
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of figures: its place in the table, and what its header says."""
+    """A column of figures: its index in the table, and the parts of its header."""
 
     place: int
     name: str
@@ -49,62 +40,52 @@ class _Column:
 
 
 def read_card(text: str) -> Facts:
-    """The facts that a card shows, of either layout.
+    """Return the facts of a card of either layout.
 
     Args:
-        text: the whole card; other text may stand around its sections.
+        text: The whole card; other text may surround its sections.
 
     Raises:
-        CardError: a part that every card has is missing, or cannot be read; the message says which.
+        CardError: A part that every card has is missing or cannot be parsed; the message says which.
     """
-    block = yamltext.split(text)
-    lines = block.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if full.is_full(lines):
-        return replace(full.read_full_card(lines), front_matter=_front_matter(block.yaml))
-    said = labels.labels(lines)
+    card = split_card(text)
+    front_matter = _front_matter(card.yaml)
+    lines = card.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if full.is_full_card(lines):
+        return replace(full.read_full_card(lines), front_matter=front_matter)
+    facts = labels.read_labels(lines)
     quality, times = _tables(lines)
     metrics, rows = _quality(quality)
-    for shape, table in times:
+    for shape, table in times.items():
         rows = _with_times(rows, shape, table)
-    durations = [match.group(1) for line in lines if (match := _DURATION.match(line))]
-    return Facts(
-        **said,
-        metrics=metrics,
-        shapes=tuple(shape for shape, _ in times),
-        duration_s=float(durations[0]) if durations else None,
-        rows=rows,
-        front_matter=_front_matter(block.yaml),
-    )
+    return replace(facts, metrics=metrics, shapes=tuple(times), rows=rows, front_matter=front_matter)
 
 
-def _tables(lines: list[str]) -> tuple[tables.Table, list[tuple[Shape, tables.Table]]]:
-    """The quality table, and the time tables with their shapes; tables that others wrote around them are left out."""
+def _tables(lines: list[str]) -> tuple[tables.Table, dict[Shape, tables.Table]]:
+    """Return the quality table and the time tables, without the tables that others wrote around them."""
     if classic.QUALITY_TITLE not in lines:
         raise CardError(f"the card has no section {classic.QUALITY_TITLE!r}")
     start = lines.index(classic.QUALITY_TITLE)
-    found = [table for table in tables.find_tables("\n".join(lines)) if table.first_line > start]
-    if not found:
+    below = [table for table in tables.find_tables("\n".join(lines)) if table.first_line > start]
+    if not below:
         raise CardError(f"the card has no table under {classic.QUALITY_TITLE!r}")
-    times = []
-    for table in found[1:]:
-        match = _SHAPE.search(tables.line_above(lines, table))
-        if match is not None:
-            times.append((labels.shape(match), table))
-    return found[0], times
+    quality, *others = below
+    matches = [(_SHAPE.search(tables.line_above(lines, table)), table) for table in others]
+    return quality, {labels.parse_shape(match): table for match, table in matches if match}
 
 
 def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
-    """The metrics and the rows of the quality table."""
-    width = _parameter_columns(table)
-    names = [unwords(header) for header in table.headers[:width]]
+    """Return the metrics and the rows of the quality table."""
+    width = _count_parameters(table)
+    names = [unescape(header) for header in table.headers[:width]]
     metrics = {column.name: Metric(column.name, column.unit) for column in _columns(table)}
     rows = []
-    for number, cells in enumerate(table.rows):
-        sides = _sides(table, number, lambda column: column.name)
+    for index, cells in enumerate(table.rows):
+        sides = _sides(table, index, lambda column: column.name)
         rows.append(
             Row(
-                parameters={name: labels.value(cell) for name, cell in zip(names, cells)},
-                metrics=sides[_OWN],
+                parameters={name: labels.parse_span(cell) for name, cell in zip(names, cells)},
+                metrics=sides[_OPTIMIZED],
                 original=Measured(sides[_ORIGINAL]) if sides[_ORIGINAL] else None,
                 failure=_failure(cells[width:]),
             )
@@ -113,30 +94,28 @@ def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
 
 
 def _with_times(rows: tuple[Row, ...], shape: Shape, table: tables.Table) -> tuple[Row, ...]:
-    """The rows with the figures of one time table, whose rows must be theirs."""
-    width = _parameter_columns(table)
+    """Return the rows with the figures of one time table, which must have the same rows."""
+    width = _count_parameters(table)
     if len(table.rows) != len(rows):
-        raise CardError(f"the table of {shape} has {len(table.rows)} rows, the one of quality {len(rows)}")
-    done = []
-    for number, (row, cells) in enumerate(zip(rows, table.rows)):
-        if repr([labels.value(cell) for cell in cells[:width]]) != repr(list(row.parameters.values())):
-            raise CardError(
-                f"row {number + 1} of the table of {shape} is another configuration than in the first table"
-            )
-        sides = _sides(table, number, _time_key)
+        raise CardError(f"the time table of {shape} has {len(table.rows)} rows, the quality table has {len(rows)}")
+    timed = []
+    for index, (row, cells) in enumerate(zip(rows, table.rows)):
+        if repr([labels.parse_span(cell) for cell in cells[:width]]) != repr(list(row.parameters.values())):
+            raise CardError(f"row {index + 1} of the time table of {shape} has other parameters than the quality table")
+        sides = _sides(table, index, _time_key)
         original = row.original
         if sides[_ORIGINAL]:
             before = original or Measured()
             original = Measured(before.metrics, {**before.times, shape: sides[_ORIGINAL]})
         failure = row.failure or _failure(cells[width:])
-        done.append(replace(row, times={**row.times, shape: sides[_OWN]}, original=original, failure=failure))
-    return tuple(done)
+        timed.append(replace(row, times={**row.times, shape: sides[_OPTIMIZED]}, original=original, failure=failure))
+    return tuple(timed)
 
 
 def _columns(table: tables.Table) -> list[_Column]:
-    """The columns of figures, no two of one name and side: where a remark is no unit, it is part of the name."""
-    start = _parameter_columns(table)
-    columns = [_column(place, header) for place, header in enumerate(table.headers) if header and place >= start]
+    """Return the columns of figures. A remark in a header is a unit, or part of the name if names would be equal."""
+    start = _count_parameters(table)
+    columns = [_parse_header(place, header) for place, header in enumerate(table.headers) if header and place >= start]
     names = Counter((column.name, column.side) for column in columns)
     return [
         replace(column, name=f"{column.name} ({column.unit})", unit="")
@@ -146,27 +125,27 @@ def _columns(table: tables.Table) -> list[_Column]:
     ]
 
 
-def _sides(table: tables.Table, number: int, key: Callable[[_Column], str]) -> dict[str, dict[str, Figure | None]]:
-    """The figures of one row: the original model's, and the row's own, each by its key."""
-    sides: dict[str, dict[str, Figure | None]] = {_ORIGINAL: {}, _OWN: {}}
+def _sides(table: tables.Table, index: int, key: Callable[[_Column], str]) -> dict[str, Figures]:
+    """Return the figures of one row by key: those of the original model, and those of the row's own."""
+    sides: dict[str, dict[str, Interval | None]] = {_ORIGINAL: {}, _OPTIMIZED: {}}
     for column in _columns(table):
-        cell = table.rows[number][column.place]
-        sides[column.side or _OWN][key(column)] = _figure(cell, f"row {number + 1}, {column.name}")
-    return sides
+        cell = table.rows[index][column.place]
+        sides[column.side or _OPTIMIZED][key(column)] = _parse_figure(cell, f"row {index + 1}, {column.name}")
+    return {**sides}
 
 
 def _failure(cells: Sequence[str]) -> Failure | None:
     return Failure() if classic.FAILED in cells else None
 
 
-def _parameter_columns(table: tables.Table) -> int:
-    """How many columns stand before the first bar."""
+def _count_parameters(table: tables.Table) -> int:
+    """Return the number of columns before the first column of pipes."""
     return table.headers.index("") if "" in table.headers else len(table.headers)
 
 
-def _column(place: int, header: str) -> _Column:
-    """What the header says: name, side and unit, as in `throughput (original, /s)`."""
-    text = unwords(header)
+def _parse_header(place: int, header: str) -> _Column:
+    """Return name, side and unit of a header such as `throughput (original, /s)`."""
+    text = unescape(header)
     match = _REMARK.fullmatch(text)
     if match is None:
         return _Column(place, text, "", "")
@@ -182,25 +161,26 @@ def _time_key(column: _Column) -> str:
     return f"{column.name}_{unit}" if unit else column.name
 
 
-def _figure(cell: str, place: str) -> Figure | None:
+def _parse_figure(cell: str, place: str) -> Interval | None:
     if cell in (classic.FAILED, classic.MISSING):
         return None
     if not _NUMBER.fullmatch(cell):
-        raise CardError(f"{place}: {cell!r} is no figure")
-    return Figure(float(cell))
+        raise CardError(f"{place}: {cell!r} is not a figure")
+    return Interval(float(cell))
 
 
 def _front_matter(yaml: str) -> FrontMatter:
-    """The front matter's known keys as fields; every other one, and a known one of an unknown form, as an extra."""
-    data = labels.mapping(yamltext.load_yaml(yaml) or {}, "front matter")
+    """Return the front matter: known keys as fields; other keys, and known ones of another type, as extras."""
     fields: dict[str, Plain] = {}
     extra: dict[str, Plain] = {}
-    for key, value in data.items():
+    for key, value in load_front_matter(yaml).items():
         field = "model_index" if key == "model-index" else key
-        inside = value if isinstance(value, list) else [value]
-        kind = dict if field == "model_index" else str
-        if field in ("datasets", "metrics", "tags", "model_index") and all(isinstance(item, kind) for item in inside):
-            fields[field] = tuple(inside)
+        items = value if isinstance(value, list) else [value]
+        item_type = dict if field == "model_index" else str
+        if field in ("datasets", "metrics", "tags", "model_index") and all(
+            isinstance(item, item_type) for item in items
+        ):
+            fields[field] = tuple(items)
         elif field in ("license", "library_name", "pipeline_tag", "base_model", "base_model_relation") and isinstance(
             value, str
         ):

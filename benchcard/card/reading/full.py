@@ -1,273 +1,268 @@
-"""A full card, read back into facts.
+"""A full card, parsed into facts.
 
-Owns the grammar of the cards that `full` writes: `full.body(read(lines)) == body`, the picture apart. Leaves labels and
-parameters to `asked`, cells to `figures`. What the card does not show (logs, other percentiles) is not in the facts.
+Owns the grammar of the cards that `layouts.full` writes: `full.body(read_full_card(lines)) == body`, apart from the
+picture. Leaves labels and parameters to `labels`, cells to `layouts.figures`. The facts do not contain what the card
+does not show, such as logs and other percentiles.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
-from benchcard.card.facts import (
-    Data,
-    Facts,
-    Figure,
-    Metric,
-    Noise,
-    Plain,
-    Row,
-)
+import msgspec
+
+from benchcard.card.facts import OTHERS, Data, Disturbance, Facts, Metric, Noise, Plain, Row
 from benchcard.card.layouts import figures, full, full_tables
 from benchcard.card.layouts.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
-from benchcard.card.markdown import tables
-from benchcard.card.markdown.inline import uncode, unwords
+from benchcard.card.markdown.inline import parse_code_span, unescape
+from benchcard.card.markdown.tables import Table, find_tables, line_above
 from benchcard.card.reading import labels
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 
 _UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
 _SHAPE = re.compile(r"Below, time metrics for batch size = (\d+)(?:, input length = (\d+))?\.")
-_DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
-_READING = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
-_TIME_KEYS = {header: key for key, header in full_tables.TIME_COLUMNS}
+_DEFINITION = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
+_UNIT = re.compile(r"(.*) \(([^()]*)\)")
+_TIME_KEYS = {**{header: key for key, header in full_tables.TIME_COLUMNS}, full_tables.SIZE_COLUMN: SIZE}
+# The title of the notes in cards of benchcard 0.1 and before.
+_OLD_NOTES_TITLE = "Of this run:"
+# How a card writes a disturbance by other processes.
+_OTHERS = "others used the processors"
 
 
-def is_full(lines: Sequence[str]) -> bool:
-    """Whether the lines are those of a full card."""
-    return full.ASKED_TITLE in lines and full.QUALITY_TITLE in lines
+def is_full_card(lines: Sequence[str]) -> bool:
+    """Return whether the lines are those of a full card."""
+    return full.COMPARED_TITLE in lines and full.QUALITY_TITLE in lines
 
 
 def read_full_card(lines: list[str]) -> Facts:
-    """The facts that a full card shows, but for its front matter.
+    """Return the facts of a full card, without its front matter.
 
     Raises:
-        CardError: a part that every card has is missing, or cannot be read; the message says which.
+        CardError: A part that every card has is missing or cannot be parsed; the message says which.
     """
-    said = labels.labels(lines)
+    facts = labels.read_labels(lines)
     start = lines.index(full.QUALITY_TITLE)
-    titled = [table for table in tables.find_tables("\n".join(lines)) if table.first_line > start]
-    if not titled:
+    tables = [table for table in find_tables("\n".join(lines)) if table.first_line > start]
+    if not tables:
         raise CardError(f"the card has no table under {full.QUALITY_TITLE!r}")
-    under = {_above(lines, table): table for table in titled}
-    readings = _readings(lines)
-    names = list(said["benchmarked"])
-    metrics, rows, roles = _quality(titled[0], names, readings)
+    metrics, rows, roles = _quality(tables[0], list(facts.benchmarked), _definitions(lines))
     shapes = []
-    for above, table in under.items():
-        match = _SHAPE.search(above)
-        if match is not None:
-            shapes.append(labels.shape(match))
-            by_row = {cells[0]: cells for cells in reversed(table.rows)}
-            rows = [
-                _with_times(row, shapes[-1], table, number, by_row.get(str(number)), roles[number])
-                for number, row in enumerate(rows)
-            ]
-    for table in titled[1:]:
+    for table in tables:
+        if match := _SHAPE.search(line_above(lines, table)):
+            shapes.append(labels.parse_shape(match))
+            rows = _with_times(rows, roles, shapes[-1], table)
+    for table in tables[1:]:
         rows = _with_remarks(rows, table)
-    bases = [index for index, told in enumerate(roles) if ROLES["baseline"] in told]
-    own = frozenset(bases)
-    rows = [replace(row, baseline=_baseline(index, told, own)) for index, (row, told) in enumerate(zip(rows, roles))]
-    first = bases[0] if bases else None
-    chosen = [index for index, told in enumerate(roles) if ROLES["chosen"] in told]
+    baselines = [index for index, names in enumerate(roles) if ROLES["baseline"] in names]
+    rows = [
+        replace(row, baseline=_baseline(index, names, frozenset(baselines)))
+        for index, (row, names) in enumerate(zip(rows, roles))
+    ]
+    first = baselines[0] if baselines else None
+    chosen = [index for index, names in enumerate(roles) if ROLES["chosen"] in names]
     further = tuple(index for index in chosen if rows[index].baseline not in (None, first))
-    recommended = sorted({*chosen} - {*further})
-    facts = Facts(
-        **said,
+    unfinished = (match.group(1) for line in lines if (match := _UNFINISHED.match(line)))
+    facts = replace(
+        facts,
         metrics=metrics,
         shapes=tuple(shapes),
-        duration_s=next((float(match.group(1)) for line in lines if (match := _DURATION.match(line))), None),
         rows=tuple(rows),
         data=_data(lines),
         baseline=first,
-        chosen=next(iter(recommended), None),
+        chosen=min({*chosen} - {*further}, default=None),
         further=further,
-        pareto=tuple(index for index, told in enumerate(roles) if ROLES["pareto"] in told),
-        reasons=_sentences(lines, full.REASONS_TITLE) or _sentences(lines, full.REASONS_TITLES),
-        settings=_nested(lines, full.SETTINGS_TITLE),
-        noise=tuple(noise for table in titled for noise in _noise(table)),
+        pareto=tuple(index for index, names in enumerate(roles) if ROLES["pareto"] in names),
+        reasons=_sentences(lines, full.REASON_TITLE) or _sentences(lines, full.REASONS_TITLE),
+        settings=_parameters(lines, full.SETTINGS_TITLE),
+        noise=tuple(noise for table in tables for noise in _noise(table)),
         environment=_environment(lines),
-        run=_nested(lines, full.RUN_TITLE),
-        notes=_sentences(lines, full.NOTES_TITLE),
-        done=next(
-            (labels.whole(m.group(1), "the rows done") for line in lines if (m := _UNFINISHED.match(line))), None
-        ),
+        run=_parameters(lines, full.RUN_TITLE),
+        notes=_sentences(lines, full.NOTES_TITLE) or _sentences(lines, _OLD_NOTES_TITLE),
+        done=next((labels.parse_count(done, "the number of measured rows") for done in unfinished), None),
     )
     heading = _heading(lines)
-    return facts if heading == full.title(facts) else replace(facts, title=heading)
+    return facts if heading == full.default_title(facts) else replace(facts, title=heading)
 
 
-def _baseline(index: int, told: list[str], bases: Collection[int]) -> int | None:
-    """The row that a row says to be compared with; None where there is one for all."""
-    if len(bases) < 2:
+def parse_disturbance(text: str) -> Disturbance:
+    """Return the disturbance that a sentence of a card describes."""
+    return Disturbance(OTHERS if text.startswith(_OTHERS) else "", text)
+
+
+def _baseline(index: int, roles: list[str], baselines: Collection[int]) -> int | None:
+    """Return the row that a row is compared with; None where there is one baseline for all."""
+    if len(baselines) < 2:
         return None
-    said = (role.removeprefix(AGAINST) for role in told if role.startswith(AGAINST))
-    return index if index in bases else next((labels.whole(row, f"row {index}, role") for row in said), None)
+    if index in baselines:
+        return index
+    numbers = (role.removeprefix(AGAINST) for role in roles if role.startswith(AGAINST))
+    return next((labels.parse_count(number, f"row {index}, role") for number in numbers), None)
 
 
 def _heading(lines: list[str]) -> str:
-    above = [line for line in lines[: lines.index(full.ASKED_TITLE)] if line.startswith("## ")]
-    return unwords(above[-1].removeprefix("## ")) if above else ""
+    above = [line for line in lines[: lines.index(full.COMPARED_TITLE)] if line.startswith("## ")]
+    return unescape(above[-1].removeprefix("## ")) if above else ""
 
 
-def _above(lines: list[str], table: tables.Table) -> str:
-    """The line that says what a table shows; with its number, so that no two are one."""
-    return f"{table.first_line}: {tables.line_above(lines, table)}"
-
-
-def _nested(lines: list[str], title: str) -> dict[str, Plain]:
-    return labels.nested(labels.bullets(lines, title)) if title in lines else {}
+def _parameters(lines: list[str], title: str) -> dict[str, Plain]:
+    return labels.nest_bullets(labels.read_bullets(lines, title)) if title in lines else {}
 
 
 def _environment(lines: list[str]) -> dict[str, Plain]:
-    """The environment's bullets, which an empty line sets off from their heading."""
+    """Return the environment, whose bullets follow an empty line below the heading."""
     if full.ENVIRONMENT_TITLE not in lines:
         return {}
-    place = lines.index(full.ENVIRONMENT_TITLE)
-    rest = [full.ENVIRONMENT_TITLE, *lines[place + 2 :]]
-    return labels.nested(labels.bullets(rest, full.ENVIRONMENT_TITLE))
+    start = lines.index(full.ENVIRONMENT_TITLE)
+    return _parameters([full.ENVIRONMENT_TITLE, *lines[start + 2 :]], full.ENVIRONMENT_TITLE)
 
 
 def _sentences(lines: list[str], title: str) -> tuple[str, ...]:
     if title not in lines:
         return ()
-    found = []
+    sentences = []
     for line in lines[lines.index(title) + 1 :]:
         if not line.startswith("* "):
             break
-        found.append(unwords(line.removeprefix("* ")))
-    return tuple(found)
+        sentences.append(unescape(line.removeprefix("* ")))
+    return tuple(sentences)
 
 
 def _data(lines: list[str]) -> Data | None:
-    told = _nested(lines, full.DATA_TITLE)
-    known = {field.name for field in fields(Data)}
-    if "dataset" not in told:
+    values = _parameters(lines, full.DATA_TITLE)
+    if "dataset" not in values:
         return None
-    return Data(**{name: value for name, value in told.items() if name in known})
+    try:
+        return msgspec.convert(values, Data)
+    except msgspec.ValidationError as error:
+        raise CardError(f"the list below {full.DATA_TITLE!r} cannot be read: {error}") from error
 
 
-def _readings(lines: list[str]) -> dict[str, Metric]:
-    """What is said of the metrics, by their names."""
-    found = {}
-    for _, name, text in labels.bullets(lines, full.METRICS_TITLE) if full.METRICS_TITLE in lines else ():
-        match = _READING.fullmatch(text or "")
+def _definitions(lines: list[str]) -> dict[str, Metric]:
+    """Return the metrics that the card defines, by name, without their units."""
+    metrics = {}
+    for _, name, text in labels.read_bullets(lines, full.METRICS_TITLE) if full.METRICS_TITLE in lines else ():
+        match = _DEFINITION.fullmatch(text or "")
         definition, direction = match.groups() if match else (text, None)
         higher = None if direction is None else direction == full.HIGHER
-        found[name] = Metric(name, "", higher, unwords(definition or ""))
-    return found
+        metrics[name] = Metric(name, "", higher, unescape(definition or ""))
+    return metrics
 
 
 def _quality(
-    table: tables.Table, names: list[str], readings: dict[str, Metric]
+    table: Table, names: list[str], definitions: dict[str, Metric]
 ) -> tuple[tuple[Metric, ...], list[Row], list[list[str]]]:
-    """The metrics, the rows, and the roles of each row."""
+    """Return the metrics, the rows, and the roles of each row."""
     headers = list(table.headers)
     end = len(headers) - len(names)
-    if [uncode(header) for header in headers[end:]] != names or headers[:2] != ["row", "role"]:
-        raise CardError("the table of quality has not the columns of the benchmarked parameters")
+    if [parse_code_span(header) for header in headers[end:]] != names or headers[:2] != ["row", "role"]:
+        raise CardError("the quality table must begin with row and role and end with the benchmarked parameters")
     metrics: dict[str, Metric] = {}
-    keys: list[tuple[str, bool]] = []
-    for header in map(unwords, headers[2:end]):
+    keys: list[str] = []
+    for header in map(unescape, headers[2:end]):
         key = _figure_key(header, metrics)
-        keys.append((key or header, key is not None))
         if key is None:
-            name, unit = _unit(header, readings)
-            if name in metrics:
-                raise CardError(f"the table of quality has two columns {name!r}")
-            metrics[name] = replace(readings.get(name, Metric(name)), unit=unit)
-            keys[-1] = (name, False)
-    rows, roles = [], []
-    for number, cells in enumerate(table.rows):
-        own: dict[str, Figure | None] = {}
-        others: dict[str, Figure | None] = {}
-        for (key, is_other), cell in zip(keys, cells[2:end]):
-            (others if is_other else own)[key] = figures.parse_figure(cell, f"row {number}, {key}")
-        parameters = {name: labels.value(cell) for name, cell in zip(names, cells[end:])}
-        risk = any(figures.AT_RISK in cell for cell in cells[2:end])
-        rows.append(Row(parameters=parameters, metrics=own, figures=_known(others), saturation_risk=risk))
-        roles.append(cells[1].split(", "))
-    return tuple(metrics.values()), rows, roles
+            key, unit = _split_unit(header, definitions)
+            if key in metrics:
+                raise CardError(f"the quality table has two columns {key!r}")
+            metrics[key] = replace(definitions.get(key, Metric(key)), unit=unit)
+        keys.append(key)
+    rows = []
+    for index, cells in enumerate(table.rows):
+        parsed = {key: figures.parse_figure(cell, f"row {index}, {key}") for key, cell in zip(keys, cells[2:end])}
+        rows.append(
+            Row(
+                parameters={name: labels.parse_span(cell) for name, cell in zip(names, cells[end:])},
+                metrics={key: figure for key, figure in parsed.items() if key in metrics},
+                figures=_existing({key: figure for key, figure in parsed.items() if key not in metrics}),
+                saturation_risk=any(figures.AT_RISK in cell for cell in cells[2:end]),
+            )
+        )
+    return tuple(metrics.values()), rows, [cells[1].split(", ") for cells in table.rows]
 
 
 def _figure_key(header: str, metrics: Collection[str]) -> str | None:
-    """The name of a figure that is no metric: `accuracy_difference` for `accuracy against the baseline`."""
+    """Return the name of a figure that is not a metric: `accuracy_difference` for `accuracy against the baseline`."""
     if header == full_tables.SIZE_COLUMN:
         return SIZE
     if header in (*full_tables.COUNTS, full_tables.COSINE):
         return header
-    for ending, said in full_tables.FIGURE_ENDINGS.items():
-        if header.endswith(said) and (name := header.removesuffix(said)) in metrics:
+    for ending, words in full_tables.FIGURE_ENDINGS.items():
+        if header.endswith(words) and (name := header.removesuffix(words)) in metrics:
             return name + ending
     return None
 
 
-def _unit(header: str, readings: dict[str, Metric]) -> tuple[str, str]:
-    match = re.fullmatch(r"(.*) \(([^()]*)\)", header)
-    if match is None or header in readings:
-        return header, ""
-    return match.group(1), match.group(2)
+def _split_unit(header: str, definitions: dict[str, Metric]) -> tuple[str, str]:
+    """Return name and unit of a metric's column."""
+    match = None if header in definitions else _UNIT.fullmatch(header)
+    return (match.group(1), match.group(2)) if match else (header, "")
 
 
-def _with_times(
-    row: Row, shape: Shape, table: tables.Table, number: int, cells: Sequence[str] | None, told: list[str]
-) -> Row:
-    if cells is None:
-        raise CardError(f"the table of {shape} has no row {number}")
-    times: dict[str, Figure | None] = {}
-    size = None
-    for header, cell in zip(table.headers[2:], cells[2:]):
-        place = f"row {number}, {header}"
-        key = _TIME_KEYS.get(header)
-        if key is not None:
-            times[key] = figures.parse_figure(cell, place)
-        elif header == full_tables.SIZE_COLUMN:
-            size = figures.parse_figure(cell, place)
-        if key == RATIO and times[key] is not None:
-            # A baseline bears no mark, and is no other model than itself.
-            is_other = ROLES["baseline"] not in told and figures.NOT_DETECTABLE not in cell
-            times[DETECTABLE] = Figure(float(is_other))
-    known = _known(times)
-    sized = row.figures if size is None else {**row.figures, SIZE: size}
-    return replace(row, times={**row.times, shape: known}, figures=sized)
+def _with_times(rows: list[Row], roles: list[list[str]], shape: Shape, table: Table) -> list[Row]:
+    """Return the rows with the figures of one time table."""
+    by_number = {cells[0]: cells for cells in reversed(table.rows)}
+    timed = []
+    for index, row in enumerate(rows):
+        if str(index) not in by_number:
+            raise CardError(f"the time table of {shape} has no row {index}")
+        row_cells = zip(table.headers[2:], by_number[str(index)][2:])
+        cells = {_TIME_KEYS[header]: cell for header, cell in row_cells if header in _TIME_KEYS}
+        times = _existing({key: figures.parse_figure(cell, f"row {index}, {key}") for key, cell in cells.items()})
+        size = {SIZE: times.pop(SIZE)} if SIZE in times else {}
+        if RATIO in times:
+            # The baseline has no mark, although it does not differ from itself.
+            is_baseline = ROLES["baseline"] in roles[index]
+            times[DETECTABLE] = Interval(float(not is_baseline and figures.NOT_DETECTABLE not in cells[RATIO]))
+        timed.append(replace(row, times={**row.times, shape: times}, figures={**row.figures, **size}))
+    return timed
 
 
-def _with_remarks(rows: list[Row], table: tables.Table) -> list[Row]:
-    """The rows with what the tables of equal and of failed rows say of them."""
-    done = list(rows)
+def _with_remarks(rows: list[Row], table: Table) -> list[Row]:
+    """Return the rows with what a table of equal models or of failed rows says of them; other tables say nothing."""
+    rows = list(rows)
     for cells in table.rows:
         if table.headers[:2] == ("row", "same model as row"):
-            index, other = (labels.whole(cell, "a row that is the same model", len(rows)) for cell in cells[:2])
-            reason = unwords("".join(cells[2:3]))
-            done[index] = replace(done[index], same_model_as=other, reasons=(reason,) if reason else ())
+            index, other = (labels.parse_count(cell, "a row with the same model", len(rows)) for cell in cells[:2])
+            reason = unescape("".join(cells[2:3]))
+            rows[index] = replace(rows[index], same_model_as=other, reasons=(reason,) if reason else ())
         elif table.headers[:2] == ("row", "step"):
-            index = labels.whole(cells[0], "a row without figures", len(rows))
-            done[index] = replace(done[index], failure=Failure(*map(unwords, cells[1:4])))
-    return done
+            index = labels.parse_count(cells[0], "a failed row", len(rows))
+            rows[index] = replace(rows[index], failure=Failure(*map(unescape, cells[1:4])))
+    return rows
 
 
-def _noise(table: tables.Table) -> list[Noise]:
+def _noise(table: Table) -> list[Noise]:
+    """Return the noise certificates of a table; none for another table."""
     several = table.headers[:1] == (full_tables.NOISE_BASELINE,)
     if table.headers[several : several + 1] != ("batch size",):
         return []
-    found = []
+    place = "the noise certificate"
+    certificates = []
     for baseline, *cells in (row if several else (figures.MISSING, *row) for row in table.rows):
         if len(cells) < 6:
-            raise CardError(f"the noise certificate has {len(cells)} columns, and not 6")
-        ratio: Any = figures.parse_figure(cells[4], "the noise certificate")
-        warnings = () if cells[5] == "none" else tuple(map(unwords, cells[5].split("; ")))
-        numbers = (
-            None if cell == figures.MISSING else labels.whole(cell, "the noise certificate") for cell in cells[:4]
+            raise CardError(f"{place} has {len(cells)} columns, expected 6")
+        counts = (None if cell == figures.MISSING else labels.parse_count(cell, place) for cell in cells[:4])
+        batch_size, length, models, rounds = counts
+        ratio = figures.parse_figure(cells[4], place)
+        if ratio is None:
+            raise CardError(f"{place} has no ratio of the baseline to itself")
+        disturbances = () if cells[5] == "none" else cells[5].split("; ")
+        certificates.append(
+            Noise(
+                shape=Shape(batch_size or 0, length),
+                ratio=ratio,
+                models=models or 0,
+                rounds=rounds or 0,
+                disturbances=tuple(parse_disturbance(unescape(text)) for text in disturbances),
+                baseline=None if baseline == figures.MISSING else labels.parse_count(baseline, f"{place}, baseline"),
+            )
         )
-        batch_size, length, models, rounds = numbers
-        shape = Shape(batch_size or 0, length)
-        counts = {"models": models or 0, "rounds": rounds or 0}
-        place = None if baseline == figures.MISSING else labels.whole(baseline, "the noise certificate, baseline")
-        found.append(Noise(shape=shape, ratio=ratio, warnings=warnings, baseline=place, **counts))
-    return found
+    return certificates
 
 
-def _known(found: dict[str, Figure | None]) -> dict[str, Figure | None]:
-    return {name: figure for name, figure in found.items() if figure is not None}
+def _existing(column: dict[str, Interval | None]) -> dict[str, Interval | None]:
+    return {name: figure for name, figure in column.items() if figure is not None}

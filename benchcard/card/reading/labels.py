@@ -1,142 +1,155 @@
-"""What both layouts say in the same words, read: the labels, and bullets of parameters.
+"""The parts that both layouts share, parsed: labels and bullets of parameters.
 
-Owns the grammar of labels, nested bullets and listed values, as `classic` writes them. Leaves tables to `read` and
-`read_full`.
+Owns the grammar of labels, nested bullets and lists of values, as `layouts.classic` writes them. Leaves tables to
+`classic` and `full`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeAlias
 
-from benchcard.card.facts import Plain
+from benchcard.card.facts import Facts, Plain
 from benchcard.card.layouts import classic
-from benchcard.card.markdown.inline import parse_value, split_codes, uncode, unwords
+from benchcard.card.markdown.inline import parse_code_span, parse_code_spans, parse_value, unescape
 from benchcard.errors import CardError
 from benchcard.utils.values import Shape
 
-Bullets = list[tuple[str, str, str | None]]
+Bullets: TypeAlias = list[tuple[str, str, str | None]]
 """Indent, name and value of each bullet."""
 
 _LABEL = re.compile(r"\*\*([\w ]+?):?\*\*:? *(`.*`) *$")
 _BULLET = re.compile(r"^( *)[*-] \*\*(.+?)\*\*:(?: (.*))?$")
+_DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
+# No count in a card needs more digits.
+_MAX_DIGITS = 18
 
 
-def labels(lines: list[str]) -> dict[str, Plain]:
-    """What a card says of its task and backend, and its parameters, by the names that `Facts` gives them.
+def read_labels(lines: list[str]) -> Facts:
+    """Return the facts that are not in tables: task, backend, number of samples, parameters and duration.
 
     Raises:
-        CardError: a label or a list of parameters is missing, or cannot be read.
+        CardError: A label or a list of parameters is missing or cannot be parsed.
     """
-    said = _labels(lines)
-    samples = _label(said, "number of evaluation samples")
-    unsaid = samples in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
-    return {
-        "task": _text(_label(said, "task")),
-        "backend": _text(_label(said, "backend")),
-        "backend_args": mapping(parse_value(_label(said, "backend args")), "Backend args"),
-        "max_eval_samples": None if unsaid else whole(samples, "Number of evaluation samples"),
-        "fixed": nested(bullets(lines, classic.FIXED_TITLE)),
-        "benchmarked": _benchmarked(bullets(lines, classic.BENCHMARKED_TITLE)),
-    }
+    labels = _labels(lines)
+    samples = _label(labels, "number of evaluation samples")
+    is_number = samples not in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
+    durations = (match.group(1) for line in lines if (match := _DURATION.match(line)))
+    return Facts(
+        task=_text(_label(labels, "task")),
+        backend=_text(_label(labels, "backend")),
+        backend_args=expect_mapping(parse_value(_label(labels, "backend args")), "Backend args"),
+        max_eval_samples=parse_count(samples, "Number of evaluation samples") if is_number else None,
+        fixed=nest_bullets(read_bullets(lines, classic.FIXED_TITLE)),
+        benchmarked=_benchmarked(read_bullets(lines, classic.BENCHMARKED_TITLE)),
+        duration_s=next(map(float, durations), None),
+    )
 
 
-def bullets(lines: list[str], title: str) -> Bullets:
-    """Indent, name and value of each bullet that follows a title."""
+def read_bullets(lines: list[str], title: str) -> Bullets:
+    """Return the bullets below a title.
+
+    Raises:
+        CardError: There is no such title.
+    """
     if title not in lines:
         raise CardError(f"the card has no section {title!r}")
-    found: Bullets = []
+    bullets: Bullets = []
     for line in lines[lines.index(title) + 1 :]:
         bullet = _BULLET.match(line)
         if bullet is None:
             break
-        found.append((bullet.group(1), unwords(bullet.group(2)), bullet.group(3)))
-    return found
+        bullets.append((bullet.group(1), unescape(bullet.group(2)), bullet.group(3)))
+    return bullets
 
 
-def nested(found: Bullets) -> dict[str, Plain]:
-    """The parameters that bullets say, nested ones as mappings.
+def nest_bullets(bullets: Bullets) -> dict[str, Plain]:
+    """Return the parameters in bullets, those with nested bullets as mappings.
 
     Raises:
-        CardError: a bullet stands under one that has a value of its own.
+        CardError: A bullet is nested below one that has a value.
     """
-    fixed: dict[str, Plain] = {}
+    parameters: dict[str, Plain] = {}
     outer = ""
-    for indent, name, text in found:
+    for indent, name, text in bullets:
         if not indent:
             outer = name
-            fixed[name] = {} if text is None else value(text)
-        elif isinstance(fixed.get(outer), dict):
-            fixed[outer][name] = value(text or "")
+            parameters[name] = {} if text is None else parse_span(text)
+        elif isinstance(parameters.get(outer), dict):
+            parameters[outer][name] = parse_span(text or "")
         else:
-            raise CardError(f"the bullet {name!r} stands under {outer!r}, which has a value of its own")
-    return fixed
+            raise CardError(f"the bullet {name!r} is nested below {outer!r}, which has a value of its own")
+    return parameters
 
 
-def value(text: str) -> Plain:
-    """The value that a code span, or bare text, shows."""
-    return parse_value(_uncoded(text))
+def parse_span(text: str) -> Plain:
+    """Return the value in a code span, or in text without one."""
+    return parse_value(_without_span(text))
 
 
-def mapping(value: Plain, place: str) -> dict[str, Plain]:
-    """`value`, which must be a mapping.
+def expect_mapping(value: Plain, place: str) -> dict[str, Plain]:
+    """Return `value` if it is a mapping.
 
     Raises:
-        CardError: it is none.
+        CardError: It is something else.
     """
     if not isinstance(value, dict):
-        raise CardError(f"{place}: {value!r} is no mapping")
+        raise CardError(f"{place}: expected a mapping, found {value!r}")
     return value
 
 
-def whole(text: str, place: str, below: int | None = None) -> int:
-    """The whole number that a text shows.
+def parse_count(text: str, place: str, below: int | None = None) -> int:
+    """Return a whole number of at most 18 digits.
 
     Args:
-        text: as it stands in a card.
-        place: where, in words.
-        below: a number that it must be below; None for any of 18 digits.
+        text: The text in the card.
+        place: Where it is, for the message.
+        below: Exclusive upper bound; None for none.
 
     Raises:
-        CardError: it shows something else.
+        CardError: The text is something else.
     """
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18) or (below is not None and int(text) >= below):
+    is_count = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+    if not is_count or (below is not None and int(text) >= below):
         bound = "" if below is None else f" below {below}"
-        raise CardError(f"{place}: {text!r} is no whole number{bound}")
+        raise CardError(f"{place}: {text!r} is not a whole number{bound}")
     return int(text)
 
 
-def shape(match: re.Match[str]) -> Shape:
-    """The shape whose batch size and input length, maybe None, are the groups of a match.
+def parse_shape(match: re.Match[str]) -> Shape:
+    """Return the shape whose batch size and input length are the two groups of a match; the length may be None.
 
     Raises:
-        CardError: they are beyond any number.
+        CardError: They have too many digits.
     """
     batch_size, length = match.groups()
-    return Shape(whole(batch_size, "a batch size"), None if length is None else whole(length, "an input length"))
+    return Shape(
+        parse_count(batch_size, "a batch size"), None if length is None else parse_count(length, "an input length")
+    )
 
 
 def _labels(lines: list[str]) -> dict[str, str]:
-    """The content of each label's code span, by the label in lower case."""
-    found = [(match.group(1).lower(), _uncoded(match.group(2))) for line in lines if (match := _LABEL.match(line))]
-    labels = dict(found)
-    if [name for name, _ in found].count("task") > 1:
-        raise CardError("the text holds several cards: read the text of one section at a time")
-    return labels
+    """Return the content of each label's code span, by the label in lower case."""
+    matches = [match for line in lines if (match := _LABEL.match(line))]
+    labels = [(match.group(1).lower(), _without_span(match.group(2))) for match in matches]
+    if [name for name, _ in labels].count("task") > 1:
+        raise CardError("the text contains several cards: read the text of one section at a time")
+    return dict(labels)
 
 
 def _label(labels: Mapping[str, str], name: str) -> str:
     if name not in labels:
-        raise CardError(f"the card does not say its {name}: it is no card of this kind, or a line of it was changed")
+        raise CardError(f"the card has no label {name!r}: it is not a card of benchcard, or that line was changed")
     return labels[name]
 
 
-def _benchmarked(found: Bullets) -> dict[str, list[Plain]]:
+def _benchmarked(bullets: Bullets) -> dict[str, list[Plain]]:
     benchmarked: dict[str, list[Plain]] = {}
-    for _, name, text in found:
-        contents = split_codes(text or "")
+    for _, name, text in bullets:
+        contents = parse_code_spans(text or "")
         if contents is None:
-            raise CardError(f"the values of {name!r} are not a list of code spans: {text!r}")
+            raise CardError(f"the values of {name!r} must be code spans separated by commas, found {text!r}")
         benchmarked[name] = [parse_value(content) for content in contents]
     return benchmarked
 
@@ -146,6 +159,6 @@ def _text(label: str) -> str:
     return value if isinstance(value, str) else label
 
 
-def _uncoded(text: str) -> str:
-    content = uncode(text)
+def _without_span(text: str) -> str:
+    content = parse_code_span(text)
     return text if content is None else content

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchcard.card.facts import Data, Facts, FrontMatter, Metric, Row, figure
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter import yaml as yamltext
-from benchcard.card.frontmatter.check import check
+from benchcard.card.frontmatter.check import find_problems
 from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.errors import CardError
 from card.test_facts import facts_of, texts
@@ -31,7 +31,7 @@ def card(yaml: str) -> str:
 
 def told(yaml: str) -> list[tuple[str, str]]:
     """Severity and field of each problem."""
-    return [(problem.severity, problem.field) for problem in check(card(yaml))]
+    return [(problem.severity, problem.field) for problem in find_problems(card(yaml))]
 
 
 @settings(max_examples=150, deadline=None)
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_alike_by_both_kinds_of_yaml(data):
     block = yamltext.dump_yaml(data)
     assert repr(yamltext.load_yaml(block) or {}) == repr(data)
     assert repr(pyyaml.safe_load(block) or {}) == repr(data)
-    line = yamltext.flow(data)
+    line = yamltext.format_flow(data)
     assert "\n" not in line
     assert repr(pyyaml.safe_load(line)) == repr(data)
 
@@ -59,8 +59,8 @@ def test_what_front_matter_cannot_say_is_refused(value):
 
 def test_fresh_front_matter_of_a_published_card_is_valid():
     """The front matter of a published card has no problem, and says what it said."""
-    text = fields.render(facts_of("vit-beans").front_matter)
-    assert check(text + "\nbody") == []
+    text = fields.render_front_matter(facts_of("vit-beans").front_matter)
+    assert find_problems(text + "\nbody") == []
     assert text.startswith("---\npipeline_tag: image-classification\ndatasets:\n- beans\nmetrics:\n- accuracy\n")
 
 
@@ -75,7 +75,7 @@ def test_all_fields_of_fresh_front_matter():
         tags=("onnx", "", "onnx"),
         extra={"license_link": None, "inference": False, "more": {"a": [None, 1], "b": None}},
     )
-    assert fields.fields(front) == {
+    assert fields.front_matter_keys(front) == {
         "license": "mit",
         "pipeline_tag": "text-classification",
         "base_model": "org/model",
@@ -93,7 +93,7 @@ def test_all_fields_of_fresh_front_matter():
 def test_a_local_path_never_reaches_front_matter(path):
     """What has no form of an id on the Hub is written neither as model nor as data."""
     front = FrontMatter(base_model=path, base_model_relation="quantized", datasets=(path, "glue"))
-    assert fields.fields(front) == {"datasets": ["glue"]}
+    assert fields.front_matter_keys(front) == {"datasets": ["glue"]}
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_ids_of_the_hub_are_known(name):
 
 def test_a_card_without_anything_to_say_has_empty_front_matter():
     """Without facts only the dashes are written, and the check calls it empty."""
-    text = fields.render(FrontMatter())
+    text = fields.render_front_matter(FrontMatter())
     assert text == "---\n---\n"
-    assert [problem.severity for problem in check(text)] == ["warning"]
+    assert [problem.severity for problem in find_problems(text)] == ["warning"]
 
 
 def grid() -> Facts:
@@ -132,9 +132,9 @@ def grid() -> Facts:
 def test_model_index_holds_the_recommended_row_and_the_baseline_alone():
     """The Hub's results name two rows, valid, without a null and without the grid."""
     index = fields.model_index(grid(), name="m", source_name="benchcard beans", source_url="https://hf.co/me/m")
-    text = fields.render(FrontMatter(pipeline_tag="text-classification", model_index=index))
-    assert check(text) == []
-    (result,) = yamltext.load_yaml(yamltext.split(text).yaml)["model-index"][0]["results"]
+    text = fields.render_front_matter(FrontMatter(pipeline_tag="text-classification", model_index=index))
+    assert find_problems(text) == []
+    (result,) = yamltext.load_yaml(yamltext.split_card(text).yaml)["model-index"][0]["results"]
     assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [
         ("accuracy (recommended)", 0.97),
         ("accuracy (baseline)", 0.98),
@@ -259,14 +259,14 @@ def test_a_date_stays_the_text_that_it_was():
 
 def test_a_card_without_front_matter_is_worth_a_warning():
     """No front matter is a warning, for the Hub takes such a card."""
-    assert [problem.severity for problem in check("# Model\n")] == ["warning"]
+    assert [problem.severity for problem in find_problems("# Model\n")] == ["warning"]
 
 
 def test_a_problem_says_severity_field_and_words():
     """The text of a problem is one line that names the field."""
-    (problem,) = check(card("datasets: [/var/data]"))
+    (problem,) = find_problems(card("datasets: [/var/data]"))
     assert str(problem) == (
-        "error: datasets[0]: '/var/data' is no id of a data set on the Hub: a local path has no place here"
+        "error: datasets[0]: '/var/data' is not the id of a data set on the Hub: remove it if it is a path"
     )
 
 
@@ -275,8 +275,8 @@ def test_aliases_that_multiply_are_refused():
     that repeat something are not.
     """
     lines = ["a0: &a0 [1]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
-    (problem,) = check(card("\n".join(lines)))
-    assert "its aliases repeat" in problem.words
+    (problem,) = find_problems(card("\n".join(lines)))
+    assert "its aliases repeat" in problem.message
     assert told("\n".join(lines[:4])) == []
 
 
@@ -290,7 +290,7 @@ def test_aliases_that_multiply_are_refused():
 @example("a: &a [*a]")
 def test_the_check_never_raises(yaml):
     """Whatever stands in the front matter, the check gives a list of problems."""
-    assert all(problem.words for problem in check(card(yaml)))
+    assert all(problem.message for problem in find_problems(card(yaml)))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_the_check_never_raises(yaml):
 )
 def test_a_card_is_split_where_the_hub_splits_it(text, yaml, body):
     """Front matter is found where the Hub finds it, and the pieces are the text."""
-    block = yamltext.split(text)
+    block = yamltext.split_card(text)
     assert block.opening + block.yaml + block.closing + block.body == text
     assert (block.yaml if block.present else None) == yaml
     assert block.body == body

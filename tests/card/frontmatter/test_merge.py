@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchcard.card.frontmatter import yaml as yamltext
-from benchcard.card.frontmatter.check import check
+from benchcard.card.frontmatter.check import find_problems
 from benchcard.card.frontmatter.merge import merge_fields
 from benchcard.errors import CardError
 from card.test_readme import is_subsequence
@@ -121,12 +121,12 @@ def test_entries_of_others_in_model_index_stay_and_ours_are_renewed():
     assert newer.endswith("\nk: v")
     index = yamltext.load_yaml(newer)["model-index"]
     assert index[1:] == [entry("benchcard a", 0.7), entry("benchcard b", 0.6)]
-    assert check(f"---\n{newer}\n---\n") == []
+    assert find_problems(f"---\n{newer}\n---\n") == []
 
 
 def test_our_entry_is_renewed_in_flow_style_too():
     """An entry of ours within braces is renewed within them."""
-    before = "model-index: [" + yamltext.flow(entry("benchcard a", 0.5)) + "]"
+    before = "model-index: [" + yamltext.format_flow(entry("benchcard a", 0.5)) + "]"
     after = merged(before, {"model-index": [entry("benchcard a", 0.7)]})
     assert after == before.replace("0.5", "0.7")
 
@@ -135,7 +135,7 @@ def test_our_entry_is_renewed_in_flow_style_too():
 def test_a_readme_without_front_matter_gets_one(text):
     """Front matter is put before everything but a byte order mark, and the text stays."""
     after, kept = merge_fields(text, FIELDS)
-    block = yamltext.split(after)
+    block = yamltext.split_card(after)
     assert yamltext.load_yaml(block.yaml) == FIELDS
     assert kept == ()
     assert block.body.lstrip("\n") == text.removeprefix("\ufeff").lstrip("\n")
@@ -214,11 +214,11 @@ def fronts(draw: st.DrawFn) -> str:
 def test_any_front_matter_keeps_all_that_it_says(yaml, newline):
     """Whatever the style, nothing that was there is missing, in text or in data, and a second merge changes nothing."""
     text = f"---\n{yaml}\n---\nbody".replace("\n", newline)
-    old = yamltext.load_yaml(yamltext.split(text).yaml + "\n") or {}
+    old = yamltext.load_yaml(yamltext.split_card(text).yaml + "\n") or {}
     after, kept = merge_fields(text, FIELDS, newline=newline)
-    block = yamltext.split(after)
+    block = yamltext.split_card(after)
     new = yamltext.load_yaml(block.yaml + "\n")
-    assert is_subsequence(yamltext.split(text).yaml.replace("~", ""), block.yaml)
+    assert is_subsequence(yamltext.split_card(text).yaml.replace("~", ""), block.yaml)
     assert block.body == "body"
     for key, value in old.items():
         if key not in FIELDS or key in kept:

@@ -17,12 +17,11 @@ from markdown_it import MarkdownIt
 
 from benchcard import Benchmark
 from benchcard.card import Card
-from benchcard.card.data import from_data, to_data
+from facts_as_data import from_data, to_data
 from benchcard.card.facts import (
     Data,
+    Disturbance,
     Facts,
-    Figure,
-    Interval,
     Metric,
     Noise,
     Row,
@@ -31,15 +30,16 @@ from benchcard.card.facts import (
 from benchcard.card.layouts import figures, full, full_tables, plot, reproduce
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 from card.test_facts import facts_of, figure_strategy, names, texts, values
 
 GOLDEN = Path(__file__).parents[2] / "data" / "cards" / "digits-full.md.txt"
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 SHAPE, BATCH = Shape(1, 64), Shape(8, 64)
+DISTURBANCES = (Disturbance("", "a b"), Disturbance("others", "others used the processors in 3 of 30 rounds"))
 
 
-def timed(latency: float, ratio: float, detectable: bool = True) -> dict[str, Figure | None]:
+def timed(latency: float, ratio: float, detectable: bool = True) -> dict[str, Interval | None]:
     """The figures of a cell, each interval five percent wide."""
     return {
         "latency_mean_ms": figure(latency, 0.95 * latency, 1.05 * latency),
@@ -103,8 +103,8 @@ def sample(**changes: object) -> Facts:
         reasons=("2.00x [1.90, 2.10] as fast as the baseline",),
         settings={"metrics": ["accuracy"], "batch_sizes": [1, 8], "duration": 15},
         noise=(
-            Noise(shape=SHAPE, ratio=Figure(1.004, Interval(0.99, 1.01)), models=3, rounds=30),
-            Noise(shape=BATCH, ratio=Figure(0.98, Interval(0.9, 1.1)), models=3, rounds=30, warnings=("a b", "c")),
+            Noise(shape=SHAPE, ratio=Interval(1.004, 0.99, 1.01), models=3, rounds=30),
+            Noise(shape=BATCH, ratio=Interval(0.98, 0.9, 1.1), models=3, rounds=30, disturbances=DISTURBANCES),
         ),
         environment={
             "processor": "A CPU",
@@ -140,8 +140,8 @@ def tables_in(markdown: str) -> list[list[list[str]]]:
 def test_a_precision_is_said_beside_the_duration():
     """Where time was shared out by precision the duration is what each took at the most, and is read back."""
     text = full.body(sample(settings={"precision": 0.02}, duration_s=15.0))
-    assert "for 15 seconds per config on average, at the most: each was timed until the 95 % interval" in text
-    assert "no further than 2 % of it" in text
+    assert "for 15 seconds per config on average, at most: each was timed until the 95 % interval" in text
+    assert "was within 2 % of the ratio" in text
     assert read_card(text).duration_s == 15.0
     assert "on average" not in full.body(sample(duration_s=15.0))
 
@@ -150,6 +150,14 @@ def test_the_golden_card_is_the_same_to_the_byte():
     """The sample's card is the one that was looked at and kept."""
     text = full.body(sample(), plot="benchcard/digits/plot.png", slug="digits")
     assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_cards_with_the_previous_titles_and_sentences_are_read():
+    """A card that was written before titles and sentences changed gives the same facts as the golden card."""
+    before = read_card(GOLDEN.with_name("digits-full-old.md.txt").read_text(encoding="utf-8"))
+    assert before.notes == ("labels were matched by number",)
+    assert [disturbance.text for disturbance in before.noise[1].disturbances] == ["a b", "c"]
+    assert replace(before, noise=shown(sample()).noise) == shown(sample())
 
 
 def test_one_sentence_says_what_to_ship_with_its_intervals():
@@ -168,7 +176,7 @@ def test_one_sentence_says_what_to_ship_with_its_intervals():
         ({"chosen": 0}, "**Keep the baseline, row 0** (onnxruntime, not quantized)"),
         ({"chosen": None}, "**There is nothing to recommend:**"),
         ({"baseline": None}, "there is no unquantized baseline"),
-        ({"chosen": 3}, "its speed cannot be told from the baseline's"),
+        ({"chosen": 3}, "no detectable difference in speed from the baseline"),
     ],
 )
 def test_the_sentence_claims_no_more_than_was_found(changes, said):
@@ -185,7 +193,7 @@ def test_nothing_is_said_to_be_no_faster_that_was_not_timed():
     for changes, said in (
         ({"rows": tuple(rows), "shapes": ()}, ": nothing was timed; accuracy 0.977"),
         ({"rows": tuple(rows)}, ": nothing was timed; accuracy 0.977"),
-        ({"rows": (facts.rows[0], *rows[1:])}, ": no other row was timed beside it; accuracy 0.977"),
+        ({"rows": (facts.rows[0], *rows[1:])}, ": no other row was timed together with it; accuracy 0.977"),
         ({"rows": facts.rows[:1], "pareto": ()}, "row 0** (as it is), and nothing to compare it with; accuracy 0.977"),
     ):
         text = full.body(replace(facts, **changes))
@@ -205,7 +213,9 @@ def test_the_card_of_an_unfinished_run_says_so_at_the_top(chosen, said):
     """How much is done stands before what to ship, which is for now, and is read back."""
     text = full.body(sample(chosen=chosen, done=3))
     _, first, second, *_ = text.split("\n\n")
-    assert first.startswith("**This run is not finished**, with 3 of 5 configurations done: `benchcard run` goes on")
+    assert first.startswith(
+        "**This run is not finished**, with 3 of 5 configurations done: `benchcard run` continues it"
+    )
     assert second.startswith(said)
     assert read_card(text).done == 3
     assert full.body(read_card(text)) == text
@@ -228,7 +238,7 @@ def test_how_alike_embeddings_are_is_told_to_four_digits():
     rows = [replace(row, figures={**row.figures, "embedding_cosine": figure(0.99961)}) for row in sample().rows]
     text = full.body(sample(rows=tuple(rows)))
     assert [row[3] for row in tables_in(text)[1]] == ["embedding_cosine", *["0.9996"] * 5]
-    assert read_card(text).rows[1].figures["embedding_cosine"] == Figure(0.9996)
+    assert read_card(text).rows[1].figures["embedding_cosine"] == Interval(0.9996)
     assert "embedding_cosine" not in full.body(sample())
 
 
@@ -242,7 +252,7 @@ def test_a_probability_next_to_nothing_is_not_called_zero():
     told = [row[3] for row in tables_in(text)[1]]
     assert told == ["accuracy p-value", "0.2500", "<0.0001", "1.0000", "0.0001", "<0.0001"]
     assert full.body(read_card(text)) == full.body(read_card(full.body(read_card(text))))
-    assert read_card(text).rows[1].figures["accuracy_p_value"] == Figure(0.0)
+    assert read_card(text).rows[1].figures["accuracy_p_value"] == Interval(0.0)
 
 
 def test_long_tables_are_folded_and_short_ones_are_not():
@@ -316,9 +326,9 @@ def test_each_baseline_has_a_sentence_and_rows_of_its_own():
     ]
     assert figures.NOT_DETECTABLE not in text
     assert "no other row of the same examples" in text
-    assert "Each baseline ran twice" in text
+    assert "Each baseline was timed twice" in text
     none = full.body(replace(two_data_sets(), chosen=None))
-    assert "* **There is nothing to recommend beside row 0:** no row" in none
+    assert "* **There is nothing to recommend for the baseline, row 0:** no row" in none
     assert read_card(none).chosen is None
     assert read_card(none).further == (2,)
 
@@ -332,7 +342,7 @@ def test_several_baselines_are_read_back():
     assert [row.baseline for row in back.rows] == [0, 0, 2, 2]
     assert [row.figures["samples"].value for row in back.rows] == [350, 350, 20, 20]
     assert [each.baseline for each in back.noise] == [0, 2]
-    assert back.noise[1].warnings == ("a b", "c")
+    assert back.noise[1].disturbances == DISTURBANCES
     assert from_data(to_data(facts)) == facts
 
 
@@ -341,11 +351,19 @@ def test_the_picture_has_a_front_for_each_data_set():
     facts = two_data_sets()
     points = plot._points(facts)
     assert list(points) == [0, 1, 2, 3]
-    assert plot.lines(facts, points) == [[(0.4, 0.97), (0.8, 0.98)]]
+    assert plot.front_lines(facts, points) == [[(0.4, 0.97), (0.8, 0.98)]]
     everything = replace(facts, pareto=(0, 1, 2, 3))
-    assert [len(line) for line in plot.lines(everything, points)] == [2, 2]
+    assert [len(line) for line in plot.front_lines(everything, points)] == [2, 2]
     if plot.can_draw():
-        assert plot.png(facts) is not None
+        assert plot.render_png(facts) is not None
+
+
+def test_work_of_other_processes_is_a_limitation():
+    """A disturbance by other processes, told by its kind, adds a limitation; other disturbances do not."""
+    sentence = "Other processes used the processors during the timing."
+    assert sentence in full.body(sample())
+    noise = tuple(replace(certificate, disturbances=DISTURBANCES[:1]) for certificate in sample().noise)
+    assert sentence not in full.body(sample(noise=noise))
 
 
 def test_one_sample_is_not_called_samples():
@@ -382,25 +400,25 @@ def test_the_sample_reads_back():
     assert back.rows[2].reasons == facts.rows[2].reasons
     assert back.rows[4].failure == facts.rows[4].failure
     assert back.rows[3].saturation_risk
-    assert back.rows[1].metrics == {"accuracy": Figure(0.974, Interval(0.956, 0.99))}
-    assert back.rows[1].figures["accuracy_difference"] == Figure(-0.003, Interval(-0.011, 0.006))
-    assert back.rows[1].times[SHAPE]["ratio"] == Figure(2.0, Interval(1.9, 2.1))
+    assert back.rows[1].metrics == {"accuracy": Interval(0.974, 0.956, 0.99)}
+    assert back.rows[1].figures["accuracy_difference"] == Interval(-0.003, -0.011, 0.006)
+    assert back.rows[1].times[SHAPE]["ratio"] == Interval(2.0, 1.9, 2.1)
     assert [row.times[BATCH].get("detectable") for row in back.rows[:4]] == [
-        Figure(0.0),
-        Figure(1.0),
-        Figure(1.0),
-        Figure(0.0),
+        Interval(0.0),
+        Interval(1.0),
+        Interval(1.0),
+        Interval(0.0),
     ]
-    assert back.noise[1].warnings == ("a b", "c")
+    assert back.noise[1].disturbances == DISTURBANCES
 
 
 def test_the_call_and_the_spec_run_the_same_benchmark_again(tmp_path):
     """The Python call and the YAML on the card come to one spec, with the card's grid in it."""
     facts = sample()
     path = tmp_path / "spec.yaml"
-    path.write_text(reproduce.yaml(facts), encoding="utf-8")
+    path.write_text(reproduce.yaml_spec(facts), encoding="utf-8")
     space: dict[str, object] = {}
-    code = reproduce.call(facts, "runs/x").rsplit("\nresults", 1)[0]
+    code = reproduce.python_call(facts, "runs/x").rsplit("\nresults", 1)[0]
     exec(code, space)
     spec = Benchmark.from_spec(path).spec
     assert space["benchmark"].spec == replace(spec, folder=space["benchmark"].spec.folder)
@@ -419,7 +437,7 @@ def hostile(draw: st.DrawFn) -> Facts:
     )
     rows = []
     for index in range(draw(st.integers(0, 12))):
-        found = st.sampled_from([None, Figure(0.5), Figure(1e-5), Figure(1234.5), Figure(2.0, Interval(1.5, 2.5))])
+        found = st.sampled_from([None, Interval(0.5), Interval(1e-5), Interval(1234.5), Interval(2.0, 1.5, 2.5)])
         same = draw(st.none() | st.integers(0, index - 1)) if index else None
         rows.append(
             Row(
@@ -486,19 +504,19 @@ def test_hostile_cards_parse_as_tables_and_read_back_equal(facts):
 @given(st.lists(st.floats(-1e5, 1e5) | st.floats(-1e-3, 1e-3), min_size=1, max_size=5), st.booleans())
 def test_a_column_keeps_its_digits_when_it_is_read_and_written(numbers, is_quality):
     """All cells of a column have as many decimals, and those read from it come to the same cells again."""
-    rule = figures.of_quality if is_quality else figures.significant
-    column = [Figure(number) for number in numbers]
-    places = figures.decimals(column, rule)
+    rule = figures.quality_decimals if is_quality else figures.three_digits
+    column = [Interval(number) for number in numbers]
+    places = figures.column_decimals(column, rule)
     cells = [figures.format_figure(each, places) for each in column]
     back = [figures.parse_figure(cell, "cell") for cell in cells]
-    assert figures.decimals(back, rule) == places
+    assert figures.column_decimals(back, rule) == places
     assert [figures.format_figure(each, places) for each in back] == cells
     assert len({len(cell.partition(".")[2]) for cell in cells}) == 1
 
 
 def test_a_cell_that_is_no_figure_is_refused():
     """A cell that somebody changed is an error with its place."""
-    with pytest.raises(CardError, match="row 0, accuracy: 'about 1' is no figure"):
+    with pytest.raises(CardError, match="row 0, accuracy: 'about 1' is not a figure"):
         figures.parse_figure("about 1", "row 0, accuracy")
 
 
@@ -515,8 +533,8 @@ def test_published_cards_can_be_laid_out_anew(card):
 def test_the_picture_is_the_same_bytes_and_readable_on_both_pages():
     """Drawn twice, the picture has the same bytes; it has no background of its own, and no name of a program."""
     pytest.importorskip("matplotlib")
-    first = plot.png(sample())
-    assert first == plot.png(sample())
+    first = plot.render_png(sample())
+    assert first == plot.render_png(sample())
     assert b"Software" not in first
     assert len(first) < 200_000
     assert alpha_of_first_pixel(first) == 0

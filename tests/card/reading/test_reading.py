@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from benchcard.card.facts import (
     Facts,
-    Figure,
     FrontMatter,
     Metric,
     Row,
@@ -20,7 +19,7 @@ from benchcard.card.facts import (
 from benchcard.card.layouts import classic
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 from card.layouts.test_classic import DIGESTS, PUBLISHED, simple
 from card.test_facts import CARDS, facts_of, facts_strategy
 
@@ -59,10 +58,10 @@ def test_the_first_cards_hold_two_models_in_a_row():
     facts = read_card(classic.render(facts_of("conll2003-distilbert")))
     row = facts.rows[2]
     assert row.parameters == {"quantization_approach": "static", "operators_to_quantize": ["Add", "MatMul"]}
-    assert row.metrics["f1"] == Figure(0.114)
-    assert row.original.metrics["f1"] == Figure(0.945)
-    assert row.times[Shape(8, 64)] == {"latency_mean_ms": Figure(129.0), "throughput_per_s": Figure(8.0)}
-    assert row.original.times[Shape(8, 64)] == {"latency_mean_ms": Figure(166.53), "throughput_per_s": Figure(6.33)}
+    assert row.metrics["f1"] == Interval(0.114)
+    assert row.original.metrics["f1"] == Interval(0.945)
+    assert row.times[Shape(8, 64)] == {"latency_mean_ms": Interval(129.0), "throughput_per_s": Interval(8.0)}
+    assert row.original.times[Shape(8, 64)] == {"latency_mean_ms": Interval(166.53), "throughput_per_s": Interval(6.33)}
     assert facts.fixed["framework_args"] == {"opset": 11, "optimization_level": 1}
     assert facts.max_eval_samples == 1000
 
@@ -99,7 +98,7 @@ def test_other_time_columns_keep_their_names():
 def test_metrics_that_differ_in_a_remark_stay_apart():
     """A remark in a header is a unit, unless it is what tells two metrics apart."""
     names = ("f1 (macro)", "f1 (micro)", "loss")
-    row = Row(parameters={"framework": "x"}, metrics={name: Figure(index) for index, name in enumerate(names)})
+    row = Row(parameters={"framework": "x"}, metrics={name: Interval(index) for index, name in enumerate(names)})
     metrics = tuple(Metric(name, "nats" if name == "loss" else "") for name in names)
     facts = simple(metrics=metrics, rows=(row,), shapes=(), duration_s=None)
     assert read_card(classic.render(facts)) == facts
@@ -122,15 +121,15 @@ def test_front_matter_comes_back_with_keys_of_others():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("**task**", "**job**", "does not say its task"),
-        ("`local`  \n", "local\n", "does not say its backend"),
-        ("`{}`  \n", "`[]`  \n", "no mapping"),
-        ("`All dataset`", "`some`", "'some' is no whole number"),
+        ("**task**", "**job**", "has no label 'task'"),
+        ("`local`  \n", "local\n", "has no label 'backend'"),
+        ("`{}`  \n", "`[]`  \n", "expected a mapping"),
+        ("`All dataset`", "`some`", "'some' is not a whole number"),
         ("Fixed parameters:", "Fixed", "no section 'Fixed parameters:'"),
-        ("* **framework**: `onnx", "* **framework**: onnx", "not a list of code spans"),
+        ("* **framework**: `onnx", "* **framework**: onnx", "must be code spans"),
         ("## Non-time metrics", "## Quality", "no section '## Non-time metrics'"),
-        ("0.500", "half", "row 1, accuracy: 'half' is no figure"),
-        ("| `onnxruntime` |  \\|  |  2.00", "| `other` |  \\|  |  2.00", "another configuration"),
+        ("0.500", "half", "row 1, accuracy: 'half' is not a figure"),
+        ("| `onnxruntime` |  \\|  |  2.00", "| `other` |  \\|  |  2.00", "other parameters"),
         ("Benchmarked parameters:", "**task**: `x`\n\nBenchmarked parameters:", "several cards"),
     ],
 )
@@ -150,14 +149,14 @@ def test_tables_with_other_rows_are_refused():
     """A time table that has lost a row is not guessed at."""
     text = classic.render(simple())
     last = [line for line in text.split("\n") if line.startswith("|")][-1]
-    with pytest.raises(CardError, match="has 1 rows, the one of quality 2"):
+    with pytest.raises(CardError, match="has 1 rows, the quality table has 2"):
         read_card(text.replace(last + "\n\n", "\n"))
 
 
 def test_a_bullet_under_a_value_is_refused():
     """A nested bullet under a parameter that has a value of its own is not guessed at."""
     text = classic.render(simple(fixed={"a": {"b": 1}})).replace("* **a**:\n", "* **a**: `1`\n")
-    with pytest.raises(CardError, match="'b' stands under 'a'"):
+    with pytest.raises(CardError, match="'b' is nested below 'a'"):
         read_card(text)
 
 

@@ -1,8 +1,7 @@
-"""Facts as plain data, for JSON and YAML, and back.
+"""The facts of a card as plain data, for JSON and YAML, and back: `from_data(to_data(facts)) == facts`.
 
-Owns the form: the fields of the dataclasses by name, defaults left out; a figure is a number, or a mapping with its
-bounds where it has an interval; times are a list, each with its `batch_size` and `input_length`.
-`from_data(to_data(facts)) == facts`, always.
+The data have the fields of the dataclasses by name, without defaults. A figure is a number, or a mapping if it has an
+interval; times are a list, each with its `batch_size` and `input_length`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ from typing import Any, TypeVar
 
 from benchcard.card.facts import (
     Data,
+    Disturbance,
     Facts,
-    Figure,
     Figures,
     FrontMatter,
-    Interval,
     Measured,
     Metric,
     Noise,
@@ -25,51 +23,52 @@ from benchcard.card.facts import (
     Row,
 )
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 
 _T = TypeVar("_T")
 
 
 def to_data(facts: Facts) -> dict[str, Plain]:
-    """`facts` as dicts, lists and scalars."""
-    data = _told(facts)
-    data["front_matter"] = _told(facts.front_matter)
-    data["metrics"] = [_told(metric) for metric in facts.metrics]
-    data["shapes"] = [_told(shape) for shape in facts.shapes]
+    """Return `facts` as dicts, lists and scalars."""
+    data = _fields(facts)
+    data["front_matter"] = _fields(facts.front_matter)
+    data["metrics"] = [_fields(metric) for metric in facts.metrics]
+    data["shapes"] = [_fields(shape) for shape in facts.shapes]
     data["rows"] = [_row_to_data(row) for row in facts.rows]
     if facts.data is not None:
-        data["data"] = _told(facts.data)
+        data["data"] = _fields(facts.data)
     if facts.noise:
         data["noise"] = [_noise_to_data(noise) for noise in facts.noise]
     return {key: value for key, value in data.items() if value not in ([], {})}
 
 
 def from_data(data: Mapping[str, Plain]) -> Facts:
-    """The facts that `to_data` told; a metric may be its name alone, a shape a list of batch size and input length.
+    """Return the facts in data; a metric may be its name, a shape a list of batch size and input length.
 
     Raises:
-        CardError: a field is missing, unknown, or not of its form.
+        CardError: A field is missing, unknown, or has another form.
     """
-    return _made(
+    return _make(
         Facts,
         data,
         "facts",
-        front_matter=lambda value: _made(FrontMatter, value, "front_matter"),
+        front_matter=lambda value: _make(FrontMatter, value, "front_matter"),
         metrics=lambda values: tuple(
-            Metric(value) if isinstance(value, str) else _made(Metric, value, "metrics") for value in values
+            Metric(value) if isinstance(value, str) else _make(Metric, value, "metrics") for value in values
         ),
         shapes=lambda values: tuple(
-            Shape(*value) if isinstance(value, list) else _made(Shape, value, "shapes") for value in values
+            Shape(*value) if isinstance(value, list) else _make(Shape, value, "shapes") for value in values
         ),
         rows=lambda values: tuple(_row_from_data(value, f"rows[{index}]") for index, value in enumerate(values)),
-        data=lambda value: _made(Data, value, "data"),
+        data=lambda value: _make(Data, value, "data"),
         noise=lambda values: tuple(
-            _made(
+            _make(
                 Noise,
                 value,
                 f"noise[{index}]",
-                shape=lambda shape: _made(Shape, shape, "shape"),
+                shape=lambda shape: _make(Shape, shape, "shape"),
                 ratio=_figure_from_data,
+                disturbances=lambda values: tuple(_make(Disturbance, value, "disturbances") for value in values),
             )
             for index, value in enumerate(values)
         ),
@@ -77,32 +76,35 @@ def from_data(data: Mapping[str, Plain]) -> Facts:
 
 
 def _noise_to_data(noise: Noise) -> dict[str, Plain]:
-    return {**_told(noise), "shape": dataclasses.asdict(noise.shape), "ratio": _figure_to_data(noise.ratio)}
+    data = {**_fields(noise), "shape": dataclasses.asdict(noise.shape), "ratio": _figure_to_data(noise.ratio)}
+    if noise.disturbances:
+        data["disturbances"] = list(map(dataclasses.asdict, noise.disturbances))
+    return data
 
 
 def _row_to_data(row: Row) -> dict[str, Plain]:
-    data = _told(row)
+    data = _fields(row)
     data["parameters"] = dict(row.parameters)
     data.update(_measured_to_data(Measured(row.metrics, row.times)))
     if row.figures:
         data["figures"] = _figures_to_data(row.figures)
     if row.failure is not None:
-        data["failure"] = _told(row.failure)
+        data["failure"] = _fields(row.failure)
     if row.original is not None:
         data["original"] = _measured_to_data(row.original)
     return data
 
 
 def _row_from_data(data: Mapping[str, Plain], place: str) -> Row:
-    return _made(
+    return _make(
         Row,
         data,
         place,
         metrics=_figures_from_data,
         times=_times_from_data,
         figures=_figures_from_data,
-        failure=lambda value: _made(Failure, value, f"{place}.failure"),
-        original=lambda value: _made(
+        failure=lambda value: _make(Failure, value, f"{place}.failure"),
+        original=lambda value: _make(
             Measured, value, f"{place}.original", metrics=_figures_from_data, times=_times_from_data
         ),
     )
@@ -132,25 +134,24 @@ def _figures_to_data(figures: Figures) -> dict[str, Plain]:
     return {name: _figure_to_data(figure) for name, figure in figures.items()}
 
 
-def _figure_to_data(figure: Figure | None) -> Plain:
-    if figure is None or figure.interval is None:
+def _figure_to_data(figure: Interval | None) -> Plain:
+    if figure is None or figure.low is None:
         return None if figure is None else figure.value
-    return {"value": figure.value, **dataclasses.asdict(figure.interval)}
+    return dataclasses.asdict(figure)
 
 
-def _figures_from_data(data: Mapping[str, Plain]) -> dict[str, Figure | None]:
+def _figures_from_data(data: Mapping[str, Plain]) -> dict[str, Interval | None]:
     return {name: _figure_from_data(value) for name, value in data.items()}
 
 
-def _figure_from_data(value: Plain) -> Figure | None:
+def _figure_from_data(value: Plain) -> Interval | None:
     if isinstance(value, Mapping):
-        bounds = {key: item for key, item in value.items() if key != "value"}
-        return Figure(value["value"], Interval(**bounds))
-    return None if value is None else Figure(value)
+        return Interval(**value)
+    return None if value is None else Interval(value)
 
 
-def _told(instance: Any) -> dict[str, Plain]:
-    """The fields of a dataclass that differ from their defaults; tuples as lists, what is inside as it is."""
+def _fields(instance: Any) -> dict[str, Plain]:
+    """Return the fields of a dataclass that differ from their defaults, tuples as lists."""
     data: dict[str, Plain] = {}
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
@@ -160,8 +161,8 @@ def _told(instance: Any) -> dict[str, Plain]:
     return data
 
 
-def _made(kind: Callable[..., _T], data: Mapping[str, Plain], place: str, /, **forms: Callable[[Any], Any]) -> _T:
-    """An instance of a dataclass, each field made by its form; where it has none, a list becomes a tuple."""
+def _make(kind: Callable[..., _T], data: Mapping[str, Plain], place: str, /, **forms: Callable[[Any], Any]) -> _T:
+    """Return an instance of a dataclass; each field is made by its form, or, without one, a list becomes a tuple."""
     if not isinstance(data, Mapping):
         raise CardError(f"{place} must be a mapping, found {data!r}")
     try:

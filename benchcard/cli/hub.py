@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchcard.cli.tables import table
 from benchcard.spec.schema import Number
+
+if TYPE_CHECKING:
+    from benchcard.publishing.weights import Artifacts
 
 
 def _drop(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
@@ -63,10 +66,10 @@ def push(
 
     The token is the one of `hf auth login`, or of the variable HF_TOKEN.
     """
+    from benchcard.publishing.push import PushOptions, push_to_hub
     from benchcard.results import Results
 
-    pushed = Results.load(path).push_to_hub(
-        repo_id,
+    options = PushOptions(
         artifacts=_artifacts(artifacts),
         create_pr="auto" if create_pr is None else create_pr,
         private=not public,
@@ -78,6 +81,7 @@ def push(
         revision=revision,
         dry_run=dry_run,
     )
+    pushed = push_to_hub(Results.load(path), repo_id, options)
     for warning in pushed.warnings:
         click.echo(f"note: {warning}", err=dry_run)
     if dry_run:
@@ -94,14 +98,17 @@ def push(
         click.echo(f"pull request: {pushed.pr_url}")
 
 
-def _artifacts(text: str) -> Any:
-    """`best`, `all`, `none`, or the rows of a list as `3,5`."""
-    if text in ("best", "all", "none"):
-        return text
+def _artifacts(text: str) -> Artifacts:
+    """Return `best`, `all`, `none`, or the rows of a list such as `3,5`."""
+    names: dict[str, Artifacts] = {"best": "best", "all": "all", "none": "none"}
+    if text in names:
+        return names[text]
     try:
-        return [int(each) for each in text.split(",")]
+        return [int(row) for row in text.split(",")]
     except ValueError:
-        raise click.BadParameter(f"best, all, none, or rows as 3,5; found {text}", param_hint="--artifacts") from None
+        raise click.BadParameter(
+            f"expected best, all, none, or rows as 3,5; found {text}", param_hint="--artifacts"
+        ) from None
 
 
 @click.command()

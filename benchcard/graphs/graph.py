@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from benchcard.graphs.files import INLINE_LIMIT_BYTES, opset_of, read_model, stamp, external_files, without_weights
+from benchcard.graphs.files import INLINE_LIMIT_BYTES, external_files, opset_of, read_model, stamp, without_weights
 
 # Tensors that ONNX Runtime's quantizer takes for floating point: `BaseQuantizer.is_valid_quantize_weight` and
 # `is_float_tensor`.

@@ -17,7 +17,7 @@ from benchcard.card.layouts import plot
 from benchcard.card.layouts.full_tables import roles
 from benchcard.cli.commands import _certificate, main
 from benchcard.errors import BenchcardError
-from benchcard.publishing.facts import facts
+from benchcard.publishing.facts import make_facts
 from benchcard.spec.plan import Configuration
 
 # Four baselines: rows 0 and 2 are evaluated on all examples, rows 4 and 6 on one; rows 2 and 6 are timed otherwise.
@@ -66,7 +66,7 @@ def test_the_card_says_what_to_ship_of_each(ran):
     """A sentence for each baseline, the role of each row, and no baseline that is marked beside itself; read back, it
     is the same.
     """
-    told = facts(ran)
+    told = make_facts(ran)
     card = ran.card()
     assert card.text.count("\n* **Ship row ") + card.text.count("\n* **Keep the baseline, row ") == 4
     assert [row.baseline for row in told.rows] == [0, 0, 2, 2, 4, 4, 6, 6]
@@ -92,7 +92,7 @@ def test_models_that_were_timed_apart_are_told_apart(ran, monkeypatch, capsys):
     """Where memory was for a part of a group's models at a time, only the part that lost its noise floor is named."""
     lost = ran.noise.assign(ratio=None, ratio_low=None, ratio_high=None, models=4)
     monkeypatch.setitem(vars(ran), "noise", pd.concat([ran.noise, lost.head(1)], ignore_index=True))
-    (note,) = (each for each in facts(ran).notes if "timed twice" in each)
+    (note,) = (each for each in make_facts(ran).notes if "timed twice" in each)
     assert note.startswith("At batch size 1, input length 8 the baseline, row 0, beside 3 models was not timed twice")
     _certificate(lost.head(1))
     assert "the baseline was not timed twice, and so has no noise floor" in capsys.readouterr().out
@@ -106,7 +106,7 @@ def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
         assert "All dataset" not in text
         path = ran.card(layout).save(tmp_path / f"{layout}.md")
         assert Results.from_card(path).spec.grid["max_eval_samples"] == [None, 1]
-    told = facts(ran)
+    told = make_facts(ran)
     assert [row.figures["samples"].value for row in told.rows] == [24] * 4 + [1] * 4
     assert told.data.samples is None
     assert "as many samples as the column `samples` says" in ran.card().text
@@ -120,14 +120,14 @@ def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
         for source in of_hub[kind].values():
             source.update(local=False, revision="0a1b", location="me/data", name="me/model")
     monkeypatch.setitem(ran.records.about, "sources", of_hub)
-    assert not facts(ran).front_matter.model_index
+    assert not make_facts(ran).front_matter.model_index
     monkeypatch.setattr(Configuration, "evaluated_on", "one")
-    assert facts(ran).front_matter.model_index
+    assert make_facts(ran).front_matter.model_index
 
 
 def test_fronts_are_of_the_same_examples(ran):
     """Figures of one example are on no front with those of all; card and picture have the rows of `pareto`."""
-    told, front = facts(ran), ran.pareto()
+    told, front = make_facts(ran), ran.pareto()
     assert set(told.pareto) == set(front["row"])
     assert {row < 4 for row in told.pareto} == {True, False}
     assert {*told.pareto, *ran.baselines} <= plot._points(told).keys()

@@ -106,7 +106,7 @@ def test_the_hub_is_told_of_one_model_and_one_split_alone(ran, monkeypatch):
     first, second = sources["models"].items()
     there = (first[0], {**first[1], **hub, "name": "me/model"})
     monkeypatch.setitem(sources, "models", dict([there, second]))
-    assert facts.facts(ran).front_matter.base_model is None
+    assert facts.make_facts(ran).front_matter.base_model is None
     monkeypatch.setitem(sources, "models", dict([there]))
-    told = facts.facts(ran).front_matter
+    told = facts.make_facts(ran).front_matter
     assert (told.base_model, told.model_index) == ("me/model", ())

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from facts_as_data import from_data, to_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from facts_as_data import from_data, to_data
 from benchcard.card.facts import (
     Data,
     Disturbance,

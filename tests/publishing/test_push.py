@@ -171,8 +171,8 @@ def test_the_best_row_is_that_of_the_given_drop(push, run, hub):
     push(artifacts="best", max_drop=1.0)
     told = Card(hub.read(MINE, "README.md").decode()).facts()
     best = run.best(max_drop=1.0)
-    assert (told.chosen, told.reasons) == (best.row, facts.facts(run, 1.0).reasons)
-    assert told.reasons != facts.facts(run).reasons
+    assert (told.chosen, told.reasons) == (best.row, facts.make_facts(run, 1.0).reasons)
+    assert told.reasons != facts.make_facts(run).reasons
     assert [each.row for each in weights.chosen_weights(run, "best", 1.0)] == ([best.row] if best.row != 5 else [])
 
 
@@ -263,7 +263,7 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     assert {result["source"]["name"] for result in entry["results"]} == {"benchcard mine"}
     hub.add_model("local-user/authors", {"README.md": AUTHOR})
     (said,) = push("local-user/authors").warnings
-    assert said.startswith("license says something else there")
+    assert said.startswith("license has another value there")
     text = hub.read("local-user/authors", "README.md").decode()
     assert "license: mit # mine" in text
     assert "license_name" not in text
@@ -358,8 +358,9 @@ def test_the_command_after_a_pull_request_into_no_repository_makes_the_repositor
 
 def test_an_endpoint_is_told_without_its_password():
     """The command that goes on names the Hub, and not what opens it."""
-    told = publishing._command(["benchcard"], [("slug", "a b")], "https://me:secret@hub.example:8080/at@home")
-    assert told == "HF_ENDPOINT=https://hub.example:8080/at@home benchcard --slug 'a b'"
+    options = publishing.PushOptions(slug="a b", endpoint="https://me:secret@hub.example:8080/at@home")
+    command = options.as_command(Path("run"), MINE)
+    assert command == f"HF_ENDPOINT=https://hub.example:8080/at@home benchcard push run {MINE} --slug 'a b'"
 
 
 @pytest.mark.parametrize("slug", ["../../outside", "a" * 300, "a" * 101, "a b", 5])
@@ -425,7 +426,7 @@ def test_latencies_that_wandered_are_told_on_the_card(run):
     for name, values in wandered.items():
         run.time[name] = values + [0.0] * (len(run.time) - 3)
     first = run.time.iloc[:3].to_dict("records")
-    told = [note for note in facts.facts(run).notes if "from the first launch to the last" in note]
+    told = [note for note in facts.make_facts(run).notes if "from the first launch to the last" in note]
     assert f"row {first[0]['row']} by +20 %" in "".join(told)
     assert f"row {first[1]['row']} by -30 %" in "".join(told)
     assert "".join(told).count(" %") == 2
@@ -513,7 +514,7 @@ def test_a_card_that_a_gitignore_keeps_out_is_not_said_to_be_there(push, run, hu
         push(f"local-user/{name}")
         again = push(f"local-user/{name}")
         with monkeypatch.context() as patch:
-            patch.setattr(Results, "push_to_hub", lambda self, *given, again=again, **more: again)
+            patch.setattr(publishing, "push_to_hub", lambda *given, again=again: again)
             said.append(CliRunner().invoke(main, ["push", str(run.path), MINE]).output.splitlines()[-1])
     assert said == [
         "nothing to push: the .gitignore there keeps out README.md, and the rest is there",

@@ -166,7 +166,7 @@ def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_pat
     time = results.time
     quantized = time[time["apply_quantization"]]
     assert (quantized["elapsed_s"] - quantized["duration"]).between(0, 0.4).all()
-    raw = bundle.latencies(results)
+    raw = bundle.latencies_frame(results)
     assert raw[~raw["twin"]].groupby("row").size().tolist() == time["runs"].tolist()
     card = results.card()
     assert "Time benchmarks were run for" not in card.text
@@ -625,7 +625,7 @@ def test_numbers_of_other_libraries_may_be_lost(results):
 def test_a_long_name_of_data_still_names_a_section(results, monkeypatch):
     """A folder may have a name of 255 letters: the section's is cut to what can name one."""
     monkeypatch.setitem(results.plan[0]["dataset"], "path", "data/" + "d" * 255)
-    assert facts.slug(results) == f"{'d' * 80}-{results.spec.digest[:8]}"
+    assert facts.default_slug(results) == f"{'d' * 80}-{results.spec.digest[:8]}"
 
 
 def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):
@@ -634,7 +634,7 @@ def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):
         reading = record.outcomes["score"].values["readings"]["accuracy"]
         monkeypatch.setitem(reading, "unit", "%")
     assert results.best().max_drop == 1.0
-    assert facts.facts(results).reasons == (results.best(max_drop=1.0).reason,)
+    assert facts.make_facts(results).reasons == (results.best(max_drop=1.0).reason,)
 
 
 def test_numbers_of_given_names(ground):

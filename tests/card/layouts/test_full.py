@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from facts_as_data import from_data, to_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from benchcard import Benchmark
 from benchcard.card import Card
-from facts_as_data import from_data, to_data
 from benchcard.card.facts import (
     Data,
     Disturbance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ class Benchmark:
         card_spec.expect_here(published, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)
 
-    @property
+    @cached_property
     def configurations(self) -> Plan:
         """The configurations, as objects."""
         return make_plan(self.spec)
@@ -138,7 +139,7 @@ class Benchmark:
         """
         from benchcard.analysis.frames.plan import plan_frame
 
-        return plan_frame(make_plan(self.spec))
+        return plan_frame(self.configurations)
 
     def run(self, path: str | Path | None = None, *, timeout_s: float | None = None, progress: bool = True) -> Results:
         """Results of the run in the directory `path`; a run that was stopped goes on where it was, and nothing finished
@@ -162,15 +163,16 @@ class Benchmark:
 
         folder = (Path(path) if path is not None else self.default_path).absolute()
         self._write(folder)
-        registry.backend(self.spec.get("backend")).run(self.spec, folder, timeout_s=timeout_s, show_progress=progress)
-        return Results.load(folder)
+        backend = registry.backend(self.spec.get("backend"))
+        backend.run(self.configurations, folder, timeout_s=timeout_s, show_progress=progress)
+        return Results.load(folder, self.configurations)
 
     def _write(self, folder: Path) -> None:
         """Write what was handed over in memory into a run directory, unless it is there."""
         from benchcard.run.directory import RunDirectory
 
         directory = RunDirectory(folder)
-        if self._handed and (folder / "run.json").exists() and directory.about["digest"] != self.spec.digest:
+        if self._handed and (folder / "run.json").exists() and directory.info.digest != self.spec.digest:
             return  # Somebody else's run: whoever runs this spec says so, and nothing is changed there.
         for name, splits in self._handed.items():
             with directory.handed(in_memory.folder_name(name)) as target:
@@ -195,5 +197,5 @@ class Benchmark:
         return f"<p>{html.escape(said)}</p>{plan.to_html(index=False, na_rep='', escape=True)}"
 
     def __repr__(self) -> str:
-        rows = pluralize(len(make_plan(self.spec)), "configuration")
+        rows = pluralize(len(self.configurations), "configuration")
         return f"Benchmark({self.spec.task}, {rows}, {', '.join(self.spec.grid) or 'no grid'})"

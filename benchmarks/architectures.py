@@ -696,12 +696,12 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
         name = f"{configuration['framework']} {side}".strip()
         for failure in record.failures.values():
             row.refusals.setdefault(failure.message, []).append(name)
-        if "evaluate" in record.outcomes and not record.outcomes["evaluate"].failure:
-            items = Rows(record.outcomes["prepare"].folder).items
+        if record.outcomes.evaluate and not record.outcomes.evaluate.failure:
+            items = Rows(record.outcomes.prepare.folder).items
             alone = reference.alone([items.item(index) for index in range(len(items))])
-            _, kept = read_predictions(record.outcomes["evaluate"].folder)
+            _, kept = read_predictions(record.outcomes.evaluate.folder)
             row.evaluation[name] = difference(np.stack(kept["scores"]), alone)
-            row.batches[name] = record.outcomes["evaluate"].values["batches"]
+            row.batches[name] = record.outcomes.evaluate.values.batches
             expected = _batches(row, side if "attention_mask" in items.item(0) else "")
             if row.batches[name] != expected:
                 row.problems.append(f"{name}: benchcard batches {row.batches[name]!r}, not {expected!r}")

@@ -65,15 +65,15 @@ def samples_needed(run: Path) -> None:
     print("\nrow  signal-to-noise ratio in dB, and largest difference, on 8, 16 and all samples")
     for record in Results.load(run).records.records:
         made = record.outcomes
-        if not {"explain", "sample", "quantize"} <= made.keys() or made["quantize"].values["digest"] in seen:
+        if not {"explain", "sample", "quantize"} <= made.keys() or made["quantize"].values.digest in seen:
             continue
-        seen.add(made["quantize"].values["digest"])
+        seen.add(made["quantize"].values.digest)
         items = Features(made["sample"].folder)
         told = []
         for count in (8, 16, len(items)):
             outputs = losses(
-                made["export"].folder / made["export"].values["file"],
-                made["quantize"].folder / made["quantize"].values["file"],
+                made["export"].folder / made["export"].values.file,
+                made["quantize"].folder / made["quantize"].values.file,
                 ({name: array[None] for name, array in items.item(index).items()} for index in range(count)),
                 0,
                 optimization_level=json.loads((made["explain"].folder / "outcome.json").read_text())["asked"][

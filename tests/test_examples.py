@@ -32,7 +32,8 @@ LEAST = {
 def shortened(benchmark):
     """The benchmark with its files by their whole paths, without times and layers."""
     spec = benchmark.spec
-    fixed = {**spec.fixed, "duration": 0, "explain": False, "name_or_path": str(spec.local_path(spec.fixed["name_or_path"]))}
+    model = str(spec.local_path(spec.fixed["name_or_path"]))
+    fixed = {**spec.fixed, "duration": 0, "explain": False, "name_or_path": model}
     fixed["dataset"] = {**fixed["dataset"], "path": str(spec.local_path(fixed["dataset"]["path"]))}
     return replace(spec, fixed=fixed)
 

@@ -48,17 +48,17 @@ results = benchmark.run(folder / "run", progress=False)
 columns = ["row", "framework", "apply_quantization", "exact_match", "letters_off", "first_letter", "same_model_as"]
 if len(results.failures):
     sys.exit(str(results.failures.to_dict("records")))
-readings = [record.outcomes["score"].values["readings"] for record in results.records.records]
+readings = [record.outcomes.score.values.readings for record in results.records.records]
 told = {
     "quality": results.quality[columns].astype(object).where(results.quality[columns].notna(), None).to_dict("records"),
     "time": results.time[["row", "latency_p50_ms"]].to_dict("records"),
     "readings": readings[0],
     "note": (folder / "run.note").read_text(),
     "card": results.card().text,
-    "versions": results.records.about["versions"],
-    "predictions": results.records.records[0].outcomes["evaluate"].values["items"],
+    "versions": results.records.info.versions,
+    "predictions": results.records.records[0].outcomes.evaluate.values.items,
     "digests": [record.digest for record in results.records.records],
-    "facts": [record.outcomes["evaluate"].values["facts"] for record in results.records.records],
+    "facts": [record.outcomes.evaluate.values.facts for record in results.records.records],
 }
 print("TOLD" + json.dumps(told, default=str))
 """

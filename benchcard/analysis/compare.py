@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchcard import registry
-from benchcard.analysis import compare_times
+from benchcard.analysis import compare_times, gains
 from benchcard.analysis.frames.columns import column, is_known
 from benchcard.analysis.records import Records
 from benchcard.errors import BenchcardError
 from benchcard.measure import machine
 from benchcard.run.record import Record
-from benchcard.sources.resolve import Sources, code_of_metrics
+from benchcard.sources.resolve import code_of_metrics
 from benchcard.spec.parameters import split_name
-from benchcard.tasks import default_metrics
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.plaindata import plain
 
@@ -122,7 +121,7 @@ def compare_runs(
     """
     import pandas as pd
 
-    one, other = a.about["machine"], b.about["machine"]
+    one, other = a.info.machine, b.info.machine
     if times and not across_machines and machine.fingerprint(one) != machine.fingerprint(other):
         raise BenchcardError(
             f"the runs are of two machines ({one['processor']}, {one['usable_cores']} cores; {other['processor']}, "
@@ -133,9 +132,9 @@ def compare_runs(
     if not pairs:
         raise BenchcardError(f"{a.path} and {b.path} have no row in common: {'; '.join(notes)}")
     notes += [
-        f"{name} was {before} in A and is {b.about['versions'].get(name)} in B"
-        for name, before in a.about["versions"].items()
-        if b.about["versions"].get(name) != before
+        f"{name} was {before} in A and is {b.info.versions.get(name)} in B"
+        for name, before in a.info.versions.items()
+        if b.info.versions.get(name) != before
     ]
     notes += _differing(a, b)
     if not trust_remote_code and (scripts := {name for each in (a, b) for name in code_of_metrics(each.plan.spec)}):
@@ -255,8 +254,7 @@ def _all_times(
     changes, notes = compare_times.compare_latencies(cells, a, b)
     rows = []
     for ((one, other), shape), change in zip(cells, changes):
-        length = "" if shape[1] is None else f"x{shape[1]}"
-        row = _row(one, other, f"latency_ms {shape[0]}{length}", change.a_ms, change.b_ms)
+        row = _row(one, other, f"latency_ms {gains.text_of(shape)}", change.a_ms, change.b_ms)
         if change.ratio is not None:
             ratio = change.ratio
             row |= {"change": ratio.value, "change_low": ratio.low, "change_high": ratio.high, "paired": False}
@@ -291,12 +289,12 @@ def _verdict(row: Mapping[str, Any], nothing: float, higher: bool | None) -> str
 
 
 def _metrics(record: Record) -> Mapping[str, float | None]:
-    return record.outcomes["score"].values["metrics"] if "score" in record.outcomes else {}
+    return record.outcomes.score.values.metrics if record.outcomes.score else {}
 
 
 def _higher(record: Record, name: str) -> bool | None:
-    found: bool | None = record.outcomes["score"].values.get("readings", {}).get(name, {}).get("higher_is_better")
-    return found
+    reading = record.outcomes.score.values.readings.get(name) if record.outcomes.score else None
+    return reading.higher_is_better if reading else None
 
 
 def _examples(record: Record, records: Records, trust_remote_code: bool) -> dict[str, Examples | Computed]:
@@ -308,10 +306,13 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> dict
     from benchcard.metrics.info import split_column
 
     row = record.configuration
-    rows = Rows(record.outcomes["prepare"].folder)
-    given = metric_inputs(rows, record.outcomes["evaluate"].folder)
-    names = row["metrics"] or default_metrics(registry.task(records.plan.spec.task), row["task_args"] or {})
-    scripts = Sources.from_dict(records.about["sources"]).metrics
+    prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
+    if prepared is None or evaluated is None:
+        return {}
+    rows = Rows(prepared.folder)
+    given = metric_inputs(rows, evaluated.folder)
+    names = records.traits.metrics_of(row)
+    scripts = records.info.sources.metrics
     told: dict[str, Examples | Computed] = {}
     for name in names:
         if not trust_remote_code and split_column(name)[0] not in registry.metrics():
@@ -331,10 +332,12 @@ def _same_examples(one: Record, other: Record, a: Records, b: Records) -> bool:
 def _data(record: Record, records: Records) -> Any:
     row = record.configuration
     dataset = {name: value for name, value in row["dataset"].items() if name not in ("path", "calibration_split")}
-    source = Sources.from_dict(records.about["sources"]).dataset(row["dataset"])
+    source = records.info.sources.dataset(row["dataset"])
     return dataset, source.revision, source.digest, row["max_eval_samples"]
 
 
 def _references(record: Record, reader: Any) -> Any:
-    rows = reader(record.outcomes["prepare"].folder)
+    if record.outcomes.prepare is None:
+        return None
+    rows = reader(record.outcomes.prepare.folder)
     return rows.references, rows.context, dict(rows.meanings)

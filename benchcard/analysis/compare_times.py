@@ -58,7 +58,7 @@ def compare_latencies(
     from benchcard.measure.intervals import CONFIDENCE, unpaired_ratio
 
     level = 1 - (1 - CONFIDENCE) / max(1, len(cells))
-    alike = a.about["versions"] == b.about["versions"]
+    alike = a.info.versions == b.info.versions
     rows = {(one.configuration.row, other.configuration.row) for (one, other), _ in cells}
     found = []
     moved: dict[bool, dict[Any, float]] = {True: {}, False: {}}

@@ -24,7 +24,7 @@ def embedding_cosine(records: Records, record: Record) -> float | None:
     the baseline itself. None where the task gives no embeddings, or one of the two rows has none.
     """
     reference = record.configuration.baseline
-    if reference is None or "evaluate" not in record.outcomes:
+    if reference is None or record.outcomes.evaluate is None:
         return None
     these = _embeddings(record)
     those = these if reference == record.configuration.row else _embeddings(records.records[reference])
@@ -39,8 +39,8 @@ def _embeddings(record: Record) -> NDArray[Any] | None:
     """The embeddings `(sentences, numbers) float32` that a row's evaluation kept, if it did."""
     import numpy as np
 
-    outcome = record.outcomes.get("evaluate")
-    if outcome is None or outcome.failure is not None:
+    outcome = record.outcomes.evaluate
+    if outcome is None:
         return None
     with np.load(outcome.folder / "predictions.npz", allow_pickle=False) as archive:
         return archive["embedding"] if "embedding" in archive.files else None

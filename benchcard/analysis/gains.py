@@ -20,7 +20,9 @@ from benchcard.analysis.records import Part, Records
 from benchcard.errors import BenchcardError
 from benchcard.run.groups import LAUNCHES
 from benchcard.run.record import Record
+from benchcard.steps.step import NotRun
 from benchcard.utils.text import did_you_mean, join_names
+from benchcard.utils.values import Shape
 
 if TYPE_CHECKING:
     from benchcard.utils.values import Interval
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 OBJECTIVES = ("latency", "memory", "size")
 # The type of the failure that stands for a step of which there is no outcome yet.
-NOT_RUN = "NotRun"
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def gains(records: Records, objective: str, time: Any, models: Any) -> Gains:
         gain = _gain(objective, part, name, shape, max(1, len(distinct)))
         by_row.setdefault(record.configuration.row, []).append(gain)
     for record in records.records:
-        for failed in (place for place in record.failures if place.startswith("time ")):
-            missing = Gain(None, False, failed.removeprefix("time ").removesuffix("xNone"))
+        for untimed in record.failures.time:
+            missing = Gain(None, False, text_of(untimed))
             by_row.setdefault(record.configuration.row, []).append(missing)
     count = len(distinct)
     method = (
@@ -127,7 +128,7 @@ def waiting(records: Records) -> frozenset[int]:
     for record in records.records:
         row = record.configuration.row
         parts = [records.timed.get((row, shape)) for shape in record.cells]
-        stopped = any(each.type == NOT_RUN for place, each in record.failures.items() if place != "reasons")
+        stopped = any(isinstance(each, NotRun) for place, each in record.failures.items() if place != "reasons")
         if stopped or any(part is None or part.outcome is None for part in parts):
             found.add(row)
     return frozenset(found)
@@ -184,8 +185,12 @@ def _pairs(records: Records) -> Iterator[tuple[Record, str, Part | None, str]]:
     """Every timed cell of every row: the row, the shape in words, the part beside its baseline, and the cell's name."""
     for record in records.records:
         for shape, cell in record.cells.items():
-            length = "" if cell.input_length is None else f"x{cell.input_length}"
-            yield record, f"{cell.samples}{length}", records.timed.get((record.configuration.row, shape)), cell.name
+            yield record, text_of(cell.shape), records.timed.get((record.configuration.row, shape)), cell.name
+
+
+def text_of(shape: Shape) -> str:
+    """Return a shape in words: `8x64`, or `8` where there is no length."""
+    return f"{shape.batch_size}" + (f"x{shape.input_length}" if shape.input_length else "")
 
 
 def _gain(objective: str, part: Part | None, name: str, shape: str, comparisons: int) -> Gain:

@@ -4,32 +4,35 @@ lost, and where too few draws were made to tell models apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any
 
 from benchcard.analysis.records import Records
 from benchcard.analysis.rows import same_model_as
 from benchcard.errors import BenchcardError
-from benchcard.metrics.info import point
+from benchcard.metrics.info import MetricInfo, point
+from benchcard.metrics.uncertainty import Difference
 from benchcard.spec.schema import Number
+from benchcard.steps.evaluate import ScoreOutcome
 from benchcard.steps.step import Outcome
 
 
 def names(records: Records) -> tuple[str, ...]:
     """The names of the quality metrics, in the order of their columns."""
-    return tuple(dict.fromkeys(name for score in _scores(records) for name in score.values["metrics"]))
+    return tuple(dict.fromkeys(name for score in _scores(records) for name in score.values.metrics))
 
 
-def info_of_metric(records: Records, metric: str | None) -> Mapping[str, Any]:
-    """`higher_is_better` and `unit` of a metric, None where nobody knows them; empty where it was not measured."""
-    known = (score.values.get("readings", {}) for score in _scores(records))
-    return next((dict(each[metric]) for each in known if metric in each), {})
+def info_of_metric(records: Records, metric: str | None) -> MetricInfo:
+    """Return the direction and unit of a metric; None for each where it is not known, or was not measured."""
+    readings = (score.values.readings for score in _scores(records))
+    found = next((infos[metric] for infos in readings if metric in infos), None) if metric else None
+    return found or MetricInfo(None, None)
 
 
 def positive_classes(records: Records, metric: str) -> tuple[str, ...]:
     """Return the labels that a metric of one label is of: several where they differ from row to row; else nothing."""
-    known = (score.values.get("positive_classes", {}) for score in _scores(records))
+    known = (score.values.positive_classes for score in _scores(records))
     return tuple(dict.fromkeys(each[metric] for each in known if metric in each))
 
 
@@ -56,17 +59,17 @@ def too_few_resamples(records: Records) -> tuple[str, ...]:
     told = []
     for name in names(records):
         # As where p-values are adjusted: among the models of one baseline, each of which counts once.
-        groups: dict[int | None, dict[int, Mapping[str, Any]]] = {}
-        for record in (record for record in records.records if "compare" in record.outcomes):
+        groups: dict[int | None, dict[int, Difference]] = {}
+        for record in records.records:
+            if record.outcomes.compare is None:
+                continue
             row, first = record.configuration, same_model_as(records, record)
-            figures = record.outcomes["compare"].values["figures"].get(name, {})
+            figures = record.outcomes.compare.values.figures.get(name, Difference())
             groups.setdefault(row.baseline, {}).setdefault(row.row if first is None else first, figures)
         for compared in groups.values():
-            tested = [each for each in compared.values() if each.get("p_value") is not None]
+            tested = [figure for figure in compared.values() if figure.p_value is not None]
             draws = [
-                each["draws"]
-                for each in tested
-                if each.get("draws") and each["p_value"] == least_p_value(each["draws"])
+                figure.draws for figure in tested if figure.draws and figure.p_value == least_p_value(figure.draws)
             ]
             if draws and least_p_value(min(draws)) * len(tested) >= 1 - CONFIDENCE:
                 told.append(
@@ -76,5 +79,5 @@ def too_few_resamples(records: Records) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _scores(records: Records) -> Iterator[Outcome]:
-    return (record.outcomes["score"] for record in records.records if "score" in record.outcomes)
+def _scores(records: Records) -> Iterator[Outcome[ScoreOutcome]]:
+    return (record.outcomes.score for record in records.records if record.outcomes.score)

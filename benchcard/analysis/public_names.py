@@ -37,7 +37,7 @@ def public_name(records: Records, part: str, name: str) -> str:
         part: `models`, `datasets` or `metrics`.
         name: as the spec gives it.
     """
-    names: list[str] = [source["name"] for source in records.about["sources"].get(part, {}).values()]
+    names: list[str] = [source.name for source in getattr(records.info.sources, part).values()]
     told = {each: each for each in names if not _FROM_ROOT.match(each)}
     for each in names:
         if each not in told:
@@ -78,8 +78,9 @@ def public(records: Records, value: Any, name: str = "") -> Any:
 
 def public_message(records: Records, text: str) -> str:
     """A message without the folders of this machine."""
-    sources = records.about["sources"]
-    known = [source["location"] for kind in sources.values() for source in kind.values()]
+    sources = records.info.sources
+    parts = (sources.models, sources.datasets, sources.metrics)
+    known = [source.location for part in parts for source in part.values()]
     for folder in sorted({*filter(None, known), str(records.path.resolve()), str(records.path)}, key=len, reverse=True):
         if _FROM_ROOT.match(folder):
             text = text.replace(folder, last_name(folder))

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 from benchcard.analysis.records import Records
 from benchcard.analysis.rows import (
@@ -21,10 +20,11 @@ from benchcard.analysis.rows import (
 )
 from benchcard.evaluation import padding
 from benchcard.frameworks.kernels import JOINABLE, operators, partly_joined
+from benchcard.quantization.exclusions import Exclusion
 from benchcard.quantization.sensitivity.loss import Loss
 from benchcard.run.record import Record, Search
+from benchcard.steps.models import ModelFile
 from benchcard.steps.step import Outcome
-from benchcard.utils.plaindata import known
 from benchcard.utils.text import pluralize
 
 # Activations that the quantizer or the runtime joins with the node before them; others of their kind stay in float32.
@@ -43,13 +43,12 @@ _PARTS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def made(record: Record) -> Outcome | None:
+def made(record: Record) -> Outcome[ModelFile] | None:
     """Return the step that made the file which a row's framework opens; None where there is none."""
     if record.digest is None:
         return None
-    return record.outcomes.get("convert") or record.outcomes.get(
-        "quantize" if record.configuration.quantized else "export"
-    )
+    outcomes = record.outcomes
+    return outcomes.convert or (outcomes.quantize if record.configuration.quantized else outcomes.export)
 
 
 def notes(records: Records) -> list[str]:
@@ -79,8 +78,7 @@ def notes(records: Records) -> list[str]:
 
 def _batches(record: Record) -> str | None:
     """Which batches gave each example what it gives alone, as `tasks.padding.Probe.batches` says."""
-    evaluated = record.outcomes.get("evaluate")
-    return evaluated.values.get("batches") if evaluated is not None else None
+    return record.outcomes.evaluate.values.batches if record.outcomes.evaluate else None
 
 
 def _rows(records: Sequence[Record]) -> str:
@@ -113,22 +111,22 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
             yield "It is not quantized."
         yield from _of_time(records, record)
         return
-    quantized = record.outcomes.get("quantize")
+    quantized = record.outcomes.quantize
     if quantized is None:
         return
-    report = quantized.values["report"]
+    report = quantized.values.report
     file = made(record)
-    size = f" ({file.values['size_bytes'] / 1e6:.1f} MB)" if file else ""
-    verb = "was" if report["nodes_quantized"] == 1 else "were"
-    yield f"{report['nodes_quantized']} of {report['nodes_eligible']} nodes that could be {verb} quantized{size}."
+    size = f" ({file.values.size_bytes / 1e6:.1f} MB)" if file else ""
+    verb = "was" if report.nodes_quantized == 1 else "were"
+    yield f"{report.nodes_quantized} of {report.nodes_eligible} nodes that could be {verb} quantized{size}."
     other = same_model_as(records, record)
     if other is not None:
         yield f"It is the same model as row {other}: {why_same(records, record)}."
     if record.search is not None:
         yield from _of_search(record.search)
-    for exclusion in quantized.values["exclusions"] if record.search is None else ():
+    for exclusion in quantized.values.exclusions if record.search is None else ():
         yield f"Exclusion {of_exclusion(exclusion)}."
-    for note in report["notes"]:
+    for note in report.notes:
         yield f"{note[0].upper()}{note[1:]}."
     yield from _of_kernels(record)
     yield from _of_time(records, record)
@@ -142,10 +140,12 @@ def sentences(records: Records, record: Record, accuracy: Mapping[int, float], m
 
 def _of_kernels(record: Record) -> Iterator[str]:
     """Whether what is quantized in the graph computes in 8 bits when it runs, and what to do where it does not."""
-    run, report = kernels(record), record.outcomes["quantize"].values["report"]
-    if report["is_float_model"]:
+    if record.outcomes.quantize is None:
         return
-    quantized = {each["operator"]: each["quantized"] for each in report["operators"] if each["quantized"]}
+    run, report = kernels(record), record.outcomes.quantize.values.report
+    if report.is_float_model:
+        return
+    quantized = {count.operator: count.quantized for count in report.operators if count.quantized}
     if computes_in_float(record):
         way_out = f"; {_TRY_UINT8}" if _has_int8_pairs(record) and JOINABLE.intersection(quantized) else ""
         why = (
@@ -241,25 +241,25 @@ def _figure(value: float | None) -> str:
     return "not to be had" if value is None else f"{value:.4g}"
 
 
-def of_exclusion(exclusion: Mapping[str, Any]) -> str:
+def of_exclusion(exclusion: Exclusion) -> str:
     """What one exclusion matched, and what it changed."""
-    matched, changed = len(exclusion["nodes"]), len(exclusion["would_be_quantized"])
+    matched, changed = len(exclusion.nodes), len(exclusion.would_be_quantized)
     if not matched:
-        return f"`{exclusion['pattern']}` {exclusion['remark']}"
-    times = exclusion["instances"]
+        return f"`{exclusion.pattern}` {exclusion.remark}"
+    times = exclusion.instances
     nodes = f"{pluralize(matched, 'node')} in {pluralize(times, 'place')}"
-    outcome = exclusion["remark"] or f"{changed} of them would have been quantized"
-    return f"`{exclusion['pattern']}` matched {nodes}: {outcome}"
+    outcome = exclusion.remark or f"{changed} of them would have been quantized"
+    return f"`{exclusion.pattern}` matched {nodes}: {outcome}"
 
 
 def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None) -> Iterator[str]:
-    explained = record.outcomes.get("explain")
+    explained = record.outcomes.explain
     row = record.configuration
     if row.baseline is not None and row.baseline != row.row and {row.row, row.baseline} <= accuracy.keys():
         yield f"Its {metric} is {accuracy[row.row]:.3f}, the baseline's {accuracy[row.baseline]:.3f}."
     if explained is None:
         return
-    outputs = Loss(**known(Loss, explained.values["outputs"]))
+    outputs = explained.values.outputs
     if not outputs.is_finite:
         yield "Some of its outputs are not finite."
     elif outputs.snr_db is None:
@@ -268,17 +268,17 @@ def _of_losses(record: Record, accuracy: Mapping[int, float], metric: str | None
         how = "far from" if outputs.is_far else "close to"
         apart = f"{outputs.snr_db:.1f} dB, at most {outputs.max_abs_difference:.3g} apart"
         yield f"Its outputs are {how} those of float32: {apart}."
-    layers = explained.values["layers"]
+    layers = explained.values.layers
     if layers:
-        told = ", ".join(f"`{layer['node']}` ({_decibels(layer['effect'])})" for layer in layers)
+        told = ", ".join(f"`{layer.node}` ({_decibels(layer.effect)})" for layer in layers)
         sure = (
             ""
-            if explained.values["is_complete"]
-            else f", as far as {pluralize(explained.values['trials'], 'trial')} can tell"
+            if explained.values.is_complete
+            else f", as far as {pluralize(explained.values.trials, 'trial')} can tell"
         )
         yield f"Quantized alone, these layers cost its outputs most{sure}: {told}."
     if layers and outputs.is_far:
-        yield _to_exclude(record, [layer["node"] for layer in layers])
+        yield _to_exclude(record, [layer.node for layer in layers])
 
 
 def _to_exclude(record: Record, nodes: Sequence[str]) -> str:
@@ -286,7 +286,7 @@ def _to_exclude(record: Record, nodes: Sequence[str]) -> str:
     other; or a named pattern that holds the worst of the nodes, where one does.
     """
     has: Sequence[str] = record.configuration["node_exclusion"] or () if record.search is None else record.search.nodes
-    found = record.outcomes["explain"].values.get("patterns") or []
+    found = record.outcomes.explain.values.patterns if record.outcomes.explain else ()
     pattern = f", or the pattern `{found[0]}`" if found else ""
     if found:
         pattern += f" in place of `{nodes[0]}`" if has else ", which holds the first"
@@ -296,7 +296,5 @@ def _to_exclude(record: Record, nodes: Sequence[str]) -> str:
     )
 
 
-def _decibels(loss: Mapping[str, Any]) -> str:
-    return (
-        "not finite" if not loss["is_finite"] else "no loss" if loss["snr_db"] is None else f"{loss['snr_db']:.1f} dB"
-    )
+def _decibels(loss: Loss) -> str:
+    return "not finite" if not loss.is_finite else "no loss" if loss.snr_db is None else f"{loss.snr_db:.1f} dB"

@@ -1,25 +1,26 @@
-"""Records of a run, read from its directory, finished or not: outcomes of each row and raw times of each cell."""
+"""Records of a run, read from its directory, finished or not: outcomes of each row and latencies of each cell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError, SpecError
-from benchcard.run import groups
-from benchcard.run.directory import RunDirectory, TimedPart
+from benchcard.measure.blocks import Opened, Round, read_rounds
+from benchcard.run.directory import PartOutcome, RunDirectory, RunInfo, TimedPart
+from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
-from benchcard.sources.resolve import Sources, unresolved
-from benchcard.spec import spec as specs
+from benchcard.run.traits import Traits, traits_of
+from benchcard.sources.resolve import unresolved
 from benchcard.spec.plan import Plan, make_plan
-from benchcard.steps.step import Outcome, Step
-from benchcard.utils.values import Failure
-
-if TYPE_CHECKING:
-    from benchcard.measure.blocks import Round
+from benchcard.spec.spec import read_stored_spec
+from benchcard.steps.evaluate import MetricRequest
+from benchcard.steps.step import NotRun, Outcome, Request, V
+from benchcard.utils.plain import as_plain
+from benchcard.utils.values import Failure, Shape
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,28 @@ class Part:
     """Cells that were timed together.
 
     Attributes:
-        names: The cells' names.
-        baseline: The name of the baseline's cell; None where there was none.
-        rounds: Every round that was kept, with raw latencies.
-        outcome: What was found out beside them; None while rounds are missing.
+        names: The names of the cells.
+        baseline: The name of the baseline's cell; None where there is no baseline, or no outcome yet.
+        rounds: The rounds so far, with latencies.
+        outcome: What was recorded beside them; None while rounds are missing.
     """
 
     names: tuple[str, ...]
     baseline: str | None
     rounds: tuple[Round, ...]
-    outcome: Mapping[str, Any] | None
+    outcome: PartOutcome | None
 
-    def opened(self, name: str, *, twin: bool = False) -> list[Mapping[str, Any]]:
-        """What opening a cell's model cost, nanoseconds and bytes, each time that it, or its twin, was launched."""
-        told = (self.outcome or {}).get("opened", ())
-        return [each for each in told if each["name"] == name and each["twin"] == twin]
+    def opened(self, name: str, *, twin: bool = False) -> list[Opened]:
+        """Return what it took to open a cell's model, or its twin's, once for each launch."""
+        every = self.outcome.opened if self.outcome else ()
+        return [opened for opened in every if opened.name == name and opened.twin == twin]
 
     def failure(self, name: str, *, twin: bool = False) -> Failure | None:
-        """Why a cell, or its twin, has no times, or no more of them."""
-        told = (self.outcome or {}).get("failures", ())
-        found = next((each for each in told if each["name"] == name and each["twin"] == twin), None)
-        return Failure("time", found["type"], f"{found['stage']}: {found['message']}", found["log"]) if found else None
+        """Return why a cell, or its twin, has no times, or no more of them."""
+        for failure in self.outcome.failures if self.outcome else ():
+            if failure.name == name and failure.twin == twin:
+                return Failure("time", failure.type, f"{failure.stage}: {failure.message}", failure.log)
+        return None
 
 
 @dataclass(frozen=True)
@@ -56,89 +58,90 @@ class Records:
 
     Attributes:
         path: The directory.
-        about: What `run.json` says: machine, versions, sources, when.
+        info: The content of `run.json`.
         plan: The rows.
-        records: What each row came to.
-        parts: By the name of a cell, the parts in which it was timed; a baseline stands in several.
-        timed: By row and shape, the part in which the row was timed, beside its baseline and as it asks.
+        records: The record of each row.
+        parts: The parts in which each cell was timed, by the name of the cell. A baseline is in several.
+        timed: The part in which a row was timed beside its baseline, by row and shape.
     """
 
     path: Path
-    about: Mapping[str, Any]
+    info: RunInfo
     plan: Plan
     records: tuple[Record, ...]
     parts: Mapping[str, tuple[Part, ...]]
-    timed: Mapping[tuple[int, Any], Part]
+    timed: Mapping[tuple[int, Shape], Part]
+
+    @cached_property
+    def traits(self) -> Traits:
+        """The traits of the task and frameworks. Runs of earlier versions do not hold them."""
+        return self.info.traits or traits_of(self.plan)
 
 
-def read_records(path: Path) -> Records:
-    """The records of a run directory.
+def read_records(path: Path, plan: Plan | None = None) -> Records:
+    """Return the records of a run directory.
+
+    Args:
+        path: The directory.
+        plan: The plan of the run, where it is known.
 
     Raises:
-        BenchcardError: It holds no run, a damaged one, or one of a newer format.
+        BenchcardError: The directory holds no run, a damaged one, or one of a newer format.
     """
-    # A process may go elsewhere while it holds the results.
+    # The working directory may change while results are used.
     path = path.absolute()
     directory = RunDirectory(path)
-    about = directory.about
-    try:
-        spec = specs.read_spec({name: about["spec"][name] for name in ("task", "fixed", "grid")})
-        plan = make_plan(replace(spec, trusted=False))
-    except SpecError as error:
-        raise BenchcardError(f"{path / 'run.json'} holds no spec that can be read: {error}") from error
-    sources = _sources(path / "run.json", about, plan)
+    info = directory.info
+    if plan is None or plan.spec.digest != info.digest:
+        try:
+            plan = make_plan(read_stored_spec(as_plain(info.spec)), info.traits.frameworks if info.traits else None)
+        except SpecError as error:
+            raise BenchcardError(f"the spec in {path / 'run.json'} cannot be read: {error}") from error
+    _expect_complete(path / "run.json", info, plan)
 
-    def look(step: Step) -> Outcome:
-        kept = directory.outcome(step.kind, step.key)
-        if kept is None and step.kind == "metric":
-            # A program that knew this metric by a call made the run: what it came to is in `score`.
-            return Outcome(step.kind, step.key, Path())
-        return kept or Outcome(
-            step.kind,
-            step.key,
-            Path(),
-            failure=Failure(step.kind, "NotRun", f"`{step.kind}` has not been run yet: run the spec again"),
-        )
+    def look_up(request: Request[V]) -> Outcome[V] | Failure:
+        outcome = directory.outcome(request)
+        if outcome is None and request.kind == MetricRequest.kind:
+            # The metric was registered in the program that made the run: its result is in `score`.
+            return Outcome(request.kind, request.key, Path(), request.read_values({}))
+        kind = request.kind
+        return outcome or NotRun(kind, "NotRun", f"`{kind}` has not been run yet: run the spec again")
 
-    walk = Pipeline(plan, sources, look, about["default_threads"])
-    records = tuple(walk.record(configuration) for configuration in plan)
+    pipeline = Pipeline(plan, info.sources, info.traits or traits_of(plan), look_up, info.default_threads)
+    records = tuple(pipeline.record(configuration) for configuration in plan)
     parts: dict[str, tuple[Part, ...]] = {}
-    timed: dict[tuple[int, Any], Part] = {}
-    # What was timed for other groups is no longer asked for, as that of a run in which a row had failed.
-    for group in groups.groups(records):
-        for kept in directory.kept_parts(group.key):
-            part = _part(kept)
-            for name in kept.names:
+    timed: dict[tuple[int, Shape], Part] = {}
+    # Groups that no row asks for any more are left out, such as those of a run in which a row had failed.
+    for group in groups(records):
+        for stored in directory.stored_parts(group.key):
+            part = _part(stored)
+            for name in stored.names:
                 parts[name] = (*parts.get(name, ()), part)
             for row, shape in group.places:
-                if records[row].cells[shape].name in kept.names:
+                if records[row].cells[shape].name in stored.names:
                     timed.setdefault((row, shape), part)
-    return Records(path, about, plan, records, parts, timed)
+    return Records(path, info, plan, records, parts, timed)
 
 
-def _sources(path: Path, about: Mapping[str, Any], plan: Plan) -> Sources:
-    """What the names of a plan stood for, as `run.json` says it.
+def _expect_complete(path: Path, info: RunInfo, plan: Plan) -> None:
+    """Raise if `run.json` lacks what results need.
 
     Raises:
-        BenchcardError: It does not say it, or not of all.
+        BenchcardError: Something is missing.
     """
-    missing = [name for name in ("created", "sources", "machine", "versions", "default_threads") if not about.get(name)]
-    sources, wanted = Sources.from_dict(about.get("sources") or {}), unresolved(plan.spec)
+    names = ("created", "sources", "machine", "versions", "default_threads")
+    missing = [name for name in names if not getattr(info, name)]
+    wanted, sources = unresolved(plan.spec), info.sources
     missing += [*wanted.models.keys() - sources.models.keys(), *wanted.datasets.keys() - sources.datasets.keys()]
     if missing:
-        names = ", ".join(missing)
-        raise BenchcardError(f"{path} is damaged: it says nothing of {names}. Run the spec in a new folder")
-    return sources
+        raise BenchcardError(f"{path} is damaged: it has no {', '.join(missing)}. Run the spec in a new folder")
 
 
-def _part(kept: TimedPart) -> Part:
-    from benchcard.measure.blocks import read_rounds
-
-    outcome = kept.outcome
-    rounds = tuple(read_rounds(kept.rounds))
-    if outcome is not None and len(rounds) != outcome["rounds"]:
+def _part(stored: TimedPart) -> Part:
+    outcome, rounds = stored.outcome, tuple(read_rounds(stored.rounds))
+    if outcome is not None and len(rounds) != outcome.rounds:
         raise BenchcardError(
-            f"{kept.rounds} is damaged: {len(rounds)} of {outcome['rounds']} rounds can be read. "
+            f"{stored.rounds} is damaged: {len(rounds)} of {outcome.rounds} rounds can be read. "
             "Run the spec again to time what is missing"
         )
-    return Part(kept.names, outcome["baseline"] if outcome else None, rounds, outcome)
+    return Part(stored.names, outcome.baseline if outcome else None, rounds, outcome)

@@ -5,12 +5,11 @@ How they are explained in sentences is left to `reasons`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNJOINED, Kernel, operators
 from benchcard.run.record import Record
-from benchcard.utils.plaindata import known
 
 if TYPE_CHECKING:
     from benchcard.quantization.operators import Quantization
@@ -61,23 +60,23 @@ def saturation_risk(records: Records, record: Record) -> bool:
     Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
     """
     row = record.configuration
-    report = record.outcomes["quantize"].values["report"] if "quantize" in record.outcomes else {}
-    here = records.about["machine"]["int8"]["u8s8_saturates"]
+    report = record.outcomes.quantize.values.report if record.outcomes.quantize else None
+    here = records.info.machine["int8"]["u8s8_saturates"]
     signed = row["weights_dtype"] != "uint8"
-    multiplied = any(each["quantized"] and each["operator"] in _PRODUCTS for each in report.get("operators", ()))
+    multiplied = report is not None and any(
+        count.quantized and count.operator in _PRODUCTS for count in report.operators
+    )
     run = kernels(record)
     if run:
         in_8_bits = {name for kernel in run if kernel.numbers == "8 bits" for name in operators(kernel.name)}
         multiplied = multiplied and bool(in_8_bits & _PRODUCTS)
-    at_risk = here and report.get("weights_quantized") and multiplied and signed and not row["reduce_range"]
+    at_risk = here and report and report.weights_quantized and multiplied and signed and not row["reduce_range"]
     return bool(at_risk and not computes_in_float(record))
 
 
 def kernels(record: Record) -> tuple[Kernel, ...]:
     """What a call of a row's model runs, the longest first; nothing where the framework cannot say."""
-    evaluated = record.outcomes.get("evaluate")
-    told = evaluated.values.get("kernels", ()) if evaluated is not None else ()
-    return tuple(Kernel(**known(Kernel, each)) for each in told or ())
+    return record.outcomes.evaluate.values.kernels if record.outcomes.evaluate else ()
 
 
 def other_threads(records: Records, record: Record) -> int | None:
@@ -86,23 +85,20 @@ def other_threads(records: Records, record: Record) -> int | None:
     A model is evaluated once, with the threads of the first row that runs it; what it answers is that of all of them,
     what it took is not.
     """
-    evaluated = record.outcomes.get("evaluate")
-    had: int | None = evaluated.values.get("threads") if evaluated is not None else None
-    if had is None or had == (record.configuration.threads or records.about["default_threads"]):
-        return None
-    return had
+    threads = record.outcomes.evaluate.values.threads if record.outcomes.evaluate else None
+    return None if threads == (record.configuration.threads or records.info.default_threads) else threads
 
 
 def computes_in_float(record: Record) -> bool:
     """Whether a row's model is quantized, and the runtime computes all of it in float: between conversions from 8 bits
     and to them. Where no kernel is known, as in runs of earlier versions, it is told from the level.
     """
-    quantized, run = record.outcomes.get("quantize"), kernels(record)
-    if quantized is None or quantized.values["report"]["is_float_model"]:
+    quantized, run = record.outcomes.quantize, kernels(record)
+    if quantized is None or quantized.values.report.is_float_model:
         return False
     if not run:
         return pairs_are_left(record)
-    asked = {each["operator"] for each in quantized.values["report"]["operators"] if each["quantized"]}
+    asked = {count.operator for count in quantized.values.report.operators if count.quantized}
     # What is quantized to be moved or looked up alone computes in nothing.
     in_float = any(kernel.numbers == "float" and asked.intersection(operators(kernel.name)) for kernel in run)
     return in_float and not any(kernel.numbers == "8 bits" for kernel in run)
@@ -121,17 +117,6 @@ def is_pairs(record: Record) -> bool:
 
 
 def _quantization(record: Record) -> tuple[QuantizationReport | None, Quantization | None]:
-    """A row's report and arguments as objects again; None and None where it was not quantized."""
-    from benchcard.quantization.operators import Quantization
-    from benchcard.quantization.report import OperatorCount, QuantizationReport
-
-    quantized = record.outcomes.get("quantize")
-    if quantized is None:
-        return None, None
-    told = dict(quantized.values["report"])
-    told["operators"] = tuple(OperatorCount(**known(OperatorCount, each)) for each in told["operators"])
-    told["notes"] = tuple(told["notes"])
-    how: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in quantized.values["how"].items()
-    }
-    return QuantizationReport(**known(QuantizationReport, told)), Quantization(**known(Quantization, how))
+    """Return the report and the settings of a row's quantization; None and None where it is not quantized."""
+    quantized = record.outcomes.quantize
+    return (quantized.values.report, quantized.values.how) if quantized else (None, None)

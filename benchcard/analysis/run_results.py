@@ -20,6 +20,7 @@ from benchcard.analysis.frames import time as time_
 from benchcard.analysis.frames.failures import failures_frame, lacking
 from benchcard.analysis.frames.noise import noise_frame
 from benchcard.errors import BenchcardError
+from benchcard.metrics.info import MetricInfo
 from benchcard.spec.plan import Plan, unused_settings
 from benchcard.spec.spec import Spec
 from benchcard.utils.text import pluralize
@@ -42,13 +43,13 @@ class RunResults:
         self._known_gains: dict[str, gains.Gains] = {}
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, plan: Plan | None = None) -> Self:
         """The results in a run directory.
 
         Raises:
             BenchcardError: The directory holds no run.
         """
-        return cls(read_back.read_records(Path(path)))
+        return cls(read_back.read_records(Path(path), plan))
 
     @property
     def path(self) -> Path:
@@ -99,15 +100,13 @@ class RunResults:
         """What a reader should know: of the data, as that labels were matched by number or texts were cut, and of what
         was asked for in vain.
         """
-        kinds = ("prepare", "sample", "score")
-        values = (
-            record.outcomes[kind].values for record in self.records.records for kind in kinds if kind in record.outcomes
-        )
-        said = [note for each in values for note in each.get("notes", ())]
+        outcomes = [record.outcomes for record in self.records.records]
+        steps = [step for row in outcomes for step in (row.prepare, row.sample, row.score) if step]
+        said = [note for step in steps for note in step.values.notes]
         unread = [
             choice.unknown_direction(name)
             for name in self.metrics
-            if all(value is None for value in metric_info.info_of_metric(self.records, name).values())
+            if metric_info.info_of_metric(self.records, name) == MetricInfo(None, None)
         ]
         told = [*said, *unread, *time_.timing_notes(self.records), *reasons.notes(self.records)]
         told += [*metric_info.too_few_resamples(self.records), *unused_settings(self.records.plan)]
@@ -167,8 +166,8 @@ class RunResults:
             self.baseline if baseline is None else baseline,
             self._axes,
             deciding,
-            metric_info.allowed_loss(reading.get("unit"), max_drop),
-            reading.get("higher_is_better"),
+            metric_info.allowed_loss(reading.unit, max_drop),
+            reading.higher_is_better,
         )
 
     def choices(self, max_drop: float | None = None) -> tuple[Choice, ...]:
@@ -187,7 +186,7 @@ class RunResults:
         """
         deciding = self._deciding(metric)
         data = {row.row: row.evaluation_key for row in self.plan}
-        higher = metric_info.info_of_metric(self.records, deciding).get("higher_is_better")
+        higher = metric_info.info_of_metric(self.records, deciding).higher_is_better
         return front.pareto(self.quality, self._gains(objective), self._baselines, data, self._axes, deciding, higher)
 
     def compare(
@@ -268,8 +267,8 @@ class RunResults:
         """`spec`, `machine`, `versions`, and each frame but `failures` as a list of rows: plain data."""
         told: dict[str, Any] = {
             "spec": self.spec.as_dict(),
-            "machine": self.records.about["machine"],
-            "versions": self.records.about["versions"],
+            "machine": self.records.info.machine,
+            "versions": self.records.info.versions,
         }
         for name in FRAMES:
             told[name] = json.loads(getattr(self, name).to_json(orient="records", double_precision=12))

@@ -1,16 +1,16 @@
-"""The backend `local`: this machine, now."""
+"""The backend `local`: this machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchcard.run import runner
-from benchcard.spec.spec import Spec
+from benchcard.run.runner import run_plan
+from benchcard.spec.plan import Plan
 
 
 class Local:
-    """Runs on this machine, and returns when the run is over."""
+    """A backend that runs on this machine, and returns when the run has ended."""
 
-    def run(self, spec: Spec, path: Path, *, timeout_s: float | None, show_progress: bool) -> None:
-        """Run a spec, or what is left of it, in the run directory `path`."""
-        runner.run_spec(spec, path, timeout_s=timeout_s, show_progress=show_progress)
+    def run(self, plan: Plan, path: Path, *, timeout_s: float | None, show_progress: bool) -> None:
+        """Run a plan, or what is left of it, in the run directory `path`."""
+        run_plan(plan, path, timeout_s=timeout_s, show_progress=show_progress)

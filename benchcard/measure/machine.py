@@ -71,7 +71,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def fingerprint(machine: dict[str, Any]) -> str:
+def fingerprint(machine: Mapping[str, Any]) -> str:
     """A digest that is equal for machines on which numbers may be put together."""
     return digest(
         {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,20 +73,46 @@ def changed(baseline: Sequence[Any], model: Sequence[Any]) -> int:
     return sum(not _same(one, other) for one, other in zip(baseline, model))
 
 
-def as_values(mine: Interval, against: PairedTest | None) -> dict[str, Any]:
-    """Both as plain data, with None for what is not known."""
-    told: dict[str, Any] = {"low": mine.low, "high": mine.high}
-    if against is not None:
-        told |= {
-            "difference": _finite(against.difference.value),
-            "difference_low": against.difference.low,
-            "difference_high": against.difference.high,
-            "p_value": against.p_value,
-            # models that agree everywhere show no spread, and so nothing of what could be shown
-            "detectable_difference": _finite(against.detectable) or None,
-            "draws": against.draws,
-        }
-    return told
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The 95 % interval of a figure, and its difference from the baseline's; None where it is not known.
+
+    Attributes:
+        low: The lower bound of the figure.
+        high: The upper bound of the figure.
+        difference: The figure minus the baseline's.
+        difference_low: The lower bound of the difference.
+        difference_high: The upper bound of the difference.
+        p_value: Of the paired test.
+        detectable_difference: The smallest difference that the test would detect.
+        draws: Number of resamples.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    detectable_difference: float | None = None
+    draws: int | None = None
+
+
+def difference(interval: Interval, test: PairedTest | None) -> Difference:
+    """Return the interval of a figure and the result of its paired test as one value."""
+    if test is None:
+        return Difference(low=interval.low, high=interval.high)
+    return Difference(
+        low=interval.low,
+        high=interval.high,
+        difference=_finite(test.difference.value),
+        difference_low=test.difference.low,
+        difference_high=test.difference.high,
+        p_value=test.p_value,
+        # Models that agree everywhere show no spread, and so no detectable difference.
+        detectable_difference=_finite(test.detectable) or None,
+        draws=test.draws,
+    )
 
 
 def _same(one: Any, other: Any) -> bool:

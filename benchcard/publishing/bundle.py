@@ -141,8 +141,8 @@ def _links(folder: str) -> str:
 
 def _context(results: RunResults, weights: Sequence[Weights]) -> Mapping[str, object]:
     """Return how the outputs of the first model were read; empty where they were not."""
-    outcomes = results.records.records[weights[0].row].outcomes if weights else {}
-    return Rows(outcomes["prepare"].folder).context if "prepare" in outcomes else {}
+    prepared = results.records.records[weights[0].row].outcomes.prepare if weights else None
+    return Rows(prepared.folder).context if prepared else {}
 
 
 def _with_source_url(model: Mapping[str, Plain], repo_id: str, slug: str) -> dict[str, Plain]:
@@ -194,7 +194,7 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
                 if found is None:
                     continue
                 row, cell = found
-                inputs = (cell.samples, cell.input_length)
+                inputs = (cell.shape.batch_size, cell.shape.input_length)
                 order = (timed.number, timed.launch, place, block.twin, block.started_ns)
                 blocks.append((row, *inputs, *order, len(block.latencies_ns)))
                 values.append(block.latencies_ns)
@@ -211,21 +211,23 @@ def run_json(
     """Return the content of the published `run.json`: the spec, what its names stood for, the machine, and every
     figure, without paths of this machine. `reproduce.source` reads it.
     """
-    about = results.records.about
+    info = results.records.info
     sources = {
         part: [
             {
-                **{name: source[name] for name in ("local", "revision", "digest")},
-                "name": public_names.public_name(results.records, part, source["name"]),
+                "local": source.local,
+                "revision": source.revision,
+                "digest": source.digest,
+                "name": public_names.public_name(results.records, part, source.name),
             }
-            for source in about["sources"][part].values()
+            for source in known.values()
         ]
-        for part in ("models", "datasets")
+        for part, known in (("models", info.sources.models), ("datasets", info.sources.datasets))
     }
     figures = results.to_json()
     return {
         "format": FORMAT,
-        "created": about["created"],
+        "created": info.created,
         "spec": public_names.public(results.records, figures.pop("spec")),
         "sources": sources,
         **public_names.public(results.records, figures),

@@ -28,7 +28,7 @@ from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.layouts.full_tables import NODES, SAMPLES
 from benchcard.card.reading.full import parse_disturbance
-from benchcard.sources.resolve import Sources
+from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Failure, Interval, Shape
@@ -47,7 +47,7 @@ _GROUP = ("batch_size", "input_length", "baseline")
 PROJECT = "https://pypi.org/project/benchcard/"
 
 
-def facts(results: RunResults, max_drop: float | None = None, section: str | None = None) -> Facts:
+def make_facts(results: RunResults, max_drop: float | None = None, section: str | None = None) -> Facts:
     """The facts of a run's card.
 
     Folders of this machine are told by their last name alone where the spec gives them from the root, and nowhere else.
@@ -90,14 +90,14 @@ def facts(results: RunResults, max_drop: float | None = None, section: str | Non
         settings=_settings(results),
         noise=_noise(results),
         environment=_environment(results),
-        run={"id": results.spec.digest[:12], "created": results.records.about["created"]},
+        run={"id": results.spec.digest[:12], "created": results.records.info.created},
         done=len(plan) - len(unmeasured) if (unmeasured := waiting(results.records)) else None,
         notes=(*results.notes, *_untimed(results), *_without_floor(results), *_drifted(results)),
     )
     return replace(made, front_matter=replace(made.front_matter, model_index=_model_index(results, made, section)))
 
 
-def slug(results: RunResults) -> str:
+def default_slug(results: RunResults) -> str:
     """The name of a run's section: its data set and the beginning of its spec's digest, as `beans-2f2e1580`."""
     name = str(results.plan[0]["dataset"]["path"]).rstrip("/").rsplit("/", 1)[-1]
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "data"
@@ -112,7 +112,7 @@ def _model_index(results: RunResults, made: Facts, section: str | None) -> tuple
     apart = len({row.evaluation_key for row in results.plan}) > 1
     if made.data is None or not made.data.on_hub or made.front_matter.base_model is None or apart:
         return ()
-    source = {"source_name": f"{OWN_SOURCE} {section or slug(results)}", "source_url": PROJECT}
+    source = {"source_name": f"{OWN_SOURCE} {section or default_slug(results)}", "source_url": PROJECT}
     return fields.model_index(made, name=made.front_matter.base_model.rsplit("/", 1)[-1], **source)
 
 
@@ -130,12 +130,12 @@ def _metrics(results: RunResults) -> tuple[Metric, ...]:
     made = []
     for name in results.metrics:
         told = metric_info.info_of_metric(results.records, name)
-        unit = told.get("unit") or ""
+        unit = told.unit or ""
         said = {"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)
         positive = " or ".join(metric_info.positive_classes(results.records, name))
         parts = [said, f"the positive class is {positive}" if positive else ""]
         definition = ", ".join(part for part in parts if part)
-        made.append(Metric(name, "", told.get("higher_is_better"), definition, positive))
+        made.append(Metric(name, "", told.higher_is_better, definition, positive))
     return tuple(made)
 
 
@@ -166,32 +166,31 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
 
 
 def _environment(results: RunResults) -> dict[str, Any]:
-    machine = dict(results.records.about["machine"])
+    machine = dict(results.records.info.machine)
     memory = machine.pop("memory_bytes", None)
     if memory is not None:
         machine["memory_gb"] = round(memory / 1e9, 1)
-    return {**machine, "threads": _threads(results), "versions": results.records.about["versions"]}
+    return {**machine, "threads": _threads(results), "versions": results.records.info.versions}
 
 
 def _threads(results: RunResults) -> Any:
     """The threads that the timed processes really had; a list where they differ."""
     found = {
-        opened["facts"].get("intra_op_num_threads")
+        opened.facts.get("intra_op_num_threads")
         for timed in results.records.parts.values()
         for part in timed
-        for opened in (part.outcome or {}).get("opened", ())
+        for opened in (part.outcome.opened if part.outcome else ())
     }
     told = sorted(threads for threads in found if threads is not None)
-    return told[0] if len(told) == 1 else told or results.records.about["default_threads"]
+    return told[0] if len(told) == 1 else told or results.records.info.default_threads
 
 
 def _untimed(results: RunResults) -> Iterator[str]:
     """Rows that have a model and no times, and why."""
     for record in results.records.records:
-        for place, failure in record.failures.items():
-            if place.startswith("time"):
-                said = public_message(results.records, f"{failure.type}: {failure.message}")
-                yield f"Row {record.configuration.row} has no {place}: {said}"
+        for shape, failure in record.failures.time.items():
+            said = public_message(results.records, f"{failure.type}: {failure.message}")
+            yield f"Row {record.configuration.row} has no time {shape}: {said}"
 
 
 def _without_floor(results: RunResults) -> Iterator[str]:
@@ -282,7 +281,7 @@ def _rows(results: RunResults) -> tuple[Row, ...]:
         times.setdefault(row["row"], {})[_shape(row)] = figures
     rows = []
     for record, measured, model in zip(results.records.records, quality, models):
-        failure = record.failures.get("model") or record.failures.get("quality")
+        failure = record.failures.of_quality()
         same = measured.get("same_model_as")
         rows.append(
             Row(
@@ -334,14 +333,12 @@ def _figures(
 
 
 def _front_matter(results: RunResults) -> FrontMatter:
-    sources = results.records.about["sources"]
-    models = list(sources["models"].values())
+    sources = results.records.info.sources
+    models = list(sources.models.values())
     # Of several models, what is said of one would be said of the row of another.
     model = models[0] if len(models) == 1 else None
     datasets = [
-        source["location"]
-        for source in sources["datasets"].values()
-        if not source["local"] and "://" not in source["location"]
+        source.location for source in sources.datasets.values() if not source.local and "://" not in source.location
     ]
     frameworks = {configuration["framework"] for configuration in results.plan}
     tags = [
@@ -354,7 +351,7 @@ def _front_matter(results: RunResults) -> FrontMatter:
         license=told.pop("license", None),
         library_name=told.pop("library_name", None),
         pipeline_tag=results.spec.task,
-        base_model=model["name"] if model is not None and not model["local"] else None,
+        base_model=model.name if model is not None and not model.local else None,
         datasets=tuple(dict.fromkeys(datasets)),
         metrics=(*results.metrics, *(PASS_METRICS if len(results.metrics) else ())),
         tags=tuple(tags),
@@ -362,17 +359,17 @@ def _front_matter(results: RunResults) -> FrontMatter:
     )
 
 
-def _inherited(model: Mapping[str, Any]) -> dict[str, str]:
+def _inherited(model: Source) -> dict[str, str]:
     """What the model's own card says that holds for its variants, as far as the Hub knows the licence."""
-    told = dict(model.get("inherited", {}))
+    told = dict(model.inherited)
     if told.get("license") not in LICENSES:
         told = {name: value for name, value in told.items() if not name.startswith("license")}
     link = told.get("license_link")
     if link is not None and "://" not in link:
         # A file beside that card, which is not in another repository.
         del told["license_link"]
-        if not model["local"]:
-            told["license_link"] = f"https://huggingface.co/{model['name']}/blob/{model['revision']}/{link}"
+        if not model.local:
+            told["license_link"] = f"https://huggingface.co/{model.name}/blob/{model.revision}/{link}"
     return told
 
 
@@ -380,9 +377,9 @@ def _data(results: RunResults, row: int) -> Data:
     """The evaluation data of a row; how many samples where no other row was evaluated on more or fewer of them."""
     varied = len({each["max_eval_samples"] for each in results.plan}) > 1
     dataset, records = results.plan[row]["dataset"], results.records.records
-    source = Sources.from_dict(results.records.about["sources"]).dataset(dataset)
+    source = results.records.info.sources.dataset(dataset)
     same = (record for record in records if record.configuration["dataset"] == dataset)
-    prepared = (each.outcomes["prepare"] for each in (records[row], *same) if "prepare" in each.outcomes)
+    prepared = (each.outcomes.prepare for each in (records[row], *same) if each.outcomes.prepare)
     on_hub = not source.local and "://" not in source.location
     return Data(
         # Of an old id, today's.
@@ -390,6 +387,6 @@ def _data(results: RunResults, row: int) -> Data:
         config=dataset.get("name"),
         split=dataset["eval_split"],
         revision=source.revision or source.digest[:12],
-        samples=None if varied else next((each.values["samples"] for each in prepared), None),
+        samples=None if varied else next((each.values.samples for each in prepared), None),
         on_hub=on_hub,
     )

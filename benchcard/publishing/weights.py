@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from benchcard.analysis.public_names import last_name
 from benchcard.errors import BenchcardError
+from benchcard.steps.models import path_of
 
 if TYPE_CHECKING:
     from benchcard.analysis.run_results import RunResults
@@ -126,16 +127,15 @@ def without_model(results: RunResults, row: int) -> str | None:
     record = results.records.records[row]
     if _graph(record) is not None:
         return None
-    reason = record.failures.get("model") or "its framework runs the original weights"
+    reason = record.failures.model or "its framework runs the original weights"
     return f"row {row} ({results.plan[row].label}) has no ONNX model to publish: {reason}"
 
 
 def _graph(record: Record) -> Path | None:
     """Return the ONNX graph that a row runs; None where it runs something else, or could not be made."""
-    if record.digest is None or "convert" in record.outcomes:
+    if record.digest is None or record.outcomes.convert:
         return None
-    made = record.outcomes.get("quantize") or record.outcomes.get("export")
-    return made.folder / made.values["file"] if made is not None and made.failure is None else None
+    return path_of(record.outcomes.graph) if record.outcomes.graph else None
 
 
 def write_weights(weights: Weights, folder: Path) -> list[str]:
@@ -186,13 +186,12 @@ def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) ->
     names = {results.plan[model.row]["name_or_path"] for model in weights}
     if len(names) != 1:
         return []
-    original = results.records.about["sources"]["models"][names.pop()]
-    location = Path(original["location"])
-    written = [name for name in ROOT_FILES if (location / name).is_file()]
+    original = results.records.info.sources.models[names.pop()]
+    written = [name for name in ROOT_FILES if (original.folder / name).is_file()]
     for name in written:
-        source, target = location / name, folder / name
+        source, target = original.folder / name, folder / name
         target.parent.mkdir(exist_ok=True)
-        cleaned = _cleaned(source) if original["local"] and source.suffix == ".json" else None
+        cleaned = _cleaned(source) if original.local and source.suffix == ".json" else None
         if cleaned is None:
             link(source, target)
         else:

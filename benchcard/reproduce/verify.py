@@ -242,35 +242,35 @@ class _Verifier:
 
 def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
     """Yield the differences in machine, versions, models and data between a card and a run, a sentence each."""
-    there, here = card.facts.environment, results.records.about
-    differing = [name for name in _PROCESSOR if name in there and there[name] != here["machine"].get(name)]
+    there, here = card.facts.environment, results.records.info
+    differing = [name for name in _PROCESSOR if name in there and there[name] != here.machine.get(name)]
     if not there.get("processor"):
         yield "the card does not say on which processor"
     elif "processor" in differing:
-        yield f"another CPU: {there['processor']}, here {here['machine']['processor']}"
+        yield f"another CPU: {there['processor']}, here {here.machine['processor']}"
     elif differing:
         yield f"another machine: {', '.join(name.replace('_', ' ') for name in differing)} differ"
     versions = there.get("versions") or {}
     if not versions:
         yield "the card does not say with which versions"
     changed = [
-        f"{name} {versions[name]}, here {here['versions'][name]}"
+        f"{name} {versions[name]}, here {here.versions[name]}"
         for name in _LIBRARIES
-        if name in versions and name in here["versions"] and versions[name] != here["versions"][name]
+        if name in versions and name in here.versions and versions[name] != here.versions[name]
     ]
     if changed:
         yield f"other versions: {', '.join(changed)}"
     if card.run is None:
         return
-    for part, word, sources in (
-        ("models", "model", card.run.sources.models),
-        ("datasets", "data set", card.run.sources.datasets),
+    for part, word, published, sources in (
+        ("models", "model", card.run.sources.models, here.sources.models),
+        ("datasets", "data set", card.run.sources.datasets, here.sources.datasets),
     ):
-        digests = {source.name: source.digest for source in sources}
-        for source in here["sources"][part].values():
-            digest = digests.get(public_names.public_name(results.records, part, source["name"]))
-            if digest is not None and digest != source["digest"]:
-                yield f"another content or revision of the {word} {source['name']}"
+        digests = {source.name: source.digest for source in published}
+        for source in sources.values():
+            digest = digests.get(public_names.public_name(results.records, part, source.name))
+            if digest is not None and digest != source.digest:
+                yield f"another content or revision of the {word} {source.name}"
 
 
 def _interval_here(cells: _Cells, name: str) -> Interval | None:

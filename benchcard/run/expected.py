@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from benchcard.quantization.operators import Quantization
+from benchcard.quantization.report import QuantizationReport
 from benchcard.run.pipeline import Pipeline
-from benchcard.sources import resolve
+from benchcard.run.traits import Traits
+from benchcard.sources.resolve import Sources
 from benchcard.spec.plan import Plan
-from benchcard.steps.step import Outcome, Step
+from benchcard.steps.data import ShapeOutcome, ShapeRequest
+from benchcard.steps.models import ConvertOutcome, ConvertRequest, ExportOutcome, ExportRequest, GraphReport
+from benchcard.steps.quantize import QuantizeOutcome, QuantizeRequest
+from benchcard.steps.step import Outcome, Request
 
 
-def expected_steps(plan: Plan, found: resolve.Sources, default_threads: int) -> list[list[Step]]:
-    """The steps that each row would ask for, if no two models were the same. Nothing is done."""
-    rows: list[list[Step]] = []
-    nowhere = Path()
+def expected_steps(plan: Plan, sources: Sources, traits: Traits, default_threads: int) -> list[list[Request[Any]]]:
+    """Return the requests of each row as if no two models were the same. Nothing is done."""
+    rows: list[list[Request[Any]]] = []
 
-    def ask(step: Step) -> Outcome:
-        rows[-1].append(step)
-        return Outcome(
-            step.kind,
-            step.key,
-            nowhere,
-            {"file": "", "digest": step.key, "input_length": step.asked.get("input_length")},
-            planned=True,
-        )
+    def ask(request: Request[Any]) -> Outcome[Any]:
+        rows[-1].append(request)
+        return Outcome(request.kind, request.key, Path(), _placeholder(request), planned=True)
 
-    walk = Pipeline(plan, found, ask, default_threads)
+    pipeline = Pipeline(plan, sources, traits, ask, default_threads)
     for configuration in plan:
         rows.append([])
-        walk.record(configuration)
+        pipeline.record(configuration)
     return rows
+
+
+def _placeholder(request: Request[Any]) -> object:
+    """Return values with all that the pipeline of a row reads from an outcome. The digest is the step's own key."""
+    match request:
+        case ExportRequest():
+            return ExportOutcome(file="", digest=request.key, size_bytes=0, report=GraphReport())
+        case ConvertRequest():
+            return ConvertOutcome(file="", digest=request.key)
+        case QuantizeRequest():
+            how = Quantization(request.approach)
+            report = QuantizationReport(request.key, 0, 0, 0, (), 0, 0, 0, 0, 0, is_float_model=False, notes=())
+            return QuantizeOutcome(file="", digest=request.key, size_bytes=0, report=report, how=how, exclusions=())
+        case ShapeRequest():
+            return ShapeOutcome(input_length=request.input_length)
+    return None

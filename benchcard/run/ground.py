@@ -9,20 +9,22 @@ from typing import Any
 from benchcard import registry
 from benchcard.errors import MachineError
 from benchcard.measure import machine
+from benchcard.run.directory import RunInfo
 from benchcard.spec.plan import Plan
 from benchcard.tasks import default_metrics
 
 
 def versions_of(plan: Plan) -> dict[str, str]:
-    """The versions of the libraries that numbers depend on, and of the packages that bring a task, metric, framework or
-    backend of this plan.
+    """Return the versions of the libraries that numbers depend on.
+
+    Packages that bring a task, metric, framework or backend of the plan are among them.
     """
     task = registry.task(plan.spec.task)
     metrics = {
-        each
+        part
         for row in plan
         for name in row["metrics"] or default_metrics(task, row["task_args"] or {})
-        for each in (name, name.partition(".")[0])
+        for part in (name, name.partition(".")[0])
     }
     used = {
         "tasks": [plan.spec.task],
@@ -33,33 +35,45 @@ def versions_of(plan: Plan) -> dict[str, str]:
     return {**machine.versions(), **registry.versions(used)}
 
 
-def expect_same_ground(begun: Mapping[str, Any], here: dict[str, Any], now: Mapping[str, str], path: Path) -> None:
-    """Raise where a run would go on with other libraries or on another machine: its numbers could not be put
-    together.
+def expect_same_ground(begun: RunInfo, here: dict[str, Any], now: Mapping[str, str], path: Path) -> None:
+    """Raise if a run was begun on another machine or with other libraries: its numbers could not be compared.
+
+    Args:
+        begun: The run as it was begun.
+        here: This machine, as `measure.machine.describe` returns it.
+        now: The versions of libraries now.
+        path: The run directory.
+
+    Raises:
+        MachineError: The machine or a version differs.
     """
-    if machine.fingerprint(begun["machine"]) != machine.fingerprint(here):
+    if machine.fingerprint(begun.machine) != machine.fingerprint(here):
         raise MachineError(
             f"the run in {path} was begun on another machine "
-            f"({begun['machine']['processor']}; this is {here['processor']}): give a new folder"
+            f"({begun.machine['processor']}; this is {here['processor']}). Give a new folder"
         )
-    moved = [
-        f"{name} {begun['versions'].get(name)} -> {now.get(name)}"
-        for name in sorted({*begun["versions"], *now})
-        if begun["versions"].get(name) != now.get(name)
+    changes = [
+        f"{name} {begun.versions.get(name)} -> {now.get(name)}"
+        for name in sorted({*begun.versions, *now})
+        if begun.versions.get(name) != now.get(name)
     ]
-    if moved:
+    if changes:
         raise MachineError(
-            f"the run in {path} was begun with other libraries ({', '.join(moved)}): "
-            "give a new folder, or install those again"
+            f"the run in {path} was begun with other libraries ({', '.join(changes)}): "
+            "give a new folder, or install these versions again"
         )
 
 
 def expect_instructions(plan: Plan, here: Mapping[str, Any]) -> None:
-    """Raise where `backend_args.supported_instructions` of any row asks for what this processor does not have."""
+    """Raise if `backend_args.supported_instructions` of a row asks for instructions that this processor lacks.
+
+    Raises:
+        MachineError: An instruction set is missing.
+    """
     asked = [(row["backend_args"] or {}).get("supported_instructions") or [] for row in plan]
-    wanted = dict.fromkeys(name for each in asked for name in ([each] if isinstance(each, str) else each))
-    other = {"avx512": "avx512f", "avx512_core": "avx512f", "avx512vnni": "avx512_vnni"}
-    missing = [name for name in wanted if other.get(name, name) not in here["instructions"]]
+    wanted = dict.fromkeys(name for names in asked for name in ([names] if isinstance(names, str) else names))
+    synonyms = {"avx512": "avx512f", "avx512_core": "avx512f", "avx512vnni": "avx512_vnni"}
+    missing = [name for name in wanted if synonyms.get(name, name) not in here["instructions"]]
     if missing:
         raise MachineError(
             f"backend_args asks for {', '.join(missing)}; "

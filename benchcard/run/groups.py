@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,28 @@ from typing import Any
 from benchcard.run.directory import TimedPart
 from benchcard.run.record import Cell, Record
 from benchcard.utils.plain import digest
+from benchcard.utils.values import Shape
 
-# Enough for Student's quantile to be below 3, and seldom enough for launching to take less time than timing.
+# Enough for Student's quantile to be below 3, and few enough for launches to take less time than timing.
 LAUNCHES = 5
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are compared with each other, and the rows and shapes that they are timed for."""
+    """Cells that are compared with each other, and how they are timed.
+
+    Attributes:
+        cells: The cells.
+        places: The rows and shapes that they are timed for.
+        baseline: The name of the baseline's cell, or None.
+        duration_s: Seconds for each cell.
+        precision: The requested precision of ratios, or None.
+        warmup_runs: Calls before anything is recorded.
+        seed: The seed of the order of models.
+    """
 
     cells: tuple[Cell, ...]
-    places: tuple[tuple[int, Any], ...]
+    places: tuple[tuple[int, Shape], ...]
     baseline: str | None
     duration_s: float
     precision: float | None
@@ -29,56 +40,47 @@ class Group:
 
     @property
     def key(self) -> str:
-        """Equal for groups of the same cells, timed in the same way."""
+        """A key that is equal for groups of the same cells that are timed in the same way."""
         how = [self.duration_s, self.precision, self.warmup_runs, self.seed]
         return digest([sorted(cell.name for cell in self.cells), self.baseline, *how])
 
     def seconds(self, cells: int) -> float:
-        """Seconds for which so many of its cells are timed together, at the most: the baseline is timed twice."""
+        """Return the most seconds for which this many cells are timed together. The baseline is timed twice."""
         return self.duration_s * (cells + (self.baseline is not None))
 
 
-def groups(records: Iterable[Record]) -> list[Group]:
-    """The distinct cells of all rows, in groups that share a shape, a baseline and how long they are timed."""
-    every = list(records)
-    found: dict[Any, dict[str, Cell]] = {}
-    places: dict[Any, list[tuple[int, Any]]] = {}
-    for record in every:
+def groups(records: Sequence[Record]) -> list[Group]:
+    """Return the distinct cells of all rows, in groups with the same shape, baseline and way of timing."""
+    members: dict[Any, dict[str, Cell]] = {}
+    places: dict[Any, list[tuple[int, Shape]]] = {}
+    for record in records:
         row = record.configuration
         for shape, cell in record.cells.items():
-            reference = every[row.baseline].cells.get(shape) if row.baseline is not None else None
-            about = (
-                cell.samples,
-                cell.input_length,
-                reference.name if reference else None,
-                row["duration"],
-                row["precision"],
-                row["warmup_runs"],
-                row["seed"],
-            )
-            members = found.setdefault(about, {reference.name: reference} if reference else {})
-            members.setdefault(cell.name, cell)
-            places.setdefault(about, []).append((row.row, shape))
-    return [Group(tuple(members.values()), tuple(places[about]), *about[2:]) for about, members in found.items()]
+            baseline = records[row.baseline].cells.get(shape) if row.baseline is not None else None
+            name = baseline.name if baseline else None
+            key = (cell.shape, name, row["duration"], row["precision"], row["warmup_runs"], row["seed"])
+            cells = members.setdefault(key, {baseline.name: baseline} if baseline else {})
+            cells.setdefault(cell.name, cell)
+            places.setdefault(key, []).append((row.row, shape))
+    return [Group(tuple(cells.values()), tuple(places[key]), *key[1:]) for key, cells in members.items()]
 
 
 def finished(part: TimedPart) -> bool:
-    """Whether a part has its outcome and all the rounds that the outcome counts; a damaged file of rounds has fewer.
-    Where a model failed, it is tried again.
-    """
+    """Return whether a part has its outcome and all rounds. Where a model failed, the part is timed again."""
     from benchcard.measure.blocks import read_rounds
 
     outcome = part.outcome
-    if outcome is None or outcome["failures"]:
+    if outcome is None or outcome.failures:
         return False
-    return len(read_rounds(part.rounds)) == int(outcome["rounds"])
+    # A damaged file has fewer rounds.
+    return len(read_rounds(part.rounds)) == outcome.rounds
 
 
 def size_bytes(model: Path) -> int:
-    """Bytes of a model's file, with the weights that lie beside it, or of the weights in its folder."""
+    """Return the bytes of a model's file and the external weights beside it, or of the weights in its folder."""
     folder = model if model.is_dir() else model.parent
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("log.txt", "outcome.json")]
-    # a folder of the Hub may hold the same weights in several forms, of which one is read
+    # A folder of the Hub may hold the same weights in several forms, of which one is read.
     weights = [path for ending in (".safetensors", ".bin") for path in files if path.suffix == ending]
     read = [path for path in weights if path.suffix == weights[0].suffix] if model.is_dir() and weights else files
     return sum(path.stat().st_size for path in read)

@@ -1,34 +1,35 @@
-"""Steps done by several child processes at a time."""
+"""Steps that several child processes do in parallel."""
 
 from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from benchcard.steps.step import Request
 from benchcard.workers.worker import Reply, Worker
 
-# Quantizing or comparing a model takes its file so many times over at the most (as it is read, as it is written, and in
-# sessions of its float and its quantized form), and its process this much. Of a ViT-base, 0.34 GB, quantizing takes 1.2
-# GB and comparing 1.4 GB; what is left is for larger activations.
+# To quantize or compare a model takes at most this many times its file (as read, as written, and in sessions of its
+# float and its quantized form), and this much for the process. For a ViT-base of 0.34 GB, quantizing takes 1.2 GB and
+# comparing 1.4 GB; the rest is for larger activations.
 _TIMES_MODEL = 8
 _PROCESS_BYTES = 400 << 20
 _MEMORY_SHARE = 0.8
-# Another child is worth its start where there are so many steps for each.
+# Another child is worth its start only with this many steps for each.
 _STEPS_EACH = 2
 _LOOK_S = 0.02
 
 
 def children(steps: int, cores: int, model_bytes: int, available_bytes: int) -> int:
-    """How many children do so many steps: one at least.
+    """Return the number of children that do these steps, at least one.
 
     Args:
         steps: Number of steps.
         cores: Physical cores.
-        model_bytes: Size of the largest model that one of them reads.
+        model_bytes: Size of the largest model that a step reads.
         available_bytes: Memory that new processes may take.
     """
     room = int(available_bytes * _MEMORY_SHARE) // (_PROCESS_BYTES + _TIMES_MODEL * model_bytes)
@@ -36,46 +37,45 @@ def children(steps: int, cores: int, model_bytes: int, available_bytes: int) -> 
 
 
 def do_all(
-    requests: Sequence[Mapping[str, Any]],
+    work: Sequence[tuple[Request[Any], Path]],
     workers: Sequence[Worker],
     timeout_s: float | None,
     done: Callable[[int, Reply, float], None],
 ) -> None:
-    """Have every request done; each one's log is `log.txt` in the folder that is its target.
+    """Do all steps, each worker one at a time.
 
-    Whatever `done` raises ends the others: no child is at work when this has returned, or raised.
+    If `done` raises, the other steps are stopped. No child works any more when this function returns or raises.
 
     Args:
-        requests: What `Worker.do` takes.
-        workers: The children that do it, each one at a time.
-        timeout_s: Seconds after which one is stopped; None for no limit.
-        done: Called in the caller's thread with the place of each request, its reply and the seconds it took, in the
-            order in which they end.
+        work: For each step its request and the folder for its files.
+        workers: The children.
+        timeout_s: Seconds after which a step is stopped; None for no limit.
+        done: Called in the caller's thread with the index of each step, its reply and the seconds that it took, in the
+            order in which the steps end.
     """
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
     for worker in workers:
         idle.put(worker)
 
-    def do(request: Mapping[str, Any]) -> tuple[Reply, float]:
+    def do(request: Request[Any], target: Path) -> tuple[Reply, float]:
         worker = idle.get()
         try:
-            begun = time.monotonic()
-            log = Path(request["target"], "log.txt")
-            reply = worker.do(request, log, lambda done, total: None, timeout_s)
-            return reply, time.monotonic() - begun
+            started = time.monotonic()
+            reply = worker.do(request, target, lambda done, total: None, timeout_s)
+            return reply, time.monotonic() - started
         finally:
             idle.put(worker)
 
-    with ThreadPoolExecutor(len(workers), thread_name_prefix="side-by-side") as pool:
-        places: dict[Future[tuple[Reply, float]], int] = {}
+    with ThreadPoolExecutor(len(workers), thread_name_prefix="step") as pool:
+        futures: dict[Future[tuple[Reply, float]], int] = {}
         try:
-            places.update((pool.submit(do, request), place) for place, request in enumerate(requests))
-            for future in as_completed(places):
-                done(places[future], *future.result())
+            futures.update((pool.submit(do, request, target), index) for index, (request, target) in enumerate(work))
+            for future in as_completed(futures):
+                done(futures[future], *future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            # One that had taken a request, and not begun it, would start its child again.
-            while not all(future.done() for future in places):
+            # A thread that has taken a step, but not begun it, would start its child again.
+            while not all(future.done() for future in futures):
                 for worker in workers:
                     worker.stop()
                 time.sleep(_LOOK_S)

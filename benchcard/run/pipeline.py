@@ -1,148 +1,131 @@
 """The pipelines of all rows of a plan, which share steps.
 
-A `Pipeline` asks for steps and does not do them. Whoever it asks may do a step (`runner`), look it up
-(`analysis.records`), or only note it (`expected`). So a run, its results and its plan agree about what a row is.
+A `Pipeline` asks for steps and does not do them. The function that it asks may do a step (`runner`), read its outcome
+(`analysis.records`), or only list it (`expected`). So a run, its results and its plan agree on the steps of a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
-from benchcard import registry
 from benchcard.run.auto_exclusion import AutoExclusion
-from benchcard.run.record import Record, Search
-from benchcard.run.row import RowPipeline, calibration_group
+from benchcard.run.record import Outcomes, Record, Search
+from benchcard.run.row import Make, R, RowPipeline, calibration_group
+from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.plan import Configuration, Plan
-from benchcard.steps.step import Ask, Outcome, Step, StepFailed
+from benchcard.steps.evaluate import CompareRequest
+from benchcard.steps.models import ExportOutcome
+from benchcard.steps.step import Ask, Outcome, Request, StepFailed
+from benchcard.utils.values import Failure
 
-# For so many models the draws that an interval takes anyway are enough, so the step does not name their number.
+V = TypeVar("V")
+
+# An interval takes enough resamples for this many models anyway, so the request does not give their number.
 FEW_MODELS = 25
 
 
 class Pipeline:
-    """The ways of all rows of a plan."""
+    """The pipelines of all rows of a plan."""
 
-    def __init__(self, plan: Plan, sources: Sources, ask: Ask, default_threads: int) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, sources: Sources, traits: Traits, ask: Ask, default_threads: int) -> None:
         self.default_threads = default_threads
-        self._sources = sources
-        self._ask_for = ask
-        self._task = registry.task(plan.spec.task)
-        self._calibrations = self._union()
-        self._steps: dict[tuple[Any, ...], Step] = {}
-        self._evaluated_rows: dict[int, Mapping[str, Outcome]] = {}
+        self.sources = sources
+        self.task_name = plan.spec.task
+        self.traits = traits
+        self.calibrations: Mapping[str, Sequence[str] | None] = _calibrated_operators(plan)
+        self._plan = plan
+        self._ask = ask
+        self._requests: dict[Hashable, Any] = {}
+        self._evaluated_rows: dict[int, Outcomes] = {}
 
     def record(self, configuration: Configuration) -> Record:
-        """The row's way, as far as it goes."""
-        way = RowPipeline(self, configuration)
-        try:
-            way.prepare()
-        except StepFailed as failed:
-            way.failures["quality"] = failed.failure
-        try:
-            way.make()
-        except StepFailed as failed:
-            way.failures["model"] = failed.failure
-            return way.record()
+        """Ask for all steps of a row, as far as they succeed, and return its record."""
+        row = RowPipeline(self, configuration)
+        failures = row.failures
+        failures.quality = _failure(row.prepare)
+        failures.model = _failure(row.make)
+        if failures.model is not None:
+            return row.record()
         if configuration["explain"]:
-            try:
-                way.explain()
-            except StepFailed as failed:
-                way.failures["reasons"] = failed.failure
-        for part, go in (("quality", way.evaluate), ("comparison", lambda: self._compare(way))):
-            if "quality" not in way.failures:
-                try:
-                    go()
-                except StepFailed as failed:
-                    way.failures[part] = failed.failure
+            failures.reasons = _failure(row.explain)
+        failures.quality = failures.quality or _failure(row.evaluate)
+        if failures.quality is None:
+            failures.comparison = _failure(lambda: self._compare(row))
         if configuration["duration"] > 0:
-            way.shape()
-        return way.record()
+            row.shape()
+        return row.record()
 
     def prepare(self, configuration: Configuration) -> None:
-        """Ask for what the row reads of data sets: what is wrong with them shows before anything slow is done."""
-        way = RowPipeline(self, configuration)
+        """Ask for the rows of data sets that a row needs, so that mistakes in the data show before slow steps."""
+        row = RowPipeline(self, configuration)
         with suppress(StepFailed):
-            way.prepare()
+            row.prepare()
         if configuration["quantization_approach"] == "static":
             with suppress(StepFailed):
-                way.sample()
+                row.sample()
 
-    def ask(self, step: Step) -> Outcome:
-        """The outcome of a step.
+    def ask(self, request: Request[V]) -> Outcome[V]:
+        """Return the outcome of a step.
 
         Raises:
-            StepFailed: It failed.
+            StepFailed: The step failed.
         """
-        outcome = self._ask_for(step)
-        if outcome.failure is not None:
-            raise StepFailed(outcome.failure)
+        outcome = self._ask(request)
+        if isinstance(outcome, Failure):
+            raise StepFailed(outcome)
         return outcome
 
-    def step(self, token: tuple[Any, ...], make: Callable[[], Step]) -> Step:
-        """The step that many rows ask for, made once: its key takes longer to hash than a row to plan."""
-        if token not in self._steps:
-            self._steps[token] = make()
-        return self._steps[token]
+    def once(self, token: Hashable, make: Callable[[], R]) -> R:
+        """Return the request that `make` returned when it was first called with this token.
 
-    def _union(self) -> dict[str, dict[str, Any]]:
-        """The operators whose activations a calibration pass must watch so that it serves every static row that reads
-        the same graph and samples.
+        Rows share many requests, and to hash a request takes longer than to plan a row.
         """
-        wanted: dict[str, set[str] | None] = {}
-        for configuration in self._plan:
-            if configuration["quantization_approach"] == "static":
-                group = calibration_group(configuration)
-                operators, others = configuration["operators_to_quantize"], wanted.get(group, set())
-                wanted[group] = None if operators is None or others is None else others | set(operators)
-        return {
-            group: {"operators": None if operators is None else sorted(operators)}
-            for group, operators in wanted.items()
-        }
+        if token not in self._requests:
+            self._requests[token] = make()
+        request: R = self._requests[token]
+        return request
+
+    def search(self, row: RowPipeline, graph: Outcome[ExportOutcome], make: Make, limits: Mapping[str, Any]) -> Search:
+        """Search for the nodes that `node_exclusion: auto` keeps in float32.
+
+        Raises:
+            StepFailed: The model cannot be quantized, no trial could be evaluated, or the metric has no direction.
+        """
+        return AutoExclusion(row, self._row, graph, make, **limits).search()
 
     def _row(self, row: int) -> RowPipeline:
         return RowPipeline(self, self._plan[row])
 
-    def search(
-        self,
-        row: RowPipeline,
-        graph: Outcome,
-        make: Callable[[Sequence[str]], Outcome],
-        limits: Mapping[str, Any],
-    ) -> Search:
-        """Search for the nodes that `node_exclusion: auto` leaves in float32.
-
-        Raises:
-            StepFailed: The model cannot be quantized at all, no trial could be evaluated, or the metric has no
-                direction.
-        """
-        return AutoExclusion(row, self._row, graph, make, **limits).found()
-
     def _compare(self, row: RowPipeline) -> None:
-        """Ask for the comparison of a row that has predictions: with the baseline's predictions of the same examples,
-        or without a baseline for the intervals alone.
+        """Ask for the intervals of a row's metrics, and for their differences from the baseline's where it has one."""
+        inputs, predictions, baseline = row.outcomes.prepare, row.outcomes.evaluate, None
+        if inputs is None or predictions is None:
+            return
+        number = row.row.baseline
+        if number is not None and number != row.row.row:
+            outcomes = self._evaluated(number)
+            # Only predictions of the same examples can be paired.
+            if outcomes.prepare is not None and outcomes.prepare.key == inputs.key:
+                baseline = outcomes.evaluate
+        models = self._plan.compared_with(number) if baseline and number is not None else 0
+        row.ask(
+            CompareRequest(
+                metrics=row.metrics(),
+                task=self.task_name,
+                seed=row.row["seed"],
+                models=models if models > FEW_MODELS else 1,
+                inputs=inputs,
+                predictions=predictions,
+                baseline=baseline,
+                scripts=self.sources.scripts,
+            )
+        )
 
-        Raises:
-            StepFailed: It failed.
-        """
-        needs = {"inputs": row.outcomes["prepare"], "predictions": row.outcomes["evaluate"]}
-        if row.row.baseline not in (None, row.row.row):
-            baseline = self._evaluated(row.row.baseline)
-            if "evaluate" in baseline and baseline["prepare"].key == needs["inputs"].key:
-                needs["baseline"] = baseline["evaluate"]
-        asked = {"metrics": row.metrics(), "task": self.task_name, "seed": row.row["seed"]}
-        if "baseline" in needs and row.row.baseline is not None:
-            models = self._plan.compared_with(row.row.baseline)
-            asked |= {"models": models} if models > FEW_MODELS else {}
-        row.ask(Step("compare", "torch", asked, needs=needs, extra=self.sources.scripts))
-
-    def _evaluated(self, number: int) -> Mapping[str, Outcome]:
-        """Return the outcomes of a row as far as its predictions. A baseline may come after the rows that are compared
-        with it; without predictions the outcomes end before them.
-        """
+    def _evaluated(self, number: int) -> Outcomes:
+        """Return the outcomes of a row up to its predictions. A baseline may come after the rows compared with it."""
         if number not in self._evaluated_rows:
             row = self._row(number)
             with suppress(StepFailed):
@@ -152,22 +135,22 @@ class Pipeline:
             self._evaluated_rows[number] = row.outcomes
         return self._evaluated_rows[number]
 
-    @property
-    def calibrations(self) -> Mapping[str, Mapping[str, Any]]:
-        """The union of what static rows want, by `calibration_group`."""
-        return self._calibrations
 
-    @property
-    def sources(self) -> Sources:
-        """What the names of models and data sets stand for."""
-        return self._sources
+def _failure(ask: Callable[[], object]) -> Failure | None:
+    """Ask for steps, and return the failure of the one that failed, or None."""
+    try:
+        ask()
+    except StepFailed as failed:
+        return failed.failure
+    return None
 
-    @property
-    def task_name(self) -> str:
-        """The name of the task."""
-        return self._plan.spec.task
 
-    @property
-    def task(self) -> Any:
-        """The task."""
-        return self._task
+def _calibrated_operators(plan: Plan) -> dict[str, Sequence[str] | None]:
+    """Return the operators that each calibration pass covers, so that one pass serves all static rows of its group."""
+    covered: dict[str, set[str] | None] = {}
+    for configuration in plan:
+        if configuration["quantization_approach"] == "static":
+            group = calibration_group(configuration)
+            operators, others = configuration["operators_to_quantize"], covered.get(group, set())
+            covered[group] = None if operators is None or others is None else others | set(operators)
+    return {group: None if operators is None else sorted(operators) for group, operators in covered.items()}

@@ -1,44 +1,46 @@
-"""What a configuration came to: outcomes, timed cells, failures, and the search for exclusions."""
+"""The record of a row: its outcomes, its timed cells, its failures, and its search for exclusions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchcard.spec.plan import Configuration
+from benchcard.steps.data import RowsOutcome, ShapeOutcome
+from benchcard.steps.evaluate import CompareOutcome, EvaluateOutcome, ScoreOutcome
+from benchcard.steps.models import ConvertOutcome, ExportOutcome
+from benchcard.steps.quantize import CalibrateOutcome, ExplainOutcome, QuantizeOutcome, RankOutcome
 from benchcard.steps.step import Outcome
 from benchcard.utils.plain import digest
-from benchcard.utils.values import Failure
+from benchcard.utils.values import Failure, Shape
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model, one way of running it, and inputs of one shape: what is timed, once, for all rows that share it.
+    """A model, the options that it runs with, and inputs of one shape. It is timed once for all rows that share it.
 
     Attributes:
-        framework: Its framework's name.
+        framework: The name of its framework.
         model: The file or folder that the framework opens.
-        digest: Of the model's content.
-        options: What the framework is told.
-        inputs: The outcome of the step that made them.
-        samples: Samples in one forward call: the batch size.
-        input_length: Length that the inputs really have; None where the task has none.
+        digest: SHA-256 of the model's content.
+        options: The options of the framework.
+        inputs: The outcome of the step that made the inputs.
+        shape: The batch size, and the length that the inputs have, which may differ from the requested one.
     """
 
     framework: str
     model: Path
     digest: str
     options: Mapping[str, Any]
-    inputs: Outcome
-    samples: int
-    input_length: int | None
+    inputs: Outcome[ShapeOutcome]
+    shape: Shape
 
     @cached_property
     def name(self) -> str:
-        """Equal for cells that are the same; the subject's name in timing."""
+        """A name that is equal for equal cells. Timing uses it for its subjects."""
         return digest(
             {"model": self.digest, "framework": self.framework, "options": self.options, "inputs": self.inputs.key}
         )
@@ -49,7 +51,7 @@ class Trial:
     """One quantized model that `node_exclusion: auto` evaluated.
 
     Attributes:
-        nodes: The nodes that were left in float32.
+        nodes: The nodes that stayed in float32.
         value: The deciding metric; None where the model could not be made or evaluated.
         is_enough: Whether the metric is near enough to the baseline's.
     """
@@ -61,19 +63,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """What `node_exclusion: auto` found.
+    """The result of `node_exclusion: auto`.
 
     Attributes:
-        nodes: What stays in float32, the costliest node first: as a fixed list, it gives the same model.
-        is_enough: Whether this brings the metric within `max_drop` of the baseline's.
-        is_minimal: Whether it was tried that no node of it can be left out.
-        trials: Every set that was tried, in their order; the first is empty.
-        candidates: Number of quantized nodes among which it was searched.
-        metric: The metric that decided.
+        nodes: The nodes that stay in float32, the costliest first. As a fixed list they give the same model.
+        is_enough: Whether the metric is within `max_drop` of the baseline's.
+        is_minimal: Whether every smaller set was tried.
+        trials: All sets that were tried, in order; the first is empty.
+        candidates: Number of quantized nodes that were ranked.
+        metric: The deciding metric.
         baseline: Its value for the baseline.
-        value: Its value for the model that was found.
-        max_drop: How much of it could be lost, in its own unit.
-        max_trials: How many sets could be tried.
+        value: Its value for the resulting model.
+        max_drop: The largest allowed loss, in the unit of the metric.
+        max_trials: The largest number of trials.
     """
 
     nodes: tuple[str, ...]
@@ -88,22 +90,76 @@ class Search:
     max_trials: int
 
 
+@dataclass
+class Outcomes:
+    """The outcomes of a row by kind of step; None where the row did not get there, or does not ask for it."""
+
+    prepare: Outcome[RowsOutcome] | None = None
+    sample: Outcome[RowsOutcome] | None = None
+    export: Outcome[ExportOutcome] | None = None
+    calibrate: Outcome[CalibrateOutcome] | None = None
+    quantize: Outcome[QuantizeOutcome] | None = None
+    convert: Outcome[ConvertOutcome] | None = None
+    explain: Outcome[ExplainOutcome] | None = None
+    rank: Outcome[RankOutcome] | None = None
+    evaluate: Outcome[EvaluateOutcome] | None = None
+    score: Outcome[ScoreOutcome] | None = None
+    compare: Outcome[CompareOutcome] | None = None
+
+    @property
+    def graph(self) -> Outcome[QuantizeOutcome] | Outcome[ExportOutcome] | None:
+        """The ONNX graph of the row: the quantized one, or else the float one."""
+        return self.quantize or self.export
+
+
+@dataclass
+class Failures:
+    """The failures of a row, by what is missing because of them.
+
+    Attributes:
+        model: There is no model, and so nothing else.
+        quality: There are no predictions or no metrics.
+        comparison: There are no intervals and no paired tests.
+        reasons: There is no explanation.
+        time: There is no measurement of time, by shape as the spec has it.
+    """
+
+    model: Failure | None = None
+    quality: Failure | None = None
+    comparison: Failure | None = None
+    reasons: Failure | None = None
+    time: dict[Shape, Failure] = field(default_factory=dict)
+
+    def of_quality(self) -> Failure | None:
+        """Return why the row has no metrics, or None."""
+        return self.model or self.quality
+
+    def items(self) -> Iterator[tuple[str, Failure]]:
+        """Yield each failure with what is missing, in words."""
+        for name in ("model", "quality", "comparison", "reasons"):
+            failure: Failure | None = getattr(self, name)
+            if failure is not None:
+                yield name, failure
+        for shape, failure in self.time.items():
+            yield f"time {shape}", failure
+
+
 @dataclass(frozen=True)
 class Record:
-    """What a configuration came to: the outcomes on its way, or the reason why it ends early.
+    """The record of a row.
 
     Attributes:
         configuration: The row.
-        outcomes: By kind of step, as far as the way was gone.
-        digest: The model's content digest, once it was made.
-        cells: What is timed, by batch size and asked input length.
-        failures: By what is missing for it: "model", "quality", "reasons", or a shape as "time 1x64".
-        search: What `node_exclusion: auto` found; None for other rows, and where it found nothing yet.
+        outcomes: The outcomes of its steps.
+        digest: SHA-256 of its model's content, once the model was made.
+        cells: What is timed, by shape as the spec has it.
+        failures: Why something is missing.
+        search: The result of `node_exclusion: auto`; None for other rows, and where there is no result yet.
     """
 
     configuration: Configuration
-    outcomes: Mapping[str, Outcome]
+    outcomes: Outcomes
     digest: str | None
-    cells: Mapping[tuple[int, int | None], Cell]
-    failures: Mapping[str, Failure]
+    cells: Mapping[Shape, Cell]
+    failures: Failures
     search: Search | None = None

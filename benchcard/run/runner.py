@@ -1,7 +1,7 @@
-"""A run on this machine: every step without an outcome is done, then every model without times is timed.
+"""A run on this machine: every step that has no outcome is done, then every model that has no times is timed.
 
-Owns the order of work. Which steps there are is left to `pipeline`, how a step is done to `steps` in a child process
-(`workers`), timing to `timing`, and files to `directory`.
+This module owns the order of work. Which steps there are is left to `pipeline`, how a step is done to `steps` in a
+child process (`workers`), timing to `timing`, and files to `directory`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,302 +17,265 @@ from typing import Any
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.measure import machine
 from benchcard.measure.memory import available_bytes
-from benchcard.run import groups, parallel, timing
+from benchcard.run import parallel
 from benchcard.run.directory import HANDED, RunDirectory
 from benchcard.run.expected import expected_steps
 from benchcard.run.ground import expect_instructions, expect_same_ground, versions_of
+from benchcard.run.groups import size_bytes
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
-from benchcard.sources import resolve
-from benchcard.spec.plan import Plan, make_plan
-from benchcard.spec.spec import Spec
-from benchcard.steps.step import Outcome, Step
+from benchcard.run.timing import time_all
+from benchcard.run.traits import traits_of
+from benchcard.sources.resolve import Sources, changed, resolve_sources
+from benchcard.spec.plan import Configuration, Plan
+from benchcard.steps.models import path_of
+from benchcard.steps.quantize import ExplainRequest, QuantizeRequest
+from benchcard.steps.step import Outcome, Request, V
+from benchcard.utils.plain import as_plain
 from benchcard.utils.progress import Progress
+from benchcard.utils.values import Failure
 from benchcard.workers.worker import Reply, Worker
 
-# Steps in which no clock runs whose figure is published, and much of whose time is one thread's: they are done ahead,
-# side by side.
+# Steps whose duration is not published, and which use mostly one thread: they are done ahead, in parallel.
 _AHEAD = ("quantize", "explain")
-# What has to be there for them.
+# Steps that these need.
 _BEFORE = ("export", "sample", "calibrate", "convert", "prepare", "metric")
-# How a step ends for which there was not enough of the machine: alone, it may pass.
+# Failures of steps that ran out of memory or time. Such a step may succeed alone.
 _OUT_OF_RESOURCES = ("SIGKILL", "TimeoutError")
-# A step that fails on a disk with no more than this left is taken to have failed for that. The smallest step needs it.
+# A step that fails on a disk with less free space is taken to have failed because of it. The smallest step needs this.
 LEAST_FREE_BYTES = 64 << 10
 
 
-def run_spec(spec: Spec, path: Path, *, timeout_s: float | None = None, show_progress: bool = True) -> None:
-    """Run a spec, or what is left of it, in the run directory `path`.
+def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_progress: bool = True) -> None:
+    """Run a plan, or what is left of it, in the run directory `path`.
 
     Args:
-        spec: What to compare.
-        path: The run directory; it is made, or gone on with if it holds a run of this spec.
-        timeout_s: Seconds after which a step is stopped and counts as failed; None for no limit. Where models are timed
-            it bounds each answer of a process, not the timing, which lasts as long as `duration` says.
-        show_progress: Whether to show bars.
+        plan: The plan.
+        path: The run directory. It is made, or continued if it holds a run of the same spec.
+        timeout_s: Seconds after which a step is stopped and counts as failed; None for no limit. For timed models it
+            limits each reply of a process, not the timing itself, which lasts as long as `duration` says.
+        show_progress: Whether to show progress bars.
 
     Raises:
-        SpecError: The spec asks for something that is not there, or the directory holds a run of another spec.
-        MachineError: This machine cannot do what was asked, or it is not the one on which the run was begun.
+        SpecError: The spec names something that does not exist, or the directory holds a run of another spec.
+        MachineError: This machine cannot run the plan, or the run was begun on another machine.
         BenchcardError: The directory cannot be written.
     """
-    plan = make_plan(spec)
     directory = RunDirectory(path)
     directory.refuse_unusable()
-    here = machine.describe()
+    here, versions = machine.describe(), versions_of(plan)
     expect_instructions(plan, here)
-    begun = directory.about if (path / "run.json").exists() else None
+    begun = directory.info if (path / "run.json").exists() else None
     if begun is not None:
-        directory.begin(spec, {})
-        expect_same_ground(begun, here, versions_of(plan), path)
-    kept = resolve.Sources.from_dict(begun["sources"]) if begun else None
-    found = resolve.resolve_sources(spec, kept, path / HANDED)
-    if kept is not None and (moved := resolve.changed(kept, found)):
+        directory.begin(plan.spec, {})
+        expect_same_ground(begun, here, versions, path)
+    earlier = begun.sources if begun else None
+    sources = resolve_sources(plan.spec, earlier, path / HANDED)
+    if earlier is not None and (names := changed(earlier, sources)):
         raise SpecError(
             Mistake(
                 "$",
-                f"{', '.join(moved)} as it is now",
+                f"{', '.join(names)} as it is now",
                 f"what it was when the run in {path} was begun",
                 "it has changed: give a new folder",
             )
         )
     with directory.locked():
-        about = {
+        info = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sources": found.as_dict(),
+            "sources": as_plain(sources),
             "machine": here,
-            "versions": versions_of(plan),
+            "versions": versions,
+            "traits": as_plain(traits_of(plan)),
             "default_threads": machine.physical_cores(),
         }
-        directory.begin(spec, about)
+        directory.begin(plan.spec, info)
         try:
-            _Run(plan, directory, found, timeout_s).go(show_progress)
+            _Run(plan, directory, sources, timeout_s).go(show_progress)
         except SpecError:
-            # What was made so far belongs to a spec that cannot be run: it would only be in the way of the right one.
+            # The steps so far belong to a spec that cannot be run, and would prevent a run of the corrected one.
             if begun is None and not directory.has("export", "quantize", "evaluate"):
                 directory.clear()
             raise
         except (BenchcardError, OSError) as error:
-            # Whatever failed may have failed for this, and what it says of it is not the reason.
+            # The directory may have been removed, which causes errors with other messages.
             directory.expect_present(error)
             raise
         directory.expect_present()
 
 
-class _NotYet(Exception):
-    """The way of a row comes to a step that is not done ahead, or not yet."""
+class _NotAhead(Exception):
+    """A row needs a step that is not done ahead, or not done yet."""
 
 
 class _Run:
-    """One run at work."""
+    """A run in progress."""
 
-    def __init__(self, plan: Plan, directory: RunDirectory, found: resolve.Sources, timeout_s: float | None) -> None:
+    def __init__(self, plan: Plan, directory: RunDirectory, sources: Sources, timeout_s: float | None) -> None:
         self._plan = plan
-        self._sources = found
+        self._sources = sources
         self._directory = directory
         self._timeout_s = timeout_s
-        self._threads: int = directory.about["default_threads"]
-        self._walk = Pipeline(plan, found, self._outcome, self._threads)
-        self._expected = expected_steps(plan, found, self._threads)
+        self._threads = directory.info.default_threads
+        self._traits = traits_of(plan)
+        self._pipeline = Pipeline(plan, sources, self._traits, self._result, self._threads)
+        self._expected = expected_steps(plan, sources, self._traits, self._threads)
         self._workers: dict[tuple[str, int], Worker] = {}
-        self._known: dict[str, Outcome] = {}
-        # Keys of what was done ahead of the rows that ask for it, and what the row at hand has asked for.
+        self._results: dict[str, Outcome[Any] | Failure] = {}
+        # Keys of steps that were done before their rows asked for them.
         self._ahead: set[str] = set()
+        # Kinds of the steps that the current row has asked for, by key.
         self._asked: dict[str, str] = {}
         self._progress: Progress
 
     def go(self, show_progress: bool) -> None:
-        distinct = {step.key: step.kind for steps in self._expected for step in steps}
+        distinct = {request.key: request.kind for requests in self._expected for request in requests}
         seconds = sum(
-            row["duration"] * sum(step.kind == "shape" for step in steps)
-            for row, steps in zip(self._plan, self._expected)
+            row["duration"] * sum(request.kind == "shape" for request in requests)
+            for row, requests in zip(self._plan, self._expected)
         )
         with Progress(distinct.values(), seconds, show_progress) as self._progress:
             try:
-                # What is wrong with the data of any row shows before anything slow is done for the first.
+                # Mistakes in the data of any row show before anything slow is done for the first row.
                 for row in self._plan:
-                    self._walk.prepare(row)
-                rows = list(zip(self._plan, self._expected))
-                # And what is wrong with a metric, before much is made for the others.
-                records = [self._row(row, steps) for row, steps in rows[:1]]
-                while steps := self._wanted_ahead():
-                    self._do_side_by_side(steps)
-                self._ahead.update(self._known)
-                records += [self._row(row, steps) for row, steps in rows[1:]]
+                    self._pipeline.prepare(row)
+                # Mistakes in a metric show before models are made for the other rows.
+                records = [self._row(row) for row in self._plan.configurations[:1]]
+                while requests := self._wanted_ahead():
+                    self._do_in_parallel(requests)
+                self._ahead.update(self._results)
+                records += [self._row(row) for row in self._plan.configurations[1:]]
             finally:
-                self._stop()
-            timing.time_all(records, self._directory, self._progress, self._timeout_s)
+                for worker in self._workers.values():
+                    worker.stop()
+                self._workers.clear()
+            time_all(records, self._directory, self._progress, self._timeout_s)
 
-    def _row(self, configuration: Any, expected: list[Step]) -> Record:
-        before = set(self._known)
+    def _row(self, configuration: Configuration) -> Record:
+        before = set(self._results)
         self._asked.clear()
-        record = self._walk.record(configuration)
-        # What was expected and not asked for: the way ended early, or the model is another row's.
+        record = self._pipeline.record(configuration)
+        # Expected steps that were not needed: the row failed early, or its model is that of another row.
         asked = [kind for key, kind in self._asked.items() if key not in before or key in self._ahead]
         self._ahead.difference_update(self._asked)
-        others = {step.key for steps in self._expected[: configuration.row] for step in steps}
-        left = [step.kind for step in expected if step.key not in others]
+        others = {request.key for requests in self._expected[: configuration.row] for request in requests}
+        skipped = [request.kind for request in self._expected[configuration.row] if request.key not in others]
         for kind in asked:
-            if kind in left:
-                left.remove(kind)
-        self._progress.skip(left)
+            if kind in skipped:
+                skipped.remove(kind)
+        self._progress.skip(skipped)
         return record
 
-    def _stop(self) -> None:
-        for worker in self._workers.values():
-            worker.stop()
-        self._workers.clear()
+    def _wanted_ahead(self) -> list[Request[Any]]:
+        """Return the steps to do ahead that rows ask for now. The steps that these need are done at once.
 
-    def _wanted_ahead(self) -> list[Step]:
-        """The steps to do ahead that rows come to now; whatever they need is done on the way.
-
-        The way of a row ends at the first of them, so this is asked again when they are done. A search for exclusions
-        goes by what was evaluated, and is left to its row's turn.
+        A row stops at the first of them, so this is called again when they are done. A search for exclusions depends
+        on evaluations, and waits for its row's turn.
         """
-        wanted: dict[str, Step] = {}
+        wanted: dict[str, Request[Any]] = {}
 
-        def ask(step: Step) -> Outcome:
-            if step.kind in _AHEAD and self._kept(step) is None:
-                wanted[step.key] = step
-                raise _NotYet
-            if step.kind not in (*_AHEAD, *_BEFORE):
-                raise _NotYet
-            return self._outcome(step)
+        def ask(request: Request[V]) -> Outcome[V] | Failure:
+            if request.kind in _AHEAD and self._stored(request) is None:
+                wanted[request.key] = request
+                raise _NotAhead
+            if request.kind not in (*_AHEAD, *_BEFORE):
+                raise _NotAhead
+            return self._result(request)
 
-        walk = Pipeline(self._plan, self._sources, ask, self._threads)
+        pipeline = Pipeline(self._plan, self._sources, self._traits, ask, self._threads)
         for row in self._plan:
             if row.quantized:
-                with suppress(_NotYet):
-                    walk.record(row)
+                with suppress(_NotAhead):
+                    pipeline.record(row)
         return list(wanted.values())
 
-    def _do_side_by_side(self, steps: list[Step]) -> None:
-        """Do these steps, which need no child with torch."""
-        room = available_bytes()
-        largest = max(groups.size_bytes(_float_model(step)) for step in steps)
-        count = parallel.children(len(steps), machine.physical_cores(), largest, room)
+    def _do_in_parallel(self, requests: list[Request[Any]]) -> None:
+        """Do steps that need no child with torch."""
+        largest = max(size_bytes(_float_model(request)) for request in requests)
+        count = parallel.children(len(requests), machine.physical_cores(), largest, available_bytes())
         if count == 1:
-            for step in steps:
-                self._do(step)
+            for request in requests:
+                self._do(request)
             return
         threads = max(1, self._threads // count)
-        # The first one goes on to do what has all threads.
+        # The first child later does the steps that use all threads.
         workers = [self._worker("onnx", number, threads if number else self._threads) for number in range(count)]
-        works = [self._directory.unfinished(step.kind, step.key) for step in steps]
-        requests = [_request(step, work, threads) for step, work in zip(steps, works)]
-        self._progress.start(f"{' and '.join(dict.fromkeys(step.kind for step in steps))}, {count} at a time")
-        alone: list[Step] = []
+        # With fewer threads the keys are the same.
+        work = [(request.with_threads(threads), self._directory.unfinished(request)) for request in requests]
+        self._progress.start(f"{' and '.join(dict.fromkeys(request.kind for request in requests))}, {count} at a time")
+        alone: list[Request[Any]] = []
+        finished = 0
 
-        def done(place: int, reply: Reply, seconds: float) -> None:
-            step = steps[place]
+        def done(index: int, reply: Reply, seconds: float) -> None:
+            nonlocal finished
             if reply.failure is not None and reply.failure.type in _OUT_OF_RESOURCES:
-                alone.append(step)
+                alone.append(requests[index])
                 return
-            self._finish(step, works[place], reply, seconds, count)
-            self._progress.part(sum(each.key in self._known for each in steps), len(steps))
+            finished += 1
+            self._finish(requests[index], work[index][1], reply, seconds, count)
+            self._progress.part(finished, len(requests))
 
-        parallel.do_all(requests, workers, self._timeout_s, done)
+        parallel.do_all(work, workers, self._timeout_s, done)
         for number in range(1, count):
             self._workers.pop(("onnx", number)).stop()
-        for step in alone:
-            self._do(step)
+        for request in alone:
+            self._do(request)
 
-    def _kept(self, step: Step) -> Outcome | None:
-        """A step's outcome, known or on disk. What failed in an earlier run is tried again, once."""
-        if step.key not in self._known:
-            kept = self._directory.outcome(step.kind, step.key)
-            if kept is None or kept.failure is not None:
+    def _stored(self, request: Request[V]) -> Outcome[V] | Failure | None:
+        """Return the result of a step in this run, or its outcome in an earlier run, whose failures are tried again."""
+        if request.key not in self._results:
+            stored = self._directory.outcome(request)
+            if stored is None or isinstance(stored, Failure):
                 return None
-            self._progress.skip([step.kind])
-            self._known[step.key] = kept
-        return self._known[step.key]
+            self._progress.skip([request.kind])
+            self._results[request.key] = stored
+        return self._results[request.key]
 
-    def _outcome(self, step: Step) -> Outcome:
-        """A step's outcome: known, on disk, or made now."""
-        self._asked[step.key] = step.kind
-        return self._kept(step) or self._do(step)
+    def _result(self, request: Request[V]) -> Outcome[V] | Failure:
+        """Return the result of a step, which is done now if there is none."""
+        self._asked[request.key] = request.kind
+        return self._stored(request) or self._do(request)
 
-    def _do(self, step: Step) -> Outcome:
-        self._progress.start(_described(step))
-        work = self._directory.unfinished(step.kind, step.key)
+    def _do(self, request: Request[V]) -> Outcome[V] | Failure:
+        self._progress.start(str(request))
+        target = self._directory.unfinished(request)
         started = time.monotonic()
-        reply = self._worker(step.engine, 0, self._threads).do(
-            _request(step, work), work.resolve() / "log.txt", self._progress.part, self._timeout_s
-        )
-        return self._finish(step, work, reply, time.monotonic() - started)
+        worker = self._worker(request.engine, 0, self._threads)
+        reply = worker.do(request, target, self._progress.part, self._timeout_s)
+        return self._finish(request, target, reply, time.monotonic() - started)
 
     def _worker(self, engine: str, number: int, threads: int) -> Worker:
         return self._workers.setdefault((engine, number), Worker(threads))
 
-    def _finish(self, step: Step, work: Path, reply: Reply, seconds: float, at_a_time: int = 1) -> Outcome:
-        """What a child said of a step, kept."""
-        self._must_not_go_on(reply)
-        asked = {
-            **step.asked,
-            "needs": {name: f"{outcome.kind}-{outcome.key[:20]}" for name, outcome in step.needs.items()},
-        }
-        outcome = self._directory.finish(work, step.kind, step.key, asked, reply.values, seconds, reply.failure)
-        self._known[step.key] = outcome
-        self._progress.finish(step.kind, _described(step), seconds, str(reply.failure or ""), at_a_time)
-        return outcome
+    def _finish(
+        self, request: Request[V], target: Path, reply: Reply, seconds: float, at_a_time: int = 1
+    ) -> Outcome[V] | Failure:
+        """Write the reply to the run directory, and return it as a result."""
+        self._raise_if_final(reply)
+        result = self._directory.finish(target, request, reply.values, seconds, reply.failure)
+        self._results[request.key] = result
+        self._progress.finish(request.kind, str(request), seconds, str(reply.failure or ""), at_a_time)
+        return result
 
-    def _must_not_go_on(self, reply: Reply) -> None:
-        """Raise for what is no failure of one configuration: a mistake in the spec, a full disk."""
+    def _raise_if_final(self, reply: Reply) -> None:
+        """Raise for a failure that ends the run: a mistake in the spec, or a full disk."""
         if reply.mistakes:
             raise SpecError(reply.mistakes)
         if reply.failure and (
             reply.errno in (errno.ENOSPC, errno.EDQUOT)
-            or "No space left on device" in reply.failure.message
-            # Many libraries say of a full disk only that something could not be written.
+            # Many libraries raise other errors on a full disk.
             or shutil.disk_usage(self._directory.path).free < LEAST_FREE_BYTES
         ):
             raise BenchcardError(
-                f"no space left on the disk of {self._directory.path}: "
-                "make room and give the same command again; finished steps are kept"
+                f"no space left on the disk of {self._directory.path}. Free some space and give the same command "
+                "again; finished steps are kept"
             )
 
 
-def _request(step: Step, work: Path, threads: int | None = None) -> dict[str, Any]:
-    """A step as a child is asked for it, to work in the folder `work`; with so many threads at the most."""
-    fewer = {"threads": min(threads, step.extra["threads"])} if threads and "threads" in step.extra else {}
-    return {
-        "kind": step.kind,
-        "asked": step.asked,
-        "needs": {
-            name: {"folder": str(outcome.folder.resolve()), "values": outcome.values}
-            for name, outcome in step.needs.items()
-        },
-        "extra": {**step.extra, **fewer},
-        "target": str(work.resolve()),
-    }
-
-
-def _float_model(step: Step) -> Path:
-    """The file of the float model that a step quantizes, or compares with."""
-    if "float" in step.extra:
-        return Path(step.extra["float"])
-    graph = step.needs["graph"]
-    return graph.folder / str(graph.values["file"])
-
-
-def _described(step: Step) -> str:
-    """A step in a few words, for the progress bar."""
-    asked = step.asked
-    detail = {
-        "export": lambda: f"opset {asked.get('opset') or 'default'}",
-        "prepare": lambda: str(asked["split"]),
-        "sample": lambda: f"{asked['num_samples']} of {asked['split']}",
-        "calibrate": lambda: "+".join(asked["operators"] or ["all operators"]),
-        "quantize": lambda: f"{asked['approach']} {'+'.join(asked['operators_to_quantize'] or ['all'])}",
-        "evaluate": lambda: asked["framework"],
-        "explain": lambda: "losses",
-        "rank": lambda: "layers",
-        "score": lambda: ", ".join(asked["metrics"]),
-        "shape": lambda: (
-            f"{asked['batch_size']}x{asked['input_length']}"
-            if asked["input_length"]
-            else f"batch {asked['batch_size']}"
-        ),
-    }
-    words: Callable[[], str] = detail.get(step.kind, lambda: "")
-    return f"{step.kind} {words()}".strip()
+def _float_model(request: Request[Any]) -> Path:
+    """Return the file of the float model that a step quantizes, or compares with."""
+    if isinstance(request, ExplainRequest):
+        return request.float_file
+    if isinstance(request, QuantizeRequest):
+        return path_of(request.graph)
+    raise TypeError(f"`{request.kind}` is not done ahead")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchcard import registry
 from benchcard.errors import MachineError
-from benchcard.run.directory import RunDirectory, TimedPart
+from benchcard.run.directory import PartOutcome, RunDirectory, TimedPart
 from benchcard.run.groups import LAUNCHES, Group, finished, groups, size_bytes
 from benchcard.run.record import Cell, Record
 from benchcard.utils.files import reporting_disk_errors
@@ -18,11 +17,12 @@ from benchcard.utils.progress import Progress
 from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:
-    from benchcard.measure.blocks import Round
+    from benchcard.measure.blocks import Progress as GroupProgress
+    from benchcard.measure.blocks import Round, Subject
 
 
-# A model in memory takes about its file twice over (weights as stored and as prepacked), its inputs a few times over
-# (the activations of a layer or two), and its process this much, without torch and with it.
+# A model in memory takes about twice its file (weights as stored and as prepacked), several times its inputs (the
+# activations of a layer or two), and for its process this much, without torch and with it.
 _PROCESS_BYTES = (200 << 20, 700 << 20)
 _TIMES_INPUTS = 8
 _MEMORY_SHARE = 0.8
@@ -31,17 +31,14 @@ _MEMORY_SHARE = 0.8
 def time_all(
     records: list[Record], directory: RunDirectory, progress: Progress, timeout_s: float | None = None
 ) -> None:
-    """Time every group that has no times yet, and keep them.
+    """Time every group that has no times yet.
 
     Args:
-        records: What there is to time.
-        directory: Where it is kept.
-        progress: Told how far it is.
-        timeout_s: Seconds for one answer of a timed process (to import, to open a model, or to time a block,
-            beyond what the block lasts), after which it is ended and its model counts as failed; None for ten minutes.
-
-    Raises:
-        MachineError: A group has no model for which there is memory; said before anything is timed.
+        records: The rows.
+        directory: The run directory, which gets the latencies.
+        progress: The progress bars.
+        timeout_s: The most seconds for one reply of a timed process (to import, to open a model, or to time a block
+            beyond its duration). After it the process is ended, and its model counts as failed. None for ten minutes.
     """
     _Timing(records, directory, progress, timeout_s).go()
 
@@ -56,28 +53,28 @@ class _Timing:
         self._groups = groups(records)
         self._directory = directory
         self._progress = progress
-        # Seconds that go by for each that is timed: models are opened and warmed up, too.
+        # Elapsed seconds per timed second: models are also opened and warmed up.
         self._pace = 1.0
 
     def go(self) -> None:
-        work = [
+        todo = [
             (group, part)
             for group in self._groups
             for part in self._directory.parts(group.key, partial(self._divide, group))
             if not finished(part)
         ]
-        left = [group.seconds(len(part.names)) for group, part in work]
-        for place, (group, part) in enumerate(work):
-            self._progress.timed(sum(left[place:]) * self._pace)
-            if (refused := self._refusal(group, part)) is None:
-                self._time(group, part, sum(left[place + 1 :]))
+        seconds = [group.seconds(len(part.names)) for group, part in todo]
+        for place, (group, part) in enumerate(todo):
+            self._progress.timed(sum(seconds[place:]) * self._pace)
+            if (refusal := self._refusal(group, part)) is None:
+                self._time(group, part, sum(seconds[place + 1 :]))
             else:
-                self._refuse(group, part, refused)
+                self._refuse(group, part, refusal)
         self._progress.timed(0.0)
 
     @staticmethod
     def _divide(group: Group) -> list[list[str]]:
-        """The group's cells in parts that fit into memory together, the baseline's name first in each."""
+        """Return the names of cells in parts that fit into memory together, the baseline first in each."""
         from benchcard.measure.grouping import plan_groups
 
         sizes = [_needs(cell) for cell in group.cells]
@@ -89,8 +86,9 @@ class _Timing:
 
     @staticmethod
     def _refusal(group: Group, part: TimedPart) -> str | None:
-        """Why the one model of a part cannot be timed now; None where it can, or where there are several, which were
-        put together because they fit.
+        """Return why the one model of a part does not fit into memory now, or None.
+
+        Several models of a part were put together because they fit.
         """
         from benchcard.measure.grouping import refusal
 
@@ -102,18 +100,18 @@ class _Timing:
         return refusal(sum(needs.values()), shared, available)
 
     def _refuse(self, group: Group, part: TimedPart, message: str) -> None:
-        """Keep why a part was not timed, as the failure of its one model."""
-        from benchcard.measure import noise
+        """Record why a part was not timed, as the failure of its one model."""
         from benchcard.measure.blocks import Failure, read_rounds
+        from benchcard.measure.noise import read_machine_state
 
-        now = asdict(noise.read_machine_state())
-        failures = [
-            asdict(Failure(name, False, "start", MachineError.__name__, message, ""))
+        now = read_machine_state()
+        failures = tuple(
+            Failure(name, False, "start", MachineError.__name__, message, "")
             for name in part.names
             if name != group.baseline
-        ]
-        told = _settings(group) | {"rounds": len(read_rounds(part.rounds)), "opened": [], "failures": failures}
-        part.finish(told | {"before": now, "after": now})
+        )
+        rounds = len(read_rounds(part.rounds))
+        part.finish(_outcome(group, rounds=rounds, opened=(), failures=failures, before=now, after=now))
         self._progress.say(f"time: {message}")
 
     def _time(self, group: Group, part: TimedPart, others_s: float) -> None:
@@ -123,25 +121,19 @@ class _Timing:
         cells = {cell.name: cell for cell in group.cells}
         members = [cells[name] for name in part.names]
         baseline = part.names.index(group.baseline) if group.baseline in part.names else None
-        before = part.outcome
+        earlier_outcome = part.outcome
         part.begin()
-        if before is not None and any(each["name"] == group.baseline for each in before["failures"]):
-            # What was timed beside a baseline that died has nothing to be compared with.
+        if earlier_outcome and any(failure.name == group.baseline for failure in earlier_outcome.failures):
+            # Latencies beside a baseline that failed have nothing to be compared with.
             part.rounds.unlink(missing_ok=True)
         earlier = recover_rounds(part.rounds)
-        members_s = group.seconds(len(members))
-        shape = (
-            f"{members[0].samples}x{members[0].input_length}"
-            if members[0].input_length
-            else f"batch {members[0].samples}"
-        )
-        sought = f"{members_s:g} s"
+        models, shape = pluralize(len(members), "model"), members[0].shape
+        limit = f"{group.seconds(len(members)):g} s"
         if group.precision is not None:
-            sought = f"to {group.precision:.2%} or for {sought}"
-        models = pluralize(len(members), "model")
+            limit = f"to {group.precision:.2%} or for {limit}"
         self._progress.start(f"timing {models}, {shape}")
 
-        def tell(progress: Any) -> None:
+        def report(progress: GroupProgress) -> None:
             self._progress.part(progress.done_s, progress.total_s)
             if progress.done_s > done_before:
                 self._pace = max(1.0, (time.monotonic() - started) / (progress.done_s - done_before))
@@ -163,31 +155,39 @@ class _Timing:
             seed=group.seed,
             keep=keep,
             earlier=earlier,
-            progress=tell,
+            progress=report,
             timeout_s=self._timeout_s or TIMEOUT_S,
         )
-        told = _settings(group) | {
-            "rounds": timing.rounds,
-            "sizes": {cell.name: size_bytes(cell.model) for cell in members},
-            "opened": [_plain(asdict(each)) for each in timing.opened],
-            "failures": [asdict(failure) for failure in timing.failures],
-            "before": asdict(timing.before),
-            "after": asdict(timing.after),
-        }
-        part.finish(told)
-        self._progress.finish("time", f"timed {models}, {shape}, {sought}", time.monotonic() - started)
+        part.finish(
+            _outcome(
+                group,
+                rounds=timing.rounds,
+                sizes={cell.name: size_bytes(cell.model) for cell in members},
+                opened=timing.opened,
+                failures=timing.failures,
+                before=timing.before,
+                after=timing.after,
+            )
+        )
+        self._progress.finish("time", f"timed {models}, {shape}, {limit}", time.monotonic() - started)
         for failure in timing.failures:
             self._progress.say(f"time: {failure.stage}: {failure.type}: {failure.message}")
 
 
+def _outcome(group: Group, **values: Any) -> PartOutcome:
+    """Return the outcome of a part of a group."""
+    return PartOutcome(duration_s=group.duration_s, precision=group.precision, baseline=group.baseline, **values)
+
+
 def _launches(duration_s: float) -> int:
-    """How many processes a model is timed in, one after the other: five, or fewer where each would be at work for less
-    than a fifth of a second; an interval needs two.
+    """Return the number of processes that time a model in turn.
+
+    It is five, or fewer if each would work for less than a fifth of a second. An interval needs two.
     """
     return max(2, min(LAUNCHES, round(duration_s / 0.2)))
 
 
-def _subjects(cells: Iterable[Cell]) -> list[Any]:
+def _subjects(cells: Iterable[Cell]) -> list[Subject]:
     from benchcard.measure.blocks import Subject
 
     return [
@@ -196,16 +196,11 @@ def _subjects(cells: Iterable[Cell]) -> list[Any]:
             cell.framework,
             cell.model.resolve(),
             (cell.inputs.folder / "inputs.npz").resolve(),
-            cell.samples,
+            cell.shape.batch_size,
             cell.options,
         )
         for cell in cells
     ]
-
-
-def _settings(group: Group) -> dict[str, Any]:
-    """What was asked of a group, as it is kept."""
-    return {"duration_s": group.duration_s, "precision": group.precision, "baseline": group.baseline}
 
 
 def _available() -> int:
@@ -215,12 +210,7 @@ def _available() -> int:
 
 
 def _needs(cell: Cell) -> int:
-    """Bytes that a cell's process is expected to take."""
+    """Return the bytes that a cell's process is expected to take."""
     inputs = cell.inputs.folder / "inputs.npz"
     process = _PROCESS_BYTES[registry.framework(cell.framework).engine == "torch"]
     return 2 * size_bytes(cell.model) + _TIMES_INPUTS * inputs.stat().st_size + process
-
-
-def _plain(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping with arrays as lists."""
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in told.items()}

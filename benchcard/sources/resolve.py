@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from benchcard.spec.spec import Spec
 from benchcard.tasks.data import data_digest
 from benchcard.utils.files import content_digest, pointer_hint
 from benchcard.utils.plain import canonical_json, digest
-from benchcard.utils.plaindata import front_matter, known, plain
+from benchcard.utils.plaindata import front_matter, plain
 from benchcard.utils.progress import downloads
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
@@ -47,7 +47,6 @@ where `license` is `other`.
 
 Source: https://huggingface.co/docs/hub/model-cards
 """
-_PARTS = ("models", "datasets", "metrics")
 MEMORY = "memory:"
 """What the name of a data set begins with that was handed over in memory; it lies in the run directory."""
 
@@ -100,14 +99,14 @@ class Source:
 class Sources:
     """What all names of a plan stand for."""
 
-    models: Mapping[str, Source]
-    datasets: Mapping[str, Source]
+    models: Mapping[str, Source] = field(default_factory=dict)
+    datasets: Mapping[str, Source] = field(default_factory=dict)
     metrics: Mapping[str, Source] = field(default_factory=dict)
 
     @property
-    def scripts(self) -> dict[str, dict[str, str]]:
-        """Where the metrics lie that are no ids, as steps are told it."""
-        return {"scripts": {name: source.location for name, source in self.metrics.items()}}
+    def scripts(self) -> dict[str, str]:
+        """The files of metrics that are local scripts, by name."""
+        return {name: source.location for name, source in self.metrics.items()}
 
     def model(self, name: str) -> Source:
         """The model of that name."""
@@ -116,18 +115,6 @@ class Sources:
     def dataset(self, dataset: Mapping[str, Any]) -> Source:
         """The data set that a spec's `dataset` means."""
         return self.datasets[_dataset_key(dataset)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, from which `from_dict` makes an equal one."""
-        return {part: {key: asdict(source) for key, source in getattr(self, part).items()} for part in _PARTS}
-
-    @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Sources:
-        """What `as_dict` gave."""
-        found = {part: told.get(part) or {} for part in _PARTS}
-        return cls(
-            **{part: {key: Source(**known(Source, each)) for key, each in found[part].items()} for part in _PARTS}
-        )
 
 
 def unresolved(spec: Spec) -> Sources:
@@ -152,7 +139,7 @@ def resolve_sources(spec: Spec, kept: Sources | None = None, handed: Path | None
         SpecError: A folder or a repository does not exist; the message says which, and where it was looked for.
         HubError: The Hub could not be reached.
     """
-    known = kept or Sources({}, {})
+    known = kept or Sources()
     models: dict[str, Source] = {}
     datasets: dict[str, Source] = {}
     mistakes: list[Mistake] = []
@@ -213,7 +200,7 @@ def changed(kept: Sources, now: Sources) -> list[str]:
     """The names that stood for something else when a run was begun."""
     return [
         source.name
-        for part in _PARTS
+        for part in ("models", "datasets", "metrics")
         for key, source in getattr(now, part).items()
         if key in getattr(kept, part) and getattr(kept, part)[key].digest != source.digest
     ]

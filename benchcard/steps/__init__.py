@@ -1,20 +1,14 @@
-"""What a step is, and what each kind of step does. Where steps are done is left to `workers`, when to `run`."""
+"""What a step is, and what each kind of step does.
+
+Where steps are done is left to `workers`, and their order to `run`.
+"""
 
 from __future__ import annotations
 
-ACTIONS = {
-    "prepare": "benchcard.steps.data:prepare",
-    "sample": "benchcard.steps.data:sample",
-    "shape": "benchcard.steps.data:shape",
-    "export": "benchcard.steps.models:export",
-    "convert": "benchcard.steps.models:convert",
-    "calibrate": "benchcard.steps.quantize:calibrate",
-    "quantize": "benchcard.steps.quantize:quantize",
-    "explain": "benchcard.steps.quantize:explain",
-    "rank": "benchcard.steps.quantize:rank",
-    "metric": "benchcard.steps.evaluate:metric",
-    "evaluate": "benchcard.steps.evaluate:evaluate",
-    "score": "benchcard.steps.evaluate:score",
-    "compare": "benchcard.steps.evaluate:compare",
+MODULES = {
+    **dict.fromkeys(("prepare", "sample", "shape"), "benchcard.steps.data"),
+    **dict.fromkeys(("export", "convert"), "benchcard.steps.models"),
+    **dict.fromkeys(("calibrate", "quantize", "explain", "rank"), "benchcard.steps.quantize"),
+    **dict.fromkeys(("metric", "evaluate", "score", "compare"), "benchcard.steps.evaluate"),
 }
-"""The module and function of each kind of step, which the child process imports when it is asked for one."""
+"""The module of each kind of step. The function that does a step has the name of its kind."""

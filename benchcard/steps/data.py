@@ -3,99 +3,219 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchcard import registry
 from benchcard.errors import SpecError
-from benchcard.steps.step import Asked, Needs, Progress
+from benchcard.steps.step import Count, Positive, Progress, Request, local
+from benchcard.utils.values import Shape
+
+if TYPE_CHECKING:
+    import datasets
 
 
-def prepare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """The rows of the evaluation split as the model's inputs, with what is right for each."""
+@dataclass(frozen=True, kw_only=True)
+class RowsOutcome:
+    """Rows of a data set as a model's inputs.
+
+    Attributes:
+        samples: Number of rows.
+        split_rows: Number of rows in the split.
+        rows: The numbers of the rows; empty for all of them.
+        rows_digest: Digest of these numbers.
+        items: Number of inputs that the rows were divided into.
+        fingerprint: Of the rows, as `datasets` computes it.
+        preprocessing_ns: Time of preprocessing.
+        notes: Sentences for the reader of the results.
+        facts: Facts that become columns of the results, by name.
+    """
+
+    samples: Positive
+    preprocessing_ns: Count
+    split_rows: int = 0
+    rows: tuple[int, ...] = ()
+    rows_digest: str = ""
+    items: int = 0
+    fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsRequest(Request[RowsOutcome]):
+    """What `prepare` and `sample` have in common.
+
+    Attributes:
+        dataset: The identity of the data set.
+        name: The configuration of the data set.
+        split: The split.
+        data_keys: Columns of inputs.
+        ref_keys: Columns of references.
+        task: The name of the task.
+        task_args: Its arguments.
+        model: The identity of the model whose processor makes the inputs.
+        trust_remote_code: Whether code of the model's repository may run.
+        model_folder: The folder of the model.
+        location: The folder, file or id of the data set.
+        revision: Its commit on the Hub.
+        content: The digest that its local files must have.
+        renamed: A sentence that says that the id of the data set is an old one, or nothing.
+    """
+
+    dataset: Mapping[str, Any]
+    name: str | None
+    split: str
+    data_keys: Mapping[str, Any] | None
+    ref_keys: Sequence[str] | None
+    task: str
+    task_args: Mapping[str, Any] | None
+    model: Mapping[str, Any]
+    trust_remote_code: bool = False
+    model_folder: Path = local()
+    location: str = local()
+    revision: str | None = local()
+    content: str | None = local()
+    renamed: str = local()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest(RowsRequest):
+    """Rows to evaluate on: at most `max_samples`, evenly spaced."""
+
+    kind: ClassVar[str] = "prepare"
+    max_samples: int | None
+
+    def __str__(self) -> str:
+        return f"prepare {self.split}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest(RowsRequest):
+    """Rows to calibrate on: `num_samples`, drawn with a seed."""
+
+    kind: ClassVar[str] = "sample"
+    num_samples: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"sample {self.num_samples} of {self.split}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeOutcome:
+    """Generated inputs.
+
+    Attributes:
+        input_length: The length that the inputs have; None where the task has no length.
+        inputs: For each input its dtype and shape.
+    """
+
+    input_length: int | None
+    inputs: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeRequest(Request[ShapeOutcome]):
+    """Inputs of one batch size and length, to time forward calls with."""
+
+    kind: ClassVar[str] = "shape"
+    task: str
+    model: Mapping[str, Any]
+    batch_size: int
+    input_length: int | None
+    seed: int
+    trust_remote_code: bool = False
+    model_folder: Path = local()
+
+    def __str__(self) -> str:
+        return f"shape {Shape(self.batch_size, self.input_length)}"
+
+
+def prepare(request: PrepareRequest, target: Path, progress: Progress) -> RowsOutcome:
+    """Write the rows of the evaluation split as the model's inputs, with the reference of each."""
     from benchcard.tasks import data
-    from benchcard.tasks.trust import trusting
 
-    rows = data.load_dataset(extra["dataset"], asked["name"], asked["split"], extra["revision"], extra.get("content"))
-    chosen, places = data.evenly_spaced(rows, asked["max_samples"])
-    with trusting(asked.get("trust_remote_code", False)):
-        return _inputs(
-            asked, extra, target, progress, chosen, data.describe_rows(chosen, places, len(rows)), labelled=True
-        )
-
-
-def sample(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """The drawn rows of the calibration split as the model's inputs."""
-    from benchcard.tasks import data
-    from benchcard.tasks.trust import trusting
-
-    rows = data.load_dataset(extra["dataset"], asked["name"], asked["split"], extra["revision"], extra.get("content"))
-    label = asked["ref_keys"][0] if asked["ref_keys"] else None
-    chosen, places = data.stratified_sample(rows, asked["num_samples"], asked["seed"], label, asked["split"])
+    rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
+    chosen, places = data.evenly_spaced(rows, request.max_samples)
     about = data.describe_rows(chosen, places, len(rows))
-    with trusting(asked.get("trust_remote_code", False)):
-        return _inputs(asked, extra, target, progress, chosen, {**about, "rows": places}, labelled=False)
+    return _inputs(request, target, progress, chosen, about, about.get("rows", ()), labelled=True)
+
+
+def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutcome:
+    """Write the drawn rows of the calibration split as the model's inputs."""
+    from benchcard.tasks import data
+
+    rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
+    label = request.ref_keys[0] if request.ref_keys else None
+    chosen, places = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
+    about = {**data.describe_rows(chosen, places, len(rows)), "rows": places}
+    return _inputs(request, target, progress, chosen, about, places, labelled=False)
 
 
 def _inputs(
-    asked: Asked, extra: Asked, target: Path, progress: Progress, rows: Any, about: Asked, labelled: bool
-) -> dict[str, Any]:
+    request: RowsRequest,
+    target: Path,
+    progress: Progress,
+    rows: datasets.Dataset,
+    about: Mapping[str, Any],
+    numbers: Sequence[int],
+    labelled: bool,
+) -> RowsOutcome:
     from benchcard.evaluation.rows import write_rows
     from benchcard.spec.schema import MappingOf
     from benchcard.tasks import Question, data
-    from benchcard.tasks.trust import NOTE, trusted
+    from benchcard.tasks.trust import NOTE, trusted, trusting
 
-    task, arguments = registry.task(asked["task"]), asked["task_args"] or {}
-    mistakes = list(
-        MappingOf({**task.arguments, "metric_args": MappingOf(open=True)}).mistakes(arguments, "$.task_args")
-    )
-    if mistakes:
+    task, arguments = registry.task(request.task), request.task_args or {}
+    form = MappingOf({**task.arguments, "metric_args": MappingOf(open=True)})
+    if mistakes := list(form.mistakes(arguments, "$.task_args")):
         raise SpecError(mistakes)
-    numbers = about.get("rows", ())
-    question = Question(
-        Path(extra["model"]), asked["data_keys"] or {}, asked["ref_keys"] or [], arguments, labelled, numbers
-    )
-    prepared = task.prepare(rows, question)
-    told = [extra["moved"]] if extra.get("moved") else []
-    told += [NOTE] if trusted() else []
-    prepared = replace(prepared, context={**prepared.context, "metric_args": arguments.get("metric_args", {})})
-    moments: list[int] = []
+    with trusting(request.trust_remote_code):
+        question = Question(
+            request.model_folder, request.data_keys or {}, request.ref_keys or [], arguments, labelled, numbers
+        )
+        prepared = task.prepare(rows, question)
+        notes = [request.renamed] if request.renamed else []
+        notes += [NOTE] if trusted() else []
+        context = {**prepared.context, "metric_args": arguments.get("metric_args", {})}
+        moments: list[int] = []
 
-    def tell(done: int) -> None:
-        moments.append(time.perf_counter_ns())
-        progress(done, len(rows))
+        def tick(done: int) -> None:
+            moments.append(time.perf_counter_ns())
+            progress(done, len(rows))
 
-    written = write_rows(prepared, target, tell)
-    return {
+        written = write_rows(replace(prepared, context=context), target, tick)
+    return RowsOutcome(
         **about,
-        "items": written.items,
-        "fingerprint": data.fingerprint(rows),
-        "preprocessing_ns": _preprocessing_ns(moments),
-        "notes": [*told, *written.notes],
-        **({"facts": dict(prepared.facts)} if prepared.facts else {}),
-    }
+        items=written.items,
+        fingerprint=data.fingerprint(rows),
+        preprocessing_ns=_preprocessing_ns(moments),
+        notes=(*notes, *written.notes),
+        facts=dict(prepared.facts),
+    )
 
 
 def _preprocessing_ns(moments: list[int]) -> int:
-    """Time for all rows, from the moments at which each was ready: the first one also pays for imports, and is taken
-    to be like the others.
+    """Return the time for all rows, from the moments at which each was ready.
+
+    The first row also pays for imports. It is assumed to take as long as the others.
     """
     count = len(moments)
     return (moments[-1] - moments[0]) * count // (count - 1) if count > 1 else 0
 
 
-def shape(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """Inputs of one batch size and length, to time forward calls with."""
+def shape(request: ShapeRequest, target: Path, progress: Progress) -> ShapeOutcome:
+    """Write inputs of one batch size and length."""
     import numpy as np
 
     from benchcard.tasks.trust import trusting
 
-    task = registry.task(asked["task"])
-    with trusting(asked.get("trust_remote_code", False)):
-        arrays, length = task.inputs(Path(extra["model"]), asked["batch_size"], asked["input_length"], asked["seed"])
+    task = registry.task(request.task)
+    with trusting(request.trust_remote_code):
+        arrays, length = task.inputs(request.model_folder, request.batch_size, request.input_length, request.seed)
     np.savez(target / "inputs.npz", **arrays)
-    return {
-        "input_length": length,
-        "inputs": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
-    }
+    inputs = {name: (str(array.dtype), tuple(array.shape)) for name, array in arrays.items()}
+    return ShapeOutcome(input_length=length, inputs=inputs)

@@ -1,93 +1,261 @@
-"""The steps `metric`, `evaluate`, `score` and `compare`: predictions, and what they are worth."""
+"""The steps `metric`, `evaluate`, `score` and `compare`: predictions, and their metrics."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
-from benchcard.steps.step import Asked, Needs, Progress
+from benchcard.frameworks.kernels import Kernel
+from benchcard.metrics.info import MetricInfo
+from benchcard.metrics.uncertainty import Difference
+from benchcard.steps.data import RowsOutcome
+from benchcard.steps.step import Count, Outcome, Positive, Progress, Request, local, need
 from benchcard.utils.text import did_you_mean, join_names
 
-
-def metric(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """Nothing, where a metric that benchcard does not bring can be loaded: asked before anything slow is done."""
-    from benchcard.metrics import compute
-
-    compute.load_metric(asked["name"], extra.get("scripts", {}).get(asked["name"]))
-    return {}
+if TYPE_CHECKING:
+    from benchcard.evaluation.rows import Rows
+    from benchcard.metrics.compute import Figure
 
 
-def evaluate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """A prediction for every prepared row, in their order; and what a call runs, where the framework can say."""
-    from benchcard.evaluation import passes
+@dataclass(frozen=True)
+class MetricOutcome:
+    """Nothing: the metric can be loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRequest(Request[MetricOutcome]):
+    """Whether a metric that is not one of benchcard's own can be loaded.
+
+    Attributes:
+        name: The name of the metric.
+        scripts: The scripts of metrics that are local files, by name.
+    """
+
+    kind: ClassVar[str] = "metric"
+    name: str
+    scripts: Mapping[str, str] = local()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOutcome:
+    """Predictions, in a file of the step.
+
+    Attributes:
+        elapsed_ns: Wall time of the pass.
+        forward_ns: Time in forward calls.
+        items: Number of inputs.
+        threads: Intra-op threads.
+        facts: What the framework reports on the model.
+        kernels: The kernels of a call, the longest first; empty where the framework does not report them.
+        batches: How inputs were batched, in words, where it is not as usual.
+    """
+
+    elapsed_ns: Positive
+    forward_ns: Count = 0
+    items: Count = 0
+    threads: Positive | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    kernels: tuple[Kernel, ...] = ()
+    batches: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(Request[EvaluateOutcome]):
+    """A prediction for every prepared row.
+
+    Attributes:
+        model: The digest of the model.
+        framework: The framework that runs it.
+        options: The framework's options.
+        task: The name of the task.
+        batch_size: Rows in a call; None for the task's choice.
+        inputs: The prepared rows.
+        model_path: The file or folder of the model.
+        threads: Intra-op threads.
+    """
+
+    kind: ClassVar[str] = "evaluate"
+    model: str | None
+    framework: str
+    options: Mapping[str, Any]
+    task: str
+    batch_size: int | None
+    inputs: Outcome[RowsOutcome] = need()
+    model_path: Path = local()
+    threads: int = local()
+
+    @property
+    def engine(self) -> str:  # type: ignore[override] # depends on the request
+        """The kind of child process."""
+        engine: str = registry.framework(self.framework).engine
+        return engine
+
+    def __str__(self) -> str:
+        return f"evaluate {self.framework}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOutcome:
+    """Metrics of predictions.
+
+    Attributes:
+        metrics: The value of each metric; None where it is not defined for these predictions.
+        readings: The unit and direction of each metric.
+        positive_classes: The label of each metric that is of one label.
+        samples: Number of examples.
+        notes: Sentences for the reader of the results.
+    """
+
+    metrics: Mapping[str, float | None]
+    readings: Mapping[str, MetricInfo] = field(default_factory=dict)
+    positive_classes: Mapping[str, str] = field(default_factory=dict)
+    samples: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest(Request[ScoreOutcome]):
+    """The metrics of predictions.
+
+    Attributes:
+        metrics: The names of the metrics.
+        task: The name of the task.
+        higher_is_better: Directions of metrics that the spec gives.
+        inputs: The prepared rows.
+        predictions: The predictions.
+        scripts: The scripts of metrics that are local files, by name.
+    """
+
+    kind: ClassVar[str] = "score"
+    metrics: Sequence[str]
+    task: str
+    higher_is_better: Mapping[str, bool] | None = None
+    inputs: Outcome[RowsOutcome] = need()
+    predictions: Outcome[EvaluateOutcome] = need()
+    scripts: Mapping[str, str] = local()
+
+    def __str__(self) -> str:
+        return f"score {', '.join(self.metrics)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOutcome:
+    """Intervals of metrics.
+
+    Attributes:
+        figures: For each metric its interval, and its difference from the baseline's.
+        predictions_changed: Number of predictions that differ from the baseline's; None without a baseline.
+    """
+
+    figures: Mapping[str, Difference]
+    predictions_changed: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest(Request[CompareOutcome]):
+    """Intervals of metrics and, where there is a baseline, of their differences from the baseline's.
+
+    Attributes:
+        metrics: The names of the metrics.
+        task: The name of the task.
+        seed: The seed of the bootstrap.
+        models: Number of models that are compared with the same baseline, where it changes the number of resamples.
+        inputs: The prepared rows.
+        predictions: The predictions.
+        baseline: The predictions of the baseline.
+        scripts: The scripts of metrics that are local files, by name.
+    """
+
+    kind: ClassVar[str] = "compare"
+    metrics: Sequence[str]
+    task: str
+    seed: int
+    models: int = 1
+    inputs: Outcome[RowsOutcome] = need()
+    predictions: Outcome[EvaluateOutcome] = need()
+    baseline: Outcome[EvaluateOutcome] | None = need(default=None)
+    scripts: Mapping[str, str] = local()
+
+
+def metric(request: MetricRequest, target: Path, progress: Progress) -> MetricOutcome:
+    """Load a metric, so that a metric that cannot be loaded fails before anything slow is done."""
+    from benchcard.metrics.compute import load_metric
+
+    load_metric(request.name, request.scripts.get(request.name))
+    return MetricOutcome()
+
+
+def evaluate(request: EvaluateRequest, target: Path, progress: Progress) -> EvaluateOutcome:
+    """Write a prediction for every prepared row, in their order, and report the kernels of a call."""
+    from benchcard.evaluation.passes import run_pass
     from benchcard.evaluation.rows import Rows, write_predictions
 
-    framework, task = registry.framework(asked["framework"]), registry.task(asked["task"])
-    rows = Rows(needs["inputs"].folder)
-    # Not where it is inherited: `open` may be another one there.
+    framework, task = registry.framework(request.framework), registry.task(request.task)
+    rows = Rows(request.inputs.folder)
+    # Not where it is inherited: a subclass may open models in another way.
     profiled = "open_profiled" in vars(type(framework))
-    opened = framework.open_profiled if profiled else framework.open
+    open_model = framework.open_profiled if profiled else framework.open
     with _temporary_files_in(target):
-        model = opened(Path(extra["model"]), {**asked["options"], "intra_op_num_threads": extra["threads"]})
-    done = passes.run_pass(model, rows, task, asked["batch_size"], progress, profiled=profiled)
+        model = open_model(request.model_path, {**request.options, "intra_op_num_threads": request.threads})
+    done = run_pass(model, rows, task, request.batch_size, progress, profiled=profiled)
     write_predictions(target, done.kept, done.predictions)
-    return {
-        "items": len(rows.items),
-        "elapsed_ns": done.elapsed_ns,
-        "forward_ns": done.forward_ns,
-        "threads": extra["threads"],
-        "facts": dict(model.facts),
-        "kernels": [asdict(kernel) for kernel in done.kernels],
-        "batches": done.batches,
-    }
+    return EvaluateOutcome(
+        items=len(rows.items),
+        elapsed_ns=done.elapsed_ns,
+        forward_ns=done.forward_ns,
+        threads=request.threads,
+        facts=dict(model.facts),
+        kernels=tuple(done.kernels),
+        batches=done.batches,
+    )
 
 
 @contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """A block whose temporary files lie in a step's folder: what a killed process leaves of it is swept away."""
-    kept, tempfile.tempdir = tempfile.tempdir, str(folder)
+    """Make temporary files in a step's folder, so that those of a killed process are deleted with it."""
+    earlier, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield
     finally:
-        tempfile.tempdir = kept
+        tempfile.tempdir = earlier
 
 
-def score(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """What each metric says of the predictions."""
+def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutcome:
+    """Compute each metric of the predictions."""
     from benchcard.evaluation.rows import Rows, metric_inputs
     from benchcard.metrics import compute
 
-    rows = Rows(needs["inputs"].folder)
-    given = metric_inputs(rows, needs["predictions"].folder)
-    told: dict[str, dict[str, compute.Figure]] = {}
-    said = asked.get("higher_is_better", {})
-    for name in asked["metrics"]:
-        script = extra.get("scripts", {}).get(name)
-        measured = compute.compute_metric(name, given, rows.meanings, rows.context["metric_args"], script)
-        told[name] = compute.with_directions(measured, name, said)
-    figures = compute.merge_figures(told, rows.meanings)
-    if unknown := [name for name in said if name not in figures and name not in asked["metrics"]]:
+    rows = Rows(request.inputs.folder)
+    given = metric_inputs(rows, request.predictions.folder)
+    directions = request.higher_is_better or {}
+    by_metric: dict[str, dict[str, Figure]] = {}
+    for name in request.metrics:
+        arguments, script = rows.context["metric_args"], request.scripts.get(name)
+        measured = compute.compute_metric(name, given, rows.meanings, arguments, script)
+        by_metric[name] = compute.with_directions(measured, name, directions)
+    figures = compute.merge_figures(by_metric, rows.meanings)
+    if unknown := [name for name in directions if name not in figures and name not in request.metrics]:
         place = f"$.higher_is_better.{unknown[0]}"
         raise SpecError(Mistake(place, f"`{unknown[0]}`", join_names(figures), did_you_mean(unknown[0], figures)))
     notes = [f"{name} is not defined for these predictions" for name, figure in figures.items() if figure.value is None]
     positive, sentences = _positive_classes(figures, rows)
-    return {
-        "metrics": {name: figure.value for name, figure in figures.items()},
-        "readings": {name: asdict(figure.reading) for name, figure in figures.items()},
-        **({"positive_classes": positive} if positive else {}),
-        "samples": len(rows),
-        "notes": [*notes, *sentences],
-    }
+    return ScoreOutcome(
+        metrics={name: figure.value for name, figure in figures.items()},
+        readings={name: figure.reading for name, figure in figures.items()},
+        positive_classes=positive,
+        samples=len(rows),
+        notes=(*notes, *sentences),
+    )
 
 
-def _positive_classes(figures: Mapping[str, Any], rows: Any) -> tuple[dict[str, str], list[str]]:
-    """Return the name of the label that each figure of one label is of, and sentences that say it."""
+def _positive_classes(figures: Mapping[str, Figure], rows: Rows) -> tuple[dict[str, str], list[str]]:
+    """Return the name of the positive class of each figure that has one, and sentences for the reader."""
     labels, default = rows.context.get("labels", ()), rows.metric_defaults.get("pos_label")
     names: dict[int, list[str]] = {}
     for name, figure in figures.items():
@@ -97,35 +265,35 @@ def _positive_classes(figures: Mapping[str, Any], rows: Any) -> tuple[dict[str, 
     source = rows.context.get("positive_source", "as the task has it")
     sources = {label: source if label == default else "as metric_args says" for label in names}
     sentences = [
-        f"{', '.join(several)}: the positive class is `{classes[label]}`, {sources[label]}"
-        for label, several in names.items()
+        f"{', '.join(metrics)}: the positive class is `{classes[label]}`, {sources[label]}"
+        for label, metrics in names.items()
     ]
-    return {name: classes[label] for label, several in names.items() for name in several}, sentences
+    return {name: classes[label] for label, metrics in names.items() for name in metrics}, sentences
 
 
-def compare(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """How sure each figure of the predictions is and, where a baseline is given, how it differs from the baseline's."""
+def compare(request: CompareRequest, target: Path, progress: Progress) -> CompareOutcome:
+    """Compute the interval of each figure and, where there is a baseline, of its difference from the baseline's."""
     from benchcard.evaluation.rows import Rows, metric_inputs
-    from benchcard.metrics import examples, uncertainty
+    from benchcard.metrics import uncertainty
+    from benchcard.metrics.examples import examples_of
 
-    rows = Rows(needs["inputs"].folder)
-    mine = metric_inputs(rows, needs["predictions"].folder)
-    theirs = metric_inputs(rows, needs["baseline"].folder) if "baseline" in needs else None
-    told: dict[str, Any] = {}
-    for number, name in enumerate(asked["metrics"]):
-        found, against = (
-            examples.examples_of(
-                name, given, rows.meanings, rows.context["metric_args"], extra.get("scripts", {}).get(name)
-            )
-            if given
-            else {}
-            for given in (mine, theirs)
+    rows = Rows(request.inputs.folder)
+    given = metric_inputs(rows, request.predictions.folder)
+    given_baseline = metric_inputs(rows, request.baseline.folder) if request.baseline else None
+    figures: dict[str, Difference] = {}
+    for number, name in enumerate(request.metrics):
+        arguments, script = rows.context["metric_args"], request.scripts.get(name)
+        model, baseline = (
+            examples_of(name, inputs, rows.meanings, arguments, script) if inputs else {}
+            for inputs in (given, given_baseline)
         )
-        for figure, model in found.items():
-            baseline = against.get(figure)
-            models = asked.get("models", 1)
-            compared = uncertainty.paired_test(baseline, model, asked["seed"], models=models) if baseline else None
-            told[figure] = uncertainty.as_values(uncertainty.interval(model, asked["seed"]), compared)
-        progress(number + 1, len(asked["metrics"]))
-    changed = uncertainty.changed(theirs["predictions"], mine["predictions"]) if theirs else None
-    return {"figures": told, "predictions_changed": changed}
+        for figure, examples in model.items():
+            test = None
+            if figure in baseline:
+                test = uncertainty.paired_test(baseline[figure], examples, request.seed, models=request.models)
+            figures[figure] = uncertainty.difference(uncertainty.interval(examples, request.seed), test)
+        progress(number + 1, len(request.metrics))
+    changed = None
+    if given_baseline:
+        changed = uncertainty.changed(given_baseline["predictions"], given["predictions"])
+    return CompareOutcome(figures=figures, predictions_changed=changed)

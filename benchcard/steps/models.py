@@ -2,50 +2,156 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
-from benchcard.steps.step import Asked, Needs, Progress
+from benchcard.steps.step import Count, Outcome, Progress, Request, local, need
 
 
-def export(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """A graph of the asked opset: exported from a transformers model and checked against it, or the one that the
-    model's folder holds.
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """A model file that a step made.
+
+    Attributes:
+        file: Its name in the step's folder.
+        digest: SHA-256 of its content.
+        size_bytes: Its size, with that of external weights.
     """
+
+    file: str
+    digest: str
+    size_bytes: Count
+
+
+def path_of(outcome: Outcome[Any]) -> Path:
+    """Return the path of the model file that a step made."""
+    path: Path = outcome.folder / outcome.values.file
+    return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphReport:
+    """What is known of a float graph.
+
+    Attributes:
+        opset: Its opset; None where it does not say.
+        max_abs_difference: The largest absolute difference of its outputs from PyTorch's; None where it was not
+            compared.
+        dynamic_quantize_nodes: Number of its `DynamicQuantizeLinear` nodes.
+        details: What else the exporter reported, for the record.
+    """
+
+    opset: int | None = None
+    max_abs_difference: float | None = None
+    dynamic_quantize_nodes: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOutcome(ModelFile):
+    """A float graph."""
+
+    report: GraphReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest(Request[ExportOutcome]):
+    """The graph of a model.
+
+    Attributes:
+        model: The identity of the model.
+        task: The name of the task.
+        opset: The opset that is asked for; None for the exporter's choice.
+        from_transformers: Whether the graph is exported from a transformers model, or is a file in its folder.
+        file_name: The name of this file.
+        trust_remote_code: Whether code of the model's repository may run.
+        model_folder: The folder of the model.
+    """
+
+    kind: ClassVar[str] = "export"
+    model: Mapping[str, Any]
+    task: str
+    opset: int | None
+    from_transformers: bool
+    file_name: str | None
+    trust_remote_code: bool = False
+    model_folder: Path = local()
+
+    @property
+    def engine(self) -> str:  # type: ignore[override] # depends on the request
+        """The kind of child process."""
+        return "torch" if self.from_transformers else "onnx"
+
+    def __str__(self) -> str:
+        return f"export opset {self.opset or 'default'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOutcome(ModelFile):
+    """A model in the form that another framework opens."""
+
+    size_bytes: Count = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertRequest(Request[ConvertOutcome]):
+    """A graph in the form that a framework opens, with the framework's own arguments."""
+
+    kind: ClassVar[str] = "convert"
+    framework: str
+    arguments: Mapping[str, Any]
+    graph: Outcome[ModelFile] = need()
+
+    @property
+    def engine(self) -> str:  # type: ignore[override] # depends on the request
+        """The kind of child process."""
+        engine: str = registry.framework(self.framework).engine
+        return engine
+
+
+def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOutcome:
+    """Write the graph of the requested opset: exported and checked against PyTorch, or copied from the folder."""
     from benchcard.graphs.files import model_digest
 
-    if asked["from_transformers"]:
+    if request.from_transformers:
         from benchcard.export.export import export_model
 
-        report = asdict(
+        file = "model.onnx"
+        details = asdict(
             export_model(
-                Path(extra["model"]),
-                asked["task"],
-                asked["opset"],
+                request.model_folder,
+                request.task,
+                request.opset,
                 target,
-                trust_remote_code=asked.get("trust_remote_code", False),
+                trust_remote_code=request.trust_remote_code,
             )
         )
-        file = "model.onnx"
     else:
         from benchcard.export.existing import take_existing
 
-        file, report = take_existing(Path(extra["model"]), asked["file_name"], asked["opset"], target)
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file() and path.name != "log.txt")
-    return {"file": file, "digest": model_digest(target / file), "size_bytes": size, "report": report}
+        file, details = take_existing(request.model_folder, request.file_name, request.opset, target)
+    known = {
+        name: details.pop(name) for name in ("opset", "max_abs_difference", "dynamic_quantize_nodes") if name in details
+    }
+    report = GraphReport(**known, details=details)
+    return ExportOutcome(file=file, digest=model_digest(target / file), size_bytes=_size(target), report=report)
 
 
-def convert(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """A graph in the form that a framework of somebody else's opens."""
+def convert(request: ConvertRequest, target: Path, progress: Progress) -> ConvertOutcome:
+    """Write a graph in the form that a framework of another package opens."""
     from benchcard.utils.files import content_digest
 
-    graph = needs["graph"]
-    framework = registry.framework(asked["framework"])
-    file = framework.convert(graph.folder / graph.values["file"], target, asked["arguments"])
+    framework = registry.framework(request.framework)
+    file = framework.convert(path_of(request.graph), target, request.arguments)
     if not (target / file).exists():
-        raise ArtifactError(f"{asked['framework']} said that it wrote {file}, and did not")
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file() and path.name != "log.txt")
-    return {"file": file, "digest": content_digest(target / file), "size_bytes": size}
+        raise ArtifactError(f"`convert` of the framework {request.framework} returned {file}, but wrote no such file")
+    return ConvertOutcome(file=file, digest=content_digest(target / file), size_bytes=_size(target))
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of the files that a step made."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "log.txt")

@@ -3,167 +3,305 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchcard.steps.step import Asked, Needs, Progress
+from numpy.typing import NDArray
+
+from benchcard.quantization.exclusions import Exclusion
+from benchcard.quantization.operators import Quantization
+from benchcard.quantization.report import QuantizationReport
+from benchcard.quantization.sensitivity.losses import Effect, Losses
+from benchcard.steps.data import RowsOutcome
+from benchcard.steps.models import ModelFile, path_of
+from benchcard.steps.step import Outcome, Progress, Request, local, named, need
+
+if TYPE_CHECKING:
+    from benchcard.quantization.calibration.ranges import Method
+
+Feed = dict[str, NDArray[Any]]
 
 
-def calibrate(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """What one pass of the samples through the graph shows of its activations, for every static row of the grid."""
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOutcome:
+    """Statistics of activations, in `statistics.npz`; `report` is for the record."""
+
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateRequest(Request[CalibrateOutcome]):
+    """Statistics of a graph's activations over samples; `operators` None for those of all operators."""
+
+    kind: ClassVar[str] = "calibrate"
+    engine: ClassVar[str] = "onnx"
+    operators: Sequence[str] | None
+    graph: Outcome[ModelFile] = need()
+    samples: Outcome[RowsOutcome] = need()
+    threads: int = local()
+
+    def __str__(self) -> str:
+        return f"calibrate {'+'.join(self.operators or ['all operators'])}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOutcome(ModelFile):
+    """A quantized graph.
+
+    Attributes:
+        report: What was quantized.
+        how: The settings that it was quantized with.
+        exclusions: What each exclusion matched.
+    """
+
+    report: QuantizationReport
+    how: Quantization
+    exclusions: tuple[Exclusion, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeRequest(Request[QuantizeOutcome]):
+    """A quantized graph. The settings are those of `Quantization`, with exclusions as patterns.
+
+    Attributes:
+        approach: "dynamic" or "static".
+        exclude: Patterns of nodes that stay in float32.
+        calibration: How ranges are computed, where it is static, as the spec says it.
+        graph: The float graph.
+        statistics: Statistics of its activations, where it is static.
+    """
+
+    kind: ClassVar[str] = "quantize"
+    engine: ClassVar[str] = "onnx"
+    approach: str
+    operators_to_quantize: Sequence[str] | None
+    per_channel: bool | None
+    reduce_range: bool | None
+    weights_dtype: str | None
+    activations_dtype: str | None
+    quant_format: str | None
+    weights_symmetric: bool | None
+    activations_symmetric: bool | None
+    matmul_const_b_only: bool | None
+    exclude: Sequence[str]
+    calibration: Mapping[str, Any] | None = None
+    graph: Outcome[ModelFile] = need()
+    statistics: Outcome[CalibrateOutcome] | None = need(default=None)
+
+    def __str__(self) -> str:
+        return f"quantize {self.approach} {'+'.join(self.operators_to_quantize or ['all'])}"
+
+    @property
+    def settings(self) -> Quantization:
+        """The settings, with no nodes excluded yet."""
+        values = {
+            entry.name: getattr(self, entry.name) for entry in fields(Quantization) if entry.name != "nodes_to_exclude"
+        }
+        operators = values["operators_to_quantize"]
+        return Quantization(**values | {"operators_to_quantize": None if operators is None else tuple(operators)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOutcome(Losses):
+    """What quantization cost the outputs, and the layers that cost most.
+
+    Attributes:
+        patterns: Patterns that exclude the costliest layer.
+    """
+
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainRequest(Request[ExplainOutcome]):
+    """The losses of a quantized graph against its float graph.
+
+    Attributes:
+        model: The digest of the quantized graph.
+        float_digest: The digest of the float graph.
+        samples: Number of inputs that outputs are compared on.
+        layers: Number of layers to name.
+        optimization_level: That of the sessions.
+        inputs: The inputs.
+        model_file: The quantized graph.
+        float_file: The float graph.
+        how: The settings that the one was made from the other with.
+        threads: Intra-op threads.
+    """
+
+    kind: ClassVar[str] = "explain"
+    engine: ClassVar[str] = "onnx"
+    model: str
+    float_digest: str = named("float")
+    samples: int
+    layers: int
+    optimization_level: int
+    inputs: Outcome[RowsOutcome] = need()
+    model_file: Path = local()
+    float_file: Path = local()
+    how: Quantization = local()
+    threads: int = local()
+
+    def __str__(self) -> str:
+        return "explain losses"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankOutcome:
+    """All quantized nodes, the costliest first.
+
+    Attributes:
+        nodes: Their names.
+        layers: The losses of those that can be measured alone.
+    """
+
+    nodes: tuple[str, ...]
+    layers: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankRequest(Request[RankOutcome]):
+    """The order of all quantized nodes by their cost. The fields are those of `ExplainRequest`."""
+
+    kind: ClassVar[str] = "rank"
+    engine: ClassVar[str] = "onnx"
+    model: str
+    float_digest: str = named("float")
+    samples: int
+    inputs: Outcome[RowsOutcome] = need()
+    model_file: Path = local()
+    float_file: Path = local()
+    how: Quantization = local()
+    threads: int = local()
+
+    def __str__(self) -> str:
+        return "rank layers"
+
+
+def calibrate(request: CalibrateRequest, target: Path, progress: Progress) -> CalibrateOutcome:
+    """Write statistics of a graph's activations, from one pass of the samples, for all static rows of the grid."""
     from benchcard.evaluation.features import Features
     from benchcard.evaluation.feeds import feeds
-    from benchcard.quantization.calibration import collect as calibration
+    from benchcard.quantization.calibration.collect import collect_statistics
 
-    graph, samples = needs["graph"], Features(needs["samples"].folder)
-    model = graph.folder / graph.values["file"]
-    # One sample at a time, as onnxruntime's own calibration does: moving averages and memory depend on it.
-    report = calibration.collect_statistics(
+    samples, model = Features(request.samples.folder), path_of(request.graph)
+    # One sample at a time, as ONNX Runtime's own calibration does: moving averages and memory depend on it.
+    report = collect_statistics(
         model,
         feeds(samples, model),
         target / "statistics.npz",
-        operators=asked["operators"],
-        intra_op_num_threads=extra["threads"],
+        operators=request.operators,
+        intra_op_num_threads=request.threads,
         progress=lambda done: progress(done, len(samples)),
     )
-    return {"report": report}
+    return CalibrateOutcome(report=report)
 
 
-def method_of(given: Mapping[str, Any]) -> Any:
-    """The `Method` that a spec's `calibration` asks for."""
+def method_of(calibration: Mapping[str, Any]) -> Method:
+    """Return the method that a spec's `calibration` asks for."""
     from benchcard.quantization.calibration.ranges import Method
 
-    words = {
+    names = {
         "method": "method",
         "calibration_histogram_percentile": "percentile",
         "calibration_moving_average": "moving_average",
         "calibration_moving_average_constant": "moving_average_constant",
         "symmetric": "symmetric",
     }
-    return Method(**{words[name]: value for name, value in given.items()})
+    return Method(**{names[name]: value for name, value in calibration.items()})
 
 
 @functools.lru_cache(maxsize=4)
-def _ranges(statistics: Path, method: Any, operators: tuple[str, ...] | None) -> Any:
-    """The ranges of a step's statistics, which several rows ask for one after the other; not to be changed."""
+def _ranges(statistics: Path, method: Method, operators: tuple[str, ...] | None) -> Any:
+    """Return ranges of activations. Several rows ask for the same ones in turn, so do not change them."""
     from benchcard.quantization.calibration.ranges import compute_ranges
 
     return compute_ranges(statistics, method, operators)
 
 
-def quantize(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """A quantized graph, that the runtime can load and run, and what became of its nodes."""
-    from benchcard.quantization import exclusions as exclude
+def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> QuantizeOutcome:
+    """Write a quantized graph that the runtime can load and run, and report on its nodes."""
+    from benchcard.quantization import exclusions
     from benchcard.quantization.loading import loading_note
-    from benchcard.quantization.operators import Quantization
     from benchcard.quantization.quantize import quantize_model
 
-    graph = needs["graph"]
-    model = graph.folder / graph.values["file"]
-    operators = asked["operators_to_quantize"]
-    how = Quantization(
-        approach=asked["approach"],
-        operators_to_quantize=tuple(operators) if operators is not None else None,
-        per_channel=asked["per_channel"],
-        reduce_range=asked["reduce_range"],
-        weights_dtype=asked["weights_dtype"],
-        activations_dtype=asked["activations_dtype"],
-        quant_format=asked["quant_format"],
-        weights_symmetric=asked["weights_symmetric"],
-        activations_symmetric=asked["activations_symmetric"],
-        matmul_const_b_only=asked["matmul_const_b_only"],
-    )
-    exclusions = exclude.match_exclusions(model, asked["exclude"], how)
+    model, how = path_of(request.graph), request.settings
+    matched = exclusions.match_exclusions(model, request.exclude, how)
     ranges = None
-    if asked["approach"] == "static":
-        ranges = _ranges(
-            needs["statistics"].folder / "statistics.npz", method_of(asked["calibration"]), how.operators_to_quantize
-        )
-    how = replace(how, nodes_to_exclude=exclude.excluded_names(exclusions))
+    if request.statistics is not None:
+        method = method_of(request.calibration or {})
+        ranges = _ranges(request.statistics.folder / "statistics.npz", method, how.operators_to_quantize)
+    how = replace(how, nodes_to_exclude=exclusions.excluded_names(matched))
     report = quantize_model(model, target / "model.onnx", how, ranges)
-    note = loading_note(target / "model.onnx")
-    report = replace(report, notes=(*report.notes, note)) if note else report
-    return {
-        "file": "model.onnx",
-        "digest": report.digest,
-        "size_bytes": report.size_bytes,
-        "report": asdict(report),
-        "how": asdict(how),
-        "exclusions": [asdict(exclusion) for exclusion in exclusions],
-    }
+    if note := loading_note(target / "model.onnx"):
+        report = replace(report, notes=(*report.notes, note))
+    return QuantizeOutcome(
+        file="model.onnx",
+        digest=report.digest,
+        size_bytes=report.size_bytes,
+        report=report,
+        how=how,
+        exclusions=matched,
+    )
 
 
-def explain(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """What a quantized graph's outputs lost against its float graph, and the layers that cost most."""
-    from benchcard.quantization import exclusions as exclude
+def explain(request: ExplainRequest, target: Path, progress: Progress) -> ExplainOutcome:
+    """Compare a quantized graph's outputs with its float graph's, and find the layers that cost most."""
+    from benchcard.quantization.exclusions import patterns_with
     from benchcard.quantization.sensitivity.losses import losses
 
-    how, float_model = _how(extra["how"]), Path(extra["float"])
-    batches = _samples(asked, needs, float_model)
-    level = asked["optimization_level"]
-    expected = _float_outputs(float_model, needs["inputs"].folder, asked["samples"], extra["threads"], level)
+    model, level = request.float_file, request.optimization_level
     found = losses(
-        float_model,
-        Path(extra["model"]),
-        batches,
-        asked["layers"],
-        how=how,
-        threads=extra["threads"],
+        model,
+        request.model_file,
+        _feeds(request.inputs.folder, model, request.samples),
+        request.layers,
+        how=request.how,
+        threads=request.threads,
         optimization_level=level,
-        expected=expected,
+        expected=_float_outputs(model, request.inputs.folder, request.samples, request.threads, level),
         folder=target,
     )
-    patterns = exclude.patterns_with(float_model, found.layers[0].node) if found.layers else ()
-    return {**asdict(found), "patterns": list(patterns)}
+    patterns = patterns_with(model, found.layers[0].node) if found.layers else ()
+    return ExplainOutcome(
+        **{entry.name: getattr(found, entry.name) for entry in fields(Losses)}, patterns=tuple(patterns)
+    )
 
 
 @functools.lru_cache(maxsize=2)
 def _float_outputs(model: Path, inputs: Path, samples: int, threads: int, level: int) -> Any:
-    """What a step's float graph gives for a step's inputs: the same for all rows of it and of its level."""
+    """Return the outputs of a float graph, which are the same for all rows of this graph and level."""
     from benchcard.quantization.sensitivity.losses import outputs_of
 
-    return outputs_of(model, _first(inputs, model, samples), threads, level)
+    return outputs_of(model, _feeds(inputs, model, samples), threads, level)
 
 
-def rank(asked: Asked, needs: Needs, extra: Asked, target: Path, progress: Progress) -> dict[str, Any]:
-    """Every node that is quantized, by what it costs the outputs alone, the worst first."""
+def rank(request: RankRequest, target: Path, progress: Progress) -> RankOutcome:
+    """Order all quantized nodes by what quantizing each alone costs the outputs, the costliest first."""
     from benchcard.quantization.operators import quantized_nodes
-    from benchcard.quantization.sensitivity import losses
+    from benchcard.quantization.sensitivity.losses import ranking
 
-    how, float_model = _how(extra["how"]), Path(extra["float"])
-    batches = _samples(asked, needs, float_model)
-    found = losses.ranking(
-        float_model,
-        Path(extra["model"]),
-        list(batches),
-        how=how,
-        threads=extra["threads"],
+    model = request.float_file
+    layers = ranking(
+        model,
+        request.model_file,
+        list(_feeds(request.inputs.folder, model, request.samples)),
+        how=request.how,
+        threads=request.threads,
         progress=progress,
         folder=target,
     )
-    ranked = [each.node for each in found]
-    # What cannot be looked at alone comes last, so that the end of the list is the float model.
-    rest = [name for name in quantized_nodes(float_model, how) if name not in ranked]
-    return {"nodes": [*ranked, *rest], "layers": [asdict(each) for each in found]}
+    ranked = [layer.node for layer in layers]
+    # Nodes that cannot be measured alone come last, so that all nodes of the list together give the float model.
+    rest = [name for name in quantized_nodes(model, request.how) if name not in ranked]
+    return RankOutcome(nodes=(*ranked, *rest), layers=tuple(layers))
 
 
-def _samples(asked: Asked, needs: Needs, model: Path) -> Iterator[dict[str, Any]]:
-    """The first of the inputs, as a graph takes them."""
-    return _first(needs["inputs"].folder, model, asked["samples"])
-
-
-def _first(folder: Path, model: Path, samples: int) -> Iterator[dict[str, Any]]:
+def _feeds(inputs: Path, model: Path, samples: int) -> Iterator[Feed]:
+    """Yield the first of the inputs, as a graph takes them."""
     from benchcard.evaluation.features import Features
     from benchcard.evaluation.feeds import feeds
 
-    return feeds(Features(folder), model, samples)
-
-
-def _how(told: Mapping[str, Any]) -> Any:
-    """A `Quantization` from plain data."""
-    from benchcard.quantization.operators import Quantization
-
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    return Quantization(**values)
+    return feeds(Features(inputs), model, samples)

@@ -1,87 +1,155 @@
-"""What a step is: its request, its key, its outcome, and its failure.
+"""Requests and outcomes of steps, and the key of a step.
 
-How a step of each kind is done is left to the other modules of this package.
+A step is one expensive piece of work, such as an export or an evaluation. A `Request` is what the step is asked: each
+kind of step has its own dataclass, and another dataclass for the values of its `Outcome`. They are written and read
+here. How a step is done is left to the other modules of this package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
 
-from benchcard.utils.plain import digest
+import msgspec
+
+from benchcard.utils.plain import as_plain, digest
 from benchcard.utils.values import Failure
+
+V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
+Count = Annotated[int, msgspec.Meta(ge=0)]
+"""A whole number of at least 0."""
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+"""A whole number of at least 1."""
+Progress = Callable[[int, int], None]
+"""Takes the units of work that are done and their total."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a step came to: values and files, or the reason why there are none.
+class Outcome(Generic[V_co]):
+    """The result of a step that succeeded.
 
     Attributes:
-        kind: The step's kind.
-        key: The step's key.
-        folder: Where its files lie.
-        values: What it found out, as plain data.
-        seconds: Wall time it took.
-        failure: Why it failed, or None.
-        planned: Whether nothing was done, since only the steps of a plan are asked for.
+        kind: The kind of step.
+        key: The key of the step.
+        folder: The folder with its files.
+        values: Its values.
+        planned: Whether the step was only planned; its values are placeholders then.
     """
 
     kind: str
     key: str
     folder: Path
-    values: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    failure: Failure | None = None
+    values: V_co
     planned: bool = False
 
 
-@dataclass(frozen=True)
-class Need:
-    """What an earlier step made: its folder and its values."""
-
-    folder: Path
-    values: Mapping[str, Any]
+def local(**options: Any) -> Any:
+    """Return a field of a request that does not determine the result: a path on this machine, a number of threads."""
+    return field(metadata={"local": True}, **options)
 
 
-@dataclass(frozen=True)
-class Step:
-    """One expensive thing.
+def need(**options: Any) -> Any:
+    """Return a field of a request that holds the outcome of an earlier step, or None."""
+    return field(metadata={"need": True}, **options)
+
+
+def named(name: str) -> Any:
+    """Return a field of a request that the key knows by another name."""
+    return field(metadata={"name": name})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Generic[V_co]):
+    """What a step of one kind is asked. The parameter is the class of its outcome's values.
+
+    A field with a default is left out of the key where it has this value.
 
     Attributes:
-        kind: What to do: the name of a function in `actions`.
-        engine: The kind of child process it runs in: "onnx", "torch", or a name of a framework's own.
-        asked: All that determines the result, beside what the step needs; plain data.
-        needs: Finished steps whose files it reads, by the name under which it knows them.
-        extra: What it must know that does not determine the result: where folders lie, on this machine, at this moment.
+        kind: The kind of step, which is the name of the function that does it.
+        engine: The kind of child process that does it: "onnx", "torch", or a name of a framework's own.
     """
 
-    kind: str
-    engine: str
-    asked: Mapping[str, Any]
-    needs: Mapping[str, Outcome] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    kind: ClassVar[str]
+    engine: ClassVar[str] = "torch"
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """The fields that determine the result, beside the needs, as plain data."""
+        return {
+            entry.metadata.get("name", entry.name): getattr(self, entry.name)
+            for entry in fields(self)
+            if not entry.metadata.keys() & {"local", "need"}
+            and not (entry.default is not MISSING and getattr(self, entry.name) == entry.default)
+        }
+
+    @cached_property
+    def needs(self) -> dict[str, Outcome[Any]]:
+        """The outcomes of earlier steps whose files this step reads, by name."""
+        outcomes = {entry.name: getattr(self, entry.name) for entry in fields(self) if "need" in entry.metadata}
+        return {name: outcome for name, outcome in outcomes.items() if outcome is not None}
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 of what determines the result."""
+        """SHA-256 of everything that determines the result."""
         needs = {name: outcome.key for name, outcome in self.needs.items()}
         return digest({"kind": self.kind, "asked": self.asked, "needs": needs})
 
+    def __str__(self) -> str:
+        """Return the step in a few words, for progress bars."""
+        return self.kind
 
-Ask = Callable[[Step], Outcome]
+    def as_json(self) -> dict[str, Any]:
+        """Return the request for a child process; paths are absolute."""
+        values: dict[str, Any] = as_plain(self)
+        return values
+
+    def with_threads(self, threads: int) -> Self:
+        """Return the same request with at most this many threads, where it has a number of threads."""
+        own: int | None = getattr(self, "threads", None)
+        if own is None:
+            return self
+        changes: dict[str, Any] = {"threads": min(threads, own)}
+        return replace(self, **changes)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the request that `as_json` gave."""
+        return msgspec.convert(values, cls, dec_hook=decode)
+
+    @classmethod
+    def read_values(cls, values: Mapping[str, Any]) -> V_co:
+        """Return the values of an outcome from plain data.
+
+        Raises:
+            msgspec.ValidationError: The data has another form. The message has the place.
+        """
+        kind: type[V_co] = get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined] # a fact of generic classes
+        return msgspec.convert(values, kind, dec_hook=decode)
+
+
+def decode(kind: type, value: Any) -> Any:
+    """Return a value of a type that msgspec leaves to its users."""
+    return Path(value) if kind is Path else value
+
+
+class NotRun(Failure):
+    """The failure of a step that has not been run yet."""
 
 
 class StepFailed(Exception):
-    """The way of a row ends at a step that failed."""
+    """A step failed, and its row ends there."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(str(failure))
         self.failure = failure
 
 
-Progress = Callable[[int, int], None]
-Asked = Mapping[str, Any]
-Needs = Mapping[str, Need]
+class Ask(Protocol):
+    """A function that gives the outcome of a step, or its failure."""
+
+    def __call__(self, request: Request[V], /) -> Outcome[V] | Failure:
+        """Return the outcome of a step, or its failure."""

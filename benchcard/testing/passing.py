@@ -13,9 +13,13 @@ from typing import Any
 from benchcard import registry
 from benchcard.evaluation import padding
 from benchcard.evaluation.rows import Rows, read_predictions
-from benchcard.steps import data as data_
-from benchcard.steps import evaluate, models
-from benchcard.steps.step import Need
+from benchcard.steps import data as steps
+from benchcard.steps import evaluate as evaluation
+from benchcard.steps import models
+from benchcard.steps.data import PrepareRequest
+from benchcard.steps.evaluate import EvaluateRequest, ScoreRequest
+from benchcard.steps.models import ExportRequest
+from benchcard.steps.step import Outcome
 from benchcard.tasks import default_metrics
 
 
@@ -79,21 +83,49 @@ def pass_through(
         (target / name).mkdir(parents=True, exist_ok=True)
         return target / name
 
-    asked: dict[str, Any] = {"name": None, "split": split, "max_samples": None, "task": task}
-    asked |= {"data_keys": data_keys, "ref_keys": ref_keys, "task_args": task_args}
-    where = {"dataset": str(data), "revision": None, "model": str(model)}
-    told = data_.prepare(asked, {}, where, folder("prepared"), silent)
-    inputs = Need(target / "prepared", told)
-    opened = str(model)
+    files: dict[str, Any] = {"model": {}, "model_folder": model}
+    prepare = PrepareRequest(
+        **files,
+        dataset={},
+        name=None,
+        split=split,
+        data_keys=data_keys,
+        ref_keys=ref_keys,
+        task=task,
+        task_args=task_args,
+        max_samples=None,
+        location=str(data),
+        revision=None,
+        content=None,
+        renamed="",
+    )
+    inputs = Outcome("prepare", "", target / "prepared", steps.prepare(prepare, folder("prepared"), silent))
+    path = model
     if registry.framework(framework).format == "onnx":
-        graph = {"from_transformers": True, "task": task, "opset": None}
-        opened = str(folder("graph") / models.export(graph, {}, where, folder("graph"), silent)["file"])
-    way = {"framework": framework, "options": {"task": task}, "task": task, "batch_size": batch_size}
-    found = evaluate.evaluate(way, {"inputs": inputs}, {"model": opened, "threads": 1}, folder("predicted"), silent)
-    needs = {"inputs": inputs, "predictions": Need(target / "predicted", found)}
+        export = ExportRequest(**files, task=task, opset=None, from_transformers=True, file_name=None)
+        path = folder("graph") / models.export(export, folder("graph"), silent).file
+    evaluate = EvaluateRequest(
+        model=None,
+        framework=framework,
+        options={"task": task},
+        task=task,
+        batch_size=batch_size,
+        inputs=inputs,
+        model_path=path,
+        threads=1,
+    )
+    evaluated = evaluation.evaluate(evaluate, folder("predicted"), silent)
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
-    scored = evaluate.score({"metrics": names, "task": task}, needs, {}, folder("scored"), silent)
+    score = ScoreRequest(
+        metrics=names,
+        task=task,
+        inputs=inputs,
+        predictions=Outcome("evaluate", "", target / "predicted", evaluated),
+        scripts={},
+    )
+    scored = evaluation.score(score, folder("scored"), silent)
     predictions, kept = read_predictions(target / "predicted")
-    depends = padding.NOTES.get(found["batches"])
-    notes = [*told["notes"], *scored["notes"], *([f"the outputs of the model {depends}"] if depends else [])]
-    return Passed(predictions, Rows(target / "prepared").references, scored["metrics"], notes, kept)
+    dependence = padding.NOTES.get(evaluated.batches or "")
+    notes = [*inputs.values.notes, *scored.notes]
+    notes += [f"the outputs of the model {dependence}"] if dependence else []
+    return Passed(predictions, Rows(target / "prepared").references, scored.metrics, notes, kept)

@@ -61,4 +61,6 @@ class Failure:
     log: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.stage, self.type, self.message) if part) or "failed"
+        """Return it in one line: the stage, the type, and the first line of the message."""
+        message = next(iter(self.message.strip().splitlines()), "")
+        return ": ".join(part for part in (self.stage, self.type, message) if part) or "failed"

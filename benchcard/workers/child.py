@@ -1,8 +1,7 @@
 """The child process that does steps: `python -m benchcard.workers.child`.
 
-Reads requests as lines of JSON from standard input and writes progress and replies to standard output. What libraries
-print goes to the step's log. The end of standard input ends the process, so it never outlives its parent. This is the
-one place where any exception becomes a failure as data.
+It reads requests as lines of JSON from standard input, and writes progress and replies to standard output. The output
+of libraries goes to the log of the step. The child ends with its standard input, so it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_type_hints
 
 from benchcard import registry
 from benchcard.errors import BackendError, SpecError
-from benchcard.steps import ACTIONS
-from benchcard.steps.step import Need
+from benchcard.steps import MODULES
 from benchcard.utils import process as processes
+from benchcard.utils.plain import as_plain
 
-# New objects after which garbage is looked for, for as long as a child lives. With 700, the default, that is a sixth of
-# the time that it takes to import what it needs, all of which stays.
+# The garbage collector runs after this many new objects. With the default of 700 it takes a sixth of the time of the
+# imports, whose objects all stay.
 _NEW_OBJECTS = 20_000
 
 
 def main() -> None:
-    """Do the steps asked for on standard input, until it ends."""
+    """Do the steps that standard input asks for, until it ends."""
     gc.set_threshold(_NEW_OBJECTS)
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     requests: queue.Queue[str] = queue.Queue()
     source = os.fdopen(os.dup(0), encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -44,100 +43,104 @@ def main() -> None:
     os.dup2(2, 1)
     threading.Thread(target=_listen, args=(source, requests), daemon=True).start()
     while True:
-        request = json.loads(requests.get())
-        answer = _answer(request, answers)
-        answers.write(json.dumps(answer, ensure_ascii=True, allow_nan=True) + "\n")
-        answers.flush()
+        message = json.loads(requests.get())
+        reply = _reply(message, replies)
+        replies.write(json.dumps(reply, ensure_ascii=True, allow_nan=True) + "\n")
+        replies.flush()
 
 
 def _listen(source: TextIO, requests: queue.Queue[str]) -> None:
     for line in source:
         requests.put(line)
-    # The parent is gone, or wants no more: end at once, in whatever step.
+    # The parent has ended or stopped this child: end at once, in the middle of any step.
     processes.end_own(0)
 
 
-def _answer(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
-    """Do one step, with a log of its own."""
+def _reply(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
+    """Do one step, with its output in its log."""
     try:
-        with _logged(Path(request["log"])):
-            return _done(request, answers)
+        with _logged(Path(message["log"])):
+            return _do(message, replies)
     except OSError as error:
         # The log itself cannot be written.
         return {"failure": [type(error).__name__, str(error)], "errno": error.errno, "mistakes": []}
 
 
-# What transformers says where it would have to run code of the model's repository, and what a spec can do about it.
+# transformers says this where it would have to run code of the model's repository.
 _ASKS_FOR_CODE = "trust_remote_code=True"
 _CODE = (
-    "the model comes with code of its own, which runs only where the spec says `trust_remote_code: true`: read that "
-    "code first"
+    "the model comes with its own code, which runs only if the spec has `trust_remote_code: true`. Read that code first"
 )
 
 
-def _done(request: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
-    """Do one step; the one place where whatever goes wrong in a configuration becomes data."""
+def _do(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
+    """Do one step. This is the one place where any exception of a configuration becomes a failure as data."""
     try:
-        registry.register_again(request["registered"])
-        module, _, name = ACTIONS[request["kind"]].partition(":")
-        action = getattr(importlib.import_module(module), name)
-        values = action(
-            asked=request["asked"],
-            needs={name: Need(Path(need["folder"]), need["values"]) for name, need in request["needs"].items()},
-            extra=request["extra"],
-            target=Path(request["target"]),
-            progress=_teller(answers),
-        )
-        if odd := next(_not_serializable(values), None):
-            raise BackendError(f"what this step found out cannot be kept: {odd}")
+        registry.register_again(message["registered"])
+        kind = message["kind"]
+        action = getattr(importlib.import_module(MODULES[kind]), kind)
+        request = get_type_hints(action)["request"].from_json(message["request"])
+        values = as_plain(action(request, Path(message["target"]), _reporter(replies)))
+        if problem := next(_not_serializable(values), None):
+            raise BackendError(f"the outcome of this step cannot be written as JSON: {problem}")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
         with contextlib.suppress(OSError):
             # A full disk takes no log either.
             traceback.print_exc()
         mistakes = (
-            [[each.place, each.found, each.expected, each.hint] for each in error.mistakes]
+            [[mistake.place, mistake.found, mistake.expected, mistake.hint] for mistake in error.mistakes]
             if isinstance(error, SpecError)
             else []
         )
         return {
-            "failure": [type(error).__name__, _CODE if _ASKS_FOR_CODE in str(error) else _readable(str(error))],
-            "errno": getattr(error, "errno", None),
+            "failure": [type(error).__name__, _CODE if _ASKS_FOR_CODE in str(error) else _valid(str(error))],
+            "errno": _errno(error),
             "mistakes": mistakes,
         }
     return {"values": values}
 
 
+def _errno(error: BaseException | None) -> int | None:
+    """Return the error number of an exception, or of the one that it was raised from or after."""
+    while error is not None:
+        number: int | None = getattr(error, "errno", None)
+        if number is not None:
+            return number
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _not_serializable(value: Any, place: str = "") -> Iterator[str]:
-    """What in a step's values no file of JSON can hold, each with where it stands: `facts.heat is nan`."""
-    where = place or "all of it"
+    """Yield each part of a step's values that JSON cannot hold, with its place: `facts.heat is nan`."""
+    where = place or "the outcome"
     if isinstance(value, dict):
         for key, element in value.items():
             if key is not None and not isinstance(key, (str, int, float)):
-                yield f"{key!r}, a key of {where}, is no text"
+                yield f"{key!r}, a key of {where}, is not text"
             yield from _not_serializable(element, f"{place}.{key}" if place else str(key))
     elif isinstance(value, (list, tuple)):
         for index, element in enumerate(value):
             yield from _not_serializable(element, f"{place}[{index}]")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            yield f"{where} is {value}, which is no number"
+            yield f"{where} is {value}, which is not a finite number"
     elif isinstance(value, str):
-        if value != _readable(value):
-            yield f"{where} is {value!r}, a text with half a character"
+        if value != _valid(value):
+            yield f"{where} is {value!r}, which is not valid Unicode"
     elif value is not None and not isinstance(value, int):
-        yield f"{where} is of the type {type(value).__module__}.{type(value).__qualname__}, which is no plain data"
+        yield f"{where} has the type {type(value).__module__}.{type(value).__qualname__}, which is not plain data"
 
 
-def _readable(text: str) -> str:
-    """The text without the halves of characters that no file can hold."""
+def _valid(text: str) -> str:
+    """Return the text with lone surrogates replaced, which UTF-8 cannot hold."""
     return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 @contextlib.contextmanager
 def _logged(log: Path) -> Iterator[None]:
-    """Everything that is written to standard output and error, by whatever library, goes to the file `log`."""
+    """Send everything that any library writes to standard output and error to the file `log`."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    kept = os.dup(1), os.dup(2)
+    earlier = os.dup(1), os.dup(2)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(file, 1)
@@ -148,22 +151,22 @@ def _logged(log: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for descriptor in (file, *kept):
+        os.dup2(earlier[0], 1)
+        os.dup2(earlier[1], 2)
+        for descriptor in (file, *earlier):
             os.close(descriptor)
 
 
-def _teller(answers: TextIO) -> Callable[[int, int], None]:
-    """A progress function that writes to the parent, ten times a second at most."""
+def _reporter(replies: TextIO) -> Callable[[int, int], None]:
+    """Return a progress function that writes to the parent, at most ten times a second."""
     last = 0.0
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
         if done >= total or now - last > 0.1:
             last = now
-            answers.write(json.dumps({"progress": [done, total]}) + "\n")
-            answers.flush()
+            replies.write(json.dumps({"progress": [done, total]}) + "\n")
+            replies.flush()
 
-    return tell
+    return report

@@ -13,12 +13,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchcard import registry
 from benchcard.errors import BackendError, Mistake
+from benchcard.steps.step import Request
 from benchcard.utils import process as processes
 from benchcard.utils import start
 from benchcard.utils.process import describe_exit, read_log_end
@@ -27,23 +28,23 @@ from benchcard.utils.values import Failure
 
 @dataclass(frozen=True)
 class Reply:
-    """What a child said of one step.
+    """The reply of a child to one request.
 
     Attributes:
-        values: What it found out.
-        failure: Why it failed, or None.
+        values: The values of the step's outcome, as plain data.
+        failure: Why the step failed, or None.
         errno: The error number, where a system call failed.
-        mistakes: What is wrong with the spec, where that is why it failed.
+        mistakes: The mistakes in the spec, where they are the reason.
     """
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     errno: int | None = None
     mistakes: tuple[Mistake, ...] = ()
 
 
 class Worker:
-    """A child process that does steps. It starts with the first one, and again after it died."""
+    """A child process that does steps. It starts with the first step, and again after it died."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -52,62 +53,61 @@ class Worker:
 
     def do(
         self,
-        request: Mapping[str, Any],
-        log: Path,
+        request: Request[Any],
+        target: Path,
         progress: Callable[[int, int], None],
         timeout_s: float | None = None,
     ) -> Reply:
-        """The reply to one request (`kind`, `asked`, `needs`, `extra`, `target`); never an exception for what the step
-        does.
+        """Do one step and return the reply. A step that fails never raises here.
 
         Args:
-            request: Plain data; `benchcard.steps.quantize.<kind>` takes it.
-            log: The file that takes what the step prints.
-            progress: Called with units done and units in all, as the child tells them.
-            timeout_s: The child is killed when a step takes longer; None waits for ever.
+            request: The request.
+            target: The folder for the step's files, and for its log, `log.txt`.
+            progress: Called with the units of work that are done and their total.
+            timeout_s: The child is killed if the step takes longer; None for no limit.
         """
         process = self._start()
         if process.stdin is None:
             raise BackendError("the child process has no standard input")
-        line = json.dumps({**request, "log": str(log), "registered": registry.registered_by_call()}) + "\n"
+        kind, log = request.kind, target.absolute() / "log.txt"
+        message = {
+            "kind": kind,
+            "request": request.as_json(),
+            "target": str(log.parent),
+            "log": str(log),
+            "registered": registry.registered_by_call(),
+        }
         try:
-            process.stdin.write(line)
+            process.stdin.write(json.dumps(message) + "\n")
             process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            # It died since the last step; its pipe may have been closed for that.
-            return self._died(request["kind"], log)
+            # It died since the last step; its pipe may be closed already.
+            return self._died(kind, log)
         end = time.monotonic() + timeout_s if timeout_s else None
         while True:
             try:
-                answer = self._lines.get(timeout=max(0.0, end - time.monotonic()) if end else None)
+                line = self._lines.get(timeout=max(0.0, end - time.monotonic()) if end else None)
             except queue.Empty:
                 self.stop()
+                text = f"took longer than {timeout_s:g} s and was stopped"
+                return Reply(failure=Failure(kind, "TimeoutError", text, read_log_end(log)))
+            if line is None:
+                return self._died(kind, log)
+            reply = json.loads(line)
+            if "progress" in reply:
+                progress(*reply["progress"])
+            elif "failure" in reply:
+                mistakes = tuple(Mistake(*mistake) for mistake in reply["mistakes"])
                 return Reply(
-                    {},
-                    Failure(
-                        request["kind"],
-                        "TimeoutError",
-                        f"took longer than {timeout_s:g} s and was stopped",
-                        read_log_end(log),
-                    ),
-                )
-            if answer is None:
-                return self._died(request["kind"], log)
-            told = json.loads(answer)
-            if "progress" in told:
-                progress(*told["progress"])
-            elif told.get("failure"):
-                return Reply(
-                    {},
-                    Failure(request["kind"], told["failure"][0], told["failure"][1], read_log_end(log)),
-                    told.get("errno"),
-                    tuple(Mistake(*each) for each in told["mistakes"]),
+                    failure=Failure(kind, reply["failure"][0], reply["failure"][1], read_log_end(log)),
+                    errno=reply["errno"],
+                    mistakes=mistakes,
                 )
             else:
-                return Reply(told["values"])
+                return Reply(reply["values"])
 
     def stop(self) -> None:
-        """End the child and what it started, and wait for its end."""
+        """End the child and the processes that it started, and wait for them."""
         child, self._child = self._child, None
         if child is not None:
             process, waiting = child
@@ -116,14 +116,10 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         if self._child is None:
-            threads = str(self._threads)
             environment = {
                 **start.environment(),
-                "OMP_NUM_THREADS": threads,
-                "MKL_NUM_THREADS": threads,
+                **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self._threads)),
                 "TOKENIZERS_PARALLELISM": "false",
-            }
-            environment |= {
                 "HF_HUB_DISABLE_PROGRESS_BARS": "1",
                 "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
                 "PYTHONUNBUFFERED": "1",
@@ -147,5 +143,5 @@ class Worker:
         child = self._child
         code = child[0].wait() if child else 0
         self.stop()
-        how, message = describe_exit(code)
-        return Reply({}, Failure(kind, how, message, read_log_end(log)))
+        name, message = describe_exit(code)
+        return Reply(failure=Failure(kind, name, message, read_log_end(log)))

@@ -115,13 +115,13 @@ def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
 
 def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
     """A model and data of the Hub have no entry in `model-index` where rows were evaluated on different examples."""
-    of_hub = copy.deepcopy(ran.records.about["sources"])
+    of_hub = copy.deepcopy(ran.records.info.sources)
     for kind in ("models", "datasets"):
         for source in of_hub[kind].values():
             source.update(local=False, revision="0a1b", location="me/data", name="me/model")
     monkeypatch.setitem(ran.records.about, "sources", of_hub)
     assert not make_facts(ran).front_matter.model_index
-    monkeypatch.setattr(Configuration, "evaluated_on", "one")
+    monkeypatch.setattr(Configuration, "evaluation_key", "one")
     assert make_facts(ran).front_matter.model_index
 
 

@@ -51,7 +51,7 @@ def changed(run, target, predictions=None, machine=None):
     shutil.copytree(run, target)
     results = Results.load(target)
     for record in results.records.records if predictions is not None else ():
-        outcome = record.outcomes["evaluate"]
+        outcome = record.outcomes.evaluate
         scores = np.load(outcome.folder / "predictions.npz")["scores"]
         np.savez(outcome.folder / "predictions.npz", scores=scores, predictions=np.asarray(predictions))
     if machine:

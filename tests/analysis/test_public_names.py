@@ -99,7 +99,7 @@ def test_the_hub_is_told_of_one_model_and_one_split_alone(ran, monkeypatch):
     """Of several models none is the base of what is shipped, even if one alone is on the Hub; of several data sets
     `model-index`, which would mix them, has no results.
     """
-    sources = ran.records.about["sources"]
+    sources = ran.records.info.sources
     hub = {"local": False, "revision": "0a1b"}
     of_hub = {name: {**source, **hub, "location": "me/data"} for name, source in sources["datasets"].items()}
     monkeypatch.setitem(sources, "datasets", of_hub)

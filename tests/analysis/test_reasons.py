@@ -119,7 +119,7 @@ def test_rows_whose_outputs_depend_on_their_batch_are_named():
     rows = [made([INTEGER]) for _ in range(5)]
     for number, batches in enumerate(("padded", "equal shapes", None, "equal shapes", "alone")):
         rows[number].configuration.row = number
-        rows[number].outcomes["evaluate"].values["batches"] = batches
+        rows[number].outcomes.evaluate.values.batches = batches
     first, second = reasons.notes(of(*rows))
     assert first.startswith("the outputs of rows 1, 3 depend on padding: ")
     assert second.startswith("the outputs of row 4 depend on what else is in a batch, ")
@@ -271,7 +271,7 @@ def test_the_list_to_paste_keeps_what_the_row_excludes(given, found, patterns, t
     effect = {"is_finite": True, "snr_db": 5.0, "max_abs_difference": 1.0}
     layers = [{"node": name, "effect": effect} for name in ("a/Add", "b/Add")]
     values = {"outputs": effect, "layers": layers, "is_complete": True, "trials": 2, "patterns": patterns}
-    row.outcomes["explain"] = SimpleNamespace(values=values)
+    row.outcomes.explain = SimpleNamespace(values=values)
     if found is not None:
         trials, figures = [SimpleNamespace(value=0.9, is_enough=True)], {"metric": "accuracy", "baseline": 0.9}
         row.search = SimpleNamespace(nodes=found, trials=trials, **figures)

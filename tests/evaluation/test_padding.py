@@ -238,22 +238,22 @@ def test_all_rows_of_a_grid_are_evaluated_as_if_alone(tmp_path):
     results = benchmark.run(tmp_path / "run", progress=False)
     task, depends = registry.task("text-classification"), []
     for record in results.records.records:
-        row, evaluated = record.configuration, record.outcomes["evaluate"]
+        row, evaluated = record.configuration, record.outcomes.evaluate
         if not row.quantized:
-            assert record.outcomes["score"].values["metrics"]["accuracy"] == 1.0
-        prepared = Rows(record.outcomes["prepare"].folder)
+            assert record.outcomes.score.values.metrics["accuracy"] == 1.0
+        prepared = Rows(record.outcomes.prepare.folder)
         if row["framework"] == "onnxruntime":
             made = record.outcomes["quantize" if row.quantized else "export"]
-            model = OnnxRuntime().open(made.folder / made.values["file"], {})
+            model = OnnxRuntime().open(made.folder / made.values.file, {})
             expected = np.empty((40, 3))
             for places, batch in prepared.items.batches(1):
                 expected[places] = task.kept(model(batch), batch, prepared.context)["scores"]
             np.testing.assert_allclose(read_predictions(evaluated.folder)[1]["scores"], expected, atol=1e-4)
-        depends += [row.row] if evaluated.values["batches"] == padding.EQUAL_SHAPES else []
+        depends += [row.row] if evaluated.values.batches == padding.EQUAL_SHAPES else []
         is_static = row["quantization_approach"] == "static"
         is_left = row["name_or_path"].endswith("left")
         answer = None if row["quantization_approach"] == "dynamic" else padding.PADDED
-        assert evaluated.values["batches"] == (padding.EQUAL_SHAPES if is_static or (is_left and answer) else answer)
+        assert evaluated.values.batches == (padding.EQUAL_SHAPES if is_static or (is_left and answer) else answer)
     assert len(depends) == 4
     note = f"the outputs of rows {', '.join(map(str, depends))} {padding.NOTES[padding.EQUAL_SHAPES]}"
     assert note in results.notes

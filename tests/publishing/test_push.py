@@ -60,8 +60,8 @@ def test_a_push_is_one_commit_with_everything(push, run, hub, capsys):
     slug = f"data-{run.spec.digest[:8]}"
     assert {f"benchcard/{slug}/{name}" for name in OWN} <= set(files)
     assert {"README.md", "onnx/model_quantized.onnx", "config.json", "preprocessor_config.json"} <= set(files)
-    made = run.records.records[1].outcomes["quantize"]
-    assert files["onnx/model_quantized.onnx"] == (made.folder / made.values["file"]).read_bytes()
+    made = run.records.records[1].outcomes.quantize
+    assert files["onnx/model_quantized.onnx"] == (made.folder / made.values.file).read_bytes()
     folder = run.path / "publish" / slug / "repo" / "benchcard" / slug
     raw = pd.read_parquet(folder / "latencies.parquet")
     timed = run.time.set_index(["row", "batch_size"])
@@ -83,8 +83,8 @@ def test_a_card_says_how_its_model_is_loaded(push, run, hub, tmp_path, outside):
     from PIL import Image
 
     if outside:
-        made = run.records.records[1].outcomes["quantize"]
-        path = made.folder / made.values["file"]
+        made = run.records.records[1].outcomes.quantize
+        path = made.folder / made.values.file
         graph = onnx.load(path)
         path.unlink()
         beside = {"location": "tensors.bin", "size_threshold": 256, "all_tensors_to_one_file": True}
@@ -214,7 +214,7 @@ def test_a_section_edited_by_hand_is_refused(push, run, hub):
 
 def test_weights_say_what_they_were_made_from(push, run, hub, monkeypatch):
     """Quantized weights of a model on the Hub name it and the relation; a repository is not made from itself."""
-    source = next(iter(run.records.about["sources"]["models"].values()))
+    source = next(iter(run.records.info.sources.models.values()))
     monkeypatch.setitem(source, "local", False)
     monkeypatch.setitem(source, "name", "someone/tiny")
     push()
@@ -229,8 +229,8 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     """What the model's own card says of them is said of its variants, in a README that says nothing of its own; the
     client reads it all back, with the published row and the baseline alone as results.
     """
-    (model,) = run.records.about["sources"]["models"].values()
-    (data,) = run.records.about["sources"]["datasets"].values()
+    (model,) = run.records.info.sources.models.values()
+    (data,) = run.records.info.sources.datasets.values()
     told = {"license": "other", "license_name": "house", "license_link": "LICENSE.md", "library_name": "transformers"}
     monkeypatch.setitem(model, "inherited", told)
     for source, name in ((model, "someone/tiny"), (data, "someone/shades")):
@@ -381,13 +381,13 @@ def test_the_longest_slug_names_a_section(push, hub):
 def test_no_path_of_this_machine_is_published(push, run, hub):
     """What was published names models and data as the spec does, not where they lie."""
     push(artifacts="none")
-    where = str(run.records.about["sources"]["models"]["./model"]["location"]).encode()
+    where = str(run.records.info.sources.models["./model"].location).encode()
     assert not [name for name, content in hub.files(MINE).items() if where in content]
 
 
 def test_folders_from_the_root_are_told_by_their_last_name(run):
     """Neither the spec nor a failure that is published says where models, data and the run lie."""
-    where = run.records.about["sources"]["models"]["./model"]["location"]
+    where = run.records.info.sources.models["./model"].location
     fixed = {"name_or_path": where, "dataset": {"path": "/home/me/data"}, "metrics": ["accuracy", "/home/me/own.py"]}
     told = {"fixed": fixed, "failure": f"no {where}/x"}
     fixed = {"name_or_path": "model", "dataset": {"path": "data"}, "metrics": ["accuracy", "own.py"]}
@@ -399,7 +399,7 @@ def test_a_models_own_files_tell_no_folder_of_this_machine(push, run, hub, tmp_p
     """Where a local model was loaded from is told by the last name; all else in its files, and those of a model on the
     Hub, stay as they are.
     """
-    (model,) = run.records.about["sources"]["models"].values()
+    (model,) = run.records.info.sources.models.values()
     shutil.copytree(model["location"], tmp_path / "model")
     own = json.loads((tmp_path / "model" / "config.json").read_text())
     parts = [{"name_or_path": "C:\\alice\\base", "x": "/vit/MatMul"}]

@@ -169,6 +169,6 @@ def test_the_lines_of_a_pushed_card_give_the_measured_embedding(tmp_path, hub):
     environment = {**os.environ, **hub.environment()}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
-    evaluated = results.records.records[1].outcomes["evaluate"]
+    evaluated = results.records.records[1].outcomes.evaluate
     _, kept = read_predictions(evaluated.folder)
     np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), kept["embedding"][:2], atol=1e-5)

@@ -40,6 +40,7 @@ from benchcard.publishing import weights
 from benchcard.run.directory import RunDirectory
 from benchcard.sources import resolve
 from benchcard.tasks import data
+from benchcard.utils.values import Interval
 
 # A model with classes of its own; `ground` is the name of another fixture, that of the session's run.
 bag = test_trust.ground

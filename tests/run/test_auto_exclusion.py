@@ -80,7 +80,7 @@ def test_what_was_found_is_in_the_frame_and_can_be_pasted(results):
         models.loc[row, "exclusions"] == f"`{CULPRIT}` matched 1 node in 1 place: 1 of them would have been quantized"
     )
     assert models.loc[fixed, "digest"] == models.loc[row, "digest"]
-    outcomes = [results.records.records[each].outcomes["quantize"].key for each in (row, fixed)]
+    outcomes = [results.records.records[each].outcomes.quantize.key for each in (row, fixed)]
     assert outcomes[0] == outcomes[1]
     assert models.loc[max(row, fixed), "reason"] == "the same nodes are excluded"
     told = results.explain(row)
@@ -120,7 +120,7 @@ def test_nothing_is_excluded_where_nothing_need_be(results):
 def test_a_search_is_gone_on_with_where_it_was(results):
     """A trial that is taken away is made again, and no other; read before that, the row says that it is not done."""
     steps = results.path / "steps"
-    trial = results.records.records[row_with(results, "auto")].outcomes["score"]
+    trial = results.records.records[row_with(results, "auto")].outcomes.score
     stamps = {folder.name: (folder / "outcome.json").stat().st_mtime_ns for folder in steps.iterdir()}
     shutil.rmtree(trial.folder)
     row = row_with(results, "auto")

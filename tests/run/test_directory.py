@@ -106,7 +106,7 @@ def test_a_newer_format_is_refused(directory):
     about = json.loads((directory.path / "run.json").read_text())
     (directory.path / "run.json").write_text(json.dumps({**about, "format": 99}))
     with pytest.raises(BenchcardError, match="newer"):
-        _ = directory.about
+        _ = directory.info
 
 
 @pytest.mark.parametrize("content", ["", "{", None])
@@ -123,8 +123,8 @@ def test_parts_stay_as_they_were_divided(directory):
     parts = directory.parts("g" * 64, lambda: [["a", "b"], ["a", "c"]])
     again = directory.parts("g" * 64, lambda: [["a", "b", "c"]])
     assert parts == again
-    assert [part.names for part in directory.kept_parts("g" * 64)] == [("a", "b"), ("a", "c")]
-    assert directory.kept_parts("h" * 64) == []
+    assert [part.names for part in directory.stored_parts("g" * 64)] == [("a", "b"), ("a", "c")]
+    assert directory.stored_parts("h" * 64) == []
 
 
 def test_a_part_is_finished_when_it_has_an_outcome(directory):

@@ -62,7 +62,7 @@ def test_a_direction_can_be_said(elsewhere):
     text = spec.read_text()
     spec.write_text(text + f"higher_is_better: {{{name}: false}}\n")
     results = Benchmark.from_spec(spec).run(elsewhere / "run", progress=False)
-    reading = results.records.records[0].outcomes["score"].values["readings"]
+    reading = results.records.records[0].outcomes.score.values.readings
     assert (reading[name]["higher_is_better"], reading["accuracy"]["higher_is_better"]) == (False, True)
     assert "which way" not in results.best().reason
     assert not [note for note in results.notes if "which way" in note]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 import tiny
+from acting import ActRequest
 from tiny_run import SPEC, spec_with
-from workers.test_worker import ACTIONS
 
 from benchcard import Benchmark, registry
 from benchcard.run import parallel
@@ -19,10 +20,8 @@ GB = 1 << 30
 
 
 @pytest.fixture
-def workers(tmp_path, monkeypatch):
-    """Two workers whose children know the action `act`."""
-    (tmp_path / "acting.py").write_text(ACTIONS)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def workers(monkeypatch):
+    """Two workers whose children know the step `act`."""
     monkeypatch.setattr(registry, "registered_by_call", lambda: tiny.importing("acting"))
     made = [Worker(threads=1) for _ in range(2)]
     yield made
@@ -34,10 +33,10 @@ def workers(tmp_path, monkeypatch):
 def job(tmp_path):
     """A function that makes a job for `act`, with a folder of its own."""
 
-    def make(number: int, **asked) -> dict:
+    def make(number: int, **what) -> tuple[ActRequest, Path]:
         target = tmp_path / f"job-{number}"
         target.mkdir()
-        return {"kind": "act", "asked": asked, "needs": {}, "extra": {}, "target": str(target)}
+        return ActRequest(what=what), target
 
     return make
 
@@ -123,12 +122,12 @@ from benchcard.steps import quantize as actions
 real = actions.quantize
 
 
-def quantize(asked, target, **rest):
-    mark = Path(__file__).parents[1] / "-".join([asked["approach"], str(asked["per_channel"])])
-    if asked["approach"] == "static" and not mark.exists():
+def quantize(request: actions.QuantizeRequest, target, progress):
+    mark = Path(__file__).parents[1] / "-".join([request.approach, str(request.per_channel)])
+    if request.approach == "static" and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(asked, target=target, **rest)
+    return real(request, target, progress)
 
 
 actions.quantize = quantize

@@ -119,8 +119,8 @@ def test_a_converted_model_has_its_own_size(modules, ground, tmp_path):
     models = results.models.set_index(["framework", "apply_quantization"], drop=False)
     for record, size in zip(results.records.records, results.models["size_mb"]):
         kind = "convert" if record.configuration["framework"] == "boxed" else "quantize"
-        made = record.outcomes.get(kind) or record.outcomes["export"]
-        assert size == (made.folder / made.values["file"]).stat().st_size / 1e6
+        made = record.outcomes.get(kind) or record.outcomes.export
+        assert size == (made.folder / made.values.file).stat().st_size / 1e6
     assert results.models["size_mb"].nunique() == len(models) == 4
     chosen = results.best(objective="size", max_drop=1.0)
     assert chosen.row == models["size_mb"].reset_index(drop=True).idxmin()

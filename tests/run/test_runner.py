@@ -40,7 +40,7 @@ def test_fp32_agrees_with_pytorch_row_by_row(results):
 
     scores = []
     for row in (0, 5):
-        folder = results.records.records[row].outcomes["evaluate"].folder
+        folder = results.records.records[row].outcomes.evaluate.folder
         with np.load(folder / "predictions.npz") as kept:
             scores.append(kept["scores"])
     assert scores[0].shape == (24, 3)
@@ -55,7 +55,7 @@ def test_accuracy_is_that_of_the_predictions(results, ground):
 
     labels = datasets.load_dataset(str(ground / "data"), split="validation")["label"][:]
     for record, accuracy in zip(results.records.records, results.quality["accuracy"]):
-        with np.load(record.outcomes["evaluate"].folder / "predictions.npz") as kept:
+        with np.load(record.outcomes.evaluate.folder / "predictions.npz") as kept:
             assert accuracy == np.mean(kept["predictions"] == np.asarray(labels))
 
 
@@ -82,7 +82,8 @@ def test_latencies_are_kept_raw(results):
                 ]
             )
             shown = results.time[
-                (results.time["row"] == record.configuration.row) & (results.time["batch_size"] == cell.samples)
+                (results.time["row"] == record.configuration.row)
+                & (results.time["batch_size"] == cell.shape.batch_size)
             ]
             assert len(raw) == shown["runs"].iloc[0]
             assert raw.mean() / 1e6 == pytest.approx(shown["latency_mean_ms"].iloc[0])
@@ -92,11 +93,11 @@ def test_threads_and_level_reached_the_runtime(results):
     """What the timed processes read back from their runtimes is what was asked."""
     asked = 0
     for parts in results.records.parts.values():
-        for opened in parts[0].outcome["opened"]:
-            assert opened["facts"]["intra_op_num_threads"] == 1
+        for opened in parts[0].outcome.opened:
+            assert opened.facts["intra_op_num_threads"] == 1
             asked += 1
-            if "optimization_level" in opened["facts"]:
-                assert opened["facts"]["optimization_level"] == 1
+            if "optimization_level" in opened.facts:
+                assert opened.facts["optimization_level"] == 1
     assert asked
 
 
@@ -104,8 +105,8 @@ def test_the_graph_has_the_asked_opset_and_was_compared(results):
     """The exported graph has opset 13, and the record says how near it is to PyTorch, at which shapes."""
     import onnx
 
-    export = results.records.records[0].outcomes["export"]
-    graph = onnx.load(export.folder / export.values["file"])
+    export = results.records.records[0].outcomes.export
+    graph = onnx.load(export.folder / export.values.file)
     assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [13]
     assert results.models["opset"].dropna().unique().tolist() == [13]
     assert 0 <= results.models["export_max_abs_difference"].dropna().max() < 1e-4
@@ -120,7 +121,7 @@ def test_a_model_is_measured_once(results):
     ]
     assert same["same_model_as"].tolist() == [0]
     rows = results.records.records
-    assert rows[2].outcomes["evaluate"].folder == rows[0].outcomes["evaluate"].folder
+    assert rows[2].outcomes.evaluate.folder == rows[0].outcomes.evaluate.folder
     assert rows[2].cells[1, None].name == rows[0].cells[1, None].name
 
 
@@ -132,7 +133,7 @@ def test_a_pass_is_timed_for_the_threads_that_it_had(ground, tmp_path):
     text = f"grid: {{{threads}}}\nduration: 0\nexplain: false\n"
     results = Benchmark.from_spec(spec_with(ground, SPEC + text)).run(tmp_path / "run", progress=False)
     quality = results.quality
-    first, second = (record.outcomes["evaluate"] for record in results.records.records)
+    first, second = (record.outcomes.evaluate for record in results.records.records)
     assert first.folder == second.folder
     assert quality["accuracy"].nunique() == 1
     assert quality["samples"].tolist() == [24, 24]
@@ -260,11 +261,11 @@ def test_calibration_rows_are_drawn_by_class(results, ground):
     """
     import datasets
 
-    sample = next(record.outcomes["sample"] for record in results.records.records if "sample" in record.outcomes)
+    sample = next(record.outcomes.sample for record in results.records.records if record.outcomes.sample)
     labels = datasets.load_dataset(str(ground / "data"), split="train")["label"]
-    drawn = [labels[row] for row in sample.values["rows"]]
+    drawn = [labels[row] for row in sample.values.rows]
     assert sorted(drawn) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert len(sample.values["rows_digest"]) == 64
+    assert len(sample.values.rows_digest) == 64
 
 
 def test_the_same_command_again_does_nothing_again(results, ground):
@@ -319,8 +320,8 @@ def test_the_layers_are_told_and_how_sure_that_is(results, ground, tmp_path):
     import shutil
 
     shutil.copytree(ground / "run", tmp_path / "run")
-    row = next(record for record in results.records.records if "explain" in record.outcomes)
-    path = tmp_path / "run" / "steps" / row.outcomes["explain"].folder.name / "outcome.json"
+    row = next(record for record in results.records.records if record.outcomes.explain)
+    path = tmp_path / "run" / "steps" / row.outcomes.explain.folder.name / "outcome.json"
     kept = json.loads(path.read_text())
     worst = kept["values"]["layers"][0]["node"]
     for outputs, complete, said, paste in (
@@ -440,7 +441,7 @@ def test_every_figure_of_time_has_its_interval(results):
     assert results.noise["warnings"].str.contains("launched only 2 times").all()
     assert (results.noise["others_cpus"].dropna() >= 0).all()
     torch = {
-        opened["facts"]["torch_imported"]
+        opened.facts["torch_imported"]
         for record in results.records.records
         if record.configuration["framework"] == "onnxruntime"
         for cell in record.cells.values()
@@ -631,7 +632,7 @@ def test_a_long_name_of_data_still_names_a_section(results, monkeypatch):
 def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):
     """What may be lost where nobody says follows from the unit that the record has."""
     for record in results.records.records:
-        reading = record.outcomes["score"].values["readings"]["accuracy"]
+        reading = record.outcomes.score.values.readings["accuracy"]
         monkeypatch.setitem(reading, "unit", "%")
     assert results.best().max_drop == 1.0
     assert facts.make_facts(results).reasons == (results.best(max_drop=1.0).reason,)
@@ -649,7 +650,7 @@ def test_quality_has_intervals_and_paired_tests(results):
 
     frame = results.quality.set_index("row")
     kept = [
-        np.load(record.outcomes["evaluate"].folder / "predictions.npz")["predictions"]
+        np.load(record.outcomes.evaluate.folder / "predictions.npz")["predictions"]
         for record in results.records.records
     ]
     labels = np.asarray([0] * 8 + [1] * 8 + [2] * 8)

@@ -260,13 +260,13 @@ def test_what_the_runtime_notes_lies_in_the_step(results, tmp_path, monkeypatch)
     from benchcard.steps import evaluate
     from benchcard.steps.step import Need
 
-    outcome = results.records.records[1].outcomes["evaluate"]
+    outcome = results.records.records[1].outcomes.evaluate
     asked = json.loads((outcome.folder / "outcome.json").read_text())["asked"]
     needs = {
         name: Need(results.path / "steps" / folder, {}) for name, folder in asked["needs"].items() if name == "inputs"
     }
-    made = results.records.records[1].outcomes["quantize"]
-    extra = {"model": str(made.folder / made.values["file"]), "threads": 1}
+    made = results.records.records[1].outcomes.quantize
+    extra = {"model": str(made.folder / made.values.file), "threads": 1}
     run, seen = passes.run_pass, []
 
     def looked(*given, **named):

@@ -122,7 +122,7 @@ def test_a_run_of_a_frame_needs_it_once(tmp_path):
     made = benchmark(FRAME, model)
     results = made.run(tmp_path / "run", progress=False)
     assert results.failures.empty
-    prepared = results.records.records[0].outcomes["prepare"].values
+    prepared = results.records.records[0].outcomes.prepare.values
     assert prepared["fingerprint"] == data.fingerprint(TABLE)
     predicted = tiny_text.passed("text-classification", model, tiny_text.write_data(tmp_path / "d", COLUMNS), tmp_path)
     assert results.quality["accuracy"][0] == np.mean(np.equal(predicted.predictions, COLUMNS["label"]))

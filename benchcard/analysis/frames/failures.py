@@ -6,11 +6,11 @@ This module owns one row per figure that is not there, and what it is called.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchcard.analysis.records import Part, Records
 from benchcard.run.record import Record
-from benchcard.utils.values import Failure
+from benchcard.utils.values import Failure, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,20 +40,20 @@ def lacking(failures: pd.DataFrame) -> set[int]:
 
 
 def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
-    """The shapes at which a row's model was opened to be timed and failed, as `time 8xNone`, and why; and those at
-    which a baseline's second process did, as `noise floor 8xNone`.
+    """The shapes at which a row's model was opened to be timed and failed, as `time batch 8`, and why; and those at
+    which a baseline's second process did, as `noise floor batch 8`.
     """
-    for (batch_size, length), cell in record.cells.items():
-        part = records.timed.get((record.configuration.row, (batch_size, length)))
+    for shape, cell in record.cells.items():
+        part = records.timed.get((record.configuration.row, shape))
         failure = part.failure(cell.name) if part else None
         if failure:
-            yield f"time {batch_size}x{length}", failure
-        for part in _beside(records, record.configuration.row, (batch_size, length)):
+            yield f"time {shape}", failure
+        for part in _beside(records, record.configuration.row, shape):
             if failure := part.failure(cell.name, twin=True):
-                yield f"{_NOISE_FLOOR} {batch_size}x{length}", failure
+                yield f"{_NOISE_FLOOR} {shape}", failure
 
 
-def _beside(records: Records, baseline: int, shape: tuple[int, Any]) -> list[Part]:
+def _beside(records: Records, baseline: int, shape: Shape) -> list[Part]:
     """The parts in which a baseline's rows were timed, each once; cells of its name in others are of rows that are
     timed otherwise.
     """

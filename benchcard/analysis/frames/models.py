@@ -52,21 +52,21 @@ def models(records: Records) -> pd.DataFrame:
     for record in records.records:
         row = {**parameter_columns(record), "digest": record.digest[:12] if record.digest else None}
         made = reasons.made(record)
-        size = made.values["size_bytes"] if made else _size_when_timed(records, record)
+        size = made.values.size_bytes if made else _size_when_timed(records, record)
         row["size_mb"] = size / 1e6 if size is not None else None
-        if "export" in record.outcomes:
-            report = record.outcomes["export"].values["report"]
-            row |= {"opset": report.get("opset"), "export_max_abs_difference": report.get("max_abs_difference")}
-        if "quantize" in record.outcomes:
-            report = record.outcomes["quantize"].values["report"]
+        if record.outcomes.export:
+            graph = record.outcomes.export.values.report
+            row |= {"opset": graph.opset, "export_max_abs_difference": graph.max_abs_difference}
+        if record.outcomes.quantize:
+            report = record.outcomes.quantize.values.report
             row |= {
-                name: report[name]
+                name: getattr(report, name)
                 for name in ("nodes_quantized", "nodes_eligible", "quantize_nodes", "dequantize_nodes")
             }
-            exclusions = record.outcomes["quantize"].values["exclusions"]
-            row["nodes_excluded"] = len({name for each in exclusions for name in each["would_be_quantized"]})
+            exclusions = record.outcomes.quantize.values.exclusions
+            row["nodes_excluded"] = len({name for each in exclusions for name in each.would_be_quantized})
             row["exclusions"] = "; ".join(map(reasons.of_exclusion, exclusions)) or None
-            if report["is_float_model"]:
+            if report.is_float_model:
                 # Nothing to compare: the model is the one that it would be compared with.
                 row["output_max_abs_difference"] = 0.0
         run = rows_.kernels(record)
@@ -75,13 +75,13 @@ def models(records: Records) -> pd.DataFrame:
             if rows_.other_threads(records, record) is None:
                 shares = (kernel.time_share for kernel in run if kernel.numbers == "conversion")
                 row["conversion_share"] = sum(shares, 0.0)
-        if "explain" in record.outcomes:
-            losses = record.outcomes["explain"].values
+        if record.outcomes.explain:
+            losses = record.outcomes.explain.values
             row |= {
-                "output_max_abs_difference": losses["outputs"]["max_abs_difference"],
-                "output_snr_db": losses["outputs"]["snr_db"],
+                "output_max_abs_difference": losses.outputs.max_abs_difference,
+                "output_snr_db": losses.outputs.snr_db,
             }
-            row["lossy_layers"] = ", ".join(layer["node"] for layer in losses["layers"])
+            row["lossy_layers"] = ", ".join(layer.node for layer in losses.layers)
         if record.search:
             row |= {
                 "auto_exclusion": reasons.as_flow_list(record.search.nodes),
@@ -90,7 +90,7 @@ def models(records: Records) -> pd.DataFrame:
         row["saturation_risk"] = rows_.saturation_risk(records, record)
         row["reason"] = rows_.why_same(records, record)
         row["same_model_as"] = rows_.same_model_as(records, record)
-        row["failure"] = text_of_failure(record.failures.get("model"))
+        row["failure"] = text_of_failure(record.failures.model)
         rows.append(row)
     return frame_of(rows, (*parameter_names(records), *MODEL_FIGURES, "same_model_as", "reason", "failure"))
 
@@ -118,6 +118,6 @@ def kernels(records: Records) -> pd.DataFrame:
 def _size_when_timed(records: Records, record: Record) -> int | None:
     """Bytes on disk of a model that no step made, as they were found when it was timed."""
     parts = (part for cell in record.cells.values() for part in records.parts.get(cell.name, ()))
-    sizes = ((part.outcome or {}).get("sizes", {}) for part in parts)
+    sizes = (part.outcome.sizes for part in parts if part.outcome)
     names = [cell.name for cell in record.cells.values()]
     return next((each[name] for each in sizes for name in names if name in each), None)

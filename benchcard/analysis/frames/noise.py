@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis.records import Part, Records
 from benchcard.run.groups import LAUNCHES
-from benchcard.utils.plaindata import known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,10 +62,14 @@ def noise_frame(records: Records) -> pd.DataFrame:
         baselines.setdefault(id(part), records.plan[row].baseline)
     rows: list[dict[str, Any]] = []
     for part in parts.values():
-        known = next((cells[name] for name in part.names if name in cells), None)
-        if part.outcome is None or known is None:
+        cell = next((cells[name] for name in part.names if name in cells), None)
+        if part.outcome is None or cell is None:
             continue
-        shape = {"batch_size": known.samples, "input_length": known.input_length, "baseline": baselines.get(id(part))}
+        shape = {
+            "batch_size": cell.shape.batch_size,
+            "input_length": cell.shape.input_length,
+            "baseline": baselines.get(id(part)),
+        }
         counts = {
             "models": len(part.names),
             "rounds": len(part.rounds),
@@ -107,7 +110,7 @@ def _machine(part: Part, launches: int) -> dict[str, Any]:
     shares = [share for share in (noise.others_share(*each) for each in rounds) if share is not None]
     # Of a run that goes on, the outcome has what the machine said before that: the first round is the earlier.
     begun = [
-        noise.MachineState(**known(noise.MachineState, (part.outcome or {})["before"])),
+        *([part.outcome.before] if part.outcome else []),
         *(before for before, _ in rounds),
     ]
     return {

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from benchcard.run.expected import expected_steps
+from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved
 from benchcard.spec.plan import Plan
 
@@ -26,7 +27,7 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
 
     from benchcard.analysis.frames.columns import column
 
-    steps = expected_steps(plan, unresolved(plan.spec), default_threads=0)
+    steps = expected_steps(plan, unresolved(plan.spec), traits_of(plan), default_threads=0)
     seen: set[str] = set()
     rows: list[dict[str, Any]] = []
     for configuration, asked in zip(plan, steps):

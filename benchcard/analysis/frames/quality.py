@@ -11,6 +11,7 @@ from benchcard.analysis.frames.columns import frame_of, parameter_columns, param
 from benchcard.analysis.records import Records
 from benchcard.metrics.info import BESIDE
 from benchcard.run.record import Record
+from benchcard.steps.evaluate import CompareOutcome, ScoreOutcome
 from benchcard.steps.step import Outcome
 
 if TYPE_CHECKING:
@@ -40,23 +41,23 @@ def quality(records: Records) -> pd.DataFrame:
     """
     rows = []
     for record in records.records:
-        score, evaluated, prepared = (record.outcomes.get(kind) for kind in ("score", "evaluate", "prepare"))
-        row = {**(prepared.values.get("facts", {}) if prepared else {}), **parameter_columns(record)}
+        score, evaluated, prepared = record.outcomes.score, record.outcomes.evaluate, record.outcomes.prepare
+        row = {**(prepared.values.facts if prepared else {}), **parameter_columns(record)}
         if score:
-            row |= _figures(score, record.outcomes.get("compare"))
-            row |= _positive_class(score)
+            row |= _figures(score.values, record.outcomes.compare)
+            row |= _positive_class(score.values.positive_classes)
             alike = embedding_cosine.embedding_cosine(records, record)
             row |= {embedding_cosine.COLUMN: alike} if alike is not None else {}
-        if evaluated and prepared and evaluated.values.get("items"):
-            row["samples"] = samples = prepared.values["samples"]
+        if evaluated and prepared and evaluated.values.items:
+            row["samples"] = samples = prepared.values.samples
             if rows_.other_threads(records, record) is None:
-                seconds = (evaluated.values["elapsed_ns"] + prepared.values["preprocessing_ns"]) / 1e9
+                seconds = (evaluated.values.elapsed_ns + prepared.values.preprocessing_ns) / 1e9
                 row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
-        row["predictions_changed"] = _compared(record).get("predictions_changed")
+        row["predictions_changed"] = _predictions_changed(record)
         row["not_compared"] = _not_compared(records, record)
         row["saturation_risk"] = rows_.saturation_risk(records, record)
         row["same_model_as"] = rows_.same_model_as(records, record)
-        row["failure"] = text_of_failure(record.failures.get("model") or record.failures.get("quality"))
+        row["failure"] = text_of_failure(record.failures.of_quality())
         rows.append(row)
     measured = dict.fromkeys(name for row in rows for name in row)
     names = [*parameter_names(records), *measured]
@@ -73,52 +74,38 @@ def quality(records: Records) -> pd.DataFrame:
     return frame_of(rows, [name for name in dict.fromkeys(names) if name not in last] + list(last))
 
 
-def _figures(score: Outcome, compared: Outcome | None) -> dict[str, Any]:
+def _figures(score: ScoreOutcome, compared: Outcome[CompareOutcome] | None) -> dict[str, Any]:
     """The columns of all metrics of one row: each figure and, after it, what there is beside it."""
     row: dict[str, Any] = {}
-    for name, value in score.values["metrics"].items():
-        beside = compared.values["figures"].get(name, {}) if compared else {}
+    for name, value in score.metrics.items():
+        beside = compared.values.figures.get(name) if compared else None
         row[name] = value
-        row |= {f"{name}_{part}": beside.get(part) for part in BESIDE}
+        row |= {f"{name}_{part}": getattr(beside, part, None) for part in BESIDE}
     return row
 
 
-def _positive_class(score: Outcome) -> dict[str, str]:
+def _positive_class(classes: Mapping[str, str]) -> dict[str, str]:
     """Return the label that metrics of one label are of: one name, or a name for each metric where they differ."""
-    classes = score.values.get("positive_classes")
     if not classes:
         return {}
     first, *others = dict.fromkeys(classes.values())
     return {"positive_class": ", ".join(f"{name}: {label}" for name, label in classes.items()) if others else first}
 
 
-def _compared(record: Record) -> Mapping[str, Any]:
-    return record.outcomes["compare"].values if "compare" in record.outcomes else {}
+def _predictions_changed(record: Record) -> int | None:
+    return record.outcomes.compare.values.predictions_changed if record.outcomes.compare else None
 
 
 def _not_compared(records: Records, record: Record) -> str | None:
     """Why a row with figures is not compared with a baseline; None where it is, or is the baseline."""
     row = record.configuration
-    if row.baseline == row.row or "score" not in record.outcomes:
+    if row.baseline == row.row or record.outcomes.score is None:
         return None
-    if "comparison" in record.failures:
-        return text_of_failure(record.failures["comparison"])
-    if _compared(record).get("predictions_changed") is not None:
+    if record.failures.comparison is not None:
+        return str(record.failures.comparison)
+    if _predictions_changed(record) is not None:
         return None
     if row.baseline is None:
         return "there is no unquantized baseline"
-    failures = records.records[row.baseline].failures
-    failure = failures.get("model") or failures.get("quality")
+    failure = records.records[row.baseline].failures.of_quality()
     return f"row {row.baseline}, the baseline, has no predictions: {failure}" if failure else "other examples"
-
-
-def units(frame: pd.DataFrame) -> Mapping[str, str]:
-    """The unit of each column that has one, by its name."""
-    known = {"_ms": "ms", "_s": "s", "_mb": "MB", "_per_s": "1/s"}
-    found = {}
-    for name in frame:
-        bare = str(name).removesuffix("_low").removesuffix("_high")
-        unit = next((unit for ending, unit in reversed(known.items()) if bare.endswith(ending)), None)
-        if unit:
-            found[str(name)] = unit
-    return found

@@ -5,15 +5,15 @@ Units are converted here: nanoseconds and bytes in the run directory, millisecon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchcard import registry
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names, text_of_failure
 from benchcard.analysis.records import Part, Records
+from benchcard.measure.blocks import Opened
 from benchcard.run.record import Cell, Record
-from benchcard.utils.values import Failure
+from benchcard.utils.values import Failure, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,23 +58,33 @@ def time(records: Records) -> pd.DataFrame:
         for shape, cell in record.cells.items():
             timed = _timed(records, record, cell, shape)
             rows.append(
-                {**parameter_columns(record), "batch_size": cell.samples, "input_length": cell.input_length, **timed}
+                {
+                    **parameter_columns(record),
+                    "batch_size": cell.shape.batch_size,
+                    "input_length": cell.shape.input_length,
+                    **timed,
+                }
             )
-        for (batch_size, length), failure in _untimed(records, record):
+        for shape, failure in _untimed(records, record):
             rows.append(
-                {**parameter_columns(record), "batch_size": batch_size, "input_length": length, "failure": str(failure)}
+                {
+                    **parameter_columns(record),
+                    "batch_size": shape.batch_size,
+                    "input_length": shape.input_length,
+                    "failure": str(failure),
+                }
             )
     return frame_of(rows, (*parameter_names(records), "batch_size", "input_length", *TIME_FIGURES, "failure"))
 
 
-def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int | None]) -> dict[str, Any]:
+def _timed(records: Records, record: Record, cell: Cell, shape: Shape) -> dict[str, Any]:
     from benchcard.measure import intervals, latency
 
     part = records.timed.get((record.configuration.row, shape))
     failure = part.failure(cell.name) if part else None
     if part is None or failure or not any(block.name == cell.name for timed in part.rounds for block in timed.blocks):
         return {"failure": text_of_failure(failure) or "time: NotRun: it has not been timed yet: run the spec again"}
-    figures = latency.latency_figures(part.rounds, cell.name, cell.samples)
+    figures = latency.latency_figures(part.rounds, cell.name, cell.shape.batch_size)
     row: dict[str, Any] = _with_bounds("latency_mean_ms", figures.mean_ns, 1e6)
     for rank, interval in figures.percentiles_ns.items():
         row |= _with_bounds(f"latency_p{rank:g}_ms", interval, 1e6)
@@ -89,8 +99,8 @@ def _timed(records: Records, record: Record, cell: Cell, shape: tuple[int, int |
     opened = part.opened(cell.name)
     if opened:
         for name in ("load", "first_call"):
-            row[f"{name}_ms"] = median(each[f"{name}_ns"] for each in opened) / 1e6
-        facts = opened[-1]["facts"]
+            row[f"{name}_ms"] = median(getattr(each, f"{name}_ns") for each in opened) / 1e6
+        facts = opened[-1].facts
         row |= {"threads": facts.get("intra_op_num_threads"), "spinning": facts.get("allow_spinning", False)}
         row["memory_mb"] = max(peak_bytes(part, each) for each in opened) / 1e6
     return row
@@ -103,7 +113,7 @@ def timing_notes(records: Records) -> list[str]:
         return [NOT_ASKED]
     notes = [f"{untimed} of {len(records.plan)} rows {'is' if untimed == 1 else 'are'} {NOT_ASKED}"] if untimed else []
     asked = [row["input_lengths"] for row in records.plan if row["input_lengths"]]
-    if not asked or registry.task(records.plan.spec.task).has_length:
+    if not asked or records.traits.has_length:
         return notes
     lengths = ", ".join(str(length) for length in dict.fromkeys(length for each in asked for length in each))
     return [
@@ -131,20 +141,21 @@ def _detectable(part: Part, ratio: Interval) -> bool:
     return intervals.detectable(ratio, floor)
 
 
-def peak_bytes(part: Part, opened: Mapping[str, Any]) -> int:
+def peak_bytes(part: Part, opened: Opened) -> int:
     """Bytes that a process took at its most over what it took before it loaded its model, in one launch."""
-    blocks = [block for timed in part.rounds if timed.launch == opened["launch"] for block in timed.blocks]
-    mine = (opened["name"], opened["twin"])
+    blocks = [block for timed in part.rounds if timed.launch == opened.launch for block in timed.blocks]
+    mine = (opened.name, opened.twin)
     peaks = [block.peak_bytes for block in blocks if (block.name, block.twin) == mine]
-    return int(max([opened["peak_bytes"], *peaks]) - opened["base_bytes"])
+    return max([opened.peak_bytes, *peaks]) - opened.base_bytes
 
 
-def _untimed(records: Records, record: Record) -> Iterator[tuple[tuple[int, int | None], Failure | str]]:
+def _untimed(records: Records, record: Record) -> Iterator[tuple[Shape, Failure | str]]:
     """The shapes for which a row has nothing to time, and why."""
     row = record.configuration
-    has_length = registry.task(records.plan.spec.task).has_length
+    has_length = records.traits.has_length
     for batch_size in row["batch_sizes"]:
         for length in (has_length and row["input_lengths"]) or [None]:
-            failure = record.failures.get("model") or record.failures.get(f"time {batch_size}x{length}")
+            shape = Shape(batch_size, length)
+            failure = record.failures.model or record.failures.time.get(shape)
             if failure or not row["duration"] > 0:
-                yield (batch_size, length), failure or NOT_ASKED
+                yield shape, failure or NOT_ASKED

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.backends.local import Local
+from benchcard.spec.plan import Plan
 
 
 class Noted:
-    """Runs where `local` runs."""
+    """A backend that runs where `local` runs."""
 
-    def run(self, spec: Any, path: Path, **settings: Any) -> None:
-        """Run a spec, or what is left of it, in the run directory `path`."""
-        Local().run(spec, path, **settings)
-        note = spec.get("backend_args").get("note", "done")
-        path.with_suffix(".note").write_text(f"{spec.task}: {note}\n", encoding="utf-8")
+    def run(self, plan: Plan, path: Path, **settings: Any) -> None:
+        """Run a plan, or what is left of it, in the run directory `path`."""
+        Local().run(plan, path, **settings)
+        note = plan.spec.get("backend_args").get("note", "done")
+        path.with_suffix(".note").write_text(f"{plan.spec.task}: {note}\n", encoding="utf-8")

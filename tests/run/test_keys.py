@@ -1,0 +1,85 @@
+"""Keys of steps: a run directory can be continued, and read, only while equal requests have equal keys."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from benchcard import Benchmark
+from benchcard.run.expected import expected_steps
+from benchcard.run.traits import traits_of
+from benchcard.sources.resolve import unresolved
+from benchcard.spec.plan import make_plan
+from benchcard.steps.models import ConvertRequest, ExportOutcome, GraphReport
+from benchcard.steps.step import Outcome
+
+# For each kind of step: how many distinct ones the grid below asks for, and the SHA-256 of their sorted keys.
+KEYS = {
+    "calibrate": (1, "a645a4fc3b65fb8a"),
+    "compare": (6, "3c18265e77dca8cb"),
+    "evaluate": (36, "dad125e3ef4b3e8b"),
+    "explain": (4, "eede883731d44aa0"),
+    "export": (1, "985d1638e42085aa"),
+    "metric": (1, "ed0b8858d6a0b956"),
+    "prepare": (1, "49cc574e64534595"),
+    "quantize": (34, "2edc0815274dfba5"),
+    "rank": (2, "dedea85eb6bca6ad"),
+    "sample": (1, "2393aa70e0c510a0"),
+    "score": (36, "732576b3fba6861b"),
+    "shape": (2, "4ee8b05a6765a2f5"),
+}
+
+
+@pytest.fixture(scope="module")
+def steps():
+    """The steps of a grid that asks for every kind but `convert`, by kind."""
+    spec = Benchmark(
+        task="text-classification",
+        model="me/model",
+        dataset={"path": "me/data", "eval_split": "validation", "calibration_split": "train"},
+        metrics=["accuracy", "wer"],
+        trust_remote_code=True,
+        grid={
+            "framework": ["onnxruntime", "pytorch"],
+            "quantization_approach": ["dynamic", "static"],
+            "apply_quantization": [True, False],
+            "node_exclusion": [["layernorm"], "auto"],
+        },
+        fixed={
+            "calibration": {
+                "method": "percentile",
+                "num_calibration_samples": 8,
+                "calibration_histogram_percentile": 99.9,
+            }
+        },
+        batch_sizes=[1, 8],
+        input_lengths=[16],
+        duration=1,
+        seed=3,
+    ).spec
+    keys: dict[str, set[str]] = {}
+    plan = make_plan(spec)
+    for row in expected_steps(plan, unresolved(spec), traits_of(plan), default_threads=2):
+        for step in row:
+            keys.setdefault(step.kind, set()).add(step.key)
+    return keys
+
+
+def test_every_kind_is_asked_for(steps):
+    """The grid asks for these kinds of steps, each as often as before."""
+    assert {kind: len(keys) for kind, keys in steps.items()} == {kind: count for kind, (count, _) in KEYS.items()}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_do_not_change(steps, kind):
+    """The keys of a kind of step are those of every earlier version."""
+    assert hashlib.sha256("".join(sorted(steps[kind])).encode()).hexdigest().startswith(KEYS[kind][1])
+
+
+def test_the_key_of_a_conversion_does_not_change():
+    """Only frameworks of other packages convert graphs, so this kind is not in the grid above."""
+    graph = Outcome("export", "g" * 64, Path(), ExportOutcome(file="", digest="", size_bytes=0, report=GraphReport()))
+    request = ConvertRequest(framework="numpy", arguments={"b": [1, 2], "a": None}, graph=graph)
+    assert request.key == "4ba60ba4619d66ea0fb903e8fbd0307048d983ddc22356ab456dd2d5b2618806"

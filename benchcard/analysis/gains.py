@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from benchcard.analysis.frames.time import peak_bytes
 from benchcard.analysis.records import Part, Records
+from benchcard.analysis.times import peak_bytes
 from benchcard.errors import BenchcardError
 from benchcard.run.groups import LAUNCHES
 from benchcard.run.record import Record

@@ -5,20 +5,15 @@ Units are converted here: nanoseconds and bytes in the run directory, millisecon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from statistics import median
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names, text_of_failure
-from benchcard.analysis.records import Part, Records
-from benchcard.measure.blocks import Opened
-from benchcard.run.record import Cell, Record
-from benchcard.utils.values import Failure, Shape
+from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
+from benchcard.analysis.records import Records
+from benchcard.analysis.times import TimeFigures, row_times
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.utils.values import Interval
 
 # Said of every row where nothing was to be timed.
 NOT_ASKED = "not timed: `duration` is 0"
@@ -55,55 +50,19 @@ def time(records: Records) -> pd.DataFrame:
     """
     rows = []
     for record in records.records:
-        for shape, cell in record.cells.items():
-            timed = _timed(records, record, cell, shape)
-            rows.append(
-                {
-                    **parameter_columns(record),
-                    "batch_size": cell.shape.batch_size,
-                    "input_length": cell.shape.input_length,
-                    **timed,
-                }
-            )
-        for shape, failure in _untimed(records, record):
-            rows.append(
-                {
-                    **parameter_columns(record),
-                    "batch_size": shape.batch_size,
-                    "input_length": shape.input_length,
-                    "failure": str(failure),
-                }
-            )
+        for shape, times in row_times(records, record):
+            columns = {**parameter_columns(record), "batch_size": shape.batch_size, "input_length": shape.input_length}
+            figures = _columns(times) if isinstance(times, TimeFigures) else {"failure": str(times or NOT_ASKED)}
+            rows.append({**columns, **figures})
     return frame_of(rows, (*parameter_names(records), "batch_size", "input_length", *TIME_FIGURES, "failure"))
 
 
-def _timed(records: Records, record: Record, cell: Cell, shape: Shape) -> dict[str, Any]:
-    from benchcard.measure import intervals, latency
-
-    part = records.timed.get((record.configuration.row, shape))
-    failure = part.failure(cell.name) if part else None
-    if part is None or failure or not any(block.name == cell.name for timed in part.rounds for block in timed.blocks):
-        return {"failure": text_of_failure(failure) or "time: NotRun: it has not been timed yet: run the spec again"}
-    figures = latency.latency_figures(part.rounds, cell.name, cell.shape.batch_size)
-    row: dict[str, Any] = _with_bounds("latency_mean_ms", figures.mean_ns, 1e6)
-    for rank, interval in figures.percentiles_ns.items():
-        row |= _with_bounds(f"latency_p{rank:g}_ms", interval, 1e6)
-    row |= _with_bounds("throughput_per_s", figures.throughput_per_s) | _with_bounds("drift", figures.drift)
-    if part.baseline is not None and not part.failure(part.baseline):
-        medians = [latency.block_medians(part.rounds, name) for name in (part.baseline, cell.name)]
-        if medians[0].keys() & medians[1].keys():
-            ratio = intervals.paired_ratio(medians[0], medians[1])
-            row |= _with_bounds("ratio", ratio)
-            row["detectable"] = cell.name != part.baseline and _detectable(part, ratio)
-    row |= {"runs": figures.calls, "elapsed_s": figures.elapsed_s}
-    opened = part.opened(cell.name)
-    if opened:
-        for name in ("load", "first_call"):
-            row[f"{name}_ms"] = median(getattr(each, f"{name}_ns") for each in opened) / 1e6
-        facts = opened[-1].facts
-        row |= {"threads": facts.get("intra_op_num_threads"), "spinning": facts.get("allow_spinning", False)}
-        row["memory_mb"] = max(peak_bytes(part, each) for each in opened) / 1e6
-    return row
+def _columns(times: TimeFigures) -> dict[str, Any]:
+    columns = {field.name: getattr(times, field.name) for field in fields(times) if field.name != "intervals"}
+    for name, interval in times.intervals.items():
+        bounds = (interval.value, interval.low, interval.high) if interval else (None, None, None)
+        columns |= dict(zip(_bounded(name), bounds))
+    return columns
 
 
 def timing_notes(records: Records) -> list[str]:
@@ -121,41 +80,3 @@ def timing_notes(records: Records) -> list[str]:
         f"input_lengths ({lengths}) change nothing for {records.plan.spec.task}: each batch size was timed once, "
         "at the size that the model's own processor gives",
     ]
-
-
-def _with_bounds(name: str, interval: Interval | None, unit: float = 1.0) -> dict[str, float | None]:
-    """A figure and the bounds of its interval, in a unit."""
-    values = (interval.value, interval.low, interval.high) if interval else (None, None, None)
-    return {column: None if value is None else value / unit for column, value in zip(_bounded(name), values)}
-
-
-def _detectable(part: Part, ratio: Interval) -> bool:
-    """Whether a ratio differs from 1 by more than its interval and by more than the noise of its run."""
-    from benchcard.measure import intervals, latency
-
-    try:
-        floor = latency.noise_floor(part.rounds, part.baseline or "")
-    except ValueError:
-        # The baseline's twin could not be timed: nothing is known of the noise.
-        return False
-    return intervals.detectable(ratio, floor)
-
-
-def peak_bytes(part: Part, opened: Opened) -> int:
-    """Bytes that a process took at its most over what it took before it loaded its model, in one launch."""
-    blocks = [block for timed in part.rounds if timed.launch == opened.launch for block in timed.blocks]
-    mine = (opened.name, opened.twin)
-    peaks = [block.peak_bytes for block in blocks if (block.name, block.twin) == mine]
-    return max([opened.peak_bytes, *peaks]) - opened.base_bytes
-
-
-def _untimed(records: Records, record: Record) -> Iterator[tuple[Shape, Failure | str]]:
-    """The shapes for which a row has nothing to time, and why."""
-    row = record.configuration
-    has_length = records.traits.has_length
-    for batch_size in row["batch_sizes"]:
-        for length in (has_length and row["input_lengths"]) or [None]:
-            shape = Shape(batch_size, length)
-            failure = record.failures.model or record.failures.time.get(shape)
-            if failure or not row["duration"] > 0:
-                yield shape, failure or NOT_ASKED

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from benchcard.reproduce.verify import Verification
 
 
-FRAMES = ("quality", "time", "models", "kernels", "noise")
-
-
 class Results(RunResults):
     """The results of a run, finished or not. They are read from its directory; nothing is measured.
 

@@ -308,7 +308,7 @@ def _untimed_notes(results: RunResults) -> Iterator[str]:
 
 
 def _drift_notes(times: Sequence[_Times]) -> Iterator[str]:
-    """Yield a note for each shape at which the latency of rows changed by more than a twentieth, beyond its interval."""
+    """Yield a note for each shape at which the latency of rows changed surely, by more than a twentieth."""
     changes: dict[Shape, list[str]] = {}
     for row, shapes in enumerate(times):
         for shape, figures in shapes.items():

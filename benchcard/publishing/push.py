@@ -44,24 +44,7 @@ _ONNX_LIBRARIES = ("onnx", "onnxruntime", "optimum", "transformers.js")
 
 @dataclass(frozen=True, kw_only=True)
 class PushOptions:
-    """The options of a push.
-
-    Attributes:
-        create_pr: True proposes a pull request, or adds to an open one of this user; "auto" does so only where the
-            token may not write; False never does.
-        private: Whether a repository that the push creates is private.
-        artifacts: The models to push: "best" (the row of `Results.best`), "all", "none", or a list of rows.
-        dry_run: Print what would change, and write nothing.
-        token: The token for the Hub; None for the one of `hf auth login`. It is not stored.
-        slug: The name of the section and of its folder; None for the data set and the digest of the spec.
-        layout: The layout of the card; None for the default one.
-        max_drop: How much of the first metric the best row may lose, as in `Results.best`.
-        force: Replace a section that was edited by hand, and models of the same names that others pushed.
-        overwrite: The keys of the front matter whose values may be replaced.
-        revision: The branch; None for the main one.
-        endpoint: The URL of the Hub; None for that of huggingface_hub.
-        patience: How often and how long temporary faults are waited out.
-    """
+    """The options of a push, as `Results.push_to_hub` describes them."""
 
     create_pr: bool | Literal["auto"] = "auto"
     private: bool = True

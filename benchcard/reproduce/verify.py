@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import column, is_known
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Figures, Row
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Row
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, time_rule
 from benchcard.card.reading.full import parse_disturbance
@@ -39,18 +39,8 @@ if TYPE_CHECKING:
 
 
 REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparable"
-COLUMNS = (
-    "row",
-    "figure",
-    "published",
-    "published_low",
-    "published_high",
-    "here",
-    "here_low",
-    "here_high",
-    "verdict",
-    "why",
-)
+_VALUES = tuple(f"{where}{bound}" for where in ("published", "here") for bound in ("", "_low", "_high"))
+COLUMNS = ("row", "figure", *_VALUES, "verdict", "why")
 # The digits of quality in a card; a column of round numbers has no fewer. Source: `card.classic.QUALITY_DECIMALS`.
 _DECIMALS = 3
 # An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
@@ -183,7 +173,10 @@ class _Verifier:
             for name in figures:
                 if f"{name}_low" not in cells and not (cells and name == THROUGHPUT):
                     continue
-                published, here = _time_figure(figures, name, shape), _time_figure_here(cells, name, shape)
+                published, here = figures[name], _interval_here(cells, name)
+                if name == THROUGHPUT:
+                    published = _throughput(published, figures.get(LATENCY_MEAN), shape)
+                    here = _throughput(here, _interval_here(cells, LATENCY_MEAN), shape)
                 if published is None or here is None:
                     verdict = self._missing(published, here, row, cells)
                 else:
@@ -281,20 +274,9 @@ def _interval_here(cells: _Cells, name: str) -> Interval | None:
     return Interval(value, _number(cells.get(f"{name}_low")), _number(cells.get(f"{name}_high")))
 
 
-def _time_figure(figures: Figures, name: str, shape: Shape) -> Interval | None:
-    """Return a published figure of time. A throughput without bounds gets those of the latency that it follows from."""
-    return _with_throughput_bounds(figures.get(name), name, figures.get(LATENCY_MEAN), shape)
-
-
-def _time_figure_here(cells: _Cells, name: str, shape: Shape) -> Interval | None:
-    """Return a figure of time of a frame; see `_time_figure`."""
-    return _with_throughput_bounds(_interval_here(cells, name), name, _interval_here(cells, LATENCY_MEAN), shape)
-
-
-def _with_throughput_bounds(
-    interval: Interval | None, name: str, latency_ms: Interval | None, shape: Shape
-) -> Interval | None:
-    if name != THROUGHPUT or interval is None or interval.low is not None or latency_ms is None:
+def _throughput(interval: Interval | None, latency_ms: Interval | None, shape: Shape) -> Interval | None:
+    """Return a throughput; without bounds of its own it has those of the latency that it follows from."""
+    if interval is None or interval.low is not None or latency_ms is None:
         return interval
     if latency_ms.low is None or latency_ms.high is None:
         return interval

@@ -17,10 +17,10 @@ from tiny_run import GRID, SPEC, spec_with
 from benchcard import Benchmark, Card, Results
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.frames.time import NOT_ASKED
+from benchcard.analysis.run_results import FRAMES
 from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.publishing import facts
-from benchcard.results import FRAMES
 
 
 def test_every_row_is_there_with_figures(results):

@@ -119,12 +119,12 @@ class Benchmark:
             SpecError: The spec has mistakes; all of them are listed with their places.
             HubError: The repository cannot be reached.
         """
-        from benchcard.reproduce import results
         from benchcard.reproduce import spec as card_spec
+        from benchcard.reproduce.source import read_card
 
-        published = results.from_card(card, section)
-        spec = card_spec.spec_of(published.facts, published.about, published.folder, changes, trust_remote_code)[0]
-        card_spec.expect_here(published.facts, published.about, spec, "pass `{name}={value}`")
+        published = read_card(card, section)
+        spec = card_spec.spec_of(published, changes, trust_remote_code)[0]
+        card_spec.expect_here(published, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)
 
     @cached_property

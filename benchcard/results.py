@@ -1,4 +1,4 @@
-"""The results of a run, as people use them: its numbers, the card, and the push to the Hub."""
+"""The results of a run for users: its numbers, its card, and the push to the Hub."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from benchcard.reproduce.verify import Verification
 
 
-FRAMES = ("quality", "time", "models", "kernels", "noise")
-
-
 class Results(RunResults):
-    """The results of a run, finished or not: everything is read from its directory, and nothing is measured.
+    """The results of a run, finished or not. They are read from its directory; nothing is measured.
 
     results = Results.load("runs/beans")
     results.quality; results.time; results.models
@@ -31,12 +28,12 @@ class Results(RunResults):
 
     @staticmethod
     def from_card(card: str | Path, section: str | None = None, *, token: str | bool | None = None) -> CardResults:
-        """The results that a card shows, as frames `quality`, `time` and `plan`; of both layouts and of older cards.
+        """Return the results that a card shows, as frames `quality`, `time` and `plan`; older cards are read too.
 
         Args:
             card: Its text, a file, a folder with a README.md, or the id of a repository on the Hub.
             section: The name of the section, where a README has several.
-            token: Of the Hub.
+            token: The token for the Hub.
 
         Raises:
             CardError: There is no such card, or it cannot be read.
@@ -47,35 +44,33 @@ class Results(RunResults):
         return results.from_card(card, section, token=token)
 
     def verify(self, card: str | Path | CardResults) -> Verification:
-        """Whether the figures of a card are what its configurations came to in this run: figure by figure.
+        """Return for each figure of a card whether this run reproduces it.
 
         Raises:
             CardError: The card cannot be read, or this run has none of its configurations.
             HubError: The repository cannot be reached.
         """
-        from benchcard.reproduce import results
-        from benchcard.reproduce import verify as verifying
+        from benchcard.reproduce import verify
 
-        found = results.from_card(card) if isinstance(card, (str, Path)) else card
-        return verifying.verify(found, self)
+        return verify.verify(self.from_card(card) if isinstance(card, (str, Path)) else card, self)
 
     def card(self, layout: str = "full", slug: str | None = None, max_drop: float | None = None) -> Card:
-        """The card of the run.
+        """Return the card of the run.
 
         Args:
             layout: `full`, or `classic`, the layout of the cards of 2022.
-            slug: Name of the run on the card; by default made from the data set, and the spec's digest.
+            slug: The name of the run on the card; by default the data set and the digest of the spec.
             max_drop: How much of the first metric the row to ship may lose, as in `best`.
 
         Raises:
             CardError: There is no such layout, or `slug` cannot name a section.
-            BenchcardError: `max_drop` is no finite number of at least 0.
+            BenchcardError: `max_drop` is not a finite number of at least 0.
         """
         from benchcard.card import Card
-        from benchcard.publishing import facts
+        from benchcard.publishing.facts import default_slug, make_facts
 
-        name = slug or facts.slug(self)
-        return Card.from_facts(facts.facts(self, max_drop, name), layout=layout, slug=name)
+        name = slug or default_slug(self)
+        return Card.from_facts(make_facts(self, max_drop, name), layout=layout, slug=name)
 
     def push_to_hub(
         self,
@@ -95,38 +90,36 @@ class Results(RunResults):
         endpoint: str | None = None,
         patience: RetryPolicy | None = None,
     ) -> Pushed:
-        """What the Hub holds after one commit: the README with this card in it, `benchcard/<slug>/` with the figures,
-        and the chosen models below `onnx/`.
+        """Push the README with this card in it, the figures in `benchcard/<slug>/` and the chosen models in `onnx/` to
+        a model repository, in one commit. Return what the repository holds then.
 
-        Everything is written to `publish/` in the run directory before the network is touched. The author's text and
-        files stay as they are. The same push again changes nothing, and goes on where one was cut off.
+        All files are written to `publish/` in the run directory before the network is used. The author's text and files
+        stay as they are. A second push of the same results changes nothing, or completes an interrupted one.
 
         Args:
-            repo_id: The model repository, as `me/vit-base-beans-int8`; it is made where it is not there.
-            create_pr: True proposes a pull request, onto an own open one where there is one; "auto" only where this
-                token may not write; False never.
-            private: Whether a repository that is made is private.
-            artifacts: Which models go with it: "best" (the row of `best()`), "all", "none", or a list of rows.
-            dry_run: Prints what would change, and writes nothing.
-            token: Of the Hub; None takes the one of `hf auth login`. It is kept nowhere.
-            slug: The name of the section and its folder; by default the data set and the spec's digest.
-            layout: The layout of the card; None is the default one.
+            repo_id: The model repository, as `me/vit-base-beans-int8`; it is created where it does not exist.
+            create_pr: True proposes a pull request, or adds to an open one of yours; "auto" does so only where the
+                token may not write; False never does.
+            private: Whether a repository that is created is private.
+            artifacts: The models to push: "best" (the row of `best()`), "all", "none", or a list of rows.
+            dry_run: Print what would change, and write nothing.
+            token: The token for the Hub; None for the one of `hf auth login`. It is not stored.
+            slug: The name of the section and of its folder; by default the data set and the digest of the spec.
+            layout: The layout of the card; None for the default one.
             max_drop: How much of the first metric the best row may lose, on the card and for `artifacts`, as in `best`.
-            force: Replaces a section that was edited by hand, and models of that name that others put there.
-            overwrite: Keys of the front matter whose values may be replaced.
-            revision: The branch; None is the main one.
-            endpoint: Of the Hub; None takes huggingface_hub's.
-            patience: How often and how long faults that pass are waited out.
+            force: Replace a section that was edited by hand, and models of the same names that others pushed.
+            overwrite: The keys of the front matter whose values may be replaced.
+            revision: The branch; None for the main one.
+            endpoint: The URL of the Hub; None for that of huggingface_hub.
+            patience: How often and how long temporary faults are waited out.
 
         Raises:
-            HubError: The Hub refused or could not be reached; the text says whether anything was written.
-            CardError: The card cannot be merged into the README there, or the Hub would not take its front matter.
+            HubError: The Hub refused or could not be reached; the message says whether anything was written.
+            CardError: The card cannot be merged into the README, or the Hub would refuse its front matter.
         """
-        from benchcard.publishing import push
+        from benchcard.publishing.push import PushOptions, push_to_hub
 
-        return push.push_to_hub(
-            self,
-            repo_id,
+        options = PushOptions(
             create_pr=create_pr,
             private=private,
             artifacts=artifacts,
@@ -141,19 +134,20 @@ class Results(RunResults):
             endpoint=endpoint,
             patience=patience,
         )
+        return push_to_hub(self, repo_id, options)
 
     def _repr_html_(self) -> str:
-        """Each choice, the picture where there is matplotlib to draw it, and both frames, as a notebook shows them."""
+        """Return the choices, the plot if matplotlib is installed, and both frames, for a notebook."""
         from base64 import b64encode
 
         from benchcard.card.layouts import plot
-        from benchcard.publishing import facts
+        from benchcard.publishing.facts import make_facts
 
-        drawn = plot.render_png(facts.facts(self))
-        picture = f'<p><img width="640" src="data:image/png;base64,{b64encode(drawn).decode()}"></p>' if drawn else ""
+        png = plot.render_png(make_facts(self))
+        picture = f'<p><img width="640" src="data:image/png;base64,{b64encode(png).decode()}"></p>' if png else ""
         tables = "".join(
             f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}"
             for title, frame in (("Quality", self.quality), ("Time", self.time))
         )
-        best = "".join(choice._repr_html_() for choice in self.choices())
-        return f"{best}{picture}{tables}"
+        choices = "".join(choice._repr_html_() for choice in self.choices())
+        return f"{choices}{picture}{tables}"

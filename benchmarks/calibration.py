@@ -109,8 +109,10 @@ def forward(options: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 def benchcard_pass(options: argparse.Namespace, folder: Path, count: int) -> dict[str, float]:
     """Measure one pass of benchcard, with the ranges for `--method`."""
+    from onnxruntime.quantization.calibrate import save_tensors_data
+
     from benchcard.quantization.calibration.collect import collect_statistics
-    from benchcard.quantization.calibration.ranges import Method
+    from benchcard.quantization.calibration.ranges import Method, compute_ranges
 
     target = folder / "statistics.npz"
 

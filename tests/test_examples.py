@@ -33,8 +33,9 @@ LOWER_BOUNDS = {
 def shortened(benchmark):
     """Return the spec of a benchmark with absolute paths, without timing and explanations."""
     spec = benchmark.spec
-    fixed = {**spec.fixed, "duration": 0, "explain": False, "name_or_path": str(spec.local(spec.fixed["name_or_path"]))}
-    fixed["dataset"] = {**fixed["dataset"], "path": str(spec.local(fixed["dataset"]["path"]))}
+    model = str(spec.local_path(spec.fixed["name_or_path"]))
+    fixed = {**spec.fixed, "duration": 0, "explain": False, "name_or_path": model}
+    fixed["dataset"] = {**fixed["dataset"], "path": str(spec.local_path(fixed["dataset"]["path"]))}
     return replace(spec, fixed=fixed)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from benchcard import Benchmark, Results, SpecError
+
 PLUGIN = Path(__file__).parent / "plugin"
 
 PROGRAM = """
@@ -155,6 +157,13 @@ def test_one_of_each_in_one_run(site, tmp_path):
     assert "letters_off" in told["card"]
     assert f'version = "{told["versions"]["benchcard-masked"]}"' in (PLUGIN / "pyproject.toml").read_text()
     assert told["versions"]["beside"].startswith("sha256:")
+    # Here nothing of the package is installed, and nothing was registered.
+    loaded = Results.load(tmp_path / "run")
+    assert loaded.quality["letters_off"].tolist() == [row["letters_off"] for row in told["quality"]]
+    assert loaded.time["latency_p50_ms"].tolist() == list(latencies.values())
+    assert loaded.card().text == told["card"]
+    with pytest.raises(SpecError, match="expected `image-classification`"):
+        Benchmark.from_spec(loaded.spec.as_dict())
 
 
 def blocks(language):

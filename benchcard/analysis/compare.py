@@ -158,8 +158,8 @@ def compare_runs(
     first, second = a.info.machine, b.info.machine
     if times and not across_machines and first.fingerprint != second.fingerprint:
         raise BenchcardError(
-            f"the runs are of two machines ({first['processor']}, {first['usable_cores']} cores; "
-            f"{second['processor']}, {second['usable_cores']} cores), so a change in time may not be one of the "
+            f"the runs are of two machines ({first.processor}, {first.usable_cores} cores; "
+            f"{second.processor}, {second.usable_cores} cores), so a change in time may not be one of the "
             "models: compare quality alone (--quality-only), or times all the same (--across-machines)"
         )
     pairs, notes = _match_rows(a, b)
@@ -357,7 +357,7 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
     metrics: MetricExamples = {}
     for name in records.traits.metrics_of(record.configuration):
         if trust_remote_code or split_column(name)[0] in registry.metrics():
-            metrics |= examples.examples_of(name, inputs, rows.meanings, rows.context["metric_args"], scripts.get(name))
+            metrics |= examples.examples_of(name, inputs, scripts.get(name))
     return metrics
 
 

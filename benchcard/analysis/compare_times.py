@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from benchcard.analysis.records import Records
-from benchcard.measure.intervals import CONFIDENCE, Place, unpaired_ratio
+from benchcard.measure.intervals import CONFIDENCE, RoundId, unpaired_ratio
 from benchcard.run.record import Record
 from benchcard.utils.values import Interval, Shape
 
@@ -60,9 +60,9 @@ class _Latencies:
 
     name: str = ""
     baseline: str | None = None
-    model: Mapping[Place, float] = field(default_factory=dict)
-    control: Mapping[Place, float] = field(default_factory=dict)
-    ratios: Mapping[Place, float] = field(default_factory=dict)
+    model: Mapping[RoundId, float] = field(default_factory=dict)
+    control: Mapping[RoundId, float] = field(default_factory=dict)
+    ratios: Mapping[RoundId, float] = field(default_factory=dict)
     reach: float = 0.0
 
     @property

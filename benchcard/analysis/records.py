@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.blocks import OpenedModel, Round, read_rounds
-from benchcard.measure.intervals import CONFIDENCE, Place, paired_ratio
+from benchcard.measure.intervals import CONFIDENCE, RoundId, paired_ratio
 from benchcard.measure.latency import block_medians, noise_floor
 from benchcard.run.directory import PartOutcome, RunDirectory, RunInfo, TimedPart
 from benchcard.run.groups import groups
@@ -18,7 +18,7 @@ from benchcard.run.record import Record
 from benchcard.run.traits import Traits, traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Plan, make_plan
-from benchcard.spec.spec import read_spec
+from benchcard.spec.spec import read_stored_spec
 from benchcard.steps.evaluate import MetricRequest
 from benchcard.steps.step import NotRun, Outcome, Request, V
 from benchcard.utils.plain import as_plain
@@ -53,7 +53,7 @@ class Part:
                 return Failure("time", failure.type, f"{failure.stage}: {failure.message}", failure.log)
         return None
 
-    def medians_ns(self, name: str) -> Mapping[Place, float]:
+    def medians_ns(self, name: str) -> Mapping[RoundId, float]:
         """Return the median latency of a cell by launch and round."""
         return block_medians(self.rounds, name)
 
@@ -135,7 +135,7 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
     info = directory.info
     if plan is None or plan.spec.digest != info.digest:
         try:
-            plan = make_plan(replace(read_spec(as_plain(info.spec)), trusted=False))
+            plan = make_plan(read_stored_spec(as_plain(info.spec)), info.traits.frameworks if info.traits else None)
         except SpecError as error:
             raise BenchcardError(f"the spec in {path / 'run.json'} cannot be read: {error}") from error
     _expect_complete(path / "run.json", info, plan)

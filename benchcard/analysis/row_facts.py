@@ -42,7 +42,7 @@ def why_same(records: Records, record: Record) -> str | None:
         return f"the model file is the same; {difference}"
     ours, theirs = record.outcomes.quantize, earlier.outcomes.quantize
     settings = (ours.values.how if ours else None, theirs.values.how if theirs else None)
-    outside = {name for name in equality.OUTSIDE if row[name] != other[name]}
+    outside = {name for name in equality.OTHER_PARAMETERS if row[name] != other[name]}
     if settings[0] == settings[1] and not outside:
         return f"the quantization is the same; {difference}"
     reports = (ours.values.report if ours else None, theirs.values.report if theirs else None)
@@ -58,7 +58,7 @@ def saturation_risk(records: Records, record: Record) -> bool:
     Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
     """
     row, quantized = record.configuration, record.outcomes.quantize
-    if quantized is None or not records.info.machine["int8"]["u8s8_saturates"]:
+    if quantized is None or not records.info.machine.int8.u8s8_saturates:
         return False
     report, kernels = quantized.values.report, kernels_of(record)
     has_products = any(count.quantized and count.operator in _PRODUCTS for count in report.operators)

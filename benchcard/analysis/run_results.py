@@ -25,6 +25,7 @@ from benchcard.errors import BenchcardError
 from benchcard.metrics.info import MetricInfo
 from benchcard.spec.plan import Plan, unused_settings
 from benchcard.spec.spec import Spec
+from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class RunResults:
             BenchcardError: There is no such metric or objective.
         """
         metric = self._deciding_metric(metric)
-        data = {row.row: row.evaluated_on for row in self.plan}
+        data = {row.row: row.evaluation_key for row in self.plan}
         higher = metric_info.info_of_metric(self.records, metric).higher_is_better
         return pareto_front(self.quality, self._gains(objective), self._baselines, data, self._axes, metric, higher)
 

@@ -68,6 +68,7 @@ def _figures(part: Part | None, cell: Cell) -> TimeFigures | Failure:
     is_detectable = bool(cell.name != part.baseline and ratio and floor and detectable(ratio, floor))
     opened = part.opened(cell.name)
     facts = opened[-1].facts if opened else {}
+    threads = facts.get("intra_op_num_threads")
     return TimeFigures(
         intervals={
             "latency_mean_ms": _milliseconds(figures.mean_ns),
@@ -79,8 +80,8 @@ def _figures(part: Part | None, cell: Cell) -> TimeFigures | Failure:
         detectable=None if ratio is None else is_detectable,
         runs=figures.calls,
         elapsed_s=figures.elapsed_s,
-        threads=facts.get("intra_op_num_threads"),
-        spinning=facts.get("allow_spinning", False) if opened else None,
+        threads=threads if isinstance(threads, int) else None,
+        spinning=bool(facts.get("allow_spinning", False)) if opened else None,
         load_ms=median(launch.load_ns for launch in opened) / 1e6 if opened else None,
         first_call_ms=median(launch.first_call_ns for launch in opened) / 1e6 if opened else None,
         memory_mb=max(part.peaks_bytes(cell.name)) / 1e6 if opened else None,

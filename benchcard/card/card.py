@@ -23,6 +23,7 @@ from benchcard.card.layouts import classic, full, plot
 from benchcard.card.paths import FOLDER, PLOT
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
+from benchcard.utils.files import write_bytes_atomically
 
 if TYPE_CHECKING:
     from benchcard.card.frontmatter.check import Problem
@@ -139,8 +140,8 @@ class Card:
             for name, content in self.files.items():
                 beside = target.parent / name
                 beside.parent.mkdir(parents=True, exist_ok=True)
-                _write_atomically(beside.resolve(), content)
-            _write_atomically(target.resolve(), text.encode("utf-8", "surrogateescape"))
+                write_bytes_atomically(beside.resolve(), content)
+            write_bytes_atomically(target.resolve(), text.encode("utf-8", "surrogateescape"))
         except OSError as error:
             raise CardError(f"{target} cannot be written: {error.strerror or error}") from error
         return target
@@ -154,17 +155,3 @@ class Card:
         for name, content in self.files.items():
             body = body.replace(f"]({name})", f"](data:image/png;base64,{base64.b64encode(content).decode()})")
         return body
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    try:
-        with draft.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            draft.chmod(path.stat().st_mode & 0o7777)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, SupportsFloat, TypeAlias
 
 from benchcard.errors import CardError
-from benchcard.utils import plaindata
+from benchcard.utils.plain import checked
 from benchcard.utils.values import Failure, Interval, Shape
 
 Plain: TypeAlias = Any
@@ -300,7 +300,7 @@ def plain(value: object, place: str = "value") -> Plain:
     Raises:
         CardError: The value, or one inside it, has no plain form; the message names its place.
     """
-    copy, mistakes = plaindata.checked(value)
+    copy, mistakes = checked(value)
     if mistakes:
         where = place + mistakes[0].place.removeprefix("$")
         raise CardError(f"{where} must be {mistakes[0].expected}, found {mistakes[0].found}")

@@ -181,7 +181,7 @@ def plan(spec: Path, as_csv: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
     """Run SPEC, or the steps of it that are not done, and write the card."""
-    from benchcard.analysis.frames.failures import lacking
+    from benchcard.analysis.frames.failures import incomplete_rows
     from benchcard.benchmark import Benchmark
 
     benchmark = Benchmark.from_spec(spec)
@@ -196,7 +196,7 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
     if card is None:
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
-    failed = len(lacking(results.failures))
+    failed = len(incomplete_rows(results.failures))
     if failed:
         click.echo(
             f"{failed} of {len(results.plan)} configurations {'lacks' if failed == 1 else 'lack'} figures: "
@@ -222,7 +222,7 @@ def show(path: Path, frame_name: str | None, as_json: bool, row: int | None, max
     """Show the results in the run directory RUN."""
     import json
 
-    from benchcard.analysis.compare import in_rows
+    from benchcard.analysis.compare import list_values
     from benchcard.results import Results
 
     results = Results.load(path)
@@ -237,7 +237,7 @@ def show(path: Path, frame_name: str | None, as_json: bool, row: int | None, max
             click.echo(f"\n{title}")
             table(brief(frame, ["framework_args"]))
         if "framework_args" in results.quality:
-            click.echo(in_rows(results.quality, "framework_args"))
+            click.echo(list_values(results.quality, "framework_args"))
         for note in results.notes:
             click.echo(f"note: {note}")
         _print_noise(results.noise)

@@ -63,10 +63,10 @@ def push(
 
     The token is that of `hf auth login` or of the environment variable HF_TOKEN.
     """
+    from benchcard.publishing.push import PushOptions, push_to_hub
     from benchcard.results import Results
 
-    pushed = Results.load(path).push_to_hub(
-        repo_id,
+    options = PushOptions(
         artifacts=_artifacts(artifacts),
         create_pr="auto" if create_pr is None else create_pr,
         private=not public,
@@ -78,6 +78,7 @@ def push(
         revision=revision,
         dry_run=dry_run,
     )
+    pushed = push_to_hub(Results.load(path), repo_id, options)
     for warning in pushed.warnings:
         click.echo(f"note: {warning}", err=dry_run)
     if dry_run:
@@ -164,10 +165,10 @@ def verify(
     if data is not None:
         changes["dataset"] = {**published.spec.fixed.get("dataset", {}), "path": data}
     given = {name for name in (model, data) if name is not None}
-    spec = card_spec.spec_of(published.facts, published.about, published.folder, changes, trust_remote_code, given)[0]
+    spec = card_spec.spec_of(published, changes, trust_remote_code, given)[0]
     for code in resolve.uninstalled_code(spec):
         click.echo(f"note: this runs {code}", err=True)
-    card_spec.expect_here(published.facts, published.about, spec, "give it as `--{name}`")
+    card_spec.expect_here(published, spec, "give it as `--{name}`")
     benchmark = Benchmark.from_spec(spec)
     if path is None:
         # An existing run directory may have been published with the card, and would repeat its figures.

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchcard.evaluation import padding
 from benchcard.evaluation.rows import Rows
+from benchcard.frameworks.protocol import only_batch_size
 from benchcard.tasks import Task
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from benchcard.errors import HubError, Mistake, SpecError
-from benchcard.utils.progress import downloads
+from benchcard.utils.progress import download_progress
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -161,7 +161,7 @@ def call_hub(api: HfApi, action: Callable[[], T]) -> T:
     hooks = get_session().event_hooks["response"]
     hooks.append(check)
     try:
-        with downloads():
+        with download_progress():
             return action()
     except _UNREADABLE as error:
         if isinstance(error, HfHubHTTPError) or not responses or not responses[-1].is_success:

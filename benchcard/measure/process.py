@@ -24,6 +24,7 @@ from benchcard.measure.blocks import Block, OpenedModel, Subject, TimedFailure
 from benchcard.measure.child import HEADER, Import, Open, Reply, Time, encode_command
 from benchcard.measure.machine import physical_cores
 from benchcard.utils import process
+from benchcard.utils.process import child_environment, python_command
 from benchcard.utils.values import Failure
 
 # How long to wait for a process that was killed.
@@ -73,7 +74,7 @@ class TimedProcess:
             failure = Failure("start", type(error).__name__, f"no process could be started: {error}")
             raise ProcessFailed(TimedFailure(subject.name, twin, failure)) from error
         self._frames: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
-        self._waiting = process.hear(self._process, _frames(self._process.stdout), self._frames)
+        self._waiting = process.forward_messages(self._process, _frames(self._process.stdout), self._frames)
 
     @property
     def pid(self) -> int:
@@ -126,7 +127,7 @@ class TimedProcess:
 
     def kill(self) -> None:
         """End the process and its children, and do not wait for it."""
-        process.end(self._process)
+        process.kill_tree(self._process)
 
     def close(self) -> None:
         """End the process and its children, and wait for it. Does nothing where it has ended."""

@@ -63,7 +63,7 @@ def paired_test(
     is_slow = isinstance(baseline, Computed) or isinstance(model, Computed)
     most = significance.draws_for(models if is_slow else max(models, _MODELS))
     return significance.paired_bootstrap(
-        baseline.score, model.score, model.count, seed=seed, most=most, confidence=confidence
+        baseline.score, model.score, model.count, seed=seed, max_resamples=most, confidence=confidence
     )
 
 

@@ -1,42 +1,43 @@
-"""Everything that a push sends, written to disk before the network is touched: a folder, whole or not at all.
+"""Everything that a push sends, written to disk before the network is used: a folder, complete or not there.
 
     <run>/publish/<slug>/
-    ├── card.md                          front matter and section, as they are merged into the README there
+    ├── card.md                          front matter and section, as they are merged into the README of the repository
     └── repo/                            the other files, by their path in the repository
-        ├── config.json …                the model's own, put only where the repository has none
+        ├── config.json …                the model's own, sent only where the repository has none
         ├── onnx/model_quantized.onnx
         └── benchcard/<slug>/            results.csv, run.json, latencies.parquet, and the plot where the card has one
 
-Owns what stands where in it. Leaves the models to `weights`, the card to `card_facts` and `card`, and the Hub to
-`publishing`.
+This module owns the layout of the folder. The models are left to `weights`, the card to `facts` and `card`, and sending
+the files to `push`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchcard.analysis import public_names
-from benchcard.card import Card
+from benchcard.card import Card, Facts
+from benchcard.card.facts import Plain
 from benchcard.card.paths import FOLDER, LATENCIES, RESULTS, RUN
 from benchcard.errors import CardError
 from benchcard.evaluation.rows import Rows
 from benchcard.hub.files import make_upload
 from benchcard.hub.overwrite import OverwritePolicy, manifest_entry
-from benchcard.publishing import facts as card_facts
-from benchcard.publishing import usage, weights
+from benchcard.publishing import usage
+from benchcard.publishing import weights as weight_files
+from benchcard.publishing.facts import make_facts
 from benchcard.publishing.weights import Artifacts, Weights
-from benchcard.utils.files import reporting_disk_errors
+from benchcard.utils.files import replacing_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchcard.analysis.run_results import RunResults
+    from benchcard.run.record import Cell
 
 
 CARD, REPOSITORY = "card.md", "repo"
@@ -45,24 +46,19 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a push sends.
+    """The content of a push.
 
     Attributes:
-        slug: the name of its section and of its folder.
-        card: the text of the card.
-        files: the other files, by their path in the repository.
-        guard: which of them do not replace what is there.
+        slug: The name of its section and of its folder.
+        card: The text of the card.
+        files: The other files, by their path in the repository.
+        guard: The rules on which of them may replace a file of the repository.
     """
 
     slug: str
     card: str
     files: Mapping[str, Path]
     guard: OverwritePolicy
-
-
-def slug_of(results: RunResults) -> str:
-    """The name of a run's section; see `card_facts.slug`."""
-    return card_facts.slug(results)
 
 
 def write_bundle(
@@ -76,170 +72,145 @@ def write_bundle(
     max_drop: float | None = None,
     force: bool = False,
 ) -> Bundle:
-    """What a push of these results to `repo_id` sends, now in `folder`, which is replaced whole.
+    """Write everything that a push of these results to `repo_id` sends into `folder`, in place of what is there.
 
     Raises:
-        BenchcardError: a row that was asked for has no model, or the disk refuses.
-        CardError: the card would not be taken by the Hub; every field that is wrong is named.
+        BenchcardError: A requested row has no model, or the folder cannot be written.
+        CardError: The Hub would refuse the card; the message names every wrong field.
     """
-    models = weights.chosen_weights(results, artifacts, max_drop)
-    draft = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
-    try:
-        with reporting_disk_errors(folder.parent):
-            written = _write(results, draft, repo_id, slug, models, layout, max_drop)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    weights = weight_files.chosen_weights(results, artifacts, max_drop)
+    with replacing_folder(folder) as draft:
+        repository, own = draft / REPOSITORY, draft / REPOSITORY / FOLDER / slug
+        own.mkdir(parents=True)
+        manifest: dict[str, dict[str, str]] = {}
+        for model in weights:
+            for name in weight_files.write_weights(model, repository / weight_files.FOLDER):
+                path = f"{weight_files.FOLDER}/{name}"
+                manifest[path] = manifest_entry(make_upload(path, repository / path))
+        root = weight_files.write_root(results, weights, repository)
+        _results_table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
+        latencies_frame(results).to_parquet(own / LATENCIES, index=False)
+        run = json.dumps(run_json(results, weights, manifest), indent=1, ensure_ascii=False, allow_nan=False)
+        (own / RUN).write_text(run + "\n", encoding="utf-8")
+        facts = make_facts(results, max_drop, slug)
+        card = _card(facts, repo_id, slug, weights, layout)
+        for name, content in card.files.items():
+            (repository / name).write_bytes(content)
+        snippets = usage.section(
+            repo_id, results.spec.task, weights, root, facts.front_matter.base_model, _context(results, weights)
+        )
+        parts = (card.text.strip("\n"), snippets.strip("\n"), _links(f"{FOLDER}/{slug}"))
+        text = "\n\n".join(part for part in parts if part) + "\n"
+        (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
     repository = folder / REPOSITORY
     files = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
-    claimed = frozenset(name for name in files if name.startswith(f"{weights.FOLDER}/"))
-    return Bundle(
-        slug, written, files, OverwritePolicy(frozenset(weights.ROOT_FILES), claimed, f"{FOLDER}/{slug}/{RUN}", force)
+    owned = frozenset(name for name in files if name.startswith(f"{weight_files.FOLDER}/"))
+    guard = OverwritePolicy(frozenset(weight_files.ROOT_FILES), owned, f"{FOLDER}/{slug}/{RUN}", force)
+    return Bundle(slug, text, files, guard)
+
+
+def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], layout: str | None) -> Card:
+    """Return the card, with the front matter that is right for the repository."""
+    front_matter = facts.front_matter
+    is_quantized = any(model.quantized for model in weights)
+    if front_matter.base_model == repo_id:
+        # A model is not derived from itself.
+        front_matter = replace(front_matter, base_model=None, base_model_relation=None)
+    elif front_matter.base_model is not None and is_quantized:
+        front_matter = replace(front_matter, base_model_relation="quantized")
+    has_weights = {"onnx": bool(weights), "quantized": is_quantized}
+    front_matter = replace(
+        front_matter,
+        tags=tuple(tag for tag in front_matter.tags if has_weights.get(tag, True)),
+        model_index=tuple(_with_source_url(model, repo_id, slug) for model in front_matter.model_index),
+    )
+    facts = replace(facts, front_matter=front_matter)
+    card = Card.from_facts(facts, slug=slug, **({} if layout is None else {"layout": layout}))
+    if refused := [str(problem) for problem in card.problems() if problem.severity == "error"]:
+        raise CardError("the Hub would refuse the card:\n" + "\n".join(refused))
+    return card
+
+
+def _links(folder: str) -> str:
+    """Return the sentence with the links to the files that are published in `folder`."""
+    return (
+        f"Every figure: [{RESULTS}]({folder}/{RESULTS}). What was asked, of what, where, and with which versions: "
+        f"[{RUN}]({folder}/{RUN}). Every raw latency: [{LATENCIES}]({folder}/{LATENCIES})."
     )
 
 
-def _write(
-    results: RunResults,
-    draft: Path,
-    repo_id: str,
-    slug: str,
-    models: tuple[Weights, ...],
-    layout: str | None,
-    max_drop: float | None,
-) -> str:
-    """The text of the card; it and all files lie in `draft` then."""
-    repository, own = draft / REPOSITORY, draft / REPOSITORY / FOLDER / slug
-    own.mkdir(parents=True)
-    files: dict[str, dict[str, str]] = {}
-    for model in models:
-        for name in weights.write_weights(model, repository / weights.FOLDER):
-            path = f"{weights.FOLDER}/{name}"
-            files[path] = manifest_entry(make_upload(path, repository / path))
-    root = weights.write_root(results, models, repository)
-    _table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
-    latencies(results).to_parquet(own / LATENCIES, index=False)
-    told = json.dumps(run_json(results, models, files), indent=1, ensure_ascii=False, allow_nan=False)
-    (own / RUN).write_text(told + "\n", encoding="utf-8")
-    card = _card(results, repo_id, models, root, layout, slug, max_drop)
-    for name, content in card.files.items():
-        (repository / name).write_bytes(content)
-    text = card.text
-    (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
-    return text
-
-
-def _card(
-    results: RunResults,
-    repo_id: str,
-    models: tuple[Weights, ...],
-    root: Sequence[str],
-    layout: str | None,
-    slug: str,
-    max_drop: float | None,
-) -> Card:
-    """The card of the run with the way to load its models, its front matter as it is right for that repository."""
-    facts = card_facts.facts(results, max_drop, slug)
-    front = facts.front_matter
-    original = front.base_model
-    if original == repo_id:
-        # A model is not made from itself.
-        front = replace(front, base_model=None, base_model_relation=None)
-    elif original is not None and any(model.quantized for model in models):
-        front = replace(front, base_model_relation="quantized")
-    untrue = {"onnx": not models, "quantized": not any(model.quantized for model in models)}
-    front = replace(front, tags=tuple(tag for tag in front.tags if not untrue.get(tag)))
-    front = replace(front, model_index=tuple(_at(entry, repo_id, slug) for entry in front.model_index))
-    shown = replace(facts, front_matter=front)
-    card = Card.from_facts(shown, slug=slug, **({} if layout is None else {"layout": layout}))
-    refused = [problem for problem in card.problems() if problem.severity == "error"]
-    if refused:
-        raise CardError("the Hub would not take the card:\n" + "\n".join(str(problem) for problem in refused))
-    said = usage.section(repo_id, results.spec.task, models, root, original, _context(results, models))
-    own = f"{FOLDER}/{slug}"
-    figures = (
-        f"Every figure: [{RESULTS}]({own}/{RESULTS}). What was asked, of what, where, and with which versions: "
-        f"[{RUN}]({own}/{RUN}). Every raw latency: [{LATENCIES}]({own}/{LATENCIES}).\n"
-    )
-    text = "\n\n".join(part.strip("\n") for part in (card.text, said, figures) if part) + "\n"
-    return replace(card, text=text)
-
-
-def _context(results: RunResults, models: tuple[Weights, ...]) -> Mapping[str, Any]:
-    """Return what decided how the outputs of the first model were read; empty where they were not."""
-    prepared = results.records.records[models[0].row].outcomes.prepare if models else None
+def _context(results: RunResults, weights: Sequence[Weights]) -> Mapping[str, object]:
+    """Return how the outputs of the first model were read; empty where they were not."""
+    prepared = results.records.records[weights[0].row].outcomes.prepare if weights else None
     return Rows(prepared.folder).context if prepared else {}
 
 
-def _at(entry: Mapping[str, Any], repo_id: str, slug: str) -> dict[str, Any]:
-    """An entry of `model-index` whose source is what is published beside the card."""
+def _with_source_url(model: Mapping[str, Plain], repo_id: str, slug: str) -> dict[str, Plain]:
+    """Return an entry of `model-index` whose source is the table that is published beside the card."""
     url = f"https://huggingface.co/{repo_id}/blob/main/{FOLDER}/{slug}/{RESULTS}"
-    return {**entry, "results": [{**each, "source": {**each["source"], "url": url}} for each in entry["results"]]}
+    return {**model, "results": [{**result, "source": {**result["source"], "url": url}} for result in model["results"]]}
 
 
-def _table(results: RunResults) -> pd.DataFrame:
-    """One row per configuration and shape: parameters, quality, time, size; where nothing was timed, one per
-    configuration.
+def _results_table(results: RunResults) -> pd.DataFrame:
+    """Return one row per configuration and shape, or per configuration where nothing was timed: parameters, quality,
+    time and size.
     """
     import pandas as pd
 
     quality, models, time = results.quality, results.models, results.time
-    sized = [name for name in ("row", "digest", "size_mb") if name in models]
-    table = quality.merge(models[sized], on="row", how="left")
-    timed = time.drop(columns=[name for name in results.spec.grid if name in time])
-    timed = timed.drop(columns=[name for name in ("framework",) if name in timed])
-    whole = table.merge(timed, on="row", how="left", suffixes=("", "_time"))
-    texts = [str(name) for name in whole if not pd.api.types.is_numeric_dtype(whole[name].dtype)]
-    return whole.assign(
-        **{name: [public_names.public_value(results.records, cell, name) for cell in whole[name]] for name in texts}
+    sizes = [name for name in ("row", "digest", "size_mb") if name in models]
+    repeated = [name for name in {*results.spec.grid, "framework"} if name in time]
+    table = quality.merge(models[sizes], on="row", how="left")
+    table = table.merge(time.drop(columns=repeated), on="row", how="left", suffixes=("", "_time"))
+    texts = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name].dtype)]
+    return table.assign(
+        **{name: [public_names.public_value(results.records, cell, name) for cell in table[name]] for name in texts}
     )
 
 
-def latencies(results: RunResults) -> pd.DataFrame:
-    """Every raw latency of the run: `row` (the first of those that share the model, and are timed alike), `batch_size`,
+def latencies_frame(results: RunResults) -> pd.DataFrame:
+    """Return every raw latency of the run: `row` (the first of those with the same model and timing), `batch_size`,
     `input_length`, `round`, `launch`, `place` of the block in its round, `twin` (the baseline's second process),
     `started_ns` of the block, `latency_ns` of one call.
     """
     import numpy as np
     import pandas as pd
 
-    # A row that is timed in another way is another part's; a baseline stands in parts that are no row's, too.
-    cells: dict[tuple[int | None, str], tuple[int, Any]] = {}
-    for record in results.records.records:
+    records = results.records
+    # Rows with the same cell may be timed in different parts. A baseline is also in parts that belong to no row.
+    in_part: dict[tuple[int, str], tuple[int, Cell]] = {}
+    anywhere: dict[str, tuple[int, Cell]] = {}
+    for record in records.records:
         row = record.configuration.row
         for shape, cell in record.cells.items():
-            for beside in (id(results.records.timed.get((row, shape))), None):
-                cells.setdefault((beside, cell.name), (row, cell))
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("row", "batch_size", "input_length", "round", "launch", "place", "twin", "started_ns", "calls")
-    }
-    values = []
-    parts = {id(part): part for found in results.records.parts.values() for part in found}
-    for part in parts.values():
+            in_part.setdefault((id(records.timed.get((row, shape))), cell.name), (row, cell))
+            anywhere.setdefault(cell.name, (row, cell))
+    columns = ("row", "batch_size", "input_length", "round", "launch", "place", "twin", "started_ns", "calls")
+    blocks, values = [], []
+    for part in {id(part): part for parts in records.parts.values() for part in parts}.values():
         for timed in part.rounds:
             for place, block in enumerate(timed.blocks):
-                found = cells.get((id(part), block.name)) or cells.get((None, block.name))
+                found = in_part.get((id(part), block.name)) or anywhere.get(block.name)
                 if found is None:
                     continue
                 row, cell = found
-                size = (cell.shape.batch_size, cell.shape.input_length)
-                told = (row, *size, timed.number, timed.launch, place, block.twin)
-                for name, value in zip(columns, (*told, block.started_ns, len(block.latencies_ns))):
-                    columns[name].append(value)
+                inputs = (cell.shape.batch_size, cell.shape.input_length)
+                order = (timed.number, timed.launch, place, block.twin, block.started_ns)
+                blocks.append((row, *inputs, *order, len(block.latencies_ns)))
                 values.append(block.latencies_ns)
-    blocks = pd.DataFrame(columns).astype({"input_length": "Int64"})
-    calls = blocks.pop("calls").to_numpy(dtype="int64")
-    frame = blocks.loc[blocks.index.repeat(calls)].reset_index(drop=True)
+    frame = pd.DataFrame(blocks, columns=list(columns)).astype({"input_length": "Int64"})
+    calls = frame.pop("calls").to_numpy(dtype="int64")
+    frame = frame.loc[frame.index.repeat(calls)].reset_index(drop=True)
     frame["latency_ns"] = np.concatenate(values) if values else np.empty(0, np.int64)
     return frame
 
 
 def run_json(
-    results: RunResults, models: tuple[Weights, ...], files: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    """What `run.json` says: what was asked, of what, where, and every figure; no path of this machine."""
+    results: RunResults, weights: Sequence[Weights], manifest: Mapping[str, Mapping[str, str]]
+) -> dict[str, Plain]:
+    """Return the content of the published `run.json`: the spec, what its names stood for, the machine, and every
+    figure, without paths of this machine. `reproduce.source` reads it.
+    """
     info = results.records.info
     sources = {
         part: [
@@ -249,17 +220,17 @@ def run_json(
                 "digest": source.digest,
                 "name": public_names.public_name(results.records, part, source.name),
             }
-            for source in getattr(info.sources, part).values()
+            for source in known.values()
         ]
-        for part in ("models", "datasets")
+        for part, known in (("models", info.sources.models), ("datasets", info.sources.datasets))
     }
-    told = results.to_json()
+    figures = results.to_json()
     return {
         "format": FORMAT,
         "created": info.created,
-        "spec": public_names.public_value(results.records, told.pop("spec")),
+        "spec": public_names.public_value(results.records, figures.pop("spec")),
         "sources": sources,
-        **public_names.public_value(results.records, told),
-        "weights": [{"row": model.row, "path": model.path} for model in models],
-        "files": dict(files),
+        **public_names.public_value(results.records, figures),
+        "weights": [{"row": model.row, "path": model.path} for model in weights],
+        "files": dict(manifest),
     }

@@ -1,18 +1,17 @@
-"""Results on the Hub: everything written to disk first, then one commit.
+"""A push of results to the Hub: everything is written to disk first, then sent as one commit.
 
-Owns the order of a push. Leaves what is sent to `bundle`, how a section comes into somebody's README to `card.merge`,
-and the commit to `hub`.
+This module owns the options and the order of a push. The content is left to `bundle`, the place of a section in a
+README to `card.readme`, and the commit to `hub`.
 """
 
 from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import click
@@ -25,7 +24,8 @@ from benchcard.errors import CardError, HubError
 from benchcard.hub import push, repository
 from benchcard.hub.faults import RetryPolicy
 from benchcard.hub.files import Pushed
-from benchcard.publishing import bundle
+from benchcard.publishing.bundle import Bundle, write_bundle
+from benchcard.publishing.facts import default_slug
 from benchcard.publishing.weights import Artifacts, without_model
 from benchcard.utils.files import reporting_disk_errors
 
@@ -35,174 +35,188 @@ if TYPE_CHECKING:
 
 PUBLISH = "publish"
 _COPY = "copy the run directory to where it can be written, and push the copy"
-# Endings of the weights that libraries read, and what has such an ending and is none. A push brings graphs alone, which
-# these libraries read.
+# The suffixes of weights that libraries load, and the files with such a suffix that are no weights.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".msgpack", ".gguf", ".nemo", ".pb")
 _NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "rng_state")
-_OF_GRAPHS = ("onnx", "onnxruntime", "optimum", "transformers.js")
+# The libraries that load ONNX graphs, the only weights of a push.
+_ONNX_LIBRARIES = ("onnx", "onnxruntime", "optimum", "transformers.js")
 
 
-def push_to_hub(
-    results: RunResults,
-    repo_id: str,
-    *,
-    create_pr: bool | Literal["auto"] = "auto",
-    private: bool = True,
-    artifacts: Artifacts = "best",
-    dry_run: bool = False,
-    token: str | bool | None = None,
-    slug: str | None = None,
-    layout: str | None = None,
-    max_drop: float | None = None,
-    force: bool = False,
-    overwrite: Collection[str] = (),
-    revision: str | None = None,
-    endpoint: str | None = None,
-    patience: RetryPolicy | None = None,
-) -> Pushed:
-    """What the Hub holds after one commit with the card, the figures behind it and the chosen models.
+@dataclass(frozen=True, kw_only=True)
+class PushOptions:
+    """The options of a push, as `Results.push_to_hub` describes them."""
 
-    See `Results.push_to_hub`, whose arguments these are.
-    """
+    create_pr: bool | Literal["auto"] = "auto"
+    private: bool = True
+    artifacts: Artifacts = "best"
+    dry_run: bool = False
+    token: str | bool | None = None
+    slug: str | None = None
+    layout: str | None = None
+    max_drop: float | None = None
+    force: bool = False
+    overwrite: Collection[str] = ()
+    revision: str | None = None
+    endpoint: str | None = None
+    patience: RetryPolicy | None = None
+
+    def as_command(self, path: Path, repo_id: str) -> str:
+        """Return the shell command of the same push, without the token. It sets another endpoint by `HF_ENDPOINT`.
+
+        Args:
+            path: The run directory.
+            repo_id: The repository.
+        """
+        words = ["benchcard", "push", str(path), repo_id]
+        if self.artifacts != "best":
+            rows = self.artifacts if isinstance(self.artifacts, str) else ",".join(map(str, self.artifacts)) or "none"
+            words += ["--artifacts", rows]
+        for option, value in (
+            ("--slug", self.slug),
+            ("--layout", self.layout),
+            ("--max-drop", self.max_drop),
+            ("--revision", self.revision),
+            *(("--overwrite", key) for key in self.overwrite),
+        ):
+            words += [] if value is None else [option, str(value)]
+        for flag, is_set in (
+            ("--create-pr", self.create_pr is True),
+            ("--no-create-pr", self.create_pr is False),
+            ("--public", not self.private),
+            ("--force", self.force),
+        ):
+            words += [flag] if is_set else []
+        if self.endpoint is None or self.endpoint.rstrip("/") == ENDPOINT:
+            return shlex.join(words)
+        parts = urlsplit(self.endpoint)
+        # A user name and a password in the URL are as secret as a token.
+        endpoint = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return f"HF_ENDPOINT={shlex.quote(endpoint)} {shlex.join(words)}"
+
+
+def push_to_hub(results: RunResults, repo_id: str, options: PushOptions) -> Pushed:
+    """Push the card, the figures behind it and the chosen models in one commit; see `Results.push_to_hub`."""
     if repo_id.count("/") != 1 or not is_hub_id(repo_id):
         raise HubError(f"a repository is `namespace/name`, found {repo_id!r}")
-    choices = results.choices(max_drop)
-    chosen = [choice.row for choice in choices if choice.row is not None]
-    if not chosen:
+    if all(choice.row is None for choice in results.choices(options.max_drop)):
         raise CardError(f"no configuration has figures: `benchcard show {results.path}` says why")
-    name = slug or bundle.slug_of(results)
-    expect_slug(name)
-    told: list[str] = []
-    if artifacts == "best":
-        best = choices[0].row
-        lacks = choices[0].reason if best is None else without_model(results, best)
-        rows = ", ".join(str(row) for row in chosen if without_model(results, row) is None)
-        if lacks:
-            told.append(f"no weights pushed: {lacks}{f'; `artifacts` takes rows, as {rows}' if rows else ''}")
-    write = partial(
-        bundle.write_bundle, results, repo_id=repo_id, slug=name, artifacts=artifacts, layout=layout, max_drop=max_drop
-    )
-    if dry_run:
+    slug = options.slug or default_slug(results)
+    expect_slug(slug)
+    warnings = _weights_warnings(results, options)
+    if options.dry_run:
         temporary = Path(tempfile.gettempdir())
         with reporting_disk_errors(temporary, "set TMPDIR"), tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
-            made = write(Path(folder) / name, force=force)
-            pushed = _push(
-                repo_id, made, None, overwrite, create_pr, private, revision, token, endpoint, True, patience
-            )
+            pushed = _commit(repo_id, _bundle(results, repo_id, slug, Path(folder), options), None, options)
         click.echo(pushed.diff or "nothing would change\n", nl=False)
-        return replace(pushed, warnings=(*pushed.warnings, *told))
+        return replace(pushed, warnings=(*pushed.warnings, *warnings))
     home = results.path / PUBLISH
     with reporting_disk_errors(home, _COPY):
         home.mkdir(exist_ok=True)
-        made = write(home / name, force=force)
+        bundle = _bundle(results, repo_id, slug, home, options)
     try:
-        pushed = _push(repo_id, made, home, overwrite, create_pr, private, revision, token, endpoint, False, patience)
-        return replace(pushed, warnings=(*pushed.warnings, *told))
+        pushed = _commit(repo_id, bundle, home, options)
     except HubError as error:
-        # Where there is no repository yet, a push without a pull request makes it.
-        proposes = create_pr is True and not isinstance(error, repository.NoRepositoryError)
-        options = [
-            ("artifacts", None if artifacts == "best" else _rows(artifacts)),
-            ("slug", slug),
-            ("layout", layout),
-            ("max-drop", max_drop),
-            ("revision", revision),
-            *(("overwrite", key) for key in overwrite),
-            ("create-pr", proposes),
-            ("no-create-pr", create_pr is False),
-            ("public", not private),
-            ("force", force),
-        ]
-        again = _command(["benchcard", "push", str(results.path), repo_id], options, endpoint)
-        whose = ", with the token of `hf auth login` or HF_TOKEN" if token not in (None, True) else ""
-        failure = f"{error}\nWhat was to be pushed lies in {home / name}; `{again}` goes on{whose}."
-    raise HubError(failure)
+        # A pull request needs a repository, which only a push without one creates.
+        has_repository = not isinstance(error, repository.NoRepositoryError)
+        retry = options if has_repository or options.create_pr is not True else replace(options, create_pr="auto")
+        token = "" if options.token in (None, True) else ", with the token of `hf auth login` or HF_TOKEN"
+        command = retry.as_command(results.path, repo_id)
+        message = f"{error}\nThe files to push are in {home / slug}; `{command}` goes on{token}."
+    else:
+        return replace(pushed, warnings=(*pushed.warnings, *warnings))
+    # Outside of the handler, the traceback does not show the first error too.
+    raise HubError(message)
 
 
-def _rows(artifacts: Artifacts) -> str:
-    """Which models are pushed, as the command takes it."""
-    return artifacts if isinstance(artifacts, str) else ",".join(map(str, artifacts)) or "none"
+def _weights_warnings(results: RunResults, options: PushOptions) -> tuple[str, ...]:
+    """Return why the push has no weights, where the best row was wanted and has none."""
+    if options.artifacts != "best":
+        return ()
+    choices = results.choices(options.max_drop)
+    best = choices[0].row
+    reason = choices[0].reason if best is None else without_model(results, best)
+    if not reason:
+        return ()
+    rows = [choice.row for choice in choices if choice.row is not None and without_model(results, choice.row) is None]
+    hint = f"; `artifacts` takes rows, as {', '.join(map(str, rows))}" if rows else ""
+    return (f"no weights pushed: {reason}{hint}",)
 
 
-def _command(words: Sequence[str], options: Iterable[tuple[str, Any]], endpoint: str | None) -> str:
-    """The command that goes on with a push: with all that it was given but the token, or it would be another one.
-
-    What is None or False is left out, and True is a flag. Another Hub than the default one is told by a variable.
-    """
-    told = list(words)
-    for name, value in options:
-        if value is not None and value is not False:
-            told += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    if endpoint is None or endpoint.rstrip("/") == ENDPOINT:
-        return shlex.join(told)
-    parts = urlsplit(endpoint)
-    # Without a name and password, which are as secret as a token.
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return f"HF_ENDPOINT={shlex.quote(shown)} {shlex.join(told)}"
+def _bundle(results: RunResults, repo_id: str, slug: str, folder: Path, options: PushOptions) -> Bundle:
+    return write_bundle(
+        results,
+        folder / slug,
+        repo_id,
+        slug=slug,
+        artifacts=options.artifacts,
+        layout=options.layout,
+        max_drop=options.max_drop,
+        force=options.force,
+    )
 
 
-def _push(
-    repo_id: str,
-    made: bundle.Bundle,
-    home: Path | None,
-    overwrite: Collection[str],
-    create_pr: bool | Literal["auto"],
-    private: bool,
-    revision: str | None,
-    token: str | bool | None,
-    endpoint: str | None,
-    dry_run: bool,
-    patience: RetryPolicy | None,
-) -> Pushed:
-    kept: list[str] = []
+def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOptions) -> Pushed:
+    """Commit a bundle; a section that it replaces is kept in `home`, if that is given."""
+    merger = _ReadmeMerger(repo_id, bundle, home, options.overwrite)
     pushed = push.push(
         repo_id,
-        made.files,
-        partial(_merged, repo_id, made, home, overwrite, kept),
+        bundle.files,
+        merger.merge,
         create=True,
-        private=private,
-        create_pr=create_pr,
-        revision=revision,
-        token=token,
-        endpoint=endpoint,
-        dry_run=dry_run,
-        commit_message=f"publish {made.slug}",
-        retry_policy=patience,
-        overwrite_policy=made.guard,
+        private=options.private,
+        create_pr=options.create_pr,
+        revision=options.revision,
+        token=options.token,
+        endpoint=options.endpoint,
+        dry_run=options.dry_run,
+        commit_message=f"publish {bundle.slug}",
+        retry_policy=options.patience,
+        overwrite_policy=bundle.guard,
     )
-    said = [f"{key} says something else there than the card, and was left as it is" for key in kept]
-    return replace(pushed, warnings=(*pushed.warnings, *said))
+    warnings = [f"{key} has another value there than on the card, and was left as it is" for key in merger.kept_keys]
+    return replace(pushed, warnings=(*pushed.warnings, *warnings))
 
 
-def _merged(
-    repo_id: str,
-    made: bundle.Bundle,
-    home: Path | None,
-    overwrite: Collection[str],
-    kept: list[str],
-    readme: str | None,
-    paths: Collection[str],
-) -> str:
-    """The README that is there with the card's section in it; a new one gets a title.
+@dataclass
+class _ReadmeMerger:
+    """Merges the card of a bundle into the README of a repository.
 
-    The library of the model's own card is left out where the repository has no weights that it could load: the Hub
-    would show lines that fail. `kept` becomes the keys of the front matter that stay as they are.
-
-    Raises:
-        CardError: it cannot be merged, or the Hub would not take what comes of it; every field is named.
+    Attributes:
+        kept_keys: The keys of the front matter whose values the last merge left as they were.
     """
-    before = f"# {repo_id.split('/')[1]}\n" if readme is None else readme
-    library = (yaml.load_yaml(yaml.split_card(made.card).yaml) or {}).get("library_name")
-    names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
-    is_fit = library in _OF_GRAPHS or any(not name.startswith(_NO_WEIGHTS) for name in names)
-    unfit = () if is_fit else ("library_name",)
-    merged = merge(before, made.card, made.slug, force=made.guard.force, overwrite=overwrite, without=unfit)
-    kept[:] = merged.kept
-    if merged.replaced and home is not None:
-        with reporting_disk_errors(home, _COPY):
-            (home / f"{made.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
-    refused = [problem for problem in check.find_problems(merged.text) if problem.severity == "error"]
-    if refused:
-        said = "\n".join(str(problem) for problem in refused)
-        raise CardError(f"the Hub would not take the README with this card in it, and nothing was sent:\n{said}")
-    return merged.text
+
+    repo_id: str
+    bundle: Bundle
+    home: Path | None
+    overwrite: Collection[str]
+    kept_keys: Collection[str] = ()
+
+    def merge(self, readme: str | None, paths: Collection[str]) -> str:
+        """Return the README with the card's section in it; a new README gets a title.
+
+        The card's `library_name` is left out where the repository has no weights that the library could load: the Hub
+        would show code that fails.
+
+        Args:
+            readme: The README of the repository; None where there is none.
+            paths: All files of the repository.
+
+        Raises:
+            CardError: The card cannot be merged, or the Hub would refuse the result; the message names every field.
+        """
+        bundle = self.bundle
+        before = f"# {self.repo_id.split('/')[1]}\n" if readme is None else readme
+        library = (yaml.load_yaml(yaml.split_card(bundle.card).yaml) or {}).get("library_name")
+        names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
+        loads = library in _ONNX_LIBRARIES or any(not name.startswith(_NO_WEIGHTS) for name in names)
+        without = () if loads else ("library_name",)
+        force = bundle.guard.force
+        merged = merge(before, bundle.card, bundle.slug, force=force, overwrite=self.overwrite, without=without)
+        self.kept_keys = merged.kept
+        if merged.replaced and self.home is not None:
+            with reporting_disk_errors(self.home, _COPY):
+                (self.home / f"{bundle.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
+        if refused := [str(problem) for problem in check.find_problems(merged.text) if problem.severity == "error"]:
+            problems = "\n".join(refused)
+            raise CardError(f"the Hub would refuse the README with this card in it. Nothing was sent:\n{problems}")
+        return merged.text

@@ -1,9 +1,9 @@
-"""The models of a run as a repository holds them: under `onnx/`, by the names that Transformers.js and optimum read.
+"""The models of a run as a repository holds them: in `onnx/`, under the names that Transformers.js and optimum load.
 
-Owns which rows have a model to publish, what its files are called there, and the configuration and processor files that
-belong at the root of the repository. Leaves what the card says of them to `loading`, and the push to `publishing`.
+This module owns which rows have a model to publish, the names of its files, and the configuration and processor files
+at the root of the repository. The code that loads the models is left to `usage`, the push to `push`.
 
-Source: https://huggingface.co/docs/transformers.js/guides/dtypes (`q8` reads `onnx/model_quantized.onnx`, `fp32` reads
+Source: https://huggingface.co/docs/transformers.js/guides/dtypes (`q8` loads `onnx/model_quantized.onnx`, `fp32` loads
 `onnx/model.onnx`, and `model_file_name` replaces `model`); https://huggingface.co/docs/optimum-onnx (`file_name`,
 `subfolder`).
 """
@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from benchcard.analysis.public_names import last_name
 from benchcard.errors import BenchcardError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Artifacts: TypeAlias = "Literal['best', 'all', 'none'] | Sequence[int]"
 FOLDER = "onnx"
-# Where sentence-transformers keeps how embeddings are made and compared: without them it takes a plain mean.
+# The files of sentence-transformers on how embeddings are pooled and compared. Without them it takes a plain mean.
 SENTENCES = (
     "modules.json",
     "1_Pooling/config.json",
@@ -37,7 +37,7 @@ SENTENCES = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
-# What is read beside the weights, and nothing else that may lie in a model's folder.
+# The files that libraries read beside the weights. No other file of a model's folder is published.
 ROOT_FILES = (
     *SENTENCES,
     "config.json",
@@ -54,19 +54,19 @@ ROOT_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-# How the keys end under which transformers keeps where something was loaded from, as `_name_or_path`.
-_PLACES = ("name_or_path", "_file", "_dir")
+# The endings of the keys under which transformers stores where something was loaded from, as `_name_or_path`.
+_PATH_KEYS = ("name_or_path", "_file", "_dir")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One model to be published.
+    """A model to publish.
 
     Attributes:
-        row: the row of the run that it is.
-        quantized: whether it is quantized.
-        name: its file below `onnx/`.
-        source: the file in the run directory.
+        row: The row of the run.
+        quantized: Whether it is quantized.
+        name: The name of its file in `onnx/`.
+        source: The file in the run directory.
     """
 
     row: int
@@ -76,80 +76,81 @@ class Weights:
 
     @property
     def path(self) -> str:
-        """Where it goes in the repository."""
+        """The path of its file in the repository."""
         return f"{FOLDER}/{self.name}"
 
 
 def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | None = None) -> tuple[Weights, ...]:
-    """The models to be published, each content once; the first of each kind has the name that is loaded by default.
+    """Return the models to publish, without duplicates. The first quantized one and the first other one have the names
+    that libraries load by default.
 
     Args:
-        results: the run.
+        results: The run.
         artifacts: `best` for the recommended row, `all` for every row with a model, `none`, or rows.
-        max_drop: how much of the first metric the recommended row may lose; None for a point.
+        max_drop: How much of the first metric the recommended row may lose; None for the default.
 
     Raises:
-        BenchcardError: there is no such row, or it has no model of its own to publish.
+        BenchcardError: There is no such row, or it has no model of its own to publish.
     """
     records = results.records.records
-    best = results.best(max_drop).row
-    if isinstance(artifacts, str):
-        if artifacts not in ("best", "all", "none"):
-            raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
-        if artifacts == "none":
-            return ()
-        rows = [best] if artifacts == "best" else [best, *range(len(records))]
-        wanted = [row for row in rows if row is not None and _file(records[row]) is not None]
-    else:
-        wanted = list(artifacts)
-        for row in wanted:
+    if not isinstance(artifacts, str):
+        rows = list(artifacts)
+        for row in rows:
             if not 0 <= row < len(records):
                 raise BenchcardError(f"there is no row {row}: the rows are 0 to {len(records) - 1}")
-            if _file(records[row]) is None:
-                raise BenchcardError(without_model(results, row))
-    found: dict[str, Weights] = {}
-    named: set[bool] = set()
-    for row in wanted:
-        record, source = records[row], _file(records[row])
-        if source is None or record.digest is None or record.digest in found:
+            if (message := without_model(results, row)) is not None:
+                raise BenchcardError(message)
+    elif artifacts == "none":
+        rows = []
+    elif artifacts in ("best", "all"):
+        best = results.best(max_drop).row
+        rows = [] if best is None else [best]
+        rows += range(len(records)) if artifacts == "all" else []
+    else:
+        raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
+    chosen: dict[str, Weights] = {}
+    used_names: set[str] = set()
+    for row in rows:
+        record, source = records[row], _graph(records[row])
+        if source is None or record.digest is None or record.digest in chosen:
             continue
         quantized = record.configuration.quantized
-        stem = f"model_row{row}" if quantized in named else "model"
-        named.add(quantized)
-        name = f"{stem}_quantized.onnx" if quantized else f"{stem}.onnx"
-        found[record.digest] = Weights(row, quantized, name, source)
-    return tuple(found.values())
+        suffix = "_quantized.onnx" if quantized else ".onnx"
+        name = f"model_row{row}{suffix}" if f"model{suffix}" in used_names else f"model{suffix}"
+        used_names.add(name)
+        chosen[record.digest] = Weights(row, quantized, name, source)
+    return tuple(chosen.values())
 
 
 def without_model(results: RunResults, row: int) -> str | None:
-    """Why there is no ONNX model of a row to publish; None where there is one."""
+    """Return why a row has no ONNX model to publish; None where it has one."""
     record = results.records.records[row]
-    if _file(record) is not None:
+    if _graph(record) is not None:
         return None
-    why = record.failures.model or "its framework runs the original weights"
-    return f"row {row} ({results.plan[row].label}) has no ONNX model to publish: {why}"
+    reason = record.failures.model or "its framework runs the original weights"
+    return f"row {row} ({results.plan[row].label}) has no ONNX model to publish: {reason}"
 
 
-def _file(record: Record) -> Path | None:
-    """The ONNX graph that a row runs; None where it runs something else, or could not be made."""
+def _graph(record: Record) -> Path | None:
+    """Return the ONNX graph that a row runs; None where it runs something else, or could not be made."""
     if record.digest is None or record.outcomes.convert:
         return None
     return path_of(record.outcomes.graph) if record.outcomes.graph else None
 
 
 def write_weights(weights: Weights, folder: Path) -> list[str]:
-    """The names of the files that a model came to in `folder`: its graph, and what it keeps outside of it."""
+    """Write a model into `folder`, and return the names of its files: the graph, and those of its external weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    outside = external(weights.source)
+    external = external_weights(weights.source)
     target = folder / weights.name
-    if not outside:
+    if not external:
         link(weights.source, target)
         return [weights.name]
     import onnx
 
     from benchcard.graphs.files import location_entries
 
-    names = {old: f"{weights.name}_data{f'_{index}' if index else ''}" for index, old in enumerate(outside)}
+    names = {old: f"{weights.name}_data{f'_{index}' if index else ''}" for index, old in enumerate(external)}
     graph = onnx.load(str(weights.source), load_external_data=False)
     for entry in location_entries(graph):
         entry.value = names[entry.value]
@@ -159,13 +160,17 @@ def write_weights(weights: Weights, folder: Path) -> list[str]:
     return [weights.name, *names.values()]
 
 
-def external(path: Path) -> list[str]:
-    """The files beside a graph that hold its larger tensors, in the order in which it names them."""
+def external_weights(path: Path) -> tuple[str, ...]:
+    """Return the files beside a graph that hold its external weights, in the order in which it names them.
+
+    Raises:
+        BenchcardError: One is outside of the graph's folder, and may be somebody's private file.
+    """
     import onnx
 
     from benchcard.graphs.files import external_files
 
-    names = list(external_files(onnx.load(str(path), load_external_data=False)))
+    names = tuple(external_files(onnx.load(str(path), load_external_data=False)))
     for name in names:
         if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
             raise BenchcardError(f"{path} keeps weights outside of its own folder ({name}): they are not published")
@@ -173,20 +178,20 @@ def external(path: Path) -> list[str]:
 
 
 def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) -> list[str]:
-    """The names of the model's own configuration and processor files, now in `folder`; none where the models are of
-    several originals.
+    """Write the configuration and processor files of the original model into `folder`, and return their names. Write
+    none where the models have several originals.
 
-    Those of a local model say where it was loaded from: folders from the root are told by their last name.
+    Absolute paths in the files of a local model are replaced by their last names.
     """
-    names = {results.plan[each.row]["name_or_path"] for each in weights}
+    names = {results.plan[model.row]["name_or_path"] for model in weights}
     if len(names) != 1:
         return []
-    model = results.records.info.sources.models[names.pop()]
-    written = [name for name in ROOT_FILES if (model.folder / name).is_file()]
+    original = results.records.info.sources.models[names.pop()]
+    written = [name for name in ROOT_FILES if (original.folder / name).is_file()]
     for name in written:
-        source, target = model.folder / name, folder / name
+        source, target = original.folder / name, folder / name
         target.parent.mkdir(exist_ok=True)
-        cleaned = _cleaned(source) if model.local and source.suffix == ".json" else None
+        cleaned = _cleaned(source) if original.local and source.suffix == ".json" else None
         if cleaned is None:
             link(source, target)
         else:
@@ -195,28 +200,28 @@ def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) ->
 
 
 def _cleaned(path: Path) -> str | None:
-    """A JSON file without the way to folders of this machine; None where it tells none, or is no JSON."""
+    """Return a JSON file without the paths of this machine; None where it has none, or cannot be read."""
     try:
-        told = json.loads(path.read_bytes())
-        cleaned = _without_folders(told)
+        data = json.loads(path.read_bytes())
+        cleaned = _without_paths(data)
     except (ValueError, RecursionError):
         return None
-    return None if cleaned == told else json.dumps(cleaned, indent=2) + "\n"
+    return None if cleaned == data else json.dumps(cleaned, indent=2) + "\n"
 
 
-def _without_folders(told: Any) -> Any:
-    if isinstance(told, dict):
+def _without_paths(data: object) -> object:
+    if isinstance(data, dict):
         return {
-            key: last_name(item) if isinstance(item, str) and key.endswith(_PLACES) else _without_folders(item)
-            for key, item in told.items()
+            key: last_name(value) if isinstance(value, str) and key.endswith(_PATH_KEYS) else _without_paths(value)
+            for key, value in data.items()
         }
-    return [_without_folders(each) for each in told] if isinstance(told, list) else told
+    return [_without_paths(element) for element in data] if isinstance(data, list) else data
 
 
 def link(source: Path, target: Path) -> None:
-    """Puts a file under a second name: the same bytes on disk where the system can, else a copy."""
-    real = source.resolve()
+    """Make `target` the same file as `source` by a hard link where the system can, else a copy of it."""
+    source = source.resolve()
     try:
-        os.link(real, target)
+        os.link(source, target)
     except OSError:
-        shutil.copyfile(real, target)
+        shutil.copyfile(source, target)

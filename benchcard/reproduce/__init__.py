@@ -1,1 +1,4 @@
-"""A published card becomes a spec, frames and verdicts."""
+"""What a published card allows: its figures as frames, its spec, and verdicts on whether its figures are reproduced.
+
+Running the spec is left to `run`, the grammar of cards to `card`.
+"""

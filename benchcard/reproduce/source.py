@@ -1,77 +1,135 @@
-"""Where a card comes from: its text, a file, a folder or a repository on the Hub; and one section of a README.
+"""Finding a card: in a text, a file, a folder or a repository on the Hub; and one section of a README.
 
-Owns finding the text and what was published beside it (`benchcard/<slug>/run.json`). Leaves what the text says to
-`card`.
+This module owns reading the text of a card and what was published beside it (`benchcard/<slug>/run.json`). The meaning
+of the text is left to `card`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from benchcard.card import readme as merge
+import msgspec
+
+from benchcard.card import Card, Facts
+from benchcard.card import readme as readmes
 from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.paths import FOLDER, RUN
 from benchcard.errors import CardError
-from benchcard.utils.parsing import UnreadableError, is_count, is_positive, load_json, mismatches
+from benchcard.utils.parsing import UnreadableError, load_json
 
 README = "README.md"
-_SOURCE = {"name": str, "local": bool, "digest": str}
-# What is read of a published `run.json`: see `bundle.run_json`, which writes it.
-_PUBLISHED = {
-    "spec": {"task?": str, "fixed?": dict, "grid?": dict},
-    "sources?": {"models?": [_SOURCE], "datasets?": [_SOURCE]},
-    "quality?": [{"same_model_as?": is_count, "*": object}],
-    "time?": [{"row": is_count, "batch_size": is_positive, "input_length?": is_count, "*": object}],
-    "noise?": [{"ratio_low?": (int, float), "ratio_high?": (int, float)}],
-    "machine?": {"processor?": str},
-    "versions?": {"*": (str, type(None))},
-}
 
 
 @dataclass(frozen=True)
-class CardSource:
-    """A card's text, and what lies beside it.
+class PublishedSpec:
+    """The spec of a published run, not yet checked."""
+
+    task: str | None = None
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    grid: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PublishedSource:
+    """A model or a data set of a published run; `local` where it was a file or a folder."""
+
+    name: str
+    local: bool
+    digest: str
+
+
+@dataclass(frozen=True)
+class PublishedSources:
+    """The models and data sets of a published run."""
+
+    models: tuple[PublishedSource, ...] = ()
+    datasets: tuple[PublishedSource, ...] = ()
+
+
+@dataclass(frozen=True)
+class PublishedNoise:
+    """The noise certificate of models that were timed together: the ratio of the baseline to itself."""
+
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+
+
+@dataclass(frozen=True)
+class TimeKey:
+    """The row and the shape that a published row of times belongs to."""
+
+    row: Annotated[int, msgspec.Meta(ge=0)]
+    batch_size: Annotated[int, msgspec.Meta(ge=1)]
+    input_length: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """The part of a published `run.json` that is read again; `publishing.bundle` writes it.
 
     Attributes:
-        text: the text of one card, front matter included.
-        about: what `run.json` beside it says; None where there is none.
-        folder: where paths in it start; None for a text or a repository, whose paths are none of this machine.
+        spec: The spec.
+        sources: The models and data sets.
+        quality: The rows of the frame `quality`, by column.
+        time: The rows of the frame `time`, by column; each has the fields of a `TimeKey`.
+        noise: The noise certificates.
+        machine: The facts about the machine, as `processor`.
+        versions: The versions of libraries, by name.
     """
 
-    text: str
-    about: Mapping[str, Any] | None
+    spec: PublishedSpec
+    sources: PublishedSources = PublishedSources()
+    quality: tuple[Mapping[str, object], ...] = ()
+    time: tuple[Mapping[str, object], ...] = ()
+    noise: tuple[PublishedNoise, ...] = ()
+    machine: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PublishedCard:
+    """A card that was read.
+
+    Attributes:
+        facts: What the card shows.
+        run: What was published beside it; None where there is nothing.
+        folder: The folder where its paths start; None for a text or a repository, which name no path of this machine.
+    """
+
+    facts: Facts
+    run: PublishedRun | None
     folder: Path | None
 
 
-def find_card(
+def read_card(
     card: str | Path, section: str | None = None, *, token: str | bool | None = None, endpoint: str | None = None
-) -> CardSource:
-    """The card that `card` means: text (of several lines), a file, a folder with a README.md, or a repository's id.
+) -> PublishedCard:
+    """Return the card in a text of several lines, a file, a folder with a README.md, or a repository.
 
     Args:
-        card: what is meant.
-        section: the name of the section, where a README has several.
-        token: of the Hub.
-        endpoint: of the Hub.
+        card: The text, the path, or the id of the repository.
+        section: The name of the section, where a README has several.
+        token: The token for the Hub.
+        endpoint: The URL of the Hub.
 
     Raises:
-        CardError: there is no such card, or the README has several and `section` names none of them.
-        HubError: the repository is not there or cannot be reached.
+        CardError: There is no such card, or the README has several and `section` names none of them.
+        HubError: The repository does not exist or cannot be reached.
     """
     if isinstance(card, str) and "\n" in card:
-        text, _ = _one(card, section)
-        return CardSource(text, None, None)
+        text, _ = _select_section(card, section)
+        return PublishedCard(Card(text).facts(), None, None)
     path = Path(card).expanduser()
     if path.is_dir():
         path = path / README
     if path.is_file():
-        text, slug = _one(path.read_bytes().decode("utf-8", "surrogateescape"), section)
-        beside = path.parent / FOLDER / slug / RUN if slug else None
-        told = beside.read_bytes() if beside is not None and beside.is_file() else None
-        return CardSource(text, _about(told, str(beside)), path.parent.resolve())
+        text, slug = _select_section(path.read_bytes().decode("utf-8", "surrogateescape"), section)
+        file = path.parent / FOLDER / slug / RUN if slug else None
+        run = _read_run(file.read_bytes(), str(file)) if file is not None and file.is_file() else None
+        return PublishedCard(Card(text).facts(), run, path.parent.resolve())
     name = str(card)
     if not is_hub_id(name) or "/" not in name:
         raise CardError(f"there is no card {name!r}: give its text, a file, a folder with a {README}, or a repository")
@@ -80,34 +138,35 @@ def find_card(
     readme = repository.read_readme(name, token=token, endpoint=endpoint)
     if readme is None:
         raise CardError(f"{name} has no {README}")
-    text, slug = _one(readme, section)
-    where = f"{FOLDER}/{slug}/{RUN}"
-    told = repository.read_file(name, where, token=token, endpoint=endpoint) if slug else None
-    return CardSource(text, _about(told, where), None)
+    text, slug = _select_section(readme, section)
+    location = f"{FOLDER}/{slug}/{RUN}"
+    content = repository.read_file(name, location, token=token, endpoint=endpoint) if slug else None
+    return PublishedCard(Card(text).facts(), None if content is None else _read_run(content, location), None)
 
 
-def _one(readme: str, section: str | None) -> tuple[str, str]:
-    """The text of one card, and the name of its section; a card without markers has none."""
-    found = merge.find_sections(readme)
-    if section is None and len(found) > 1:
-        raise CardError(f"the README has {len(found)} sections: name one of {', '.join(found)}")
-    if section is not None and section not in found:
-        raise CardError(f"the README has no section {section!r}; there is {', '.join(found) or 'none'}")
-    if not found:
+def _select_section(readme: str, section: str | None) -> tuple[str, str]:
+    """Return the text of one card and the name of its section; empty for a card without markers."""
+    sections = readmes.find_sections(readme)
+    if section is None and len(sections) > 1:
+        raise CardError(f"the README has {len(sections)} sections: name one of {', '.join(sections)}")
+    if section is not None and section not in sections:
+        raise CardError(f"the README has no section {section!r}; there is {', '.join(sections) or 'none'}")
+    if not sections:
         return readme, ""
-    slug = section or next(iter(found))
-    return merge.section_as_card(readme, slug), slug
+    slug = section or next(iter(sections))
+    return readmes.section_as_card(readme, slug), slug
 
 
-def _about(told: bytes | None, where: str) -> dict[str, Any] | None:
-    if told is None:
-        return None
+def _read_run(content: bytes, location: str) -> PublishedRun:
     try:
-        about = load_json(told)
+        data = load_json(content)
     except UnreadableError as error:
-        raise CardError(f"{where} cannot be read: {error}") from None
-    problem = next(mismatches(about, _PUBLISHED), None)
-    if problem is not None:
-        raise CardError(f"{where} is not what benchcard publishes: {problem}. Take it away to read the card alone")
-    found: dict[str, Any] = about
-    return found
+        raise CardError(f"{location} cannot be read: {error}") from None
+    try:
+        run = msgspec.convert(data, PublishedRun)
+        msgspec.convert(data.get("time", []), tuple[TimeKey, ...])
+    except msgspec.ValidationError as error:
+        raise CardError(
+            f"{location} is not what benchcard publishes: {error}. Remove it to read the card alone"
+        ) from None
+    return run

@@ -1,16 +1,16 @@
-"""Whether the figures of a card are what the same runs come to here: figure by figure, with the reason.
+"""Verdicts on the figures of a card: whether a run of the same configurations here reproduces each of them.
 
-Owns the verdicts. Leaves reading the card to `card_results` and measuring to whoever ran its spec.
+This module owns the verdicts. Reading the card is left to `source` and `results`, running its spec to the caller.
 
 - A figure of quality is **reproduced** where it is the same to the digits of the card: model and data are the same, so
-  nothing but the computation can move it. It is **different** where it is not, on the same ground; on another ground
-  (another processor, other versions, unknown ones) it is **not comparable**, since int8 products may differ there.
-- A figure of time is **not comparable** on another ground, whatever it is. On the same one it is reproduced where both
-  intervals, each widened by the factor by which the baseline differed from itself, and that of the card by the rounding
-  of its digits, have a point in common. Else a ratio to the baseline is **different**, and anything else not
-  comparable: milliseconds of another day are the machine's too. A figure so precise that the card's digits show no
-  interval is taken to be anywhere within their rounding; where the card shows none of that shape, too few launches may
-  be the reason, and it is not comparable.
+  only the computation can change it. Otherwise it is **different**; but where the processor or versions differ or are
+  unknown it is **not comparable**, since int8 products may differ there.
+- A figure of time is **not comparable** where the processor or versions differ. Otherwise it is reproduced where the
+  intervals overlap, each widened by the factor by which the baseline differed from itself, and that of the card by the
+  rounding of its digits. Where they do not overlap, a ratio to the baseline is **different**, and any other figure not
+  comparable: milliseconds of another day depend on the state of the machine too. Where a card shows intervals at a
+  shape, a figure without one is so precise that its digits show none, and may be anywhere within their rounding. Where
+  it shows none at that shape, too few launches may be the reason, and nothing is comparable.
 """
 
 from __future__ import annotations
@@ -18,45 +18,40 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import public_names
-from benchcard.card.facts import Figures, Row
+from benchcard.analysis.frames.columns import column, is_known
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Row
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, time_rule
+from benchcard.card.reading.full import parse_disturbance
 from benchcard.errors import CardError
-from benchcard.measure.noise import disturbances
-from benchcard.utils.parsing import plain
-from benchcard.utils.plain import canonical_json
+from benchcard.utils.plain import as_plain, canonical_json, plain
 from benchcard.utils.values import Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchcard.analysis.run_results import RunResults
-    from benchcard.reproduce.results import CardResults
+    from benchcard.reproduce.source import PublishedCard
 
 
 REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparable"
-COLUMNS = (
-    "row",
-    "figure",
-    "published",
-    "published_low",
-    "published_high",
-    "here",
-    "here_low",
-    "here_high",
-    "verdict",
-    "why",
-)
+_VALUES = tuple(f"{where}{bound}" for where in ("published", "here") for bound in ("", "_low", "_high"))
+COLUMNS = ("row", "figure", *_VALUES, "verdict", "why")
 # The digits of quality in a card; a column of round numbers has no fewer. Source: `card.classic.QUALITY_DECIMALS`.
 _DECIMALS = 3
-# An interval whose upper bound is further above the lower one than this, as a factor, agrees with nearly everything.
+# An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
 _TOO_WIDE = 1.5
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
-# The libraries whose versions move figures.
+# The libraries whose versions change figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
+
+_Cells: TypeAlias = Mapping[Any, Any]
+"""A row of a frame, by column."""
+_Verdict: TypeAlias = tuple[str, str]
+"""A verdict and its reason; the reason is empty for figures that are reproduced without remark."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +59,9 @@ class Verification:
     """The verdicts on a card.
 
     Attributes:
-        frame: one row per figure: `row` of the card, `figure`, `published` and `here` with their bounds, `verdict`
+        frame: One row per figure: `row` of the card, `figure`, `published` and `here` with their bounds, `verdict`
             (reproduced, different or not comparable) and `why`.
-        ground: in what this machine and these versions differ from those of the card; empty where they do not.
+        ground: The differences between this machine and these versions and those of the card, a sentence each.
     """
 
     frame: pd.DataFrame
@@ -74,13 +69,13 @@ class Verification:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many figures have each verdict."""
+        """The number of figures with each verdict."""
         return {name: int((self.frame["verdict"] == name).sum()) for name in (REPRODUCED, DIFFERENT, NOT_COMPARABLE)}
 
     @property
     def status(self) -> int:
-        """0: something was reproduced and nothing is different; 1: something is different; 3: nothing could be
-        compared.
+        """0 where something is reproduced and nothing different, 1 where something is different, and 3 where nothing
+        can be compared.
         """
         counts = self.counts
         return 1 if counts[DIFFERENT] else 0 if counts[REPRODUCED] else 3
@@ -94,250 +89,217 @@ class Verification:
         return f"<p>{html.escape(str(self))}</p>{self.frame.to_html(index=False, na_rep='', escape=True)}"
 
 
-def verify(card: CardResults, results: RunResults) -> Verification:
-    """The verdicts on every figure of a card, by results of the same configurations from here.
+def verify(card: PublishedCard, results: RunResults) -> Verification:
+    """Return the verdict on every figure of a card, from the results of the same configurations here.
 
     Raises:
-        CardError: the results are of none of its configurations.
+        CardError: The results have none of its configurations.
     """
     import pandas as pd
 
-    from benchcard.analysis.frames.columns import column
-
-    checking = _Checking(card, results)
-    rows = list(checking.rows())
+    verifier = _Verifier(card, results)
+    rows = list(verifier.rows())
     if not rows:
         raise CardError("the results have none of the card's configurations")
-    frame = pd.DataFrame({name: column([row.get(name) for row in rows]) for name in COLUMNS})
-    return Verification(frame, checking.ground)
+    frame = pd.DataFrame({name: column(list(values)) for name, values in zip(COLUMNS, zip(*rows))})
+    return Verification(frame, verifier.ground)
 
 
-class _Checking:
-    """The comparison of one card with one run."""
+class _Verifier:
+    """A comparison of one card with one run."""
 
-    def __init__(self, card: CardResults, results: RunResults) -> None:
-        self.card, self.facts, self.results = card, card.facts, results
+    def __init__(self, card: PublishedCard, results: RunResults) -> None:
+        self.facts, self.results = card.facts, results
         self.ground = tuple(_ground(card, results))
-        self.noise = max(_noise((card.about or {}).get("noise") or []), _noise(results.noise.to_dict("records")))
-        disturbed = any(
-            disturbance.kind == "others"
-            for parts in results.records.parts.values()
-            for part in parts
-            for disturbance in disturbances([(timed.before, timed.after) for timed in part.rounds])
+        published = (
+            bound for noise in (card.run.noise if card.run else ()) for bound in (noise.ratio_low, noise.ratio_high)
         )
+        here = (_number(bound) for name in ("ratio_low", "ratio_high") for bound in results.noise[name])
+        # The largest factor between the baseline and itself: 1 where they were equal.
+        self.noise = max((max(bound, 1 / bound) for bound in (*published, *here) if bound), default=1.0)
+        warnings = (warning for cell in results.noise["warnings"] for warning in str(cell).split("; "))
+        disturbed = any(parse_disturbance(warning).kind == OTHERS for warning in warnings)
         self.disturbed = "; other work used the processors while this was timed here" if disturbed else ""
-        self.quality = {int(row["row"]): row for row in results.quality.to_dict("records")}
-        self.time = {
-            (int(row["row"]), int(row["batch_size"]), _whole(row["input_length"])): row
-            for row in results.time.to_dict("records")
-        }
-        names = list(self.facts.benchmarked)
-        paired = "apply_quantization" not in names and any(row.original for row in self.facts.rows)
-        self.found: dict[str, int] = {}
-        for configuration in results.plan:
-            axes = {
-                name: public_names.public_parameter(results.records, name, value)
-                for name, value in configuration.axes.items()
-            }
-            axes.setdefault("framework", configuration["framework"])
-            # Each row of a card with originals is a quantized model beside its original.
-            if paired and not configuration.quantized:
-                continue
-            self.found.setdefault(canonical_json(plain({name: axes.get(name) for name in names})), configuration.row)
+        self.quality = {int(cells["row"]): cells for cells in results.quality.to_dict("records")}
+        self.time = {(int(cells["row"]), _shape(cells)): cells for cells in results.time.to_dict("records")}
         self.decimals = {
             metric.name: max([_DECIMALS, *(_decimals(row.metrics.get(metric.name)) for row in self.facts.rows)])
             for metric in self.facts.metrics
         }
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[tuple[object, ...]]:
+        """Yield the cells of `COLUMNS` for each figure."""
+        rows_here = self._rows_by_parameters()
         for index, row in enumerate(self.facts.rows):
-            here = self.found.get(canonical_json(plain(dict(row.parameters))))
+            here = rows_here.get(canonical_json(plain(dict(row.parameters))))
             if here is None:
                 continue
-            yield from self._model(index, row, here)
-            if row.original is not None:
-                baseline = self.results.plan[here].baseline
-                if baseline is not None:
-                    original = Row(parameters={}, metrics=row.original.metrics, times=row.original.times)
-                    yield from self._model(index, original, baseline, "original ")
+            yield from self._figures(index, row, here)
+            baseline = self.results.plan[here].baseline
+            if row.original is not None and baseline is not None:
+                original = Row(parameters={}, metrics=row.original.metrics, times=row.original.times)
+                yield from self._figures(index, original, baseline, "original ")
 
-    def _model(self, index: int, row: Row, here: int, prefix: str = "") -> Iterator[dict[str, Any]]:
-        for metric in self.facts.metrics:
-            name = metric.name
-            told = {"row": index, "figure": f"{prefix}{name}", **_published(row.metrics.get(name))}
-            told |= _here(self.quality[here], name)
-            yield {**told, **self._quality(name, told, row, self.quality[here].get("failure"))}
+    def _rows_by_parameters(self) -> dict[str, int]:
+        """Return the rows of the run by their parameters as the card has them."""
+        names = list(self.facts.benchmarked)
+        # Each row of a card with originals is a quantized model beside its original.
+        only_quantized = "apply_quantization" not in names and any(row.original for row in self.facts.rows)
+        rows: dict[str, int] = {}
+        for configuration in self.results.plan:
+            if only_quantized and not configuration.quantized:
+                continue
+            axes = {
+                name: public_names.public_parameter(self.results.records, name, value)
+                for name, value in configuration.axes.items()
+            }
+            axes.setdefault("framework", configuration["framework"])
+            rows.setdefault(canonical_json(plain({name: axes.get(name) for name in names})), configuration.row)
+        return rows
+
+    def _figures(self, index: int, row: Row, row_here: int, prefix: str = "") -> Iterator[tuple[object, ...]]:
+        cells = self.quality[row_here]
+        for name in (metric.name for metric in self.facts.metrics):
+            published, here = row.metrics.get(name), _interval_here(cells, name)
+            if published is None or here is None:
+                verdict = self._missing(published, here, row, cells)
+            else:
+                verdict = self._quality(name, published, here)
+            yield (index, f"{prefix}{name}", *_bounds(published), *_bounds(here), *verdict)
         for shape, figures in row.times.items():
-            measured = self.time.get((here, shape.batch_size, shape.input_length))
-            if measured is None and shape.input_length is not None:
-                # Images have no length: older cards show one.
-                measured = self.time.get((here, shape.batch_size, None))
+            # Images have no length, though older cards show one.
+            cells = self.time.get((row_here, shape)) or self.time.get((row_here, Shape(shape.batch_size)), {})
             for name in figures:
-                if measured is None or (f"{name}_low" not in measured and name != "throughput_per_s"):
+                if f"{name}_low" not in cells and not (cells and name == THROUGHPUT):
                     continue
-                told = {"row": index, "figure": f"{prefix}{name}, {_said(shape)}", **_timed(figures, name, shape)}
-                told |= _timed_here(measured, name, shape)
-                yield {**told, **self._time(name, shape, told, row, measured.get("failure"))}
+                published, here = figures[name], _interval_here(cells, name)
+                if name == THROUGHPUT:
+                    published = _throughput(published, figures.get(LATENCY_MEAN), shape)
+                    here = _throughput(here, _interval_here(cells, LATENCY_MEAN), shape)
+                if published is None or here is None:
+                    verdict = self._missing(published, here, row, cells)
+                else:
+                    verdict = self._time(name, shape, published, here)
+                yield (index, f"{prefix}{name}, {shape}", *_bounds(published), *_bounds(here), *verdict)
 
-    def _quality(self, name: str, told: Mapping[str, Any], row: Row, failure: Any) -> dict[str, str]:
-        published, here = told["published"], told["here"]
-        if published is None or here is None:
-            return self._missing(published, here, row, failure)
-        difference = abs(here - published)
+    def _missing(self, published: Interval | None, here: Interval | None, row: Row, cells: _Cells) -> _Verdict:
+        """Return the verdict on a figure that is missing on the card or here."""
+        reason = str(cells["failure"]) if is_known(cells.get("failure")) else "no figure"
+        if published is None and here is None:
+            return REPRODUCED, f"neither has it: {reason}"
+        if published is not None:
+            return self._unequal(f"it failed here: {reason}")
+        return self._unequal(f"it failed there ({row.failure})") if row.failure else (NOT_COMPARABLE, "not on the card")
+
+    def _quality(self, name: str, published: Interval, here: Interval) -> _Verdict:
+        difference = abs(here.value - published.value)
         if difference <= 0.500001 * 10 ** -self.decimals[name]:
-            return _verdict(REPRODUCED, "")
+            return REPRODUCED, ""
         return self._unequal(f"they differ by {difference:.{self.decimals[name]}f}")
 
-    def _time(self, name: str, shape: Shape, told: Mapping[str, Any], row: Row, failure: Any) -> dict[str, str]:
-        published, here = told["published"], told["here"]
-        if published is None or here is None:
-            return self._missing(published, here, row, failure)
+    def _time(self, name: str, shape: Shape, published: Interval, here: Interval) -> _Verdict:
         if self.ground:
-            return _verdict(NOT_COMPARABLE, "; ".join(self.ground))
-        if published == here:
+            return NOT_COMPARABLE, "; ".join(self.ground)
+        if published.value == here.value:
             # As the ratio of the baseline to itself, which has no interval.
-            return _verdict(REPRODUCED, "")
-        there_low, there_high = told["published_low"], told["published_high"]
-        if there_low is None and self._launched(shape):
-            there_low = there_high = published
-        here_low, here_high = told["here_low"], told["here_high"]
-        if None in (there_low, there_high, here_low, here_high):
-            return _verdict(NOT_COMPARABLE, "one of them has no interval")
-        rounding = self._rounding(name, shape)
-        there_low, there_high = there_low - rounding, there_high + rounding
-        if there_low <= here_high * self.noise**2 and here_low <= there_high * self.noise**2:
-            printed = 0.5 * 10.0 ** -_decimals(Interval(published))
-            if abs(published - here) > 1.000001 * max(rounding, printed) and here_high > _TOO_WIDE * here_low:
-                return _verdict(NOT_COMPARABLE, "too imprecise here to agree or not: give it a longer `duration`")
-            return _verdict(REPRODUCED, "")
-        apart = f"the intervals have no point in common, nor with the noise of both runs{self.disturbed}"
+            return REPRODUCED, ""
+        low, high = published.low, published.high
+        if low is None and self._shows_intervals(shape):
+            low = high = published.value
+        if low is None or high is None or here.low is None or here.high is None:
+            return NOT_COMPARABLE, "one of them has no interval"
+        # Half a unit of the last digit in the card's column.
+        figures = [row.times.get(shape, {}).get(name) for row in self.facts.rows]
+        rounding = 0.5 * 10.0 ** -column_decimals(figures, time_rule(name))
+        if low - rounding <= here.high * self.noise**2 and here.low <= (high + rounding) * self.noise**2:
+            printed = 0.5 * 10.0 ** -_decimals(published)
+            differs = abs(published.value - here.value) > 1.000001 * max(rounding, printed)
+            if differs and here.high > _TOO_WIDE * here.low:
+                return NOT_COMPARABLE, "too imprecise here to agree or not: give it a longer `duration`"
+            return REPRODUCED, ""
+        reason = f"the intervals do not overlap, even with the noise of both runs{self.disturbed}"
         if name == RATIO:
-            return _verdict(DIFFERENT, apart)
-        return _verdict(NOT_COMPARABLE, f"{apart}; the machine of another day may be the reason: see the ratios")
+            return DIFFERENT, reason
+        return NOT_COMPARABLE, f"{reason}; the machine of another day may be the reason: see the ratios"
 
-    def _launched(self, shape: Shape) -> bool:
-        """Whether the card shows intervals of times at a shape: what has none there is too precise for its digits."""
+    def _shows_intervals(self, shape: Shape) -> bool:
+        """Return whether the card shows any interval of times at a shape."""
         figures = [figure for row in self.facts.rows for figure in row.times.get(shape, {}).values()]
         figures += [noise.ratio for noise in self.facts.noise if noise.shape == shape]
         return any(figure is not None and figure.low is not None for figure in figures)
 
-    def _rounding(self, name: str, shape: Shape) -> float:
-        """Half a unit of the last digit that a column of times has."""
-        column = [row.times.get(shape, {}).get(name) for row in self.facts.rows]
-        return 0.5 * 10.0 ** -column_decimals(column, time_rule(name))
-
-    def _missing(self, published: float | None, here: float | None, row: Row, failure: Any) -> dict[str, str]:
-        reason = str(failure) if failure is not None and str(failure) not in ("None", "nan", "<NA>") else "no figure"
-        if published is None and here is None:
-            return _verdict(REPRODUCED, f"neither has it: {reason}")
-        if published is None:
-            there = f"it failed there ({row.failure})" if row.failure else "the card has no figure"
-            return self._unequal(there) if row.failure else _verdict(NOT_COMPARABLE, there)
-        return self._unequal(f"it failed here: {reason}")
-
-    def _unequal(self, what: str) -> dict[str, str]:
-        if self.ground:
-            return _verdict(NOT_COMPARABLE, f"{what}; {'; '.join(self.ground)}")
-        return _verdict(DIFFERENT, what)
+    def _unequal(self, reason: str) -> _Verdict:
+        return (NOT_COMPARABLE, f"{reason}; {'; '.join(self.ground)}") if self.ground else (DIFFERENT, reason)
 
 
-def _verdict(verdict: str, why: str) -> dict[str, str]:
-    return {"verdict": verdict, "why": why}
-
-
-def _ground(card: CardResults, results: RunResults) -> Iterator[str]:
-    """In what the ground of a run differs from that of a card, in words."""
+def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
+    """Yield the differences in machine, versions, models and data between a card and a run, a sentence each."""
     there, here = card.facts.environment, results.records.info
+    machine = as_plain(here.machine)
+    differing = [name for name in _PROCESSOR if name in there and there[name] != machine.get(name)]
     if not there.get("processor"):
         yield "the card does not say on which processor"
-    elif any(name in there and there[name] != here.machine.get(name) for name in _PROCESSOR):
-        differing = [name for name in _PROCESSOR if name in there and there[name] != here.machine.get(name)]
-        yield (
-            f"another CPU: {there['processor']}, here {here.machine['processor']}"
-            if "processor" in differing
-            else f"another machine: {', '.join(name.replace('_', ' ') for name in differing)} differ"
-        )
+    elif "processor" in differing:
+        yield f"another CPU: {there['processor']}, here {here.machine.processor}"
+    elif differing:
+        yield f"another machine: {', '.join(name.replace('_', ' ') for name in differing)} differ"
     versions = there.get("versions") or {}
     if not versions:
         yield "the card does not say with which versions"
-    moved = [
+    changed = [
         f"{name} {versions[name]}, here {here.versions[name]}"
         for name in _LIBRARIES
         if name in versions and name in here.versions and versions[name] != here.versions[name]
     ]
-    if moved:
-        yield f"other versions: {', '.join(moved)}"
-    for part, word in (("models", "model"), ("datasets", "data set")):
-        known = {each["name"]: each for each in ((card.about or {}).get("sources") or {}).get(part, ())}
-        for source in getattr(here.sources, part).values():
-            before = known.get(public_names.public_name(results.records, part, source["name"]))
-            if before is not None and before["digest"] != source["digest"]:
-                yield f"another content or revision of the {word} {source['name']}"
+    if changed:
+        yield f"other versions: {', '.join(changed)}"
+    if card.run is None:
+        return
+    for part, word, published, sources in (
+        ("models", "model", card.run.sources.models, here.sources.models),
+        ("datasets", "data set", card.run.sources.datasets, here.sources.datasets),
+    ):
+        digests = {source.name: source.digest for source in published}
+        for source in sources.values():
+            digest = digests.get(public_names.public_name(results.records, part, source.name))
+            if digest is not None and digest != source.digest:
+                yield f"another content or revision of the {word} {source.name}"
 
 
-def _noise(rows: list[Any]) -> float:
-    """How many times slower than itself the baseline may have been, at the most: 1 where it was equal."""
-    bounds = [_number(row.get(name)) for row in rows for name in ("ratio_low", "ratio_high")]
-    return max((max(bound, 1 / bound) for bound in bounds if bound), default=1.0)
+def _interval_here(cells: _Cells, name: str) -> Interval | None:
+    """Return a figure of a frame with its bounds."""
+    value = _number(cells.get(name))
+    if value is None:
+        return None
+    return Interval(value, _number(cells.get(f"{name}_low")), _number(cells.get(f"{name}_high")))
 
 
-def _published(figure: Interval | None) -> dict[str, float | None]:
-    return {
-        "published": figure.value if figure is not None else None,
-        "published_low": figure.low if figure is not None else None,
-        "published_high": figure.high if figure is not None else None,
-    }
-
-
-def _timed(figures: Figures, name: str, shape: Shape) -> dict[str, float | None]:
-    """A published figure of time; throughput has the interval of the latency that it follows from."""
-    told = _published(figures.get(name))
-    latency = figures.get("latency_mean_ms")
-    if name != "throughput_per_s" or told["published_low"] is not None or latency is None:
-        return told
-    if latency.low is not None and latency.high is not None:
-        low, high = _inverse(latency.low, latency.high, shape)
-        told |= {"published_low": low, "published_high": high}
-    return told
-
-
-def _here(row: Mapping[Any, Any], name: str) -> dict[str, float | None]:
-    return {
-        "here": _number(row.get(name)),
-        "here_low": _number(row.get(f"{name}_low")),
-        "here_high": _number(row.get(f"{name}_high")),
-    }
-
-
-def _timed_here(row: Mapping[Any, Any], name: str, shape: Shape) -> dict[str, float | None]:
-    told = _here(row, name)
-    low, high = _number(row.get("latency_mean_ms_low")), _number(row.get("latency_mean_ms_high"))
-    if name == "throughput_per_s" and told["here_low"] is None and low is not None and high is not None:
-        least, most = _inverse(low, high, shape)
-        told |= {"here_low": least, "here_high": most}
-    return told
-
-
-def _inverse(low_ms: float, high_ms: float, shape: Shape) -> tuple[float, float]:
-    """Bounds of samples in a second, from those of the latency; without an end where that may be 0."""
+def _throughput(interval: Interval | None, latency_ms: Interval | None, shape: Shape) -> Interval | None:
+    """Return a throughput; without bounds of its own it has those of the latency that it follows from."""
+    if interval is None or interval.low is not None or latency_ms is None:
+        return interval
+    if latency_ms.low is None or latency_ms.high is None:
+        return interval
     samples_ms = 1000 * shape.batch_size
-    return samples_ms / high_ms if high_ms > 0 else 0.0, samples_ms / low_ms if low_ms > 0 else math.inf
+    low = samples_ms / latency_ms.high if latency_ms.high > 0 else 0.0
+    return Interval(interval.value, low, samples_ms / latency_ms.low if latency_ms.low > 0 else math.inf)
+
+
+def _bounds(interval: Interval | None) -> tuple[float | None, float | None, float | None]:
+    """Return a value and its bounds as cells."""
+    return (interval.value, interval.low, interval.high) if interval else (None, None, None)
 
 
 def _number(value: Any) -> float | None:
-    if value is None or str(value) in ("None", "nan", "<NA>"):
-        return None
-    return float(value)
+    """Return the number in a cell of a frame; None where the cell is empty."""
+    return float(value) if is_known(value) else None
 
 
-def _whole(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
+def _shape(cells: _Cells) -> Shape:
+    length = _number(cells["input_length"])
+    return Shape(int(cells["batch_size"]), None if length is None else int(length))
 
 
 def _decimals(figure: Interval | None) -> int:
+    """Return the number of decimals of a published figure."""
     return len(repr(figure.value).partition(".")[2]) if figure is not None and "e" not in repr(figure.value) else 0
-
-
-def _said(shape: Shape) -> str:
-    return str(shape)

@@ -6,22 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchcard import registry
-from benchcard.spec.plan import Configuration, Plan
+from benchcard.spec.plan import Configuration, FrameworkTraits, Plan
 from benchcard.tasks import default_metrics
 from benchcard.utils.plain import canonical_json
-
-
-@dataclass(frozen=True)
-class FrameworkTraits:
-    """What a run needs to know of a framework.
-
-    Attributes:
-        format: The form of model that it opens: "transformers", "onnx", or one that it converts a graph to.
-        running: Its arguments that change how a model runs, and not the model.
-    """
-
-    format: str
-    running: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,9 +32,8 @@ class Traits:
 
 
 def traits_of(plan: Plan) -> Traits:
-    """Return the traits of the registered task and frameworks of a plan."""
+    """Return the traits of the registered task of a plan, and of its frameworks."""
     task = registry.task(plan.spec.task)
-    frameworks = {name: registry.framework(name) for name in {row["framework"] for row in plan}}
     return Traits(
         task.has_length,
         {
@@ -55,8 +41,5 @@ def traits_of(plan: Plan) -> Traits:
             for row in plan
             if not row["metrics"]
         },
-        {
-            name: FrameworkTraits(framework.format, tuple(sorted(framework.running)))
-            for name, framework in frameworks.items()
-        },
+        plan.frameworks,
     )

@@ -194,10 +194,10 @@ def uninstalled_code(spec: Spec, trusted: Collection[str] = ()) -> list[str]:
     models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in _model_names(spec)]
     scripts = [
         f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"
-        for name, path in ((name, spec.local(name)) for name in script_metrics(spec))
+        for name, path in ((name, spec.local_path(name)) for name in script_metrics(spec))
         if name not in trusted
     ]
-    return [*(models if spec.trusts_models else []), *scripts]
+    return [*(models if spec.trusts_model_code else []), *scripts]
 
 
 def untrusted_code_message(descriptions: Collection[str]) -> str:
@@ -249,7 +249,7 @@ def _dataset_key(dataset: DatasetArguments) -> str:
 
 def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     place = "$.model"
-    folder = spec.local(name)
+    folder = spec.local_path(name)
     if folder is not None:
         if not folder.is_dir():
             raise SpecError(
@@ -263,7 +263,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     from huggingface_hub import snapshot_download
 
     # A run directory may be somebody else's, so it does not choose the commit of code that runs.
-    revision = kept.revision if kept and not spec.trusts_models else None
+    revision = kept.revision if kept and not spec.trusts_model_code else None
     from benchcard.hub.faults import reporting_hub_errors
 
     with reporting_hub_errors("model", name, place), download_progress():
@@ -283,7 +283,7 @@ def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_
     name, place = dataset["path"], "$.dataset.path"
     if name.startswith(MEMORY_PREFIX):
         return _dataset_in_memory(name, place, memory_folder)
-    path = spec.local(name)
+    path = spec.local_path(name)
     if path is not None:
         return Source(name, str(path), True, None, data_digest(path))
     if "://" in name:
@@ -318,12 +318,12 @@ def _dataset_in_memory(name: str, place: str, memory_folder: Path | None) -> Sou
 
 def _script(spec: Spec, name: str) -> Source | None:
     """Return a local metric script; None for a script on the Hub."""
-    path = spec.local(name)
+    path = spec.local_path(name)
     if path is not None and (path.suffix == ".py" or (path / f"{path.name}.py").is_file()):
         return Source(name, str(path), True, None, content_digest(path))
     if name.endswith(".py") or name.startswith((".", "/", "~")):
         expected = "a metric script, or a folder with one"
-        raise SpecError(Mistake("$.metrics", f"`{name}`", expected, spec.no_path(name)))
+        raise SpecError(Mistake("$.metrics", f"`{name}`", expected, spec.missing_path_message(name)))
     _expect_no_local_path(Path(name, f"{Path(name).name}.py"), "$.metrics", name)
     return None
 
@@ -338,4 +338,5 @@ def _expect_no_local_path(path: Path, place: str, name: str) -> None:
 def _expect_hub_id(name: str, place: str, kind: str, spec: Spec) -> None:
     """Raise where a name cannot be an id on the Hub, and so was meant as a path."""
     if not _HUB_ID.match(name):
-        raise SpecError(Mistake(place, f"`{name}`", f"a {kind} on the Hub or a local path", spec.no_path(name)))
+        expected = f"a {kind} on the Hub or a local path"
+        raise SpecError(Mistake(place, f"`{name}`", expected, spec.missing_path_message(name)))

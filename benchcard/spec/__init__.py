@@ -1,1 +1,1 @@
-"""What is asked, checked, and the rows that it gives."""
+"""What a spec asks for: reading and checking it, and its plan. Running the plan is left to `run`."""

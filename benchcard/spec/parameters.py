@@ -1,9 +1,7 @@
-"""Every parameter of a benchmark: its name, what may stand in it, what it is when nobody says, and to whom it means
-something.
+"""The parameters of a benchmark: their names, types, defaults, and the configurations they apply to.
 
-This module owns the vocabulary, which is that of the cards published since 2022. What is asked is read in `spec`; what
-the values come to, configuration by configuration, in `plan`. A framework's own arguments are told by the framework
-(`registry.framework`).
+This module owns the vocabulary, which is that of the cards published since 2022. Reading a spec is left to `spec`, the
+values of each configuration to `plan`, and the arguments of a framework to the framework (`registry.framework`).
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Literal
 
 from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake
@@ -51,7 +49,7 @@ DATASET = MappingOf(
     },
     required=("path", "eval_split"),
 )
-# The operators that onnxruntime's quantizers know, and so those that a spec means.
+# The operators that onnxruntime's quantizers know.
 # Source: onnxruntime.quantization.registry, of 1.23 and 1.32.
 _OPERATORS = (
     "Add ArgMax Attention AveragePool BatchNormalization Clip Concat Conv ConvTranspose CumSum EmbedLayerNormalization "
@@ -61,8 +59,8 @@ _OPERATORS = (
 DTYPE = Optional(Text(lambda: DTYPES))
 
 
-def _arguments() -> Iterator[Mapping[str, ValueType]]:
-    """The arguments of each framework that can be loaded: one that cannot is no matter of those who do not use it."""
+def _framework_arguments() -> Iterator[Mapping[str, ValueType]]:
+    """Yield the arguments of each framework that can be loaded: a broken one must not affect specs without it."""
     for name in registry.frameworks():
         with suppress(BenchcardError):
             yield registry.framework(name).arguments
@@ -70,16 +68,19 @@ def _arguments() -> Iterator[Mapping[str, ValueType]]:
 
 @dataclass(frozen=True)
 class FrameworkArguments:
-    """The arguments of any framework; which framework they belong to is found out in the plan."""
+    """Arguments of any framework; the plan decides which framework takes them. Where `open` is set, unknown ones are
+    accepted.
+    """
 
-    words: str = "a mapping of a framework's arguments"
+    open: bool = False
+    expected: str = "a mapping of a framework's arguments"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Arguments that no framework knows, or of the wrong kind."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for each argument that no framework knows, and for each wrong value."""
         known: dict[str, ValueType] = {}
-        for arguments in _arguments():
+        for arguments in _framework_arguments():
             known.update(arguments)
-        yield from MappingOf(known).mistakes(value, place)
+        yield from MappingOf(known, open=self.open).mistakes(value, place)
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,17 @@ class Parameter:
     """One parameter.
 
     Attributes:
-        kind: What may stand in it.
-        default: Its value when nobody says; None where the value then follows from others or from a library.
-        scope: Where it means something: "any" configuration, a "quantized" one, or a "static" one. Elsewhere it is
+        type: The type of its value.
+        default: Its value where the spec does not set it; None where it then follows from others or from a library.
+        scope: The configurations that it applies to: "any", the "quantized" ones, or the "static" ones. In others it is
             None.
-        setting: True for what says how to measure, and is shown in the card's sentences and not among its fixed
+        setting: Whether it sets how to measure; the card describes settings in sentences, not in its list of fixed
             parameters.
     """
 
-    kind: ValueType
-    default: Any = None
-    scope: str = "any"
+    type: ValueType
+    default: object = None
+    scope: Literal["any", "quantized", "static"] = "any"
     setting: bool = False
 
 
@@ -144,44 +145,42 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
     }
 )
 
-# Names that older cards used, and the word of `Benchmark(...)`.
+# The names of older cards, and the keyword of `Benchmark(...)`.
 ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})
 
-# How much of the first metric `node_exclusion: auto` may lose, None for a point, and how many quantized models it may
-# evaluate.
-AUTO_DEFAULTS: Mapping[str, Any] = MappingProxyType({"max_drop": None, "max_trials": 16})
+# The limits of the search of `node_exclusion: auto`: the largest loss of the first metric (None for one point) and the
+# largest number of quantized models to evaluate.
+AUTO_DEFAULTS: Mapping[str, int | None] = MappingProxyType({"max_drop": None, "max_trials": 16})
 
-CALIBRATION_DEFAULTS: Mapping[str, Any] = MappingProxyType({"method": "minmax", "num_calibration_samples": 100})
+CALIBRATION_DEFAULTS: Mapping[str, str | int] = MappingProxyType({"method": "minmax", "num_calibration_samples": 100})
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """The parameter and, for `calibration.method`, the field in it that `name` stands for."""
+    """Return the parameter that `name` stands for and, for `calibration.method`, the field in it."""
     parameter, _, part = name.partition(".")
     return parameter, part or None
 
 
 def type_of(name: str) -> ValueType | None:
-    """What may stand in a parameter or in a field of one, `calibration.method`; None for an unknown name."""
+    """Return the type of a parameter or of a field of one, as `calibration.method`; None for an unknown name."""
     parameter, part = split_name(name)
-    known = PARAMETERS.get(parameter)
-    if known is None or part is None:
-        return known.kind if known else None
-    if isinstance(known.kind, FrameworkArguments):
-        kinds = [arguments.get(part) for arguments in _arguments()]
-        return next((kind for kind in kinds if kind is not None), None)
-    if isinstance(known.kind, MappingOf):
-        return known.kind.fields.get(
-            part, Either((Text(), Number(), Boolean(), ListOf(Text()))) if known.kind.open else None
-        )
+    value_type = PARAMETERS[parameter].type if parameter in PARAMETERS else None
+    if part is None:
+        return value_type
+    if isinstance(value_type, FrameworkArguments):
+        return next((arguments[part] for arguments in _framework_arguments() if part in arguments), None)
+    if isinstance(value_type, MappingOf):
+        other = Either((Text(), Number(), Boolean(), ListOf(Text()))) if value_type.open else None
+        return value_type.fields.get(part, other)
     return None
 
 
-def names() -> tuple[str, ...]:
-    """Every name that may stand in `grid` or `fixed`, with the fields of mappings as `calibration.method`."""
-    every = list(PARAMETERS)
+def parameter_names() -> tuple[str, ...]:
+    """Return every name that `grid` or `fixed` may hold, with the fields of mappings as `calibration.method`."""
+    names = list(PARAMETERS)
     for name, parameter in PARAMETERS.items():
-        if isinstance(parameter.kind, MappingOf):
-            every += [f"{name}.{part}" for part in parameter.kind.fields]
-    for arguments in _arguments():
-        every += [f"framework_args.{part}" for part in arguments]
-    return tuple(dict.fromkeys(every))
+        if isinstance(parameter.type, MappingOf):
+            names += [f"{name}.{part}" for part in parameter.type.fields]
+    for arguments in _framework_arguments():
+        names += [f"framework_args.{part}" for part in arguments]
+    return tuple(dict.fromkeys(names))

@@ -1,8 +1,7 @@
-"""The configurations that a spec comes to: the grid multiplied out, what means nothing set to None, equal rows made
-one.
+"""The plan of a spec: its configurations, which are the distinct points of the grid.
 
-This module owns the rows of the published tables, their order and their baselines. What making and measuring a row
-takes is told in `steps`.
+This module owns the rows of the published tables, their order and their baselines. The steps that make and measure a
+row are left to `run`.
 """
 
 from __future__ import annotations
@@ -19,9 +18,43 @@ from benchcard.spec.spec import Spec
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.text import pluralize
 
-_UNQUANTIZED_SCOPES = ("quantized", "static")
-# What dynamic quantization does where a parameter of static rows says otherwise.
+# Why a parameter of static rows has no effect on dynamic ones.
 _DYNAMIC = {name: STATIC_ONLY[name] for name in ("activations_dtype", "activations_symmetric")}
+_NO_EFFECT = "it applies to no row"
+
+
+@dataclass(frozen=True)
+class FrameworkTraits:
+    """The attributes of a framework that decide which rows and steps there are.
+
+    A run keeps them, so that its plan can be made again where the framework is not installed.
+
+    Attributes:
+        format: The form of model that it opens: "transformers", "onnx", or one that it converts a graph to.
+        running: The arguments that change how a model runs, and not the model.
+        parameters: The parameters of quantization and of ONNX that it supports.
+        arguments: The names of all its arguments.
+    """
+
+    format: str
+    running: tuple[str, ...]
+    parameters: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def from_registry(cls, name: str) -> FrameworkTraits:
+        """Return the attributes of a registered framework.
+
+        Raises:
+            BenchcardError: There is no such framework, or it cannot be loaded.
+        """
+        framework = registry.framework(name)
+        return cls(
+            framework.format,
+            running=tuple(sorted(framework.running)),
+            parameters=tuple(sorted(framework.parameters)),
+            arguments=tuple(sorted(framework.arguments)),
+        )
 
 
 @dataclass(frozen=True)
@@ -29,8 +62,8 @@ class Configuration:
     """One point of the grid; one row of the published tables.
 
     Attributes:
-        row: Its place in the table, from 0.
-        parameters: Every parameter; None where it means nothing for this row.
+        row: The index of its row, from 0.
+        parameters: Every parameter; None where it does not apply to this row.
         axes: The benchmarked parameters and their values here, in the grid's order.
         threads: Intra-op threads, for every framework alike; None for as many as the machine has physical cores.
         baseline: The row that ratios and paired tests compare this one with; None where the plan has no unquantized row
@@ -52,28 +85,35 @@ class Configuration:
         return bool(self.parameters["apply_quantization"])
 
     @property
-    def evaluated_on(self) -> str:
-        """What this row's quality is of, as a key: figures of rows of another one are of other examples."""
+    def evaluation_key(self) -> str:
+        """A key that is equal for rows that are evaluated on the same examples."""
         return canonical_json(
             {**self["dataset"], "calibration_split": None, "max_eval_samples": self["max_eval_samples"]}
         )
 
     @property
     def label(self) -> str:
-        """The row in one line: its benchmarked parameters that mean something."""
-        said = [f"{name}={value}" for name, value in self.axes.items() if value is not None]
-        return ", ".join(said) or f"{self.parameters['framework']}"
+        """The row in one line: the benchmarked parameters that apply to it."""
+        values = [f"{name}={value}" for name, value in self.axes.items() if value is not None]
+        return ", ".join(values) or f"{self.parameters['framework']}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All configurations of a spec, in the order of the tables."""
+    """All configurations of a spec, in the order of the tables.
+
+    Attributes:
+        spec: The spec.
+        configurations: The rows.
+        frameworks: The traits of each framework of the rows, by name.
+    """
 
     spec: Spec
     configurations: tuple[Configuration, ...]
+    frameworks: Mapping[str, FrameworkTraits]
 
     def compared_with(self, baseline: int) -> int:
-        """How many rows are compared with a baseline."""
+        """Return the number of rows that are compared with a baseline."""
         return sum(row.baseline == baseline != row.row for row in self.configurations)
 
     def __len__(self) -> int:
@@ -102,207 +142,216 @@ class Plan:
         return f"<p>{html.escape(repr(self))}</p><table>{table}</table>"
 
 
-def make_plan(spec: Spec) -> Plan:
-    """The plan of a spec. Nothing is loaded, downloaded or measured for it.
+def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = None) -> Plan:
+    """Return the plan of a spec. Nothing is loaded, downloaded or measured for it.
 
     Rows are ordered by their benchmarked parameters from left to right, None first, then truth values, numbers, and
     everything else by its text: the order of the cards published since 2022.
+
+    Args:
+        spec: The spec.
+        frameworks: The traits of its frameworks that a run kept, in place of those of the registered ones.
+
+    Raises:
+        BenchcardError: A framework is neither in `frameworks` nor registered.
     """
-    rows = [row for framework in _frameworks(spec) for row in _rows(spec, framework)]
-    rows.sort(key=lambda row: row[0])
-    parameters = [row[1] for row in rows]
+    names = spec.values("framework") or [spec.get("framework")]
+    kept = frameworks or {}
+    traits = {name: kept.get(name) or FrameworkTraits.from_registry(name) for name in names}
+    rows = [row for name in names for row in _FrameworkGrid(spec, name, traits[name]).rows()]
+    rows.sort(key=lambda row: row.sort_key)
+    parameters = [row.parameters for row in rows]
     threads, baselines = _threads(parameters), _baselines(spec, parameters)
-    return Plan(
-        spec,
-        tuple(Configuration(index, row[1], row[2], threads[index], baselines[index]) for index, row in enumerate(rows)),
+    configurations = (
+        Configuration(index, row.parameters, row.axes, threads[index], baselines[index])
+        for index, row in enumerate(rows)
     )
+    return Plan(spec, tuple(configurations), traits)
 
 
 def unused_settings(plan: Plan) -> tuple[str, ...]:
-    """What was asked for in vain, in sentences: values that mean nothing to any row, or not to one framework's rows;
-    and those of activations, which a reader would take for those of the dynamic rows, too.
+    """Return a sentence for each setting without effect on any row or on the rows of one framework, and for each fixed
+    setting of activations that dynamic rows ignore.
 
-    Parameters that mean something to some rows and nothing to others, as `calibration` in a grid with dynamic rows,
-    are no such thing.
+    A parameter that applies to some rows only, as `calibration` in a grid with dynamic rows, is not reported.
     """
-    spec, said = plan.spec, []
+    spec, sentences = plan.spec, []
+    is_any_dynamic = any(row["quantization_approach"] == "dynamic" for row in plan)
+
+    def is_unused(parameter: str) -> bool:
+        return all(row[parameter] is None for row in plan)
+
     for name, value in spec.fixed.items():
         parameter = split_name(name)[0]
-        if parameter == "framework_args":
+        if parameter == "framework_args" or value is None:
             continue
-        if value is None:
-            continue
-        dynamic = any(row["quantization_approach"] == "dynamic" for row in plan)
-        why = _DYNAMIC[parameter] if dynamic and parameter in _DYNAMIC else ""
-        if all(row[parameter] is None for row in plan):
-            said.append(f"{name} changes nothing: {why or 'it means nothing to any row'}")
-        elif why:
-            said.append(f"{name} ({value}) is of the static rows alone: {why}")
-    for name in (name for name in spec.grid if split_name(name)[0] not in ("framework", "framework_args")):
-        if all(row[split_name(name)[0]] is None for row in plan):
-            said.append(f"{name} changes nothing: {_DYNAMIC.get(split_name(name)[0], 'it means nothing to any row')}")
-    fixed = dict(spec.fixed.get("framework_args") or {})
-    fixed |= {split_name(name)[1]: value for name, value in spec.fixed.items() if name.startswith("framework_args.")}
-    for framework in _frameworks(spec):
-        known = registry.framework(framework).arguments
-        said += [
-            f"framework_args.{key} ({value}) changes nothing for {framework}, which does not know it"
-            for key, value in fixed.items()
-            if key not in known
-        ]
-    return tuple(said)
+        reason = _DYNAMIC.get(parameter) if is_any_dynamic else None
+        if is_unused(parameter):
+            sentences.append(f"{name} changes nothing: {reason or _NO_EFFECT}")
+        elif reason:
+            sentences.append(f"{name} ({value}) applies to the static rows alone: {reason}")
+    for name in spec.grid:
+        parameter = split_name(name)[0]
+        if parameter not in ("framework", "framework_args") and is_unused(parameter):
+            sentences.append(f"{name} changes nothing: {_DYNAMIC.get(parameter, _NO_EFFECT)}")
+    arguments = dict(spec.fixed.get("framework_args") or {})
+    arguments |= {
+        split_name(name)[1]: value for name, value in spec.fixed.items() if name.startswith("framework_args.")
+    }
+    sentences += [
+        f"framework_args.{argument} ({value}) changes nothing for {framework}, which has no such argument"
+        for framework, traits in plan.frameworks.items()
+        for argument, value in arguments.items()
+        if argument not in traits.arguments
+    ]
+    return tuple(sentences)
 
 
-def _frameworks(spec: Spec) -> list[str]:
-    return list(spec.grid["framework"]) if "framework" in spec.grid else [spec.get("framework")]
+@dataclass(frozen=True)
+class _Row:
+    """A point of the grid: its place among all rows, every parameter, and the benchmarked ones."""
 
-
-def _rows(spec: Spec, framework: str) -> Iterator[tuple[list[Any], dict[str, Any], dict[str, Any]]]:
-    """The distinct points of the grid for one framework: sort key, every parameter, benchmarked parameters."""
-    choices = {name: _choices(spec, framework, name) for name in spec.grid}
-    ranks = {name: [_rank(value) for value in values] for name, values in choices.items()}
-    names, templates, seen = list(choices), dict[Any, _Template](), set[tuple[int, ...]]()
-    for point in itertools.product(*(range(len(values)) for values in choices.values())):
-        axes = {name: choices[name][index] for name, index in zip(names, point)}
-        scope = _scope(spec, framework, axes)
-        if scope not in templates:
-            templates[scope] = _template(spec, framework, scope)
-        template = templates[scope]
-        key = tuple(index if name in template.active else -1 for name, index in zip(names, point))
-        if key in seen:
-            continue
-        seen.add(key)
-        parameters = dict(template.parameters)
-        for name, value in axes.items():
-            if name in template.active:
-                parameter, part = split_name(name)
-                parameters[parameter] = value if part is None else {**parameters[parameter], part: value}
-        shown = {name: _value(parameters, name) for name in names}
-        yield (
-            [
-                ranks[name][index] if name in template.active else _rank(shown[name])
-                for name, index in zip(names, point)
-            ],
-            parameters,
-            shown,
-        )
-
-
-def _choices(spec: Spec, framework: str, name: str) -> list[Any]:
-    """The distinct values of one benchmarked parameter that a framework can tell apart."""
-    given, (parameter, part) = spec.grid[name], split_name(name)
-    if name == "framework":
-        return [framework]
-    if name == "framework_args":
-        return _entries(given, framework, _frameworks(spec))
-    if parameter == "framework_args" and part not in registry.framework(framework).arguments:
-        return [None]
-    if name == "calibration":
-        filled = [{**CALIBRATION_DEFAULTS, **value} for value in given]
-        return list({canonical_json(value): value for value in filled}.values())
-    return list(given)
+    sort_key: list[tuple[object, ...]]
+    parameters: dict[str, Any]
+    axes: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Template:
-    """What the rows of one framework have in common, once it is known whether and how they are quantized.
+    """What the rows of one framework with the same quantization approach share.
 
     Attributes:
-        parameters: Every parameter, the benchmarked ones with what is fixed beneath them.
-        active: The benchmarked parameters that mean something.
+        parameters: Every parameter; the benchmarked ones with the fixed value that they replace, or in part.
+        active: The benchmarked parameters that apply to the rows.
     """
 
     parameters: Mapping[str, Any]
     active: frozenset[str]
 
 
-def _scope(spec: Spec, framework: str, axes: Mapping[str, Any]) -> str | None:
-    """How a point is quantized: "dynamic", "static", or None for not at all."""
-    if not _means(registry.framework(framework), "apply_quantization"):
-        return None
+@dataclass(frozen=True)
+class _FrameworkGrid:
+    """The part of a spec's grid that belongs to one framework."""
 
-    def value(name: str) -> Any:
-        return axes[name] if name in axes else spec.fixed.get(name)
+    spec: Spec
+    framework: str
+    traits: FrameworkTraits
 
-    # Where nobody says `apply_quantization`, quantization is meant as soon as an approach is given.
-    apply = value("apply_quantization")
-    if apply is None:
-        apply = value("quantization_approach") is not None
-    return (value("quantization_approach") or "dynamic") if apply else None
+    def rows(self) -> Iterator[_Row]:
+        """Yield the distinct rows."""
+        choices = {name: self._choices(name) for name in self.spec.grid}
+        ranks = {name: [_rank(value) for value in values] for name, values in choices.items()}
+        templates: dict[str | None, _Template] = {}
+        seen = set[tuple[int, ...]]()
+        for point in itertools.product(*(range(len(values)) for values in choices.values())):
+            indices = dict(zip(choices, point))
+            values = {name: choices[name][index] for name, index in indices.items()}
+            approach = self._approach(values)
+            if approach not in templates:
+                templates[approach] = self._template(approach)
+            template = templates[approach]
+            key = tuple(index if name in template.active else -1 for name, index in indices.items())
+            if key in seen:
+                continue
+            seen.add(key)
+            parameters = dict(template.parameters)
+            for name, value in values.items():
+                if name in template.active:
+                    parameter, part = split_name(name)
+                    parameters[parameter] = value if part is None else {**parameters[parameter], part: value}
+            axes = {name: _axis_value(parameters, name) for name in indices}
+            sort_key = [
+                ranks[name][index] if name in template.active else _rank(axes[name]) for name, index in indices.items()
+            ]
+            yield _Row(sort_key, parameters, axes)
+
+    def _choices(self, name: str) -> list[Any]:
+        """Return the distinct values of a benchmarked parameter for this framework."""
+        values, (parameter, part) = self.spec.grid[name], split_name(name)
+        if name == "framework":
+            return [self.framework]
+        if name == "framework_args":
+            return self._argument_entries(values)
+        if parameter == "framework_args" and part not in self.traits.arguments:
+            return [None]
+        if name == "calibration":
+            complete = [{**CALIBRATION_DEFAULTS, **value} for value in values]
+            return list({canonical_json(value): value for value in complete}.values())
+        return list(values)
+
+    def _argument_entries(self, entries: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
+        """Return the entries of `framework_args` that belong to this framework.
+
+        An entry of a list belongs to every framework that accepts all its arguments; the empty entry belongs to the
+        frameworks without another one.
+        """
+        if isinstance(entries, Mapping):
+            return list(entries.get(self.framework, [{}]))
+        return [entry for entry in entries if entry and entry.keys() <= {*self.traits.arguments}] or [{}]
+
+    def _approach(self, axes: Mapping[str, Any]) -> str | None:
+        """Return how a point is quantized: "dynamic", "static", or None for not at all."""
+        if not self._is_supported("apply_quantization"):
+            return None
+        values = {**self.spec.fixed, **axes}
+        approach: str | None = values.get("quantization_approach")
+        # Where the spec does not set `apply_quantization`, an approach implies it.
+        is_quantized = values.get("apply_quantization")
+        if is_quantized is None:
+            is_quantized = approach is not None
+        return (approach or "dynamic") if is_quantized else None
+
+    def _template(self, approach: str | None) -> _Template:
+        fixed = self.spec.fixed
+        parameters: dict[str, Any] = {
+            name: fixed.get(name, parameter.default) if self._applies(name, approach) else None
+            for name, parameter in PARAMETERS.items()
+        }
+        parameters["framework"] = self.framework
+        if self._is_supported("apply_quantization"):
+            parameters["apply_quantization"] = approach is not None
+            parameters["quantization_approach"] = approach
+        if parameters["calibration"] is not None:
+            parameters["calibration"] = {**CALIBRATION_DEFAULTS, **parameters["calibration"]}
+        parameters["framework_args"] = {
+            name: value for name, value in parameters["framework_args"].items() if name in self.traits.arguments
+        }
+        for name, value in fixed.items():
+            parameter, part = split_name(name)
+            if part is None or parameters[parameter] is None:
+                continue
+            if parameter != "framework_args" or part in self.traits.arguments:
+                parameters[parameter] = {**parameters[parameter], part: value}
+        benchmarked = {name: split_name(name)[0] for name in self.spec.grid}
+        active = {
+            name
+            for name, parameter in benchmarked.items()
+            if parameters[parameter] is not None or self._applies(parameter, approach)
+        }
+        return _Template(parameters, frozenset(active))
+
+    def _applies(self, parameter: str, approach: str | None) -> bool:
+        """Return whether a parameter applies to this framework's rows of a quantization approach."""
+        scope = PARAMETERS[parameter].scope
+        if scope == "static":
+            return self._is_supported(parameter) and approach == "static"
+        return self._is_supported(parameter) and (scope == "any" or approach is not None)
+
+    def _is_supported(self, parameter: str) -> bool:
+        """Return whether the framework supports a parameter; it lists those of quantization and of ONNX."""
+        is_optional = PARAMETERS[parameter].scope != "any" or parameter in ("apply_quantization", "from_transformers")
+        return not is_optional or parameter in self.traits.parameters
 
 
-def _template(spec: Spec, framework: str, scope: str | None) -> _Template:
-    known = registry.framework(framework)
-    parameters: dict[str, Any] = {}
-    for name, parameter in PARAMETERS.items():
-        silent = (parameter.scope == "quantized" and scope is None) or (
-            parameter.scope == "static" and scope != "static"
-        )
-        parameters[name] = None if silent or not _means(known, name) else spec.fixed.get(name, parameter.default)
-    parameters["framework"] = framework
-    if _means(known, "apply_quantization"):
-        parameters["apply_quantization"] = scope is not None
-        parameters["quantization_approach"] = scope
-    if parameters["calibration"] is not None:
-        parameters["calibration"] = {**CALIBRATION_DEFAULTS, **parameters["calibration"]}
-    parameters["framework_args"] = {
-        key: value for key, value in parameters["framework_args"].items() if key in known.arguments
-    }
-    for name, value in spec.fixed.items():
-        parameter_name, part = split_name(name)
-        if (
-            part is not None
-            and parameters[parameter_name] is not None
-            and (parameter_name != "framework_args" or part in known.arguments)
-        ):
-            parameters[parameter_name] = {**parameters[parameter_name], part: value}
-    active = {name for name in spec.grid if parameters[split_name(name)[0]] is not None or _given(name, scope, known)}
-    return _Template(parameters, frozenset(active))
-
-
-def _given(name: str, scope: str | None, known: Any) -> bool:
-    """Whether a benchmarked parameter that has no value beneath it means something."""
-    parameter, part = split_name(name)
-    wanted = PARAMETERS[parameter].scope
-    means = _means(known, parameter) and (
-        wanted == "any" or (wanted == "quantized" and scope is not None) or scope == wanted
-    )
-    return means and (part is None or parameter != "framework_args" or part in known.arguments)
-
-
-def _entries(given: Any, framework: str, frameworks: Sequence[str]) -> list[Any]:
-    """The entries of a grid's `framework_args` that belong to one framework.
-
-    An entry belongs to every framework that knows all its keys, and the empty entry to the frameworks that no other
-    entry belongs to.
-    """
-    if isinstance(given, Mapping):
-        return list(given.get(framework, [{}]))
-    known = set(registry.framework(framework).arguments)
-    own = [entry for entry in given if entry and set(entry) <= known]
-    return own or [{}]
-
-
-def _means(framework: Any, parameter: str) -> bool:
-    """Whether a parameter means something to a framework: those of quantization and of ONNX only if it says so."""
-    conditional = PARAMETERS[parameter].scope in _UNQUANTIZED_SCOPES or parameter in (
-        "apply_quantization",
-        "from_transformers",
-    )
-    return parameter in framework.parameters if conditional else True
-
-
-def _value(parameters: Mapping[str, Any], name: str) -> Any:
-    """The value that a row shows for a benchmarked parameter."""
+def _axis_value(parameters: Mapping[str, Any], name: str) -> Any:
+    """Return the value that a row shows for a benchmarked parameter."""
     parameter, part = split_name(name)
     value = parameters[parameter]
     return value if part is None else (value or {}).get(part)
 
 
-def _rank(value: Any) -> tuple[Any, ...]:
-    """A sort key: None, then truth values, then numbers, then text, then lists of numbers, then everything else by its
-    text.
-    """
+def _rank(value: object) -> tuple[object, ...]:
+    """Return a sort key: None, then truth values, numbers, text, lists of numbers, and everything else by its text."""
     if value is None:
         return (0,)
     if isinstance(value, bool):
@@ -317,35 +366,36 @@ def _rank(value: Any) -> tuple[Any, ...]:
 
 
 def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Threads of each row: as asked; where a row does not ask, what the rows that ask agree on, so that frameworks meet
-    on equal terms.
+    """Return the threads of each row. Rows that set none get the number that all others share, so that frameworks are
+    compared on equal terms.
     """
-    asked = [(row["framework_args"] or {}).get("intra_op_num_threads") for row in rows]
-    said = {threads for threads in asked if threads is not None}
-    common = said.pop() if len(said) == 1 else None
-    return [threads if threads is not None else common for threads in asked]
+    requested = [(row["framework_args"] or {}).get("intra_op_num_threads") for row in rows]
+    distinct = {threads for threads in requested if threads is not None}
+    common = distinct.pop() if len(distinct) == 1 else None
+    return [threads if threads is not None else common for threads in requested]
 
 
 def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """For each row the first unquantized row of the same model, data and measurement: of onnxruntime, where it has
-    one.
+    """Return the baseline of each row: the first unquantized row of the same model, data and measurement; the first one
+    of onnxruntime where there is one.
     """
-    apart = ("framework", "framework_args", "apply_quantization", "from_transformers")
+    model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = {split_name(name)[0] for name in spec.grid}
-    shared = {name for name in shared if PARAMETERS[name].scope == "any" and name not in apart}
+    shared = {name for name in shared if PARAMETERS[name].scope == "any" and name not in model_settings}
     groups = [canonical_json([row[name] for name in sorted(shared)]) if shared else "" for row in rows]
-    first: dict[str, tuple[int, int]] = {}
-    for index, (group, row) in enumerate(zip(groups, rows)):
-        if not row["apply_quantization"]:
-            mine = (0 if row["framework"] == "onnxruntime" else 1, index)
-            first[group] = min(first.get(group, mine), mine)
-    return [first[group][1] if group in first else None for group in groups]
+    baselines: dict[str, int] = {}
+    # The sort is stable: rows of onnxruntime come first, each kind in the order of the table.
+    for index in sorted(range(len(rows)), key=lambda index: rows[index]["framework"] != "onnxruntime"):
+        if not rows[index]["apply_quantization"]:
+            baselines.setdefault(groups[index], index)
+    return [baselines.get(group) for group in groups]
 
 
 def calibration_method(configuration: Configuration) -> dict[str, Any]:
-    """How ranges are to be drawn from statistics, for one static row."""
-    given = configuration["calibration"]
-    method = {name: value for name, value in given.items() if name != "num_calibration_samples" and value is not None}
+    """Return the settings of a static row that turn statistics of activations into ranges."""
+    calibration = configuration["calibration"]
+    settings = {name: value for name, value in calibration.items() if value is not None}
+    settings.pop("num_calibration_samples", None)
     if configuration["activations_symmetric"] is not None:
-        method["symmetric"] = configuration["activations_symmetric"]
-    return method
+        settings["symmetric"] = configuration["activations_symmetric"]
+    return settings

@@ -1,7 +1,7 @@
-"""The kinds of value that a parameter may take, each able to say what is wrong with a value and where.
+"""The types of values that a parameter accepts, each of which reports every mistake in a value.
 
-This module owns shapes of values (text, number, list, mapping) and the wording of mistakes. Which parameters there are
-is told in `parameters`; what their values come to, in `plan`.
+This module owns the types (text, number, list, mapping) and the wording of their mistakes. Which parameters there are
+is left to `parameters`.
 """
 
 from __future__ import annotations
@@ -10,52 +10,54 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from benchcard.errors import Mistake
 from benchcard.utils.text import as_text, closest, did_you_mean, format_value, join_names
 
 
 class ValueType(Protocol):
-    """What may stand in a place."""
+    """The type of a value."""
 
     @property
-    def words(self) -> str:
-        """What may stand here, to be read after "expected"."""
+    def expected(self) -> str:
+        """The accepted values in words, to be read after "expected"."""
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """All that is wrong with `value`, which stands at `place`."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield every mistake in `value`, which is at the JSON path `place`."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A string, free or one of the known ones. `known` is asked when it is needed, so that registries may grow."""
+    """A non-empty string, or one of the names that `known` returns. `known` is called late, so that registries may
+    grow.
+    """
 
     known: Callable[[], Sequence[str]] | None = None
 
     @property
-    def words(self) -> str:
-        """What may stand here."""
+    def expected(self) -> str:
+        """The accepted values in words."""
         return join_names(self.known()) if self.known else "a text"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Anything that is no text, is empty, or is not among the known ones."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything but a non-empty string, and for an unknown name."""
         if not isinstance(value, str) or not value.strip():
-            yield Mistake(place, format_value(value), self.words)
+            yield Mistake(place, format_value(value), self.expected)
         elif self.known and value not in self.known():
-            yield Mistake(place, format_value(value), self.words, did_you_mean(value, self.known()))
+            yield Mistake(place, format_value(value), self.expected, did_you_mean(value, self.known()))
 
 
 @dataclass(frozen=True)
 class NodePattern:
-    """What names nodes of a graph: a pattern's name, a node's name, or `re:` and a regular expression."""
+    """A selector of graph nodes: the name of a pattern, the name of a node, or `re:` and a regular expression."""
 
-    words: str = "the name of a pattern or of a node, or `re:` and a regular expression"
+    expected: str = "the name of a pattern or of a node, or `re:` and a regular expression"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Anything that is no text, and expressions that are none."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything but a non-empty string, and for an invalid regular expression."""
         if not isinstance(value, str) or not value.strip():
-            yield Mistake(place, format_value(value), self.words)
+            yield Mistake(place, format_value(value), self.expected)
         elif value.startswith("re:"):
             try:
                 re.compile(value[3:])
@@ -65,61 +67,58 @@ class NodePattern:
 
 @dataclass(frozen=True)
 class OperatorType:
-    """The type of an operator, as `MatMul`. There are more than the known ones: only slips of these are mistakes."""
+    """The type of an operator, as `MatMul`. Unknown types are accepted, unless they look like a typo of a known one."""
 
     known: tuple[str, ...]
-    words: str = "the type of an operator, as `MatMul`"
+    expected: str = "the type of an operator, as `MatMul`"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Anything that is no text, and slips of the known types, in letters or in case."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything but a non-empty string, and for a known type with a typo or in another case."""
         if not isinstance(value, str) or not value.strip():
-            yield Mistake(place, format_value(value), self.words)
+            yield Mistake(place, format_value(value), self.expected)
         elif value not in self.known and (close := closest(value, self.known, 0.85)):
-            yield Mistake(place, format_value(value), self.words, f"did you mean `{close}`?")
+            yield Mistake(place, format_value(value), self.expected, f"did you mean `{close}`?")
 
 
 @dataclass(frozen=True)
 class NodeExclusion:
-    """What stays in float32: a list that names it, or `auto`, as a word or with the limits of its search."""
+    """The nodes that stay in float32: a list of node patterns, or `auto`, alone or with the limits of its search."""
 
-    words: str = (
-        "a list of names of patterns or nodes, or `auto`, or `{auto: {max_drop: 0.01, max_trials: 16}}` with limits of "
-        "its own"
+    expected: str = (
+        "a list of names of patterns or nodes, or `auto`, or `{auto: {max_drop: 0.01, max_trials: 16}}` with the "
+        "limits of its search"
     )
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Anything else; `auto` among others in a list is one too."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything else, also for `auto` inside a list."""
         if isinstance(value, list):
             yield from ListOf(NodePattern()).mistakes(value, place)
             if "auto" in value:
-                yield Mistake(
-                    f"{place}[{value.index('auto')}]", '"auto"', NodePattern.words, "write auto without the list"
-                )
+                hint = "write auto without the list"
+                yield Mistake(f"{place}[{value.index('auto')}]", '"auto"', NodePattern.expected, hint)
         elif isinstance(value, dict):
             limits = MappingOf({"max_drop": Number(0), "max_trials": Number(1, 10_000, whole=True)})
             yield from MappingOf({"auto": limits}, required=("auto",)).mistakes(value, place)
         elif value != "auto":
-            single = isinstance(value, str) and not any(NodePattern().mistakes(value, place))
-            yield Mistake(place, format_value(value), self.words, f"write [{format_value(value)}]" if single else "")
+            yield Mistake(place, format_value(value), self.expected, _list_hint(NodePattern(), value))
 
 
 @dataclass(frozen=True)
 class Boolean:
     """True or False."""
 
-    words: str = "true or false"
+    expected: str = "true or false"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Anything that is not a truth value; `1` and `"yes"` are none."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything else, also for `1` and `"yes"`."""
         if not isinstance(value, bool):
-            looks = str(value).strip().lower()
-            hint = {"yes": "write true", "no": "write false", "true": "without quotes", "false": "without quotes"}
-            yield Mistake(place, format_value(value), self.words, hint.get(looks, ""))
+            hints = {"yes": "write true", "no": "write false", "true": "without quotes", "false": "without quotes"}
+            yield Mistake(place, format_value(value), self.expected, hints.get(str(value).strip().lower(), ""))
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number within bounds, whole where `whole` is set."""
+    """A finite number within bounds or among some numbers; an integer where `whole` is set."""
 
     least: float | None = None
     most: float | None = None
@@ -127,8 +126,8 @@ class Number:
     among: tuple[int, ...] = ()
 
     @property
-    def words(self) -> str:
-        """What may stand here."""
+    def expected(self) -> str:
+        """The accepted values in words."""
         if self.among:
             return join_names(str(number) for number in self.among)
         bounds = ""
@@ -140,54 +139,60 @@ class Number:
             bounds = f" of at most {self.most}"
         return f"a {'whole ' if self.whole else ''}number{bounds}"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Anything that is no number, or outside the bounds."""
-        most = sys.float_info.max  # compared, so that a whole number that no float holds is none, either
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything that is not such a number."""
+        largest = sys.float_info.max
         if (
-            not number
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            # This refuses NaN, infinity, and integers that no float can hold.
+            or not -largest <= value <= largest
             or (self.whole and not isinstance(value, int))
             or (self.least is not None and value < self.least)
             or (self.most is not None and value > self.most)
             or (self.among and value not in self.among)
         ):
-            yield Mistake(place, format_value(value), self.words)
+            yield Mistake(place, format_value(value), self.expected)
 
 
 @dataclass(frozen=True)
 class ListOf:
-    """A list, every element of one kind, none twice."""
+    """A list of distinct elements of one type, with at least `least` of them."""
 
     of: ValueType
     least: int = 0
 
     @property
-    def words(self) -> str:
-        """What may stand here."""
-        return f"a list{' of one or more' if self.least else ''}, each {self.of.words}"
+    def expected(self) -> str:
+        """The accepted values in words."""
+        return f"a list{' of one or more' if self.least else ''}, each {self.of.expected}"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Anything that is no list, is too short, repeats itself, or has an element of another kind."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything but a list, for a list that is too short, and for each wrong or repeated
+        element.
+        """
         if not isinstance(value, list):
-            single = not any(self.of.mistakes(value, place))
-            yield Mistake(place, format_value(value), self.words, f"write [{format_value(value)}]" if single else "")
+            yield Mistake(place, format_value(value), self.expected, _list_hint(self.of, value))
             return
         if len(value) < self.least:
-            yield Mistake(place, format_value(value), self.words)
-        before = set()
+            yield Mistake(place, format_value(value), self.expected)
+        seen = set()
         for index, element in enumerate(value):
             yield from self.of.mistakes(element, f"{place}[{index}]")
             text = as_text(element, sort_keys=True)
-            if text in before:
-                yield Mistake(
-                    f"{place}[{index}]", format_value(element), "each element once", "it stands before already"
-                )
-            before.add(text)
+            if text in seen:
+                yield Mistake(f"{place}[{index}]", format_value(element), "each element once", "it is a repetition")
+            seen.add(text)
+
+
+def _list_hint(element_type: ValueType, value: object) -> str:
+    """Return the hint to put a value into a list, where it is a valid element; empty where it is not."""
+    return "" if any(element_type.mistakes(value, "")) else f"write [{format_value(value)}]"
 
 
 @dataclass(frozen=True)
 class MappingOf:
-    """A mapping with known fields, or, where it is `open`, with any, each of which is of one kind where it is given."""
+    """A mapping with known fields. An `open` one accepts other names too, whose values are of the type `each`."""
 
     fields: Mapping[str, ValueType] = field(default_factory=dict)
     required: tuple[str, ...] = ()
@@ -195,18 +200,18 @@ class MappingOf:
     each: ValueType | None = None
 
     @property
-    def words(self) -> str:
-        """What may stand here."""
+    def expected(self) -> str:
+        """The accepted values in words."""
         return "a mapping" if self.open or not self.fields else f"a mapping with {join_names(self.fields)}"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Anything that is no mapping, lacks a field, has an unknown one, or one of another kind."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything but a mapping, and for each field that is missing, unknown or wrong."""
         if not isinstance(value, Mapping):
-            yield Mistake(place, format_value(value), self.words)
+            yield Mistake(place, format_value(value), self.expected)
             return
         for name in self.required:
             if value.get(name) is None:
-                yield Mistake(f"{place}.{name}", "nothing", self.fields[name].words, "it cannot be left out")
+                yield Mistake(f"{place}.{name}", "nothing", self.fields[name].expected, "it is required")
         for name, element in value.items():
             if name in self.fields:
                 if element is None and name in self.required:
@@ -222,39 +227,48 @@ class MappingOf:
 
 @dataclass(frozen=True)
 class Optional:
-    """Another kind, or nothing."""
+    """A value of another type, or None."""
 
     of: ValueType
 
     @property
-    def words(self) -> str:
-        """What may stand here."""
-        return f"{self.of.words} or nothing (null)"
+    def expected(self) -> str:
+        """The accepted values in words."""
+        return f"{self.of.expected} or nothing (null)"
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """What the other kind finds wrong, unless the value is None."""
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield the mistakes of the other type, unless the value is None."""
         if value is not None:
             yield from self.of.mistakes(value, place)
 
 
 @dataclass(frozen=True)
 class Either:
-    """One of several kinds; the first is the one that messages explain."""
+    """A value of one of several types."""
 
-    kinds: tuple[ValueType, ...]
+    types: tuple[ValueType, ...]
 
     @property
-    def words(self) -> str:
-        """What may stand here."""
-        return ", or ".join(kind.words for kind in self.kinds)
+    def expected(self) -> str:
+        """The accepted values in words."""
+        return ", or ".join(value_type.expected for value_type in self.types)
 
-    def mistakes(self, value: Any, place: str) -> Iterator[Mistake]:
-        """Nothing where one kind takes the value; else what the kind that comes closest finds."""
-        found = [list(kind.mistakes(value, place)) for kind in self.kinds]
-        if all(found):
-            inside = [mistakes for mistakes in found if all(mistake.place != place for mistake in mistakes)]
-            yield from (
-                inside[0]
-                if inside
-                else [Mistake(place, format_value(value), self.words, found[-1][0].hint or found[0][0].hint)]
-            )
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield the mistakes of the type that fits best: the first with mistakes only inside the value."""
+        by_type = [list(value_type.mistakes(value, place)) for value_type in self.types]
+        if all(by_type):
+            hint = by_type[-1][0].hint or by_type[0][0].hint
+            outside = [Mistake(place, format_value(value), self.expected, hint)]
+            inside = (mistakes for mistakes in by_type if all(mistake.place != place for mistake in mistakes))
+            yield from next(inside, outside)
+
+
+@dataclass(frozen=True)
+class Anything:
+    """Any plain value."""
+
+    expected: str = "a value"
+
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield nothing."""
+        yield from ()

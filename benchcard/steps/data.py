@@ -141,7 +141,7 @@ def prepare(request: PrepareRequest, target: Path, progress: Progress) -> RowsOu
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     chosen, places = data.evenly_spaced(rows, request.max_samples)
     about = data.describe_rows(chosen, places, len(rows))
-    return _inputs(request, target, progress, chosen, about, about.get("rows", ()), labelled=True)
+    return _inputs(request, target, progress, chosen, about, labelled=True)
 
 
 def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutcome:
@@ -152,7 +152,7 @@ def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutc
     label = request.ref_keys[0] if request.ref_keys else None
     chosen, places = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
     about = {**data.describe_rows(chosen, places, len(rows)), "rows": places}
-    return _inputs(request, target, progress, chosen, about, places, labelled=False)
+    return _inputs(request, target, progress, chosen, about, labelled=False)
 
 
 def _inputs(
@@ -161,7 +161,6 @@ def _inputs(
     progress: Progress,
     rows: datasets.Dataset,
     about: Mapping[str, Any],
-    numbers: Sequence[int],
     labelled: bool,
 ) -> RowsOutcome:
     from benchcard.evaluation.rows import write_rows
@@ -174,9 +173,9 @@ def _inputs(
     if mistakes := list(form.mistakes(arguments, "$.task_args")):
         raise SpecError(mistakes)
     with trusting(request.trust_remote_code):
-        question = Question(
-            request.model_folder, request.data_keys or {}, request.ref_keys or [], arguments, labelled, numbers
-        )
+        keys, references = request.data_keys or {}, request.ref_keys or []
+        numbers = about.get("rows", ())
+        question = Question(request.model_folder, keys, references, arguments, labelled, numbers)
         prepared = task.prepare(rows, question)
         notes = [request.renamed] if request.renamed else []
         notes += [NOTE] if trusted() else []

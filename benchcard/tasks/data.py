@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.tasks import Question
-from benchcard.utils.files import content_digest, files_of, pointer_hint
+from benchcard.utils.files import content_digest, list_files, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import digest
 from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize
@@ -114,7 +114,7 @@ def _load_hub(location: str, name: str | None, split: str, revision: str | None)
 
 def _load_local(path: Path, name: str | None, split: str, content: str | None) -> datasets.Dataset:
     """Return a split of local files, and check that `datasets` read the files that the digest is of."""
-    files, saved = list(files_of(path).values()), any((path / file).exists() for file in _SAVED)
+    files, saved = list(list_files(path).values()), any((path / file).exists() for file in _SAVED)
     stamps = _stamps(files)
     current = None if saved and content is None else data_digest(path)
     if content not in (None, current):
@@ -196,7 +196,7 @@ def _link_files(path: Path, content: str) -> Path:
             f"Set HF_DATASETS_CACHE to a path without {join_names(_PATTERN_MARKS)}."
         )
     home = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32]
-    links = {f"{_link_name(path)}/{file}": target for file, target in files_of(path).items()}
+    links = {f"{_link_name(path)}/{file}": target for file, target in list_files(path).items()}
     links |= {f"{_link_name(path)}/{file}": path / file for file in _SETTINGS if (path / file).is_file()}
     links = {_link_name(path): path} if path.is_file() else links
     if all((home / _LINKS / file).is_symlink() for file in links):

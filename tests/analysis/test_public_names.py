@@ -112,7 +112,7 @@ def test_the_hub_is_told_of_one_model_and_one_split_alone(ran, monkeypatch):
         monkeypatch.setattr(ran, "records", replace(records, info=info))
 
     use(on_hub, second)
-    assert facts.facts(ran).front_matter.base_model is None
+    assert facts.make_facts(ran).front_matter.base_model is None
     use(on_hub)
-    told = facts.facts(ran).front_matter
+    told = facts.make_facts(ran).front_matter
     assert (told.base_model, told.model_index) == ("me/model", ())

@@ -22,6 +22,7 @@ from benchcard.measure.child import Import, Open, Time, encode_command, time_blo
 from benchcard.measure.machine import physical_cores
 from benchcard.measure.process import ProcessFailed, TimedProcess
 from benchcard.run.directory import TimedPart
+from benchcard.utils.process import child_environment, python_command
 
 folder = timing_fixtures.folder
 

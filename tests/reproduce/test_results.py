@@ -18,6 +18,7 @@ from benchcard.card.layouts import classic
 from benchcard.card.readme import merge
 from benchcard.cli.commands import main
 from benchcard.errors import CardError
+from benchcard.reproduce.source import PublishedCard
 from benchcard.reproduce.spec import spec_of
 from benchcard.spec.plan import make_plan
 
@@ -109,8 +110,8 @@ def test_a_card_of_a_run_comes_back(results, tmp_path, layout):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["accuracy", "cost"], ["the metric cost is not known by this name, and the task's own are measured instead"]),
-        (["cost", "f1", "gain"], ["the metrics cost, gain are not known by these names, and the task's own"]),
+        (["accuracy", "cost"], ["the metric cost is unknown here: the task's own are measured instead"]),
+        (["cost", "f1", "gain"], ["the metrics cost, gain are unknown here: the task's own"]),
         (["accuracy", "f1"], []),
     ],
 )
@@ -118,10 +119,10 @@ def test_only_metrics_that_are_unknown_are_said_to_be(names, said):
     """A note names them, and what is measured; there is none where the card says the ids of its metrics."""
     facts = facts_of("vit-beans")
     facts = replace(facts, metrics=tuple(Metric(name) for name in names), rows=())
-    notes = [each for each in spec_of(facts, None, Path())[1] if "known by" in each]
-    assert [each.startswith(start) for each, start in zip(notes, said, strict=True)] == [True] * len(said)
-    told = replace(facts, settings={"metrics": [*names]})
-    assert not any("known by" in each for each in spec_of(told, None, Path(), trust_remote_code=True)[1])
+    notes = [note for note in spec_of(PublishedCard(facts, None, Path()))[1] if "unknown here" in note]
+    assert [note.startswith(start) for note, start in zip(notes, said, strict=True)] == [True] * len(said)
+    card = PublishedCard(replace(facts, settings={"metrics": [*names]}), None, Path())
+    assert not any("unknown here" in note for note in spec_of(card, trust_remote_code=True)[1])
 
 
 def test_a_section_is_named_where_there_are_several(results):

@@ -268,7 +268,7 @@ def test_a_card_opens_no_file_outside_its_folder(card, bag, tmp_path_factory, na
     (bag / "inner" / "x.parquet").symlink_to(next(outside.rglob("*.parquet")))
     folder = card({"name_or_path": name} if part == "model" else {"dataset": {**FIXED["dataset"], "path": name}})
     spec = Benchmark.from_card(folder).spec
-    assert spec.local(name) is None
+    assert spec.local_path(name) is None
     if "/" in name:
         with pytest.raises(SpecError, match=r"on the Hub or a local path.*there is no such path in"):
             resolve.resolve_sources(spec)
@@ -280,7 +280,7 @@ def test_a_card_opens_no_file_outside_its_folder(card, bag, tmp_path_factory, na
     with pytest.raises(CardError, match=f"pass `{part}="):
         Benchmark.from_card(folder)
     changed = str(outside) if part == "model" else {**FIXED["dataset"], "path": str(outside)}
-    assert Benchmark.from_card(folder, **{part: changed}).spec.local(str(outside)) == outside.resolve()
+    assert Benchmark.from_card(folder, **{part: changed}).spec.local_path(str(outside)) == outside.resolve()
 
 
 def test_a_card_of_the_hub_opens_no_file_here(card, bag, monkeypatch):
@@ -291,7 +291,7 @@ def test_a_card_of_the_hub_opens_no_file_here(card, bag, monkeypatch):
     shutil.copytree(bag / "model", "mine/model")
     shutil.copytree(bag / "data", "mine/data")
     spec = Benchmark.from_card("evil/model").spec
-    assert spec.local("mine/model") is spec.local("mine/data") is None
+    assert spec.local_path("mine/model") is spec.local_path("mine/data") is None
     monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(id="mine/data", sha="abc"))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(bag / "model"))
     with pytest.raises(SpecError, match=r"mine/data has its name and would be read instead"):
@@ -300,7 +300,7 @@ def test_a_card_of_the_hub_opens_no_file_here(card, bag, monkeypatch):
     assert resolve.resolve_sources(Benchmark.from_card("evil/model", **here).spec).datasets
     for name in ("model", "data"):
         shutil.copytree(bag / name, name)
-    with pytest.raises(CardError, match=r"the model `\./model` was a folder.*names no path of this machine"):
+    with pytest.raises(CardError, match=r"the model `\./model` was a folder.*cannot name a path of this machine"):
         Benchmark.from_card((card({}, "full") / "README.md").read_text())
 
 
@@ -437,7 +437,7 @@ def test_no_weights_outside_of_a_run_are_published(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(BenchcardError, match=r"outside of its own folder \(\.\./secret\)"):
-        weights.external(tmp_path / "run" / "model.onnx")
+        weights.external_weights(tmp_path / "run" / "model.onnx")
 
 
 def test_a_metric_that_the_reader_names_is_not_the_cards(card, canary):
@@ -445,7 +445,7 @@ def test_a_metric_that_the_reader_names_is_not_the_cards(card, canary):
     folder = card({"task_args": {"metric_args": {"accuracy": {"x": "wer"}}}})
     (folder / "wer").mkdir()
     (folder / "wer" / "wer.py").write_text(canary.code("wer"))
-    assert Benchmark.from_card(folder, metrics=["accuracy", "wer"]).spec.local("wer") is None
+    assert Benchmark.from_card(folder, metrics=["accuracy", "wer"]).spec.local_path("wer") is None
     assert not canary.ran
 
 
@@ -457,8 +457,8 @@ def test_the_readers_data_free_no_other_name_of_the_card(card, tmp_path_factory,
     monkeypatch.setattr(Benchmark, "run", lambda benchmark, *_, **__: ran.append(benchmark))
     mine = str(tmp_path_factory.mktemp("mine"))
     CliRunner().invoke(main, ["verify", str(folder), "--dataset", mine])
-    assert ran[0].spec.local(mine) is not None
-    assert ran[0].spec.local(secret) is None
+    assert ran[0].spec.local_path(mine) is not None
+    assert ran[0].spec.local_path(secret) is None
 
 
 def test_verify_goes_on_with_no_run_that_came_with_the_card(card, monkeypatch):

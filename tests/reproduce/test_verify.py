@@ -10,7 +10,9 @@ import pytest
 from benchcard import Benchmark, Card, Results
 from benchcard.card.readme import merge
 from benchcard.errors import CardError
+from benchcard.publishing.facts import make_facts
 from benchcard.reproduce.results import CardResults
+from benchcard.reproduce.source import PublishedSource, PublishedSources
 from benchcard.utils.values import Interval, Shape
 
 
@@ -84,22 +86,32 @@ def around(results: Results, low: float, high: float) -> Results:
     return changed
 
 
+def card_of(run: Results) -> CardResults:
+    """The card of a run that `around` changed, read back."""
+    facts = make_facts(run)
+    row, shape = facts.rows[1], facts.shapes[0]
+    cells = run.time[(run.time["row"] == 1) & (run.time["batch_size"] == shape.batch_size)].iloc[0]
+    ratio = Interval(*cells[["ratio", "ratio_low", "ratio_high"]].astype(float))
+    rows = list(facts.rows)
+    rows[1] = replace(row, times={**row.times, shape: {**row.times[shape], "ratio": ratio}})
+    text = Card.from_facts(replace(facts, rows=tuple(rows)), slug="x").text
+    return CardResults(Card(text).facts(), None, run.path)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [(1.8452, 1.8498, "reproduced"), (1.8402, 1.8448, "different"), (1.8552, 1.8598, "different")],
 )
 def test_a_ratio_too_precise_for_an_interval_on_the_card_is_compared(results, low, high, said):
     """A card whose digits show no interval means anything that rounds to them, and nothing else."""
-    there = around(results, 1.8486, 1.8514)
-    card = CardResults(Card(there.card().text).facts(), None, there.path)
+    card = card_of(around(results, 1.8486, 1.8514))
     assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Interval(1.85)
     assert verdict(around(results, low, high).verify(card), 1, "ratio, 1x8")[0] == said
 
 
 def test_printed_bounds_are_as_wide_as_their_rounding(results):
     """An interval of which the card shows two decimals meets one that only the third keeps apart from it."""
-    there = around(results, 1.8051, 1.8549)
-    card = CardResults(Card(there.card().text).facts(), None, there.path)
+    card = card_of(around(results, 1.8051, 1.8549))
     assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Interval(1.83, 1.81, 1.85)
     assert verdict(around(results, 1.8545, 1.9).verify(card), 1, "ratio, 1x8")[0] == "reproduced"
     assert verdict(around(results, 1.8552, 1.9).verify(card), 1, "ratio, 1x8")[0] == "different"
@@ -107,8 +119,7 @@ def test_printed_bounds_are_as_wide_as_their_rounding(results):
 
 def test_without_any_interval_nothing_is_known_of_the_width(results):
     """Where a card shows no interval at a shape, models may have been launched once: its ratios are not compared."""
-    there = around(results, 1.8486, 1.8514)
-    facts = Card(there.card().text).facts()
+    facts = card_of(around(results, 1.8486, 1.8514)).facts
     bare = [
         replace(
             row,
@@ -116,7 +127,7 @@ def test_without_any_interval_nothing_is_known_of_the_width(results):
         )
         for row in facts.rows
     ]
-    card = CardResults(replace(facts, rows=tuple(bare), noise=()), None, there.path)
+    card = CardResults(replace(facts, rows=tuple(bare), noise=()), None, None)
     assert verdict(around(results, 1.7, 1.8).verify(card), 1, "ratio, 1x8") == (
         "not comparable",
         "one of them has no interval",
@@ -167,8 +178,8 @@ def test_failures_are_compared_too(results, folder):
 def test_other_data_is_another_ground(results, folder):
     """Figures of other content of the data set are not held against the card."""
     card = Results.from_card(folder)
-    sources = {"datasets": [{"name": "./data", "digest": "other"}], "models": []}
-    verified = results.verify(replace(card, about={**card.about, "sources": sources}))
+    sources = PublishedSources(datasets=(PublishedSource("./data", True, "other"),))
+    verified = results.verify(replace(card, run=replace(card.run, sources=sources)))
     assert verified.ground == ("another content or revision of the data set ./data",)
 
 

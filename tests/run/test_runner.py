@@ -17,10 +17,10 @@ from tiny_run import GRID, SPEC, spec_with
 from benchcard import Benchmark, Card, Results
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.frames.time import NOT_ASKED
+from benchcard.analysis.run_results import FRAMES
 from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.publishing import facts
-from benchcard.results import FRAMES
 from benchcard.utils.values import Shape
 
 
@@ -168,7 +168,7 @@ def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_pat
     time = results.time
     quantized = time[time["apply_quantization"]]
     assert (quantized["elapsed_s"] - quantized["duration"]).between(0, 0.4).all()
-    raw = bundle.latencies(results)
+    raw = bundle.latencies_frame(results)
     assert raw[~raw["twin"]].groupby("row").size().tolist() == time["runs"].tolist()
     card = results.card()
     assert "Time benchmarks were run for" not in card.text
@@ -629,7 +629,7 @@ def test_numbers_of_other_libraries_may_be_lost(results):
 def test_a_long_name_of_data_still_names_a_section(results, monkeypatch):
     """A folder may have a name of 255 letters: the section's is cut to what can name one."""
     monkeypatch.setitem(results.plan[0]["dataset"], "path", "data/" + "d" * 255)
-    assert facts.slug(results) == f"{'d' * 80}-{results.spec.digest[:8]}"
+    assert facts.default_slug(results) == f"{'d' * 80}-{results.spec.digest[:8]}"
 
 
 def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):
@@ -638,12 +638,12 @@ def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):
         reading = record.outcomes.score.values.readings["accuracy"]
         monkeypatch.setitem(reading, "unit", "%")
     assert results.best().max_drop == 1.0
-    assert facts.facts(results).reasons == (results.best(max_drop=1.0).reason,)
+    assert facts.make_facts(results).reasons == (results.best(max_drop=1.0).reason,)
 
 
 def test_numbers_of_given_names(ground):
     """Relative paths of a spec start at its folder, wherever the command is given."""
-    assert Benchmark.from_spec(ground / "spec.yaml").spec.local("./model") == Path(ground / "model").resolve()
+    assert Benchmark.from_spec(ground / "spec.yaml").spec.local_path("./model") == Path(ground / "model").resolve()
 
 
 def test_quality_has_intervals_and_paired_tests(results):

@@ -58,7 +58,7 @@ def test_data_stands_in_a_spec_by_what_it_holds():
     ("dataset", "said"),
     [
         (TABLE.to_iterable_dataset(), "a data set with all of its rows.*from_list"),
-        ({"path": {"train": FRAME, "validation": TABLE}}, r"\$\.dataset\.eval_split.*cannot be left out|eval_split"),
+        ({"path": {"train": FRAME, "validation": TABLE}}, r"\$\.dataset\.eval_split.*is required|eval_split"),
         (pd.DataFrame({"text": ["a", 3]}), "columns that `datasets` can hold"),
         (pd.DataFrame({"text": pd.period_range("2020", periods=2)}), "columns that `datasets` can hold"),
         (pd.DataFrame([["a", 1, 2]], columns=["text", "label", "label"]), r"same name, `label` @ \$\.dataset$"),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
 import pytest
 
-from benchcard import Benchmark
+from benchcard import Benchmark, registry
+from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.significance import RESAMPLES, draws_for
 from benchcard.run.expected import expected_steps
 from benchcard.run.pipeline import FEW_MODELS
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec import spec as specs
-from benchcard.spec.plan import make_plan, unused_settings
+from benchcard.spec.plan import FrameworkTraits, make_plan, unused_settings
 
 ARGS = {"opset": 13, "optimization_level": 1, "intra_op_num_threads": 4}
 BOTH, ADD = ["Add", "MatMul"], ["Add"]
@@ -74,14 +81,14 @@ def test_what_is_asked_for_in_vain_is_said(beans):
     beans["fixed"]["framework_args.opset"] = 13
     del beans["grid"]["framework_args"]
     assert unused_settings(make_plan(specs.read_spec(beans))) == (
-        "framework_args.opset (13) changes nothing for pytorch, which does not know it",
+        "framework_args.opset (13) changes nothing for pytorch, which has no such argument",
     )
     beans["fixed"]["framework_args"] = {"opset": 13, "intra_op_num_threads": 2}
     del beans["fixed"]["framework_args.opset"]
     beans["grid"]["quantization_approach"] = ["dynamic"]
     assert unused_settings(make_plan(specs.read_spec(beans))) == (
-        "calibration changes nothing: it means nothing to any row",
-        "framework_args.opset (13) changes nothing for pytorch, which does not know it",
+        "calibration changes nothing: it applies to no row",
+        "framework_args.opset (13) changes nothing for pytorch, which has no such argument",
     )
 
 
@@ -154,7 +161,7 @@ def test_a_value_for_activations_is_told_from_what_dynamic_rows_do(beans):
     """
     always = "dynamic activations are always uint8"
     both = activations(beans, ["dynamic", "static"], activations_dtype="int8")
-    assert unused_settings(both) == (f"activations_dtype (int8) is of the static rows alone: {always}",)
+    assert unused_settings(both) == (f"activations_dtype (int8) applies to the static rows alone: {always}",)
     assert f"activations_dtype changes nothing: {always}" in unused_settings(
         activations(beans, ["dynamic"], activations_dtype="int8")
     )
@@ -297,3 +304,63 @@ def test_an_axis_that_means_nothing_to_any_row_is_named():
         "activations_dtype changes nothing",
         "activations_symmetric changes nothing",
     ]
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """A function that forgets the example plugin, whose task and framework are registered until then."""
+
+    def fresh_tables():
+        tables = {group: registry._Table(group) for group in registry._BROUGHT}
+        monkeypatch.setattr(registry, "_table", tables.__getitem__)
+
+    fresh_tables()
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "plugin"))
+    registry.register_task("masked-word", importlib.import_module("benchcard_masked.task").MaskedWord)
+    registry.register_framework("zipped", importlib.import_module("benchcard_masked.framework").Zipped)
+    registry.register_backend("noted", SimpleNamespace(run=print))
+    return fresh_tables
+
+
+def test_a_stored_spec_is_planned_without_its_plugins(plugin, beans):
+    """A spec and a plan that a run kept are the same where the packages that brought task, framework, metric and
+    backend are not installed; any other spec is refused there.
+    """
+    beans |= {"task": "masked-word", "backend": "noted", "metrics": ["accuracyy"], "task_args": {"upper_case": True}}
+    beans["grid"]["framework"] = ["onnxruntime", "zipped"]
+    beans["grid"]["framework_args"] = {"zipped": [{"level": 1}, {"optimize": False}]}
+    # Where this metric is not registered, its id looks like a typo.
+    registry.register_metric("accuracyy", SimpleNamespace(compute=print, features=None))
+    spec = specs.read_spec(beans)
+    plan = make_plan(spec)
+    stored = json.loads(msgspec.json.encode({"spec": spec.as_dict(), "frameworks": plan.frameworks}))
+    plugin()
+    with pytest.raises(SpecError, match=r"masked-word.*"):
+        specs.read_spec(stored["spec"])
+    read = specs.read_stored_spec(stored["spec"])
+    assert (read, read.digest, read.trusted) == (spec, spec.digest, False)
+    frameworks = msgspec.convert(stored["frameworks"], dict[str, FrameworkTraits])
+    assert make_plan(read, frameworks) == plan
+    assert unused_settings(make_plan(read, frameworks)) == unused_settings(plan)
+    with pytest.raises(BenchcardError, match="no framework is called `zipped`"):
+        make_plan(read)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        ("task", 3, "$.task"),
+        ("per_chanel", True, "$.per_chanel"),
+        ("batch_sizes", [0], "$.batch_sizes[0]"),
+        ("framework_args", {"onnxruntime": [{"intra_op_num_threads": []}]}, None),
+    ],
+)
+def test_a_stored_spec_is_checked_all_the_same(beans, name, value, place):
+    """What needs no plugin is checked in a stored spec as in any other."""
+    if place is None:
+        beans["grid"][name], place = value, "$.grid.framework_args.onnxruntime[0].intra_op_num_threads"
+    else:
+        beans[name] = value
+    with pytest.raises(SpecError) as caught:
+        specs.read_stored_spec(beans)
+    assert [mistake.place for mistake in caught.value.mistakes] == [place]

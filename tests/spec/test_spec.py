@@ -102,8 +102,8 @@ def test_a_parameter_stands_once(beans):
     beans["fixed"]["per_channel"] = True
     beans["name_or_path"] = "other/model"
     found = mistakes(beans)
-    assert "it stands at $.fixed.per_channel too" in found["$.grid.per_channel"]
-    assert "it stands at $.model too" in found["$.name_or_path"]
+    assert "it is at $.fixed.per_channel too" in found["$.grid.per_channel"]
+    assert "it is at $.model too" in found["$.name_or_path"]
 
 
 def test_a_list_holds_each_element_once_and_one_at_least(beans):
@@ -139,7 +139,12 @@ def test_a_figure_of_a_metric_may_be_asked_for(beans):
     ("task", "metrics", "given", "said"),
     [
         ("image-classification", None, "acuracy", "measured, `accuracy`, found.*did you mean `accuracy`"),
-        ("image-classification", ["accuracy", "f1"], "precision", "measured, `accuracy` or `f1`, found.*reach nothing"),
+        (
+            "image-classification",
+            ["accuracy", "f1"],
+            "precision",
+            "measured, `accuracy` or `f1`, found.*be ignored",
+        ),
         ("image-classification", ["accuracy", "f1"], "f1", None),
         ("text-classification", None, "f1_macro", "measured, `accuracy`"),
         ("token-classification", None, "seqeval", None),
@@ -209,9 +214,9 @@ def test_relative_paths_start_at_the_spec(beans, tmp_path: Path, monkeypatch: py
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
     spec = specs.read_spec(beans, tmp_path / "specs")
-    assert spec.local("./model") == tmp_path / "specs" / "model"
-    assert spec.local("other") == tmp_path / "other"
-    assert spec.local("nateraw/vit-base-beans") is None
+    assert spec.local_path("./model") == tmp_path / "specs" / "model"
+    assert spec.local_path("other") == tmp_path / "other"
+    assert spec.local_path("nateraw/vit-base-beans") is None
 
 
 @pytest.mark.parametrize(
@@ -274,7 +279,7 @@ def test_a_grid_beyond_reason_is_refused_at_once(beans):
 @pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "~nobody-of-that-name/model"])
 def test_names_that_can_be_no_path(beans, name):
     """A name that the system refuses as a path is no local path, and no crash."""
-    assert specs.read_spec(beans).local(name) is None
+    assert specs.read_spec(beans).local_path(name) is None
 
 
 def test_a_run_has_one_backend(beans):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from benchcard.card.facts import Plain
 from benchcard.errors import CardError
-from benchcard.utils import plaindata
+from benchcard.utils import parsing
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
@@ -73,8 +73,8 @@ def compose_yaml(yaml: str) -> Node | None:
         CardError: The text is not YAML, or its nesting is too deep or endless; the message says where.
     """
     try:
-        return plaindata.compose_yaml(yaml)
-    except plaindata.UnreadableError as error:
+        return parsing.compose_yaml(yaml)
+    except parsing.UnreadableError as error:
         raise CardError(f"the front matter is not YAML that can be read: {error}") from error
 
 
@@ -85,8 +85,8 @@ def load_yaml(yaml: str) -> Plain:
         CardError: The text is not YAML, has a key twice, or a tag or nesting that plain data cannot have.
     """
     try:
-        return plaindata.load_yaml(yaml)
-    except plaindata.UnreadableError as error:
+        return parsing.load_yaml(yaml)
+    except parsing.UnreadableError as error:
         raise CardError(f"the front matter cannot be read: {error}") from error
 
 

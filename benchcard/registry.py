@@ -91,8 +91,8 @@ _USED_IN_CHILDREN = ("frameworks", "tasks", "metrics")
 class Backend(Protocol):
     """Where a grid runs."""
 
-    def run(self, spec: object, path: Path, *, timeout_s: float | None, show_progress: bool) -> None:
-        """Run a `Spec`, or what is left of it, in the run directory `path`."""
+    def run(self, plan: object, path: Path, *, timeout_s: float | None, show_progress: bool) -> None:
+        """Run a `Plan`, or what is left of it, in the run directory `path`."""
 
 
 class _Registry:

@@ -663,40 +663,40 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
     from benchcard.evaluation.rows import Rows, read_predictions
     from benchcard.export import export as exporting
     from benchcard.run.pipeline import Pipeline
+    from benchcard.run.traits import traits_of
     from benchcard.sources import resolve
     from benchcard.spec import plan, spec
-    from benchcard.steps import ACTIONS
-    from benchcard.steps.step import Need, Outcome, Step
+    from benchcard.steps import MODULES
+    from benchcard.steps.step import Outcome, Request
     from benchcard.utils.values import Failure
 
-    outcomes: dict[str, Outcome] = {}
+    results: dict[str, Outcome[Any] | Failure] = {}
 
-    def ask(step: Step) -> Outcome:
-        if step.key not in outcomes:
-            folder, values, failure = target / f"{side}-{step.kind}-{len(outcomes)}", {}, None
+    def ask(request: Request[Any]) -> Outcome[Any] | Failure:
+        if request.key not in results:
+            folder = target / f"{side}-{request.kind}-{len(results)}"
             folder.mkdir()
-            needs = {name: Need(outcome.folder, outcome.values) for name, outcome in step.needs.items()}
             try:
                 with mock.patch.object(exporting, "_SEARCH_S", 0.0):  # skip the search for other opsets
-                    action = pkgutil.resolve_name(ACTIONS[step.kind])
-                    values = action(step.asked, needs, step.extra, folder, lambda done, total: None)
+                    action = pkgutil.resolve_name(f"{MODULES[request.kind]}:{request.kind}")
+                    values = action(request, folder, lambda done, total: None)
+                results[request.key] = Outcome(request.kind, request.key, folder, values)
             except Exception as error:  # noqa: BLE001 - the check is that only benchcard's errors occur
-                failure = Failure(step.kind, type(error).__name__, str(error))
+                results[request.key] = failure = Failure(request.kind, type(error).__name__, str(error))
                 if not isinstance(error, BenchcardError):
-                    row.problems.append(f"{step.kind}: raised {failure}")
-            outcomes[step.key] = Outcome(step.kind, step.key, folder, values, failure=failure)
-        return outcomes[step.key]
+                    row.problems.append(f"{request.kind}: raised {failure}")
+        return results[request.key]
 
     data = {"path": str(target / "data"), "eval_split": "validation"}
     data |= {"data_keys": {"primary": "text" if reference.text else "image"}, "ref_keys": ["label"]}
     settings = {"model": str(model), "task": reference.task, "dataset": data, "duration": 0}
     rows = plan.make_plan(spec.read_spec({**settings, "grid": {"framework": ["pytorch", "onnxruntime"]}}))
     for configuration in rows:
-        record = Pipeline(rows, resolve.resolve_sources(rows.spec), ask, 1).record(configuration)
+        record = Pipeline(rows, resolve.resolve_sources(rows.spec), traits_of(rows), ask, 1).record(configuration)
         name = f"{configuration['framework']} {side}".strip()
-        for failure in record.failures.values():
+        for _, failure in record.failures.items():
             row.refusals.setdefault(failure.message, []).append(name)
-        if record.outcomes.evaluate and not record.outcomes.evaluate.failure:
+        if record.outcomes.evaluate and record.outcomes.prepare:
             items = Rows(record.outcomes.prepare.folder).items
             alone = reference.alone([items.item(index) for index in range(len(items))])
             _, kept = read_predictions(record.outcomes.evaluate.folder)

@@ -19,12 +19,12 @@ import numpy as np
 from benchcard import registry
 from benchcard.evaluation.rows import Rows
 from benchcard.steps import data, evaluate
-from benchcard.steps.step import Need
+from benchcard.steps.step import Outcome
 
 LABELS = ["a", "b", "c"]
 
 
-def texts(folder: Path, rows: int) -> dict[str, Any]:
+def texts(folder: Path, rows: int) -> str:
     """Write a text model of six layers and rows of 5 to 120 words, and return the request of `prepare`."""
     import datasets
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -45,10 +45,10 @@ def texts(folder: Path, rows: int) -> dict[str, Any]:
     lines = [" ".join(f"w{word}" for word in draw.integers(0, 500, draw.integers(5, 120))) for _ in range(rows)]
     columns = {"text": lines, "label": draw.integers(0, 3, rows).tolist()}
     datasets.Dataset.from_dict(columns).to_parquet(folder / "data.parquet")
-    return {"task": "text-classification"}
+    return "text-classification"
 
 
-def images(folder: Path, rows: int) -> dict[str, Any]:
+def images(folder: Path, rows: int) -> str:
     """Write an image model of six layers at 224 pixels and rows of noise, and return the request of `prepare`."""
     import datasets
     from PIL import Image
@@ -64,7 +64,7 @@ def images(folder: Path, rows: int) -> dict[str, Any]:
     pictures = [Image.fromarray(draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(rows)]
     columns = {"image": pictures, "label": draw.integers(0, 3, rows).tolist()}
     datasets.Dataset.from_dict(columns).to_parquet(folder / "data.parquet")
-    return {"task": "image-classification"}
+    return "image-classification"
 
 
 def bare_calls_ns(model: Any, batches: list[Any]) -> int:
@@ -75,7 +75,7 @@ def bare_calls_ns(model: Any, batches: list[Any]) -> int:
     return time.perf_counter_ns() - started
 
 
-def compare(folder: Path, request: dict[str, Any], repeats: int) -> tuple[float, float, float]:
+def compare(folder: Path, task: str, repeats: int) -> tuple[float, float, float]:
     """Compare passes with bare calls on the same batches.
 
     Returns:
@@ -84,27 +84,28 @@ def compare(folder: Path, request: dict[str, Any], repeats: int) -> tuple[float,
     """
     path, prepared = folder / "model", folder / "prepared"
     prepared.mkdir()
-    columns = {"name": None, "split": "train", "max_samples": None, "data_keys": None, "ref_keys": None}
-    extra = {"dataset": str(folder / "data.parquet"), "revision": None, "model": str(path)}
-    values = data.prepare({**columns, "task_args": None, **request}, {}, extra, prepared, lambda done, total: None)
-    options = {"task": request["task"], "intra_op_num_threads": 2}
-    model = registry.framework("pytorch").open(path, options)
+    rows = data.PrepareRequest(
+        dataset={}, name=None, split="train", data_keys=None, ref_keys=None, task=task, task_args=None, model={},
+        max_samples=None, model_folder=path, location=str(folder / "data.parquet"), revision=None, content=None, renamed="",
+    )  # fmt: skip
+    values = data.prepare(rows, prepared, lambda done, total: None)
+    request = evaluate.EvaluateRequest(
+        model=None, framework="pytorch", options={"task": task}, task=task, batch_size=None,
+        inputs=Outcome("prepare", "", prepared, values), model_path=path, threads=2,
+    )  # fmt: skip
+    model = registry.framework("pytorch").open(path, {"task": task, "intra_op_num_threads": 2})
     batches = [batch for _, batch in Rows(prepared).items.batches()]
     model(batches[0])
-    task = request["task"]
-    evaluation = {"framework": "pytorch", "options": {"task": task}, "task": task, "batch_size": None}
     ratios, shares = [], []
     for number in range(repeats):
         target = folder / f"predicted-{number}"
         target.mkdir()
-        needs = {"inputs": Need(prepared, values)}
         # Bare calls before and after the pass cancel a drift of the machine.
         before = bare_calls_ns(model, batches)
-        extra = {"model": str(path), "threads": 2}
-        passed = evaluate.evaluate(evaluation, needs, extra, target, lambda done, total: None)
+        passed = evaluate.evaluate(request, target, lambda done, total: None)
         after = bare_calls_ns(model, batches)
-        ratios.append((before + after) / 2 / passed["elapsed_ns"])
-        shares.append(passed["forward_ns"] / passed["elapsed_ns"])
+        ratios.append((before + after) / 2 / passed.elapsed_ns)
+        shares.append(passed.forward_ns / passed.elapsed_ns)
     return statistics.median(ratios), statistics.median(shares), min(shares)
 
 
@@ -116,9 +117,9 @@ def main() -> None:
     arguments = parser.parse_args()
     for make in (texts, images):
         with tempfile.TemporaryDirectory() as folder:
-            request = make(Path(folder), arguments.rows)
-            ratio, median, least = compare(Path(folder), request, arguments.repeats)
-        print(f"{request['task']}, {arguments.rows} rows: {ratio:.1%} of the throughput of bare calls;", end=" ")
+            task = make(Path(folder), arguments.rows)
+            ratio, median, least = compare(Path(folder), task, arguments.repeats)
+        print(f"{task}, {arguments.rows} rows: {ratio:.1%} of the throughput of bare calls;", end=" ")
         print(f"calls take {median:.1%} of the pass (minimum {least:.1%})")
 
 

@@ -79,8 +79,8 @@ def run_benchcard(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     results = Benchmark.from_spec(spec(options)).run(folder / "run", progress=False)
     parts = {id(part): part for group in results.records.parts.values() for part in group}
     blocks = [block for part in parts.values() for timed in part.rounds for block in timed.blocks]
-    opened = [launch for part in parts.values() for launch in (part.outcome or {}).get("opened", ())]
-    forward = sum(launch["first_call_ns"] + sum(launch["warmup_ns"]) for launch in opened)
+    opened = [launch for part in parts.values() for launch in (part.outcome.opened if part.outcome else ())]
+    forward = sum(launch.first_call_ns + sum(launch.warmup_ns) for launch in opened)
     forward += sum(block.warm_calls * block.median_ns for block in blocks)
     spans: dict[str, list[tuple[float, float]]] = {}
     for path in (folder / "run").glob("steps/*/outcome.json"):

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchcard.analysis.records import Part
-from benchcard.measure.blocks import Block, Failure, Opened, Round
+from benchcard.measure.blocks import Block, OpenedModel, Round
 from benchcard.measure.noise import MachineState
-from benchcard.run.directory import PartOutcome
+from benchcard.run.directory import PartFailure, PartOutcome
 
 QUIET = MachineState(at_ns=0)
 ROUNDS_PER_LAUNCH = 3
@@ -20,7 +20,7 @@ def made_part(
     *,
     launches: int = 5,
     memory: Mapping[tuple[str, bool], Sequence[int]] | None = None,
-    failures: Sequence[Failure] = (),
+    failures: Sequence[PartFailure] = (),
     seed: int = 0,
 ) -> Part:
     """Return a part with models of these latencies, which vary by some thousandths between launches and calls.
@@ -45,7 +45,7 @@ def made_part(
             blocks.append(Block(name, twin, 0, int(calls.sum()), calls, 1, 0, 0, 0, 0, 0))
         rounds.append(Round(number, launch, tuple(blocks), QUIET, QUIET))
     opened = [
-        Opened(name, twin, launch, 0, 0, 0, (), 0, peak, {})
+        OpenedModel(name, twin, launch, 0, 0, 0, (), 0, peak, {})
         for (name, twin), peaks in (memory or {}).items()
         for launch, peak in enumerate(peaks)
     ]
@@ -60,6 +60,6 @@ def made_part(
     return Part(tuple(latencies_ns), baseline, tuple(rounds), outcome)
 
 
-def died(name: str) -> Failure:
+def died(name: str) -> PartFailure:
     """Return the failure of a model whose process was killed while it was timed."""
-    return Failure(name, False, "time", "Died", "ended by SIGKILL", "")
+    return PartFailure(name=name, twin=False, stage="time", type="Died", message="ended by SIGKILL")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchcard import testing
-from benchcard.metrics.uncertainty import Difference
+from benchcard.metrics.info import FigureUncertainty
 from benchcard.steps import data as data_steps
 from benchcard.steps.data import PrepareRequest, RowsOutcome
 from benchcard.steps.evaluate import EvaluateRequest, ScoreOutcome
@@ -75,7 +75,7 @@ def evaluate_request(task: str, prepared: Path, model: Path, **fields: Any) -> E
     return EvaluateRequest(**{**defaults, "task": task, "inputs": inputs, "model_path": model, "threads": 1, **fields})
 
 
-def compared(task: str, prepared: Path, predicted: Path, target: Path, metric: str, seed: int = 0) -> Difference:
+def compared(task: str, prepared: Path, predicted: Path, target: Path, metric: str, seed: int = 0) -> FigureUncertainty:
     """Do the step `compare` in this process, and return the interval of a metric."""
     from benchcard.steps import evaluate
 

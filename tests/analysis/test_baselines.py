@@ -15,7 +15,7 @@ from tiny_run import SPEC, spec_with
 from benchcard import Benchmark, Results
 from benchcard.card.layouts import plot
 from benchcard.card.layouts.full_tables import roles
-from benchcard.cli.commands import _certificate, main
+from benchcard.cli.commands import _print_noise, main
 from benchcard.errors import BenchcardError
 from benchcard.publishing.facts import make_facts
 from benchcard.spec.plan import Configuration
@@ -94,7 +94,7 @@ def test_models_that_were_timed_apart_are_told_apart(ran, monkeypatch, capsys):
     monkeypatch.setitem(vars(ran), "noise", pd.concat([ran.noise, lost.head(1)], ignore_index=True))
     (note,) = (each for each in make_facts(ran).notes if "timed twice" in each)
     assert note.startswith("At batch size 1, input length 8 the baseline, row 0, beside 3 models was not timed twice")
-    _certificate(lost.head(1))
+    _print_noise(lost.head(1))
     assert "the baseline was not timed twice, and so has no noise floor" in capsys.readouterr().out
 
 
@@ -162,7 +162,7 @@ def test_a_second_process_that_died_is_told_of_its_own_baselines(halved):
 
 def test_a_baseline_that_was_not_timed_twice_is_named(halved, capsys):
     """Neither the card nor the command line says of all baselines what is true of one."""
-    _certificate(halved.noise)
+    _print_noise(halved.noise)
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("noise"))
     assert first.startswith("noise, batch size 1, length 8: the baseline, row 0, timed twice, is")
     assert second.startswith("noise, batch size 1, length 8: the baseline, row 2, was not timed twice, and so has no")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from timing_fixtures import children_of, recorded_s, subject, timed
 from benchcard.measure.blocks import OpenedModel, Round, Subject, recover_rounds
 from benchcard.measure.child import Import, Open, Time, encode_command, time_block
 from benchcard.measure.machine import physical_cores
+from benchcard.measure.noise import MachineState
 from benchcard.measure.process import ProcessFailed, TimedProcess
-from benchcard.run.directory import TimedPart
+from benchcard.run.directory import PartFailure, PartOutcome, TimedPart
 from benchcard.utils.process import child_environment, python_command
 
 folder = timing_fixtures.folder
@@ -102,9 +104,9 @@ def test_a_lone_surrogate_in_a_message_is_replaced(folder: Path) -> None:
     (failed,) = result.failures
     assert failed.failure.message == "half of ?"
     part = TimedPart(folder / "part", ("a",))
-    moment = {"at_ns": 1}
-    ends = {"before": moment, "after": moment}
-    part.finish({"rounds": 0, "baseline": None, "opened": [], "failures": [failed.as_dict()], **ends})
+    now = MachineState(at_ns=1)
+    failures = (PartFailure(name="a", twin=False, **asdict(failed.failure)),)
+    part.finish(PartOutcome(rounds=0, baseline=None, opened=(), failures=failures, before=now, after=now))
     assert part.outcome is not None
 
 

@@ -158,7 +158,7 @@ def test_figures_do_not_write_over_others(figures):
     assert "the metric `framed` gives a figure `framework`" in quality["failure"][0]
     assert quality["framework"][0] == "pytorch"
     known = {*quality, "embedding_cosine", "positive_class", "similarity_fn_name", "activation_fn"} - {"framework"}
-    assert known == info.COLUMNS
+    assert known == info.RESERVED_COLUMNS
 
 
 def test_a_metric_that_fails_is_named(figures):

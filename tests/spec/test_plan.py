@@ -311,8 +311,8 @@ def plugin(monkeypatch):
     """A function that forgets the example plugin, whose task and framework are registered until then."""
 
     def fresh_tables():
-        tables = {group: registry._Table(group) for group in registry._BROUGHT}
-        monkeypatch.setattr(registry, "_table", tables.__getitem__)
+        tables = {group: registry._Registry(group) for group in registry._BUILT_IN}
+        monkeypatch.setattr(registry, "_registry", tables.__getitem__)
 
     fresh_tables()
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "plugin"))

@@ -23,7 +23,7 @@ from benchcard.errors import BenchcardError, CardError, SpecError
 from benchcard.hub.overwrite import read_manifest
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import make_plan
-from benchcard.utils.parsing import UnreadableError, load_json, load_yaml, mismatches
+from benchcard.utils.parsing import UnreadableError, load_json, load_yaml
 from benchcard.utils.plain import MAX_LEVELS, checked
 
 SPEC = """\
@@ -430,20 +430,6 @@ def test_json_that_is_none(text, said):
         load_json(text)
     with pytest.raises(UnreadableError):
         load_json(b"\xff")
-
-
-def test_a_form_says_what_differs():
-    """Each difference is said with its place; what may be missing, and further names, are none."""
-    form = {"a": int, "b?": [{"c": (int, float)}], "d": {"*": str}}
-    assert list(mismatches({"a": 1, "d": {}, "e": 2}, form)) == []
-    wrong = {"a": True, "b": [{"c": 1}, {"c": "x"}, {}], "d": {"x": 1}}
-    assert list(mismatches(wrong, form)) == [
-        "$.a is true",
-        '$.b[1].c is "x"',
-        "$.b[2].c is missing",
-        '$.d."x" is 1',
-    ]
-    assert list(mismatches([], form)) == ["$ is no mapping"]
 
 
 def test_a_manifest_on_the_hub_that_is_none_claims_nothing():

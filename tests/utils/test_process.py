@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import benchcard
-from benchcard.measure.process import Child
+from benchcard.measure.blocks import Subject
+from benchcard.measure.process import TimedProcess
+from benchcard.steps.evaluate import MetricRequest
 from benchcard.utils import process
 from benchcard.workers.worker import Worker
 
@@ -40,9 +42,8 @@ def ran(tmp_path, monkeypatch):
 def test_a_step_imports_nothing_from_the_working_directory(ran, tmp_path):
     """A child that does steps loads a metric, and with it `evaluate` and `datasets`, from where they are installed."""
     worker = Worker(threads=1)
-    request = {"kind": "metric", "asked": {"name": "accuracy"}, "needs": {}, "extra": {}, "target": str(tmp_path)}
     try:
-        reply = worker.do(request, tmp_path / "log.txt", lambda done, total: None)
+        reply = worker.do(MetricRequest(name="accuracy", scripts={}), tmp_path, lambda done, total: None)
     finally:
         worker.stop()
     assert reply.failure is None, reply.failure
@@ -51,8 +52,9 @@ def test_a_step_imports_nothing_from_the_working_directory(ran, tmp_path):
 
 def test_a_timed_process_imports_nothing_from_the_working_directory(ran):
     """A child that times imports its runtime from where it is installed."""
-    with Child("a", False, threads=1, spinning=False) as child:
-        child.ask({"do": "import", "framework": "onnxruntime", "registered": []}, timeout_s=60)
+    with TimedProcess(Subject("a", "onnxruntime", Path(), Path()), False, 60.0) as timed:
+        timed.start_import()
+        timed.finish_import()
     assert not list(ran.iterdir())
 
 

@@ -25,7 +25,7 @@ LABELS = ["a", "b", "c"]
 
 
 def texts(folder: Path, rows: int) -> str:
-    """Write a text model of six layers and rows of 5 to 120 words, and return the request of `prepare`."""
+    """Write a text model of six layers and rows of 5 to 120 words, and return the task."""
     import datasets
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -49,7 +49,7 @@ def texts(folder: Path, rows: int) -> str:
 
 
 def images(folder: Path, rows: int) -> str:
-    """Write an image model of six layers at 224 pixels and rows of noise, and return the request of `prepare`."""
+    """Write an image model of six layers at 224 pixels and rows of noise, and return the task."""
     import datasets
     from PIL import Image
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
@@ -86,7 +86,8 @@ def compare(folder: Path, task: str, repeats: int) -> tuple[float, float, float]
     prepared.mkdir()
     rows = data.PrepareRequest(
         dataset={}, name=None, split="train", data_keys=None, ref_keys=None, task=task, task_args=None, model={},
-        max_samples=None, model_folder=path, location=str(folder / "data.parquet"), revision=None, content=None, renamed="",
+        max_samples=None, model_folder=path, location=str(folder / "data.parquet"), revision=None, content=None,
+        renamed="",
     )  # fmt: skip
     values = data.prepare(rows, prepared, lambda done, total: None)
     request = evaluate.EvaluateRequest(

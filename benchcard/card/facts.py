@@ -310,12 +310,12 @@ def plain(value: object, place: str = "value") -> Plain:
 def _expect_figures(*columns: Figures) -> None:
     """Raise a `CardError` for a figure that is not finite, or whose bounds are incomplete or in the wrong order."""
     for figures in columns:
-        for name, found in figures.items():
-            if found is None:
+        for name, interval in figures.items():
+            if interval is None:
                 continue
-            bounds = [bound for bound in (found.low, found.high) if bound is not None]
-            if len(bounds) == 1 or bounds != sorted(bounds) or not all(map(math.isfinite, (found.value, *bounds))):
-                raise CardError(f"{name} must be a finite number with no bounds or two ordered ones, found {found}")
+            bounds = [bound for bound in (interval.low, interval.high) if bound is not None]
+            if len(bounds) == 1 or bounds != sorted(bounds) or not all(map(math.isfinite, (interval.value, *bounds))):
+                raise CardError(f"{name} must be a finite number with no bounds or two ordered ones, found {interval}")
 
 
 def _set_fields(instance: object, **values: object) -> None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from benchcard.card.markdown.tables import format_number
 from benchcard.errors import CardError
-from benchcard.utils.values import Interval
+from benchcard.utils.values import Interval, Shape
 
 DecimalsRule: TypeAlias = Callable[[Sequence[float]], int]
 """Returns the number of decimals for the values of a column."""
@@ -60,6 +60,12 @@ def format_figure(figure: Interval, decimals: int) -> str:
     text = format_number(figure.value, decimals)
     bounds = [format_number(bound, decimals) for bound in (figure.low, figure.high) if bound is not None]
     return text if {*bounds} <= {text} else f"{text} [{', '.join(bounds)}]"
+
+
+def format_shape(shape: Shape) -> str:
+    """Return a shape as text: `batch size 8, input length 64`."""
+    length = "" if shape.input_length is None else f", input length {shape.input_length}"
+    return f"batch size {shape.batch_size}{length}"
 
 
 def parse_figure(cell: str, place: str) -> Interval | None:

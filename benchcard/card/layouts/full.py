@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, Data, Facts, Metric, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce, row_groups
-from benchcard.card.layouts.figures import column_decimals, format_figure
+from benchcard.card.layouts.figures import column_decimals, format_figure, format_shape
 from benchcard.card.layouts.full_tables import RATIO, SIZE
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.utils.text import pluralize
@@ -92,7 +92,7 @@ def alt_text(facts: Facts) -> str:
             roles = ", ".join(full_tables.roles(facts, index))
             name = f"row {index} ({roles})" if roles else f"row {index}"
             points.append(f"{name} {_metric(facts, row, metric)} at {latency} ms")
-    return escape(f"{metric} against mean latency at {_shape(shape)}: {'; '.join(points)}")
+    return escape(f"{metric} against mean latency at {format_shape(shape)}: {'; '.join(points)}")
 
 
 def _recommendations(facts: Facts) -> str:
@@ -144,7 +144,7 @@ def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
         clauses.append(f"**{format_figure(ratio, decimals)} times as fast** as the unquantized model")
     latency, latency_before = (_latency(facts, each, shape, interval=False) for each in (row, baseline))
     if latency is not None and latency_before is not None:
-        clauses.append(f"{latency} instead of {latency_before} ms at {_shape(shape)}")
+        clauses.append(f"{latency} instead of {latency_before} ms at {format_shape(shape)}")
     return clauses
 
 
@@ -206,13 +206,8 @@ def _column(facts: Facts, shape: Shape, key: str) -> list[Interval | None]:
     return [row.times.get(shape, {}).get(key) for row in facts.rows]
 
 
-def _shape(shape: Shape) -> str:
-    length = "" if shape.input_length is None else f", input length {shape.input_length}"
-    return f"batch size {shape.batch_size}{length}"
-
-
 def _legend(facts: Facts) -> str:
-    at = f" Times are at {_shape(facts.shapes[0])}." if facts.shapes else ""
+    at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
     sentences, baselines = [f"In brackets: 95 % intervals.{at}"], row_groups.baselines(facts)
     if any(row.figures.get("predictions_changed") or row.metrics for row in facts.rows) and facts.pareto:
         of = " of the same examples" if row_groups.have_different_examples(facts) else ""

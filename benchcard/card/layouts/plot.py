@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from benchcard.card.facts import LATENCY_MEAN, Facts
 from benchcard.card.layouts import row_groups
+from benchcard.card.layouts.figures import format_shape
 from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
@@ -179,9 +180,7 @@ def _format_axes(axes: Axes, facts: Facts, points: _Points) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08, y=0.12)
-    shape = facts.shapes[0]
-    length = "" if shape.input_length is None else f", input length {shape.input_length}"
-    axes.set_xlabel(f"mean latency in ms at batch size {shape.batch_size}{length}")
+    axes.set_xlabel(f"mean latency in ms at {format_shape(facts.shapes[0])}")
     metric = facts.metrics[0]
     name = "".join(char if char.isprintable() else " " for char in metric.name)
     axes.set_ylabel(f"{name} ({metric.unit})" if metric.unit else name)

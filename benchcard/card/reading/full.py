@@ -189,8 +189,8 @@ def _figure_key(header: str, metrics: Collection[str]) -> str | None:
         return SIZE
     if header in (*full_tables.COUNTS, full_tables.COSINE):
         return header
-    for ending, words in full_tables.FIGURE_ENDINGS.items():
-        if header.endswith(words) and (name := header.removesuffix(words)) in metrics:
+    for ending, suffix in full_tables.FIGURE_ENDINGS.items():
+        if header.endswith(suffix) and (name := header.removesuffix(suffix)) in metrics:
             return name + ending
     return None
 

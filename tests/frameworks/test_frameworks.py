@@ -214,7 +214,10 @@ def test_a_given_file_that_is_no_graph_is_refused(content, message, tmp_path):
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [(POINTER, r"w\.bin is a Git LFS pointer.*git lfs pull"), (b"short", r"external weights of model\.onnx.*Download or export")],
+    [
+        (POINTER, r"w\.bin is a Git LFS pointer.*git lfs pull"),
+        (b"short", r"external weights of model\.onnx.*Download or export"),
+    ],
 )
 def test_given_weights_that_cannot_be_read_are_refused(weights, message, tmp_path):
     """Weights beside a graph that are a pointer, or cut short, end the export and nothing later."""

@@ -54,7 +54,7 @@ def check_shared_biases(graph: Graph, settings: Quantization, quantized: onnx.Mo
     """
     if settings.layout != "QOperator":
         return
-    reasons = float_reasons(graph, settings, settings.nodes_to_exclude)
+    reasons = float_reasons(graph, settings)
     stored = {weight.name: weight for weight in quantized.graph.initializer}
     for bias in graph.weights:
         readers = [node for node in graph.readers(bias) if node.name in reasons and reasons[node.name] is None]

@@ -16,7 +16,7 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,13 +71,13 @@ def match_exclusions(
         ArtifactError: A pattern is misspelt, or a regular expression is invalid.
     """
     graph = load_graph(model) if isinstance(model, Path) else graph_of(model)
-    quantized = {name for name, reason in float_reasons(graph, settings).items() if reason is None}
+    reasons = float_reasons(graph, replace(settings, nodes_to_exclude=()))
     matches: list[Exclusion] = []
     for exclusion in exclusions:
         groups = _match(graph, exclusion)
         matched = {name for group in groups for name in group}
         nodes = tuple(name for name in graph.nodes if name in matched)
-        changed = tuple(name for name in nodes if name in quantized)
+        changed = tuple(name for name in nodes if name in reasons and reasons[name] is None)
         remark = "" if changed else _remark(graph, exclusion, nodes, settings)
         matches.append(Exclusion(exclusion, len(groups), nodes, changed, remark))
     return tuple(matches)

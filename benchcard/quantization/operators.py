@@ -7,7 +7,7 @@ registries. Tests compare these rules with quantized graphs. The quantization it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -133,16 +133,8 @@ def eligible_nodes(graph: Graph, settings: Quantization) -> tuple[str, ...]:
     )
 
 
-def float_reasons(
-    graph: Graph, settings: Quantization, excluded: Collection[str] = ()
-) -> Mapping[str, FloatReason | None]:
-    """Return for each eligible node, in the graph's order, why it stays in float; None where it is quantized.
-
-    Args:
-        graph: The graph before quantization.
-        settings: The quantization; its `nodes_to_exclude` is not read.
-        excluded: Names of the nodes to exclude.
-    """
+def float_reasons(graph: Graph, settings: Quantization) -> Mapping[str, FloatReason | None]:
+    """Return for each eligible node, in the graph's order, why it stays in float; None where it is quantized."""
     rule: Callable[[Graph, onnx.NodeProto, Quantization, set[str]], FloatReason | None] = {
         "QDQ": _qdq_rule,
         "QOperator": _qoperator_rule,
@@ -153,7 +145,7 @@ def float_reasons(
     quantized: set[str] = set()
     return {
         name: FloatReason.EXCLUDED
-        if name in excluded
+        if name in settings.nodes_to_exclude
         else _unsafe(graph, graph.nodes[name], settings) or rule(graph, graph.nodes[name], settings, quantized)
         for name in eligible_nodes(graph, settings)
     }
@@ -161,7 +153,7 @@ def float_reasons(
 
 def quantized_nodes(model: Path, settings: Quantization) -> tuple[str, ...]:
     """Return the names of the nodes of a float model that a quantization quantizes, in the graph's order."""
-    reasons = float_reasons(load_graph(model), settings, settings.nodes_to_exclude)
+    reasons = float_reasons(load_graph(model), settings)
     return tuple(name for name, reason in reasons.items() if reason is None)
 
 
@@ -186,10 +178,10 @@ def _is_other_attention(node: onnx.NodeProto, settings: Quantization) -> bool:
 def _unsafe(graph: Graph, node: onnx.NodeProto, settings: Quantization) -> FloatReason | None:
     """Return why quantizing a node would change what other nodes read; None where it would not.
 
-    QDQ merges a `Relu` or `Clip` into the node before it, and then one name gives the output of the other. The other
-    layouts keep a quantized tensor in 8 bits only, for the readers that they know of. QOperator drops a `Relu` after an
-    8-bit node: the range is the `Relu`'s only where nobody else reads that node. QDQ and QOperator both cut the numbers
-    to that range, even where they are an output of the graph.
+    QDQ merges a `Relu` or `Clip` into the node before it, so that the name of one tensor gives the numbers of the
+    other. The other layouts keep a quantized tensor in 8 bits only, for the readers that they know of. QOperator drops
+    a `Relu` after an 8-bit node, which is right only where nothing else reads that node. QDQ and QOperator cut the
+    numbers before a `Relu` to its range, even where they are an output of the graph.
     """
     removable = settings.layout != "dynamic" and node.op_type in ("Relu", "Clip")
     in_8_bits = settings.layout == "QOperator" or (

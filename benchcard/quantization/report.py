@@ -169,7 +169,7 @@ def _notes(
         yield "nothing was quantized: this is the float model"
     names = eligible_nodes(graph, settings)
     yield from _notes_on_operators(graph, settings, names)
-    reasons = float_reasons(graph, settings, settings.nodes_to_exclude)
+    reasons = float_reasons(graph, settings)
     totals = Counter(graph.nodes[name].op_type for name in names)
     kept = Counter(
         (graph.nodes[name].op_type, reasons[name])

@@ -192,10 +192,10 @@ def weighted(target, text="y = MatMul(x, w)", **settings):
     ("content", "message"),
     [
         (POINTER, r"model\.onnx is a Git LFS pointer.*git lfs pull"),
-        (b"", "empty, damaged or of another format: download or export it again"),
-        (b"<!DOCTYPE html><html>Not Found</html>", "of another format"),
-        (onnx.ModelProto(ir_version=8).SerializeToString(), "of another format"),
-        (helper.make_tensor("t", TensorProto.FLOAT, [2], [1, 2]).SerializeToString(), "of another format"),
+        (b"", "empty, damaged or in another format\\. Download or export it again"),
+        (b"<!DOCTYPE html><html>Not Found</html>", "in another format"),
+        (onnx.ModelProto(ir_version=8).SerializeToString(), "in another format"),
+        (helper.make_tensor("t", TensorProto.FLOAT, [2], [1, 2]).SerializeToString(), "in another format"),
         (slice(None, -20), "damaged"),
         ((b"MatMul", b"Mat\xdeul"), "damaged"),
     ],
@@ -214,7 +214,10 @@ def test_a_given_file_that_is_no_graph_is_refused(content, message, tmp_path):
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [(POINTER, r"w\.bin is a Git LFS pointer.*git lfs pull"), (b"short", r"beside model\.onnx.*Download or export")],
+    [
+        (POINTER, r"w\.bin is a Git LFS pointer.*git lfs pull"),
+        (b"short", r"external weights of model\.onnx.*Download or export"),
+    ],
 )
 def test_given_weights_that_cannot_be_read_are_refused(weights, message, tmp_path):
     """Weights beside a graph that are a pointer, or cut short, end the export and nothing later."""
@@ -233,7 +236,7 @@ def test_a_node_without_its_inputs_is_refused(text, tmp_path):
     """
     model = weighted(tmp_path / "model" / "model.onnx", text)
     (tmp_path / "target").mkdir()
-    with pytest.raises(ArtifactError, match=r"no valid graph: its node.*inputs and needs.*Export the model again"):
+    with pytest.raises(ArtifactError, match=r"not a valid graph: its node.*inputs and needs.*Export the model again"):
         existing.take_existing(model.parent, None, None, tmp_path / "target")
     graph = onnx.load(model)
     for domain, version in (("my.own", 1), ("", 2**40)):

@@ -79,7 +79,7 @@ def test_what_would_be_quantized_is_what_is(case, make):
     for how in ways:
         _, report = make(case, how)
         expected = {}
-        for name, reason in float_reasons(graph, how, how.nodes_to_exclude).items():
+        for name, reason in float_reasons(graph, how).items():
             operator = graph.nodes[name].op_type
             expected[operator] = expected.get(operator, 0) + (reason is None)
         assert {each.operator: each.quantized for each in report.operators} == expected, how

@@ -3,26 +3,25 @@
 Owns what a calibration method means, and the step from statistics to onnxruntime's `TensorsData`. `collect` gathers the
 statistics, `statistics` stores them; onnxruntime's quantizer turns ranges into scales and zero points.
 
-How the ranges agree with those that onnxruntime's own calibrators give for the same samples at once:
+How the ranges agree with those of onnxruntime's own calibrators on the same samples:
 
-- `minmax`, also symmetric and as a moving average: to the bit. The extremes of every sample are kept as they are, and
-  the arithmetic on them is onnxruntime's, in the same precision and order.
-- `entropy` with onnxruntime's own 128 bins: to the bit. They leave one candidate threshold, the largest magnitude. With
-  more bins the candidates' divergences are computed from counts that differ by those values that lie in a bin of
-  `histogram` across an edge; where two candidates are nearly as good, the other one may win.
-- `distribution`: the lowest and highest edge to the bit; mean and standard deviation, which only float8 uses, to a
+- `minmax`, also symmetric and as a moving average: bit for bit. The extremes of every sample are stored, and the
+  arithmetic on them is onnxruntime's, in the same precision and order.
+- `entropy` with onnxruntime's default of 128 bins: bit for bit, since these leave one candidate threshold, the largest
+  magnitude. With more bins, counts may differ by the values of the bin of `histogram` that an edge cuts, so of two
+  candidates that are nearly as good the other one may be chosen.
+- `distribution`: the lowest and highest edge bit for bit; mean and standard deviation, which only float8 uses, to a
   fraction of a bin.
-- `percentile`: to the bit where the range ends among the values of the tail, which are at most the 2048 that are
-  largest in magnitude: so the default, 99.999 %, of up to 200 million values, but for the first of the exceptions
-  below. Elsewhere to the bit, or one bin of onnxruntime's histogram off. The edges are onnxruntime's to the bit, and so
-  is the one chosen (in about 97 of 100 tensors) unless an edge falls inside the very bin of `histogram` that holds the
-  percentile: then its neighbour may be chosen. That is one bin of 2048: less than 0.05 % of the range.
+- `percentile`: bit for bit where the range ends among the values of the tail, the 2048 that are largest in magnitude:
+  so for the default, 99.999 %, of up to 200 million values. Elsewhere bit for bit (about 97 of 100 tensors) or one bin
+  of onnxruntime's histogram off, less than 0.05 % of the range: where an edge cuts the bin of `histogram` that holds
+  the percentile, the neighbouring edge may be chosen.
 
-The bound of one bin has two exceptions. Where the share of values to keep is a whole number of values, any place
+There are two exceptions for `percentile`. Where the share of values to keep is a whole number of values, any place
 between two values is the percentile; rounding in onnxruntime's cumulative sum decides which end of the empty bins
-between them it takes, and may decide otherwise for counts that differ in one bin. And where absolute values lie in a
-narrow band far from zero on both sides of it (as +-5.000 to +-5.001), onnxruntime's bins are narrower than those of
-`histogram`, of which one is the bound: at most 1/16384 of the range.
+between them it takes, and may decide otherwise for counts that differ in one bin. Where absolute values lie in a narrow
+band far from zero on both sides of it (as +-5.000 to +-5.001), onnxruntime's bins are narrower than those of
+`histogram`, and the range may be off by one of the latter: at most 1/16384 of the range.
 
 The counts go through onnxruntime's own `HistogramCollector`, so a later version's thresholds follow without a change.
 """

@@ -18,9 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.tasks import Question
 from benchcard.utils.files import content_digest, list_files, pointer_hint
@@ -30,6 +27,7 @@ from benchcard.utils.text import did_you_mean, format_value, join_names, plurali
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
 
 
 DATA_SETTINGS = ".huggingface.yaml"
@@ -374,7 +372,7 @@ def evenly_spaced(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Da
     """
     if most is None or most >= len(rows):
         return rows, list(range(len(rows)))
-    numbers = (np.arange(most) * len(rows) // most).tolist()
+    numbers = [index * len(rows) // most for index in range(most)]
     return rows.select(numbers), numbers
 
 
@@ -389,6 +387,8 @@ def stratified_sample(
     Raises:
         SpecError: The split has fewer rows.
     """
+    import numpy as np
+
     if count > len(rows):
         expected = f"a number of at most {len(rows)}" if len(rows) else "a calibration split that has rows"
         hint = f"the split `{split}` has {pluralize(len(rows), 'row')}"
@@ -413,9 +413,10 @@ def stratified_sample(
     return rows.select(numbers), numbers
 
 
-def _classes(rows: datasets.Dataset, label: str | None) -> NDArray[np.generic] | None:
+def _classes(rows: datasets.Dataset, label: str | None) -> np.ndarray | None:
     """Return the labels of all rows; None unless each row has one, and they are few enough to be classes."""
     import datasets
+    import numpy as np
 
     if label is None or not isinstance(rows.features.get(label), (datasets.Value, datasets.ClassLabel)):
         return None

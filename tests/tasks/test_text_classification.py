@@ -221,7 +221,7 @@ def test_one_output_is_what_a_cross_encoder_gives(tmp_path, folder, activation):
     ("folder", "error"),
     [
         ({"config": {"sentence_transformers": {"activation_fn": "mine.Scaled"}}}, "activation `mine.Scaled`"),
-        ({"settings": {"prompts": {"q": "query: "}, "default_prompt_name": "q"}}, "behind the prompt 'query: '"),
+        ({"settings": {"prompts": {"q": "query: "}, "default_prompt_name": "q"}}, "with the prompt 'query: '"),
     ],
 )
 def test_a_cross_encoder_that_asks_for_more_is_refused(tmp_path, folder, error):

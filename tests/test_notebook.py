@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -20,6 +21,7 @@ def run_cell(source: str, namespace: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
 
 
+@pytest.mark.slow
 def test_the_cells_run_and_show_themselves(tmp_path, monkeypatch):
     """Every code cell runs, and its last value displays itself: as a table, a picture, or the card's Markdown."""
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)

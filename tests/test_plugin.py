@@ -172,6 +172,7 @@ def blocks(language):
     return [block.partition("```")[0] for block in text.split(f"```{language}\n")[1:]]
 
 
+@pytest.mark.slow
 def test_the_documentation_is_true(site):
     """The entry points that it shows are the package's, and its metric and its test do what it says."""
     (points,) = blocks("toml")

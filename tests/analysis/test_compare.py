@@ -75,6 +75,7 @@ def test_a_run_is_not_worse_than_itself(run):
     assert "<table" in found._repr_html_()
 
 
+@pytest.mark.slow
 def test_what_got_worse_and_better_is_said_with_status(run, tmp_path):
     """Predictions that are all right against those of an untrained model: better one way, worse the other, and the
     command line ends with 1 only then.

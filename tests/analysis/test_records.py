@@ -90,6 +90,7 @@ def copied(run: Path, target: Path) -> Path:
     return Path(shutil.copytree(run, target, copy_function=copy))
 
 
+@pytest.mark.slow
 def test_damaged_run_directories_end_in_results_or_in_our_errors(results, tmp_path):
     """Each of some generated damages gives results, or one error that names what is damaged."""
     ends = set()

@@ -88,6 +88,7 @@ def sweep(monkeypatch):
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batches"),
     [
@@ -107,6 +108,7 @@ def test_every_text_gets_the_scores_that_it_gets_alone(sweep, name, batches):
     assert max(row.evaluation.values()) < sweep.TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_sweep_finds_scores_that_depend_on_padding(sweep, monkeypatch):
     """Where benchcard took padding for harmless, the script says which scores differ."""
     from benchcard.evaluation import padding
@@ -118,6 +120,7 @@ def test_the_sweep_finds_scores_that_depend_on_padding(sweep, monkeypatch):
     assert "right" not in problems
 
 
+@pytest.mark.slow
 def test_the_sweep_finds_a_graph_that_differs(sweep, monkeypatch):
     """Where benchcard accepted any graph, the script says that it differs from PyTorch."""
     from benchcard.export import exporters, parity

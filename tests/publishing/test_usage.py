@@ -144,6 +144,7 @@ def test_the_lines_give_the_measured_number(tmp_path, monkeypatch, activation):
     assert "Transformers.js" not in card
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_pushed_card_give_the_measured_embedding(tmp_path, hub):
     """A quantized model that was pushed comes with the files that say how it pools, and its lines, run as printed
     against the Hub, give the embedding that its row was measured with.

@@ -57,6 +57,7 @@ def row_with(results, exclusion):
     return next(row for row in results.plan if row["node_exclusion"] == exclusion and row.quantized).row
 
 
+@pytest.mark.slow
 def test_the_search_repairs_a_collapsed_row_with_one_node(results):
     """Of 129 quantized nodes one is found guilty; with it in float32 the accuracy is within 0.01 of the baseline."""
     accuracy = dict(zip(results.quality["row"], results.quality["accuracy"]))
@@ -70,6 +71,7 @@ def test_the_search_repairs_a_collapsed_row_with_one_node(results):
     assert search.value == accuracy[row]
 
 
+@pytest.mark.slow
 def test_what_was_found_is_in_the_frame_and_can_be_pasted(results):
     """The frame has the list and the number of trials; the same list, given as such, is the same model and steps."""
     models = results.models.set_index("row")
@@ -108,6 +110,7 @@ def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
     assert (search.nodes, search.is_enough, search.max_drop) == ((), True, point)
 
 
+@pytest.mark.slow
 def test_nothing_is_excluded_where_nothing_need_be(results):
     """Where the whole drop is allowed, one trial tells that nothing need be excluded."""
     row = row_with(results, AUTO)
@@ -118,6 +121,7 @@ def test_nothing_is_excluded_where_nothing_need_be(results):
     assert digest[row] == digest[row_with(results, [])]
 
 
+@pytest.mark.slow
 def test_a_search_is_gone_on_with_where_it_was(results):
     """A trial that is taken away is made again, and no other; read before that, the row says that it is not done."""
     steps = results.path / "steps"
@@ -132,6 +136,7 @@ def test_a_search_is_gone_on_with_where_it_was(results):
     assert again.records.records[row].search == results.records.records[row].search
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_trials_at_the_most(results):
     """A plan says how many models a search may make, which is never less than it made."""
     plan = benchmark(["auto", {"auto": {"max_drop": 0.05, "max_trials": 5}}]).plan()

@@ -30,6 +30,7 @@ def elsewhere(ground, tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_a_script_is_found_from_the_folder_of_the_spec(elsewhere, monkeypatch):
     """A relative path starts where the spec lies; a direction that nobody knows is said in the choice, on the card and
     in the notes; a script, or a package, that is another one than at the beginning is refused.
@@ -54,6 +55,7 @@ def test_a_script_is_found_from_the_folder_of_the_spec(elsewhere, monkeypatch):
     assert Results.load(path).quality[name][0] == results.quality[name][0]
 
 
+@pytest.mark.slow
 def test_a_direction_can_be_said(elsewhere):
     """`higher_is_better` of a spec counts by the metric's id; a name that no metric has is a mistake; a script that is
     not there says where it was looked for.

@@ -157,6 +157,7 @@ duration: 0
 """
 
 
+@pytest.mark.slow
 def test_a_run_makes_its_models_first_and_comes_to_the_same_one_by_one(ground, tmp_path, monkeypatch):
     """The first row is evaluated, where mistakes show; then all models are quantized and compared, by two children or
     by one, with equal figures; then the others are evaluated.

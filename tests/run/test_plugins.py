@@ -92,6 +92,7 @@ def modules(monkeypatch, tmp_path):
     return made
 
 
+@pytest.mark.slow
 def test_facts_that_cannot_be_kept_fail_their_row(modules, ground, tmp_path):
     """A framework that tells a NaN, or a number of numpy, of its model loses the row's quality; others go on."""
     theirs = modules("odd_frameworks", FRAMEWORKS)
@@ -149,6 +150,7 @@ def figures(modules, ground, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_figures_do_not_write_over_others(figures):
     """A metric that gives the figure of another, or what would be a parameter's column, fails what is scored."""
     quality = figures("doubled")

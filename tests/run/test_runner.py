@@ -158,6 +158,7 @@ explain: false
 """
 
 
+@pytest.mark.slow
 def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_path):
     """The same cells, timed for as long as each row asks: a row has figures and raw latencies of its own."""
     from benchcard.publishing import bundle
@@ -180,6 +181,7 @@ def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_pat
     assert "best: row" in shown.output
 
 
+@pytest.mark.slow
 def test_what_was_timed_beside_a_baseline_that_died_is_timed_anew(ground, tmp_path):
     """Rounds without a baseline give no ratio: none of them counts when it is tried again."""
     from benchcard.measure.blocks import read_rounds
@@ -533,6 +535,7 @@ def test_the_best_is_never_empty_handed(results):
         results.best(objective="latancy")
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_and_shows(results, ground, tmp_path):
     """`run` on a finished directory prints card and best; `show` and `card` read it; statuses are as documented."""
 

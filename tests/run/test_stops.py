@@ -49,6 +49,7 @@ def test_what_is_not_there_is_said_with_its_place(ground, change, said, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_agree_are_refused(ground, tmp_path):
     """A data set whose label names are not the model's is an error that shows both lists; a mapping mends it."""
     tiny.write_data(ground / "named", names=["night", "dusk", "day"])
@@ -87,6 +88,7 @@ actions.quantize = quantize
 """
 
 
+@pytest.mark.slow
 def test_a_failed_row_leaves_the_others_alone(ground, tmp_path, monkeypatch):
     """Steps that raise or die become failures with stage, type, message and log; every other row completes; mended,
     they are tried again.
@@ -228,6 +230,7 @@ explain: false
 """
 
 
+@pytest.mark.slow
 def test_precision_reaches_the_timing_and_memory_may_run_out(ground, tmp_path, monkeypatch):
     """A configuration is timed until its ratio is known as asked; lengths of images are one row, and said so; a model
     that there is no memory for is a failed cell, and is timed once there is.

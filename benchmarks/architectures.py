@@ -665,7 +665,7 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
     from benchcard.run.pipeline import Pipeline
     from benchcard.sources import resolve
     from benchcard.spec import plan, spec
-    from benchcard.steps import quantize
+    from benchcard.steps import ACTIONS
     from benchcard.steps.step import Need, Outcome, Step
     from benchcard.utils.values import Failure
 
@@ -678,7 +678,8 @@ def _evaluate(row: Row, reference: Reference, model: Path, target: Path, side: s
             needs = {name: Need(outcome.folder, outcome.values) for name, outcome in step.needs.items()}
             try:
                 with mock.patch.object(exporting, "_SEARCH_S", 0.0):  # it is not asked here which other opsets work
-                    action = getattr(quantize, step.kind)
+                    module, _, name = ACTIONS[step.kind].partition(":")
+                    action = getattr(importlib.import_module(module), name)
                     values = action(step.asked, needs, step.extra, folder, lambda done, total: None)
             except Exception as error:  # noqa: BLE001 - that none but benchcard's own gets through is what is looked at
                 failure = Failure(step.kind, type(error).__name__, str(error))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchcard.errors import ArtifactError
 from benchcard.frameworks.kernels import Kernel, read_kernels
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnxruntime
     from numpy.typing import NDArray
 
-    from benchcard.frameworks.protocol import Arrays
+    from benchcard.frameworks.protocol import Arrays, Options, Outputs
 
 # The smallest and largest number of profiled calls. The first one is left out, because it includes one-time work. Two
 # others are needed, so that the shorter one counts where the other was interrupted. With ten, up to four may be
@@ -69,7 +69,7 @@ class OnnxRuntime:
         """Import onnxruntime."""
         import onnxruntime  # noqa: F401
 
-    def open(self, model: Path, options: Mapping[str, Any]) -> Session:
+    def open(self, model: Path, options: Options) -> Session:
         """Return the graph in a session.
 
         Raises:
@@ -77,7 +77,7 @@ class OnnxRuntime:
         """
         return Session(model, options)
 
-    def open_profiled(self, model: Path, options: Mapping[str, Any]) -> Session:
+    def open_profiled(self, model: Path, options: Options) -> Session:
         """Return the graph in a session that can report its `kernels`."""
         return Session(model, options, profiled=True)
 
@@ -91,7 +91,7 @@ class Session:
         profiled: Whether the runtime profiles its calls until `kernels` is called.
     """
 
-    def __init__(self, model: Path, options: Mapping[str, Any], profiled: bool = False) -> None:
+    def __init__(self, model: Path, options: Options, profiled: bool = False) -> None:
         import onnxruntime
 
         settings = session_options(options)
@@ -116,12 +116,12 @@ class Session:
         """Return the inputs that the graph takes, in its types."""
         return {name: _as_type(inputs[name], kind) for name, kind in self._inputs.items() if name in inputs}
 
-    def run(self, prepared: Arrays) -> list[NDArray[Any]]:
+    def run(self, prepared: Arrays) -> list[NDArray[np.generic]]:
         """Make one forward call, and return the arrays in the order of the graph's outputs."""
-        outputs: list[NDArray[Any]] = self.session.run(self._outputs, prepared)
+        outputs: list[NDArray[np.generic]] = self.session.run(self._outputs, prepared)
         return outputs
 
-    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def __call__(self, inputs: Arrays) -> Outputs:
         """Return the outputs by name."""
         return dict(zip(self._outputs, self.run(self.prepare(inputs))))
 

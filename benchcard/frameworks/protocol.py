@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from benchcard.frameworks.kernels import Kernel
 from benchcard.spec.schema import ValueType
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Arrays = Mapping[str, NDArray[np.generic]]
+    Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
+    Outputs: TypeAlias = dict[str, NDArray[Any]]
+Options: TypeAlias = Mapping[str, Any]
+"""Arguments of a framework by name, with values as `Framework.arguments` allows them."""
 
 
 class Model(Protocol):
@@ -36,7 +39,7 @@ class Model(Protocol):
     def run(self, prepared: Any) -> object:
         """Make one forward call on prepared inputs, and nothing else. This is what is timed."""
 
-    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def __call__(self, inputs: Arrays) -> Outputs:
         """Return the output arrays by name, for input arrays by name."""
 
 
@@ -63,7 +66,7 @@ class Framework(Protocol):
     def import_runtime(self) -> None:
         """Import what `open` needs, so that the time to load a model does not include it."""
 
-    def open(self, model: Path, options: Mapping[str, Any]) -> Model:
+    def open(self, model: Path, options: Options) -> Model:
         """Return the model, ready to be called.
 
         Args:
@@ -75,7 +78,7 @@ class Framework(Protocol):
 class Profiling(Protocol):
     """An addition to a framework whose models can report their kernels."""
 
-    def open_profiled(self, model: Path, options: Mapping[str, Any]) -> ProfiledModel:
+    def open_profiled(self, model: Path, options: Options) -> ProfiledModel:
         """Return the model, as `open` does."""
 
 
@@ -89,7 +92,7 @@ class ProfiledModel(Model, Protocol):
 class Converting(Protocol):
     """An addition to a framework whose format is neither "transformers" nor "onnx"."""
 
-    def convert(self, graph: Path, target: Path, arguments: Mapping[str, Any]) -> str:
+    def convert(self, graph: Path, target: Path, arguments: Options) -> str:
         """Convert an ONNX graph, and return the name of the file or folder in `target`.
 
         Args:

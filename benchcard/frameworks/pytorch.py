@@ -12,9 +12,8 @@ from benchcard.spec.schema import Number, ValueType
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
-    from benchcard.frameworks.protocol import Arrays
+    from benchcard.frameworks.protocol import Arrays, Options, Outputs
 
 
 class PyTorch:
@@ -32,7 +31,7 @@ class PyTorch:
         from optimum.exporters.tasks import TasksManager  # noqa: F401
         from transformers import AutoConfig, PreTrainedModel  # noqa: F401
 
-    def open(self, model: Path, options: Mapping[str, Any]) -> Module:
+    def open(self, model: Path, options: Options) -> Module:
         """Return the model in evaluation mode.
 
         Raises:
@@ -44,7 +43,7 @@ class PyTorch:
 class Module:
     """A transformers model that runs in `torch.inference_mode` with the requested number of threads."""
 
-    def __init__(self, model: Path, options: Mapping[str, Any]) -> None:
+    def __init__(self, model: Path, options: Options) -> None:
         import torch
         import transformers
 
@@ -72,7 +71,7 @@ class Module:
         with self._torch.inference_mode():
             return self.module(**prepared)
 
-    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def __call__(self, inputs: Arrays) -> Outputs:
         """Return the outputs that are single tensors, by name."""
         outputs = self.run(self.prepare(inputs))
         return {name: value.numpy() for name, value in outputs.items() if isinstance(value, self._torch.Tensor)}

@@ -170,26 +170,16 @@ class Round:
         if latencies.dtype != np.int64 or latencies.ndim != 1 or (latencies <= 0).any():
             raise ValueError("a round of timed blocks whose latencies are not positive int64 numbers")
         try:
-            calls = msgspec.convert(facts, _CallCounts)
             end = 0
-            for block, counted in zip(facts["blocks"], calls.blocks):
-                block["latencies_ns"] = latencies[end : end + counted.calls]
-                end += counted.calls
-            if end != len(latencies):
-                raise ValueError(f"a round of timed blocks with {len(latencies)} latencies of {end} calls")
-            return msgspec.convert({**facts, "opened": facts.get("opened") or ()}, cls)
-        except msgspec.ValidationError as error:
+            for block in facts["blocks"]:
+                start, end = end, end + block["calls"]
+                block["latencies_ns"] = latencies[start:end]
+            timed = msgspec.convert({**facts, "opened": facts.get("opened") or ()}, cls)
+        except (TypeError, KeyError, AttributeError, msgspec.ValidationError) as error:
             raise ValueError(f"a round of timed blocks in an unknown form: {error}") from error
-
-
-@dataclass(frozen=True)
-class _Calls:
-    calls: Positive
-
-
-@dataclass(frozen=True)
-class _CallCounts:
-    blocks: list[_Calls]
+        if end != len(latencies):
+            raise ValueError(f"a round of timed blocks with {len(latencies)} latencies of {end} calls")
+        return timed
 
 
 @dataclass(frozen=True)

@@ -41,17 +41,12 @@ _PARENT_ENDED = 3
 
 Call: TypeAlias = Callable[[object], object]
 Opener: TypeAlias = Callable[[Path, Mapping[str, object]], Any]  # an opened model of any framework
-Reply: TypeAlias = dict[str, object]
+Reply: TypeAlias = dict[str, Any]  # plain data, which `process` converts to typed values
 
 
 @dataclass(frozen=True)
 class Import:
-    """Command: import a framework.
-
-    Attributes:
-        framework: A registered framework, or `module:function`.
-        registered: What the parent registered by a call: kind, name, and `module:object` of each.
-    """
+    """The command to import a framework; `registered` is what the parent registered by calls."""
 
     framework: str
     registered: Sequence[tuple[str, str, str]]
@@ -59,15 +54,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Open:
-    """Command: open a model and warm it up.
-
-    Attributes:
-        model: The file or folder.
-        options: The framework's options.
-        inputs: The `.npz` file with the inputs of a call.
-        warmup_runs: Calls after the first one.
-        warmup_ns: Time after which no further call of the warm-up begins.
-    """
+    """The command to open a model and warm it up; no call of the warm-up begins later than `warmup_ns`."""
 
     model: str
     options: Mapping[str, object]
@@ -78,12 +65,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Time:
-    """Command: time a block.
-
-    Attributes:
-        block_ns: The shortest duration of the recorded calls together.
-        warm_ns: The shortest duration of the unrecorded calls before them.
-    """
+    """The command to time calls of at least `block_ns`, after unrecorded calls of at least `warm_ns`."""
 
     block_ns: int
     warm_ns: int
@@ -261,24 +243,19 @@ def time_block(
         "warm_calls": warm_calls,
         "peak_bytes": _peak_bytes(),
         **{name: value - before[name] for name, value in after.items()},
-        **{name: None for name in ("voluntary_switches", "involuntary_switches", "major_faults") if name not in after},
     }, latencies
 
 
 def _usage() -> dict[str, int]:
     """Return the counters of this process over all threads; on Windows the processor time alone."""
-    usage = {"cpu_ns": time.process_time_ns()}
-    try:
+    counters = {"cpu_ns": time.process_time_ns()}
+    if sys.platform != "win32":
         import resource
-    except ImportError:
-        return usage
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        **usage,
-        "voluntary_switches": own.ru_nvcsw,
-        "involuntary_switches": own.ru_nivcsw,
-        "major_faults": own.ru_majflt,
-    }
+
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        counters |= {"voluntary_switches": usage.ru_nvcsw, "involuntary_switches": usage.ru_nivcsw}
+        counters["major_faults"] = usage.ru_majflt
+    return counters
 
 
 def _reset_peak() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -126,45 +126,43 @@ def others_share(before: MachineState, after: MachineState) -> float | None:
     return max(0.0, after.busy_s - before.busy_s - own_s) / wall_s
 
 
-def disturbances(rounds: Sequence[Span]) -> list[Disturbance]:
-    """Return what disturbed the rounds; nothing on a quiet machine.
+def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
+    """Yield what disturbed the rounds; nothing on a quiet machine.
 
     Args:
         rounds: The states around each round. What happens between rounds does not count, because an interrupted run may
             go on another day.
     """
-    result: list[Disturbance] = []
     shares = [share for share in (others_share(first, last) for first, last in rounds) if share is not None]
     if disturbed := sum(share > _OTHERS_SHARE for share in shares):
         text = (
             f"others used the processors in {disturbed} of {len(shares)} rounds, "
             f"{sum(shares) / len(shares):.2f} of a processor on average and {max(shares):.2f} at most"
         )
-        result.append(Disturbance("others", text))
+        yield Disturbance("others", text)
     stolen = steal_share(rounds)
     if stolen is not None and stolen > _STEAL_SHARE:
         text = f"the hypervisor gave {stolen:.1%} of the processor time to other machines (steal)"
-        result.append(Disturbance("steal", text))
+        yield Disturbance("steal", text)
     if throttled := counter_increase(rounds, "throttled"):
         spent_s, times = counter_increase(rounds, "throttled_s") or 0.0, pluralize(round(throttled), "time")
         text = f"the cgroup's processor quota throttled this process {times}, for {spent_s:.2f} s in all"
-        result.append(Disturbance("throttling", text))
+        yield Disturbance("throttling", text)
     quota = quota_cpus(rounds)
     if quota is not None and quota < 1.0:
         text = f"the cgroup may use {quota:.2f} of a processor: less than one thread needs"
-        result.append(Disturbance("quota", text))
+        yield Disturbance("quota", text)
     names = governors(rounds)
     if names is not None and names != "performance":
         text = f"the frequency governor is {names!r}: the clock rate follows the load (set 'performance')"
-        result.append(Disturbance("governor", text))
+        yield Disturbance("governor", text)
     if slowed := counter_increase(rounds, "core_throttles"):
         text = f"cores were slowed down {pluralize(round(slowed), 'time')} because of heat"
-        result.append(Disturbance("heat", text))
+        yield Disturbance("heat", text)
     if swapped := counter_increase(rounds, "swapped_bytes"):
-        result.append(Disturbance("swap", f"the machine moved {swapped / 1e6:.1f} MB to or from swap"))
+        yield Disturbance("swap", f"the machine moved {swapped / 1e6:.1f} MB to or from swap")
     if any(after.on_battery for _, after in rounds):
-        result.append(Disturbance("battery", "the machine runs on its battery, which limits the clock rate"))
-    return result
+        yield Disturbance("battery", "the machine runs on its battery, which limits the clock rate")
 
 
 def steal_share(rounds: Sequence[Span]) -> float | None:

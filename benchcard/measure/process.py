@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 import numpy as np
@@ -73,7 +73,7 @@ class TimedProcess:
             self._log.close()
             failure = Failure("start", type(error).__name__, f"no process could be started: {error}")
             raise ProcessFailed(TimedFailure(subject.name, twin, failure)) from error
-        self._frames: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
+        self._frames: queue.SimpleQueue[tuple[Reply, bytes] | None] = queue.SimpleQueue()
         self._waiting = process.forward_messages(self._process, _frames(self._process.stdout), self._frames)
 
     @property
@@ -123,7 +123,9 @@ class TimedProcess:
         self._send(Time(block_ns, warm_ns))
         reply, payload = self._answer(self.timeout_s + 2 * block_ns / 1e9)
         latencies = np.frombuffer(payload, np.dtype("<i8")).astype(np.int64)
-        return msgspec.convert({**reply, **self._key, "latencies_ns": latencies}, Block)
+        # Windows does not report these.
+        switches = dict.fromkeys(("voluntary_switches", "involuntary_switches", "major_faults"))
+        return msgspec.convert({**switches, **reply, **self._key, "latencies_ns": latencies}, Block)
 
     def kill(self) -> None:
         """End the process and its children, and do not wait for it."""
@@ -157,7 +159,7 @@ class TimedProcess:
             self.kill()
             raise self._ended() from error
 
-    def _answer(self, timeout_s: float) -> tuple[dict[str, Any], bytes]:
+    def _answer(self, timeout_s: float) -> tuple[Reply, bytes]:
         """Wait for the reply to a command and return it, with the bytes that came with it."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -188,7 +190,7 @@ class TimedProcess:
         return ProcessFailed(TimedFailure(self.subject.name, self.twin, failure))
 
 
-def _frames(answers: IO[bytes] | None) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _frames(answers: IO[bytes] | None) -> Iterator[tuple[Reply, bytes]]:
     """Yield each answer of a child: a JSON object and the bytes that came with it."""
     while answers is not None and len(header := answers.read(HEADER.size)) == HEADER.size:
         text_size, payload_size = HEADER.unpack(header)

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -286,13 +287,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@dataclass(frozen=True)
-class _Resamples:
-    """The scores of resamples, (resamples,) float64, under the name that `scipy.stats.bootstrap` expects."""
-
-    bootstrap_distribution: NDArray[np.float64]
-
-
 def _bootstrap(
     score: Callable[[Indices], float],
     examples: int,
@@ -366,7 +360,7 @@ def _bias_corrected(
             vectorized=False,
             confidence_level=confidence,
             method="BCa",
-            bootstrap_result=_Resamples(drawn),
+            bootstrap_result=SimpleNamespace(bootstrap_distribution=drawn),
         )
     low, high = result.confidence_interval
     return float(low), float(high)

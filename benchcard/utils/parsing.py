@@ -107,9 +107,7 @@ def _read_yaml(text: str, method: str) -> Any:
         def construct_integer(self, node: Node) -> int:
             value = self.construct_yaml_int(node)
             if value.bit_length() > _MAX_INTEGER_BITS:
-                raise _error_at(
-                    node.start_mark, f"an integer has more than {_MAX_INTEGER_BITS} bits"
-                )
+                raise _error_at(node.start_mark, f"an integer has more than {_MAX_INTEGER_BITS} bits")
             return int(value)
 
     PlainConstructor.add_constructor(f"{_TAG}timestamp", SafeConstructor.construct_yaml_str)

@@ -156,7 +156,7 @@ def test_a_shape_of_which_the_baseline_has_no_latency_is_named():
 
 
 def test_one_row_is_compared_with_nothing():
-    """The reason for a single row says that there is nothing to compare it with, with and without a baseline or times."""
+    """The reason for a single row says that there is nothing to compare it with, also without a baseline or times."""
     alone = "there is one configuration, and nothing to compare it with"
     assert choose([0.9], [ONE]).reason == choose([0.9], [ONE], baseline=None).reason == alone
     untimed = choose_row(frame([0.9]), Gains("latency", {}, {}, ""), {0: 0}, 0, ["per_channel"], "accuracy", 0.01)

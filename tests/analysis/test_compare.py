@@ -63,7 +63,7 @@ def changed(run, target, predictions=None, machine=None):
 
 
 def test_a_run_is_not_worse_than_itself(run):
-    """A run compared with itself has paired metrics without differences, and latencies with a ratio of 1 and a control."""
+    """A run compared with itself has metrics without differences, and latencies with a ratio of 1 and a control."""
     found = Results.load(run).compare(Results.load(run))
     assert len(found.frame) == 2 * 2 + 2
     assert found.frame["verdict"].tolist() == [*[ALIKE] * 4, CONTROL, ALIKE]
@@ -135,7 +135,7 @@ def test_what_else_differs_is_said(run, tmp_path):
 
 
 def test_times_of_two_machines_are_refused_unless_asked_for(run, tmp_path):
-    """Times of two machines are refused with the names of both, unless the caller wants quality alone, or times anyway."""
+    """Times of two machines are refused with the names of both, unless quality alone is compared or times anyway."""
     other = changed(run, tmp_path / "other", machine="Z80")
     before = Results.load(run)
     with pytest.raises(BenchcardError, match=r"Z80.*--across-machines"):
@@ -185,7 +185,7 @@ def times_of(found):
 
 
 def test_a_slower_day_is_no_slower_model(run):
-    """If all models took 1.08 times as long, the baseline is the control, nothing is worse, and a note says how long."""
+    """If all models took 1.08 times as long, the baseline is the control, nothing is worse, and a note says so."""
     found = timed(run, 200_000, 100_000).compare(timed(run, 216_000, 108_000, seed=1))
     assert times_of(found) == ([CONTROL, ALIKE], pytest.approx(1, rel=0.01))
     assert found.worse.empty

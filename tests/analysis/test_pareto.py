@@ -24,7 +24,7 @@ def test_the_front_goes_by_paired_ratios():
 
 
 def test_ratios_to_two_baselines_are_not_compared():
-    """A large model that is twice as fast as its own baseline does not beat a small one that takes a fifth of its time."""
+    """A large model at twice its baseline's speed does not beat a small one that takes a fifth of its time."""
     costs = {0: 5.0, 1: 50.0, 2: 25.0}
     found = front_of(frame([0.9, 0.93, 0.92]), of([ONE, ONE, FAST], costs=costs), {0: 0, 1: 1, 2: 1})
     assert found["row"].tolist() == [0, 2, 1]
@@ -48,7 +48,7 @@ def test_the_front_of_a_metric_without_a_direction():
 
 
 def test_the_front_has_what_nothing_beats():
-    """A row is on the front if no other is at least as good in both; of equal rows the first is; the direction matters."""
+    """A row is on the front if no other is as good in both; of equal rows the first is; the direction matters."""
     quality = frame([0.9, 0.8, 0.7, 0.8, None], accuracy_low=[0.8] * 5, accuracy_high=[1.0] * 5)
     gains = of([ONE, FAST, (1.5, 1.4, 1.6, True), FAST, FAST])
     front = front_of(quality, gains)

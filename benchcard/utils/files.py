@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,44 @@ def write_atomically(path: Path, value: object) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it holds either the new content or the old one. It keeps its permissions.
+
+    Raises:
+        OSError: The file cannot be written; nothing is left beside it.
+    """
+    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            draft.chmod(path.stat().st_mode & 0o7777)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty draft folder, which replaces `folder` at the end of the block unless the block raises.
+
+    Raises:
+        BenchcardError: The disk is full, or the folder cannot be written.
+    """
+    draft = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
+    try:
+        with reporting_disk_errors(folder.parent):
+            draft.mkdir(parents=True)
+            yield draft
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import benchcard
 
@@ -123,6 +123,23 @@ def exit_tree(status: int) -> None:
     os._exit(status)
 
 
+def listen(lines: Iterable[T], commands: queue.SimpleQueue[T], status: int) -> None:
+    """Put the lines of this process's parent into a queue as they arrive, and end this process after the last one.
+
+    Args:
+        lines: The lines, which end where the parent closes them or ends.
+        commands: The queue.
+        status: The exit status of this process.
+    """
+
+    def read() -> None:
+        for line in lines:
+            commands.put(line)
+        exit_tree(status)
+
+    threading.Thread(target=read, daemon=True).start()
+
+
 def forward_messages(
     process: subprocess.Popen[bytes] | subprocess.Popen[str], messages: Iterable[T], to: queue.SimpleQueue[T | None]
 ) -> threading.Thread:
@@ -180,10 +197,11 @@ def describe_exit(code: int) -> tuple[str, str]:
     return name, f"the process was killed by {name}{reason}"
 
 
-def read_log_end(log: Path) -> str:
-    """Return the end of a log file, `LOG_END_BYTES` at most; empty where it cannot be read."""
+def read_log_end(log: Path | BinaryIO) -> str:
+    """Return the end of a log, `LOG_END_BYTES` at most; empty where it cannot be read."""
     try:
-        content = log.read_bytes()[-LOG_END_BYTES:]
+        with log.open("rb") if isinstance(log, Path) else contextlib.nullcontext(log) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_END_BYTES))
+            return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-    return content.decode("utf-8", errors="replace")

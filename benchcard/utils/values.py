@@ -27,8 +27,8 @@ class Interval:
     """An estimate and its 95 % interval; both bounds are None where there are too few values for an interval."""
 
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
 
     def excludes(self, value: float) -> bool:
         """Return whether the interval lies entirely on one side of `value`; False where there is no interval."""

@@ -1,4 +1,4 @@
-"""A run directory becomes records, frames, choices, reasons and comparisons.
+"""Results of a run directory: records, frames, choices, reasons and comparisons.
 
-Nothing here writes to the run directory or runs a step. Publishing and cards are left to `publishing` and `card`.
+Nothing here writes to the run directory or runs a step. Publishing is left to `publishing`, and cards to `card`.
 """

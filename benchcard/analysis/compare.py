@@ -44,20 +44,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class FigureChange:
-    """One row of the frame of a comparison.
-
-    Attributes:
-        row_a: The row in run A.
-        row_b: The row in run B.
-        figure: The metric, or `latency_ms` and the shape.
-        a: Its value in A; None where there is none.
-        b: Its value in B.
-        change: The change from A to B: a difference for a metric, a ratio for latency.
-        change_low: The lower bound of its interval.
-        change_high: The upper bound.
-        paired: Whether both runs used the same examples; None where nothing was compared.
-        verdict: The result.
-    """
+    """One row of `Comparison.frame`, without the benchmarked parameters; see there."""
 
     row_a: int
     row_b: int

@@ -10,7 +10,7 @@ Source: O. J. Dunn, Multiple Comparisons Among Means (JASA 56, 1961).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -88,15 +88,23 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
         )
     if objective == "size":
         return replace(_size_gains(records, models), unfinished=unfinished_rows(records))
-    cells = list(_timed_cells(records))
     # Rows that share a cell are one comparison.
-    comparisons = len({(id(cell.part), cell.name) for cell in cells if cell.part and cell.name != cell.part.baseline})
+    compared_cells = {
+        (id(part), cell.name)
+        for (row, shape), part in records.timed.items()
+        if (cell := records.records[row].cells[shape]).name != part.baseline
+    }
+    comparisons = len(compared_cells)
     gains: dict[int, list[Gain]] = {}
-    for cell in cells:
-        gains.setdefault(cell.row, []).append(_gain(objective, cell.part, cell.name, cell.shape, max(1, comparisons)))
     for record in records.records:
-        for shape in record.failures.time:
-            gains.setdefault(record.configuration.row, []).append(Gain(None, False, shape))
+        row = record.configuration.row
+        row_gains = [
+            _gain(objective, records.timed.get((row, shape)), cell.name, cell.shape, max(1, comparisons))
+            for shape, cell in record.cells.items()
+        ]
+        row_gains += [Gain(None, False, shape) for shape in record.failures.time]
+        if row_gains:
+            gains[row] = row_gains
     baselines = {row: records.records[row].configuration.baseline for row in gains}
     untimed = {
         baseline: tuple(gain.shape for gain in gains.get(baseline, ()) if gain.ratio is None and gain.shape)
@@ -182,23 +190,6 @@ def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
         if values.notna().all() and (values > 0).all():
             means[int(str(row))] = float(np.exp(np.log(values).mean()))
     return means
-
-
-@dataclass(frozen=True)
-class _TimedCell:
-    """A cell of a row: its shape, its name, and the part in which it was timed beside its baseline, if it was."""
-
-    row: int
-    shape: Shape
-    name: str
-    part: Part | None
-
-
-def _timed_cells(records: Records) -> Iterator[_TimedCell]:
-    for record in records.records:
-        row = record.configuration.row
-        for shape, cell in record.cells.items():
-            yield _TimedCell(row, cell.shape, cell.name, records.timed.get((row, shape)))
 
 
 def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparisons: int) -> Gain:

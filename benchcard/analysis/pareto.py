@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchcard.analysis.choice import SIGNS, row_qualities
+from benchcard.analysis.frames.columns import with_bounds
 from benchcard.analysis.gains import mean_ratio
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def pareto_front(
         reference = figures[baseline].value if baseline is not None and baseline in figures else 0.0
         return sign * value if sign else -abs(value - reference)
 
-    measures = [name for name in (f"{metric}", f"{metric}_low", f"{metric}_high") if name in quality]
+    names = with_bounds(f"{metric}")
+    measures = [name for name in names if name in quality]
     front = []
     for group in rows_by_data.values():
         # Paired ratios are not affected by noise as means are. Ratios to two baselines cannot be compared.
@@ -72,9 +74,7 @@ def pareto_front(
         costs = {row: 1 / ratios[row].value if is_paired else gains.costs[row] for row in group}
         for row in _undominated({row: (goodness(row), costs[row]) for row in group}):
             figure, ratio = figures[row], ratios.get(row)
-            values = dict(
-                zip((f"{metric}", f"{metric}_low", f"{metric}_high"), (figure.value, figure.low, figure.high))
-            )
+            values = dict(zip(names, (figure.value, figure.low, figure.high)))
             front.append(
                 [
                     row,
@@ -84,8 +84,7 @@ def pareto_front(
                     *((ratio.value, ratio.low, ratio.high) if ratio else (None, None, None)),
                 ]
             )
-    columns = ["row", *axes, *measures, _COSTS[gains.objective], "ratio", "ratio_low", "ratio_high"]
-    return pd.DataFrame(front, columns=columns)
+    return pd.DataFrame(front, columns=["row", *axes, *measures, _COSTS[gains.objective], *with_bounds("ratio")])
 
 
 def _undominated(points: Mapping[int, tuple[float, float]]) -> Sequence[int]:

@@ -17,7 +17,6 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.metrics.info import split_column
 from benchcard.sources import renamed
 from benchcard.spec.spec import Spec
-from benchcard.tasks.data import data_digest
 from benchcard.utils.files import content_digest, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import canonical_json, digest, plain
@@ -285,6 +284,8 @@ def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_
         return _dataset_in_memory(name, place, memory_folder)
     path = spec.local_path(name)
     if path is not None:
+        from benchcard.tasks.data import data_digest
+
         return Source(name, str(path), True, None, data_digest(path))
     if "://" in name:
         return Source(name, name, False, dataset.get("revision"), digest([name, dataset.get("revision")]))

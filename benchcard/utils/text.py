@@ -38,6 +38,11 @@ def closest(word: str, known: Iterable[str], cutoff: float) -> str | None:
     return by_lower_case[matches[0]] if matches else None
 
 
+def quote_names(words: Iterable[str]) -> str:
+    """Return words as `a`, `b`, `c`, in backquotes."""
+    return ", ".join(f"`{word}`" for word in words)
+
+
 def join_names(words: Iterable[str]) -> str:
     """Return words as `a`, `b` or `c`, in backquotes."""
     *first, last = [f"`{word}`" for word in words] or ["nothing"]

@@ -1,8 +1,7 @@
-"""Runs whose rows have several baselines: each row is judged beside its own, wherever it is told."""
+"""Runs whose rows have several baselines: each row is judged against its own."""
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from dataclasses import replace
@@ -41,7 +40,7 @@ def ran(ground, tmp_path_factory):
 
 
 def test_each_baseline_has_a_choice_of_its_own(ran):
-    """The choice says of which rows it is, and is made of those of another baseline where that is asked."""
+    """Each baseline has a choice among its own rows, and the reason names the baseline."""
     assert ran.baselines == (0, 2, 4, 6)
     for baseline in ran.baselines:
         found = ran.best(baseline=baseline)
@@ -55,7 +54,7 @@ def test_each_baseline_has_a_choice_of_its_own(ran):
 
 
 def test_what_a_row_does_not_say_is_no_number(ran):
-    """A None among numbers is told as in the plan: left out of the words, and None as a value."""
+    """A parameter that is None among numbers is left out of the text and stays None as a value."""
     found = ran.best()
     assert found.parameters == dict(ran.plan[found.row].axes)
     assert "nan" not in found.explain()
@@ -63,8 +62,8 @@ def test_what_a_row_does_not_say_is_no_number(ran):
 
 
 def test_the_card_says_what_to_ship_of_each(ran):
-    """A sentence for each baseline, the role of each row, and no baseline that is marked beside itself; read back, it
-    is the same.
+    """The card has a sentence for each baseline and the role of each row; no baseline is compared with itself. Reading
+    the card gives the same facts.
     """
     told = make_facts(ran)
     card = ran.card()
@@ -89,7 +88,7 @@ def test_the_card_says_what_to_ship_of_each(ran):
 
 
 def test_models_that_were_timed_apart_are_told_apart(ran, monkeypatch, capsys):
-    """Where memory was for a part of a group's models at a time, only the part that lost its noise floor is named."""
+    """If memory allowed only a part of a group at a time, the note names only the part without a noise floor."""
     lost = ran.noise.assign(ratio=None, ratio_low=None, ratio_high=None, models=4)
     monkeypatch.setitem(vars(ran), "noise", pd.concat([ran.noise, lost.head(1)], ignore_index=True))
     (note,) = (each for each in make_facts(ran).notes if "timed twice" in each)
@@ -99,7 +98,7 @@ def test_models_that_were_timed_apart_are_told_apart(ran, monkeypatch, capsys):
 
 
 def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
-    """Where the number of samples is benchmarked, no one number is said for all rows, in both layouts."""
+    """If the number of samples is benchmarked, neither layout says one number for all rows."""
     for layout in ("full", "classic"):
         text = ran.card(layout).text
         assert "**Number of evaluation samples:** `benchmarked`" in text
@@ -114,19 +113,23 @@ def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
 
 
 def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
-    """A model and data of the Hub have no entry in `model-index` where rows were evaluated on different examples."""
-    of_hub = copy.deepcopy(ran.records.info.sources)
-    for kind in ("models", "datasets"):
-        for source in of_hub[kind].values():
-            source.update(local=False, revision="0a1b", location="me/data", name="me/model")
-    monkeypatch.setitem(ran.records.about, "sources", of_hub)
+    """If rows were evaluated on different examples, `model-index` is empty even for a model and data on the Hub."""
+    hub = {"local": False, "revision": "0a1b", "location": "me/data", "name": "me/model"}
+    sources = ran.records.info.sources
+    on_hub = Sources(
+        {name: replace(source, **hub) for name, source in sources.models.items()},
+        {name: replace(source, **hub) for name, source in sources.datasets.items()},
+    )
+    monkeypatch.setattr(ran, "records", replace(ran.records, info=replace(ran.records.info, sources=on_hub)))
     assert not make_facts(ran).front_matter.model_index
     monkeypatch.setattr(Configuration, "evaluation_key", "one")
     assert make_facts(ran).front_matter.model_index
 
 
 def test_fronts_are_of_the_same_examples(ran):
-    """Figures of one example are on no front with those of all; card and picture have the rows of `pareto`."""
+    """Rows evaluated on one example are on another front than those on all; the card and the plot have the rows of
+    `pareto`.
+    """
     told, front = make_facts(ran), ran.pareto()
     assert set(told.pareto) == set(front["row"])
     assert {row < 4 for row in told.pareto} == {True, False}
@@ -135,7 +138,7 @@ def test_fronts_are_of_the_same_examples(ran):
 
 @pytest.fixture
 def halved(ran, tmp_path):
-    """The results where the baseline's second process died at once, of the rows that are timed to a precision."""
+    """The results where the baseline's second process died at once, for the rows that are timed to a precision."""
     from benchcard.measure.blocks import append_round, read_rounds
 
     shutil.copytree(ran.path, tmp_path / "run")
@@ -154,14 +157,14 @@ def halved(ran, tmp_path):
 
 
 def test_a_second_process_that_died_is_told_of_its_own_baselines(halved):
-    """Rows that are timed otherwise, though of the same model, have their noise floor, and no failure is theirs."""
+    """The failure is that of the baselines with this precision; other rows of the same model keep their noise floor."""
     assert halved.noise["ratio"].notna().tolist() == [True, False]
     told = halved.failures
-    assert list(zip(told["row"], told["missing"])) == [(2, "noise floor 1xNone"), (6, "noise floor 1xNone")]
+    assert list(zip(told["row"], told["missing"])) == [(2, "noise floor batch 1"), (6, "noise floor batch 1")]
 
 
 def test_a_baseline_that_was_not_timed_twice_is_named(halved, capsys):
-    """Neither the card nor the command line says of all baselines what is true of one."""
+    """The card and the command line name the baseline that was not timed twice."""
     _print_noise(halved.noise)
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("noise"))
     assert first.startswith("noise, batch size 1, length 8: the baseline, row 0, timed twice, is")
@@ -173,7 +176,7 @@ def test_a_baseline_that_was_not_timed_twice_is_named(halved, capsys):
 
 
 def test_the_command_line_tells_each_choice(ran):
-    """`benchcard show` has a line of what is best of each baseline's rows."""
+    """`benchcard show` has a line with the best row of each baseline."""
     shown = CliRunner().invoke(main, ["show", str(ran.path)])
     assert shown.exit_code == 0, shown.output
     assert [f"of the rows compared with row {row}: " in shown.output for row in ran.baselines] == [True] * 4
@@ -183,10 +186,10 @@ def test_the_command_line_tells_each_choice(ran):
 
 
 def test_a_notebook_shows_each_choice(ran):
-    """The results in Jupyter begin with a choice for each baseline."""
+    """In a notebook the results begin with a choice for each baseline."""
     assert ran._repr_html_().count("of the rows compared with row") == 4
 
 
 def test_two_runs_of_such_a_grid_can_be_compared(ran):
-    """A None in a column of numbers is a value like others."""
+    """Runs whose parameters are None in some rows and numbers in others can be compared."""
     assert "accuracy" in str(ran.compare(ran))

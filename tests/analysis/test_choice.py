@@ -1,4 +1,4 @@
-"""The choice: better without doubt, good enough, and otherwise the baseline."""
+"""The choice: a row that is surely better and good enough, else the baseline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAST = (2.0, 1.8, 2.2, True)
 
 
 def of(ratios, objective="latency", costs=None):
-    """Gains of rows 0, 1, ...; a ratio is (value, low, high, sure), or None where it is not known."""
+    """Return gains of rows 0, 1, ...; a ratio is (value, low, high, sure), or None where it is not known."""
     by_row = {
         row: (Gain(Interval(*ratio[:3]), ratio[3], SHAPE) if ratio else Gain(None, False, SHAPE),)
         for row, ratio in enumerate(ratios)
@@ -27,21 +27,21 @@ def of(ratios, objective="latency", costs=None):
 
 
 def frame(values, **columns):
-    """The quality frame of rows 0, 1, ..., the first being the baseline."""
+    """Return the quality frame of rows 0, 1, ...; the first is the baseline."""
     data = {"row": range(len(values)), "per_channel": [None] * len(values), "accuracy": values, **columns}
     return pd.DataFrame(data)
 
 
 def choose(values, ratios, baseline=0, max_drop=0.01, objective="latency", columns=None, **rest):
-    """What is chosen."""
+    """Return the choice among rows with these qualities and ratios."""
     baselines = dict.fromkeys(range(len(values)), baseline)
     quality, found = frame(values, **(columns or {})), of(ratios, objective)
     return choose_row(quality, found, baselines, baseline, ["per_channel"], "accuracy", max_drop, **rest)
 
 
 def test_the_fastest_row_that_is_good_enough():
-    """Speed decides among the rows within the drop; the reason has ratio, interval and both qualities, and the others
-    are told with theirs.
+    """The fastest row within the drop is chosen; the reason has the ratio, its interval and both qualities, and each
+    alternative has its reason.
     """
     found = choose([0.9, 0.895, 0.5, 0.895], [ONE, (1.5, 1.4, 1.6, True), FAST, (1.2, 1.1, 1.3, True)])
     assert found.row == 1
@@ -59,8 +59,8 @@ def test_the_fastest_row_that_is_good_enough():
 
 @pytest.mark.parametrize("ratio", [(1.2, 0.9, 1.5, False), (1.2, 1.1, 1.3, False), (0.5, 0.4, 0.6, False), None])
 def test_what_is_not_surely_faster_is_not_taken(ratio):
-    """A row whose interval holds 1, that the noise of the run covers, that is slower, or that could not be timed,
-    leaves the baseline in place.
+    """The baseline is kept if the other row's interval includes 1, or if the row is within the noise, slower, or was
+    not timed.
     """
     found = choose([0.9, 0.9], [ONE, ratio])
     assert found.row == 0
@@ -80,7 +80,7 @@ def test_what_is_not_surely_faster_is_not_taken(ratio):
     ],
 )
 def test_why_a_gain_is_not_sure_is_said(ratio, floor, said):
-    """Slower, within its own interval, or within what the baseline differs from itself by: each in words of its own."""
+    """The reason says whether a row is slower, within its own interval, or within the noise of the run."""
     gains = Gains("latency", {0: (), 1: (Gain(Interval(*ratio), False, SHAPE, floor),)}, {}, "")
     found = choose_row(frame([0.9, 0.9]), gains, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
     assert found.row == 0
@@ -89,7 +89,7 @@ def test_why_a_gain_is_not_sure_is_said(ratio, floor, said):
 
 
 def test_a_metric_of_which_less_is_better():
-    """For an error, the drop is a rise."""
+    """For an error metric, a drop in quality is a higher value."""
     assert choose([1.0, 1.005], [ONE, FAST], higher_is_better=False).row == 1
     assert choose([1.0, 0.5], [ONE, FAST], higher_is_better=False).row == 1
     found = choose([1.0, 1.5], [ONE, FAST], higher_is_better=False)
@@ -98,7 +98,7 @@ def test_a_metric_of_which_less_is_better():
 
 
 def test_a_metric_that_nobody_knows_the_direction_of():
-    """Nothing is taken to be better: what differs on either side is not taken, and the reason says what is missing."""
+    """Where the direction is not known, no row may differ in either direction, and the reason says what to set."""
     fast = (1.5, 1.4, 1.6, True)
     found = choose([0.9, 0.95, 0.85, 0.905], [ONE, FAST, FAST, fast], higher_is_better=None)
     assert found.row == 3
@@ -116,8 +116,8 @@ def test_a_metric_that_nobody_knows_the_direction_of():
 
 
 def test_without_a_baseline_quality_decides():
-    """Where nothing is unquantized, or the baseline failed, the best quality is taken, the cheaper of equals, and that
-    is said.
+    """Without a baseline, or if it failed, the best quality is chosen, the cheaper of equal ones, and the reason says
+    so.
     """
     found = choose([0.8, 0.9, 0.9], [ONE, FAST, (3.0, 2.9, 3.1, True)], baseline=None)
     assert found.row == 2
@@ -127,21 +127,21 @@ def test_without_a_baseline_quality_decides():
 
 
 def test_no_figures_no_row():
-    """Where nothing was measured there is a reason, and no row."""
+    """Where nothing was measured, the choice has a reason and no row."""
     found = choose([None, None], [ONE, FAST])
     assert found.row is None
     assert "no configuration has figures" in found.reason
 
 
 def test_nothing_timed_keeps_the_baseline():
-    """Without any time the baseline stays, and the words say that nothing was timed."""
+    """Without time measurements the baseline is kept, and the reason says that nothing was timed."""
     quality = frame([0.9, 0.9])
     found = choose_row(quality, Gains("latency", {}, {}, ""), {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
     assert (found.row, found.reason) == (0, "keep the baseline: nothing was timed")
 
 
 def test_a_shape_of_which_the_baseline_has_no_latency_is_named():
-    """Nobody could be compared there, and the reason says so."""
+    """The reason names shapes at which the baseline has no latency, so that nothing is compared there."""
     found = choose_row(
         frame([0.9, 0.9]),
         replace(of([ONE, FAST]), untimed_shapes={0: (Shape(1, 200),)}),
@@ -156,9 +156,7 @@ def test_a_shape_of_which_the_baseline_has_no_latency_is_named():
 
 
 def test_one_row_is_compared_with_nothing():
-    """With a single configuration nothing is said of others, whether it is a baseline or has none, and whether it was
-    timed or not.
-    """
+    """The reason for a single row says that there is nothing to compare it with, also without a baseline or times."""
     alone = "there is one configuration, and nothing to compare it with"
     assert choose([0.9], [ONE]).reason == choose([0.9], [ONE], baseline=None).reason == alone
     untimed = choose_row(frame([0.9]), Gains("latency", {}, {}, ""), {0: 0}, 0, ["per_channel"], "accuracy", 0.01)
@@ -174,7 +172,7 @@ def test_one_row_is_compared_with_nothing():
     ],
 )
 def test_a_run_that_is_not_finished_is_said_to_be(values, row, said):
-    """What waits to be measured is not said to be no better, nor is what is there told as the last word."""
+    """The reason says that the run is not finished, and does not claim that rows without figures are no better."""
     found = replace(of([ONE, ONE]), unfinished=frozenset({1}))
     choice = choose_row(frame(values), found, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
     state = "the run is not finished (1 of 2 configurations done): `benchcard run` continues it"
@@ -192,7 +190,7 @@ def test_memory_and_size_are_told_as_shares():
 
 
 def loss_of(value, low, high, p_value, others=17, max_drop=0.02, **rest):
-    """What is said of a faster row of this difference and p-value, beside so many others that are all alike."""
+    """Return the choice for a faster row with this difference and p-value, among other rows equal to the baseline."""
     columns = {
         "accuracy_difference": [None, value, *[0.0] * others],
         "accuracy_difference_low": [None, low, *[-0.01] * others],
@@ -205,7 +203,7 @@ def loss_of(value, low, high, p_value, others=17, max_drop=0.02, **rest):
 
 @pytest.mark.parametrize("others", [0, 17, 500])
 def test_a_loss_is_judged_by_its_own_interval_however_many_rows_there_are(others):
-    """A correction for many rows hides no loss: an interval that lies below zero is a detectable loss."""
+    """A correction for many rows hides no loss: an interval below zero is a detectable loss."""
     found = loss_of(-0.019, -0.034, -0.004, 0.02, others)
     assert found.row == 1
     assert found.reason.endswith(": -0.019 [-0.034, -0.004], detectably worse: may be worse by up to 0.034")
@@ -223,12 +221,12 @@ def test_a_loss_is_judged_by_its_own_interval_however_many_rows_there_are(others
     ],
 )
 def test_not_worse_is_claimed_only_where_the_whole_interval_says_so(difference, max_drop, words):
-    """Non-inferiority: the end of the interval that is worst decides, not the figure itself and no p-value."""
+    """Non-inferiority: the worst end of the interval decides, not the value and not a p-value."""
     assert loss_of(*difference, 0.04, max_drop=max_drop).reason.endswith(f": {words}")
 
 
 def test_the_loss_of_an_error_is_a_higher_figure():
-    """Of a metric that is better where it is lower, the upper end of the interval decides."""
+    """For a metric that is better when lower, the upper end of the interval decides."""
     found = loss_of(0.019, 0.004, 0.034, 0.02, higher_is_better=False)
     assert found.reason.endswith("+0.019 [+0.004, +0.034], detectably worse: may be worse by up to 0.034")
     either = loss_of(-0.019, -0.034, -0.004, 0.02, max_drop=0.05, higher_is_better=None)
@@ -239,7 +237,7 @@ def test_the_loss_of_an_error_is_a_higher_figure():
 
 @pytest.mark.parametrize(("others", "is_claimed"), [(0, True), (17, False)])
 def test_a_gain_is_claimed_beyond_the_chance_of_many_rows(others, is_claimed):
-    """One small p-value of many is no finding where it would be one alone; rows that are one model are one look."""
+    """A p-value that is significant alone is not so among many rows; rows with the same model are tested once."""
     found = loss_of(0.02, 0.001, 0.04, 0.03, others)
     assert ("detectably better" in found.reason) is is_claimed
     assert f"p-values adjusted for {others + 1} model" in found.method
@@ -248,7 +246,7 @@ def test_a_gain_is_claimed_beyond_the_chance_of_many_rows(others, is_claimed):
 
 
 def test_rows_of_one_model_are_one_look():
-    """Rows that are the same model as an earlier one are not adjusted for once more."""
+    """Rows with the same model as an earlier one are not adjusted for again."""
     columns = {
         "accuracy_p_value": [None, 0.03, 0.03, 0.03, 0.03],
         "accuracy_difference": [None, *[0.02] * 4],
@@ -262,7 +260,7 @@ def test_rows_of_one_model_are_one_look():
 
 
 def test_a_difference_without_an_interval_rules_nothing_out():
-    """Where all draws give the same there are no bounds: no loss is ruled out, whatever the p-value."""
+    """A difference without an interval rules out no loss, whatever the p-value."""
     known = {"accuracy_difference": [None, 0.0], "accuracy_difference_low": [None, None]}
     for p_value in (1.0, 0.01):
         found = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_p_value": [None, p_value]})
@@ -272,7 +270,7 @@ def test_a_difference_without_an_interval_rules_nothing_out():
 
 
 def test_another_baseline_is_another_question():
-    """A row that is compared with another baseline is not taken for this one."""
+    """A row that is compared with another baseline is not chosen for this one."""
     quality, found = frame([0.9, 0.9]), of([ONE, FAST])
     choice = choose_row(quality, found, {0: 0, 1: 1}, 0, ["per_channel"], "accuracy", 0.01)
     assert choice.row == 0
@@ -281,7 +279,7 @@ def test_another_baseline_is_another_question():
 
 
 def test_each_baseline_is_asked_for_its_own_rows():
-    """A row is judged beside its own baseline, whatever the others are: by quality, by ratio and by p-value."""
+    """A row is judged against its own baseline by quality, ratio and p-value, whatever the other rows are."""
     baselines = {0: 0, 1: 0, 2: 2, 3: 2}
     columns = {
         "same_model_as": [None, None, 0, 1],
@@ -307,7 +305,7 @@ def test_each_baseline_is_asked_for_its_own_rows():
 
 
 def test_none_among_numbers_stays_none():
-    """Parameters are told as they are, though a column of numbers holds NaN for a None."""
+    """A parameter that is None stays None, although a column of numbers holds NaN for it."""
     quality = frame([0.9, 0.9]).assign(precision=[None, 0.5])
     choice = choose_row(quality, of([ONE, ONE]), {0: 0, 1: 0}, 0, ["precision"], "accuracy", 0.01)
     assert choice.parameters == {"precision": None}

@@ -1,4 +1,4 @@
-"""Two runs side by side: matched rows, verdicts by intervals, and no times across machines unless asked for."""
+"""The comparison of two runs: matched rows, verdicts by intervals, and no times across machines by default."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(tmp_path_factory):
 
 
 def changed(run, target, predictions=None, machine=None):
-    """A copy of a run whose rows predict something else, or that is of another machine."""
+    """Return the results of a copy of a run with other predictions, or from another machine."""
     shutil.copytree(run, target)
     results = Results.load(target)
     for record in results.records.records if predictions is not None else ():
@@ -63,7 +63,7 @@ def changed(run, target, predictions=None, machine=None):
 
 
 def test_a_run_is_not_worse_than_itself(run):
-    """Every metric of every row is paired, with no difference; latencies have a ratio of 1, and a control."""
+    """A run compared with itself has metrics without differences, and latencies with a ratio of 1 and a control."""
     found = Results.load(run).compare(Results.load(run))
     assert len(found.frame) == 2 * 2 + 2
     assert found.frame["verdict"].tolist() == [*[ALIKE] * 4, CONTROL, ALIKE]
@@ -77,8 +77,8 @@ def test_a_run_is_not_worse_than_itself(run):
 
 @pytest.mark.slow
 def test_what_got_worse_and_better_is_said_with_status(run, tmp_path):
-    """Predictions that are all right against those of an untrained model: better one way, worse the other, and the
-    command line ends with 1 only then.
+    """Correct predictions are better than those of an untrained model; the command exits with 1 only if something is
+    worse.
     """
     right = changed(run, tmp_path / "right", predictions=[0] * 8 + [1] * 8 + [2] * 8)
     before = Results.load(run)
@@ -94,8 +94,8 @@ def test_what_got_worse_and_better_is_said_with_status(run, tmp_path):
 
 
 def test_a_change_that_is_the_same_on_every_draw_is_told(run, tmp_path):
-    """All right in one run and all wrong in the other: F1 has no interval, and its verdict all the same; a change
-    without an interval that may be chance is not compared.
+    """A change that is equal on every resample has a verdict without an interval; one that may be chance is not
+    compared.
     """
     right = changed(run, tmp_path / "right", predictions=[0] * 8 + [1] * 8 + [2] * 8)
     wrong = changed(run, tmp_path / "wrong", predictions=[1] * 8 + [2] * 8 + [0] * 8)
@@ -107,7 +107,7 @@ def test_a_change_that_is_the_same_on_every_draw_is_told(run, tmp_path):
 
 
 def test_a_table_says_once_what_its_rows_share(run):
-    """Parameters that are the same in all rows, or long, stand below the table; the row's number stands for them."""
+    """Parameters that are equal in all rows, or long, are listed below the table with the numbers of their rows."""
     found = Results.load(run).compare(Results.load(run))
     long = {"opset": 13, "optimization_level": 1}
     rows = found.frame["row_a"]
@@ -123,7 +123,7 @@ def test_a_table_says_once_what_its_rows_share(run):
 
 
 def test_what_else_differs_is_said(run, tmp_path):
-    """Fixed parameters that are not the same are notes; runs that cannot be compared end the command with 2."""
+    """Fixed parameters that differ are notes; the command exits with 2 for runs that cannot be compared."""
     shutil.copytree(run, tmp_path / "other")
     about = json.loads((tmp_path / "other" / "run.json").read_text())
     about["spec"]["fixed"]["duration"] = 3
@@ -136,7 +136,7 @@ def test_what_else_differs_is_said(run, tmp_path):
 
 
 def test_times_of_two_machines_are_refused_unless_asked_for(run, tmp_path):
-    """The refusal names both; quality alone, or times all the same, when told to."""
+    """Times of two machines are refused with the names of both, unless quality alone is compared or times anyway."""
     other = changed(run, tmp_path / "other", machine="Z80")
     before = Results.load(run)
     with pytest.raises(BenchcardError, match=r"Z80.*--across-machines"):
@@ -146,7 +146,7 @@ def test_times_of_two_machines_are_refused_unless_asked_for(run, tmp_path):
 
 
 def test_rows_of_one_run_alone_are_said(run):
-    """A row without a partner is a note, and runs without a common row cannot be compared."""
+    """A row without a counterpart is a note; runs without a common row cannot be compared."""
     before = Results.load(run)
     fewer = dataclasses.replace(before.records, records=before.records.records[:1])
     found = before.compare(Results(fewer), times=False)
@@ -161,8 +161,8 @@ GONE = "worse: no figure in B"
 
 
 def timed(run, baseline_ns, quantized_ns, seed=0, versions=None, digest=None, alone=False, dead=None):
-    """The results of a run whose two rows were of these latencies: with other versions, with a baseline of another
-    content, or with none, or where the process of one of the rows died.
+    """Return the results of a run whose two rows have these latencies, with other versions, another baseline, no
+    baseline, or a process that died.
     """
     records = Results.load(run).records
     rows, info = list(records.records), records.info
@@ -180,13 +180,13 @@ def timed(run, baseline_ns, quantized_ns, seed=0, versions=None, digest=None, al
 
 
 def times_of(found):
-    """The verdicts on the two rows' times, and how many times faster the second became."""
+    """Return the verdicts on the times of both rows, and how many times faster the second became."""
     frame = found.frame[found.frame["figure"] == f"latency_ms {SHAPE}"]
     return frame["verdict"].tolist(), frame["change"].tolist()[1]
 
 
 def test_a_slower_day_is_no_slower_model(run):
-    """Where all took 1.08 times as long, the baseline is the control, nothing is worse, and the note says how long."""
+    """If all models took 1.08 times as long, the baseline is the control, nothing is worse, and a note says so."""
     found = timed(run, 200_000, 100_000).compare(timed(run, 216_000, 108_000, seed=1))
     assert times_of(found) == ([CONTROL, ALIKE], pytest.approx(1, rel=0.01))
     assert found.worse.empty
@@ -196,7 +196,7 @@ def test_a_slower_day_is_no_slower_model(run):
 
 @pytest.mark.parametrize("day", [1.0, 1.2])
 def test_a_model_that_is_slower_beside_its_baseline_is_worse(run, day):
-    """Whatever the day is like, a model that gains less over its baseline is worse, and one that gains more better."""
+    """A model that gains less over its baseline is worse, and one that gains more is better, on any day."""
     before = timed(run, 200_000, 100_000)
     slower = before.compare(timed(run, day * 200_000, day * 105_000, seed=1))
     assert times_of(slower) == ([CONTROL, WORSE], pytest.approx(1 / 1.05, rel=0.01))
@@ -216,8 +216,8 @@ def test_a_model_that_is_slower_beside_its_baseline_is_worse(run, day):
     ],
 )
 def test_after_an_upgrade_rows_must_move_further_than_the_baseline(run, other, latencies, verdict):
-    """With other libraries, or another baseline, milliseconds are compared, beyond what the baseline moved by: that may
-    be the machine, and the note says so.
+    """With other libraries or another baseline, a row differs only if it changed by more than the baseline; a note says
+    so.
     """
     found = timed(run, 200_000, 100_000).compare(timed(run, *latencies, seed=1, **other))
     assert times_of(found) == ([CONTROL, verdict], pytest.approx(100_000 / latencies[1], rel=0.01))
@@ -226,7 +226,7 @@ def test_after_an_upgrade_rows_must_move_further_than_the_baseline(run, other, l
 
 
 def test_without_a_baseline_in_common_times_have_no_verdict(run):
-    """Where a run has no baseline, what a machine did cannot be told from what a model did."""
+    """If a run has no baseline, times have no verdict."""
     found = timed(run, 200_000, 100_000).compare(timed(run, 300_000, 150_000, alone=True))
     assert times_of(found) == ([NO_CONTROL] * 2, pytest.approx(1 / 1.5, rel=0.01))
     assert found.worse.empty
@@ -235,13 +235,13 @@ def test_without_a_baseline_in_common_times_have_no_verdict(run):
 
 @pytest.mark.parametrize(("dead", "verdicts"), [(0, [GONE, NO_CONTROL]), (1, [CONTROL, GONE])])
 def test_what_died_has_no_time(run, dead, verdicts):
-    """A process that died in B has no figure there, whatever it was timed before, and others none to compare with."""
+    """A process that died in B has no figure there, and other rows have no control if it was the baseline's."""
     found = timed(run, 200_000, 100_000).compare(timed(run, 200_000, 100_000, seed=1, dead=dead))
     assert times_of(found)[0] == verdicts
 
 
 def test_times_of_two_runs_are_compared_by_welch():
-    """The interval is that of Welch's test on the logarithms of launch medians, as scipy has it."""
+    """The interval is that of Welch's test on the logarithms of launch medians, as scipy computes it."""
     draw = np.random.default_rng(0)
     one, other = (
         {(launch, 0): float(np.exp(draw.normal(level, 0.05))) for launch in range(count)}
@@ -266,8 +266,8 @@ def test_other_examples_are_compared_by_the_intervals_of_each():
 
 
 def test_a_loss_is_not_hidden_by_the_number_of_figures(run, tmp_path):
-    """Five of 24 predictions became wrong and none right: alone that is a loss, among four figures it may be chance,
-    and it is not said that nothing differs.
+    """Five of 24 predictions became wrong and none right: a loss alone, but perhaps chance among four figures, so it
+    `may be worse`.
     """
     right = [0] * 8 + [1] * 8 + [2] * 8
     before = changed(run, tmp_path / "before", predictions=right)

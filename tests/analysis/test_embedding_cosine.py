@@ -15,7 +15,7 @@ from benchcard.steps.step import Outcome
 
 
 def record(folder: Path, row: int, baseline: int | None, **kept: np.ndarray) -> SimpleNamespace:
-    """A row whose evaluation kept something."""
+    """Return a row whose evaluation stored these arrays."""
     (folder / str(row)).mkdir()
     np.savez(folder / str(row) / "predictions.npz", **kept)
     evaluated = Outcome("evaluate", str(row), folder / str(row), EvaluateOutcome(elapsed_ns=1))
@@ -24,8 +24,8 @@ def record(folder: Path, row: int, baseline: int | None, **kept: np.ndarray) -> 
 
 
 def test_the_mean_over_all_sentences_of_each_with_itself(tmp_path):
-    """Each sentence is compared with itself, whatever the lengths of the embeddings; the baseline is 1; rows without
-    embeddings, without an evaluation or without a baseline have no figure.
+    """The mean cosine is over sentences, for embeddings of any length; it is 1 for the baseline, and None for rows
+    without embeddings, evaluation or baseline.
     """
     float32 = np.array([[1, 0], [0, 2], [3, 3]], dtype=np.float32)
     turned = np.array([[5, 0], [1, 0], [-1, -1]], dtype=np.float32)

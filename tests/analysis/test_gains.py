@@ -1,4 +1,4 @@
-"""What a row gains: by latencies and memory of made-up parts, and nothing where a process died."""
+"""Gains of rows, from parts with made-up latencies and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOTH = (("base", False), ("base", True), ("x", False))
 
 
 def test_a_row_of_half_the_latency_is_twice_as_fast():
-    """The ratio has its interval and the noise floor, and is beyond both."""
+    """A row of half the latency has a ratio of 2 that is beyond its interval and the noise floor."""
     gain = _gain("latency", made_part(LATENCIES), "x", SHAPE, 1)
     assert gain.ratio is not None
     assert gain.ratio.value == pytest.approx(2, rel=0.01)
@@ -25,7 +25,7 @@ def test_a_row_of_half_the_latency_is_twice_as_fast():
 
 
 def test_nothing_is_sure_without_a_noise_floor():
-    """Where the baseline's second process was not timed, a ratio is told and nobody is chosen for it."""
+    """Where the baseline's second process was not timed, a ratio is known and is not sure."""
     part = made_part(LATENCIES)
     alone = tuple(replace(each, blocks=tuple(one for one in each.blocks if not one.twin)) for each in part.rounds)
     gain = _gain("latency", replace(part, rounds=alone), "x", SHAPE, 1)
@@ -37,7 +37,7 @@ def test_nothing_is_sure_without_a_noise_floor():
 @pytest.mark.parametrize("objective", ["latency", "memory"])
 @pytest.mark.parametrize("name", ["base", "x"])
 def test_what_died_gains_nothing(objective, name):
-    """A row whose process died has no gain, whatever it was timed before; nor has one whose baseline's died."""
+    """A row has no gain if its process, or the baseline's, died."""
     memory = dict(zip(BOTH, ([200] * 5, [200] * 5, [100] * 5)))
     lived, dead = (made_part(LATENCIES, memory=memory, failures=each) for each in ([], [died(name)]))
     assert _gain(objective, lived, "x", SHAPE, 1).sure
@@ -59,7 +59,9 @@ def test_what_died_gains_nothing(objective, name):
     ],
 )
 def test_less_memory_is_beyond_what_launches_are_apart(base, twin, x, sure):
-    """A row takes less where it does so in enough launches, by more than the baseline differs from itself."""
+    """A gain in memory is sure in enough launches, and if it is larger than differences between launches of the
+    baseline.
+    """
     part = made_part(LATENCIES, launches=len(x), memory=dict(zip(BOTH, (base, twin, x))))
     gain = _gain("memory", part, "x", SHAPE, 1)
     assert gain.sure is sure
@@ -68,7 +70,7 @@ def test_less_memory_is_beyond_what_launches_are_apart(base, twin, x, sure):
 
 
 def without(results, shape, rows):
-    """The results as if these rows had no inputs of a shape."""
+    """Return the results as if these rows had no inputs of a shape."""
     failure = Failure("shape", "ValueError", "the model takes 64 tokens")
     records = tuple(
         replace(record, failures=replace(record.failures, time={**record.failures.time, shape: failure}))
@@ -80,7 +82,7 @@ def without(results, shape, rows):
 
 
 def test_a_shape_that_nobody_could_be_timed_at_does_not_count(results):
-    """Where the baseline has no latency no row is compared, and the others decide; the card names the shape."""
+    """A shape at which the baseline has no latency does not count; the reason and the card name it."""
     rows = range(len(results.plan))
     asked = without(results, LONG, rows)
     known, found = results._gains("latency"), asked._gains("latency")
@@ -93,7 +95,7 @@ def test_a_shape_that_nobody_could_be_timed_at_does_not_count(results):
 
 
 def test_a_row_that_alone_could_not_be_timed_is_not_taken(results):
-    """A shape that only a row failed at rules that row out, and nobody else."""
+    """A row that alone could not be timed at a shape is not chosen; other rows are not affected."""
     row = next(row for row in results._gains("latency").by_row if row != results.baseline)
     found = without(results, LONG, [row])._gains("latency")
     assert found.untimed_shapes == {}
@@ -101,7 +103,7 @@ def test_a_row_that_alone_could_not_be_timed_is_not_taken(results):
 
 
 def test_a_run_that_was_stopped_says_how_far_it_got(results):
-    """What is still to be timed waits, and the choice and the card say so; of a finished run nothing does."""
+    """A run that was stopped has unfinished rows, and its choice and card say so; a finished run has none."""
     assert unfinished_rows(results.records) == frozenset()
     assert "not finished" not in results.card().text
     stopped = Results(replace(results.records, timed={}))

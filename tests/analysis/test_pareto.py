@@ -1,4 +1,4 @@
-"""The rows that no other row beats: by ratios where they have one baseline, and never across data sets."""
+"""The Pareto front: by ratios to one baseline, and never across data sets."""
 
 from __future__ import annotations
 
@@ -10,25 +10,21 @@ from benchcard.analysis.pareto import pareto_front
 
 
 def front_of(quality, gains, baselines=0, data=None, **rest):
-    """The front of rows 0, 1, ..., of one baseline and one data set unless they are given."""
+    """Return the front of rows 0, 1, ..., by default of one baseline and one data set."""
     if not isinstance(baselines, dict):
         baselines = dict.fromkeys(range(len(quality)), baselines)
     return pareto_front(quality, gains, baselines, data or {}, ["per_channel"], "accuracy", **rest)
 
 
 def test_the_front_goes_by_paired_ratios():
-    """A row whose mean was disturbed and whose ratio is better than another's is the cheaper one; where a ratio is
-    missing, means decide.
-    """
+    """Rows are ordered by their paired ratios; where one is missing, by their means."""
     quality = frame([0.9, 0.9])
     assert front_of(quality, of([ONE, FAST], costs={0: 5.0, 1: 6.0}))["row"].tolist() == [1]
     assert front_of(quality, of([ONE, None], costs={0: 5.0, 1: 6.0}))["row"].tolist() == [0]
 
 
 def test_ratios_to_two_baselines_are_not_compared():
-    """A quantized large model that is twice as fast as its own baseline does not beat a small one that takes a fifth
-    of its time.
-    """
+    """A large model at twice its baseline's speed does not beat a small one that takes a fifth of its time."""
     costs = {0: 5.0, 1: 50.0, 2: 25.0}
     found = front_of(frame([0.9, 0.93, 0.92]), of([ONE, ONE, FAST], costs=costs), {0: 0, 1: 1, 2: 1})
     assert found["row"].tolist() == [0, 2, 1]
@@ -36,7 +32,7 @@ def test_ratios_to_two_baselines_are_not_compared():
 
 
 def test_rows_of_two_data_sets_are_not_compared():
-    """Each data set has a front of its own: a figure on easy data says nothing of one on hard data."""
+    """Each data set has its own front."""
     gains = of([ONE, FAST, ONE, FAST])
     baselines, data = {0: 0, 1: 0, 2: 2, 3: 2}, {0: "easy", 1: "easy", 2: "hard", 3: "hard"}
     found = front_of(frame([0.9, 0.9, 0.6, 0.5]), gains, baselines, data)
@@ -46,13 +42,13 @@ def test_rows_of_two_data_sets_are_not_compared():
 
 
 def test_the_front_of_a_metric_without_a_direction():
-    """The nearer to the baseline's is the better."""
+    """Without a direction, the value closer to the baseline's is better."""
     gains = of([ONE, FAST, (1.5, 1.4, 1.6, True)])
     assert front_of(frame([0.9, 0.95, 0.85]), gains, higher_is_better=None)["row"].tolist() == [1, 0]
 
 
 def test_the_front_has_what_nothing_beats():
-    """A row stays where it is cheaper or better than each other; of equal ones the first stays; direction counts."""
+    """A row is on the front if no other is as good in both; of equal rows the first is; the direction matters."""
     quality = frame([0.9, 0.8, 0.7, 0.8, None], accuracy_low=[0.8] * 5, accuracy_high=[1.0] * 5)
     gains = of([ONE, FAST, (1.5, 1.4, 1.6, True), FAST, FAST])
     front = front_of(quality, gains)

@@ -1,4 +1,4 @@
-"""What folders of this machine are called where a run is published, wherever the spec gives them."""
+"""Public names of local folders in everything that is published."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = {"one": 24, "two": 12}
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """The results of two models of one name and two data sets of one name, all given from the root."""
+    """The results of two models of one name and two data sets of one name, all given by absolute paths."""
     home = tmp_path_factory.mktemp("alice")
     for seed, (name, rows) in enumerate(ROWS.items()):
         testing.write_image_model(home / name / "checkpoint", labels=tiny.LABELS, seed=seed)
@@ -39,20 +39,20 @@ def ran(tmp_path_factory):
 
 @pytest.fixture(params=["full", "classic"])
 def published(ran, tmp_path, request):
-    """A folder that holds what a push of that run holds."""
+    """A folder with what a push of that run publishes."""
     made = bundle.write_bundle(ran, tmp_path / "out", "a/b", slug="x", artifacts="none", layout=request.param)
     (tmp_path / "out" / "repo" / "README.md").write_text(merge("", made.card, "x").text)
     return tmp_path / "out" / "repo"
 
 
 def test_no_benchmarked_folder_is_published(ran, published):
-    """Neither card, nor spec, nor figures say where models and data lie that are benchmarked."""
+    """No published file has the folders of models and data."""
     home = str(ran.path.parent).encode()
     assert not [path for path in published.rglob("*") if path.is_file() and home in path.read_bytes()]
 
 
 def test_folders_of_one_name_stay_apart(ran, published):
-    """A second folder of a name has a number behind it, on the card as beside it, and its figures are its own."""
+    """A second folder of a name gets a number, on the card and in the files, and keeps its own figures."""
     names = ["checkpoint", "checkpoint", "checkpoint (2)", "checkpoint (2)"]
     found = Results.from_card(published)
     assert found.quality["name_or_path"].tolist() == names
@@ -68,7 +68,7 @@ def test_folders_of_one_name_stay_apart(ran, published):
 
 
 def test_every_way_to_give_a_folder_is_known(ran):
-    """A whole data set, its path alone, the scripts of metrics, and directions by their name."""
+    """A whole data set, its path alone, metric scripts and their directions get public names."""
     (path, _) = ran.spec.grid["dataset.path"]
     assert public_names.public_parameter(ran.records, "dataset", {"path": path, "eval_split": "a"}) == {
         "path": "data",
@@ -85,7 +85,7 @@ def test_every_way_to_give_a_folder_is_known(ran):
 
 @pytest.mark.parametrize("row", [0, 1])
 def test_the_testing_data_are_those_of_the_row_to_ship(ran, monkeypatch, row):
-    """Of several data sets, name and number of samples are those of the recommended row, and the title names none."""
+    """Of several data sets, the card has the name and samples of the recommended row, and none in its title."""
 
     def best(results, max_drop=None, *, baseline):
         return Choice(row if baseline == row else None, baseline, {}, "it is the best")
@@ -98,8 +98,8 @@ def test_the_testing_data_are_those_of_the_row_to_ship(ran, monkeypatch, row):
 
 
 def test_the_hub_is_told_of_one_model_and_one_split_alone(ran, monkeypatch):
-    """Of several models none is the base of what is shipped, even if one alone is on the Hub; of several data sets
-    `model-index`, which would mix them, has no results.
+    """Of several models none is the base model, even if one alone is on the Hub; with several data sets `model-index`
+    is empty.
     """
     records, sources = ran.records, ran.records.info.sources
     hub = {"local": False, "revision": "0a1b"}

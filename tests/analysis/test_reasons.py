@@ -1,6 +1,4 @@
-"""What is told of a row from the outcomes of its steps: in what it computes, where its time goes, whether it can
-saturate.
-"""
+"""Reasons in sentences, from the outcomes of a row's steps."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ PAIRS = ("DequantizeLinear", "conversion", 7, 0.25)
 
 @dataclasses.dataclass
 class Configuration:
-    """A row's parameters."""
+    """The parameters of a row."""
 
     given: dict
     row: int = 0
@@ -42,7 +40,7 @@ class Configuration:
 
 @dataclasses.dataclass
 class Row:
-    """A record with what the questions are asked of."""
+    """A record with the fields that reasons read."""
 
     configuration: Configuration
     outcomes: Outcomes
@@ -52,7 +50,7 @@ class Row:
 
 
 def made(kernels=(), level=None, operators=(("MatMul", 3),), weights=3, is_float_model=False, **given):
-    """A record of a quantized model that was run."""
+    """Return a record of a quantized model that was run."""
     arguments = {} if level is None else {"optimization_level": level}
     report = SimpleNamespace(
         nodes_quantized=sum(count for _, count in operators),
@@ -71,12 +69,12 @@ def made(kernels=(), level=None, operators=(("MatMul", 3),), weights=3, is_float
 
 
 def outcome(values):
-    """The outcome of a step with these values."""
+    """Return the outcome of a step with these values."""
     return Outcome("step", "key", Path(), values)
 
 
 def of(*rows, saturates=False):
-    """The records of a run on a machine that may saturate."""
+    """Return the records of a run, on a machine where products may saturate."""
     info = SimpleNamespace(machine={"int8": {"u8s8_saturates": saturates}}, default_threads=1)
     return SimpleNamespace(records=list(rows), info=info)
 
@@ -96,8 +94,8 @@ def of(*rows, saturates=False):
     ],
 )
 def test_rows_with_signed_weights_of_eight_bits_are_at_risk(operator, kernels, reduce_range, dtype, saturates, risk):
-    """At risk are rows whose weights are s8 of 8 bits and are multiplied in 8 bits, on a machine that saturates; u8 x
-    u8 products are widened. What is not known to compute in float counts as at risk.
+    """Rows are at risk if their signed 8-bit weights are multiplied in 8 bits, or may be, on a machine that saturates.
+    Products of u8 and u8 are widened.
     """
     row = made(kernels, operators=((operator, 3), ("Relu", 0)), reduce_range=reduce_range, weights_dtype=dtype)
     assert row_facts.saturation_risk(of(row, saturates=saturates), row) is risk
@@ -116,8 +114,8 @@ def test_rows_with_signed_weights_of_eight_bits_are_at_risk(operator, kernels, r
     ],
 )
 def test_rows_that_are_computed_in_float_are_told(kernels, is_float_model, is_float):
-    """They are those of whose kernels none computes in 8 bits; where nothing was quantized, nobody would expect
-    otherwise, and where no kernel is known, nothing is said.
+    """A quantized row with kernels, none of which computes in 8 bits, is noted; a row in which nothing was quantized is
+    not.
     """
     row = made(kernels, is_float_model=is_float_model)
     assert row_facts.computes_in_float(row) is is_float
@@ -127,7 +125,7 @@ def test_rows_that_are_computed_in_float_are_told(kernels, is_float_model, is_fl
 
 
 def test_rows_whose_outputs_depend_on_their_batch_are_named():
-    """A note names the rows and what they depend on; there is none where padded batches are right or not asked for."""
+    """A note names the rows and what their outputs depend on; rows with correct padded batches have none."""
     rows = [made([INTEGER]) for _ in range(5)]
     for number, batches in enumerate(("padded", "equal shapes", None, "equal shapes", "alone")):
         rows[number].configuration.row = number
@@ -140,7 +138,7 @@ def test_rows_whose_outputs_depend_on_their_batch_are_named():
 
 
 def test_one_is_not_told_as_many():
-    """A single node, place, trial or layer has the form of its words."""
+    """A single node, place, trial or layer has the singular form."""
     row = made(operators=(("MatMul", 1),))
     assert "1 of 9 nodes that could be was quantized" in " ".join(reasons.explain_row(of(row), row, {}, None))
     assert "3 of 9 nodes that could be were quantized" in " ".join(reasons.explain_row(of(made()), made(), {}, None))
@@ -154,7 +152,9 @@ def test_one_is_not_told_as_many():
 
 
 def test_the_way_out_depends_on_the_level():
-    """Static pairs at level 0 or 1 want another level; where the runtime joins nothing at any, there is none."""
+    """Static rows at level 0 or 1 are advised to use another level; where the runtime fuses nothing at any level, they
+    are not.
+    """
     low, high = made([PAIRS, FLOAT_MATMUL], level=1), made([PAIRS, FLOAT_MATMUL], level=99)
     assert "Use 2 or 99" in " ".join(reasons.explain_row(of(low), low, {}, None))
     assert "Use 2" not in " ".join(reasons.explain_row(of(high), high, {}, None))
@@ -164,7 +164,7 @@ def test_the_way_out_depends_on_the_level():
 
 
 def test_runs_without_kernels_are_told_from_the_level():
-    """Of a run of an earlier version it is known at which level it ran, and no more; other frameworks say nothing."""
+    """In runs of earlier versions only the level is known, for ONNX Runtime alone."""
     assert row_facts.computes_in_float(made(level=1))
     assert not row_facts.computes_in_float(made(level=2))
     assert not row_facts.computes_in_float(made(level=1, framework="other"))
@@ -174,8 +174,8 @@ def test_runs_without_kernels_are_told_from_the_level():
 
 
 def test_operators_that_gain_nothing_are_told():
-    """An operator none of whose nodes computes in 8 bits is named, where it runs in float; not one that was moved or
-    joined with another.
+    """An operator is named if it runs in float32 and none of its nodes computes in 8 bits; moved and fused ones are
+    not.
     """
     kernels = [INTEGER, ("Add", "float", 5, 0.1), ("Reshape", "other", 5, 0.01), PAIRS]
     given = {"operators": (("Add", 5), ("MatMul", 3), ("Reshape", 5), ("Gelu", 1)), "activations_dtype": "uint8"}
@@ -192,8 +192,8 @@ def test_operators_that_gain_nothing_are_told():
 
 
 def test_int8_activations_are_told_where_they_keep_nodes_in_float():
-    """With int8 activations fewer nodes are joined: the way out is uint8, and not to leave operators out, but for those
-    that are joined with neither.
+    """With int8 activations fewer nodes are fused, so the advice is uint8; operators that are fused with neither are
+    named.
     """
     kernels = [
         ("QLinearConv", "8 bits", 3, 0.4),
@@ -232,7 +232,9 @@ def test_int8_activations_are_told_where_they_keep_nodes_in_float():
 
 
 def test_the_time_of_a_call_is_told_by_parts_and_by_kernels():
-    """Parts in the order of what was hoped for, kernels by what they take; also of a row that is not quantized."""
+    """The time of a call is listed by the numbers that kernels compute in and by kernel, also for a row that is not
+    quantized.
+    """
     row = made([INTEGER, PAIRS, SOFTMAX, ("Gelu", "float", 2, 0.125)])
     told = [each for each in reasons.explain_row(of(row), row, {}, None) if each.startswith("Time of a call")]
     assert told == [
@@ -248,7 +250,7 @@ def test_the_time_of_a_call_is_told_by_parts_and_by_kernels():
 
 
 def test_a_graph_that_came_quantized_is_not_called_unquantized():
-    """Nothing was asked to be quantized, and yet it computes in 8 bits."""
+    """A graph that was already quantized is not called unquantized."""
     given = made([INTEGER, PAIRS])
     given.configuration.quantized = False
     assert (
@@ -258,8 +260,8 @@ def test_a_graph_that_came_quantized_is_not_called_unquantized():
 
 
 def test_what_computes_nothing_or_was_joined_is_not_blamed():
-    """A table in 8 bits that is looked up computes in nothing; a `Relu` that was joined with its `Conv` is not the one
-    that stays in float32.
+    """A quantized table that is looked up computes nothing, and a `Relu` that was fused with its `Conv` does not stay
+    in float32.
     """
     table = made([FLOAT_MATMUL, PAIRS, ("Gather", "other", 1, 0.1)], operators=(("Gather", 1),))
     assert not row_facts.computes_in_float(table)
@@ -279,7 +281,7 @@ def test_what_computes_nothing_or_was_joined_is_not_blamed():
     ],
 )
 def test_the_list_to_paste_keeps_what_the_row_excludes(given, found, patterns, told):
-    """A list that is pasted takes the place of the row's own, or of what was found for it, and so holds both."""
+    """The list to paste has the nodes that the row excludes already, since it replaces the row's list."""
     row = made(node_exclusion=given)
     effect = Loss(1.0, 5.0, True)
     layers = [SimpleNamespace(node=name, effect=effect) for name in ("a/Add", "b/Add")]

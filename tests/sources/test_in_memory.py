@@ -1,4 +1,4 @@
-"""Data sets handed over in memory: frames, data sets, and splits of them, from `Benchmark` to results."""
+"""Data sets in memory: frames, data sets, and splits of them, from `Benchmark` to results."""
 
 from __future__ import annotations
 
@@ -20,20 +20,18 @@ TABLE = datasets.Dataset.from_dict(COLUMNS)
 
 
 def benchmark(dataset, model="./none", **more):
-    """A benchmark of PyTorch alone, without timing."""
+    """Return a benchmark of PyTorch alone, without timing."""
     grid = more.pop("grid", {"framework": ["pytorch"]})
     return Benchmark(task="text-classification", model=str(model), dataset=dataset, grid=grid, duration=0, **more)
 
 
 def path_of(dataset):
-    """What stands for the data in the spec."""
+    """Return the data set in the spec of a benchmark."""
     return benchmark(dataset).spec.fixed["dataset"]
 
 
 def test_data_stands_in_a_spec_by_what_it_holds():
-    """A frame and a data set of the same rows are the same data, whichever way they were handed over; other rows are
-    not. Nothing of the data stands in the spec.
-    """
+    """Equal rows get the same name however they are passed, other rows another one, and the spec holds no data."""
     alone = path_of(FRAME)
     assert alone["eval_split"] == "validation"
     assert alone["path"].startswith("memory:")
@@ -69,13 +67,13 @@ def test_data_stands_in_a_spec_by_what_it_holds():
     ],
 )
 def test_what_cannot_be_handed_over(dataset, said):
-    """Streams, splits of which none is asked for, and columns of mixed values are mistakes with their place."""
+    """Streams, several splits without a choice, and columns of mixed values are mistakes with their place."""
     with pytest.raises(SpecError, match=said):
         benchmark(dataset)
 
 
 def test_columns_are_named_by_their_text():
-    """Numbers, pairs and nothing as names of columns are their text; sparse columns are what they hold."""
+    """Column names that are numbers or tuples become text, and sparse columns are made dense."""
     names = pd.MultiIndex.from_tuples([("x", "text"), ("x", "label")])
     for columns, expected in (([0, 1], ["0", "1"]), (names, ["('x', 'text')", "('x', 'label')"])):
         _, handed = in_memory.extract_datasets({"dataset": FRAME.set_axis(columns, axis=1)})
@@ -85,7 +83,7 @@ def test_columns_are_named_by_their_text():
 
 
 def test_data_is_written_where_it_is_said(tmp_path):
-    """A run directory whose name could be a chain of file systems holds the data that was handed over."""
+    """A run directory with `::` in its name, which could mean a chain of file systems, holds the data."""
     made = benchmark(FRAME)
     made._write(tmp_path / "run::1")
     name = made.spec.fixed["dataset"]["path"].removeprefix("memory:")
@@ -95,7 +93,7 @@ def test_data_is_written_where_it_is_said(tmp_path):
 
 
 def test_images_are_written_into_the_run_directory(tmp_path):
-    """Images in memory and on disk lie in the run directory, so that it can be read without them."""
+    """Images in memory and on disk are copied into the run directory, so that it can be read without them."""
     from PIL import Image
 
     pixels = np.full((4, 4), 9, dtype=np.uint8)
@@ -114,8 +112,8 @@ def test_images_are_written_into_the_run_directory(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_of_a_frame_needs_it_once(tmp_path):
-    """A run of data in memory gives the figures of the same rows in a file, says their fingerprint, is gone on with
-    without the frame, and is refused for another one.
+    """A run of a frame has the figures of the same rows in a file, continues without the frame, and refuses another
+    one.
     """
     tiny_text.write_tokenizer(tmp_path / "model")
     model = tiny_text.write_model(tmp_path / "model", "ForSequenceClassification", ["a", "b", "c"])
@@ -134,7 +132,7 @@ def test_a_run_of_a_frame_needs_it_once(tmp_path):
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
-    """Data is not written where no run of ours is."""
+    """Data is not written into a folder that is no run directory."""
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(BenchcardError, match="no run of benchcard"):
         benchmark(FRAME, tiny.__file__).run(tmp_path, progress=False)

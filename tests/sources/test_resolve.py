@@ -1,4 +1,4 @@
-"""What the names of data sets stand for: old ids and today's, and data that is handed over."""
+"""Sources: current ids of old ones, inherited metadata, and digests of content."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from benchcard.utils import files
 
 
 def spec_of(model, path):
-    """A spec of one configuration."""
+    """Return a spec of one configuration."""
     dataset = {"path": path, "eval_split": "validation"}
     return specs.read_spec({"task": "text-classification", "model": str(model), "dataset": dataset})
 
 
 def test_old_ids_are_resolved_to_those_of_today(tmp_path, monkeypatch):
-    """An id of the cards' time and today's are one source, at one commit; the record says both."""
+    """An old id and the current one are the same source at one commit, and a note names both."""
     rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
     (tmp_path / "model").mkdir()
     with LocalHub() as hub:
@@ -43,7 +43,7 @@ def test_old_ids_are_resolved_to_those_of_today(tmp_path, monkeypatch):
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b'"text"', b'{"id": 7}', b"<html>x</html>", b""], ids=repr)
 @pytest.mark.parametrize("what", ["model", "data set"])
 def test_an_answer_of_another_form_is_told(tmp_path, monkeypatch, what, body):
-    """A status of success with anything but a repository is a `HubError` that names the model or the data set."""
+    """A successful answer that describes no repository is a `HubError` that names the model or data set."""
     (tmp_path / "model").mkdir()
     model, data = ("someone/tiny", "memory:abc") if what == "model" else (tmp_path / "model", "someone/shades")
     with LocalHub() as hub:
@@ -54,12 +54,12 @@ def test_an_answer_of_another_form_is_told(tmp_path, monkeypatch, what, body):
 
 
 def test_every_old_id_is_one_and_has_an_owner_today():
-    """No old id has an owner, each of today's has one."""
+    """No old id has an owner, and each current id has one."""
     assert all("/" not in old and new.count("/") == 1 for old, new in renamed.RENAMED.items())
 
 
 def test_data_in_memory_that_is_gone_is_said(tmp_path):
-    """A spec that names data in memory cannot be run without it."""
+    """A spec that names data in memory cannot be run without the data."""
     (tmp_path / "model").mkdir()
     with pytest.raises(SpecError, match=r"memory:abc.*pass the data again"):
         resolve.resolve_sources(spec_of(tmp_path / "model", "memory:abc"), memory_folder=tmp_path)
@@ -82,7 +82,7 @@ def test_data_in_memory_that_is_gone_is_said(tmp_path):
     ],
 )
 def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
-    """What its own card says in a readable front matter is kept with the source, and written and read like the rest."""
+    """Licence and library in a readable README of the model are stored with the source."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     if readme is not None:
@@ -94,9 +94,7 @@ def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
 
 
 def test_a_folder_without_its_small_files_is_refused(tmp_path):
-    """A configuration or a vocabulary that Git LFS has not fetched ends the run at once, as it would be read as what it
-    is not; weights of other formats need not be there.
-    """
+    """A configuration or vocabulary that is a Git LFS pointer is refused; weights of other formats may be."""
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
     rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
     (tmp_path / "model").mkdir()
@@ -110,9 +108,7 @@ def test_a_folder_without_its_small_files_is_refused(tmp_path):
 
 
 def test_a_step_knows_the_content_of_local_data_alone(tmp_path):
-    """Local files are checked against their digest when they are read; what lies in the run directory or on the Hub has
-    none of that kind.
-    """
+    """Only local data sets have a digest that is checked when they are read."""
     rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
     (tmp_path / "model").mkdir()
     (tmp_path / "abc").mkdir()
@@ -126,7 +122,7 @@ def test_a_step_knows_the_content_of_local_data_alone(tmp_path):
 
 
 def test_every_file_that_may_be_read_counts(tmp_path):
-    """A hidden file that is itself the data, names that are no text, and files behind links count in a digest."""
+    """Hidden data files, names that are not UTF-8, and files behind links count in a digest."""
     (tmp_path / ".rows.csv").write_text("a")
     before = files.content_digest(tmp_path / ".rows.csv")
     (tmp_path / ".rows.csv").write_text("b")

@@ -1,4 +1,4 @@
-"""Text and data of strangers: each ends in a result or in one of our errors, in time linear in its size."""
+"""Untrusted text and data: each gives a result or an error of ours, in time linear in its size."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ LINES = [
 
 
 def outcome(action: Callable[[], Any]) -> str:
-    """What an action ends in: a result, or the name of an error of ours; nothing else may come out, nor any warning."""
+    """Return `result`, or the name of the error of ours that an action raises. Other errors and warnings are raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -133,7 +133,7 @@ def outcome(action: Callable[[], Any]) -> str:
 
 
 def hostile_yaml(generator: random.Random) -> str:
-    """The spec with one to three changes: a value put somewhere, a line added, characters lost or doubled."""
+    """Return the spec with one to three changes: a value put somewhere, a line added, characters removed or doubled."""
     text = SPEC
     for _ in range(generator.randint(1, 3)):
         kind = generator.randint(0, 3)
@@ -155,7 +155,7 @@ def hostile_yaml(generator: random.Random) -> str:
 
 
 def spec_of(text: str, path: Path) -> None:
-    """Read a spec from a file, digest it, and plan it."""
+    """Read a spec from a file, compute its digest, and plan it."""
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     spec = specs.load_spec(path)
     assert specs.read_spec(json.loads(json.dumps(spec.as_dict()))) == spec
@@ -164,13 +164,13 @@ def spec_of(text: str, path: Path) -> None:
 
 
 def front_of(text: str) -> None:
-    """Read a README with this front matter, and merge a card into it."""
+    """Merge a card into a README with this front matter."""
     readme = f"---\n{text}\n---\n\nwords\n"
     merge(readme, CARD, "beans")
 
 
 def test_generated_specs_end_in_a_spec_or_in_our_errors(tmp_path):
-    """Hundreds of generated specs, as YAML files and as front matter, each end in a result or in an error of ours."""
+    """Each of hundreds of generated specs, as YAML files and as front matter, gives a result or an error of ours."""
     generator = random.Random(15)
     ends = []
     for _ in range(300):
@@ -185,7 +185,7 @@ def test_generated_specs_end_in_a_spec_or_in_our_errors(tmp_path):
 
 @pytest.mark.parametrize("value", VALUES)
 def test_each_hostile_value_in_each_open_place(value, tmp_path):
-    """Each value that might break something stands once wherever a spec is open to any, and once in a front matter."""
+    """Each hostile value gives a result or an error of ours, wherever a spec allows any value, and in front matter."""
     for template in (
         "{}",
         "task: {}",
@@ -230,7 +230,7 @@ MERGES = "\n".join(
     ],
 )
 def test_what_yaml_may_not_hold(text, said, tmp_path):
-    """Each is refused as a spec and in a front matter, in the words of its fault and with its place."""
+    """Each text is refused as a spec and as front matter, with a message and its place."""
     (tmp_path / "spec.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(SpecError, match=said):
         specs.load_spec(tmp_path / "spec.yaml")
@@ -243,7 +243,7 @@ def test_what_yaml_may_not_hold(text, said, tmp_path):
 
 
 def test_what_yaml_may_hold(tmp_path):
-    """A byte order mark, other line ends, anchors used again, and dates are no mistakes; nothing is warned of."""
+    """A byte order mark, other line ends, anchors used again, and dates are read without warnings."""
     assert load_yaml("\ufeffa: 1\r\nb: 2024-01-01\r\n") == {"a": 1, "b": "2024-01-01"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -264,21 +264,21 @@ def test_what_yaml_may_hold(tmp_path):
 
 
 def cyclic() -> dict[str, Any]:
-    """A mapping that holds itself."""
+    """Return a mapping that contains itself in a list."""
     value: dict[str, Any] = {}
     value["a"] = [value]
     return value
 
 
 def mapped_on_itself() -> dict[str, Any]:
-    """A mapping that is its own value."""
+    """Return a mapping that is its own value."""
     value: dict[str, Any] = {}
     value["a"] = value
     return value
 
 
 def deep(levels: int) -> Any:
-    """Lists within lists."""
+    """Return lists within lists."""
     value: Any = 1
     for _ in range(levels):
         value = [value]
@@ -286,7 +286,7 @@ def deep(levels: int) -> Any:
 
 
 def bomb() -> Any:
-    """A list that is small in memory and endless to copy."""
+    """Return a list that is small in memory and huge to copy."""
     value: Any = [1]
     for _ in range(30):
         value = [value] * 9
@@ -321,7 +321,7 @@ OBJECTS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("value", "said"), OBJECTS, ids=range(len(OBJECTS)))
 def test_what_a_spec_in_python_may_not_hold(value, said):
-    """What is no plain value is a mistake with its place, wherever a spec is open to any value."""
+    """A value that is not plain is a mistake with its place, wherever a spec allows any value."""
     for inside in (
         {"label_mapping": {"a": value}},
         {"metric_args": {"accuracy": {"a": [value]}}},
@@ -344,13 +344,13 @@ def test_what_a_spec_in_python_may_not_hold(value, said):
 
 
 def test_a_list_that_is_endless_to_copy_is_refused():
-    """Lists that hold each other many times are small in memory, and more values than a spec may have."""
+    """Lists that contain each other many times are small in memory, and have too many values for a spec."""
     with pytest.raises(SpecError, match="at most 200000 values, found more"):
         Benchmark(**{**load_yaml(SPEC), "task_args": bomb()})
 
 
 def test_numbers_of_numpy_are_what_they_stand_for():
-    """Scalars and zero-dimensional arrays, in keys and values, are plain numbers; sets are lists in an order."""
+    """NumPy scalars and arrays without dimensions become numbers, in keys and values; sets become sorted lists."""
     given = {np.int64(3): np.float32(0.5), "a": np.array(2), "b": {3, 1, 2}, "c": (Path("x"),)}
     assert checked(given) == ({"3": 0.5, "a": 2, "b": [1, 2, 3], "c": ["x"]}, [])
     assert checked({True: 1, None: 2}) == ({"true": 1, "null": 2}, [])
@@ -368,14 +368,14 @@ def test_metrics_that_are_no_texts(beans):
 
 
 def test_mistakes_beyond_number_are_not_all_listed():
-    """A file of nothing but mistakes gives the first hundred."""
+    """A file with thousands of mistakes gives the first hundred."""
     with pytest.raises(SpecError) as caught:
         specs.read_spec({f"wrong{index}": index for index in range(3000)})
     assert len(caught.value.mistakes) == specs.MOST_MISTAKES
 
 
 def calls(action: Callable[[], Any]) -> int:
-    """How many functions an action calls, of Python and of C."""
+    """Return the number of functions, of Python and of C, that an action calls."""
     count = 0
 
     def hook(_frame: object, event: str, _argument: object) -> None:
@@ -406,7 +406,7 @@ def calls(action: Callable[[], Any]) -> int:
     ids=range(9),
 )
 def test_reading_takes_time_linear_in_the_size(many, tmp_path):
-    """Four times as much of anything costs about four times as many calls, not sixteen."""
+    """Four times as much text costs about four times as many calls, not sixteen."""
     actions = (lambda text: lambda: spec_of(text, tmp_path / "spec.yaml"), lambda text: lambda: front_of(text))
     for action in actions:
         outcome(action("a: 1"))  # imports
@@ -425,7 +425,7 @@ def test_reading_takes_time_linear_in_the_size(many, tmp_path):
     ],
 )
 def test_json_that_is_none(text, said):
-    """What Python's reader takes or fails on beside JSON is one error."""
+    """Invalid JSON, and what Python's reader accepts or fails on, raise one kind of error."""
     with pytest.raises(UnreadableError, match=said):
         load_json(text)
     with pytest.raises(UnreadableError):
@@ -433,21 +433,21 @@ def test_json_that_is_none(text, said):
 
 
 def test_a_manifest_on_the_hub_that_is_none_claims_nothing():
-    """A `run.json` in somebody's repository that is nested without end, or no JSON, says of no file that it is ours."""
+    """A manifest that is invalid, or nested too deep, claims no files as ours."""
     for manifest in (b"[" * 100_000, b'{"files": {"a": 1}}', b'{"files": [1]}', b"\xff", b'"x"', b"NaN", None):
         assert read_manifest(manifest) == {}
 
 
 @pytest.mark.parametrize("number", ["0x" + "f" * 5000, "0o" + "7" * 5000, "9" * 5000])
 def test_a_number_of_yaml_can_be_written(number):
-    """Numbers of more digits than Python writes are refused in whatever notation; others are read."""
+    """Integers with more digits than Python writes are refused in any notation; others are read."""
     with pytest.raises(UnreadableError, match=r"bits|digits"):
         load_yaml(f"tags: [{number}]")
     assert load_yaml("0x" + "f" * 20) == 16**20 - 1
 
 
 def test_bytes_of_json_are_utf8():
-    """A half character is refused, however it is encoded."""
+    """Lone surrogates are refused in any encoding."""
     for text in (b'["\xed\xa0\x80"]', '["\\ud800"]'.encode("utf-16-le")):
         with pytest.raises(UnreadableError):
             load_json(text)

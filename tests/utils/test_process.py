@@ -1,4 +1,4 @@
-"""What children import: what their parent can, and nothing that merely lies in the working directory."""
+"""Child processes import what their parent can, and nothing that is merely in the working directory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CANARY = "from pathlib import Path\nPath({ran!r}).joinpath(__name__).touch()\nra
 
 @pytest.fixture
 def ran(tmp_path, monkeypatch):
-    """The folder in which each file notes that it ran, of a working directory full of files that hide packages; the
-    parent has that directory on its path in every way there is.
+    """A folder where each file of the working directory that hides a package notes that it ran; the parent has that
+    directory on its path in every possible way.
     """
     (tmp_path / "ran").mkdir()
     (tmp_path / "here").mkdir()
@@ -40,7 +40,7 @@ def ran(tmp_path, monkeypatch):
 
 
 def test_a_step_imports_nothing_from_the_working_directory(ran, tmp_path):
-    """A child that does steps loads a metric, and with it `evaluate` and `datasets`, from where they are installed."""
+    """A child that runs steps loads a metric, `evaluate` and `datasets` from where they are installed."""
     worker = Worker(threads=1)
     try:
         reply = worker.do(MetricRequest(name="accuracy", scripts={}), tmp_path, lambda done, total: None)
@@ -59,8 +59,8 @@ def test_a_timed_process_imports_nothing_from_the_working_directory(ran):
 
 
 def imported(folder, module, *, code="", **variables):
-    """The path of a child that imports a module, and where it finds the module: "" for nowhere. The child is one of a
-    program in `folder`.
+    """Return the path of a child of a program in `folder`, and the file where the child finds a module; empty if it
+    finds none.
     """
     script = folder / "program.py"
     script.write_text(
@@ -86,8 +86,8 @@ def imported(folder, module, *, code="", **variables):
 
 
 def test_the_folder_of_a_program_is_searched_last_where_something_was_registered(tmp_path):
-    """A module beside the program is found in a child where a thing of it was registered, and hides nothing; else that
-    folder is no place to import from.
+    """If a plugin was registered, a child finds a module beside the program, which hides nothing; else it does not
+    search there.
     """
     (tmp_path / "beside.py").write_text("class Metric:\n    compute = features = None\n")
     (tmp_path / "colorsys.py").touch()
@@ -103,8 +103,8 @@ def test_the_folder_of_a_program_is_searched_last_where_something_was_registered
 
 
 def test_what_the_parent_can_import_a_child_can(tmp_path):
-    """Entries of `sys.path` and of PYTHONPATH are the child's too, relative ones as they are meant; a working directory
-    that PYTHONPATH names from the root stays; what is no text is left out, as Python does.
+    """A child has the entries of `sys.path` and PYTHONPATH, relative ones made absolute; entries that are not text are
+    dropped.
     """
     for name in ("added", "named"):
         (tmp_path / name).mkdir()
@@ -120,7 +120,7 @@ def test_what_the_parent_can_import_a_child_can(tmp_path):
 
 
 def test_a_child_has_the_package_that_its_parent_has(tmp_path, monkeypatch):
-    """The package is loaded by its place, also where that is no entry of the path, or another one comes first."""
+    """The package is loaded by its location, even if that is not on the path or another one comes first."""
     (tmp_path / "benchcard").mkdir()
     (tmp_path / "benchcard" / "__init__.py").write_text("raise ImportError('another one')")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])

@@ -1,4 +1,4 @@
-"""Progress is shown where it can be, and stops nothing where it cannot."""
+"""Progress is shown where possible, and never stops a run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from benchcard.utils.progress import Progress, format_duration
 
 
 class Stream(io.StringIO):
-    """A standard error that fails from some write on, as a pipe that nobody reads any more."""
+    """A standard error that fails after some writes, as a pipe without a reader."""
 
     def __init__(self, writes: int, error: Exception, terminal: bool) -> None:
         super().__init__()
         self._left, self._error, self._terminal = writes, error, terminal
 
     def isatty(self) -> bool:
-        """Whether bars are drawn on it."""
+        """Return whether bars are drawn on it."""
         return self._terminal
 
     def write(self, text: str) -> int:
-        """Write so often, and fail then."""
+        """Write until the limit, and then fail."""
         if self._left <= 0:
             raise self._error
         self._left -= 1
@@ -33,14 +33,14 @@ class Stream(io.StringIO):
 
 
 def closed() -> io.StringIO:
-    """A stream that was closed."""
+    """Return a closed stream."""
     stream = io.StringIO()
     stream.close()
     return stream
 
 
 def at_work() -> None:
-    """A run that shows everything that there is to show, half a character among it."""
+    """Show everything that a run shows, including a lone surrogate."""
     with Progress(["export", "quantize", "score"], 3.0) as progress:
         progress.start("export")
         progress.update(1, 2)
@@ -71,7 +71,7 @@ def at_work() -> None:
 def test_where_nothing_can_be_shown_the_run_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stream: io.StringIO | None
 ) -> None:
-    """Without a standard error, or with one that fails at once or later, nothing is raised, nor shown elsewhere."""
+    """Without a standard error, or with one that fails, nothing is raised and nothing is shown elsewhere."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
         at_work()
@@ -79,7 +79,7 @@ def test_where_nothing_can_be_shown_the_run_goes_on(
 
 
 def test_what_an_encoding_lacks_is_shown_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ASCII stream that is strict gets every line, in letters that it has."""
+    """A strict ASCII stream gets every line, with escapes for other characters."""
     written = io.BytesIO()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", io.TextIOWrapper(written, encoding="ascii", errors="strict"))
@@ -91,7 +91,7 @@ def test_what_an_encoding_lacks_is_shown_by_its_number(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("stream", [None, closed(), Stream(0, BrokenPipeError(), False)])
 def test_a_download_needs_no_standard_error(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None) -> None:
-    """The client's bars for a download are drawn on a screen alone; elsewhere they would end it."""
+    """A download draws its bars on a terminal only; elsewhere they would raise."""
     with LocalHub() as hub:
         hub.add_model(MINE, {"README.md": CARD})
         with monkeypatch.context() as patch:
@@ -102,5 +102,5 @@ def test_a_download_needs_no_standard_error(monkeypatch: pytest.MonkeyPatch, str
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (130, "2 min 10 s"), (3900, "1 h 5 min")])
 def test_seconds_as_text(seconds: float, text: str) -> None:
-    """Seconds, minutes and hours, the two that count."""
+    """The two largest of hours, minutes and seconds are shown."""
     assert format_duration(seconds) == text

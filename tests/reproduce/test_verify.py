@@ -124,8 +124,8 @@ def test_without_any_interval_nothing_is_known_of_the_width(results):
         replace(
             row,
             times={
-                at: {name: replace(each, interval=None) for name, each in told.items()}
-                for at, told in row.times.items()
+                shape: {name: Interval(figure.value) for name, figure in figures.items()}
+                for shape, figures in row.times.items()
             },
         )
         for row in facts.rows

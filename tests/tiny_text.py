@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from benchcard import testing
+from benchcard.metrics.uncertainty import Difference
+from benchcard.steps import data as data_steps
+from benchcard.steps.data import PrepareRequest, RowsOutcome
+from benchcard.steps.evaluate import EvaluateRequest, ScoreOutcome
+from benchcard.steps.step import Outcome
 
 WORDS = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] a the good bad dull bright film "
@@ -43,32 +48,43 @@ class Passed:
     references: list[Any]
     context: dict[str, Any]
     notes: list[str]
-    scored: dict[str, Any]
+    scored: ScoreOutcome
     prepared: Path
     facts: dict[str, str]
 
 
-def asked_of(task: str, **more: Any) -> dict[str, Any]:
-    """What the step that prepares rows is asked."""
-    asked = {
-        "name": None,
-        "split": "validation",
-        "max_samples": None,
-        "task": task,
-        "data_keys": None,
-        "ref_keys": None,
-        "task_args": None,
-    }
-    return {**asked, **more}
+def rows_request(task: str, model: Path, data: Path, kind: type = PrepareRequest, **fields: Any) -> Any:
+    """Return the request for rows of a data set."""
+    defaults: dict[str, Any] = {"name": None, "split": "validation", "data_keys": None, "ref_keys": None}
+    defaults |= {"task_args": None, "revision": None, "content": None, "renamed": ""}
+    defaults |= {"max_samples": None} if kind is PrepareRequest else {}
+    where = {"location": str(data), "model_folder": model, "dataset": {}, "model": {}}
+    return kind(**{**defaults, **where, "task": task, **fields})
 
 
-def prepare(task: str, model: Path, data: Path, target: Path, **asked: Any) -> dict[str, Any]:
-    """The step `prepare`, in this process."""
-    from benchcard.steps import data as data_
-
+def prepare(task: str, model: Path, data: Path, target: Path, **fields: Any) -> RowsOutcome:
+    """Do the step `prepare` in this process."""
     target.mkdir(parents=True, exist_ok=True)
-    extra = {"dataset": str(data), "revision": None, "model": str(model)}
-    return data_.prepare(asked_of(task, **asked), {}, extra, target, lambda done, total: None)
+    return data_steps.prepare(rows_request(task, model, data, **fields), target, lambda done, total: None)
+
+
+def evaluate_request(task: str, prepared: Path, model: Path, **fields: Any) -> EvaluateRequest:
+    """Return the request for the predictions of a model over prepared rows."""
+    defaults: dict[str, Any] = {"model": None, "framework": "pytorch", "options": {"task": task}, "batch_size": None}
+    inputs: Outcome[Any] = Outcome("prepare", "", prepared, None)
+    return EvaluateRequest(**{**defaults, "task": task, "inputs": inputs, "model_path": model, "threads": 1, **fields})
+
+
+def compared(task: str, prepared: Path, predicted: Path, target: Path, metric: str, seed: int = 0) -> Difference:
+    """Do the step `compare` in this process, and return the interval of a metric."""
+    from benchcard.steps import evaluate
+
+    inputs: Outcome[Any] = Outcome("prepare", "", prepared, None)
+    predictions: Outcome[Any] = Outcome("evaluate", "", predicted, None)
+    request = evaluate.CompareRequest(
+        metrics=[metric], task=task, seed=seed, inputs=inputs, predictions=predictions, scripts={}
+    )
+    return evaluate.compare(request, target, lambda done, total: None).figures[metric]
 
 
 def passed(
@@ -78,24 +94,25 @@ def passed(
     target: Path,
     metrics: tuple[str, ...] = (),
     batch_size: int | None = None,
-    **asked: Any,
+    **fields: Any,
 ) -> Passed:
-    """The steps `prepare`, `evaluate` and `score` with PyTorch, in this process."""
+    """Do the steps `prepare`, `evaluate` and `score` with PyTorch in this process."""
     from benchcard.evaluation.rows import Rows, read_predictions
     from benchcard.steps import evaluate
-    from benchcard.steps.step import Need
 
-    told = prepare(task, model, data, target / "prepared", **asked)
-    inputs = Need(target / "prepared", told)
-    way = {"framework": "pytorch", "options": {"task": task}, "task": task, "batch_size": batch_size}
+    def silent(done: int, total: int) -> None:
+        return None
+
+    prepared = prepare(task, model, data, target / "prepared", **fields)
+    inputs = Outcome("prepare", "", target / "prepared", prepared)
     (target / "predicted").mkdir()
-    evaluated = evaluate.evaluate(
-        way, {"inputs": inputs}, {"model": str(model), "threads": 1}, target / "predicted", lambda done, total: None
-    )
-    assert evaluated["items"] == told["items"]
-    needs = {"inputs": inputs, "predictions": Need(target / "predicted", evaluated)}
-    scored = evaluate.score({"metrics": list(metrics), "task": task}, needs, {}, target, lambda done, total: None)
+    request = evaluate_request(task, target / "prepared", model, batch_size=batch_size)
+    evaluated = evaluate.evaluate(request, target / "predicted", silent)
+    assert evaluated.items == prepared.items
+    predictions = Outcome("evaluate", "", target / "predicted", evaluated)
+    score = evaluate.ScoreRequest(metrics=metrics, task=task, inputs=inputs, predictions=predictions, scripts={})
+    scored = evaluate.score(score, target, silent)
     rows = Rows(target / "prepared")
-    predictions, kept = read_predictions(target / "predicted")
-    context, notes, facts = dict(rows.context), told["notes"], told.get("facts", {})
-    return Passed(predictions, kept, rows.references, context, notes, scored, target / "prepared", facts)
+    predicted, kept = read_predictions(target / "predicted")
+    context, notes, facts = dict(rows.context), list(prepared.notes), dict(prepared.facts)
+    return Passed(predicted, kept, rows.references, context, notes, scored, target / "prepared", facts)

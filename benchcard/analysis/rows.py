@@ -86,7 +86,9 @@ def other_threads(records: Records, record: Record) -> int | None:
     what it took is not.
     """
     threads = record.outcomes.evaluate.values.threads if record.outcomes.evaluate else None
-    return None if threads == (record.configuration.threads or records.info.default_threads) else threads
+    if threads is None or threads == (record.configuration.threads or records.info.default_threads):
+        return None
+    return threads
 
 
 def computes_in_float(record: Record) -> bool:

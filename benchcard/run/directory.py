@@ -294,7 +294,7 @@ class RunDirectory:
         try:
             values = request.read_values(stored.values)
         except ValidationError as error:
-            raise _unreadable(path, f"values: {error}") from error
+            raise _unreadable(path, str(error).replace("`$", "`$.values")) from error
         if isinstance(values, ModelFile):
             file = folder / values.file
             if values.file not in stored.files or ".." in Path(values.file).parts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from dataclasses import replace
@@ -115,12 +114,20 @@ def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
 
 def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
     """A model and data of the Hub have no entry in `model-index` where rows were evaluated on different examples."""
-    of_hub = copy.deepcopy(ran.records.info.sources)
-    for kind in ("models", "datasets"):
-        for source in of_hub[kind].values():
-            source.update(local=False, revision="0a1b", location="me/data", name="me/model")
-    monkeypatch.setitem(ran.records.about, "sources", of_hub)
+    sources = ran.records.info.sources
+    hub = {"local": False, "revision": "0a1b", "location": "me/data", "name": "me/model"}
+    of_hub = replace(
+        sources,
+        **{
+            part: {name: replace(source, **hub) for name, source in getattr(sources, part).items()}
+            for part in ("models", "datasets")
+        },
+    )
+    info = replace(ran.records.info, sources=of_hub)
+    monkeypatch.setattr(ran, "records", replace(ran.records, info=info))
     assert not make_facts(ran).front_matter.model_index
+    monkeypatch.setattr(Configuration, "evaluated_on", "one")
+    assert make_facts(ran).front_matter.model_index
     monkeypatch.setattr(Configuration, "evaluation_key", "one")
     assert make_facts(ran).front_matter.model_index
 

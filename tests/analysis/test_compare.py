@@ -21,7 +21,7 @@ from benchcard.analysis.compare_times import CONTROL, NO_CONTROL
 from benchcard.errors import BenchcardError
 from benchcard.measure.intervals import unpaired_ratio
 from benchcard.measure.significance import independent
-from benchcard.utils.values import Interval
+from benchcard.utils.values import Interval, Shape
 
 SPEC = """
 task: image-classification
@@ -163,18 +163,18 @@ def timed(run, baseline_ns, quantized_ns, seed=0, versions=None, digest=None, al
     content, or with none, or where the process of one of the rows died.
     """
     records = Results.load(run).records
-    rows, about = list(records.records), dict(records.about)
+    rows, info = list(records.records), records.info
     if versions:
-        about["versions"] = versions
+        info = dataclasses.replace(info, versions=versions)
     if digest:
         (shape, cell), *_ = rows[0].cells.items()
         rows[0] = dataclasses.replace(rows[0], cells={shape: dataclasses.replace(cell, digest=digest)})
-    names = [row.cells[1, None].name for row in rows]
+    names = [row.cells[Shape(1)].name for row in rows]
     failures = [died(names[dead])] if dead is not None else []
     part = made_part(dict(zip(names, (baseline_ns, quantized_ns))), seed=seed, failures=failures)
     part = dataclasses.replace(part, baseline=None) if alone else part
-    parts = dict.fromkeys([(0, (1, None)), (1, (1, None))], part)
-    return Results(dataclasses.replace(records, records=tuple(rows), about=about, timed=parts))
+    parts = dict.fromkeys([(0, Shape(1)), (1, Shape(1))], part)
+    return Results(dataclasses.replace(records, records=tuple(rows), info=info, timed=parts))
 
 
 def times_of(found):

@@ -11,6 +11,10 @@ import pytest
 
 from benchcard.analysis import reasons
 from benchcard.analysis import rows as rows_
+from benchcard.frameworks.kernels import Kernel
+from benchcard.quantization.report import OperatorCount
+from benchcard.quantization.sensitivity.loss import Loss
+from benchcard.run.record import Failures, Outcomes
 
 STATIC = {"framework": "onnxruntime", "quantization_approach": "static", "quant_format": None}
 INTEGER = ("MatMulIntegerToFloat", "8 bits", 3, 0.5)
@@ -37,36 +41,36 @@ class Row:
     """A record with what the questions are asked of."""
 
     configuration: Configuration
-    outcomes: dict
+    outcomes: Outcomes
     digest: str | None = "1234"
-    failures: dict = dataclasses.field(default_factory=dict)
+    failures: Failures = dataclasses.field(default_factory=Failures)
     search: None = None
 
 
 def made(kernels=(), level=None, operators=(("MatMul", 3),), weights=3, is_float_model=False, **given):
     """A record of a quantized model that was run."""
     arguments = {} if level is None else {"optimization_level": level}
-    report = {
-        "nodes_quantized": sum(count for _, count in operators),
-        "nodes_eligible": 9,
-        "weights_quantized": weights,
-        "operators": [{"operator": name, "quantized": count} for name, count in operators],
-        "is_float_model": is_float_model,
-        "notes": [],
-    }
-    run = [dict(zip(("name", "numbers", "nodes", "time_share"), each, strict=True)) for each in kernels]
+    report = SimpleNamespace(
+        nodes_quantized=sum(count for _, count in operators),
+        nodes_eligible=9,
+        weights_quantized=weights,
+        operators=[OperatorCount(name, count, 0, count) for name, count in operators],
+        is_float_model=is_float_model,
+        notes=[],
+    )
+    run = tuple(Kernel(*fields) for fields in kernels)
     return Row(
         Configuration({**STATIC, "framework_args": arguments, **given}),
-        {
-            "quantize": SimpleNamespace(values={"report": report, "size_bytes": 1_000_000, "exclusions": []}),
-            "evaluate": SimpleNamespace(values={"kernels": run}),
-        },
+        Outcomes(
+            quantize=SimpleNamespace(values=SimpleNamespace(report=report, size_bytes=1_000_000, exclusions=[])),
+            evaluate=SimpleNamespace(values=SimpleNamespace(kernels=run, threads=None, batches=None)),
+        ),
     )
 
 
 def of(*rows, saturates=False):
     """The records of a run on a machine that may saturate."""
-    return SimpleNamespace(records=list(rows), about={"machine": {"int8": {"u8s8_saturates": saturates}}})
+    return SimpleNamespace(records=list(rows), info=SimpleNamespace(machine={"int8": {"u8s8_saturates": saturates}}))
 
 
 @pytest.mark.parametrize(
@@ -268,9 +272,9 @@ def test_what_computes_nothing_or_was_joined_is_not_blamed():
 def test_the_list_to_paste_keeps_what_the_row_excludes(given, found, patterns, told):
     """A list that is pasted takes the place of the row's own, or of what was found for it, and so holds both."""
     row = made(node_exclusion=given)
-    effect = {"is_finite": True, "snr_db": 5.0, "max_abs_difference": 1.0}
-    layers = [{"node": name, "effect": effect} for name in ("a/Add", "b/Add")]
-    values = {"outputs": effect, "layers": layers, "is_complete": True, "trials": 2, "patterns": patterns}
+    loss = Loss(max_abs_difference=1.0, snr_db=5.0, is_finite=True)
+    layers = [SimpleNamespace(node=name, effect=loss) for name in ("a/Add", "b/Add")]
+    values = SimpleNamespace(outputs=loss, layers=layers, is_complete=True, trials=2, patterns=patterns)
     row.outcomes.explain = SimpleNamespace(values=values)
     if found is not None:
         trials, figures = [SimpleNamespace(value=0.9, is_enough=True)], {"metric": "accuracy", "baseline": 0.9}

@@ -113,16 +113,26 @@ def test_damaged_run_directories_end_in_results_or_in_our_errors(results, tmp_pa
 @pytest.mark.parametrize(
     ("kind", "place", "value", "said"),
     [
-        ("quantize", ("values", "size_bytes"), "x", r"\$.values.size_bytes is"),
-        ("quantize", ("values", "report", "operators"), [{}], r"\$.values.report.operators\[0\].operator is missing"),
+        ("quantize", ("values", "size_bytes"), "x", r".*`int`, got `str` - at `\$.values.size_bytes`"),
+        (
+            "quantize",
+            ("values", "report", "operators"),
+            [{}],
+            r".*`operator` - at `\$.values.report.operators\[0\]`",
+        ),
         ("quantize", ("values", "file"), "../../../run.json", r"\$.values.file is"),
-        ("export", ("values",), {}, r"\$.values.file is missing"),
-        ("evaluate", ("values", "kernels"), [{"name": "x"}], r"\$.values.kernels\[0\].numbers is missing"),
-        ("score", ("values", "metrics", "accuracy"), "good", r'\$.values.metrics."accuracy" is'),
-        ("compare", ("values", "figures"), [], r"\$.values.figures is no mapping"),
-        ("prepare", ("files",), None, r"\$.files is no mapping"),
-        ("prepare", ("failure",), [1], r"\$.failure is no mapping"),
-        ("explain", ("values", "outputs", "snr_db"), {}, r"\$.values.outputs.snr_db is"),
+        ("export", ("values",), {}, r".*missing required field `file`"),
+        (
+            "evaluate",
+            ("values", "kernels"),
+            [{"name": "x"}],
+            r".*`numbers` - at `\$.values.kernels\[0\]`",
+        ),
+        ("score", ("values", "metrics", "accuracy"), "good", r".*got `str` - at `\$.values.metrics\[...\]`"),
+        ("compare", ("values", "figures"), [], r".*`object`, got `array` - at `\$.values.figures`"),
+        ("prepare", ("files",), None, r".*`object`, got `null` - at `\$.files`"),
+        ("prepare", ("failure",), [1], r".*got `array` - at `\$.failure`"),
+        ("explain", ("values", "outputs", "snr_db"), {}, r".*got `object` - at `\$.values.outputs.snr_db`"),
     ],
 )
 def test_an_outcome_of_another_form_is_named(results, tmp_path, kind, place, value, said):
@@ -142,12 +152,15 @@ def test_an_outcome_of_another_form_is_named(results, tmp_path, kind, place, val
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": "1"}, r'\$.format is "1"'),
-        ({"spec": {"task": "x", "fixed": {}, "grid": {}}}, "holds no spec that can be read"),
-        ({"sources": {"models": {}, "datasets": {}}}, "says nothing of"),
-        ({"sources": {"models": {"a": {}}, "datasets": {}}}, r'\$.sources.models."a".name is missing'),
-        ({"default_threads": None}, "says nothing of default_threads"),
-        ({"machine": []}, r"\$.machine is no mapping"),
+        ({"format": "1"}, r".*`int`, got `str` - at `\$.format`"),
+        ({"spec": {"task": "x", "fixed": {}, "grid": {}}}, "cannot be read"),
+        ({"sources": {"models": {}, "datasets": {}}}, "it has no"),
+        (
+            {"sources": {"models": {"a": {}}, "datasets": {}}},
+            r"`name` - at `\$.sources.models\[...\]`",
+        ),
+        ({"default_threads": None}, "default_threads"),
+        ({"machine": []}, r"`object`, got `array` - at `\$.machine`"),
     ],
 )
 def test_what_run_json_lacks_is_named(results, tmp_path, change, said):
@@ -188,7 +201,7 @@ def test_rounds_that_are_something_else_are_damaged(results, tmp_path):
             Results.load(run)
         with pytest.raises(BenchcardError, match=r"rounds.bin is damaged"):
             blocks.recover_rounds(path)
-    assert RunDirectory(run).about["format"] == 1
+    assert RunDirectory(run).info.format == 1
 
 
 def test_a_published_run_json_of_another_form_is_a_card_error(results, tmp_path):

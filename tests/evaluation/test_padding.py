@@ -243,7 +243,7 @@ def test_all_rows_of_a_grid_are_evaluated_as_if_alone(tmp_path):
             assert record.outcomes.score.values.metrics["accuracy"] == 1.0
         prepared = Rows(record.outcomes.prepare.folder)
         if row["framework"] == "onnxruntime":
-            made = record.outcomes["quantize" if row.quantized else "export"]
+            made = record.outcomes.graph
             model = OnnxRuntime().open(made.folder / made.values.file, {})
             expected = np.empty((40, 3))
             for places, batch in prepared.items.batches(1):

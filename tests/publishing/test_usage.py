@@ -18,7 +18,6 @@ from benchcard.evaluation.rows import Rows, read_predictions
 from benchcard.publishing import usage
 from benchcard.publishing.weights import Weights
 from benchcard.steps import evaluate
-from benchcard.steps.step import Need
 
 __all__ = ["hub"]
 LONG = "Good film by Anna " * 4
@@ -37,12 +36,10 @@ def graph(tmp_path_factory):
 
 def measured(task, model, graph, data, folder, **asked):
     """What the steps `prepare` and `evaluate` keep of a graph, the predictions, and the context of the rows."""
-    prepared = tiny_text.prepare(task, model, data, folder / "prepared", **asked)
+    tiny_text.prepare(task, model, data, folder / "prepared", **asked)
     (folder / "predicted").mkdir()
-    how = {"framework": "onnxruntime", "options": {"task": task}, "task": task, "batch_size": 1}
-    inputs = {"inputs": Need(folder / "prepared", prepared)}
-    where = {"model": str(graph), "threads": 1}
-    evaluate.evaluate(how, inputs, where, folder / "predicted", lambda done, total: None)
+    request = tiny_text.evaluate_request(task, folder / "prepared", graph, framework="onnxruntime", batch_size=1)
+    evaluate.evaluate(request, folder / "predicted", lambda done, total: None)
     predictions, kept = read_predictions(folder / "predicted")
     return kept, predictions, Rows(folder / "prepared").context
 

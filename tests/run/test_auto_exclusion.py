@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from benchcard import Benchmark, Results
 from benchcard.errors import SpecError
+from benchcard.metrics.info import MetricInfo
 from benchcard.run.auto_exclusion import AutoExclusion
 from benchcard.spec.parameters import AUTO_DEFAULTS
+from benchcard.steps.evaluate import ScoreOutcome
 from benchcard.steps.step import Outcome
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -97,13 +98,13 @@ def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
 
     class Known(AutoExclusion):
         def _baseline(self):
-            reading = {"higher_is_better": True, "unit": unit}
-            return Outcome("score", "", Path(), {"metrics": {"f1": baseline}, "readings": {"f1": reading}})
+            values = ScoreOutcome(metrics={"f1": baseline}, readings={"f1": MetricInfo(True, unit)})
+            return Outcome("score", "", Path(), values)
 
         def _score(self, made):
-            return SimpleNamespace(values={"metrics": {"f1": value}})
+            return Outcome("score", "", Path(), ScoreOutcome(metrics={"f1": value}))
 
-    search = Known(None, None, None, lambda nodes: None, **AUTO_DEFAULTS).found()
+    search = Known(None, None, None, lambda nodes: None, **AUTO_DEFAULTS).search()
     assert (search.nodes, search.is_enough, search.max_drop) == ((), True, point)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 
 from benchcard.errors import BenchcardError, SpecError
-from benchcard.run.directory import RunDirectory
+from benchcard.measure.noise import MachineState
+from benchcard.run.directory import PartOutcome, RunDirectory
 from benchcard.spec import spec as specs
+from benchcard.steps.models import ConvertOutcome, ConvertRequest
+from benchcard.steps.step import Outcome
 from benchcard.utils.files import reporting_disk_errors
 from benchcard.utils.values import Failure
 
@@ -23,28 +27,33 @@ def directory(tmp_path, beans):
     return run
 
 
-def finish(run, key="k" * 64, failure=None, content=b"graph"):
-    """A finished step with one file."""
-    work = run.unfinished("calibrate", key)
+GRAPH = Outcome("export", "g" * 64, Path(), ConvertOutcome(file="", digest=""))
+REQUEST = ConvertRequest(framework="numpy", arguments={}, graph=GRAPH)
+VALUES = {"file": "model.onnx", "digest": "d", "size_bytes": 5}
+
+
+def finish(run, failure=None, content=b"graph"):
+    """Finish a step with one file."""
+    work = run.unfinished(REQUEST)
     (work / "model.onnx").write_bytes(content)
     (work / "log.txt").write_text("said\n")
-    return run.finish(work, "calibrate", key, {"opset": 13}, {"digest": "d"}, 1.5, failure)
+    return run.finish(work, REQUEST, {} if failure else VALUES, 1.5, failure)
 
 
 def test_a_finished_step_is_found_again(directory):
-    """Its values, files and seconds come back from disk as they were given."""
+    """Its values and files come back from disk as they were given."""
     finish(directory)
-    kept = directory.outcome("calibrate", "k" * 64)
-    assert (kept.values, kept.seconds, kept.failure) == ({"digest": "d"}, 1.5, None)
-    assert (kept.folder / "model.onnx").read_bytes() == b"graph"
-    assert (kept.folder / "log.txt").read_text() == "said\n"
+    stored = directory.outcome(REQUEST)
+    assert stored.values == ConvertOutcome(**VALUES)
+    assert (stored.folder / "model.onnx").read_bytes() == b"graph"
+    assert (stored.folder / "log.txt").read_text() == "said\n"
 
 
 def test_an_unfinished_step_counts_for_nothing(directory):
-    """What a killed process left is no outcome, and is swept away when the directory is next worked in."""
-    work = directory.unfinished("calibrate", "k" * 64)
+    """The files of a killed process are no outcome, and are deleted when the directory is next locked."""
+    work = directory.unfinished(REQUEST)
     (work / "model.onnx").write_bytes(b"half")
-    assert directory.outcome("calibrate", "k" * 64) is None
+    assert directory.outcome(REQUEST) is None
     with directory.locked():
         assert not work.exists()
 
@@ -53,25 +62,25 @@ def test_a_step_whose_file_was_cut_is_not_finished(directory):
     """A file that is gone or has another size means that the step must be done again."""
     outcome = finish(directory)
     (outcome.folder / "model.onnx").write_bytes(b"gra")
-    assert directory.outcome("calibrate", "k" * 64) is None
+    assert directory.outcome(REQUEST) is None
     (outcome.folder / "model.onnx").unlink()
-    assert directory.outcome("calibrate", "k" * 64) is None
+    assert directory.outcome(REQUEST) is None
 
 
 def test_a_failed_step_keeps_its_reason_and_log_but_no_files(directory):
-    """A failure comes back whole; half-made files do not stay."""
-    failure = Failure("calibrate", "ValueError", "no such opset", "log")
+    """A failure comes back from disk; its half-made files are deleted."""
+    failure = Failure("convert", "ValueError", "no such opset", "log")
     finish(directory, failure=failure)
-    kept = directory.outcome("calibrate", "k" * 64)
-    assert kept.failure == failure
-    assert sorted(path.name for path in kept.folder.iterdir()) == ["log.txt", "outcome.json"]
+    assert directory.outcome(REQUEST) == failure
+    (folder,) = directory.path.glob("steps/convert-*")
+    assert sorted(path.name for path in folder.iterdir()) == ["log.txt", "outcome.json"]
 
 
 def test_a_step_may_be_finished_again(directory):
     """A step that failed and then worked has one outcome, the later."""
-    finish(directory, failure=Failure("calibrate", "OSError", "x"))
-    finish(directory, content=b"better")
-    assert (directory.outcome("calibrate", "k" * 64).folder / "model.onnx").read_bytes() == b"better"
+    finish(directory, failure=Failure("convert", "OSError", "x"))
+    finish(directory, content=b"later")
+    assert (directory.outcome(REQUEST).folder / "model.onnx").read_bytes() == b"later"
 
 
 def test_another_spec_is_refused(directory, beans):
@@ -115,7 +124,7 @@ def test_what_is_no_run_is_said(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(BenchcardError, match=r"run\.json"):
-        _ = RunDirectory(tmp_path).about
+        _ = RunDirectory(tmp_path).info
 
 
 def test_parts_stay_as_they_were_divided(directory):
@@ -133,10 +142,10 @@ def test_a_part_is_finished_when_it_has_an_outcome(directory):
     part.begin()
     part.rounds.write_bytes(b"")
     assert part.outcome is None
-    reading = {"at_ns": 1, "load_1m": 0.5}
-    told = {"rounds": 3, "baseline": None, "opened": [], "failures": [], "before": reading, "after": reading}
-    part.finish(told)
-    assert part.outcome == told
+    state = MachineState(at_ns=1, load_1m=0.5)
+    outcome = PartOutcome(rounds=3, baseline=None, opened=(), failures=(), before=state, after=state)
+    part.finish(outcome)
+    assert part.outcome == outcome
 
 
 @pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "make room"), (errno.EROFS, "another folder")])

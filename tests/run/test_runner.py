@@ -21,6 +21,7 @@ from benchcard.analysis.run_results import FRAMES
 from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError, MachineError, SpecError
 from benchcard.publishing import facts
+from benchcard.utils.values import Shape
 
 
 def test_every_row_is_there_with_figures(results):
@@ -122,7 +123,7 @@ def test_a_model_is_measured_once(results):
     assert same["same_model_as"].tolist() == [0]
     rows = results.records.records
     assert rows[2].outcomes.evaluate.folder == rows[0].outcomes.evaluate.folder
-    assert rows[2].cells[1, None].name == rows[0].cells[1, None].name
+    assert rows[2].cells[Shape(1)].name == rows[0].cells[Shape(1)].name
 
 
 def test_a_pass_is_timed_for_the_threads_that_it_had(ground, tmp_path):
@@ -162,7 +163,7 @@ def test_rows_that_are_timed_in_two_ways_have_times_of_their_own(ground, tmp_pat
     from benchcard.publishing import bundle
 
     results = Benchmark.from_spec(spec_with(ground, SPEC + TWO_WAYS)).run(tmp_path / "run", progress=False)
-    cells = [record.cells[1, None].name for record in results.records.records]
+    cells = [record.cells[Shape(1)].name for record in results.records.records]
     assert cells[:2] == cells[2:]
     time = results.time
     quantized = time[time["apply_quantization"]]

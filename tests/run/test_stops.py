@@ -13,6 +13,7 @@ from tiny_run import GRID, SPEC, spec_with
 from benchcard import Benchmark, registry
 from benchcard.analysis.frames.time import NOT_ASKED
 from benchcard.errors import BenchcardError, MachineError, SpecError
+from benchcard.utils.values import Shape
 
 
 def test_instructions_that_are_not_here_are_refused_first(ground):
@@ -74,12 +75,12 @@ from benchcard.steps import quantize as actions
 real = actions.quantize
 
 
-def quantize(asked, **rest):
-    if asked["approach"] == "dynamic" and asked["operators_to_quantize"] == ["Add", "MatMul"]:
+def quantize(request: actions.QuantizeRequest, target, progress):
+    if request.approach == "dynamic" and request.operators_to_quantize == ["Add", "MatMul"]:
         raise RuntimeError("the moon is in the wrong quarter")
-    if asked["approach"] == "static":
+    if request.approach == "static":
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(asked, **rest)
+    return real(request, target, progress)
 
 
 actions.quantize = quantize
@@ -123,7 +124,7 @@ FILLING = """
 from benchcard.steps import models as actions
 
 
-def export(**rest):
+def export(request: actions.ExportRequest, target, progress):
     raise OSError(28, "No space left on device")
 
 
@@ -147,7 +148,7 @@ import shutil
 from benchcard.steps import models as actions
 
 
-def export(**rest):
+def export(request: actions.ExportRequest, target, progress):
     shutil.rmtree({path!r})
     {ending}
 
@@ -156,7 +157,9 @@ actions.export = export
 """
 
 
-@pytest.mark.parametrize("ending", ["raise ValueError(1)", "return {'file': 'm.onnx', 'digest': 'd'}"])
+@pytest.mark.parametrize(
+    "ending", ["raise ValueError(1)", "return {'file': 'm', 'digest': 'd', 'size_bytes': 0, 'report': {}}"]
+)
 def test_a_run_directory_that_is_removed_is_told(ground, tmp_path, monkeypatch, ending):
     """A step that finds the run directory gone, or comes to its end without it, ends the run with that as the reason;
     nothing of the directory comes back.
@@ -247,8 +250,8 @@ def test_precision_reaches_the_timing_and_memory_may_run_out(ground, tmp_path, m
     assert results.failures.empty
     assert len(results.time) == 3
     assert any("input_lengths (8, 16) change nothing" in note for note in results.notes)
-    part = results.records.parts[results.records.records[1].cells[1, None].name][0]
-    assert part.outcome["precision"] == 0.9
+    part = results.records.parts[results.records.records[1].cells[Shape(1)].name][0]
+    assert part.outcome.precision == 0.9
     assert len({timed.launch for timed in part.rounds}) >= 5
 
 
@@ -258,15 +261,14 @@ def test_what_the_runtime_notes_lies_in_the_step(results, tmp_path, monkeypatch)
     """
     from benchcard.evaluation import passes
     from benchcard.steps import evaluate
-    from benchcard.steps.step import Need
+    from benchcard.steps.models import path_of
+    from benchcard.steps.step import Outcome
 
     outcome = results.records.records[1].outcomes.evaluate
     asked = json.loads((outcome.folder / "outcome.json").read_text())["asked"]
-    needs = {
-        name: Need(results.path / "steps" / folder, {}) for name, folder in asked["needs"].items() if name == "inputs"
-    }
-    made = results.records.records[1].outcomes.quantize
-    extra = {"model": str(made.folder / made.values.file), "threads": 1}
+    inputs = Outcome("prepare", "", results.path / "steps" / asked.pop("needs")["inputs"], None)
+    model = path_of(results.records.records[1].outcomes.quantize)
+    request = evaluate.EvaluateRequest(**asked, inputs=inputs, model_path=model, threads=1)
     run, seen = passes.run_pass, []
 
     def looked(*given, **named):
@@ -274,8 +276,8 @@ def test_what_the_runtime_notes_lies_in_the_step(results, tmp_path, monkeypatch)
         return run(*given, **named)
 
     monkeypatch.setattr(passes, "run_pass", looked)
-    values = evaluate.evaluate(asked, needs, extra, tmp_path, lambda done, total: None)
-    assert values["kernels"]
+    values = evaluate.evaluate(request, tmp_path, lambda done, total: None)
+    assert values.kernels
     assert [name.partition("-")[0] for name in seen] == [".profile"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".profile")]
 

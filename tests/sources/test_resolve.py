@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+import msgspec
 import pytest
 import tiny_text
 
@@ -14,6 +15,7 @@ from benchcard.spec import spec as specs
 from benchcard.tasks import data as data_
 from benchcard.testing import Fault, LocalHub
 from benchcard.utils import files
+from benchcard.utils.plain import as_plain
 
 
 def spec_of(model, path):
@@ -90,7 +92,7 @@ def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
     rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
     found = resolve.resolve_sources(spec_of(tmp_path / "model", str(rows)))
     assert found.model(str(tmp_path / "model")).inherited == told
-    assert resolve.Sources.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+    assert msgspec.convert(json.loads(json.dumps(as_plain(found))), resolve.Sources) == found
 
 
 def test_a_folder_without_its_small_files_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.significance import RESAMPLES, draws_for
 from benchcard.run.expected import expected_steps
 from benchcard.run.pipeline import FEW_MODELS
+from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import FrameworkTraits, make_plan, unused_settings
@@ -50,7 +51,7 @@ def test_comparisons_know_how_many_they_are(beans):
         beans["grid"]["weights_dtype"] = dtypes
         plan = make_plan(specs.read_spec(beans))
         assert plan.compared_with(plan[0].baseline) == compared
-        steps = [step for asked in expected_steps(plan, unresolved(plan.spec), 1) for step in asked]
+        steps = [step for asked in expected_steps(plan, unresolved(plan.spec), traits_of(plan), 1) for step in asked]
         assert {step.asked.get("models") for step in steps if step.kind == "compare"} == models
 
 
@@ -171,7 +172,7 @@ def test_the_key_of_a_dynamic_quantization_stays(beans):
     """
     for fixed in ({}, {"activations_dtype": "int8"}, {"activations_symmetric": True}):
         plan = activations({**beans, "model": "m"}, ["dynamic"], **fixed)
-        steps = [step for asked in expected_steps(plan, unresolved(plan.spec), 1) for step in asked]
+        steps = [step for asked in expected_steps(plan, unresolved(plan.spec), traits_of(plan), 1) for step in asked]
         (key,) = (step.key for step in steps if step.kind == "quantize")
         assert key == "4a45652e15aefc75d569fe0c97840884d8fa94e2866a6649f5a045c7a1fa2e5c"
 

@@ -190,7 +190,7 @@ def test_a_models_own_code_runs_only_where_asked(tmp_path, monkeypatch):
         tiny_text.prepare("text-classification", model, rows, tmp_path / "one")
     assert not (tmp_path / "ran").exists()
     told = tiny_text.prepare("text-classification", model, rows, tmp_path / "two", trust_remote_code=True)
-    assert NOTE in told["notes"]
+    assert NOTE in told.notes
     assert (tmp_path / "ran").exists()
     assert not trusted()
 

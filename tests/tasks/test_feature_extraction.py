@@ -76,7 +76,7 @@ def test_embeddings_and_their_correlation(tmp_path, task):
             embeddings[2 * row + (column == "sentence2")], mean / np.linalg.norm(mean), atol=1e-5
         )
     assert found.predictions == pytest.approx(cosines(embeddings[::2], embeddings[1::2]).tolist())
-    assert found.scored["metrics"] == {"spearman": spearmanr(found.predictions, PAIRS["score"]).statistic}
+    assert found.scored.metrics == {"spearman": spearmanr(found.predictions, PAIRS["score"]).statistic}
     one = tiny_text.passed(task, model, data, tmp_path / "one", batch_size=1)
     np.testing.assert_allclose(one.kept["embedding"], embeddings, atol=1e-5)
 
@@ -127,7 +127,7 @@ def test_the_folder_names_the_similarity(tmp_path, name):
     pairs = [[directly(model, PAIRS[column][row]).max(axis=0) for column in list(PAIRS)[:2]] for row in range(4)]
     expected = [SIMILARITIES[name or "cosine"](*pair) for pair in pairs]
     assert found.predictions == pytest.approx(expected, abs=1e-4)
-    assert found.scored["metrics"] == {"spearman": spearmanr(expected, PAIRS["score"]).statistic}
+    assert found.scored.metrics == {"spearman": spearmanr(expected, PAIRS["score"]).statistic}
     assert found.facts == {"similarity_fn_name": name or "cosine"}
     assert any(note.startswith("the score of two texts is the ") for note in found.notes)
 
@@ -174,8 +174,8 @@ def test_what_the_folder_says_of_reading(tmp_path):
     )
     data = tiny_text.write_data(tmp_path / "data", {**PAIRS, "sentence1": ["good " * 9, *PAIRS["sentence1"][1:]]})
     told = tiny_text.prepare("feature-extraction", model, data, tmp_path / "prepared")
-    assert "every text has the model's prompt before it: 'film: '" in told["notes"]
-    assert any(note.endswith("of 8 texts were cut to 6 tokens") for note in told["notes"])
+    assert "every text has the model's prompt before it: 'film: '" in told.notes
+    assert any(note.endswith("of 8 texts were cut to 6 tokens") for note in told.notes)
 
 
 def test_a_folder_that_says_nothing(tmp_path):

@@ -81,9 +81,9 @@ def test_every_mode_and_size_at_every_batch_size(model, tmp_path):
     np.testing.assert_allclose(one.kept["scores"], many.kept["scores"], atol=1e-5)
     assert one.predictions == many.predictions == one.kept["scores"].argmax(axis=1).tolist()
     ranked = np.argsort(-one.kept["scores"], axis=1)
-    assert one.scored["metrics"] == many.scored["metrics"]
-    assert one.scored["metrics"]["accuracy"] == np.mean(ranked[:, 0] == labels)
-    assert one.scored["metrics"]["top_k_accuracy"] == np.mean((ranked[:, :2] == np.array(labels)[:, None]).any(axis=1))
+    assert one.scored.metrics == many.scored.metrics
+    assert one.scored.metrics["accuracy"] == np.mean(ranked[:, 0] == labels)
+    assert one.scored.metrics["top_k_accuracy"] == np.mean((ranked[:, :2] == np.array(labels)[:, None]).any(axis=1))
     assert not one.notes
 
 
@@ -115,8 +115,8 @@ def test_the_positive_class_of_images_is_that_of_the_data(tmp_path):
     )
     found = tiny_text.passed(TASK, model, data, tmp_path, ("recall",))
     recall = sum(one == other == "dark" for one, other in zip(names, right)) / right.count("dark")
-    assert found.scored["metrics"]["recall"] == pytest.approx(recall)
-    assert found.scored["positive_classes"] == {"recall": "dark"}
+    assert found.scored.metrics["recall"] == pytest.approx(recall)
+    assert found.scored.positive_classes == {"recall": "dark"}
 
 
 def test_images_of_more_bits_are_counted(model, tmp_path):

@@ -230,7 +230,7 @@ def test_integers_that_are_names_have_the_right_accuracy(texts, tmp_path):
     found = [int(names[index]) for index in ids]
     right = [value if place % 10 else value % 5 + 1 for place, value in enumerate(found)]
     result = tiny_text.passed(TASK, model, data_of(tmp_path / "data", texts, right), tmp_path, ("accuracy",))
-    assert result.scored["metrics"]["accuracy"] == accuracy_score(right, found) == 0.9
+    assert result.scored.metrics["accuracy"] == accuracy_score(right, found) == 0.9
 
 
 def test_signs_have_the_right_accuracy(texts, tmp_path):
@@ -239,7 +239,7 @@ def test_signs_have_the_right_accuracy(texts, tmp_path):
     model, ids = written(tmp_path / "model", names, texts)
     found = [names[index] for index in ids]
     data = data_of(tmp_path / "data", texts, [["-1", "1"].index(name) for name in found], ["-1", "1"])
-    assert tiny_text.passed(TASK, model, data, tmp_path, ("accuracy",)).scored["metrics"]["accuracy"] == 1.0
+    assert tiny_text.passed(TASK, model, data, tmp_path, ("accuracy",)).scored.metrics["accuracy"] == 1.0
 
 
 def test_a_name_that_a_model_has_twice_is_one_id(texts, tmp_path):
@@ -252,7 +252,7 @@ def test_a_name_that_a_model_has_twice_is_one_id(texts, tmp_path):
     asked = {"task_args": {"label_mapping": {"meh": 2}}}
     result = tiny_text.passed(TASK, model, data, tmp_path, ("accuracy",), **asked)
     expected = accuracy_score([0 if index == 0 else 2 for index in found], found)
-    assert result.scored["metrics"]["accuracy"] == expected < 1
+    assert result.scored.metrics["accuracy"] == expected < 1
 
 
 @pytest.fixture(scope="module")
@@ -273,23 +273,22 @@ def test_f1_is_of_the_data_sets_positive_class(mail, tmp_path):
     """
     model, data, right, found = mail
     result = tiny_text.passed(TASK, model, data, tmp_path / "a", ("f1", "precision", "f1_macro", "accuracy"))
-    figures = result.scored["metrics"]
+    figures = result.scored.metrics
     of_spam = f1_score(right, found, pos_label="spam")
     of_ham = f1_score(right, found, pos_label="ham")
     assert abs(of_spam - of_ham) > 0.01
     assert figures["f1"] == pytest.approx(of_spam, abs=1e-15)
     assert figures["precision"] == pytest.approx(precision_score(right, found, pos_label="spam"), abs=1e-15)
     assert figures["f1_macro"] == pytest.approx(f1_score(right, found, average="macro"), abs=1e-15)
-    assert result.scored["positive_classes"] == {"f1": "spam", "precision": "spam"}
-    assert (
-        "f1, precision: the positive class is `spam`, the second label that the data set declares"
-        in (result.scored["notes"])
+    assert result.scored.positive_classes == {"f1": "spam", "precision": "spam"}
+    assert "f1, precision: the positive class is `spam`, the second label that the data set declares" in (
+        result.scored.notes
     )
     asked = {"task_args": {"metric_args": {"f1": {"pos_label": 1}}}}
     result = tiny_text.passed(TASK, model, data, tmp_path / "b", ("f1", "recall"), **asked)
-    assert result.scored["metrics"]["f1"] == pytest.approx(of_ham, abs=1e-15)
-    assert result.scored["positive_classes"] == {"f1": "ham", "recall": "spam"}
-    assert "f1: the positive class is `ham`, as metric_args says" in result.scored["notes"]
+    assert result.scored.metrics["f1"] == pytest.approx(of_ham, abs=1e-15)
+    assert result.scored.positive_classes == {"f1": "ham", "recall": "spam"}
+    assert "f1: the positive class is `ham`, as metric_args says" in result.scored.notes
 
 
 def test_f1_of_three_labels_needs_one_of_them(texts, tmp_path):
@@ -301,29 +300,25 @@ def test_f1_of_three_labels_needs_one_of_them(texts, tmp_path):
         tiny_text.passed(TASK, model, data, tmp_path / "a", ("f1",))
     asked = {"task_args": {"metric_args": {"f1": {"pos_label": 0}}}}
     result = tiny_text.passed(TASK, model, data, tmp_path / "b", ("f1",), **asked)
-    assert result.scored["metrics"]["f1"] == 1.0
-    assert result.scored["positive_classes"] == {"f1": "bad"}
+    assert result.scored.metrics["f1"] == 1.0
+    assert result.scored.positive_classes == {"f1": "bad"}
 
 
 def test_the_interval_is_of_the_same_class(mail, tmp_path):
     """The interval of F1 and its paired difference are the bootstrap of scikit-learn's F1 for the positive class."""
     from benchcard.measure.significance import bootstrap_metric
-    from benchcard.steps import evaluate
-    from benchcard.steps.step import Need
 
     model, data, right, found = mail
     result = tiny_text.passed(TASK, model, data, tmp_path, ("f1",))
-    needs = {"inputs": Need(result.prepared, {}), "predictions": Need(tmp_path / "predicted", {})}
-    asked = {"metrics": ["f1"], "task": TASK, "seed": 3}
-    told = evaluate.compare(asked, needs, {}, tmp_path, lambda done, total: None)["figures"]["f1"]
+    interval = tiny_text.compared(TASK, result.prepared, tmp_path / "predicted", tmp_path, "f1", seed=3)
     sides = np.asarray(right), np.asarray(found)
 
     def score(indices):
         return f1_score(*(side[indices] for side in sides), pos_label="spam", zero_division=0)
 
     expected = bootstrap_metric(score, len(right), seed=3)
-    assert (told["low"], told["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
-    assert told["low"] < f1_score(right, found, pos_label="spam") < told["high"]
+    assert (interval.low, interval.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert interval.low < f1_score(right, found, pos_label="spam") < interval.high
 
 
 def test_frame_and_cards_name_the_positive_class(mail, tmp_path):

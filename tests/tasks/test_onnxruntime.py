@@ -10,7 +10,6 @@ import tiny_text
 from benchcard import registry
 from benchcard.evaluation.rows import read_predictions
 from benchcard.steps import evaluate, models
-from benchcard.steps.step import Need
 
 ROWS = {
     "text-classification": {"text": ["good film", "the dull film is bad", "anna lives"], "label": [0, 1, 2]},
@@ -72,21 +71,18 @@ def passed(task, folder):
 def exported(task, model, folder):
     """The model's graph."""
     (folder / "graph").mkdir()
-    asked = {"from_transformers": True, "task": task, "opset": 17}
-    told = models.export(asked, {}, {"model": str(model)}, folder / "graph", lambda done, total: None)
-    return folder / "graph" / told["file"]
+    request = models.ExportRequest(
+        model={}, task=task, opset=17, from_transformers=True, file_name=None, model_folder=model
+    )
+    outcome = models.export(request, folder / "graph", lambda done, total: None)
+    return folder / "graph" / outcome.file
 
 
 def evaluated(task, prepared, graph, folder):
     """Predictions of a graph, and what was kept of its outputs."""
     (folder / "onnx").mkdir()
-    evaluate.evaluate(
-        {"framework": "onnxruntime", "options": {"task": task}, "task": task, "batch_size": None},
-        {"inputs": Need(prepared, {})},
-        {"model": str(graph), "threads": 1},
-        folder / "onnx",
-        lambda done, total: None,
-    )
+    request = tiny_text.evaluate_request(task, prepared, graph, framework="onnxruntime")
+    evaluate.evaluate(request, folder / "onnx", lambda done, total: None)
     return read_predictions(folder / "onnx")
 
 

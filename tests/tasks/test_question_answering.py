@@ -8,6 +8,7 @@ import tiny_text
 
 from benchcard import registry
 from benchcard.errors import SpecError
+from benchcard.metrics.info import MetricInfo
 from benchcard.tasks import windows
 
 TASK = "question-answering"
@@ -88,8 +89,8 @@ def test_answers_are_those_of_the_reference(model, tmp_path):
     total = sum(count for _, count in expected)
     assert f"1 of 3 contexts was read in overlapping windows ({total} windows in all)" in found.notes
     assert [reference["id"] for reference in found.references] == ["0", "1", "2"]
-    assert set(found.scored["metrics"]) == {"exact_match", "f1"}
-    assert found.scored["readings"]["f1"] == {"higher_is_better": True, "unit": "%"}
+    assert set(found.scored.metrics) == {"exact_match", "f1"}
+    assert found.scored.readings["f1"] == MetricInfo(True, "%")
 
 
 def test_batches_change_no_answer(model, tmp_path):
@@ -138,8 +139,8 @@ def test_questions_without_an_answer(model, tmp_path):
     )
     assert all(each["prediction_text"] for each in never.predictions)
     assert [each["prediction_text"] for each in always.predictions] == [""] * 3
-    assert always.scored["metrics"]["exact_match"] == pytest.approx(100 / 3)
-    assert always.scored["metrics"]["NoAns_exact"] == 100.0
+    assert always.scored.metrics["exact_match"] == pytest.approx(100 / 3)
+    assert always.scored.metrics["NoAns_exact"] == 100.0
 
 
 def window(start, end, inside):

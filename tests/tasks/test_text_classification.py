@@ -11,6 +11,7 @@ import tiny_text
 
 from benchcard import registry
 from benchcard.errors import ArtifactError, SpecError
+from benchcard.metrics.info import MetricInfo
 from benchcard.tasks import default_metrics
 
 LABELS = ["negative", "positive", "mixed"]
@@ -65,8 +66,8 @@ def test_predictions_are_those_of_the_model_alone(model, rows, tmp_path):
         np.testing.assert_allclose(found.kept["scores"][index], directly(model, texts[index]), atol=1e-5)
     assert len(set(found.predictions)) > 1
     assert found.predictions == found.kept["scores"].argmax(axis=1).tolist()
-    assert found.scored["metrics"]["accuracy"] == accuracy_score(found.references, found.predictions)
-    assert found.scored["readings"]["accuracy"] == {"higher_is_better": True, "unit": "share"}
+    assert found.scored.metrics["accuracy"] == accuracy_score(found.references, found.predictions)
+    assert found.scored.readings["accuracy"] == MetricInfo(True, "share")
 
 
 def test_padding_changes_no_result(model, rows, tmp_path):
@@ -135,12 +136,12 @@ def test_regression(tmp_path):
     given = {"is_regression": True, "activation_fn": "identity"}
     found = tiny_text.passed(TASK, model, data, tmp_path, metrics, task_args=given)
     assert found.predictions[3] == pytest.approx(float(directly(model, TEXTS[3])[0]), abs=1e-5)
-    assert found.scored["metrics"] == {
+    assert found.scored.metrics == {
         "pearson": pearsonr(found.predictions, right).statistic,
         "spearman": spearmanr(found.predictions, right).statistic,
         "mse": mean_squared_error(right, found.predictions),
     }
-    assert found.scored["readings"]["mse"]["higher_is_better"] is False
+    assert found.scored.readings["mse"].higher_is_better is False
     with pytest.raises(SpecError, match=r"is_regression: true`, found a model with one output"):
         tiny_text.passed(TASK, model, data, tmp_path / "none")
     broken = tiny_text.write_data(tmp_path / "broken", {"text": TEXTS[:2], "label": [1.0, None]})
@@ -178,9 +179,9 @@ def test_one_output_is_what_the_pipeline_of_transformers_gives(tmp_path, problem
     asked = pipeline(TASK, model=str(tmp_path / "model"), device="cpu")
     expected = [asked({"text": first, "text_pair": second})["score"] for first, second in zip(TEXTS, TEXTS[::-1])]
     assert found.predictions == pytest.approx(expected, abs=1e-5)
-    assert found.scored["metrics"]["mse"] == pytest.approx(mean_squared_error(found.references, expected), abs=1e-5)
+    assert found.scored.metrics["mse"] == pytest.approx(mean_squared_error(found.references, expected), abs=1e-5)
     ranks = spearmanr(found.kept["scores"][:, 0], found.references).statistic
-    assert found.scored["metrics"]["spearman"] == pytest.approx(ranks)
+    assert found.scored.metrics["spearman"] == pytest.approx(ranks)
     assert found.facts == {"activation_fn": "identity" if problem else "sigmoid"}
     assert any(("as it is" if problem else "sigmoid of the model's output") in note for note in found.notes)
 
@@ -266,10 +267,10 @@ def test_several_labels(model, tmp_path, form):
     assert found.references == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     probabilities = 1 / (1 + np.exp(-found.kept["scores"].astype(float)))
     assert found.predictions == (probabilities >= 0.4).astype(int).tolist()
-    assert found.scored["metrics"]["f1_micro"] == f1_score(
+    assert found.scored.metrics["f1_micro"] == f1_score(
         found.references, found.predictions, average="micro", zero_division=0
     )
-    assert found.scored["metrics"]["accuracy"] == np.mean(
+    assert found.scored.metrics["accuracy"] == np.mean(
         [one == other for one, other in zip(found.references, found.predictions)]
     )
 
@@ -417,7 +418,7 @@ def test_what_does_not_fit_is_said(model, tmp_path, columns, asked, said):
     asked = {"ref_keys": ["label"], **asked}
     data = tiny_text.write_data(tmp_path / "data", columns)
     if said is None:
-        assert tiny_text.prepare(TASK, model, data, tmp_path / "prepared", **asked)["rows"] == [0, 2]
+        assert tiny_text.prepare(TASK, model, data, tmp_path / "prepared", **asked).rows == (0, 2)
         return
     with pytest.raises(SpecError, match=said):
         tiny_text.prepare(TASK, model, data, tmp_path / "prepared", **asked)
@@ -453,18 +454,14 @@ def test_a_label_that_is_not_declared(model, tmp_path):
 def test_calibration_rows_need_no_labels(model, tmp_path):
     """Samples are drawn and prepared without references; a column of lists as label is no reason to fail."""
     from benchcard.steps import data as data_
+    from benchcard.steps.data import SampleRequest
 
     data = tiny_text.write_data(tmp_path / "data", {"text": TEXTS, "label": [[0], [1, 2], [], [0], [1], [2]]})
     (tmp_path / "out").mkdir()
-    asked = tiny_text.asked_of(TASK, num_samples=4, seed=0, ref_keys=["label"])
-    told = data_.sample(
-        asked,
-        {},
-        {"dataset": str(data), "revision": None, "model": str(model)},
-        tmp_path / "out",
-        lambda done, total: None,
-    )
-    assert told["items"] == len(told["rows"]) == 4
+    fields = {"num_samples": 4, "seed": 0, "ref_keys": ["label"]}
+    request = tiny_text.rows_request(TASK, model, data, SampleRequest, **fields)
+    outcome = data_.sample(request, tmp_path / "out", lambda done, total: None)
+    assert outcome.items == len(outcome.rows) == 4
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import tiny_text
 
 from benchcard import registry
 from benchcard.errors import ArtifactError, SpecError
+from benchcard.metrics.info import MetricInfo
 from benchcard.tasks.token_classification import read_tags
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -71,13 +72,13 @@ def test_predictions_are_those_of_first_sub_words(model, tmp_path, batch_size):
     )
     assert found.predictions == [directly(model, words) for words in SENTENCES]
     assert found.references == [[LABELS[tag] for tag in tags] for tags in TAGS]
-    assert found.scored["metrics"] == {
+    assert found.scored.metrics == {
         "precision": precision_score(found.references, found.predictions, zero_division=0),
         "recall": recall_score(found.references, found.predictions, zero_division=0),
         "f1": f1_score(found.references, found.predictions, zero_division=0),
         "accuracy": accuracy_score(found.references, found.predictions),
     }
-    assert found.scored["readings"]["f1"] == {"higher_is_better": True, "unit": "share"}
+    assert found.scored.readings["f1"] == MetricInfo(True, "share")
 
 
 def test_one_figure_of_a_metric(model, tmp_path):
@@ -85,10 +86,11 @@ def test_one_figure_of_a_metric(model, tmp_path):
     from benchcard.steps import evaluate
 
     name = "seqeval.overall_f1"
-    assert evaluate.metric({"name": name}, {}, {}, tmp_path, lambda done, total: None) == {}
+    request = evaluate.MetricRequest(name=name, scripts={})
+    assert evaluate.metric(request, tmp_path, lambda done, total: None) == evaluate.MetricOutcome()
     found = tiny_text.passed(TASK, model, data_of(tmp_path / "data"), tmp_path, ("f1", name))
-    assert found.scored["metrics"][name] == found.scored["metrics"]["f1"]
-    assert found.scored["readings"][name] == {"higher_is_better": True, "unit": "share"}
+    assert found.scored.metrics[name] == found.scored.metrics["f1"]
+    assert found.scored.readings[name] == MetricInfo(True, "share")
 
 
 def test_words_without_a_prediction_are_counted(model, tmp_path):
@@ -133,7 +135,7 @@ def test_a_model_without_names_takes_those_of_the_data(tmp_path):
     )
     found = tiny_text.passed(TASK, model, data_of(tmp_path / "data"), tmp_path, ("seqeval",))
     assert found.references[0] == ["B-PER", "O", "O", "B-LOC"]
-    assert set(found.scored["metrics"]) == {"overall_precision", "overall_recall", "overall_f1", "overall_accuracy"}
+    assert set(found.scored.metrics) == {"overall_precision", "overall_recall", "overall_f1", "overall_accuracy"}
     assert any("matched by number" in note for note in found.notes)
 
 
@@ -195,9 +197,6 @@ def tagged(folder, names):
 
 def test_labels_without_letters_are_entities_run_by_run(tmp_path):
     """`O, ORG, PER`: precision, recall and F1 are those of runs of one label, and so are their intervals."""
-    from benchcard.steps import evaluate
-    from benchcard.steps.step import Need
-
     names = ["O", "ORG", "PER", "LOC", "MISC"]
     model, sentences, ids = tagged(tmp_path / "model", names)
     found = [[names[index] for index in row] for row in ids]
@@ -210,17 +209,15 @@ def test_labels_without_letters_are_entities_run_by_run(tmp_path):
     precision, recall = len(one & other) / len(one), len(one & other) / len(other)
     assert 0 < precision < recall < 1
     assert result.predictions == found
-    assert result.scored["metrics"] == {
+    assert result.scored.metrics == {
         "precision": pytest.approx(precision),
         "recall": pytest.approx(recall),
         "f1": pytest.approx(2 * precision * recall / (precision + recall)),
         "accuracy": pytest.approx(np.mean([a == b for p, r in zip(found, right) for a, b in zip(p, r)])),
     }
     assert any("each run of one label other than `O` is an entity" in note for note in result.notes)
-    needs = {"inputs": Need(result.prepared, {}), "predictions": Need(tmp_path / "predicted", {})}
-    asked = {"metrics": ["precision"], "task": TASK, "seed": 0}
-    told = evaluate.compare(asked, needs, {}, tmp_path, lambda done, total: None)["figures"]["precision"]
-    assert told["low"] < precision < told["high"]
+    interval = tiny_text.compared(TASK, result.prepared, tmp_path / "predicted", tmp_path, "precision")
+    assert interval.low < precision < interval.high
 
 
 def test_labels_that_mark_no_entities_have_an_accuracy_alone(tmp_path):
@@ -235,7 +232,7 @@ def test_labels_that_mark_no_entities_have_an_accuracy_alone(tmp_path):
         tiny_text.passed(TASK, model, data, tmp_path / "a", ("f1",))
     result = tiny_text.passed(TASK, model, data, tmp_path / "b", ("accuracy",))
     same = [index == tag for row, tags in zip(ids, right) for index, tag in zip(row, tags)]
-    assert result.scored["metrics"] == {"accuracy": pytest.approx(np.mean(same))}
+    assert result.scored.metrics == {"accuracy": pytest.approx(np.mean(same))}
     assert any("only the accuracy of words" in note for note in result.notes)
     unnamed, sentences, _ = tagged(tmp_path / "unnamed", [f"LABEL_{index}" for index in range(5)])
     features = {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(datasets.Value("int64"))}
@@ -258,8 +255,8 @@ def test_a_name_that_a_tagger_has_twice(tmp_path):
     result = tiny_text.passed(TASK, model, data, tmp_path, ("f1", "accuracy"), **asked)
     given = [["PER (id 1)" if index == 1 else names[index] for index in row] for row in ids]
     one, other = runs(given), runs(found)
-    assert result.scored["metrics"]["f1"] == pytest.approx(2 * len(one & other) / (len(one) + len(other)))
-    assert result.scored["metrics"]["accuracy"] == pytest.approx(np.mean([index != 1 for row in ids for index in row]))
+    assert result.scored.metrics["f1"] == pytest.approx(2 * len(one & other) / (len(one) + len(other)))
+    assert result.scored.metrics["accuracy"] == pytest.approx(np.mean([index != 1 for row in ids for index in row]))
 
 
 def test_padding_on_the_left_moves_no_label(tmp_path):

@@ -126,8 +126,6 @@ def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
     info = replace(ran.records.info, sources=of_hub)
     monkeypatch.setattr(ran, "records", replace(ran.records, info=info))
     assert not make_facts(ran).front_matter.model_index
-    monkeypatch.setattr(Configuration, "evaluated_on", "one")
-    assert make_facts(ran).front_matter.model_index
     monkeypatch.setattr(Configuration, "evaluation_key", "one")
     assert make_facts(ran).front_matter.model_index
 

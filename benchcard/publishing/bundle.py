@@ -134,7 +134,7 @@ def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], lay
 def _links(folder: str) -> str:
     """Return the sentence with the links to the files that are published in `folder`."""
     return (
-        f"Every figure: [{RESULTS}]({folder}/{RESULTS}). What was asked, of what, where, and with which versions: "
+        f"Every figure: [{RESULTS}]({folder}/{RESULTS}). The spec, the model and data, the machine and the versions: "
         f"[{RUN}]({folder}/{RUN}). Every raw latency: [{LATENCIES}]({folder}/{LATENCIES})."
     )
 

@@ -173,7 +173,7 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
     records, rows = results.records, []
     samples = [_samples(record) for record in records.records]
     is_varied = len({*samples} - {None}) > 1
-    for record, model, count, row_times_ in zip(records.records, _cells(results.models), samples, times):
+    for record, model, count, shapes in zip(records.records, _cells(results.models), samples, times):
         configuration = record.configuration
         axes = configuration.axes or {"framework": configuration["framework"]}
         failure = record.failures.of_quality()
@@ -182,7 +182,7 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
             Row(
                 parameters={name: public_parameter(records, name, value) for name, value in axes.items()},
                 metrics={name: _metric(record, name) for name in results.metrics},
-                times={shape: _times(found) for shape, found in row_times_.items() if isinstance(found, TimeFigures)},
+                times={shape: _times(value) for shape, value in shapes.items() if isinstance(value, TimeFigures)},
                 figures=_figures(results, record, model, count if is_varied else None),
                 failure=failure and replace(failure, message=public_message(records, failure.message)),
                 same_model_as=int(same) if is_known(same) else None,
@@ -217,17 +217,16 @@ def _figures(results: RunResults, record: Record, model: Mapping[str, Any], samp
     """Return the other figures of a row: the size of its model, the differences between its predictions and those of
     its baseline, the number of samples, and the numbers of quantized nodes and of those that compute in 8 bits.
     """
-    row, comparison = record.configuration, record.outcomes.compare
+    row = record.configuration
     figures = {SIZE: _number(model[SIZE])}
-    is_compared = comparison is not None and row.baseline != row.row
-    if comparison is not None and is_compared:
-        for name in results.metrics:
-            if found := comparison.values.figures.get(name):
-                difference = figure(found.difference, found.difference_low, found.difference_high)
-                figures |= {f"{name}_difference": difference, f"{name}_p_value": figure(found.p_value)}
+    comparison = None if row.baseline == row.row else record.outcomes.compare
+    for name in results.metrics if comparison else ():
+        if comparison and (test := comparison.values.figures.get(name)):
+            difference = figure(test.difference, test.difference_low, test.difference_high)
+            figures |= {f"{name}_difference": difference, f"{name}_p_value": figure(test.p_value)}
     cosine = embedding_cosine.embedding_cosine(results.records, record) if record.outcomes.score else None
     figures[embedding_cosine.COLUMN] = figure(cosine)
-    figures[CHANGED] = figure(comparison.values.predictions_changed) if comparison and is_compared else None
+    figures[CHANGED] = figure(comparison.values.predictions_changed) if comparison else None
     figures[SAMPLES] = figure(samples)
     if is_known(model[NODES[0]]):
         figures |= {name: _number(model[name]) for name in NODES}

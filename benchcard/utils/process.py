@@ -205,20 +205,3 @@ def read_log_end(log: Path | BinaryIO) -> str:
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def listen(lines: Iterable[T], commands: queue.SimpleQueue[T], status: int) -> None:
-    """Put the lines of this process's parent into a queue as they arrive, and end this process after the last one.
-
-    Args:
-        lines: The lines, which end where the parent closes them or ends.
-        commands: The queue.
-        status: The exit status of this process.
-    """
-
-    def read() -> None:
-        for line in lines:
-            commands.put(line)
-        exit_tree(status)
-
-    threading.Thread(target=read, daemon=True).start()

@@ -52,8 +52,3 @@ def join_names(words: Iterable[str]) -> str:
 def pluralize(number: float, noun: str) -> str:
     """Return a number with its noun: `1 row`, `2 rows`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def quote_names(words: Iterable[str]) -> str:
-    """Return words as `a`, `b`, `c`."""
-    return ", ".join(f"`{word}`" for word in words)

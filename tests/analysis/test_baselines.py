@@ -113,14 +113,18 @@ def test_the_card_says_on_what_each_row_was_evaluated(ran, tmp_path):
 
 
 def test_figures_of_some_examples_are_not_said_of_others(ran, monkeypatch):
-    """If rows were evaluated on different examples, `model-index` is empty even for a model and data on the Hub."""
-    hub = {"local": False, "revision": "0a1b", "location": "me/data", "name": "me/model"}
+    """A model and data of the Hub have no entry in `model-index` where rows were evaluated on different examples."""
     sources = ran.records.info.sources
-    on_hub = Sources(
-        {name: replace(source, **hub) for name, source in sources.models.items()},
-        {name: replace(source, **hub) for name, source in sources.datasets.items()},
+    hub = {"local": False, "revision": "0a1b", "location": "me/data", "name": "me/model"}
+    of_hub = replace(
+        sources,
+        **{
+            part: {name: replace(source, **hub) for name, source in getattr(sources, part).items()}
+            for part in ("models", "datasets")
+        },
     )
-    monkeypatch.setattr(ran, "records", replace(ran.records, info=replace(ran.records.info, sources=on_hub)))
+    info = replace(ran.records.info, sources=of_hub)
+    monkeypatch.setattr(ran, "records", replace(ran.records, info=info))
     assert not make_facts(ran).front_matter.model_index
     monkeypatch.setattr(Configuration, "evaluation_key", "one")
     assert make_facts(ran).front_matter.model_index

@@ -123,7 +123,10 @@ def test_without_any_interval_nothing_is_known_of_the_width(results):
     bare = [
         replace(
             row,
-            times={at: {name: Interval(each.value) for name, each in told.items()} for at, told in row.times.items()},
+            times={
+                shape: {name: Interval(figure.value) for name, figure in figures.items()}
+                for shape, figures in row.times.items()
+            },
         )
         for row in facts.rows
     ]

@@ -229,7 +229,7 @@ def test_a_second_process_of_the_baseline_that_died_is_told(results, ground, tmp
     assert (str(noise["ratio"]) in ("nan", "None", "<NA>")) is not is_left
     (failure,) = found.failures.to_dict("records")
     assert (failure["row"], failure["type"], failure["log"]) == (found.baseline, "Died", "the end")
-    assert failure["missing"] == f"noise floor {noise['batch_size']}xNone"
+    assert failure["missing"] == f"noise floor batch {noise['batch_size']}"
     assert failure["message"] == "time: ended by SIGKILL"
     assert said in found.card().text.replace("\\", "")
     monkeypatch.setattr(Benchmark, "run", lambda self, *path, **more: found)

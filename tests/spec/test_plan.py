@@ -1,4 +1,4 @@
-"""Plans: the rows of published cards, in their order, with their Nones."""
+"""Tests of plans: the rows of published cards, their order, and None where a parameter does not apply."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(data: dict) -> list[tuple]:
 
 
 def test_the_beans_grid_is_its_eighteen_rows(beans):
-    """The grid of the beans card comes to its rows, in its order, with None where a parameter means nothing."""
+    """The grid of the beans card gives its rows, in its order, with None where a parameter does not apply."""
     expected = [("onnxruntime", None, None, None, ARGS, None, False)]
     for approach in ("dynamic", "static"):
         for operators in (BOTH, ADD):
@@ -42,10 +42,8 @@ def test_the_beans_grid_is_its_eighteen_rows(beans):
     assert rows(beans) == expected
 
 
-def test_comparisons_know_how_many_they_are(beans):
-    """Each is asked for the number of rows beside its baseline where that takes more draws than an interval does; else
-    it is the same comparison, however many they are.
-    """
+def test_a_comparison_depends_on_the_number_of_rows_only_if_they_are_many(beans):
+    """A comparison depends on the number of compared rows only where they need more resamples than an interval does."""
     assert draws_for(FEW_MODELS) <= RESAMPLES < draws_for(FEW_MODELS + 1)
     for dtypes, compared, models in ((["int8"], 17, {None}), (["int8", "uint8"], 33, {None, 33})):
         beans["grid"]["weights_dtype"] = dtypes
@@ -69,14 +67,14 @@ def test_a_notebook_shows_the_plan_as_a_table(beans):
 
 
 def test_one_configuration_is_not_called_configurations(beans):
-    """Where a grid comes to one row, plan and benchmark say so."""
+    """A plan and a benchmark of one row use the singular."""
     one = {**beans, "grid": {"framework": ["pytorch"]}, "fixed": {}}
     assert repr(make_plan(specs.read_spec(one))) == "Plan of 1 configuration: framework"
     assert repr(Benchmark(**one)) == "Benchmark(image-classification, 1 configuration, framework)"
 
 
-def test_what_is_asked_for_in_vain_is_said(beans):
-    """An opset means nothing to PyTorch, nor calibration to a grid without static rows."""
+def test_settings_without_effect_are_reported(beans):
+    """An opset has no effect on PyTorch, nor calibration on a grid without static rows."""
     assert unused_settings(make_plan(specs.read_spec(beans))) == ()
     beans["fixed"]["framework_args.opset"] = 13
     del beans["grid"]["framework_args"]
@@ -93,7 +91,7 @@ def test_what_is_asked_for_in_vain_is_said(beans):
 
 
 def test_the_sst2_grid_is_its_six_rows(beans):
-    """The grid of the SST-2 card, with a fixed approach, comes to its rows."""
+    """The grid of the SST-2 card, with a fixed approach, gives its rows."""
     beans["task"] = "text-classification"
     beans["fixed"] = {"quantization_approach": "dynamic", "node_exclusion": []}
     for name in ("quantization_approach", "reduce_range"):
@@ -109,7 +107,7 @@ def test_the_sst2_grid_is_its_six_rows(beans):
 
 
 def test_the_conll_grid_is_its_four_rows(beans):
-    """The grid of the CoNLL card, which quantizes throughout and fixes the framework, comes to its rows."""
+    """The grid of the CoNLL card, which quantizes every row and fixes the framework, gives its rows."""
     beans["task"] = "token-classification"
     beans["fixed"] = {
         "framework": "onnxruntime",
@@ -122,8 +120,8 @@ def test_the_conll_grid_is_its_four_rows(beans):
     assert rows(beans) == [("dynamic", BOTH), ("dynamic", ADD), ("static", BOTH), ("static", ADD)]
 
 
-def test_every_parameter_is_there_and_none_where_it_means_nothing(beans):
-    """A dynamic row has no calibration, an unquantized one nothing of quantization, and pytorch nothing of ONNX."""
+def test_every_row_has_every_parameter_with_none_where_it_does_not_apply(beans):
+    """A dynamic row has no calibration, an unquantized one no quantization, and a PyTorch one nothing of ONNX."""
     plan = make_plan(specs.read_spec(beans))
     fp32, dynamic, static, pytorch = plan[0], plan[1], plan[9], plan[17]
     assert dynamic["calibration"] is None
@@ -143,8 +141,8 @@ def activations(beans, approaches, **fixed):
     return make_plan(specs.read_spec(beans))
 
 
-def test_dynamic_rows_know_nothing_of_how_activations_are_stored(beans):
-    """The type and the symmetry of activations are of static rows: dynamic ones are one row, whatever they are."""
+def test_the_type_of_activations_does_not_apply_to_dynamic_rows(beans):
+    """The type and the symmetry of activations apply to static rows only: the dynamic ones are one row."""
     grid = {"activations_dtype": ["int8", "uint8"], "activations_symmetric": [False, True]}
     plan = activations(beans, ["dynamic", "static"], grid=grid)
     assert [tuple(row.axes.values()) for row in plan] == [
@@ -155,10 +153,8 @@ def test_dynamic_rows_know_nothing_of_how_activations_are_stored(beans):
     assert dynamic["activations_dtype"] is dynamic["activations_symmetric"] is None
 
 
-def test_a_value_for_activations_is_told_from_what_dynamic_rows_do(beans):
-    """Where there are rows of both kinds the fixed value is said to be of the static ones, and where there are dynamic
-    ones alone it changes nothing.
-    """
+def test_a_fixed_setting_of_activations_is_reported_where_rows_are_dynamic(beans):
+    """With rows of both kinds it is reported to apply to the static ones, with dynamic rows only to have no effect."""
     always = "dynamic activations are always uint8"
     both = activations(beans, ["dynamic", "static"], activations_dtype="int8")
     assert unused_settings(both) == (f"activations_dtype (int8) applies to the static rows alone: {always}",)
@@ -169,9 +165,7 @@ def test_a_value_for_activations_is_told_from_what_dynamic_rows_do(beans):
 
 
 def test_the_key_of_a_dynamic_quantization_stays(beans):
-    """A run that quantized with the defaults finds its model again; one that named a type of activations, too, is
-    that run.
-    """
+    """The key of a dynamic quantization is that of earlier versions, also where a type of activations is fixed."""
     for fixed in ({}, {"activations_dtype": "int8"}, {"activations_symmetric": True}):
         plan = activations({**beans, "model": "m"}, ["dynamic"], **fixed)
         steps = [
@@ -181,8 +175,8 @@ def test_the_key_of_a_dynamic_quantization_stays(beans):
         assert key == "4a45652e15aefc75d569fe0c97840884d8fa94e2866a6649f5a045c7a1fa2e5c"
 
 
-def test_threads_are_shared_by_frameworks_that_do_not_say(beans):
-    """A row that asks for no number of threads gets the one that the others agree on, and none where they do not."""
+def test_rows_without_a_number_of_threads_share_that_of_the_others(beans):
+    """A row without a number of threads gets that of all others, and none where these differ."""
     assert {row.threads for row in make_plan(specs.read_spec(beans))} == {4}
     beans["grid"]["framework_args"] = [
         {"opset": 13, "intra_op_num_threads": 1},
@@ -194,9 +188,7 @@ def test_threads_are_shared_by_frameworks_that_do_not_say(beans):
 
 
 def test_the_baseline_is_the_unquantized_onnxruntime_row(beans):
-    """Every row is compared with fp32 in onnxruntime; with pytorch where that is the only unquantized row; else with
-    nothing.
-    """
+    """The baseline is float32 in onnxruntime, or PyTorch where that is the only unquantized row, or None."""
     assert {row.baseline for row in make_plan(specs.read_spec(beans))} == {0}
     beans["grid"]["apply_quantization"] = [True]
     assert {row.baseline for row in make_plan(specs.read_spec(beans))} == {16}
@@ -205,7 +197,7 @@ def test_the_baseline_is_the_unquantized_onnxruntime_row(beans):
 
 
 def test_each_model_has_its_own_baseline(beans):
-    """Rows of two models are never compared with each other."""
+    """A row is never compared with a row of another model."""
     del beans["model"]
     beans["grid"]["name_or_path"] = ["a/b", "c/d"]
     plan = make_plan(specs.read_spec(beans))
@@ -215,8 +207,8 @@ def test_each_model_has_its_own_baseline(beans):
 
 
 def test_an_entry_belongs_to_every_framework_that_knows_all_its_keys(beans):
-    """In the flat form threads reach pytorch too, and opset does not; the empty entry goes to those that nothing else
-    belongs to.
+    """In a flat list, PyTorch takes the number of threads and not the opset; the empty entry belongs to frameworks
+    without another one.
     """
     beans["grid"]["framework_args"] = [{"intra_op_num_threads": 2}, {"opset": 13}, {}]
     found = {(row["framework"], str(row["framework_args"])) for row in make_plan(specs.read_spec(beans))}
@@ -228,7 +220,7 @@ def test_an_entry_belongs_to_every_framework_that_knows_all_its_keys(beans):
 
 
 def test_arguments_by_framework(beans):
-    """The form by framework gives each its own entries, and the empty one to those left out."""
+    """In a mapping, each framework has its own entries; one without entries has the empty one."""
     beans["grid"]["framework_args"] = {"onnxruntime": [{"opset": 13}, {"opset": 17}]}
     found = {(row["framework"], str(row["framework_args"])) for row in make_plan(specs.read_spec(beans))}
     assert found == {("onnxruntime", "{'opset': 13}"), ("onnxruntime", "{'opset': 17}"), ("pytorch", "{}")}
@@ -254,7 +246,7 @@ def test_arguments_by_framework(beans):
     ],
 )
 def test_any_parameter_may_be_benchmarked(beans, name, values, distinct):
-    """Every parameter makes rows of its own where it means something, and equal rows are one."""
+    """Every parameter gives rows where it applies, and equal rows are one."""
     beans["fixed"] = {}
     beans["grid"] = {"quantization_approach": ["static"], name: values}
     for given in (name, name.partition(".")[0]):
@@ -285,15 +277,15 @@ def test_a_spec_without_a_grid_is_one_row(beans):
 
 
 def test_a_large_grid_keeps_every_row_once(beans):
-    """Thousands of rows are planned, each once, and the static ones multiply only by what means something to them."""
+    """Thousands of rows are planned, each once; rows multiply only by the parameters that apply to them."""
     beans["grid"]["calibration.num_calibration_samples"] = list(range(1, 601))
     plan = make_plan(specs.read_spec(beans))
     assert len(plan) == 1 + 8 + 8 * 600 + 1
     assert len({str(row.parameters) for row in plan}) == len(plan)
 
 
-def test_an_axis_that_means_nothing_to_any_row_is_named():
-    """A grid over what dynamic rows ignore comes to one row, and says why."""
+def test_a_benchmarked_parameter_without_effect_is_reported():
+    """A grid of parameters that dynamic rows ignore gives one row, and a sentence for each."""
     grid = {"activations_dtype": ["int8", "uint8"], "activations_symmetric": [True, False]}
     dataset = {"path": "data", "eval_split": "validation"}
     fixed = {"quantization_approach": "dynamic"}
@@ -355,8 +347,8 @@ def test_a_stored_spec_is_planned_without_its_plugins(plugin, beans):
         ("framework_args", {"onnxruntime": [{"intra_op_num_threads": []}]}, None),
     ],
 )
-def test_a_stored_spec_is_checked_all_the_same(beans, name, value, place):
-    """What needs no plugin is checked in a stored spec as in any other."""
+def test_a_stored_spec_is_checked(beans, name, value, place):
+    """Everything but the names and arguments of plugins is checked in a stored spec."""
     if place is None:
         beans["grid"][name], place = value, "$.grid.framework_args.onnxruntime[0].intra_op_num_threads"
     else:

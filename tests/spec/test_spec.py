@@ -1,4 +1,4 @@
-"""Specs: what is read, and every way in which one can be wrong."""
+"""Tests of specs: how they are read, and every mistake that is reported."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchcard.spec import spec as specs
 
 
 def mistakes(data: object) -> dict[str, str]:
-    """The mistakes in a spec: their places, and all that is said of each."""
+    """Return the mistakes in a spec, by place."""
     with pytest.raises(SpecError) as caught:
         specs.read_spec(data)  # type: ignore[arg-type]
     return {mistake.place: str(mistake) for mistake in caught.value.mistakes}
 
 
 def test_a_spec_reads_back_from_its_own_data(beans):
-    """`as_dict` holds all of a spec: reading it gives an equal one with an equal digest."""
+    """Reading the result of `as_dict` gives an equal spec with an equal digest."""
     spec = specs.read_spec(beans)
     again = specs.read_spec(spec.as_dict())
     assert again == spec
@@ -28,14 +28,14 @@ def test_a_spec_reads_back_from_its_own_data(beans):
 
 
 def test_model_is_another_word_for_name_or_path(beans):
-    """`model` and `name_or_path` ask the same."""
+    """`model` and `name_or_path` give the same spec."""
     other = {**beans, "name_or_path": beans["model"]}
     del other["model"]
     assert specs.read_spec(beans).digest == specs.read_spec(other).digest
 
 
 def test_the_digest_tells_specs_apart(beans):
-    """Any change of what is asked changes the digest."""
+    """Any change of a parameter changes the digest."""
     digests = {specs.read_spec(beans).digest}
     for change in ({"duration": 1}, {"seed": 3}, {"model": "other/model"}, {"grid": {"per_channel": [True]}}):
         digests.add(specs.read_spec({**beans, **change}).digest)
@@ -43,7 +43,7 @@ def test_the_digest_tells_specs_apart(beans):
 
 
 def test_tuples_paths_and_numpy_scalars_become_plain(beans, tmp_path):
-    """Values of Python and NumPy types are read as the plain values that they stand for."""
+    """Tuples, paths and NumPy scalars are read as lists, texts and numbers."""
     beans |= {"batch_sizes": (np.int64(1), 8), "duration": np.float64(2.5), "model": tmp_path}
     spec = specs.read_spec(beans)
     assert spec.fixed["batch_sizes"] == [1, 8]
@@ -53,7 +53,7 @@ def test_tuples_paths_and_numpy_scalars_become_plain(beans, tmp_path):
 
 
 def test_all_mistakes_come_at_once_each_with_its_place(beans):
-    """One reading finds every mistake: wrong kinds, unknown names, and what is missing."""
+    """One reading finds every mistake: wrong types, unknown names, and missing parameters."""
     beans["task"] = "image-clasification"
     beans["dataset"] = {"pth": "x", "path": "beans", "eval_split": "validation", "calibration_split": "train"}
     beans["grid"] |= {"per_channel": [True, "yes", 3], "opset": [11], "reduce_range": True}
@@ -79,8 +79,8 @@ def test_all_mistakes_come_at_once_each_with_its_place(beans):
     assert "write [true]" in found["$.grid.reduce_range"]
 
 
-def test_what_cannot_be_left_out_is_asked_for():
-    """An empty spec is told everything that it lacks."""
+def test_required_parameters_are_reported():
+    """An empty spec has a mistake for each required parameter."""
     assert list(mistakes({})) == ["$.task", "$.model", "$.dataset"]
 
 
@@ -97,7 +97,7 @@ def test_a_part_that_is_no_mapping_is_refused(beans, part):
     assert f"$.{part}" in mistakes(beans)
 
 
-def test_a_parameter_stands_once(beans):
+def test_a_parameter_is_given_once(beans):
     """A parameter that is fixed and benchmarked, or given by two names, is a mistake that names both places."""
     beans["fixed"]["per_channel"] = True
     beans["name_or_path"] = "other/model"
@@ -115,7 +115,7 @@ def test_a_list_holds_each_element_once_and_one_at_least(beans):
 
 
 def test_static_needs_a_calibration_split(beans):
-    """Static quantization without a split to calibrate on is found before anything runs."""
+    """Static quantization needs a split to calibrate on."""
     del beans["dataset"]["calibration_split"]
     assert "static quantization calibrates on it" in mistakes(beans)["$.dataset.calibration_split"]
     beans["grid"]["quantization_approach"] = ["dynamic"]
@@ -123,13 +123,13 @@ def test_static_needs_a_calibration_split(beans):
 
 
 def test_arguments_that_no_framework_of_the_grid_knows(beans):
-    """An entry of `framework_args` whose keys no asked framework knows all of is a mistake."""
+    """An entry of `framework_args` that no benchmarked framework accepts is a mistake."""
     beans["grid"]["framework"] = ["pytorch"]
     assert "$.grid.framework_args[0]" in mistakes(beans)
 
 
 def test_a_figure_of_a_metric_may_be_asked_for(beans):
-    """`metric.figure` is no slip of the metric, and a slip of the metric in it is one."""
+    """`metric.figure` is accepted; a typo of the metric in it is a mistake."""
     asked = ["squad_v2.f1", "seqeval.overall_f1", "mae.mae"]
     assert specs.read_spec({**beans, "metrics": asked}).fixed["metrics"] == asked
     assert "did you mean `squad_v2`" in mistakes({**beans, "metrics": ["squadv2"]})["$.metrics[0]"]
@@ -154,7 +154,7 @@ def test_a_figure_of_a_metric_may_be_asked_for(beans):
     ],
 )
 def test_arguments_of_metrics_that_are_not_measured(beans, task, metrics, given, said):
-    """Arguments of a misspelled metric, or of one that nobody asked for, are a mistake and do not get lost."""
+    """Arguments of a misspelled metric, or of one that is not measured, are a mistake."""
     data = {**beans, "task": task, "metrics": metrics, "task_args": {"metric_args": {given: {"average": "macro"}}}}
     if metrics is None:
         data.pop("metrics")
@@ -165,7 +165,7 @@ def test_arguments_of_metrics_that_are_not_measured(beans, task, metrics, given,
 
 
 def test_framework_args_by_framework(beans):
-    """The per-framework form is checked entry by entry, and its names are."""
+    """In a mapping of framework to entries, names and entries are checked."""
     beans["grid"]["framework_args"] = {"onnxruntime": [{"opset": 9}], "pytorc": [{}]}
     found = mistakes(beans)
     assert "a whole number from 11 to 23" in found["$.grid.framework_args.onnxruntime[0].opset"]
@@ -184,8 +184,8 @@ def test_a_field_of_a_mapping_may_be_benchmarked_by_itself(beans):
     assert "$.grid.calibration.method" in mistakes(beans)
 
 
-def test_yaml_is_read_and_its_faults_are_placed(tmp_path: Path):
-    """A YAML file gives the spec of its content; a key that stands twice and a broken line are told by line."""
+def test_yaml_is_read_and_its_errors_have_a_line(tmp_path: Path):
+    """A YAML file gives its spec; a repeated key and a syntax error are reported with their line."""
     path = tmp_path / "spec.yaml"
     path.write_text("task: text-classification\nmodel: a/b\ndataset: {path: c/d, eval_split: test}\n", encoding="utf-8")
     spec = specs.load_spec(path)
@@ -207,9 +207,7 @@ def test_yaml_is_read_and_its_faults_are_placed(tmp_path: Path):
 
 
 def test_relative_paths_start_at_the_spec(beans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A name that is a folder beside the spec is that folder; else one below the working directory; else nothing
-    local.
-    """
+    """A name is looked for beside the spec first, then in the working directory."""
     (tmp_path / "specs" / "model").mkdir(parents=True)
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -232,14 +230,14 @@ def test_relative_paths_start_at_the_spec(beans, tmp_path: Path, monkeypatch: py
     ],
 )
 def test_values_that_no_run_could_use(beans, name, value, place):
-    """Slips in ids, expressions that are none, and numbers beyond reason are found when the spec is read."""
+    """Typos in ids, invalid expressions, and absurd numbers are mistakes."""
     beans["fixed"].pop(name, None)
     beans[name] = value
     assert list(mistakes(beans)) == [place]
 
 
-def test_yaml_that_holds_itself(tmp_path: Path):
-    """An anchor inside itself, and keys that are no text, are mistakes and not crashes."""
+def test_yaml_that_contains_itself(tmp_path: Path):
+    """An alias inside its own anchor, and keys other than texts, are mistakes."""
     path = tmp_path / "spec.yaml"
     path.write_text("task: a\nmodel: &m {a: *m}\n", encoding="utf-8")
     with pytest.raises(SpecError, match=r"line 2, column 8: the alias `\*m` refers to itself"):
@@ -249,8 +247,8 @@ def test_yaml_that_holds_itself(tmp_path: Path):
         specs.load_spec(path)
 
 
-def test_slips_of_operators_are_found_and_others_may_stand(beans):
-    """A known operator in other letters is a mistake with a near miss; an operator that nobody here knows is not."""
+def test_typos_of_operators_are_found_and_unknown_ones_accepted(beans):
+    """A typo of a known operator is a mistake; an unknown operator is accepted."""
     beans["grid"]["operators_to_quantize"] = [["Add", "Matmul"], ["MatMull"], ["ReduceMax", "Sub"], ["Mine"]]
     found = mistakes(beans)
     assert list(found) == ["$.grid.operators_to_quantize[0][1]", "$.grid.operators_to_quantize[1][0]"]
@@ -270,20 +268,20 @@ def test_the_known_operators_are_those_of_the_quantizers():
     assert {str(operator) for operator in known} <= set(kind.of.known)
 
 
-def test_a_grid_beyond_reason_is_refused_at_once(beans):
-    """More combinations than anybody could run are a mistake, and not a plan that never ends."""
+def test_an_absurdly_large_grid_is_refused(beans):
+    """Too many combinations are a mistake, found before the plan is made."""
     beans["grid"] |= {"seed": list(range(3000)), "warmup_runs": list(range(3000))}
     assert "at most 1000000" in mistakes(beans)["$.grid"]
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "~nobody-of-that-name/model"])
 def test_names_that_can_be_no_path(beans, name):
-    """A name that the system refuses as a path is no local path, and no crash."""
+    """A name that the system refuses as a path has no local path."""
     assert specs.read_spec(beans).local_path(name) is None
 
 
 def test_a_run_has_one_backend(beans):
-    """`backend` cannot be benchmarked: it is refused in a grid, however many there are, and taken outside of it."""
+    """`backend` cannot be benchmarked: it is refused in a grid, even with one value."""
     assert specs.read_spec({**beans, "backend": "local"}).get("backend") == "local"
     found = mistakes({**beans, "grid": {"backend": ["local"]}})
     assert found == {

@@ -446,7 +446,7 @@ def test_weights_that_cannot_be_read_are_refused(folders, tmp_path, form):
         weights.rename(model / "pytorch_model.bin").write_text(pointer)
     else:
         weights.write_bytes(pointer.encode() if form == "safetensors" else weights.read_bytes()[:5000])
-    message = "download them again" if form == "cut short" else "Git LFS pointer.*git lfs pull"
+    message = "download it again" if form == "cut short" else "Git LFS pointer.*git lfs pull"
     with pytest.raises(ArtifactError, match=rf"the weights of .* cannot be read.*{message}"):
         load_model(model, "text-classification")
 

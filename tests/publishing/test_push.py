@@ -219,15 +219,24 @@ def test_a_section_edited_by_hand_is_refused(push, run, hub):
     assert "My words" in kept.read_text()
 
 
+def with_sources(monkeypatch, run, **changes):
+    """Change the fields of all models or data sets of a run."""
+    info = run.records.info
+    changed = {
+        part: {name: replace(source, **fields) for name, source in getattr(info.sources, part).items()}
+        for part, fields in changes.items()
+    }
+    records = replace(run.records, info=replace(info, sources=replace(info.sources, **changed)))
+    monkeypatch.setattr(run, "records", records)
+
+
 def test_weights_say_what_they_were_made_from(push, run, hub, monkeypatch):
     """Quantized weights of a model on the Hub name it and the relation; a repository is not made from itself."""
-    source = next(iter(run.records.info.sources.models.values()))
-    monkeypatch.setitem(source, "local", False)
-    monkeypatch.setitem(source, "name", "someone/tiny")
+    with_sources(monkeypatch, run, models={"local": False, "name": "someone/tiny"})
     push()
     text = hub.read(MINE, "README.md").decode()
     assert "base_model: someone/tiny\nbase_model_relation: quantized\n" in text
-    monkeypatch.setitem(source, "name", "local-user/itself")
+    with_sources(monkeypatch, run, models={"name": "local-user/itself"})
     push("local-user/itself")
     assert "base_model" not in hub.read("local-user/itself", "README.md").decode()
 
@@ -236,13 +245,12 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     """What the model's own card says of them is said of its variants, in a README that says nothing of its own; the
     client reads it all back, with the published row and the baseline alone as results.
     """
-    (model,) = run.records.info.sources.models.values()
-    (data,) = run.records.info.sources.datasets.values()
     told = {"license": "other", "license_name": "house", "license_link": "LICENSE.md", "library_name": "transformers"}
-    monkeypatch.setitem(model, "inherited", told)
-    for source, name in ((model, "someone/tiny"), (data, "someone/shades")):
-        for key, value in {"local": False, "name": name, "location": name, "revision": "0a1b"}.items():
-            monkeypatch.setitem(source, key, value)
+    model, data = (
+        {"local": False, "name": name, "location": name, "revision": "0a1b"}
+        for name in ("someone/tiny", "someone/shades")
+    )
+    with_sources(monkeypatch, run, models={**model, "inherited": told}, datasets=data)
     push()
     assert ModelCard(hub.read(MINE, "README.md").decode()).data.library_name is None, "graphs alone are no library's"
     hub.add_model("local-user/trained", {"training_args.bin": "no weights"})
@@ -275,7 +283,7 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     assert "license: mit # mine" in text
     assert "license_name" not in text
     assert "library_name" not in text
-    monkeypatch.setitem(model, "inherited", {**told, "license": "not a licence"})
+    with_sources(monkeypatch, run, models={"inherited": {**told, "license": "not a licence"}})
     push("local-user/third")
     assert "license" not in hub.read("local-user/third", "README.md").decode()
 
@@ -407,14 +415,14 @@ def test_a_models_own_files_tell_no_folder_of_this_machine(push, run, hub, tmp_p
     Hub, stay as they are.
     """
     (model,) = run.records.info.sources.models.values()
-    shutil.copytree(model["location"], tmp_path / "model")
+    shutil.copytree(model.location, tmp_path / "model")
     own = json.loads((tmp_path / "model" / "config.json").read_text())
     parts = [{"name_or_path": "C:\\alice\\base", "x": "/vit/MatMul"}]
     told = {"_name_or_path": "/home/alice/acme/tuned", "parts": parts}
     (tmp_path / "model" / "config.json").write_text(json.dumps({**own, **told}))
     (tmp_path / "model" / "tokenizer_config.json").write_text('{"tokenizer_file": "~/acme/tokenizer.json"}')
     (tmp_path / "model" / "vocab.json").write_text("no JSON")
-    monkeypatch.setitem(model, "location", str(tmp_path / "model"))
+    with_sources(monkeypatch, run, models={"location": str(tmp_path / "model")})
     push()
     clean = {"_name_or_path": "tuned", "parts": [{"name_or_path": "base", "x": "/vit/MatMul"}]}
     assert json.loads(hub.read(MINE, "config.json")) == {**own, **clean}
@@ -422,7 +430,7 @@ def test_a_models_own_files_tell_no_folder_of_this_machine(push, run, hub, tmp_p
     for name in ("preprocessor_config.json", "vocab.json"):
         assert hub.read(MINE, name) == (tmp_path / "model" / name).read_bytes()
     assert "acme" in (tmp_path / "model" / "config.json").read_text()
-    monkeypatch.setitem(model, "local", False)
+    with_sources(monkeypatch, run, models={"local": False})
     push("local-user/of-the-hub")
     assert hub.read("local-user/of-the-hub", "config.json") == (tmp_path / "model" / "config.json").read_bytes()
 

@@ -49,7 +49,7 @@ def test_each_baseline_has_a_choice_of_its_own(ran):
         others = [each.row for each in found.alternatives if "another baseline" in each.reason]
         assert others == [row for row in range(8) if row not in (baseline, baseline + 1)]
     assert ran.best() == ran.best(baseline=0)
-    with pytest.raises(BenchcardError, match="row 1 is no baseline; there is 0, 2, 4, 6"):
+    with pytest.raises(BenchcardError, match="row 1 is not a baseline; the baselines are: 0, 2, 4, 6"):
         ran.best(baseline=1)
 
 

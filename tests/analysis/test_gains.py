@@ -112,5 +112,5 @@ def test_a_run_that_was_stopped_says_how_far_it_got(results):
         "keep the baseline for now: the run is not finished (0 of 6 configurations done)"
     )
     text = stopped.card().text
-    assert "\n\n**This run is not finished**, with 0 of 6 configurations done: `benchcard run` goes on" in text
+    assert "\n\n**This run is not finished**, with 0 of 6 configurations done: `benchcard run` continues it" in text
     assert "faster" not in text.split("### What was compared")[0]

@@ -10,6 +10,7 @@ import pytest
 
 from benchcard.analysis import reasons, row_facts
 from benchcard.frameworks.kernels import Kernel
+from benchcard.measure.machine import Int8, Machine
 from benchcard.quantization.exclusions import Exclusion
 from benchcard.quantization.report import OperatorCount
 from benchcard.quantization.sensitivity.loss import Loss
@@ -75,7 +76,7 @@ def outcome(values):
 
 def of(*rows, saturates=False):
     """Return the records of a run, on a machine where products may saturate."""
-    info = SimpleNamespace(machine={"int8": {"u8s8_saturates": saturates}}, default_threads=1)
+    info = SimpleNamespace(machine=Machine(int8=Int8(u8s8_saturates=saturates)), default_threads=1)
     return SimpleNamespace(records=list(rows), info=info)
 
 

@@ -116,7 +116,7 @@ def test_nothing_is_excluded_where_nothing_need_be(results):
     row = row_with(results, AUTO)
     search = results.records.records[row].search
     assert (search.nodes, len(search.trials), search.is_enough) == ((), 1, True)
-    assert "nothing need be excluded" in results.explain(row)
+    assert "no node has to be excluded" in results.explain(row)
     digest = results.models.set_index("row")["digest"]
     assert digest[row] == digest[row_with(results, [])]
 

@@ -102,8 +102,8 @@ def test_facts_that_cannot_be_kept_fail_their_row(modules, ground, tmp_path):
     results = Benchmark.from_spec(tiny_run.spec_with(ground, text, "odd.yaml")).run(tmp_path / "run", progress=False)
     quality = results.quality.set_index("framework")
     assert quality["accuracy"].notna().to_dict() == {"onnxruntime": True, "hot": False, "counted": False}
-    assert "cannot be kept: facts.heat is nan" in quality["failure"]["hot"]
-    assert "cannot be kept: facts.heat is of the type numpy.int64" in quality["failure"]["counted"]
+    assert "cannot be written as JSON: facts.heat is nan" in quality["failure"]["hot"]
+    assert "cannot be written as JSON: facts.heat has the type numpy.int64" in quality["failure"]["counted"]
     assert results.time["latency_mean_ms"].notna().all()
 
 
@@ -120,7 +120,7 @@ def test_a_converted_model_has_its_own_size(modules, ground, tmp_path):
     models = results.models.set_index(["framework", "apply_quantization"], drop=False)
     for record, size in zip(results.records.records, results.models["size_mb"]):
         kind = "convert" if record.configuration["framework"] == "boxed" else "quantize"
-        made = record.outcomes.get(kind) or record.outcomes.export
+        made = getattr(record.outcomes, kind) or record.outcomes.export
         assert size == (made.folder / made.values.file).stat().st_size / 1e6
     assert results.models["size_mb"].nunique() == len(models) == 4
     chosen = results.best(objective="size", max_drop=1.0)

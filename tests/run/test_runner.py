@@ -638,8 +638,8 @@ def test_a_long_name_of_data_still_names_a_section(results, monkeypatch):
 def test_a_point_of_a_metric_in_percent_is_one(results, monkeypatch):
     """What may be lost where nobody says follows from the unit that the record has."""
     for record in results.records.records:
-        reading = record.outcomes.score.values.readings["accuracy"]
-        monkeypatch.setitem(reading, "unit", "%")
+        readings = record.outcomes.score.values.readings
+        monkeypatch.setitem(readings, "accuracy", replace(readings["accuracy"], unit="%"))
     assert results.best().max_drop == 1.0
     assert facts.make_facts(results).reasons == (results.best(max_drop=1.0).reason,)
 

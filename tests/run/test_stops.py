@@ -139,7 +139,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(ground, tmp_path, 
     (tmp_path / "filling.py").write_text(FILLING)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "registered_by_call", lambda: tiny.importing("filling"))
-    with pytest.raises(BenchcardError, match="make room"):
+    with pytest.raises(BenchcardError, match="Free some space"):
         Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
     # Both data sets are read before the first export.
     assert sorted(name.split("-")[0] for name in finished(tmp_path / "run")) == ["prepare", "sample"]
@@ -169,7 +169,7 @@ def test_a_run_directory_that_is_removed_is_told(ground, tmp_path, monkeypatch, 
     (tmp_path / "removing.py").write_text(REMOVING.format(path=str(tmp_path / "run"), ending=ending))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "registered_by_call", lambda: tiny.importing("removing"))
-    with pytest.raises(BenchcardError, match=r"run was removed or moved while the run was at work"):
+    with pytest.raises(BenchcardError, match=r"run was removed or moved during the run"):
         Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -191,7 +191,7 @@ def test_a_run_directory_that_is_removed_while_models_are_timed_is_told(ground, 
     shutil.copytree(results.path, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "times")
     timing(monkeypatch, lambda names, timeout_s: shutil.rmtree(tmp_path / "run") or [])
-    with pytest.raises(BenchcardError, match=r"run was removed or moved while the run was at work"):
+    with pytest.raises(BenchcardError, match=r"run was removed or moved during the run"):
         Benchmark.from_spec(ground / "spec.yaml").run(tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -254,7 +254,7 @@ def test_precision_reaches_the_timing_and_memory_may_run_out(ground, tmp_path, m
     results = benchmark.run(tmp_path / "run", progress=False)
     assert results.failures.empty
     assert len(results.time) == 3
-    assert any("input_lengths (8, 16) change nothing" in note for note in results.notes)
+    assert any("input_lengths (8, 16) have no effect" in note for note in results.notes)
     part = results.records.parts[results.records.records[1].cells[Shape(1)].name][0]
     assert part.outcome.precision == 0.9
     assert len({timed.launch for timed in part.rounds}) >= 5

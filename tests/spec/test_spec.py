@@ -243,7 +243,7 @@ def test_yaml_that_contains_itself(tmp_path: Path):
     with pytest.raises(SpecError, match=r"line 2, column 8: the alias `\*m` refers to itself"):
         specs.load_spec(path)
     path.write_text("task: image-classification\nmodel: a/b\ngrid: {? [a, b] : [1]}\n", encoding="utf-8")
-    with pytest.raises(SpecError, match="names as text"):
+    with pytest.raises(SpecError, match="text as keys"):
         specs.load_spec(path)
 
 

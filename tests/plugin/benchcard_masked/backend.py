@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from benchcard.backends.local import Local
-from benchcard.spec.plan import Plan
 
 
 class Noted:
     """A backend that runs where `local` runs."""
 
-    def run(self, plan: Plan, path: Path, **settings: Any) -> None:
+    def run(self, plan: Any, path: Path, **settings: Any) -> None:
         """Run a plan, or what is left of it, in the run directory `path`."""
         Local().run(plan, path, **settings)
         note = plan.spec.get("backend_args").get("note", "done")

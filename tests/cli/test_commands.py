@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -38,7 +39,9 @@ def started(program: str, **more: object) -> subprocess.Popen[str]:
     """Start a Python program."""
     command = [sys.executable, "-c", textwrap.dedent(program)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, **{**pipes, **more})
+    # A shell that started the tests in the background has made them ignore SIGINT.
+    heeds_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, text=True, preexec_fn=heeds_sigint, **{**pipes, **more})
 
 
 def without_reader() -> int:

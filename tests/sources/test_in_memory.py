@@ -85,7 +85,7 @@ def test_columns_are_named_by_their_text():
 def test_data_is_written_where_it_is_said(tmp_path):
     """A run directory with `::` in its name, which could mean a chain of file systems, holds the data."""
     made = benchmark(FRAME)
-    made._write(tmp_path / "run::1")
+    made._write_data(tmp_path / "run::1")
     name = made.spec.fixed["dataset"]["path"].removeprefix("memory:")
     rows = data.load_dataset(str(tmp_path / "run::1" / "data" / name), None, "validation", None)
     assert rows.to_dict() == COLUMNS
@@ -102,7 +102,7 @@ def test_images_are_written_into_the_run_directory(tmp_path):
     table = datasets.Dataset.from_dict({"image": [str(tmp_path / "a.png")], "label": ["dark"]})
     for number, dataset in enumerate((frame, table.cast_column("image", datasets.Image()))):
         made = benchmark(dataset)
-        made._write(tmp_path / str(number))
+        made._write_data(tmp_path / str(number))
         if number:
             (tmp_path / "a.png").unlink()
         name = made.spec.fixed["dataset"]["path"].removeprefix("memory:")

@@ -55,11 +55,9 @@ class Section:
     r"""A section of a README, between its markers.
 
     Attributes:
-        slug: Its name.
         content: The text between the markers, with `\n` as line ends and without surrounding empty lines.
         schema: Version of the section's format, from its marker.
         edited: Whether somebody changed the content since it was written.
-        start: Place of the first marker in the README.
         end: Place after the last marker, before its line end.
     """
 
@@ -76,8 +74,6 @@ class Merged:
     """A README with benchcard's section.
 
     Attributes:
-        text: The whole README.
-        changed: Whether it differs from the README before the merge.
         replaced: The previous section if somebody had edited it, else empty. Save it for its author.
         kept: Keys of the front matter that kept another value than the card's.
     """

@@ -120,12 +120,7 @@ def copy_model(model: Path, target: Path) -> None:
 
 
 def model_files(path: Path, model: onnx.ModelProto | None = None) -> tuple[Path, ...]:
-    """Return the files of a model: the graph, and those with its external weights.
-
-    Args:
-        path: The file of the graph.
-        model: The model in it, without external weights, where it is loaded already.
-    """
+    """Return the files of a model: the graph, and those with its external weights. `model` spares loading it again."""
     model = onnx.load(str(path), load_external_data=False) if model is None else model
     return (path, *(path.parent / location for location in external_files(model)))
 

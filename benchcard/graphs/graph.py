@@ -29,15 +29,12 @@ class Graph:
     counts as read by the node that holds the subgraph.
 
     Attributes:
-        nodes: Every node by its name, in the file's order, which is topological.
         producers: Tensor name -> name of the node that computes it.
         consumers: Tensor name -> names of the nodes that read it.
         captured: Tensors that a subgraph reads from this graph.
         weights: Names of the initializers -> their element type (`TensorProto.DataType`).
         types: Names of the other tensors -> their element type, where it is known.
         constants: Tensors that depend on no input: initializers, and what is computed from them alone.
-        outputs: Names of the graph's outputs.
-        opset: Version of the standard operator set.
     """
 
     nodes: Mapping[str, onnx.NodeProto]
@@ -152,7 +149,6 @@ class PreparedModel:
     """A copy of a model that the quantizer can read.
 
     Attributes:
-        graph: The indexed graph.
         path: The file of the copy: every node has a name, stale entries are removed, large weights are external. So
             the quantizer's shape inference writes and reads a small file, and the weights are not loaded twice.
         needs_external_weights: Whether the weights of the original are external, or too large for one file.

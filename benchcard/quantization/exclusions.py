@@ -43,7 +43,6 @@ class Exclusion:
     """What one exclusion matches in a graph.
 
     Attributes:
-        pattern: The exclusion as it was given.
         instances: How many times it was found: two for two layer norms, however many nodes these have.
         nodes: Names of the nodes it matches, in the graph's order.
         would_be_quantized: Those of them that would be quantized without any exclusion.
@@ -62,10 +61,8 @@ def match_exclusions(
 ) -> tuple[Exclusion, ...]:
     """Return what each exclusion matches in a model, in the order given.
 
-    Args:
-        model: The float model, or its file. In a model, nodes without a name are given one.
-        exclusions: In one of the forms above.
-        settings: The quantization; its `nodes_to_exclude` is not read.
+    A model may be given as its file; in a model, nodes without a name are given one. `nodes_to_exclude` of the settings
+    is not read.
 
     Raises:
         ArtifactError: A pattern is misspelt, or a regular expression is invalid.

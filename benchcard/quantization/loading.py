@@ -21,10 +21,8 @@ def check_runs(
 
     A missing kernel (such as that of `ConvInteger`) shows when the model is loaded.
 
-    Args:
-        model: The model's file.
-        feeds: One batch of inputs by name.
-        optimization_level: The `GraphOptimizationLevel` that the model will be used with: 0, 1, 2 or 99.
+    `feeds` is one batch of inputs by name. `optimization_level` is the `GraphOptimizationLevel` that the model will be
+    used with: 0, 1, 2 or 99.
 
     Raises:
         ArtifactError: With the operator, the node and the runtime's reason; or no number of an output is finite.

@@ -69,11 +69,7 @@ def quantize_model(
     arguments. Where nothing is quantized, it is the float model. The weights of a model with external weights go to
     `<target>.data`.
 
-    Args:
-        model: The float model.
-        target: Where the quantized model is written.
-        settings: The quantization.
-        ranges: Ranges of the activations. Needed for static quantization, and not read for dynamic.
+    Static quantization needs `ranges`, those of the activations; dynamic quantization does not read them.
 
     Raises:
         ArtifactError: The settings are not supported, ranges are missing or not finite, or the quantizer refuses the

@@ -50,17 +50,11 @@ class QuantizationReport:
 
     Attributes:
         digest: SHA-256 of the written model's content (see `graphs.files.model_digest`).
-        size_bytes: Total size of its files.
-        nodes_quantized: Number of nodes that are quantized.
         nodes_eligible: Nodes whose operator was asked for and has a kernel for the approach, excluded ones among them.
         operators: The same by operator type, sorted by name.
-        quantize_nodes: Number of `QuantizeLinear` nodes in the written graph.
-        dequantize_nodes: Number of `DequantizeLinear` nodes.
-        dynamic_quantize_nodes: Number of `DynamicQuantizeLinear` nodes.
         weights_quantized: Weights that are 8-bit integers now; biases, which become int32, are not counted.
         weights_per_channel: Those of them with one scale per channel.
         is_float_model: True where nothing was quantized; the written model then is the float model itself.
-        notes: Sentences on what may surprise a reader.
     """
 
     digest: str
@@ -82,12 +76,8 @@ def make_report(
 ) -> QuantizationReport:
     """Return the report on a written model.
 
-    Args:
-        graph: The graph before quantization.
-        quantized: The graph after it; None where nothing was quantized.
-        model: The written model, loaded without external weights. All its weights are removed.
-        settings: The quantization.
-        target: The file of the written model.
+    `graph` is the graph before quantization, `quantized` that after it, None where nothing was quantized. `model` is
+    the written model, loaded without external weights; all its weights are removed.
     """
     names = eligible_nodes(graph, settings)
     changed = frozenset() if quantized is None else frozenset(_changed_nodes(graph, quantized, settings, names))

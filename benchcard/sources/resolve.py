@@ -56,7 +56,6 @@ class Source:
     """What a name stands for.
 
     Attributes:
-        name: The name in the spec.
         location: The local folder or file, or the current id on the Hub.
         local: Whether it is local, and not on the Hub.
         revision: The commit on the Hub; None for local files.
@@ -134,10 +133,8 @@ def unresolved_sources(spec: Spec) -> Sources:
 def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path | None = None) -> Sources:
     """Return what every name of a spec stands for now. Models on the Hub are downloaded.
 
-    Args:
-        spec: The spec.
-        kept: The sources when the run began, whose commits on the Hub are used again.
-        memory_folder: The folder of data sets that were passed in memory.
+    `kept` holds the sources when the run began, whose commits on the Hub are used again. `memory_folder` is the folder
+    of data sets that were passed in memory.
 
     Raises:
         SpecError: Folders or repositories do not exist; the message names each, and where it was looked for.
@@ -184,12 +181,7 @@ def source_names(spec: Spec) -> frozenset[str]:
 
 
 def uninstalled_code(spec: Spec, trusted: Collection[str] = ()) -> list[str]:
-    """Return descriptions of the code that a spec runs beside installed packages.
-
-    Args:
-        spec: The spec.
-        trusted: Ids of metrics to leave out.
-    """
+    """Return descriptions of the code that a spec runs beside installed packages, without the `trusted` metrics."""
     models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in _model_names(spec)]
     scripts = [
         f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"

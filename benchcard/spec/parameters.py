@@ -88,7 +88,6 @@ class Parameter:
     """One parameter.
 
     Attributes:
-        type: The type of its value.
         default: Its value where the spec does not set it; None where it then follows from others or from a library.
         scope: The configurations that it applies to: "any", the "quantized" ones, or the "static" ones. In others it is
             None.

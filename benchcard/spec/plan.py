@@ -33,7 +33,6 @@ class FrameworkTraits:
         format: The form of model that it opens: "transformers", "onnx", or one that it converts a graph to.
         running: The arguments that change how a model runs, and not the model.
         parameters: The parameters of quantization and of ONNX that it supports.
-        arguments: The names of all its arguments.
     """
 
     format: str
@@ -100,13 +99,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Plan:
-    """All configurations of a spec, in the order of the tables.
-
-    Attributes:
-        spec: The spec.
-        configurations: The rows.
-        frameworks: The traits of each framework of the rows, by name.
-    """
+    """All configurations of a spec, in the order of the tables."""
 
     spec: Spec
     configurations: tuple[Configuration, ...]
@@ -148,9 +141,7 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
     Rows are ordered by their benchmarked parameters from left to right, None first, then truth values, numbers, and
     everything else by its text: the order of the cards published since 2022.
 
-    Args:
-        spec: The spec.
-        frameworks: The traits of its frameworks that a run kept, in place of those of the registered ones.
+    `frameworks` holds the traits that a run kept, which are used in place of those of registered frameworks.
 
     Raises:
         BenchcardError: A framework is neither in `frameworks` nor registered.

@@ -35,7 +35,6 @@ class Spec:
     """A checked spec.
 
     Attributes:
-        task: The name of the task.
         fixed: The parameters with one value, by name (`calibration.method` for a field of one).
         grid: The benchmarked parameters with their lists of values, in the given order. `framework_args` may be a
             mapping of framework to list.
@@ -121,9 +120,7 @@ def _lies_within(folder: Path, path: Path) -> bool:
 def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
     """Return the spec of data in the form of a YAML spec or of `Benchmark`'s arguments.
 
-    Args:
-        data: The data.
-        folder: The folder where relative paths start; None for the working directory.
+    Relative paths start at `folder`; None for the working directory.
 
     Raises:
         SpecError: With up to a hundred mistakes: of values that are not plain data, of the task and names, of fixed

@@ -25,15 +25,7 @@ _FREE_REPEATS, _REPEATS_PER_VALUE = 10_000, 10
 _TAG = "tag:yaml.org,2002:"
 _TAGS = frozenset({"str", "int", "float", "bool", "null", "seq", "map", "timestamp", "merge"})
 # What ruamel.yaml raises, beside its own errors, for a value that does not fit its tag.
-_VALUE_ERRORS = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    AssertionError,
-    NotImplementedError,
-)
+_VALUE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, AssertionError, NotImplementedError)
 _TOO_DEEP = f"more than {MAX_LEVELS} levels deep: use less nesting"
 
 
@@ -41,7 +33,6 @@ class UnreadableError(ValueError):
     """A text that is no valid YAML or JSON, or that holds what is refused.
 
     Attributes:
-        problem: What is wrong.
         line: The line in the text, from 1; None where it is not known.
         column: The column in that line, from 1.
     """

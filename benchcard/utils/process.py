@@ -47,10 +47,8 @@ main({argument})
 def python_command(module: str, argument: int | None = None, *, search_own: bool) -> list[str]:
     """Return the command that runs `main` of a module of this package in a child; start it with `child_environment`.
 
-    Args:
-        module: The module's name within the package, as `measure.child`.
-        argument: The argument of `main`; None for none.
-        search_own: Whether the child also searches the working directory and the folder of the program, last.
+    `module` is named within the package, as `measure.child`. With `search_own`, the child also searches the working
+    directory and the folder of the program, last.
     """
     own = _own_folders()
     program = _PROGRAM.format(

@@ -79,7 +79,6 @@ class Progress:
     Args:
         expected: The kinds of the steps to do, one entry a step.
         timed_s: The seconds that will be spent on time measurements.
-        show: Whether to show anything.
     """
 
     def __init__(self, expected: Iterable[str], timed_s: float, show: bool = True) -> None:
@@ -143,14 +142,9 @@ class Progress:
             self._bars[1].refresh()
 
     def finish(self, kind: str, description: str, seconds: float, failed: str = "", parallel: int = 1) -> None:
-        """Show that a step has ended, and why it failed, if it did.
+        """Show that a step has ended.
 
-        Args:
-            kind: The step's kind.
-            description: The step in words.
-            seconds: Its duration.
-            failed: Why it failed; empty where it did not.
-            parallel: How many steps ran side by side.
+        `failed` says why it failed, empty where it did not; `parallel` is how many steps ran side by side.
         """
         self._durations_s[kind].append(seconds / parallel)
         self.skip([kind])

@@ -51,7 +51,6 @@ class Failure:
     Attributes:
         stage: The kind of the step that failed, as `export` or `score`; `time` for a time measurement.
         type: The class of the exception, or the signal that killed the process.
-        message: The text of the exception.
         log: The last lines of the step's log.
     """
 

@@ -53,7 +53,6 @@ class Problem:
     Attributes:
         severity: `error` where the Hub refuses the card, `warning` where it shows a warning.
         field: The place, as `model-index[0].name`; empty for the front matter as a whole.
-        message: What is wrong, and what would be right.
     """
 
     severity: Severity

@@ -51,11 +51,9 @@ def model_index(
 
     Other rows are left out: the Hub distinguishes results by task and data only, so all rows would become one.
 
-    Args:
-        facts: Needs `data`, and `chosen` or `baseline`.
-        name: Name of the model.
-        source_name: Who reports the results, such as `benchcard digits`; a later merge finds its entry by it.
-        source_url: Where the figures are; the Hub requires it with `source_name`.
+    `facts` needs `data`, and `chosen` or `baseline`. `source_name` says who reports the results, such as `benchcard
+    digits`; a later merge finds its entry by it. `source_url` says where the figures are; the Hub requires it with
+    `source_name`.
 
     Source: hub-docs, modelcard.md (required fields); configuration, split and revision are strings.
     """

@@ -50,11 +50,8 @@ def merge_fields(
 ) -> tuple[str, tuple[str, ...]]:
     """Return a README with `fields` in its front matter, and the keys that kept another value.
 
-    Args:
-        text: The README.
-        fields: Keys and values as plain data; None and empty lists are left out.
-        overwrite: Keys whose values may be replaced.
-        newline: Line end of added lines.
+    None and empty lists in `fields` are left out. `overwrite` names the keys whose values may be replaced. Added lines
+    end in `newline`.
 
     Raises:
         CardError: The front matter cannot be parsed, or a key cannot be added without rewriting it.

@@ -112,11 +112,7 @@ def dump_yaml(data: Mapping[str, Plain], newline: str = "\n") -> str:
 
 
 def format_flow(value: Plain, place: str = "value") -> str:
-    """Return `value` as YAML on one line.
-
-    Args:
-        value: Plain data.
-        place: Where it is, for the message.
+    """Return `value` as YAML on one line; an error names its `place`.
 
     Raises:
         CardError: A value is None or not finite.

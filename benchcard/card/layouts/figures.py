@@ -69,15 +69,7 @@ def format_shape(shape: Shape) -> str:
 
 
 def parse_figure(cell: str, place: str) -> Interval | None:
-    """Return the figure in a cell without the marks beside it; None if the cell says that there is none.
-
-    Args:
-        cell: The cell as Markdown.
-        place: Where it is, for the message.
-
-    Raises:
-        CardError: The cell contains something else.
-    """
+    """Return the figure in a cell of Markdown, without its marks; None if the cell says that there is none."""
     text = cell.replace("**", "").replace(AT_RISK, "").replace(f", {NOT_DETECTABLE}", "").strip()
     if text in (FAILED, MISSING, ""):
         return None

@@ -45,10 +45,8 @@ _SHORT_DURATION_S = 10
 def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> str:
     """Return the card without its front matter; it begins with a heading of the second level.
 
-    Args:
-        facts: The contents.
-        plot: Path of the picture in the repository; None where there is none.
-        slug: Name of the run in the commands that repeat it.
+    `plot` is the path of the picture in the repository, None where there is none. `slug` names the run in the commands
+    that repeat it.
     """
     parts = [f"## {escape(facts.title or default_title(facts))}", _unfinished(facts), _recommendations(facts)]
     if facts.rows:

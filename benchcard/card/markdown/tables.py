@@ -37,7 +37,6 @@ class Table:
     """A table that was found in a text.
 
     Attributes:
-        columns: Headers and alignments.
         rows: Cells as Markdown, pipes unescaped; each row as long as `columns`.
         first_line: Line of the header in the text, from 0.
     """

@@ -90,11 +90,7 @@ def parse_span(text: str) -> Plain:
 
 
 def expect_mapping(value: Plain, place: str) -> dict[str, Plain]:
-    """Return `value` if it is a mapping.
-
-    Raises:
-        CardError: It is something else.
-    """
+    """Return `value` if it is a mapping."""
     if not isinstance(value, dict):
         raise CardError(f"{place}: expected a mapping, found {value!r}")
     return value
@@ -103,13 +99,7 @@ def expect_mapping(value: Plain, place: str) -> dict[str, Plain]:
 def parse_count(text: str, place: str, below: int | None = None) -> int:
     """Return a whole number of at most 18 digits.
 
-    Args:
-        text: The text in the card.
-        place: Where it is, for the message.
-        below: Exclusive upper bound; None for none.
-
-    Raises:
-        CardError: The text is something else.
+    `place` names the text in an error. `below` is an exclusive upper bound; None for none.
     """
     is_count = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
     if not is_count or (below is not None and int(text) >= below):
@@ -119,11 +109,7 @@ def parse_count(text: str, place: str, below: int | None = None) -> int:
 
 
 def find_shape(heading: str) -> Shape | None:
-    """Return the shape that the line above a time table names; None where it names none.
-
-    Raises:
-        CardError: Its numbers have too many digits.
-    """
+    """Return the shape that the line above a time table names; None where it names none."""
     match = _SHAPE.search(heading)
     if match is None:
         return None

@@ -60,14 +60,9 @@ class CalibrationReport:
     """What a pass over the samples did.
 
     Attributes:
-        samples: Number of samples.
-        tensors: Number of watched tensors.
         histograms: Number of distinct sets of values among them.
-        values_counted: Values of all samples.
-        elapsed_ns: Time of the pass.
         forward_ns: Time in forward runs, as a mean over the samples that were processed at the same time.
         counting_ns: Time in counting, likewise.
-        statistics_bytes: Size of the written file.
         peak_memory_bytes: Peak resident memory of this process since its start; None where the system does not tell.
         endless: Tensors with a NaN or infinite value, which have no range.
     """
@@ -232,13 +227,7 @@ def _open(
 class _Counter:
     """The histograms of all sources, filled sample by sample.
 
-    Args:
-        sources: The tensors to count.
-        file: Receives the extremes of each sample.
-
     Attributes:
-        sources: The tensors to count.
-        histograms: One of each source.
         non_finite: Sources with a value that is NaN or infinite. Masks and buckets of distances have such values and
             need no range, so it is left to the quantization to refuse a tensor without one.
     """

@@ -51,8 +51,6 @@ class Extremes:
     """The values that bound an array of floats.
 
     Attributes:
-        lowest: Least value.
-        highest: Greatest value.
         nearest: Least absolute value.
     """
 
@@ -161,13 +159,7 @@ class Tail:
             self.values = self.values[magnitudes > self.floor]
 
     def count_below(self, edges: Edges, total: int, absolute: bool) -> Counts:
-        """Return how many of all values, or of their absolute values, are less than each edge; -1 where not known.
-
-        Args:
-            edges: `(number,)`.
-            total: Number of all values.
-            absolute: Whether to take absolute values.
-        """
+        """Return how many of all `total` values, or absolute values, are less than each edge; -1 where not known."""
         ordered = np.sort(np.abs(self.values) if absolute else self.values)
         before = np.searchsorted(ordered, edges, side="left")
         # The values that are not kept lie from -floor to floor.
@@ -208,7 +200,6 @@ class Histogram:
         exponent: The bins are `2**exponent` wide.
         first: Number of the bin that `counts[0]` counts.
         counts: `(bins,) int64`; the first and the last hold the lowest and the highest value.
-        tail: The values that are largest in magnitude.
     """
 
     extremes: Extremes | None = None

@@ -112,10 +112,8 @@ def compute_ranges(
 ) -> TensorsData:
     """Return the ranges by tensor in onnxruntime's form; NaN for a tensor with a NaN or infinite value.
 
-    Args:
-        statistics: The statistics, or the file that `collect_statistics` wrote.
-        method: How a range is chosen.
-        operators: Return the tensors that onnxruntime would calibrate for these operators; None returns all.
+    `statistics` may be the file that `collect_statistics` wrote. The tensors are those that onnxruntime would calibrate
+    for `operators`; all of them for None.
 
     Raises:
         ArtifactError: The file does not hold statistics, or none for these operators.

@@ -48,7 +48,6 @@ class ActivationStatistics:
     """The values that every watched tensor took in one pass over the samples.
 
     Attributes:
-        watched: The tensors.
         operators: Operator types that were asked for; empty where all were.
         histograms: Counts and extremes of all values, one of each distinct set of values.
         sample_extremes: `(samples, 2, histograms) float32`, least and greatest value of each sample.

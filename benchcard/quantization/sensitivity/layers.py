@@ -29,7 +29,6 @@ class Layer:
 
     Attributes:
         node: Name of the float node.
-        operator: Its operator type.
         tensor: In the float graph: the node's output, or that of the `Relu` fused into it.
         alone: In the float graph: the output of the quantized layer that reads float inputs.
         together: In the quantized graph, where every layer before it is quantized too.
@@ -90,11 +89,8 @@ def expose_layers(model: onnx.ModelProto, quantized: onnx.ModelProto, nodes: Col
 def _switch_node(layer: Layer, copies: Sequence[onnx.NodeProto], maker: onnx.NodeProto, dtype: int) -> onnx.NodeProto:
     """Return an `If` that computes a layer's output in one form or the other.
 
-    Args:
-        layer: The layer.
-        copies: The nodes of its quantized form.
-        maker: The node that computes its output in the float graph.
-        dtype: Element type of the output.
+    `copies` are the nodes of its quantized form; `maker` is the node that computes the output, of element type `dtype`,
+    in the float graph.
     """
     plain = onnx.NodeProto()
     plain.CopyFrom(maker)

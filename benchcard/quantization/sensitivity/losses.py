@@ -44,8 +44,6 @@ class LayerEffect:
 
     Attributes:
         node: Name of the float node, which can be excluded.
-        operator: Its operator type.
-        effect: The loss of the outputs.
     """
 
     node: str
@@ -72,7 +70,6 @@ class Losses:
 
     Attributes:
         outputs: Of all floating-point outputs together, over all batches, with the model run as it is deployed.
-        batches: Number of batches.
         layers: The layers that cost most, by their effect, the worst first.
         layers_compared: Number of quantized layers that were searched.
         trials: Number of sets of layers that were tried.
@@ -171,14 +168,8 @@ def rank_layers(
     The effect of a node is that of its costliest output. Runs one forward pass a batch and layer, and one a batch
     without any.
 
-    Args:
-        float_model: The float model.
-        quantized_model: The same model, quantized.
-        batches: Inputs by name.
-        settings: The quantization; only nodes that it asked for are named.
-        threads: Threads of the session.
-        progress: Called after each layer with the number of layers done and of all layers.
-        folder: As for `measure_losses`.
+    Only nodes that `settings` asked for are named. `progress` is called after each layer with the number of layers done
+    and of all layers. Temporary graphs are written to `folder`, as for `measure_losses`.
 
     Raises:
         ArtifactError: The float model gives a number that is not finite.

@@ -37,12 +37,10 @@ class _NoTrialsLeft(Exception):
 
 
 def minimal_set(ranked: Sequence[str], is_enough: Callable[[tuple[str, ...]], bool], bound: int) -> MinimalSet:
-    """Return the smallest set of nodes that is found to be enough, the worst first.
+    """Return the smallest set of nodes that is found to be enough; `ranked` holds nodes, the worst first.
 
-    Args:
-        ranked: Nodes, the worst first; all of them together should be enough.
-        is_enough: One trial; it is called at most `bound` times, and never twice with the same nodes.
-        bound: The largest number of trials, 1 or more.
+    All nodes together should be enough. `is_enough` is one trial; it is called at most `bound` times, once or more, and
+    never twice with the same nodes.
     """
     search = _Search(tuple(ranked), is_enough, bound)
     try:

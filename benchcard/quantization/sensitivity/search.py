@@ -68,21 +68,11 @@ class _Candidate:
 class LayerSearch:
     """The search in one quantized model.
 
-    Attributes:
-        layers: The layers that can be switched, in the order of the graph.
-        effects: What single layers cost the outputs, by tensor, as far as they were tried.
-        trials: Number of sets that were tried.
-        batches: Inputs by name that each trial runs.
-        threads: Threads of each session.
-
     Args:
-        float_model: The float model.
-        quantized_model: The same model, quantized.
         folder: Where files are written that must exist as long as this object; `float.onnx` is a copy of the float
             model.
         batches: Inputs by name that each trial runs.
         settings: The quantization, so that only nodes it asked for are named; None for every quantized layer.
-        threads: Threads of each session.
         bound: How many sets may be tried in `find_worst`.
     """
 

@@ -36,7 +36,6 @@ class _Segment:
     Attributes:
         inputs: Names of the tensors that it reads and does not compute.
         outputs: Names of those that it computes for later segments, or as outputs of the graph.
-        session: Its session.
     """
 
     inputs: tuple[str, ...]
@@ -57,8 +56,6 @@ class SegmentedModel:
         types: Element types of its tensors, by name: it is cut only where those of all that crosses the cut are known.
         marks: Tensors of it, in its order: segments start at the nodes that compute some of them, evenly spread.
         folder: Where files are written that must exist as long as this object.
-        threads: Threads of each session.
-        number: The largest number of segments.
     """
 
     def __init__(

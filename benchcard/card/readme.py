@@ -227,11 +227,7 @@ def line_end(text: str) -> str:
 
 
 def _find_section(text: str, slug: str) -> Section | None:
-    """Return the section of that name; None where there is none.
-
-    Raises:
-        CardError: Its markers are broken or duplicate.
-    """
+    """Return the section of that name; None where there is none."""
     markers = _markers(text)
     pairs = [(begin, end) for begin, end in _pairs(markers) if begin.slug == slug]
     unpaired = _unpaired_markers(markers, slug)

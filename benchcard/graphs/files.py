@@ -84,9 +84,6 @@ def load_clean_model(path: Path) -> onnx.ModelProto:
 
     An initializer carries its own type and shape. PyTorch's exporter repeats both and lets the copy become stale, and
     the second shape inference of dynamic quantization then fails ("Inferred shape and existing shape differ").
-
-    Raises:
-        ArtifactError: There is no such file, or it is not a valid ONNX model.
     """
     model = load_model(path)
     initializers = {weight.name for weight in model.graph.initializer}

@@ -75,9 +75,6 @@ def graph_of(model: onnx.ModelProto, infer_types: bool = True) -> Graph:
     Args:
         model: The model; its external weights need not be loaded.
         infer_types: Whether to infer element types; else `types` holds only those that the model declares.
-
-    Raises:
-        ArtifactError: The model names no standard operator set.
     """
     opset = opset_of(model)
     if opset is None:
@@ -111,11 +108,7 @@ def graph_of(model: onnx.ModelProto, infer_types: bool = True) -> Graph:
 
 
 def load_graph(path: Path) -> Graph:
-    """Return the indexed graph of a model file. The rows of a grid share few files, so the last two are cached.
-
-    Raises:
-        ArtifactError: There is no such file, or it is not a valid ONNX model.
-    """
+    """Return the indexed graph of a model file. The rows of a grid share few files, so the last two are cached."""
     return _load_graph(path, file_version(path))
 
 

@@ -45,11 +45,7 @@ class FloatReason(StrEnum):
 
 
 def known_operators(approach: str) -> tuple[str, ...]:
-    """Return the operator types that ONNX Runtime's quantizer knows for an approach, sorted.
-
-    Raises:
-        ArtifactError: There is no such approach.
-    """
+    """Return the operator types that ONNX Runtime's quantizer knows for an approach, sorted."""
     from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
     _check_choice("approach", approach, APPROACHES)

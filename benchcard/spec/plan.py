@@ -42,11 +42,7 @@ class FrameworkTraits:
 
     @classmethod
     def from_registry(cls, name: str) -> FrameworkTraits:
-        """Return the attributes of a registered framework.
-
-        Raises:
-            BenchcardError: There is no such framework, or it cannot be loaded.
-        """
+        """Return the attributes of a registered framework."""
         framework = registry.framework(name)
         return cls(
             framework.format,
@@ -142,9 +138,6 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
     everything else by its text: the order of the cards published since 2022.
 
     `frameworks` holds the traits that a run kept, which are used in place of those of registered frameworks.
-
-    Raises:
-        BenchcardError: A framework is neither in `frameworks` nor registered.
     """
     names = spec.values("framework") or [spec.get("framework")]
     kept = frameworks or {}

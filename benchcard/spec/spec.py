@@ -132,9 +132,6 @@ def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
 def read_stored_spec(data: Mapping[str, object]) -> Spec:
     """Return the spec that a run directory holds, untrusted. The packages that brought its task, frameworks, metrics
     and backend need not be installed: their names and arguments are not checked again.
-
-    Raises:
-        SpecError: As for `read_spec`.
     """
     return replace(_read(data, None, stored=True), trusted=False)
 

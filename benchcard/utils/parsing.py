@@ -53,11 +53,7 @@ def load_yaml(text: str) -> Any:
 
 
 def compose_yaml(text: str) -> Node | None:
-    """Return the nodes of a YAML text, which know their lines and columns, with any tags; None for an empty text.
-
-    Raises:
-        UnreadableError: As for `load_yaml`, except for tags and keys.
-    """
+    """Return the nodes of a YAML text, which know their lines and columns, with any tags; None for an empty text."""
     node: Node | None = _read_yaml(text, "compose")
     if node is not None:
         _distinct_nodes(node)
@@ -125,11 +121,7 @@ def _error_at(mark: StreamMark, problem: str) -> UnreadableError:
 
 
 def _distinct_nodes(root: Node) -> list[Node]:
-    """Return the nodes at and below one, each once.
-
-    Raises:
-        UnreadableError: Aliases make the data endless or huge, or they are nested too deep.
-    """
+    """Return the nodes at and below one, each once."""
     sizes: dict[int, tuple[int, int]] = {}
     nodes: list[Node] = []
     parents: set[int] = set()

@@ -36,11 +36,7 @@ def front_matter_keys(front: FrontMatter) -> dict[str, Plain]:
 
 
 def render_front_matter(front: FrontMatter) -> str:
-    """Return the front matter between its dashes, ending in a line end; only the dashes if it is empty.
-
-    Raises:
-        CardError: Front matter cannot hold a value.
-    """
+    """Return the front matter between its dashes, ending in a line end; only the dashes if it is empty."""
     return f"---\n{dump_yaml(front_matter_keys(front))}---\n"
 
 

@@ -112,11 +112,7 @@ def dump_yaml(data: Mapping[str, Plain], newline: str = "\n") -> str:
 
 
 def format_flow(value: Plain, place: str = "value") -> str:
-    """Return `value` as YAML on one line; an error names its `place`.
-
-    Raises:
-        CardError: A value is None or not finite.
-    """
+    """Return `value` as YAML on one line; an error names its `place`."""
     if isinstance(value, Mapping):
         items = (
             f"{format_scalar(str(key), place)}: {format_flow(item, f'{place}.{key}')}" for key, item in value.items()
@@ -128,11 +124,7 @@ def format_flow(value: Plain, place: str = "value") -> str:
 
 
 def format_scalar(value: Plain, place: str = "value") -> str:
-    """Return `value` as one YAML scalar that YAML 1.1 and 1.2 read alike.
-
-    Raises:
-        CardError: It is None, not finite, or not a scalar.
-    """
+    """Return `value` as one YAML scalar that YAML 1.1 and 1.2 read alike."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -169,11 +161,7 @@ def _format_mapping(data: Mapping[str, Plain], indent: str, place: str) -> Itera
 
 
 def format_list(values: list[Plain] | tuple[Plain, ...], indent: str, place: str = "value") -> Iterator[str]:
-    """Yield the lines of a block list, each item after a dash at `indent`.
-
-    Raises:
-        CardError: A value is None or not finite.
-    """
+    """Yield the lines of a block list, each item after a dash at `indent`."""
     for index, value in enumerate(values):
         if isinstance(value, Mapping) and value:
             first, *others = _format_mapping(value, indent + "  ", f"{place}[{index}]")

@@ -55,9 +55,6 @@ def render_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> st
     """Return a GitHub-flavoured Markdown table, also aligned as plain text; no newline at the end.
 
     Widths count an escaped pipe as the one character that readers see, so its line is longer, as in published cards.
-
-    Raises:
-        CardError: A row has more or fewer cells than there are columns.
     """
     body = [[_one_line(cell) for cell in row] for row in rows]
     for index, row in enumerate(body):

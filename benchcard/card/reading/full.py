@@ -38,11 +38,7 @@ def is_full_card(lines: Sequence[str]) -> bool:
 
 
 def read_full_card(lines: list[str]) -> Facts:
-    """Return the facts of a full card, without its front matter.
-
-    Raises:
-        CardError: A part that every card has is missing or cannot be parsed; the message says which.
-    """
+    """Return the facts of a full card, without its front matter."""
     facts = labels.read_labels(lines)
     start = lines.index(full.QUALITY_TITLE)
     tables = [table for table in find_tables("\n".join(lines)) if table.first_line > start]

@@ -28,11 +28,7 @@ _MAX_DIGITS = 18
 
 
 def read_labels(lines: list[str]) -> Facts:
-    """Return the facts that are not in tables: task, backend, number of samples, parameters and duration.
-
-    Raises:
-        CardError: A label or a list of parameters is missing or cannot be parsed.
-    """
+    """Return the facts that are not in tables: task, backend, number of samples, parameters and duration."""
     labels = _labels(lines)
     samples = _label(labels, "number of evaluation samples")
     is_number = samples not in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
@@ -49,11 +45,7 @@ def read_labels(lines: list[str]) -> Facts:
 
 
 def read_bullets(lines: list[str], title: str) -> Bullets:
-    """Return the bullets below a title.
-
-    Raises:
-        CardError: There is no such title.
-    """
+    """Return the bullets below a title."""
     if title not in lines:
         raise CardError(f"the card has no section {title!r}")
     bullets: Bullets = []
@@ -66,11 +58,7 @@ def read_bullets(lines: list[str], title: str) -> Bullets:
 
 
 def nest_bullets(bullets: Bullets) -> dict[str, Plain]:
-    """Return the parameters in bullets, those with nested bullets as mappings.
-
-    Raises:
-        CardError: A bullet is nested below one that has a value.
-    """
+    """Return the parameters in bullets, those with nested bullets as mappings."""
     parameters: dict[str, Plain] = {}
     outer = ""
     for indent, name, text in bullets:

@@ -114,9 +114,6 @@ def compute_ranges(
 
     `statistics` may be the file that `collect_statistics` wrote. The tensors are those that onnxruntime would calibrate
     for `operators`; all of them for None.
-
-    Raises:
-        ArtifactError: The file does not hold statistics, or none for these operators.
     """
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 

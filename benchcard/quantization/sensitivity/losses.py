@@ -56,8 +56,8 @@ class LayerLoss(LayerEffect):
     """What quantizing one layer costs the outputs and its own output.
 
     Attributes:
-        alone: Of the layer's output, when this layer alone is quantized.
-        together: Of the layer's output in the quantized model.
+        alone: The loss of the layer's output, when this layer alone is quantized.
+        together: The loss of the layer's output in the quantized model.
     """
 
     alone: Loss
@@ -69,7 +69,7 @@ class Losses:
     """What a quantized model lost against its float model.
 
     Attributes:
-        outputs: Of all floating-point outputs together, over all batches, with the model run as it is deployed.
+        outputs: The loss of all floating-point outputs, over all batches, with the model run as it is deployed.
         layers: The layers that cost most, by their effect, the worst first.
         layers_compared: Number of quantized layers that were searched.
         trials: Number of sets of layers that were tried.
@@ -170,9 +170,6 @@ def rank_layers(
 
     Only nodes that `settings` asked for are named. `progress` is called after each layer with the number of layers done
     and of all layers. Temporary graphs are written to `folder`, as for `measure_losses`.
-
-    Raises:
-        ArtifactError: The float model gives a number that is not finite.
     """
     with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as temporary:
         search = LayerSearch(float_model, quantized_model, Path(temporary), batches, settings, threads)

@@ -39,7 +39,7 @@ class _NoTrialsLeft(Exception):
 def minimal_set(ranked: Sequence[str], is_enough: Callable[[tuple[str, ...]], bool], bound: int) -> MinimalSet:
     """Return the smallest set of nodes that is found to be enough; `ranked` holds nodes, the worst first.
 
-    All nodes together should be enough. `is_enough` is one trial; it is called at most `bound` times, once or more, and
+    All nodes together should be enough. `is_enough` is one trial; it is called at most `bound` times (1 or more),
     never twice with the same nodes.
     """
     search = _Search(tuple(ranked), is_enough, bound)

@@ -67,7 +67,6 @@ def why_same(
 
 
 def _why_float(report: QuantizationReport, settings: Quantization) -> str:
-    """Return why nothing at all was quantized."""
     asked, supported = sorted(settings.operators_to_quantize or ()), supported_operators(settings)
     present = [count.operator for count in report.operators]
     excluded = [count.operator for count in report.operators if count.excluded and count.excluded == count.eligible]

@@ -118,7 +118,6 @@ def _match(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:
 
 
 def _remark(graph: Graph, exclusion: str, nodes: tuple[str, ...], settings: Quantization) -> str:
-    """Return why an exclusion changes nothing."""
     if not nodes:
         if exclusion in FINDERS:
             return f"matched nothing: the graph has no such pattern (opset {graph.opset})"

@@ -161,7 +161,6 @@ def _next(graph: Graph, node: onnx.NodeProto, operator: str) -> list[str]:
 
 
 def _other_input(node: onnx.NodeProto, tensor: str) -> str:
-    """Return the other input of a node with two."""
     return str(node.input[1] if node.input[0] == tensor else node.input[0])
 
 

@@ -51,7 +51,6 @@ _QUANTIZER_ERRORS = (
     AssertionError,
     AttributeError,
     LookupError,
-    NotImplementedError,
     RuntimeError,
     TypeError,
     ValueError,

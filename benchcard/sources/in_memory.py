@@ -142,7 +142,6 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
 
 
 def _expect_distinct(names: Iterable[object], kind: str, place: str) -> None:
-    """Raise where two names are the same text."""
     counts = Counter(map(str, names))
     if duplicates := [f"`{name}`" for name, count in counts.items() if count > 1]:
         raise SpecError(

@@ -30,19 +30,7 @@ DatasetArguments = Mapping[str, Any]
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 # Files of a model repository that no framework here reads.
-_IGNORED_FILES = (
-    "*.h5",
-    "*.msgpack",
-    "*.ot",
-    "*.tflite",
-    "*.mlmodel",
-    "*.mlpackage/*",
-    "*.gguf",
-    "*.pb",
-    "flax_model*",
-    "tf_model*",
-    "coreml/*",
-)
+_IGNORED_FILES = "*.h5 *.msgpack *.ot *.tflite *.mlmodel *.mlpackage/* *.gguf *.pb flax_model* tf_model* coreml/*"
 # Configurations and vocabularies, all of which are read. Of several weight files one is read, and a graph only where a
 # spec asks for it.
 _ALWAYS_READ = frozenset({".json", ".txt", ".model", ".tiktoken"})
@@ -258,7 +246,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     from benchcard.hub.faults import reporting_hub_errors
 
     with reporting_hub_errors("model", name, place), download_progress():
-        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=list(_IGNORED_FILES)))
+        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=_IGNORED_FILES.split()))
     # The client stores a snapshot in …/snapshots/<commit>.
     commit = folder.name
     return Source(name, str(folder), False, commit, digest([name, commit]), _inherited_metadata(folder))

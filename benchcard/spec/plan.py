@@ -222,7 +222,6 @@ class _FrameworkGrid:
     traits: FrameworkTraits
 
     def rows(self) -> Iterator[_Row]:
-        """Yield the distinct rows."""
         choices = {name: self._choices(name) for name in self.spec.grid}
         ranks = {name: [_rank(value) for value in values] for name, values in choices.items()}
         templates: dict[str | None, _Template] = {}
@@ -328,7 +327,6 @@ class _FrameworkGrid:
 
 
 def _axis_value(parameters: Mapping[str, Any], name: str) -> Any:
-    """Return the value that a row shows for a benchmarked parameter."""
     parameter, part = split_name(name)
     value = parameters[parameter]
     return value if part is None else (value or {}).get(part)

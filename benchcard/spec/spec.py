@@ -301,7 +301,6 @@ class _SpecReader:
                 yield Mistake(at, format_value(entry), f"arguments that {join_names(frameworks)} accepts")
 
     def _task_argument_mistakes(self) -> Iterator[Mistake]:
-        """Yield the arguments that the task does not accept."""
         if "task_args" not in self._places or self.data.get("task") not in registry.tasks():
             return
         task = registry.task(self.data["task"])

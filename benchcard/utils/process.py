@@ -69,7 +69,6 @@ def child_environment() -> dict[str, str]:
 
 
 def _own_folders() -> set[str]:
-    """Return the working directory and the folder of the running program."""
     program = getattr(sys.modules.get("__main__"), "__file__", None)
     try:
         working_directory = os.getcwd()

@@ -105,7 +105,6 @@ def _recommendations(facts: Facts) -> str:
 
 
 def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
-    """Return the sentence for the rows of one baseline."""
     if chosen is None:
         beside = f" for the baseline, row {base}" if len(row_groups.baselines(facts)) > 1 else ""
         return f"**There is nothing to recommend{beside}:** no row has all the figures that a choice needs."
@@ -126,13 +125,12 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
         clauses.append(f"{escape(metric)} {_metric(facts, row, metric)}{against}")
     size, size_before = row.figures.get(SIZE), baseline.figures.get(SIZE)
     if size is not None and size_before is not None:
-        decimals = column_decimals(each.figures.get(SIZE) for each in facts.rows)
+        decimals = column_decimals(other.figures.get(SIZE) for other in facts.rows)
         clauses.append(f"{format_figure(size, decimals)} instead of {format_figure(size_before, decimals)} MB")
     return f"**Ship row {chosen}{_for_now(facts)}** ({name}): " + "; ".join(clauses) + "."
 
 
 def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
-    """Return the clauses of the recommendation on a row's speed."""
     clauses = []
     ratio = row.times.get(shape, {}).get(RATIO)
     if full_tables.is_undetectable(row, shape):
@@ -140,7 +138,7 @@ def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
     elif ratio is not None:
         decimals = column_decimals(_column(facts, shape, RATIO), full_tables.time_rule(RATIO))
         clauses.append(f"**{format_figure(ratio, decimals)} times as fast** as the unquantized model")
-    latency, latency_before = (_latency(facts, each, shape, interval=False) for each in (row, baseline))
+    latency, latency_before = (_latency(facts, timed, shape, interval=False) for timed in (row, baseline))
     if latency is not None and latency_before is not None:
         clauses.append(f"{latency} instead of {latency_before} ms at {format_shape(shape)}")
     return clauses
@@ -181,12 +179,11 @@ def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str
 
 
 def _have_time(facts: Facts, rows: Iterable[int], key: str) -> bool:
-    """Return whether any of these rows has this time figure."""
     return any(facts.rows[row].times.get(shape, {}).get(key) for row in rows for shape in facts.shapes)
 
 
 def _metric(facts: Facts, row: Row, metric: str) -> str:
-    decimals = column_decimals([each.metrics.get(metric) for each in facts.rows], figures.quality_decimals)
+    decimals = column_decimals([other.metrics.get(metric) for other in facts.rows], figures.quality_decimals)
     figure = row.metrics.get(metric)
     return figures.MISSING if figure is None else format_figure(figure, decimals)
 

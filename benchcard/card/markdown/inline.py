@@ -29,9 +29,9 @@ _EDGE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 def write_value(value: Plain) -> str:
     """Return the text of a value in Python's notation; a plain word has no quotes."""
-    if isinstance(value, str) and _needs_no_quotes(value):
-        return value
-    return repr(value)
+    # Renderers disagree on a backslash before a pipe; doubled, as in quotes, they agree.
+    is_line = isinstance(value, str) and survives_escape(value) and "\\|" not in value
+    return value if is_line and parse_value(value) == value else repr(value)
 
 
 def parse_value(text: str) -> Plain:
@@ -157,8 +157,3 @@ def _one_line(text: str) -> str:
 
 def _escape_markup(line: str) -> str:
     return _MARKUP.sub(lambda match: "\\" + match.group(), line)
-
-
-def _needs_no_quotes(text: str) -> bool:
-    # Renderers disagree on a backslash before a pipe; doubled, as in quotes, they agree.
-    return survives_escape(text) and "\\|" not in text and bool(parse_value(text) == text)

@@ -74,7 +74,6 @@ def _tables(lines: list[str]) -> tuple[tables.Table, dict[Shape, tables.Table]]:
 
 
 def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
-    """Return the metrics and the rows of the quality table."""
     width = _count_parameters(table)
     names = [unescape(header) for header in table.headers[:width]]
     metrics = {column.name: Metric(column.name, column.unit) for column in _columns(table)}

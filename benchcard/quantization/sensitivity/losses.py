@@ -231,6 +231,5 @@ def _open_deployed(model: Path, threads: int, optimization_level: int) -> onnxru
 
 
 def _run(session: onnxruntime.InferenceSession, batch: Arrays, names: Iterable[str] | None = None) -> Arrays:
-    """Return these outputs by name, or all."""
     unique = list(dict.fromkeys([output.name for output in session.get_outputs()] if names is None else names))
     return dict(zip(unique, session.run(unique, dict(batch)), strict=True))

@@ -146,7 +146,6 @@ class LayerSearch:
             yield _Candidate(index, index + 1, passed * near if 0 < near < np.inf else near, near)
 
     def _near_cost(self, index: int) -> float:
-        """Return what a layer, quantized alone, costs at the end of its segment."""
         number = self._segment_of(index)
         switches = self._switches(self.layers[index : index + 1])
         errors = _ErrorSum()
@@ -162,9 +161,9 @@ class LayerSearch:
         number = self._segment_of(start)
         for batch, before in zip(self.batches, self._before, strict=True):
             feeds = {**batch, **switches}
-            made = self._model.run_segment(feeds, number, before)
-            near.add(before[number + 1], made)
-            outputs = self._model.run(feeds, number, before, made)
+            handed_on = self._model.run_segment(feeds, number, before)
+            near.add(before[number + 1], handed_on)
+            outputs = self._model.run(feeds, number, before, handed_on)
             for name, value in before[-1].items():
                 total.add(value, outputs[name], name)
         cost = total.noise / max(total.signal, _LEAST) if total.is_finite else float("inf")

@@ -120,7 +120,7 @@ class SegmentedModel:
         """Yield the indices of the nodes that segments after the first start with."""
         wanted = {self._makers[marks[len(marks) * part // number]] for part in range(1, number)} if marks else set()
         for cut in sorted(wanted - {0}):
-            crossing = [tensor for tensor, made in self._makers.items() if made < cut <= last_reads.get(tensor, -1)]
+            crossing = [tensor for tensor, maker in self._makers.items() if maker < cut <= last_reads.get(tensor, -1)]
             if all(tensor in types for tensor in crossing):
                 yield cut
 

@@ -1,7 +1,7 @@
 """The class `Card`: a model card, made from facts or read from a file.
 
-Leaves the contents to `facts`, the text to `layouts` and `reading`, the front matter to `frontmatter`, and READMEs of
-others to `readme`.
+Leaves the contents to `facts`, the text to `layouts` and `reading`, the front matter to `frontmatter`, and the READMEs
+of others to `readme`.
 """
 
 from __future__ import annotations

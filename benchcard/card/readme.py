@@ -7,9 +7,8 @@ Owns the markers and the text between them; the rest of the README stays to the 
     ...
     <!-- benchcard:end id=<slug> -->
 
-A marker counts where it begins a line, but not in a block of code, which may quote a section. The digest is of the
-lines between with `\n` as line ends and without surrounding empty lines, so that a checkout with other line ends is not
-an edit.
+A marker counts where it begins a line, but not in a block of code, which may quote a section. The digest takes `\n` as
+line ends and leaves out surrounding empty lines, so that a checkout with other line ends is not an edit.
 """
 
 from __future__ import annotations

@@ -137,8 +137,8 @@ def location_entries(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryP
 def model_digest(path: Path) -> str:
     """Return the SHA-256 (hexadecimal) of a model: of its graph and its weights, wherever the weights are stored.
 
-    Two files with the same digest hold the same model: the same nodes, names, attributes and weights in the same
-    order. The names of the files with external weights do not count.
+    Models with the same digest have the same nodes, names, attributes and weights in the same order. The names of files
+    with external weights do not count.
 
     Raises:
         ArtifactError: There is no such file, it is not a valid ONNX model, or its weights cannot be read.

@@ -23,7 +23,7 @@ _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 
 @dataclass(frozen=True)
 class Graph:
-    """The top level of a graph, indexed for look-ups.
+    """The top level of a graph, indexed for look-ups by the names of nodes, which are in topological order.
 
     Like the quantizer, it does not enter subgraphs (of `If`, `Loop`). What a subgraph reads from the enclosing graph
     counts as read by the node that holds the subgraph.
@@ -72,9 +72,7 @@ class Graph:
 def graph_of(model: onnx.ModelProto, infer_types: bool = True) -> Graph:
     """Return the indexed graph of a model, whose unnamed nodes are given names.
 
-    Args:
-        model: The model; its external weights need not be loaded.
-        infer_types: Whether to infer element types; else `types` holds only those that the model declares.
+    External weights need not be loaded. Without `infer_types`, `types` holds only those that the model declares.
     """
     opset = opset_of(model)
     if opset is None:
@@ -196,10 +194,7 @@ def captured_tensors(node: onnx.NodeProto) -> set[str]:
 
 
 def _element_types(model: onnx.ModelProto, infer: bool) -> dict[str, int]:
-    """Return the element types by tensor name that ONNX infers, where `infer` asks for it, and that the model declares.
-
-    No type of an initializer is among them.
-    """
+    """Return the element types that the model declares and, with `infer`, that ONNX infers, of all but initializers."""
     values: list[Sequence[onnx.ValueInfoProto]] = [model.graph.value_info, model.graph.input, model.graph.output]
     infer_shapes: Callable[[onnx.ModelProto], onnx.ModelProto] = onnx.shape_inference.infer_shapes
     # Where inference fails, only the declared types are known. The quantizer then reports the reason.

@@ -1,9 +1,7 @@
 r"""Which nodes an exclusion leaves in float32, and whether that makes any difference.
 
 This module owns how exclusions are written and what each of them matches. The patterns are found in `patterns`; the
-quantization is in `quantize`.
-
-An exclusion is one of:
+quantization is in `quantize`. An exclusion is one of:
 
 - a pattern: `layernorm`, `gelu`, `residual`, `gather`, `softmax`, `residual-add-relu`, `residual-relu-conv`;
 - the exact name of a node of the graph;

@@ -174,7 +174,7 @@ def _is_other_attention(node: onnx.NodeProto, settings: Quantization) -> bool:
 def _unsafe(graph: Graph, node: onnx.NodeProto, settings: Quantization) -> FloatReason | None:
     """Return why quantizing a node would change what other nodes read; None where it would not.
 
-    QDQ merges a `Relu` or `Clip` into the node before it, so that the name of one tensor gives the numbers of the
+    QDQ merges a `Relu` or `Clip` into the node before it, so that the name of one tensor stands for the numbers of the
     other. The other layouts keep a quantized tensor in 8 bits only, for the readers that they know of. QOperator drops
     a `Relu` after an 8-bit node, which is right only where nothing else reads that node. QDQ and QOperator cut the
     numbers before a `Relu` to its range, even where they are an output of the graph.

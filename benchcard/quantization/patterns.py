@@ -1,7 +1,7 @@
 """The layers of a graph that are worth leaving in float32: layer norms, GELUs, residual sums and the like.
 
-This module finds them by structure, whether an exporter wrote one node or the arithmetic out, in operator sets 11 to
-23. Names play no part. What an exclusion does with them is left to `exclusions`.
+This module finds them by structure, not by name, whether an exporter wrote one node or the arithmetic out, in operator
+sets 11 to 23. What an exclusion does with them is left to `exclusions`.
 """
 
 from __future__ import annotations

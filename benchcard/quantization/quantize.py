@@ -1,11 +1,8 @@
 """The quantization of one graph by ONNX Runtime's own quantizer, with ranges that were measured before.
 
-It runs no forward pass: ranges come from `calibration`. Nodes to exclude come from `exclusions`; whether the runtime
-can load the result is checked in `loading`.
-
-The quantizer gets what a plain call of `quantize_static` or `quantize_dynamic` with a file gets: shape inference and
-nothing else. The optional pre-processing (`quant_pre_process`) is not applied, because it fuses and renames nodes: the
-quantized graph would no longer be the exported one, and names to exclude would not be found.
+Ranges come from `calibration` and nodes to exclude from `exclusions`; whether the runtime can load the result is
+checked in `loading`. Of the pre-processing (`quant_pre_process`) only shape inference is applied, as in a plain call
+of `quantize_static` with a file: the rest fuses and renames nodes, so names to exclude would not be found.
 """
 
 from __future__ import annotations

@@ -74,10 +74,10 @@ class QuantizationReport:
 def make_report(
     graph: Graph, quantized: Graph | None, model: onnx.ModelProto, settings: Quantization, target: Path
 ) -> QuantizationReport:
-    """Return the report on a written model.
+    """Return the report on a written model, the result of quantizing `graph`.
 
-    `graph` is the graph before quantization, `quantized` that after it, None where nothing was quantized. `model` is
-    the written model, loaded without external weights; all its weights are removed.
+    `quantized` is the graph after it; None where nothing was quantized. `model` is the written model, loaded without
+    external weights; all its weights are removed.
     """
     names = eligible_nodes(graph, settings)
     changed = frozenset() if quantized is None else frozenset(_changed_nodes(graph, quantized, settings, names))

@@ -1,7 +1,7 @@
 """Data sets in memory: `datasets.Dataset`, `DatasetDict`, pandas frames, and mappings of split to these.
 
-A spec names such a data set by the digest of its content. Its rows are written into the run directory, so that a run
-can be continued and read without the objects. This module recognizes, names and writes such data sets.
+This module recognizes them, names each by the digest of its content, which a spec can hold, and writes the rows into
+the run directory, so that a run can be continued and read without the objects.
 """
 
 from __future__ import annotations

@@ -121,8 +121,8 @@ def unresolved_sources(spec: Spec) -> Sources:
 def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path | None = None) -> Sources:
     """Return what every name of a spec stands for now. Models on the Hub are downloaded.
 
-    `kept` holds the sources when the run began, whose commits on the Hub are used again. `memory_folder` is the folder
-    of data sets that were passed in memory.
+    The commits of `kept`, the sources when the run began, are used again. Data sets that were passed in memory are in
+    `memory_folder`.
 
     Raises:
         SpecError: Folders or repositories do not exist; the message names each, and where it was looked for.

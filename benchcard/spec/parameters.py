@@ -68,9 +68,7 @@ def _framework_arguments() -> Iterator[Mapping[str, ValueType]]:
 
 @dataclass(frozen=True)
 class FrameworkArguments:
-    """Arguments of any framework; the plan decides which framework takes them. Where `open` is set, unknown ones are
-    accepted.
-    """
+    """Arguments of any framework; the plan decides which framework takes them. If `open`, unknown ones are accepted."""
 
     open: bool = False
     expected: str = "a mapping of a framework's arguments"

@@ -135,9 +135,8 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
     """Return the plan of a spec. Nothing is loaded, downloaded or measured for it.
 
     Rows are ordered by their benchmarked parameters from left to right, None first, then truth values, numbers, and
-    everything else by its text: the order of the cards published since 2022.
-
-    `frameworks` holds the traits that a run kept, which are used in place of those of registered frameworks.
+    everything else by its text: the order of the cards published since 2022. The traits in `frameworks`, kept by a run,
+    replace those of registered frameworks.
     """
     names = spec.values("framework") or [spec.get("framework")]
     kept = frameworks or {}
@@ -348,9 +347,7 @@ def _rank(value: object) -> tuple[object, ...]:
 
 
 def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Return the threads of each row. Rows that set none get the number that all others share, so that frameworks are
-    compared on equal terms.
-    """
+    """Return the threads of each row; a row that sets none gets the number that all others share, to be comparable."""
     requested = [(row["framework_args"] or {}).get("intra_op_num_threads") for row in rows]
     distinct = {threads for threads in requested if threads is not None}
     common = distinct.pop() if len(distinct) == 1 else None
@@ -358,9 +355,7 @@ def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
 
 
 def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Return the baseline of each row: the first unquantized row of the same model, data and measurement; the first one
-    of onnxruntime where there is one.
-    """
+    """Return each row's baseline: the first unquantized row, of onnxruntime if any, of the same model and settings."""
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = {split_name(name)[0] for name in spec.grid}
     shared = {name for name in shared if PARAMETERS[name].scope == "any" and name not in model_settings}

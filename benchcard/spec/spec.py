@@ -70,9 +70,9 @@ class Spec:
         return list(self.grid[name]) if name in self.grid else [self.fixed[name]] if name in self.fixed else []
 
     def local_path(self, name: str) -> Path | None:
-        """Return the file or folder of a name, or None where there is none.
+        """Return the file or folder of a name in `search_folders`; None where there is none.
 
-        It is looked for in `search_folders`. The path of a name from a card must not lead out of its folder by a link.
+        The path of a name from a card must not lead out of its folder by a link.
         """
         for folder in self.search_folders(name):
             try:
@@ -130,9 +130,7 @@ def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
 
 
 def read_stored_spec(data: Mapping[str, object]) -> Spec:
-    """Return the spec that a run directory holds, untrusted. The packages that brought its task, frameworks, metrics
-    and backend need not be installed: their names and arguments are not checked again.
-    """
+    """Return the spec of a run directory, untrusted; the plugins that it names need not be installed."""
     return replace(_read(data, None, stored=True), trusted=False)
 
 

@@ -1,7 +1,7 @@
 """Plain data, which JSON can hold: checked copies, canonical text and digests.
 
 Plain data are text, numbers, true, false, None, lists, and mappings with text as keys. A checked copy can be compared,
-hashed and written as JSON in time linear in its size. What the values mean is left to their readers.
+hashed and written as JSON in time linear in its size.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Child processes: start Python without the working directory on its path, forward messages, end the process group, and
-describe how it ended.
+"""Child processes: start Python without the working directory on its path, forward messages, end the process group.
 
 Python puts the working directory, or the folder of the program that it runs, first on its path, where a file
-`datasets.py` hides the package of that name. Children omit both folders. If a plugin was registered by a call, its
-module may be in one of them, so they are then searched after everything else.
+`datasets.py` hides the package of that name. Children omit both folders, or search them last if a plugin was registered
+by a call, since its module may be in one of them.
 """
 
 from __future__ import annotations

@@ -45,11 +45,8 @@ def model_index(
 ) -> tuple[dict[str, Plain], ...]:
     """Return the evaluation results of the recommended row and the baseline in the Hub's format; empty without any.
 
-    Other rows are left out: the Hub distinguishes results by task and data only, so all rows would become one.
-
-    `facts` needs `data`, and `chosen` or `baseline`. `source_name` says who reports the results, such as `benchcard
-    digits`; a later merge finds its entry by it. `source_url` says where the figures are; the Hub requires it with
-    `source_name`.
+    Other rows are left out: the Hub distinguishes results by task and data only, so all rows would become one. A later
+    merge finds its entry by `source_name`, such as `benchcard digits`; the Hub requires `source_url` with it.
 
     Source: hub-docs, modelcard.md (required fields); configuration, split and revision are strings.
     """

@@ -1,8 +1,8 @@
 """Keys merged into the existing front matter of a README, as edits of its text.
 
 Owns where in the text a key or an item goes. Comments, order and quotes stay to the byte. Nothing is removed: lists are
-united, and an existing value is kept unless the caller names its key. ruamel.yaml gives the places; the result is
-parsed again and must be as expected, or nothing is written.
+united, and an existing value is kept unless the caller names its key. ruamel.yaml gives the places. The merged text is
+parsed again, and if its data are not as expected, nothing is written.
 """
 
 from __future__ import annotations

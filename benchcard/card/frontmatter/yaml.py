@@ -3,9 +3,8 @@
 Owns the split of a card into front matter and body, and writing YAML. Leaves parsing YAML to `utils`, and what front
 matter may contain to `check`.
 
-ruamel.yaml is not used for writing: the result is read by YAML 1.2 (the Hub) and by YAML 1.1 (PyYAML, which
-huggingface_hub uses). `no`, `1e-05`, `12:30` and `2022-01-01` are strings in one and something else in the other, and
-ruamel.yaml writes them without quotes.
+ruamel.yaml does not write it: the Hub reads YAML 1.2, huggingface_hub (PyYAML) YAML 1.1, and ruamel.yaml leaves out the
+quotes of `no`, `1e-05`, `12:30` and `2022-01-01`, which are strings in one and something else in the other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Figures in the cells of a full card, written and parsed.
 
-Owns the number of decimals of a column, and the text of a figure with its interval. All cells of a column have the same
-number of decimals; a column that is read from a card is written with the same number again.
+Owns the number of decimals, which all cells of a column share, and the text of a figure with its interval. A column
+that is read from a card is written with the same number of decimals again.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 Owns what a full card contains, in which order, and its sentences. Leaves tables to `full_tables`, the picture to
 `plot`, the call and the spec to `reproduce`, and reading such a card to `reading.full`.
 
-It contains the parts of the classic layout in the same order (task, backend, fixed and benchmarked parameters, non-time
-metrics, time metrics), and others around and between them. Only labels and recommended rows are bold. Tables of more
-than ten rows are folded.
+It contains the parts of the classic layout in the same order, with others around and between them. Only labels and
+recommended rows are bold. Tables of more than ten rows are folded.
 """
 
 from __future__ import annotations

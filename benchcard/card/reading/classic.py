@@ -2,8 +2,7 @@
 
 Owns the grammar of the cards that `layouts.classic` writes and of those published before it, including the first ones,
 in which each row also has the original model's figures: `classic.render(read_card(text)) == text` for all of them.
-Leaves full cards to `full`, labels and parameters to `labels`, tables and values to `markdown`. The facts contain only
-what the card shows: intervals, reasons and the environment are in full cards alone.
+Leaves full cards to `full`, labels and parameters to `labels`, tables and values to `markdown`.
 """
 
 from __future__ import annotations

@@ -4,16 +4,13 @@ Owns which tensors are watched, the runs, and what happens to values that cannot
 to `histogram`, what is stored to `statistics`, and the ranges of each method to `ranges`.
 
 onnxruntime's calibrators keep every value of every sample until the last one. Here the values of a sample are counted
-and freed: memory does not grow with the samples (their extremes, 8 bytes a tensor and sample, are kept on disk). Two
-samples are processed at a time, each on half of the threads, so that no core is idle while the values of one are
-counted. Two more things make it fast: tensors that hold the same values in another order or shape (behind Reshape,
-Transpose, Identity and the like) are counted once, and only the requested tensors leave the runtime.
+and freed, so memory does not grow with the samples; their extremes, 8 bytes a tensor and sample, are kept on disk. Two
+samples are processed at a time, each on half of the threads, so that no core is idle while values are counted. Tensors
+that hold the same values in another order or shape (behind Reshape, Transpose, Identity and the like) are counted once.
 
-The graph runs as onnxruntime's calibrators run it, with all graph optimizations off, so that no tensor is folded away
-and the values are to the bit those that they would see. This costs next to nothing: with the inputs and outputs of
-`Add` and `MatMul` watched in a ViT-base, the optimized graphs need 0.92 to 1.03 times the processor time of this one,
-since what could be fused is being watched. The `basic` level would keep the values there, the levels above it change
-most of them in their last bits.
+All graph optimizations are off, as in onnxruntime's calibrators, so that no tensor is folded away and the values are
+equal to the bit. This costs next to nothing: with the inputs and outputs of `Add` and `MatMul` watched in a ViT-base,
+the optimized graphs need 0.92 to 1.03 times the processor time of this one.
 """
 
 from __future__ import annotations
@@ -242,11 +239,9 @@ class _Counter:
         self._local = threading.local()
 
     def add(self, number: int, values: dict[str, Array]) -> None:
-        """Count the values of one sample; several threads may do so at the same time.
+        """Count the values, by source, of the sample of this number; several threads may do so at the same time.
 
-        Args:
-            number: Number of the sample, from 0.
-            values: By source; emptied, so that their memory is free as soon as they are counted.
+        `values` is emptied, so that the memory is free as soon as the values are counted.
         """
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch()

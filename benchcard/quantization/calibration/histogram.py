@@ -3,15 +3,15 @@
 Owns the arithmetic of one tensor's values: bins, extremes, the largest values, and the counts in the bins of another
 histogram. It knows nothing of graphs, files or calibration methods; `collect` fills it and `ranges` reads it.
 
-A histogram over all samples at once needs the range of all samples, which a single pass does not know. Here the width
-of the bins is `2**exponent`, and bin `j` holds the values whose quotient by the width is `j` when cut toward zero:
+A single pass does not know the range of all samples in advance. So the width of the bins is `2**exponent`, and bin `j`
+holds the values whose quotient by the width is `j` when cut toward zero:
 
     j < 0: ((j - 1) * width, j * width]        j = 0: (-width, width)        j > 0: [j * width, (j + 1) * width)
 
-A quotient by a power of two is exact, and so is halving `j` when the width doubles. So the histogram does not depend on
-the order of the values or on how they are split: it is that of all of them at once. The width is the least one for
-which the values span at most `BINS` bins: the bins in use are more than half of `BINS`, unless the values have fewer
-distinct magnitudes than that or differ by less than the precision of float32.
+A quotient by a power of two is exact, and so is halving `j` when the width doubles: the histogram depends neither on
+the order of the values nor on how they are split. The width is the least one for which the values span at most `BINS`
+bins, so more than half of `BINS` are in use, unless the values have fewer distinct magnitudes than that or differ by
+less than the precision of float32.
 """
 
 from __future__ import annotations
@@ -71,15 +71,10 @@ class Extremes:
 
 
 def extremes(values: Array) -> tuple[Extremes, Array]:
-    """Return the exact extremes of the values, and the largest magnitude of each `ROW` of them.
+    """Return the exact extremes of the values, and the largest magnitude of each `ROW` of them, `(ceil(size / ROW),)`.
 
-    A NaN shows as NaN or as an infinity in `lowest` or `highest`.
-
-    Args:
-        values: Contiguous array of any shape, float16 or float32, not empty.
-
-    Returns:
-        The extremes, and an array of `(ceil(size / ROW),)`, of the type of `values`.
+    The values are contiguous, of any shape, float16 or float32, and not empty. A NaN shows as NaN or as an infinity in
+    `lowest` or `highest`.
     """
     # Without their sign bit floats order as integers do. Read as signed, negative floats come first and the one nearest
     # to zero is the least; read as unsigned they come last and the lowest float is the greatest. So four integer
@@ -134,11 +129,9 @@ class Tail:
     floor: float = 0.0
 
     def add(self, values: Array, peaks: Array) -> None:
-        """Keep the values that belong to the tail.
+        """Keep those of finite `values`, `(number,)`, that belong to the tail.
 
-        Args:
-            values: `(number,)`, float16 or float32, all of them finite.
-            peaks: `(rows,)`, the largest magnitude of each `ROW` values; the last row may be shorter.
+        `peaks`, `(rows,)`, is the largest magnitude of each `ROW` values; the last row may be shorter.
         """
         above = np.greater(peaks, self.floor)
         if not above.any():

@@ -8,20 +8,17 @@ How the ranges agree with those of onnxruntime's own calibrators on the same sam
 - `minmax`, also symmetric and as a moving average: bit for bit. The extremes of every sample are stored, and the
   arithmetic on them is onnxruntime's, in the same precision and order.
 - `entropy` with onnxruntime's default of 128 bins: bit for bit, since these leave one candidate threshold, the largest
-  magnitude. With more bins, counts may differ by the values of the bin of `histogram` that an edge cuts, so of two
-  candidates that are nearly as good the other one may be chosen.
+  magnitude. With more bins, counts may differ by the values of one bin of `histogram`, so another of two candidates
+  that are nearly as good may be chosen.
 - `distribution`: the lowest and highest edge bit for bit; mean and standard deviation, which only float8 uses, to a
   fraction of a bin.
-- `percentile`: bit for bit where the range ends among the values of the tail, the 2048 that are largest in magnitude:
-  so for the default, 99.999 %, of up to 200 million values. Elsewhere bit for bit (about 97 of 100 tensors) or one bin
-  of onnxruntime's histogram off, less than 0.05 % of the range: where an edge cuts the bin of `histogram` that holds
-  the percentile, the neighbouring edge may be chosen.
-
-There are two exceptions for `percentile`. Where the share of values to keep is a whole number of values, any place
-between two values is the percentile; rounding in onnxruntime's cumulative sum decides which end of the empty bins
-between them it takes, and may decide otherwise for counts that differ in one bin. Where absolute values lie in a narrow
-band far from zero on both sides of it (as +-5.000 to +-5.001), onnxruntime's bins are narrower than those of
-`histogram`, and the range may be off by one of the latter: at most 1/16384 of the range.
+- `percentile`: bit for bit where the range ends among the 2048 values that are largest in magnitude (the tail): so for
+  the default, 99.999 %, of up to 200 million values. Elsewhere bit for bit (about 97 of 100 tensors) or one bin of
+  onnxruntime's histogram off, less than 0.05 % of the range. There are two exceptions:
+  - Where the share of values to keep is a whole number of values, any place between two values is the percentile.
+    Rounding in onnxruntime's cumulative sum decides which end of the empty bins it takes, maybe otherwise than here.
+  - Where absolute values lie in a narrow band far from zero on both sides of it (as +-5.000 to +-5.001), the bins of
+    `histogram` are the wider ones, and the range may be off by one of them: at most 1/16384 of the range.
 
 The counts go through onnxruntime's own `HistogramCollector`, so a later version's thresholds follow without a change.
 """

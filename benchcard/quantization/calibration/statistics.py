@@ -1,7 +1,7 @@
 """What one calibration pass stores: the values of every tensor, counted, in one file.
 
-Owns the content of that file, how it is written and read, and which tensors belong to which operators. How values are
-counted is left to `histogram`, where they come from to `collect`, and what they mean for a range to `ranges`.
+Owns that file, and which tensors belong to which operators. How values are counted is left to `histogram`, where they
+come from to `collect`, and what they mean for a range to `ranges`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFErro
 
 @dataclass(frozen=True)
 class WatchedTensors:
-    """The tensors of a graph whose values are counted.
+    """The tensors of a graph, in its order, whose values are counted.
 
     Tensors that hold the same values in another order or shape share one histogram.
 
     Attributes:
-        tensors: Names, in the order of the graph.
         histogram_of: Index of the histogram of each tensor.
         dtypes: `float32` or `float16`, of each histogram.
         operator_types: Operator types that touch at least one of the tensors.
@@ -123,10 +122,7 @@ class ActivationStatistics:
             ) from error
 
     def select(self, operators: Sequence[str] | None) -> dict[str, int]:
-        """Return the index in `histograms` of each tensor that onnxruntime calibrates for these operators.
-
-        Args:
-            operators: Operator types; None stands for all that were collected.
+        """Return the index in `histograms` of each tensor that onnxruntime calibrates for `operators`; None for all.
 
         Raises:
             ArtifactError: The statistics were not collected for one of the operators.

@@ -1,8 +1,7 @@
 """A float graph extended by the quantized form of each of its layers, which reads the float layer's own inputs.
 
-With it, a forward pass shows what quantizing one layer, or a few, does to the layer and to the outputs, while all
-others compute in float32. This module builds such graphs, for dynamic quantization and for both static formats; the
-passes are run in `losses` and `search`.
+A forward pass then shows what quantizing a few layers does to the outputs while all others compute in float32. This
+module builds such graphs, for dynamic quantization and for both static formats; `losses` and `search` run them.
 """
 
 from __future__ import annotations

@@ -3,10 +3,9 @@
 This module owns the forward passes that compare a quantized model with its float model, one batch at a time. The layers
 that cost most are found in `search`, the graphs that show single layers are built in `layers`.
 
-The loss of a layer can be measured in three ways, and all three are reported:
+The loss of a layer is measured in three ways:
 
-- **effect**: what the outputs lose when this layer alone is quantized and all others compute in float32, also those
-  that read the same tensor (the format QDQ has one 8-bit form for all readers of a tensor);
+- **effect**: what the outputs lose when this layer alone is quantized; other readers of its inputs stay in float32;
 - **alone**: what the layer's own output loses then;
 - **together**: what the layer's output has lost in the quantized model, where the layers before it are quantized too.
 

@@ -3,12 +3,11 @@
 This module owns which layers are tried, and in which order. The graph in which layers can be switched is built in
 `layers`; it is cut and run in `segments`.
 
-To quantize each layer alone and run on to the outputs would give exact costs, at one forward pass a layer. Instead all
-layers of a segment of the graph are quantized together and run on to the outputs, segment by segment: that shows how
-much of an error at the end of a segment reaches the outputs. In the segments that cost much, each layer is then
-quantized alone and run on to the end of its segment only, a small part of a pass. Both together predict what the layer
-costs the outputs. The most costly are tried to the end, until what is left is not expected to cost as much as those
-that were found. No layer is named that was not tried alone.
+Quantizing each layer alone and running on to the outputs gives exact costs, but takes one forward pass a layer. So the
+layers of a segment of the graph are first quantized together and run on to the outputs: that shows how much of an error
+at the end of the segment reaches the outputs. In the costly segments, each layer is then quantized alone and run to the
+end of its segment only. Both together predict the layer's cost. The most costly layers are tried to the outputs, until
+no other one is expected to cost as much. Only layers that were tried alone are named.
 """
 
 from __future__ import annotations
@@ -69,8 +68,8 @@ class LayerSearch:
     """The search in one quantized model.
 
     Args:
-        folder: Where files are written that must exist as long as this object; `float.onnx` is a copy of the float
-            model.
+        folder: Where files are written that must exist as long as this object: `float.onnx`, a copy of the float model,
+            and the segments.
         batches: Inputs by name that each trial runs.
         settings: The quantization, so that only nodes it asked for are named; None for every quantized layer.
         bound: How many sets may be tried in `find_worst`.
@@ -138,7 +137,8 @@ class LayerSearch:
     def _members(self, segment: _Candidate) -> Iterator[_Candidate]:
         """Yield each layer of a segment with its expected cost.
 
-        As much of its error at the end of the segment is expected to reach the outputs as of that of all its layers.
+        The same share of its error as of that of all layers together is expected to pass from the end of the segment to
+        the outputs.
         """
         passed = segment.cost / segment.near if 0 < segment.near < np.inf else 1.0
         for index in range(segment.start, segment.stop):

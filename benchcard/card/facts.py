@@ -47,11 +47,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one model.
+    """Figures of one model: quality by metric, and times by shape.
 
-    Attributes:
-        times: Times by shape: at least `latency_mean_ms` and `throughput_per_s` (samples per second), and maybe others,
-            such as `latency_p99_ms`, `ratio` or `memory_mb`.
+    Times are at least `latency_mean_ms` and `throughput_per_s` (samples per second), and maybe others, such as
+    `latency_p99_ms`, `ratio` or `memory_mb`.
     """
 
     metrics: Figures = field(default_factory=dict)
@@ -94,11 +93,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """Something that disturbed the machine during a timing.
-
-    Attributes:
-        kind: What it was, as in `measure.noise`; empty where a card does not say it in known words.
-    """
+    """Something that disturbed the machine during a timing; `kind`, as in `measure.noise`, is empty where not known."""
 
     kind: str
     text: str
@@ -112,9 +107,8 @@ OTHERS = "others"
 class Noise:
     """The noise certificate of models that were timed together: how far the baseline differs from itself.
 
-    Attributes:
-        ratio: The baseline's second process compared with its first one.
-        baseline: Index of the baseline; None where all rows have the same one.
+    `ratio` compares the baseline's second process with its first one; `baseline` is its row, None where all rows have
+    the same one.
     """
 
     shape: Shape
@@ -130,13 +124,7 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The evaluation data that were used.
-
-    Attributes:
-        dataset: Hub id or name.
-        revision: Commit or digest.
-        on_hub: Whether `dataset` is an id on the Hub.
-    """
+    """The evaluation data: the Hub id or name of the data set, and its commit or digest (`revision`)."""
 
     dataset: str
     config: str | None = None
@@ -251,10 +239,7 @@ class Facts:
 def figure(value: SupportsFloat | None, low: float | None = None, high: float | None = None) -> Interval | None:
     """Return a figure, or None where the number is missing, NaN or infinite.
 
-    Args:
-        value: Any type that `float` takes, NumPy scalars included.
-        low: Lower bound of its 95 % interval. There is no interval where one of the bounds is missing or not finite.
-        high: Upper bound of its 95 % interval.
+    The bounds are those of its 95 % interval; there is none where one of them is missing or not finite.
     """
     if value is None or not math.isfinite(float(value)):
         return None

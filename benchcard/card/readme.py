@@ -72,9 +72,8 @@ class Section:
 class Merged:
     """A README with benchcard's section.
 
-    Attributes:
-        replaced: The previous section if somebody had edited it, else empty. Save it for its author.
-        kept: Keys of the front matter that kept another value than the card's.
+    `replaced` is the previous section if somebody had edited it, else empty: save it for its author. `kept` are the
+    keys of the front matter that kept another value than the card's.
     """
 
     text: str
@@ -138,9 +137,8 @@ def _keep_related_keys(
 ) -> tuple[dict[str, Plain], list[str], frozenset[str]]:
     """Treat keys that belong together as one, so that no key describes a value that another card gave.
 
-    Returns:
-        The card's fields without those that belong to an existing value that is kept; the keys that keep their values;
-        and the keys to overwrite, with those that belong to them.
+    Return the card's fields without those that belong to an existing value that is kept, the keys that keep their
+    values, and the keys to overwrite, with those that belong to them.
     """
     overwrite = frozenset(overwrite).union(
         *(keys for keys in (_LICENSE_KEYS, _BASE_MODEL_KEYS) if keys[0] in overwrite)
@@ -292,11 +290,10 @@ def _markers(text: str) -> list[_Marker]:
 
 
 def _code_blocks(text: str) -> tuple[list[tuple[int, int]], str | None]:
-    """Return the closed blocks of code of a text, and the block that is still open at its end.
+    """Return the closed blocks of code of a text, and the block of code or HTML that is still open at its end.
 
-    Returns:
-        For each block its first line and the line after its last one, counted from 1; and a description of the block of
-        code or HTML that appended text would be part of, None where there is none.
+    A block is its first line and the line after its last one, counted from 1. The open block, of which appended text
+    would be part, is described in words; None where there is none.
 
     Source: CommonMark 0.31, sections 4.4 to 4.6, as markdown-it-py implements them. HTML that ends at an empty line
     (types 6 and 7) does not count, since appended text follows an empty line.

@@ -26,8 +26,7 @@ _LAST_OPSET = 1000
 def file_version(path: Path) -> tuple[int, int]:
     """Return two numbers that change when a file is written or replaced; zeros where there is no such file.
 
-    They are its size and the time of its last status change, which, unlike that of its last modification, no program
-    can set.
+    Unlike the time of the last modification, that of the last status change cannot be set by a program.
     """
     try:
         status = path.stat()
@@ -82,8 +81,8 @@ def _check_input_counts(model: onnx.ModelProto, path: Path) -> None:
 def load_clean_model(path: Path) -> onnx.ModelProto:
     """Return the model in a file without external weights, and without the `value_info` of its initializers.
 
-    An initializer carries its own type and shape. PyTorch's exporter repeats both and lets the copy become stale, and
-    the second shape inference of dynamic quantization then fails ("Inferred shape and existing shape differ").
+    PyTorch's exporter repeats their types and shapes and lets the copy become stale, and the second shape inference of
+    dynamic quantization then fails ("Inferred shape and existing shape differ").
     """
     model = load_model(path)
     initializers = {weight.name for weight in model.graph.initializer}

@@ -62,10 +62,8 @@ def quantize_model(
     """Quantize a model, write it to `target`, whose folder exists, and return the report.
 
     The written graph equals, node for node and weight for weight, what ONNX Runtime's quantizer gives for the same
-    arguments. Where nothing is quantized, it is the float model. The weights of a model with external weights go to
-    `<target>.data`.
-
-    Static quantization needs `ranges`, those of the activations; dynamic quantization does not read them.
+    arguments. Where nothing is quantized, it is the float model. External weights go to `<target>.data`. Only static
+    quantization needs and reads `ranges`, those of the activations.
 
     Raises:
         ArtifactError: The settings are not supported, ranges are missing or not finite, or the quantizer refuses the

@@ -37,9 +37,6 @@ def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object]
     """Return the arguments of a benchmark with a name in place of each data set in memory, and these by name.
 
     A data set is the value of `dataset` or of its `path`; in `grid`, it is an element of a list of such values.
-
-    Raises:
-        SpecError: A data set cannot be written, because it is a stream or because its columns hold mixed values.
     """
     extracted: dict[str, datasets.DatasetDict] = {}
 

@@ -203,9 +203,8 @@ class _Row:
 class _Template:
     """What the rows of one framework with the same quantization approach share.
 
-    Attributes:
-        parameters: Every parameter; the benchmarked ones with the fixed value that they replace, or in part.
-        active: The benchmarked parameters that apply to the rows.
+    Benchmarked parameters have the fixed value that they replace, in whole or in part; `active` are those that apply to
+    the rows.
     """
 
     parameters: Mapping[str, Any]

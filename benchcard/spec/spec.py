@@ -123,8 +123,7 @@ def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
     Relative paths start at `folder`; None for the working directory.
 
     Raises:
-        SpecError: With up to a hundred mistakes: of values that are not plain data, of the task and names, of fixed
-            values, of the grid's values, and of their combination.
+        SpecError: With up to a hundred mistakes: of values, names and the task, and of their combination.
     """
     return _read(data, folder, stored=False)
 

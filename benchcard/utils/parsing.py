@@ -30,12 +30,7 @@ _TOO_DEEP = f"more than {MAX_LEVELS} levels deep: use less nesting"
 
 
 class UnreadableError(ValueError):
-    """A text that is no valid YAML or JSON, or that holds what is refused.
-
-    Attributes:
-        line: The line in the text, from 1; None where it is not known.
-        column: The column in that line, from 1.
-    """
+    """A text that is no valid YAML or JSON, or that holds what is refused; line and column count from 1."""
 
     def __init__(self, problem: str, line: int | None = None, column: int | None = None) -> None:
         self.problem, self.line, self.column = problem, line, column

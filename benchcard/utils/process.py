@@ -141,8 +141,7 @@ def forward_messages(
 ) -> threading.Thread:
     """Put the messages of a child into a queue as they arrive, and None once the child has ended.
 
-    Returns:
-        The thread that waits for the child's end and then kills what the child started. It ends after the child.
+    The returned thread waits for the child's end and then kills what the child started. It ends after the child.
     """
 
     def read() -> None:

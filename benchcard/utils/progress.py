@@ -76,9 +76,7 @@ def _hide_on_error(method: Callable[Concatenate[Progress, P], None]) -> Callable
 class Progress:
     """Two bars in a terminal or a notebook; elsewhere one line a step. A context manager that closes the bars.
 
-    Args:
-        expected: The kinds of the steps to do, one entry a step.
-        timed_s: The seconds that will be spent on time measurements.
+    `expected` holds the kinds of the steps to do, one entry a step; `timed_s` is the time that measurements will take.
     """
 
     def __init__(self, expected: Iterable[str], timed_s: float, show: bool = True) -> None:

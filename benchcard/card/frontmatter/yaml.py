@@ -66,11 +66,7 @@ def split_card(text: str) -> SplitCard:
 
 
 def compose_yaml(yaml: str) -> Node | None:
-    """Return the root node of a YAML text; nodes know their place in it. None for an empty text.
-
-    Raises:
-        CardError: The text is not YAML, or its nesting is too deep or endless; the message says where.
-    """
+    """Return the root node of a YAML text; nodes know their place in it. None for an empty text."""
     try:
         return parsing.compose_yaml(yaml)
     except parsing.UnreadableError as error:
@@ -90,11 +86,7 @@ def load_yaml(yaml: str) -> Plain:
 
 
 def load_front_matter(yaml: str) -> dict[str, Plain]:
-    """Return the keys and values of front matter; none for an empty text.
-
-    Raises:
-        CardError: As for `load_yaml`, or it is not a mapping.
-    """
+    """Return the keys and values of front matter; none for an empty text."""
     data = load_yaml(yaml)
     if data is not None and not isinstance(data, dict):
         raise CardError("the front matter is not a mapping: write `key: value` on each line")

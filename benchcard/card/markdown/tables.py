@@ -34,12 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that was found in a text.
-
-    Attributes:
-        rows: Cells as Markdown, pipes unescaped; each row as long as `columns`.
-        first_line: Line of the header in the text, from 0.
-    """
+    """A table in a text, its rows as long as `columns`, pipes unescaped; `first_line` is the header's, from 0."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]

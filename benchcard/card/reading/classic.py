@@ -38,10 +38,7 @@ class _Column:
 
 
 def read_card(text: str) -> Facts:
-    """Return the facts of a card of either layout.
-
-    Args:
-        text: The whole card; other text may surround its sections.
+    """Return the facts of a card of either layout; other text may surround its sections.
 
     Raises:
         CardError: A part that every card has is missing or cannot be parsed; the message says which.

@@ -79,12 +79,9 @@ class CalibrationReport:
 def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> tuple[WatchedTensors, tuple[str, ...]]:
     """Return the tensors that onnxruntime's calibrators select for these operators, and those to count.
 
-    Selected are the float inputs and outputs of every node of these types, initializers excepted. The tensors to count
-    are one for each histogram; each gives the values of one or more of the selected tensors.
-
-    Args:
-        graph: A graph with inferred types.
-        operators: Operator types; None or empty stands for all.
+    Selected are the float inputs and outputs of every node of these types (of all for None or none), initializers
+    excepted. Those to count are one for each histogram, which gives the values of one or more of the selected tensors.
+    The graph must have inferred types.
 
     Source: onnxruntime.quantization.calibrate.CalibraterBase.select_tensors_to_calibrate.
     """
@@ -144,9 +141,6 @@ def collect_statistics(
             statistics shall serve. None or empty watches the tensors of all operators.
         intra_op_num_threads: Threads of all runs together, two at least.
         progress: Called after every sample with the number of samples that are done.
-
-    Raises:
-        ArtifactError: The model cannot be read or run, it has no tensor to watch, or there are no samples.
     """
     start = time.perf_counter_ns()
     with tempfile.TemporaryDirectory(prefix=".calibration-", dir=target.parent) as folder:
@@ -222,11 +216,10 @@ def _open(
 
 
 class _Counter:
-    """The histograms of all sources, filled sample by sample.
+    """The histograms of all sources, which are the tensors to count, filled sample by sample.
 
-    Attributes:
-        non_finite: Sources with a value that is NaN or infinite. Masks and buckets of distances have such values and
-            need no range, so it is left to the quantization to refuse a tensor without one.
+    `non_finite` holds the sources with a value that is NaN or infinite. Masks and buckets of distances have such values
+    and need no range, so it is left to the quantization to refuse a tensor without one.
     """
 
     def __init__(self, sources: Sequence[str], file: IO[bytes]) -> None:

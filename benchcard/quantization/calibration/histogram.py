@@ -48,11 +48,7 @@ _SIGNED_AND_UNSIGNED = {np.dtype(np.float16): (np.int16, np.uint16), np.dtype(np
 
 @dataclass(frozen=True)
 class Extremes:
-    """The values that bound an array of floats.
-
-    Attributes:
-        nearest: Least absolute value.
-    """
+    """The values that bound an array of floats; `nearest` is the least absolute value."""
 
     lowest: float
     highest: float
@@ -256,15 +252,11 @@ class Histogram:
 def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Counts:
     """Return the counts `(len(edges) - 1,) int64` of the values, or of their absolute values, between other edges.
 
-    All values must lie between the outer edges. The count below an edge is exact where the edge lies among the values
-    of the tail or is that of a bin; where it falls inside a bin, the values of this one bin are taken as evenly spread.
-    So a quantile's place among the edges is exact unless an edge falls inside the very bin that holds the quantile,
-    and otherwise at most one off, as long as the bins here are the narrower ones.
-
-    Args:
-        histogram: With at least one value.
-        edges: `(number + 1,)` in ascending order; the last is inclusive, as for `numpy.histogram`.
-        absolute: Whether to count absolute values.
+    All values must lie between the outer edges, which ascend; the last one is inclusive, as for `numpy.histogram`. The
+    count below an edge is exact where the edge lies among the values of the tail or is that of a bin; where it falls
+    inside a bin, the values of this one bin are taken as evenly spread. So a quantile's place among the edges is exact
+    unless an edge falls inside the very bin that holds the quantile, and otherwise at most one off, as long as the bins
+    here are the narrower ones.
     """
     if histogram.extremes is None:
         raise ValueError("a histogram without values has no counts")

@@ -47,10 +47,8 @@ def add_switches(
 ) -> tuple[Layer, ...]:
     """Make each layer of the float model switchable to its quantized form, and return the layers in graph order.
 
-    Args:
-        model: The float model. Each layer in it becomes an `If` with an input of its own, which selects the form.
-        quantized: The quantized model, with its weights. It cannot be used afterwards.
-        nodes: The float nodes to consider; None for all.
+    Each layer becomes an `If` with an input of its own, which selects the form. `quantized` is the model with its
+    weights; it cannot be used afterwards. Only layers of `nodes` are considered; None for all.
     """
     builder = _LayerBuilder(model, quantized)
     makers = {tensor: node for node in model.graph.node for tensor in node.output}
@@ -88,8 +86,8 @@ def expose_layers(model: onnx.ModelProto, quantized: onnx.ModelProto, nodes: Col
 def _switch_node(layer: Layer, copies: Sequence[onnx.NodeProto], maker: onnx.NodeProto, dtype: int) -> onnx.NodeProto:
     """Return an `If` that computes a layer's output in one form or the other.
 
-    `copies` are the nodes of its quantized form; `maker` is the node that computes the output, of element type `dtype`,
-    in the float graph.
+    `copies` are the nodes of the quantized form; `maker` computes the output, of element type `dtype`, in the float
+    graph.
     """
     plain = onnx.NodeProto()
     plain.CopyFrom(maker)
@@ -134,12 +132,7 @@ def _import_domains(model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
 
 
 class _LayerBuilder:
-    """Copies the layers of a quantized model into its float model.
-
-    Attributes:
-        floats: The graph of the float model.
-        integers: The graph of the quantized model.
-    """
+    """Copies the layers of a quantized model, whose graph is `integers`, into its float model, `floats`."""
 
     def __init__(self, model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
         self._model, self._quantized = model, quantized

@@ -19,7 +19,7 @@ class Loss:
     """How much numbers differ from those in float32.
 
     Attributes:
-        max_abs_difference: The largest absolute difference; None where a number is not finite.
+        max_abs_difference: None where a quantized number is not finite.
         snr_db: Power of the float numbers over power of the differences, in decibels; None where there is no
             difference, or where a number is not finite.
         is_finite: False where a quantized number is NaN or infinite.

@@ -39,11 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerEffect:
-    """What the outputs lose when one layer alone is quantized.
-
-    Attributes:
-        node: Name of the float node, which can be excluded.
-    """
+    """What the outputs lose when one layer alone is quantized; `node` is the float node, which can be excluded."""
 
     node: str
     operator: str
@@ -52,12 +48,7 @@ class LayerEffect:
 
 @dataclass(frozen=True)
 class LayerLoss(LayerEffect):
-    """What quantizing one layer costs the outputs and its own output.
-
-    Attributes:
-        alone: The loss of the layer's output, when this layer alone is quantized.
-        together: The loss of the layer's output in the quantized model.
-    """
+    """The effect of one layer, and the loss of its own output alone and together, as the module describes them."""
 
     alone: Loss
     together: Loss

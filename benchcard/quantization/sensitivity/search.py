@@ -41,13 +41,10 @@ _LEAST = np.finfo(np.float64).tiny
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A segment or a layer whose cost is known or expected.
+    """A segment or a layer whose cost is known or expected: the layers from `start` to before `stop`.
 
-    Attributes:
-        start: Index of the first of its layers.
-        stop: Index after the last of them.
-        cost: Power of the errors of the outputs over that of the outputs.
-        near: The same at the end of the segment, summed over the tensors that it hands on.
+    `cost` is the power of the errors of the outputs over that of the outputs; `near` is the same at the end of the
+    segment, summed over the tensors that it hands on.
     """
 
     start: int

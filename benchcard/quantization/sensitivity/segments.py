@@ -33,9 +33,8 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
 class _Segment:
     """Consecutive nodes of the graph, in a session.
 
-    Attributes:
-        inputs: Names of the tensors that it reads and does not compute.
-        outputs: Names of those that it computes for later segments, or as outputs of the graph.
+    `inputs` are the tensors that it reads and does not compute, `outputs` those that later segments read or the graph
+    returns.
     """
 
     inputs: tuple[str, ...]
@@ -149,11 +148,8 @@ class SegmentedModel:
     def run(self, feeds: Arrays, first: int, before: Sequence[Arrays], made: Arrays | None = None) -> Arrays:
         """Run the segments from `first` on and return the outputs of the graph by name.
 
-        Args:
-            feeds: The inputs of the graph by name.
-            first: The number of the segment to start at.
-            before: What `run_all` returned for feeds that differ only in what segments from `first` on read.
-            made: What `run_segment` returned for the first segment, where it was run.
+        `before` is what `run_all` returned for feeds that differ only in what segments from `first` on read; `made` is
+        what `run_segment` returned for the first segment, where it was run.
         """
         tensors = {**before[first], **(made or {})}
         for segment in self._segments[first if made is None else first + 1 :]:

@@ -35,12 +35,10 @@ LAYOUTS = ("full", "classic")
 
 @dataclass(frozen=True)
 class Card:
-    """A model card.
+    """A model card, with its front matter.
 
-    Attributes:
-        text: The whole card, with its front matter.
-        files: Contents of the files that the text refers to, by path relative to the card: the picture, if any.
-        slug: Name of its section in a README; None for a card that was read from a file.
+    `files` are the contents of the files that the text refers to, by path relative to the card: the picture, if any.
+    `slug` names its section in a README; None for a card that was read from a file.
     """
 
     text: str

@@ -105,15 +105,11 @@ def merge(
     """Return the README with the card's body as the section `slug`, and the card's front matter merged into its own.
 
     An existing section is replaced in its place; a new one is appended. Merging the same card again changes nothing.
+    Bytes of the README that are not UTF-8 must be decoded with `surrogateescape`. Of the front matter, the card may
+    replace the values of the keys `overwrite`, and its keys `without` are left out.
 
-    Args:
-        readme: The README; bytes that are not UTF-8 must be decoded with `surrogateescape`.
-        card: Text of the whole card.
-        slug: Name of the section: at most 100 letters, digits, dots, dashes and underscores.
-        force: Replace a section that was edited by hand; remove broken or duplicate markers, but no text that may be
-            somebody else's; and append a section after a block of code or HTML that is never closed.
-        overwrite: Keys of the front matter whose values the card may replace.
-        without: Keys of the card's front matter that are left out.
+    With `force`, a section that was edited by hand is replaced, broken or duplicate markers are removed, but no text
+    that may be somebody else's, and a section is appended after a block of code or HTML that is never closed.
 
     Raises:
         CardError: The section was edited, its markers are broken or duplicate, the README ends within a block of code

@@ -139,10 +139,9 @@ def name_nodes(model: onnx.ModelProto) -> None:
 class PreparedModel:
     """A copy of a model that the quantizer can read.
 
-    Attributes:
-        path: The file of the copy: every node has a name, stale entries are removed, large weights are external. So
-            the quantizer's shape inference writes and reads a small file, and the weights are not loaded twice.
-        needs_external_weights: Whether the weights of the original are external, or too large for one file.
+    In the file, every node has a name, stale entries are removed, and large weights are external: the quantizer's shape
+    inference writes and reads a small file, and the weights are not loaded twice. `needs_external_weights` tells
+    whether the weights of the original are external, or too large for one file.
     """
 
     graph: Graph

@@ -85,11 +85,7 @@ def count_integer_operators(graph: Graph) -> Counter[str]:
 
 
 def check_settings(settings: Quantization) -> None:
-    """Raise where the parameters are empty, misspelt, or a combination that ONNX Runtime does not support.
-
-    Raises:
-        ArtifactError: With the known values, and a near miss for a misspelt one.
-    """
+    """Raise where the parameters are empty, misspelt, or a combination that ONNX Runtime does not support."""
     _check_choice("approach", settings.approach, APPROACHES)
     for name, choices in (("weights_dtype", DTYPES), ("activations_dtype", DTYPES), ("quant_format", FORMATS)):
         value = getattr(settings, name)
@@ -136,8 +132,7 @@ def float_reasons(graph: Graph, settings: Quantization) -> Mapping[str, FloatRea
         "QOperator": _qoperator_rule,
         "dynamic": _dynamic_rule,
     }[settings.layout]
-    # The quantizer leaves nodes that only pass numbers on in float where their input is not quantized, so it matters
-    # which tensors are quantized so far.
+    # A node that only passes numbers on stays in float where its input does: the rules need what is quantized so far.
     quantized: set[str] = set()
     return {
         name: FloatReason.EXCLUDED

@@ -85,7 +85,7 @@ def quantize_model(
                 else:
                     _quantize_dynamic(prepared, written, settings)
             result = onnx.load(str(written), load_external_data=False)
-            # Of a copy, because `graph_of` names nodes: the digest is that of the file.
+            # `graph_of` names nodes, and the digest is that of the file: so index a copy.
             quantized = graph_of(without_weights(result))
         if result is None or quantized is None or count_integer_operators(quantized) == count_integer_operators(graph):
             if count_integer_operators(graph) and not settings.nodes_to_exclude:
@@ -212,7 +212,8 @@ def _used_ranges(graph: Graph, settings: Quantization, ranges: TensorsData) -> T
     needed: set[str] = set()
     for node in graph.nodes.values():
         if node.op_type in requested:
-            tensors = [t for t in (*node.input, *node.output) if t not in graph.weights and graph.is_float(t)]
+            names = (*node.input, *node.output)
+            tensors = [tensor for tensor in names if tensor not in graph.weights and graph.is_float(tensor)]
             touched.update(dict.fromkeys(tensors))
             if node.name not in settings.nodes_to_exclude:
                 needed.update(tensors)

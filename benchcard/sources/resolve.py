@@ -31,8 +31,7 @@ DatasetArguments = Mapping[str, Any]
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 # Files of a model repository that no framework here reads.
 _IGNORED_FILES = "*.h5 *.msgpack *.ot *.tflite *.mlmodel *.mlpackage/* *.gguf *.pb flax_model* tf_model* coreml/*"
-# Configurations and vocabularies, all of which are read. Of several weight files one is read, and a graph only where a
-# spec asks for it.
+# Configurations and vocabularies, all of which are read, unlike weights and graphs.
 _ALWAYS_READ = frozenset({".json", ".txt", ".model", ".tiktoken"})
 # Keys of a model card that also hold for quantized variants of the model. The name and the link identify the licence
 # where `license` is `other`. Source: https://huggingface.co/docs/hub/model-cards
@@ -45,7 +44,6 @@ class Source:
 
     Attributes:
         location: The local folder or file, or the current id on the Hub.
-        local: Whether it is local, and not on the Hub.
         revision: The commit on the Hub; None for local files.
         digest: The digest of all local files, or of id and commit on the Hub.
         inherited: The metadata in the model's README that also hold for its quantized variants.

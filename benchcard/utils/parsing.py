@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Python converts integers to text up to 4,300 digits; front matter of others may hold any number that can be written.
 _MAX_INTEGER_BITS = 10_000
-# How many values aliases may repeat: a first few thousand, and so many for each value of the text.
+# How many values aliases may repeat in all: a fixed number, and so many more for each value of the text.
 _FREE_REPEATS, _REPEATS_PER_VALUE = 10_000, 10
 _TAG = "tag:yaml.org,2002:"
 _TAGS = frozenset({"str", "int", "float", "bool", "null", "seq", "map", "timestamp", "merge"})

@@ -28,9 +28,8 @@ LOG_END_BYTES = 4000
 # How long to read what a child wrote before it ended. Its pipe is usually closed at once, but a grandchild that left
 # the process group can hold it open for any time.
 _DRAIN_S = 1.0
-# The child's own path goes last: it holds the standard library and the installed packages, which the parent's path may
-# lack only where one of them is the working directory. The package is loaded from where the parent has it, which may
-# be the working directory.
+# The child's own path goes last: it holds the standard library and the installed packages. The package is loaded from
+# where the parent has it, which may be the working directory.
 _PROGRAM = """\
 import sys
 sys.path[:] = dict.fromkeys([*{path}, *filter(None, sys.path), *{last}])

@@ -37,9 +37,7 @@ class SplitCard:
 
     Attributes:
         opening: Byte order mark, white space and `---` with its line end; empty where there is no front matter.
-        yaml: The text between the dashes.
         closing: The line end before the closing `---` if the YAML has one, the dashes, and their line end.
-        body: The rest.
     """
 
     opening: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, Data, Facts, Metric, Plain, Row
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, Data, Facts, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce, row_groups
 from benchcard.card.layouts.figures import column_decimals, format_figure, format_shape
 from benchcard.card.layouts.full_tables import RATIO, SIZE
@@ -203,7 +203,7 @@ def _column(facts: Facts, shape: Shape, key: str) -> list[Interval | None]:
 def _legend(facts: Facts) -> str:
     at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
     sentences, baselines = [f"In brackets: 95 % intervals.{at}"], row_groups.baselines(facts)
-    if any(row.figures.get("predictions_changed") or row.metrics for row in facts.rows) and facts.pareto:
+    if any(row.figures.get(full_tables.CHANGED) or row.metrics for row in facts.rows) and facts.pareto:
         of = " of the same examples" if row_groups.have_different_examples(facts) else ""
         sentences.append(f"*Pareto*: no other row{of} is both better and faster.")
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
@@ -236,13 +236,12 @@ def _data(data: Data) -> dict[str, Plain]:
 def _metrics(facts: Facts) -> str:
     """Return the definitions and directions of the metrics; an empty string where none is known."""
     known = [metric for metric in facts.metrics if metric.definition or metric.higher_is_better is not None]
-    lines = [f"* **{escape(metric.name)}**: {_definition(metric)}" for metric in known]
+    lines = []
+    for metric in known:
+        direction = "" if metric.higher_is_better is None else HIGHER if metric.higher_is_better else LOWER
+        definition = "; ".join(part for part in (_one_line(metric.definition), direction) if part)
+        lines.append(f"* **{escape(metric.name)}**: {definition}")
     return "\n".join([METRICS_TITLE, *lines]) if lines else ""
-
-
-def _definition(metric: Metric) -> str:
-    direction = "" if metric.higher_is_better is None else HIGHER if metric.higher_is_better else LOWER
-    return "; ".join(part for part in (_one_line(metric.definition), direction) if part)
 
 
 def _evaluation(facts: Facts) -> list[str]:

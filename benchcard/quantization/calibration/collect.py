@@ -57,7 +57,7 @@ class CalibrationReport:
     """What a pass over the samples did.
 
     Attributes:
-        histograms: Number of distinct sets of values among them.
+        histograms: Number of distinct sets of values among the watched tensors.
         forward_ns: Time in forward runs, as a mean over the samples that were processed at the same time.
         counting_ns: Time in counting, likewise.
         peak_memory_bytes: Peak resident memory of this process since its start; None where the system does not tell.
@@ -133,14 +133,14 @@ def collect_statistics(
 ) -> CalibrationReport:
     """Run the samples through a model, write the statistics of its activations to `target`, and return a report.
 
-    Args:
-        model: ONNX file; external weights may be of any size.
-        samples: Inputs by name, one mapping a run; iterated once. A moving average counts each mapping as one.
-        target: File to write. A working folder, about the size of the model, stands beside it during the pass.
-        operators: Operator types whose float inputs and outputs are watched: those of all configurations that the
-            statistics shall serve. None or empty watches the tensors of all operators.
-        intra_op_num_threads: Threads of all runs together, two at least.
-        progress: Called after every sample with the number of samples that are done.
+    A working folder, about the size of the model, stands beside `target` during the pass. `samples` are inputs by name,
+    one mapping a run, iterated once; a moving average counts each mapping as one. The float inputs and outputs of
+    `operators` are watched, which are those of all configurations that the statistics shall serve; None or empty stands
+    for all. All runs together have `intra_op_num_threads`, two at least. `progress` is called with the number of
+    samples that are done.
+
+    Raises:
+        ArtifactError: The model cannot be read or run, it has no tensor to watch, or there are no samples.
     """
     start = time.perf_counter_ns()
     with tempfile.TemporaryDirectory(prefix=".calibration-", dir=target.parent) as folder:

@@ -160,9 +160,8 @@ class Tail:
 class Scratch:
     """Memory for counting that the histograms of one thread share, so that a tensor costs no allocation of its size.
 
-    Attributes:
-        column: Sparse `(BINS, 1) int32` with a 1 for each value of a chunk, in the row of the value's bin.
-        index: `(_CHUNK,) int32`, these rows; written before `count`.
+    `column` is sparse `(BINS, 1) int32` with a 1 for each value of a chunk, in the row of the value's bin. `index`,
+    `(_CHUNK,) int32`, holds these rows and is written before `count`.
     """
 
     def __init__(self) -> None:
@@ -198,13 +197,10 @@ class Histogram:
     tail: Tail = field(default_factory=Tail)
 
     def add(self, values: Array, scratch: Scratch) -> Extremes | None:
-        """Count the values, where all of them are finite, and return their extremes; None where there are none.
+        """Count the values, of any shape, and return their extremes; None where there are none.
 
-        A chunk with a NaN or an infinity is not counted, and the histogram is of no use after it.
-
-        Args:
-            values: Array of any shape, float16 or float32.
-            scratch: That of the calling thread.
+        A chunk with a NaN or an infinity is not counted, and the histogram is of no use after it. `scratch` is that of
+        the calling thread.
         """
         flat = np.ascontiguousarray(values).reshape(-1)
         total: Extremes | None = None
@@ -239,8 +235,7 @@ class Histogram:
     def _count(self, chunk: Array, scratch: Scratch) -> None:
         index = scratch.index[: chunk.size]
         scale = np.float32(math.ldexp(1.0, -self.exponent))
-        # The conversion to int32 cuts toward zero. Every index lies in `counts`: scaling is monotone, and the extremes
-        # of the chunk lie there.
+        # The conversion to int32 cuts toward zero. All indices lie in `counts`, as those of the chunk's extremes do.
         np.multiply(chunk, scale, out=index, dtype=np.float32, casting="unsafe")
         np.subtract(index, np.int32(self.first), out=index)
         if chunk.size <= _FEW:

@@ -208,6 +208,5 @@ def _edges(outer: Array, bins: int) -> Array:
         edges = np.histogram_bin_edges(outer, bins, range=(outer[0], outer[1]))
         if np.isfinite(edges).all():
             return edges
-    # The outer edges are so far apart (a mask with the least float) or so close that the type cannot hold the edges
-    # between them. Here onnxruntime's calibrators fail.
+    # The type cannot hold the edges between outer ones so far apart or so close. Here onnxruntime's calibrators fail.
     return np.linspace(float(outer[0]), float(outer[1]), bins + 1).astype(outer.dtype)

@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from benchcard.errors import ArtifactError
 
-# Below this signal-to-noise ratio of its outputs, the decisions of a classifier begin to change; docs/reasons.md has
-# the source.
+# Below this signal-to-noise ratio of its outputs, a classifier's decisions begin to change. Source: docs/reasons.md.
 FAR_DB = 20.0
 
 

@@ -90,22 +90,16 @@ def measure_losses(
     expected: Sequence[Arrays] | None = None,
     folder: Path | None = None,
 ) -> Losses:
-    """Return what a quantized model lost, and the `limit` layers that cost most.
+    """Return what a quantized model lost, and the `limit` layers that cost most; none for 0, which runs no trial.
 
-    Args:
-        float_model: The float model.
-        quantized_model: The same model, quantized.
-        batches: Inputs by name; iterated once. Memory is that of one batch and, for each of `searched_batches`, of its
-            inputs and of what the segments of the graph hand on.
-        limit: How many layers to name; 0 for none, which runs no trial.
-        settings: The quantization, so that only nodes it asked for are named; None for every quantized layer.
-        trials: The largest number of sets of layers to try.
-        searched_batches: How many of the batches, the first ones, each trial runs.
-        threads: Threads of each session.
-        optimization_level: The level at which both models are deployed: 0, 1, 2 or 99. Above 1 the runtime fuses
-            quantized nodes into nodes that compute in 8 bits, where products may saturate.
-        expected: What `model_outputs` returns for the float model and the same batches and level, where it is known.
-        folder: Where temporary graphs are written, about the size of both models; None for the system's folder.
+    Both models are run at the `optimization_level` at which they are deployed: 0, 1, 2 or 99. Above 1 the runtime fuses
+    quantized nodes into nodes that compute in 8 bits, where products may saturate. At most `trials` sets of layers are
+    tried, on the first `searched_batches`. Memory is that of one batch and, for each of these, of its inputs and of
+    what the segments of the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized
+    layer.
+
+    `expected` is what `model_outputs` returns for the float model and the same batches and level, where it is known.
+    Temporary graphs, about the size of both models, are written to `folder`; for None, to the system's folder.
 
     Raises:
         ArtifactError: There is no batch, or the float model gives a number that is not finite.

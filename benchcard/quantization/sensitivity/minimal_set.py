@@ -20,7 +20,6 @@ class MinimalSet:
 
     Attributes:
         nodes: The set; where none was enough, the largest that was tried.
-        is_enough: Whether the set is enough.
         is_minimal: Whether it was tried that no node of it can be left out.
         trials: Number of sets that were tried, the empty one among them.
     """

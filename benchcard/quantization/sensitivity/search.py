@@ -105,7 +105,8 @@ class LayerSearch:
             return [], True
         if self._bound < 1:
             return [], False
-        tried = [self.try_layers(start, stop) for start, stop in self._spans()]
+        segments = [list(group) for _, group in groupby(range(len(self.layers)), self._segment_of)]
+        tried = [self.try_layers(indices[0], indices[-1] + 1) for indices in segments]
         layers = [candidate for candidate in tried if candidate.is_layer]
         heap = [candidate for candidate in tried if not candidate.is_layer]
         heapq.heapify(heap)
@@ -121,12 +122,6 @@ class LayerSearch:
                 for candidate in self._members(costliest):
                     heapq.heappush(heap, candidate)
         return [self.layers[candidate.start] for candidate in sorted(layers)[:limit]], is_complete
-
-    def _spans(self) -> Iterator[tuple[int, int]]:
-        """Yield the index of the first layer of each segment that has one, and that after its last."""
-        for _, group in groupby(range(len(self.layers)), self._segment_of):
-            indices = list(group)
-            yield indices[0], indices[-1] + 1
 
     def _segment_of(self, index: int) -> int:
         return self._model.segment_of(self.layers[index].tensor)
@@ -191,5 +186,5 @@ class _ErrorSum:
 
     @property
     def share(self) -> float:
-        """Power of the errors over that of the tensors, summed over those with any; infinite for a number that is."""
+        """Power of the errors over that of the tensors, summed over tensors; infinite for NaN and infinities."""
         return sum(noise / signal for signal, noise in self._powers.values() if signal > 0)

@@ -129,7 +129,7 @@ class SegmentedModel:
         return bisect_right(self._starts, self._makers[tensor]) - 1
 
     def run_all(self, feeds: Arrays) -> list[Arrays]:
-        """Run all segments; return the tensors known before each of them, for `run`, and at last the outputs."""
+        """Run all segments; return, for `run`, the tensors known before each of them, and last the outputs."""
         tensors: dict[str, npt.NDArray[np.generic]] = {}
         before: list[Arrays] = []
         for segment, needed in zip(self._segments, self._needed, strict=True):

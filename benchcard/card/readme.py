@@ -55,7 +55,6 @@ class Section:
 
     Attributes:
         content: The text between the markers, with `\n` as line ends and without surrounding empty lines.
-        schema: Version of the section's format, from its marker.
         edited: Whether somebody changed the content since it was written.
         end: Place after the last marker, before its line end.
     """

@@ -26,7 +26,8 @@ _LAST_OPSET = 1000
 def file_version(path: Path) -> tuple[int, int]:
     """Return two numbers that change when a file is written or replaced; zeros where there is no such file.
 
-    Unlike the time of the last modification, that of the last status change cannot be set by a program.
+    They are its size and the time of its last status change, which, unlike that of its last modification, no program
+    can set.
     """
     try:
         status = path.stat()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -126,11 +127,9 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
     if isinstance(value, datasets.Dataset):
         return value.with_format(None)
     _expect_distinct(value.columns, "columns", place)
-    try:
+    # Arrow raises these for values, as images, that `datasets` can encode and Arrow cannot.
+    with suppress(TypeError, ValueError, NotImplementedError):
         return datasets.Dataset.from_pandas(value, preserve_index=False)
-    except (TypeError, ValueError, NotImplementedError):
-        # Arrow raises these for values, as images, that `datasets` can encode and Arrow cannot.
-        pass
     try:
         return datasets.Dataset.from_dict({str(name): values for name, values in value.to_dict("list").items()})
     except (TypeError, ValueError, NotImplementedError) as error:

@@ -129,19 +129,13 @@ def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path
     kept = kept or Sources()
     datasets = {_dataset_key(dataset): dataset for dataset in _datasets(spec)}
     mistakes: list[Mistake] = []
-    sources = Sources(
-        _resolve_each(
-            {name: partial(_model, spec, name, kept.models.get(name)) for name in _model_names(spec)}, mistakes
-        ),
-        _resolve_each(
-            {
-                key: partial(_dataset, spec, dataset, kept.datasets.get(key), memory_folder)
-                for key, dataset in datasets.items()
-            },
-            mistakes,
-        ),
-        _resolve_each({name: partial(_script, spec, name) for name in script_metrics(spec)}, mistakes),
-    )
+    models = {name: partial(_model, spec, name, kept.models.get(name)) for name in _model_names(spec)}
+    data = {
+        key: partial(_dataset, spec, dataset, kept.datasets.get(key), memory_folder)
+        for key, dataset in datasets.items()
+    }
+    scripts = {name: partial(_script, spec, name) for name in script_metrics(spec)}
+    sources = Sources(_resolve_each(models, mistakes), _resolve_each(data, mistakes), _resolve_each(scripts, mistakes))
     if mistakes:
         raise SpecError(mistakes)
     return sources

@@ -15,9 +15,10 @@ from benchcard.errors import BenchcardError
 
 
 def list_files(path: Path) -> dict[str, Path]:
-    """Return the files of a local model, data set or script, by their path relative to its folder; a file alone.
+    """Return the files of a local model, data set or script, by their path relative to its folder.
 
-    In a folder, links to folders are followed; hidden files, `__pycache__` and READMEs are left out.
+    A file is returned alone. In a folder, links to folders are followed; hidden files, `__pycache__` and READMEs are
+    left out.
     """
     if path.is_file():
         return {path.name: path}

@@ -121,10 +121,7 @@ def exit_tree(status: int) -> None:
 def listen(lines: Iterable[T], commands: queue.SimpleQueue[T], status: int) -> None:
     """Put the lines of this process's parent into a queue as they arrive, and end this process after the last one.
 
-    Args:
-        lines: The lines, which end where the parent closes them or ends.
-        commands: The queue.
-        status: The exit status of this process.
+    The lines end where the parent closes them or ends; `status` is then the exit status.
     """
 
     def read() -> None:

@@ -114,11 +114,7 @@ class Tail:
     """Every value whose magnitude is greater than `floor`, and no other: at most `TAIL_SIZE` of them after `trim`.
 
     The floor is the least one for which that holds, 0 where all values fit. So the tail does not depend on the order of
-    the values or on how they are split: of equally large values, all are kept or none.
-
-    Attributes:
-        values: `(at most TAIL_SIZE,) float32` after `trim`, unordered.
-        floor: A magnitude.
+    the values or on how they are split: of equally large values, all are kept or none. `values` are unordered.
     """
 
     values: Values = field(default_factory=lambda: np.zeros(0, dtype=np.float32))

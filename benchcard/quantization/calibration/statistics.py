@@ -90,11 +90,7 @@ class ActivationStatistics:
 
     @classmethod
     def load(cls, source: Path) -> ActivationStatistics:
-        """Return the statistics that `save` wrote.
-
-        Raises:
-            ArtifactError: The file is missing, or does not hold activation statistics.
-        """
+        """Return the statistics that `save` wrote, or raise an `ArtifactError` for a file without such statistics."""
         try:
             # Opened here, because NumPy leaves a file open that is not an archive.
             with source.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -122,11 +118,7 @@ class ActivationStatistics:
             ) from error
 
     def select(self, operators: Sequence[str] | None) -> dict[str, int]:
-        """Return the index in `histograms` of each tensor that onnxruntime calibrates for `operators`; None for all.
-
-        Raises:
-            ArtifactError: The statistics were not collected for one of the operators.
-        """
+        """Return the index in `histograms` of each tensor that onnxruntime calibrates for `operators`; None for all."""
         missing = sorted(set(operators or ()) - set(self.operators)) if self.operators else []
         if missing:
             raise ArtifactError(

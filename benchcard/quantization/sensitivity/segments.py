@@ -48,14 +48,13 @@ class _Segment:
 
 
 class SegmentedModel:
-    """A model in segments.
+    """A model in at most `number` segments.
 
     Args:
         model: The model. Its external weights are in `folder`.
         types: Element types of its tensors, by name: it is cut only where those of all that crosses the cut are known.
         marks: Tensors in graph order; segments start at the nodes that compute some of them, evenly spread.
         folder: Where files are written that must exist as long as this object.
-        number: The largest number of segments.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
-"""The report on a quantized graph, read from the graph itself.
+"""The report on a quantized graph and its notes, read from the graph itself.
 
-This module owns the report and its notes. The quantization is in `quantize`; why two rows have the same graph is
-explained in `equality`.
+The quantization is in `quantize`; why two rows have the same graph is explained in `equality`.
 """
 
 from __future__ import annotations

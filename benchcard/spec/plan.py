@@ -354,7 +354,7 @@ def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
 
 
 def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Return each row's baseline: the first unquantized row, of onnxruntime if any, of the same model and settings."""
+    """Return each row's baseline: the first unquantized row, of onnxruntime if any, of its model, data and settings."""
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = {split_name(name)[0] for name in spec.grid}
     shared = {name for name in shared if PARAMETERS[name].scope == "any" and name not in model_settings}

@@ -336,8 +336,6 @@ def _suggestion(key: str) -> str:
     """Return a hint at the parameter that an unknown name may stand for; empty where none is close."""
     names = parameter_names()
     field_name = next((name for name in names if name.endswith(f".{key}")), None)
-    return (
-        f"did you mean `{field_name}`?"
-        if field_name
-        else did_you_mean(key, [*names, *ALIASES, "task", "grid", "fixed"])
-    )
+    if field_name is not None:
+        return f"did you mean `{field_name}`?"
+    return did_you_mean(key, [*names, *ALIASES, "task", "grid", "fixed"])

@@ -291,14 +291,8 @@ def is_undetectable(row: Row, shape: Shape) -> bool:
 
 def _cells(column: Sequence[Interval | None], rows: Sequence[Row], rule: DecimalsRule) -> list[str]:
     decimals = figures.column_decimals(column, rule)
-    return [
-        figures.format_figure(figure, decimals)
-        if figure is not None
-        else figures.MISSING
-        if row.failure is None
-        else figures.FAILED
-        for figure, row in zip(column, rows)
-    ]
+    absent = [figures.MISSING if row.failure is None else figures.FAILED for row in rows]
+    return [word if figure is None else figures.format_figure(figure, decimals) for figure, word in zip(column, absent)]
 
 
 def _unbreakable(cell: str) -> str:

@@ -134,12 +134,8 @@ def _minmax_ranges(statistics: ActivationStatistics, method: Method, indices: Se
     constant = method.moving_average_constant if method.moving_average else None
     ranges = {}
     for index in indices:
-        lows, highs = (
-            np.ascontiguousarray(statistics.sample_extremes[:, side, index])
-            .astype(statistics.watched.dtypes[index])
-            .reshape(-1, 1)
-            for side in (0, 1)
-        )
+        extremes = statistics.sample_extremes[:, :, index].astype(statistics.watched.dtypes[index])
+        lows, highs = (np.ascontiguousarray(extremes[:, side]).reshape(-1, 1) for side in (0, 1))
         if constant is None:
             average = method.moving_average
             lows = np.nanmean(lows, axis=0, keepdims=True) if average else lows.min(axis=0, keepdims=True)

@@ -191,15 +191,9 @@ def _compare_layers(
             exposed = layers[layer.tensor]
             alone[layer.tensor].add(floats[layer.tensor], floats[exposed.alone], layer.tensor)
             together[layer.tensor].add(floats[layer.tensor], integers[exposed.together], layer.tensor)
+    sums = (search.effects, alone, together)
     return tuple(
-        LayerLoss(
-            layer.node,
-            layer.operator,
-            search.effects[layer.tensor].loss(),
-            alone[layer.tensor].loss(),
-            together[layer.tensor].loss(),
-        )
-        for layer in worst
+        LayerLoss(layer.node, layer.operator, *(losses[layer.tensor].loss() for losses in sums)) for layer in worst
     )
 
 

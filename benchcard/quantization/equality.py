@@ -67,13 +67,13 @@ def why_same(
 
 
 def _why_float(report: QuantizationReport, settings: Quantization) -> str:
-    asked, supported = sorted(settings.operators_to_quantize or ()), supported_operators(settings)
+    requested, supported = sorted(settings.operators_to_quantize or ()), supported_operators(settings)
     present = [count.operator for count in report.operators]
     excluded = [count.operator for count in report.operators if count.excluded and count.excluded == count.eligible]
     parts: list[str] = []
-    if unsupported := [operator for operator in asked if operator not in supported]:
+    if unsupported := [operator for operator in requested if operator not in supported]:
         parts.append(f"{quote_names(unsupported)} {_has(unsupported)} no {_kernel(settings)}")
-    if absent := [operator for operator in asked if operator in supported and operator not in present]:
+    if absent := [operator for operator in requested if operator in supported and operator not in present]:
         gemm = "Gemm" in absent and settings.approach == "dynamic"
         parts.append(
             f"the graph has no {join_names(absent)}" + (" (dynamic quantization sees it as `MatMul`)" if gemm else "")

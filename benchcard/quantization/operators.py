@@ -190,8 +190,8 @@ def _quantized_as(node: onnx.NodeProto, settings: Quantization) -> str:
     """Return the operator type under which the quantizer sees a node: dynamic quantization splits a plain `Gemm`."""
     if settings.layout == "dynamic" and node.op_type == "Gemm":
         defaults: dict[str, float] = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-        plain = all(attribute_value(node, name, default) == default for name, default in defaults.items())
-        return "MatMul" if plain else "Gemm"
+        is_plain = all(attribute_value(node, name, default) == default for name, default in defaults.items())
+        return "MatMul" if is_plain else "Gemm"
     return str(node.op_type)
 
 

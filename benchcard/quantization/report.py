@@ -80,7 +80,7 @@ def make_report(
     """
     names = eligible_nodes(graph, settings)
     changed = frozenset() if quantized is None else frozenset(_changed_nodes(graph, quantized, settings, names))
-    eligible, excluded, done = (
+    eligible, excluded, quantized_counts = (
         Counter(graph.nodes[name].op_type for name in group)
         for group in (names, [name for name in names if name in settings.nodes_to_exclude], changed)
     )
@@ -92,7 +92,7 @@ def make_report(
         nodes_quantized=len(changed),
         nodes_eligible=len(names),
         operators=tuple(
-            OperatorCount(operator, eligible[operator], excluded[operator], done[operator])
+            OperatorCount(operator, eligible[operator], excluded[operator], quantized_counts[operator])
             for operator in sorted(eligible)
         ),
         quantize_nodes=integer_operators["QuantizeLinear"],
@@ -160,12 +160,12 @@ def _notes(
     yield from _notes_on_operators(graph, settings, names)
     reasons = float_reasons(graph, settings)
     totals = Counter(graph.nodes[name].op_type for name in names)
-    kept = Counter(
+    unchanged = Counter(
         (graph.nodes[name].op_type, reasons[name])
         for name in names
         if name not in changed and name not in settings.nodes_to_exclude
     )
-    for (operator, reason), count in kept.items():
+    for (operator, reason), count in unchanged.items():
         state = _STATES.get(reason, "in float32")
         yield f"{count} of {totals[operator]} `{operator}` {_stay(count)} {state}: {reason or 'the reason is unknown'}"
     for parameter in ("per_channel", "reduce_range"):
@@ -181,15 +181,15 @@ def _notes(
 
 def _notes_on_operators(graph: Graph, settings: Quantization, names: Collection[str]) -> Iterator[str]:
     """Yield a note for each operator that was asked for by name and is absent or cannot be quantized."""
-    asked, supported = settings.operators_to_quantize or (), supported_operators(settings)
+    requested, supported = settings.operators_to_quantize or (), supported_operators(settings)
     present = {node.op_type for node in graph.nodes.values()}
-    for operator in sorted(set(asked)):
+    for operator in sorted(set(requested)):
         if operator not in present and not (operator == "MatMul" and names):
             yield f"the graph has no `{operator}`"
         elif operator == "Gemm" and settings.approach == "dynamic":
             yield (
                 "`Gemm` is quantized as `MatMul`"
-                if "MatMul" in asked
+                if "MatMul" in requested
                 else "`Gemm` has no dynamic kernel of its own: it is quantized as `MatMul`, which was not asked for"
             )
         elif operator not in supported:

@@ -89,12 +89,12 @@ class Progress:
         if show and not self._lines:
             from tqdm.auto import tqdm
 
-            steps = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
-            step = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
+            steps_format = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
+            step_format = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
             # A delay keeps the constructor from drawing, where an error of the stream could not be handled.
             self._bars = [
-                tqdm(total=self._total, desc="steps", unit="step", bar_format=steps, delay=1e-9),
-                tqdm(total=1, bar_format=step, leave=False, delay=1e-9),
+                tqdm(total=self._total, desc="steps", unit="step", bar_format=steps_format, delay=1e-9),
+                tqdm(total=1, bar_format=step_format, leave=False, delay=1e-9),
             ]
 
     def __enter__(self) -> Progress:

@@ -89,14 +89,14 @@ def _switch_node(layer: Layer, copies: Sequence[onnx.NodeProto], maker: onnx.Nod
     `copies` are the nodes of the quantized form; `maker` computes the output, of element type `dtype`, in the float
     graph.
     """
-    plain = onnx.NodeProto()
-    plain.CopyFrom(maker)
+    float_node = onnx.NodeProto()
+    float_node.CopyFrom(maker)
     output = f"{layer.alone}/float"
-    plain.output[list(maker.output).index(layer.tensor)] = output
-    plain.name = f"{layer.switch}/float"
+    float_node.output[list(maker.output).index(layer.tensor)] = output
+    float_node.name = f"{layer.switch}/float"
     branches = [
         helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(tensor, dtype, None)])
-        for name, nodes, tensor in (("quantized", copies, layer.alone), ("float", [plain], output))
+        for name, nodes, tensor in (("quantized", copies, layer.alone), ("float", [float_node], output))
     ]
     return helper.make_node(
         "If", [layer.switch], [layer.tensor], name=maker.name, then_branch=branches[0], else_branch=branches[1]
@@ -150,18 +150,18 @@ class _LayerBuilder:
             if not self.floats.is_activation(tensor) or not self.floats.is_float(tensor) or tensor in self._fused:
                 continue
             end = self._find_end(tensor)
-            named = self._excludable_node(node)
+            excludable = self._excludable_node(node)
             # A second output that is read could not be switched along with the first.
             others = [other for other in node.output[1:] if other]
             is_single = not any(self.floats.readers(other) or other in self.floats.outputs for other in others)
-            if end is None or not is_single or (nodes is not None and named.name not in nodes):
+            if end is None or not is_single or (nodes is not None and excludable.name not in nodes):
                 continue
             copies: dict[str, onnx.NodeProto] = {}
             alone = self._copy(end, tensor, f"{_PREFIX}{node.name}/", copies)
             # The last pair only stores the output in 8 bits, for its readers; a quantized layer computes in them.
             inner = set(copies).difference(self._closing_nodes(end))
             if any(is_integer_operator(copies[name].op_type) for name in inner):
-                layer = Layer(named.name, named.op_type, tensor, alone, end, f"{_PREFIX}{node.name}")
+                layer = Layer(excludable.name, excludable.op_type, tensor, alone, end, f"{_PREFIX}{node.name}")
                 yield layer, list(copies.values())
 
     def _is_fused(self, tensor: str) -> bool:

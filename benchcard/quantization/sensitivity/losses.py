@@ -107,11 +107,11 @@ def measure_losses(
     outputs = LossSum()
     kept: list[Arrays] = []
     count = 0
-    plain = _open_deployed(float_model, threads, optimization_level) if expected is None else None
-    quantized = _open_deployed(quantized_model, threads, optimization_level)
+    float_session = _open_deployed(float_model, threads, optimization_level) if expected is None else None
+    quantized_session = _open_deployed(quantized_model, threads, optimization_level)
     for batch in batches:
-        exact = _run(plain, batch) if expected is None else expected[count]
-        actual = _run(quantized, batch)
+        exact = _run(float_session, batch) if expected is None else expected[count]
+        actual = _run(quantized_session, batch)
         for name, value in exact.items():
             outputs.add(value, actual[name], name)
         count += 1
@@ -119,7 +119,7 @@ def measure_losses(
             kept.append(batch)
     if not count:
         raise ArtifactError("There is no batch to compare the quantized model on. Give one calibration sample or more.")
-    del plain, quantized
+    del float_session, quantized_session
     if limit < 1:
         return Losses(outputs.loss(), count, (), 0, 0, len(kept), is_complete=True)
     with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as temporary:

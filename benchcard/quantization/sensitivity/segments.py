@@ -80,14 +80,14 @@ class SegmentedModel:
         self._segments: list[_Segment] = []
         for start, end in pairwise([*self._starts, len(nodes)]):
             # A weight may be an output, too.
-            fixed = [tensor for tensor in self._results if tensor in weights and end == len(nodes)]
-            read = sorted(set().union(*reads[start:end], fixed))
+            weight_outputs = [tensor for tensor in self._results if tensor in weights and end == len(nodes)]
+            read = sorted(set().union(*reads[start:end], weight_outputs))
             inputs = [tensor for tensor in read if tensor in feeds or self._makers.get(tensor, start) < start]
             outputs = [
                 tensor
                 for tensor, index in self._makers.items()
                 if start <= index < end and last_reads.get(tensor, -1) >= end
-            ] + fixed
+            ] + weight_outputs
             segment = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
             segment.functions.extend(model.functions)
             segment.graph.name = f"segment-{start}"
@@ -117,8 +117,8 @@ class SegmentedModel:
         self, marks: Sequence[str], last_reads: Mapping[str, int], types: Mapping[str, int], number: int
     ) -> Iterator[int]:
         """Yield the indices of the nodes that segments after the first start with."""
-        wanted = {self._makers[marks[len(marks) * part // number]] for part in range(1, number)} if marks else set()
-        for cut in sorted(wanted - {0}):
+        starts = {self._makers[marks[len(marks) * part // number]] for part in range(1, number)} if marks else set()
+        for cut in sorted(starts - {0}):
             crossing = [tensor for tensor, maker in self._makers.items() if maker < cut <= last_reads.get(tensor, -1)]
             if all(tensor in types for tensor in crossing):
                 yield cut

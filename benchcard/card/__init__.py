@@ -1,7 +1,4 @@
-"""Model cards: facts rendered as text, parsed from text, and merged into a README.
-
-Leaves where the figures come from, the clock, the network and models to others.
-"""
+"""Model cards: facts rendered as text, parsed from text, and merged into a README. Leaves measuring to others."""
 
 from __future__ import annotations
 

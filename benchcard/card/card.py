@@ -1,7 +1,7 @@
 """The class `Card`: a model card, made from facts or read from a file.
 
-Leaves the contents to `facts`, the text to `layouts` and `reading`, the front matter to `frontmatter`, and READMEs of
-others to `readme`.
+Leaves the contents to `facts`, the text to `layouts` and `reading`, the front matter to `frontmatter`, and the READMEs
+of others to `readme`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,10 @@ LAYOUTS = ("full", "classic")
 
 @dataclass(frozen=True)
 class Card:
-    """A model card.
+    """A model card, with its front matter.
 
-    Attributes:
-        text: The whole card, with its front matter.
-        files: Contents of the files that the text refers to, by path relative to the card: the picture, if any.
-        slug: Name of its section in a README; None for a card that was read from a file.
+    `files` are the contents of the files that the text refers to, by path relative to the card: the picture, if any.
+    `slug` names its section in a README; None for a card that was read from a file.
     """
 
     text: str
@@ -51,10 +49,8 @@ class Card:
     def from_facts(cls, facts: Facts, layout: str = "full", slug: str = "benchmark") -> Card:
         """Return the card with these contents.
 
-        Args:
-            facts: The contents.
-            layout: `full`, or `classic`, the layout of the cards of 2022 to the byte.
-            slug: Name of the run; its picture is `benchcard/<slug>/plot.png`.
+        The layout is `full`, or `classic`, that of the cards of 2022 to the byte. The slug names the run: its picture
+        is `benchcard/<slug>/plot.png`.
 
         Raises:
             CardError: The layout does not exist, the slug cannot name a section, or front matter cannot hold a fact.
@@ -114,19 +110,13 @@ class Card:
         return readmes.merge(readme, self.text, slug, force=force, overwrite=overwrite)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write the card to the README at `path`, and its picture beside it.
+        """Write the card to the README at `path`, and its picture beside it; return the path.
 
-        The text of an existing README stays: the card is a section of it, as in a push, and the next `save` replaces
-        that section. A card that was read from a file replaces the whole file.
+        The text of an existing README stays: the card becomes a section of it, as in a push, and the next `save`
+        replaces that section. A card that was read from a file replaces the whole file. The file is written completely
+        or not at all. It keeps its permissions; a link stays a link.
 
-        The file is written completely or not at all. It keeps its permissions; a link stays a link.
-
-        Args:
-            path: A file.
-            force: Replace a section that was edited by hand.
-
-        Returns:
-            The path.
+        `force` replaces a section that was edited by hand.
 
         Raises:
             CardError: The file cannot be written, or `merge_into` refuses; the file at `path` is unchanged.

@@ -1,8 +1,7 @@
-"""The contents of a card as data.
+"""The contents of a card as data: publishing fills a `Facts`, each layout renders one, and reading a card returns one.
 
-Owns the dataclasses between results and cards: publishing fills a `Facts`, each layout renders one, and reading a card
-returns one. Leaves to others where the figures come from, how they are laid out (`layouts`), and what the Hub accepts
-in front matter (`frontmatter`).
+Leaves the origin of the figures to publishing, their layout to `layouts`, and what the Hub accepts in front matter to
+`frontmatter`.
 
 The name of a quantity ends in its unit (`latency_mean_ms`, `duration_s`). A figure that does not exist is None, never
 NaN: `figure` converts it.
@@ -20,9 +19,7 @@ from benchcard.utils.plain import checked
 from benchcard.utils.values import Failure, Interval, Shape
 
 Plain: TypeAlias = Any
-"""None, bool, int, finite float, str, or a list or dict of them. `Any`, since only the reader of a value knows which
-it must be.
-"""
+"""None, bool, int, finite float, str, or a list or dict of them; which of these, only the reader of a value knows."""
 
 LATENCY_MEAN = "latency_mean_ms"
 THROUGHPUT = "throughput_per_s"
@@ -36,10 +33,8 @@ class Metric:
     """A quality metric.
 
     Attributes:
-        name: Id of the metric, and the name of its column.
         unit: Unit of its values; empty for a plain number.
         higher_is_better: Direction of the metric; None where it is not known.
-        definition: One sentence for the reader of the card.
         positive_class: The label that a metric of a single label evaluates; empty for other metrics.
     """
 
@@ -52,12 +47,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one model.
+    """Figures of one model: quality by metric, and times by shape.
 
-    Attributes:
-        metrics: Quality by name of the metric.
-        times: Times by shape: at least `latency_mean_ms` and `throughput_per_s` (samples per second), and maybe others,
-            such as `latency_p99_ms`, `ratio` or `memory_mb`.
+    Times are at least `latency_mean_ms` and `throughput_per_s` (samples per second), and maybe others, such as
+    `latency_p99_ms`, `ratio` or `memory_mb`.
     """
 
     metrics: Figures = field(default_factory=dict)
@@ -74,9 +67,7 @@ class Row:
     Attributes:
         parameters: Value of each benchmarked parameter; None where it does not apply to this row.
         metrics: Quality figures by name; a figure that does not exist is missing or None.
-        times: Time figures by shape; see `Measured`.
         figures: Other figures, such as `size_mb` or `load_time_s`.
-        failure: Why there are no figures; None where nothing failed.
         original: Figures of the unquantized model, where a card shows them in the same row.
         same_model_as: Index of the earlier row with the same model, byte for byte; None where there is none.
         reasons: Sentences about the row, such as why its model is the same as another one.
@@ -102,12 +93,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """Something that disturbed the machine during a timing.
-
-    Attributes:
-        kind: What it was, as in `measure.noise`; empty where a card does not say it in known words.
-        text: What it was and how much, in one sentence.
-    """
+    """Something that disturbed the machine during a timing; `kind`, as in `measure.noise`, is empty where not known."""
 
     kind: str
     text: str
@@ -121,13 +107,8 @@ OTHERS = "others"
 class Noise:
     """The noise certificate of models that were timed together: how far the baseline differs from itself.
 
-    Attributes:
-        shape: The inputs.
-        ratio: The baseline's second process compared with its first one.
-        models: Number of models that were timed together.
-        rounds: Number of rounds.
-        disturbances: What disturbed the machine meanwhile.
-        baseline: Index of the baseline; None where all rows have the same one.
+    `ratio` compares the baseline's second process with its first one; `baseline` is its row, None where all rows have
+    the same one.
     """
 
     shape: Shape
@@ -143,16 +124,7 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The evaluation data that were used.
-
-    Attributes:
-        dataset: Hub id or name.
-        config: Configuration of the data set.
-        split: The split.
-        revision: Commit or digest.
-        samples: Number of evaluated samples.
-        on_hub: Whether `dataset` is an id on the Hub.
-    """
+    """The evaluation data: the Hub id or name of the data set, and its commit or digest (`revision`)."""
 
     dataset: str
     config: str | None = None
@@ -168,15 +140,11 @@ class FrontMatter:
 
     Attributes:
         license: Hub id of the licence, only where the user gave or inherited one.
-        library_name: Library that loads the model.
         pipeline_tag: Task, as the Hub names it.
         base_model: Hub id of the measured model; None for a local folder, even if its path looks like an id.
         base_model_relation: `quantized` where the repository holds quantized weights.
         datasets: Hub ids of the evaluation data; never a local path.
-        metrics: Ids of the metrics.
-        tags: Further tags.
         model_index: Evaluation results in the Hub's format; see `frontmatter.fields.model_index`.
-        extra: Any other keys.
     """
 
     license: str | None = None
@@ -206,30 +174,19 @@ class Facts:
     """All contents of a card.
 
     Attributes:
-        task: Task id.
-        backend: Where the grid ran.
-        backend_args: Arguments of the backend.
         max_eval_samples: Maximum number of evaluated samples; None for all of them.
         fixed: Parameters with one value, in the order of the card. A mapping is shown as nested bullets, a list of
             mappings on one line.
         benchmarked: Parameters that vary, with their values, in the order of the columns.
-        metrics: Quality metrics, in the order of the columns.
         shapes: Inputs that were timed, in the order of the tables; empty where nothing was timed.
         duration_s: Time spent on each configuration and shape.
-        rows: Configurations, in the order of the tables.
-        front_matter: The front matter.
         title: Heading of the section; empty for a heading made from task and data.
-        data: The evaluation data.
         baseline: Index of the row that ratios and paired tests compare with; the first of several baselines.
         chosen: Index of the recommended row among those compared with `baseline`.
         further: Indices of the recommended rows of the other baselines.
-        reasons: Sentences that say why these rows are recommended.
         pareto: Indices of the rows that no other row evaluated on the same examples beats in both quality and latency.
         settings: Settings of the measurement as given in the spec: `duration`, `warmup_runs`, `batch_sizes`, `metrics`.
         noise: The noise certificates, one for each group of models that were timed together.
-        environment: Machine, versions and threads.
-        run: Facts about the run, such as its id and date.
-        notes: Further sentences for the reader, such as limitations.
         done: Number of measured rows of a run that is not finished; None where it is finished.
     """
 
@@ -282,10 +239,7 @@ class Facts:
 def figure(value: SupportsFloat | None, low: float | None = None, high: float | None = None) -> Interval | None:
     """Return a figure, or None where the number is missing, NaN or infinite.
 
-    Args:
-        value: Any type that `float` takes, NumPy scalars included.
-        low: Lower bound of its 95 % interval. There is no interval where one of the bounds is missing or not finite.
-        high: Upper bound of its 95 % interval.
+    The bounds are those of its 95 % interval; there is none where one of them is missing or not finite.
     """
     if value is None or not math.isfinite(float(value)):
         return None

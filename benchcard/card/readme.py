@@ -7,9 +7,8 @@ Owns the markers and the text between them; the rest of the README stays to the 
     ...
     <!-- benchcard:end id=<slug> -->
 
-A marker counts where it begins a line, but not in a block of code, which may quote a section. The digest is of the
-lines between with `\n` as line ends and without surrounding empty lines, so that a checkout with other line ends is not
-an edit.
+A marker counts where it begins a line, but not in a block of code, which may quote a section. The digest takes `\n` as
+line ends and leaves out surrounding empty lines, so that a checkout with other line ends is not an edit.
 """
 
 from __future__ import annotations
@@ -55,11 +54,8 @@ class Section:
     r"""A section of a README, between its markers.
 
     Attributes:
-        slug: Its name.
         content: The text between the markers, with `\n` as line ends and without surrounding empty lines.
-        schema: Version of the section's format, from its marker.
         edited: Whether somebody changed the content since it was written.
-        start: Place of the first marker in the README.
         end: Place after the last marker, before its line end.
     """
 
@@ -75,11 +71,8 @@ class Section:
 class Merged:
     """A README with benchcard's section.
 
-    Attributes:
-        text: The whole README.
-        changed: Whether it differs from the README before the merge.
-        replaced: The previous section if somebody had edited it, else empty. Save it for its author.
-        kept: Keys of the front matter that kept another value than the card's.
+    `replaced` is the previous section if somebody had edited it, else empty: save it for its author. `kept` are the
+    keys of the front matter that kept another value than the card's.
     """
 
     text: str
@@ -111,15 +104,11 @@ def merge(
     """Return the README with the card's body as the section `slug`, and the card's front matter merged into its own.
 
     An existing section is replaced in its place; a new one is appended. Merging the same card again changes nothing.
+    Bytes of the README that are not UTF-8 must be decoded with `surrogateescape`. Of the front matter, the card may
+    replace the values of the keys `overwrite`, and its keys `without` are left out.
 
-    Args:
-        readme: The README; bytes that are not UTF-8 must be decoded with `surrogateescape`.
-        card: Text of the whole card.
-        slug: Name of the section: at most 100 letters, digits, dots, dashes and underscores.
-        force: Replace a section that was edited by hand; remove broken or duplicate markers, but no text that may be
-            somebody else's; and append a section after a block of code or HTML that is never closed.
-        overwrite: Keys of the front matter whose values the card may replace.
-        without: Keys of the card's front matter that are left out.
+    With `force`, a section that was edited by hand is replaced, broken or duplicate markers are removed, but no text
+    that may be somebody else's, and a section is appended after a block of code or HTML that is never closed.
 
     Raises:
         CardError: The section was edited, its markers are broken or duplicate, the README ends within a block of code
@@ -143,9 +132,8 @@ def _keep_related_keys(
 ) -> tuple[dict[str, Plain], list[str], frozenset[str]]:
     """Treat keys that belong together as one, so that no key describes a value that another card gave.
 
-    Returns:
-        The card's fields without those that belong to an existing value that is kept; the keys that keep their values;
-        and the keys to overwrite, with those that belong to them.
+    Return the card's fields without those that belong to an existing value that is kept, the keys that keep their
+    values, and the keys to overwrite, with those that belong to them.
     """
     overwrite = frozenset(overwrite).union(
         *(keys for keys in (_LICENSE_KEYS, _BASE_MODEL_KEYS) if keys[0] in overwrite)
@@ -231,11 +219,7 @@ def line_end(text: str) -> str:
 
 
 def _find_section(text: str, slug: str) -> Section | None:
-    """Return the section of that name; None where there is none.
-
-    Raises:
-        CardError: Its markers are broken or duplicate.
-    """
+    """Return the section of that name; None where there is none."""
     markers = _markers(text)
     pairs = [(begin, end) for begin, end in _pairs(markers) if begin.slug == slug]
     unpaired = _unpaired_markers(markers, slug)
@@ -301,11 +285,10 @@ def _markers(text: str) -> list[_Marker]:
 
 
 def _code_blocks(text: str) -> tuple[list[tuple[int, int]], str | None]:
-    """Return the closed blocks of code of a text, and the block that is still open at its end.
+    """Return the closed blocks of code of a text, and the block of code or HTML that is still open at its end.
 
-    Returns:
-        For each block its first line and the line after its last one, counted from 1; and a description of the block of
-        code or HTML that appended text would be part of, None where there is none.
+    A block is its first line and the line after its last one, counted from 1. The open block, of which appended text
+    would be part, is described in words; None where there is none.
 
     Source: CommonMark 0.31, sections 4.4 to 4.6, as markdown-it-py implements them. HTML that ends at an empty line
     (types 6 and 7) does not count, since appended text follows an empty line.

@@ -340,11 +340,11 @@ def machine(as_json: bool) -> None:
 
 def _print_noise(frame: pd.DataFrame) -> None:
     """Print the noise of each group of measurements, and its warnings."""
-    is_several = frame["baseline"].nunique() > 1
+    has_several = frame["baseline"].nunique() > 1
     for noise in frame.to_dict("records"):
         length = f", length {cell(noise['input_length'])}" if cell(noise["input_length"]) else ""
         group = f"batch size {noise['batch_size']}{length}:"
-        row = f", row {noise['baseline']}" if is_several and cell(noise["baseline"]) else ""
+        row = f", row {noise['baseline']}" if has_several and cell(noise["baseline"]) else ""
         if cell(noise["ratio"]):
             ratio, low, high = (cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
             bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"

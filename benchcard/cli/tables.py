@@ -15,12 +15,7 @@ _HIDDEN = (
 
 
 def brief(frame: pd.DataFrame, hidden: list[str]) -> pd.DataFrame:
-    """Return the columns that fit a screen: without empty and minor ones, and with an interval beside its figure.
-
-    Args:
-        frame: The data frame.
-        hidden: More columns to leave out.
-    """
+    """Return the columns that fit a screen: without empty, minor and `hidden` ones, intervals beside figures."""
     bounds = [f"latency_p{rank}_ms_{end}" for rank in ("50", "90", "95", "99", "99.9") for end in ("low", "high")]
     bounds += [f"throughput_per_s_{end}" for end in ("low", "high")]
     shown = frame.drop(columns=bounds, errors="ignore").dropna(axis="columns", how="all").copy()

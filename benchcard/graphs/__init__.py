@@ -1,4 +1,1 @@
-"""ONNX graphs: look-ups, model files with external weights, digests, and ONNX Runtime sessions.
-
-How a graph is quantized is left to `quantization`, how it is exported to `export`.
-"""
+"""ONNX graphs: look-ups, model files, digests, sessions. Leaves quantizing to `quantization`, exporting to `export`."""

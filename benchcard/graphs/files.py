@@ -82,11 +82,8 @@ def _check_input_counts(model: onnx.ModelProto, path: Path) -> None:
 def load_clean_model(path: Path) -> onnx.ModelProto:
     """Return the model in a file without external weights, and without the `value_info` of its initializers.
 
-    An initializer carries its own type and shape. PyTorch's exporter repeats both and lets the copy become stale, and
-    the second shape inference of dynamic quantization then fails ("Inferred shape and existing shape differ").
-
-    Raises:
-        ArtifactError: There is no such file, or it is not a valid ONNX model.
+    PyTorch's exporter repeats their types and shapes and lets the copy become stale, and the second shape inference of
+    dynamic quantization then fails ("Inferred shape and existing shape differ").
     """
     model = load_model(path)
     initializers = {weight.name for weight in model.graph.initializer}
@@ -120,12 +117,7 @@ def copy_model(model: Path, target: Path) -> None:
 
 
 def model_files(path: Path, model: onnx.ModelProto | None = None) -> tuple[Path, ...]:
-    """Return the files of a model: the graph, and those with its external weights.
-
-    Args:
-        path: The file of the graph.
-        model: The model in it, without external weights, where it is loaded already.
-    """
+    """Return the files of a model: the graph, and those with its external weights. `model` spares loading it again."""
     model = onnx.load(str(path), load_external_data=False) if model is None else model
     return (path, *(path.parent / location for location in external_files(model)))
 
@@ -145,8 +137,8 @@ def location_entries(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryP
 def model_digest(path: Path) -> str:
     """Return the SHA-256 (hexadecimal) of a model: of its graph and its weights, wherever the weights are stored.
 
-    Two files with the same digest hold the same model: the same nodes, names, attributes and weights in the same
-    order. The names of the files with external weights do not count.
+    Models with the same digest have the same nodes, names, attributes and weights in the same order. The names of files
+    with external weights do not count.
 
     Raises:
         ArtifactError: There is no such file, it is not a valid ONNX model, or its weights cannot be read.

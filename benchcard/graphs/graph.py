@@ -23,21 +23,18 @@ _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 
 @dataclass(frozen=True)
 class Graph:
-    """The top level of a graph, indexed for look-ups.
+    """The top level of a graph, indexed for look-ups by the names of nodes, which are in topological order.
 
     Like the quantizer, it does not enter subgraphs (of `If`, `Loop`). What a subgraph reads from the enclosing graph
     counts as read by the node that holds the subgraph.
 
     Attributes:
-        nodes: Every node by its name, in the file's order, which is topological.
         producers: Tensor name -> name of the node that computes it.
         consumers: Tensor name -> names of the nodes that read it.
         captured: Tensors that a subgraph reads from this graph.
         weights: Names of the initializers -> their element type (`TensorProto.DataType`).
         types: Names of the other tensors -> their element type, where it is known.
         constants: Tensors that depend on no input: initializers, and what is computed from them alone.
-        outputs: Names of the graph's outputs.
-        opset: Version of the standard operator set.
     """
 
     nodes: Mapping[str, onnx.NodeProto]
@@ -75,12 +72,7 @@ class Graph:
 def graph_of(model: onnx.ModelProto, infer_types: bool = True) -> Graph:
     """Return the indexed graph of a model, whose unnamed nodes are given names.
 
-    Args:
-        model: The model; its external weights need not be loaded.
-        infer_types: Whether to infer element types; else `types` holds only those that the model declares.
-
-    Raises:
-        ArtifactError: The model names no standard operator set.
+    External weights need not be loaded. Without `infer_types`, `types` holds only those that the model declares.
     """
     opset = opset_of(model)
     if opset is None:
@@ -114,11 +106,7 @@ def graph_of(model: onnx.ModelProto, infer_types: bool = True) -> Graph:
 
 
 def load_graph(path: Path) -> Graph:
-    """Return the indexed graph of a model file. The rows of a grid share few files, so the last two are cached.
-
-    Raises:
-        ArtifactError: There is no such file, or it is not a valid ONNX model.
-    """
+    """Return the indexed graph of a model file. The rows of a grid share few files, so the last two are cached."""
     return _load_graph(path, file_version(path))
 
 
@@ -151,11 +139,9 @@ def name_nodes(model: onnx.ModelProto) -> None:
 class PreparedModel:
     """A copy of a model that the quantizer can read.
 
-    Attributes:
-        graph: The indexed graph.
-        path: The file of the copy: every node has a name, stale entries are removed, large weights are external. So
-            the quantizer's shape inference writes and reads a small file, and the weights are not loaded twice.
-        needs_external_weights: Whether the weights of the original are external, or too large for one file.
+    In the file, every node has a name, stale entries are removed, and large weights are external: the quantizer's shape
+    inference writes and reads a small file, and the weights are not loaded twice. `needs_external_weights` tells
+    whether the weights of the original are external, or too large for one file.
     """
 
     graph: Graph
@@ -207,10 +193,7 @@ def captured_tensors(node: onnx.NodeProto) -> set[str]:
 
 
 def _element_types(model: onnx.ModelProto, infer: bool) -> dict[str, int]:
-    """Return the element types by tensor name that ONNX infers, where `infer` asks for it, and that the model declares.
-
-    No type of an initializer is among them.
-    """
+    """Return the element types that the model declares and, with `infer`, that ONNX infers, of all but initializers."""
     values: list[Sequence[onnx.ValueInfoProto]] = [model.graph.value_info, model.graph.input, model.graph.output]
     infer_shapes: Callable[[onnx.ModelProto], onnx.ModelProto] = onnx.shape_inference.infer_shapes
     # Where inference fails, only the declared types are known. The quantizer then reports the reason.

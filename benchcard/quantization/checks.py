@@ -1,4 +1,4 @@
-"""Checks of a quantized graph that nobody could use, and remedies for what the quantizer refuses.
+"""Checks that refuse a quantized graph that nobody could use, and remedies for what the quantizer refuses.
 
 The quantization is in `quantize`; whether ONNX Runtime can load the result is checked in `loading`.
 """
@@ -36,7 +36,7 @@ def already_quantized(graph: Graph) -> str:
 
 
 def check_unique_names(graph: Graph, quantized: onnx.ModelProto) -> None:
-    """Raise where a graph that was quantized before has nodes of the names that the quantizer gives."""
+    """Raise where names of the quantizer occur twice, since the graph was quantized already."""
     nodes = quantized.graph.node
     for names in ([node.name for node in nodes], [tensor for node in nodes for tensor in node.output]):
         duplicate = next((name for name, count in Counter(names).items() if name and count > 1), "")

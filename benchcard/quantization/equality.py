@@ -15,10 +15,7 @@ from benchcard.utils.text import join_names, quote_names
 
 # Parameters of a row that become something else in a `Quantization`, and why they make no difference.
 OTHER_PARAMETERS: Mapping[str, str] = MappingProxyType(
-    {
-        "calibration": "both calibrations give the same scales",
-        "node_exclusion": "the same nodes are excluded",
-    }
+    {"calibration": "both calibrations give the same scales", "node_exclusion": "the same nodes are excluded"}
 )
 # Why a parameter that concerns weights changes nothing where weights are quantized.
 _WEIGHT_REASONS: Mapping[str, str] = MappingProxyType(
@@ -39,13 +36,8 @@ def why_same(
 ) -> str:
     """Return the reason why configurations `a` and `b` give the same model, as words that fit after a colon.
 
-    Args:
-        report_a: The report on `a`; it must have the digest of `report_b`. None, like its settings, for a model that
-            was not quantized at all.
-        settings_a: The quantization of `a`.
-        report_b: The report on `b`.
-        settings_b: The quantization of `b`.
-        different: The names of `OTHER_PARAMETERS` in which the configurations differ.
+    The reports must have the same digest; report and settings are None for a model that was not quantized at all.
+    `different` holds the names of `OTHER_PARAMETERS` in which the configurations differ.
     """
     if report_a is None or settings_a is None:
         report_a, settings_a, report_b, settings_b = report_b, settings_b, report_a, settings_a
@@ -75,14 +67,13 @@ def why_same(
 
 
 def _why_float(report: QuantizationReport, settings: Quantization) -> str:
-    """Return why nothing at all was quantized."""
-    asked, supported = sorted(settings.operators_to_quantize or ()), supported_operators(settings)
+    requested, supported = sorted(settings.operators_to_quantize or ()), supported_operators(settings)
     present = [count.operator for count in report.operators]
     excluded = [count.operator for count in report.operators if count.excluded and count.excluded == count.eligible]
     parts: list[str] = []
-    if unsupported := [operator for operator in asked if operator not in supported]:
+    if unsupported := [operator for operator in requested if operator not in supported]:
         parts.append(f"{quote_names(unsupported)} {_has(unsupported)} no {_kernel(settings)}")
-    if absent := [operator for operator in asked if operator in supported and operator not in present]:
+    if absent := [operator for operator in requested if operator in supported and operator not in present]:
         gemm = "Gemm" in absent and settings.approach == "dynamic"
         parts.append(
             f"the graph has no {join_names(absent)}" + (" (dynamic quantization sees it as `MatMul`)" if gemm else "")

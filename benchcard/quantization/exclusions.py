@@ -1,9 +1,7 @@
 r"""Which nodes an exclusion leaves in float32, and whether that makes any difference.
 
 This module owns how exclusions are written and what each of them matches. The patterns are found in `patterns`; the
-quantization is in `quantize`.
-
-An exclusion is one of:
+quantization is in `quantize`. An exclusion is one of:
 
 - a pattern: `layernorm`, `gelu`, `residual`, `gather`, `softmax`, `residual-add-relu`, `residual-relu-conv`;
 - the exact name of a node of the graph;
@@ -43,7 +41,6 @@ class Exclusion:
     """What one exclusion matches in a graph.
 
     Attributes:
-        pattern: The exclusion as it was given.
         instances: How many times it was found: two for two layer norms, however many nodes these have.
         nodes: Names of the nodes it matches, in the graph's order.
         would_be_quantized: Those of them that would be quantized without any exclusion.
@@ -62,10 +59,8 @@ def match_exclusions(
 ) -> tuple[Exclusion, ...]:
     """Return what each exclusion matches in a model, in the order given.
 
-    Args:
-        model: The float model, or its file. In a model, nodes without a name are given one.
-        exclusions: In one of the forms above.
-        settings: The quantization; its `nodes_to_exclude` is not read.
+    A model may be given as its file; in a model, nodes without a name are given one. `nodes_to_exclude` of the settings
+    is not read.
 
     Raises:
         ArtifactError: A pattern is misspelt, or a regular expression is invalid.
@@ -121,7 +116,6 @@ def _match(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:
 
 
 def _remark(graph: Graph, exclusion: str, nodes: tuple[str, ...], settings: Quantization) -> str:
-    """Return why an exclusion changes nothing."""
     if not nodes:
         if exclusion in FINDERS:
             return f"matched nothing: the graph has no such pattern (opset {graph.opset})"

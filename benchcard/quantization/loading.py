@@ -17,14 +17,10 @@ from benchcard.quantization.operators import is_integer_operator
 def check_runs(
     model: Path, feeds: Mapping[str, npt.NDArray[np.generic]] | None = None, optimization_level: int = 99
 ) -> None:
-    """Raise where ONNX Runtime cannot load a model on the CPU, or, given `feeds`, cannot run it.
+    """Raise where ONNX Runtime cannot load a model on the CPU, or, given a batch of inputs, cannot run it.
 
-    A missing kernel (such as that of `ConvInteger`) shows when the model is loaded.
-
-    Args:
-        model: The model's file.
-        feeds: One batch of inputs by name.
-        optimization_level: The `GraphOptimizationLevel` that the model will be used with: 0, 1, 2 or 99.
+    A missing kernel (such as that of `ConvInteger`) shows when the model is loaded. `optimization_level` is the
+    `GraphOptimizationLevel` that the model will be used with: 0, 1, 2 or 99.
 
     Raises:
         ArtifactError: With the operator, the node and the runtime's reason; or no number of an output is finite.

@@ -45,11 +45,7 @@ class FloatReason(StrEnum):
 
 
 def known_operators(approach: str) -> tuple[str, ...]:
-    """Return the operator types that ONNX Runtime's quantizer knows for an approach, sorted.
-
-    Raises:
-        ArtifactError: There is no such approach.
-    """
+    """Return the operator types that ONNX Runtime's quantizer knows for an approach, sorted."""
     from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
     _check_choice("approach", approach, APPROACHES)
@@ -89,11 +85,7 @@ def count_integer_operators(graph: Graph) -> Counter[str]:
 
 
 def check_settings(settings: Quantization) -> None:
-    """Raise where the parameters are empty, misspelt, or a combination that ONNX Runtime does not support.
-
-    Raises:
-        ArtifactError: With the known values, and a near miss for a misspelt one.
-    """
+    """Raise where the parameters are empty, misspelt, or a combination that ONNX Runtime does not support."""
     _check_choice("approach", settings.approach, APPROACHES)
     for name, choices in (("weights_dtype", DTYPES), ("activations_dtype", DTYPES), ("quant_format", FORMATS)):
         value = getattr(settings, name)
@@ -140,8 +132,7 @@ def float_reasons(graph: Graph, settings: Quantization) -> Mapping[str, FloatRea
         "QOperator": _qoperator_rule,
         "dynamic": _dynamic_rule,
     }[settings.layout]
-    # The quantizer leaves nodes that only pass numbers on in float where their input is not quantized, so it matters
-    # which tensors are quantized so far.
+    # A node that only passes numbers on stays in float where its input does: the rules need what is quantized so far.
     quantized: set[str] = set()
     return {
         name: FloatReason.EXCLUDED
@@ -178,7 +169,7 @@ def _is_other_attention(node: onnx.NodeProto, settings: Quantization) -> bool:
 def _unsafe(graph: Graph, node: onnx.NodeProto, settings: Quantization) -> FloatReason | None:
     """Return why quantizing a node would change what other nodes read; None where it would not.
 
-    QDQ merges a `Relu` or `Clip` into the node before it, so that the name of one tensor gives the numbers of the
+    QDQ merges a `Relu` or `Clip` into the node before it, so that the name of one tensor stands for the numbers of the
     other. The other layouts keep a quantized tensor in 8 bits only, for the readers that they know of. QOperator drops
     a `Relu` after an 8-bit node, which is right only where nothing else reads that node. QDQ and QOperator cut the
     numbers before a `Relu` to its range, even where they are an output of the graph.
@@ -199,8 +190,8 @@ def _quantized_as(node: onnx.NodeProto, settings: Quantization) -> str:
     """Return the operator type under which the quantizer sees a node: dynamic quantization splits a plain `Gemm`."""
     if settings.layout == "dynamic" and node.op_type == "Gemm":
         defaults: dict[str, float] = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-        plain = all(attribute_value(node, name, default) == default for name, default in defaults.items())
-        return "MatMul" if plain else "Gemm"
+        is_plain = all(attribute_value(node, name, default) == default for name, default in defaults.items())
+        return "MatMul" if is_plain else "Gemm"
     return str(node.op_type)
 
 

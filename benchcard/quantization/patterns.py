@@ -1,7 +1,7 @@
 """The layers of a graph that are worth leaving in float32: layer norms, GELUs, residual sums and the like.
 
-This module finds them by structure, whether an exporter wrote one node or the arithmetic out, in operator sets 11 to
-23. Names play no part. What an exclusion does with them is left to `exclusions`.
+This module finds them by structure, not by name, whether an exporter wrote one node or the arithmetic out, in operator
+sets 11 to 23. What an exclusion does with them is left to `exclusions`.
 """
 
 from __future__ import annotations
@@ -161,7 +161,6 @@ def _next(graph: Graph, node: onnx.NodeProto, operator: str) -> list[str]:
 
 
 def _other_input(node: onnx.NodeProto, tensor: str) -> str:
-    """Return the other input of a node with two."""
     return str(node.input[1] if node.input[0] == tensor else node.input[0])
 
 

@@ -1,11 +1,8 @@
 """The quantization of one graph by ONNX Runtime's own quantizer, with ranges that were measured before.
 
-It runs no forward pass: ranges come from `calibration`. Nodes to exclude come from `exclusions`; whether the runtime
-can load the result is checked in `loading`.
-
-The quantizer gets what a plain call of `quantize_static` or `quantize_dynamic` with a file gets: shape inference and
-nothing else. The optional pre-processing (`quant_pre_process`) is not applied, because it fuses and renames nodes: the
-quantized graph would no longer be the exported one, and names to exclude would not be found.
+Ranges come from `calibration` and nodes to exclude from `exclusions`; whether the runtime can load the result is
+checked in `loading`. Of the pre-processing (`quant_pre_process`) only shape inference is applied, as in a plain call
+of `quantize_static` with a file: the rest fuses and renames nodes, so names to exclude would not be found.
 """
 
 from __future__ import annotations
@@ -51,7 +48,6 @@ _QUANTIZER_ERRORS = (
     AssertionError,
     AttributeError,
     LookupError,
-    NotImplementedError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -66,14 +62,8 @@ def quantize_model(
     """Quantize a model, write it to `target`, whose folder exists, and return the report.
 
     The written graph equals, node for node and weight for weight, what ONNX Runtime's quantizer gives for the same
-    arguments. Where nothing is quantized, it is the float model. The weights of a model with external weights go to
-    `<target>.data`.
-
-    Args:
-        model: The float model.
-        target: Where the quantized model is written.
-        settings: The quantization.
-        ranges: Ranges of the activations. Needed for static quantization, and not read for dynamic.
+    arguments. Where nothing is quantized, it is the float model. External weights go to `<target>.data`. Only static
+    quantization needs and reads `ranges`, those of the activations.
 
     Raises:
         ArtifactError: The settings are not supported, ranges are missing or not finite, or the quantizer refuses the
@@ -95,7 +85,7 @@ def quantize_model(
                 else:
                     _quantize_dynamic(prepared, written, settings)
             result = onnx.load(str(written), load_external_data=False)
-            # Of a copy, because `graph_of` names nodes: the digest is that of the file.
+            # `graph_of` names nodes, and the digest is that of the file: so index a copy.
             quantized = graph_of(without_weights(result))
         if result is None or quantized is None or count_integer_operators(quantized) == count_integer_operators(graph):
             if count_integer_operators(graph) and not settings.nodes_to_exclude:
@@ -222,7 +212,8 @@ def _used_ranges(graph: Graph, settings: Quantization, ranges: TensorsData) -> T
     needed: set[str] = set()
     for node in graph.nodes.values():
         if node.op_type in requested:
-            tensors = [t for t in (*node.input, *node.output) if t not in graph.weights and graph.is_float(t)]
+            names = (*node.input, *node.output)
+            tensors = [tensor for tensor in names if tensor not in graph.weights and graph.is_float(tensor)]
             touched.update(dict.fromkeys(tensors))
             if node.name not in settings.nodes_to_exclude:
                 needed.update(tensors)

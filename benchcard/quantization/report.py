@@ -1,7 +1,6 @@
-"""The report on a quantized graph, read from the graph itself.
+"""The report on a quantized graph and its notes, read from the graph itself.
 
-This module owns the report and its notes. The quantization is in `quantize`; why two rows have the same graph is
-explained in `equality`.
+The quantization is in `quantize`; why two rows have the same graph is explained in `equality`.
 """
 
 from __future__ import annotations
@@ -50,17 +49,11 @@ class QuantizationReport:
 
     Attributes:
         digest: SHA-256 of the written model's content (see `graphs.files.model_digest`).
-        size_bytes: Total size of its files.
-        nodes_quantized: Number of nodes that are quantized.
         nodes_eligible: Nodes whose operator was asked for and has a kernel for the approach, excluded ones among them.
-        operators: The same by operator type, sorted by name.
-        quantize_nodes: Number of `QuantizeLinear` nodes in the written graph.
-        dequantize_nodes: Number of `DequantizeLinear` nodes.
-        dynamic_quantize_nodes: Number of `DynamicQuantizeLinear` nodes.
+        operators: The counts by operator type, sorted by name.
         weights_quantized: Weights that are 8-bit integers now; biases, which become int32, are not counted.
         weights_per_channel: Those of them with one scale per channel.
         is_float_model: True where nothing was quantized; the written model then is the float model itself.
-        notes: Sentences on what may surprise a reader.
     """
 
     digest: str
@@ -80,18 +73,14 @@ class QuantizationReport:
 def make_report(
     graph: Graph, quantized: Graph | None, model: onnx.ModelProto, settings: Quantization, target: Path
 ) -> QuantizationReport:
-    """Return the report on a written model.
+    """Return the report on a written model, the result of quantizing `graph`.
 
-    Args:
-        graph: The graph before quantization.
-        quantized: The graph after it; None where nothing was quantized.
-        model: The written model, loaded without external weights. All its weights are removed.
-        settings: The quantization.
-        target: The file of the written model.
+    `quantized` is the graph after it; None where nothing was quantized. `model` is the written model, loaded without
+    external weights; all its weights are removed.
     """
     names = eligible_nodes(graph, settings)
     changed = frozenset() if quantized is None else frozenset(_changed_nodes(graph, quantized, settings, names))
-    eligible, excluded, done = (
+    eligible, excluded, quantized_counts = (
         Counter(graph.nodes[name].op_type for name in group)
         for group in (names, [name for name in names if name in settings.nodes_to_exclude], changed)
     )
@@ -103,7 +92,7 @@ def make_report(
         nodes_quantized=len(changed),
         nodes_eligible=len(names),
         operators=tuple(
-            OperatorCount(operator, eligible[operator], excluded[operator], done[operator])
+            OperatorCount(operator, eligible[operator], excluded[operator], quantized_counts[operator])
             for operator in sorted(eligible)
         ),
         quantize_nodes=integer_operators["QuantizeLinear"],
@@ -171,12 +160,12 @@ def _notes(
     yield from _notes_on_operators(graph, settings, names)
     reasons = float_reasons(graph, settings)
     totals = Counter(graph.nodes[name].op_type for name in names)
-    kept = Counter(
+    unchanged = Counter(
         (graph.nodes[name].op_type, reasons[name])
         for name in names
         if name not in changed and name not in settings.nodes_to_exclude
     )
-    for (operator, reason), count in kept.items():
+    for (operator, reason), count in unchanged.items():
         state = _STATES.get(reason, "in float32")
         yield f"{count} of {totals[operator]} `{operator}` {_stay(count)} {state}: {reason or 'the reason is unknown'}"
     for parameter in ("per_channel", "reduce_range"):
@@ -192,15 +181,15 @@ def _notes(
 
 def _notes_on_operators(graph: Graph, settings: Quantization, names: Collection[str]) -> Iterator[str]:
     """Yield a note for each operator that was asked for by name and is absent or cannot be quantized."""
-    asked, supported = settings.operators_to_quantize or (), supported_operators(settings)
+    requested, supported = settings.operators_to_quantize or (), supported_operators(settings)
     present = {node.op_type for node in graph.nodes.values()}
-    for operator in sorted(set(asked)):
+    for operator in sorted(set(requested)):
         if operator not in present and not (operator == "MatMul" and names):
             yield f"the graph has no `{operator}`"
         elif operator == "Gemm" and settings.approach == "dynamic":
             yield (
                 "`Gemm` is quantized as `MatMul`"
-                if "MatMul" in asked
+                if "MatMul" in requested
                 else "`Gemm` has no dynamic kernel of its own: it is quantized as `MatMul`, which was not asked for"
             )
         elif operator not in supported:

@@ -1,7 +1,4 @@
-"""The parameters of a quantization: their names, their choices, and ONNX Runtime's defaults.
-
-The fields of `Quantization` are the one list of these parameters. This module imports neither onnx nor onnxruntime.
-"""
+"""The parameters of a quantization: names, choices and ONNX Runtime's defaults. Imports no onnx or onnxruntime."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """Data sets in memory: `datasets.Dataset`, `DatasetDict`, pandas frames, and mappings of split to these.
 
-A spec names such a data set by the digest of its content. Its rows are written into the run directory, so that a run
-can be continued and read without the objects. This module recognizes, names and writes such data sets.
+This module recognizes them, names each by the digest of its content, which a spec can hold, and writes the rows into
+the run directory, so that a run can be continued and read without the objects.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,6 @@ def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object]
     """Return the arguments of a benchmark with a name in place of each data set in memory, and these by name.
 
     A data set is the value of `dataset` or of its `path`; in `grid`, it is an element of a list of such values.
-
-    Raises:
-        SpecError: A data set cannot be written, because it is a stream or because its columns hold mixed values.
     """
     extracted: dict[str, datasets.DatasetDict] = {}
 
@@ -129,11 +127,9 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
     if isinstance(value, datasets.Dataset):
         return value.with_format(None)
     _expect_distinct(value.columns, "columns", place)
-    try:
+    # Arrow raises these for values, as images, that `datasets` can encode and Arrow cannot.
+    with suppress(TypeError, ValueError, NotImplementedError):
         return datasets.Dataset.from_pandas(value, preserve_index=False)
-    except (TypeError, ValueError, NotImplementedError):
-        # Arrow raises these for values, as images, that `datasets` can encode and Arrow cannot.
-        pass
     try:
         return datasets.Dataset.from_dict({str(name): values for name, values in value.to_dict("list").items()})
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -142,7 +138,6 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
 
 
 def _expect_distinct(names: Iterable[object], kind: str, place: str) -> None:
-    """Raise where two names are the same text."""
     counts = Counter(map(str, names))
     if duplicates := [f"`{name}`" for name, count in counts.items() if count > 1]:
         raise SpecError(

@@ -30,21 +30,8 @@ DatasetArguments = Mapping[str, Any]
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 # Files of a model repository that no framework here reads.
-_IGNORED_FILES = (
-    "*.h5",
-    "*.msgpack",
-    "*.ot",
-    "*.tflite",
-    "*.mlmodel",
-    "*.mlpackage/*",
-    "*.gguf",
-    "*.pb",
-    "flax_model*",
-    "tf_model*",
-    "coreml/*",
-)
-# Configurations and vocabularies, all of which are read. Of several weight files one is read, and a graph only where a
-# spec asks for it.
+_IGNORED_FILES = "*.h5 *.msgpack *.ot *.tflite *.mlmodel *.mlpackage/* *.gguf *.pb flax_model* tf_model* coreml/*"
+# Configurations and vocabularies, all of which are read, unlike weights and graphs.
 _ALWAYS_READ = frozenset({".json", ".txt", ".model", ".tiktoken"})
 # Keys of a model card that also hold for quantized variants of the model. The name and the link identify the licence
 # where `license` is `other`. Source: https://huggingface.co/docs/hub/model-cards
@@ -56,9 +43,7 @@ class Source:
     """What a name stands for.
 
     Attributes:
-        name: The name in the spec.
         location: The local folder or file, or the current id on the Hub.
-        local: Whether it is local, and not on the Hub.
         revision: The commit on the Hub; None for local files.
         digest: The digest of all local files, or of id and commit on the Hub.
         inherited: The metadata in the model's README that also hold for its quantized variants.
@@ -134,10 +119,8 @@ def unresolved_sources(spec: Spec) -> Sources:
 def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path | None = None) -> Sources:
     """Return what every name of a spec stands for now. Models on the Hub are downloaded.
 
-    Args:
-        spec: The spec.
-        kept: The sources when the run began, whose commits on the Hub are used again.
-        memory_folder: The folder of data sets that were passed in memory.
+    The commits of `kept`, the sources when the run began, are used again. Data sets that were passed in memory are in
+    `memory_folder`.
 
     Raises:
         SpecError: Folders or repositories do not exist; the message names each, and where it was looked for.
@@ -146,19 +129,13 @@ def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path
     kept = kept or Sources()
     datasets = {_dataset_key(dataset): dataset for dataset in _datasets(spec)}
     mistakes: list[Mistake] = []
-    sources = Sources(
-        _resolve_each(
-            {name: partial(_model, spec, name, kept.models.get(name)) for name in _model_names(spec)}, mistakes
-        ),
-        _resolve_each(
-            {
-                key: partial(_dataset, spec, dataset, kept.datasets.get(key), memory_folder)
-                for key, dataset in datasets.items()
-            },
-            mistakes,
-        ),
-        _resolve_each({name: partial(_script, spec, name) for name in script_metrics(spec)}, mistakes),
-    )
+    models = {name: partial(_model, spec, name, kept.models.get(name)) for name in _model_names(spec)}
+    data = {
+        key: partial(_dataset, spec, dataset, kept.datasets.get(key), memory_folder)
+        for key, dataset in datasets.items()
+    }
+    scripts = {name: partial(_script, spec, name) for name in script_metrics(spec)}
+    sources = Sources(_resolve_each(models, mistakes), _resolve_each(data, mistakes), _resolve_each(scripts, mistakes))
     if mistakes:
         raise SpecError(mistakes)
     return sources
@@ -184,12 +161,7 @@ def source_names(spec: Spec) -> frozenset[str]:
 
 
 def uninstalled_code(spec: Spec, trusted: Collection[str] = ()) -> list[str]:
-    """Return descriptions of the code that a spec runs beside installed packages.
-
-    Args:
-        spec: The spec.
-        trusted: Ids of metrics to leave out.
-    """
+    """Return descriptions of the code that a spec runs beside installed packages, without the `trusted` metrics."""
     models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in _model_names(spec)]
     scripts = [
         f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"
@@ -266,7 +238,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     from benchcard.hub.faults import reporting_hub_errors
 
     with reporting_hub_errors("model", name, place), download_progress():
-        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=list(_IGNORED_FILES)))
+        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=_IGNORED_FILES.split()))
     # The client stores a snapshot in …/snapshots/<commit>.
     commit = folder.name
     return Source(name, str(folder), False, commit, digest([name, commit]), _inherited_metadata(folder))

@@ -68,9 +68,7 @@ def _framework_arguments() -> Iterator[Mapping[str, ValueType]]:
 
 @dataclass(frozen=True)
 class FrameworkArguments:
-    """Arguments of any framework; the plan decides which framework takes them. Where `open` is set, unknown ones are
-    accepted.
-    """
+    """Arguments of any framework; the plan decides which framework takes them. If `open`, unknown ones are accepted."""
 
     open: bool = False
     expected: str = "a mapping of a framework's arguments"
@@ -85,15 +83,13 @@ class FrameworkArguments:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter.
+    """One parameter and the type of its value.
 
     Attributes:
-        type: The type of its value.
         default: Its value where the spec does not set it; None where it then follows from others or from a library.
         scope: The configurations that it applies to: "any", the "quantized" ones, or the "static" ones. In others it is
             None.
-        setting: Whether it sets how to measure; the card describes settings in sentences, not in its list of fixed
-            parameters.
+        setting: Whether it sets how to measure; the card lists settings apart from the fixed parameters.
     """
 
     type: ValueType
@@ -148,8 +144,8 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
 # The names of older cards, and the keyword of `Benchmark(...)`.
 ALIASES: Mapping[str, str] = MappingProxyType({"model": "name_or_path", "model_name_or_path": "name_or_path"})
 
-# The limits of the search of `node_exclusion: auto`: the largest loss of the first metric (None for one point) and the
-# largest number of quantized models to evaluate.
+# The limits of the search of `node_exclusion: auto`: the largest loss of the first metric (None for 0.01, or 1 for a
+# metric in %) and the largest number of quantized models to evaluate.
 AUTO_DEFAULTS: Mapping[str, int | None] = MappingProxyType({"max_drop": None, "max_trials": 16})
 
 CALIBRATION_DEFAULTS: Mapping[str, str | int] = MappingProxyType({"method": "minmax", "num_calibration_samples": 100})

@@ -33,7 +33,6 @@ class FrameworkTraits:
         format: The form of model that it opens: "transformers", "onnx", or one that it converts a graph to.
         running: The arguments that change how a model runs, and not the model.
         parameters: The parameters of quantization and of ONNX that it supports.
-        arguments: The names of all its arguments.
     """
 
     format: str
@@ -43,11 +42,7 @@ class FrameworkTraits:
 
     @classmethod
     def from_registry(cls, name: str) -> FrameworkTraits:
-        """Return the attributes of a registered framework.
-
-        Raises:
-            BenchcardError: There is no such framework, or it cannot be loaded.
-        """
+        """Return the attributes of a registered framework."""
         framework = registry.framework(name)
         return cls(
             framework.format,
@@ -100,13 +95,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Plan:
-    """All configurations of a spec, in the order of the tables.
-
-    Attributes:
-        spec: The spec.
-        configurations: The rows.
-        frameworks: The traits of each framework of the rows, by name.
-    """
+    """All configurations of a spec, in the order of the tables."""
 
     spec: Spec
     configurations: tuple[Configuration, ...]
@@ -146,14 +135,8 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
     """Return the plan of a spec. Nothing is loaded, downloaded or measured for it.
 
     Rows are ordered by their benchmarked parameters from left to right, None first, then truth values, numbers, and
-    everything else by its text: the order of the cards published since 2022.
-
-    Args:
-        spec: The spec.
-        frameworks: The traits of its frameworks that a run kept, in place of those of the registered ones.
-
-    Raises:
-        BenchcardError: A framework is neither in `frameworks` nor registered.
+    everything else by its text: the order of the cards published since 2022. The traits in `frameworks`, kept by a run,
+    replace those of registered frameworks.
     """
     names = spec.values("framework") or [spec.get("framework")]
     kept = frameworks or {}
@@ -220,9 +203,8 @@ class _Row:
 class _Template:
     """What the rows of one framework with the same quantization approach share.
 
-    Attributes:
-        parameters: Every parameter; the benchmarked ones with the fixed value that they replace, or in part.
-        active: The benchmarked parameters that apply to the rows.
+    Benchmarked parameters have the fixed value that they replace, in whole or in part; `active` are those that apply to
+    the rows.
     """
 
     parameters: Mapping[str, Any]
@@ -238,7 +220,6 @@ class _FrameworkGrid:
     traits: FrameworkTraits
 
     def rows(self) -> Iterator[_Row]:
-        """Yield the distinct rows."""
         choices = {name: self._choices(name) for name in self.spec.grid}
         ranks = {name: [_rank(value) for value in values] for name, values in choices.items()}
         templates: dict[str | None, _Template] = {}
@@ -344,7 +325,6 @@ class _FrameworkGrid:
 
 
 def _axis_value(parameters: Mapping[str, Any], name: str) -> Any:
-    """Return the value that a row shows for a benchmarked parameter."""
     parameter, part = split_name(name)
     value = parameters[parameter]
     return value if part is None else (value or {}).get(part)
@@ -366,9 +346,7 @@ def _rank(value: object) -> tuple[object, ...]:
 
 
 def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Return the threads of each row. Rows that set none get the number that all others share, so that frameworks are
-    compared on equal terms.
-    """
+    """Return the threads of each row; a row that sets none gets the number that all others share, to be comparable."""
     requested = [(row["framework_args"] or {}).get("intra_op_num_threads") for row in rows]
     distinct = {threads for threads in requested if threads is not None}
     common = distinct.pop() if len(distinct) == 1 else None
@@ -376,9 +354,7 @@ def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
 
 
 def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Return the baseline of each row: the first unquantized row of the same model, data and measurement; the first one
-    of onnxruntime where there is one.
-    """
+    """Return each row's baseline: the first unquantized row, of onnxruntime if any, of its model, data and settings."""
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
     shared = {split_name(name)[0] for name in spec.grid}
     shared = {name for name in shared if PARAMETERS[name].scope == "any" and name not in model_settings}

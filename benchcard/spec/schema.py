@@ -1,7 +1,6 @@
-"""The types of values that a parameter accepts, each of which reports every mistake in a value.
+"""The types of values that a parameter accepts (text, number, list, mapping); each reports every mistake in a value.
 
-This module owns the types (text, number, list, mapping) and the wording of their mistakes. Which parameters there are
-is left to `parameters`.
+This module also owns the wording of the mistakes. Which parameters there are is left to `parameters`.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ class ValueType(Protocol):
 
 @dataclass(frozen=True)
 class Text:
-    """A non-empty string, or one of the names that `known` returns. `known` is called late, so that registries may
-    grow.
-    """
+    """A non-empty string, or one of the names that `known` returns; it is called late, since registries may grow."""
 
     known: Callable[[], Sequence[str]] | None = None
 
@@ -168,9 +165,7 @@ class ListOf:
         return f"a list{' of one or more' if self.least else ''}, each {self.of.expected}"
 
     def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
-        """Yield a mistake for anything but a list, for a list that is too short, and for each wrong or repeated
-        element.
-        """
+        """Yield a mistake for anything but a list, for too few elements, and for each wrong or repeated element."""
         if not isinstance(value, list):
             yield Mistake(place, format_value(value), self.expected, _list_hint(self.of, value))
             return

@@ -35,7 +35,6 @@ class Spec:
     """A checked spec.
 
     Attributes:
-        task: The name of the task.
         fixed: The parameters with one value, by name (`calibration.method` for a field of one).
         grid: The benchmarked parameters with their lists of values, in the given order. `framework_args` may be a
             mapping of framework to list.
@@ -71,9 +70,9 @@ class Spec:
         return list(self.grid[name]) if name in self.grid else [self.fixed[name]] if name in self.fixed else []
 
     def local_path(self, name: str) -> Path | None:
-        """Return the file or folder of a name, or None where there is none.
+        """Return the file or folder of a name in `search_folders`; None where there is none.
 
-        It is looked for in `search_folders`. The path of a name from a card must not lead out of its folder by a link.
+        The path of a name from a card must not lead out of its folder by a link.
         """
         for folder in self.search_folders(name):
             try:
@@ -121,24 +120,16 @@ def _lies_within(folder: Path, path: Path) -> bool:
 def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
     """Return the spec of data in the form of a YAML spec or of `Benchmark`'s arguments.
 
-    Args:
-        data: The data.
-        folder: The folder where relative paths start; None for the working directory.
+    Relative paths start at `folder`; None for the working directory.
 
     Raises:
-        SpecError: With up to a hundred mistakes: of values that are not plain data, of the task and names, of fixed
-            values, of the grid's values, and of their combination.
+        SpecError: With up to a hundred mistakes: of values, names and the task, and of their combination.
     """
     return _read(data, folder, stored=False)
 
 
 def read_stored_spec(data: Mapping[str, object]) -> Spec:
-    """Return the spec that a run directory holds, untrusted. The packages that brought its task, frameworks, metrics
-    and backend need not be installed: their names and arguments are not checked again.
-
-    Raises:
-        SpecError: As for `read_spec`.
-    """
+    """Return the spec of a run directory, untrusted; the plugins that it names need not be installed."""
     return replace(_read(data, None, stored=True), trusted=False)
 
 
@@ -307,7 +298,6 @@ class _SpecReader:
                 yield Mistake(at, format_value(entry), f"arguments that {join_names(frameworks)} accepts")
 
     def _task_argument_mistakes(self) -> Iterator[Mistake]:
-        """Yield the arguments that the task does not accept."""
         if "task_args" not in self._places or self.data.get("task") not in registry.tasks():
             return
         task = registry.task(self.data["task"])
@@ -346,8 +336,6 @@ def _suggestion(key: str) -> str:
     """Return a hint at the parameter that an unknown name may stand for; empty where none is close."""
     names = parameter_names()
     field_name = next((name for name in names if name.endswith(f".{key}")), None)
-    return (
-        f"did you mean `{field_name}`?"
-        if field_name
-        else did_you_mean(key, [*names, *ALIASES, "task", "grid", "fixed"])
-    )
+    if field_name is not None:
+        return f"did you mean `{field_name}`?"
+    return did_you_mean(key, [*names, *ALIASES, "task", "grid", "fixed"])

@@ -132,11 +132,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def reporting_disk_errors(path: Path, advice: str = "give another folder") -> Iterator[None]:
-    """Turn the disk errors of a block into messages that say what to do.
-
-    Args:
-        path: The path that the block writes.
-        advice: What to do where the path cannot be written.
+    """Turn the disk errors of a block that writes `path` into messages that say what to do.
 
     Raises:
         BenchcardError: The disk is full, or the path cannot be written.

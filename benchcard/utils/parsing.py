@@ -20,31 +20,17 @@ if TYPE_CHECKING:
 
 # Python converts integers to text up to 4,300 digits; front matter of others may hold any number that can be written.
 _MAX_INTEGER_BITS = 10_000
-# How many values aliases may repeat: a first few thousand, and so many for each value of the text.
+# How many values aliases may repeat in all: a fixed number, and so many more for each value of the text.
 _FREE_REPEATS, _REPEATS_PER_VALUE = 10_000, 10
 _TAG = "tag:yaml.org,2002:"
 _TAGS = frozenset({"str", "int", "float", "bool", "null", "seq", "map", "timestamp", "merge"})
 # What ruamel.yaml raises, beside its own errors, for a value that does not fit its tag.
-_VALUE_ERRORS = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    AssertionError,
-    NotImplementedError,
-)
+_VALUE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, AssertionError, NotImplementedError)
 _TOO_DEEP = f"more than {MAX_LEVELS} levels deep: use less nesting"
 
 
 class UnreadableError(ValueError):
-    """A text that is no valid YAML or JSON, or that holds what is refused.
-
-    Attributes:
-        problem: What is wrong.
-        line: The line in the text, from 1; None where it is not known.
-        column: The column in that line, from 1.
-    """
+    """A text that is no valid YAML or JSON, or that holds what is refused; line and column count from 1."""
 
     def __init__(self, problem: str, line: int | None = None, column: int | None = None) -> None:
         self.problem, self.line, self.column = problem, line, column
@@ -62,11 +48,7 @@ def load_yaml(text: str) -> Any:
 
 
 def compose_yaml(text: str) -> Node | None:
-    """Return the nodes of a YAML text, which know their lines and columns, with any tags; None for an empty text.
-
-    Raises:
-        UnreadableError: As for `load_yaml`, except for tags and keys.
-    """
+    """Return the nodes of a YAML text, which know their lines and columns, with any tags; None for an empty text."""
     node: Node | None = _read_yaml(text, "compose")
     if node is not None:
         _distinct_nodes(node)
@@ -134,11 +116,7 @@ def _error_at(mark: StreamMark, problem: str) -> UnreadableError:
 
 
 def _distinct_nodes(root: Node) -> list[Node]:
-    """Return the nodes at and below one, each once.
-
-    Raises:
-        UnreadableError: Aliases make the data endless or huge, or they are nested too deep.
-    """
+    """Return the nodes at and below one, each once."""
     sizes: dict[int, tuple[int, int]] = {}
     nodes: list[Node] = []
     parents: set[int] = set()

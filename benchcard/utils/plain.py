@@ -1,7 +1,7 @@
 """Plain data, which JSON can hold: checked copies, canonical text and digests.
 
 Plain data are text, numbers, true, false, None, lists, and mappings with text as keys. A checked copy can be compared,
-hashed and written as JSON in time linear in its size. What the values mean is left to their readers.
+hashed and written as JSON in time linear in its size.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ def digest(value: object) -> str:
 
 
 def as_plain(value: object) -> Any:
-    """Return a copy of a value with dataclasses as dicts, tuples as lists, and paths as absolute paths in text.
-
-    Other values stay as they are.
-    """
+    """Return a copy with dataclasses as dicts, tuples as lists, and paths as absolute text; other values stay."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):

@@ -1,9 +1,8 @@
-"""Child processes: start Python without the working directory on its path, forward messages, end the process group, and
-describe how it ended.
+"""Child processes: start Python without the working directory on its path, forward messages, end the process group.
 
 Python puts the working directory, or the folder of the program that it runs, first on its path, where a file
-`datasets.py` hides the package of that name. Children omit both folders. If a plugin was registered by a call, its
-module may be in one of them, so they are then searched after everything else.
+`datasets.py` hides the package of that name. Children omit both folders, or search them last if a plugin was registered
+by a call, since its module may be in one of them.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ LOG_END_BYTES = 4000
 # How long to read what a child wrote before it ended. Its pipe is usually closed at once, but a grandchild that left
 # the process group can hold it open for any time.
 _DRAIN_S = 1.0
-# The child's own path goes last: it holds the standard library and the installed packages, which the parent's path may
-# lack only where one of them is the working directory. The package is loaded from where the parent has it, which may
-# be the working directory.
+# The child's own path goes last: it holds the standard library and the installed packages. The package is loaded from
+# where the parent has it, which may be the working directory.
 _PROGRAM = """\
 import sys
 sys.path[:] = dict.fromkeys([*{path}, *filter(None, sys.path), *{last}])
@@ -47,10 +45,8 @@ main({argument})
 def python_command(module: str, argument: int | None = None, *, search_own: bool) -> list[str]:
     """Return the command that runs `main` of a module of this package in a child; start it with `child_environment`.
 
-    Args:
-        module: The module's name within the package, as `measure.child`.
-        argument: The argument of `main`; None for none.
-        search_own: Whether the child also searches the working directory and the folder of the program, last.
+    `module` is named within the package, as `measure.child`. With `search_own`, the child also searches the working
+    directory and the folder of the program, last.
     """
     own = _own_folders()
     program = _PROGRAM.format(
@@ -71,7 +67,6 @@ def child_environment() -> dict[str, str]:
 
 
 def _own_folders() -> set[str]:
-    """Return the working directory and the folder of the running program."""
     program = getattr(sys.modules.get("__main__"), "__file__", None)
     try:
         working_directory = os.getcwd()
@@ -126,10 +121,7 @@ def exit_tree(status: int) -> None:
 def listen(lines: Iterable[T], commands: queue.SimpleQueue[T], status: int) -> None:
     """Put the lines of this process's parent into a queue as they arrive, and end this process after the last one.
 
-    Args:
-        lines: The lines, which end where the parent closes them or ends.
-        commands: The queue.
-        status: The exit status of this process.
+    The lines end where the parent closes them or ends; `status` is then the exit status.
     """
 
     def read() -> None:
@@ -145,8 +137,7 @@ def forward_messages(
 ) -> threading.Thread:
     """Put the messages of a child into a queue as they arrive, and None once the child has ended.
 
-    Returns:
-        The thread that waits for the child's end and then kills what the child started. It ends after the child.
+    The returned thread waits for the child's end and then kills what the child started. It ends after the child.
     """
 
     def read() -> None:

@@ -76,10 +76,7 @@ def _hide_on_error(method: Callable[Concatenate[Progress, P], None]) -> Callable
 class Progress:
     """Two bars in a terminal or a notebook; elsewhere one line a step. A context manager that closes the bars.
 
-    Args:
-        expected: The kinds of the steps to do, one entry a step.
-        timed_s: The seconds that will be spent on time measurements.
-        show: Whether to show anything.
+    `expected` holds the kinds of the steps to do, one entry a step; `timed_s` is the time that measurements will take.
     """
 
     def __init__(self, expected: Iterable[str], timed_s: float, show: bool = True) -> None:
@@ -92,12 +89,12 @@ class Progress:
         if show and not self._lines:
             from tqdm.auto import tqdm
 
-            steps = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
-            step = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
+            steps_format = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
+            step_format = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
             # A delay keeps the constructor from drawing, where an error of the stream could not be handled.
             self._bars = [
-                tqdm(total=self._total, desc="steps", unit="step", bar_format=steps, delay=1e-9),
-                tqdm(total=1, bar_format=step, leave=False, delay=1e-9),
+                tqdm(total=self._total, desc="steps", unit="step", bar_format=steps_format, delay=1e-9),
+                tqdm(total=1, bar_format=step_format, leave=False, delay=1e-9),
             ]
 
     def __enter__(self) -> Progress:
@@ -143,14 +140,9 @@ class Progress:
             self._bars[1].refresh()
 
     def finish(self, kind: str, description: str, seconds: float, failed: str = "", parallel: int = 1) -> None:
-        """Show that a step has ended, and why it failed, if it did.
+        """Show that a step has ended.
 
-        Args:
-            kind: The step's kind.
-            description: The step in words.
-            seconds: Its duration.
-            failed: Why it failed; empty where it did not.
-            parallel: How many steps ran side by side.
+        `failed` says why it failed, empty where it did not; `parallel` is how many steps ran side by side.
         """
         self._durations_s[kind].append(seconds / parallel)
         self.skip([kind])

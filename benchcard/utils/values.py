@@ -48,11 +48,8 @@ class Interval:
 class Failure:
     """Why a result is missing.
 
-    Attributes:
-        stage: The kind of the step that failed, as `export` or `score`; `time` for a time measurement.
-        type: The class of the exception, or the signal that killed the process.
-        message: The text of the exception.
-        log: The last lines of the step's log.
+    `stage` is the kind of the step that failed, or `time`; `type` is the class of the exception, or the signal that
+    killed the process; `log` holds the last lines of the step's log.
     """
 
     stage: str = ""

@@ -48,12 +48,9 @@ _MODEL_INDEX: _Form = [
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem of front matter on the Hub.
+    """A problem of front matter: an error where the Hub refuses the card, a warning where it shows a warning.
 
-    Attributes:
-        severity: `error` where the Hub refuses the card, `warning` where it shows a warning.
-        field: The place, as `model-index[0].name`; empty for the front matter as a whole.
-        message: What is wrong, and what would be right.
+    `field` is the place, as `model-index[0].name`; empty for the front matter as a whole.
     """
 
     severity: Severity

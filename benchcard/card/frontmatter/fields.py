@@ -36,11 +36,7 @@ def front_matter_keys(front: FrontMatter) -> dict[str, Plain]:
 
 
 def render_front_matter(front: FrontMatter) -> str:
-    """Return the front matter between its dashes, ending in a line end; only the dashes if it is empty.
-
-    Raises:
-        CardError: Front matter cannot hold a value.
-    """
+    """Return the front matter between its dashes, ending in a line end; only the dashes if it is empty."""
     return f"---\n{dump_yaml(front_matter_keys(front))}---\n"
 
 
@@ -49,13 +45,8 @@ def model_index(
 ) -> tuple[dict[str, Plain], ...]:
     """Return the evaluation results of the recommended row and the baseline in the Hub's format; empty without any.
 
-    Other rows are left out: the Hub distinguishes results by task and data only, so all rows would become one.
-
-    Args:
-        facts: Needs `data`, and `chosen` or `baseline`.
-        name: Name of the model.
-        source_name: Who reports the results, such as `benchcard digits`; a later merge finds its entry by it.
-        source_url: Where the figures are; the Hub requires it with `source_name`.
+    Other rows are left out: the Hub distinguishes results by task and data only, so all rows would become one. A later
+    merge finds its entry by `source_name`, such as `benchcard digits`; the Hub requires `source_url` with it.
 
     Source: hub-docs, modelcard.md (required fields); configuration, split and revision are strings.
     """

@@ -1,15 +1,14 @@
 """Keys merged into the existing front matter of a README, as edits of its text.
 
 Owns where in the text a key or an item goes. Comments, order and quotes stay to the byte. Nothing is removed: lists are
-united, and an existing value is kept unless the caller names its key. ruamel.yaml gives the places; the result is
-parsed again and must be as expected, or nothing is written.
+united, and an existing value is kept unless the caller names its key. ruamel.yaml gives the places. The merged text is
+parsed again, and if its data are not as expected, nothing is written.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pprint import saferepr
 from typing import TYPE_CHECKING
 
@@ -36,25 +35,13 @@ _LINE = re.compile(r"[^\r\n]+")
 _COMMENT_OR_EMPTY = re.compile(r"[ \t]*(?:#[^\r\n]*)?")
 
 
-@dataclass(frozen=True)
-class _Edit:
-    """Text that replaces what is between two places."""
-
-    start: int
-    end: int
-    text: str
-
-
 def merge_fields(
     text: str, fields: Mapping[str, Plain], *, overwrite: Collection[str] = (), newline: str = "\n"
 ) -> tuple[str, tuple[str, ...]]:
     """Return a README with `fields` in its front matter, and the keys that kept another value.
 
-    Args:
-        text: The README.
-        fields: Keys and values as plain data; None and empty lists are left out.
-        overwrite: Keys whose values may be replaced.
-        newline: Line end of added lines.
+    None and empty lists in `fields` are left out. `overwrite` names the keys whose values may be replaced. Added lines
+    end in `newline`.
 
     Raises:
         CardError: The front matter cannot be parsed, or a key cannot be added without rewriting it.
@@ -91,7 +78,8 @@ class _Merger:
             self.entries = {key.value: (key, value) for key, value in self.root.value if isinstance(key.value, str)}
         else:
             self.root = None  # The text is empty or `null`.
-        self.edits: list[_Edit] = []
+        # Start and end of the replaced text, and its replacement.
+        self.edits: list[tuple[int, int, str]] = []
         self.new: dict[str, Plain] = {}
         self.kept: list[str] = []
 
@@ -121,8 +109,8 @@ class _Merger:
         self._append_new()
         yaml = self.yaml
         # From the end, so that places stay valid; the later of two additions at one place first.
-        for edit in sorted(self.edits, key=lambda edit: (edit.start, edit.end))[::-1]:
-            yaml = yaml[: edit.start] + edit.text + yaml[edit.end :]
+        for start, end, replacement in sorted(self.edits, key=lambda edit: edit[:2])[::-1]:
+            yaml = yaml[:start] + replacement + yaml[end:]
         try:
             is_expected = saferepr(load_front_matter(yaml + "\n")) == saferepr(self.expected)
         except CardError:
@@ -135,7 +123,7 @@ class _Merger:
         return yaml
 
     def _edit(self, start: int, end: int, text: str) -> None:
-        self.edits.append(_Edit(start, end, text))
+        self.edits.append((start, end, text))
 
     def _append_new(self) -> None:
         if not self.new:
@@ -151,7 +139,6 @@ class _Merger:
         self._edit(end, end, (self.newline if self.yaml else "") + self.newline.join(lines))
 
     def _fill(self, key: str, value: Plain) -> None:
-        """Give a value to a key that has none."""
         name, node = self.entries[key]
         self.expected[key] = value
         if node.value:

@@ -3,9 +3,8 @@
 Owns the split of a card into front matter and body, and writing YAML. Leaves parsing YAML to `utils`, and what front
 matter may contain to `check`.
 
-ruamel.yaml is not used for writing: the result is read by YAML 1.2 (the Hub) and by YAML 1.1 (PyYAML, which
-huggingface_hub uses). `no`, `1e-05`, `12:30` and `2022-01-01` are strings in one and something else in the other, and
-ruamel.yaml writes them without quotes.
+ruamel.yaml does not write it: the Hub reads YAML 1.2, huggingface_hub (PyYAML) YAML 1.1, and ruamel.yaml leaves out the
+quotes of `no`, `1e-05`, `12:30` and `2022-01-01`, which are strings in one and something else in the other.
 """
 
 from __future__ import annotations
@@ -38,9 +37,7 @@ class SplitCard:
 
     Attributes:
         opening: Byte order mark, white space and `---` with its line end; empty where there is no front matter.
-        yaml: The text between the dashes.
         closing: The line end before the closing `---` if the YAML has one, the dashes, and their line end.
-        body: The rest.
     """
 
     opening: str
@@ -67,11 +64,7 @@ def split_card(text: str) -> SplitCard:
 
 
 def compose_yaml(yaml: str) -> Node | None:
-    """Return the root node of a YAML text; nodes know their place in it. None for an empty text.
-
-    Raises:
-        CardError: The text is not YAML, or its nesting is too deep or endless; the message says where.
-    """
+    """Return the root node of a YAML text; nodes know their place in it. None for an empty text."""
     try:
         return parsing.compose_yaml(yaml)
     except parsing.UnreadableError as error:
@@ -91,11 +84,7 @@ def load_yaml(yaml: str) -> Plain:
 
 
 def load_front_matter(yaml: str) -> dict[str, Plain]:
-    """Return the keys and values of front matter; none for an empty text.
-
-    Raises:
-        CardError: As for `load_yaml`, or it is not a mapping.
-    """
+    """Return the keys and values of front matter; none for an empty text."""
     data = load_yaml(yaml)
     if data is not None and not isinstance(data, dict):
         raise CardError("the front matter is not a mapping: write `key: value` on each line")
@@ -112,15 +101,7 @@ def dump_yaml(data: Mapping[str, Plain], newline: str = "\n") -> str:
 
 
 def format_flow(value: Plain, place: str = "value") -> str:
-    """Return `value` as YAML on one line.
-
-    Args:
-        value: Plain data.
-        place: Where it is, for the message.
-
-    Raises:
-        CardError: A value is None or not finite.
-    """
+    """Return `value` as YAML on one line; an error names its `place`."""
     if isinstance(value, Mapping):
         items = (
             f"{format_scalar(str(key), place)}: {format_flow(item, f'{place}.{key}')}" for key, item in value.items()
@@ -132,11 +113,7 @@ def format_flow(value: Plain, place: str = "value") -> str:
 
 
 def format_scalar(value: Plain, place: str = "value") -> str:
-    """Return `value` as one YAML scalar that YAML 1.1 and 1.2 read alike.
-
-    Raises:
-        CardError: It is None, not finite, or not a scalar.
-    """
+    """Return `value` as one YAML scalar that YAML 1.1 and 1.2 read alike."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -173,11 +150,7 @@ def _format_mapping(data: Mapping[str, Plain], indent: str, place: str) -> Itera
 
 
 def format_list(values: list[Plain] | tuple[Plain, ...], indent: str, place: str = "value") -> Iterator[str]:
-    """Yield the lines of a block list, each item after a dash at `indent`.
-
-    Raises:
-        CardError: A value is None or not finite.
-    """
+    """Yield the lines of a block list, each item after a dash at `indent`."""
     for index, value in enumerate(values):
         if isinstance(value, Mapping) and value:
             first, *others = _format_mapping(value, indent + "  ", f"{place}[{index}]")

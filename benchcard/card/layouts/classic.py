@@ -1,17 +1,15 @@
 """The classic layout: the cards published in 2022, byte for byte.
 
 Owns what a classic card contains and in which order. Leaves the front matter to `frontmatter`, tables and the text of
-single values to `markdown`, and reading such a card to `reading.classic`.
-
-The rules, as derived from the published cards:
+single values to `markdown`, and reading such a card to `reading.classic`. The rules, derived from the published cards:
 
 - Labels, then fixed parameters, then benchmarked ones, then one table of quality and one table per shape, in the order
   of the facts. All columns are centred.
 - A parameter is a code span in Python's notation. A fixed mapping becomes nested bullets; a list of mappings is one
   line without code span. Benchmarked values are separated by a comma and two spaces.
 - A column of pipes precedes each metric. Quality has three decimals, time has two.
-- Where rows hold the original model's figures beside their own, each metric has two columns, `(original)` and
-  `(optimized)`: the layout of the first cards.
+- Where rows also hold the original model's figures, as in the first cards, each metric has two columns, `(original)`
+  and `(optimized)`.
 - A figure that does not exist is `failed` in a row that failed, else `n/a`.
 """
 

@@ -1,7 +1,7 @@
 """Figures in the cells of a full card, written and parsed.
 
-Owns the number of decimals of a column, and the text of a figure with its interval. All cells of a column have the same
-number of decimals; a column that is read from a card is written with the same number again.
+Owns the number of decimals, which all cells of a column share, and the text of a figure with its interval. A column
+that is read from a card is written with the same number of decimals again.
 """
 
 from __future__ import annotations
@@ -69,15 +69,7 @@ def format_shape(shape: Shape) -> str:
 
 
 def parse_figure(cell: str, place: str) -> Interval | None:
-    """Return the figure in a cell without the marks beside it; None if the cell says that there is none.
-
-    Args:
-        cell: The cell as Markdown.
-        place: Where it is, for the message.
-
-    Raises:
-        CardError: The cell contains something else.
-    """
+    """Return the figure in a cell of Markdown, without its marks; None if the cell says that there is none."""
     text = cell.replace("**", "").replace(AT_RISK, "").replace(f", {NOT_DETECTABLE}", "").strip()
     if text in (FAILED, MISSING, ""):
         return None

@@ -3,9 +3,8 @@
 Owns what a full card contains, in which order, and its sentences. Leaves tables to `full_tables`, the picture to
 `plot`, the call and the spec to `reproduce`, and reading such a card to `reading.full`.
 
-It contains the parts of the classic layout in the same order (task, backend, fixed and benchmarked parameters, non-time
-metrics, time metrics), and others around and between them. Only labels and recommended rows are bold. Tables of more
-than ten rows are folded.
+It contains the parts of the classic layout in the same order, with others around and between them. Only labels and
+recommended rows are bold. Tables of more than ten rows are folded.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, Data, Facts, Metric, Plain, Row
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, Data, Facts, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce, row_groups
 from benchcard.card.layouts.figures import column_decimals, format_figure, format_shape
 from benchcard.card.layouts.full_tables import RATIO, SIZE
@@ -45,10 +44,8 @@ _SHORT_DURATION_S = 10
 def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> str:
     """Return the card without its front matter; it begins with a heading of the second level.
 
-    Args:
-        facts: The contents.
-        plot: Path of the picture in the repository; None where there is none.
-        slug: Name of the run in the commands that repeat it.
+    `plot` is the path of the picture in the repository, None where there is none. `slug` names the run in the commands
+    that repeat it.
     """
     parts = [f"## {escape(facts.title or default_title(facts))}", _unfinished(facts), _recommendations(facts)]
     if facts.rows:
@@ -107,7 +104,6 @@ def _recommendations(facts: Facts) -> str:
 
 
 def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
-    """Return the sentence for the rows of one baseline."""
     if chosen is None:
         beside = f" for the baseline, row {base}" if len(row_groups.baselines(facts)) > 1 else ""
         return f"**There is nothing to recommend{beside}:** no row has all the figures that a choice needs."
@@ -128,13 +124,12 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
         clauses.append(f"{escape(metric)} {_metric(facts, row, metric)}{against}")
     size, size_before = row.figures.get(SIZE), baseline.figures.get(SIZE)
     if size is not None and size_before is not None:
-        decimals = column_decimals(each.figures.get(SIZE) for each in facts.rows)
+        decimals = column_decimals(other.figures.get(SIZE) for other in facts.rows)
         clauses.append(f"{format_figure(size, decimals)} instead of {format_figure(size_before, decimals)} MB")
     return f"**Ship row {chosen}{_for_now(facts)}** ({name}): " + "; ".join(clauses) + "."
 
 
 def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
-    """Return the clauses of the recommendation on a row's speed."""
     clauses = []
     ratio = row.times.get(shape, {}).get(RATIO)
     if full_tables.is_undetectable(row, shape):
@@ -142,7 +137,7 @@ def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
     elif ratio is not None:
         decimals = column_decimals(_column(facts, shape, RATIO), full_tables.time_rule(RATIO))
         clauses.append(f"**{format_figure(ratio, decimals)} times as fast** as the unquantized model")
-    latency, latency_before = (_latency(facts, each, shape, interval=False) for each in (row, baseline))
+    latency, latency_before = (_latency(facts, timed, shape, interval=False) for timed in (row, baseline))
     if latency is not None and latency_before is not None:
         clauses.append(f"{latency} instead of {latency_before} ms at {format_shape(shape)}")
     return clauses
@@ -183,12 +178,11 @@ def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str
 
 
 def _have_time(facts: Facts, rows: Iterable[int], key: str) -> bool:
-    """Return whether any of these rows has this time figure."""
     return any(facts.rows[row].times.get(shape, {}).get(key) for row in rows for shape in facts.shapes)
 
 
 def _metric(facts: Facts, row: Row, metric: str) -> str:
-    decimals = column_decimals([each.metrics.get(metric) for each in facts.rows], figures.quality_decimals)
+    decimals = column_decimals([other.metrics.get(metric) for other in facts.rows], figures.quality_decimals)
     figure = row.metrics.get(metric)
     return figures.MISSING if figure is None else format_figure(figure, decimals)
 
@@ -209,7 +203,7 @@ def _column(facts: Facts, shape: Shape, key: str) -> list[Interval | None]:
 def _legend(facts: Facts) -> str:
     at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
     sentences, baselines = [f"In brackets: 95 % intervals.{at}"], row_groups.baselines(facts)
-    if any(row.figures.get("predictions_changed") or row.metrics for row in facts.rows) and facts.pareto:
+    if any(row.figures.get(full_tables.CHANGED) or row.metrics for row in facts.rows) and facts.pareto:
         of = " of the same examples" if row_groups.have_different_examples(facts) else ""
         sentences.append(f"*Pareto*: no other row{of} is both better and faster.")
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
@@ -242,13 +236,12 @@ def _data(data: Data) -> dict[str, Plain]:
 def _metrics(facts: Facts) -> str:
     """Return the definitions and directions of the metrics; an empty string where none is known."""
     known = [metric for metric in facts.metrics if metric.definition or metric.higher_is_better is not None]
-    lines = [f"* **{escape(metric.name)}**: {_definition(metric)}" for metric in known]
+    lines = []
+    for metric in known:
+        direction = "" if metric.higher_is_better is None else HIGHER if metric.higher_is_better else LOWER
+        definition = "; ".join(part for part in (_one_line(metric.definition), direction) if part)
+        lines.append(f"* **{escape(metric.name)}**: {definition}")
     return "\n".join([METRICS_TITLE, *lines]) if lines else ""
-
-
-def _definition(metric: Metric) -> str:
-    direction = "" if metric.higher_is_better is None else HIGHER if metric.higher_is_better else LOWER
-    return "; ".join(part for part in (_one_line(metric.definition), direction) if part)
 
 
 def _evaluation(facts: Facts) -> list[str]:

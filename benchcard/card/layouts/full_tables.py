@@ -179,7 +179,7 @@ def time(facts: Facts, shape: Shape) -> str:
 def noise(facts: Facts) -> str:
     """Return the table of the noise certificates."""
     decimals = figures.column_decimals(certificate.ratio for certificate in facts.noise)
-    numbers = ["batch size", "input length", "models", "rounds", "the baseline against itself"]
+    headers = ["batch size", "input length", "models", "rounds", "the baseline against itself"]
     rows = [
         [
             str(certificate.shape.batch_size),
@@ -192,9 +192,9 @@ def noise(facts: Facts) -> str:
         for certificate in facts.noise
     ]
     if any(certificate.baseline is not None for certificate in facts.noise):
-        numbers.insert(0, NOISE_BASELINE)
+        headers.insert(0, NOISE_BASELINE)
         rows = [[_number(certificate.baseline), *row] for certificate, row in zip(facts.noise, rows)]
-    return render_table([*(Column(name, "right") for name in numbers), Column("disturbances")], rows)
+    return render_table([*(Column(name, "right") for name in headers), Column("disturbances")], rows)
 
 
 def same_models(facts: Facts) -> str:
@@ -291,14 +291,8 @@ def is_undetectable(row: Row, shape: Shape) -> bool:
 
 def _cells(column: Sequence[Interval | None], rows: Sequence[Row], rule: DecimalsRule) -> list[str]:
     decimals = figures.column_decimals(column, rule)
-    return [
-        figures.format_figure(figure, decimals)
-        if figure is not None
-        else figures.MISSING
-        if row.failure is None
-        else figures.FAILED
-        for figure, row in zip(column, rows)
-    ]
+    absent = [figures.MISSING if row.failure is None else figures.FAILED for row in rows]
+    return [word if figure is None else figures.format_figure(figure, decimals) for figure, word in zip(column, absent)]
 
 
 def _unbreakable(cell: str) -> str:

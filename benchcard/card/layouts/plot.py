@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from importlib import util
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.card.facts import LATENCY_MEAN, Facts
 from benchcard.card.layouts import row_groups
@@ -88,17 +88,8 @@ def _draw(axes: Axes, facts: Facts, points: _Points) -> None:
             colour, marker, size = BASELINE, "s", 8.0
         if index in chosen:
             colour, marker, size = CHOSEN, "D", 8.0
-        bars = axes.errorbar(
-            latency.value,
-            quality.value,
-            xerr=_error_bar(latency),
-            yerr=_error_bar(quality),
-            fmt=marker,
-            color=colour,
-            markersize=size,
-            elinewidth=1.1,
-            zorder=3,
-        )
+        style: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": size, "elinewidth": 1.1, "zorder": 3}
+        bars = axes.errorbar(latency.value, quality.value, xerr=_error_bar(latency), yerr=_error_bar(quality), **style)
         for bar in bars[2]:
             bar.set_alpha(0.55)
     _format_axes(axes, facts, points)
@@ -157,17 +148,10 @@ def _label_points(axes: Axes, facts: Facts, points: _Points) -> None:
         top = max(places[index][1] for index in group)
         middle = (min(places[index][0] for index in group) + max(places[index][0] for index in group)) / 2
         x, y = axes.transData.inverted().transform((middle, top))
-        axes.annotate(
-            ", ".join(map(str, sorted(group))),
-            (x, y),
-            xytext=(0, 8),
-            textcoords="offset points",
-            ha="center",
-            color=INK,
-            fontsize=10,
-            fontweight="bold" if bold.intersection(group) else "normal",
-            zorder=4,
-        )
+        weight = "bold" if bold.intersection(group) else "normal"
+        style: dict[str, Any] = {"ha": "center", "color": INK, "fontsize": 10, "fontweight": weight, "zorder": 4}
+        label = ", ".join(map(str, sorted(group)))
+        axes.annotate(label, (x, y), xytext=(0, 8), textcoords="offset points", **style)
 
 
 def _format_axes(axes: Axes, facts: Facts, points: _Points) -> None:

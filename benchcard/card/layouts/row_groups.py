@@ -1,7 +1,6 @@
-"""Groups of a card's rows: by the baseline they are compared with, and by the examples they were evaluated on.
+"""Groups of a card's rows: which are baselines, recommended, on one Pareto front, or share their examples.
 
-Owns which rows are baselines, recommended, or on one Pareto front. Leaves the text to `full` and `full_tables`, and the
-picture to `plot`.
+Leaves the text to `full` and `full_tables`, and the picture to `plot`.
 """
 
 from __future__ import annotations

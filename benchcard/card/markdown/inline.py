@@ -1,8 +1,7 @@
 """Values and text as inline Markdown, written and parsed.
 
-Owns code spans, escapes and the notation of single values: `parse_value(write_value(v)) == v` for all plain data, and
-what `code_span` and `escape` return cannot end the paragraph, bullet or table cell that contains it. Leaves tables to
-`tables`.
+Owns code spans, escapes and the notation of single values: `parse_value(write_value(v)) == v` for all plain data. What
+`code_span` and `escape` return cannot end the paragraph, bullet or table cell around it. Leaves tables to `tables`.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ _EDGE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 def write_value(value: Plain) -> str:
     """Return the text of a value in Python's notation; a plain word has no quotes."""
-    if isinstance(value, str) and _needs_no_quotes(value):
-        return value
-    return repr(value)
+    # Renderers disagree on a backslash before a pipe; doubled, as in quotes, they agree.
+    is_line = isinstance(value, str) and survives_escape(value) and "\\|" not in value
+    return value if is_line and parse_value(value) == value else repr(value)
 
 
 def parse_value(text: str) -> Plain:
@@ -157,8 +156,3 @@ def _one_line(text: str) -> str:
 
 def _escape_markup(line: str) -> str:
     return _MARKUP.sub(lambda match: "\\" + match.group(), line)
-
-
-def _needs_no_quotes(text: str) -> bool:
-    # Renderers disagree on a backslash before a pipe; doubled, as in quotes, they agree.
-    return survives_escape(text) and "\\|" not in text and bool(parse_value(text) == text)

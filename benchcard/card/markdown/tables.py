@@ -34,13 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that was found in a text.
-
-    Attributes:
-        columns: Headers and alignments.
-        rows: Cells as Markdown, pipes unescaped; each row as long as `columns`.
-        first_line: Line of the header in the text, from 0.
-    """
+    """A table in a text, its rows as long as `columns`, pipes unescaped; `first_line` is the header's, from 0."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -56,9 +50,6 @@ def render_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> st
     """Return a GitHub-flavoured Markdown table, also aligned as plain text; no newline at the end.
 
     Widths count an escaped pipe as the one character that readers see, so its line is longer, as in published cards.
-
-    Raises:
-        CardError: A row has more or fewer cells than there are columns.
     """
     body = [[_one_line(cell) for cell in row] for row in rows]
     for index, row in enumerate(body):

@@ -2,8 +2,7 @@
 
 Owns the grammar of the cards that `layouts.classic` writes and of those published before it, including the first ones,
 in which each row also has the original model's figures: `classic.render(read_card(text)) == text` for all of them.
-Leaves full cards to `full`, labels and parameters to `labels`, tables and values to `markdown`. The facts contain only
-what the card shows: intervals, reasons and the environment are in full cards alone.
+Leaves full cards to `full`, labels and parameters to `labels`, tables and values to `markdown`.
 """
 
 from __future__ import annotations
@@ -39,10 +38,7 @@ class _Column:
 
 
 def read_card(text: str) -> Facts:
-    """Return the facts of a card of either layout.
-
-    Args:
-        text: The whole card; other text may surround its sections.
+    """Return the facts of a card of either layout; other text may surround its sections.
 
     Raises:
         CardError: A part that every card has is missing or cannot be parsed; the message says which.
@@ -74,7 +70,6 @@ def _tables(lines: list[str]) -> tuple[tables.Table, dict[Shape, tables.Table]]:
 
 
 def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
-    """Return the metrics and the rows of the quality table."""
     width = _count_parameters(table)
     names = [unescape(header) for header in table.headers[:width]]
     metrics = {column.name: Metric(column.name, column.unit) for column in _columns(table)}

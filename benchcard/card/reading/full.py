@@ -38,11 +38,7 @@ def is_full_card(lines: Sequence[str]) -> bool:
 
 
 def read_full_card(lines: list[str]) -> Facts:
-    """Return the facts of a full card, without its front matter.
-
-    Raises:
-        CardError: A part that every card has is missing or cannot be parsed; the message says which.
-    """
+    """Return the facts of a full card, without its front matter."""
     facts = labels.read_labels(lines)
     start = lines.index(full.QUALITY_TITLE)
     tables = [table for table in find_tables("\n".join(lines)) if table.first_line > start]
@@ -83,7 +79,8 @@ def read_full_card(lines: list[str]) -> Facts:
         notes=_sentences(lines, full.NOTES_TITLE) or _sentences(lines, _OLD_NOTES_TITLE),
         done=next((labels.parse_count(done, "the number of measured rows") for done in unfinished), None),
     )
-    heading = _heading(lines)
+    headings = [line for line in lines[: lines.index(full.COMPARED_TITLE)] if line.startswith("## ")]
+    heading = unescape(headings[-1].removeprefix("## ")) if headings else ""
     return facts if heading == full.default_title(facts) else replace(facts, title=heading)
 
 
@@ -100,11 +97,6 @@ def _baseline(index: int, roles: list[str], baselines: Collection[int]) -> int |
         return index
     numbers = (role.removeprefix(AGAINST) for role in roles if role.startswith(AGAINST))
     return next((labels.parse_count(number, f"row {index}, role") for number in numbers), None)
-
-
-def _heading(lines: list[str]) -> str:
-    above = [line for line in lines[: lines.index(full.COMPARED_TITLE)] if line.startswith("## ")]
-    return unescape(above[-1].removeprefix("## ")) if above else ""
 
 
 def _parameters(lines: list[str], title: str) -> dict[str, Plain]:
@@ -164,7 +156,8 @@ def _quality(
     for header in map(unescape, headers[2:end]):
         key = _figure_key(header, metrics)
         if key is None:
-            key, unit = _split_unit(header, definitions)
+            match = None if header in definitions else _UNIT.fullmatch(header)
+            key, unit = match.groups() if match else (header, "")
             if key in metrics:
                 raise CardError(f"the quality table has two columns {key!r}")
             metrics[key] = replace(definitions.get(key, Metric(key)), unit=unit)
@@ -193,12 +186,6 @@ def _figure_key(header: str, metrics: Collection[str]) -> str | None:
         if header.endswith(suffix) and (name := header.removesuffix(suffix)) in metrics:
             return name + ending
     return None
-
-
-def _split_unit(header: str, definitions: dict[str, Metric]) -> tuple[str, str]:
-    """Return name and unit of a metric's column."""
-    match = None if header in definitions else _UNIT.fullmatch(header)
-    return (match.group(1), match.group(2)) if match else (header, "")
 
 
 def _with_times(rows: list[Row], roles: list[list[str]], shape: Shape, table: Table) -> list[Row]:

@@ -28,11 +28,7 @@ _MAX_DIGITS = 18
 
 
 def read_labels(lines: list[str]) -> Facts:
-    """Return the facts that are not in tables: task, backend, number of samples, parameters and duration.
-
-    Raises:
-        CardError: A label or a list of parameters is missing or cannot be parsed.
-    """
+    """Return the facts that are not in tables: task, backend, number of samples, parameters and duration."""
     labels = _labels(lines)
     samples = _label(labels, "number of evaluation samples")
     is_number = samples not in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
@@ -49,11 +45,7 @@ def read_labels(lines: list[str]) -> Facts:
 
 
 def read_bullets(lines: list[str], title: str) -> Bullets:
-    """Return the bullets below a title.
-
-    Raises:
-        CardError: There is no such title.
-    """
+    """Return the bullets below a title."""
     if title not in lines:
         raise CardError(f"the card has no section {title!r}")
     bullets: Bullets = []
@@ -66,11 +58,7 @@ def read_bullets(lines: list[str], title: str) -> Bullets:
 
 
 def nest_bullets(bullets: Bullets) -> dict[str, Plain]:
-    """Return the parameters in bullets, those with nested bullets as mappings.
-
-    Raises:
-        CardError: A bullet is nested below one that has a value.
-    """
+    """Return the parameters in bullets, those with nested bullets as mappings."""
     parameters: dict[str, Plain] = {}
     outer = ""
     for indent, name, text in bullets:
@@ -90,11 +78,7 @@ def parse_span(text: str) -> Plain:
 
 
 def expect_mapping(value: Plain, place: str) -> dict[str, Plain]:
-    """Return `value` if it is a mapping.
-
-    Raises:
-        CardError: It is something else.
-    """
+    """Return `value` if it is a mapping."""
     if not isinstance(value, dict):
         raise CardError(f"{place}: expected a mapping, found {value!r}")
     return value
@@ -103,13 +87,7 @@ def expect_mapping(value: Plain, place: str) -> dict[str, Plain]:
 def parse_count(text: str, place: str, below: int | None = None) -> int:
     """Return a whole number of at most 18 digits.
 
-    Args:
-        text: The text in the card.
-        place: Where it is, for the message.
-        below: Exclusive upper bound; None for none.
-
-    Raises:
-        CardError: The text is something else.
+    `place` names the text in an error. `below` is an exclusive upper bound; None for none.
     """
     is_count = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
     if not is_count or (below is not None and int(text) >= below):
@@ -119,11 +97,7 @@ def parse_count(text: str, place: str, below: int | None = None) -> int:
 
 
 def find_shape(heading: str) -> Shape | None:
-    """Return the shape that the line above a time table names; None where it names none.
-
-    Raises:
-        CardError: Its numbers have too many digits.
-    """
+    """Return the shape that the line above a time table names; None where it names none."""
     match = _SHAPE.search(heading)
     if match is None:
         return None

@@ -1,4 +1,1 @@
-"""One pass over the calibration samples, and the ranges of activations for every method from it.
-
-What the ranges are used for is left to `quantization.quantize`.
-"""
+"""One pass over the calibration samples, and the ranges of activations from it. Leaves their use to `quantize`."""

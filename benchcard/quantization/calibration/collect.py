@@ -4,16 +4,13 @@ Owns which tensors are watched, the runs, and what happens to values that cannot
 to `histogram`, what is stored to `statistics`, and the ranges of each method to `ranges`.
 
 onnxruntime's calibrators keep every value of every sample until the last one. Here the values of a sample are counted
-and freed: memory does not grow with the samples (their extremes, 8 bytes a tensor and sample, are kept on disk). Two
-samples are processed at a time, each on half of the threads, so that no core is idle while the values of one are
-counted. Two more things make it fast: tensors that hold the same values in another order or shape (behind Reshape,
-Transpose, Identity and the like) are counted once, and only the requested tensors leave the runtime.
+and freed, so memory does not grow with the samples; their extremes, 8 bytes a tensor and sample, are kept on disk. Two
+samples are processed at a time, each on half of the threads, so that no core is idle while values are counted. Tensors
+that hold the same values in another order or shape (behind Reshape, Transpose, Identity and the like) are counted once.
 
-The graph runs as onnxruntime's calibrators run it, with all graph optimizations off, so that no tensor is folded away
-and the values are to the bit those that they would see. This costs next to nothing: with the inputs and outputs of
-`Add` and `MatMul` watched in a ViT-base, the optimized graphs need 0.92 to 1.03 times the processor time of this one,
-since what could be fused is being watched. The `basic` level would keep the values there, the levels above it change
-most of them in their last bits.
+All graph optimizations are off, as in onnxruntime's calibrators, so that no tensor is folded away and the values are
+equal to the bit. This costs next to nothing: with the inputs and outputs of `Add` and `MatMul` watched in a ViT-base,
+the optimized graphs need 0.92 to 1.03 times the processor time of this one.
 """
 
 from __future__ import annotations
@@ -60,14 +57,9 @@ class CalibrationReport:
     """What a pass over the samples did.
 
     Attributes:
-        samples: Number of samples.
-        tensors: Number of watched tensors.
-        histograms: Number of distinct sets of values among them.
-        values_counted: Values of all samples.
-        elapsed_ns: Time of the pass.
+        histograms: Number of distinct sets of values among the watched tensors.
         forward_ns: Time in forward runs, as a mean over the samples that were processed at the same time.
         counting_ns: Time in counting, likewise.
-        statistics_bytes: Size of the written file.
         peak_memory_bytes: Peak resident memory of this process since its start; None where the system does not tell.
         endless: Tensors with a NaN or infinite value, which have no range.
     """
@@ -87,12 +79,9 @@ class CalibrationReport:
 def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> tuple[WatchedTensors, tuple[str, ...]]:
     """Return the tensors that onnxruntime's calibrators select for these operators, and those to count.
 
-    Selected are the float inputs and outputs of every node of these types, initializers excepted. The tensors to count
-    are one for each histogram; each gives the values of one or more of the selected tensors.
-
-    Args:
-        graph: A graph with inferred types.
-        operators: Operator types; None or empty stands for all.
+    Selected are the float inputs and outputs of every node of these types (of all for None or none), initializers
+    excepted. Those to count are one for each histogram, which gives the values of one or more of the selected tensors.
+    The graph must have inferred types.
 
     Source: onnxruntime.quantization.calibrate.CalibraterBase.select_tensors_to_calibrate.
     """
@@ -144,14 +133,11 @@ def collect_statistics(
 ) -> CalibrationReport:
     """Run the samples through a model, write the statistics of its activations to `target`, and return a report.
 
-    Args:
-        model: ONNX file; external weights may be of any size.
-        samples: Inputs by name, one mapping a run; iterated once. A moving average counts each mapping as one.
-        target: File to write. A working folder, about the size of the model, stands beside it during the pass.
-        operators: Operator types whose float inputs and outputs are watched: those of all configurations that the
-            statistics shall serve. None or empty watches the tensors of all operators.
-        intra_op_num_threads: Threads of all runs together, two at least.
-        progress: Called after every sample with the number of samples that are done.
+    A working folder, about the size of the model, stands beside `target` during the pass. `samples` are inputs by name,
+    one mapping a run, iterated once; a moving average counts each mapping as one. The float inputs and outputs of
+    `operators` are watched, which are those of all configurations that the statistics shall serve; None or empty stands
+    for all. All runs together have `intra_op_num_threads`, two at least. `progress` is called with the number of
+    samples that are done.
 
     Raises:
         ArtifactError: The model cannot be read or run, it has no tensor to watch, or there are no samples.
@@ -230,17 +216,10 @@ def _open(
 
 
 class _Counter:
-    """The histograms of all sources, filled sample by sample.
+    """The histograms of all sources, which are the tensors to count, filled sample by sample.
 
-    Args:
-        sources: The tensors to count.
-        file: Receives the extremes of each sample.
-
-    Attributes:
-        sources: The tensors to count.
-        histograms: One of each source.
-        non_finite: Sources with a value that is NaN or infinite. Masks and buckets of distances have such values and
-            need no range, so it is left to the quantization to refuse a tensor without one.
+    `non_finite` holds the sources with a value that is NaN or infinite. Masks and buckets of distances have such values
+    and need no range, so it is left to the quantization to refuse a tensor without one.
     """
 
     def __init__(self, sources: Sequence[str], file: IO[bytes]) -> None:
@@ -253,11 +232,9 @@ class _Counter:
         self._local = threading.local()
 
     def add(self, number: int, values: dict[str, Array]) -> None:
-        """Count the values of one sample; several threads may do so at the same time.
+        """Count the values, by source, of the sample of this number; several threads may do so at the same time.
 
-        Args:
-            number: Number of the sample, from 0.
-            values: By source; emptied, so that their memory is free as soon as they are counted.
+        `values` is emptied, so that the memory is free as soon as the values are counted.
         """
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch()

@@ -3,15 +3,15 @@
 Owns the arithmetic of one tensor's values: bins, extremes, the largest values, and the counts in the bins of another
 histogram. It knows nothing of graphs, files or calibration methods; `collect` fills it and `ranges` reads it.
 
-A histogram over all samples at once needs the range of all samples, which a single pass does not know. Here the width
-of the bins is `2**exponent`, and bin `j` holds the values whose quotient by the width is `j` when cut toward zero:
+A single pass does not know the range of all samples in advance. So the width of the bins is `2**exponent`, and bin `j`
+holds the values whose quotient by the width is `j` when cut toward zero:
 
     j < 0: ((j - 1) * width, j * width]        j = 0: (-width, width)        j > 0: [j * width, (j + 1) * width)
 
-A quotient by a power of two is exact, and so is halving `j` when the width doubles. So the histogram does not depend on
-the order of the values or on how they are split: it is that of all of them at once. The width is the least one for
-which the values span at most `BINS` bins: the bins in use are more than half of `BINS`, unless the values have fewer
-distinct magnitudes than that or differ by less than the precision of float32.
+A quotient by a power of two is exact, and so is halving `j` when the width doubles: the histogram depends neither on
+the order of the values nor on how they are split. The width is the least one for which the values span at most `BINS`
+bins, so more than half of `BINS` are in use, unless the values have fewer distinct magnitudes than that or differ by
+less than the precision of float32.
 """
 
 from __future__ import annotations
@@ -48,13 +48,7 @@ _SIGNED_AND_UNSIGNED = {np.dtype(np.float16): (np.int16, np.uint16), np.dtype(np
 
 @dataclass(frozen=True)
 class Extremes:
-    """The values that bound an array of floats.
-
-    Attributes:
-        lowest: Least value.
-        highest: Greatest value.
-        nearest: Least absolute value.
-    """
+    """The values that bound an array of floats; `nearest` is the least absolute value."""
 
     lowest: float
     highest: float
@@ -73,15 +67,10 @@ class Extremes:
 
 
 def extremes(values: Array) -> tuple[Extremes, Array]:
-    """Return the exact extremes of the values, and the largest magnitude of each `ROW` of them.
+    """Return the exact extremes of the values, and the largest magnitude of each `ROW` of them, `(ceil(size / ROW),)`.
 
-    A NaN shows as NaN or as an infinity in `lowest` or `highest`.
-
-    Args:
-        values: Contiguous array of any shape, float16 or float32, not empty.
-
-    Returns:
-        The extremes, and an array of `(ceil(size / ROW),)`, of the type of `values`.
+    The values are contiguous, of any shape, float16 or float32, and not empty. A NaN shows as NaN or as an infinity in
+    `lowest` or `highest`.
     """
     # Without their sign bit floats order as integers do. Read as signed, negative floats come first and the one nearest
     # to zero is the least; read as unsigned they come last and the lowest float is the greatest. So four integer
@@ -125,22 +114,16 @@ class Tail:
     """Every value whose magnitude is greater than `floor`, and no other: at most `TAIL_SIZE` of them after `trim`.
 
     The floor is the least one for which that holds, 0 where all values fit. So the tail does not depend on the order of
-    the values or on how they are split: of equally large values, all are kept or none.
-
-    Attributes:
-        values: `(at most TAIL_SIZE,) float32` after `trim`, unordered.
-        floor: A magnitude.
+    the values or on how they are split: of equally large values, all are kept or none. `values` are unordered.
     """
 
     values: Values = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     floor: float = 0.0
 
     def add(self, values: Array, peaks: Array) -> None:
-        """Keep the values that belong to the tail.
+        """Keep those of finite `values`, `(number,)`, that belong to the tail.
 
-        Args:
-            values: `(number,)`, float16 or float32, all of them finite.
-            peaks: `(rows,)`, the largest magnitude of each `ROW` values; the last row may be shorter.
+        `peaks`, `(rows,)`, is the largest magnitude of each `ROW` values; the last row may be shorter.
         """
         above = np.greater(peaks, self.floor)
         if not above.any():
@@ -161,13 +144,7 @@ class Tail:
             self.values = self.values[magnitudes > self.floor]
 
     def count_below(self, edges: Edges, total: int, absolute: bool) -> Counts:
-        """Return how many of all values, or of their absolute values, are less than each edge; -1 where not known.
-
-        Args:
-            edges: `(number,)`.
-            total: Number of all values.
-            absolute: Whether to take absolute values.
-        """
+        """Return how many of all `total` values, or absolute values, are less than each edge; -1 where not known."""
         ordered = np.sort(np.abs(self.values) if absolute else self.values)
         before = np.searchsorted(ordered, edges, side="left")
         # The values that are not kept lie from -floor to floor.
@@ -179,9 +156,8 @@ class Tail:
 class Scratch:
     """Memory for counting that the histograms of one thread share, so that a tensor costs no allocation of its size.
 
-    Attributes:
-        column: Sparse `(BINS, 1) int32` with a 1 for each value of a chunk, in the row of the value's bin.
-        index: `(_CHUNK,) int32`, these rows; written before `count`.
+    `column` is sparse `(BINS, 1) int32` with a 1 for each value of a chunk, in the row of the value's bin. `index`,
+    `(_CHUNK,) int32`, holds these rows and is written before `count`.
     """
 
     def __init__(self) -> None:
@@ -208,7 +184,6 @@ class Histogram:
         exponent: The bins are `2**exponent` wide.
         first: Number of the bin that `counts[0]` counts.
         counts: `(bins,) int64`; the first and the last hold the lowest and the highest value.
-        tail: The values that are largest in magnitude.
     """
 
     extremes: Extremes | None = None
@@ -218,13 +193,10 @@ class Histogram:
     tail: Tail = field(default_factory=Tail)
 
     def add(self, values: Array, scratch: Scratch) -> Extremes | None:
-        """Count the values, where all of them are finite, and return their extremes; None where there are none.
+        """Count the values, of any shape, and return their extremes; None where there are none.
 
-        A chunk with a NaN or an infinity is not counted, and the histogram is of no use after it.
-
-        Args:
-            values: Array of any shape, float16 or float32.
-            scratch: That of the calling thread.
+        A chunk with a NaN or an infinity is not counted, and the histogram is of no use after it. `scratch` is that of
+        the calling thread.
         """
         flat = np.ascontiguousarray(values).reshape(-1)
         total: Extremes | None = None
@@ -259,8 +231,7 @@ class Histogram:
     def _count(self, chunk: Array, scratch: Scratch) -> None:
         index = scratch.index[: chunk.size]
         scale = np.float32(math.ldexp(1.0, -self.exponent))
-        # The conversion to int32 cuts toward zero. Every index lies in `counts`: scaling is monotone, and the extremes
-        # of the chunk lie there.
+        # The conversion to int32 cuts toward zero. All indices lie in `counts`, as those of the chunk's extremes do.
         np.multiply(chunk, scale, out=index, dtype=np.float32, casting="unsafe")
         np.subtract(index, np.int32(self.first), out=index)
         if chunk.size <= _FEW:
@@ -272,15 +243,11 @@ class Histogram:
 def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Counts:
     """Return the counts `(len(edges) - 1,) int64` of the values, or of their absolute values, between other edges.
 
-    All values must lie between the outer edges. The count below an edge is exact where the edge lies among the values
-    of the tail or is that of a bin; where it falls inside a bin, the values of this one bin are taken as evenly spread.
-    So a quantile's place among the edges is exact unless an edge falls inside the very bin that holds the quantile,
-    and otherwise at most one off, as long as the bins here are the narrower ones.
-
-    Args:
-        histogram: With at least one value.
-        edges: `(number + 1,)` in ascending order; the last is inclusive, as for `numpy.histogram`.
-        absolute: Whether to count absolute values.
+    All values must lie between the outer edges, which ascend; the last one is inclusive, as for `numpy.histogram`. The
+    count below an edge is exact where the edge lies among the values of the tail or is that of a bin; where it falls
+    inside a bin, the values of this one bin are taken as evenly spread. So a quantile's place among the edges is exact
+    unless an edge falls inside the very bin that holds the quantile, and otherwise at most one off, as long as the bins
+    here are the narrower ones.
     """
     if histogram.extremes is None:
         raise ValueError("a histogram without values has no counts")

@@ -8,20 +8,17 @@ How the ranges agree with those of onnxruntime's own calibrators on the same sam
 - `minmax`, also symmetric and as a moving average: bit for bit. The extremes of every sample are stored, and the
   arithmetic on them is onnxruntime's, in the same precision and order.
 - `entropy` with onnxruntime's default of 128 bins: bit for bit, since these leave one candidate threshold, the largest
-  magnitude. With more bins, counts may differ by the values of the bin of `histogram` that an edge cuts, so of two
-  candidates that are nearly as good the other one may be chosen.
+  magnitude. With more bins, counts may differ by the values of one bin of `histogram`, so another of two candidates
+  that are nearly as good may be chosen.
 - `distribution`: the lowest and highest edge bit for bit; mean and standard deviation, which only float8 uses, to a
   fraction of a bin.
-- `percentile`: bit for bit where the range ends among the values of the tail, the 2048 that are largest in magnitude:
-  so for the default, 99.999 %, of up to 200 million values. Elsewhere bit for bit (about 97 of 100 tensors) or one bin
-  of onnxruntime's histogram off, less than 0.05 % of the range: where an edge cuts the bin of `histogram` that holds
-  the percentile, the neighbouring edge may be chosen.
-
-There are two exceptions for `percentile`. Where the share of values to keep is a whole number of values, any place
-between two values is the percentile; rounding in onnxruntime's cumulative sum decides which end of the empty bins
-between them it takes, and may decide otherwise for counts that differ in one bin. Where absolute values lie in a narrow
-band far from zero on both sides of it (as +-5.000 to +-5.001), onnxruntime's bins are narrower than those of
-`histogram`, and the range may be off by one of the latter: at most 1/16384 of the range.
+- `percentile`: bit for bit where the range ends among the 2048 values that are largest in magnitude (the tail): so for
+  the default, 99.999 %, of up to 200 million values. Elsewhere bit for bit (about 97 of 100 tensors) or one bin of
+  onnxruntime's histogram off, less than 0.05 % of the range. There are two exceptions:
+  - Where the share of values to keep is a whole number of values, any place between two values is the percentile.
+    Rounding in onnxruntime's cumulative sum decides which end of the empty bins it takes, maybe otherwise than here.
+  - Where absolute values lie in a narrow band far from zero on both sides of it (as +-5.000 to +-5.001), the bins of
+    `histogram` are the wider ones, and the range may be off by one of them: at most 1/16384 of the range.
 
 The counts go through onnxruntime's own `HistogramCollector`, so a later version's thresholds follow without a change.
 """
@@ -112,13 +109,8 @@ def compute_ranges(
 ) -> TensorsData:
     """Return the ranges by tensor in onnxruntime's form; NaN for a tensor with a NaN or infinite value.
 
-    Args:
-        statistics: The statistics, or the file that `collect_statistics` wrote.
-        method: How a range is chosen.
-        operators: Return the tensors that onnxruntime would calibrate for these operators; None returns all.
-
-    Raises:
-        ArtifactError: The file does not hold statistics, or none for these operators.
+    `statistics` may be the file that `collect_statistics` wrote. The tensors are those that onnxruntime would calibrate
+    for `operators`; all of them for None.
     """
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 
@@ -142,12 +134,8 @@ def _minmax_ranges(statistics: ActivationStatistics, method: Method, indices: Se
     constant = method.moving_average_constant if method.moving_average else None
     ranges = {}
     for index in indices:
-        lows, highs = (
-            np.ascontiguousarray(statistics.sample_extremes[:, side, index])
-            .astype(statistics.watched.dtypes[index])
-            .reshape(-1, 1)
-            for side in (0, 1)
-        )
+        extremes = statistics.sample_extremes[:, :, index].astype(statistics.watched.dtypes[index])
+        lows, highs = (np.ascontiguousarray(extremes[:, side]).reshape(-1, 1) for side in (0, 1))
         if constant is None:
             average = method.moving_average
             lows = np.nanmean(lows, axis=0, keepdims=True) if average else lows.min(axis=0, keepdims=True)
@@ -216,6 +204,5 @@ def _edges(outer: Array, bins: int) -> Array:
         edges = np.histogram_bin_edges(outer, bins, range=(outer[0], outer[1]))
         if np.isfinite(edges).all():
             return edges
-    # The outer edges are so far apart (a mask with the least float) or so close that the type cannot hold the edges
-    # between them. Here onnxruntime's calibrators fail.
+    # The type cannot hold the edges between outer ones so far apart or so close. Here onnxruntime's calibrators fail.
     return np.linspace(float(outer[0]), float(outer[1]), bins + 1).astype(outer.dtype)

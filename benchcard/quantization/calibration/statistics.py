@@ -1,7 +1,7 @@
 """What one calibration pass stores: the values of every tensor, counted, in one file.
 
-Owns the content of that file, how it is written and read, and which tensors belong to which operators. How values are
-counted is left to `histogram`, where they come from to `collect`, and what they mean for a range to `ranges`.
+Owns that file, and which tensors belong to which operators. How values are counted is left to `histogram`, where they
+come from to `collect`, and what they mean for a range to `ranges`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFErro
 
 @dataclass(frozen=True)
 class WatchedTensors:
-    """The tensors of a graph whose values are counted.
+    """The tensors of a graph, in its order, whose values are counted.
 
     Tensors that hold the same values in another order or shape share one histogram.
 
     Attributes:
-        tensors: Names, in the order of the graph.
         histogram_of: Index of the histogram of each tensor.
         dtypes: `float32` or `float16`, of each histogram.
         operator_types: Operator types that touch at least one of the tensors.
@@ -48,7 +47,6 @@ class ActivationStatistics:
     """The values that every watched tensor took in one pass over the samples.
 
     Attributes:
-        watched: The tensors.
         operators: Operator types that were asked for; empty where all were.
         histograms: Counts and extremes of all values, one of each distinct set of values.
         sample_extremes: `(samples, 2, histograms) float32`, least and greatest value of each sample.
@@ -92,11 +90,7 @@ class ActivationStatistics:
 
     @classmethod
     def load(cls, source: Path) -> ActivationStatistics:
-        """Return the statistics that `save` wrote.
-
-        Raises:
-            ArtifactError: The file is missing, or does not hold activation statistics.
-        """
+        """Return the statistics that `save` wrote, or raise an `ArtifactError` for a file without such statistics."""
         try:
             # Opened here, because NumPy leaves a file open that is not an archive.
             with source.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -124,14 +118,7 @@ class ActivationStatistics:
             ) from error
 
     def select(self, operators: Sequence[str] | None) -> dict[str, int]:
-        """Return the index in `histograms` of each tensor that onnxruntime calibrates for these operators.
-
-        Args:
-            operators: Operator types; None stands for all that were collected.
-
-        Raises:
-            ArtifactError: The statistics were not collected for one of the operators.
-        """
+        """Return the index in `histograms` of each tensor that onnxruntime calibrates for `operators`; None for all."""
         missing = sorted(set(operators or ()) - set(self.operators)) if self.operators else []
         if missing:
             raise ArtifactError(

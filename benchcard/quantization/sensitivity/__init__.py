@@ -1,4 +1,1 @@
-"""What quantization costs the outputs of a model, and which layers cost most.
-
-The graphs are quantized in `quantization.quantize`; which nodes to exclude for it is left to the caller.
-"""
+"""What quantization costs the outputs, and which layers cost most. Leaves it to the caller which to exclude."""

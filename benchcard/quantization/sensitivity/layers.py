@@ -1,8 +1,7 @@
 """A float graph extended by the quantized form of each of its layers, which reads the float layer's own inputs.
 
-With it, a forward pass shows what quantizing one layer, or a few, does to the layer and to the outputs, while all
-others compute in float32. This module builds such graphs, for dynamic quantization and for both static formats; the
-passes are run in `losses` and `search`.
+A forward pass then shows what quantizing a few layers does to the outputs while all others compute in float32. This
+module builds such graphs, for dynamic quantization and for both static formats; `losses` and `search` run them.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ class Layer:
 
     Attributes:
         node: Name of the float node.
-        operator: Its operator type.
         tensor: In the float graph: the node's output, or that of the `Relu` fused into it.
         alone: In the float graph: the output of the quantized layer that reads float inputs.
         together: In the quantized graph, where every layer before it is quantized too.
@@ -49,10 +47,8 @@ def add_switches(
 ) -> tuple[Layer, ...]:
     """Make each layer of the float model switchable to its quantized form, and return the layers in graph order.
 
-    Args:
-        model: The float model. Each layer in it becomes an `If` with an input of its own, which selects the form.
-        quantized: The quantized model, with its weights. It cannot be used afterwards.
-        nodes: The float nodes to consider; None for all.
+    Each layer becomes an `If` with an input of its own, which selects the form. `quantized` is the model with its
+    weights; it cannot be used afterwards. Only layers of `nodes` are considered; None for all.
     """
     builder = _LayerBuilder(model, quantized)
     makers = {tensor: node for node in model.graph.node for tensor in node.output}
@@ -90,20 +86,17 @@ def expose_layers(model: onnx.ModelProto, quantized: onnx.ModelProto, nodes: Col
 def _switch_node(layer: Layer, copies: Sequence[onnx.NodeProto], maker: onnx.NodeProto, dtype: int) -> onnx.NodeProto:
     """Return an `If` that computes a layer's output in one form or the other.
 
-    Args:
-        layer: The layer.
-        copies: The nodes of its quantized form.
-        maker: The node that computes its output in the float graph.
-        dtype: Element type of the output.
+    `copies` are the nodes of the quantized form; `maker` computes the output, of element type `dtype`, in the float
+    graph.
     """
-    plain = onnx.NodeProto()
-    plain.CopyFrom(maker)
+    float_node = onnx.NodeProto()
+    float_node.CopyFrom(maker)
     output = f"{layer.alone}/float"
-    plain.output[list(maker.output).index(layer.tensor)] = output
-    plain.name = f"{layer.switch}/float"
+    float_node.output[list(maker.output).index(layer.tensor)] = output
+    float_node.name = f"{layer.switch}/float"
     branches = [
         helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(tensor, dtype, None)])
-        for name, nodes, tensor in (("quantized", copies, layer.alone), ("float", [plain], output))
+        for name, nodes, tensor in (("quantized", copies, layer.alone), ("float", [float_node], output))
     ]
     return helper.make_node(
         "If", [layer.switch], [layer.tensor], name=maker.name, then_branch=branches[0], else_branch=branches[1]
@@ -139,12 +132,7 @@ def _import_domains(model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
 
 
 class _LayerBuilder:
-    """Copies the layers of a quantized model into its float model.
-
-    Attributes:
-        floats: The graph of the float model.
-        integers: The graph of the quantized model.
-    """
+    """Copies the layers of a quantized model, whose graph is `integers`, into its float model, `floats`."""
 
     def __init__(self, model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
         self._model, self._quantized = model, quantized
@@ -162,18 +150,18 @@ class _LayerBuilder:
             if not self.floats.is_activation(tensor) or not self.floats.is_float(tensor) or tensor in self._fused:
                 continue
             end = self._find_end(tensor)
-            named = self._excludable_node(node)
+            excludable = self._excludable_node(node)
             # A second output that is read could not be switched along with the first.
             others = [other for other in node.output[1:] if other]
             is_single = not any(self.floats.readers(other) or other in self.floats.outputs for other in others)
-            if end is None or not is_single or (nodes is not None and named.name not in nodes):
+            if end is None or not is_single or (nodes is not None and excludable.name not in nodes):
                 continue
             copies: dict[str, onnx.NodeProto] = {}
             alone = self._copy(end, tensor, f"{_PREFIX}{node.name}/", copies)
             # The last pair only stores the output in 8 bits, for its readers; a quantized layer computes in them.
             inner = set(copies).difference(self._closing_nodes(end))
             if any(is_integer_operator(copies[name].op_type) for name in inner):
-                layer = Layer(named.name, named.op_type, tensor, alone, end, f"{_PREFIX}{node.name}")
+                layer = Layer(excludable.name, excludable.op_type, tensor, alone, end, f"{_PREFIX}{node.name}")
                 yield layer, list(copies.values())
 
     def _is_fused(self, tensor: str) -> bool:

@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from benchcard.errors import ArtifactError
 
-# Below this signal-to-noise ratio of its outputs, the decisions of a classifier begin to change; docs/reasons.md has
-# the source.
+# Below this signal-to-noise ratio of its outputs, a classifier's decisions begin to change. Source: docs/reasons.md.
 FAR_DB = 20.0
 
 
@@ -19,7 +18,7 @@ class Loss:
     """How much numbers differ from those in float32.
 
     Attributes:
-        max_abs_difference: The largest absolute difference; None where a number is not finite.
+        max_abs_difference: None where a quantized number is not finite.
         snr_db: Power of the float numbers over power of the differences, in decibels; None where there is no
             difference, or where a number is not finite.
         is_finite: False where a quantized number is NaN or infinite.

@@ -3,10 +3,9 @@
 This module owns the forward passes that compare a quantized model with its float model, one batch at a time. The layers
 that cost most are found in `search`, the graphs that show single layers are built in `layers`.
 
-The loss of a layer can be measured in three ways, and all three are reported:
+The loss of a layer is measured in three ways:
 
-- **effect**: what the outputs lose when this layer alone is quantized and all others compute in float32, also those
-  that read the same tensor (the format QDQ has one 8-bit form for all readers of a tensor);
+- **effect**: what the outputs lose when this layer alone is quantized; other readers of its inputs stay in float32;
 - **alone**: what the layer's own output loses then;
 - **together**: what the layer's output has lost in the quantized model, where the layers before it are quantized too.
 
@@ -40,13 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerEffect:
-    """What the outputs lose when one layer alone is quantized.
-
-    Attributes:
-        node: Name of the float node, which can be excluded.
-        operator: Its operator type.
-        effect: The loss of the outputs.
-    """
+    """What the outputs lose when one layer alone is quantized; `node` is the float node, which can be excluded."""
 
     node: str
     operator: str
@@ -55,12 +48,7 @@ class LayerEffect:
 
 @dataclass(frozen=True)
 class LayerLoss(LayerEffect):
-    """What quantizing one layer costs the outputs and its own output.
-
-    Attributes:
-        alone: Of the layer's output, when this layer alone is quantized.
-        together: Of the layer's output in the quantized model.
-    """
+    """The effect of one layer, and the loss of its own output alone and together, as the module describes them."""
 
     alone: Loss
     together: Loss
@@ -71,8 +59,7 @@ class Losses:
     """What a quantized model lost against its float model.
 
     Attributes:
-        outputs: Of all floating-point outputs together, over all batches, with the model run as it is deployed.
-        batches: Number of batches.
+        outputs: The loss of all floating-point outputs, over all batches, with the model run as it is deployed.
         layers: The layers that cost most, by their effect, the worst first.
         layers_compared: Number of quantized layers that were searched.
         trials: Number of sets of layers that were tried.
@@ -103,22 +90,16 @@ def measure_losses(
     expected: Sequence[Arrays] | None = None,
     folder: Path | None = None,
 ) -> Losses:
-    """Return what a quantized model lost, and the `limit` layers that cost most.
+    """Return what a quantized model lost, and the `limit` layers that cost most; none for 0, which runs no trial.
 
-    Args:
-        float_model: The float model.
-        quantized_model: The same model, quantized.
-        batches: Inputs by name; iterated once. Memory is that of one batch and, for each of `searched_batches`, of its
-            inputs and of what the segments of the graph hand on.
-        limit: How many layers to name; 0 for none, which runs no trial.
-        settings: The quantization, so that only nodes it asked for are named; None for every quantized layer.
-        trials: The largest number of sets of layers to try.
-        searched_batches: How many of the batches, the first ones, each trial runs.
-        threads: Threads of each session.
-        optimization_level: The level at which both models are deployed: 0, 1, 2 or 99. Above 1 the runtime fuses
-            quantized nodes into nodes that compute in 8 bits, where products may saturate.
-        expected: What `model_outputs` returns for the float model and the same batches and level, where it is known.
-        folder: Where temporary graphs are written, about the size of both models; None for the system's folder.
+    Both models are run at the `optimization_level` at which they are deployed: 0, 1, 2 or 99. Above 1 the runtime fuses
+    quantized nodes into nodes that compute in 8 bits, where products may saturate. At most `trials` sets of layers are
+    tried, on the first `searched_batches`. Memory is that of one batch and, for each of these, of its inputs and of
+    what the segments of the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized
+    layer.
+
+    `expected` is what `model_outputs` returns for the float model and the same batches and level, where it is known.
+    Temporary graphs, about the size of both models, are written to `folder`; for None, to the system's folder.
 
     Raises:
         ArtifactError: There is no batch, or the float model gives a number that is not finite.
@@ -126,11 +107,11 @@ def measure_losses(
     outputs = LossSum()
     kept: list[Arrays] = []
     count = 0
-    plain = _open_deployed(float_model, threads, optimization_level) if expected is None else None
-    quantized = _open_deployed(quantized_model, threads, optimization_level)
+    float_session = _open_deployed(float_model, threads, optimization_level) if expected is None else None
+    quantized_session = _open_deployed(quantized_model, threads, optimization_level)
     for batch in batches:
-        exact = _run(plain, batch) if expected is None else expected[count]
-        actual = _run(quantized, batch)
+        exact = _run(float_session, batch) if expected is None else expected[count]
+        actual = _run(quantized_session, batch)
         for name, value in exact.items():
             outputs.add(value, actual[name], name)
         count += 1
@@ -138,7 +119,7 @@ def measure_losses(
             kept.append(batch)
     if not count:
         raise ArtifactError("There is no batch to compare the quantized model on. Give one calibration sample or more.")
-    del plain, quantized
+    del float_session, quantized_session
     if limit < 1:
         return Losses(outputs.loss(), count, (), 0, 0, len(kept), is_complete=True)
     with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as temporary:
@@ -171,17 +152,8 @@ def rank_layers(
     The effect of a node is that of its costliest output. Runs one forward pass a batch and layer, and one a batch
     without any.
 
-    Args:
-        float_model: The float model.
-        quantized_model: The same model, quantized.
-        batches: Inputs by name.
-        settings: The quantization; only nodes that it asked for are named.
-        threads: Threads of the session.
-        progress: Called after each layer with the number of layers done and of all layers.
-        folder: As for `measure_losses`.
-
-    Raises:
-        ArtifactError: The float model gives a number that is not finite.
+    Only nodes that `settings` asked for are named. `progress` is called after each layer with the number of layers done
+    and of all layers. Temporary graphs are written to `folder`, as for `measure_losses`.
     """
     with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as temporary:
         search = LayerSearch(float_model, quantized_model, Path(temporary), batches, settings, threads)
@@ -219,15 +191,9 @@ def _compare_layers(
             exposed = layers[layer.tensor]
             alone[layer.tensor].add(floats[layer.tensor], floats[exposed.alone], layer.tensor)
             together[layer.tensor].add(floats[layer.tensor], integers[exposed.together], layer.tensor)
+    sums = (search.effects, alone, together)
     return tuple(
-        LayerLoss(
-            layer.node,
-            layer.operator,
-            search.effects[layer.tensor].loss(),
-            alone[layer.tensor].loss(),
-            together[layer.tensor].loss(),
-        )
-        for layer in worst
+        LayerLoss(layer.node, layer.operator, *(losses[layer.tensor].loss() for losses in sums)) for layer in worst
     )
 
 
@@ -243,6 +209,5 @@ def _open_deployed(model: Path, threads: int, optimization_level: int) -> onnxru
 
 
 def _run(session: onnxruntime.InferenceSession, batch: Arrays, names: Iterable[str] | None = None) -> Arrays:
-    """Return these outputs by name, or all."""
     unique = list(dict.fromkeys([output.name for output in session.get_outputs()] if names is None else names))
     return dict(zip(unique, session.run(unique, dict(batch)), strict=True))

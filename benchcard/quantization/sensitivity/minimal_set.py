@@ -1,12 +1,11 @@
 """The search for the fewest nodes whose exclusion is enough, in a bounded number of trials.
 
 This module owns the order of the trials; what a trial is, its caller decides. The nodes come ranked by what their
-quantization costs (`losses.rank_layers`), so the search first tries how many of the worst must be excluded: 1, 2, 4, 8,
-… until it is enough, then by bisection. A node may cost much alone and be needless where others are excluded, so parts
-are removed from that set again, large ones first, as long as it stays enough and trials are left.
+quantization costs (`losses.rank_layers`). The search tries 1, 2, 4, 8, … of the worst until they are enough, then
+bisects. A node may be needless where others are excluded, so parts are then removed from that set, large ones first.
 
 Source of the last part: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE Transactions
-on Software Engineering 28 (2002), where the same is done to the input of a program that fails.
+on Software Engineering 28 (2002).
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ class MinimalSet:
 
     Attributes:
         nodes: The set; where none was enough, the largest that was tried.
-        is_enough: Whether the set is enough.
         is_minimal: Whether it was tried that no node of it can be left out.
         trials: Number of sets that were tried, the empty one among them.
     """
@@ -37,12 +35,10 @@ class _NoTrialsLeft(Exception):
 
 
 def minimal_set(ranked: Sequence[str], is_enough: Callable[[tuple[str, ...]], bool], bound: int) -> MinimalSet:
-    """Return the smallest set of nodes that is found to be enough, the worst first.
+    """Return the smallest set of nodes that is found to be enough; `ranked` holds nodes, the worst first.
 
-    Args:
-        ranked: Nodes, the worst first; all of them together should be enough.
-        is_enough: One trial; it is called at most `bound` times, and never twice with the same nodes.
-        bound: The largest number of trials, 1 or more.
+    All nodes together should be enough. `is_enough` is one trial; it is called at most `bound` times (1 or more),
+    never twice with the same nodes.
     """
     search = _Search(tuple(ranked), is_enough, bound)
     try:

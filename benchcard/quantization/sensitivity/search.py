@@ -3,12 +3,11 @@
 This module owns which layers are tried, and in which order. The graph in which layers can be switched is built in
 `layers`; it is cut and run in `segments`.
 
-To quantize each layer alone and run on to the outputs would give exact costs, at one forward pass a layer. Instead all
-layers of a segment of the graph are quantized together and run on to the outputs, segment by segment: that shows how
-much of an error at the end of a segment reaches the outputs. In the segments that cost much, each layer is then
-quantized alone and run on to the end of its segment only, a small part of a pass. Both together predict what the layer
-costs the outputs. The most costly are tried to the end, until what is left is not expected to cost as much as those
-that were found. No layer is named that was not tried alone.
+Quantizing each layer alone and running on to the outputs gives exact costs, but takes one forward pass a layer. So the
+layers of a segment of the graph are first quantized together and run on to the outputs: that shows how much of an error
+at the end of the segment reaches the outputs. In the costly segments, each layer is then quantized alone and run to the
+end of its segment only. Both together predict the layer's cost. The most costly layers are tried to the outputs, until
+no other one is expected to cost as much. Only layers that were tried alone are named.
 """
 
 from __future__ import annotations
@@ -42,13 +41,10 @@ _LEAST = np.finfo(np.float64).tiny
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A segment or a layer whose cost is known or expected.
+    """A segment or a layer whose cost is known or expected: the layers from `start` to before `stop`.
 
-    Attributes:
-        start: Index of the first of its layers.
-        stop: Index after the last of them.
-        cost: Power of the errors of the outputs over that of the outputs.
-        near: The same at the end of the segment, summed over the tensors that it hands on.
+    `cost` is the power of the errors of the outputs over that of the outputs; `near` is the same at the end of the
+    segment, summed over the tensors that it hands on.
     """
 
     start: int
@@ -68,21 +64,11 @@ class _Candidate:
 class LayerSearch:
     """The search in one quantized model.
 
-    Attributes:
-        layers: The layers that can be switched, in the order of the graph.
-        effects: What single layers cost the outputs, by tensor, as far as they were tried.
-        trials: Number of sets that were tried.
-        batches: Inputs by name that each trial runs.
-        threads: Threads of each session.
-
     Args:
-        float_model: The float model.
-        quantized_model: The same model, quantized.
-        folder: Where files are written that must exist as long as this object; `float.onnx` is a copy of the float
-            model.
+        folder: Where files are written that must exist as long as this object: `float.onnx`, a copy of the float model,
+            and the segments.
         batches: Inputs by name that each trial runs.
         settings: The quantization, so that only nodes it asked for are named; None for every quantized layer.
-        threads: Threads of each session.
         bound: How many sets may be tried in `find_worst`.
     """
 
@@ -119,7 +105,8 @@ class LayerSearch:
             return [], True
         if self._bound < 1:
             return [], False
-        tried = [self.try_layers(start, stop) for start, stop in self._spans()]
+        segments = [list(group) for _, group in groupby(range(len(self.layers)), self._segment_of)]
+        tried = [self.try_layers(indices[0], indices[-1] + 1) for indices in segments]
         layers = [candidate for candidate in tried if candidate.is_layer]
         heap = [candidate for candidate in tried if not candidate.is_layer]
         heapq.heapify(heap)
@@ -136,19 +123,14 @@ class LayerSearch:
                     heapq.heappush(heap, candidate)
         return [self.layers[candidate.start] for candidate in sorted(layers)[:limit]], is_complete
 
-    def _spans(self) -> Iterator[tuple[int, int]]:
-        """Yield the index of the first layer of each segment that has one, and that after its last."""
-        for _, group in groupby(range(len(self.layers)), self._segment_of):
-            indices = list(group)
-            yield indices[0], indices[-1] + 1
-
     def _segment_of(self, index: int) -> int:
         return self._model.segment_of(self.layers[index].tensor)
 
     def _members(self, segment: _Candidate) -> Iterator[_Candidate]:
         """Yield each layer of a segment with its expected cost.
 
-        As much of its error at the end of the segment is expected to reach the outputs as of that of all its layers.
+        The same share of its error as of that of all layers together is expected to pass from the end of the segment to
+        the outputs.
         """
         passed = segment.cost / segment.near if 0 < segment.near < np.inf else 1.0
         for index in range(segment.start, segment.stop):
@@ -156,7 +138,6 @@ class LayerSearch:
             yield _Candidate(index, index + 1, passed * near if 0 < near < np.inf else near, near)
 
     def _near_cost(self, index: int) -> float:
-        """Return what a layer, quantized alone, costs at the end of its segment."""
         number = self._segment_of(index)
         switches = self._switches(self.layers[index : index + 1])
         errors = _ErrorSum()
@@ -172,9 +153,9 @@ class LayerSearch:
         number = self._segment_of(start)
         for batch, before in zip(self.batches, self._before, strict=True):
             feeds = {**batch, **switches}
-            made = self._model.run_segment(feeds, number, before)
-            near.add(before[number + 1], made)
-            outputs = self._model.run(feeds, number, before, made)
+            handed_on = self._model.run_segment(feeds, number, before)
+            near.add(before[number + 1], handed_on)
+            outputs = self._model.run(feeds, number, before, handed_on)
             for name, value in before[-1].items():
                 total.add(value, outputs[name], name)
         cost = total.noise / max(total.signal, _LEAST) if total.is_finite else float("inf")
@@ -205,5 +186,5 @@ class _ErrorSum:
 
     @property
     def share(self) -> float:
-        """Power of the errors over that of the tensors, summed over those with any; infinite for a number that is."""
+        """Power of the errors over that of the tensors, summed over tensors; infinite for NaN and infinities."""
         return sum(noise / signal for signal, noise in self._powers.values() if signal > 0)

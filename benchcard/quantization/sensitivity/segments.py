@@ -33,10 +33,8 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
 class _Segment:
     """Consecutive nodes of the graph, in a session.
 
-    Attributes:
-        inputs: Names of the tensors that it reads and does not compute.
-        outputs: Names of those that it computes for later segments, or as outputs of the graph.
-        session: Its session.
+    `inputs` are the tensors that it reads and does not compute, `outputs` those that later segments read or the graph
+    returns.
     """
 
     inputs: tuple[str, ...]
@@ -50,15 +48,13 @@ class _Segment:
 
 
 class SegmentedModel:
-    """A model in segments.
+    """A model in at most `number` segments.
 
     Args:
         model: The model. Its external weights are in `folder`.
         types: Element types of its tensors, by name: it is cut only where those of all that crosses the cut are known.
-        marks: Tensors of it, in its order: segments start at the nodes that compute some of them, evenly spread.
+        marks: Tensors in graph order; segments start at the nodes that compute some of them, evenly spread.
         folder: Where files are written that must exist as long as this object.
-        threads: Threads of each session.
-        number: The largest number of segments.
     """
 
     def __init__(
@@ -84,14 +80,14 @@ class SegmentedModel:
         self._segments: list[_Segment] = []
         for start, end in pairwise([*self._starts, len(nodes)]):
             # A weight may be an output, too.
-            fixed = [tensor for tensor in self._results if tensor in weights and end == len(nodes)]
-            read = sorted(set().union(*reads[start:end], fixed))
+            weight_outputs = [tensor for tensor in self._results if tensor in weights and end == len(nodes)]
+            read = sorted(set().union(*reads[start:end], weight_outputs))
             inputs = [tensor for tensor in read if tensor in feeds or self._makers.get(tensor, start) < start]
             outputs = [
                 tensor
                 for tensor, index in self._makers.items()
                 if start <= index < end and last_reads.get(tensor, -1) >= end
-            ] + fixed
+            ] + weight_outputs
             segment = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
             segment.functions.extend(model.functions)
             segment.graph.name = f"segment-{start}"
@@ -121,9 +117,9 @@ class SegmentedModel:
         self, marks: Sequence[str], last_reads: Mapping[str, int], types: Mapping[str, int], number: int
     ) -> Iterator[int]:
         """Yield the indices of the nodes that segments after the first start with."""
-        wanted = {self._makers[marks[len(marks) * part // number]] for part in range(1, number)} if marks else set()
-        for cut in sorted(wanted - {0}):
-            crossing = [tensor for tensor, made in self._makers.items() if made < cut <= last_reads.get(tensor, -1)]
+        starts = {self._makers[marks[len(marks) * part // number]] for part in range(1, number)} if marks else set()
+        for cut in sorted(starts - {0}):
+            crossing = [tensor for tensor, maker in self._makers.items() if maker < cut <= last_reads.get(tensor, -1)]
             if all(tensor in types for tensor in crossing):
                 yield cut
 
@@ -132,7 +128,7 @@ class SegmentedModel:
         return bisect_right(self._starts, self._makers[tensor]) - 1
 
     def run_all(self, feeds: Arrays) -> list[Arrays]:
-        """Run all segments; return the tensors known before each of them, for `run`, and at last the outputs."""
+        """Run all segments; return, for `run`, the tensors known before each of them, and last the outputs."""
         tensors: dict[str, npt.NDArray[np.generic]] = {}
         before: list[Arrays] = []
         for segment, needed in zip(self._segments, self._needed, strict=True):
@@ -151,11 +147,8 @@ class SegmentedModel:
     def run(self, feeds: Arrays, first: int, before: Sequence[Arrays], made: Arrays | None = None) -> Arrays:
         """Run the segments from `first` on and return the outputs of the graph by name.
 
-        Args:
-            feeds: The inputs of the graph by name.
-            first: The number of the segment to start at.
-            before: What `run_all` returned for feeds that differ only in what segments from `first` on read.
-            made: What `run_segment` returned for the first segment, where it was run.
+        `before` is what `run_all` returned for feeds that differ only in what segments from `first` on read; `made` is
+        what `run_segment` returned for the first segment, where it was run.
         """
         tensors = {**before[first], **(made or {})}
         for segment in self._segments[first if made is None else first + 1 :]:

@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MetricOutcome:
-    """Nothing: the metric can be loaded."""
+    """Nothing; that there is an outcome says that the metric can be loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRequest(Request[MetricOutcome]):
-    """Whether a metric that is not one of benchcard's own can be loaded.
+    """A check that a metric that is not one of benchcard's own can be loaded.
 
     Attributes:
-        name: The name of the metric.
         scripts: The scripts of metrics that are local files, by name.
     """
 
@@ -47,12 +46,8 @@ class EvaluateOutcome:
 
     Attributes:
         elapsed_ns: Wall time of the pass.
-        forward_ns: Time in forward calls.
-        items: Number of inputs.
-        threads: Intra-op threads.
-        facts: What the framework reports on the model.
         kernels: The kernels of a call, the longest first; empty where the framework does not report them.
-        batches: How inputs were batched, in words, where it is not as usual.
+        batches: A key of `evaluation.padding.NOTES` where outputs depend on the batch, else None.
     """
 
     elapsed_ns: Positive
@@ -69,14 +64,8 @@ class EvaluateRequest(Request[EvaluateOutcome]):
     """A prediction for every prepared row.
 
     Attributes:
-        model: The digest of the model.
-        framework: The framework that runs it.
-        options: The framework's options.
-        task: The name of the task.
+        model: The digest of the model; None where it is not known.
         batch_size: Rows in a call; None for the task's choice.
-        inputs: The prepared rows.
-        model_path: The file or folder of the model.
-        threads: Intra-op threads.
     """
 
     kind: ClassVar[str] = "evaluate"
@@ -107,8 +96,6 @@ class ScoreOutcome:
         metrics: The value of each metric; None where it is not defined for these predictions.
         readings: The unit and direction of each metric.
         positive_classes: The label of each metric that is of one label.
-        samples: Number of examples.
-        notes: Sentences for the reader of the results.
     """
 
     metrics: Mapping[str, float | None]
@@ -123,12 +110,7 @@ class ScoreRequest(Request[ScoreOutcome]):
     """The metrics of predictions.
 
     Attributes:
-        metrics: The names of the metrics.
-        task: The name of the task.
         higher_is_better: Directions of metrics that the spec gives.
-        inputs: The prepared rows.
-        predictions: The predictions.
-        scripts: The scripts of metrics that are local files, by name.
     """
 
     kind: ClassVar[str] = "score"
@@ -161,14 +143,8 @@ class CompareRequest(Request[CompareOutcome]):
     """Intervals of metrics and, where there is a baseline, of their differences from the baseline's.
 
     Attributes:
-        metrics: The names of the metrics.
-        task: The name of the task.
-        seed: The seed of the bootstrap.
         models: Number of models that are compared with the same baseline, where it changes the number of resamples.
-        inputs: The prepared rows.
-        predictions: The predictions.
         baseline: The predictions of the baseline.
-        scripts: The scripts of metrics that are local files, by name.
     """
 
     kind: ClassVar[str] = "compare"

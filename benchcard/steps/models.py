@@ -41,7 +41,6 @@ class GraphReport:
         opset: Its opset; None where it does not say.
         max_abs_difference: The largest absolute difference of its outputs from PyTorch's; None where it was not
             compared.
-        dynamic_quantize_nodes: Number of its `DynamicQuantizeLinear` nodes.
         details: What else the exporter reported, for the record.
     """
 
@@ -63,13 +62,9 @@ class ExportRequest(Request[ExportOutcome]):
     """The graph of a model.
 
     Attributes:
-        model: The identity of the model.
-        task: The name of the task.
         opset: The opset that is asked for; None for the exporter's choice.
         from_transformers: Whether the graph is exported from a transformers model, or is a file in its folder.
         file_name: The name of this file.
-        trust_remote_code: Whether code of the model's repository may run.
-        model_folder: The folder of the model.
     """
 
     kind: ClassVar[str] = "export"
@@ -123,11 +118,7 @@ def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOu
         file = "model.onnx"
         details = asdict(
             export_model(
-                request.model_folder,
-                request.task,
-                request.opset,
-                target,
-                trust_remote_code=request.trust_remote_code,
+                request.model_folder, request.task, request.opset, target, trust_remote_code=request.trust_remote_code
             )
         )
     else:

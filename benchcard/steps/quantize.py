@@ -48,13 +48,7 @@ class CalibrateRequest(Request[CalibrateOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeOutcome(ModelFile):
-    """A quantized graph.
-
-    Attributes:
-        report: What was quantized.
-        how: The settings that it was quantized with.
-        exclusions: What each exclusion matched.
-    """
+    """A quantized graph. `how` are its settings; `exclusions` say what each pattern matched."""
 
     report: QuantizationReport
     how: Quantization
@@ -69,7 +63,6 @@ class QuantizeRequest(Request[QuantizeOutcome]):
         approach: "dynamic" or "static".
         exclude: Patterns of nodes that stay in float32.
         calibration: How ranges are computed, where it is static, as the spec says it.
-        graph: The float graph.
         statistics: Statistics of its activations, where it is static.
     """
 
@@ -105,11 +98,7 @@ class QuantizeRequest(Request[QuantizeOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainOutcome(Losses):
-    """What quantization cost the outputs, and the layers that cost most.
-
-    Attributes:
-        patterns: Patterns that exclude the costliest layer.
-    """
+    """What quantization cost the outputs, and the layers that cost most. `patterns` exclude the costliest layer."""
 
     patterns: tuple[str, ...] = ()
 
@@ -123,12 +112,7 @@ class ExplainRequest(Request[ExplainOutcome]):
         float_digest: The digest of the float graph.
         samples: Number of inputs that outputs are compared on.
         layers: Number of layers to name.
-        optimization_level: That of the sessions.
-        inputs: The inputs.
-        model_file: The quantized graph.
-        float_file: The float graph.
-        how: The settings that the one was made from the other with.
-        threads: Intra-op threads.
+        how: The settings with which the quantized graph was made.
     """
 
     kind: ClassVar[str] = "explain"
@@ -150,12 +134,7 @@ class ExplainRequest(Request[ExplainOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class RankOutcome:
-    """All quantized nodes, the costliest first.
-
-    Attributes:
-        nodes: Their names.
-        layers: The losses of those that can be measured alone.
-    """
+    """The names of all quantized nodes, the costliest first, and the losses of those that can be measured alone."""
 
     nodes: tuple[str, ...]
     layers: tuple[LayerEffect, ...] = ()
@@ -215,7 +194,7 @@ def method_of(calibration: Mapping[str, Any]) -> Method:
 
 @functools.lru_cache(maxsize=4)
 def _ranges(statistics: Path, method: Method, operators: tuple[str, ...] | None) -> Any:
-    """Return ranges of activations. Several rows ask for the same ones in turn, so do not change them."""
+    """Return ranges of activations. They are cached for several rows: do not change them."""
     from benchcard.quantization.calibration.ranges import compute_ranges
 
     return compute_ranges(statistics, method, operators)
@@ -272,7 +251,7 @@ def explain(request: ExplainRequest, target: Path, progress: Progress) -> Explai
 
 @functools.lru_cache(maxsize=2)
 def _float_outputs(model: Path, inputs: Path, samples: int, threads: int, level: int) -> Any:
-    """Return the outputs of a float graph, which are the same for all rows of this graph and level."""
+    """Return the outputs of a float graph, cached for the rows that are compared with it."""
     from benchcard.quantization.sensitivity.losses import model_outputs
 
     return model_outputs(model, _feeds(inputs, model, samples), threads, level)

@@ -21,7 +21,6 @@ class Group:
     """Cells that are compared with each other, and how they are timed.
 
     Attributes:
-        cells: The cells.
         places: The rows and shapes that they are timed for.
         baseline: The name of the baseline's cell, or None.
         duration_s: Seconds for each cell.
@@ -45,7 +44,7 @@ class Group:
         return digest([sorted(cell.name for cell in self.cells), self.baseline, *how])
 
     def seconds(self, cells: int) -> float:
-        """Return the most seconds for which this many cells are timed together. The baseline is timed twice."""
+        """Return the most seconds that timing this many cells takes. The baseline is timed twice."""
         return self.duration_s * (cells + (self.baseline is not None))
 
 

@@ -23,10 +23,7 @@ class Cell:
     """A model, the options that it runs with, and inputs of one shape. It is timed once for all rows that share it.
 
     Attributes:
-        framework: The name of its framework.
-        model: The file or folder that the framework opens.
         digest: SHA-256 of the model's content.
-        options: The options of the framework.
         inputs: The outcome of the step that made the inputs.
         shape: The batch size, and the length that the inputs have, which may differ from the requested one.
     """
@@ -71,11 +68,9 @@ class Search:
         is_minimal: Whether every smaller set was tried.
         trials: All sets that were tried, in order; the first is empty.
         candidates: Number of quantized nodes that were ranked.
-        metric: The deciding metric.
-        baseline: Its value for the baseline.
-        value: Its value for the resulting model.
+        baseline: The metric of the baseline.
+        value: The metric of the resulting model.
         max_drop: The largest allowed loss, in the unit of the metric.
-        max_trials: The largest number of trials.
     """
 
     nodes: tuple[str, ...]
@@ -149,11 +144,8 @@ class Record:
     """The record of a row.
 
     Attributes:
-        configuration: The row.
-        outcomes: The outcomes of its steps.
         digest: SHA-256 of its model's content, once the model was made.
         cells: What is timed, by shape as the spec has it.
-        failures: Why something is missing.
         search: The result of `node_exclusion: auto`; None for other rows, and where there is no result yet.
     """
 

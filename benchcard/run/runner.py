@@ -47,14 +47,10 @@ LEAST_FREE_BYTES = 64 << 10
 
 
 def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_progress: bool = True) -> None:
-    """Run a plan, or what is left of it, in the run directory `path`.
+    """Run a plan, or what is left of it, in the run directory `path`, which is made if needed.
 
-    Args:
-        plan: The plan.
-        path: The run directory. It is made, or continued if it holds a run of the same spec.
-        timeout_s: Seconds after which a step is stopped and counts as failed; None for no limit. For timed models it
-            limits each reply of a process, not the timing itself, which lasts as long as `duration` says.
-        show_progress: Whether to show progress bars.
+    A step that takes longer than `timeout_s` is stopped and counts as failed; None for no limit. For timed models it
+    limits each reply of a process, not the timing itself, which lasts as long as `duration` says.
 
     Raises:
         SpecError: The spec names something that does not exist, or the directory holds a run of another spec.

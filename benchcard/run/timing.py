@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from benchcard.measure.blocks import Round, Subject
 
 
-# A model in memory takes about twice its file (weights as stored and as prepacked), several times its inputs (the
-# activations of a layer or two), and for its process this much, without torch and with it.
+# The memory of a timed process: about twice the model's file (weights as stored and as prepacked), several times its
+# inputs (the activations of a layer or two), and this much for the process, without torch and with it.
 _PROCESS_BYTES = (200 << 20, 700 << 20)
 _TIMES_INPUTS = 8
 _MEMORY_SHARE = 0.8
@@ -34,12 +34,8 @@ def time_all(
 ) -> None:
     """Time every group that has no times yet.
 
-    Args:
-        records: The rows.
-        directory: The run directory, which gets the latencies.
-        progress: The progress bars.
-        timeout_s: The most seconds for one reply of a timed process (to import, to open a model, or to time a block
-            beyond its duration). After it the process is ended, and its model counts as failed. None for ten minutes.
+    `timeout_s` limits each reply of a timed process (to import, to open a model, or to time a block beyond its
+    duration): after it the process is ended, and its model counts as failed. None for ten minutes.
     """
     _Timing(records, directory, progress, timeout_s).go()
 
@@ -87,10 +83,7 @@ class _Timing:
 
     @staticmethod
     def _refusal(group: Group, part: TimedPart) -> str | None:
-        """Return why the one model of a part does not fit into memory now, or None.
-
-        Several models of a part were put together because they fit.
-        """
+        """Return why the only model of a part does not fit into memory, or None. Several models were chosen to fit."""
         from benchcard.measure.grouping import memory_shortage
 
         needs = {cell.name: _needs(cell) for cell in group.cells if cell.name in part.names}
@@ -179,15 +172,11 @@ class _Timing:
 
 
 def _outcome(group: Group, **values: Any) -> PartOutcome:
-    """Return the outcome of a part of a group."""
     return PartOutcome(duration_s=group.duration_s, precision=group.precision, baseline=group.baseline, **values)
 
 
 def _launches(duration_s: float) -> int:
-    """Return the number of processes that time a model in turn.
-
-    It is five, or fewer if each would work for less than a fifth of a second. An interval needs two.
-    """
+    """Return how many processes time a model in turn: up to five of 0.2 s or more, but at least two for an interval."""
     return max(2, min(LAUNCHES, round(duration_s / 0.2)))
 
 

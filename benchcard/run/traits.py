@@ -18,7 +18,6 @@ class Traits:
     Attributes:
         has_length: Whether inputs of the task have a length.
         metrics: The default metrics of the task, by its arguments as JSON.
-        frameworks: The frameworks, by name.
     """
 
     has_length: bool = False

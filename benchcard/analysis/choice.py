@@ -35,13 +35,7 @@ _ONLY_ONE = "there is one configuration, and nothing to compare it with"
 
 @dataclass(frozen=True)
 class Alternative:
-    """A row that was not chosen.
-
-    Attributes:
-        row: The number of the row.
-        parameters: Its benchmarked parameters.
-        reason: Why it was not chosen.
-    """
+    """A row that was not chosen, and why."""
 
     row: int
     parameters: Mapping[str, object]
@@ -55,10 +49,7 @@ class Choice:
     Attributes:
         row: The number of its row; None where nothing was measured.
         baseline: The row that it was compared with; None where there is none.
-        parameters: Its benchmarked parameters.
-        reason: Why it was chosen, in one sentence.
-        objective: What it should improve: `latency`, `memory` or `size`.
-        metric: The metric that decides whether its quality is good enough.
+        objective: `latency`, `memory` or `size`.
         max_drop: How much worse than the baseline's the metric may be.
         gain: The baseline's latency, memory or size over this row's, with the interval that holds for all rows at once;
             None where the baseline is kept, or there is none.
@@ -113,7 +104,6 @@ class RowQuality:
     """The quality of one row.
 
     Attributes:
-        parameters: Its benchmarked parameters.
         figure: The metric with its interval; None where it was not measured.
         difference: The metric minus the baseline's, with its interval; None where it was not compared.
         p_value: The p-value of that difference; None where it was not tested.
@@ -167,23 +157,14 @@ def choose_row(
 ) -> Choice:
     """Return the row that gains most among those that are good enough and detectably better than the baseline.
 
-    A row is good enough if its metric is within `max_drop` of the baseline's. It must be detectably better at every
-    shape at which the baseline was timed. Rows are ordered by the geometric mean of their ratios; of equal ones the
-    first is chosen. If no row qualifies, the baseline is chosen. Without a baseline, the row of best quality is chosen,
-    and among equal ones the one that costs least.
+    A row is good enough if its metric is within `max_drop` of the baseline's, in the unit of the metric. It must be
+    detectably better at every shape at which the baseline was timed. Rows are ordered by the geometric mean of their
+    ratios; of equal ones the first is chosen. If no row qualifies, the baseline is chosen. Without a baseline, the row
+    of best quality is chosen, and among equal ones the one that costs least.
 
-    If it is not known whether a higher metric is better, no row may differ from the baseline by more than `max_drop` in
-    either direction, and the reason says so. If there are several baselines, the reason names the one.
-
-    Args:
-        quality: The frame of `Results.quality`.
-        gains: The gain of each row in the objective.
-        baselines: The baseline of each row.
-        baseline: The baseline among whose rows to choose.
-        axes: The benchmarked parameters.
-        metric: The metric that decides.
-        max_drop: How much worse than the baseline's the metric may be, in its own unit.
-        higher_is_better: The metric's direction; None where it is not known.
+    If `higher_is_better` is None, the better direction is not known: no row may differ from the baseline by more than
+    `max_drop` in either direction, and the reason says so. `baselines` has the baseline of each row; the choice is
+    among the rows of `baseline`, which the reason names if there are several.
     """
     rows = row_qualities(quality, axes, metric)
     candidates = {row: entry for row, entry in rows.items() if baselines.get(row) == baseline}
@@ -196,19 +177,16 @@ def choose_row(
         at = " and ".join(map(str, shapes))
         reason = f"{reason}; at {at} nothing is compared: the baseline has no {gains.objective} there"
     if gains.unfinished:
-        reason = _unfinished_reason(replace(choice, reason=reason), len(gains.unfinished), len(quality))
+        done = f"{len(quality) - len(gains.unfinished)} of {pluralize(len(quality), 'configuration')} done"
+        state = f"the run is not finished ({done}): `benchcard run` continues it"
+        if choice.row is None:
+            reason = state
+        else:
+            is_baseline = choice.row == choice.baseline
+            reason = f"keep the baseline for now: {state}" if is_baseline else f"{reason}; {state}"
     if len(set(baselines.values())) > 1:
         reason = f"of the rows compared with row {baseline}: {reason}"
     return replace(choice, reason=reason)
-
-
-def _unfinished_reason(choice: Choice, unfinished: int, rows: int) -> str:
-    """Return the reason of a choice from a run that is not finished."""
-    done = f"{rows - unfinished} of {pluralize(rows, 'configuration')} done"
-    state = f"the run is not finished ({done}): `benchcard run` continues it"
-    if choice.row is None:
-        return state
-    return f"keep the baseline for now: {state}" if choice.row == choice.baseline else f"{choice.reason}; {state}"
 
 
 @dataclass
@@ -351,7 +329,7 @@ class _Chooser:
         return f"no {self.metric}: {entry.failure or 'not defined'}"
 
     def _loss(self, difference: float) -> float:
-        """Return how much worse a difference from the baseline is, in either direction if the better one is unknown."""
+        """Return how much worse a difference makes a row; its size, if the better direction is not known."""
         return -self.sign * difference if self.sign else abs(difference)
 
     def _adjusted_p_values(self) -> dict[int, float]:

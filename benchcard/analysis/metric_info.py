@@ -47,11 +47,10 @@ def allowed_loss(unit: str | None, max_drop: Any) -> float:
     if max_drop is None:
         return default_max_drop(unit)
     # Scalars of other libraries are numbers as well. An int may be too large for a float, which is reported below.
-    drop = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
+    drop: float = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
     for mistake in Number(0).mistakes(drop, "max_drop"):
         raise BenchcardError(str(mistake))
-    allowed: float = drop
-    return allowed
+    return drop
 
 
 def too_few_resamples(records: Records) -> tuple[str, ...]:

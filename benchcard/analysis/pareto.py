@@ -34,16 +34,7 @@ def pareto_front(
     geometric mean over shapes), and the `ratio` to the row's baseline with the interval that holds for all rows at
     once. Rows of one baseline are compared by their ratios if each has one, else by their costs. Of equal rows only the
     first is on the front. If it is not known whether a higher metric is better, the value closer to the baseline's is
-    taken as better.
-
-    Args:
-        quality: The frame of `Results.quality`.
-        gains: The gain of each row in the objective.
-        baselines: The baseline of each row.
-        data: The data that each row was evaluated on.
-        axes: The benchmarked parameters.
-        metric: The metric that stands for quality.
-        higher_is_better: The metric's direction; None where it is not known.
+    taken as better. `baselines` and `data` have the baseline and the data of each row.
     """
     import pandas as pd
 

@@ -52,8 +52,8 @@ def why_same(records: Records, record: Record) -> str | None:
 def saturation_risk(records: Records, record: Record) -> bool:
     """Return whether products of a row's 8-bit weights can saturate on the machine of the run.
 
-    Unsigned weights are at no risk: products of u8 and u8 are widened before they are added. Nor are weights that are
-    not multiplied, or that are multiplied in float32.
+    Unsigned weights cannot: products of u8 and u8 are widened before they are added. Nor can weights that are not
+    multiplied, or are multiplied in float32.
 
     Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
     """
@@ -92,8 +92,7 @@ def other_threads(records: Records, record: Record) -> int | None:
 def computes_in_float(record: Record) -> bool:
     """Return whether a row's model is quantized and the runtime still computes all of it in floating point.
 
-    The runtime then converts from 8 bits before each node and back after it. Where kernels are not known, as in runs of
-    earlier versions, the optimization level decides.
+    Where kernels are not known, as in runs of earlier versions, the optimization level decides.
     """
     quantized, kernels = record.outcomes.quantize, kernels_of(record)
     if quantized is None or quantized.values.report.is_float_model:

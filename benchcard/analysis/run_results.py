@@ -48,11 +48,7 @@ class RunResults:
 
     @classmethod
     def load(cls, path: str | Path, plan: Plan | None = None) -> Self:
-        """Return the results in a run directory.
-
-        Args:
-            path: The run directory.
-            plan: The plan of the run, where it is known.
+        """Return the results in a run directory; `plan` is its plan, where that is known.
 
         Raises:
             BenchcardError: The directory holds no run.
@@ -204,12 +200,7 @@ class RunResults:
         return pareto_front(self.quality, self._gains(objective), self._baselines, data, self._axes, metric, higher)
 
     def compare(
-        self,
-        other: RunResults,
-        *,
-        across_machines: bool = False,
-        times: bool = True,
-        trust_remote_code: bool = False,
+        self, other: RunResults, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
     ) -> Comparison:
         """Return the comparison of a later run with this one, row by row, with intervals.
 

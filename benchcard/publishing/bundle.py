@@ -50,7 +50,6 @@ class Bundle:
 
     Attributes:
         slug: The name of its section and of its folder.
-        card: The text of the card.
         files: The other files, by their path in the repository.
         guard: The rules on which of them may replace a file of the repository.
     """
@@ -99,7 +98,12 @@ def write_bundle(
         snippets = usage.section(
             repo_id, results.spec.task, weights, root, facts.front_matter.base_model, _context(results, weights)
         )
-        parts = (card.text.strip("\n"), snippets.strip("\n"), _links(f"{FOLDER}/{slug}"))
+        published = f"{FOLDER}/{slug}"
+        links = (
+            f"Every figure: [{RESULTS}]({published}/{RESULTS}). The spec, the model and data, the machine and the "
+            f"versions: [{RUN}]({published}/{RUN}). Every raw latency: [{LATENCIES}]({published}/{LATENCIES})."
+        )
+        parts = (card.text.strip("\n"), snippets.strip("\n"), links)
         text = "\n\n".join(part for part in parts if part) + "\n"
         (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
     repository = folder / REPOSITORY
@@ -129,14 +133,6 @@ def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], lay
     if refused := [str(problem) for problem in card.problems() if problem.severity == "error"]:
         raise CardError("the Hub would refuse the card:\n" + "\n".join(refused))
     return card
-
-
-def _links(folder: str) -> str:
-    """Return the sentence with the links to the files that are published in `folder`."""
-    return (
-        f"Every figure: [{RESULTS}]({folder}/{RESULTS}). The spec, the model and data, the machine and the versions: "
-        f"[{RUN}]({folder}/{RUN}). Every raw latency: [{LATENCIES}]({folder}/{LATENCIES})."
-    )
 
 
 def _context(results: RunResults, weights: Sequence[Weights]) -> Mapping[str, object]:

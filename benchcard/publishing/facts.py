@@ -46,10 +46,8 @@ _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 def make_facts(results: RunResults, max_drop: float | None = None, section: str | None = None) -> Facts:
     """Return the facts of a run's card, with absolute paths of this machine replaced by their last names.
 
-    Args:
-        results: The run.
-        max_drop: How much of the first metric the row to ship may lose; None for the default.
-        section: The name of the card's section; None for `default_slug`.
+    `max_drop` is how much of the first metric the row to ship may lose, and `section` the name of the card's section;
+    None for the defaults.
     """
     spec, plan, records = results.spec, results.plan, results.records
     times = [dict(row_times(records, record)) for record in records.records]
@@ -97,8 +95,7 @@ def default_slug(results: RunResults) -> str:
 
 
 def _model_index(results: RunResults, facts: Facts, section: str | None) -> tuple[dict[str, Plain], ...]:
-    """Return the chosen row and the baseline in the Hub's own form. The next card of that section finds it by the name
-    of its source.
+    """Return the chosen row and the baseline as the Hub's `model-index`, with the section in the name of the source.
 
     It is empty where model or data are not on the Hub, or where rows were evaluated on different examples: the Hub
     would show the figures of some as those of others.
@@ -182,7 +179,7 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
             Row(
                 parameters={name: public_parameter(records, name, value) for name, value in axes.items()},
                 metrics={name: _metric(record, name) for name in results.metrics},
-                times={shape: _times(value) for shape, value in shapes.items() if isinstance(value, TimeFigures)},
+                times={shape: _shown(time) for shape, time in shapes.items() if isinstance(time, TimeFigures)},
                 figures=_figures(results, record, model, count if is_varied else None),
                 failure=failure and replace(failure, message=public_message(records, failure.message)),
                 same_model_as=int(same) if is_known(same) else None,
@@ -195,20 +192,18 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
 
 
 def _samples(record: Record) -> int | None:
-    """Return the number of examples that a row was evaluated on."""
     prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
     return prepared.values.samples if prepared and evaluated and evaluated.values.items else None
 
 
 def _metric(record: Record, name: str) -> Interval | None:
-    """Return a metric of a row with its interval."""
     score, comparison = record.outcomes.score, record.outcomes.compare
     value = score.values.metrics.get(name) if score else None
     bounds = comparison.values.figures.get(name) if comparison else None
     return figure(value, bounds.low, bounds.high) if bounds else figure(value)
 
 
-def _times(times: TimeFigures) -> Figures:
+def _shown(times: TimeFigures) -> Figures:
     """Return the figures of time that a card may show."""
     return {**times.intervals, DETECTABLE: figure(times.detectable), "memory_mb": figure(times.memory_mb)}
 

@@ -61,12 +61,7 @@ class PushOptions:
     patience: RetryPolicy | None = None
 
     def as_command(self, path: Path, repo_id: str) -> str:
-        """Return the shell command of the same push, without the token. It sets another endpoint by `HF_ENDPOINT`.
-
-        Args:
-            path: The run directory.
-            repo_id: The repository.
-        """
+        """Return the shell command of the same push, without the token. Another endpoint is set by `HF_ENDPOINT`."""
         words = ["benchcard", "push", str(path), repo_id]
         if self.artifacts != "best":
             rows = self.artifacts if isinstance(self.artifacts, str) else ",".join(map(str, self.artifacts)) or "none"
@@ -124,12 +119,12 @@ def push_to_hub(results: RunResults, repo_id: str, options: PushOptions) -> Push
         message = f"{error}\nThe files to push are in {home / slug}; `{command}` goes on{token}."
     else:
         return replace(pushed, warnings=(*pushed.warnings, *warnings))
-    # Outside of the handler, the traceback does not show the first error too.
+    # Raised outside of the handler, so that the traceback does not show the first error too.
     raise HubError(message)
 
 
 def _weights_warnings(results: RunResults, options: PushOptions) -> tuple[str, ...]:
-    """Return why the push has no weights, where the best row was wanted and has none."""
+    """Return a warning if the best row is to be pushed and has no weights."""
     if options.artifacts != "best":
         return ()
     choices = results.choices(options.max_drop)
@@ -195,11 +190,7 @@ class _ReadmeMerger:
         """Return the README with the card's section in it; a new README gets a title.
 
         The card's `library_name` is left out where the repository has no weights that the library could load: the Hub
-        would show code that fails.
-
-        Args:
-            readme: The README of the repository; None where there is none.
-            paths: All files of the repository.
+        would show code that fails. `paths` are all files of the repository.
 
         Raises:
             CardError: The card cannot be merged, or the Hub would refuse the result; the message names every field.

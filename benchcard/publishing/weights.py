@@ -63,8 +63,6 @@ class Weights:
     """A model to publish.
 
     Attributes:
-        row: The row of the run.
-        quantized: Whether it is quantized.
         name: The name of its file in `onnx/`.
         source: The file in the run directory.
     """
@@ -84,10 +82,7 @@ def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | 
     """Return the models to publish, without duplicates. The first quantized one and the first other one have the names
     that libraries load by default.
 
-    Args:
-        results: The run.
-        artifacts: `best` for the recommended row, `all` for every row with a model, `none`, or rows.
-        max_drop: How much of the first metric the recommended row may lose; None for the default.
+    `artifacts` is `best` for the recommended row, `all` for every row with a model, `none`, or rows.
 
     Raises:
         BenchcardError: There is no such row, or it has no model of its own to publish.

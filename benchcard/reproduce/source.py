@@ -71,11 +71,8 @@ class PublishedRun:
     """The part of a published `run.json` that is read again; `publishing.bundle` writes it.
 
     Attributes:
-        spec: The spec.
-        sources: The models and data sets.
         quality: The rows of the frame `quality`, by column.
         time: The rows of the frame `time`, by column; each has the fields of a `TimeKey`.
-        noise: The noise certificates.
         machine: The facts about the machine, as `processor`.
         versions: The versions of libraries, by name.
     """
@@ -108,12 +105,6 @@ def read_card(
     card: str | Path, section: str | None = None, *, token: str | bool | None = None, endpoint: str | None = None
 ) -> PublishedCard:
     """Return the card in a text of several lines, a file, a folder with a README.md, or a repository.
-
-    Args:
-        card: The text, the path, or the id of the repository.
-        section: The name of the section, where a README has several.
-        token: The token for the Hub.
-        endpoint: The URL of the Hub.
 
     Raises:
         CardError: There is no such card, or the README has several and `section` names none of them.

@@ -51,9 +51,7 @@ def spec_of(
 
 
 def untrusted_spec(
-    card: PublishedCard,
-    changes: Mapping[str, object] | None = None,
-    given: Collection[str] | None = None,
+    card: PublishedCard, changes: Mapping[str, object] | None = None, given: Collection[str] | None = None
 ) -> tuple[Spec, tuple[str, ...]]:
     """Return what `spec_of` does, whatever code the card names; the spec is not trusted."""
     changes = changes or {}
@@ -93,11 +91,7 @@ def expect_here(card: PublishedCard, spec: Spec, instruction: str) -> None:
     """Raise where the model or the data of a card are local files or folders that do not exist here.
 
     A card names such a folder by its last name only, where its path was absolute; only the user knows where it is now.
-
-    Args:
-        card: The card.
-        spec: The spec of the card, with the user's changes.
-        instruction: How to give another model or other data, with the placeholders `{name}` and `{value}`.
+    `instruction` says how to give another one, with the placeholders `{name}` and `{value}`.
 
     Raises:
         CardError: One does not exist here; the message says what to pass.

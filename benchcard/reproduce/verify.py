@@ -2,15 +2,13 @@
 
 This module owns the verdicts. Reading the card is left to `source` and `results`, running its spec to the caller.
 
-- A figure of quality is **reproduced** where it is the same to the digits of the card: model and data are the same, so
-  only the computation can change it. Otherwise it is **different**; but where the processor or versions differ or are
-  unknown it is **not comparable**, since int8 products may differ there.
-- A figure of time is **not comparable** where the processor or versions differ. Otherwise it is reproduced where the
+- A figure of quality is **reproduced** if it is the same to the digits of the card, else **different**; or, if the
+  processor or versions differ or are unknown, **not comparable**, since int8 products may differ there.
+- A figure of time is **not comparable** if the processor or versions differ. Otherwise it is **reproduced** if the
   intervals overlap, each widened by the factor by which the baseline differed from itself, and that of the card by the
-  rounding of its digits. Where they do not overlap, a ratio to the baseline is **different**, and any other figure not
-  comparable: milliseconds of another day depend on the state of the machine too. Where a card shows intervals at a
-  shape, a figure without one is so precise that its digits show none, and may be anywhere within their rounding. Where
-  it shows none at that shape, too few launches may be the reason, and nothing is comparable.
+  rounding of its digits. If they do not overlap, a ratio to the baseline is **different**, and any other figure not
+  comparable: milliseconds also depend on the state of the machine that day. Where a card shows intervals at a shape, a
+  figure without one is too precise for its digits to show one; where it shows none, no figure is comparable.
 """
 
 from __future__ import annotations
@@ -286,7 +284,6 @@ def _throughput(interval: Interval | None, latency_ms: Interval | None, shape: S
 
 
 def _bounds(interval: Interval | None) -> tuple[float | None, float | None, float | None]:
-    """Return a value and its bounds as cells."""
     return (interval.value, interval.low, interval.high) if interval else (None, None, None)
 
 
@@ -301,5 +298,4 @@ def _shape(cells: _Cells) -> Shape:
 
 
 def _decimals(figure: Interval | None) -> int:
-    """Return the number of decimals of a published figure."""
     return len(repr(figure.value).partition(".")[2]) if figure is not None and "e" not in repr(figure.value) else 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from benchcard import registry
 from benchcard.errors import BenchcardError
 from benchcard.sources import in_memory, resolve
 from benchcard.spec import spec as specs
@@ -158,7 +161,6 @@ class Benchmark:
             HubError: The Hub cannot be reached.
             BenchcardError: The directory is not a run directory, another process uses it, or it cannot be written.
         """
-        from benchcard import registry
         from benchcard.results import Results
 
         folder = (Path(path) if path is not None else self.default_path).absolute()
@@ -182,14 +184,10 @@ class Benchmark:
     @property
     def default_path(self) -> Path:
         """The run directory that `run` uses by default."""
-        import re
-
         name = str(self.spec.fixed.get("name_or_path", self.spec.task)).rstrip("/").rsplit("/", 1)[-1]
         return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{self.spec.digest[:8]}"
 
     def _repr_html_(self) -> str:
-        import html
-
         plan = self.plan()
         seconds = f"{plan['timed_s'].sum():g}" if len(plan) else "0"
         summary = f"{self!r}: at most {seconds} s of timing"

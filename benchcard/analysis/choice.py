@@ -9,21 +9,20 @@ Source: G. Piaggio et al., Reporting of Noninferiority and Equivalence Randomize
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from benchcard.analysis.frames.columns import is_known
-from benchcard.analysis.gains import mean_ratio
+from benchcard.analysis.gains import Gain, Gains, mean_ratio
 from benchcard.analysis.metric_info import unknown_direction
+from benchcard.measure.significance import holm
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.gains import Gain, Gains
-
 
 _LEVEL = 0.05
 # The sign of a better difference, by whether a higher value of the metric is better; 0 where that is not known.
@@ -88,8 +87,6 @@ class Choice:
 
     def _repr_html_(self) -> str:
         """Return the choice and the rows that were not chosen as HTML, for notebooks."""
-        import html
-
         rows = "".join(
             f"<tr><td>{alternative.row}</td><td>{html.escape(_format_parameters(alternative.parameters))}</td>"
             f"<td>{html.escape(alternative.reason)}</td></tr>"
@@ -334,8 +331,6 @@ class _Chooser:
 
     def _adjusted_p_values(self) -> dict[int, float]:
         """Return the adjusted p-values by model: rows with the same model are tested once."""
-        from benchcard.measure.significance import holm
-
         first: dict[int, float | None] = {}
         for entry in self.candidates.values():
             first.setdefault(entry.model, entry.p_value)

@@ -7,6 +7,7 @@ by the interval of each run; latency as `compare_times` says. All intervals of a
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -16,6 +17,12 @@ from benchcard.analysis.compare_times import Pair, compare_latencies
 from benchcard.analysis.frames.columns import column, is_known
 from benchcard.analysis.records import Records
 from benchcard.errors import BenchcardError
+from benchcard.evaluation.rows import Rows, metric_inputs
+from benchcard.measure import significance
+from benchcard.measure.intervals import CONFIDENCE
+from benchcard.metrics import uncertainty
+from benchcard.metrics.examples import Computed, Examples, examples_of
+from benchcard.metrics.info import split_column
 from benchcard.run.record import Record
 from benchcard.sources.resolve import script_metrics
 from benchcard.spec.parameters import split_name
@@ -25,10 +32,8 @@ from benchcard.utils.values import Interval
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchcard.metrics.examples import Computed, Examples
 
-    MetricExamples = dict[str, Examples | Computed]
-
+MetricExamples = dict[str, Examples | Computed]
 
 BETTER, WORSE, ALIKE, DIFFERENT = "better", "worse", "no detectable difference", "differs"
 # The figure is worse by its own 95 % interval, which may be chance among all figures that are compared.
@@ -106,8 +111,6 @@ class Comparison:
         return "\n".join([frame.to_string(index=False, na_rep=""), *lines, *self.notes])
 
     def _repr_html_(self) -> str:
-        import html
-
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         return f"{self.frame.to_html(index=False, na_rep='', escape=True)}{notes}"
 
@@ -252,10 +255,6 @@ def _difference(
 
     The test decides where every resample gives the same difference, so that there is no interval.
     """
-    from benchcard.measure import significance
-    from benchcard.measure.intervals import CONFIDENCE
-    from benchcard.metrics import uncertainty
-
     level = 1 - (1 - CONFIDENCE) / comparisons
     if paired:
         test = uncertainty.paired_test(first, second, seed, level)
@@ -312,10 +311,6 @@ def _metrics(record: Record) -> Mapping[str, float | None]:
 
 def _examples(record: Record, records: Records, trust_remote_code: bool) -> MetricExamples:
     """Return the metrics of a row as functions of examples, without those whose script may not run."""
-    from benchcard.evaluation.rows import Rows, metric_inputs
-    from benchcard.metrics import examples
-    from benchcard.metrics.info import split_column
-
     prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
     if prepared is None or evaluated is None:
         return {}
@@ -324,7 +319,7 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
     metrics: MetricExamples = {}
     for name in records.traits.metrics_of(record.configuration):
         if trust_remote_code or split_column(name)[0] in registry.metrics():
-            metrics |= examples.examples_of(name, inputs, scripts.get(name))
+            metrics |= examples_of(name, inputs, scripts.get(name))
     return metrics
 
 
@@ -336,8 +331,6 @@ def _data(record: Record, records: Records) -> tuple[object, ...]:
 
 
 def _references(record: Record) -> tuple[object, ...] | None:
-    from benchcard.evaluation.rows import Rows
-
     if record.outcomes.prepare is None:
         return None
     rows = Rows(record.outcomes.prepare.folder)

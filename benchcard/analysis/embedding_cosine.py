@@ -6,16 +6,11 @@ embeddings with new ones does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
+from benchcard.analysis.records import Records
 from benchcard.run.record import Record
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from benchcard.analysis.records import Records
-
 
 COLUMN = "embedding_cosine"
 
@@ -36,8 +31,6 @@ def embedding_cosine(records: Records, record: Record) -> float | None:
 
 def _embeddings(record: Record) -> NDArray[np.float32] | None:
     """Return the embeddings `(sentences, dimensions) float32` of a row's evaluation; None where it has none."""
-    import numpy as np
-
     outcome = record.outcomes.evaluate
     if outcome is None:
         return None

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from benchcard.analysis.records import Part, Records
 from benchcard.errors import BenchcardError
 from benchcard.measure.intervals import CONFIDENCE, detectable
@@ -167,8 +169,6 @@ def _size_gains(records: Records, models: pd.DataFrame) -> Gains:
 
 def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
     """Return the geometric mean of a column by row, of rows that have it at every shape at which any row has it."""
-    import numpy as np
-
     if "batch_size" in frame:
         shapes = frame["batch_size"].astype(str) + "x" + frame["input_length"].astype(str)
         frame = frame[shapes.isin(set(shapes[frame[column].notna()]))]

@@ -9,6 +9,8 @@ from typing import Any
 from benchcard.analysis.records import Records
 from benchcard.analysis.row_facts import same_model_as
 from benchcard.errors import BenchcardError
+from benchcard.measure.intervals import CONFIDENCE
+from benchcard.measure.significance import draws_for, least_p_value
 from benchcard.metrics.info import FigureUncertainty, MetricInfo, default_max_drop
 from benchcard.spec.schema import Number
 from benchcard.steps.evaluate import ScoreOutcome
@@ -55,9 +57,6 @@ def allowed_loss(unit: str | None, max_drop: Any) -> float:
 
 def too_few_resamples(records: Records) -> tuple[str, ...]:
     """Return a note for each metric for which too few resamples were drawn to show any difference among the models."""
-    from benchcard.measure.intervals import CONFIDENCE
-    from benchcard.measure.significance import draws_for, least_p_value
-
     notes = []
     for name in metric_names(records):
         # P-values are adjusted among the models of one baseline, each of which counts once.

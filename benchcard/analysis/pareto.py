@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from benchcard.analysis.choice import SIGNS, row_qualities
 from benchcard.analysis.frames.columns import with_bounds
-from benchcard.analysis.gains import mean_ratio
+from benchcard.analysis.gains import Gains, mean_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.gains import Gains
 
 _COSTS = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}
 

@@ -10,11 +10,9 @@ import re
 from collections.abc import Mapping
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from benchcard.analysis.records import Records
-
+from benchcard.analysis.records import Records
 
 # Absolute paths, and paths that start in a parent folder.
 _OUTSIDE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\.\.(?:[/\\]|\Z)")

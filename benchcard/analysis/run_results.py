@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from benchcard.analysis import metric_info, reasons
-from benchcard.analysis.choice import choose_row
-from benchcard.analysis.compare import compare_runs
+from benchcard.analysis.choice import Choice, choose_row
+from benchcard.analysis.compare import Comparison, compare_runs
 from benchcard.analysis.frames.failures import failures_frame, incomplete_rows
 from benchcard.analysis.frames.models import kernels_frame, models_frame
 from benchcard.analysis.frames.noise import noise_frame
 from benchcard.analysis.frames.quality import quality_frame
 from benchcard.analysis.frames.time import time_frame, timing_notes
-from benchcard.analysis.gains import compute_gains
+from benchcard.analysis.gains import Gains, compute_gains
 from benchcard.analysis.pareto import pareto_front
 from benchcard.analysis.records import Records, read_records
 from benchcard.errors import BenchcardError
@@ -30,10 +30,6 @@ from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.choice import Choice
-    from benchcard.analysis.compare import Comparison
-    from benchcard.analysis.gains import Gains
 
 
 FRAMES = ("quality", "time", "models", "kernels", "noise")

@@ -17,9 +17,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 
 from benchcard.analysis import public_names
+from benchcard.analysis.run_results import RunResults
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Plain
 from benchcard.card.paths import FOLDER, LATENCIES, RESULTS, RUN
@@ -31,14 +34,8 @@ from benchcard.publishing import usage
 from benchcard.publishing import weights as weight_files
 from benchcard.publishing.facts import make_facts
 from benchcard.publishing.weights import Artifacts, Weights
+from benchcard.run.record import Cell
 from benchcard.utils.files import replacing_folder
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from benchcard.analysis.run_results import RunResults
-    from benchcard.run.record import Cell
-
 
 CARD, REPOSITORY = "card.md", "repo"
 FORMAT = 1
@@ -151,8 +148,6 @@ def _results_table(results: RunResults) -> pd.DataFrame:
     """Return one row per configuration and shape, or per configuration where nothing was timed: parameters, quality,
     time and size.
     """
-    import pandas as pd
-
     quality, models, time = results.quality, results.models, results.time
     sizes = [name for name in ("row", "digest", "size_mb") if name in models]
     repeated = [name for name in {*results.spec.grid, "framework"} if name in time]
@@ -169,9 +164,6 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
     `input_length`, `round`, `launch`, `place` of the block in its round, `twin` (the baseline's second process),
     `started_ns` of the block, `latency_ns` of one call.
     """
-    import numpy as np
-    import pandas as pd
-
     records = results.records
     # Rows with the same cell may be timed in different parts. A baseline is also in parts that belong to no row.
     in_part: dict[tuple[int, str], tuple[int, Cell]] = {}

@@ -15,12 +15,14 @@ from benchcard.analysis.frames.columns import is_known
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.gains import unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
+from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, SAMPLES, SIZE
 from benchcard.card.reading.full import parse_disturbance
+from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
 from benchcard.utils.plain import as_plain
@@ -29,10 +31,6 @@ from benchcard.utils.values import Failure, Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.run_results import RunResults
-    from benchcard.run.record import Record
-
 
 OWN_SOURCE = "benchcard"
 # The intervals of a run that is worth publishing are narrower than a twentieth of a latency.

@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import click
 from huggingface_hub.constants import ENDPOINT
 
+from benchcard.analysis.run_results import RunResults
 from benchcard.card.frontmatter import check, yaml
 from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.readme import expect_slug, merge
@@ -28,10 +29,6 @@ from benchcard.publishing.bundle import Bundle, write_bundle
 from benchcard.publishing.facts import default_slug
 from benchcard.publishing.weights import Artifacts, without_model
 from benchcard.utils.files import reporting_disk_errors
-
-if TYPE_CHECKING:
-    from benchcard.analysis.run_results import RunResults
-
 
 PUBLISH = "publish"
 _COPY = "copy the run directory to where it can be written, and push the copy"

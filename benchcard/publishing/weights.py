@@ -16,16 +16,16 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
+
+import onnx
 
 from benchcard.analysis.public_names import last_name
+from benchcard.analysis.run_results import RunResults
 from benchcard.errors import BenchcardError
+from benchcard.graphs.files import external_files, location_entries
+from benchcard.run.record import Record
 from benchcard.steps.models import path_of
-
-if TYPE_CHECKING:
-    from benchcard.analysis.run_results import RunResults
-    from benchcard.run.record import Record
-
 
 Artifacts: TypeAlias = "Literal['best', 'all', 'none'] | Sequence[int]"
 FOLDER = "onnx"
@@ -141,10 +141,6 @@ def write_weights(weights: Weights, folder: Path) -> list[str]:
     if not external:
         link(weights.source, target)
         return [weights.name]
-    import onnx
-
-    from benchcard.graphs.files import location_entries
-
     names = {old: f"{weights.name}_data{f'_{index}' if index else ''}" for index, old in enumerate(external)}
     graph = onnx.load(str(weights.source), load_external_data=False)
     for entry in location_entries(graph):
@@ -161,10 +157,6 @@ def external_weights(path: Path) -> tuple[str, ...]:
     Raises:
         BenchcardError: One is outside of the graph's folder, and may be somebody's private file.
     """
-    import onnx
-
-    from benchcard.graphs.files import external_files
-
     names = tuple(external_files(onnx.load(str(path), load_external_data=False)))
     for name in names:
         if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):

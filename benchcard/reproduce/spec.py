@@ -19,6 +19,7 @@ from benchcard.sources import resolve
 from benchcard.spec import spec as specs
 from benchcard.spec.parameters import ALIASES, type_of
 from benchcard.spec.spec import Spec
+from benchcard.tasks import default_metrics
 
 # Metrics whose figures have other names on a card than the metric.
 _COMPOUND = ("seqeval", "squad", "squad_v2")
@@ -181,8 +182,6 @@ def _metrics(facts: Facts, fixed: Mapping[str, object], notes: list[str]) -> dic
     """Return the parameter `metrics`; nothing where the card sets it, or where the defaults of the task are meant."""
     if "metrics" in {*fixed, *facts.settings, *facts.benchmarked} or facts.task not in registry.tasks():
         return {}
-    from benchcard.tasks import default_metrics
-
     names = [metric.name for metric in facts.metrics if metric.name not in PASS_METRICS]
     task_args = fixed.get("task_args")
     defaults = default_metrics(registry.task(facts.task), task_args if isinstance(task_args, Mapping) else {})

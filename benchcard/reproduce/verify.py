@@ -13,6 +13,7 @@ This module owns the verdicts. Reading the card is left to `source` and `results
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,20 +21,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import column, is_known
+from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Row
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, time_rule
 from benchcard.card.reading.full import parse_disturbance
 from benchcard.errors import CardError
+from benchcard.reproduce.source import PublishedCard
 from benchcard.utils.plain import as_plain, canonical_json, plain
 from benchcard.utils.values import Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.run_results import RunResults
-    from benchcard.reproduce.source import PublishedCard
-
 
 REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparable"
 _VALUES = tuple(f"{where}{bound}" for where in ("published", "here") for bound in ("", "_low", "_high"))
@@ -82,8 +81,6 @@ class Verification:
         return ", ".join(f"{count} {name}" for name, count in self.counts.items())
 
     def _repr_html_(self) -> str:
-        import html
-
         return f"<p>{html.escape(str(self))}</p>{self.frame.to_html(index=False, na_rep='', escape=True)}"
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
 from msgspec import ValidationError, convert
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
@@ -191,8 +192,6 @@ class RunDirectory:
         Raises:
             BenchcardError: Another process has locked it.
         """
-        from filelock import FileLock, Timeout
-
         self.refuse_unusable()
         with reporting_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)

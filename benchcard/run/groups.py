@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchcard.measure.blocks import read_rounds
 from benchcard.run.directory import TimedPart
 from benchcard.run.record import Cell, Record
 from benchcard.utils.plain import digest
@@ -66,8 +67,6 @@ def groups(records: Sequence[Record]) -> list[Group]:
 
 def finished(part: TimedPart) -> bool:
     """Return whether a part has its outcome and all rounds. Where a model failed, the part is timed again."""
-    from benchcard.measure.blocks import read_rounds
-
     outcome = part.outcome
     if outcome is None or outcome.failures:
         return False

@@ -105,8 +105,6 @@ class _NotAhead(Exception):
 
 
 class _Run:
-    """A run in progress."""
-
     def __init__(self, plan: Plan, directory: RunDirectory, sources: Sources, timeout_s: float | None) -> None:
         self._plan = plan
         self._sources = sources

@@ -6,21 +6,22 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchcard import registry
 from benchcard.errors import MachineError
+from benchcard.measure import conductor
+from benchcard.measure.blocks import Progress as GroupProgress
+from benchcard.measure.blocks import Round, Subject, append_round, read_rounds, recover_rounds
+from benchcard.measure.grouping import memory_shortage, plan_groups
+from benchcard.measure.memory import available_bytes
+from benchcard.measure.noise import read_machine_state
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, TimedPart
 from benchcard.run.groups import LAUNCHES, Group, finished, groups, size_bytes
 from benchcard.run.record import Cell, Record
 from benchcard.utils.files import reporting_disk_errors
 from benchcard.utils.progress import Progress
 from benchcard.utils.text import pluralize
-
-if TYPE_CHECKING:
-    from benchcard.measure.blocks import Progress as GroupProgress
-    from benchcard.measure.blocks import Round, Subject
-
 
 # The memory of a timed process: about twice the model's file (weights as stored and as prepacked), several times its
 # inputs (the activations of a layer or two), and this much for the process, without torch and with it.
@@ -41,8 +42,6 @@ def time_all(
 
 
 class _Timing:
-    """The timing of all groups."""
-
     def __init__(
         self, records: list[Record], directory: RunDirectory, progress: Progress, timeout_s: float | None
     ) -> None:
@@ -72,32 +71,25 @@ class _Timing:
     @staticmethod
     def _divide(group: Group) -> list[list[str]]:
         """Return the names of cells in parts that fit into memory together, the baseline first in each."""
-        from benchcard.measure.grouping import plan_groups
-
         sizes = [_needs(cell) for cell in group.cells]
         baseline = next((index for index, cell in enumerate(group.cells) if cell.name == group.baseline), None)
         return [
             [group.cells[index].name for index in part]
-            for part in plan_groups(_subjects(group.cells), baseline, sizes, _available())
+            for part in plan_groups(_subjects(group.cells), baseline, sizes, int(available_bytes() * _MEMORY_SHARE))
         ]
 
     @staticmethod
     def _refusal(group: Group, part: TimedPart) -> str | None:
         """Return why the only model of a part does not fit into memory, or None. Several models were chosen to fit."""
-        from benchcard.measure.grouping import memory_shortage
-
         needs = {cell.name: _needs(cell) for cell in group.cells if cell.name in part.names}
         shared = 2 * needs.pop(group.baseline, 0) if group.baseline is not None else 0
-        available = _available()
+        available = int(available_bytes() * _MEMORY_SHARE)
         if len(needs) != 1 or shared + sum(needs.values()) <= available:
             return None
         return memory_shortage(sum(needs.values()), shared, available)
 
     def _refuse(self, group: Group, part: TimedPart, message: str) -> None:
         """Record why a part was not timed, as the failure of its one model."""
-        from benchcard.measure.blocks import read_rounds
-        from benchcard.measure.noise import read_machine_state
-
         now = read_machine_state()
         failures = tuple(
             PartFailure(name=name, twin=False, stage="start", type=MachineError.__name__, message=message)
@@ -109,9 +101,6 @@ class _Timing:
         self._progress.write_line(f"time: {message}")
 
     def _time(self, group: Group, part: TimedPart, others_s: float) -> None:
-        from benchcard.measure.blocks import append_round, recover_rounds
-        from benchcard.measure.conductor import TIMEOUT_S, time_group
-
         cells = {cell.name: cell for cell in group.cells}
         members = [cells[name] for name in part.names]
         baseline = part.names.index(group.baseline) if group.baseline in part.names else None
@@ -139,7 +128,7 @@ class _Timing:
 
         started = time.monotonic()
         done_before = sum(block.elapsed_ns for timed in earlier for block in timed.blocks) / 1e9
-        timing = time_group(
+        timing = conductor.time_group(
             _subjects(members),
             baseline,
             duration_s=group.duration_s,
@@ -150,7 +139,7 @@ class _Timing:
             keep=keep,
             earlier=earlier,
             progress=report,
-            timeout_s=self._timeout_s or TIMEOUT_S,
+            timeout_s=self._timeout_s or conductor.TIMEOUT_S,
         )
         part.finish(
             _outcome(
@@ -181,8 +170,6 @@ def _launches(duration_s: float) -> int:
 
 
 def _subjects(cells: Iterable[Cell]) -> list[Subject]:
-    from benchcard.measure.blocks import Subject
-
     return [
         Subject(
             cell.name,
@@ -194,12 +181,6 @@ def _subjects(cells: Iterable[Cell]) -> list[Subject]:
         )
         for cell in cells
     ]
-
-
-def _available() -> int:
-    from benchcard.measure.memory import available_bytes
-
-    return int(available_bytes() * _MEMORY_SHARE)
 
 
 def _needs(cell: Cell) -> int:

@@ -136,10 +136,8 @@ class Benchmark:
         return make_plan(self.spec)
 
     def plan(self) -> pd.DataFrame:
-        """Return one row per configuration: benchmarked parameters, threads, baseline, the steps it adds, the steps it
-        shares with earlier rows, and the seconds of timing.
-
-        Nothing is loaded, downloaded or measured.
+        """Return one row per configuration: parameters, threads, baseline, the steps that it adds and those that it
+        shares with earlier rows, and the seconds of timing. Nothing is loaded, downloaded or measured.
         """
         from benchcard.analysis.frames.plan import plan_frame
 

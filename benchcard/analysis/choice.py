@@ -188,14 +188,7 @@ def choose_row(
 
 @dataclass
 class _Chooser:
-    """One choice among the rows of one baseline.
-
-    Attributes:
-        rows: All rows of the run.
-        candidates: The rows that are compared with the baseline, including itself.
-        sign: The sign of a better difference; 0 where it is not known.
-        reasons: Why rows are not chosen.
-    """
+    """The choice among `candidates`, the `rows` of one baseline, where a better difference has the sign `sign` or 0."""
 
     rows: Mapping[int, RowQuality]
     candidates: Mapping[int, RowQuality]
@@ -243,7 +236,6 @@ class _Chooser:
         )
 
     def _choose_by_quality(self, values: Mapping[int, float]) -> Choice:
-        """Return the row of best quality, where there is no baseline to compare with."""
         costs = self.gains.costs
         chosen = min(values, key=lambda row: (-self.sign * values[row], costs.get(row, float("inf")), row))
         best = values[chosen]
@@ -358,7 +350,6 @@ class _Chooser:
 
 
 def _describe_unsure(gain: Gain, objective: str) -> str:
-    """Return in words why a gain is not sure."""
     at = f" at {gain.shape}" if gain.shape else ""
     ratio = gain.ratio
     if ratio is None:
@@ -380,7 +371,6 @@ def _describe_unsure(gain: Gain, objective: str) -> str:
 
 
 def _describe_ratio(ratio: Interval, objective: str) -> str:
-    """Return in words how a row compares with the baseline."""
     if objective == "latency":
         bounds = "" if ratio.low is None or ratio.high is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
         return f"{ratio.value:.2f}x{bounds} as fast as the baseline"

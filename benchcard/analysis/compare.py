@@ -264,7 +264,6 @@ def _difference(
 
 
 def _compare_times(pairs: Sequence[Pair], a: Records, b: Records) -> tuple[list[FigureChange], tuple[str, ...]]:
-    """Return the change of the latency of every row at every shape of both runs, and notes."""
     cells = [(pair, shape) for pair in pairs for shape in dict.fromkeys(shape for run in pair for shape in run.cells)]
     latencies, notes = compare_latencies(cells, a, b)
     changes = []

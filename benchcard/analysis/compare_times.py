@@ -49,10 +49,8 @@ class _Latencies:
     """The latencies of a row at one shape in one run.
 
     Attributes:
-        name: The name of its cell.
-        baseline: The name of the baseline's cell.
-        model: Its median latencies by launch and round, ns; empty where it has no figure.
-        control: The same of the baseline.
+        name: The name of its cell; `baseline` that of the baseline's.
+        model: Its median latencies by launch and round, ns; empty where it has no figure. `control` has the baseline's.
         ratios: Its latencies over the baseline's, in the rounds in which both were timed.
         reach: How far from 1 the noise floor reaches, as a logarithm; infinite where it is not known.
     """
@@ -108,7 +106,6 @@ def compare_latencies(
 
 
 def _control_note(ratios: Iterable[float], same: bool) -> str:
-    """Return a note on how the baselines changed from A to B."""
     slowdowns = sorted(1 / ratio for ratio in ratios)
     slowdown = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (slowdowns[0], slowdowns[-1])))
     note = f"the baseline took {slowdown} times as long in B as in A, due to the machine"

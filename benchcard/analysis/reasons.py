@@ -182,7 +182,6 @@ def _has_int8_activations(record: Record) -> bool:
 
 
 def _explain_time(records: Records, record: Record) -> Iterator[str]:
-    """Yield how the time of a call is divided among kernels."""
     kernels, threads = kernels_of(record), other_threads(records, record)
     if not kernels:
         return

@@ -97,9 +97,7 @@ class RunResults:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the reader: on the data, as labels matched by number or truncated texts, and on settings without
-        effect.
-        """
+        """Notes for the reader: on the data, such as truncated texts, on the timing, and on settings without effect."""
         outcomes = [record.outcomes for record in self.records.records]
         steps = [step for row in outcomes for step in (row.prepare, row.sample, row.score) if step]
         directionless = [

@@ -145,9 +145,7 @@ def _with_source_url(model: Mapping[str, Plain], repo_id: str, slug: str) -> dic
 
 
 def _results_table(results: RunResults) -> pd.DataFrame:
-    """Return one row per configuration and shape, or per configuration where nothing was timed: parameters, quality,
-    time and size.
-    """
+    """Return parameters, quality, time and size, one row per configuration and shape (or without shape if untimed)."""
     quality, models, time = results.quality, results.models, results.time
     sizes = [name for name in ("row", "digest", "size_mb") if name in models]
     repeated = [name for name in {*results.spec.grid, "framework"} if name in time]
@@ -196,9 +194,7 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
 def run_json(
     results: RunResults, weights: Sequence[Weights], manifest: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Plain]:
-    """Return the content of the published `run.json`: the spec, what its names stood for, the machine, and every
-    figure, without paths of this machine. `reproduce.source` reads it.
-    """
+    """Return the published `run.json`: spec, sources, machine and every figure, without paths of this machine."""
     info = results.records.info
     sources = {
         part: [

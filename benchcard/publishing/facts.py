@@ -118,9 +118,7 @@ def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
 
 
 def _fixed(results: RunResults) -> dict[str, Plain]:
-    """Return the fixed parameters that a card lists, in the order of the vocabulary: those that apply to some row and
-    are not settings of the measurement.
-    """
+    """Return the fixed parameters that apply to some row and are no settings of the measurement, in usual order."""
     given = {"from_transformers": True, **results.spec.fixed}
     order = list(PARAMETERS)
     fixed: dict[str, Plain] = {}
@@ -207,9 +205,7 @@ def _shown(times: TimeFigures) -> Figures:
 
 
 def _figures(results: RunResults, record: Record, model: Mapping[str, Any], samples: int | None) -> Figures:
-    """Return the other figures of a row: the size of its model, the differences between its predictions and those of
-    its baseline, the number of samples, and the numbers of quantized nodes and of those that compute in 8 bits.
-    """
+    """Return the other figures of a row: size, differences from the baseline, number of samples, quantized nodes."""
     row = record.configuration
     figures = {SIZE: _number(model[SIZE])}
     comparison = None if row.baseline == row.row else record.outcomes.compare
@@ -271,8 +267,7 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
 def _floor_notes(results: RunResults) -> Iterator[str]:
     """Yield a note for each group of models whose baseline was not timed twice, with what disturbed the timing.
 
-    The note names the baseline where there are several. Where some models were timed apart from the rest of their
-    group, it says that it is about them.
+    Where some models were timed apart from the rest of their group, the note says that it is about them.
     """
     certificates = _certificates(results)
     several = len({certificate.baseline for certificate in certificates} - {None}) > 1
@@ -330,7 +325,6 @@ def _environment(results: RunResults) -> dict[str, Plain]:
 
 
 def _threads(results: RunResults) -> int | list[int]:
-    """Return the number of threads that the timed processes reported; a list where they differ."""
     reported = {
         opened.facts.get("intra_op_num_threads")
         for parts in results.records.parts.values()
@@ -401,12 +395,10 @@ def _data(results: RunResults, row: int) -> Data:
 
 
 def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a frame, each a mapping of column to cell."""
     return [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
 
 
 def _number(cell: Any) -> Interval | None:
-    """Return a cell as a figure; None where it is empty."""
     return figure(cell) if is_known(cell) else None
 
 

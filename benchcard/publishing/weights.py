@@ -79,10 +79,9 @@ class Weights:
 
 
 def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | None = None) -> tuple[Weights, ...]:
-    """Return the models to publish, without duplicates. The first quantized one and the first other one have the names
-    that libraries load by default.
+    """Return the models to publish, without duplicates: of the `best` row, of `all` rows, of `none`, or of given ones.
 
-    `artifacts` is `best` for the recommended row, `all` for every row with a model, `none`, or rows.
+    The first quantized model and the first other one have the names that libraries load by default.
 
     Raises:
         BenchcardError: There is no such row, or it has no model of its own to publish.
@@ -165,10 +164,9 @@ def external_weights(path: Path) -> tuple[str, ...]:
 
 
 def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) -> list[str]:
-    """Write the configuration and processor files of the original model into `folder`, and return their names. Write
-    none where the models have several originals.
+    """Write the configuration and processor files of the original model into `folder`, and return their names.
 
-    Absolute paths in the files of a local model are replaced by their last names.
+    None are written if there are several originals. Absolute paths in the files of a local model lose their folders.
     """
     names = {results.plan[model.row]["name_or_path"] for model in weights}
     if len(names) != 1:

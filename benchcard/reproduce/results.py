@@ -114,7 +114,6 @@ def from_card(
 
 
 def _with_published(facts: Facts, run: PublishedRun) -> Facts:
-    """Return the facts with the intervals and the environment that were published beside the card."""
     if len(run.quality) != len(facts.rows):
         return facts
     times: dict[tuple[int, Shape], Mapping[str, object]] = {}

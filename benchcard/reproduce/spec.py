@@ -1,7 +1,6 @@
-"""The spec of a card, so that its run can be repeated, older cards included.
+"""The spec of a card, so that its run can be repeated; and the limits on what a card may do on this machine.
 
-This module owns the conversion of a card's facts into a spec, and the limits on what a card of somebody else may do on
-this machine. The grammar of cards is left to `card.reading`, the rules of a spec to `spec`.
+The grammar of cards, older ones included, is left to `card.reading`, the rules of a spec to `spec`.
 """
 
 from __future__ import annotations

@@ -71,9 +71,7 @@ class Verification:
 
     @property
     def status(self) -> int:
-        """0 where something is reproduced and nothing different, 1 where something is different, and 3 where nothing
-        can be compared.
-        """
+        """1 where something is different, else 0 where something is reproduced, else 3."""
         counts = self.counts
         return 1 if counts[DIFFERENT] else 0 if counts[REPRODUCED] else 3
 
@@ -101,8 +99,6 @@ def verify(card: PublishedCard, results: RunResults) -> Verification:
 
 
 class _Verifier:
-    """A comparison of one card with one run."""
-
     def __init__(self, card: PublishedCard, results: RunResults) -> None:
         self.facts, self.results = card.facts, results
         self.ground = tuple(_ground(card, results))
@@ -178,7 +174,6 @@ class _Verifier:
                 yield (index, f"{prefix}{name}, {shape}", *_bounds(published), *_bounds(here), *verdict)
 
     def _missing(self, published: Interval | None, here: Interval | None, row: Row, cells: _Cells) -> _Verdict:
-        """Return the verdict on a figure that is missing on the card or here."""
         reason = str(cells["failure"]) if is_known(cells.get("failure")) else "no figure"
         if published is None and here is None:
             return REPRODUCED, f"neither has it: {reason}"
@@ -218,7 +213,6 @@ class _Verifier:
         return NOT_COMPARABLE, f"{reason}; the machine of another day may be the reason: see the ratios"
 
     def _shows_intervals(self, shape: Shape) -> bool:
-        """Return whether the card shows any interval of times at a shape."""
         figures = [figure for row in self.facts.rows for figure in row.times.get(shape, {}).values()]
         figures += [noise.ratio for noise in self.facts.noise if noise.shape == shape]
         return any(figure is not None and figure.low is not None for figure in figures)
@@ -262,7 +256,6 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
 
 
 def _interval_here(cells: _Cells, name: str) -> Interval | None:
-    """Return a figure of a frame with its bounds."""
     value = _number(cells.get(name))
     if value is None:
         return None
@@ -285,7 +278,6 @@ def _bounds(interval: Interval | None) -> tuple[float | None, float | None, floa
 
 
 def _number(value: Any) -> float | None:
-    """Return the number in a cell of a frame; None where the cell is empty."""
     return float(value) if is_known(value) else None
 
 

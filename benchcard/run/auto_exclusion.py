@@ -85,7 +85,6 @@ class AutoExclusion:
         )
 
     def _score(self, model: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> Outcome[ScoreOutcome]:
-        """Return the metrics of a model."""
         row, file = self._row, self._row.converted(model)
         request = row.evaluating(path_of(file), file.values.digest, scales_by_batch(model))
         return row.shared.ask(row.scoring(row.shared.ask(request)))

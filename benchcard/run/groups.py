@@ -66,7 +66,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
 
 
 def finished(part: TimedPart) -> bool:
-    """Return whether a part has its outcome and all rounds. Where a model failed, the part is timed again."""
+    """Return whether a part has its outcome, all rounds and no failure; else it is timed again."""
     outcome = part.outcome
     if outcome is None or outcome.failures:
         return False

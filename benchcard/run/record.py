@@ -20,7 +20,7 @@ from benchcard.utils.values import Failure, Shape
 
 @dataclass(frozen=True)
 class Cell:
-    """A model, the options that it runs with, and inputs of one shape. It is timed once for all rows that share it.
+    """A model with its options and inputs of one shape, timed once for all rows that share it.
 
     Attributes:
         digest: SHA-256 of the model's content.

@@ -226,7 +226,6 @@ class _Run:
         return self._results[request.key]
 
     def _result(self, request: Request[V]) -> Outcome[V] | Failure:
-        """Return the result of a step, which is done now if there is none."""
         self._asked[request.key] = request.kind
         return self._stored(request) or self._do(request)
 

@@ -89,7 +89,6 @@ class _Timing:
         return memory_shortage(sum(needs.values()), shared, available)
 
     def _refuse(self, group: Group, part: TimedPart, message: str) -> None:
-        """Record why a part was not timed, as the failure of its one model."""
         now = read_machine_state()
         failures = tuple(
             PartFailure(name=name, twin=False, stage="start", type=MachineError.__name__, message=message)

@@ -144,5 +144,4 @@ def convert(request: ConvertRequest, target: Path, progress: Progress) -> Conver
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of the files that a step made."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "log.txt")

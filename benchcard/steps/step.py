@@ -90,7 +90,6 @@ class Request(Generic[V_co]):
         return digest({"kind": self.kind, "asked": self.asked, "needs": needs})
 
     def __str__(self) -> str:
-        """Return the step in a few words, for progress bars."""
         return self.kind
 
     def as_json(self) -> dict[str, Any]:

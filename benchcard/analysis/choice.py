@@ -188,7 +188,7 @@ def choose_row(
 
 @dataclass
 class _Chooser:
-    """The choice among `candidates`, the `rows` of one baseline, where a better difference has the sign `sign` or 0."""
+    """The choice among `candidates`, the rows of one baseline; `rows` are all, `sign` that of a better difference."""
 
     rows: Mapping[int, RowQuality]
     candidates: Mapping[int, RowQuality]

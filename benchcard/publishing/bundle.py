@@ -176,10 +176,10 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
     for part in {id(part): part for parts in records.parts.values() for part in parts}.values():
         for timed in part.rounds:
             for place, block in enumerate(timed.blocks):
-                found = in_part.get((id(part), block.name)) or anywhere.get(block.name)
-                if found is None:
+                owner = in_part.get((id(part), block.name)) or anywhere.get(block.name)
+                if owner is None:
                     continue
-                row, cell = found
+                row, cell = owner
                 inputs = (cell.shape.batch_size, cell.shape.input_length)
                 order = (timed.number, timed.launch, place, block.twin, block.started_ns)
                 blocks.append((row, *inputs, *order, len(block.latencies_ns)))

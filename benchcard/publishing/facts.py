@@ -118,7 +118,7 @@ def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
 
 
 def _fixed(results: RunResults) -> dict[str, Plain]:
-    """Return the fixed parameters that apply to some row and are no settings of the measurement, in usual order."""
+    """Return the fixed parameters that a card lists, without unused ones and settings, in the vocabulary's order."""
     given = {"from_transformers": True, **results.spec.fixed}
     order = list(PARAMETERS)
     fixed: dict[str, Plain] = {}

@@ -71,7 +71,7 @@ class Verification:
 
     @property
     def status(self) -> int:
-        """1 where something is different, else 0 where something is reproduced, else 3."""
+        """The exit status: 1 where something is different, else 0 where something is reproduced, else 3."""
         counts = self.counts
         return 1 if counts[DIFFERENT] else 0 if counts[REPRODUCED] else 3
 

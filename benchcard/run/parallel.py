@@ -48,8 +48,7 @@ def do_all(
         worker = idle.get()
         try:
             started = time.monotonic()
-            reply = worker.do(request, target, lambda *_: None, timeout_s)
-            return reply, time.monotonic() - started
+            return worker.do(request, target, lambda *_: None, timeout_s), time.monotonic() - started
         finally:
             idle.put(worker)
 

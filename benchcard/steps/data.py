@@ -127,9 +127,9 @@ def prepare(request: PrepareRequest, target: Path, progress: Progress) -> RowsOu
     from benchcard.tasks import data
 
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
-    chosen, places = data.evenly_spaced(rows, request.max_samples)
-    about = data.describe_rows(chosen, places, len(rows))
-    return _inputs(request, target, progress, chosen, about, labelled=True)
+    chosen, numbers = data.evenly_spaced(rows, request.max_samples)
+    description = data.describe_rows(chosen, numbers, len(rows))
+    return _inputs(request, target, progress, chosen, description, labelled=True)
 
 
 def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutcome:
@@ -138,9 +138,9 @@ def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutc
 
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     label = request.ref_keys[0] if request.ref_keys else None
-    chosen, places = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
-    about = {**data.describe_rows(chosen, places, len(rows)), "rows": places}
-    return _inputs(request, target, progress, chosen, about, labelled=False)
+    chosen, numbers = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
+    description = {**data.describe_rows(chosen, numbers, len(rows)), "rows": numbers}
+    return _inputs(request, target, progress, chosen, description, labelled=False)
 
 
 def _inputs(
@@ -148,7 +148,7 @@ def _inputs(
     target: Path,
     progress: Progress,
     rows: datasets.Dataset,
-    about: Mapping[str, Any],
+    description: Mapping[str, Any],
     labelled: bool,
 ) -> RowsOutcome:
     from benchcard.evaluation.rows import write_rows
@@ -162,7 +162,7 @@ def _inputs(
         raise SpecError(mistakes)
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []
-        numbers = about.get("rows", ())
+        numbers = description.get("rows", ())
         question = Question(request.model_folder, keys, references, arguments, labelled, numbers)
         prepared = task.prepare(rows, question)
         notes = [request.renamed] if request.renamed else []
@@ -176,7 +176,7 @@ def _inputs(
 
         written = write_rows(replace(prepared, context=context), target, tick)
     return RowsOutcome(
-        **about,
+        **description,
         items=written.items,
         fingerprint=data.fingerprint(rows),
         preprocessing_ns=_preprocessing_ns(moments),

@@ -178,16 +178,16 @@ def evaluate(request: EvaluateRequest, target: Path, progress: Progress) -> Eval
     open_model = framework.open_profiled if profiled else framework.open
     with _temporary_files_in(target):
         model = open_model(request.model_path, {**request.options, "intra_op_num_threads": request.threads})
-    done = run_pass(model, rows, task, request.batch_size, progress, profiled=profiled)
-    write_predictions(target, done.kept, done.predictions)
+    result = run_pass(model, rows, task, request.batch_size, progress, profiled=profiled)
+    write_predictions(target, result.kept, result.predictions)
     return EvaluateOutcome(
         items=len(rows.items),
-        elapsed_ns=done.elapsed_ns,
-        forward_ns=done.forward_ns,
+        elapsed_ns=result.elapsed_ns,
+        forward_ns=result.forward_ns,
         threads=request.threads,
         facts=dict(model.facts),
-        kernels=tuple(done.kernels),
-        batches=done.batches,
+        kernels=tuple(result.kernels),
+        batches=result.batches,
     )
 
 
@@ -207,11 +207,11 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
     from benchcard.metrics import compute
 
     rows = Rows(request.inputs.folder)
-    given = metric_inputs(rows, request.predictions.folder)
+    inputs = metric_inputs(rows, request.predictions.folder)
     directions = request.higher_is_better or {}
     by_metric: dict[str, dict[str, Figure]] = {}
     for name in request.metrics:
-        measured = compute.compute_metric(name, given, request.scripts.get(name))
+        measured = compute.compute_metric(name, inputs, request.scripts.get(name))
         by_metric[name] = compute.with_directions(measured, name, directions)
     figures = compute.merge_figures(by_metric, rows.meanings)
     if unknown := [name for name in directions if name not in figures and name not in request.metrics]:
@@ -252,12 +252,13 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
     from benchcard.metrics.examples import examples_of
 
     rows = Rows(request.inputs.folder)
-    given = metric_inputs(rows, request.predictions.folder)
-    given_baseline = metric_inputs(rows, request.baseline.folder) if request.baseline else None
+    inputs = metric_inputs(rows, request.predictions.folder)
+    baseline_inputs = metric_inputs(rows, request.baseline.folder) if request.baseline else None
     figures: dict[str, FigureUncertainty] = {}
     for number, name in enumerate(request.metrics):
         model, baseline = (
-            examples_of(name, inputs, request.scripts.get(name)) if inputs else {} for inputs in (given, given_baseline)
+            examples_of(name, source, request.scripts.get(name)) if source else {}
+            for source in (inputs, baseline_inputs)
         )
         for figure, examples in model.items():
             test = None
@@ -266,6 +267,6 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
             figures[figure] = uncertainty.figure_uncertainty(uncertainty.interval(examples, request.seed), test)
         progress(number + 1, len(request.metrics))
     changed = None
-    if given_baseline:
-        changed = uncertainty.count_changed(given_baseline.predictions, given.predictions)
+    if baseline_inputs:
+        changed = uncertainty.count_changed(baseline_inputs.predictions, inputs.predictions)
     return CompareOutcome(figures=figures, predictions_changed=changed)

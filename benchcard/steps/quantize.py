@@ -232,7 +232,7 @@ def explain(request: ExplainRequest, target: Path, progress: Progress) -> Explai
     from benchcard.quantization.sensitivity.losses import measure_losses
 
     model, level = request.float_file, request.optimization_level
-    found = measure_losses(
+    losses = measure_losses(
         model,
         request.model_file,
         _feeds(request.inputs.folder, model, request.samples),
@@ -243,9 +243,9 @@ def explain(request: ExplainRequest, target: Path, progress: Progress) -> Explai
         expected=_float_outputs(model, request.inputs.folder, request.samples, request.threads, level),
         folder=target,
     )
-    patterns = patterns_with(model, found.layers[0].node) if found.layers else ()
+    patterns = patterns_with(model, losses.layers[0].node) if losses.layers else ()
     return ExplainOutcome(
-        **{entry.name: getattr(found, entry.name) for entry in fields(Losses)}, patterns=tuple(patterns)
+        **{entry.name: getattr(losses, entry.name) for entry in fields(Losses)}, patterns=tuple(patterns)
     )
 
 

@@ -32,7 +32,6 @@ from benchcard.utils.values import Interval
 if TYPE_CHECKING:
     import pandas as pd
 
-
 MetricExamples = dict[str, Examples | Computed]
 
 BETTER, WORSE, ALIKE, DIFFERENT = "better", "worse", "no detectable difference", "differs"

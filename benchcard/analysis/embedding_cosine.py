@@ -1,7 +1,7 @@
 """The cosine between each sentence's embedding and the baseline's, as a measure of what quantization changed.
 
-A rank correlation with gold scores hardly changes when all embeddings rotate together, but a search of an index of old
-embeddings with new ones does.
+If all embeddings rotate together, a rank correlation with gold scores hardly changes, but a search of an index of old
+embeddings with new ones fails.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from benchcard.utils.values import Interval, Shape
 if TYPE_CHECKING:
     import pandas as pd
 
-
 OBJECTIVES = ("latency", "memory", "size")
 
 

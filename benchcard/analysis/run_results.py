@@ -31,7 +31,6 @@ from benchcard.utils.text import pluralize
 if TYPE_CHECKING:
     import pandas as pd
 
-
 FRAMES = ("quality", "time", "models", "kernels", "noise")
 
 

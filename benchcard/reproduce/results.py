@@ -26,7 +26,6 @@ from benchcard.utils.values import Interval, Shape
 if TYPE_CHECKING:
     import pandas as pd
 
-
 ORIGINAL = "_original"
 
 

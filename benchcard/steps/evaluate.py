@@ -47,7 +47,7 @@ class EvaluateOutcome:
     Attributes:
         elapsed_ns: Wall time of the pass.
         kernels: The kernels of a call, the longest first; empty where the framework does not report them.
-        batches: A key of `evaluation.padding.NOTES` where outputs depend on the batch, else None.
+        batches: How inputs were batched, as in `evaluation.padding.Probe.batches`; None for a batch size of one.
     """
 
     elapsed_ns: Positive
@@ -81,8 +81,7 @@ class EvaluateRequest(Request[EvaluateOutcome]):
     @property
     def engine(self) -> str:  # type: ignore[override] # depends on the request
         """The kind of child process."""
-        engine: str = registry.framework(self.framework).engine
-        return engine
+        return str(registry.framework(self.framework).engine)
 
     def __str__(self) -> str:
         return f"evaluate {self.framework}"

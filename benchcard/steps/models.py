@@ -104,8 +104,7 @@ class ConvertRequest(Request[ConvertOutcome]):
     @property
     def engine(self) -> str:  # type: ignore[override] # depends on the request
         """The kind of child process."""
-        engine: str = registry.framework(self.framework).engine
-        return engine
+        return str(registry.framework(self.framework).engine)
 
 
 def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOutcome:

@@ -1,4 +1,4 @@
-"""The frame `failures`: one row for each result that a failed step or time measurement left out."""
+"""The frame `failures`: one row for each result that is missing because a step or a time measurement failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from benchcard.utils.values import Failure, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
-
 
 # The value of `missing` for the second process of a baseline, which is no figure of the baseline's row.
 _NOISE_FLOOR = "noise floor"

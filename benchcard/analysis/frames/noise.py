@@ -16,7 +16,6 @@ from benchcard.run.groups import LAUNCHES
 if TYPE_CHECKING:
     import pandas as pd
 
-
 _FIGURES = (
     "batch_size",
     "input_length",

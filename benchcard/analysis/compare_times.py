@@ -29,11 +29,9 @@ CONTROL, NO_CONTROL = "not compared: the control", "not compared: no baseline in
 
 @dataclass(frozen=True)
 class LatencyChange:
-    """The change of the latency of a row at one shape from run A to run B.
+    """The change of the latency (the median) of a row at one shape from run A to run B; None where there is none.
 
     Attributes:
-        a_ms: The median latency in A; None where there is none.
-        b_ms: The median latency in B.
         ratio: How many times faster B is, with an interval that the noise floor widens; None where a median is missing.
         not_compared: Why there is no verdict; empty where there is one.
     """

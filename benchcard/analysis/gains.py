@@ -37,7 +37,6 @@ class Gain:
     Attributes:
         ratio: The baseline's figure over the row's, above 1 where the row is better; None where it is not known.
         sure: Whether the row is better beyond chance and noise.
-        shape: The inputs; None for size.
         floor: The noise floor as a factor above 1; None where it is not known.
     """
 

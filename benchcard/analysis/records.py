@@ -92,7 +92,7 @@ class Records:
     """Everything that a run directory holds.
 
     Attributes:
-        parts: The parts in which each cell was timed, by its name; a baseline is in several.
+        parts: By name of a cell, the parts in which it was timed: several for a baseline.
         timed: By row and shape, the part in which the row was timed beside its baseline.
     """
 

@@ -43,12 +43,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Bundle:
-    """The content of a push.
+    """The content of a push: the text of the card, and the other files by their path in the repository.
 
-    Attributes:
-        slug: The name of its section and of its folder.
-        files: The other files, by their path in the repository.
-        guard: The rules on which of them may replace a file of the repository.
+    `slug` names the section and its folder; `guard` has the rules on which files of the repository may be replaced.
     """
 
     slug: str

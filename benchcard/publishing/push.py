@@ -171,11 +171,7 @@ def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOption
 
 @dataclass
 class _ReadmeMerger:
-    """Merges the card of a bundle into the README of a repository.
-
-    Attributes:
-        kept_keys: The keys of the front matter whose values the last merge left as they were.
-    """
+    """Merges the card of a bundle into a README; `kept_keys` of the front matter keep the author's values."""
 
     repo_id: str
     bundle: Bundle

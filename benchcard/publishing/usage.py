@@ -69,13 +69,9 @@ def section(
 ) -> str:
     """Return Markdown with the usage snippets of published models; empty where there are no models.
 
-    Args:
-        repo_id: The repository.
-        task: The task.
-        weights: The models; the snippets load the first one.
-        root: The names of the configuration and processor files at the root of the repository.
-        original: The Hub id of the original model, whose processor is loaded if `root` has none; None if it is local.
-        context: How the outputs of the first model were read (`Prepared.context`); empty where they were not.
+    The snippets load the first of `weights`. If `root`, the names of the files at the root of the repository, has no
+    processor, they load that of `original`, the Hub id of the original model (None for a local one). `context` says how
+    the outputs of the first model were read (`Prepared.context`); it is empty where they were not.
     """
     if not weights:
         return ""

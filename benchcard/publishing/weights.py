@@ -60,12 +60,7 @@ _PATH_KEYS = ("name_or_path", "_file", "_dir")
 
 @dataclass(frozen=True)
 class Weights:
-    """A model to publish.
-
-    Attributes:
-        name: The name of its file in `onnx/`.
-        source: The file in the run directory.
-    """
+    """A model of a row to publish: the name of its file in `onnx/`, and its source in the run directory."""
 
     row: int
     quantized: bool

@@ -70,11 +70,7 @@ class TimeKey:
 class PublishedRun:
     """The part of a published `run.json` that is read again; `publishing.bundle` writes it.
 
-    Attributes:
-        quality: The rows of the frame `quality`, by column.
-        time: The rows of the frame `time`, by column; each has the fields of a `TimeKey`.
-        machine: The facts about the machine, as `processor`.
-        versions: The versions of libraries, by name.
+    `quality` and `time` are the rows of these frames, by column; those of `time` have the fields of a `TimeKey`.
     """
 
     spec: PublishedSpec
@@ -88,12 +84,9 @@ class PublishedRun:
 
 @dataclass(frozen=True)
 class PublishedCard:
-    """A card that was read.
+    """A card that was read: what it shows, and the run that was published beside it, or None.
 
-    Attributes:
-        facts: What the card shows.
-        run: What was published beside it; None where there is nothing.
-        folder: The folder where its paths start; None for a text or a repository, which name no path of this machine.
+    `folder` is where its paths start; None for a text or a repository, which name no path of this machine.
     """
 
     facts: Facts

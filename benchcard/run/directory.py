@@ -58,7 +58,6 @@ class RunInfo:
     Attributes:
         digest: The digest of the spec.
         created: When the run was begun, in ISO 8601.
-        versions: The versions of the libraries that numbers depend on.
         default_threads: The number of threads of rows that give none.
         traits: The traits of the task and frameworks; None in runs of earlier versions.
     """
@@ -86,12 +85,7 @@ class _StoredStep:
 
 @dataclass(frozen=True, kw_only=True)
 class PartFailure(Failure):
-    """Why the timing of a model ended early.
-
-    Attributes:
-        name: The name of the cell.
-        twin: Whether this is the second process of the baseline.
-    """
+    """Why the timing of the cell `name` ended early; that of the second process of the baseline if `twin`."""
 
     name: str
     twin: bool
@@ -364,9 +358,7 @@ class RunDirectory:
 class TimedPart:
     """The folder of models that are timed together: latencies, added round by round, and at the end the outcome.
 
-    Attributes:
-        path: The folder, which may not exist yet.
-        names: The names of the cells, that of the baseline first.
+    The folder may not exist yet. The name of the baseline's cell is the first.
     """
 
     path: Path

@@ -26,8 +26,6 @@ class Group:
         baseline: The name of the baseline's cell, or None.
         duration_s: Seconds for each cell.
         precision: The requested precision of ratios, or None.
-        warmup_runs: Calls before anything is recorded.
-        seed: The seed of the order of models.
     """
 
     cells: tuple[Cell, ...]

@@ -22,10 +22,7 @@ from benchcard.utils.values import Failure, Shape
 class Cell:
     """A model with its options and inputs of one shape, timed once for all rows that share it.
 
-    Attributes:
-        digest: SHA-256 of the model's content.
-        inputs: The outcome of the step that made the inputs.
-        shape: The batch size, and the length that the inputs have, which may differ from the requested one.
+    `shape` has the length that the inputs have, which may differ from the requested one.
     """
 
     framework: str
@@ -45,12 +42,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Trial:
-    """One quantized model that `node_exclusion: auto` evaluated.
+    """One quantized model that `node_exclusion: auto` evaluated, with these nodes in float32.
 
-    Attributes:
-        nodes: The nodes that stayed in float32.
-        value: The deciding metric; None where the model could not be made or evaluated.
-        is_enough: Whether the metric is near enough to the baseline's.
+    The value of the deciding metric is None if the model could not be made or evaluated. If it `is_enough`, it is near
+    enough to the baseline's.
     """
 
     nodes: tuple[str, ...]

@@ -46,8 +46,6 @@ class RowsRequest(Request[RowsOutcome]):
     Attributes:
         dataset: The identity of the data set, which is part of the key; `location` is where it is read.
         name: The configuration of the data set.
-        data_keys: Columns of inputs.
-        ref_keys: Columns of references.
         model: The identity of the model whose processor makes the inputs.
         location: The folder, file or id of the data set.
         content: The digest that its local files must have.
@@ -95,11 +93,7 @@ class SampleRequest(RowsRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeOutcome:
-    """Generated inputs: the dtype and shape of each, by name.
-
-    Attributes:
-        input_length: The length that the inputs have; None where the task has no length.
-    """
+    """Generated inputs: the dtype and shape of each, and their length; None where the task has no length."""
 
     input_length: int | None
     inputs: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)

@@ -29,11 +29,7 @@ class MetricOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRequest(Request[MetricOutcome]):
-    """A check that a metric that is not one of benchcard's own can be loaded.
-
-    Attributes:
-        scripts: The scripts of metrics that are local files, by name.
-    """
+    """A check that a metric that is not one of benchcard's own can be loaded. `scripts` are local files, by name."""
 
     kind: ClassVar[str] = "metric"
     name: str
@@ -61,12 +57,7 @@ class EvaluateOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest(Request[EvaluateOutcome]):
-    """A prediction for every prepared row.
-
-    Attributes:
-        model: The digest of the model; None where it is not known.
-        batch_size: Rows in a call; None for the task's choice.
-    """
+    """A prediction for every prepared row, `batch_size` rows in a call; None for the choice of the task."""
 
     kind: ClassVar[str] = "evaluate"
     model: str | None
@@ -89,10 +80,9 @@ class EvaluateRequest(Request[EvaluateOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOutcome:
-    """Metrics of predictions.
+    """Metrics of predictions. A metric is None where it is not defined for these predictions.
 
     Attributes:
-        metrics: The value of each metric; None where it is not defined for these predictions.
         readings: The unit and direction of each metric.
         positive_classes: The label of each metric that is of one label.
     """
@@ -106,11 +96,7 @@ class ScoreOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest(Request[ScoreOutcome]):
-    """The metrics of predictions.
-
-    Attributes:
-        higher_is_better: Directions of metrics that the spec gives.
-    """
+    """The metrics of predictions. `higher_is_better` has the directions that the spec gives."""
 
     kind: ClassVar[str] = "score"
     metrics: Sequence[str]
@@ -126,11 +112,8 @@ class ScoreRequest(Request[ScoreOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOutcome:
-    """Intervals of metrics.
-
-    Attributes:
-        figures: For each metric its interval, and its difference from the baseline's.
-        predictions_changed: Number of predictions that differ from the baseline's; None without a baseline.
+    """The interval of each metric and its difference from the baseline's, and how many predictions differ from the
+    baseline's; None without a baseline.
     """
 
     figures: Mapping[str, FigureUncertainty]
@@ -141,9 +124,7 @@ class CompareOutcome:
 class CompareRequest(Request[CompareOutcome]):
     """Intervals of metrics and, where there is a baseline, of their differences from the baseline's.
 
-    Attributes:
-        models: Number of models that are compared with the same baseline, where it changes the number of resamples.
-        baseline: The predictions of the baseline.
+    `models` is the number of models that are compared with this baseline, where it changes the number of resamples.
     """
 
     kind: ClassVar[str] = "compare"

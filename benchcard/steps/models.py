@@ -14,13 +14,7 @@ from benchcard.steps.step import Count, Outcome, Progress, Request, local, need
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """A model file that a step made.
-
-    Attributes:
-        file: Its name in the step's folder.
-        digest: SHA-256 of its content.
-        size_bytes: Its size, with that of external weights.
-    """
+    """A model file that a step made: its name in the step's folder, SHA-256, and size with external weights."""
 
     file: str
     digest: str
@@ -35,12 +29,10 @@ def path_of(outcome: Outcome[Any]) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphReport:
-    """What is known of a float graph.
+    """What is known of a float graph. The opset is None where the graph does not say.
 
     Attributes:
-        opset: Its opset; None where it does not say.
-        max_abs_difference: The largest absolute difference of its outputs from PyTorch's; None where it was not
-            compared.
+        max_abs_difference: The largest absolute difference of its outputs from PyTorch's; None if not compared.
         details: What else the exporter reported, for the record.
     """
 
@@ -59,12 +51,8 @@ class ExportOutcome(ModelFile):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest(Request[ExportOutcome]):
-    """The graph of a model.
-
-    Attributes:
-        opset: The opset that is asked for; None for the exporter's choice.
-        from_transformers: Whether the graph is exported from a transformers model, or is a file in its folder.
-        file_name: The name of this file.
+    """The graph of a model: exported from transformers with `opset` (None for the exporter's choice), or else the file
+    `file_name` of its folder.
     """
 
     kind: ClassVar[str] = "export"

@@ -57,13 +57,11 @@ class QuantizeOutcome(ModelFile):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRequest(Request[QuantizeOutcome]):
-    """A quantized graph. The settings are those of `Quantization`, with exclusions as patterns.
+    """A dynamically or statically quantized graph. Settings are those of `Quantization`, with exclusions as patterns.
 
     Attributes:
-        approach: "dynamic" or "static".
-        exclude: Patterns of nodes that stay in float32.
-        calibration: How ranges are computed, where it is static, as the spec says it.
-        statistics: Statistics of its activations, where it is static.
+        calibration: How a spec says that ranges are computed; None for dynamic quantization, as are `statistics`.
+        statistics: Statistics of the activations of `graph`.
     """
 
     kind: ClassVar[str] = "quantize"
@@ -108,8 +106,7 @@ class ExplainRequest(Request[ExplainOutcome]):
     """The losses of a quantized graph against its float graph.
 
     Attributes:
-        model: The digest of the quantized graph.
-        float_digest: The digest of the float graph.
+        model: The digest of the quantized graph; `float_digest` is that of the float graph.
         samples: Number of inputs that outputs are compared on.
         layers: Number of layers to name.
         how: The settings with which the quantized graph was made.

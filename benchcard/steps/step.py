@@ -58,10 +58,8 @@ def named(name: str) -> Any:
 class Request(Generic[V_co]):
     """The arguments of a step of one kind. The type parameter is the class of its outcome's values.
 
-    A field with a default is left out of the key where it has this value.
-
-    Attributes:
-        engine: The kind of child process that does it: "onnx", "torch", or a name of a framework's own.
+    A field with a default is left out of the key where it has this value. `engine` is the kind of child process that
+    does the step: "onnx", "torch", or a name of a framework's own.
     """
 
     kind: ClassVar[str]

@@ -27,12 +27,9 @@ from benchcard.utils.values import Failure
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply of a child to one request.
+    """The reply of a child to one request: the values of the outcome as plain data, or why the step failed.
 
-    Attributes:
-        values: The values of the step's outcome, as plain data.
-        errno: The error number, where a system call failed.
-        mistakes: The mistakes in the spec, where they are the reason.
+    `errno` is that of a system call that failed, `mistakes` are those in the spec, where they are the reason.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import column, is_known
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Row
+from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, time_rule
 from benchcard.card.reading.full import parse_disturbance
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparable"
 _VALUES = tuple(f"{where}{bound}" for where in ("published", "here") for bound in ("", "_low", "_high"))
 COLUMNS = ("row", "figure", *_VALUES, "verdict", "why")
-# The digits of quality in a card; a column of round numbers has no fewer. Source: `card.classic.QUALITY_DECIMALS`.
-_DECIMALS = 3
 # An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
 _TOO_WIDE = 1.5
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
@@ -114,7 +113,7 @@ class _Verifier:
         self.quality = {int(cells["row"]): cells for cells in results.quality.to_dict("records")}
         self.time = {(int(cells["row"]), _shape(cells)): cells for cells in results.time.to_dict("records")}
         self.decimals = {
-            metric.name: max([_DECIMALS, *(_decimals(row.metrics.get(metric.name)) for row in self.facts.rows)])
+            metric.name: max([QUALITY_DECIMALS, *(_decimals(row.metrics.get(metric.name)) for row in self.facts.rows)])
             for metric in self.facts.metrics
         }
 

@@ -153,7 +153,7 @@ def evaluate(request: EvaluateRequest, target: Path, progress: Progress) -> Eval
 
     framework, task = registry.framework(request.framework), registry.task(request.task)
     rows = Rows(request.inputs.folder)
-    # Not where it is inherited: a subclass may open models in another way.
+    # Only a method of the class itself counts: a subclass may open models in another way.
     profiled = "open_profiled" in vars(type(framework))
     open_model = framework.open_profiled if profiled else framework.open
     with _temporary_files_in(target):

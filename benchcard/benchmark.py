@@ -68,9 +68,9 @@ class Benchmark:
         Raises:
             SpecError: The spec has mistakes; all of them are listed with their places.
         """
-        given = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
+        arguments = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
         values, self._in_memory = in_memory.extract_datasets(
-            {"task": task, **{name: value for name, value in given.items() if value is not None}, **parameters}
+            {"task": task, **{name: value for name, value in arguments.items() if value is not None}, **parameters}
         )
         self.spec: Spec = specs.read_spec(values)
 

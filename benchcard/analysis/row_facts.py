@@ -39,12 +39,12 @@ def why_same(records: Records, record: Record) -> str | None:
         difference = "only how it is run differs"
     if not row.quantized and not other.quantized:
         return f"the model file is the same; {difference}"
-    ours, theirs = record.outcomes.quantize, earlier.outcomes.quantize
-    settings = (ours.values.how if ours else None, theirs.values.how if theirs else None)
+    steps = (record.outcomes.quantize, earlier.outcomes.quantize)
+    settings = [step.values.how if step else None for step in steps]
     outside = {name for name in equality.OTHER_PARAMETERS if row[name] != other[name]}
     if settings[0] == settings[1] and not outside:
         return f"the quantization is the same; {difference}"
-    reports = (ours.values.report if ours else None, theirs.values.report if theirs else None)
+    reports = [step.values.report if step else None for step in steps]
     return equality.why_same(reports[0], settings[0], reports[1], settings[1], outside)
 
 

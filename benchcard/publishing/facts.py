@@ -119,11 +119,11 @@ def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
 
 def _fixed(results: RunResults) -> dict[str, Plain]:
     """Return the fixed parameters that a card lists, without unused ones and settings, in the vocabulary's order."""
-    given = {"from_transformers": True, **results.spec.fixed}
+    parameters = {"from_transformers": True, **results.spec.fixed}
     order = list(PARAMETERS)
     fixed: dict[str, Plain] = {}
-    for name in sorted(given, key=lambda name: order.index(split_name(name)[0])):
-        parameter, value = split_name(name)[0], given[name]
+    for name in sorted(parameters, key=lambda name: order.index(split_name(name)[0])):
+        parameter, value = split_name(name)[0], parameters[name]
         is_unused = value is not None and all(row[parameter] is None for row in results.plan)
         if not PARAMETERS[parameter].setting and not is_unused and name not in results.spec.grid:
             value = public_parameter(results.records, name, value)

@@ -109,9 +109,9 @@ class AutoExclusion:
 
     def _is_enough(self, nodes: tuple[str, ...]) -> bool:
         """Return whether a model with these nodes in float32 is near enough; one that cannot be evaluated is not."""
-        known = next((trial for trial in self._trials if trial.nodes == nodes), None)
-        if known is not None:
-            return known.is_enough
+        earlier = next((trial for trial in self._trials if trial.nodes == nodes), None)
+        if earlier is not None:
+            return earlier.is_enough
         value = None
         try:
             value = self._score(self._make(nodes)).values.metrics.get(self._metric)

@@ -53,8 +53,8 @@ def expect_same_ground(begun: RunInfo, here: Machine, now: Mapping[str, str], pa
 
 def expect_instructions(plan: Plan, here: Machine) -> None:
     """Raise `MachineError` if this processor lacks instructions that a row's `backend_args` asks for."""
-    asked = [(row["backend_args"] or {}).get("supported_instructions") or [] for row in plan]
-    wanted = dict.fromkeys(name for names in asked for name in ([names] if isinstance(names, str) else names))
+    requested = [(row["backend_args"] or {}).get("supported_instructions") or [] for row in plan]
+    wanted = dict.fromkeys(name for names in requested for name in ([names] if isinstance(names, str) else names))
     synonyms = {"avx512": "avx512f", "avx512_core": "avx512f", "avx512vnni": "avx512_vnni"}
     missing = [name for name in wanted if synonyms.get(name, name) not in here.instructions]
     if missing:

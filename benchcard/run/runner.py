@@ -150,11 +150,11 @@ class _Run:
         self._asked.clear()
         record = self._pipeline.record(configuration)
         # Expected steps that were not needed: the row failed early, or its model is that of another row.
-        asked = [kind for key, kind in self._asked.items() if key not in before or key in self._ahead]
+        new_kinds = [kind for key, kind in self._asked.items() if key not in before or key in self._ahead]
         self._ahead.difference_update(self._asked)
         others = {request.key for requests in self._expected[: configuration.row] for request in requests}
         skipped = [request.kind for request in self._expected[configuration.row] if request.key not in others]
-        for kind in asked:
+        for kind in new_kinds:
             if kind in skipped:
                 skipped.remove(kind)
         self._progress.skip(skipped)

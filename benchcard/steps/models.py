@@ -112,10 +112,10 @@ def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOu
         from benchcard.export.existing import take_existing
 
         file, details = take_existing(request.model_folder, request.file_name, request.opset, target)
-    known = {
+    facts = {
         name: details.pop(name) for name in ("opset", "max_abs_difference", "dynamic_quantize_nodes") if name in details
     }
-    report = GraphReport(**known, details=details)
+    report = GraphReport(**facts, details=details)
     return ExportOutcome(file=file, digest=model_digest(target / file), size_bytes=_size(target), report=report)
 
 

@@ -271,8 +271,8 @@ def rank(request: RankRequest, target: Path, progress: Progress) -> RankOutcome:
     )
     ranked = [layer.node for layer in layers]
     # Nodes that cannot be measured alone come last, so that all nodes of the list together give the float model.
-    rest = [name for name in quantized_nodes(model, request.how) if name not in ranked]
-    return RankOutcome(nodes=(*ranked, *rest), layers=tuple(layers))
+    unmeasured = [name for name in quantized_nodes(model, request.how) if name not in ranked]
+    return RankOutcome(nodes=(*ranked, *unmeasured), layers=tuple(layers))
 
 
 def _feeds(inputs: Path, model: Path, samples: int) -> Iterator[Feed]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from benchcard import registry
 from benchcard.errors import BenchcardError
 from benchcard.sources import in_memory, resolve
 from benchcard.spec import spec as specs
@@ -65,9 +68,9 @@ class Benchmark:
         Raises:
             SpecError: The spec has mistakes; all of them are listed with their places.
         """
-        given = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
+        arguments = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
         values, self._in_memory = in_memory.extract_datasets(
-            {"task": task, **{name: value for name, value in given.items() if value is not None}, **parameters}
+            {"task": task, **{name: value for name, value in arguments.items() if value is not None}, **parameters}
         )
         self.spec: Spec = specs.read_spec(values)
 
@@ -133,10 +136,8 @@ class Benchmark:
         return make_plan(self.spec)
 
     def plan(self) -> pd.DataFrame:
-        """Return one row per configuration: benchmarked parameters, threads, baseline, the steps it adds, the steps it
-        shares with earlier rows, and the seconds of timing.
-
-        Nothing is loaded, downloaded or measured.
+        """Return one row per configuration: parameters, threads, baseline, the steps that it adds and those that it
+        shares with earlier rows, and the seconds of timing. Nothing is loaded, downloaded or measured.
         """
         from benchcard.analysis.frames.plan import plan_frame
 
@@ -158,7 +159,6 @@ class Benchmark:
             HubError: The Hub cannot be reached.
             BenchcardError: The directory is not a run directory, another process uses it, or it cannot be written.
         """
-        from benchcard import registry
         from benchcard.results import Results
 
         folder = (Path(path) if path is not None else self.default_path).absolute()
@@ -182,14 +182,10 @@ class Benchmark:
     @property
     def default_path(self) -> Path:
         """The run directory that `run` uses by default."""
-        import re
-
         name = str(self.spec.fixed.get("name_or_path", self.spec.task)).rstrip("/").rsplit("/", 1)[-1]
         return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{self.spec.digest[:8]}"
 
     def _repr_html_(self) -> str:
-        import html
-
         plan = self.plan()
         seconds = f"{plan['timed_s'].sum():g}" if len(plan) else "0"
         summary = f"{self!r}: at most {seconds} s of timing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -138,8 +139,6 @@ class Results(RunResults):
 
     def _repr_html_(self) -> str:
         """Return the choices, the plot if matplotlib is installed, and both frames, for a notebook."""
-        from base64 import b64encode
-
         from benchcard.card.layouts import plot
         from benchcard.publishing.facts import make_facts
 

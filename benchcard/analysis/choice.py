@@ -9,21 +9,20 @@ Source: G. Piaggio et al., Reporting of Noninferiority and Equivalence Randomize
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from benchcard.analysis.frames.columns import is_known
-from benchcard.analysis.gains import mean_ratio
+from benchcard.analysis.gains import Gain, Gains, mean_ratio
 from benchcard.analysis.metric_info import unknown_direction
+from benchcard.measure.significance import holm
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.gains import Gain, Gains
-
 
 _LEVEL = 0.05
 # The sign of a better difference, by whether a higher value of the metric is better; 0 where that is not known.
@@ -35,13 +34,7 @@ _ONLY_ONE = "there is one configuration, and nothing to compare it with"
 
 @dataclass(frozen=True)
 class Alternative:
-    """A row that was not chosen.
-
-    Attributes:
-        row: The number of the row.
-        parameters: Its benchmarked parameters.
-        reason: Why it was not chosen.
-    """
+    """A row that was not chosen, and why."""
 
     row: int
     parameters: Mapping[str, object]
@@ -55,10 +48,7 @@ class Choice:
     Attributes:
         row: The number of its row; None where nothing was measured.
         baseline: The row that it was compared with; None where there is none.
-        parameters: Its benchmarked parameters.
-        reason: Why it was chosen, in one sentence.
-        objective: What it should improve: `latency`, `memory` or `size`.
-        metric: The metric that decides whether its quality is good enough.
+        objective: `latency`, `memory` or `size`.
         max_drop: How much worse than the baseline's the metric may be.
         gain: The baseline's latency, memory or size over this row's, with the interval that holds for all rows at once;
             None where the baseline is kept, or there is none.
@@ -97,8 +87,6 @@ class Choice:
 
     def _repr_html_(self) -> str:
         """Return the choice and the rows that were not chosen as HTML, for notebooks."""
-        import html
-
         rows = "".join(
             f"<tr><td>{alternative.row}</td><td>{html.escape(_format_parameters(alternative.parameters))}</td>"
             f"<td>{html.escape(alternative.reason)}</td></tr>"
@@ -113,7 +101,6 @@ class RowQuality:
     """The quality of one row.
 
     Attributes:
-        parameters: Its benchmarked parameters.
         figure: The metric with its interval; None where it was not measured.
         difference: The metric minus the baseline's, with its interval; None where it was not compared.
         p_value: The p-value of that difference; None where it was not tested.
@@ -167,23 +154,14 @@ def choose_row(
 ) -> Choice:
     """Return the row that gains most among those that are good enough and detectably better than the baseline.
 
-    A row is good enough if its metric is within `max_drop` of the baseline's. It must be detectably better at every
-    shape at which the baseline was timed. Rows are ordered by the geometric mean of their ratios; of equal ones the
-    first is chosen. If no row qualifies, the baseline is chosen. Without a baseline, the row of best quality is chosen,
-    and among equal ones the one that costs least.
+    A row is good enough if its metric is within `max_drop` of the baseline's, in the unit of the metric. It must be
+    detectably better at every shape at which the baseline was timed. Rows are ordered by the geometric mean of their
+    ratios; of equal ones the first is chosen. If no row qualifies, the baseline is chosen. Without a baseline, the row
+    of best quality is chosen, and among equal ones the one that costs least.
 
-    If it is not known whether a higher metric is better, no row may differ from the baseline by more than `max_drop` in
-    either direction, and the reason says so. If there are several baselines, the reason names the one.
-
-    Args:
-        quality: The frame of `Results.quality`.
-        gains: The gain of each row in the objective.
-        baselines: The baseline of each row.
-        baseline: The baseline among whose rows to choose.
-        axes: The benchmarked parameters.
-        metric: The metric that decides.
-        max_drop: How much worse than the baseline's the metric may be, in its own unit.
-        higher_is_better: The metric's direction; None where it is not known.
+    If `higher_is_better` is None, the better direction is not known: no row may differ from the baseline by more than
+    `max_drop` in either direction, and the reason says so. `baselines` has the baseline of each row; the choice is
+    among the rows of `baseline`, which the reason names if there are several.
     """
     rows = row_qualities(quality, axes, metric)
     candidates = {row: entry for row, entry in rows.items() if baselines.get(row) == baseline}
@@ -196,31 +174,21 @@ def choose_row(
         at = " and ".join(map(str, shapes))
         reason = f"{reason}; at {at} nothing is compared: the baseline has no {gains.objective} there"
     if gains.unfinished:
-        reason = _unfinished_reason(replace(choice, reason=reason), len(gains.unfinished), len(quality))
+        done = f"{len(quality) - len(gains.unfinished)} of {pluralize(len(quality), 'configuration')} done"
+        state = f"the run is not finished ({done}): `benchcard run` continues it"
+        if choice.row is None:
+            reason = state
+        else:
+            is_baseline = choice.row == choice.baseline
+            reason = f"keep the baseline for now: {state}" if is_baseline else f"{reason}; {state}"
     if len(set(baselines.values())) > 1:
         reason = f"of the rows compared with row {baseline}: {reason}"
     return replace(choice, reason=reason)
 
 
-def _unfinished_reason(choice: Choice, unfinished: int, rows: int) -> str:
-    """Return the reason of a choice from a run that is not finished."""
-    done = f"{rows - unfinished} of {pluralize(rows, 'configuration')} done"
-    state = f"the run is not finished ({done}): `benchcard run` continues it"
-    if choice.row is None:
-        return state
-    return f"keep the baseline for now: {state}" if choice.row == choice.baseline else f"{choice.reason}; {state}"
-
-
 @dataclass
 class _Chooser:
-    """One choice among the rows of one baseline.
-
-    Attributes:
-        rows: All rows of the run.
-        candidates: The rows that are compared with the baseline, including itself.
-        sign: The sign of a better difference; 0 where it is not known.
-        reasons: Why rows are not chosen.
-    """
+    """The choice among `candidates`, the rows of one baseline; `rows` are all, `sign` that of a better difference."""
 
     rows: Mapping[int, RowQuality]
     candidates: Mapping[int, RowQuality]
@@ -268,7 +236,6 @@ class _Chooser:
         )
 
     def _choose_by_quality(self, values: Mapping[int, float]) -> Choice:
-        """Return the row of best quality, where there is no baseline to compare with."""
         costs = self.gains.costs
         chosen = min(values, key=lambda row: (-self.sign * values[row], costs.get(row, float("inf")), row))
         best = values[chosen]
@@ -351,13 +318,11 @@ class _Chooser:
         return f"no {self.metric}: {entry.failure or 'not defined'}"
 
     def _loss(self, difference: float) -> float:
-        """Return how much worse a difference from the baseline is, in either direction if the better one is unknown."""
+        """Return how much worse a difference makes a row; its size, if the better direction is not known."""
         return -self.sign * difference if self.sign else abs(difference)
 
     def _adjusted_p_values(self) -> dict[int, float]:
         """Return the adjusted p-values by model: rows with the same model are tested once."""
-        from benchcard.measure.significance import holm
-
         first: dict[int, float | None] = {}
         for entry in self.candidates.values():
             first.setdefault(entry.model, entry.p_value)
@@ -385,7 +350,6 @@ class _Chooser:
 
 
 def _describe_unsure(gain: Gain, objective: str) -> str:
-    """Return in words why a gain is not sure."""
     at = f" at {gain.shape}" if gain.shape else ""
     ratio = gain.ratio
     if ratio is None:
@@ -407,7 +371,6 @@ def _describe_unsure(gain: Gain, objective: str) -> str:
 
 
 def _describe_ratio(ratio: Interval, objective: str) -> str:
-    """Return in words how a row compares with the baseline."""
     if objective == "latency":
         bounds = "" if ratio.low is None or ratio.high is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
         return f"{ratio.value:.2f}x{bounds} as fast as the baseline"

@@ -1,4 +1,4 @@
-"""The comparison of two runs, row by row: what became better, what became worse, and what cannot be told apart.
+"""The comparison of two runs, row by row: what became better or worse, and what may be chance.
 
 Rows are matched by their parameters. Quality is compared by paired tests where both runs used the same examples, else
 by the interval of each run; latency as `compare_times` says. All intervals of a kind hold together at 95 %
@@ -7,6 +7,7 @@ by the interval of each run; latency as `compare_times` says. All intervals of a
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -16,6 +17,12 @@ from benchcard.analysis.compare_times import Pair, compare_latencies
 from benchcard.analysis.frames.columns import column, is_known
 from benchcard.analysis.records import Records
 from benchcard.errors import BenchcardError
+from benchcard.evaluation.rows import Rows, metric_inputs
+from benchcard.measure import significance
+from benchcard.measure.intervals import CONFIDENCE
+from benchcard.metrics import uncertainty
+from benchcard.metrics.examples import Computed, Examples, examples_of
+from benchcard.metrics.info import split_column
 from benchcard.run.record import Record
 from benchcard.sources.resolve import script_metrics
 from benchcard.spec.parameters import split_name
@@ -25,10 +32,7 @@ from benchcard.utils.values import Interval
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchcard.metrics.examples import Computed, Examples
-
-    MetricExamples = dict[str, Examples | Computed]
-
+MetricExamples = dict[str, Examples | Computed]
 
 BETTER, WORSE, ALIKE, DIFFERENT = "better", "worse", "no detectable difference", "differs"
 # The figure is worse by its own 95 % interval, which may be chance among all figures that are compared.
@@ -106,8 +110,6 @@ class Comparison:
         return "\n".join([frame.to_string(index=False, na_rep=""), *lines, *self.notes])
 
     def _repr_html_(self) -> str:
-        import html
-
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         return f"{self.frame.to_html(index=False, na_rep='', escape=True)}{notes}"
 
@@ -128,14 +130,7 @@ def list_values(frame: pd.DataFrame, name: str, numbers: str = "row", run: str =
 def compare_runs(
     a: Records, b: Records, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
 ) -> Comparison:
-    """Return the comparison of run B with run A.
-
-    Args:
-        a: The earlier run.
-        b: The later run.
-        across_machines: Whether to compare times although the runs are of two machines.
-        times: Whether to compare times at all.
-        trust_remote_code: Whether metric scripts that the runs name may run.
+    """Return the comparison of the later run B with run A; see `RunResults.compare`.
 
     Raises:
         BenchcardError: The runs are of two machines and times were to be compared, or they have no row in common.
@@ -216,14 +211,12 @@ def _match_rows(a: Records, b: Records) -> tuple[list[Pair], list[str]]:
 
 
 def _parameter(record: Record, name: str) -> object:
-    """Return the value of a parameter, or of a field of one."""
     parameter, field_name = split_name(name)
     value = record.configuration[parameter]
     return value if field_name is None else (value or {}).get(field_name)
 
 
 def _compare_quality(pairs: Sequence[Pair], a: Records, b: Records, trust_remote_code: bool) -> Iterator[FigureChange]:
-    """Yield the change of every metric of every row."""
     metrics = [(pair, name) for pair in pairs for name in dict.fromkeys(name for run in pair for name in _metrics(run))]
     examples: dict[int, tuple[MetricExamples, MetricExamples, bool]] = {}
     for (first, second), name in metrics:
@@ -237,14 +230,15 @@ def _compare_quality(pairs: Sequence[Pair], a: Records, b: Records, trust_remote
             examples[row.row] = (
                 _examples(first, a, trust_remote_code),
                 _examples(second, b, trust_remote_code),
-                _used_same_examples(first, second, a, b),
+                _data(first, a) == _data(second, b) and _references(first) == _references(second),
             )
         in_a, in_b, paired = examples[row.row]
         figures = in_a.get(name), in_b.get(name)
         if figures[0] is None or figures[1] is None:
             yield FigureChange(row.row, other.row, name, *values, verdict=NO_INTERVAL)
             continue
-        higher = _higher_is_better(second, name)
+        info = second.outcomes.score.values.readings.get(name) if second.outcomes.score else None
+        higher = info.higher_is_better if info else None
         change, is_sure = _difference(figures[0], figures[1], paired, row["seed"], len(metrics))
         verdict = _verdict(change, 0.0, higher, is_sure)
         if verdict == ALIKE and len(metrics) > 1:
@@ -258,12 +252,8 @@ def _difference(
 ) -> tuple[Interval, bool]:
     """Return the difference of a metric between two runs, and whether a paired test is significant.
 
-    The test matters where the difference is equal on every resample, so that it has no interval.
+    The test decides where every resample gives the same difference, so that there is no interval.
     """
-    from benchcard.measure import significance
-    from benchcard.measure.intervals import CONFIDENCE
-    from benchcard.metrics import uncertainty
-
     level = 1 - (1 - CONFIDENCE) / comparisons
     if paired:
         test = uncertainty.paired_test(first, second, seed, level)
@@ -273,7 +263,6 @@ def _difference(
 
 
 def _compare_times(pairs: Sequence[Pair], a: Records, b: Records) -> tuple[list[FigureChange], tuple[str, ...]]:
-    """Return the change of the latency of every row at every shape of both runs, and notes."""
     cells = [(pair, shape) for pair in pairs for shape in dict.fromkeys(shape for run in pair for shape in run.cells)]
     latencies, notes = compare_latencies(cells, a, b)
     changes = []
@@ -296,13 +285,9 @@ def _missing_figure(a: float | None, b: float | None) -> str:
 
 
 def _verdict(change: Interval, unchanged: float, higher_is_better: bool | None, is_sure: bool) -> str:
-    """Return the verdict on a change.
+    """Return the verdict on a change, where `unchanged` is the value of no change.
 
-    Args:
-        change: The change with its interval.
-        unchanged: The value of no change.
-        higher_is_better: The direction; None where it is not known.
-        is_sure: Whether a change without an interval is significant.
+    `is_sure` says whether a change without an interval is significant; a direction of None is not known.
     """
     low, high = change.low, change.high
     if low is None or high is None:
@@ -322,20 +307,8 @@ def _metrics(record: Record) -> Mapping[str, float | None]:
     return record.outcomes.score.values.metrics if record.outcomes.score else {}
 
 
-def _higher_is_better(record: Record, name: str) -> bool | None:
-    info = record.outcomes.score.values.readings.get(name) if record.outcomes.score else None
-    return info.higher_is_better if info else None
-
-
 def _examples(record: Record, records: Records, trust_remote_code: bool) -> MetricExamples:
-    """Return the metrics of a row as functions of examples, from its stored predictions.
-
-    Metrics whose script may not run are left out.
-    """
-    from benchcard.evaluation.rows import Rows, metric_inputs
-    from benchcard.metrics import examples
-    from benchcard.metrics.info import split_column
-
+    """Return the metrics of a row as functions of examples, without those whose script may not run."""
     prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
     if prepared is None or evaluated is None:
         return {}
@@ -344,13 +317,8 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
     metrics: MetricExamples = {}
     for name in records.traits.metrics_of(record.configuration):
         if trust_remote_code or split_column(name)[0] in registry.metrics():
-            metrics |= examples.examples_of(name, inputs, scripts.get(name))
+            metrics |= examples_of(name, inputs, scripts.get(name))
     return metrics
-
-
-def _used_same_examples(first: Record, second: Record, a: Records, b: Records) -> bool:
-    """Return whether two rows were evaluated on the same rows of the same data, with the same references."""
-    return _data(first, a) == _data(second, b) and _references(first) == _references(second)
 
 
 def _data(record: Record, records: Records) -> tuple[object, ...]:
@@ -361,8 +329,6 @@ def _data(record: Record, records: Records) -> tuple[object, ...]:
 
 
 def _references(record: Record) -> tuple[object, ...] | None:
-    from benchcard.evaluation.rows import Rows
-
     if record.outcomes.prepare is None:
         return None
     rows = Rows(record.outcomes.prepare.folder)

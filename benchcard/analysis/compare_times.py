@@ -1,10 +1,9 @@
 """The comparison of the latencies of two runs: changes of the models, and not of the machine.
 
-What a machine does on one day and not on another affects a baseline and the models that are timed beside it equally. So
-if both runs have the same baseline and the same libraries, rows are compared by their ratios to it. The baseline is the
-control: its own change is that of the machine. If the baseline or the libraries differ, they may have changed it as
-well. Rows are then compared by milliseconds, and differ if they changed by more than the baseline did. Without a
-baseline in both runs there is no verdict.
+The state of the machine on a day affects a baseline and the models that are timed beside it equally. If both runs have
+the same baseline and libraries, rows are compared by their ratios to it: it is the control, whose own change is that of
+the machine. If baseline or libraries differ, these may have changed the control too: rows are compared by milliseconds,
+and differ if they changed by more than it did. Without a baseline in both runs there is no verdict.
 
 Intervals are Welch's over launches, widened by the noise floor of both runs.
 """
@@ -30,11 +29,9 @@ CONTROL, NO_CONTROL = "not compared: the control", "not compared: no baseline in
 
 @dataclass(frozen=True)
 class LatencyChange:
-    """The change of the latency of a row at one shape from run A to run B.
+    """The change of the latency (the median) of a row at one shape from run A to run B; None where there is none.
 
     Attributes:
-        a_ms: The median latency in A; None where there is none.
-        b_ms: The median latency in B.
         ratio: How many times faster B is, with an interval that the noise floor widens; None where a median is missing.
         not_compared: Why there is no verdict; empty where there is one.
     """
@@ -50,10 +47,8 @@ class _Latencies:
     """The latencies of a row at one shape in one run.
 
     Attributes:
-        name: The name of its cell.
-        baseline: The name of the baseline's cell.
-        model: Its median latencies by launch and round, ns; empty where it has no figure.
-        control: The same of the baseline.
+        name: The name of its cell; `baseline` that of the baseline's.
+        model: Its median latencies by launch and round, ns; empty where it has no figure. `control` has the baseline's.
         ratios: Its latencies over the baseline's, in the rounds in which both were timed.
         reach: How far from 1 the noise floor reaches, as a logarithm; infinite where it is not known.
     """
@@ -74,13 +69,7 @@ class _Latencies:
 def compare_latencies(
     cells: Sequence[tuple[Pair, Shape]], a: Records, b: Records
 ) -> tuple[list[LatencyChange], tuple[str, ...]]:
-    """Return the change of every row at every shape, and notes on how the baselines changed.
-
-    Args:
-        cells: The rows and shapes.
-        a: The earlier run.
-        b: The later run.
-    """
+    """Return the change of every row at every shape, and notes on how the baselines changed."""
     level = 1 - (1 - CONFIDENCE) / max(1, len(cells))
     same_versions = a.info.versions == b.info.versions
     matched = {(first.configuration.row, second.configuration.row) for (first, second), _ in cells}
@@ -115,7 +104,6 @@ def compare_latencies(
 
 
 def _control_note(ratios: Iterable[float], same: bool) -> str:
-    """Return a note on how the baselines changed from A to B."""
     slowdowns = sorted(1 / ratio for ratio in ratios)
     slowdown = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (slowdowns[0], slowdowns[-1])))
     note = f"the baseline took {slowdown} times as long in B as in A, due to the machine"
@@ -143,7 +131,6 @@ def _latencies(records: Records, record: Record, shape: Shape) -> _Latencies:
 
 
 def _widened(ratio: Interval, reach: float) -> Interval:
-    """Return a ratio whose interval is wider by a logarithm on both sides."""
     if ratio.low is None or ratio.high is None or math.isinf(reach):
         return Interval(ratio.value, None, None)
     return Interval(ratio.value, ratio.low * math.exp(-reach), ratio.high * math.exp(reach))

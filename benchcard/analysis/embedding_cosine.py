@@ -1,33 +1,24 @@
 """The cosine between each sentence's embedding and the baseline's, as a measure of what quantization changed.
 
-A rank correlation with gold scores hardly changes when all embeddings rotate. Whoever searches an index of old
-embeddings with new ones must know of it.
+If all embeddings rotate together, a rank correlation with gold scores hardly changes, but a search of an index of old
+embeddings with new ones fails.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
+from benchcard.analysis.records import Records
 from benchcard.run.record import Record
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from benchcard.analysis.records import Records
-
 
 COLUMN = "embedding_cosine"
 
 
 def embedding_cosine(records: Records, record: Record) -> float | None:
-    """Return the mean cosine between a row's embeddings and its baseline's, over the evaluation split.
-
-    It is 1 for the baseline itself, and None where the task has no embeddings or one of the two rows has none.
-    """
+    """Return the mean cosine between the embeddings of a row and its baseline; None where one of them has none."""
     baseline = record.configuration.baseline
-    embeddings = _embeddings(record) if baseline is not None else None
-    if baseline is None or embeddings is None:
+    if baseline is None or (embeddings := _embeddings(record)) is None:
         return None
     is_baseline = baseline == record.configuration.row
     expected = embeddings if is_baseline else _embeddings(records.records[baseline])
@@ -40,8 +31,6 @@ def embedding_cosine(records: Records, record: Record) -> float | None:
 
 def _embeddings(record: Record) -> NDArray[np.float32] | None:
     """Return the embeddings `(sentences, dimensions) float32` of a row's evaluation; None where it has none."""
-    import numpy as np
-
     outcome = record.outcomes.evaluate
     if outcome is None:
         return None

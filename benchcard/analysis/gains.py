@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from benchcard.analysis.records import Part, Records
 from benchcard.errors import BenchcardError
 from benchcard.measure.intervals import CONFIDENCE, detectable
@@ -25,7 +27,6 @@ from benchcard.utils.values import Interval, Shape
 if TYPE_CHECKING:
     import pandas as pd
 
-
 OBJECTIVES = ("latency", "memory", "size")
 
 
@@ -34,10 +35,8 @@ class Gain:
     """What a row gains at one shape.
 
     Attributes:
-        ratio: The baseline's latency, memory or size over the row's, above 1 where the row is better; None where it is
-            not known.
+        ratio: The baseline's figure over the row's, above 1 where the row is better; None where it is not known.
         sure: Whether the row is better beyond chance and noise.
-        shape: The inputs; None for size.
         floor: The noise floor as a factor above 1; None where it is not known.
     """
 
@@ -52,9 +51,7 @@ class Gains:
     """The gains of all rows in one objective.
 
     Attributes:
-        objective: `latency`, `memory` or `size`.
-        by_row: The gains of each row, one for each shape at which its baseline has a figure; rows without any figure
-            are left out.
+        by_row: The gains of each row, one for each shape at which its baseline has a figure; only rows with figures.
         costs: Latency in ms, memory or size in MB, by row: the geometric mean over shapes.
         method: How the intervals were computed, in a sentence.
         untimed_shapes: By baseline, the shapes at which it has no figure, so that no row can be compared there.
@@ -70,13 +67,7 @@ class Gains:
 
 
 def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: pd.DataFrame) -> Gains:
-    """Return the gains of all rows in one objective.
-
-    Args:
-        records: The records.
-        objective: `latency`, `memory` or `size`.
-        time: The frame of `Results.time`.
-        models: The frame of `Results.models`.
+    """Return the gains of all rows in `latency`, `memory` or `size`, from the frames `time` and `models` of results.
 
     Raises:
         BenchcardError: There is no such objective.
@@ -151,10 +142,7 @@ def mean_ratio(gains: Sequence[Gain]) -> Interval:
 
 
 def unfinished_rows(records: Records) -> frozenset[int]:
-    """Return the rows with figures that are still to be measured, in a run that was stopped or goes on.
-
-    The step `explain` gives reasons and no figures, so it does not count.
-    """
+    """Return the rows with figures that are still to be measured. The reasons of the step `explain` do not count."""
     rows = set()
     for record in records.records:
         row = record.configuration.row
@@ -179,8 +167,6 @@ def _size_gains(records: Records, models: pd.DataFrame) -> Gains:
 
 def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
     """Return the geometric mean of a column by row, of rows that have it at every shape at which any row has it."""
-    import numpy as np
-
     if "batch_size" in frame:
         shapes = frame["batch_size"].astype(str) + "x" + frame["input_length"].astype(str)
         frame = frame[shapes.isin(set(shapes[frame[column].notna()]))]
@@ -193,7 +179,7 @@ def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
 
 
 def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparisons: int) -> Gain:
-    # The figures of a process that died are no figures of its row, nor of a baseline.
+    # If a process failed, its latencies so far are not used, neither for its row nor as a baseline.
     if part is None or part.baseline is None or part.failure(part.baseline) or part.failure(name):
         return Gain(None, False, shape)
     if objective == "memory":
@@ -211,8 +197,7 @@ def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparison
 def _memory_gain(part: Part, baseline: str, name: str, shape: Shape) -> Gain:
     """Return what a row gains in memory.
 
-    The gain is sure if, in enough launches, the ratio is larger than that of any two launches of the baseline and its
-    twin. Then every launch of the row took less memory than all of theirs.
+    The gain is sure if, in enough launches, its ratio exceeds that of any two launches of the baseline and its twin.
     """
     first, twin, model = part.peaks_bytes(baseline), part.peaks_bytes(baseline, twin=True), part.peaks_bytes(name)
     equal = [*first, *twin]

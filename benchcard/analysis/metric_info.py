@@ -9,6 +9,8 @@ from typing import Any
 from benchcard.analysis.records import Records
 from benchcard.analysis.row_facts import same_model_as
 from benchcard.errors import BenchcardError
+from benchcard.measure.intervals import CONFIDENCE
+from benchcard.measure.significance import draws_for, least_p_value
 from benchcard.metrics.info import FigureUncertainty, MetricInfo, default_max_drop
 from benchcard.spec.schema import Number
 from benchcard.steps.evaluate import ScoreOutcome
@@ -47,18 +49,14 @@ def allowed_loss(unit: str | None, max_drop: Any) -> float:
     if max_drop is None:
         return default_max_drop(unit)
     # Scalars of other libraries are numbers as well. An int may be too large for a float, which is reported below.
-    drop = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
+    drop: float = max_drop if isinstance(max_drop, int) or not isinstance(max_drop, Real) else float(max_drop)
     for mistake in Number(0).mistakes(drop, "max_drop"):
         raise BenchcardError(str(mistake))
-    allowed: float = drop
-    return allowed
+    return drop
 
 
 def too_few_resamples(records: Records) -> tuple[str, ...]:
     """Return a note for each metric for which too few resamples were drawn to show any difference among the models."""
-    from benchcard.measure.intervals import CONFIDENCE
-    from benchcard.measure.significance import draws_for, least_p_value
-
     notes = []
     for name in metric_names(records):
         # P-values are adjusted among the models of one baseline, each of which counts once.

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from benchcard.analysis.choice import SIGNS, row_qualities
 from benchcard.analysis.frames.columns import with_bounds
-from benchcard.analysis.gains import mean_ratio
+from benchcard.analysis.gains import Gains, mean_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.gains import Gains
 
 _COSTS = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}
 
@@ -34,16 +32,7 @@ def pareto_front(
     geometric mean over shapes), and the `ratio` to the row's baseline with the interval that holds for all rows at
     once. Rows of one baseline are compared by their ratios if each has one, else by their costs. Of equal rows only the
     first is on the front. If it is not known whether a higher metric is better, the value closer to the baseline's is
-    taken as better.
-
-    Args:
-        quality: The frame of `Results.quality`.
-        gains: The gain of each row in the objective.
-        baselines: The baseline of each row.
-        data: The data that each row was evaluated on.
-        axes: The benchmarked parameters.
-        metric: The metric that stands for quality.
-        higher_is_better: The metric's direction; None where it is not known.
+    taken as better. `baselines` and `data` have the baseline and the data of each row.
     """
     import pandas as pd
 

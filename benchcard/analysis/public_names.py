@@ -7,14 +7,12 @@ This module renames what a spec gives by a path, in parameters, frames and messa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Mapping
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from benchcard.analysis.records import Records
-
+from benchcard.analysis.records import Records
 
 # Absolute paths, and paths that start in a parent folder.
 _OUTSIDE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\.\.(?:[/\\]|\Z)")
@@ -28,28 +26,20 @@ def last_name(path: str) -> str:
 
 
 def public_name(records: Records, kind: str, name: str) -> str:
-    """Return the public name of a model, data set or metric of the spec.
+    """Return the public name of one of the `models`, `datasets` or `metrics` (`kind`) of the spec.
 
     A path outside the working directory becomes its last part, with a number if another source has that name, as
     `checkpoint (2)`.
-
-    Args:
-        records: The records of the run.
-        kind: `models`, `datasets` or `metrics`.
-        name: The name in the spec.
     """
     names: list[str] = [source.name for source in getattr(records.info.sources, kind).values()]
     public_names = {source: source for source in names if not _OUTSIDE.match(source)}
     for source in names:
         if source not in public_names:
             used = set(public_names.values())
-            public_names[source] = next(free for free in _numbered(last_name(source)) if free not in used)
+            base = last_name(source)
+            numbered = chain([base], (f"{base} ({number})" for number in count(2)))
+            public_names[source] = next(free for free in numbered if free not in used)
     return public_names.get(name, last_name(name))
-
-
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    yield from (f"{name} ({number})" for number in count(2))
 
 
 def public_parameter(records: Records, name: str, value: Any) -> Any:
@@ -65,13 +55,7 @@ def public_parameter(records: Records, name: str, value: Any) -> Any:
 
 
 def public_value(records: Records, value: Any, name: str = "") -> Any:
-    """Return a spec, or cells of frames, with public names.
-
-    Args:
-        records: The records of the run.
-        value: A parameter, a cell, or a mapping or list of them.
-        name: The name of the parameter.
-    """
+    """Return a parameter of this name, a cell of a frame, or a mapping or list of them, with public names."""
     if isinstance(value, str):
         return public_name(records, _KINDS[name], value) if name in _KINDS else public_message(records, value)
     if isinstance(value, Mapping) and name == "higher_is_better":

@@ -88,11 +88,7 @@ def _are(items: Sequence[object]) -> str:
 def explain_row(records: Records, record: Record, quality: Mapping[int, float], metric: str | None) -> Iterator[str]:
     """Yield sentences on a row: what its model is, what quantization changed and where, and what to do.
 
-    Args:
-        records: All records.
-        record: The record of the row.
-        quality: The value of the deciding metric by row, where it was measured.
-        metric: The name of that metric.
+    `quality` has the deciding `metric` by row, where it was measured.
     """
     row = record.configuration
     for missing, failure in record.failures.items():
@@ -138,12 +134,7 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
 
 
 def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield which quantized nodes the runtime computes in float32, and what to do about it.
-
-    Args:
-        record: The record of the row.
-        counts: The number of quantized nodes by operator.
-    """
+    """Yield which quantized nodes the runtime computes in float32; `counts` has the nodes by operator."""
     quantized = {operator: count for operator, count in counts.items() if count}
     has_int8 = _has_int8_activations(record)
     if computes_in_float(record):
@@ -181,10 +172,9 @@ def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]
 
 
 def _has_int8_activations(record: Record) -> bool:
-    """Return whether activations are int8 between nodes that ONNX Runtime is to fuse with their conversions.
+    """Return whether activations are int8, with which ONNX Runtime fuses few nodes with their conversions.
 
-    On x86 the runtime first makes activations uint8, but only where a single node reads them. It fuses few nodes with
-    int8 activations.
+    On x86 the runtime first makes activations uint8, but only where a single node reads them.
 
     Source: onnxruntime, core/optimizer/qdq_transformer/qdq_s8_to_u8.cc and selectors_actions there.
     """
@@ -192,7 +182,6 @@ def _has_int8_activations(record: Record) -> bool:
 
 
 def _explain_time(records: Records, record: Record) -> Iterator[str]:
-    """Yield how the time of a call is divided among kernels."""
     kernels, threads = kernels_of(record), other_threads(records, record)
     if not kernels:
         return
@@ -276,10 +265,9 @@ def _explain_losses(record: Record, losses: ExplainOutcome) -> Iterator[str]:
 
 
 def _advise_exclusions(record: Record, nodes: Sequence[str], patterns: Sequence[str]) -> str:
-    """Return the advice to exclude nodes.
+    """Return the advice to exclude nodes, or a pattern that has the first of them.
 
-    A list in a spec replaces the row's own, so it holds the nodes that the row excludes already. If a named pattern has
-    the costliest node, it is named as well.
+    A list in a spec replaces the row's own, so the advice also lists the nodes that the row excludes already.
     """
     search = record.search
     excluded: Sequence[str] = search.nodes if search is not None else record.configuration["node_exclusion"] or ()

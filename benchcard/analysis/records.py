@@ -30,7 +30,6 @@ class Part:
     """Cells that were timed together.
 
     Attributes:
-        names: The names of the cells.
         baseline: The name of the baseline's cell; None where there is no baseline, or no outcome yet.
         rounds: The completed rounds, with raw latencies.
         outcome: What was recorded beside them; None while rounds are missing.
@@ -71,12 +70,7 @@ class Part:
         return peaks
 
     def speedup(self, name: str, confidence: float = CONFIDENCE) -> Interval | None:
-        """Return how many times faster than the baseline a cell is, paired by round; None where that is not known.
-
-        Args:
-            name: The name of the cell.
-            confidence: The confidence of the interval.
-        """
+        """Return how many times faster than the baseline a cell is, paired by round; None where that is not known."""
         if self.baseline is None or self.failure(self.baseline):
             return None
         baseline, model = self.medians_ns(self.baseline), self.medians_ns(name)
@@ -98,11 +92,7 @@ class Records:
     """Everything that a run directory holds.
 
     Attributes:
-        path: The directory.
-        info: The content of `run.json`.
-        plan: The rows.
-        records: The record of each row.
-        parts: The parts in which each cell was timed, by its name; a baseline is in several.
+        parts: By name of a cell, the parts in which it was timed: several for a baseline.
         timed: By row and shape, the part in which the row was timed beside its baseline.
     """
 
@@ -120,11 +110,7 @@ class Records:
 
 
 def read_records(path: Path, plan: Plan | None = None) -> Records:
-    """Return the records of a run directory.
-
-    Args:
-        path: The directory.
-        plan: The plan of the run, where it is known.
+    """Return the records of a run directory; `plan` is its plan, where that is known.
 
     Raises:
         BenchcardError: The directory holds no run, a damaged one, or one of a newer format.
@@ -164,11 +150,7 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
 
 
 def _expect_complete(path: Path, info: RunInfo, plan: Plan) -> None:
-    """Raise if `run.json` lacks what results need.
-
-    Raises:
-        BenchcardError: Something is missing.
-    """
+    """Raise `BenchcardError` if `run.json` lacks what results need."""
     names = ("created", "sources", "machine", "versions", "default_threads")
     missing = [name for name in names if not getattr(info, name)]
     expected, sources = unresolved_sources(plan.spec), info.sources

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
+from benchcard.quantization import equality
 from benchcard.run.record import Record
 
 # Operators whose 8-bit kernels multiply a weight.
@@ -27,8 +28,6 @@ def same_model_as(records: Records, record: Record) -> int | None:
 
 def why_same(records: Records, record: Record) -> str | None:
     """Return why a row has the model of an earlier row, in words; None where it has not."""
-    from benchcard.quantization import equality
-
     first = same_model_as(records, record)
     if first is None:
         return None
@@ -40,20 +39,20 @@ def why_same(records: Records, record: Record) -> str | None:
         difference = "only how it is run differs"
     if not row.quantized and not other.quantized:
         return f"the model file is the same; {difference}"
-    ours, theirs = record.outcomes.quantize, earlier.outcomes.quantize
-    settings = (ours.values.how if ours else None, theirs.values.how if theirs else None)
+    steps = (record.outcomes.quantize, earlier.outcomes.quantize)
+    settings = [step.values.how if step else None for step in steps]
     outside = {name for name in equality.OTHER_PARAMETERS if row[name] != other[name]}
     if settings[0] == settings[1] and not outside:
         return f"the quantization is the same; {difference}"
-    reports = (ours.values.report if ours else None, theirs.values.report if theirs else None)
+    reports = [step.values.report if step else None for step in steps]
     return equality.why_same(reports[0], settings[0], reports[1], settings[1], outside)
 
 
 def saturation_risk(records: Records, record: Record) -> bool:
     """Return whether products of a row's 8-bit weights can saturate on the machine of the run.
 
-    Unsigned weights are at no risk: products of u8 and u8 are widened before they are added. Nor are weights that are
-    not multiplied, or that are multiplied in float32.
+    Unsigned weights cannot: products of u8 and u8 are widened before they are added. Nor can weights that are not
+    multiplied, or are multiplied in float32.
 
     Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
     """
@@ -92,8 +91,7 @@ def other_threads(records: Records, record: Record) -> int | None:
 def computes_in_float(record: Record) -> bool:
     """Return whether a row's model is quantized and the runtime still computes all of it in floating point.
 
-    The runtime then converts from 8 bits before each node and back after it. Where kernels are not known, as in runs of
-    earlier versions, the optimization level decides.
+    Where kernels are not known, as in runs of earlier versions, the optimization level decides.
     """
     quantized, kernels = record.outcomes.quantize, kernels_of(record)
     if quantized is None or quantized.values.report.is_float_model:

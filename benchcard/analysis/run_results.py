@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from benchcard.analysis import metric_info, reasons
-from benchcard.analysis.choice import choose_row
-from benchcard.analysis.compare import compare_runs
+from benchcard.analysis.choice import Choice, choose_row
+from benchcard.analysis.compare import Comparison, compare_runs
 from benchcard.analysis.frames.failures import failures_frame, incomplete_rows
 from benchcard.analysis.frames.models import kernels_frame, models_frame
 from benchcard.analysis.frames.noise import noise_frame
 from benchcard.analysis.frames.quality import quality_frame
 from benchcard.analysis.frames.time import time_frame, timing_notes
-from benchcard.analysis.gains import compute_gains
+from benchcard.analysis.gains import Gains, compute_gains
 from benchcard.analysis.pareto import pareto_front
 from benchcard.analysis.records import Records, read_records
 from benchcard.errors import BenchcardError
@@ -30,11 +30,6 @@ from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.choice import Choice
-    from benchcard.analysis.compare import Comparison
-    from benchcard.analysis.gains import Gains
-
 
 FRAMES = ("quality", "time", "models", "kernels", "noise")
 
@@ -48,11 +43,7 @@ class RunResults:
 
     @classmethod
     def load(cls, path: str | Path, plan: Plan | None = None) -> Self:
-        """Return the results in a run directory.
-
-        Args:
-            path: The run directory.
-            plan: The plan of the run, where it is known.
+        """Return the results in a run directory; `plan` is its plan, where that is known.
 
         Raises:
             BenchcardError: The directory holds no run.
@@ -105,9 +96,7 @@ class RunResults:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the reader: on the data, as labels matched by number or truncated texts, and on settings without
-        effect.
-        """
+        """Notes for the reader: on the data, such as truncated texts, on the timing, and on settings without effect."""
         outcomes = [record.outcomes for record in self.records.records]
         steps = [step for row in outcomes for step in (row.prepare, row.sample, row.score) if step]
         directionless = [
@@ -204,12 +193,7 @@ class RunResults:
         return pareto_front(self.quality, self._gains(objective), self._baselines, data, self._axes, metric, higher)
 
     def compare(
-        self,
-        other: RunResults,
-        *,
-        across_machines: bool = False,
-        times: bool = True,
-        trust_remote_code: bool = False,
+        self, other: RunResults, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
     ) -> Comparison:
         """Return the comparison of a later run with this one, row by row, with intervals.
 

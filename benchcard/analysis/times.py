@@ -26,7 +26,6 @@ class TimeFigures:
         detectable: Whether the ratio differs from 1 by more than its interval and the noise.
         runs: The number of calls behind the figures.
         elapsed_s: The seconds behind the figures.
-        threads: The number of intra-op threads that the runtime reported.
         spinning: Whether idle threads spin, as the runtime reported.
         load_ms: The median time to load the model.
         first_call_ms: The median time of the first call.

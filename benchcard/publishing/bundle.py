@@ -17,9 +17,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 
 from benchcard.analysis import public_names
+from benchcard.analysis.run_results import RunResults
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Plain
 from benchcard.card.paths import FOLDER, LATENCIES, RESULTS, RUN
@@ -31,14 +34,8 @@ from benchcard.publishing import usage
 from benchcard.publishing import weights as weight_files
 from benchcard.publishing.facts import make_facts
 from benchcard.publishing.weights import Artifacts, Weights
+from benchcard.run.record import Cell
 from benchcard.utils.files import replacing_folder
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from benchcard.analysis.run_results import RunResults
-    from benchcard.run.record import Cell
-
 
 CARD, REPOSITORY = "card.md", "repo"
 FORMAT = 1
@@ -46,13 +43,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Bundle:
-    """The content of a push.
+    """The content of a push: the text of the card, and the other files by their path in the repository.
 
-    Attributes:
-        slug: The name of its section and of its folder.
-        card: The text of the card.
-        files: The other files, by their path in the repository.
-        guard: The rules on which of them may replace a file of the repository.
+    `slug` names the section and its folder; `guard` has the rules on which files of the repository may be replaced.
     """
 
     slug: str
@@ -99,7 +92,12 @@ def write_bundle(
         snippets = usage.section(
             repo_id, results.spec.task, weights, root, facts.front_matter.base_model, _context(results, weights)
         )
-        parts = (card.text.strip("\n"), snippets.strip("\n"), _links(f"{FOLDER}/{slug}"))
+        published = f"{FOLDER}/{slug}"
+        links = (
+            f"Every figure: [{RESULTS}]({published}/{RESULTS}). The spec, the model and data, the machine and the "
+            f"versions: [{RUN}]({published}/{RUN}). Every raw latency: [{LATENCIES}]({published}/{LATENCIES})."
+        )
+        parts = (card.text.strip("\n"), snippets.strip("\n"), links)
         text = "\n\n".join(part for part in parts if part) + "\n"
         (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
     repository = folder / REPOSITORY
@@ -131,14 +129,6 @@ def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], lay
     return card
 
 
-def _links(folder: str) -> str:
-    """Return the sentence with the links to the files that are published in `folder`."""
-    return (
-        f"Every figure: [{RESULTS}]({folder}/{RESULTS}). The spec, the model and data, the machine and the versions: "
-        f"[{RUN}]({folder}/{RUN}). Every raw latency: [{LATENCIES}]({folder}/{LATENCIES})."
-    )
-
-
 def _context(results: RunResults, weights: Sequence[Weights]) -> Mapping[str, object]:
     """Return how the outputs of the first model were read; empty where they were not."""
     prepared = results.records.records[weights[0].row].outcomes.prepare if weights else None
@@ -152,11 +142,7 @@ def _with_source_url(model: Mapping[str, Plain], repo_id: str, slug: str) -> dic
 
 
 def _results_table(results: RunResults) -> pd.DataFrame:
-    """Return one row per configuration and shape, or per configuration where nothing was timed: parameters, quality,
-    time and size.
-    """
-    import pandas as pd
-
+    """Return parameters, quality, time and size, one row per configuration and shape (or without shape if untimed)."""
     quality, models, time = results.quality, results.models, results.time
     sizes = [name for name in ("row", "digest", "size_mb") if name in models]
     repeated = [name for name in {*results.spec.grid, "framework"} if name in time]
@@ -173,9 +159,6 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
     `input_length`, `round`, `launch`, `place` of the block in its round, `twin` (the baseline's second process),
     `started_ns` of the block, `latency_ns` of one call.
     """
-    import numpy as np
-    import pandas as pd
-
     records = results.records
     # Rows with the same cell may be timed in different parts. A baseline is also in parts that belong to no row.
     in_part: dict[tuple[int, str], tuple[int, Cell]] = {}
@@ -190,10 +173,10 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
     for part in {id(part): part for parts in records.parts.values() for part in parts}.values():
         for timed in part.rounds:
             for place, block in enumerate(timed.blocks):
-                found = in_part.get((id(part), block.name)) or anywhere.get(block.name)
-                if found is None:
+                owner = in_part.get((id(part), block.name)) or anywhere.get(block.name)
+                if owner is None:
                     continue
-                row, cell = found
+                row, cell = owner
                 inputs = (cell.shape.batch_size, cell.shape.input_length)
                 order = (timed.number, timed.launch, place, block.twin, block.started_ns)
                 blocks.append((row, *inputs, *order, len(block.latencies_ns)))
@@ -208,9 +191,7 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
 def run_json(
     results: RunResults, weights: Sequence[Weights], manifest: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Plain]:
-    """Return the content of the published `run.json`: the spec, what its names stood for, the machine, and every
-    figure, without paths of this machine. `reproduce.source` reads it.
-    """
+    """Return the published `run.json`: spec, sources, machine and every figure, without paths of this machine."""
     info = results.records.info
     sources = {
         part: [

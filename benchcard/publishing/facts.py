@@ -15,12 +15,14 @@ from benchcard.analysis.frames.columns import is_known
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.gains import unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
+from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, SAMPLES, SIZE
 from benchcard.card.reading.full import parse_disturbance
+from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
 from benchcard.utils.plain import as_plain
@@ -29,10 +31,6 @@ from benchcard.utils.values import Failure, Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from benchcard.analysis.run_results import RunResults
-    from benchcard.run.record import Record
-
 
 OWN_SOURCE = "benchcard"
 # The intervals of a run that is worth publishing are narrower than a twentieth of a latency.
@@ -46,10 +44,8 @@ _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 def make_facts(results: RunResults, max_drop: float | None = None, section: str | None = None) -> Facts:
     """Return the facts of a run's card, with absolute paths of this machine replaced by their last names.
 
-    Args:
-        results: The run.
-        max_drop: How much of the first metric the row to ship may lose; None for the default.
-        section: The name of the card's section; None for `default_slug`.
+    `max_drop` is how much of the first metric the row to ship may lose, and `section` the name of the card's section;
+    None for the defaults.
     """
     spec, plan, records = results.spec, results.plan, results.records
     times = [dict(row_times(records, record)) for record in records.records]
@@ -97,8 +93,7 @@ def default_slug(results: RunResults) -> str:
 
 
 def _model_index(results: RunResults, facts: Facts, section: str | None) -> tuple[dict[str, Plain], ...]:
-    """Return the chosen row and the baseline in the Hub's own form. The next card of that section finds it by the name
-    of its source.
+    """Return the chosen row and the baseline as the Hub's `model-index`, with the section in the name of the source.
 
     It is empty where model or data are not on the Hub, or where rows were evaluated on different examples: the Hub
     would show the figures of some as those of others.
@@ -123,14 +118,12 @@ def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
 
 
 def _fixed(results: RunResults) -> dict[str, Plain]:
-    """Return the fixed parameters that a card lists, in the order of the vocabulary: those that apply to some row and
-    are not settings of the measurement.
-    """
-    given = {"from_transformers": True, **results.spec.fixed}
+    """Return the fixed parameters that a card lists, without unused ones and settings, in the vocabulary's order."""
+    parameters = {"from_transformers": True, **results.spec.fixed}
     order = list(PARAMETERS)
     fixed: dict[str, Plain] = {}
-    for name in sorted(given, key=lambda name: order.index(split_name(name)[0])):
-        parameter, value = split_name(name)[0], given[name]
+    for name in sorted(parameters, key=lambda name: order.index(split_name(name)[0])):
+        parameter, value = split_name(name)[0], parameters[name]
         is_unused = value is not None and all(row[parameter] is None for row in results.plan)
         if not PARAMETERS[parameter].setting and not is_unused and name not in results.spec.grid:
             value = public_parameter(results.records, name, value)
@@ -182,7 +175,7 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
             Row(
                 parameters={name: public_parameter(records, name, value) for name, value in axes.items()},
                 metrics={name: _metric(record, name) for name in results.metrics},
-                times={shape: _times(value) for shape, value in shapes.items() if isinstance(value, TimeFigures)},
+                times={shape: _shown(time) for shape, time in shapes.items() if isinstance(time, TimeFigures)},
                 figures=_figures(results, record, model, count if is_varied else None),
                 failure=failure and replace(failure, message=public_message(records, failure.message)),
                 same_model_as=int(same) if is_known(same) else None,
@@ -195,28 +188,24 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
 
 
 def _samples(record: Record) -> int | None:
-    """Return the number of examples that a row was evaluated on."""
     prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
     return prepared.values.samples if prepared and evaluated and evaluated.values.items else None
 
 
 def _metric(record: Record, name: str) -> Interval | None:
-    """Return a metric of a row with its interval."""
     score, comparison = record.outcomes.score, record.outcomes.compare
     value = score.values.metrics.get(name) if score else None
     bounds = comparison.values.figures.get(name) if comparison else None
     return figure(value, bounds.low, bounds.high) if bounds else figure(value)
 
 
-def _times(times: TimeFigures) -> Figures:
+def _shown(times: TimeFigures) -> Figures:
     """Return the figures of time that a card may show."""
     return {**times.intervals, DETECTABLE: figure(times.detectable), "memory_mb": figure(times.memory_mb)}
 
 
 def _figures(results: RunResults, record: Record, model: Mapping[str, Any], samples: int | None) -> Figures:
-    """Return the other figures of a row: the size of its model, the differences between its predictions and those of
-    its baseline, the number of samples, and the numbers of quantized nodes and of those that compute in 8 bits.
-    """
+    """Return the other figures of a row: size, differences from the baseline, number of samples, quantized nodes."""
     row = record.configuration
     figures = {SIZE: _number(model[SIZE])}
     comparison = None if row.baseline == row.row else record.outcomes.compare
@@ -278,8 +267,7 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
 def _floor_notes(results: RunResults) -> Iterator[str]:
     """Yield a note for each group of models whose baseline was not timed twice, with what disturbed the timing.
 
-    The note names the baseline where there are several. Where some models were timed apart from the rest of their
-    group, it says that it is about them.
+    Where some models were timed apart from the rest of their group, the note says that it is about them.
     """
     certificates = _certificates(results)
     several = len({certificate.baseline for certificate in certificates} - {None}) > 1
@@ -337,7 +325,6 @@ def _environment(results: RunResults) -> dict[str, Plain]:
 
 
 def _threads(results: RunResults) -> int | list[int]:
-    """Return the number of threads that the timed processes reported; a list where they differ."""
     reported = {
         opened.facts.get("intra_op_num_threads")
         for parts in results.records.parts.values()
@@ -408,12 +395,10 @@ def _data(results: RunResults, row: int) -> Data:
 
 
 def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a frame, each a mapping of column to cell."""
     return [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
 
 
 def _number(cell: Any) -> Interval | None:
-    """Return a cell as a figure; None where it is empty."""
     return figure(cell) if is_known(cell) else None
 
 

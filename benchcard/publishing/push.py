@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import click
 from huggingface_hub.constants import ENDPOINT
 
+from benchcard.analysis.run_results import RunResults
 from benchcard.card.frontmatter import check, yaml
 from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.readme import expect_slug, merge
@@ -28,10 +29,6 @@ from benchcard.publishing.bundle import Bundle, write_bundle
 from benchcard.publishing.facts import default_slug
 from benchcard.publishing.weights import Artifacts, without_model
 from benchcard.utils.files import reporting_disk_errors
-
-if TYPE_CHECKING:
-    from benchcard.analysis.run_results import RunResults
-
 
 PUBLISH = "publish"
 _COPY = "copy the run directory to where it can be written, and push the copy"
@@ -61,12 +58,7 @@ class PushOptions:
     patience: RetryPolicy | None = None
 
     def as_command(self, path: Path, repo_id: str) -> str:
-        """Return the shell command of the same push, without the token. It sets another endpoint by `HF_ENDPOINT`.
-
-        Args:
-            path: The run directory.
-            repo_id: The repository.
-        """
+        """Return the shell command of the same push, without the token. Another endpoint is set by `HF_ENDPOINT`."""
         words = ["benchcard", "push", str(path), repo_id]
         if self.artifacts != "best":
             rows = self.artifacts if isinstance(self.artifacts, str) else ",".join(map(str, self.artifacts)) or "none"
@@ -124,12 +116,12 @@ def push_to_hub(results: RunResults, repo_id: str, options: PushOptions) -> Push
         message = f"{error}\nThe files to push are in {home / slug}; `{command}` goes on{token}."
     else:
         return replace(pushed, warnings=(*pushed.warnings, *warnings))
-    # Outside of the handler, the traceback does not show the first error too.
+    # Raised outside of the handler, so that the traceback does not show the first error too.
     raise HubError(message)
 
 
 def _weights_warnings(results: RunResults, options: PushOptions) -> tuple[str, ...]:
-    """Return why the push has no weights, where the best row was wanted and has none."""
+    """Return a warning if the best row is to be pushed and has no weights."""
     if options.artifacts != "best":
         return ()
     choices = results.choices(options.max_drop)
@@ -179,11 +171,7 @@ def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOption
 
 @dataclass
 class _ReadmeMerger:
-    """Merges the card of a bundle into the README of a repository.
-
-    Attributes:
-        kept_keys: The keys of the front matter whose values the last merge left as they were.
-    """
+    """Merges the card of a bundle into a README; `kept_keys` of the front matter keep the author's values."""
 
     repo_id: str
     bundle: Bundle
@@ -195,11 +183,7 @@ class _ReadmeMerger:
         """Return the README with the card's section in it; a new README gets a title.
 
         The card's `library_name` is left out where the repository has no weights that the library could load: the Hub
-        would show code that fails.
-
-        Args:
-            readme: The README of the repository; None where there is none.
-            paths: All files of the repository.
+        would show code that fails. `paths` are all files of the repository.
 
         Raises:
             CardError: The card cannot be merged, or the Hub would refuse the result; the message names every field.

@@ -69,14 +69,9 @@ def section(
 ) -> str:
     """Return Markdown with the usage snippets of published models; empty where there are no models.
 
-    Args:
-        repo_id: The repository.
-        task: The task.
-        weights: The models; the snippets load the first one.
-        root: The names of the configuration and processor files at the root of the repository.
-        original: The Hub id of the original model, for its processor where the repository has none; None for a local
-            one.
-        context: How the outputs of the first model were read (`Prepared.context`); empty where they were not.
+    The snippets load the first of `weights`. If `root`, the names of the files at the root of the repository, has no
+    processor, they load that of `original`, the Hub id of the original model (None for a local one). `context` says how
+    the outputs of the first model were read (`Prepared.context`); it is empty where they were not.
     """
     if not weights:
         return ""
@@ -160,9 +155,7 @@ def _python(
 
 
 def _embedding_lines(reading: _Embedding) -> list[str]:
-    """Return the lines that make embeddings. Texts are pooled without their padding, on whichever side it is, and each
-    has a call of its own, so that no other text changes the result.
-    """
+    """Return the lines that make embeddings, pooled without padding, with one text a call so that no other matters."""
     text = f"{reading.prompt!r} + text" if reading.prompt else "text"
     text = f"({text}).lower()" if reading.lower_case else text
     poolings = [_POOLED[mode] for mode in reading.modes]
@@ -192,7 +185,6 @@ def _embedding_lines(reading: _Embedding) -> list[str]:
 
 
 def _number_lines(reading: _OneNumber) -> list[str]:
-    """Return the lines that compute the number of a model with one output."""
     texts = ", ".join(('"A text"', '"Another text"')[: reading.texts])
     return [
         f'inputs = processor({texts}, {_truncation(reading)}return_tensors="np")',

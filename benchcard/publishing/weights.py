@@ -16,16 +16,16 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
+
+import onnx
 
 from benchcard.analysis.public_names import last_name
+from benchcard.analysis.run_results import RunResults
 from benchcard.errors import BenchcardError
+from benchcard.graphs.files import external_files, location_entries
+from benchcard.run.record import Record
 from benchcard.steps.models import path_of
-
-if TYPE_CHECKING:
-    from benchcard.analysis.run_results import RunResults
-    from benchcard.run.record import Record
-
 
 Artifacts: TypeAlias = "Literal['best', 'all', 'none'] | Sequence[int]"
 FOLDER = "onnx"
@@ -60,14 +60,7 @@ _PATH_KEYS = ("name_or_path", "_file", "_dir")
 
 @dataclass(frozen=True)
 class Weights:
-    """A model to publish.
-
-    Attributes:
-        row: The row of the run.
-        quantized: Whether it is quantized.
-        name: The name of its file in `onnx/`.
-        source: The file in the run directory.
-    """
+    """A model of a row to publish: the name of its file in `onnx/`, and its source in the run directory."""
 
     row: int
     quantized: bool
@@ -81,13 +74,9 @@ class Weights:
 
 
 def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | None = None) -> tuple[Weights, ...]:
-    """Return the models to publish, without duplicates. The first quantized one and the first other one have the names
-    that libraries load by default.
+    """Return the models to publish, without duplicates: of the `best` row, of `all` rows, of `none`, or of given ones.
 
-    Args:
-        results: The run.
-        artifacts: `best` for the recommended row, `all` for every row with a model, `none`, or rows.
-        max_drop: How much of the first metric the recommended row may lose; None for the default.
+    The first quantized model and the first other one have the names that libraries load by default.
 
     Raises:
         BenchcardError: There is no such row, or it has no model of its own to publish.
@@ -146,10 +135,6 @@ def write_weights(weights: Weights, folder: Path) -> list[str]:
     if not external:
         link(weights.source, target)
         return [weights.name]
-    import onnx
-
-    from benchcard.graphs.files import location_entries
-
     names = {old: f"{weights.name}_data{f'_{index}' if index else ''}" for index, old in enumerate(external)}
     graph = onnx.load(str(weights.source), load_external_data=False)
     for entry in location_entries(graph):
@@ -166,10 +151,6 @@ def external_weights(path: Path) -> tuple[str, ...]:
     Raises:
         BenchcardError: One is outside of the graph's folder, and may be somebody's private file.
     """
-    import onnx
-
-    from benchcard.graphs.files import external_files
-
     names = tuple(external_files(onnx.load(str(path), load_external_data=False)))
     for name in names:
         if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
@@ -178,10 +159,9 @@ def external_weights(path: Path) -> tuple[str, ...]:
 
 
 def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) -> list[str]:
-    """Write the configuration and processor files of the original model into `folder`, and return their names. Write
-    none where the models have several originals.
+    """Write the configuration and processor files of the original model into `folder`, and return their names.
 
-    Absolute paths in the files of a local model are replaced by their last names.
+    None are written if there are several originals. Absolute paths in the files of a local model lose their folders.
     """
     names = {results.plan[model.row]["name_or_path"] for model in weights}
     if len(names) != 1:

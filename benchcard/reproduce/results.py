@@ -1,8 +1,7 @@
-"""The figures of a card as frames: what can be known without the run.
+"""The figures of a card as frames, in the form of those of `Results`.
 
-This module owns the frames, which are those of `Results`, of both layouts and of older cards. In the latter, columns
-with the suffix `_original` hold the figures of the original model beside those of each row. Finding and reading the
-card is left to `source`.
+In the frames of older cards, columns with the suffix `_original` hold the figures of the original model beside those of
+each row. Finding and reading the card is left to `source`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from benchcard.utils.values import Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
-
 
 ORIGINAL = "_original"
 
@@ -91,7 +89,6 @@ class CardResults(PublishedCard):
         return _frame(rows)
 
     def _rows(self) -> Iterable[tuple[dict[str, object], Row]]:
-        """Yield the first columns of each row, and the row."""
         return (({"row": index, **row.parameters}, row) for index, row in enumerate(self.facts.rows))
 
     def __repr__(self) -> str:
@@ -116,7 +113,6 @@ def from_card(
 
 
 def _with_published(facts: Facts, run: PublishedRun) -> Facts:
-    """Return the facts with the intervals and the environment that were published beside the card."""
     if len(run.quality) != len(facts.rows):
         return facts
     times: dict[tuple[int, Shape], Mapping[str, object]] = {}
@@ -153,7 +149,6 @@ def _with_intervals(figures: Figures, columns: Mapping[str, object]) -> dict[str
 
 
 def _cells(figures: Figures, suffix: str = "") -> dict[str, float | None]:
-    """Return the columns of figures and of the bounds of their intervals."""
     cells: dict[str, float | None] = {}
     for name, figure in figures.items():
         cells[f"{name}{suffix}"] = figure.value if figure else None

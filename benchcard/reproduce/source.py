@@ -70,14 +70,7 @@ class TimeKey:
 class PublishedRun:
     """The part of a published `run.json` that is read again; `publishing.bundle` writes it.
 
-    Attributes:
-        spec: The spec.
-        sources: The models and data sets.
-        quality: The rows of the frame `quality`, by column.
-        time: The rows of the frame `time`, by column; each has the fields of a `TimeKey`.
-        noise: The noise certificates.
-        machine: The facts about the machine, as `processor`.
-        versions: The versions of libraries, by name.
+    `quality` and `time` are the rows of these frames, by column; those of `time` have the fields of a `TimeKey`.
     """
 
     spec: PublishedSpec
@@ -91,12 +84,9 @@ class PublishedRun:
 
 @dataclass(frozen=True)
 class PublishedCard:
-    """A card that was read.
+    """A card that was read: what it shows, and the run that was published beside it, or None.
 
-    Attributes:
-        facts: What the card shows.
-        run: What was published beside it; None where there is nothing.
-        folder: The folder where its paths start; None for a text or a repository, which name no path of this machine.
+    `folder` is where its paths start; None for a text or a repository, which name no path of this machine.
     """
 
     facts: Facts
@@ -108,12 +98,6 @@ def read_card(
     card: str | Path, section: str | None = None, *, token: str | bool | None = None, endpoint: str | None = None
 ) -> PublishedCard:
     """Return the card in a text of several lines, a file, a folder with a README.md, or a repository.
-
-    Args:
-        card: The text, the path, or the id of the repository.
-        section: The name of the section, where a README has several.
-        token: The token for the Hub.
-        endpoint: The URL of the Hub.
 
     Raises:
         CardError: There is no such card, or the README has several and `section` names none of them.

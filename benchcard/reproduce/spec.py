@@ -1,7 +1,6 @@
-"""The spec of a card, so that its run can be repeated, older cards included.
+"""The spec of a card, so that its run can be repeated; and the limits on what a card may do on this machine.
 
-This module owns the conversion of a card's facts into a spec, and the limits on what a card of somebody else may do on
-this machine. The grammar of cards is left to `card.reading`, the rules of a spec to `spec`.
+The grammar of cards, older ones included, is left to `card.reading`, the rules of a spec to `spec`.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from benchcard.sources import resolve
 from benchcard.spec import spec as specs
 from benchcard.spec.parameters import ALIASES, type_of
 from benchcard.spec.spec import Spec
+from benchcard.tasks import default_metrics
 
 # Metrics whose figures have other names on a card than the metric.
 _COMPOUND = ("seqeval", "squad", "squad_v2")
@@ -51,9 +51,7 @@ def spec_of(
 
 
 def untrusted_spec(
-    card: PublishedCard,
-    changes: Mapping[str, object] | None = None,
-    given: Collection[str] | None = None,
+    card: PublishedCard, changes: Mapping[str, object] | None = None, given: Collection[str] | None = None
 ) -> tuple[Spec, tuple[str, ...]]:
     """Return what `spec_of` does, whatever code the card names; the spec is not trusted."""
     changes = changes or {}
@@ -93,11 +91,7 @@ def expect_here(card: PublishedCard, spec: Spec, instruction: str) -> None:
     """Raise where the model or the data of a card are local files or folders that do not exist here.
 
     A card names such a folder by its last name only, where its path was absolute; only the user knows where it is now.
-
-    Args:
-        card: The card.
-        spec: The spec of the card, with the user's changes.
-        instruction: How to give another model or other data, with the placeholders `{name}` and `{value}`.
+    `instruction` says how to give another one, with the placeholders `{name}` and `{value}`.
 
     Raises:
         CardError: One does not exist here; the message says what to pass.
@@ -187,8 +181,6 @@ def _metrics(facts: Facts, fixed: Mapping[str, object], notes: list[str]) -> dic
     """Return the parameter `metrics`; nothing where the card sets it, or where the defaults of the task are meant."""
     if "metrics" in {*fixed, *facts.settings, *facts.benchmarked} or facts.task not in registry.tasks():
         return {}
-    from benchcard.tasks import default_metrics
-
     names = [metric.name for metric in facts.metrics if metric.name not in PASS_METRICS]
     task_args = fixed.get("task_args")
     defaults = default_metrics(registry.task(facts.task), task_args if isinstance(task_args, Mapping) else {})

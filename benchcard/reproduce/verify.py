@@ -2,19 +2,18 @@
 
 This module owns the verdicts. Reading the card is left to `source` and `results`, running its spec to the caller.
 
-- A figure of quality is **reproduced** where it is the same to the digits of the card: model and data are the same, so
-  only the computation can change it. Otherwise it is **different**; but where the processor or versions differ or are
-  unknown it is **not comparable**, since int8 products may differ there.
-- A figure of time is **not comparable** where the processor or versions differ. Otherwise it is reproduced where the
+- A figure of quality is **reproduced** if it is the same to the digits of the card, else **different**; or, if the
+  processor or versions differ or are unknown, **not comparable**, since int8 products may differ there.
+- A figure of time is **not comparable** if the processor or versions differ. Otherwise it is **reproduced** if the
   intervals overlap, each widened by the factor by which the baseline differed from itself, and that of the card by the
-  rounding of its digits. Where they do not overlap, a ratio to the baseline is **different**, and any other figure not
-  comparable: milliseconds of another day depend on the state of the machine too. Where a card shows intervals at a
-  shape, a figure without one is so precise that its digits show none, and may be anywhere within their rounding. Where
-  it shows none at that shape, too few launches may be the reason, and nothing is comparable.
+  rounding of its digits. If they do not overlap, a ratio to the baseline is **different**, and any other figure not
+  comparable: milliseconds also depend on the state of the machine that day. Where a card shows intervals at a shape, a
+  figure without one is too precise for its digits to show one; where it shows none, no figure is comparable.
 """
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,26 +21,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import column, is_known
+from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Row
+from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, time_rule
 from benchcard.card.reading.full import parse_disturbance
 from benchcard.errors import CardError
+from benchcard.reproduce.source import PublishedCard
 from benchcard.utils.plain import as_plain, canonical_json, plain
 from benchcard.utils.values import Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchcard.analysis.run_results import RunResults
-    from benchcard.reproduce.source import PublishedCard
-
-
 REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparable"
 _VALUES = tuple(f"{where}{bound}" for where in ("published", "here") for bound in ("", "_low", "_high"))
 COLUMNS = ("row", "figure", *_VALUES, "verdict", "why")
-# The digits of quality in a card; a column of round numbers has no fewer. Source: `card.classic.QUALITY_DECIMALS`.
-_DECIMALS = 3
 # An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
 _TOO_WIDE = 1.5
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
@@ -74,9 +70,7 @@ class Verification:
 
     @property
     def status(self) -> int:
-        """0 where something is reproduced and nothing different, 1 where something is different, and 3 where nothing
-        can be compared.
-        """
+        """The exit status: 1 where something is different, else 0 where something is reproduced, else 3."""
         counts = self.counts
         return 1 if counts[DIFFERENT] else 0 if counts[REPRODUCED] else 3
 
@@ -84,8 +78,6 @@ class Verification:
         return ", ".join(f"{count} {name}" for name, count in self.counts.items())
 
     def _repr_html_(self) -> str:
-        import html
-
         return f"<p>{html.escape(str(self))}</p>{self.frame.to_html(index=False, na_rep='', escape=True)}"
 
 
@@ -106,8 +98,6 @@ def verify(card: PublishedCard, results: RunResults) -> Verification:
 
 
 class _Verifier:
-    """A comparison of one card with one run."""
-
     def __init__(self, card: PublishedCard, results: RunResults) -> None:
         self.facts, self.results = card.facts, results
         self.ground = tuple(_ground(card, results))
@@ -123,7 +113,7 @@ class _Verifier:
         self.quality = {int(cells["row"]): cells for cells in results.quality.to_dict("records")}
         self.time = {(int(cells["row"]), _shape(cells)): cells for cells in results.time.to_dict("records")}
         self.decimals = {
-            metric.name: max([_DECIMALS, *(_decimals(row.metrics.get(metric.name)) for row in self.facts.rows)])
+            metric.name: max([QUALITY_DECIMALS, *(_decimals(row.metrics.get(metric.name)) for row in self.facts.rows)])
             for metric in self.facts.metrics
         }
 
@@ -183,7 +173,6 @@ class _Verifier:
                 yield (index, f"{prefix}{name}, {shape}", *_bounds(published), *_bounds(here), *verdict)
 
     def _missing(self, published: Interval | None, here: Interval | None, row: Row, cells: _Cells) -> _Verdict:
-        """Return the verdict on a figure that is missing on the card or here."""
         reason = str(cells["failure"]) if is_known(cells.get("failure")) else "no figure"
         if published is None and here is None:
             return REPRODUCED, f"neither has it: {reason}"
@@ -223,7 +212,6 @@ class _Verifier:
         return NOT_COMPARABLE, f"{reason}; the machine of another day may be the reason: see the ratios"
 
     def _shows_intervals(self, shape: Shape) -> bool:
-        """Return whether the card shows any interval of times at a shape."""
         figures = [figure for row in self.facts.rows for figure in row.times.get(shape, {}).values()]
         figures += [noise.ratio for noise in self.facts.noise if noise.shape == shape]
         return any(figure is not None and figure.low is not None for figure in figures)
@@ -267,7 +255,6 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
 
 
 def _interval_here(cells: _Cells, name: str) -> Interval | None:
-    """Return a figure of a frame with its bounds."""
     value = _number(cells.get(name))
     if value is None:
         return None
@@ -286,12 +273,10 @@ def _throughput(interval: Interval | None, latency_ms: Interval | None, shape: S
 
 
 def _bounds(interval: Interval | None) -> tuple[float | None, float | None, float | None]:
-    """Return a value and its bounds as cells."""
     return (interval.value, interval.low, interval.high) if interval else (None, None, None)
 
 
 def _number(value: Any) -> float | None:
-    """Return the number in a cell of a frame; None where the cell is empty."""
     return float(value) if is_known(value) else None
 
 
@@ -301,5 +286,4 @@ def _shape(cells: _Cells) -> Shape:
 
 
 def _decimals(figure: Interval | None) -> int:
-    """Return the number of decimals of a published figure."""
     return len(repr(figure.value).partition(".")[2]) if figure is not None and "e" not in repr(figure.value) else 0

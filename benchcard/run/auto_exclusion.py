@@ -19,14 +19,18 @@ from benchcard.steps.quantize import QuantizeOutcome, RankOutcome, RankRequest
 from benchcard.steps.step import NotRun, Outcome, StepFailed
 from benchcard.utils.values import Failure
 
-# Metrics are sums of floating-point numbers: smaller differences count as none.
+# The rounding error of a metric, which is a sum of floating-point numbers.
 _ROUNDING = 1e-12
 # Number of samples that layers are ranked on. A costly layer shows on any sample.
 RANKED_SAMPLES = 4
 
 
 class AutoExclusion:
-    """The search of one row."""
+    """The search of one row.
+
+    `other` returns a new pipeline of another row, `make` the quantized model with given exclusions. `max_drop` is the
+    largest allowed loss of the first metric, in its unit; None for one point of it.
+    """
 
     def __init__(
         self,
@@ -37,16 +41,6 @@ class AutoExclusion:
         max_drop: float | None,
         max_trials: int,
     ) -> None:
-        """Prepare a search.
-
-        Args:
-            row: The pipeline of the row.
-            other: Returns a new pipeline of another row, by its number.
-            graph: The row's float graph.
-            make: Returns the quantized model with these exclusions.
-            max_drop: The largest allowed loss of the first metric, in its unit; None for one point of it.
-            max_trials: The largest number of quantized models to evaluate.
-        """
         self._row, self._other, self._graph, self._make = row, other, graph, make
         self._max_drop, self._max_trials = max_drop, max_trials
         self._trials: list[Trial] = []
@@ -91,7 +85,6 @@ class AutoExclusion:
         )
 
     def _score(self, model: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> Outcome[ScoreOutcome]:
-        """Return the metrics of a model."""
         row, file = self._row, self._row.converted(model)
         request = row.evaluating(path_of(file), file.values.digest, scales_by_batch(model))
         return row.shared.ask(row.scoring(row.shared.ask(request)))
@@ -109,19 +102,16 @@ class AutoExclusion:
         return baseline.ask(baseline.scoring(baseline.predict()))
 
     def _rank(self, quantized: Outcome[QuantizeOutcome]) -> Outcome[RankOutcome]:
-        """Return the nodes of a quantized model, the costliest first."""
+        """Rank the nodes of a quantized model, the costliest first."""
         inputs = self._row.outcomes.sample or self._row.prepare_outcome()
         fields = self._row.compared(self._graph, quantized)
         return self._row.ask(RankRequest(**fields, samples=RANKED_SAMPLES, inputs=inputs))
 
     def _is_enough(self, nodes: tuple[str, ...]) -> bool:
-        """Return whether a model with these nodes in float32 is near enough to the baseline.
-
-        A model that cannot be evaluated, because its outputs are not finite, is not.
-        """
-        known = next((trial for trial in self._trials if trial.nodes == nodes), None)
-        if known is not None:
-            return known.is_enough
+        """Return whether a model with these nodes in float32 is near enough; one that cannot be evaluated is not."""
+        earlier = next((trial for trial in self._trials if trial.nodes == nodes), None)
+        if earlier is not None:
+            return earlier.is_enough
         value = None
         try:
             value = self._score(self._make(nodes)).values.metrics.get(self._metric)
@@ -148,7 +138,7 @@ class AutoExclusion:
         )
 
     def _plan(self, quantized: Outcome[QuantizeOutcome]) -> Search:
-        """Ask for the steps of as many trials as are allowed, where nothing is done."""
+        """Ask for the steps of the most trials that are allowed, where the pipeline only lists steps."""
         self._score(quantized)
         self._rank(quantized)
         for number in range(1, self._max_trials):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
 from msgspec import ValidationError, convert
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
@@ -55,13 +56,8 @@ class RunInfo:
     """The content of `run.json`.
 
     Attributes:
-        format: The version of the format of the run directory.
         digest: The digest of the spec.
-        spec: The spec.
         created: When the run was begun, in ISO 8601.
-        sources: What the names in the spec stand for.
-        machine: The machine.
-        versions: The versions of the libraries that numbers depend on.
         default_threads: The number of threads of rows that give none.
         traits: The traits of the task and frameworks; None in runs of earlier versions.
     """
@@ -89,12 +85,7 @@ class _StoredStep:
 
 @dataclass(frozen=True, kw_only=True)
 class PartFailure(Failure):
-    """Why a process that timed a model gave no more latencies.
-
-    Attributes:
-        name: The name of the cell.
-        twin: Whether this is the second process of the baseline.
-    """
+    """Why the timing of the cell `name` ended early; that of the second process of the baseline if `twin`."""
 
     name: str
     twin: bool
@@ -102,18 +93,15 @@ class PartFailure(Failure):
 
 @dataclass(frozen=True, kw_only=True)
 class PartOutcome:
-    """What was recorded of models that were timed together, beside the latencies.
+    """What was recorded beside the latencies of models that were timed together.
 
     Attributes:
-        rounds: Number of rounds.
         baseline: The name of the baseline's cell, or None.
         before: The machine before the first model was opened.
         after: The machine after the last block.
         opened: What it took to open each model, once for each launch.
         failures: Why models have no times, or no more of them.
         sizes: Bytes on disk of each model, by the name of its cell.
-        duration_s: The requested duration.
-        precision: The requested precision.
     """
 
     rounds: Count
@@ -198,8 +186,6 @@ class RunDirectory:
         Raises:
             BenchcardError: Another process has locked it.
         """
-        from filelock import FileLock, Timeout
-
         self.refuse_unusable()
         with reporting_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -212,21 +198,16 @@ class RunDirectory:
                 raise BenchcardError(
                     f"another process is working on {self.path}. Wait for it, or give another folder"
                 ) from None
-            self._sweep()
+            # A process that was killed left its unfinished steps.
+            for folder in self.path.glob("steps/.unfinished-*"):
+                shutil.rmtree(folder, ignore_errors=True)
             yield
         finally:
             # Also where an interrupt came just after the lock was acquired.
             lock.release(force=True)
 
     def expect_present(self, error: Exception | None = None) -> None:
-        """Raise if a run was begun here, and its directory is missing now.
-
-        Args:
-            error: The error that this may have caused.
-
-        Raises:
-            BenchcardError: The directory was removed or moved.
-        """
+        """Raise `BenchcardError` if the directory of a begun run is missing now, which may have caused `error`."""
         if not (self.path / "run.json").exists():
             raise BenchcardError(
                 f"{self.path} was removed or moved during the run. Put it back and give the same command again, or "
@@ -234,11 +215,7 @@ class RunDirectory:
             ) from error
 
     def refuse_unusable(self) -> None:
-        """Raise if the path cannot be a folder, or holds something other than a run. Nothing is changed.
-
-        Raises:
-            BenchcardError: It cannot be used.
-        """
+        """Raise `BenchcardError` if the path cannot be a folder, or holds something other than a run."""
         with reporting_disk_errors(self.path):
             if not self.path.exists() or (self.path / "run.json").exists():
                 return
@@ -253,7 +230,7 @@ class RunDirectory:
 
     @contextmanager
     def handed(self, name: str) -> Iterator[Path | None]:
-        """Yield a folder to write a data set into that was passed in memory, or None where it is there already.
+        """Yield a folder to write an in-memory data set into, or None if that was written already.
 
         The folder gets its final name when the block ends.
 
@@ -285,13 +262,8 @@ class RunDirectory:
         with suppress(OSError):
             self.path.rmdir()
 
-    def _sweep(self) -> None:
-        """Delete the unfinished steps of a killed process."""
-        for folder in self.path.glob("steps/.unfinished-*"):
-            shutil.rmtree(folder, ignore_errors=True)
-
     def outcome(self, request: Request[V]) -> Outcome[V] | Failure | None:
-        """Return the outcome of a step, or its failure, or None where it was never finished."""
+        """Return the outcome of a step, or its failure; None if it was never finished or its files are damaged."""
         folder = self._folder(request)
         path = folder / "outcome.json"
         stored = _read(path, _StoredStep)
@@ -329,22 +301,9 @@ class RunDirectory:
         return folder
 
     def finish(
-        self,
-        work: Path,
-        request: Request[V],
-        values: Mapping[str, Any],
-        seconds: float,
-        failure: Failure | None = None,
+        self, work: Path, request: Request[V], values: Mapping[str, Any], seconds: float, failure: Failure | None = None
     ) -> Outcome[V] | Failure:
-        """Write the outcome of a step into its folder `work`, and move the folder to its final name.
-
-        Args:
-            work: The folder that `unfinished` returned.
-            request: The request.
-            values: The values of the outcome, as plain data.
-            seconds: Wall time that the step took.
-            failure: Why the step failed, or None.
-        """
+        """Write the outcome of a step into `work`, the folder of `unfinished`, and give the folder its final name."""
         final = self._folder(request)
         if failure is not None:
             for path in work.iterdir():
@@ -397,11 +356,9 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class TimedPart:
-    """The folder of models that are timed together. Latencies are added round by round, and at the end the outcome.
+    """The folder of models that are timed together: latencies, added round by round, and at the end the outcome.
 
-    Attributes:
-        path: The folder, which may not exist yet.
-        names: The names of the cells, that of the baseline first.
+    The folder may not exist yet. The name of the baseline's cell is the first.
     """
 
     path: Path
@@ -433,7 +390,6 @@ class TimedPart:
 
 
 def _read(path: Path, form: type[T]) -> T | None:
-    """Return the content of a file of JSON as a dataclass; None where there is no file."""
     try:
         return convert(load_json(path.read_bytes()), form, dec_hook=decode)
     except FileNotFoundError:

@@ -33,7 +33,7 @@ def expected_steps(plan: Plan, sources: Sources, traits: Traits, default_threads
 
 
 def _placeholder(request: Request[Any]) -> object:
-    """Return values with all that the pipeline of a row reads from an outcome. The digest is the step's own key."""
+    """Return the values that the pipeline of a row reads from an outcome, with the step's key as the digest."""
     match request:
         case ExportRequest():
             return ExportOutcome(file="", digest=request.key, size_bytes=0, report=GraphReport())

@@ -15,10 +15,7 @@ from benchcard.tasks import default_metrics
 
 
 def versions_of(plan: Plan) -> dict[str, str]:
-    """Return the versions of the libraries that numbers depend on.
-
-    Packages that bring a task, metric, framework or backend of the plan are among them.
-    """
+    """Return the versions of the libraries that numbers depend on, packages with parts of the plan included."""
     task = registry.task(plan.spec.task)
     metrics = {
         part
@@ -36,17 +33,7 @@ def versions_of(plan: Plan) -> dict[str, str]:
 
 
 def expect_same_ground(begun: RunInfo, here: Machine, now: Mapping[str, str], path: Path) -> None:
-    """Raise if a run was begun on another machine or with other libraries: its numbers could not be compared.
-
-    Args:
-        begun: The run as it was begun.
-        here: This machine.
-        now: The versions of libraries now.
-        path: The run directory.
-
-    Raises:
-        MachineError: The machine or a version differs.
-    """
+    """Raise `MachineError` if the run at `path` was begun on another machine or with other versions of libraries."""
     if begun.machine.fingerprint != here.fingerprint:
         raise MachineError(
             f"the run in {path} was begun on another machine "
@@ -65,13 +52,9 @@ def expect_same_ground(begun: RunInfo, here: Machine, now: Mapping[str, str], pa
 
 
 def expect_instructions(plan: Plan, here: Machine) -> None:
-    """Raise if `backend_args.supported_instructions` of a row asks for instructions that this processor lacks.
-
-    Raises:
-        MachineError: An instruction set is missing.
-    """
-    asked = [(row["backend_args"] or {}).get("supported_instructions") or [] for row in plan]
-    wanted = dict.fromkeys(name for names in asked for name in ([names] if isinstance(names, str) else names))
+    """Raise `MachineError` if this processor lacks instructions that a row's `backend_args` asks for."""
+    requested = [(row["backend_args"] or {}).get("supported_instructions") or [] for row in plan]
+    wanted = dict.fromkeys(name for names in requested for name in ([names] if isinstance(names, str) else names))
     synonyms = {"avx512": "avx512f", "avx512_core": "avx512f", "avx512vnni": "avx512_vnni"}
     missing = [name for name in wanted if synonyms.get(name, name) not in here.instructions]
     if missing:

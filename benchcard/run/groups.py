@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchcard.measure.blocks import read_rounds
 from benchcard.run.directory import TimedPart
 from benchcard.run.record import Cell, Record
 from benchcard.utils.plain import digest
@@ -21,13 +22,10 @@ class Group:
     """Cells that are compared with each other, and how they are timed.
 
     Attributes:
-        cells: The cells.
         places: The rows and shapes that they are timed for.
         baseline: The name of the baseline's cell, or None.
         duration_s: Seconds for each cell.
         precision: The requested precision of ratios, or None.
-        warmup_runs: Calls before anything is recorded.
-        seed: The seed of the order of models.
     """
 
     cells: tuple[Cell, ...]
@@ -45,7 +43,7 @@ class Group:
         return digest([sorted(cell.name for cell in self.cells), self.baseline, *how])
 
     def seconds(self, cells: int) -> float:
-        """Return the most seconds for which this many cells are timed together. The baseline is timed twice."""
+        """Return the most seconds that timing this many cells takes. The baseline is timed twice."""
         return self.duration_s * (cells + (self.baseline is not None))
 
 
@@ -66,9 +64,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
 
 
 def finished(part: TimedPart) -> bool:
-    """Return whether a part has its outcome and all rounds. Where a model failed, the part is timed again."""
-    from benchcard.measure.blocks import read_rounds
-
+    """Return whether a part has its outcome, all rounds and no failure; else it is timed again."""
     outcome = part.outcome
     if outcome is None or outcome.failures:
         return False

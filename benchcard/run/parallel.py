@@ -12,26 +12,19 @@ from typing import Any
 from benchcard.steps.step import Request
 from benchcard.workers.worker import Reply, Worker
 
-# To quantize or compare a model takes at most this many times its file (as read, as written, and in sessions of its
-# float and its quantized form), and this much for the process. For a ViT-base of 0.34 GB, quantizing takes 1.2 GB and
-# comparing 1.4 GB; the rest is for larger activations.
+# Memory to quantize or compare a model: at most this many times its file (as read, as written, and in sessions of both
+# forms), and this much for the process. For a ViT-base of 0.34 GB, quantizing takes 1.2 GB and comparing 1.4 GB; the
+# rest is for larger activations.
 _TIMES_MODEL = 8
 _PROCESS_BYTES = 400 << 20
 _MEMORY_SHARE = 0.8
-# Another child is worth its start only with this many steps for each.
+# A further child is started only if each child then has this many steps.
 _STEPS_EACH = 2
-_LOOK_S = 0.02
+_POLL_S = 0.02
 
 
 def children(steps: int, cores: int, model_bytes: int, available_bytes: int) -> int:
-    """Return the number of children that do these steps, at least one.
-
-    Args:
-        steps: Number of steps.
-        cores: Physical cores.
-        model_bytes: Size of the largest model that a step reads.
-        available_bytes: Memory that new processes may take.
-    """
+    """Return the number of children for these steps, at least one, which read models of at most `model_bytes`."""
     room = int(available_bytes * _MEMORY_SHARE) // (_PROCESS_BYTES + _TIMES_MODEL * model_bytes)
     return max(1, min(steps // _STEPS_EACH, cores, room))
 
@@ -42,16 +35,10 @@ def do_all(
     timeout_s: float | None,
     done: Callable[[int, Reply, float], None],
 ) -> None:
-    """Do all steps, each worker one at a time.
+    """Do all steps of `work`, each a request and the folder for its files. Each worker does one at a time.
 
-    If `done` raises, the other steps are stopped. No child works any more when this function returns or raises.
-
-    Args:
-        work: For each step its request and the folder for its files.
-        workers: The children.
-        timeout_s: Seconds after which a step is stopped; None for no limit.
-        done: Called in the caller's thread with the index of each step, its reply and the seconds that it took, in the
-            order in which the steps end.
+    `done` is called in the caller's thread with the index of each step, its reply and the seconds that it took, in the
+    order in which the steps end. If it raises, the other steps are stopped; no child is left working.
     """
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
     for worker in workers:
@@ -61,8 +48,7 @@ def do_all(
         worker = idle.get()
         try:
             started = time.monotonic()
-            reply = worker.do(request, target, lambda done, total: None, timeout_s)
-            return reply, time.monotonic() - started
+            return worker.do(request, target, lambda *_: None, timeout_s), time.monotonic() - started
         finally:
             idle.put(worker)
 
@@ -78,5 +64,5 @@ def do_all(
             while not all(future.done() for future in futures):
                 for worker in workers:
                     worker.stop()
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
             raise

@@ -23,7 +23,7 @@ from benchcard.utils.values import Failure
 
 V = TypeVar("V")
 
-# An interval takes enough resamples for this many models anyway, so the request does not give their number.
+# The resamples of an interval suffice to compare this many models; only a larger number is part of the request.
 FEW_MODELS = 25
 
 
@@ -68,32 +68,21 @@ class Pipeline:
                 row.sample()
 
     def ask(self, request: Request[V]) -> Outcome[V]:
-        """Return the outcome of a step.
-
-        Raises:
-            StepFailed: The step failed.
-        """
+        """Return the outcome of a step, or raise `StepFailed`."""
         outcome = self._ask(request)
         if isinstance(outcome, Failure):
             raise StepFailed(outcome)
         return outcome
 
     def once(self, token: Hashable, make: Callable[[], R]) -> R:
-        """Return the request that `make` returned when it was first called with this token.
-
-        Rows share many requests, and to hash a request takes longer than to plan a row.
-        """
+        """Return the request that `make` returned for this token at first. Hashing a request anew would be slow."""
         if token not in self._requests:
             self._requests[token] = make()
         request: R = self._requests[token]
         return request
 
     def search(self, row: RowPipeline, graph: Outcome[ExportOutcome], make: Make, limits: Mapping[str, Any]) -> Search:
-        """Search for the nodes that `node_exclusion: auto` keeps in float32.
-
-        Raises:
-            StepFailed: The model cannot be quantized, no trial could be evaluated, or the metric has no direction.
-        """
+        """Search for the nodes that `node_exclusion: auto` keeps in float32; see `AutoExclusion.search`."""
         return AutoExclusion(row, self._row, graph, make, **limits).search()
 
     def _row(self, row: int) -> RowPipeline:
@@ -136,10 +125,10 @@ class Pipeline:
         return self._evaluated_rows[number]
 
 
-def _failure(ask: Callable[[], object]) -> Failure | None:
-    """Ask for steps, and return the failure of the one that failed, or None."""
+def _failure(action: Callable[[], object]) -> Failure | None:
+    """Call a function that asks for steps, and return the failure of the one that failed, or None."""
     try:
-        ask()
+        action()
     except StepFailed as failed:
         return failed.failure
     return None

@@ -20,15 +20,9 @@ from benchcard.utils.values import Failure, Shape
 
 @dataclass(frozen=True)
 class Cell:
-    """A model, the options that it runs with, and inputs of one shape. It is timed once for all rows that share it.
+    """A model with its options and inputs of one shape, timed once for all rows that share it.
 
-    Attributes:
-        framework: The name of its framework.
-        model: The file or folder that the framework opens.
-        digest: SHA-256 of the model's content.
-        options: The options of the framework.
-        inputs: The outcome of the step that made the inputs.
-        shape: The batch size, and the length that the inputs have, which may differ from the requested one.
+    `shape` has the length that the inputs have, which may differ from the requested one.
     """
 
     framework: str
@@ -48,12 +42,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Trial:
-    """One quantized model that `node_exclusion: auto` evaluated.
+    """One quantized model that `node_exclusion: auto` evaluated, with these nodes in float32.
 
-    Attributes:
-        nodes: The nodes that stayed in float32.
-        value: The deciding metric; None where the model could not be made or evaluated.
-        is_enough: Whether the metric is near enough to the baseline's.
+    The value of the deciding metric is None if the model could not be made or evaluated. If it `is_enough`, it is near
+    enough to the baseline's.
     """
 
     nodes: tuple[str, ...]
@@ -71,11 +63,9 @@ class Search:
         is_minimal: Whether every smaller set was tried.
         trials: All sets that were tried, in order; the first is empty.
         candidates: Number of quantized nodes that were ranked.
-        metric: The deciding metric.
-        baseline: Its value for the baseline.
-        value: Its value for the resulting model.
+        baseline: The metric of the baseline.
+        value: The metric of the resulting model.
         max_drop: The largest allowed loss, in the unit of the metric.
-        max_trials: The largest number of trials.
     """
 
     nodes: tuple[str, ...]
@@ -149,11 +139,8 @@ class Record:
     """The record of a row.
 
     Attributes:
-        configuration: The row.
-        outcomes: The outcomes of its steps.
         digest: SHA-256 of its model's content, once the model was made.
         cells: What is timed, by shape as the spec has it.
-        failures: Why something is missing.
         search: The result of `node_exclusion: auto`; None for other rows, and where there is no result yet.
     """
 

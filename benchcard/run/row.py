@@ -20,7 +20,7 @@ from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
 from benchcard.spec.plan import Configuration, calibration_method
-from benchcard.steps.data import PrepareRequest, RowsOutcome, SampleRequest, ShapeOutcome, ShapeRequest
+from benchcard.steps.data import PrepareRequest, RowsOutcome, SampleRequest, ShapeRequest
 from benchcard.steps.evaluate import EvaluateOutcome, EvaluateRequest, MetricRequest, ScoreRequest
 from benchcard.steps.models import ConvertRequest, ExportOutcome, ExportRequest, ModelFile, path_of
 from benchcard.steps.quantize import CalibrateRequest, ExplainRequest, QuantizeOutcome, QuantizeRequest
@@ -33,7 +33,7 @@ R = TypeVar("R", bound=Request[Any])
 Make = Callable[[Sequence[str]], Outcome[QuantizeOutcome]]
 """Returns the quantized model with these exclusions."""
 
-# Number of samples that the outputs of a quantized model are compared on, and of its layers that are named.
+# How many samples the outputs of a quantized model are compared on, and how many of its layers are named.
 EXPLAINED_SAMPLES = 8
 EXPLAINED_LAYERS = 3
 
@@ -67,11 +67,7 @@ class Shared(Protocol):
         """The operators that each calibration pass covers, by `calibration_group`; None for all."""
 
     def ask(self, request: Request[V]) -> Outcome[V]:
-        """Return the outcome of a step.
-
-        Raises:
-            StepFailed: The step failed.
-        """
+        """Return the outcome of a step, or raise `StepFailed`."""
 
     def once(self, token: Hashable, make: Callable[[], R]) -> R:
         """Return the request that `make` returned when it was first called with this token."""
@@ -81,7 +77,7 @@ class Shared(Protocol):
 
 
 class RowPipeline:
-    """The pipeline of one row, and what it has got so far."""
+    """The pipeline of one row, with its outcomes so far."""
 
     def __init__(self, shared: Shared, configuration: Configuration) -> None:
         self.shared = shared
@@ -106,11 +102,7 @@ class RowPipeline:
         )
 
     def ask(self, request: Request[V]) -> Outcome[V]:
-        """Return the outcome of a step, and keep it in the row's outcomes.
-
-        Raises:
-            StepFailed: The step failed.
-        """
+        """Return the outcome of a step, which the row keeps, or raise `StepFailed`."""
         outcome = self.shared.ask(request)
         setattr(self.outcomes, request.kind, outcome)
         return outcome
@@ -146,7 +138,6 @@ class RowPipeline:
         return self.source.name, *addresses, self.row["trust_remote_code"]
 
     def _rows(self, split: str) -> dict[str, Any]:
-        """Return the fields of a request for rows of a split."""
         dataset = self.row["dataset"]
         source = self.shared.sources.dataset(dataset)
         return {
@@ -164,7 +155,7 @@ class RowPipeline:
             **self._model(),
         }
 
-    def _model(self) -> ModelFields:
+    def _model(self) -> _ModelFields:
         return {
             "model": self.source.identity,
             "model_folder": self.source.folder,
@@ -233,7 +224,7 @@ class RowPipeline:
         operators = self.shared.calibrations[calibration_group(self.row)]
         return CalibrateRequest(operators=operators, graph=graph, samples=samples, threads=self.threads)
 
-    def compared(self, graph: Outcome[ExportOutcome], quantized: Outcome[QuantizeOutcome]) -> ComparedFields:
+    def compared(self, graph: Outcome[ExportOutcome], quantized: Outcome[QuantizeOutcome]) -> _ComparedFields:
         """Return the fields of a request that compares a quantized model with its float model."""
         return {
             "model": quantized.values.digest,
@@ -265,8 +256,7 @@ class RowPipeline:
             framework=self.row["framework"],
             options=self._options(),
             task=self.shared.task_name,
-            # The scale of a dynamically quantized activation depends on all rows of a batch. Only alone has a row a
-            # result of its own.
+            # The scales of dynamically quantized activations, and so the result of a row, depend on the whole batch.
             batch_size=1 if scales_by_batch else None,
             inputs=self.prepare_outcome(),
             model_path=model,
@@ -289,7 +279,7 @@ class RowPipeline:
         return self.outcomes.prepare or self.prepare()
 
     def explain(self) -> None:
-        """Ask for the losses of the quantized model, on the calibration samples or else on the rows of evaluation."""
+        """Ask for the losses of the quantized model, on the calibration samples or else on the evaluation rows."""
         quantized, graph = self.outcomes.quantize, self.outcomes.export
         inputs = self.outcomes.sample or self.outcomes.prepare
         if not (quantized and graph and inputs) or quantized.values.digest == graph.values.digest:
@@ -305,7 +295,7 @@ class RowPipeline:
         )
 
     def shape(self) -> None:
-        """Find the cells that are timed for the row, one for each shape, or the failure of each."""
+        """Ask for the inputs of each shape, and keep the cell to time, or why there is none."""
         lengths = self.row["input_lengths"] if self.shared.traits.has_length and self.row["input_lengths"] else [None]
         for batch_size in self.row["batch_sizes"]:
             for length in lengths:
@@ -313,7 +303,10 @@ class RowPipeline:
                 shape = Shape(batch_size, length)
                 try:
                     inputs = self.shared.ask(self.shared.once(token, partial(self._inputs, shape)))
-                    self.cells[shape] = self._cell(shape, inputs)
+                    options = {**self._options(), "intra_op_num_threads": self.threads}
+                    actual = Shape(batch_size, inputs.values.input_length)
+                    framework, digest = self.row["framework"], self.digest or ""
+                    self.cells[shape] = Cell(framework, self.model, digest, options, inputs, actual)
                 except StepFailed as failed:
                     self.failures.time[shape] = failed.failure
 
@@ -326,23 +319,14 @@ class RowPipeline:
             seed=self.row["seed"],
         )
 
-    def _cell(self, shape: Shape, inputs: Outcome[ShapeOutcome]) -> Cell:
-        options = {**self._options(), "intra_op_num_threads": self.threads}
-        actual = Shape(shape.batch_size, inputs.values.input_length)
-        return Cell(self.row["framework"], self.model, self.digest or "", options, inputs, actual)
 
-
-class ModelFields(TypedDict):
-    """Fields that name a model in a request."""
-
+class _ModelFields(TypedDict):
     model: Mapping[str, Any]
     model_folder: Path
     trust_remote_code: bool
 
 
-class ComparedFields(TypedDict):
-    """Fields that name a quantized model and its float model in a request."""
-
+class _ComparedFields(TypedDict):
     model: str
     float_digest: str
     model_file: Path

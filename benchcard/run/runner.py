@@ -47,14 +47,10 @@ LEAST_FREE_BYTES = 64 << 10
 
 
 def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_progress: bool = True) -> None:
-    """Run a plan, or what is left of it, in the run directory `path`.
+    """Run a plan, or what is left of it, in the run directory `path`, which is made if needed.
 
-    Args:
-        plan: The plan.
-        path: The run directory. It is made, or continued if it holds a run of the same spec.
-        timeout_s: Seconds after which a step is stopped and counts as failed; None for no limit. For timed models it
-            limits each reply of a process, not the timing itself, which lasts as long as `duration` says.
-        show_progress: Whether to show progress bars.
+    A step that takes longer than `timeout_s` is stopped and counts as failed; None for no limit. For timed models it
+    limits each reply of a process, not the timing itself, which lasts as long as `duration` says.
 
     Raises:
         SpecError: The spec names something that does not exist, or the directory holds a run of another spec.
@@ -109,8 +105,6 @@ class _NotAhead(Exception):
 
 
 class _Run:
-    """A run in progress."""
-
     def __init__(self, plan: Plan, directory: RunDirectory, sources: Sources, timeout_s: float | None) -> None:
         self._plan = plan
         self._sources = sources
@@ -156,11 +150,11 @@ class _Run:
         self._asked.clear()
         record = self._pipeline.record(configuration)
         # Expected steps that were not needed: the row failed early, or its model is that of another row.
-        asked = [kind for key, kind in self._asked.items() if key not in before or key in self._ahead]
+        new_kinds = [kind for key, kind in self._asked.items() if key not in before or key in self._ahead]
         self._ahead.difference_update(self._asked)
         others = {request.key for requests in self._expected[: configuration.row] for request in requests}
         skipped = [request.kind for request in self._expected[configuration.row] if request.key not in others]
-        for kind in asked:
+        for kind in new_kinds:
             if kind in skipped:
                 skipped.remove(kind)
         self._progress.skip(skipped)
@@ -232,7 +226,6 @@ class _Run:
         return self._results[request.key]
 
     def _result(self, request: Request[V]) -> Outcome[V] | Failure:
-        """Return the result of a step, which is done now if there is none."""
         self._asked[request.key] = request.kind
         return self._stored(request) or self._do(request)
 

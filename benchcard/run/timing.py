@@ -6,10 +6,16 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchcard import registry
 from benchcard.errors import MachineError
+from benchcard.measure import conductor
+from benchcard.measure.blocks import Progress as GroupProgress
+from benchcard.measure.blocks import Round, Subject, append_round, read_rounds, recover_rounds
+from benchcard.measure.grouping import memory_shortage, plan_groups
+from benchcard.measure.memory import available_bytes
+from benchcard.measure.noise import read_machine_state
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, TimedPart
 from benchcard.run.groups import LAUNCHES, Group, finished, groups, size_bytes
 from benchcard.run.record import Cell, Record
@@ -17,13 +23,8 @@ from benchcard.utils.files import reporting_disk_errors
 from benchcard.utils.progress import Progress
 from benchcard.utils.text import pluralize
 
-if TYPE_CHECKING:
-    from benchcard.measure.blocks import Progress as GroupProgress
-    from benchcard.measure.blocks import Round, Subject
-
-
-# A model in memory takes about twice its file (weights as stored and as prepacked), several times its inputs (the
-# activations of a layer or two), and for its process this much, without torch and with it.
+# The memory of a timed process: about twice the model's file (weights as stored and as prepacked), several times its
+# inputs (the activations of a layer or two), and this much for the process, without torch and with it.
 _PROCESS_BYTES = (200 << 20, 700 << 20)
 _TIMES_INPUTS = 8
 _MEMORY_SHARE = 0.8
@@ -34,19 +35,13 @@ def time_all(
 ) -> None:
     """Time every group that has no times yet.
 
-    Args:
-        records: The rows.
-        directory: The run directory, which gets the latencies.
-        progress: The progress bars.
-        timeout_s: The most seconds for one reply of a timed process (to import, to open a model, or to time a block
-            beyond its duration). After it the process is ended, and its model counts as failed. None for ten minutes.
+    `timeout_s` limits each reply of a timed process (to import, to open a model, or to time a block beyond its
+    duration): after it the process is ended, and its model counts as failed. None for ten minutes.
     """
     _Timing(records, directory, progress, timeout_s).go()
 
 
 class _Timing:
-    """The timing of all groups."""
-
     def __init__(
         self, records: list[Record], directory: RunDirectory, progress: Progress, timeout_s: float | None
     ) -> None:
@@ -76,35 +71,24 @@ class _Timing:
     @staticmethod
     def _divide(group: Group) -> list[list[str]]:
         """Return the names of cells in parts that fit into memory together, the baseline first in each."""
-        from benchcard.measure.grouping import plan_groups
-
         sizes = [_needs(cell) for cell in group.cells]
         baseline = next((index for index, cell in enumerate(group.cells) if cell.name == group.baseline), None)
         return [
             [group.cells[index].name for index in part]
-            for part in plan_groups(_subjects(group.cells), baseline, sizes, _available())
+            for part in plan_groups(_subjects(group.cells), baseline, sizes, int(available_bytes() * _MEMORY_SHARE))
         ]
 
     @staticmethod
     def _refusal(group: Group, part: TimedPart) -> str | None:
-        """Return why the one model of a part does not fit into memory now, or None.
-
-        Several models of a part were put together because they fit.
-        """
-        from benchcard.measure.grouping import memory_shortage
-
+        """Return why the only model of a part does not fit into memory, or None. Several models were chosen to fit."""
         needs = {cell.name: _needs(cell) for cell in group.cells if cell.name in part.names}
         shared = 2 * needs.pop(group.baseline, 0) if group.baseline is not None else 0
-        available = _available()
+        available = int(available_bytes() * _MEMORY_SHARE)
         if len(needs) != 1 or shared + sum(needs.values()) <= available:
             return None
         return memory_shortage(sum(needs.values()), shared, available)
 
     def _refuse(self, group: Group, part: TimedPart, message: str) -> None:
-        """Record why a part was not timed, as the failure of its one model."""
-        from benchcard.measure.blocks import read_rounds
-        from benchcard.measure.noise import read_machine_state
-
         now = read_machine_state()
         failures = tuple(
             PartFailure(name=name, twin=False, stage="start", type=MachineError.__name__, message=message)
@@ -116,9 +100,6 @@ class _Timing:
         self._progress.write_line(f"time: {message}")
 
     def _time(self, group: Group, part: TimedPart, others_s: float) -> None:
-        from benchcard.measure.blocks import append_round, recover_rounds
-        from benchcard.measure.conductor import TIMEOUT_S, time_group
-
         cells = {cell.name: cell for cell in group.cells}
         members = [cells[name] for name in part.names]
         baseline = part.names.index(group.baseline) if group.baseline in part.names else None
@@ -146,7 +127,7 @@ class _Timing:
 
         started = time.monotonic()
         done_before = sum(block.elapsed_ns for timed in earlier for block in timed.blocks) / 1e9
-        timing = time_group(
+        timing = conductor.time_group(
             _subjects(members),
             baseline,
             duration_s=group.duration_s,
@@ -157,7 +138,7 @@ class _Timing:
             keep=keep,
             earlier=earlier,
             progress=report,
-            timeout_s=self._timeout_s or TIMEOUT_S,
+            timeout_s=self._timeout_s or conductor.TIMEOUT_S,
         )
         part.finish(
             _outcome(
@@ -179,21 +160,15 @@ class _Timing:
 
 
 def _outcome(group: Group, **values: Any) -> PartOutcome:
-    """Return the outcome of a part of a group."""
     return PartOutcome(duration_s=group.duration_s, precision=group.precision, baseline=group.baseline, **values)
 
 
 def _launches(duration_s: float) -> int:
-    """Return the number of processes that time a model in turn.
-
-    It is five, or fewer if each would work for less than a fifth of a second. An interval needs two.
-    """
+    """Return how many processes time a model in turn: up to five of 0.2 s or more, but at least two for an interval."""
     return max(2, min(LAUNCHES, round(duration_s / 0.2)))
 
 
 def _subjects(cells: Iterable[Cell]) -> list[Subject]:
-    from benchcard.measure.blocks import Subject
-
     return [
         Subject(
             cell.name,
@@ -205,12 +180,6 @@ def _subjects(cells: Iterable[Cell]) -> list[Subject]:
         )
         for cell in cells
     ]
-
-
-def _available() -> int:
-    from benchcard.measure.memory import available_bytes
-
-    return int(available_bytes() * _MEMORY_SHARE)
 
 
 def _needs(cell: Cell) -> int:

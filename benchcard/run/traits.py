@@ -13,13 +13,7 @@ from benchcard.utils.plain import canonical_json
 
 @dataclass(frozen=True)
 class Traits:
-    """What a run needs to know of its task and frameworks.
-
-    Attributes:
-        has_length: Whether inputs of the task have a length.
-        metrics: The default metrics of the task, by its arguments as JSON.
-        frameworks: The frameworks, by name.
-    """
+    """What a run needs to know of its task and frameworks; `metrics` are the defaults by task arguments as JSON."""
 
     has_length: bool = False
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

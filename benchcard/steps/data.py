@@ -19,17 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RowsOutcome:
-    """Rows of a data set as a model's inputs.
+    """`samples` rows of a data set as the inputs of a model.
 
     Attributes:
-        samples: Number of rows.
-        split_rows: Number of rows in the split.
         rows: The numbers of the rows; empty for all of them.
-        rows_digest: Digest of these numbers.
         items: Number of inputs that the rows were divided into.
         fingerprint: Of the rows, as `datasets` computes it.
-        preprocessing_ns: Time of preprocessing.
-        notes: Sentences for the reader of the results.
         facts: Facts that become columns of the results, by name.
     """
 
@@ -46,23 +41,15 @@ class RowsOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class RowsRequest(Request[RowsOutcome]):
-    """What `prepare` and `sample` have in common.
+    """The fields that `prepare` and `sample` have in common.
 
     Attributes:
-        dataset: The identity of the data set.
+        dataset: The identity of the data set, which is part of the key; `location` is where it is read.
         name: The configuration of the data set.
-        split: The split.
-        data_keys: Columns of inputs.
-        ref_keys: Columns of references.
-        task: The name of the task.
-        task_args: Its arguments.
         model: The identity of the model whose processor makes the inputs.
-        trust_remote_code: Whether code of the model's repository may run.
-        model_folder: The folder of the model.
         location: The folder, file or id of the data set.
-        revision: Its commit on the Hub.
         content: The digest that its local files must have.
-        renamed: A sentence that says that the id of the data set is an old one, or nothing.
+        renamed: A note if the id of the data set is an old one, else empty.
     """
 
     dataset: Mapping[str, Any]
@@ -106,12 +93,7 @@ class SampleRequest(RowsRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeOutcome:
-    """Generated inputs.
-
-    Attributes:
-        input_length: The length that the inputs have; None where the task has no length.
-        inputs: For each input its dtype and shape.
-    """
+    """Generated inputs: the dtype and shape of each, and their length; None where the task has no length."""
 
     input_length: int | None
     inputs: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
@@ -135,24 +117,24 @@ class ShapeRequest(Request[ShapeOutcome]):
 
 
 def prepare(request: PrepareRequest, target: Path, progress: Progress) -> RowsOutcome:
-    """Write the rows of the evaluation split as the model's inputs, with the reference of each."""
+    """Write the rows of the evaluation split as model inputs, with their references."""
     from benchcard.tasks import data
 
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
-    chosen, places = data.evenly_spaced(rows, request.max_samples)
-    about = data.describe_rows(chosen, places, len(rows))
-    return _inputs(request, target, progress, chosen, about, labelled=True)
+    chosen, numbers = data.evenly_spaced(rows, request.max_samples)
+    description = data.describe_rows(chosen, numbers, len(rows))
+    return _inputs(request, target, progress, chosen, description, labelled=True)
 
 
 def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutcome:
-    """Write the drawn rows of the calibration split as the model's inputs."""
+    """Write the rows drawn from the calibration split as model inputs, without references."""
     from benchcard.tasks import data
 
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     label = request.ref_keys[0] if request.ref_keys else None
-    chosen, places = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
-    about = {**data.describe_rows(chosen, places, len(rows)), "rows": places}
-    return _inputs(request, target, progress, chosen, about, labelled=False)
+    chosen, numbers = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
+    description = {**data.describe_rows(chosen, numbers, len(rows)), "rows": numbers}
+    return _inputs(request, target, progress, chosen, description, labelled=False)
 
 
 def _inputs(
@@ -160,7 +142,7 @@ def _inputs(
     target: Path,
     progress: Progress,
     rows: datasets.Dataset,
-    about: Mapping[str, Any],
+    description: Mapping[str, Any],
     labelled: bool,
 ) -> RowsOutcome:
     from benchcard.evaluation.rows import write_rows
@@ -174,7 +156,7 @@ def _inputs(
         raise SpecError(mistakes)
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []
-        numbers = about.get("rows", ())
+        numbers = description.get("rows", ())
         question = Question(request.model_folder, keys, references, arguments, labelled, numbers)
         prepared = task.prepare(rows, question)
         notes = [request.renamed] if request.renamed else []
@@ -188,7 +170,7 @@ def _inputs(
 
         written = write_rows(replace(prepared, context=context), target, tick)
     return RowsOutcome(
-        **about,
+        **description,
         items=written.items,
         fingerprint=data.fingerprint(rows),
         preprocessing_ns=_preprocessing_ns(moments),
@@ -198,10 +180,7 @@ def _inputs(
 
 
 def _preprocessing_ns(moments: list[int]) -> int:
-    """Return the time for all rows, from the moments at which each was ready.
-
-    The first row also pays for imports. It is assumed to take as long as the others.
-    """
+    """Return the time for all rows, as if the first, which pays for imports, took as long as the others."""
     count = len(moments)
     return (moments[-1] - moments[0]) * count // (count - 1) if count > 1 else 0
 

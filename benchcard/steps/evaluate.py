@@ -24,17 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MetricOutcome:
-    """Nothing: the metric can be loaded."""
+    """Nothing; that there is an outcome says that the metric can be loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRequest(Request[MetricOutcome]):
-    """Whether a metric that is not one of benchcard's own can be loaded.
-
-    Attributes:
-        name: The name of the metric.
-        scripts: The scripts of metrics that are local files, by name.
-    """
+    """A check that a metric that is not one of benchcard's own can be loaded. `scripts` are local files, by name."""
 
     kind: ClassVar[str] = "metric"
     name: str
@@ -47,12 +42,8 @@ class EvaluateOutcome:
 
     Attributes:
         elapsed_ns: Wall time of the pass.
-        forward_ns: Time in forward calls.
-        items: Number of inputs.
-        threads: Intra-op threads.
-        facts: What the framework reports on the model.
         kernels: The kernels of a call, the longest first; empty where the framework does not report them.
-        batches: How inputs were batched, in words, where it is not as usual.
+        batches: How inputs were batched, as in `evaluation.padding.Probe.batches`; None for a batch size of one.
     """
 
     elapsed_ns: Positive
@@ -66,18 +57,7 @@ class EvaluateOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest(Request[EvaluateOutcome]):
-    """A prediction for every prepared row.
-
-    Attributes:
-        model: The digest of the model.
-        framework: The framework that runs it.
-        options: The framework's options.
-        task: The name of the task.
-        batch_size: Rows in a call; None for the task's choice.
-        inputs: The prepared rows.
-        model_path: The file or folder of the model.
-        threads: Intra-op threads.
-    """
+    """A prediction for every prepared row, `batch_size` rows in a call; None for the choice of the task."""
 
     kind: ClassVar[str] = "evaluate"
     model: str | None
@@ -92,8 +72,7 @@ class EvaluateRequest(Request[EvaluateOutcome]):
     @property
     def engine(self) -> str:  # type: ignore[override] # depends on the request
         """The kind of child process."""
-        engine: str = registry.framework(self.framework).engine
-        return engine
+        return str(registry.framework(self.framework).engine)
 
     def __str__(self) -> str:
         return f"evaluate {self.framework}"
@@ -101,14 +80,11 @@ class EvaluateRequest(Request[EvaluateOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOutcome:
-    """Metrics of predictions.
+    """Metrics of predictions. A metric is None where it is not defined for these predictions.
 
     Attributes:
-        metrics: The value of each metric; None where it is not defined for these predictions.
         readings: The unit and direction of each metric.
         positive_classes: The label of each metric that is of one label.
-        samples: Number of examples.
-        notes: Sentences for the reader of the results.
     """
 
     metrics: Mapping[str, float | None]
@@ -120,16 +96,7 @@ class ScoreOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest(Request[ScoreOutcome]):
-    """The metrics of predictions.
-
-    Attributes:
-        metrics: The names of the metrics.
-        task: The name of the task.
-        higher_is_better: Directions of metrics that the spec gives.
-        inputs: The prepared rows.
-        predictions: The predictions.
-        scripts: The scripts of metrics that are local files, by name.
-    """
+    """The metrics of predictions. `higher_is_better` has the directions that the spec gives."""
 
     kind: ClassVar[str] = "score"
     metrics: Sequence[str]
@@ -145,11 +112,8 @@ class ScoreRequest(Request[ScoreOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOutcome:
-    """Intervals of metrics.
-
-    Attributes:
-        figures: For each metric its interval, and its difference from the baseline's.
-        predictions_changed: Number of predictions that differ from the baseline's; None without a baseline.
+    """The interval of each metric and its difference from the baseline's, and how many predictions differ from the
+    baseline's; None without a baseline.
     """
 
     figures: Mapping[str, FigureUncertainty]
@@ -160,15 +124,7 @@ class CompareOutcome:
 class CompareRequest(Request[CompareOutcome]):
     """Intervals of metrics and, where there is a baseline, of their differences from the baseline's.
 
-    Attributes:
-        metrics: The names of the metrics.
-        task: The name of the task.
-        seed: The seed of the bootstrap.
-        models: Number of models that are compared with the same baseline, where it changes the number of resamples.
-        inputs: The prepared rows.
-        predictions: The predictions.
-        baseline: The predictions of the baseline.
-        scripts: The scripts of metrics that are local files, by name.
+    `models` is the number of models that are compared with this baseline, where it changes the number of resamples.
     """
 
     kind: ClassVar[str] = "compare"
@@ -197,21 +153,21 @@ def evaluate(request: EvaluateRequest, target: Path, progress: Progress) -> Eval
 
     framework, task = registry.framework(request.framework), registry.task(request.task)
     rows = Rows(request.inputs.folder)
-    # Not where it is inherited: a subclass may open models in another way.
+    # Only a method of the class itself counts: a subclass may open models in another way.
     profiled = "open_profiled" in vars(type(framework))
     open_model = framework.open_profiled if profiled else framework.open
     with _temporary_files_in(target):
         model = open_model(request.model_path, {**request.options, "intra_op_num_threads": request.threads})
-    done = run_pass(model, rows, task, request.batch_size, progress, profiled=profiled)
-    write_predictions(target, done.kept, done.predictions)
+    result = run_pass(model, rows, task, request.batch_size, progress, profiled=profiled)
+    write_predictions(target, result.kept, result.predictions)
     return EvaluateOutcome(
         items=len(rows.items),
-        elapsed_ns=done.elapsed_ns,
-        forward_ns=done.forward_ns,
+        elapsed_ns=result.elapsed_ns,
+        forward_ns=result.forward_ns,
         threads=request.threads,
         facts=dict(model.facts),
-        kernels=tuple(done.kernels),
-        batches=done.batches,
+        kernels=tuple(result.kernels),
+        batches=result.batches,
     )
 
 
@@ -231,11 +187,11 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
     from benchcard.metrics import compute
 
     rows = Rows(request.inputs.folder)
-    given = metric_inputs(rows, request.predictions.folder)
+    inputs = metric_inputs(rows, request.predictions.folder)
     directions = request.higher_is_better or {}
     by_metric: dict[str, dict[str, Figure]] = {}
     for name in request.metrics:
-        measured = compute.compute_metric(name, given, request.scripts.get(name))
+        measured = compute.compute_metric(name, inputs, request.scripts.get(name))
         by_metric[name] = compute.with_directions(measured, name, directions)
     figures = compute.merge_figures(by_metric, rows.meanings)
     if unknown := [name for name in directions if name not in figures and name not in request.metrics]:
@@ -276,12 +232,13 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
     from benchcard.metrics.examples import examples_of
 
     rows = Rows(request.inputs.folder)
-    given = metric_inputs(rows, request.predictions.folder)
-    given_baseline = metric_inputs(rows, request.baseline.folder) if request.baseline else None
+    inputs = metric_inputs(rows, request.predictions.folder)
+    baseline_inputs = metric_inputs(rows, request.baseline.folder) if request.baseline else None
     figures: dict[str, FigureUncertainty] = {}
     for number, name in enumerate(request.metrics):
         model, baseline = (
-            examples_of(name, inputs, request.scripts.get(name)) if inputs else {} for inputs in (given, given_baseline)
+            examples_of(name, source, request.scripts.get(name)) if source else {}
+            for source in (inputs, baseline_inputs)
         )
         for figure, examples in model.items():
             test = None
@@ -290,6 +247,6 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
             figures[figure] = uncertainty.figure_uncertainty(uncertainty.interval(examples, request.seed), test)
         progress(number + 1, len(request.metrics))
     changed = None
-    if given_baseline:
-        changed = uncertainty.count_changed(given_baseline.predictions, given.predictions)
+    if baseline_inputs:
+        changed = uncertainty.count_changed(baseline_inputs.predictions, inputs.predictions)
     return CompareOutcome(figures=figures, predictions_changed=changed)

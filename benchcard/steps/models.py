@@ -14,13 +14,7 @@ from benchcard.steps.step import Count, Outcome, Progress, Request, local, need
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """A model file that a step made.
-
-    Attributes:
-        file: Its name in the step's folder.
-        digest: SHA-256 of its content.
-        size_bytes: Its size, with that of external weights.
-    """
+    """A model file that a step made: its name in the step's folder, SHA-256, and size with external weights."""
 
     file: str
     digest: str
@@ -35,13 +29,10 @@ def path_of(outcome: Outcome[Any]) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphReport:
-    """What is known of a float graph.
+    """What is known of a float graph. The opset is None where the graph does not say.
 
     Attributes:
-        opset: Its opset; None where it does not say.
-        max_abs_difference: The largest absolute difference of its outputs from PyTorch's; None where it was not
-            compared.
-        dynamic_quantize_nodes: Number of its `DynamicQuantizeLinear` nodes.
+        max_abs_difference: The largest absolute difference of its outputs from PyTorch's; None if not compared.
         details: What else the exporter reported, for the record.
     """
 
@@ -60,16 +51,8 @@ class ExportOutcome(ModelFile):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest(Request[ExportOutcome]):
-    """The graph of a model.
-
-    Attributes:
-        model: The identity of the model.
-        task: The name of the task.
-        opset: The opset that is asked for; None for the exporter's choice.
-        from_transformers: Whether the graph is exported from a transformers model, or is a file in its folder.
-        file_name: The name of this file.
-        trust_remote_code: Whether code of the model's repository may run.
-        model_folder: The folder of the model.
+    """The graph of a model: exported from transformers with `opset` (None for the exporter's choice), or else the file
+    `file_name` of its folder.
     """
 
     kind: ClassVar[str] = "export"
@@ -109,8 +92,7 @@ class ConvertRequest(Request[ConvertOutcome]):
     @property
     def engine(self) -> str:  # type: ignore[override] # depends on the request
         """The kind of child process."""
-        engine: str = registry.framework(self.framework).engine
-        return engine
+        return str(registry.framework(self.framework).engine)
 
 
 def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOutcome:
@@ -123,21 +105,17 @@ def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOu
         file = "model.onnx"
         details = asdict(
             export_model(
-                request.model_folder,
-                request.task,
-                request.opset,
-                target,
-                trust_remote_code=request.trust_remote_code,
+                request.model_folder, request.task, request.opset, target, trust_remote_code=request.trust_remote_code
             )
         )
     else:
         from benchcard.export.existing import take_existing
 
         file, details = take_existing(request.model_folder, request.file_name, request.opset, target)
-    known = {
+    facts = {
         name: details.pop(name) for name in ("opset", "max_abs_difference", "dynamic_quantize_nodes") if name in details
     }
-    report = GraphReport(**known, details=details)
+    report = GraphReport(**facts, details=details)
     return ExportOutcome(file=file, digest=model_digest(target / file), size_bytes=_size(target), report=report)
 
 
@@ -153,5 +131,4 @@ def convert(request: ConvertRequest, target: Path, progress: Progress) -> Conver
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of the files that a step made."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "log.txt")

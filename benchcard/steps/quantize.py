@@ -48,13 +48,7 @@ class CalibrateRequest(Request[CalibrateOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeOutcome(ModelFile):
-    """A quantized graph.
-
-    Attributes:
-        report: What was quantized.
-        how: The settings that it was quantized with.
-        exclusions: What each exclusion matched.
-    """
+    """A quantized graph. `how` are its settings; `exclusions` say what each pattern matched."""
 
     report: QuantizationReport
     how: Quantization
@@ -63,14 +57,11 @@ class QuantizeOutcome(ModelFile):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRequest(Request[QuantizeOutcome]):
-    """A quantized graph. The settings are those of `Quantization`, with exclusions as patterns.
+    """A dynamically or statically quantized graph. Settings are those of `Quantization`, with exclusions as patterns.
 
     Attributes:
-        approach: "dynamic" or "static".
-        exclude: Patterns of nodes that stay in float32.
-        calibration: How ranges are computed, where it is static, as the spec says it.
-        graph: The float graph.
-        statistics: Statistics of its activations, where it is static.
+        calibration: How a spec says that ranges are computed; None for dynamic quantization, as are `statistics`.
+        statistics: Statistics of the activations of `graph`.
     """
 
     kind: ClassVar[str] = "quantize"
@@ -105,11 +96,7 @@ class QuantizeRequest(Request[QuantizeOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainOutcome(Losses):
-    """What quantization cost the outputs, and the layers that cost most.
-
-    Attributes:
-        patterns: Patterns that exclude the costliest layer.
-    """
+    """What quantization cost the outputs, and the layers that cost most. `patterns` exclude the costliest layer."""
 
     patterns: tuple[str, ...] = ()
 
@@ -119,16 +106,10 @@ class ExplainRequest(Request[ExplainOutcome]):
     """The losses of a quantized graph against its float graph.
 
     Attributes:
-        model: The digest of the quantized graph.
-        float_digest: The digest of the float graph.
+        model: The digest of the quantized graph; `float_digest` is that of the float graph.
         samples: Number of inputs that outputs are compared on.
         layers: Number of layers to name.
-        optimization_level: That of the sessions.
-        inputs: The inputs.
-        model_file: The quantized graph.
-        float_file: The float graph.
-        how: The settings that the one was made from the other with.
-        threads: Intra-op threads.
+        how: The settings with which the quantized graph was made.
     """
 
     kind: ClassVar[str] = "explain"
@@ -150,12 +131,7 @@ class ExplainRequest(Request[ExplainOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class RankOutcome:
-    """All quantized nodes, the costliest first.
-
-    Attributes:
-        nodes: Their names.
-        layers: The losses of those that can be measured alone.
-    """
+    """The names of all quantized nodes, the costliest first, and the losses of those that can be measured alone."""
 
     nodes: tuple[str, ...]
     layers: tuple[LayerEffect, ...] = ()
@@ -215,7 +191,7 @@ def method_of(calibration: Mapping[str, Any]) -> Method:
 
 @functools.lru_cache(maxsize=4)
 def _ranges(statistics: Path, method: Method, operators: tuple[str, ...] | None) -> Any:
-    """Return ranges of activations. Several rows ask for the same ones in turn, so do not change them."""
+    """Return ranges of activations. They are cached for several rows: do not change them."""
     from benchcard.quantization.calibration.ranges import compute_ranges
 
     return compute_ranges(statistics, method, operators)
@@ -253,7 +229,7 @@ def explain(request: ExplainRequest, target: Path, progress: Progress) -> Explai
     from benchcard.quantization.sensitivity.losses import measure_losses
 
     model, level = request.float_file, request.optimization_level
-    found = measure_losses(
+    losses = measure_losses(
         model,
         request.model_file,
         _feeds(request.inputs.folder, model, request.samples),
@@ -264,15 +240,15 @@ def explain(request: ExplainRequest, target: Path, progress: Progress) -> Explai
         expected=_float_outputs(model, request.inputs.folder, request.samples, request.threads, level),
         folder=target,
     )
-    patterns = patterns_with(model, found.layers[0].node) if found.layers else ()
+    patterns = patterns_with(model, losses.layers[0].node) if losses.layers else ()
     return ExplainOutcome(
-        **{entry.name: getattr(found, entry.name) for entry in fields(Losses)}, patterns=tuple(patterns)
+        **{entry.name: getattr(losses, entry.name) for entry in fields(Losses)}, patterns=tuple(patterns)
     )
 
 
 @functools.lru_cache(maxsize=2)
 def _float_outputs(model: Path, inputs: Path, samples: int, threads: int, level: int) -> Any:
-    """Return the outputs of a float graph, which are the same for all rows of this graph and level."""
+    """Return the outputs of a float graph, cached for the rows that are compared with it."""
     from benchcard.quantization.sensitivity.losses import model_outputs
 
     return model_outputs(model, _feeds(inputs, model, samples), threads, level)
@@ -295,8 +271,8 @@ def rank(request: RankRequest, target: Path, progress: Progress) -> RankOutcome:
     )
     ranked = [layer.node for layer in layers]
     # Nodes that cannot be measured alone come last, so that all nodes of the list together give the float model.
-    rest = [name for name in quantized_nodes(model, request.how) if name not in ranked]
-    return RankOutcome(nodes=(*ranked, *rest), layers=tuple(layers))
+    unmeasured = [name for name in quantized_nodes(model, request.how) if name not in ranked]
+    return RankOutcome(nodes=(*ranked, *unmeasured), layers=tuple(layers))
 
 
 def _feeds(inputs: Path, model: Path, samples: int) -> Iterator[Feed]:

@@ -1,8 +1,8 @@
 """Requests and outcomes of steps, and the key of a step.
 
-A step is one expensive piece of work, such as an export or an evaluation. A `Request` is what the step is asked: each
-kind of step has its own dataclass, and another dataclass for the values of its `Outcome`. They are written and read
-here. How a step is done is left to the other modules of this package.
+A step is one expensive piece of work, such as an export or an evaluation. Each kind of step has a dataclass for its
+`Request` and another for the values of its `Outcome`. This module writes and reads them as plain data. How a step is
+done is left to the other modules of this package.
 """
 
 from __future__ import annotations
@@ -30,15 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Outcome(Generic[V_co]):
-    """The result of a step that succeeded.
-
-    Attributes:
-        kind: The kind of step.
-        key: The key of the step.
-        folder: The folder with its files.
-        values: Its values.
-        planned: Whether the step was only planned; its values are placeholders then.
-    """
+    """The result of a step that succeeded. If `planned`, the step was not done, and `values` are placeholders."""
 
     kind: str
     key: str
@@ -58,19 +50,16 @@ def need(**options: Any) -> Any:
 
 
 def named(name: str) -> Any:
-    """Return a field of a request that the key knows by another name."""
+    """Return a field of a request that has another name in the key."""
     return field(metadata={"name": name})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request(Generic[V_co]):
-    """What a step of one kind is asked. The parameter is the class of its outcome's values.
+    """The arguments of a step of one kind. The type parameter is the class of its outcome's values.
 
-    A field with a default is left out of the key where it has this value.
-
-    Attributes:
-        kind: The kind of step, which is the name of the function that does it.
-        engine: The kind of child process that does it: "onnx", "torch", or a name of a framework's own.
+    A field with a default is left out of the key where it has this value. `engine` is the kind of child process that
+    does the step: "onnx", "torch", or a name of a framework's own.
     """
 
     kind: ClassVar[str]
@@ -78,7 +67,7 @@ class Request(Generic[V_co]):
 
     @cached_property
     def asked(self) -> dict[str, Any]:
-        """The fields that determine the result, beside the needs, as plain data."""
+        """The fields that determine the result, except the needs, as plain data."""
         return {
             entry.metadata.get("name", entry.name): getattr(self, entry.name)
             for entry in fields(self)
@@ -99,7 +88,6 @@ class Request(Generic[V_co]):
         return digest({"kind": self.kind, "asked": self.asked, "needs": needs})
 
     def __str__(self) -> str:
-        """Return the step in a few words, for progress bars."""
         return self.kind
 
     def as_json(self) -> dict[str, Any]:
@@ -132,7 +120,7 @@ class Request(Generic[V_co]):
 
 
 def decode(kind: type, value: Any) -> Any:
-    """Return a value of a type that msgspec leaves to its users."""
+    """Return a value of a type that msgspec does not know: a path from its text."""
     return Path(value) if kind is Path else value
 
 

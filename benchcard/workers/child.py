@@ -57,7 +57,6 @@ def _listen(source: TextIO, requests: queue.Queue[str]) -> None:
 
 
 def _reply(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
-    """Do one step, with its output in its log."""
     try:
         with _logged(Path(message["log"])):
             return _do(message, replies)
@@ -66,7 +65,7 @@ def _reply(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
         return {"failure": [type(error).__name__, str(error)], "errno": error.errno, "mistakes": []}
 
 
-# transformers says this where it would have to run code of the model's repository.
+# What the error of transformers contains if the model needs code of its repository.
 _ASKS_FOR_CODE = "trust_remote_code=True"
 _CODE = (
     "the model comes with its own code, which runs only if the spec has `trust_remote_code: true`. Read that code first"
@@ -85,7 +84,7 @@ def _do(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
             raise BackendError(f"the outcome of this step cannot be written as JSON: {problem}")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
         with contextlib.suppress(OSError):
-            # A full disk takes no log either.
+            # On a full disk the log cannot be written either.
             traceback.print_exc()
         mistakes = (
             [[mistake.place, mistake.found, mistake.expected, mistake.hint] for mistake in error.mistakes]
@@ -132,7 +131,7 @@ def _not_serializable(value: Any, place: str = "") -> Iterator[str]:
 
 
 def _valid(text: str) -> str:
-    """Return the text with lone surrogates replaced, which UTF-8 cannot hold."""
+    """Return the text with lone surrogates replaced, which have no UTF-8 encoding."""
     return text.encode("utf-8", errors="replace").decode("utf-8")
 
 

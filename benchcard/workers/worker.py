@@ -27,13 +27,9 @@ from benchcard.utils.values import Failure
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply of a child to one request.
+    """The reply of a child to one request: the values of the outcome as plain data, or why the step failed.
 
-    Attributes:
-        values: The values of the step's outcome, as plain data.
-        failure: Why the step failed, or None.
-        errno: The error number, where a system call failed.
-        mistakes: The mistakes in the spec, where they are the reason.
+    `errno` is that of a system call that failed, `mistakes` are those in the spec, where they are the reason.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -51,19 +47,12 @@ class Worker:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def do(
-        self,
-        request: Request[Any],
-        target: Path,
-        progress: Callable[[int, int], None],
-        timeout_s: float | None = None,
+        self, request: Request[Any], target: Path, progress: Callable[[int, int], None], timeout_s: float | None = None
     ) -> Reply:
-        """Do one step and return the reply. A step that fails never raises here.
+        """Do one step in the folder `target`, which also gets its `log.txt`. A step that fails never raises here.
 
-        Args:
-            request: The request.
-            target: The folder for the step's files, and for its log, `log.txt`.
-            progress: Called with the units of work that are done and their total.
-            timeout_s: The child is killed if the step takes longer; None for no limit.
+        `progress` is called with the units of work that are done and their total. The child is killed if the step takes
+        longer than `timeout_s`; None for no limit.
         """
         process = self._start()
         if process.stdin is None:
@@ -80,7 +69,7 @@ class Worker:
             process.stdin.write(json.dumps(message) + "\n")
             process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            # It died since the last step; its pipe may be closed already.
+            # The child died after its last step.
             return self._died(kind, log)
         end = time.monotonic() + timeout_s if timeout_s else None
         while True:

@@ -48,7 +48,7 @@ def frame_of(rows: Sequence[Mapping[str, object]], names: Iterable[str]) -> pd.D
 
 
 def column(values: list[Any]) -> pd.Series[Any]:
-    """Return values as a column: of whole numbers or numbers if there is nothing else among them, else of objects."""
+    """Return values as a column of whole numbers, of numbers, or else of objects."""
     import pandas as pd
 
     present = [value for value in values if value is not None]

@@ -1,4 +1,4 @@
-"""The frame `failures`: one row for each figure that is missing, because a step or a time measurement failed."""
+"""The frame `failures`: one row for each result that is missing because a step or a time measurement failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from benchcard.utils.values import Failure, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
-
 
 # The value of `missing` for the second process of a baseline, which is no figure of the baseline's row.
 _NOISE_FLOOR = "noise floor"
@@ -49,7 +48,7 @@ def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Fail
 
 
 def _parts_beside(records: Records, baseline: int, shape: Shape) -> list[Part]:
-    """Return the parts in which the rows of a baseline were timed; others are of rows with other settings."""
+    """Return the parts in which the rows of a baseline were timed, without those of rows with other settings."""
     rows = [record.configuration.row for record in records.records if record.configuration.baseline == baseline]
     parts = [records.timed[row, shape] for row in rows if (row, shape) in records.timed]
     return list({id(part): part for part in parts}.values())

@@ -12,7 +12,6 @@ from benchcard.run.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-
 _MODEL_FIGURES = (
     "digest",
     "size_mb",

@@ -16,7 +16,6 @@ from benchcard.run.groups import LAUNCHES
 if TYPE_CHECKING:
     import pandas as pd
 
-
 _FIGURES = (
     "batch_size",
     "input_length",
@@ -118,7 +117,6 @@ def _twin_warning(part: Part) -> list[str]:
 
 
 def _launch_warning(launches: int) -> list[str]:
-    """Return a warning if there are too few launches for narrow intervals."""
     if not 0 < launches < LAUNCHES:
         return []
     times = "once" if launches == 1 else f"{launches} times"

@@ -14,7 +14,6 @@ from benchcard.run.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
 _LAST = ("predictions_changed", *PASS_METRICS, "samples", "not_compared", "saturation_risk", "same_model_as", "failure")
 

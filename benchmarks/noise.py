@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from benchcard.measure import noise
+from benchcard.measure import machine_state
 from benchcard.measure.blocks import Round, Subject
 from benchcard.measure.conductor import time_group
 from benchcard.measure.intervals import detectable, paired_ratio
-from benchcard.measure.latency import block_medians, noise_floor
+from benchcard.measure.latency import block_medians
+from benchcard.measure.noise import noise_floor
 from benchcard.utils.values import Interval
 
 NULL_MS = 1.0
@@ -82,7 +83,7 @@ def interleaved(subjects: Sequence[Subject], seconds: float) -> list[Round]:
     rounds: list[Round] = []
     result = time_group(subjects, 0, duration_s=seconds, keep=rounds.append)
     _exit_on_failure(result.failures)
-    for sentence in noise.disturbances([(timed.before, timed.after) for timed in rounds]):
+    for sentence in machine_state.disturbances([(timed.before, timed.after) for timed in rounds]):
         print(f"  {sentence}")
     return rounds
 

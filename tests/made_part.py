@@ -8,7 +8,7 @@ import numpy as np
 
 from benchcard.analysis.records import Part
 from benchcard.measure.blocks import Block, OpenedModel, Round
-from benchcard.measure.noise import MachineState
+from benchcard.measure.machine_state import MachineState
 from benchcard.run.directory import PartFailure, PartOutcome
 
 QUIET = MachineState(at_ns=0)

@@ -21,8 +21,7 @@ from benchcard.analysis.row_facts import (
 )
 from benchcard.evaluation import padding
 from benchcard.frameworks.kernels import FUSIBLE, partly_fused
-from benchcard.quantization.exclusions import Exclusion
-from benchcard.quantization.sensitivity.loss import Loss
+from benchcard.quantization.outcomes import Exclusion, Loss
 from benchcard.run.record import Record, Search
 from benchcard.steps.models import ModelFile
 from benchcard.steps.quantize import ExplainOutcome

@@ -10,7 +10,8 @@ from pathlib import Path
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.blocks import OpenedModel, Round, read_rounds
 from benchcard.measure.intervals import CONFIDENCE, RoundId, paired_ratio
-from benchcard.measure.latency import block_medians, noise_floor
+from benchcard.measure.latency import block_medians
+from benchcard.measure.noise import noise_floor
 from benchcard.run.directory import PartOutcome, RunDirectory, RunInfo, TimedPart
 from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
-from benchcard.quantization import equality
 from benchcard.run.record import Record
 
 # Operators whose 8-bit kernels multiply a weight.
@@ -28,6 +27,8 @@ def same_model_as(records: Records, record: Record) -> int | None:
 
 def why_same(records: Records, record: Record) -> str | None:
     """Return why a row has the model of an earlier row, in words; None where it has not."""
+    from benchcard.quantization import equality
+
     first = same_model_as(records, record)
     if first is None:
         return None

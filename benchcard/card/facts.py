@@ -93,7 +93,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """Something that disturbed the machine during a timing; `kind`, as in `measure.noise`, is empty where not known."""
+    """Something that disturbed the machine during a timing; `kind` is that of `measure.machine_state`, or empty."""
 
     kind: str
     text: str

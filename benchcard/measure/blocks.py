@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import BenchcardError
-from benchcard.measure.noise import MachineState
+from benchcard.measure.machine_state import MachineState
 from benchcard.utils.parsing import load_json
 from benchcard.utils.values import Failure
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from benchcard.measure import intervals, noise
+from benchcard.measure import intervals, machine_state
 from benchcard.measure.blocks import Block, GroupTiming, OpenedModel, Progress, Round, Subject, TimedFailure
 from benchcard.measure.lock import machine_lock
 from benchcard.measure.process import ProcessFailed, TimedProcess
@@ -178,7 +178,7 @@ class _Conductor:
         """Launch and time the members until each has been timed enough."""
         kept = len(self._opened)
         with machine_lock(self._report):
-            before = noise.read_machine_state()
+            before = machine_state.read_machine_state()
             while due := self._due():
                 launched = [
                     member for member in self._members if not member.failed and (member in due or self._is_pair(member))
@@ -197,7 +197,7 @@ class _Conductor:
                         self._round += 1
                 del self._opened[kept:]  # A launch without a round does not count.
                 self._launch += 1
-            after = noise.read_machine_state()
+            after = machine_state.read_machine_state()
             self._report("timed")
         return GroupTiming(tuple(self._opened), tuple(self._failures), self._round, self._launch, before, after)
 
@@ -300,14 +300,14 @@ class _Conductor:
         """Time one block of each member in this order."""
         processes = [(member, member.process) for member in order if member.process is not None]
         pids = [process.pid for _, process in processes]
-        before = noise.read_machine_state(pids)
+        before = machine_state.read_machine_state(pids)
         blocks: list[Block] = []
         for member, process in processes:
             try:
                 blocks.append(process.time_block(member.block_ns, round(_WARM_SHARE * member.block_ns)))
             except ProcessFailed as failed:
                 self._fail(member, failed)
-        return Round(self._round, self._launch, tuple(blocks), before, noise.read_machine_state(pids))
+        return Round(self._round, self._launch, tuple(blocks), before, machine_state.read_machine_state(pids))
 
     def _fail(self, member: _Member, failed: ProcessFailed) -> None:
         self._failures.append(failed.failure)

@@ -1,4 +1,4 @@
-"""Figures of raw latencies: mean, percentiles, throughput, medians of blocks, and the noise floor.
+"""Figures of raw latencies: mean, percentiles, throughput, and medians of blocks.
 
 Owns what is computed from blocks. Leaves intervals and ratios to `intervals`.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.measure.blocks import Block, Round
-from benchcard.measure.intervals import CONFIDENCE, RoundId, by_launch, drift, interval_half_width, paired_ratio
+from benchcard.measure.intervals import CONFIDENCE, RoundId, by_launch, drift, interval_half_width
 from benchcard.utils.values import Interval
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -90,15 +90,6 @@ def latency_figures(rounds: Iterable[Round], name: str, samples: int, *, twin: b
 def block_medians(rounds: Iterable[Round], name: str, *, twin: bool = False) -> dict[RoundId, float]:
     """Return a subject's median latency in ns, by round."""
     return {round_id: block.median_ns for round_id, block in _blocks(rounds, name, twin).items()}
-
-
-def noise_floor(rounds: Sequence[Round], baseline: str) -> Interval:
-    """Return the ratio of the baseline to its twin, the same model in another process: 1 without noise.
-
-    Raises:
-        ValueError: The twin was never timed.
-    """
-    return paired_ratio(block_medians(rounds, baseline), block_medians(rounds, baseline, twin=True))
 
 
 def over_launches(launches: Sequence[Sequence[Block]], figure: Callable[[Sequence[Block]], float]) -> Interval:

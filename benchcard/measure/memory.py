@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from benchcard.measure.noise import cgroups
+from benchcard.measure.machine_state import cgroups
 
 
 def available_bytes(root: Path = Path("/")) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 from benchcard.quantization.operators import requested_operators, supported_operators
-from benchcard.quantization.report import QuantizationReport
+from benchcard.quantization.outcomes import QuantizationReport
 from benchcard.quantization.settings import PARAMETERS, STATIC_ONLY, Quantization
 from benchcard.utils.text import join_names, quote_names
 

@@ -14,7 +14,7 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from benchcard.errors import ArtifactError
 from benchcard.graphs.files import file_version
 from benchcard.graphs.graph import Graph, graph_of, load_graph
 from benchcard.quantization.operators import float_reasons, requested_operators, supported_operators
+from benchcard.quantization.outcomes import Exclusion
 from benchcard.quantization.patterns import FINDERS
 from benchcard.quantization.settings import Quantization
 from benchcard.utils.text import did_you_mean, join_names, quote_names
@@ -34,24 +35,6 @@ PATTERNS = tuple(FINDERS)
 REGULAR_EXPRESSION = "re:"
 # From this similarity (0 to 1, `difflib`) on a word is taken for a misspelt pattern, and below for the name of a node.
 _MISSPELT = 0.75
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """What one exclusion matches in a graph.
-
-    Attributes:
-        instances: How many times it was found: two for two layer norms, however many nodes these have.
-        nodes: Names of the nodes it matches, in the graph's order.
-        would_be_quantized: Those of them that would be quantized without any exclusion.
-        remark: Why it makes no difference; empty where it does.
-    """
-
-    pattern: str
-    instances: int
-    nodes: tuple[str, ...]
-    would_be_quantized: tuple[str, ...]
-    remark: str = ""
 
 
 def match_exclusions(

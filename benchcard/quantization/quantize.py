@@ -31,7 +31,8 @@ from benchcard.quantization.operators import (
     protected_nodes,
     requested_operators,
 )
-from benchcard.quantization.report import QuantizationReport, make_report
+from benchcard.quantization.outcomes import QuantizationReport
+from benchcard.quantization.report import make_report
 from benchcard.quantization.settings import Quantization
 from benchcard.utils.text import did_you_mean, quote_names
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,49 +24,13 @@ from benchcard.quantization.operators import (
     requested_operators,
     supported_operators,
 )
+from benchcard.quantization.outcomes import OperatorCount, QuantizationReport
 from benchcard.quantization.settings import STATIC_ONLY, Quantization
 
 # What a node stays for these reasons; else, "in float32".
 _STATES: Mapping[FloatReason | None, str] = MappingProxyType(
     {FloatReason.DOUBLE: "in float64", FloatReason.NOT_FLOAT: "unquantized"}
 )
-
-
-@dataclass(frozen=True)
-class OperatorCount:
-    """How many nodes of one operator type were asked for, excluded by name, and quantized."""
-
-    operator: str
-    eligible: int
-    excluded: int
-    quantized: int
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """The outcome of quantizing one graph.
-
-    Attributes:
-        digest: SHA-256 of the written model's content (see `graphs.files.model_digest`).
-        nodes_eligible: Nodes whose operator was asked for and has a kernel for the approach, excluded ones among them.
-        operators: The counts by operator type, sorted by name.
-        weights_quantized: Weights that are 8-bit integers now; biases, which become int32, are not counted.
-        weights_per_channel: Those of them with one scale per channel.
-        is_float_model: True where nothing was quantized; the written model then is the float model itself.
-    """
-
-    digest: str
-    size_bytes: int
-    nodes_quantized: int
-    nodes_eligible: int
-    operators: tuple[OperatorCount, ...]
-    quantize_nodes: int
-    dequantize_nodes: int
-    dynamic_quantize_nodes: int
-    weights_quantized: int
-    weights_per_channel: int
-    is_float_model: bool
-    notes: tuple[str, ...]
 
 
 def make_report(

@@ -26,7 +26,7 @@ from msgspec import ValidationError, convert
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.measure.blocks import OpenedModel
 from benchcard.measure.machine import Machine
-from benchcard.measure.noise import MachineState
+from benchcard.measure.machine_state import MachineState
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.spec import Spec

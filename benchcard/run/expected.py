@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchcard.quantization.report import QuantizationReport
+from benchcard.quantization.outcomes import QuantizationReport
 from benchcard.quantization.settings import Quantization
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.traits import Traits

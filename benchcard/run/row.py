@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypedDict, TypeVar
 from benchcard import registry
 from benchcard.frameworks.kernels import UNFUSED_LEVELS
 from benchcard.quantization.settings import PARAMETERS, Quantization
-from benchcard.run.record import Cell, Failures, Outcomes, Record, Search
+from benchcard.run.failures import Failures
+from benchcard.run.record import Cell, Outcomes, Record, Search
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS

@@ -14,8 +14,8 @@ from benchcard.measure import conductor
 from benchcard.measure.blocks import Progress as GroupProgress
 from benchcard.measure.blocks import Round, Subject, append_round, read_rounds, recover_rounds
 from benchcard.measure.grouping import memory_shortage, plan_groups
+from benchcard.measure.machine_state import read_machine_state
 from benchcard.measure.memory import available_bytes
-from benchcard.measure.noise import read_machine_state
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, TimedPart
 from benchcard.run.groups import LAUNCHES, Group, finished, groups, size_bytes
 from benchcard.run.record import Cell, Record

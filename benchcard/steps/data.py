@@ -156,7 +156,7 @@ def _inputs(
         raise SpecError(mistakes)
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []
-        numbers = description.get("rows", ())
+        numbers = tuple(description.get("rows", ()))
         question = Question(request.model_folder, keys, references, arguments, labelled, numbers)
         prepared = task.prepare(rows, question)
         notes = [request.renamed] if request.renamed else []
@@ -170,7 +170,7 @@ def _inputs(
 
         written = write_rows(replace(prepared, context=context), target, tick)
     return RowsOutcome(
-        **description,
+        **{**description, "rows": numbers},
         items=written.items,
         fingerprint=data.fingerprint(rows),
         preprocessing_ns=_preprocessing_ns(moments),

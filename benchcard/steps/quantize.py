@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from benchcard.quantization.exclusions import Exclusion
-from benchcard.quantization.report import QuantizationReport
-from benchcard.quantization.sensitivity.losses import LayerEffect, Losses
+from benchcard.quantization.outcomes import Exclusion, LayerEffect, Losses, QuantizationReport
 from benchcard.quantization.settings import Quantization
 from benchcard.steps.data import RowsOutcome
 from benchcard.steps.models import ModelFile, path_of

@@ -224,9 +224,16 @@ def test_given_weights_that_cannot_be_read_are_refused(weights, message, tmp_pat
     model = weighted(tmp_path / "model" / "model.onnx")
     (model.parent / "w.bin").write_bytes(weights)
     (tmp_path / "target").mkdir()
-    asked = {"from_transformers": False, "file_name": None, "opset": None}
+    request = models.ExportRequest(
+        model={},
+        task="feature-extraction",
+        opset=None,
+        from_transformers=False,
+        file_name=None,
+        model_folder=model.parent,
+    )
     with pytest.raises(ArtifactError, match=message):
-        models.export(asked, {}, {"model": str(model.parent)}, tmp_path / "target", lambda done, total: None)
+        models.export(request, tmp_path / "target", lambda done, total: None)
 
 
 @pytest.mark.parametrize("text", ["y = MatMul(x)", "y = Gemm(x)", "y = Clip()"])

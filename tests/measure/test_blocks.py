@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchcard.measure.blocks import Block, OpenedModel, Round, append_round, read_rounds, recover_rounds
-from benchcard.measure.noise import read_machine_state
+from benchcard.measure.machine_state import read_machine_state
 
 
 @pytest.fixture

@@ -24,8 +24,9 @@ from benchcard.measure.intervals import (
     paired_ratio,
     unpaired_ratio,
 )
-from benchcard.measure.latency import block_medians, latency_figures, noise_floor, over_launches
-from benchcard.measure.noise import MachineState
+from benchcard.measure.latency import block_medians, latency_figures, over_launches
+from benchcard.measure.machine_state import MachineState
+from benchcard.measure.noise import noise_floor
 from benchcard.utils.values import Interval
 
 QUIET = MachineState(at_ns=0)

@@ -21,7 +21,7 @@ from timing_fixtures import children_of, recorded_s, subject, timed
 from benchcard.measure.blocks import OpenedModel, Round, Subject, recover_rounds
 from benchcard.measure.child import Import, Open, Time, encode_command, time_block
 from benchcard.measure.machine import physical_cores
-from benchcard.measure.noise import MachineState
+from benchcard.measure.machine_state import MachineState
 from benchcard.measure.process import ProcessFailed, TimedProcess
 from benchcard.run.directory import PartFailure, PartOutcome, TimedPart
 from benchcard.utils.process import child_environment, python_command

@@ -12,6 +12,9 @@ from benchcard.analysis import metric_info
 from benchcard.measure.significance import least_p_value
 from benchcard.metrics import uncertainty
 from benchcard.metrics.examples import Computed, mean_of
+from benchcard.metrics.info import FigureUncertainty
+from benchcard.run.record import Outcomes
+from benchcard.steps.evaluate import CompareOutcome, ScoreOutcome
 from benchcard.utils.values import Interval
 
 
@@ -78,17 +81,21 @@ def of_models(count, draws, p_value=None, start=0):
     """The records of a baseline and so many models, of which one differs by this p-value: by default that which no draw
     contradicts. They are the models of every run with so many, in rows from `start` on.
     """
-    tested = [None, least_p_value(draws) if p_value is None else p_value, *[0.5] * (count - 1)]
+    p_values = [None, least_p_value(draws) if p_value is None else p_value, *[0.5] * (count - 1)]
     records = [
         SimpleNamespace(
             digest=str(row),
             configuration=Row(start + row, start),
-            outcomes={
-                "score": SimpleNamespace(values={"metrics": {"longer": 0.5}}),
-                "compare": SimpleNamespace(values={"figures": {"longer": {"p_value": each, "draws": draws}}}),
-            },
+            outcomes=Outcomes(
+                score=SimpleNamespace(values=ScoreOutcome(metrics={"longer": 0.5})),
+                compare=SimpleNamespace(
+                    values=CompareOutcome(
+                        figures={"longer": FigureUncertainty(None, None, p_value=p_value, draws=draws)}
+                    )
+                ),
+            ),
         )
-        for row, each in enumerate(tested)
+        for row, p_value in enumerate(p_values)
     ]
     return SimpleNamespace(records=records)
 

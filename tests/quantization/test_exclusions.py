@@ -11,8 +11,9 @@ from tiny_graphs import LAYERS, export, export_dynamo, normal, written
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.graph import graph_of
-from benchcard.quantization.exclusions import PATTERNS, Exclusion, excluded_names, match_exclusions
+from benchcard.quantization.exclusions import PATTERNS, excluded_names, match_exclusions
 from benchcard.quantization.operators import float_reasons
+from benchcard.quantization.outcomes import Exclusion
 from benchcard.quantization.settings import Quantization
 
 ADDS = Quantization("static", ("MatMul", "Add"))

@@ -146,7 +146,7 @@ def test_what_is_published_beside_a_card_is_read(results, tmp_path):
     (folder / "README.md").write_text(merge("", made.card, "x").text)
     found = Results.from_card(folder)
     assert found.spec == results.spec
-    assert found.facts.environment["processor"] == results.records.info.machine["processor"]
+    assert found.facts.environment["processor"] == results.records.info.machine.processor
     assert found.time["latency_mean_ms_low"].notna().all()
     (folder / "benchcard" / "x" / "run.json").write_text("[")
     with pytest.raises(CardError, match=r"run.json cannot be read"):

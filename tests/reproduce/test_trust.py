@@ -39,6 +39,8 @@ from benchcard.metrics import compute, examples
 from benchcard.publishing import weights
 from benchcard.run.directory import RunDirectory
 from benchcard.sources import resolve
+from benchcard.steps.models import ConvertOutcome, ConvertRequest
+from benchcard.steps.step import Outcome
 from benchcard.tasks import data
 from benchcard.utils.values import Interval
 
@@ -154,7 +156,7 @@ def test_no_card_runs_code(card, canary, road, how):
         lambda: Benchmark.from_card(folder / "README.md", duration=1),
         lambda: Benchmark.from_spec(found.spec),
     ):
-        with pytest.raises(BenchcardError, match="code that would run") as error:
+        with pytest.raises(BenchcardError, match="would run code on this machine") as error:
             run()
         assert said in str(error.value)
         assert "--trust-remote-code" in str(error.value)
@@ -416,17 +418,19 @@ def test_a_run_directory_names_no_file_outside_of_it(tmp_path, file):
     directory = RunDirectory(tmp_path / "run")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    work = directory.unfinished("convert", "k" * 64)
+    graph = Outcome("export", "k" * 64, tmp_path, None)
+    request = ConvertRequest(framework="numpy", arguments={}, graph=graph)
+    work = directory.unfinished(request)
     (work / "model.bin").write_text("graph")
     values = {"file": "model.bin", "digest": "0" * 64}
-    made = directory.finish(work, "convert", "k" * 64, {}, values, 1.0, None)
-    assert directory.outcome("convert", "k" * 64).values == values
+    made = directory.finish(work, request, values, 1.0)
+    assert directory.outcome(request).values == ConvertOutcome(**values)
     (made.folder / "linked").symlink_to(tmp_path / "secret")
     outcome = json.loads((made.folder / "outcome.json").read_text())
     outcome |= {"values": {**values, "file": file}, "files": {"model.bin": 5, "linked": 4}}
     (made.folder / "outcome.json").write_text(json.dumps(outcome))
     with pytest.raises(BenchcardError, match=r"names a file outside of the run directory|values\.file is"):
-        directory.outcome("convert", "k" * 64)
+        directory.outcome(request)
 
 
 def test_no_weights_outside_of_a_run_are_published(tmp_path):

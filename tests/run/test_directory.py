@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchcard.errors import BenchcardError, SpecError
-from benchcard.measure.noise import MachineState
+from benchcard.measure.machine_state import MachineState
 from benchcard.run.directory import PartOutcome, RunDirectory
 from benchcard.spec import spec as specs
 from benchcard.steps.models import ConvertOutcome, ConvertRequest

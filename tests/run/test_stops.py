@@ -176,12 +176,13 @@ def test_a_run_directory_that_is_removed_is_told(ground, tmp_path, monkeypatch, 
 
 def timing(monkeypatch, time):
     """Have `time` stand in for the timing of a group."""
-    from benchcard.measure import noise
+    from benchcard.measure import machine_state
     from benchcard.measure.blocks import GroupTiming
 
     def group(subjects, baseline, *, timeout_s, **rest):
         failures = time([subject.name for subject in subjects], timeout_s)
-        return GroupTiming((), tuple(failures), 0, 0, noise.read_machine_state(), noise.read_machine_state())
+        now = machine_state.read_machine_state()
+        return GroupTiming((), tuple(failures), 0, 0, now, now)
 
     monkeypatch.setattr("benchcard.measure.conductor.time_group", group)
 

@@ -85,7 +85,7 @@ def test_code_of_a_model_runs_only_where_it_is_asked_for(ground):
     that the code ran.
     """
     refused = Benchmark(**SPEC).run(ground / "off", progress=False)
-    assert refused.failures["message"].str.contains("the spec says `trust_remote_code: true`").all()
+    assert refused.failures["message"].str.contains("the spec has `trust_remote_code: true`").all()
     assert set(refused.failures["row"]) == {0, 1}
     results = Benchmark(**SPEC, trust_remote_code=True).run(ground / "on", progress=False)
     assert results.failures.empty, results.failures["message"].tolist()

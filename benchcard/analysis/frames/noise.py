@@ -1,6 +1,6 @@
 """The frame `noise`: the noise certificate of a run, one row for each part (models that were timed together).
 
-Reading the state of the machine is left to `measure.noise`, the meaning of the twins' ratio to `measure.latency`.
+Reading the state of the machine is left to `measure.machine_state`, the noise floor to `measure.noise`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchcard.analysis.frames.columns import frame_of, interval_columns, with_bounds
 from benchcard.analysis.records import Part, Records
-from benchcard.measure import noise
+from benchcard.measure import machine_state
 from benchcard.run.groups import LAUNCHES
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _launches(part: Part) -> int:
 def _machine_columns(part: Part, launches: int) -> dict[str, object]:
     """Return what the machine reported before and during the rounds, in whichever run of the spec they were timed."""
     rounds = [(timed.before, timed.after) for timed in part.rounds]
-    shares = [share for share in (noise.others_share(*span) for span in rounds) if share is not None]
+    shares = [share for share in (machine_state.others_share(*span) for span in rounds) if share is not None]
     # In a run that was continued, the outcome has the state before the continuation; the first round is earlier.
     before = [part.outcome.before] if part.outcome else []
     first = min([*before, *(start for start, _ in rounds)], key=lambda state: state.at_ns)
@@ -93,12 +93,12 @@ def _machine_columns(part: Part, launches: int) -> dict[str, object]:
         "load_before": first.load_1m,
         "others_cpus": sum(shares) / len(shares) if shares else None,
         "others_cpus_most": max(shares, default=None),
-        "steal_share": noise.steal_share(rounds),
-        "quota_cpus": noise.quota_cpus(rounds),
-        "throttled_s": noise.counter_increase(rounds, "throttled_s"),
-        "governors": noise.governors(rounds),
+        "steal_share": machine_state.steal_share(rounds),
+        "quota_cpus": machine_state.quota_cpus(rounds),
+        "throttled_s": machine_state.counter_increase(rounds, "throttled_s"),
+        "governors": machine_state.governors(rounds),
         "warnings": "; ".join(
-            [*map(str, noise.disturbances(rounds)), *_twin_warning(part), *_launch_warning(launches)]
+            [*map(str, machine_state.disturbances(rounds)), *_twin_warning(part), *_launch_warning(launches)]
         ),
     }
 

@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from benchcard.errors import ArtifactError
-
-# Below this signal-to-noise ratio of its outputs, a classifier's decisions begin to change. Source: docs/reasons.md.
-FAR_DB = 20.0
-
-
-@dataclass(frozen=True)
-class Loss:
-    """How much numbers differ from those in float32.
-
-    Attributes:
-        max_abs_difference: None where a quantized number is not finite.
-        snr_db: Power of the float numbers over power of the differences, in decibels; None where there is no
-            difference, or where a number is not finite.
-        is_finite: False where a quantized number is NaN or infinite.
-    """
-
-    max_abs_difference: float | None
-    snr_db: float | None
-    is_finite: bool
-
-    @property
-    def is_far(self) -> bool:
-        """Whether the numbers are far from those in float32."""
-        return not self.is_finite or (self.snr_db is not None and self.snr_db < FAR_DB)
+from benchcard.quantization.outcomes import Loss
 
 
 class LossSum:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,53 +26,15 @@ import onnx
 from benchcard.errors import ArtifactError
 from benchcard.graphs.files import write_model
 from benchcard.graphs.runtime import runtime_errors
+from benchcard.quantization.outcomes import LayerEffect, LayerLoss, Losses
 from benchcard.quantization.sensitivity.layers import Layer, expose_layers
-from benchcard.quantization.sensitivity.loss import Loss, LossSum
+from benchcard.quantization.sensitivity.loss import LossSum
 from benchcard.quantization.sensitivity.search import LayerSearch
 from benchcard.quantization.sensitivity.segments import Arrays, open_session
 from benchcard.quantization.settings import Quantization
 
 if TYPE_CHECKING:
     import onnxruntime
-
-
-@dataclass(frozen=True)
-class LayerEffect:
-    """What the outputs lose when one layer alone is quantized; `node` is the float node, which can be excluded."""
-
-    node: str
-    operator: str
-    effect: Loss
-
-
-@dataclass(frozen=True)
-class LayerLoss(LayerEffect):
-    """The effect of one layer, and the loss of its own output alone and together, as the module describes them."""
-
-    alone: Loss
-    together: Loss
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a quantized model lost against its float model.
-
-    Attributes:
-        outputs: The loss of all floating-point outputs, over all batches, with the model run as it is deployed.
-        layers: The layers that cost most, by their effect, the worst first.
-        layers_compared: Number of quantized layers that were searched.
-        trials: Number of sets of layers that were tried.
-        searched_batches: Number of batches that each trial ran.
-        is_complete: False where the trials ended while another layer was expected to cost as much.
-    """
-
-    outputs: Loss
-    batches: int
-    layers: tuple[LayerLoss, ...]
-    layers_compared: int
-    trials: int
-    searched_batches: int
-    is_complete: bool
 
 
 def measure_losses(

@@ -11,7 +11,7 @@ import pytest
 from made_part import made_part
 
 from benchcard.analysis.frames.noise import _machine_columns
-from benchcard.measure.noise import Disturbance, MachineState, disturbances, others_share, read_machine_state
+from benchcard.measure.machine_state import Disturbance, MachineState, disturbances, others_share, read_machine_state
 
 CALM = MachineState(
     at_ns=0,
@@ -202,8 +202,8 @@ def test_the_certificate_covers_all_rounds_of_a_resumed_run() -> None:
     calm = (morning, replace(morning, at_ns=morning.at_ns + SECOND))
     spans = [loud, *[calm] * (len(part.rounds) - 1)]
     rounds = tuple(replace(timed, before=first, after=last) for timed, (first, last) in zip(part.rounds, spans))
-    ends = {"before": asdict(calm[0]), "after": asdict(calm[1])}
-    certificate = _machine_columns(replace(part, rounds=rounds, outcome={**(part.outcome or {}), **ends}), 5)
+    outcome = replace(part.outcome, before=calm[0], after=calm[1])
+    certificate = _machine_columns(replace(part, rounds=rounds, outcome=outcome), 5)
     assert certificate["load_before"] == 7.0
     assert certificate["throttled_s"] == pytest.approx(1.5)
     assert certificate["steal_share"] == pytest.approx(0.5 / (len(rounds) * (os.cpu_count() or 1)))

@@ -103,7 +103,7 @@ def of_models(count, draws, p_value=None, start=0):
 def test_too_few_draws_are_told():
     """Where a difference that no draw contradicts is none, among so many models, it is said how many draws it takes."""
     (told,) = metric_info.too_few_resamples(of_models(40, 1000))
-    assert told.startswith("longer: 1,000 draws can show no difference among 40 models, and the 1,600 that can")
+    assert told.startswith("longer: 1,000 resamples can show no difference among 40 models, and the 1,600 that can")
     assert not metric_info.too_few_resamples(of_models(40, 1600))
     assert not metric_info.too_few_resamples(of_models(25, 1000))
     assert not metric_info.too_few_resamples(of_models(40, 1000, 0.02))
@@ -118,7 +118,7 @@ def test_draws_are_counted_beside_each_baseline():
     assert not metric_info.too_few_resamples(SimpleNamespace(records=few))
     again = [*of_models(40, 1600).records, *of_models(40, 1000, start=41).records]
     (told,) = metric_info.too_few_resamples(SimpleNamespace(records=again))
-    assert "1,000 draws can show no difference among 40 models" in told
+    assert "1,000 resamples can show no difference among 40 models" in told
 
 
 def test_models_that_agree_everywhere_are_no_certainty():

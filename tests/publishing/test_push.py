@@ -563,4 +563,4 @@ def test_the_example_pushes_and_reads_back(run):
     assert done.returncode == 0, done.stderr
     assert "second push: no commit" in done.stdout
     assert "\n2 commits\n" in done.stdout
-    assert "the card holds 6 rows" in done.stdout
+    assert "the card has 6 rows" in done.stdout

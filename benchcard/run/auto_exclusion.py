@@ -93,7 +93,7 @@ class AutoExclusion:
         """Return the metrics of the row's baseline, or of its own float graph where it has no baseline."""
         if self._row.failures.quality is not None:
             raise StepFailed(self._row.failures.quality)
-        number = self._row.row.baseline
+        number = self._row.configuration.baseline
         if number is None:
             return self._score(self._graph)
         baseline = self._other(number)

@@ -122,7 +122,7 @@ class _Parts:
     parts: tuple[tuple[str, ...], ...] = ()
 
 
-HANDED = "data"
+MEMORY_FOLDER = "data"
 """The folder of data sets that were passed in memory."""
 
 
@@ -221,7 +221,7 @@ class RunDirectory:
                 return
             # A run that was killed before it wrote `run.json` has empty folders.
             foreign = not self.path.is_dir() or any(
-                entry.name not in ("lock", HANDED)
+                entry.name not in ("lock", MEMORY_FOLDER)
                 and (entry.name not in ("steps", "times") or not entry.is_dir() or any(entry.iterdir()))
                 for entry in self.path.iterdir()
             )
@@ -229,7 +229,7 @@ class RunDirectory:
             raise BenchcardError(f"{self.path} exists and holds no run of benchcard. Give another folder")
 
     @contextmanager
-    def handed(self, name: str) -> Iterator[Path | None]:
+    def new_memory_folder(self, name: str) -> Iterator[Path | None]:
         """Yield a folder to write an in-memory data set into, or None if that was written already.
 
         The folder gets its final name when the block ends.
@@ -238,7 +238,7 @@ class RunDirectory:
             BenchcardError: The path holds something other than a run, or cannot be written.
         """
         self.refuse_unusable()
-        folder = self.path / HANDED / name
+        folder = self.path / MEMORY_FOLDER / name
         if folder.is_dir():
             yield None
             return
@@ -255,7 +255,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Delete everything that a run wrote, and the folder if it is empty then."""
-        for name in ("steps", "times", HANDED):
+        for name in ("steps", "times", MEMORY_FOLDER):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("run.json", "lock"):
             (self.path / name).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The pipelines of all rows of a plan, which share steps.
 
 A `Pipeline` asks for steps and does not do them. The function that it asks may do a step (`runner`), read its outcome
-(`analysis.records`), or only list it (`expected`). So a run, its results and its plan agree on the steps of a row.
+(`analysis.records`), or only list it (`planned`). So a run, its results and its plan agree on the steps of a row.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Pipeline:
         inputs, predictions, baseline = row.outcomes.prepare, row.outcomes.evaluate, None
         if inputs is None or predictions is None:
             return
-        number = row.row.baseline
-        if number is not None and number != row.row.row:
+        number = row.configuration.baseline
+        if number is not None and number != row.configuration.row:
             outcomes = self._evaluated(number)
             # Only predictions of the same examples can be paired.
             if outcomes.prepare is not None and outcomes.prepare.key == inputs.key:
@@ -104,7 +104,7 @@ class Pipeline:
             CompareRequest(
                 metrics=row.metrics(),
                 task=self.task_name,
-                seed=row.row["seed"],
+                seed=row.configuration["seed"],
                 models=models if models > FEW_MODELS else 1,
                 inputs=inputs,
                 predictions=predictions,

@@ -82,7 +82,7 @@ class RowPipeline:
 
     def __init__(self, shared: Shared, configuration: Configuration) -> None:
         self.shared = shared
-        self.row = configuration
+        self.configuration = configuration
         self.source = shared.sources.model(configuration["name_or_path"])
         self.framework = shared.traits.frameworks[configuration["framework"]]
         self.arguments: Mapping[str, Any] = configuration["framework_args"] or {}
@@ -99,7 +99,12 @@ class RowPipeline:
     def record(self) -> Record:
         """Return the record of the row as it is now."""
         return Record(
-            self.row, replace(self.outcomes), self.digest, dict(self.cells), replace(self.failures), self.search
+            self.configuration,
+            replace(self.outcomes),
+            self.digest,
+            dict(self.cells),
+            replace(self.failures),
+            self.search,
         )
 
     def ask(self, request: Request[V]) -> Outcome[V]:
@@ -110,14 +115,14 @@ class RowPipeline:
 
     def metrics(self) -> list[str]:
         """Return the metrics of the row, or the default ones of its task."""
-        return list(self.shared.traits.metrics_of(self.row))
+        return list(self.shared.traits.metrics_of(self.configuration))
 
     def prepare(self) -> Outcome[RowsOutcome]:
         """Return the rows to evaluate on. They come first, so that mistakes in the data show before slow steps."""
         for name in self.metrics():
             if name not in registry.metrics():
                 self.shared.ask(MetricRequest(name=name, scripts=self.shared.sources.scripts))
-        max_samples = self.row["max_eval_samples"]
+        max_samples = self.configuration["max_eval_samples"]
 
         def make() -> PrepareRequest:
             return PrepareRequest(**self._rows("eval_split"), max_samples=max_samples)
@@ -126,7 +131,7 @@ class RowPipeline:
 
     def sample(self) -> Outcome[RowsOutcome]:
         """Return the rows that a static row calibrates on."""
-        samples, seed = self.row["calibration"]["num_calibration_samples"], self.row["seed"]
+        samples, seed = self.configuration["calibration"]["num_calibration_samples"], self.configuration["seed"]
 
         def make() -> SampleRequest:
             return SampleRequest(**self._rows("calibration_split"), num_samples=samples, seed=seed)
@@ -135,11 +140,11 @@ class RowPipeline:
 
     def _rows_token(self) -> tuple[Hashable, ...]:
         # The plan keeps these mappings alive, so that their addresses are unique.
-        addresses = (id(self.row["dataset"]), id(self.row["task_args"]))
-        return self.source.name, *addresses, self.row["trust_remote_code"]
+        addresses = (id(self.configuration["dataset"]), id(self.configuration["task_args"]))
+        return self.source.name, *addresses, self.configuration["trust_remote_code"]
 
     def _rows(self, split: str) -> dict[str, Any]:
-        dataset = self.row["dataset"]
+        dataset = self.configuration["dataset"]
         source = self.shared.sources.dataset(dataset)
         return {
             "dataset": source.identity,
@@ -148,7 +153,7 @@ class RowPipeline:
             "data_keys": dataset.get("data_keys"),
             "ref_keys": dataset.get("ref_keys"),
             "task": self.shared.task_name,
-            "task_args": self.row["task_args"],
+            "task_args": self.configuration["task_args"],
             "location": source.location,
             "revision": source.revision,
             "content": source.content,
@@ -160,7 +165,7 @@ class RowPipeline:
         return {
             "model": self.source.identity,
             "model_folder": self.source.folder,
-            "trust_remote_code": bool(self.row["trust_remote_code"]),
+            "trust_remote_code": bool(self.configuration["trust_remote_code"]),
         }
 
     def make(self) -> None:
@@ -168,10 +173,15 @@ class RowPipeline:
         if self.framework.format == "transformers":
             self.digest = self.source.digest
             return
-        token = ("export", self.source.name, self.row["from_transformers"], self.row["trust_remote_code"])
+        token = (
+            "export",
+            self.source.name,
+            self.configuration["from_transformers"],
+            self.configuration["trust_remote_code"],
+        )
         opset, file_name = self.arguments.get("opset"), self.arguments.get("file_name")
         graph = self.ask(self.shared.once((*token, opset, file_name), self._export))
-        quantized = self._quantize(graph) if self.row.quantized else None
+        quantized = self._quantize(graph) if self.configuration.quantized else None
         self.scales_by_batch = scales_by_batch(quantized or graph)
         file = self.converted(quantized or graph)
         self.model, self.digest = path_of(file), file.values.digest
@@ -182,28 +192,28 @@ class RowPipeline:
             return graph
         running = {*self.framework.running, "intra_op_num_threads"}
         making = {name: value for name, value in self.arguments.items() if name not in running}
-        return self.ask(ConvertRequest(framework=self.row["framework"], arguments=making, graph=graph))
+        return self.ask(ConvertRequest(framework=self.configuration["framework"], arguments=making, graph=graph))
 
     def _export(self) -> ExportRequest:
         return ExportRequest(
             **self._model(),
             task=self.shared.task_name,
             opset=self.arguments.get("opset"),
-            from_transformers=self.row["from_transformers"],
+            from_transformers=self.configuration["from_transformers"],
             file_name=self.arguments.get("file_name"),
         )
 
     def _quantize(self, graph: Outcome[ExportOutcome]) -> Outcome[QuantizeOutcome]:
-        approach = self.row["quantization_approach"]
+        approach = self.configuration["quantization_approach"]
         statistics = calibration = None
         if approach == "static":
             samples = self.sample()
             token = ("calibrate", graph.key, samples.key)
             statistics = self.ask(self.shared.once(token, partial(self._calibrate, graph, samples)))
-            calibration = calibration_method(self.row)
+            calibration = calibration_method(self.configuration)
         request = partial(
             QuantizeRequest,
-            **{name: self.row[name] for name in PARAMETERS},
+            **{name: self.configuration[name] for name in PARAMETERS},
             approach=approach,
             calibration=calibration,
             graph=graph,
@@ -213,7 +223,7 @@ class RowPipeline:
         def make(exclude: Sequence[str]) -> Outcome[QuantizeOutcome]:
             return self.shared.ask(request(exclude=list(exclude)))
 
-        exclude = self.row["node_exclusion"] or []  # None where the framework has no exclusions
+        exclude = self.configuration["node_exclusion"] or []  # None where the framework has no exclusions
         if not isinstance(exclude, list):
             limits = {**AUTO_DEFAULTS, **(exclude["auto"] if isinstance(exclude, Mapping) else {})}
             self.search = self.shared.search(self, graph, make, limits)
@@ -222,7 +232,7 @@ class RowPipeline:
         return quantized
 
     def _calibrate(self, graph: Outcome[ExportOutcome], samples: Outcome[RowsOutcome]) -> CalibrateRequest:
-        operators = self.shared.calibrations[calibration_group(self.row)]
+        operators = self.shared.calibrations[calibration_group(self.configuration)]
         return CalibrateRequest(operators=operators, graph=graph, samples=samples, threads=self.threads)
 
     def compared(self, graph: Outcome[ExportOutcome], quantized: Outcome[QuantizeOutcome]) -> _ComparedFields:
@@ -239,7 +249,7 @@ class RowPipeline:
     def _options(self) -> dict[str, Any]:
         options = {name: value for name, value in self.arguments.items() if name in self.framework.running}
         # A graph runs no code of the model's repository.
-        trusts = self.framework.format == "transformers" and self.row["trust_remote_code"]
+        trusts = self.framework.format == "transformers" and self.configuration["trust_remote_code"]
         return {**options, "task": self.shared.task_name, **({"trust_remote_code": True} if trusts else {})}
 
     def predict(self) -> Outcome[EvaluateOutcome]:
@@ -254,7 +264,7 @@ class RowPipeline:
         """Return the request for the predictions of a model of this row's framework."""
         return EvaluateRequest(
             model=digest,
-            framework=self.row["framework"],
+            framework=self.configuration["framework"],
             options=self._options(),
             task=self.shared.task_name,
             # The scales of dynamically quantized activations, and so the result of a row, depend on the whole batch.
@@ -269,7 +279,7 @@ class RowPipeline:
         return ScoreRequest(
             metrics=self.metrics(),
             task=self.shared.task_name,
-            higher_is_better=self.row["higher_is_better"] or None,
+            higher_is_better=self.configuration["higher_is_better"] or None,
             inputs=self.prepare_outcome(),
             predictions=predictions,
             scripts=self.shared.sources.scripts,
@@ -297,16 +307,27 @@ class RowPipeline:
 
     def shape(self) -> None:
         """Ask for the inputs of each shape, and keep the cell to time, or why there is none."""
-        lengths = self.row["input_lengths"] if self.shared.traits.has_length and self.row["input_lengths"] else [None]
-        for batch_size in self.row["batch_sizes"]:
+        lengths = (
+            self.configuration["input_lengths"]
+            if self.shared.traits.has_length and self.configuration["input_lengths"]
+            else [None]
+        )
+        for batch_size in self.configuration["batch_sizes"]:
             for length in lengths:
-                token = ("shape", self.source.name, batch_size, length, self.row["seed"], self.row["trust_remote_code"])
+                token = (
+                    "shape",
+                    self.source.name,
+                    batch_size,
+                    length,
+                    self.configuration["seed"],
+                    self.configuration["trust_remote_code"],
+                )
                 shape = Shape(batch_size, length)
                 try:
                     inputs = self.shared.ask(self.shared.once(token, partial(self._inputs, shape)))
                     options = {**self._options(), "intra_op_num_threads": self.threads}
                     actual = Shape(batch_size, inputs.values.input_length)
-                    framework, digest = self.row["framework"], self.digest or ""
+                    framework, digest = self.configuration["framework"], self.digest or ""
                     self.cells[shape] = Cell(framework, self.model, digest, options, inputs, actual)
                 except StepFailed as failed:
                     self.failures.time[shape] = failed.failure
@@ -317,7 +338,7 @@ class RowPipeline:
             task=self.shared.task_name,
             batch_size=shape.batch_size,
             input_length=shape.input_length,
-            seed=self.row["seed"],
+            seed=self.configuration["seed"],
         )
 
 

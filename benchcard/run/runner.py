@@ -18,11 +18,11 @@ from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.measure.machine import physical_cores, this_machine
 from benchcard.measure.memory import available_bytes
 from benchcard.run import parallel
-from benchcard.run.directory import HANDED, RunDirectory
-from benchcard.run.expected import expected_steps
-from benchcard.run.ground import expect_instructions, expect_same_ground, versions_of
+from benchcard.run.directory import MEMORY_FOLDER, RunDirectory
+from benchcard.run.environment import expect_instructions, expect_same_environment, versions_of
 from benchcard.run.groups import size_bytes
 from benchcard.run.pipeline import Pipeline
+from benchcard.run.planned import planned_steps
 from benchcard.run.record import Record
 from benchcard.run.timing import time_all
 from benchcard.run.traits import traits_of
@@ -64,9 +64,9 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_pro
     begun = directory.info if (path / "run.json").exists() else None
     if begun is not None:
         directory.begin(plan.spec, {})
-        expect_same_ground(begun, here, versions, path)
+        expect_same_environment(begun, here, versions, path)
     earlier = begun.sources if begun else None
-    sources = resolve_sources(plan.spec, earlier, path / HANDED)
+    sources = resolve_sources(plan.spec, earlier, path / MEMORY_FOLDER)
     if earlier is not None and (names := changed_names(earlier, sources)):
         raise SpecError(
             Mistake(
@@ -113,7 +113,7 @@ class _Run:
         self._threads = directory.info.default_threads
         self._traits = traits_of(plan)
         self._pipeline = Pipeline(plan, sources, self._traits, self._result, self._threads)
-        self._expected = expected_steps(plan, sources, self._traits, self._threads)
+        self._expected = planned_steps(plan, sources, self._traits, self._threads)
         self._workers: dict[tuple[str, int], Worker] = {}
         self._results: dict[str, Outcome[Any] | Failure] = {}
         # Keys of steps that were done before their rows asked for them.

@@ -100,28 +100,33 @@ class ExplainOutcome(Losses):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainRequest(Request[ExplainOutcome]):
-    """The losses of a quantized graph against its float graph.
+class _ComparedModels:
+    """A quantized graph and its float graph.
 
     Attributes:
         model: The digest of the quantized graph; `float_digest` is that of the float graph.
         samples: Number of inputs that outputs are compared on.
-        layers: Number of layers to name.
         how: The settings with which the quantized graph was made.
     """
 
-    kind: ClassVar[str] = "explain"
     engine: ClassVar[str] = "onnx"
     model: str
     float_digest: str = named("float")
     samples: int
-    layers: int
-    optimization_level: int
     inputs: Outcome[RowsOutcome] = need()
     model_file: Path = local()
     float_file: Path = local()
     how: Quantization = local()
     threads: int = local()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainRequest(_ComparedModels, Request[ExplainOutcome]):
+    """The losses of a quantized graph against its float graph, with the costliest `layers`."""
+
+    kind: ClassVar[str] = "explain"
+    layers: int
+    optimization_level: int
 
     def __str__(self) -> str:
         return "explain losses"
@@ -136,19 +141,10 @@ class RankOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankRequest(Request[RankOutcome]):
-    """The order of all quantized nodes by their cost. The fields are those of `ExplainRequest`."""
+class RankRequest(_ComparedModels, Request[RankOutcome]):
+    """The order of all quantized nodes by their cost."""
 
     kind: ClassVar[str] = "rank"
-    engine: ClassVar[str] = "onnx"
-    model: str
-    float_digest: str = named("float")
-    samples: int
-    inputs: Outcome[RowsOutcome] = need()
-    model_file: Path = local()
-    float_file: Path = local()
-    how: Quantization = local()
-    threads: int = local()
 
     def __str__(self) -> str:
         return "rank layers"

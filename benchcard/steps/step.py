@@ -115,7 +115,7 @@ class Request(Generic[V_co]):
         Raises:
             msgspec.ValidationError: The data has another form. The message has the place.
         """
-        kind: type[V_co] = get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined] # a fact of generic classes
+        kind: type[V_co] = get_args(cls.__orig_bases__[-1])[0]  # type: ignore[attr-defined] # a fact of generic classes
         return msgspec.convert(values, kind, dec_hook=decode)
 
 

@@ -1,1 +1,1 @@
-"""Who does a step: a child process, and what it answers."""
+"""Child processes that do the steps of a run. What a step does is left to `steps`, the order of steps to `run`."""

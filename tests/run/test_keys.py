@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchcard import Benchmark
-from benchcard.run.expected import expected_steps
+from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import make_plan
@@ -61,7 +61,7 @@ def steps():
     ).spec
     keys: dict[str, set[str]] = {}
     plan = make_plan(spec)
-    for row in expected_steps(plan, unresolved_sources(spec), traits_of(plan), default_threads=2):
+    for row in planned_steps(plan, unresolved_sources(spec), traits_of(plan), default_threads=2):
         for step in row:
             keys.setdefault(step.kind, set()).add(step.key)
     return keys

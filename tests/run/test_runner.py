@@ -363,7 +363,7 @@ def test_a_changed_model_is_refused(results, ground, monkeypatch):
 def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
     """Numbers of other library versions or another processor are never put beside those of a run."""
     from benchcard.measure import machine
-    from benchcard.run import ground as checks
+    from benchcard.run import environment as checks
     from benchcard.run import runner
 
     real = machine.versions()

@@ -13,8 +13,8 @@ import pytest
 from benchcard import Benchmark, registry
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.significance import RESAMPLES, draws_for
-from benchcard.run.expected import expected_steps
 from benchcard.run.pipeline import FEW_MODELS
+from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec import spec as specs
@@ -50,7 +50,7 @@ def test_a_comparison_depends_on_the_number_of_rows_only_if_they_are_many(beans)
         plan = make_plan(specs.read_spec(beans))
         assert plan.compared_with(plan[0].baseline) == compared
         steps = [
-            step for asked in expected_steps(plan, unresolved_sources(plan.spec), traits_of(plan), 1) for step in asked
+            step for asked in planned_steps(plan, unresolved_sources(plan.spec), traits_of(plan), 1) for step in asked
         ]
         assert {step.asked.get("models") for step in steps if step.kind == "compare"} == models
 
@@ -169,7 +169,7 @@ def test_the_key_of_a_dynamic_quantization_stays(beans):
     for fixed in ({}, {"activations_dtype": "int8"}, {"activations_symmetric": True}):
         plan = activations({**beans, "model": "m"}, ["dynamic"], **fixed)
         steps = [
-            step for asked in expected_steps(plan, unresolved_sources(plan.spec), traits_of(plan), 1) for step in asked
+            step for asked in planned_steps(plan, unresolved_sources(plan.spec), traits_of(plan), 1) for step in asked
         ]
         (key,) = (step.key for step in steps if step.kind == "quantize")
         assert key == "4a45652e15aefc75d569fe0c97840884d8fa94e2866a6649f5a045c7a1fa2e5c"

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from benchcard.analysis.frames.columns import frame_of
-from benchcard.run.expected import expected_steps
+from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Plan
@@ -25,7 +25,7 @@ def plan_frame(plan: Plan) -> pd.DataFrame:
     """
     seen: set[str] = set()
     rows = []
-    expected = expected_steps(plan, unresolved_sources(plan.spec), traits_of(plan), default_threads=0)
+    expected = planned_steps(plan, unresolved_sources(plan.spec), traits_of(plan), default_threads=0)
     for configuration, steps in zip(plan, expected):
         kinds = {step.key: step.kind for step in steps}
         # A baseline is timed in two processes, for the noise floor.

@@ -32,7 +32,7 @@ def versions_of(plan: Plan) -> dict[str, str]:
     return {**library_versions(), **registry.versions(used)}
 
 
-def expect_same_ground(begun: RunInfo, here: Machine, now: Mapping[str, str], path: Path) -> None:
+def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str], path: Path) -> None:
     """Raise `MachineError` if the run at `path` was begun on another machine or with other versions of libraries."""
     if begun.machine.fingerprint != here.fingerprint:
         raise MachineError(

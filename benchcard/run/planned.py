@@ -17,7 +17,7 @@ from benchcard.steps.quantize import QuantizeOutcome, QuantizeRequest
 from benchcard.steps.step import Outcome, Request
 
 
-def expected_steps(plan: Plan, sources: Sources, traits: Traits, default_threads: int) -> list[list[Request[Any]]]:
+def planned_steps(plan: Plan, sources: Sources, traits: Traits, default_threads: int) -> list[list[Request[Any]]]:
     """Return the requests of each row as if no two models were the same. Nothing is done."""
     rows: list[list[Request[Any]]] = []
 

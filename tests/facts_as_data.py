@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from benchcard.card.facts import (
     Data,
-    Disturbance,
     Facts,
     Figures,
     FrontMatter,
@@ -23,7 +22,7 @@ from benchcard.card.facts import (
     Row,
 )
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Interval, Shape
+from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 
 _T = TypeVar("_T")
 

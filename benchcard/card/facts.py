@@ -16,7 +16,7 @@ from typing import Any, SupportsFloat, TypeAlias
 
 from benchcard.errors import CardError
 from benchcard.utils.plain import checked
-from benchcard.utils.values import Failure, Interval, Shape
+from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 
 Plain: TypeAlias = Any
 """None, bool, int, finite float, str, or a list or dict of them; which of these, only the reader of a value knows."""
@@ -89,14 +89,6 @@ class Row:
     def __post_init__(self) -> None:
         _expect_figures(self.metrics, *self.times.values(), self.figures)
         _set_fields(self, parameters=plain(self.parameters, "parameters"))
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """Something that disturbed the machine during a timing; `kind` is that of `measure.machine_state`, or empty."""
-
-    kind: str
-    text: str
 
 
 OTHERS = "others"

@@ -51,7 +51,9 @@ def table(frame: pd.DataFrame) -> None:
 
 def cell(value: object) -> str:
     """Return the text of a cell: four significant digits for a number, empty for a missing value."""
-    if value is None or str(value) in ("<NA>", "nan"):
+    from benchcard.analysis.frames.columns import is_known
+
+    if not is_known(value):
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"

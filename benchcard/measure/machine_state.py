@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import psutil
 
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import Disturbance
 
 # The share of a processor that other processes may use in a round before it counts as disturbed. A desktop or a
 # monitoring agent at rest uses less.
@@ -62,22 +63,6 @@ class MachineState:
 
 Span: TypeAlias = tuple[MachineState, MachineState]
 """The machine just before and just after a round."""
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """Something that made latencies of some rounds untypical. As text: one sentence.
-
-    Attributes:
-        kind: What it was.
-        text: What it was and how much, for a person to read.
-    """
-
-    kind: Literal["others", "steal", "throttling", "quota", "governor", "heat", "swap", "battery"]
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/")) -> MachineState:

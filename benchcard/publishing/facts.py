@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import embedding_cosine, metric_info
 from benchcard.analysis.frames.columns import is_known
+from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.gains import unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
@@ -21,7 +22,6 @@ from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Nois
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, SAMPLES, SIZE
-from benchcard.card.reading.full import parse_disturbance
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
@@ -222,44 +222,18 @@ def _figures(results: RunResults, record: Record, model: Mapping[str, Any], samp
     return {name: interval for name, interval in figures.items() if interval is not None}
 
 
-@dataclass(frozen=True)
-class _Certificate:
-    """A row of the frame `noise`; `ratio` is None where the baseline was not timed twice."""
-
-    shape: Shape
-    baseline: int | None
-    models: int
-    rounds: int
-    ratio: Interval | None
-    warnings: str
-
-
-def _certificates(results: RunResults) -> list[_Certificate]:
-    return [
-        _Certificate(
-            shape=Shape(int(cells["batch_size"]), _whole(cells["input_length"])),
-            baseline=_whole(cells["baseline"]),
-            models=int(cells["models"]),
-            rounds=int(cells["rounds"]),
-            ratio=figure(cells["ratio"], cells["ratio_low"], cells["ratio_high"]),
-            warnings=str(cells["warnings"]) if is_known(cells["warnings"]) else "",
-        )
-        for cells in _cells(results.noise)
-    ]
-
-
 def _noise(results: RunResults) -> tuple[Noise, ...]:
     several = len(results.baselines) > 1
     return tuple(
         Noise(
             shape=certificate.shape,
             ratio=certificate.ratio,
-            disturbances=tuple(map(parse_disturbance, filter(None, certificate.warnings.split("; ")))),
+            disturbances=certificate.disturbances,
             models=certificate.models,
             rounds=certificate.rounds,
             baseline=certificate.baseline if several else None,
         )
-        for certificate in _certificates(results)
+        for certificate in certificates(results.records)
         if certificate.ratio is not None
     )
 
@@ -269,18 +243,18 @@ def _floor_notes(results: RunResults) -> Iterator[str]:
 
     Where some models were timed apart from the rest of their group, the note says that it is about them.
     """
-    certificates = _certificates(results)
-    several = len({certificate.baseline for certificate in certificates} - {None}) > 1
-    for certificate in certificates:
+    every = certificates(results.records)
+    several = len({certificate.baseline for certificate in every} - {None}) > 1
+    for certificate in every:
         if certificate.ratio is not None or not certificate.rounds:
             continue
         group = (certificate.shape, certificate.baseline)
         name = f"the baseline, row {certificate.baseline}," if several else "the baseline"
-        if any((other.shape, other.baseline) == group for other in certificates if other.ratio is not None):
+        if any((other.shape, other.baseline) == group for other in every if other.ratio is not None):
             subject = f"{name} beside {pluralize(certificate.models - 1, 'model')} was not"
         else:
             subject = "no baseline was" if certificate.baseline is None else f"{name} was not"
-        warnings = f"; {certificate.warnings}" if certificate.warnings else ""
+        warnings = "".join(f"; {disturbance}" for disturbance in certificate.disturbances)
         yield (
             f"{_at(certificate.shape)} {subject} timed twice: how far the same model differs from itself is not known"
             f"{warnings}"

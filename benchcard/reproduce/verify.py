@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import column, is_known
+from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Row
 from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, time_rule
-from benchcard.card.reading.full import parse_disturbance
 from benchcard.errors import CardError
 from benchcard.reproduce.source import PublishedCard
 from benchcard.utils.plain import as_plain, canonical_json, plain
@@ -107,8 +107,8 @@ class _Verifier:
         here = (_number(bound) for name in ("ratio_low", "ratio_high") for bound in results.noise[name])
         # The largest factor between the baseline and itself: 1 where they were equal.
         self.noise = max((max(bound, 1 / bound) for bound in (*published, *here) if bound), default=1.0)
-        warnings = (warning for cell in results.noise["warnings"] for warning in str(cell).split("; "))
-        disturbed = any(parse_disturbance(warning).kind == OTHERS for warning in warnings)
+        disturbances = (each for certificate in certificates(results.records) for each in certificate.disturbances)
+        disturbed = any(disturbance.kind == OTHERS for disturbance in disturbances)
         self.disturbed = "; other work used the processors while this was timed here" if disturbed else ""
         self.quality = {int(cells["row"]): cells for cells in results.quality.to_dict("records")}
         self.time = {(int(cells["row"]), _shape(cells)): cells for cells in results.time.to_dict("records")}

@@ -1,4 +1,4 @@
-"""Values that all layers share: the shape of inputs, an estimate with its interval, and a failure as data."""
+"""Values that all layers share: the shape of inputs, an estimate with its interval, a failure, and a disturbance."""
 
 from __future__ import annotations
 
@@ -61,3 +61,20 @@ class Failure:
         """Return it in one line: the stage, the type, and the first line of the message."""
         message = next(iter(self.message.strip().splitlines()), "")
         return ": ".join(part for part in (self.stage, self.type, message) if part) or "failed"
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """Something that may have disturbed a timing. As text: one sentence.
+
+    Attributes:
+        kind: `others` (other processes used the processors), `steal`, `throttling`, `quota`, `governor`, `heat`, `swap`
+            or `battery`; empty where it is not one of the machine, or not known.
+        text: What it was and how much, for a person to read.
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text

@@ -6,16 +6,17 @@ import json
 import shutil
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 from tiny_run import SPEC, spec_with
 
 from benchcard import Benchmark, Results
+from benchcard.analysis.frames.noise import certificates
 from benchcard.card.layouts import plot
 from benchcard.card.layouts.full_tables import roles
 from benchcard.cli.commands import _print_noise, main
 from benchcard.errors import BenchcardError
+from benchcard.publishing import facts
 from benchcard.publishing.facts import make_facts
 from benchcard.spec.plan import Configuration
 
@@ -89,11 +90,11 @@ def test_the_card_says_what_to_ship_of_each(ran):
 
 def test_models_that_were_timed_apart_are_told_apart(ran, monkeypatch, capsys):
     """If memory allowed only a part of a group at a time, the note names only the part without a noise floor."""
-    lost = ran.noise.assign(ratio=None, ratio_low=None, ratio_high=None, models=4)
-    monkeypatch.setitem(vars(ran), "noise", pd.concat([ran.noise, lost.head(1)], ignore_index=True))
+    every = certificates(ran.records)
+    monkeypatch.setattr(facts, "certificates", lambda records: [*every, replace(every[0], ratio=None, models=4)])
     (note,) = (each for each in make_facts(ran).notes if "timed twice" in each)
     assert note.startswith("At batch size 1, input length 8 the baseline, row 0, beside 3 models was not timed twice")
-    _print_noise(lost.head(1))
+    _print_noise(ran.noise.assign(ratio=None, ratio_low=None, ratio_high=None).head(1))
     assert "the baseline was not timed twice, and so has no noise floor" in capsys.readouterr().out
 
 

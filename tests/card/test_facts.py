@@ -13,7 +13,6 @@ from ruamel.yaml import YAML
 
 from benchcard.card.facts import (
     Data,
-    Disturbance,
     Facts,
     FrontMatter,
     Measured,
@@ -22,7 +21,7 @@ from benchcard.card.facts import (
     Row,
 )
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Interval, Shape
+from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 
 CARDS = ("vit-beans", "sst2-distilbert", "conll2003-distilbert")
 DATA = Path(__file__).parents[1] / "data" / "cards"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from made_part import made_part
 
-from benchcard.analysis.frames.noise import _machine_columns
-from benchcard.measure.machine_state import Disturbance, MachineState, disturbances, others_share, read_machine_state
+from benchcard.analysis.frames.noise import _disturbances, _machine_columns
+from benchcard.measure.machine_state import MachineState, disturbances, others_share, read_machine_state
+from benchcard.utils.values import Disturbance
 
 CALM = MachineState(
     at_ns=0,
@@ -203,9 +204,10 @@ def test_the_certificate_covers_all_rounds_of_a_resumed_run() -> None:
     spans = [loud, *[calm] * (len(part.rounds) - 1)]
     rounds = tuple(replace(timed, before=first, after=last) for timed, (first, last) in zip(part.rounds, spans))
     outcome = replace(part.outcome, before=calm[0], after=calm[1])
-    certificate = _machine_columns(replace(part, rounds=rounds, outcome=outcome), 5)
+    part = replace(part, rounds=rounds, outcome=outcome)
+    certificate = _machine_columns(part)
     assert certificate["load_before"] == 7.0
     assert certificate["throttled_s"] == pytest.approx(1.5)
     assert certificate["steal_share"] == pytest.approx(0.5 / (len(rounds) * (os.cpu_count() or 1)))
     assert certificate["governors"] == "performance, schedutil"
-    assert "7 times, for 1.50 s" in certificate["warnings"]
+    assert "7 times, for 1.50 s" in "; ".join(map(str, _disturbances(part, 5)))

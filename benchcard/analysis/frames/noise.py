@@ -5,13 +5,15 @@ Reading the state of the machine is left to `measure.machine_state`, the noise f
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from benchcard.analysis.frames.columns import frame_of, interval_columns, with_bounds
 from benchcard.analysis.records import Part, Records
 from benchcard.measure import machine_state
 from benchcard.run.groups import LAUNCHES
+from benchcard.utils.values import Disturbance, Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,28 @@ _FIGURES = (
 )
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """The noise certificate of one part.
+
+    Attributes:
+        baseline: The row of the baseline; None where there is none.
+        models: Number of models that were timed together.
+        ratio: The noise floor; None where the baseline was not timed twice.
+        machine: What the machine reported, by column of the frame.
+        disturbances: What may have disturbed the timing, or widened its intervals.
+    """
+
+    shape: Shape
+    baseline: int | None
+    models: int
+    rounds: int
+    launches: int
+    ratio: Interval | None
+    machine: Mapping[str, object]
+    disturbances: tuple[Disturbance, ...]
+
+
 def noise_frame(records: Records) -> pd.DataFrame:
     """Return the noise certificate: one row per group of models that were timed together.
 
@@ -48,28 +72,44 @@ def noise_frame(records: Records) -> pd.DataFrame:
     disturbed the timing, where the second process of the baseline failed, and where a short `duration` left fewer
     `launches` than narrow intervals need.
     """
+    rows = [
+        {
+            **asdict(certificate.shape),
+            **{name: getattr(certificate, name) for name in ("baseline", "models", "rounds", "launches")},
+            **interval_columns("ratio", certificate.ratio),
+            **certificate.machine,
+            "warnings": "; ".join(map(str, certificate.disturbances)),
+        }
+        for certificate in certificates(records)
+    ]
+    return frame_of(rows, _FIGURES)
+
+
+def certificates(records: Records) -> list[Certificate]:
+    """Return the noise certificate of each part that was timed to its end."""
     cells = {cell.name: cell for record in records.records for cell in record.cells.values()}
     baselines: dict[int, int | None] = {}
     for (row, _), part in records.timed.items():
         baselines.setdefault(id(part), records.plan[row].baseline)
-    rows: list[dict[str, object]] = []
+    every = []
     for part in {id(part): part for parts in records.parts.values() for part in parts}.values():
         cell = next((cells[name] for name in part.names if name in cells), None)
         if part.outcome is None or cell is None:
             continue
         launches = _launches(part)
-        rows.append(
-            {
-                **asdict(cell.shape),
-                "baseline": baselines.get(id(part)),
-                "models": len(part.names),
-                "rounds": len(part.rounds),
-                "launches": launches,
-                **interval_columns("ratio", part.noise_floor),
-                **_machine_columns(part, launches),
-            }
+        every.append(
+            Certificate(
+                shape=cell.shape,
+                baseline=baselines.get(id(part)),
+                models=len(part.names),
+                rounds=len(part.rounds),
+                launches=launches,
+                ratio=part.noise_floor,
+                machine=_machine_columns(part),
+                disturbances=_disturbances(part, launches),
+            )
         )
-    return frame_of(rows, _FIGURES)
+    return every
 
 
 def _launches(part: Part) -> int:
@@ -82,7 +122,7 @@ def _launches(part: Part) -> int:
     return min(completed or map(len, launches.values()), default=0)
 
 
-def _machine_columns(part: Part, launches: int) -> dict[str, object]:
+def _machine_columns(part: Part) -> dict[str, object]:
     """Return what the machine reported before and during the rounds, in whichever run of the spec they were timed."""
     rounds = [(timed.before, timed.after) for timed in part.rounds]
     shares = [share for share in (machine_state.others_share(*span) for span in rounds) if share is not None]
@@ -97,10 +137,13 @@ def _machine_columns(part: Part, launches: int) -> dict[str, object]:
         "quota_cpus": machine_state.quota_cpus(rounds),
         "throttled_s": machine_state.counter_increase(rounds, "throttled_s"),
         "governors": machine_state.governors(rounds),
-        "warnings": "; ".join(
-            [*map(str, machine_state.disturbances(rounds)), *_twin_warning(part), *_launch_warning(launches)]
-        ),
     }
+
+
+def _disturbances(part: Part, launches: int) -> tuple[Disturbance, ...]:
+    rounds = [(timed.before, timed.after) for timed in part.rounds]
+    warnings = [*_twin_warning(part), *_launch_warning(launches)]
+    return (*machine_state.disturbances(rounds), *(Disturbance("", warning) for warning in warnings))
 
 
 def _twin_warning(part: Part) -> list[str]:

@@ -13,14 +13,14 @@ from dataclasses import replace
 
 import msgspec
 
-from benchcard.card.facts import OTHERS, Data, Disturbance, Facts, Metric, Noise, Plain, Row
+from benchcard.card.facts import OTHERS, Data, Facts, Metric, Noise, Plain, Row
 from benchcard.card.layouts import figures, full, full_tables
 from benchcard.card.layouts.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
 from benchcard.card.markdown.inline import parse_code_span, unescape
 from benchcard.card.markdown.tables import Table, find_tables, line_above
 from benchcard.card.reading import labels
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Interval, Shape
+from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 
 _UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
 _DEFINITION = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")

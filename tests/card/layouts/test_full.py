@@ -20,7 +20,6 @@ from benchcard import Benchmark
 from benchcard.card import Card
 from benchcard.card.facts import (
     Data,
-    Disturbance,
     Facts,
     Metric,
     Noise,
@@ -30,7 +29,7 @@ from benchcard.card.facts import (
 from benchcard.card.layouts import figures, full, full_tables, plot, reproduce
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
-from benchcard.utils.values import Failure, Interval, Shape
+from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 from card.test_facts import facts_of, figure_strategy, names, texts, values
 
 GOLDEN = Path(__file__).parents[2] / "data" / "cards" / "digits-full.md.txt"

@@ -164,7 +164,7 @@ def plain(options: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 def child(options: argparse.Namespace) -> None:
     """Do one measurement in this process and print the result as JSON."""
-    from benchcard.quantization.calibration.collect import peak_memory_bytes
+    from benchcard.utils.process import peak_memory_bytes
 
     folder = Path(options.folder)
     work: Callable[[], dict[str, float]] = {

@@ -34,6 +34,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 
 from benchcard.utils import process
+from benchcard.utils.process import peak_memory_bytes, status_bytes
 
 HEADER = struct.Struct("<II")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -196,7 +197,7 @@ def _open(opener: Opener, command: Open, report: Callable[[str], None]) -> tuple
         "first_call_ns": first_call_ns,
         "warmup_ns": warmup_ns,
         "base_bytes": base_bytes,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_memory_bytes(),
         "facts": {**_process_facts(), **getattr(opened, "facts", {})},
     }
     return call, inputs, reply
@@ -241,7 +242,7 @@ def time_block(
         "started_ns": started_ns,
         "elapsed_ns": end - begin,
         "warm_calls": warm_calls,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_memory_bytes(),
         **{name: value - before[name] for name, value in after.items()},
     }, latencies
 
@@ -270,36 +271,12 @@ def _reset_peak() -> None:
 
 
 def _resident_bytes() -> int:
-    resident = _status_bytes("VmRSS")
+    resident = status_bytes("VmRSS")
     if resident is not None:
         return resident
     import psutil
 
     return int(psutil.Process().memory_info().rss)
-
-
-def _peak_bytes() -> int:
-    """Return the peak resident memory: on Linux `VmHWM`, since `ru_maxrss` there includes the parent's peak."""
-    peak = _status_bytes("VmHWM")
-    if peak is not None:
-        return peak
-    import psutil
-
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):  # Windows
-        return int(memory.peak_wset)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, by getrusage(2)
-
-
-def _status_bytes(name: str) -> int | None:
-    """Return a size from /proc/self/status, or None on other systems."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def _process_facts() -> dict[str, object]:

@@ -196,3 +196,29 @@ def read_log_end(log: Path | BinaryIO) -> str:
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak resident memory of this process, in bytes."""
+    # Not from getrusage on Linux: there, a process starts with the peak of its parent.
+    peak = status_bytes("VmHWM")
+    if peak is not None:
+        return peak
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return int(memory.peak_wset)
+    import resource
+
+    # In bytes on macOS, in KiB elsewhere: getrusage(2).
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def status_bytes(name: str) -> int | None:
+    """Return a size from /proc/self/status, or None on other systems."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)

@@ -17,10 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import re
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -38,6 +35,7 @@ from benchcard.graphs.files import load_clean_model, model_files, without_weight
 from benchcard.graphs.runtime import runtime_errors
 from benchcard.quantization.calibration.histogram import Array, Histogram, Scratch
 from benchcard.quantization.calibration.statistics import ActivationStatistics, WatchedTensors
+from benchcard.utils.process import peak_memory_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -294,18 +292,3 @@ def _run(
     concurrent = max(1, min(_CONCURRENT, len(durations)))
     forward_ns, counting_ns = (sum(duration[part] for duration in durations) // concurrent for part in (0, 1))
     return len(durations), forward_ns, counting_ns
-
-
-def peak_memory_bytes() -> int | None:
-    """Return the peak resident memory of this process since its start; None where the system does not tell."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not from getrusage: there, a process starts with the peak of its parent.
-        match = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        return int(match[1]) * 1024 if match else None
-    if os.name != "posix":
-        return None
-    import resource
-
-    # In bytes on macOS, in KiB elsewhere: getrusage(2).
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -20,8 +20,9 @@ class Quantization:
         approach: "dynamic" (ranges of activations are computed in every forward pass) or "static" (they are given).
         operators_to_quantize: Operator types; None for all that the quantizer knows for the approach.
         nodes_to_exclude: Names of nodes that stay in float32.
-        per_channel: One scale per output channel of a weight, where the operator allows it, instead of one per weight.
-        reduce_range: Weights in 7 bits, so that sums of products cannot saturate on CPUs without VNNI.
+        per_channel: One scale per output channel of a weight, where the operator allows it, instead of one per weight;
+            None is no.
+        reduce_range: Weights in 7 bits, so that sums of products cannot saturate on CPUs without VNNI; None is no.
         weights_dtype: "int8" or "uint8"; None is int8.
         activations_dtype: "int8" or "uint8"; None is int8. Dynamic activations are always uint8.
         quant_format: "QDQ" or "QOperator", for static; None is QDQ.
@@ -33,8 +34,8 @@ class Quantization:
     approach: str
     operators_to_quantize: tuple[str, ...] | None = None
     nodes_to_exclude: tuple[str, ...] = ()
-    per_channel: bool = False
-    reduce_range: bool = False
+    per_channel: bool | None = False
+    reduce_range: bool | None = False
     weights_dtype: str | None = None
     activations_dtype: str | None = None
     quant_format: str | None = None

@@ -82,6 +82,8 @@ def _do(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
         values = as_plain(action(request, Path(message["target"]), _reporter(replies)))
         if problem := next(_not_serializable(values), None):
             raise BackendError(f"the outcome of this step cannot be written as JSON: {problem}")
+        # What a plugin gives may have other types than results are read with.
+        request.read_values(values)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
         with contextlib.suppress(OSError):
             # On a full disk the log cannot be written either.

@@ -40,10 +40,10 @@ def test_a_script_is_found_from_the_folder_of_the_spec(elsewhere, monkeypatch):
     assert results.failures.empty
     assert 0 <= results.quality[name][0] <= 1
     assert results.quality[f"{name}_low"][0] is not None
-    assert [note for note in results.notes if name in note and "which way" in note]
-    assert "which way" in results.best().reason
+    assert [note for note in results.notes if name in note and "not known whether a higher" in note]
+    assert "not known whether a higher" in results.best().reason
     assert "it is not known whether a higher" in results.card().text
-    assert "which way" not in results.best(metric="accuracy").reason
+    assert "not known whether a higher" not in results.best(metric="accuracy").reason
     known = registry.versions
     monkeypatch.setattr(registry, "versions", lambda used: {**known(used), "their-metrics": "2.0"})
     with pytest.raises(MachineError, match=r"other libraries \(their-metrics None -> 2.0\)"):
@@ -65,9 +65,9 @@ def test_a_direction_can_be_said(elsewhere):
     spec.write_text(text + f"higher_is_better: {{{name}: false}}\n")
     results = Benchmark.from_spec(spec).run(elsewhere / "run", progress=False)
     reading = results.records.records[0].outcomes.score.values.readings
-    assert (reading[name]["higher_is_better"], reading["accuracy"]["higher_is_better"]) == (False, True)
-    assert "which way" not in results.best().reason
-    assert not [note for note in results.notes if "which way" in note]
+    assert (reading[name].higher_is_better, reading["accuracy"].higher_is_better) == (False, True)
+    assert "not known whether a higher" not in results.best().reason
+    assert not [note for note in results.notes if "not known whether a higher" in note]
     spec.write_text(text + "higher_is_better: {acuracy: true}\n")
     with pytest.raises(SpecError, match=r"did you mean `accuracy`.*higher_is_better.acuracy"):
         Benchmark.from_spec(spec).run(elsewhere / "other", progress=False)

@@ -40,6 +40,8 @@ def act(request: ActRequest, target: Path, progress: Progress) -> dict[str, Any]
         raise ValueError("as asked")
     if "spec" in what:
         raise SpecError([Mistake("$.a", "b", "c"), Mistake("$.d", "e", "f", "g")])
+    if what.get("disk") == "text":
+        raise ValueError(f"io: {os.strerror(28)} (os error 28)")
     if "disk" in what:
         try:
             raise OSError(28, "No space left on device")

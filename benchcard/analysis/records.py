@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from benchcard import registry
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.blocks import OpenedModel, Round, read_rounds
 from benchcard.measure.intervals import CONFIDENCE, RoundId, paired_ratio
 from benchcard.measure.latency import block_medians
+from benchcard.measure.machine import Machine
 from benchcard.measure.noise import noise_floor
 from benchcard.run.directory import PartOutcome, RunDirectory, RunInfo, TimedPart
 from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
 from benchcard.run.traits import Traits, traits_of
-from benchcard.sources.resolve import unresolved_sources
+from benchcard.sources.resolve import Sources, unresolved_sources
 from benchcard.spec.plan import Plan, make_plan
 from benchcard.spec.spec import read_stored_spec
 from benchcard.steps.evaluate import MetricRequest
@@ -107,7 +109,7 @@ class Records:
     @cached_property
     def traits(self) -> Traits:
         """The traits of the task and frameworks. Runs of earlier versions do not hold them."""
-        return self.info.traits or traits_of(self.plan)
+        return traits_of(self.plan, self.info.traits)
 
 
 def read_records(path: Path, plan: Plan | None = None) -> Records:
@@ -122,7 +124,9 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
     info = directory.info
     if plan is None or plan.spec.digest != info.digest:
         try:
-            plan = make_plan(read_stored_spec(as_plain(info.spec)), info.traits.frameworks if info.traits else None)
+            traits = info.traits.frameworks if info.traits else {}
+            missing = {name: traits[name] for name in traits.keys() - {*registry.frameworks()}}
+            plan = make_plan(read_stored_spec(as_plain(info.spec)), missing)
         except SpecError as error:
             raise BenchcardError(f"the spec in {path / 'run.json'} cannot be read: {error}") from error
     _expect_complete(path / "run.json", info, plan)
@@ -134,7 +138,7 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
             return Outcome(kind, request.key, Path(), request.read_values({}))
         return outcome or NotRun(kind, "NotRun", f"`{kind}` has not been run yet: run the spec again")
 
-    pipeline = Pipeline(plan, info.sources, info.traits or traits_of(plan), look_up, info.default_threads)
+    pipeline = Pipeline(plan, info.sources, traits_of(plan, info.traits), look_up, info.default_threads)
     records = tuple(pipeline.record(configuration) for configuration in plan)
     parts: dict[str, tuple[Part, ...]] = {}
     timed: dict[tuple[int, Shape], Part] = {}
@@ -153,7 +157,7 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
 def _expect_complete(path: Path, info: RunInfo, plan: Plan) -> None:
     """Raise `BenchcardError` if `run.json` lacks what results need."""
     names = ("created", "sources", "machine", "versions", "default_threads")
-    missing = [name for name in names if not getattr(info, name)]
+    missing = [name for name in names if getattr(info, name) in ("", 0, {}, Sources(), Machine())]
     expected, sources = unresolved_sources(plan.spec), info.sources
     missing += [*expected.models.keys() - sources.models.keys(), *expected.datasets.keys() - sources.datasets.keys()]
     if missing:

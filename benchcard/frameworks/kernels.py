@@ -108,7 +108,7 @@ class Kernel:
     """
 
     name: str
-    numbers: Numbers
+    numbers: str
     nodes: int
     time_share: float
 

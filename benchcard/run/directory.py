@@ -119,7 +119,7 @@ class PartOutcome:
 class _Parts:
     """The content of `group.json`: the names of the cells of each part."""
 
-    parts: tuple[tuple[str, ...], ...] = ()
+    parts: tuple[tuple[str, ...], ...]
 
 
 MEMORY_FOLDER = "data"
@@ -347,7 +347,7 @@ class RunDirectory:
     def stored_parts(self, key: str) -> list[TimedPart]:
         """Return the parts of a group that was begun; none where it was not."""
         folder = self._group(key)
-        stored = _read(folder / "group.json", _Parts) or _Parts()
+        stored = _read(folder / "group.json", _Parts) or _Parts(())
         return [TimedPart(folder / f"part-{index}", names) for index, names in enumerate(stored.parts)]
 
     def _group(self, key: str) -> Path:

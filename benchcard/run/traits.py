@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchcard import registry
+from benchcard.errors import BenchcardError
 from benchcard.spec.plan import Configuration, FrameworkTraits, Plan
 from benchcard.tasks import default_metrics
 from benchcard.utils.plain import canonical_json
@@ -21,12 +22,21 @@ class Traits:
 
     def metrics_of(self, configuration: Configuration) -> Sequence[str]:
         """Return the metrics of a row: its own, or the default ones of the task."""
-        names: Sequence[str] = configuration["metrics"] or self.metrics[canonical_json(configuration["task_args"])]
+        names: Sequence[str] | None = configuration["metrics"]
+        names = names or self.metrics.get(canonical_json(configuration["task_args"]))
+        if names is None:
+            raise BenchcardError("the traits in `run.json` are damaged: they lack the default metrics of a row")
         return names
 
 
-def traits_of(plan: Plan) -> Traits:
-    """Return the traits of the registered task of a plan, and of its frameworks."""
+def traits_of(plan: Plan, stored: Traits | None = None) -> Traits:
+    """Return the traits of the task of a plan and of its frameworks: stored ones only of a task that is not installed.
+
+    Raises:
+        BenchcardError: The task is not installed, and there are no stored traits.
+    """
+    if stored and plan.spec.task not in registry.tasks():
+        return replace(stored, frameworks=plan.frameworks)
     task = registry.task(plan.spec.task)
     return Traits(
         task.has_length,

@@ -7,6 +7,7 @@ of libraries goes to the log of the step. The child ends with its standard input
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import json
@@ -65,6 +66,7 @@ def _reply(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
         return {"failure": [type(error).__name__, str(error)], "errno": error.errno, "mistakes": []}
 
 
+_DISK_ERRORS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT)}
 # What the error of transformers contains if the model needs code of its repository.
 _ASKS_FOR_CODE = "trust_remote_code=True"
 _CODE = (
@@ -102,9 +104,14 @@ def _do(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
 
 
 def _errno(error: BaseException | None) -> int | None:
-    """Return the error number of an exception, or of the one that it was raised from or after."""
+    """Return the error number of an exception, or of the one that it was raised from or after.
+
+    Libraries in C++ and Rust raise errors without a number, with the text of the system.
+    """
     while error is not None:
+        message = str(error)
         number: int | None = getattr(error, "errno", None)
+        number = number or next((known for text, known in _DISK_ERRORS.items() if text in message), None)
         if number is not None:
             return number
         error = error.__cause__ or error.__context__

@@ -162,6 +162,9 @@ def test_an_outcome_of_another_form_is_named(results, tmp_path, kind, place, val
         ),
         ({"default_threads": None}, "default_threads"),
         ({"machine": []}, r"`object`, got `array` - at `\$.machine`"),
+        ({"machine": None}, "Expected `object`, got `null`"),
+        ({"machine": {}}, "it has no machine"),
+        ({"traits": {"frameworks": []}}, "Expected `object`, got `array`"),
     ],
 )
 def test_what_run_json_lacks_is_named(results, tmp_path, change, said):
@@ -170,6 +173,25 @@ def test_what_run_json_lacks_is_named(results, tmp_path, change, said):
     path = run / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     with pytest.raises(BenchcardError, match=rf"run.json .*{said}"):
+        Results.load(run)
+
+
+def test_traits_of_installed_frameworks_are_not_taken_from_the_run(results, tmp_path):
+    """Traits that are wrong or missing change nothing where the task and the frameworks are installed."""
+    run = copied(results.path, tmp_path / "run")
+    path = run / "run.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    odd = {"format": "weird", "running": [], "parameters": [], "arguments": []}
+    for traits in ({}, {"frameworks": {}}, {"frameworks": {"onnxruntime": odd}}):
+        path.write_text(json.dumps({**content, "traits": traits}), encoding="utf-8")
+        assert Results.load(run).quality.equals(results.quality)
+
+
+def test_a_group_without_parts_is_named(results, tmp_path):
+    """A `group.json` without its parts is an error, and not a group without times."""
+    run = copied(results.path, tmp_path / "run")
+    next(run.glob("times/*/group.json")).write_text("{}")
+    with pytest.raises(BenchcardError, match=r"group.json cannot be read"):
         Results.load(run)
 
 

@@ -101,6 +101,7 @@ def test_a_full_disk_is_told_by_its_number(do):
     """The error number of a system call arrives, also where a library raises another error for it."""
     assert do(disk="bare").errno == 28
     assert do(disk="inside").errno == 28
+    assert do(disk="text").errno == 28
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

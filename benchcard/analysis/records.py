@@ -14,7 +14,7 @@ from benchcard.measure.intervals import CONFIDENCE, RoundId, paired_ratio
 from benchcard.measure.latency import block_medians
 from benchcard.measure.machine import Machine
 from benchcard.measure.noise import noise_floor
-from benchcard.run.directory import PartOutcome, RunDirectory, RunInfo, TimedPart
+from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, RunInfo, TimedPart
 from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
@@ -48,12 +48,15 @@ class Part:
         entries = self.outcome.opened if self.outcome else ()
         return [opened for opened in entries if opened.name == name and opened.twin == twin]
 
+    def process_failure(self, name: str, *, twin: bool = False) -> PartFailure | None:
+        """Return why the process of a cell, or of its twin, ended early, with its stage; None where it did not."""
+        entries = self.outcome.failures if self.outcome else ()
+        return next((failure for failure in entries if failure.name == name and failure.twin == twin), None)
+
     def failure(self, name: str, *, twin: bool = False) -> Failure | None:
         """Return why a cell, or its twin, could not be timed, or not to the end; None where it was."""
-        for failure in self.outcome.failures if self.outcome else ():
-            if failure.name == name and failure.twin == twin:
-                return Failure("time", failure.type, f"{failure.stage}: {failure.message}", failure.log)
-        return None
+        failure = self.process_failure(name, twin=twin)
+        return failure and Failure("time", failure.type, f"{failure.stage}: {failure.message}", failure.log)
 
     def medians_ns(self, name: str) -> Mapping[RoundId, float]:
         """Return the median latency of a cell by launch and round."""

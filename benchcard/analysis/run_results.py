@@ -272,7 +272,7 @@ class RunResults:
         }
 
     def __repr__(self) -> str:
-        incomplete = len(incomplete_rows(self.failures))
+        incomplete = len(incomplete_rows(self.records))
         title = f"Results of {pluralize(len(self.plan), 'configuration')} in {self.path}"
         title += f", {incomplete} with failures" if incomplete else ""
         tables = [frame.to_string(index=False, na_rep="") for frame in (self.quality, self.time)]

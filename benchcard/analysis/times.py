@@ -10,9 +10,10 @@ from benchcard.analysis.records import Part, Records
 from benchcard.measure.intervals import detectable
 from benchcard.measure.latency import latency_figures
 from benchcard.run.record import Cell, Record
+from benchcard.steps.step import NotRun
 from benchcard.utils.values import Failure, Interval, Shape
 
-_NOT_RUN = Failure("time", "NotRun", "it has not been timed yet: run the spec again")
+_NOT_RUN = NotRun("time", "NotRun", "it has not been timed yet: run the spec again")
 
 
 @dataclass(frozen=True)

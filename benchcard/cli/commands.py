@@ -196,7 +196,7 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
     if card is None:
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
         sys.exit(FAILED)
-    failed = len(incomplete_rows(results.failures))
+    failed = len(incomplete_rows(results.records))
     if failed:
         click.echo(
             f"{failed} of {len(results.plan)} configurations {'lacks' if failed == 1 else 'lack'} figures: "

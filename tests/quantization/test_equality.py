@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import onnx
 import pytest
-import tiny_graphs
 from tiny_graphs import calibrated, normal, saved, written
 
 from benchcard.graphs.files import model_digest
 from benchcard.quantization.equality import why_same
 from benchcard.quantization.quantize import quantize_model
 from benchcard.quantization.settings import Quantization
-
-
-@pytest.fixture(scope="session")
-def vit(tmp_path_factory):
-    """A ViT of two layers, opset 13, norms written out, one `Gemm` at the end."""
-    return tiny_graphs.case("vit", 13, tmp_path_factory.mktemp("vit"))
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Return a function that quantizes a case and returns the quantized model and the report."""
-
-    def run(case, how, name="quantized.onnx"):
-        report = quantize_model(case.path, tmp_path / name, how, case.ranges)
-        return onnx.load(tmp_path / name), report
-
-    return run
 
 
 def test_nothing_quantized_is_the_float_model(vit, make, tmp_path):

@@ -12,9 +12,6 @@ from benchcard.utils.values import Failure, Shape
 if TYPE_CHECKING:
     import pandas as pd
 
-# The value of `missing` for the second process of a baseline, which is no figure of the baseline's row.
-_NOISE_FLOOR = "noise floor"
-
 
 def failures_frame(records: Records) -> pd.DataFrame:
     """Return what is `missing` in which `row`, with the `stage`, `type`, `message` and `log` of each failure."""
@@ -24,27 +21,38 @@ def failures_frame(records: Records) -> pd.DataFrame:
     rows = [
         {"row": record.configuration.row, "missing": missing, **{name: getattr(failure, name) for name in names}}
         for record in records.records
-        for missing, failure in [*record.failures.items(), *_untimed_cells(records, record)]
+        for missing, failure in (
+            *record.failures.items(),
+            *((f"time {shape}", failure) for shape, failure in _untimed_cells(records, record)),
+            *((f"noise floor {shape}", failure) for shape, failure in _untimed_twins(records, record)),
+        )
     ]
     return pd.DataFrame(rows, columns=["row", "missing", *names])
 
 
-def incomplete_rows(failures: pd.DataFrame) -> set[int]:
-    """Return the rows that lack figures of their own."""
-    missing = failures["missing"].astype(str)
-    return set(failures["row"][~missing.str.startswith(_NOISE_FLOOR)])
+def incomplete_rows(records: Records) -> list[int]:
+    """Return the rows that lack figures of their own: the second process of a baseline is not one of its row."""
+    return [
+        record.configuration.row
+        for record in records.records
+        if any(record.failures.items()) or any(_untimed_cells(records, record))
+    ]
 
 
-def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[str, Failure]]:
-    """Yield the shapes at which a row, or the second process of a baseline, could not be timed, and why."""
-    row = record.configuration.row
+def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[Shape, Failure]]:
+    """Yield the shapes at which a row could not be timed, and why."""
     for shape, cell in record.cells.items():
-        part = records.timed.get((row, shape))
+        part = records.timed.get((record.configuration.row, shape))
         if part and (failure := part.failure(cell.name)):
-            yield f"time {shape}", failure
-        for part in _parts_beside(records, row, shape):
+            yield shape, failure
+
+
+def _untimed_twins(records: Records, record: Record) -> Iterator[tuple[Shape, Failure]]:
+    """Yield the shapes at which the second process of a baseline could not be timed, and why."""
+    for shape, cell in record.cells.items():
+        for part in _parts_beside(records, record.configuration.row, shape):
             if failure := part.failure(cell.name, twin=True):
-                yield f"{_NOISE_FLOOR} {shape}", failure
+                yield shape, failure
 
 
 def _parts_beside(records: Records, baseline: int, shape: Shape) -> list[Part]:

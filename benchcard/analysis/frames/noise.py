@@ -148,15 +148,14 @@ def _disturbances(part: Part, launches: int) -> tuple[Disturbance, ...]:
 
 def _twin_warning(part: Part) -> list[str]:
     """Return a warning if the baseline's second process failed, with what remains of the noise floor."""
-    failure = part.failure(part.baseline, twin=True) if part.baseline is not None else None
+    failure = part.process_failure(part.baseline, twin=True) if part.baseline is not None else None
     if failure is None:
         return []
-    stage = failure.message.partition(":")[0]
     rounds = sum(
         {False, True} <= {block.twin for block in timed.blocks if block.name == part.baseline} for timed in part.rounds
     )
     left = f"the noise floor is of {rounds} of {len(part.rounds)} rounds" if rounds else "there is no noise floor"
-    return [f"the second process of the baseline failed ({stage}: {failure.type}): {left}"]
+    return [f"the second process of the baseline failed ({failure.stage}: {failure.type}): {left}"]
 
 
 def _launch_warning(launches: int) -> list[str]:

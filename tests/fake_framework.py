@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 import time
 
 
@@ -85,3 +86,27 @@ class WithoutCollection(Model):
         super().__call__(inputs)
         if self.calls > 4 and gc.isenabled():
             raise RuntimeError("garbage is collected while the clock runs")
+
+
+class Forkable:
+    """A framework whose models are those above, and whose processes may be forked."""
+
+    parameters = running = frozenset()
+    arguments = {}
+    engine, format = "fake", "transformers"
+    forkable = True
+
+    def import_runtime(self):
+        """Import nothing more."""
+
+    def open(self, model, options):
+        """Return the model."""
+        return Model(model, options)
+
+
+class Threaded(Forkable):
+    """A framework that starts a thread when it is imported."""
+
+    def import_runtime(self):
+        """Start the thread."""
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()

@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from benchcard.measure.blocks import Block, GroupTiming, OpenedModel, Round, Subject, TimedFailure
 from benchcard.measure.conductor import time_group
-from benchcard.measure.process import ProcessFailed, TimedProcess
+from benchcard.measure.process import Launchers, Member, ProcessFailed, TimedProcess
 from benchcard.utils.values import Failure
 
 
@@ -56,23 +57,17 @@ class SimulatedProcess(TimedProcess):
     def pid(self) -> int:
         return os.getpid()
 
-    def start_import(self) -> None:
-        pass
-
-    def finish_import(self) -> None:
-        self._fail_at("import")
-
     def open(self, launch: int, warmup_runs: int, warmup_ns: int) -> OpenedModel:
         self._launch = launch
         if self.subject.options.get("noisy") and launch % 2:
             self._call_ns += self._call_ns // 2
-        self._fail_at("load")
+        self.fail_at("load")
         calls = max(0, min(warmup_runs, math.ceil(warmup_ns / self._call_ns) - 1))
         warmup_ns_each = (self._call_ns,) * calls
         return OpenedModel(self.subject.name, self.twin, launch, 1, 1, self._call_ns, warmup_ns_each, 1, 1, {})
 
     def time_block(self, block_ns: int, warm_ns: int) -> Block:
-        self._fail_at("time")
+        self.fail_at("time")
         calls = max(1, math.ceil(block_ns / self._call_ns))
         warm_calls = max(1, math.ceil(warm_ns / self._call_ns))
         latencies = np.full(calls, self._call_ns, np.int64)
@@ -84,16 +79,33 @@ class SimulatedProcess(TimedProcess):
     def close(self) -> None:
         pass
 
-    def _fail_at(self, stage: str) -> None:
+    def fail_at(self, stage: str) -> None:
         if self.subject.options.get("stage") == stage and self._launch >= int(self.subject.options.get("after", 0)):  # type: ignore[call-overload]
             failure = Failure(stage, "RuntimeError", "simulated")
             raise ProcessFailed(TimedFailure(self.subject.name, self.twin, failure))
 
 
+class SimulatedLaunchers(Launchers):
+    """Simulated processes; those whose framework cannot be imported fail."""
+
+    def start(
+        self, members: Sequence[Member], processes: ExitStack, affordable_ns: float
+    ) -> list[TimedProcess | ProcessFailed]:
+        started: list[TimedProcess | ProcessFailed] = []
+        for member in members:
+            process = SimulatedProcess(*member, 0.0)
+            try:
+                process.fail_at("import")
+                started.append(process)
+            except ProcessFailed as failed:
+                started.append(failed)
+        return started
+
+
 def simulated(
     subjects: Sequence[Subject], baseline: int | None = 0, **settings: Any
 ) -> tuple[GroupTiming, list[Round]]:
-    return timed(subjects, baseline, process_class=SimulatedProcess, **settings)
+    return timed(subjects, baseline, launchers_class=SimulatedLaunchers, **settings)
 
 
 def recorded_s(rounds: Sequence[Round], name: str, twin: bool = False) -> float:

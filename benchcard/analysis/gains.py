@@ -18,7 +18,7 @@ import numpy as np
 
 from benchcard.analysis.records import Part, Records
 from benchcard.errors import BenchcardError
-from benchcard.measure.intervals import CONFIDENCE, detectable
+from benchcard.measure.intervals import CONFIDENCE
 from benchcard.run.groups import LAUNCHES
 from benchcard.steps.step import NotRun
 from benchcard.utils.text import did_you_mean, join_names
@@ -187,11 +187,9 @@ def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparison
     ratio = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons)
     if ratio is None:
         return Gain(None, False, shape)
+    sure = not part.disturbance and name != part.baseline and ratio.excludes(1.0) and ratio.value > 1
     floor = part.noise_floor
-    if floor is None:
-        return Gain(ratio, False, shape)
-    sure = detectable(ratio, floor) and name != part.baseline and ratio.value > 1
-    return Gain(ratio, sure, shape, math.exp(floor.reach))
+    return Gain(ratio, sure, shape, math.exp(floor.reach) if floor else None)
 
 
 def _memory_gain(part: Part, baseline: str, name: str, shape: Shape) -> Gain:

@@ -10,10 +10,11 @@ from pathlib import Path
 from benchcard import registry
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.blocks import OpenedModel, Round, read_rounds
-from benchcard.measure.intervals import CONFIDENCE, RoundId, paired_ratio
+from benchcard.measure import machine_state
+from benchcard.measure.intervals import CONFIDENCE, Ratio, RoundId
 from benchcard.measure.latency import block_medians
 from benchcard.measure.machine import Machine
-from benchcard.measure.noise import noise_floor
+from benchcard.measure.noise import Timed, distinguishable, ratios
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, RunInfo, TimedPart
 from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline
@@ -75,22 +76,42 @@ class Part:
             peaks.append(max([opened.peak_bytes, *blocks]) - opened.base_bytes)
         return peaks
 
+    @cached_property
+    def ratios(self) -> dict[Timed, Ratio]:
+        """How many times faster than the baseline each cell, and the baseline's twin, is; empty where that is not known."""
+        if self.baseline is None or self.failure(self.baseline):
+            return {}
+        return ratios(self.rounds, self.baseline, self.names)
+
     def speedup(self, name: str, confidence: float = CONFIDENCE) -> Interval | None:
         """Return how many times faster than the baseline a cell is, paired by round; None where that is not known."""
-        if self.baseline is None or self.failure(self.baseline):
-            return None
-        baseline, model = self.medians_ns(self.baseline), self.medians_ns(name)
-        if not baseline.keys() & model.keys():
-            return None
-        return paired_ratio(baseline, model, confidence)
+        if name == self.baseline and self.ratios:
+            return Interval(1.0, 1.0, 1.0)
+        ratio = self.ratios.get((name, False))
+        return ratio and ratio.interval(confidence)
 
     @cached_property
     def noise_floor(self) -> Interval | None:
         """The ratio of the baseline to its twin; None where one of them could not be timed."""
-        try:
-            return noise_floor(self.rounds, self.baseline) if self.baseline is not None else None
-        except ValueError:
-            return None
+        ratio = self.ratios.get((self.baseline or "", True))
+        return ratio and ratio.interval()
+
+    @cached_property
+    def disturbance(self) -> str:
+        """Why no ratio counts as detectable, or nothing: intervals do not hold where models are disturbed differently."""
+        twin = (self.baseline or "", True)
+        if twin not in self.ratios or self.ratios[twin].p_value is None:
+            return "the noise is not known"
+        if twin in distinguishable(self.ratios):
+            return "two processes of the baseline differ by more than their interval"
+        if machine_state.is_disturbed([(timed.before, timed.after) for timed in self.rounds]):
+            return "the machine was disturbed"
+        return ""
+
+    @cached_property
+    def detectable(self) -> frozenset[str]:
+        """The cells whose ratio differs from 1, by one test for all of them."""
+        return frozenset() if self.disturbance else frozenset(name for name, twin in distinguishable(self.ratios) if not twin)
 
 
 @dataclass(frozen=True)

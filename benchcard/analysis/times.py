@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchcard.analysis.records import Part, Records
-from benchcard.measure.intervals import detectable
 from benchcard.measure.latency import latency_figures
 from benchcard.run.record import Cell, Record
 from benchcard.steps.step import NotRun
@@ -64,8 +63,7 @@ def _figures(part: Part | None, cell: Cell) -> TimeFigures | Failure:
     if part is None or not part.medians_ns(cell.name):
         return _NOT_RUN
     figures = latency_figures(part.rounds, cell.name, cell.shape.batch_size)
-    ratio, floor = part.speedup(cell.name), part.noise_floor
-    is_detectable = bool(cell.name != part.baseline and ratio and floor and detectable(ratio, floor))
+    ratio = part.speedup(cell.name)
     opened = part.opened(cell.name)
     facts = opened[-1].facts if opened else {}
     threads = facts.get("intra_op_num_threads")
@@ -77,7 +75,7 @@ def _figures(part: Part | None, cell: Cell) -> TimeFigures | Failure:
             "ratio": ratio,
             "drift": figures.drift,
         },
-        detectable=None if ratio is None else is_detectable,
+        detectable=None if ratio is None else cell.name in part.detectable,
         runs=figures.calls,
         elapsed_s=figures.elapsed_s,
         threads=threads if isinstance(threads, int) else None,

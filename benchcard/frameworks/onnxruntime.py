@@ -64,6 +64,7 @@ class OnnxRuntime:
     running = frozenset({"optimization_level", "allow_spinning"})
     engine = "onnx"
     format = "onnx"
+    forkable = True
 
     def import_runtime(self) -> None:
         """Import onnxruntime."""

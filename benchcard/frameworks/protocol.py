@@ -55,6 +55,9 @@ class Framework(Protocol):
             process of its own.
         format: What it opens: "transformers" (the model's folder), "onnx" (a graph), or any other name, for which
             `convert` makes a file from a graph (see `Converting`).
+
+    A framework may have `forkable = True`: a process that has imported it may then be forked for each model, which
+    saves the import. It must not compute with NumPy's own BLAS, which has one thread in such a process.
     """
 
     parameters: frozenset[str]

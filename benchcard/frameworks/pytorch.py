@@ -24,6 +24,7 @@ class PyTorch:
     running: frozenset[str] = frozenset()
     engine = "torch"
     format = "transformers"
+    forkable = True
 
     def import_runtime(self) -> None:
         """Import torch, and what transformers needs for every model; only the model's own module is left for `open`."""

@@ -1,13 +1,13 @@
 """The child process that holds one model and times its calls.
 
 Owns what happens inside that process: opening the model, the warm-up, the clock around each call, the counters of the
-process, and its end when the parent ends. Leaves to `process` starting it, and to `conductor` when it times a block.
-Imports only the standard library, numpy and `utils.process`, because whatever is loaded here is measured with the
-model.
+process, and its end when the parent ends. Leaves to `process` starting it, to `launcher` forking it, and to `conductor`
+when it times a block. Imports only the standard library, numpy and `utils.process`, because whatever is loaded here is
+measured with the model.
 
-The parent writes one JSON object per line to standard input: the fields of a command and its class as `do`. Each answer
-is a frame: the lengths of its two parts (`<II`), a JSON object, and latencies as little-endian int64. Between two
-commands the process sleeps.
+The parent writes one JSON object per line: the fields of a command and its class as `do`. Each answer is a frame: the
+lengths of its two parts (`<II`), a JSON object, and latencies as little-endian int64. Between two commands the process
+sleeps.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ import threading
 import time
 import traceback
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -72,12 +73,31 @@ class Time:
     warm_ns: int
 
 
-_COMMANDS = {command.__name__: command for command in (Import, Open, Time)}
+@dataclass(frozen=True)
+class Fork:
+    """The command to a launcher to fork a process; with it come the descriptors of its socket and of its log."""
 
 
-def encode_command(command: Import | Open | Time) -> bytes:
+@dataclass(frozen=True)
+class Wait:
+    """The command to a launcher to wait for a process that it forked, and that has ended."""
+
+    pid: int
+
+
+Command: TypeAlias = Import | Open | Time | Fork | Wait
+_COMMANDS = {command.__name__: command for command in (Import, Open, Time, Fork, Wait)}
+
+
+def encode_command(command: Command) -> bytes:
     """Return a command as the line that the child reads."""
     return json.dumps({"do": type(command).__name__, **vars(command)}, default=str).encode() + b"\n"
+
+
+def decode_command(line: bytes) -> Command:
+    """Return the command that `encode_command` wrote."""
+    fields = json.loads(line)
+    return _COMMANDS[fields.pop("do")](**fields)
 
 
 def main(parent: int) -> None:
@@ -86,41 +106,55 @@ def main(parent: int) -> None:
     Args:
         parent: Process id of the parent; the process ends at once where that is not its parent any more.
     """
-    _end_with(parent)
+    serve(sys.stdin.buffer, start(parent))
+
+
+def start(parent: int) -> BinaryIO:
+    """Make this process end with its parent, and return the stream of its answers; what a library prints is logged."""
+    end_with(parent)
     faulthandler.enable()
     # The parent handles an interrupt. A second traceback from here would only hide its message.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Answers get a descriptor of their own. What a library prints goes to the log.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    return answers
+
+
+def serve(lines: Iterable[bytes], answers: BinaryIO, opener: Opener | None = None) -> NoReturn:
+    """Carry out commands until they end, which ends the process; `opener` is of a framework imported before a fork."""
     commands: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    process.listen(sys.stdin.buffer, commands, _PARENT_ENDED)
+    process.listen(lines, commands, _PARENT_ENDED)
     call: Call | None = None
     inputs: object = None
-    opener: Opener | None = None
 
     def report(stage: str) -> None:
-        _answer(answers, {"stage": stage})
+        answer(answers, {"stage": stage})
 
     while True:
-        fields = json.loads(commands.get())
-        command = _COMMANDS[fields.pop("do")](**fields)
-        try:
+        command = decode_command(commands.get())
+        with answering_errors(answers):
             if isinstance(command, Import):
-                opener, reply = _import(command, report)
-                _answer(answers, reply)
+                opener, reply = import_framework(command, report)
+                answer(answers, reply)
             elif isinstance(command, Open) and opener is not None:
                 call, inputs, reply = _open(opener, command, report)
-                _answer(answers, reply)
+                answer(answers, reply)
             elif isinstance(command, Time) and call is not None:
                 reply, latencies = time_block(call, inputs, command)
-                _answer(answers, reply, latencies.tobytes())
-        except Exception as error:  # noqa: BLE001 - the one boundary where a model's failure becomes data
-            traceback.print_exc()
-            _answer(answers, {"error": {"type": type(error).__name__, "message": str(error) or repr(error)}})
+                answer(answers, reply, latencies.tobytes())
 
 
-def _end_with(parent: int) -> None:
+@contextmanager
+def answering_errors(answers: BinaryIO) -> Iterator[None]:
+    """Answer with the exception that a command raises."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the one boundary where a model's failure becomes data
+        traceback.print_exc()
+        answer(answers, {"error": {"type": type(error).__name__, "message": str(error) or repr(error)}})
+
+
+def end_with(parent: int) -> None:
     """Ask Linux to kill this process when its parent ends, which works even while native code blocks Python."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -129,14 +163,15 @@ def _end_with(parent: int) -> None:
         os._exit(_PARENT_ENDED)
 
 
-def _answer(answers: BinaryIO, reply: Reply, payload: bytes = b"") -> None:
+def answer(answers: BinaryIO, reply: Reply, payload: bytes = b"") -> None:
+    """Write an answer: plain data, and bytes beside it."""
     # A lone surrogate in a message cannot be encoded and becomes a question mark.
     text = json.dumps(reply, default=str, ensure_ascii=False).encode("utf-8", "replace")
     answers.write(HEADER.pack(len(text), len(payload)) + text + payload)
     answers.flush()
 
 
-def _import(command: Import, report: Callable[[str], None]) -> tuple[Opener, Reply]:
+def import_framework(command: Import, report: Callable[[str], None]) -> tuple[Opener, Reply]:
     """Return the function that opens a model, and how long importing its framework took."""
     report("import")
     start = time.perf_counter_ns()

@@ -5,7 +5,8 @@ clock to `child`, processes to `process`, storage to the caller's `keep`, and fi
 
 A launch opens every model of the group in a fresh process, times them in rounds, and ends them. A round has one short
 block of each model in a random order, so that changes of the machine affect all models alike. Models are launched
-several times because each process has a speed of its own.
+several times because each process has a speed of its own. How often, and how long a block is, follows from what each
+costs and how much it varies.
 
 Source: R. A. Fisher, The Design of Experiments (1935), chapters II and III, for blocks in random order; T. Kalibera and
 R. Jones, Rigorous Benchmarking in Reasonable Time (ISMM 2013), and the manual of pyperf, for several processes.
@@ -15,31 +16,39 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from benchcard.measure import intervals, machine_state
 from benchcard.measure.blocks import Block, GroupTiming, OpenedModel, Progress, Round, Subject, TimedFailure
 from benchcard.measure.lock import machine_lock
-from benchcard.measure.process import ProcessFailed, TimedProcess
+from benchcard.measure.process import Launchers, ProcessFailed, TimedProcess
 
 TIMEOUT_S = 600.0
 
-# Long compared with the time to wake up, and short enough for many rounds in which the machine stays the same.
-_BLOCK_S = 0.1
-# A block has at least this many calls, where that leaves enough blocks: one slow call must not decide a block, nor the
-# unrecorded call take half of the time.
-_CALLS_PER_BLOCK = 10
-# A short launch still has a median over this many rounds.
+_Medians: TypeAlias = Mapping[intervals.RoundId, float]
+
+# Unrecorded calls before a block, one at least: while a model slept, others filled the caches, and its threads woke up
+# on any core. In 5 ms the largest of today's caches is read from memory.
+_WARM_S = 0.005
+# Recorded calls take this many times as long as the unrecorded ones, and not longer: a call of a block tells little
+# that the others do not tell, while the next block finds the machine in another state.
+_BLOCK_SHARE = 4
+# A block of slow calls has this many, since one unrecorded call comes before them.
+_SLOW_CALLS = 3
+# A short launch still has this many rounds.
 _ROUNDS_PER_LAUNCH = 6
 # Precision is judged between launches, so these are shorter by this factor.
 _LAUNCHES_TO_JUDGE = 4
-# The share of a block that unrecorded calls take, one call at least: while a model slept, others filled the caches.
-# 5 ms are enough to read the largest of today's caches from memory.
-_WARM_SHARE = 0.05
+# The share of the recorded time that more launches than requested may take.
+_OPENING_SHARE = 0.25
+# The share of the recorded time of a launch that the import of a framework may take. A longer one is made only once.
+_IMPORT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class _Settings:
 
     @property
     def launch_ns(self) -> int:
-        """Recorded time of a model in one launch."""
+        """The longest recorded time of a model in one launch."""
         launches = self.launches * (1 if self.precision is None else _LAUNCHES_TO_JUDGE)
         return math.ceil(self.duration_ns / launches)
 
@@ -64,7 +73,8 @@ class _Settings:
         if self.block_ns is not None:
             return self.block_ns
         call_ns = float(np.median(opened.warmup_ns or (opened.first_call_ns,)))
-        return round(min(max(_BLOCK_S * 1e9, _CALLS_PER_BLOCK * call_ns), self.launch_ns / _ROUNDS_PER_LAUNCH))
+        longest_ns = self.launch_ns / _ROUNDS_PER_LAUNCH
+        return round(min(max(_BLOCK_SHARE * _WARM_S * 1e9, _SLOW_CALLS * call_ns), longest_ns))
 
 
 @dataclass(eq=False)
@@ -100,7 +110,7 @@ def time_group(
     precision: float | None = None,
     block_s: float | None = None,
     timeout_s: float = TIMEOUT_S,
-    process_class: type[TimedProcess] = TimedProcess,
+    launchers_class: type[Launchers] = Launchers,
 ) -> GroupTiming:
     """Time a group of models, pass each round to `keep`, and return the opened models and the failures.
 
@@ -113,8 +123,8 @@ def time_group(
         baseline: Index of the subject that ratios compare with; None for none, and then no twin.
         duration_s: Recorded seconds per subject over all launches; with `precision`, the mean over the subjects at
             most.
-        launches: Processes per subject, one after the other. Intervals need two; with five, Student's quantile is
-            below 3.
+        launches: Processes per subject, one after the other, at least. Intervals need two. There are more where
+            launches vary so much that more of them, with fewer rounds each, give narrower intervals in the same time.
         warmup_runs: Calls after the first one of a process, before any block; fewer where they and the first one would
             take longer than the launch. A slow model has its unrecorded calls before each block.
         seed: Seed of the order within rounds, which depends on it and the round's number alone.
@@ -124,11 +134,11 @@ def time_group(
         precision: Stop a subject when the 95 % interval of its ratio to the baseline (of its latency, where there is
             no baseline) is within this share on either side, 0.01 for 1 %. Its time goes to the other subjects. See
             `intervals.is_precise`.
-        block_s: Length of every block; by default 0.1 s, or ten calls of a slow model, and never more than a sixth of
-            the recorded time of a launch.
+        block_s: Length of every block; by default 20 ms, or three calls of a slow model, and never more than a sixth
+            of the recorded time of a launch.
         timeout_s: The longest time for an answer of a process (to import, to open a model, or to time a block beyond
             the block's length). The process is then ended, and its model leaves the group.
-        process_class: The class of the processes.
+        launchers_class: The class that starts the processes of each launch.
 
     Raises:
         ValueError: Names are not unique, or a number is out of range.
@@ -146,8 +156,8 @@ def time_group(
         )
     block_ns = None if block_s is None else round(block_s * 1e9)
     settings = _Settings(round(duration_s * 1e9), launches, warmup_runs, seed, precision, block_ns)
-    conductor = _Conductor(subjects, baseline, settings, earlier, progress)
-    return conductor.run(keep, lambda member: process_class(member.subject, member.twin, timeout_s))
+    with launchers_class(timeout_s) as launchers:
+        return _Conductor(subjects, baseline, settings, earlier, progress).run(keep, launchers)
 
 
 class _Conductor:
@@ -173,8 +183,9 @@ class _Conductor:
         self._round = 1 + max((past.number for past in earlier), default=-1)
         self._launch = 1 + max((past.launch for past in earlier), default=-1)
         self._opened = [opened for past in earlier for opened in past.opened]
+        self._state = machine_state.MachineState(0)
 
-    def run(self, keep: Callable[[Round], None], start: Callable[[_Member], TimedProcess]) -> GroupTiming:
+    def run(self, keep: Callable[[Round], None], launchers: Launchers) -> GroupTiming:
         """Launch and time the members until each has been timed enough."""
         kept = len(self._opened)
         with machine_lock(self._report):
@@ -184,10 +195,16 @@ class _Conductor:
                     member for member in self._members if not member.failed and (member in due or self._is_pair(member))
                 ]
                 with ExitStack() as processes:
+                    began = time.monotonic_ns()
                     self._report(f"launch {self._launch + 1}: starting {_count_processes(launched)}")
-                    for member in self._start(launched, start, processes):
+                    together = [(member.subject, member.twin) for member in launched]
+                    affordable_ns = _IMPORT_SHARE * self._settings.launch_ns * len(launched)
+                    started = launchers.start(together, processes, affordable_ns)
+                    for member, process in zip(launched, started):
                         self._report(f"launch {self._launch + 1}: opening {member.subject.name}")
-                        self._open(member)
+                        self._open(member, process)
+                    self._share_time(launched, time.monotonic_ns() - began)
+                    self._state = self._read_state()
                     while order := self._order(launched, due):
                         self._report(f"launch {self._launch + 1}: timing {_count_processes(order)}")
                         timed = replace(self._time_round(order), opened=tuple(self._opened[kept:]))
@@ -195,6 +212,8 @@ class _Conductor:
                         self._count(timed)
                         keep(timed)
                         self._round += 1
+                for member in launched:
+                    member.process = None
                 del self._opened[kept:]  # A launch without a round does not count.
                 self._launch += 1
             after = machine_state.read_machine_state()
@@ -220,65 +239,67 @@ class _Conductor:
         # A member without any recorded time may be unable to open, and has no time to give to the others.
         times = [member.elapsed_ns for member in alive if member.elapsed_ns]
         is_spent = sum(times) >= settings.duration_ns * len(times)
+        precise = intervals.precise(*self._compared(self._members), settings.precision)
         return [
             member
             for member in judged
             if len(member.launches) < settings.launches
-            or not (is_spent or self._is_precise(member, settings.precision))
+            or not (is_spent or member is self._baseline or self._members.index(member) in precise)
         ]
 
-    def _is_precise(self, member: _Member, precision: float) -> bool:
-        """Return whether a member's ratio to the baseline (its latency, where there is none) is precise enough.
-
-        The baseline itself always is.
-        """
-        if self._baseline is None:
-            return intervals.is_precise(dict.fromkeys(member.medians, 1.0), member.medians, precision)
-        return member is self._baseline or intervals.is_precise(self._baseline.medians, member.medians, precision)
-
-    def _start(
-        self, members: Sequence[_Member], start: Callable[[_Member], TimedProcess], processes: ExitStack
-    ) -> list[_Member]:
-        """Start the processes of members and return those whose framework is imported.
-
-        Imports run in parallel, since nothing is timed yet.
-        """
-        started: list[tuple[_Member, TimedProcess]] = []
-        for member in members:
-            try:
-                process = processes.enter_context(start(member))
-                process.start_import()
-            except ProcessFailed as failed:
-                self._fail(member, failed)
-            else:
-                member.process = process
-                started.append((member, process))
-        # All are killed before the first is waited for: each takes a moment to return its memory.
-        processes.callback(_kill, [process for _, process in started])
-        ready = []
-        for member, process in started:
-            try:
-                process.finish_import()
-            except ProcessFailed as failed:
-                self._fail(member, failed)
-            else:
-                ready.append(member)
-        return ready
-
-    def _open(self, member: _Member) -> None:
+    def _open(self, member: _Member, process: TimedProcess | ProcessFailed) -> None:
         settings = self._settings
-        if member.process is None:
-            return
         try:
-            opened = member.process.open(self._launch, settings.warmup_runs, settings.launch_ns)
+            if isinstance(process, ProcessFailed):
+                raise process
+            opened = process.open(self._launch, settings.warmup_runs, settings.launch_ns)
         except ProcessFailed as failed:
             self._fail(member, failed)
             return
         self._opened.append(opened)
+        member.process = process
         member.block_ns = settings.block_length_ns(opened)
-        member.until_ns = member.elapsed_ns + settings.launch_ns
-        if settings.precision is None:
-            member.until_ns = min(member.until_ns, settings.duration_ns)
+
+    def _share_time(self, launched: Sequence[_Member], opening_ns: int) -> None:
+        """Set how long each member is timed in this launch, which took `opening_ns` to open.
+
+        A launch is shorter than the longest one where launches vary: with the number of rounds that gives the narrowest
+        interval for the time that launches and rounds take, by the variances so far.
+
+        Source: Kalibera and Jones (2013), section 6.
+        """
+        settings = self._settings
+        launch_ns = settings.launch_ns
+        opened = [member for member in launched if not member.failed]
+        if opened and (added := self._launch_variance()):
+            round_ns = sum(member.block_ns for member in opened) * (1 + 1 / _BLOCK_SHARE)
+            rounds = max(_ROUNDS_PER_LAUNCH, math.sqrt(opening_ns / round_ns / added))
+            affordable_ns = opening_ns / (_OPENING_SHARE * len(opened))
+            block_ns = float(np.median([member.block_ns for member in opened]))
+            launch_ns = round(min(launch_ns, max(rounds * block_ns, affordable_ns)))
+        for member in opened:
+            member.until_ns = member.elapsed_ns + launch_ns
+            if settings.precision is None:
+                member.until_ns = min(member.until_ns, settings.duration_ns)
+
+    def _launch_variance(self) -> float | None:
+        """Return the variance of launches relative to that of rounds; None where it is not known or there is none."""
+        ratios = intervals.paired_ratios(*self._compared(self._members))
+        added = next((ratio.launches_add for ratio in ratios.values() if ratio.launches_add is not None), None)
+        rounds = [len(member.medians) / len(member.launches) for member in self._members if member.medians]
+        return (added - 1) / float(np.mean(rounds)) if added is not None and added > 1 else None
+
+    def _compared(self, members: Sequence[_Member]) -> tuple[_Medians, dict[int, _Medians]]:
+        """Return the median latencies of the baseline and of some members, by their place among all.
+
+        Where there is no baseline, its medians are all equal, so that the members' own latencies are compared.
+        """
+        subjects = {self._members.index(member): member.medians for member in members if member.medians}
+        if self._baseline is not None:
+            subjects.pop(self._members.index(self._baseline), None)
+            return self._baseline.medians, subjects
+        rounds = {place for medians in subjects.values() for place in medians}
+        return dict.fromkeys(rounds, 1.0), subjects
 
     def _order(self, launched: Sequence[_Member], due: Sequence[_Member]) -> list[_Member]:
         """Return the members of the next round in random order; none when the launch is over.
@@ -298,16 +319,21 @@ class _Conductor:
 
     def _time_round(self, order: Sequence[_Member]) -> Round:
         """Time one block of each member in this order."""
-        processes = [(member, member.process) for member in order if member.process is not None]
-        pids = [process.pid for _, process in processes]
-        before = machine_state.read_machine_state(pids)
         blocks: list[Block] = []
-        for member, process in processes:
+        for member in order:
             try:
-                blocks.append(process.time_block(member.block_ns, round(_WARM_SHARE * member.block_ns)))
+                if member.process is not None:
+                    blocks.append(member.process.time_block(member.block_ns, round(_WARM_S * 1e9)))
             except ProcessFailed as failed:
                 self._fail(member, failed)
-        return Round(self._round, self._launch, tuple(blocks), before, machine_state.read_machine_state(pids))
+        before, self._state = self._state, self._read_state()
+        return Round(self._round, self._launch, tuple(blocks), before, self._state)
+
+    def _read_state(self) -> machine_state.MachineState:
+        """Return the state of the machine; the time of all processes of the launch counts as own time."""
+        return machine_state.read_machine_state(
+            member.process.pid for member in self._members if member.process is not None and not member.failed
+        )
 
     def _fail(self, member: _Member, failed: ProcessFailed) -> None:
         self._failures.append(failed.failure)
@@ -334,11 +360,6 @@ class _Conductor:
             # A member that is not precise yet takes the time of those that are.
             done_ns = min(sum(times), total_ns)
         self._progress(Progress(activity, done_ns / 1e9, total_ns / 1e9))
-
-
-def _kill(processes: Sequence[TimedProcess]) -> None:
-    for process in processes:
-        process.kill()
 
 
 def _count_processes(members: Sequence[_Member]) -> str:

@@ -1,12 +1,22 @@
-"""Ratios of latencies with their intervals over launches, and what these ratios can show.
+"""Ratios of latencies with their intervals, and what these ratios can show.
 
 Owns the statistics of medians by round. Leaves raw latencies to `latency`, and quality to `significance`.
+
+Two things vary from one measurement to the next: rounds, because the machine and the threads of a process change their
+state, and launches, because each process has a speed of its own. The interval of a ratio is over the rounds where
+launches add nothing beyond them, and over the launches where they do. Whether they do is tested on all ratios of the
+group together, at a level of 25 %: a test that lets small effects pass more easily would make intervals too narrow.
+
+Source: R. Wilcox, Introduction to Robust Estimation and Hypothesis Testing (2012), 3.3 and 4.3, for trimmed means with
+winsorized variances; T. Bancroft, Analysis and Inference for Incompletely Specified Models (Biometrics 20, 1964) for
+the level of a preliminary test; `benchmarks/coverage.py` for how often the intervals hold.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -18,38 +28,158 @@ CONFIDENCE = 0.95
 RoundId: TypeAlias = tuple[int, int]
 """The number of a launch, and of a round in it."""
 
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 # Bounds of a ratio whose logarithm is further from it than this (a factor of ten thousand million) are left out.
 _UNBOUNDED = 23.0
+# The share of rounds that is left out at either end.
+_TRIMMED = 0.2
+# Levels of the tests for effects of launches: on all ratios of a group, and on one that differs from the others.
+_GROUP_LEVEL, _OWN_LEVEL = 0.25, 0.01
+# Ratios to the same baseline are correlated: at most this many of them count as independent.
+_INDEPENDENT = 2
 _FIRST_LOOK = 5
-_NEXT_LOOK = 1.5
 # With fewer launches even the interval of all slopes holds the true one in less than 95 of 100 cases.
 _DRIFT_LAUNCHES = 5
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster a model is than the baseline.
+
+    Attributes:
+        log: The logarithm of the ratio.
+        error: Its standard error; None where there is only one launch.
+        freedom: Degrees of freedom of the error.
+        launches_add: The variance of the ratio over launches, relative to what the rounds in them make expect: 1 where
+            launches add nothing. None where this is not known.
+    """
+
+    log: float
+    error: float | None
+    freedom: float
+    launches_add: float | None = None
+
+    def interval(self, confidence: float = CONFIDENCE) -> Interval:
+        """Return the ratio with its interval at a level; `1 - 0.05 / rows` holds for all rows at once (Bonferroni)."""
+        from scipy.stats import t
+
+        half = None if self.error is None else float(t.ppf(0.5 + confidence / 2, self.freedom)) * self.error
+        return _from_log(self.log, half)
+
+    @property
+    def p_value(self) -> float | None:
+        """The p-value of the hypothesis that both are equally fast; None where there is no error."""
+        from scipy.stats import t
+
+        if self.error is None:
+            return None
+        if self.error == 0:
+            return float(self.log == 0)
+        return float(2 * t.sf(abs(self.log) / self.error, self.freedom))
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """The log ratio of one model in each launch.
+
+    Attributes:
+        values: The trimmed mean over the rounds of each launch.
+        rounds: The number of rounds of each launch.
+        variance: The variance of one launch's level, as the rounds in it make expect, times its number of rounds;
+            None where a launch has one round only.
+        freedom: Degrees of freedom of the variance.
+    """
+
+    values: tuple[float, ...]
+    rounds: tuple[int, ...]
+    variance: float | None
+    freedom: int
+
+    @property
+    def mean(self) -> float:
+        return float(np.average(self.values, weights=self.rounds))
+
+    @property
+    def between(self) -> float:
+        """The variance between launches, on the same scale as `variance`."""
+        squares = (count * (value - self.mean) ** 2 for value, count in zip(self.values, self.rounds))
+        return sum(squares) / (len(self.values) - 1)
+
+    @property
+    def launches_add(self) -> float | None:
+        """The variance between launches, relative to what the rounds make expect."""
+        return self.between / self.variance if self.variance and len(self.values) > 1 else None
+
+
+def paired_ratios(baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mapping[RoundId, float]]) -> dict[_K, Ratio]:
+    """Return how many times faster each subject is than the baseline, from the rounds in which both were timed.
+
+    Args:
+        baseline: The baseline's median latency by round, as `block_medians` returns it; equal numbers for the
+            subjects' own latencies.
+        subjects: The same for each subject. Those without a common round are left out.
+    """
+    levels = {
+        name: _levels({place: math.log(baseline[place] / medians[place]) for place in baseline.keys() & medians.keys()})
+        for name, medians in subjects.items()
+        if baseline.keys() & medians.keys()
+    }
+    added = [level.launches_add for level in levels.values() if level.launches_add is not None]
+    together = sum(added) / len(added) if added else None
+    return {name: _ratio(level, together, len(added)) for name, level in levels.items()}
 
 
 def paired_ratio(
     baseline: Mapping[RoundId, float], subject: Mapping[RoundId, float], confidence: float = CONFIDENCE
 ) -> Interval:
-    """Return how many times faster the subject is than the baseline, from the rounds in which both were timed.
-
-    Args:
-        baseline: The baseline's median latency by round, as `block_medians` returns it.
-        subject: The subject's.
-        confidence: Level of the interval; `1 - 0.05 / rows` for intervals that hold for all of so many rows at once
-            (Bonferroni).
-
-    Returns:
-        The baseline's latency over the subject's, above 1 where the subject is faster. No bounds for one launch.
+    """Return the ratio of a single subject; see `paired_ratios`.
 
     Raises:
         ValueError: The two have no round in common.
     """
-    logs = {round_id: math.log(baseline[round_id] / subject[round_id]) for round_id in baseline.keys() & subject.keys()}
-    if not logs:
+    ratios = paired_ratios(baseline, {None: subject})
+    if not ratios:
         raise ValueError("no round in which both were timed")
-    levels = [float(np.median(launch)) for launch in by_launch(logs).values()]
-    value = float(np.mean(levels))
-    return _from_log(value, interval_half_width(levels, value, confidence))
+    return ratios[None].interval(confidence)
+
+
+def _levels(logs: Mapping[RoundId, float]) -> _Levels:
+    values, counts, squares, freedom = [], [], 0.0, 0
+    for launch in by_launch(logs).values():
+        ordered = np.sort(launch)
+        count = len(ordered)
+        cut = int(_TRIMMED * count)
+        kept = ordered[cut : count - cut]
+        values.append(float(kept.mean()))
+        counts.append(count)
+        if len(kept) > 1:
+            winsorized = np.clip(ordered, kept[0], kept[-1])
+            # The variance of the trimmed mean, times `count`, weighted by its degrees of freedom.
+            squares += float(winsorized.var() * count**2 / len(kept))
+            freedom += len(kept) - 1
+    return _Levels(tuple(values), tuple(counts), squares / freedom if freedom else None, freedom)
+
+
+def _ratio(levels: _Levels, together: float | None, ratios: int) -> Ratio:
+    """Return a ratio; `together` is the mean effect of launches on so many ratios of the group."""
+    from scipy.stats import f
+
+    launches = len(levels.values)
+    if launches < 2:
+        return Ratio(levels.mean, None, 0)
+    own = levels.launches_add
+    weights = [count / sum(levels.rounds) for count in levels.rounds]
+    scale = sum(weight**2 / count for weight, count in zip(weights, levels.rounds))
+    if levels.variance is None or own is None or together is None:
+        return Ratio(levels.mean, math.sqrt(levels.between * scale), launches - 1, own)
+    factor, freedom = 1.0, float(levels.freedom)
+    shared = (launches - 1) * min(ratios, _INDEPENDENT)
+    if together > f.isf(_GROUP_LEVEL, shared, levels.freedom):
+        factor, freedom = together, shared
+    if own > factor * f.isf(_OWN_LEVEL, launches - 1, freedom):
+        factor, freedom = own, launches - 1
+    return Ratio(levels.mean, math.sqrt(levels.variance * factor * scale), freedom, together)
 
 
 def unpaired_ratio(
@@ -98,39 +228,33 @@ def _from_log(value: float, half_width: float | None) -> Interval:
     return Interval(math.exp(value), math.exp(value - half_width), math.exp(value + half_width))
 
 
-def detectable(ratio: Interval, floor: Interval) -> bool:
-    """Return whether a ratio differs from 1 by more than its interval and by more than the noise floor of its run.
-
-    The floor is the largest distance from 1 in the interval of the baseline against its twin. Where that has no bounds,
-    as with one launch, the noise is unknown and no ratio is detectable.
-    """
-    is_known = floor.low is not None
-    return is_known and ratio.excludes(1.0) and abs(math.log(ratio.value)) > floor.reach
-
-
-def is_precise(baseline: Mapping[RoundId, float], subject: Mapping[RoundId, float], precision: float) -> bool:
-    """Return whether the ratio has been known within `precision` on either side for long enough to stop timing.
+def precise(
+    baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mapping[RoundId, float]], precision: float
+) -> set[_K]:
+    """Return the subjects whose ratio has been known within `precision` on either side for long enough to stop timing.
 
     A look after every launch would stop at the first interval that is narrow by chance, and such intervals hold the
-    true value too rarely. So there are few looks, after 5 launches and then after half as many again each time, and
-    timing stops one look after the interval was narrow.
+    true value too rarely. So the first look is after five launches, and timing stops one launch after the interval was
+    narrow.
 
     Args:
-        baseline: The baseline's median latency by round; all equal to judge the subject's own latency.
-        subject: The subject's.
+        baseline: The baseline's median latency by round; all equal to judge the subjects' own latencies.
+        subjects: The same for each subject.
         precision: Half the width of the interval over the ratio, 0.01 for 1 %.
 
     Source: C. Stein, A Two-Sample Test for a Linear Hypothesis Whose Power is Independent of the Variance (Ann. Math.
     Statist. 16, 1945) for deciding on the first part of the data; `benchmarks/coverage.py` for these figures.
     """
-    launches = sorted({launch for launch, _ in baseline.keys() & subject.keys()})
-    earlier, look = 0, _FIRST_LOOK
-    while look < len(launches):
-        earlier, look = look, math.ceil(_NEXT_LOOK * look)
-    if look != len(launches) or not earlier:
-        return False
-    first = {round_id: latency for round_id, latency in subject.items() if round_id[0] < launches[earlier]}
-    return paired_ratio(baseline, first).within(precision)
+    launches = {
+        name: sorted({launch for launch, _ in baseline.keys() & medians.keys()}) for name, medians in subjects.items()
+    }
+    earlier = {
+        name: {place: median for place, median in medians.items() if place[0] < launches[name][-1]}
+        for name, medians in subjects.items()
+        if len(launches[name]) > _FIRST_LOOK
+    }
+    ratios = paired_ratios(baseline, earlier)
+    return {name for name, ratio in ratios.items() if ratio.interval().within(precision)}
 
 
 def drift(launches: Sequence[Sequence[float]]) -> Interval:

@@ -22,6 +22,10 @@ from benchcard.utils.values import Disturbance
 # The share of a processor that other processes may use in a round before it counts as disturbed. A desktop or a
 # monitoring agent at rest uses less.
 _OTHERS_SHARE = 0.05
+_STRETCH_NS = 500_000_000
+# The share of a processor, for others or stolen, above which ratios of models of different speed were wrong by more
+# than their intervals (`benchmarks/noise.py`).
+_TOO_MUCH_SHARE = 0.2
 # The share of processor time stolen by the hypervisor above which tail latencies are not the model's own.
 _STEAL_SHARE = 0.01
 
@@ -111,6 +115,35 @@ def others_share(before: MachineState, after: MachineState) -> float | None:
     return max(0.0, after.busy_s - before.busy_s - own_s) / wall_s
 
 
+def others_shares(rounds: Iterable[Span]) -> list[float]:
+    """Return `others_share` for stretches of rounds that follow each other, of half a second each at least.
+
+    Source: proc(5): the counters of processor time have a resolution of 10 ms, which is much for a single round.
+    """
+    shares: list[float | None] = []
+    first: MachineState | None = None
+    last: MachineState | None = None
+    for before, after in rounds:
+        if first is not None and last is not None and before.at_ns != last.at_ns:
+            shares.append(others_share(first, last))
+            first = None
+        first, last = first or before, after
+        if last.at_ns - first.at_ns >= _STRETCH_NS:
+            shares.append(others_share(first, last))
+            first = None
+    if first is not None and last is not None:
+        shares.append(others_share(first, last))
+    return [share for share in shares if share is not None]
+
+
+def is_disturbed(rounds: Sequence[Span]) -> bool:
+    """Return whether others used so much of the processors that models may have been affected differently."""
+    shares = others_shares(rounds)
+    return (bool(shares) and sum(shares) / len(shares) > _TOO_MUCH_SHARE) or (
+        steal_share(rounds) or 0.0
+    ) > _TOO_MUCH_SHARE
+
+
 def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
     """Yield what disturbed the rounds; nothing on a quiet machine.
 
@@ -118,10 +151,10 @@ def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
         rounds: The states around each round. What happens between rounds does not count, because an interrupted run may
             go on another day.
     """
-    shares = [share for share in (others_share(first, last) for first, last in rounds) if share is not None]
+    shares = others_shares(rounds)
     if disturbed := sum(share > _OTHERS_SHARE for share in shares):
         text = (
-            f"others used the processors in {disturbed} of {len(shares)} rounds, "
+            f"others used the processors in {disturbed} of {len(shares)} stretches of half a second, "
             f"{sum(shares) / len(shares):.2f} of a processor on average and {max(shares):.2f} at most"
         )
         yield Disturbance("others", text)

@@ -1,22 +1,36 @@
-"""The noise floor: how far the same model, timed in two processes, differs from itself.
+"""The noise floor: how far the same model, timed in two processes, differs from itself, and what can be told beyond it.
 
 What disturbed the machine is left to `machine_state`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchcard.measure.blocks import Round
-from benchcard.measure.intervals import paired_ratio
+from benchcard.measure.intervals import CONFIDENCE, Ratio, paired_ratios
 from benchcard.measure.latency import block_medians
-from benchcard.utils.values import Interval
+from benchcard.measure.significance import holm
+
+Timed = tuple[str, bool]
+"""The name of a model, and whether its times are those of its twin, the baseline's second process."""
 
 
-def noise_floor(rounds: Sequence[Round], baseline: str) -> Interval:
-    """Return the ratio of the baseline to its twin, the same model in another process: 1 without noise.
+def ratios(rounds: Sequence[Round], baseline: str, names: Sequence[str]) -> dict[Timed, Ratio]:
+    """Return the ratio of the baseline to each model and to its own twin, where both were timed in a round."""
+    subjects = {(name, False): block_medians(rounds, name) for name in names if name != baseline}
+    subjects[baseline, True] = block_medians(rounds, baseline, twin=True)
+    return paired_ratios(block_medians(rounds, baseline), subjects)
 
-    Raises:
-        ValueError: The twin was never timed.
+
+def distinguishable(ratios: Mapping[Timed, Ratio]) -> set[Timed]:
+    """Return the models that differ from the baseline: one test for all ratios, with a level of 5 % for all together.
+
+    If the twin is among them, the processes of a model differ by more than their rounds and launches show.
+
+    Source: S. Holm (1979), see `significance.holm`.
     """
-    return paired_ratio(block_medians(rounds, baseline), block_medians(rounds, baseline, twin=True))
+    tested = {name: ratio.p_value for name, ratio in ratios.items()}
+    known = {name: p_value for name, p_value in tested.items() if p_value is not None}
+    adjusted = dict(zip(known, holm(list(known.values()))))
+    return {name for name, p_value in adjusted.items() if p_value < 1 - CONFIDENCE}

@@ -12,15 +12,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 import benchcard
 
 if TYPE_CHECKING:
     import queue
-    import subprocess
 
 T = TypeVar("T")
 
@@ -40,6 +39,23 @@ spec.loader.exec_module(package)
 from benchcard.{module} import main
 main({argument})
 """
+
+
+class Child(Protocol):
+    """What is used of a `subprocess.Popen`, and of a process that another one forked."""
+
+    pid: int
+    stdin: IO[Any] | None
+    stdout: IO[Any] | None
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while the process runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, and return the exit code."""
+
+    def kill(self) -> None:
+        """Kill the process itself."""
 
 
 def python_command(module: str, argument: int | None = None, *, search_own: bool) -> list[str]:
@@ -96,15 +112,16 @@ def has_stderr() -> bool:
         return False
 
 
-def kill_tree(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+def kill_tree(process: Child) -> None:
     """Kill a process that was started with `start_new_session`, and its children, without waiting for their end."""
     # Once the process was waited for, its number may belong to another one.
     if process.poll() is None:
-        _kill_group(process.pid)
+        kill_group(process.pid)
         process.kill()
 
 
-def _kill_group(pid: int) -> None:
+def kill_group(pid: int) -> None:
+    """Kill all processes of a group; does nothing where it has ended, and on Windows."""
     if os.name == "posix":
         # macOS refuses where some of the group have ended already.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -133,11 +150,12 @@ def listen(lines: Iterable[T], commands: queue.SimpleQueue[T], status: int) -> N
 
 
 def forward_messages(
-    process: subprocess.Popen[bytes] | subprocess.Popen[str], messages: Iterable[T], to: queue.SimpleQueue[T | None]
+    process: Child, messages: Iterable[T], to: queue.SimpleQueue[T | None], reap: Callable[[], object] | None = None
 ) -> threading.Thread:
     """Put the messages of a child into a queue as they arrive, and None once the child has ended.
 
-    The returned thread waits for the child's end and then kills what the child started. It ends after the child.
+    The returned thread waits for the child's end and then kills what the child started. It ends after the child. `reap`
+    does both for a process that is not a child of this one.
     """
 
     def read() -> None:
@@ -154,15 +172,17 @@ def forward_messages(
     reading = threading.Thread(target=read, daemon=True)
 
     def wait() -> None:
-        if hasattr(os, "waitid"):
+        if reap is not None:
+            reap()
+        elif hasattr(os, "waitid"):
             # The process number stays reserved until the process was waited for.
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            _kill_group(process.pid)
+            kill_group(process.pid)
             process.wait()
         else:
             process.wait()
-            _kill_group(process.pid)
+            kill_group(process.pid)
         reading.join(_DRAIN_S)
         to.put(None)
         # What the child did not read cannot be written any more.

@@ -3,30 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeAlias
 
+import fake_framework
 import numpy as np
 import psutil
 import pytest
 import timing_fixtures
 from timing_fixtures import children_of, recorded_s, subject, timed
 
+from benchcard import registry
+from benchcard.measure import process
 from benchcard.measure.blocks import OpenedModel, Round, Subject, recover_rounds
 from benchcard.measure.child import Import, Open, Time, encode_command, time_block
 from benchcard.measure.machine import physical_cores
 from benchcard.measure.machine_state import MachineState
-from benchcard.measure.process import ProcessFailed, TimedProcess
+from benchcard.measure.process import Launchers, ProcessFailed, TimedProcess
 from benchcard.run.directory import PartFailure, PartOutcome, TimedPart
 from benchcard.utils.process import child_environment, python_command
 
 folder = timing_fixtures.folder
+MakeSubject: TypeAlias = Callable[..., Subject]
+
+
+@pytest.fixture
+def forkable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSubject:
+    """Makes subjects of a framework whose processes are forked."""
+    if not process.CAN_FORK:
+        pytest.skip("forks from one process per launch are for Linux")
+    monkeypatch.setattr(registry, "_registry", functools.cache(registry._Registry))
+    registry.register_framework("forkable", fake_framework.Forkable())
+    registry.register_framework("threaded", fake_framework.Threaded())
+
+    def make(name: str, framework: str = "forkable", **options: object) -> Subject:
+        return replace(subject(folder, name, **options), framework=framework)
+
+    return make
 
 
 def opened(process: TimedProcess, **settings: int) -> OpenedModel:
@@ -66,6 +90,71 @@ def test_a_model_that_dies_later_keeps_its_rounds(folder: Path) -> None:
     assert {timed.launch for timed in rounds for block in timed.blocks if block.name == "b"} == {0, 1}
     assert {timed.launch for timed in rounds for block in timed.blocks if block.name == "c"} == {0, 1, 2}
     assert recorded_s(rounds, "a") >= 0.12
+
+
+def test_models_are_forked_from_one_process_and_the_twin_from_another(forkable: MakeSubject) -> None:
+    """In each launch, models with equal settings share a parent; the twin and other settings have their own."""
+    members = [(forkable("a"), False), (forkable("b"), False), (forkable("c", intra_op_num_threads=3), False)]
+    members.append((members[0][0], True))
+    parents = []
+    with Launchers(60.0) as launchers:
+        for _ in range(2):
+            with ExitStack() as stack:
+                processes = launchers.start(members, stack, affordable_ns=math.inf)
+                parents += [psutil.Process(each.pid).ppid() for each in processes if isinstance(each, TimedProcess)]
+    assert parents[0] == parents[1]
+    assert len(set(parents)) == 6
+
+
+def test_a_costly_import_is_made_once(forkable: MakeSubject) -> None:
+    """A parent whose import takes longer than a launch can afford serves all launches; if it dies, there is another."""
+    members = [(forkable("a"), False)]
+    pids, parents = [], []
+    with Launchers(60.0) as launchers:
+        for _ in range(3):
+            with ExitStack() as stack:
+                (process,) = launchers.start(members, stack, affordable_ns=0)
+                assert isinstance(process, TimedProcess)
+                pids.append(process.pid)
+                parents.append(psutil.Process(process.pid).parent())
+            if len(pids) == 2:
+                parents[-1].kill()
+                parents[-1].wait(20)
+    assert len(set(pids)) == 3
+    assert parents[0] == parents[1] != parents[2]
+    assert not [parent for parent in parents if parent.is_running()]
+
+
+@pytest.mark.parametrize("how", ["raise", "exit", int(signal.SIGKILL)])
+def test_a_forked_model_that_fails_takes_nobody_with_it(forkable: MakeSubject, how: str | int) -> None:
+    """A forked process that raises, exits or is killed, at any stage, fails alone, with its own log and exit code."""
+    stages = ["load", "first call", "warm-up", "time"]
+    result, rounds = timed([forkable("a"), *(forkable(stage, stage=stage, how=how) for stage in stages)])
+    assert all(opened.facts["forked"] for opened in result.opened)
+    assert [(failed.name, failed.failure.stage) for failed in result.failures] == [(stage, stage) for stage in stages]
+    kinds = {"raise": "RuntimeError", "exit": "ExitError"}
+    assert {failed.failure.type for failed in result.failures} == {kinds.get(str(how), "SIGKILL")}
+    if how == "exit":
+        assert all("leaving now" in failed.failure.log for failed in result.failures)
+    assert recorded_s(rounds, "a") >= 0.12
+    assert recorded_s(rounds, "a", twin=True) >= 0.12
+
+
+def test_a_framework_with_threads_is_not_forked(forkable: MakeSubject) -> None:
+    """Where the import starts threads, which a fork would lose, each model gets a process of its own."""
+    result, rounds = timed([forkable("a", "threaded"), forkable("b", "threaded"), forkable("c")])
+    assert not result.failures
+    assert rounds
+    assert {opened.facts["forked"] for opened in result.opened if opened.name in "ab"} == {False}
+    assert all(opened.facts["forked"] for opened in result.opened if opened.name == "c")
+
+
+def test_a_forked_process_costs_what_a_fresh_one_does(forkable: MakeSubject) -> None:
+    """Memory is counted from before the model, and the framework of a forked process is there before the clock runs."""
+    result, _ = timed([forkable("a", bytes=2**26), forkable("b")], launches=1)
+    large, small = (opened.peak_bytes - opened.base_bytes for opened in result.opened[:2])
+    assert large - small == pytest.approx(2**26, rel=0.1)
+    assert {opened.import_ns for opened in result.opened if not opened.twin} == {result.opened[0].import_ns}
 
 
 def test_a_model_that_hangs_is_ended(folder: Path) -> None:
@@ -170,14 +259,20 @@ def test_garbage_is_not_collected_while_the_clock_runs(folder: Path) -> None:
 
 
 def test_threads_and_spinning_are_set_and_read_back(folder: Path) -> None:
-    """Threads reach the options and the environment; they have a default, and threads spin on request only."""
-    subjects = [subject(folder, "a", intra_op_num_threads=3, allow_spinning=True), subject(folder, "b")]
+    """Threads reach the options and the environment and have a default; idle threads spin unless asked not to."""
+    subjects = [
+        subject(folder, "a", intra_op_num_threads=3, allow_spinning=True),
+        subject(folder, "b"),
+        subject(folder, "c", allow_spinning=False),
+    ]
     result, _ = timed(subjects, None, launches=1)
-    asked, unasked = (opened.facts for opened in result.opened)
+    asked, unasked, refused = (opened.facts for opened in result.opened)
     assert asked["options"]["intra_op_num_threads"] == 3
     assert asked["environment"] == {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "ACTIVE"}
-    assert unasked["options"] == {"intra_op_num_threads": physical_cores(), "allow_spinning": False}
-    assert unasked["environment"] == {"OMP_NUM_THREADS": str(physical_cores()), "OMP_WAIT_POLICY": "PASSIVE"}
+    assert unasked["options"] == {"intra_op_num_threads": physical_cores(), "allow_spinning": True}
+    assert unasked["environment"] == {"OMP_NUM_THREADS": str(physical_cores()), "OMP_WAIT_POLICY": None}
+    assert refused["options"]["allow_spinning"] is False
+    assert refused["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_a_timed_process_holds_little_but_the_model(folder: Path) -> None:
@@ -207,7 +302,7 @@ def test_onnxruntime_is_timed_without_torch(folder: Path) -> None:
     result, rounds = timed([relu], None)
     assert not result.failures
     facts = result.opened[0].facts
-    assert (facts["torch_imported"], facts["intra_op_num_threads"], facts["allow_spinning"]) == (False, 2, False)
+    assert (facts["torch_imported"], facts["intra_op_num_threads"], facts["allow_spinning"]) == (False, 2, True)
     assert result.opened[0].import_ns > 0
     assert rounds
 

@@ -125,7 +125,7 @@ def _launches(part: Part) -> int:
 def _machine_columns(part: Part) -> dict[str, object]:
     """Return what the machine reported before and during the rounds, in whichever run of the spec they were timed."""
     rounds = [(timed.before, timed.after) for timed in part.rounds]
-    shares = [share for share in (machine_state.others_share(*span) for span in rounds) if share is not None]
+    shares = machine_state.others_shares(rounds)
     # In a run that was continued, the outcome has the state before the continuation; the first round is earlier.
     before = [part.outcome.before] if part.outcome else []
     first = min([*before, *(start for start, _ in rounds)], key=lambda state: state.at_ns)
@@ -143,6 +143,8 @@ def _machine_columns(part: Part) -> dict[str, object]:
 def _disturbances(part: Part, launches: int) -> tuple[Disturbance, ...]:
     rounds = [(timed.before, timed.after) for timed in part.rounds]
     warnings = [*_twin_warning(part), *_launch_warning(launches)]
+    if part.disturbance:
+        warnings.append(f"{part.disturbance}: no ratio counts as detectable")
     return (*machine_state.disturbances(rounds), *(Disturbance("", warning) for warning in warnings))
 
 

@@ -5,7 +5,7 @@ Owns the statistics of medians by round. Leaves raw latencies to `latency`, and 
 Two things vary from one measurement to the next: rounds, because the machine and the threads of a process change their
 state, and launches, because each process has a speed of its own. The interval of a ratio is over the rounds where
 launches add nothing beyond them, and over the launches where they do. Whether they do is tested on all ratios of the
-group together, at a level of 25 %: a test that lets small effects pass more easily would make intervals too narrow.
+group together, at a level of 30 %: a test that overlooks more of the small effects would make intervals too narrow.
 
 Source: R. Wilcox, Introduction to Robust Estimation and Hypothesis Testing (2012), 3.3 and 4.3, for trimmed means with
 winsorized variances; T. Bancroft, Analysis and Inference for Incompletely Specified Models (Biometrics 20, 1964) for
@@ -35,7 +35,7 @@ _UNBOUNDED = 23.0
 # The share of rounds that is left out at either end.
 _TRIMMED = 0.2
 # Levels of the tests for effects of launches: on all ratios of a group, and on one that differs from the others.
-_GROUP_LEVEL, _OWN_LEVEL = 0.25, 0.01
+_GROUP_LEVEL, _OWN_LEVEL = 0.3, 0.01
 # Ratios to the same baseline are correlated: at most this many of them count as independent.
 _INDEPENDENT = 2
 _FIRST_LOOK = 5
@@ -125,9 +125,22 @@ def paired_ratios(baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mappi
         for name, medians in subjects.items()
         if baseline.keys() & medians.keys()
     }
-    added = [level.launches_add for level in levels.values() if level.launches_add is not None]
-    together = sum(added) / len(added) if added else None
-    return {name: _ratio(level, together, len(added)) for name, level in levels.items()}
+    effects = {name: level.launches_add for name, level in levels.items() if level.launches_add is not None}
+    apart = _apart(effects, levels)
+    alike = [effect for name, effect in effects.items() if name not in apart]
+    return {name: _ratio(level, [] if name in apart else alike) for name, level in levels.items()}
+
+
+def _apart(effects: Mapping[_K, float], levels: Mapping[_K, _Levels]) -> set[_K]:
+    """Return the models that launches affect far more than most of the others; they are judged by their own launches."""
+    from scipy.stats import f
+
+    typical = max(1.0, sorted(effects.values())[(len(effects) - 1) // 2]) if effects else 1.0
+    return {
+        name
+        for name, effect in effects.items()
+        if effect > typical * f.isf(_OWN_LEVEL, len(levels[name].values) - 1, levels[name].freedom)
+    }
 
 
 def paired_ratio(
@@ -161,25 +174,24 @@ def _levels(logs: Mapping[RoundId, float]) -> _Levels:
     return _Levels(tuple(values), tuple(counts), squares / freedom if freedom else None, freedom)
 
 
-def _ratio(levels: _Levels, together: float | None, ratios: int) -> Ratio:
-    """Return a ratio; `together` is the mean effect of launches on so many ratios of the group."""
+def _ratio(levels: _Levels, effects: Sequence[float]) -> Ratio:
+    """Return a ratio; `effects` are those of launches on it and on ratios like it, or nothing where there are none."""
     from scipy.stats import f
 
     launches = len(levels.values)
     if launches < 2:
         return Ratio(levels.mean, None, 0)
-    own = levels.launches_add
     weights = [count / sum(levels.rounds) for count in levels.rounds]
     scale = sum(weight**2 / count for weight, count in zip(weights, levels.rounds))
-    if levels.variance is None or own is None or together is None:
-        return Ratio(levels.mean, math.sqrt(levels.between * scale), launches - 1, own)
-    factor, freedom = 1.0, float(levels.freedom)
-    shared = (launches - 1) * min(ratios, _INDEPENDENT)
-    if together > f.isf(_GROUP_LEVEL, shared, levels.freedom):
-        factor, freedom = together, shared
-    if own > factor * f.isf(_OWN_LEVEL, launches - 1, freedom):
-        factor, freedom = own, launches - 1
-    return Ratio(levels.mean, math.sqrt(levels.variance * factor * scale), freedom, together)
+    if not effects or levels.variance is None:
+        return Ratio(levels.mean, math.sqrt(levels.between * scale), launches - 1, levels.launches_add)
+    effect, freedom = sum(effects) / len(effects), float((launches - 1) * min(len(effects), _INDEPENDENT))
+    if effect <= f.isf(_GROUP_LEVEL, freedom, levels.freedom):
+        return Ratio(levels.mean, math.sqrt(levels.variance * scale), levels.freedom, effect)
+    if len(effects) > 1:
+        # The degrees of freedom of a product of two variances, after Satterthwaite.
+        freedom = 1 / (1 / freedom + 1 / levels.freedom)
+    return Ratio(levels.mean, math.sqrt(levels.variance * effect * scale), freedom, effect)
 
 
 def unpaired_ratio(

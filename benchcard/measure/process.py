@@ -213,11 +213,19 @@ class TimedProcess(_Conversation):
 
     def _ask(self, command: Command, timeout_s: float) -> tuple[Reply, bytes]:
         """Send a command and return the answer. The process is stopped after it, so that none of its threads spins."""
-        self._signal("SIGCONT")
+        self.resume()
         self._send(command)
         answer = self._answer(timeout_s)
-        self._signal("SIGSTOP")
+        self.pause()
         return answer
+
+    def pause(self) -> None:
+        """Stop all threads of the process and its children, where the system allows it."""
+        self._signal("SIGSTOP")
+
+    def resume(self) -> None:
+        """Let the process continue."""
+        self._signal("SIGCONT")
 
     def _signal(self, name: str) -> None:
         # While it is not known to have ended, its number belongs to no other process.

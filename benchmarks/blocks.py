@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from noise import make_model
+from numpy.typing import NDArray
 
 from benchcard.measure.blocks import Subject
 from benchcard.measure.process import Launchers, ProcessFailed, TimedProcess
@@ -34,7 +35,7 @@ from benchcard.measure.process import Launchers, ProcessFailed, TimedProcess
 
 @dataclass(frozen=True)
 class Setting:
-    """How processes are timed: the lengths in milliseconds of blocks and of unrecorded calls, threads, and placement."""
+    """How processes are timed, with the lengths of blocks and of the unrecorded calls before them."""
 
     spinning: bool = True
     block_ms: float = 20.0
@@ -64,9 +65,7 @@ SETTINGS = (
 )
 
 
-def block_medians(
-    subject: Subject, setting: Setting, processes: int, rounds: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def block_medians(subject: Subject, setting: Setting, processes: int, rounds: int) -> NDArray[np.float64]:
     """Return the median latency in milliseconds of each block, (processes, rounds) float64."""
     options = {"intra_op_num_threads": setting.threads, "allow_spinning": setting.spinning}
     members = [(replace(subject, name=str(number), options=options), False) for number in range(processes)]

@@ -26,9 +26,7 @@ import numpy as np
 from benchcard.measure import machine_state
 from benchcard.measure.blocks import Round, Subject
 from benchcard.measure.conductor import time_group
-from benchcard.measure.intervals import detectable, paired_ratio
-from benchcard.measure.latency import block_medians
-from benchcard.measure.noise import noise_floor
+from benchcard.measure.noise import distinguishable, ratios
 from benchcard.utils.values import Interval
 
 NULL_MS = 1.0
@@ -107,13 +105,12 @@ def usual_interval(baseline: np.ndarray[Any, Any], subject: np.ndarray[Any, Any]
     return Interval(ratio, ratio * float(np.exp(-half)), ratio * float(np.exp(half)))
 
 
-def make_model(folder: Path) -> tuple[Path, Path]:
+def make_model(folder: Path, width: int = 512, layers: int = 8, rows: int = 32) -> tuple[Path, Path]:
     """Write a small multilayer perceptron of a few milliseconds a call and its inputs, and return both paths."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     draw = np.random.default_rng(0)
-    width, layers, rows = 512, 8, 32
     nodes, weights, last = [], [], "x"
     for layer in range(layers):
         weight = (draw.normal(size=(width, width)) / np.sqrt(width)).astype(np.float32)
@@ -166,17 +163,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             rounds = interleaved(subjects, arguments.seconds)
             print(f"one after the other, {arguments.seconds:g} s each:")
             latencies = in_turn(subjects, arguments.seconds)
-        baseline = block_medians(rounds, names[0])
-        ratios = [paired_ratio(baseline, block_medians(rounds, name)) for name in names[1:]]
+        by_name = ratios(rounds, names[0], names)
+        intervals = [by_name[name, False].interval() for name in names[1:]]
         usual = [usual_interval(latencies[names[0]], latencies[name]) for name in names[1:]]
-        floor = noise_floor(rounds, names[0])
+        floor = by_name[names[0], True].interval()
         print(f"\n{'':<10} {'interleaved':>24} {'one after the other':>24}")
-        for name, ratio, usual_ratio in zip(names[1:], ratios, usual):
+        for name, ratio, usual_ratio in zip(names[1:], intervals, usual):
             print(f"{name:<10} {_text(ratio):>24} {_text(usual_ratio):>24}")
-        print(f"{'spread':<10} {_spread(ratios):>24.2%} {_spread(usual):>24.2%}")
-        print(f"{'excludes 1':<10} {_count(ratios):>24} {_count(usual):>24}")
+        print(f"{'spread':<10} {_spread(intervals):>24.2%} {_spread(usual):>24.2%}")
+        print(f"{'excludes 1':<10} {_count(intervals):>24} {_count(usual):>24}")
         print(f"noise floor (the baseline against its twin): {_text(floor)}")
-        print(f"detectable: {sum(detectable(ratio, floor) for ratio in ratios)} of {len(ratios)}\n")
+        print(f"detectable: {len(distinguishable(by_name) - {(names[0], True)})} of {len(intervals)}\n")
         latency, between = overhead(folder, min(arguments.seconds, 2.0))
         print(f"a call of {NULL_MS:g} ms is recorded as {latency:.2%} longer, with {between:.2%} between two calls")
     return 1 if latency >= 0.01 else 0

@@ -2,8 +2,9 @@
 
     python benchmarks/blocks.py [--model MODEL --inputs INPUTS] [--processes 6] [--rounds 40]
 
-Processes of one model are timed in turn, round by round, under several settings: idle threads that spin or sleep, pinned
-to cores or not, blocks and unrecorded calls of several lengths, one thread or two. For each setting the script prints
+Processes of one model are timed in turn, round by round, under several settings: idle threads that spin or sleep,
+pinned to cores or not, blocks and unrecorded calls of several lengths, one thread or two. For each setting the script
+prints
 
 - the median latency of a call,
 - the standard deviation of the logarithms of block medians within a process,

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from types import MappingProxyType
 
 
 class Model:
@@ -92,7 +93,7 @@ class Forkable:
     """A framework whose models are those above, and whose processes may be forked."""
 
     parameters = running = frozenset()
-    arguments = {}
+    arguments = MappingProxyType({})
     engine, format = "fake", "transformers"
     forkable = True
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchcard import registry
 from benchcard.errors import BenchcardError, SpecError
-from benchcard.measure.blocks import OpenedModel, Round, read_rounds
 from benchcard.measure import machine_state
+from benchcard.measure.blocks import OpenedModel, Round, read_rounds
 from benchcard.measure.intervals import CONFIDENCE, Ratio, RoundId
 from benchcard.measure.latency import block_medians
 from benchcard.measure.machine import Machine
@@ -78,7 +78,7 @@ class Part:
 
     @cached_property
     def ratios(self) -> dict[Timed, Ratio]:
-        """How many times faster than the baseline each cell, and the baseline's twin, is; empty where that is not known."""
+        """How many times faster than the baseline each cell and the twin is; empty where that is not known."""
         if self.baseline is None or self.failure(self.baseline):
             return {}
         return ratios(self.rounds, self.baseline, self.names)
@@ -98,7 +98,7 @@ class Part:
 
     @cached_property
     def disturbance(self) -> str:
-        """Why no ratio counts as detectable, or nothing: intervals do not hold where models are disturbed differently."""
+        """Why no ratio counts as detectable; empty where ratios can. Intervals do not hold on a disturbed machine."""
         twin = (self.baseline or "", True)
         if twin not in self.ratios or self.ratios[twin].p_value is None:
             return "the noise is not known"
@@ -111,7 +111,8 @@ class Part:
     @cached_property
     def detectable(self) -> frozenset[str]:
         """The cells whose ratio differs from 1, by one test for all of them."""
-        return frozenset() if self.disturbance else frozenset(name for name, twin in distinguishable(self.ratios) if not twin)
+        names = () if self.disturbance else distinguishable(self.ratios)
+        return frozenset(name for name, twin in names if not twin)
 
 
 @dataclass(frozen=True)

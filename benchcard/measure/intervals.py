@@ -132,7 +132,7 @@ def paired_ratios(baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mappi
 
 
 def _apart(effects: Mapping[_K, float], levels: Mapping[_K, _Levels]) -> set[_K]:
-    """Return the models that launches affect far more than most of the others; they are judged by their own launches."""
+    """Return the models that launches affect far more than most others, and that are judged by their own launches."""
     from scipy.stats import f
 
     typical = max(1.0, sorted(effects.values())[(len(effects) - 1) // 2]) if effects else 1.0

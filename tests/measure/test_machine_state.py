@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from dataclasses import asdict, replace
@@ -11,7 +12,14 @@ import pytest
 from made_part import made_part
 
 from benchcard.analysis.frames.noise import _disturbances, _machine_columns
-from benchcard.measure.machine_state import MachineState, disturbances, others_share, read_machine_state
+from benchcard.measure.machine_state import (
+    MachineState,
+    disturbances,
+    is_disturbed,
+    others_share,
+    others_shares,
+    read_machine_state,
+)
 from benchcard.utils.values import Disturbance
 
 CALM = MachineState(
@@ -105,13 +113,30 @@ def test_each_disturbance_has_a_sentence(change: dict[str, object], words: str) 
     assert words in str(disturbance)
 
 
+def test_short_rounds_are_counted_together() -> None:
+    """Rounds that follow each other are judged in stretches of half a second: counters have steps of 10 ms."""
+    states = [replace(CALM, at_ns=n * SECOND // 10, busy_s=100 + 0.01 * (n // 3)) for n in range(11)]
+    rounds = list(itertools.pairwise(states))
+    assert len(others_shares(rounds)) == 2
+    assert max(others_shares(rounds)) < 0.05 < max(others_share(*span) or 0 for span in rounds)
+    apart = [rounds[0], rounds[5], rounds[6]]
+    assert len(others_shares(apart)) == 2
+
+
+@pytest.mark.parametrize(("share", "disturbed"), [(0.1, False), (0.3, True)])
+def test_much_work_by_others_disturbs_a_timing(share: float, disturbed: bool) -> None:
+    """Above a fifth of a processor, models may be affected differently."""
+    assert is_disturbed([(CALM, replace(CALM, at_ns=SECOND, busy_s=100 + share))]) is disturbed
+    assert not is_disturbed([])
+
+
 def test_work_by_others_is_counted_in_rounds() -> None:
     """The rounds in which others used a considerable share of a processor are counted."""
     quiet = (CALM, replace(CALM, at_ns=SECOND))
     loud = (CALM, replace(CALM, at_ns=SECOND, busy_s=100.8))
     (disturbance,) = disturbances([quiet, loud, quiet, quiet])
     assert disturbance.kind == "others"
-    assert "1 of 4 rounds" in str(disturbance)
+    assert "1 of 4 stretches" in str(disturbance)
     assert "0.20 of a processor on average and 0.80 at most" in str(disturbance)
 
 

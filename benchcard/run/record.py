@@ -1,14 +1,16 @@
-"""The record of a row: its outcomes, its timed cells, its failures, and its search for exclusions."""
+"""The record of a row: its outcomes, its timed cells, its failures, and its search for exclusions.
+
+An exception becomes a `Failure` in `workers.child`. The table of failures is left to `analysis.frames.failures`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchcard.run.failures import Failures
 from benchcard.spec.plan import Configuration
 from benchcard.steps.data import RowsOutcome, ShapeOutcome
 from benchcard.steps.evaluate import CompareOutcome, EvaluateOutcome, ScoreOutcome
@@ -16,7 +18,7 @@ from benchcard.steps.models import ConvertOutcome, ExportOutcome
 from benchcard.steps.quantize import CalibrateOutcome, ExplainOutcome, QuantizeOutcome, RankOutcome
 from benchcard.steps.step import Outcome
 from benchcard.utils.plain import digest
-from benchcard.utils.values import Shape
+from benchcard.utils.values import Failure, Shape
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,15 @@ class Cell:
     @cached_property
     def name(self) -> str:
         """A name that is equal for equal cells. Timing uses it for its subjects."""
-        return digest(
-            {"model": self.digest, "framework": self.framework, "options": self.options, "inputs": self.inputs.key}
-        )
+        model = {"model": self.digest, "framework": self.framework, "options": self.options}
+        return digest({**model, "inputs": self.inputs.key})
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One quantized model that `node_exclusion: auto` evaluated, with these nodes in float32.
+    """A quantized model that `node_exclusion: auto` evaluated, with these nodes in float32.
 
-    The value of the deciding metric is None if the model could not be made or evaluated. If it `is_enough`, it is near
-    enough to the baseline's.
+    The `value` of the deciding metric is None if there is none; whether it `is_enough` depends on the baseline's.
     """
 
     nodes: tuple[str, ...]
@@ -60,13 +60,11 @@ class Search:
 
     Attributes:
         nodes: The nodes that stay in float32, the costliest first. As a fixed list they give the same model.
-        is_enough: Whether the metric is within `max_drop` of the baseline's.
+        is_enough: Whether the metric is within `max_drop`, in its unit, of the baseline's.
         is_minimal: Whether every smaller set was tried.
         trials: All sets that were tried, in order; the first is empty.
         candidates: Number of quantized nodes that were ranked.
-        baseline: The metric of the baseline.
-        value: The metric of the resulting model.
-        max_drop: The largest allowed loss, in the unit of the metric.
+        baseline: The metric of the baseline; `value` is that of the resulting model.
     """
 
     nodes: tuple[str, ...]
@@ -103,14 +101,39 @@ class Outcomes:
         return self.quantize or self.export
 
 
+@dataclass
+class Failures:
+    """The failures of a row, by what is missing because of them.
+
+    Without a `model` there is nothing else. `quality` stands for predictions and metrics, `comparison` for intervals
+    and paired tests, `reasons` for the explanation, and `time` for measurements, by shape as the spec has it.
+    """
+
+    model: Failure | None = None
+    quality: Failure | None = None
+    comparison: Failure | None = None
+    reasons: Failure | None = None
+    time: dict[Shape, Failure] = field(default_factory=dict)
+
+    def of_quality(self) -> Failure | None:
+        """Return why the row has no metrics, or None."""
+        return self.model or self.quality
+
+    def items(self) -> Iterator[tuple[str, Failure]]:
+        """Yield each failure with what is missing, in words."""
+        for name in ("model", "quality", "comparison", "reasons"):
+            if failure := getattr(self, name):
+                yield name, failure
+        for shape, failure in self.time.items():
+            yield f"time {shape}", failure
+
+
 @dataclass(frozen=True)
 class Record:
-    """The record of a row.
+    """The record of a row, with its cells by shape as the spec has it.
 
-    Attributes:
-        digest: SHA-256 of its model's content, once the model was made.
-        cells: What is timed, by shape as the spec has it.
-        search: The result of `node_exclusion: auto`; None for other rows, and where there is no result yet.
+    `digest` is the SHA-256 of its model's content, once the model was made; `search` the result of
+    `node_exclusion: auto`, if any.
     """
 
     configuration: Configuration

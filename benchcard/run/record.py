@@ -1,16 +1,14 @@
-"""The record of a row: its outcomes, its timed cells, its failures, and its search for exclusions.
-
-An exception becomes a `Failure` in `workers.child`. The table of failures is left to `analysis.frames.failures`.
-"""
+"""The record of a row: its outcomes, its timed cells, its failures, and its search for exclusions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchcard.run.failures import Failures
 from benchcard.spec.plan import Configuration
 from benchcard.steps.data import RowsOutcome, ShapeOutcome
 from benchcard.steps.evaluate import CompareOutcome, EvaluateOutcome, ScoreOutcome
@@ -18,7 +16,7 @@ from benchcard.steps.models import ConvertOutcome, ExportOutcome
 from benchcard.steps.quantize import CalibrateOutcome, ExplainOutcome, QuantizeOutcome, RankOutcome
 from benchcard.steps.step import Outcome
 from benchcard.utils.plain import digest
-from benchcard.utils.values import Failure, Shape
+from benchcard.utils.values import Shape
 
 
 @dataclass(frozen=True)
@@ -99,33 +97,6 @@ class Outcomes:
     def graph(self) -> Outcome[QuantizeOutcome] | Outcome[ExportOutcome] | None:
         """The ONNX graph of the row: the quantized one, or else the float one."""
         return self.quantize or self.export
-
-
-@dataclass
-class Failures:
-    """The failures of a row, by what is missing because of them.
-
-    Without a `model` there is nothing else. `quality` stands for predictions and metrics, `comparison` for intervals
-    and paired tests, `reasons` for the explanation, and `time` for measurements, by shape as the spec has it.
-    """
-
-    model: Failure | None = None
-    quality: Failure | None = None
-    comparison: Failure | None = None
-    reasons: Failure | None = None
-    time: dict[Shape, Failure] = field(default_factory=dict)
-
-    def of_quality(self) -> Failure | None:
-        """Return why the row has no metrics, or None."""
-        return self.model or self.quality
-
-    def items(self) -> Iterator[tuple[str, Failure]]:
-        """Yield each failure with what is missing, in words."""
-        for name in ("model", "quality", "comparison", "reasons"):
-            if failure := getattr(self, name):
-                yield name, failure
-        for shape, failure in self.time.items():
-            yield f"time {shape}", failure
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from benchcard import registry
 from benchcard.frameworks.kernels import UNFUSED_LEVELS
 from benchcard.quantization.settings import PARAMETERS
-from benchcard.run.record import Cell, Failures, Outcomes, Record, Search
+from benchcard.run.failures import Failures
+from benchcard.run.record import Cell, Outcomes, Record, Search
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
@@ -44,7 +45,7 @@ def calibration_group(configuration: Configuration) -> str:
     """Return a key that is equal for rows that can share a calibration pass."""
     names = ("name_or_path", "from_transformers", "framework", "dataset", "task_args", "seed")
     arguments, samples = configuration["framework_args"], configuration["calibration"]["num_calibration_samples"]
-    export = [arguments.get("opset"), arguments.get("file_name")]
+    export = {name: value for name, value in arguments.items() if name in ("opset", "file_name")}
     return canonical_json([*(configuration[name] for name in names), export, samples])
 
 

@@ -12,7 +12,8 @@ from benchcard.analysis import reasons, row_facts
 from benchcard.frameworks.kernels import Kernel
 from benchcard.measure.machine import Int8, Machine
 from benchcard.quantization.outcomes import Exclusion, Loss, OperatorCount
-from benchcard.run.record import Failures, Outcomes
+from benchcard.run.failures import Failures
+from benchcard.run.record import Outcomes
 from benchcard.steps.evaluate import EvaluateOutcome
 from benchcard.steps.step import Outcome
 

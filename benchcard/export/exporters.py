@@ -25,23 +25,18 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 import onnx_ir as ir
 import torch
 from onnxscript import version_converter
+from transformers import PreTrainedModel
 
 from benchcard.errors import ArtifactError
-from benchcard.export.probes import Array, ModelInput
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-_Dim: TypeAlias = torch.export.Dim
+from benchcard.export.probes import Array, ModelInput, Probe
 
 OPSETS = range(11, 24)
 """The supported opsets: from the first with every operator of a transformer, to torch's last."""
@@ -76,19 +71,16 @@ _NOTE_WIDTH = 240  # characters
 
 @dataclass(frozen=True, eq=False)
 class Traceable:
-    """A model to export.
+    """A model in evaluation mode to export, and the probes for its graphs.
 
-    Attributes:
-        model: The model in evaluation mode.
-        inputs: Its inputs, in the order that the graph has.
-        example: An array for each input.
-        outputs: The names of the outputs to keep, in the order that the graph has.
+    The graph keeps `outputs` only, and has these and the inputs in the order given here. `example` has every input.
     """
 
     model: PreTrainedModel
     inputs: tuple[ModelInput, ...]
     example: Mapping[str, Array]
     outputs: tuple[str, ...]
+    probes: tuple[Probe, ...] = ()
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -98,13 +90,9 @@ class Traceable:
 
 @dataclass(frozen=True)
 class Exporter:
-    """A function that writes graphs.
+    """A function that writes graphs, and the packages whose versions determine what it writes.
 
-    Attributes:
-        name: Its name in the report.
-        packages: The packages whose versions determine what it writes.
-        write: Returns the graph of a model for an opset. The graph may have another opset, because some exporters fall
-            back silently.
+    The graph may have another opset than `write` is asked for, because some exporters fall back silently.
     """
 
     name: str
@@ -137,11 +125,8 @@ def torchscript(traceable: Traceable, opset: int) -> ir.Model:
     """Return the graph of torch's TorchScript exporter, with eager attention: softmax and products as single nodes."""
     # Without `eval`, torch would put dropout back into the model afterwards: see `_ByPosition`.
     model = _ByPosition(traceable).eval()
-    with (
-        tempfile.TemporaryDirectory(prefix="torchscript-") as folder,
-        _eager_attention(traceable.model),
-        torch.no_grad(),
-    ):
+    temporary = tempfile.TemporaryDirectory(prefix="torchscript-")
+    with temporary as folder, _eager_attention(traceable.model), torch.no_grad():
         path = Path(folder, "model.onnx")
         torch.onnx.export(
             model,
@@ -170,8 +155,7 @@ def transformers_dynamo(traceable: Traceable, opset: int) -> ir.Model:
     """Return the graph of the exporter in transformers, which is based on `torch.export`."""
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
-    shapes = _dynamic_shapes(traceable)
-    config = OnnxConfig(dynamic=True, dynamic_shapes=shapes, opset_version=opset)
+    config = OnnxConfig(dynamic=True, dynamic_shapes=_dynamic_shapes(traceable), opset_version=opset)
     exported = OnnxExporter().export(traceable.model, traceable.tensors, config)
     # Up to transformers 5.22 the result is a program of torch, from 5.23 on a class of its own.
     graph: ir.Model = exported.program if hasattr(exported, "program") else exported.model
@@ -201,7 +185,11 @@ def noted(notes: list[str]) -> Iterator[None]:
     native code prints is dropped, because TorchScript prints the whole graph for an unknown operator.
     """
     messages = _Messages()
-    loggers = _with_handlers(_NOTED_LOGGERS)
+    # Loggers below these have handlers of their own, as torch's do.
+    below = tuple(f"{name}." for name in _NOTED_LOGGERS)
+    handled = [name for name, logger in logging.root.manager.loggerDict.items() if getattr(logger, "handlers", None)]
+    names = [*_NOTED_LOGGERS, *sorted(name for name in handled if name.startswith(below))]
+    loggers = [logging.getLogger(name) for name in names]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
     printed = io.StringIO()
     with warnings.catch_warnings(record=True) as caught:
@@ -220,16 +208,6 @@ def noted(notes: list[str]) -> Iterator[None]:
             notes.extend(text for text in texts if text and text not in notes)
             for line in [*(entry.message for entry in caught), *messages.texts, *printed.getvalue().splitlines()]:
                 _LOG.info("%s", line)
-
-
-def _with_handlers(names: Sequence[str]) -> list[logging.Logger]:
-    """Return the loggers of these names, and those below them that have handlers, as torch's do."""
-    below = [
-        name
-        for name, logger in logging.root.manager.loggerDict.items()
-        if name.startswith(tuple(f"{parent}." for parent in names)) and getattr(logger, "handlers", None)
-    ]
-    return [logging.getLogger(name) for name in (*names, *sorted(below))]
 
 
 @contextlib.contextmanager
@@ -271,7 +249,7 @@ class _Messages(logging.Handler):
 
 
 class _ByPosition(torch.nn.Module):  # type: ignore[misc]
-    """The model as a function from tensors to tensors, for a tracer.
+    """The model as a function of tensors, for a tracer.
 
     It must be in evaluation mode itself, because `torch.onnx.export` restores the mode of its argument in all children.
     A new module is in training mode, so the model would have dropout afterwards, and later comparisons would be wrong.
@@ -302,7 +280,7 @@ def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(own)
 
 
-def _dynamic_shapes(traceable: Traceable) -> dict[str, dict[int, _Dim]]:
+def _dynamic_shapes(traceable: Traceable) -> dict[str, dict[int, torch.export.Dim]]:
     """Return the dynamic shapes for `torch.export`, which raises for an axis that it would make a constant."""
     dynamic = torch.export.Dim.DYNAMIC
     return {input_.name: dict.fromkeys(input_.dynamic_axes, dynamic) for input_ in traceable.inputs}

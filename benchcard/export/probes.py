@@ -11,16 +11,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from benchcard.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 Array: TypeAlias = NDArray[np.generic]
 AxisSizes: TypeAlias = tuple[int | str, ...]
@@ -36,11 +35,9 @@ _PER_SAMPLE = ("batch", "samples")
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One input of a model.
+    """One input of a model, by its name in the output of the processor or tokenizer, as `pixel_values`.
 
-    Attributes:
-        name: Its name in the output of the processor or tokenizer, as `pixel_values`.
-        shape: One entry per axis: a name where the axis is dynamic (`batch`, `sequence`), its size where it is fixed.
+    `shape` has one entry per axis: a name where the axis is dynamic (`batch`, `sequence`), its size where it is fixed.
     """
 
     name: str
@@ -54,14 +51,9 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The valid token ids of a model.
+    """The valid token ids of a model, which are less than `size`, and its number of token types.
 
-    Attributes:
-        size: Number of ids.
-        pad_id: The id at padded positions.
-        end_id: The id at the end of every row and nowhere else; None where a model needs none.
-        types: Number of token types.
-        padding_side: `right` or `left`.
+    `end_id` is at the end of every row and nowhere else; None where a model needs none.
     """
 
     size: int
@@ -96,10 +88,7 @@ class Probe:
 def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tuple[ModelInput, ...]:
     """Return the inputs that the processor creates and the model's `forward` takes, in the order of `forward`.
 
-    Args:
-        model: The model.
-        processor: Its processor, tokenizer, image processor or feature extractor. If None, the names are inferred from
-            `forward` and the configuration.
+    Without a processor, the names are inferred from `forward` and the configuration.
 
     Raises:
         ArtifactError: No example can be created for an input.
@@ -110,11 +99,9 @@ def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tu
         offered = [model.main_input_name]
         if model.main_input_name == "input_ids":
             offered += ["attention_mask"] + ["token_type_ids"] * (_setting(model.config, "type_vocab_size", 0) > 1)
-    names = [name for name in accepted if name in offered]
+    names, kind = [name for name in accepted if name in offered], type(model).__name__
     if not names:
-        raise ArtifactError(
-            f"{type(model).__name__} takes none of the inputs that its processor creates: {list(offered)}"
-        )
+        raise ArtifactError(f"{kind} takes none of the inputs that its processor creates: {list(offered)}")
     shapes = {
         "input_ids": _PER_TOKEN,
         "token_type_ids": _PER_TOKEN,
@@ -122,11 +109,10 @@ def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tu
         **_image_shapes(model, processor, names),
         **_audio_shapes(processor, names),
     }
-    unknown = [name for name in names if name not in shapes]
-    if unknown:
+    if unknown := [name for name in names if name not in shapes]:
         raise ArtifactError(
-            f"{type(model).__name__} takes {', '.join(unknown)}: no example can be created for such an input. Inputs "
-            f"that can be exported: {', '.join(sorted(shapes))}"
+            f"{kind} takes {', '.join(unknown)}: no example can be created for such an input. Inputs that can be "
+            f"exported: {', '.join(sorted(shapes))}"
         )
     return tuple(ModelInput(name, shapes[name]) for name in names)
 
@@ -195,7 +181,7 @@ def reference(model: PreTrainedModel, examples: Sequence[Mapping[str, Array]]) -
     Raises:
         ArtifactError: The model cannot run on an example, or an output is not finite for real tokens.
     """
-    runs: list[tuple[Mapping[str, Array], dict[str, Array]]] = []
+    runs: list[dict[str, Array]] = []
     for inputs in examples:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         try:
@@ -203,11 +189,14 @@ def reference(model: PreTrainedModel, examples: Sequence[Mapping[str, Array]]) -
                 fields = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}, return_dict=True)
         except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise ArtifactError(f"{type(model).__name__} fails in PyTorch itself, at {shapes}: {error}") from error
-        runs.append(
-            (inputs, {name: value.numpy() for name, value in fields.items() if isinstance(value, torch.Tensor)})
-        )
-    per_token = frozenset(name for name in runs[0][1] if all(_is_per_token(name, *run) for run in runs))
-    probes = tuple(Probe(inputs, outputs, _real_positions(inputs), per_token) for inputs, outputs in runs)
+        runs.append({name: value.numpy() for name, value in fields.items() if isinstance(value, torch.Tensor)})
+    per_token = set(runs[0])
+    for inputs, outputs in zip(examples, runs):
+        tokens = inputs["input_ids"].shape[1:2] if "input_ids" in inputs else None
+        per_token -= {name for name, array in outputs.items() if array.shape[1:2] != tokens}
+    probes = tuple(
+        Probe(inputs, outputs, _real_positions(inputs), frozenset(per_token)) for inputs, outputs in zip(examples, runs)
+    )
     for probe in probes:
         for name, array in probe.outputs.items():
             real = array[probe.real] if name in per_token and probe.real is not None else array
@@ -216,12 +205,6 @@ def reference(model: PreTrainedModel, examples: Sequence[Mapping[str, Array]]) -
                     f"{type(model).__name__} computes {name} that is not finite, in PyTorch itself, at {probe.shapes}"
                 )
     return probes
-
-
-def _is_per_token(name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> bool:
-    """Return whether the second axis of an output is that of the tokens."""
-    ids, output = inputs.get("input_ids"), outputs[name]
-    return ids is not None and output.ndim > 1 and output.shape[1] == ids.shape[1]
 
 
 def _setting(config: PretrainedConfig, name: str, default: Any) -> Any:
@@ -261,8 +244,6 @@ def _image_shapes(
     model: PreTrainedModel, processor: ProcessorMixin | None, names: Sequence[str]
 ) -> dict[str, AxisSizes]:
     """Return the shapes of `pixel_values` and `pixel_mask` that the image processor creates for a square image."""
-    from PIL import Image
-
     if "pixel_values" not in names:
         return {}
     size = _setting(model.config, "image_size", 224)

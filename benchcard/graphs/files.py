@@ -26,8 +26,7 @@ _LAST_OPSET = 1000
 def file_version(path: Path) -> tuple[int, int]:
     """Return two numbers that change when a file is written or replaced; zeros where there is no such file.
 
-    They are its size and the time of its last status change, which, unlike that of its last modification, no program
-    can set.
+    Unlike the time of its last modification, no program can set that of its last status change.
     """
     try:
         status = path.stat()
@@ -48,12 +47,11 @@ def load_model(path: Path) -> onnx.ModelProto:
         raise ArtifactError(f"{path}: {error.strerror or error}. Export the model again.") from error
     except DecodeError as error:
         raise ArtifactError(_unreadable(path)) from error
-    if not model.HasField("graph") or not (model.graph.node or model.opset_import):
-        raise ArtifactError(_unreadable(path))
     names = [value.name for value in (*model.graph.input, *model.graph.output)]
     for node in model.graph.node:
         names += (node.op_type, node.domain, node.name, *node.input, *node.output)
-    if any(isinstance(name, bytes) for name in names):  # protobuf returns a name that is not valid UTF-8 as bytes
+    is_text = all(isinstance(name, str) for name in names)  # protobuf returns one that is not valid UTF-8 as bytes
+    if not (model.HasField("graph") and (model.graph.node or model.opset_import) and is_text):
         raise ArtifactError(_unreadable(path))
     _check_input_counts(model, path)
     return model
@@ -105,15 +103,20 @@ def write_model(model: onnx.ModelProto, target: Path) -> None:
 def copy_model(model: Path, target: Path) -> None:
     """Copy a model; its external weights go to `<target>.data`."""
     proto = onnx.load(str(model), load_external_data=False)
-    names = {location: f"{target.name}.data{index or ''}" for index, location in enumerate(external_files(proto))}
-    if not names:
+    if not external_files(proto):
         shutil.copyfile(model, target)
         return
+    write_beside_copied_weights(proto, model.parent, target)
+
+
+def write_beside_copied_weights(model: onnx.ModelProto, folder: Path, target: Path) -> None:
+    """Write a model that was loaded from `folder` without its external weights, and copy these to `<target>.data`."""
+    names = {location: f"{target.name}.data{index or ''}" for index, location in enumerate(external_files(model))}
     for location, name in names.items():
-        shutil.copyfile(model.parent / location, target.with_name(name))
-    for entry in location_entries(proto):
+        shutil.copyfile(folder / location, target.with_name(name))
+    for entry in location_entries(model):
         entry.value = names[entry.value]
-    onnx.save(proto, str(target))
+    onnx.save(model, str(target))
 
 
 def model_files(path: Path, model: onnx.ModelProto | None = None) -> tuple[Path, ...]:
@@ -137,8 +140,7 @@ def location_entries(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryP
 def model_digest(path: Path) -> str:
     """Return the SHA-256 (hexadecimal) of a model: of its graph and its weights, wherever the weights are stored.
 
-    Models with the same digest have the same nodes, names, attributes and weights in the same order. The names of files
-    with external weights do not count.
+    Only the names of files with external weights do not count.
 
     Raises:
         ArtifactError: There is no such file, it is not a valid ONNX model, or its weights cannot be read.
@@ -180,16 +182,14 @@ def digest_of(model: onnx.ModelProto, folder: Path) -> str:
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of a model without the data of large weights, which type inference does not need."""
-    light = onnx.ModelProto(ir_version=model.ir_version)
-    light.opset_import.extend(model.opset_import)
-    light.functions.extend(model.functions)
-    graph = light.graph
-    graph.name = model.graph.name
-    for field in ("node", "input", "output", "value_info"):
-        getattr(graph, field).extend(getattr(model.graph, field))
-    for weight in model.graph.initializer:
-        if len(weight.raw_data) <= 1024:
-            graph.initializer.append(weight)
-        else:
-            graph.initializer.append(TensorProto(name=weight.name, data_type=weight.data_type, dims=weight.dims))
-    return light
+    source = model.graph
+    graph = onnx.GraphProto(
+        name=source.name, node=source.node, input=source.input, output=source.output, value_info=source.value_info
+    )
+    for weight in source.initializer:
+        is_small = len(weight.raw_data) <= 1024
+        empty = TensorProto(name=weight.name, data_type=weight.data_type, dims=weight.dims)
+        graph.initializer.append(weight if is_small else empty)
+    return onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
+    )

@@ -10,13 +10,13 @@ quantization is in `quantize`. An exclusion is one of:
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.files import file_version
@@ -25,11 +25,7 @@ from benchcard.quantization.operators import float_reasons, requested_operators,
 from benchcard.quantization.outcomes import Exclusion
 from benchcard.quantization.patterns import FINDERS
 from benchcard.quantization.settings import Quantization
-from benchcard.utils.text import did_you_mean, join_names, quote_names
-
-if TYPE_CHECKING:
-    import onnx
-
+from benchcard.utils.text import closest, did_you_mean, join_names, quote_names
 
 PATTERNS = tuple(FINDERS)
 REGULAR_EXPRESSION = "re:"
@@ -90,9 +86,9 @@ def _match(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:
         return [(name,) for name in graph.nodes if expression.fullmatch(name)]
     if exclusion in graph.nodes:
         return [(exclusion,)]
-    if close := difflib.get_close_matches(exclusion.lower(), PATTERNS, n=1, cutoff=_MISSPELT):
+    if pattern := closest(exclusion, PATTERNS, _MISSPELT):
         raise ArtifactError(
-            f"There is no pattern and no node named `{exclusion}` (did you mean `{close[0]}`?). "
+            f"There is no pattern and no node named `{exclusion}` (did you mean `{pattern}`?). "
             f"The patterns are {join_names(PATTERNS)}."
         )
     return []
@@ -107,14 +103,13 @@ def _remark(graph: Graph, exclusion: str, nodes: tuple[str, ...], settings: Quan
         hint = did_you_mean(exclusion, graph.nodes)
         return f"matched nothing: the graph has no node of this name{f' ({hint})' if hint else ''}"
     requested, supported = requested_operators(settings), supported_operators(settings)
-    reasons: dict[str, list[str]] = {}
+    operators_by_reason: dict[str, list[str]] = {}
     for operator in dict.fromkeys(graph.nodes[name].op_type for name in nodes):
-        if operator not in requested:
-            reason = "not among the operators to quantize"
-        elif operator not in supported:
-            reason = f"without a {settings.layout} kernel"
-        else:
-            reason = "not quantized here anyway"
-        reasons.setdefault(reason, []).append(operator)
-    parts = [f"{quote_names(names)} {'is' if len(names) == 1 else 'are'} {reason}" for reason, names in reasons.items()]
+        kernel = "not quantized here anyway" if operator in supported else f"without a {settings.layout} kernel"
+        reason = kernel if operator in requested else "not among the operators to quantize"
+        operators_by_reason.setdefault(reason, []).append(operator)
+    parts = [
+        f"{quote_names(operators)} {'is' if len(operators) == 1 else 'are'} {reason}"
+        for reason, operators in operators_by_reason.items()
+    ]
     return "changes nothing: " + ", ".join(parts)

@@ -26,21 +26,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.files import load_clean_model, model_files, without_weights
-from benchcard.graphs.runtime import runtime_errors
+from benchcard.graphs.runtime import runtime_errors, session_options
 from benchcard.quantization.calibration.histogram import Array, Histogram, Scratch
 from benchcard.quantization.calibration.statistics import ActivationStatistics, WatchedTensors
 from benchcard.utils.process import peak_memory_bytes
-
-if TYPE_CHECKING:
-    import onnx
-    import onnxruntime
-
 
 # Operators whose output holds exactly the values of their first input. Source: ONNX operator specification.
 _SAME_VALUES = frozenset(
@@ -56,9 +54,8 @@ class CalibrationReport:
 
     Attributes:
         histograms: Number of distinct sets of values among the watched tensors.
-        forward_ns: Time in forward runs, as a mean over the samples that were processed at the same time.
-        counting_ns: Time in counting, likewise.
-        peak_memory_bytes: Peak resident memory of this process since its start; None where the system does not tell.
+        forward_ns: Time in forward runs, as a mean over the samples that were processed at the same time, as is that
+            in counting.
         endless: Tensors with a NaN or infinite value, which have no range.
     """
 
@@ -83,8 +80,6 @@ def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> t
 
     Source: onnxruntime.quantization.calibrate.CalibraterBase.select_tensors_to_calibrate.
     """
-    from onnx import TensorProto
-
     dtypes = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
     types = {
         info.name: info.type.tensor_type.elem_type
@@ -172,9 +167,6 @@ def _open(
     model: Path, folder: Path, operators: Sequence[str] | None, threads: int
 ) -> tuple[WatchedTensors, tuple[str, ...], onnxruntime.InferenceSession]:
     """Return what to watch, the tensors to count, and a session of the model that outputs them."""
-    import onnx
-    import onnxruntime
-
     proto = load_clean_model(model)
     try:
         proto = onnx.shape_inference.infer_shapes(without_weights(proto))
@@ -185,18 +177,15 @@ def _open(
         requested = f"of the operators {', '.join(operators)}" if operators else "of any operator"
         raise ArtifactError(f"{model.name} has no float input or output {requested}: there is nothing to calibrate.")
     declared = {info.name for info in itertools.chain(proto.graph.output, proto.graph.input)}
-    types = {info.name: info.type.tensor_type.elem_type for info in proto.graph.value_info}
-    outputs = onnx.ModelProto()
-    for name in sources:
-        if name not in declared:
-            outputs.graph.output.append(onnx.helper.make_tensor_value_info(name, types[name], None))
+    inner, outputs = set(sources) - declared, onnx.ModelProto()
+    for info in proto.graph.value_info:
+        if info.name in inner:
+            info.type.tensor_type.ClearField("shape")
+            outputs.graph.output.append(info)
     del proto
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = math.ceil(threads / _CONCURRENT)
-    # Threads that spin while they wait would take the core of those that run or count the other sample.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its threads do not spin while they wait: they would take the core of those that run or count the other sample.
+    options = session_options({"optimization_level": 0, "intra_op_num_threads": math.ceil(threads / _CONCURRENT)})
     # Two serialized messages in a row are parsed as one with the fields of both. So the graph gets more outputs without
     # its weights being loaded. Source: protobuf.dev/programming-guides/encoding, "Last One Wins".
     source: str | bytes

@@ -180,13 +180,13 @@ class Histogram:
     """Counts of all the values added so far, in at most `BINS` bins, their extremes, and the largest of them.
 
     Attributes:
-        extremes: Of all values added; None before the first.
+        extremes: Of all values added; zeros before the first.
         exponent: The bins are `2**exponent` wide.
         first: Number of the bin that `counts[0]` counts.
         counts: `(bins,) int64`; the first and the last hold the lowest and the highest value.
     """
 
-    extremes: Extremes | None = None
+    extremes: Extremes = Extremes(0.0, 0.0, 0.0)
     exponent: int = _LEAST_EXPONENT
     first: int = 0
     counts: Counts = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -214,8 +214,8 @@ class Histogram:
 
     def _cover(self, bounds: Extremes) -> None:
         """Extend the bins over these values without loss: bins are only moved, or merged by powers of two."""
-        union = bounds if self.extremes is None else self.extremes.union(bounds)
-        if self.extremes is None or (union.lowest, union.highest) != (self.extremes.lowest, self.extremes.highest):
+        union = self.extremes.union(bounds) if self.counts.size else bounds
+        if not self.counts.size or (union.lowest, union.highest) != (self.extremes.lowest, self.extremes.highest):
             exponent = bin_width_exponent(union.lowest, union.highest)
             first = _bin(union.lowest, exponent)
             counts = np.zeros(_bin(union.highest, exponent) - first + 1, dtype=np.int64)
@@ -249,8 +249,6 @@ def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Coun
     unless an edge falls inside the very bin that holds the quantile, and otherwise at most one off, as long as the bins
     here are the narrower ones.
     """
-    if histogram.extremes is None:
-        raise ValueError("a histogram without values has no counts")
     numbers = np.arange(histogram.first, histogram.first + histogram.counts.size)
     counts = histogram.counts
     lowest, highest = histogram.extremes.lowest, histogram.extremes.highest

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchcard.errors import ArtifactError
-from benchcard.graphs.runtime import remedy, runtime_errors
+from benchcard.graphs.runtime import open_session, remedy, runtime_errors
 from benchcard.quantization.operators import is_integer_operator
 
 
@@ -25,15 +25,8 @@ def check_runs(
     Raises:
         ArtifactError: With the operator, the node and the runtime's reason; or no number of an output is finite.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel(optimization_level)
-    options.intra_op_num_threads = 1
-    # The reason comes as an exception; ONNX Runtime must not print it too.
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session = open_session(model, optimization_level, threads=1)
         outputs = session.run(None, dict(feeds)) if feeds is not None else []
     except runtime_errors() as error:
         raise ArtifactError(_explain(model, str(error))) from error

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,10 +100,9 @@ class ActivationStatistics:
                 tails = map(Tail, kept, file["floor"].tolist())
                 bounds = (Extremes(*values) for values in file["extremes"].tolist())
                 histograms = map(Histogram, bounds, file["exponent"].tolist(), file["first"].tolist(), counts, tails)
-                columns_of_tensors = ("tensors", "histogram_of", "dtypes", "operator_types")
-                watched = WatchedTensors(
-                    *(tuple(file[name].tolist()) for name in columns_of_tensors), touches=file["touches"]
-                )
+                names = ("tensors", "histogram_of", "dtypes", "operator_types")
+                columns: dict[str, Any] = {name: tuple(file[name].tolist()) for name in names}
+                watched = WatchedTensors(**columns, touches=file["touches"])
                 return cls(watched, tuple(file["operators"].tolist()), tuple(histograms), file["sample_extremes"])
         except _UNREADABLE as error:
             raise ArtifactError(

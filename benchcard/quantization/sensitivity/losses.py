@@ -19,22 +19,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
+import onnxruntime
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.files import write_model
-from benchcard.graphs.runtime import runtime_errors
+from benchcard.graphs.runtime import open_session, runtime_errors
 from benchcard.quantization.outcomes import LayerEffect, LayerLoss, Losses
 from benchcard.quantization.sensitivity.layers import Layer, expose_layers
 from benchcard.quantization.sensitivity.loss import LossSum
 from benchcard.quantization.sensitivity.search import LayerSearch
-from benchcard.quantization.sensitivity.segments import Arrays, open_session
+from benchcard.quantization.sensitivity.segments import Arrays
 from benchcard.quantization.settings import Quantization
 
-if TYPE_CHECKING:
-    import onnxruntime
+# The first batches, on which sets of layers are tried.
+_SEARCHED_BATCHES = 2
 
 
 def measure_losses(
@@ -45,7 +45,6 @@ def measure_losses(
     *,
     settings: Quantization | None = None,
     trials: int = 32,
-    searched_batches: int = 2,
     threads: int = 1,
     optimization_level: int = 99,
     expected: Sequence[Arrays] | None = None,
@@ -55,7 +54,7 @@ def measure_losses(
 
     Both models are run at the `optimization_level` at which they are deployed: 0, 1, 2 or 99. Above 1 the runtime fuses
     quantized nodes into nodes that compute in 8 bits, where products may saturate. At most `trials` sets of layers are
-    tried, on the first `searched_batches`. Memory is that of one batch and, for each of these, of its inputs and of
+    tried, on the first two batches. Memory is that of one batch and, for each of these, of its inputs and of
     what the segments of the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized
     layer.
 
@@ -65,9 +64,7 @@ def measure_losses(
     Raises:
         ArtifactError: There is no batch, or the float model gives a number that is not finite.
     """
-    outputs = LossSum()
-    kept: list[Arrays] = []
-    count = 0
+    outputs, kept, count = LossSum(), list[Arrays](), 0
     float_session = _open_deployed(float_model, threads, optimization_level) if expected is None else None
     quantized_session = _open_deployed(quantized_model, threads, optimization_level)
     for batch in batches:
@@ -76,7 +73,7 @@ def measure_losses(
         for name, value in exact.items():
             outputs.add(value, actual[name], name)
         count += 1
-        if len(kept) < searched_batches:
+        if len(kept) < _SEARCHED_BATCHES:
             kept.append(batch)
     if not count:
         raise ArtifactError("There is no batch to compare the quantized model on. Give one calibration sample or more.")
@@ -142,7 +139,7 @@ def _compare_layers(
     for name, proto in (("exposed", model), ("together", quantized)):
         target = folder / f"{name}.onnx"
         write_model(proto, target)
-        sessions.append(open_session(target, search.threads, 0))
+        sessions.append(open_session(target, 0, search.threads))
     alone, together = ({layer.tensor: LossSum() for layer in worst} for _ in range(2))
     for batch in search.batches:
         names = [name for layer in worst for name in (layer.tensor, layers[layer.tensor].alone)]
@@ -164,9 +161,9 @@ def _open_deployed(model: Path, threads: int, optimization_level: int) -> onnxru
     A row that runs the model at the higher level fails and reports why.
     """
     try:
-        return open_session(model, threads, optimization_level)
+        return open_session(model, optimization_level, threads)
     except runtime_errors():
-        return open_session(model, threads, 1)
+        return open_session(model, 1, threads)
 
 
 def _run(session: onnxruntime.InferenceSession, batch: Arrays, names: Iterable[str] | None = None) -> Arrays:

@@ -11,50 +11,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import onnx
+import onnxruntime
 
 from benchcard.graphs.files import without_weights, write_model
 from benchcard.graphs.graph import captured_tensors
-from benchcard.graphs.runtime import session_options
-
-if TYPE_CHECKING:
-    import onnxruntime
-
+from benchcard.graphs.runtime import open_session
+from benchcard.quantization.sensitivity.loss import Array
 
 # Tensors by name.
-Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
+Arrays: TypeAlias = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """Consecutive nodes of the graph, in a session.
-
-    `inputs` are the tensors that it reads and does not compute, `outputs` those that later segments read or the graph
-    returns.
-    """
+    """A session of consecutive nodes; `outputs` are the tensors that later segments read or the graph returns."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     session: onnxruntime.InferenceSession
 
-    def run(self, feeds: Arrays, tensors: dict[str, npt.NDArray[np.generic]]) -> None:
+    def run(self, feeds: Arrays, tensors: dict[str, Array]) -> None:
         """Run the segment on the graph's inputs and on `tensors`, to which its outputs are added."""
         inputs = {name: feeds[name] if name in feeds else tensors[name] for name in self.inputs}
         tensors.update(zip(self.outputs, self.session.run(list(self.outputs), inputs), strict=True))
 
 
 class SegmentedModel:
-    """A model in at most `number` segments.
+    """A model in at most `number` segments, which start at the nodes that compute some of `marks`, evenly spread.
 
-    Args:
-        model: The model. Its external weights are in `folder`.
-        types: Element types of its tensors, by name: it is cut only where those of all that crosses the cut are known.
-        marks: Tensors in graph order; segments start at the nodes that compute some of them, evenly spread.
-        folder: Where files are written that must exist as long as this object.
+    The marks are in graph order. The model is cut only where the element types of all that crosses the cut are known:
+    `types`, by name. `folder` has its external weights, and gets files that must exist as long as this object.
     """
 
     def __init__(
@@ -105,7 +94,7 @@ class SegmentedModel:
                 )
             target = folder / f"segment-{start}.onnx"
             write_model(segment, target)
-            self._segments.append(_Segment(tuple(inputs), tuple(outputs), open_session(target, threads, 0)))
+            self._segments.append(_Segment(tuple(inputs), tuple(outputs), open_session(target, 0, threads)))
         # The tensors that are read from each segment on.
         self._needed: list[frozenset[str]] = []
         needed = frozenset(self._results)
@@ -129,7 +118,7 @@ class SegmentedModel:
 
     def run_all(self, feeds: Arrays) -> list[Arrays]:
         """Run all segments; return, for `run`, the tensors known before each of them, and last the outputs."""
-        tensors: dict[str, npt.NDArray[np.generic]] = {}
+        tensors: dict[str, Array] = {}
         before: list[Arrays] = []
         for segment, needed in zip(self._segments, self._needed, strict=True):
             tensors = {name: value for name, value in tensors.items() if name in needed}
@@ -174,11 +163,3 @@ def _infer_axes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
         for name, tensor_type in types.items()
         if tensor_type.HasField("shape")
     }
-
-
-def open_session(model: Path, threads: int, optimization_level: int) -> onnxruntime.InferenceSession:
-    """Return a session whose threads do not spin while they wait: they would take the cores of another session."""
-    import onnxruntime
-
-    options = session_options({"optimization_level": optimization_level, "intra_op_num_threads": threads})
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

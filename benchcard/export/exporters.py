@@ -37,6 +37,7 @@ from transformers import PreTrainedModel
 
 from benchcard.errors import ArtifactError
 from benchcard.export.probes import Array, ModelInput, Probe
+from benchcard.graphs.runtime import LIBRARY_ERRORS
 
 OPSETS = range(11, 24)
 """The supported opsets: from the first with every operator of a transformer, to torch's last."""
@@ -47,17 +48,7 @@ MODEL = "exported_model"
 No model has a layer of this name, unlike `model`, so that it can be removed as a prefix from every graph.
 """
 
-FAILURES: tuple[type[Exception], ...] = (
-    ArtifactError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    ArithmeticError,
-    ImportError,
-)
+FAILURES = (*LIBRARY_ERRORS, ArtifactError, ImportError)
 """What an exporter may raise. It traces the model's own code, so errors are of every kind."""
 
 _LOG = logging.getLogger(__name__)

@@ -65,13 +65,10 @@ class Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Inputs of one shape, and PyTorch's outputs for them.
+    """Inputs of one shape, and PyTorch's outputs for them; ids and masks are int64, all others mostly float32.
 
-    Attributes:
-        inputs: Arrays by name; ids and masks are int64, all others float32.
-        outputs: Arrays by name, most of them float32.
-        real: Which positions hold real tokens, (batch, tokens) bool; None where there is no mask of tokens.
-        per_token: The outputs whose second axis is that of the tokens.
+    `real` tells which positions hold real tokens, `(batch, tokens) bool`; None where there is no mask of tokens. The
+    second axis of the outputs in `per_token` is that of the tokens.
     """
 
     inputs: Mapping[str, Array]

@@ -63,7 +63,7 @@ def _unreadable(path: Path) -> str:
 
 
 def _check_input_counts(model: onnx.ModelProto, path: Path) -> None:
-    """Raise where a node has fewer inputs than its operator needs; the quantization rules index them unchecked."""
+    """Raise where a node has fewer inputs than its operator needs: others index them unchecked."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     for node in model.graph.node:
         version = min(max(versions.get(node.domain, 0), 0), _LAST_OPSET)
@@ -148,9 +148,7 @@ def model_digest(path: Path) -> str:
     model = load_model(path)
     try:
         return digest_of(model, path.parent)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: {error.strerror or error}. Export the model again.") from error
-    except (ValueError, onnx.checker.ValidationError) as error:
+    except (FileNotFoundError, ValueError, onnx.checker.ValidationError) as error:
         raise ArtifactError(
             f"The external weights of {path.name} cannot be read: {error}. Download or export the model again."
         ) from error

@@ -35,8 +35,7 @@ class Graph:
     counts as read by the node that holds the subgraph.
 
     Attributes:
-        producers: Tensor name -> name of the node that computes it.
-        consumers: Tensor name -> names of the nodes that read it.
+        producers: Tensor name -> name of the node that computes it; in `consumers`, of the nodes that read it.
         captured: Tensors that a subgraph reads from this graph.
         weights: Names of the initializers -> their element type (`TensorProto.DataType`).
         types: Names of the other tensors -> their element type, where it is known.

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnxruntime
 
+# What exporters and quantizers may raise for a graph or a model that they do not support.
+LIBRARY_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 def session_options(arguments: Mapping[str, object]) -> onnxruntime.SessionOptions:
     """Return the `SessionOptions` for a framework's arguments: optimization level, threads, spinning."""

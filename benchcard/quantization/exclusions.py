@@ -10,16 +10,14 @@ quantization is in `quantize`. An exclusion is one of:
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
 from benchcard.errors import ArtifactError
-from benchcard.graphs.files import file_version
 from benchcard.graphs.graph import Graph, graph_of, load_graph
 from benchcard.quantization.operators import float_reasons, requested_operators, supported_operators
 from benchcard.quantization.outcomes import Exclusion
@@ -64,14 +62,8 @@ def excluded_names(exclusions: Iterable[Exclusion]) -> tuple[str, ...]:
 
 def patterns_with(model: Path, node: str) -> tuple[str, ...]:
     """Return the patterns that a node of a model file belongs to."""
-    return tuple(pattern for pattern, nodes in _nodes_by_pattern(model, file_version(model)).items() if node in nodes)
-
-
-@functools.lru_cache(maxsize=2)
-def _nodes_by_pattern(model: Path, version: tuple[int, int]) -> Mapping[str, frozenset[str]]:
-    """Return the nodes of each pattern in a model file, cached for the rows of a grid."""
     graph = load_graph(model)
-    return {pattern: frozenset(name for group in find(graph) for name in group) for pattern, find in FINDERS.items()}
+    return tuple(pattern for pattern, find in FINDERS.items() if any(node in group for group in find(graph)))
 
 
 def _match(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:

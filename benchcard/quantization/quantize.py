@@ -8,27 +8,26 @@ of `quantize_static` with a file: the rest fuses and renames nodes, so names to 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnxruntime import quantization
-from onnxruntime.quantization import QuantType, calibrate
+from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-from onnxruntime.quantization.quant_utils import QuantizationMode, load_model_with_shape_infer
+from onnxruntime.quantization.quant_utils import QuantizationMode, load_model_with_shape_infer, update_opset_version
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.files import copy_model, model_files, without_weights
 from benchcard.graphs.graph import Graph, PreparedModel, graph_of, load_graph, prepare_model
+from benchcard.graphs.runtime import LIBRARY_ERRORS
 from benchcard.quantization import checks
 from benchcard.quantization.operators import (
     check_settings,
@@ -45,17 +44,7 @@ from benchcard.utils.text import quote_names
 # Tensors that a message names; further ones are counted.
 _MOST_NAMED = 3
 # What the quantizer raises for graphs that it cannot quantize.
-_QUANTIZER_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    onnx.shape_inference.InferenceError,
-    onnx.checker.ValidationError,
-)
+_QUANTIZER_ERRORS = (*LIBRARY_ERRORS, onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
 
 
 def quantize_model(
@@ -104,79 +93,68 @@ def quantize_model(
 
 
 def _quantize_static(prepared: PreparedModel, target: Path, settings: Quantization, ranges: TensorsData | None) -> None:
-    if ranges is None:
-        raise ArtifactError("Static quantization needs the ranges of the activations. Calibrate the model first.")
-    used = _used_ranges(prepared.graph, settings, ranges)
-    arguments = _arguments(prepared, settings)
-    if not _accepts_ranges():
-        _quantize_static_by_class(prepared, target, settings, used, arguments)
-        return
-    cache = prepared.path.with_name("ranges.json")
-    calibrate.save_tensors_data(used, cache)
-    quantization.quantize_static(
-        prepared.path,
-        target,
-        None,
-        quant_format=quantization.QuantFormat.from_string(settings.layout),
-        activation_type=_quant_type(settings.activations_dtype),
-        calibrate_method=used.calibration_method,
-        calibration_cache_path=cache,
-        **arguments,
-    )
-
-
-def _accepts_ranges() -> bool:
-    """Return whether `quantize_static` accepts ranges; onnxruntime 1.23 always calibrates."""
-    return "calibration_cache_path" in inspect.signature(quantization.quantize_static).parameters
-
-
-def _quantize_static_by_class(
-    prepared: PreparedModel, target: Path, settings: Quantization, ranges: TensorsData, arguments: dict[str, Any]
-) -> None:
-    """Do what `quantize_static` does once it has ranges.
+    """Do what `quantize_static` does once it has ranges; onnxruntime 1.23 does not accept any.
 
     Source: the end of `onnxruntime.quantization.quantize.quantize_static`.
     """
-    start = [load_model_with_shape_infer(prepared.path), settings.per_channel, settings.reduce_range]
-    types = [arguments["weight_type"], _quant_type(settings.activations_dtype)]
-    names = ("nodes_to_exclude", "op_types_to_quantize", "extra_options")
-    end = [ranges, [], *(arguments[name] for name in names)]
+    if ranges is None:
+        raise ArtifactError("Static quantization needs the ranges of the activations. Calibrate the model first.")
+    weight_type, activation_type = _quant_type(settings.weights_dtype), _quant_type(settings.activations_dtype)
+    start = [
+        update_opset_version(load_model_with_shape_infer(prepared.path), weight_type),
+        settings.per_channel,
+        settings.reduce_range,
+    ]
+    end = [
+        weight_type,
+        activation_type,
+        _used_ranges(prepared.graph, settings, ranges),
+        [],
+        _excluded(prepared.graph, settings),
+        list(requested_operators(settings)),
+        _extra_options(settings),
+    ]
     if settings.layout == "QOperator":
-        quantizer = ONNXQuantizer(*start, QuantizationMode.QLinearOps, True, *types, *end)
+        quantizer = ONNXQuantizer(*start, QuantizationMode.QLinearOps, True, *end)
     else:
-        quantizer = QDQQuantizer(*start, *types, *end)
+        quantizer = QDQQuantizer(*start, *end)
     quantizer.quantize_model()
     quantizer.model.save_model_to_file(str(target), prepared.needs_external_weights)
 
 
 def _quantize_dynamic(prepared: PreparedModel, target: Path, settings: Quantization) -> None:
-    arguments, nodes = _arguments(prepared, settings), prepared.graph.nodes
+    nodes = prepared.graph.nodes
     # The quantizer splits a `Gemm` into a `MatMul` of this name before it reads the names to exclude.
     splits = [f"{name}_MatMul" for name in settings.nodes_to_exclude if nodes[name].op_type == "Gemm"]
-    arguments["nodes_to_exclude"] += splits
-    quantization.quantize_dynamic(prepared.path, target, **arguments)
+    quantization.quantize_dynamic(
+        prepared.path,
+        target,
+        op_types_to_quantize=list(requested_operators(settings)),
+        per_channel=settings.per_channel,
+        reduce_range=settings.reduce_range,
+        weight_type=_quant_type(settings.weights_dtype),
+        nodes_to_exclude=[*_excluded(prepared.graph, settings), *splits],
+        use_external_data_format=prepared.needs_external_weights,
+        extra_options=_extra_options(settings),
+    )
 
 
-def _arguments(prepared: PreparedModel, settings: Quantization) -> dict[str, Any]:
-    """Return the arguments that `quantize_static` and `quantize_dynamic` share."""
+def _quant_type(dtype: str | None) -> QuantType:
+    return QuantType.QUInt8 if dtype == "uint8" else QuantType.QInt8
+
+
+def _excluded(graph: Graph, settings: Quantization) -> list[str]:
+    return [*settings.nodes_to_exclude, *protected_nodes(graph, settings)]
+
+
+def _extra_options(settings: Quantization) -> dict[str, bool]:
+    """Return ONNX Runtime's names of the parameters that are given."""
     options = {
         "WeightSymmetric": settings.weights_symmetric,
         "ActivationSymmetric": settings.activations_symmetric,
         "MatMulConstBOnly": settings.matmul_const_b_only,
     }
-    return {
-        "op_types_to_quantize": list(requested_operators(settings)),
-        "per_channel": settings.per_channel,
-        "reduce_range": settings.reduce_range,
-        "weight_type": _quant_type(settings.weights_dtype),
-        "nodes_to_exclude": [*settings.nodes_to_exclude, *protected_nodes(prepared.graph, settings)],
-        "use_external_data_format": prepared.needs_external_weights,
-        "extra_options": {name: value for name, value in options.items() if value is not None},
-    }
-
-
-def _quant_type(dtype: str | None) -> QuantType:
-    return QuantType.QUInt8 if dtype == "uint8" else QuantType.QInt8
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _used_ranges(graph: Graph, settings: Quantization, ranges: TensorsData) -> TensorsData:
@@ -228,8 +206,6 @@ def _reporting_errors(graph: Graph, settings: Quantization, folders: Sequence[Pa
         # Overflows show in the scales, which are checked.
         with np.errstate(over="ignore"):
             yield
-    except ArtifactError:
-        raise
     except _QUANTIZER_ERRORS as error:
         operators = settings.operators_to_quantize
         requested = "every known operator" if operators is None else ", ".join(operators)

@@ -9,11 +9,10 @@ import onnx
 import pytest
 import tiny_graphs
 from onnx import TensorProto
-from tiny_graphs import calibrated, normal, saved, written
+from tiny_graphs import calibrated, check_runs, normal, saved, written
 
 from benchcard.errors import ArtifactError
 from benchcard.quantization import checks
-from benchcard.quantization.loading import check_runs
 from benchcard.quantization.operators import known_operators
 from benchcard.quantization.quantize import quantize_model
 from benchcard.quantization.settings import Quantization

@@ -4,7 +4,7 @@ Owns which tensors are watched, the runs, and what happens to values that cannot
 to `histogram`, what is stored to `statistics`, and the ranges of each method to `ranges`.
 
 onnxruntime's calibrators keep every value of every sample until the last one. Here the values of a sample are counted
-and freed, so memory does not grow with the samples; their extremes, 8 bytes a tensor and sample, are kept on disk. Two
+and freed, and only their extremes are kept, 8 bytes a tensor and sample, as they are whenever ranges are computed. Two
 samples are processed at a time, each on half of the threads, so that no core is idle while values are counted. Tensors
 that hold the same values in another order or shape (behind Reshape, Transpose, Identity and the like) are counted once.
 
@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import TensorProto
@@ -92,7 +92,7 @@ def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> t
     origin: dict[str, str] = {}
     for node in graph.node:
         if not operators or node.op_type in operators:
-            for name in itertools.chain(node.input, node.output):
+            for name in (*node.input, *node.output):
                 if name in floats:
                     touching.setdefault(name, set()).add(node.op_type)
         if node.input and node.input[0] in floats:
@@ -103,16 +103,10 @@ def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> t
                 origin[name] = origin.get(node.input[0], node.input[0])
     indices: dict[str, int] = {}
     histogram_of = tuple(indices.setdefault(origin.get(name, name), len(indices)) for name in touching)
+    histogram_dtypes = tuple(dtypes[types[name]] for name in indices)
     operator_types = tuple(sorted(set().union(*touching.values())))
-    touches = [[operator in users for operator in operator_types] for users in touching.values()]
-    watched = WatchedTensors(
-        tensors=tuple(touching),
-        histogram_of=histogram_of,
-        dtypes=tuple(dtypes[types[name]] for name in indices),
-        operator_types=operator_types,
-        touches=np.array(touches, dtype=np.bool_),
-    )
-    return watched, tuple(indices)
+    touches = np.array([[operator in users for operator in operator_types] for users in touching.values()], np.bool_)
+    return WatchedTensors(tuple(touching), histogram_of, histogram_dtypes, operator_types, touches), tuple(indices)
 
 
 def collect_statistics(
@@ -122,15 +116,14 @@ def collect_statistics(
     *,
     operators: Sequence[str] | None,
     intra_op_num_threads: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> CalibrationReport:
     """Run the samples through a model, write the statistics of its activations to `target`, and return a report.
 
     A working folder, about the size of the model, stands beside `target` during the pass. `samples` are inputs by name,
     one mapping a run, iterated once; a moving average counts each mapping as one. The float inputs and outputs of
-    `operators` are watched, which are those of all configurations that the statistics shall serve; None or empty stands
-    for all. All runs together have `intra_op_num_threads`, two at least. `progress` is called with the number of
-    samples that are done.
+    `operators` are watched; None or empty stands for all. All runs together have `intra_op_num_threads`, two at least.
+    `progress` is called with the number of samples that are done.
 
     Raises:
         ArtifactError: The model cannot be read or run, it has no tensor to watch, or there are no samples.
@@ -138,25 +131,22 @@ def collect_statistics(
     start = time.perf_counter_ns()
     with tempfile.TemporaryDirectory(prefix=".calibration-", dir=target.parent) as folder:
         watched, sources, session = _open(model, Path(folder), operators, intra_op_num_threads)
-        with (Path(folder) / "sample_extremes").open("w+b") as file:
-            counter = _Counter(sources, file)
-            count, forward_ns, counting_ns = _run(session, counter, samples, progress)
-            if not count:
-                raise ArtifactError("There are no calibration samples. Give one or more.")
-            file.flush()
-            sample_extremes = np.memmap(file, dtype=np.float32, mode="r", shape=(count, 2, len(sources)))
-            requested = tuple(sorted(set(operators or ())))
-            ActivationStatistics(watched, requested, tuple(counter.histograms), sample_extremes).save(target)
-            # Windows does not delete a file that is still mapped.
-            del sample_extremes
+        counter = _Counter(sources)
+        counted = _run(session, counter, samples, progress)
+    if not counted:
+        raise ArtifactError("There are no calibration samples. Give one or more.")
+    requested = tuple(sorted(set(operators or ())))
+    sample_extremes = np.stack([sample.extremes for sample in counted])
+    ActivationStatistics(watched, requested, tuple(counter.histograms), sample_extremes).save(target)
+    concurrent = min(_CONCURRENT, len(counted))
     return CalibrationReport(
-        samples=count,
+        samples=len(counted),
         tensors=len(watched.tensors),
         histograms=len(sources),
         values_counted=sum(int(histogram.counts.sum()) for histogram in counter.histograms),
         elapsed_ns=time.perf_counter_ns() - start,
-        forward_ns=forward_ns,
-        counting_ns=counting_ns,
+        forward_ns=sum(sample.forward_ns for sample in counted) // concurrent,
+        counting_ns=sum(sample.counting_ns for sample in counted) // concurrent,
         statistics_bytes=target.stat().st_size,
         peak_memory_bytes=peak_memory_bytes(),
         endless=tuple(name for name in sources if name in counter.non_finite),
@@ -209,48 +199,54 @@ class _Counter:
     and need no range, so it is left to the quantization to refuse a tensor without one.
     """
 
-    def __init__(self, sources: Sequence[str], file: IO[bytes]) -> None:
-        self.sources, self._file = sources, file
+    def __init__(self, sources: Sequence[str]) -> None:
+        self.sources = sources
         self.histograms = [Histogram() for _ in sources]
         self.non_finite: set[str] = set()
         # A histogram does not depend on the order of its values, but only one thread may add to it at a time.
         self._locks = [threading.Lock() for _ in sources]
-        self._file_lock = threading.Lock()
         self._local = threading.local()
 
-    def add(self, number: int, values: dict[str, Array]) -> None:
-        """Count the values, by source, of the sample of this number; several threads may do so at the same time.
+    def add(self, values: dict[str, Array]) -> npt.NDArray[np.float32]:
+        """Count the values of a sample, by source, and return their extremes; several threads may call this at once.
 
         `values` is emptied, so that the memory is free as soon as the values are counted.
         """
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch()
-        row = np.zeros((2, len(self.histograms)), dtype=np.float32)
+        # An array without values counts as 0, as in onnxruntime's calibrators.
+        extremes = np.zeros((2, len(self.histograms)), dtype=np.float32)
         for index, (name, histogram, lock) in enumerate(zip(self.sources, self.histograms, self._locks)):
             with lock:
                 bounds = histogram.add(values.pop(name), self._local.scratch)
-            # An array without values counts as 0, as in onnxruntime's calibrators.
             if bounds is not None:
-                row[:, index] = bounds.lowest, bounds.highest
+                extremes[:, index] = bounds.lowest, bounds.highest
                 if not bounds.is_finite:
                     self.non_finite.add(name)
-        with self._file_lock:
-            self._file.seek(number * row.nbytes)
-            self._file.write(row.tobytes())
+        return extremes
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The least and the greatest values of a sample, `(2, sources) float32`, and what its run and counting took."""
+
+    extremes: npt.NDArray[np.float32]
+    forward_ns: int
+    counting_ns: int
 
 
 def _run(
     session: onnxruntime.InferenceSession,
     counter: _Counter,
     samples: Iterable[Mapping[str, Array]],
-    progress: Callable[[int], None] | None,
-) -> tuple[int, int, int]:
-    """Count the values of all samples; return their number and the nanoseconds that runs and counting took."""
+    progress: Callable[[int], None],
+) -> list[_Counted]:
+    """Run the samples and count the values of each."""
     inputs = {argument.name for argument in session.get_inputs()} & set(counter.sources)
     outputs = [name for name in counter.sources if name not in inputs]
     errors = runtime_errors()
 
-    def process(number: int, sample: dict[str, Array]) -> tuple[int, int]:
+    def process(number: int, sample: dict[str, Array]) -> _Counted:
         started = time.perf_counter_ns()
         try:
             results = session.run(outputs, sample)
@@ -259,16 +255,14 @@ def _run(
         ran = time.perf_counter_ns()
         values = dict(zip(outputs, results)) | {name: sample[name] for name in inputs}
         del results
-        counter.add(number, values)
-        return ran - started, time.perf_counter_ns() - ran
+        return _Counted(counter.add(values), ran - started, time.perf_counter_ns() - ran)
 
-    pending: deque[Future[tuple[int, int]]] = deque()
-    durations: list[tuple[int, int]] = []
+    pending: deque[Future[_Counted]] = deque()
+    counted: list[_Counted] = []
 
     def finish_oldest() -> None:
-        durations.append(pending.popleft().result())
-        if progress is not None:
-            progress(len(durations))
+        counted.append(pending.popleft().result())
+        progress(len(counted))
 
     with ThreadPoolExecutor(_CONCURRENT, thread_name_prefix="calibration") as pool:
         for number, sample in enumerate(samples):
@@ -278,6 +272,4 @@ def _run(
             pending.append(pool.submit(process, number, {name: np.array(array) for name, array in sample.items()}))
         while pending:
             finish_oldest()
-    concurrent = max(1, min(_CONCURRENT, len(durations)))
-    forward_ns, counting_ns = (sum(duration[part] for duration in durations) // concurrent for part in (0, 1))
-    return len(durations), forward_ns, counting_ns
+    return counted

@@ -179,11 +179,8 @@ class Scratch:
 class Histogram:
     """Counts of all the values added so far, in at most `BINS` bins, their extremes, and the largest of them.
 
-    Attributes:
-        extremes: Of all values added; zeros before the first.
-        exponent: The bins are `2**exponent` wide.
-        first: Number of the bin that `counts[0]` counts.
-        counts: `(bins,) int64`; the first and the last hold the lowest and the highest value.
+    The bins are `2**exponent` wide, and `first` is the number of the bin that `counts[0]` counts. The first and the
+    last of `counts`, `(bins,) int64`, hold the lowest and the highest value. Before any value the extremes are zeros.
     """
 
     extremes: Extremes = Extremes(0.0, 0.0, 0.0)

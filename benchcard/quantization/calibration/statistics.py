@@ -27,13 +27,10 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFErro
 class WatchedTensors:
     """The tensors of a graph, in its order, whose values are counted.
 
-    Tensors that hold the same values in another order or shape share one histogram.
-
     Attributes:
-        histogram_of: Index of the histogram of each tensor.
+        histogram_of: Index of the histogram of each tensor; those with the same values in another order share one.
         dtypes: `float32` or `float16`, of each histogram.
-        operator_types: Operator types that touch at least one of the tensors.
-        touches: `(tensors, operator types) bool`, which of them read or write a tensor.
+        touches: `(tensors, operator types) bool`, which of these types read or write a tensor.
     """
 
     tensors: tuple[str, ...]

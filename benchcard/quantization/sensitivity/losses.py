@@ -52,11 +52,10 @@ def measure_losses(
 ) -> Losses:
     """Return what a quantized model lost, and the `limit` layers that cost most; none for 0, which runs no trial.
 
-    Both models are run at the `optimization_level` at which they are deployed: 0, 1, 2 or 99. Above 1 the runtime fuses
-    quantized nodes into nodes that compute in 8 bits, where products may saturate. At most `trials` sets of layers are
-    tried, on the first two batches. Memory is that of one batch and, for each of these, of its inputs and of
-    what the segments of the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized
-    layer.
+    Both models are run at the `optimization_level` at which they are deployed: above 1 the runtime fuses quantized
+    nodes into nodes that compute in 8 bits, where products may saturate. At most `trials` sets of layers are tried, on
+    the first two batches. Memory is that of one batch and, for each of these, of its inputs and of what the segments of
+    the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized layer.
 
     `expected` is what `model_outputs` returns for the float model and the same batches and level, where it is known.
     Temporary graphs, about the size of both models, are written to `folder`; for None, to the system's folder.
@@ -107,11 +106,8 @@ def rank_layers(
 ) -> tuple[LayerEffect, ...]:
     """Return every quantized layer by its effect on the outputs when it alone is quantized, the worst first.
 
-    The effect of a node is that of its costliest output. Runs one forward pass a batch and layer, and one a batch
-    without any.
-
-    Only nodes that `settings` asked for are named. `progress` is called after each layer with the number of layers done
-    and of all layers. Temporary graphs are written to `folder`, as for `measure_losses`.
+    The effect of a node is that of its costliest output. Only nodes that `settings` asked for are named. `progress` is
+    called after each layer with the number of layers done and of all layers. Temporary graphs are written to `folder`.
     """
     with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as temporary:
         search = LayerSearch(float_model, quantized_model, Path(temporary), batches, settings, threads)

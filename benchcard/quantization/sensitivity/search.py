@@ -42,10 +42,9 @@ _LEAST = np.finfo(np.float64).tiny
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A segment or a layer whose cost is known or expected: the layers from `start` to before `stop`.
+    """A segment or a layer, the layers from `start` to before `stop`, whose cost is known or expected.
 
-    `cost` is the power of the errors of the outputs over that of the outputs; `near` is the same at the end of the
-    segment, summed over the tensors that it hands on.
+    Costs are powers of errors over those of exact values: of the outputs, and (`near`) of what the segment hands on.
     """
 
     start: int
@@ -130,17 +129,13 @@ class LayerSearch:
         the outputs.
         """
         passed = segment.cost / segment.near if 0 < segment.near < np.inf else 1.0
+        number = self._segment_of(segment.start)
         for index in range(segment.start, segment.stop):
-            near = self._near_cost(index)
+            switches, errors = self._switches(self.layers[index : index + 1]), _ErrorSum()
+            for batch, before in zip(self.batches[:_NEAR_BATCHES], self._before):
+                errors.add(before[number + 1], self._model.run_segment({**batch, **switches}, number, before))
+            near = errors.share
             yield _Candidate(index, index + 1, passed * near if 0 < near < np.inf else near, near)
-
-    def _near_cost(self, index: int) -> float:
-        number = self._segment_of(index)
-        switches = self._switches(self.layers[index : index + 1])
-        errors = _ErrorSum()
-        for batch, before in zip(self.batches[:_NEAR_BATCHES], self._before):
-            errors.add(before[number + 1], self._model.run_segment({**batch, **switches}, number, before))
-        return errors.share
 
     def try_layers(self, start: int, stop: int) -> _Candidate:
         """Return the cost of quantizing the layers from `start` to `stop`, all of one segment."""

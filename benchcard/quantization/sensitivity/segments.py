@@ -77,30 +77,22 @@ class SegmentedModel:
                 for tensor, index in self._makers.items()
                 if start <= index < end and last_reads.get(tensor, -1) >= end
             ] + weight_outputs
-            segment = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-            segment.functions.extend(model.functions)
-            segment.graph.name = f"segment-{start}"
-            segment.graph.node.extend(nodes[start:end])
-            segment.graph.initializer.extend(weights[tensor] for tensor in read if tensor in weights)
-            segment.graph.sparse_initializer.extend(
-                weight for weight in model.graph.sparse_initializer if weight.values.name in read
+            for tensor in set(inputs + outputs).difference(declared):
+                declared[tensor] = onnx.helper.make_tensor_value_info(tensor, types[tensor], axes.get(tensor))
+            graph = onnx.GraphProto(
+                name=f"segment-{start}",
+                node=nodes[start:end],
+                initializer=[weights[tensor] for tensor in read if tensor in weights],
+                sparse_initializer=[weight for weight in model.graph.sparse_initializer if weight.values.name in read],
+                input=[declared[tensor] for tensor in inputs],
+                output=[declared[tensor] for tensor in outputs],
             )
-            for tensors, field in ((inputs, segment.graph.input), (outputs, segment.graph.output)):
-                field.extend(
-                    declared[tensor]
-                    if tensor in declared
-                    else onnx.helper.make_tensor_value_info(tensor, types[tensor], axes.get(tensor))
-                    for tensor in tensors
-                )
             target = folder / f"segment-{start}.onnx"
+            segment = onnx.ModelProto(
+                ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
+            )
             write_model(segment, target)
             self._segments.append(_Segment(tuple(inputs), tuple(outputs), open_session(target, 0, threads)))
-        # The tensors that are read from each segment on.
-        self._needed: list[frozenset[str]] = []
-        needed = frozenset(self._results)
-        for later in reversed(self._segments):
-            needed = needed.union(later.inputs)
-            self._needed.insert(0, needed)
 
     def _cuts(
         self, marks: Sequence[str], last_reads: Mapping[str, int], types: Mapping[str, int], number: int
@@ -120,7 +112,8 @@ class SegmentedModel:
         """Run all segments; return, for `run`, the tensors known before each of them, and last the outputs."""
         tensors: dict[str, Array] = {}
         before: list[Arrays] = []
-        for segment, needed in zip(self._segments, self._needed, strict=True):
+        for number, segment in enumerate(self._segments):
+            needed = set(self._results).union(*(later.inputs for later in self._segments[number:]))
             tensors = {name: value for name, value in tensors.items() if name in needed}
             before.append(dict(tensors))
             segment.run(feeds, tensors)

@@ -59,16 +59,13 @@ def _find_graph(model: Path, file_name: str | None) -> Path:
     if file_name is not None:
         if file_name not in names:
             hint = did_you_mean(file_name, names)
-            raise ArtifactError(
-                f"{model.name} has no {file_name}; it has {join_names(names)}" + (f" ({hint})" if hint else "")
-            )
+            remark = f" ({hint})" if hint else ""
+            raise ArtifactError(f"{model.name} has no {file_name}; it has {join_names(names)}{remark}")
         return model / file_name
     for name in (*_PLACES, *names[: len(names) == 1]):
         if name in names:
             return model / name
     if names:
-        raise ArtifactError(
-            f"{model.name} has several graphs, {join_names(names)}: choose one with "
-            "`framework_args: {file_name: ...}`"
-        )
+        advice = "choose one with `framework_args: {file_name: ...}`"
+        raise ArtifactError(f"{model.name} has several graphs, {join_names(names)}: {advice}")
     raise ArtifactError(f"{model.name} has no ONNX file: leave out `from_transformers: false` to export the model")

@@ -32,7 +32,6 @@ Source: https://onnx.ai/onnx/operators/ (first versions of LayerNormalization an
 """
 
 _SEARCH_S = 60.0
-_MAX_SUGGESTED = 2
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,9 @@ class GraphInput:
 class ExportReport:
     """The result of an export. `dataclasses.asdict` of it is plain data.
 
-    Attributes:
-        opset: The opset of the graph, read from its file.
-        exporter_version: The versions of the exporter's packages.
-        files: The files, the graph first.
-        checks: The comparisons with PyTorch, none of them at the shape of the export.
-        max_abs_difference: The largest absolute difference over all checks, at real positions.
-        duration_s: Seconds for all steps, from loading the model on.
-        notes: Warnings of the exporters, and the exporters that failed before.
+    The first of the files is the graph. None of the comparisons with PyTorch is at the shape of the export, and the
+    largest difference is at real positions. The duration is that of all steps, from loading the model on. Notes are
+    warnings of the exporters, and the exporters that failed before.
     """
 
     task: str
@@ -149,7 +143,7 @@ def _export(traceable: Traceable, opset: int | None, folder: Path, notes: list[s
     if opset is None and (exported := next(others, None)) is not None:
         notes.append(failure)
         return exported
-    working = sorted(other.opset for other in itertools.islice(others, _MAX_SUGGESTED))
+    working = sorted(other.opset for other in itertools.islice(others, 2))
     none_works = f"No other opset works among those tried within {_SEARCH_S:.0f} s."
     advice = f"Opsets that work: {', '.join(map(str, working))}." if working else none_works
     raise ArtifactError(f"{failure}. {advice}")

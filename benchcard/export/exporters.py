@@ -1,9 +1,7 @@
 """The exporters that write a transformers model as an ONNX graph, in the order in which they are tried.
 
-Owns how each exporter of torch and transformers is called, and for which opsets. The result is a graph in memory.
-Leaves its normal form and the file to `normal_form`, the check to `parity`, and the choice to `export`.
-
-The order:
+Owns how each exporter of torch and transformers is called, and for which opsets. Leaves the normal form of the graph
+and its file to `normal_form`, the check to `parity`, and the choice to `export`. The order:
 
 - For opsets 11 to 22, the TorchScript exporter with eager attention comes first; above 20, its last opset, onnxscript
   converts the graph. It is the only one for opsets below 17, its attention is the simplest (two products and a
@@ -43,10 +41,7 @@ OPSETS = range(11, 24)
 """The supported opsets: from the first with every operator of a transformer, to torch's last."""
 
 MODEL = "exported_model"
-"""The name of the model inside `_ByPosition`, with which every layer's name begins in the graphs traced from it.
-
-No model has a layer of this name, unlike `model`, so that it can be removed as a prefix from every graph.
-"""
+"""The name of the model inside `_ByPosition`: a prefix of every layer's name in traced graphs, and no layer's name."""
 
 FAILURES = (*LIBRARY_ERRORS, ArtifactError, ImportError)
 """What an exporter may raise. It traces the model's own code, so errors are of every kind."""
@@ -112,23 +107,26 @@ def exporters(opset: int) -> tuple[Exporter, ...]:
     return (*dynamo, traced) if opset >= _ATTENTION_OPERATOR else (traced, *dynamo)
 
 
+def _torch_export(traceable: Traceable, opset: int, target: str | None, **options: object) -> torch.onnx.ONNXProgram:
+    return torch.onnx.export(
+        # Without `eval`, torch would put dropout back into the model afterwards: see `_ByPosition`.
+        _ByPosition(traceable).eval(),
+        tuple(traceable.tensors.values()),
+        target,
+        input_names=[input_.name for input_ in traceable.inputs],
+        output_names=list(traceable.outputs),
+        opset_version=opset,
+        **options,
+    )
+
+
 def torchscript(traceable: Traceable, opset: int) -> ir.Model:
     """Return the graph of torch's TorchScript exporter, with eager attention: softmax and products as single nodes."""
-    # Without `eval`, torch would put dropout back into the model afterwards: see `_ByPosition`.
-    model = _ByPosition(traceable).eval()
     temporary = tempfile.TemporaryDirectory(prefix="torchscript-")
     with temporary as folder, _eager_attention(traceable.model), torch.no_grad():
         path = Path(folder, "model.onnx")
-        torch.onnx.export(
-            model,
-            tuple(traceable.tensors.values()),
-            str(path),
-            input_names=[input_.name for input_ in traceable.inputs],
-            output_names=list(traceable.outputs),
-            dynamic_axes={input_.name: input_.dynamic_axes for input_ in traceable.inputs},
-            opset_version=opset,
-            dynamo=False,
-        )
+        axes = {input_.name: input_.dynamic_axes for input_ in traceable.inputs}
+        _torch_export(traceable, opset, str(path), dynamic_axes=axes, dynamo=False)
         graph = ir.load(path)
         # Weights beyond 2 GB are in other files of the folder.
         ir.external_data.load_to_model(graph)
@@ -155,16 +153,8 @@ def transformers_dynamo(traceable: Traceable, opset: int) -> ir.Model:
 
 def torch_dynamo(traceable: Traceable, opset: int) -> ir.Model:
     """Return the graph of torch's own exporter based on `torch.export`."""
-    program = torch.onnx.export(
-        _ByPosition(traceable).eval(),
-        tuple(traceable.tensors.values()),
-        input_names=[input_.name for input_ in traceable.inputs],
-        output_names=list(traceable.outputs),
-        dynamic_shapes=(tuple(_dynamic_shapes(traceable).values()),),
-        opset_version=opset,
-        dynamo=True,
-    )
-    graph: ir.Model = program.model
+    shapes = (tuple(_dynamic_shapes(traceable).values()),)
+    graph: ir.Model = _torch_export(traceable, opset, None, dynamic_shapes=shapes, dynamo=True).model
     return graph
 
 

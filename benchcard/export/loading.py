@@ -86,10 +86,9 @@ def _pointer_among_weights(model: Path) -> str:
 
 
 def _missing_weights(model: PreTrainedModel, missing: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Return the learned weights among missing names.
+    """Return the learned weights among missing names, without other names of a weight that the checkpoint has.
 
-    Excluded are other names of a weight that the checkpoint has, and what follows from the configuration, as position
-    ids and fixed embeddings do.
+    What follows from the configuration, as position ids and fixed embeddings do, is not learned.
     """
     absent = set(missing)
     learned: dict[str, torch.Tensor] = {

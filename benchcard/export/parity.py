@@ -1,7 +1,4 @@
-"""The comparison of an ONNX graph with PyTorch.
-
-Owns running a graph in ONNX Runtime on probes and comparing every output. Leaves making probes to `probes`.
-"""
+"""The comparison of an ONNX graph with PyTorch, output by output. Leaves making probes to `probes`."""
 
 from __future__ import annotations
 

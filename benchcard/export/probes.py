@@ -1,9 +1,7 @@
 """Probes: example inputs of a transformers model at selected shapes, with PyTorch's outputs for them.
 
 Owns the names, dynamic axes and example values of the inputs, and the reference outputs. Leaves writing a graph to
-`exporters`, and comparing a graph with a probe to `parity`.
-
-This module loads torch and transformers, so import it inside a function.
+`exporters`, and comparing a graph with a probe to `parity`. This module loads torch, so import it inside a function.
 """
 
 from __future__ import annotations
@@ -103,7 +101,7 @@ def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tu
         "input_ids": _PER_TOKEN,
         "token_type_ids": _PER_TOKEN,
         "attention_mask": _PER_SAMPLE if "input_values" in names else _PER_TOKEN,
-        **_image_shapes(model, processor, names),
+        **(_image_shapes(model, processor) if "pixel_values" in names else {}),
         **_audio_shapes(processor, names),
     }
     if unknown := [name for name in names if name not in shapes]:
@@ -191,17 +189,17 @@ def reference(model: PreTrainedModel, examples: Sequence[Mapping[str, Array]]) -
     for inputs, outputs in zip(examples, runs):
         tokens = inputs["input_ids"].shape[1:2] if "input_ids" in inputs else None
         per_token -= {name for name, array in outputs.items() if array.shape[1:2] != tokens}
-    probes = tuple(
-        Probe(inputs, outputs, _real_positions(inputs), frozenset(per_token)) for inputs, outputs in zip(examples, runs)
-    )
-    for probe in probes:
+    probes: list[Probe] = []
+    for inputs, outputs in zip(examples, runs):
+        mask = inputs.get("attention_mask") if "input_ids" in inputs else None
+        probe = Probe(inputs, outputs, None if mask is None else mask.astype(bool), frozenset(per_token))
+        probes.append(probe)
         for name, array in probe.outputs.items():
             real = array[probe.real] if name in per_token and probe.real is not None else array
             if not np.isfinite(real).all():
-                raise ArtifactError(
-                    f"{type(model).__name__} computes {name} that is not finite, in PyTorch itself, at {probe.shapes}"
-                )
-    return probes
+                kind = type(model).__name__
+                raise ArtifactError(f"{kind} computes {name} that is not finite, in PyTorch itself, at {probe.shapes}")
+    return tuple(probes)
 
 
 def _setting(config: PretrainedConfig, name: str, default: Any) -> Any:
@@ -232,17 +230,8 @@ def _mask(shape: tuple[int, ...], padding_side: str) -> NDArray[np.int64]:
     return (positions < lengths if padding_side == "right" else positions >= length - lengths).astype(np.int64)
 
 
-def _real_positions(inputs: Mapping[str, Array]) -> NDArray[np.bool_] | None:
-    mask = inputs.get("attention_mask")
-    return None if mask is None or "input_ids" not in inputs else mask.astype(bool)
-
-
-def _image_shapes(
-    model: PreTrainedModel, processor: ProcessorMixin | None, names: Sequence[str]
-) -> dict[str, AxisSizes]:
+def _image_shapes(model: PreTrainedModel, processor: ProcessorMixin | None) -> dict[str, AxisSizes]:
     """Return the shapes of `pixel_values` and `pixel_mask` that the image processor creates for a square image."""
-    if "pixel_values" not in names:
-        return {}
     size = _setting(model.config, "image_size", 224)
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     channels = _setting(model.config, "num_channels", 3)
@@ -253,10 +242,8 @@ def _image_shapes(
             height, width = np.asarray(image_processor(images=image, return_tensors="np")["pixel_values"]).shape[-2:]
         except ValueError as error:
             raise ArtifactError(f"the image processor refuses an image of {channels} channels: {error}") from error
-    return {
-        "pixel_values": ("batch", channels, int(height), int(width)),
-        "pixel_mask": ("batch", int(height), int(width)),
-    }
+    sizes = (int(height), int(width))
+    return {"pixel_values": ("batch", channels, *sizes), "pixel_mask": ("batch", *sizes)}
 
 
 def _audio_shapes(processor: ProcessorMixin | None, names: Sequence[str]) -> dict[str, AxisSizes]:

@@ -19,8 +19,6 @@ from benchcard.utils.files import pointer_hint
 # A protobuf message ends at 2 GiB. Quantization adds nodes and scales, so weights move to a file of their own earlier.
 # Source: https://onnx.ai/onnx/repo-docs/ExternalData.html
 INLINE_LIMIT_BYTES = 2**31 - 2**27
-# Larger than any opset. A damaged file may hold a version that does not fit into an `int` of C.
-_LAST_OPSET = 1000
 
 
 def file_version(path: Path) -> tuple[int, int]:
@@ -66,7 +64,8 @@ def _check_input_counts(model: onnx.ModelProto, path: Path) -> None:
     """Raise where a node has fewer inputs than its operator needs: others index them unchecked."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     for node in model.graph.node:
-        version = min(max(versions.get(node.domain, 0), 0), _LAST_OPSET)
+        # A damaged file may hold a version that does not fit into an `int` of C.
+        version = min(max(versions.get(node.domain, 0), 0), 1000)
         if not onnx.defs.has(node.op_type, version, node.domain):
             continue  # an operator of ONNX Runtime or a custom one
         least = onnx.defs.get_schema(node.op_type, version, node.domain).min_input
@@ -103,10 +102,10 @@ def write_model(model: onnx.ModelProto, target: Path) -> None:
 def copy_model(model: Path, target: Path) -> None:
     """Copy a model; its external weights go to `<target>.data`."""
     proto = onnx.load(str(model), load_external_data=False)
-    if not external_files(proto):
+    if external_files(proto):
+        write_beside_copied_weights(proto, model.parent, target)
+    else:
         shutil.copyfile(model, target)
-        return
-    write_beside_copied_weights(proto, model.parent, target)
 
 
 def write_beside_copied_weights(model: onnx.ModelProto, folder: Path, target: Path) -> None:

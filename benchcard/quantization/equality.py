@@ -65,10 +65,9 @@ def _why_float(report: QuantizationReport, settings: Quantization) -> str:
     excluded = [count.operator for count in report.operators if count.excluded and count.excluded == count.eligible]
     parts = list(_without_kernel(requested, settings))
     if absent := [operator for operator in requested if operator in supported and operator not in present]:
-        gemm = "Gemm" in absent and settings.approach == "dynamic"
-        parts.append(
-            f"the graph has no {join_names(absent)}" + (" (dynamic quantization sees it as `MatMul`)" if gemm else "")
-        )
+        is_renamed = "Gemm" in absent and settings.approach == "dynamic"
+        remark = " (dynamic quantization sees it as `MatMul`)" if is_renamed else ""
+        parts.append(f"the graph has no {join_names(absent)}{remark}")
     if excluded:
         parts.append(f"every {join_names(excluded)} is excluded")
     if rest := [name for name in present if name not in excluded]:

@@ -27,17 +27,14 @@ from benchcard.utils.text import closest, did_you_mean, join_names, quote_names
 
 PATTERNS = tuple(FINDERS)
 REGULAR_EXPRESSION = "re:"
-# From this similarity (0 to 1, `difflib`) on a word is taken for a misspelt pattern, and below for the name of a node.
-_MISSPELT = 0.75
 
 
 def match_exclusions(
     model: Path | onnx.ModelProto, exclusions: Sequence[str], settings: Quantization
 ) -> tuple[Exclusion, ...]:
-    """Return what each exclusion matches in a model, in the order given.
+    """Return what each exclusion matches in a model or its file; nodes of a model without a name are given one.
 
-    A model may be given as its file; in a model, nodes without a name are given one. `nodes_to_exclude` of the settings
-    is not read.
+    `nodes_to_exclude` of the settings is not read.
 
     Raises:
         ArtifactError: A pattern is misspelt, or a regular expression is invalid.
@@ -78,7 +75,8 @@ def _match(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:
         return [(name,) for name in graph.nodes if expression.fullmatch(name)]
     if exclusion in graph.nodes:
         return [(exclusion,)]
-    if pattern := closest(exclusion, PATTERNS, _MISSPELT):
+    # A word that is less similar to any pattern is taken for the name of a node.
+    if pattern := closest(exclusion, PATTERNS, 0.75):
         raise ArtifactError(
             f"There is no pattern and no node named `{exclusion}` (did you mean `{pattern}`?). "
             f"The patterns are {join_names(PATTERNS)}."

@@ -68,10 +68,8 @@ def _float16_remedy(reason: str) -> str:
     Source: the types of `QuantizeLinear` and `DequantizeLinear` in ONNX, which include float16 from opset 19 on, and of
     `DynamicQuantizeLinear` and `QLinearMatMul` in ONNX Runtime, which do not include it.
     """
-    mixed = re.search(
-        r"\(QuantizeLinear\) bound to different types .*float16.* in node \((\w+?)_QuantizeLinear", reason
-    )
-    if mixed:
+    types = r"\(QuantizeLinear\) bound to different types .*float16.* in node \((\w+?)_QuantizeLinear"
+    if mixed := re.search(types, reason):
         return (
             f"The scale of `{mixed.group(1)}` is float32 in a float16 graph: the quantizer does this to every "
             "`Softmax`. Leave `Softmax` out of `operators_to_quantize`, or exclude the node."

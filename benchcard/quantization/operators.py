@@ -80,10 +80,7 @@ def count_integer_operators(graph: Graph) -> Counter[str]:
 
 
 def check_settings(settings: Quantization) -> None:
-    """Raise where the installed ONNX Runtime knows no such operator or does not support the combination of types.
-
-    The single values are checked in the spec.
-    """
+    """Raise where the installed ONNX Runtime knows no such operator or does not support the combination of types."""
     known = sorted({*known_operators("dynamic"), *known_operators("static")})
     for operator in settings.operators_to_quantize or ():
         if operator not in known:
@@ -92,8 +89,6 @@ def check_settings(settings: Quantization) -> None:
                 f"ONNX Runtime's quantizer knows no operator `{operator}`{f' ({hint})' if hint else ''}. "
                 f"It knows {join_names(known)}."
             )
-    if settings.operators_to_quantize == ():
-        raise ArtifactError("`operators_to_quantize` is empty. Name an operator, or leave it out for all known ones.")
     resolved = settings.resolved
     if (resolved.approach, resolved.activations_dtype, resolved.weights_dtype) == ("static", "int8", "uint8"):
         raise ArtifactError(
@@ -102,18 +97,11 @@ def check_settings(settings: Quantization) -> None:
         )
 
 
-def eligible_nodes(graph: Graph, settings: Quantization) -> tuple[str, ...]:
-    """Return the nodes, in the graph's order, whose operator is asked for and has a kernel for the approach."""
-    types = supported_operators(settings).intersection(requested_operators(settings))
-    return tuple(
-        name
-        for name, node in graph.nodes.items()
-        if _quantized_as(node, settings) in types and not _is_other_attention(node, settings)
-    )
-
-
 def float_reasons(graph: Graph, settings: Quantization) -> Mapping[str, FloatReason | None]:
-    """Return for each eligible node, in the graph's order, why it stays in float; None where it is quantized."""
+    """Return for each eligible node, in the graph's order, why it stays in float; None where it is quantized.
+
+    Eligible are those whose operator is asked for and has a kernel for the approach.
+    """
     rule: Callable[[Graph, NodeProto, Quantization, set[str]], FloatReason | None] = {
         "QDQ": _qdq_rule,
         "QOperator": _qoperator_rule,
@@ -121,12 +109,16 @@ def float_reasons(graph: Graph, settings: Quantization) -> Mapping[str, FloatRea
     }[settings.layout]
     # A node that only passes numbers on stays in float where its input does: the rules need what is quantized so far.
     quantized: set[str] = set()
-    return {
-        name: FloatReason.EXCLUDED
-        if name in settings.nodes_to_exclude
-        else _unsafe(graph, graph.nodes[name], settings) or rule(graph, graph.nodes[name], settings, quantized)
-        for name in eligible_nodes(graph, settings)
-    }
+    types = supported_operators(settings).intersection(requested_operators(settings))
+    reasons: dict[str, FloatReason | None] = {}
+    for name, node in graph.nodes.items():
+        if _quantized_as(node, settings) not in types or _is_other_attention(node, settings):
+            continue
+        if name in settings.nodes_to_exclude:
+            reasons[name] = FloatReason.EXCLUDED
+        else:
+            reasons[name] = _unsafe(graph, node, settings) or rule(graph, node, settings, quantized)
+    return reasons
 
 
 def quantized_nodes(model: Path, settings: Quantization) -> tuple[str, ...]:

@@ -64,13 +64,9 @@ FAR_DB = 20.0
 
 @dataclass(frozen=True)
 class Loss:
-    """How much numbers differ from those in float32.
+    """How much numbers differ from those in float32; None where a quantized number is not finite.
 
-    Attributes:
-        max_abs_difference: None where a quantized number is not finite.
-        snr_db: Power of the float numbers over power of the differences, in decibels; None where there is no
-            difference, or where a number is not finite.
-        is_finite: False where a quantized number is NaN or infinite.
+    `snr_db` is the power of the float numbers over that of the differences, in decibels; None where there are none.
     """
 
     max_abs_difference: float | None

@@ -32,7 +32,7 @@ from benchcard.quantization import checks
 from benchcard.quantization.operators import (
     check_settings,
     count_integer_operators,
-    eligible_nodes,
+    float_reasons,
     protected_nodes,
     requested_operators,
 )
@@ -67,7 +67,7 @@ def quantize_model(
         written = Path(folder, "out", target.name)
         written.parent.mkdir()
         quantized = result = None
-        if set(eligible_nodes(graph, settings)).difference(settings.nodes_to_exclude):
+        if set(float_reasons(graph, settings)).difference(settings.nodes_to_exclude):
             prepared = prepare_model(model, Path(folder))
             with _reporting_errors(graph, settings, (written.parent, Path(folder))):
                 if settings.approach == "static":
@@ -100,20 +100,11 @@ def _quantize_static(prepared: PreparedModel, target: Path, settings: Quantizati
     if ranges is None:
         raise ArtifactError("Static quantization needs the ranges of the activations. Calibrate the model first.")
     weight_type, activation_type = _quant_type(settings.weights_dtype), _quant_type(settings.activations_dtype)
-    start = [
-        update_opset_version(load_model_with_shape_infer(prepared.path), weight_type),
-        settings.per_channel,
-        settings.reduce_range,
-    ]
-    end = [
-        weight_type,
-        activation_type,
-        _used_ranges(prepared.graph, settings, ranges),
-        [],
-        _excluded(prepared.graph, settings),
-        list(requested_operators(settings)),
-        _extra_options(settings),
-    ]
+    model = update_opset_version(load_model_with_shape_infer(prepared.path), weight_type)
+    start = (model, settings.per_channel, settings.reduce_range)
+    operators, excluded = list(requested_operators(settings)), _excluded(prepared.graph, settings)
+    used = _used_ranges(prepared.graph, settings, ranges)
+    end: tuple[object, ...] = (weight_type, activation_type, used, [], excluded, operators, _extra_options(settings))
     if settings.layout == "QOperator":
         quantizer = ONNXQuantizer(*start, QuantizationMode.QLinearOps, True, *end)
     else:

@@ -101,13 +101,11 @@ def _is_between_pairs(quantized: Graph, node: onnx.NodeProto, before: Graph) -> 
 def _count_quantized_weights(graph: Graph, quantized: onnx.ModelProto) -> tuple[int, int]:
     """Return the number of 8-bit weights that the quantizer made, scalars aside, and of those with channel scales."""
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    made = [tensor for name, tensor in tensors.items() if name.endswith("_quantized") and name not in graph.weights]
     weights = [
-        name.removesuffix("_quantized")
-        for name, tensor in tensors.items()
-        if name.endswith("_quantized")
-        and name not in graph.weights
-        and tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-        and np.prod(tensor.dims) > 1
+        tensor.name.removesuffix("_quantized")
+        for tensor in made
+        if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) and np.prod(tensor.dims) > 1
     ]
     scales = [tensors[f"{name}_scale"] for name in weights if f"{name}_scale" in tensors]
     return len(weights), sum(len(scale.dims) > 0 for scale in scales)

@@ -57,7 +57,6 @@ def test_known_operators_are_those_of_the_runtime():
     ("how", "message"),
     [
         (Quantization("static", ("MatMull",)), r"no operator `MatMull` \(did you mean `MatMul`\?\).* It knows `Add`, "),
-        (Quantization("static", ()), "`operators_to_quantize` is empty"),
         (Quantization("static", weights_dtype="uint8"), "Use uint8 activations or int8 weights"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "how",

@@ -1,7 +1,7 @@
 """One pass of forward runs over the calibration samples, which serves every static configuration.
 
-Owns which tensors are watched, the runs, and what happens to values that cannot be used. How values are counted is left
-to `histogram`, what is stored to `statistics`, and the ranges of each method to `ranges`.
+Owns which tensors are watched, and the runs. How values are counted is left to `histogram`, what is stored to
+`statistics`, and the ranges of each method to `ranges`.
 
 onnxruntime's calibrators keep every value of every sample until the last one. Here the values of a sample are counted
 and freed, and only their extremes are kept, 8 bytes a tensor and sample, as they are whenever ranges are computed. Two
@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -47,16 +48,16 @@ _SAME_VALUES = frozenset(
 # Samples that are processed at the same time; memory is that of all of them.
 _CONCURRENT = 2
 
+# The least and the greatest values of a sample, `(2, sources)`, and the nanoseconds that its run and counting took.
+_Counted: TypeAlias = tuple[npt.NDArray[np.float32], int, int]
+
 
 @dataclass(frozen=True)
 class CalibrationReport:
     """What a pass over the samples did.
 
-    Attributes:
-        histograms: Number of distinct sets of values among the watched tensors.
-        forward_ns: Time in forward runs, as a mean over the samples that were processed at the same time, as is that
-            in counting.
-        endless: Tensors with a NaN or infinite value, which have no range.
+    `histograms` is the number of distinct sets of values among the tensors. The times of forward runs and of counting
+    are means over the samples that were processed at once. `endless` tensors have a NaN or infinity, and so no range.
     """
 
     samples: int
@@ -72,11 +73,10 @@ class CalibrationReport:
 
 
 def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> tuple[WatchedTensors, tuple[str, ...]]:
-    """Return the tensors that onnxruntime's calibrators select for these operators, and those to count.
+    """Return the tensors that onnxruntime's calibrators select for these operators, and one to count per histogram.
 
     Selected are the float inputs and outputs of every node of these types (of all for None or none), initializers
-    excepted. Those to count are one for each histogram, which gives the values of one or more of the selected tensors.
-    The graph must have inferred types.
+    excepted. The graph must have inferred types.
 
     Source: onnxruntime.quantization.calibrate.CalibraterBase.select_tensors_to_calibrate.
     """
@@ -136,8 +136,8 @@ def collect_statistics(
     if not counted:
         raise ArtifactError("There are no calibration samples. Give one or more.")
     requested = tuple(sorted(set(operators or ())))
-    sample_extremes = np.stack([sample.extremes for sample in counted])
-    ActivationStatistics(watched, requested, tuple(counter.histograms), sample_extremes).save(target)
+    extremes, forward_ns, counting_ns = zip(*counted)
+    ActivationStatistics(watched, requested, tuple(counter.histograms), np.stack(extremes)).save(target)
     concurrent = min(_CONCURRENT, len(counted))
     return CalibrationReport(
         samples=len(counted),
@@ -145,8 +145,8 @@ def collect_statistics(
         histograms=len(sources),
         values_counted=sum(int(histogram.counts.sum()) for histogram in counter.histograms),
         elapsed_ns=time.perf_counter_ns() - start,
-        forward_ns=sum(sample.forward_ns for sample in counted) // concurrent,
-        counting_ns=sum(sample.counting_ns for sample in counted) // concurrent,
+        forward_ns=sum(forward_ns) // concurrent,
+        counting_ns=sum(counting_ns) // concurrent,
         statistics_bytes=target.stat().st_size,
         peak_memory_bytes=peak_memory_bytes(),
         endless=tuple(name for name in sources if name in counter.non_finite),
@@ -193,10 +193,9 @@ def _open(
 
 
 class _Counter:
-    """The histograms of all sources, which are the tensors to count, filled sample by sample.
+    """The histograms of all sources, which are the tensors to count, and which sources have NaN or infinite values.
 
-    `non_finite` holds the sources with a value that is NaN or infinite. Masks and buckets of distances have such values
-    and need no range, so it is left to the quantization to refuse a tensor without one.
+    Masks and buckets of distances have such values and need no range: the quantization refuses tensors without one.
     """
 
     def __init__(self, sources: Sequence[str]) -> None:
@@ -226,15 +225,6 @@ class _Counter:
         return extremes
 
 
-@dataclass(frozen=True)
-class _Counted:
-    """The least and the greatest values of a sample, `(2, sources) float32`, and what its run and counting took."""
-
-    extremes: npt.NDArray[np.float32]
-    forward_ns: int
-    counting_ns: int
-
-
 def _run(
     session: onnxruntime.InferenceSession,
     counter: _Counter,
@@ -244,18 +234,18 @@ def _run(
     """Run the samples and count the values of each."""
     inputs = {argument.name for argument in session.get_inputs()} & set(counter.sources)
     outputs = [name for name in counter.sources if name not in inputs]
-    errors = runtime_errors()
 
     def process(number: int, sample: dict[str, Array]) -> _Counted:
         started = time.perf_counter_ns()
         try:
             results = session.run(outputs, sample)
-        except errors as error:
+        except runtime_errors() as error:
             raise ArtifactError(f"Calibration sample {number} cannot be run: {error}") from error
         ran = time.perf_counter_ns()
         values = dict(zip(outputs, results)) | {name: sample[name] for name in inputs}
         del results
-        return _Counted(counter.add(values), ran - started, time.perf_counter_ns() - ran)
+        extremes = counter.add(values)
+        return extremes, ran - started, time.perf_counter_ns() - ran
 
     pending: deque[Future[_Counted]] = deque()
     counted: list[_Counted] = []

@@ -43,7 +43,6 @@ _MANTISSA_BITS = 24
 _CHUNK = 1 << 20
 # Up to this number of values, counting one by one is faster than a pass over all bins.
 _FEW = 1 << 12
-_SIGNED_AND_UNSIGNED = {np.dtype(np.float16): (np.int16, np.uint16), np.dtype(np.float32): (np.int32, np.uint32)}
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,12 @@ class Extremes:
 def extremes(values: Array) -> tuple[Extremes, Array]:
     """Return the exact extremes of the values, and the largest magnitude of each `ROW` of them, `(ceil(size / ROW),)`.
 
-    The values are contiguous, of any shape, float16 or float32, and not empty. A NaN shows as NaN or as an infinity in
-    `lowest` or `highest`.
+    The values are contiguous and not empty. A NaN shows as NaN or as an infinity in `lowest` or `highest`.
     """
     # Without their sign bit floats order as integers do. Read as signed, negative floats come first and the one nearest
     # to zero is the least; read as unsigned they come last and the lowest float is the greatest. So four integer
     # reductions give the extremes and the least magnitude, with no array of absolute values in between.
-    signed, unsigned = (values.reshape(-1).view(dtype) for dtype in _SIGNED_AND_UNSIGNED[values.dtype])
+    signed, unsigned = (values.reshape(-1).view(f"{kind}{values.itemsize}") for kind in "iu")
     rows = np.arange(0, values.size, ROW)
     lasts, greatests = np.maximum.reduceat(signed, rows), np.maximum.reduceat(unsigned, rows)
     # The greater of the two has the greatest magnitude, whether a row has positive floats, negative ones, or both.
@@ -83,10 +81,9 @@ def extremes(values: Array) -> tuple[Extremes, Array]:
     first, last, least, greatest = (
         float(bits.view(values.dtype)) for bits in (signed.min(), lasts.max(), unsigned.min(), greatests.max())
     )
-    all_positive, all_negative = math.copysign(1, first) > 0, math.copysign(1, last) < 0
-    if all_positive:
+    if math.copysign(1, first) > 0:  # all are positive
         return Extremes(first, last, first), peaks
-    if all_negative:
+    if math.copysign(1, last) < 0:  # all are negative
         return Extremes(greatest, first, -first), peaks
     return Extremes(greatest, last, min(-first, least)), peaks
 
@@ -146,7 +143,7 @@ class Tail:
     def count_below(self, edges: Edges, total: int, absolute: bool) -> Counts:
         """Return how many of all `total` values, or absolute values, are less than each edge; -1 where not known."""
         ordered = np.sort(np.abs(self.values) if absolute else self.values)
-        before = np.searchsorted(ordered, edges, side="left")
+        before = np.searchsorted(ordered, edges)
         # The values that are not kept lie from -floor to floor.
         dropped = total - ordered.size
         counts = np.where(edges > self.floor, dropped + before, -1)
@@ -161,9 +158,8 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        ones, rows, stops = np.ones(_CHUNK), np.zeros(_CHUNK), np.array([0, _CHUNK])
-        triple = tuple(array.astype(np.int32) for array in (ones, rows, stops))
-        self.column = sparse.csc_array(triple, shape=(BINS, 1))
+        ones, rows, stops = np.ones(_CHUNK, np.int32), np.zeros(_CHUNK, np.int32), np.array([0, _CHUNK], np.int32)
+        self.column = sparse.csc_array((ones, rows, stops), shape=(BINS, 1))
         self.index: npt.NDArray[np.int32] = self.column.indices
 
     def count(self, size: int) -> npt.NDArray[np.int32]:

@@ -1,9 +1,7 @@
 """Ranges of activations from the statistics of one calibration pass, for every method, in onnxruntime's own form.
 
-Owns what a calibration method means, and the step from statistics to onnxruntime's `TensorsData`. `collect` gathers the
-statistics, `statistics` stores them; onnxruntime's quantizer turns ranges into scales and zero points.
-
-How the ranges agree with those of onnxruntime's own calibrators on the same samples:
+Owns what a calibration method means. `collect` gathers the statistics, `statistics` stores them; the quantizer turns
+ranges into scales and zero points. How the ranges agree with those of onnxruntime's own calibrators:
 
 - `minmax`, also symmetric and as a moving average: bit for bit. The extremes of every sample are stored, and the
   arithmetic on them is onnxruntime's, in the same precision and order.
@@ -27,7 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +51,8 @@ class Method:
         method: `minmax`, `percentile`, `entropy` or `distribution`.
         percentile: Share of the values to keep, 0 to 100, for `percentile`. The default is onnxruntime's.
         moving_average: For `minmax`: average the extremes of the samples instead of taking the extremes of all.
-        moving_average_constant: Weight of each further sample in an exponential average, 0 to 1, in the order of the
-            samples: what onnxruntime gives when it is fed sample by sample. None averages all samples alike, which is
-            what onnxruntime gives when it is fed all samples at once, whatever its constant.
+        moving_average_constant: Weight of each further sample in an exponential average, 0 to 1, as in onnxruntime when
+            it is fed sample by sample. None averages all alike, as in onnxruntime when it is fed all samples at once.
         symmetric: Take one threshold for both ends, from absolute values. None is onnxruntime's default for the method:
             true for `percentile`, false otherwise. As in onnxruntime, `percentile` then cuts each end at the least and
             greatest value, and `entropy` and `distribution` ignore it.
@@ -92,9 +89,8 @@ def compute_ranges(
     compute = _minmax_ranges if method.method == "minmax" else _histogram_ranges
     no_range = TensorData(lowest=np.float32(np.nan), highest=np.float32(np.nan))
     ranges = dict.fromkeys(indices, no_range) | compute(statistics, method, finite)
-    return TensorsData(
-        CalibrationMethod[_NAMES[method.method]], {tensor: ranges[index] for tensor, index in tensors.items()}
-    )
+    data = {tensor: ranges[index] for tensor, index in tensors.items()}
+    return TensorsData(CalibrationMethod[_NAMES[method.method]], data)
 
 
 def _minmax_ranges(statistics: ActivationStatistics, method: Method, indices: Sequence[int]) -> dict[int, TensorData]:
@@ -121,7 +117,7 @@ def _minmax_ranges(statistics: ActivationStatistics, method: Method, indices: Se
 
 
 def _histogram_ranges(
-    statistics: ActivationStatistics, method: Method, indices: Sequence[int]
+    statistics: ActivationStatistics, method: Method, indices: Iterable[int]
 ) -> dict[int, TensorData]:
     """Return ranges by histogram, as onnxruntime's HistogramCollector computes them from its own histograms."""
     bins = method.num_bins or _DEFAULT_BINS[method.method]

@@ -60,7 +60,6 @@ def add_switches(
     rewritten = [replacements.get(node.name, node) for node in model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(rewritten)
-    _import_domains(model, quantized)
     return tuple(layer for layer, _ in built)
 
 
@@ -76,16 +75,11 @@ def expose_layers(model: onnx.ModelProto, quantized: onnx.ModelProto, nodes: Col
         model.graph.node.extend(copies)
     _set_outputs(model, {name: dtype for layer, dtype in types.items() for name in (layer.tensor, layer.alone)})
     _set_outputs(quantized, {layer.together: dtype for layer, dtype in types.items()})
-    _import_domains(model, quantized)
     return tuple(types)
 
 
 def _switch_node(layer: Layer, copies: Sequence[onnx.NodeProto], maker: onnx.NodeProto, dtype: int) -> onnx.NodeProto:
-    """Return an `If` that computes a layer's output in one form or the other.
-
-    `copies` are the nodes of the quantized form; `maker` computes the output, of element type `dtype`, in the float
-    graph.
-    """
+    """Return an `If` that computes a layer's output, of element type `dtype`, by `copies` in 8 bits or by `maker`."""
     float_node = onnx.NodeProto()
     float_node.CopyFrom(maker)
     output = f"{layer.alone}/float"
@@ -121,11 +115,6 @@ def _set_outputs(model: onnx.ModelProto, types: Mapping[str, int]) -> None:
             del field[index]
 
 
-def _import_domains(model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
-    domains = {entry.domain for entry in model.opset_import}
-    model.opset_import.extend(entry for entry in quantized.opset_import if entry.domain not in domains)
-
-
 class _LayerBuilder:
     """Copies the layers of a quantized model, whose graph is `integers`, into its float model, `floats`."""
 
@@ -137,6 +126,8 @@ class _LayerBuilder:
         self._tensors = {*self.floats.producers, *self.floats.weights, *(value.name for value in model.graph.input)}
         self._copied_weights: set[str] = set()
         self._fused = frozenset(tensor for tensor in self.floats.producers if self._is_fused(tensor))
+        domains = {entry.domain for entry in model.opset_import}
+        model.opset_import.extend(entry for entry in quantized.opset_import if entry.domain not in domains)
 
     def layers(self, nodes: Collection[str] | None) -> Iterator[tuple[Layer, list[onnx.NodeProto]]]:
         """Yield every quantized layer, or those of `nodes`, with the nodes that compute it from float inputs."""

@@ -1,9 +1,7 @@
 """What quantization cost: the outputs compared with float32, and the layers that cost most.
 
-This module owns the forward passes that compare a quantized model with its float model, one batch at a time. The layers
-that cost most are found in `search`, the graphs that show single layers are built in `layers`.
-
-The loss of a layer is measured in three ways:
+This module owns the forward passes that compare both models, one batch at a time. The layers that cost most are found
+in `search`, the graphs that show single layers are built in `layers`. The loss of a layer is measured in three ways:
 
 - **effect**: what the outputs lose when this layer alone is quantized; other readers of its inputs stay in float32;
 - **alone**: what the layer's own output loses then;
@@ -66,12 +64,11 @@ def measure_losses(
     outputs, kept, count = LossSum(), list[Arrays](), 0
     float_session = _open_deployed(float_model, threads, optimization_level) if expected is None else None
     quantized_session = _open_deployed(quantized_model, threads, optimization_level)
-    for batch in batches:
-        exact = _run(float_session, batch) if expected is None else expected[count]
+    for count, batch in enumerate(batches, start=1):
+        exact = _run(float_session, batch) if expected is None else expected[count - 1]
         actual = _run(quantized_session, batch)
         for name, value in exact.items():
             outputs.add(value, actual[name], name)
-        count += 1
         if len(kept) < _SEARCHED_BATCHES:
             kept.append(batch)
     if not count:
@@ -111,15 +108,15 @@ def rank_layers(
     """
     with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as temporary:
         search = LayerSearch(float_model, quantized_model, Path(temporary), batches, settings, threads)
-        worst: dict[str, tuple[float, LayerEffect]] = {}
+        costs: dict[Layer, float] = {}
         for index, layer in enumerate(search.layers):
-            cost = search.try_layers(index, index + 1).cost
-            if layer.node not in worst or cost > worst[layer.node][0]:
-                # Inserted again, so that nodes of equal cost keep the order of the graph.
-                worst.pop(layer.node, None)
-                worst[layer.node] = (cost, LayerEffect(layer.node, layer.operator, search.effects[layer.tensor].loss()))
+            costs[layer] = search.try_layers(index, index + 1).cost
             progress(index + 1, len(search.layers))
-        return tuple(effect for _, effect in sorted(worst.values(), key=lambda pair: -pair[0]))
+        costliest: dict[str, LayerEffect] = {}
+        for layer in sorted(costs, key=lambda layer: -costs[layer]):
+            effect = LayerEffect(layer.node, layer.operator, search.effects[layer.tensor].loss())
+            costliest.setdefault(layer.node, effect)
+        return tuple(costliest.values())
 
 
 def _compare_layers(

@@ -30,9 +30,9 @@ from benchcard.quantization.sensitivity.loss import LossSum
 from benchcard.quantization.sensitivity.segments import Arrays, SegmentedModel
 from benchcard.quantization.settings import Quantization
 
-# Layers are not tried whose expected cost is less than this share of the cost of those that were found. With these two,
-# 35 of 35 searches in tiny models named the three layers that trying each names, in 19 trials on average
-# (`benchmarks/layers.py`); with a share of 1, 23 did, with 8 segments, 31.
+# Layers whose expected cost is less than this share of the cost of those found are not tried. With these two, 35 of 35
+# searches in tiny models named the three layers that trying each names, in 19 trials (`benchmarks/layers.py`); with a
+# share of 1, 23 did, with 8 segments, 31.
 _SHARE = 0.25
 _SEGMENTS = 16
 # Batches that layers are run on as far as the end of their segment, where the many numbers of one batch are enough.

@@ -72,11 +72,8 @@ class SegmentedModel:
             weight_outputs = [tensor for tensor in self._results if tensor in weights and end == len(nodes)]
             read = sorted(set().union(*reads[start:end], weight_outputs))
             inputs = [tensor for tensor in read if tensor in feeds or self._makers.get(tensor, start) < start]
-            outputs = [
-                tensor
-                for tensor, index in self._makers.items()
-                if start <= index < end and last_reads.get(tensor, -1) >= end
-            ] + weight_outputs
+            made = [tensor for tensor, index in self._makers.items() if start <= index < end]
+            outputs = [tensor for tensor in made if last_reads.get(tensor, -1) >= end] + weight_outputs
             for tensor in set(inputs + outputs).difference(declared):
                 declared[tensor] = onnx.helper.make_tensor_value_info(tensor, types[tensor], axes.get(tensor))
             graph = onnx.GraphProto(
@@ -129,8 +126,8 @@ class SegmentedModel:
     def run(self, feeds: Arrays, first: int, before: Sequence[Arrays], made: Arrays | None = None) -> Arrays:
         """Run the segments from `first` on and return the outputs of the graph by name.
 
-        `before` is what `run_all` returned for feeds that differ only in what segments from `first` on read; `made` is
-        what `run_segment` returned for the first segment, where it was run.
+        `before` is what `run_all` returned for feeds that differ only in what these segments read; `made` is what
+        `run_segment` returned for the first segment, where it was run.
         """
         tensors = {**before[first], **(made or {})}
         for segment in self._segments[first if made is None else first + 1 :]:

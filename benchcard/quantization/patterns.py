@@ -87,7 +87,7 @@ def gelus(graph: Graph) -> Matches:
 
 
 def _places(graph: Graph, operators: frozenset[str], formulas: _Formula, roots: tuple[str, ...]) -> Matches:
-    """Yield each node of one of `operators`, and the nodes of each formula, of which one is of `roots`."""
+    """Yield each node of one of `operators`, and the nodes of the longest formula around each node of `roots`."""
     longest: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes.values():
         if node.op_type in operators:

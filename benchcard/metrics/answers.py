@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any
 
 import datasets
 
@@ -26,28 +26,12 @@ _REFERENCES = {
 _PREDICTIONS = {"id": _TEXT, "prediction_text": _TEXT}
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PUNCTUATION, _DIGITS = (str.maketrans("", "", letters) for letters in (string.punctuation, string.digits))
 
 
 # Predictions and references have the form that the official scorers take.
-class _Prediction(TypedDict):
-    id: str
-    prediction_text: str
-    no_answer_probability: float
-
-
-class _Answers(TypedDict):
-    text: list[str]
-    answer_start: list[int]
-
-
-class _Reference(TypedDict):
-    id: str
-    answers: _Answers
-
-
-Predictions = Sequence[_Prediction]
-References = Sequence[_Reference]
+Predictions = Sequence[Mapping[str, Any]]
+References = Sequence[Mapping[str, Any]]
 
 
 def normalize(text: str) -> str:
@@ -63,10 +47,7 @@ def exact(prediction: str, answer: str) -> float:
 def word_f1(prediction: str, answer: str, empty_agree: bool = False) -> float:
     """Return the F1 of the words that prediction and answer have in common.
 
-    Args:
-        prediction: The predicted text.
-        answer: The right text.
-        empty_agree: Whether two texts without words score 1, as in SQuAD v2, or 0, as in v1.1.
+    Two texts without words score 1 where `empty_agree`, as in SQuAD v2, else 0, as in v1.1.
     """
     predicted, actual = normalize(prediction).split(), normalize(answer).split()
     if empty_agree and not (predicted and actual):
@@ -109,23 +90,17 @@ class Squad(Offline):
 
 @dataclass(frozen=True)
 class _Question:
-    """A question of SQuAD v2 with its prediction.
-
-    Attributes:
-        answerable: Whether it has an answer.
-        prediction: The predicted text.
-        no_answer_probability: The probability that it has no answer.
-        raw: The scores of the predicted text, by figure, whatever that probability is.
-    """
+    """A question of SQuAD v2; `exact` and `f1` are the scores of its predicted text, whatever the probability is."""
 
     answerable: bool
     prediction: str
     no_answer_probability: float
-    raw: Mapping[str, float]
+    exact: float
+    f1: float
 
     def score(self, figure: str, threshold: float) -> float:
         """Return the score of a figure where a probability above the threshold predicts that there is no answer."""
-        return float(not self.answerable) if self.no_answer_probability > threshold else self.raw[figure]
+        return float(not self.answerable) if self.no_answer_probability > threshold else float(getattr(self, figure))
 
 
 class SquadV2(Offline):
@@ -183,20 +158,16 @@ class ExactMatch(Offline):
                 text = re.sub(pattern, "", text)
             text = text.lower() if ignore_case else text
             text = text.translate(_PUNCTUATION) if ignore_punctuation else text
-            return text.translate(str.maketrans("", "", string.digits)) if ignore_numbers else text
+            return text.translate(_DIGITS) if ignore_numbers else text
 
         same = [reduced(predicted) == reduced(actual) for predicted, actual in zip(predictions, references)]
         return {"exact_match": sum(same) / len(same)}
 
-    def examples(
-        self, predictions: Sequence[str], references: Sequence[str], **arguments: object
-    ) -> dict[str, Examples]:
+    def examples(self, predictions: Sequence[str], references: Sequence[str], **arguments: Any) -> dict[str, Examples]:
         """Return whether each text is right."""
-        compute: Callable[..., dict[str, float]] = self._compute
         pairs = zip(predictions, references)
-        return {
-            "exact_match": mean_of([compute([text], [answer], **arguments)["exact_match"] for text, answer in pairs])
-        }
+        same = [self._compute([text], [answer], **arguments)["exact_match"] for text, answer in pairs]
+        return {"exact_match": mean_of(same)}
 
 
 def _questions(predictions: Predictions, references: References) -> dict[str, _Question]:
@@ -208,20 +179,20 @@ def _questions(predictions: Predictions, references: References) -> dict[str, _Q
         text = prediction["prediction_text"]
         # An answer of nothing but articles and punctuation is no answer.
         accepted = [answer for answer in answers if normalize(answer)] or [""]
-        raw = {
-            "exact": max(exact(text, answer) for answer in accepted),
-            "f1": max(word_f1(text, answer, empty_agree=True) for answer in accepted),
-        }
-        questions[reference["id"]] = _Question(bool(answers), text, prediction["no_answer_probability"], raw)
+        questions[reference["id"]] = _Question(
+            bool(answers),
+            text,
+            prediction["no_answer_probability"],
+            max(exact(text, answer) for answer in accepted),
+            max(word_f1(text, answer, empty_agree=True) for answer in accepted),
+        )
     return questions
 
 
 def _parts(questions: Mapping[str, _Question]) -> Iterator[tuple[str, list[_Question]]]:
     """Yield all questions, those with an answer and those without, with the prefix of their figures; none empty."""
-    answerable = [question for question in questions.values() if question.answerable]
-    unanswerable = [question for question in questions.values() if not question.answerable]
-    for prefix, part in (("", list(questions.values())), ("HasAns_", answerable), ("NoAns_", unanswerable)):
-        if part:
+    for prefix, kinds in (("", (True, False)), ("HasAns_", (True,)), ("NoAns_", (False,))):
+        if part := [question for question in questions.values() if question.answerable in kinds]:
             yield prefix, part
 
 
@@ -241,7 +212,7 @@ def _best_threshold(questions: Sequence[_Question], figure: str) -> tuple[float,
     current = best = float(sum(not question.answerable for question in questions))
     threshold = 0.0
     for question in sorted(questions, key=lambda question: question.no_answer_probability):
-        current += question.raw[figure] if question.answerable else (-1 if question.prediction else 0)
+        current += getattr(question, figure) if question.answerable else (-1 if question.prediction else 0)
         if current > best:
             best, threshold = current, question.no_answer_probability
     return 100.0 * best / len(questions), threshold

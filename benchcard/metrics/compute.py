@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING
 
 from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake, SpecError
-from benchcard.metrics.info import (
-    FIGURE_SUFFIXES,
-    RESERVED_COLUMNS,
-    Figure,
-    metric_info,
-    resolve_metric,
-    split_column,
-    with_own_attributes,
-)
+from benchcard.metrics import info
+from benchcard.metrics.info import Figure, metric_info, split_column
 from benchcard.spec.parameters import PARAMETERS, split_name
 from benchcard.utils.files import content_digest
 from benchcard.utils.plain import digest
@@ -64,9 +57,7 @@ class MetricCall:
     Attributes:
         identity: The id of the metric, which the id in the spec may only stand for.
         figure: The only figure that is wanted; empty for all.
-        metric: The metric.
         inputs: Predictions, references or scores, by the names of its features.
-        arguments: All other arguments.
     """
 
     identity: str
@@ -78,7 +69,7 @@ class MetricCall:
 
 def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> MetricCall:
     """Load a metric and select what its `compute` is called with. See `compute_metric`."""
-    identity, figure = resolve_metric(name, inputs.meanings, script)
+    identity, figure = info.resolve_metric(name, inputs.meanings, script)
     metric = load_metric(identity, script)
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
     values = {feature: getattr(inputs, feature) for feature in features if feature in _FEATURES}
@@ -88,9 +79,8 @@ def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> 
     arguments = dict(inputs.arguments.get(name, inputs.arguments.get(identity, {})))
     parameters = _parameters(metric)
     free = [key for key in parameters if key not in features]
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()) and (
-        unknown := [key for key in arguments if key not in free]
-    ):
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if unknown := [key for key in arguments if not takes_any and key not in free]:
         place, expected = f"$.task_args.metric_args.{name}", join_names(free)
         raise SpecError([Mistake(f"{place}.{key}", f"`{key}`", expected, did_you_mean(key, free)) for key in unknown])
     for key, value in inputs.defaults.items():
@@ -142,7 +132,7 @@ def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -
         if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
             known_info = metric_info(call.identity, call.figure or (key if key != call.identity else None))
             number = float(value) if math.isfinite(value) else None
-            figures[key] = Figure(number, with_own_attributes(call.metric, known_info), label)
+            figures[key] = Figure(number, info.with_own_attributes(call.metric, known_info), label)
     return figures
 
 
@@ -159,19 +149,17 @@ def _is_binary(metric: evaluate.EvaluationModule, arguments: Mapping[str, object
 
 def with_directions(figures: Mapping[str, Figure], name: str, directions: Mapping[str, bool]) -> dict[str, Figure]:
     """Return a metric's figures with the `higher_is_better` of the spec, given by the metric's id or the figure's."""
-    replaced = {}
+    directed = {}
     for key, figure in figures.items():
         higher = directions.get(key, directions.get(name, figure.info.higher_is_better))
-        replaced[key] = replace(figure, info=replace(figure.info, higher_is_better=higher))
-    return replaced
+        directed[key] = replace(figure, info=replace(figure.info, higher_is_better=higher))
+    return directed
 
 
 def merge_figures(figures: Mapping[str, Mapping[str, Figure]], meanings: Mapping[str, str]) -> dict[str, Figure]:
-    """Return the figures of several metrics as one mapping of columns.
+    """Return the figures of several metrics, given by the id of each, as one mapping of columns.
 
-    Args:
-        figures: By the id of a metric, its figures.
-        meanings: As in `MetricInputs`. A figure may come twice where both ids stand for the same metric.
+    A figure may come twice where both ids stand for the same metric by `meanings`.
 
     Raises:
         BenchcardError: Two figures would have the same column, or a figure the column of something else.
@@ -181,21 +169,17 @@ def merge_figures(figures: Mapping[str, Mapping[str, Figure]], meanings: Mapping
         for figure in of_metric:
             parameter = split_name(figure)[0]
             # The parameter `precision` is a column only where it is benchmarked; `spec` refuses that beside the metric.
-            if figure in RESERVED_COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
-                raise BenchcardError(
-                    f"the metric `{name}` gives a figure `{figure}`, and the results have another column of this "
-                    "name: give the figure another name"
-                )
-            for column in (figure, *(f"{figure}_{suffix}" for suffix in FIGURE_SUFFIXES)):
+            if figure in info.RESERVED_COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
+                other = "the results have another column of this name: give the figure another name"
+                raise BenchcardError(f"the metric `{name}` gives a figure `{figure}`, and {other}")
+            for column in (figure, *(f"{figure}_{suffix}" for suffix in info.FIGURE_SUFFIXES)):
                 owner, other = owners.setdefault(column, (name, figure))
                 same_metric = split_column(meanings.get(owner, owner))[0] == split_column(meanings.get(name, name))[0]
                 same_figure = same_metric and of_metric[figure] == figures[owner].get(figure)
                 if other != figure or (owner != name and not same_figure):
                     who = f"the metric `{name}` has" if owner == name else f"the metrics `{owner}` and `{name}` have"
-                    raise BenchcardError(
-                        f"{who} two figures for the column `{column}` of the results: give one of them another name, "
-                        "or leave a metric out"
-                    )
+                    advice = "give one of them another name, or leave a metric out"
+                    raise BenchcardError(f"{who} two figures for the column `{column}` of the results: {advice}")
     return {figure: value for of_metric in figures.values() for figure, value in of_metric.items()}
 
 
@@ -212,12 +196,11 @@ def load_metric(name: str, script: str | None = None) -> evaluate.EvaluationModu
     try:
         return _load_with_evaluate(script or name)
     except ImportError as error:
-        raise SpecError(
-            Mistake("$.metrics", f"`{name}`", "a metric whose packages are installed", str(error))
-        ) from error
+        expected = "a metric whose packages are installed"
+        raise SpecError(Mistake("$.metrics", f"`{name}`", expected, str(error))) from error
     except OSError as error:  # no such file, or no connection
-        hint = did_you_mean(name, registry.metrics())
-        hint = hint or "any other metric is loaded with `evaluate.load`, which needs the network"
+        others = "any other metric is loaded with `evaluate.load`, which needs the network"
+        hint = did_you_mean(name, registry.metrics()) or others
         expected = f"{join_names(registry.metrics())}, or an id that `evaluate.load` can load"
         raise SpecError(Mistake("$.metrics", f"`{name}`", expected, hint)) from error
     except Exception as error:

@@ -38,10 +38,10 @@ class _Correlation(Offline):
 
     def examples(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, Computed]:
         """Return the coefficient of the chosen examples, without the p-value that scipy computes beside it."""
-        select_predictions, select_references = self._select(predictions), self._select(references)
+        selects = self._select(predictions), self._select(references)
 
         def compute(indices: Indices) -> float:
-            series = select_predictions(indices), select_references(indices)
+            series = [select(indices) for select in selects]
             varies = all(numbers.min() < numbers.max() for numbers in series)
             return float(np.corrcoef(*series)[0, 1]) if varies else math.nan
 

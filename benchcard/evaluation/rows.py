@@ -48,8 +48,8 @@ class _Description:
 
 def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None] = lambda done: None) -> Written:
     """Write prepared rows to an existing folder, one at a time; `progress` is called with the number of rows done."""
-    context, meanings = dict(prepared.context), dict(prepared.meanings)
-    description = _Description([], [], [], context, meanings, dict(prepared.metric_defaults))
+    settings = (dict(of_all) for of_all in (prepared.context, prepared.meanings, prepared.metric_defaults))
+    description = _Description([], [], [], *settings)
     counts: Counter[str] = Counter()
 
     def items() -> Iterator[Arrays]:
@@ -78,14 +78,7 @@ class _Count(int):
 
 
 class Rows:
-    """The rows that `write_rows` wrote, opened for reading.
-
-    Attributes:
-        references: The reference of each row.
-        context: `Prepared.context`, and `metric_args` of the spec.
-        meanings: `Prepared.meanings`.
-        metric_defaults: `Prepared.metric_defaults`.
-    """
+    """The rows that `write_rows` wrote, opened for reading. `context` also has `metric_args` of the spec."""
 
     def __init__(self, folder: Path) -> None:
         content = json.loads((folder / "references.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from benchcard.tasks import Question
 from benchcard.utils.files import content_digest, list_files, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import digest
-from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize
+from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize, quote_names
 
 if TYPE_CHECKING:
     import datasets
@@ -36,15 +36,8 @@ DATA_SETTINGS = ".huggingface.yaml"
 # Rows that are read at once: few enough that a block of images stays small.
 READ_ROWS = 256
 # The reader of `datasets` for a file, by its ending.
-READERS: Mapping[str, str] = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".arrow": "arrow",
-    ".txt": "text",
-}
+READERS = {f".{name}": name for name in ("parquet", "csv", "json", "arrow")}
+READERS |= {".tsv": "csv", ".jsonl": "json", ".txt": "text"}
 # Endings of compressed files, which `datasets` unpacks.
 PACKED = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
@@ -114,15 +107,14 @@ def _load_local(path: Path, name: str | None, split: str, content: str | None) -
     """Return a split of local files, and check that `datasets` read the files that the digest is of."""
     files, saved = list(list_files(path).values()), any((path / file).exists() for file in _SAVED)
     stamps = _stamps(files)
-    current = None if saved and content is None else data_digest(path)
-    if content not in (None, current):
+    if content is not None and content != data_digest(path):
         raise _changed(path)
-    if current is None or saved:
+    if saved:
         _expect_pulled(path, files)
         with literal(path) as link:
             home, rows = path, _select_split(_load_saved(link, split), split)
     else:
-        home = _link_files(path, current)
+        home = _link_files(path, content or data_digest(path))
         rows = _read_links(path, home, name, split)
     if _stamps(files) != stamps:
         if not saved:
@@ -179,11 +171,7 @@ def _link_files(path: Path, content: str) -> Path:
 
     `datasets` takes paths for patterns and for chains of file systems, and reuses what it cached wherever a file has
     the same path and time. The paths of these links are plain, and differ for each content; the rows that are read
-    through them are cached beside them.
-
-    Raises:
-        BenchcardError: The path of the cache itself is taken for a pattern.
-        SpecError: The name of a file in the folder is taken for a chain of file systems.
+    through them are cached beside them. Several processes may make the same links at once.
     """
     import datasets
 
@@ -193,32 +181,18 @@ def _link_files(path: Path, content: str) -> Path:
             f"The cache of `datasets` is {cache}, which `datasets` takes for a pattern. "
             f"Set HF_DATASETS_CACHE to a path without {join_names(_PATTERN_MARKS)}."
         )
-    home = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32]
-    links = {f"{_link_name(path)}/{file}": target for file, target in list_files(path).items()}
-    links |= {f"{_link_name(path)}/{file}": path / file for file in _SETTINGS if (path / file).is_file()}
-    links = {_link_name(path): path} if path.is_file() else links
-    if all((home / _LINKS / file).is_symlink() for file in links):
-        return home
-    # A clean-up of old files may have removed some of the links.
-    shutil.rmtree(home, ignore_errors=True)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
-    try:
-        for file, target in links.items():
-            if "::" in file:
-                actual, expected = f"the file `{target}`", "names without `::` in a folder"
-                raise SpecError(Mistake("$.dataset.path", actual, expected, "rename it"))
-            link = part / _LINKS / file
-            link.parent.mkdir(parents=True, exist_ok=True)
+    home, name = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32], _link_name(path)
+    targets = {"": path}
+    if path.is_dir():
+        targets = list_files(path) | {file: path / file for file in _SETTINGS if (path / file).is_file()}
+    for file, target in targets.items():
+        if "::" in file:
+            actual, expected = f"the file `{target}`", "names without `::` in a folder"
+            raise SpecError(Mistake("$.dataset.path", actual, expected, "rename it"))
+        link = home / _LINKS / name / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
             link.symlink_to(target.absolute())
-        try:
-            part.rename(home)
-        except OSError:
-            # Another process was faster, and its links are the same.
-            if not home.is_dir():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return home
 
 
@@ -248,10 +222,9 @@ def _media_files(rows: datasets.Dataset) -> Iterator[str]:
 
 
 def _changed(path: Path) -> SpecError:
+    actual, expected = f"other content in `{path}`", "the content that the run began with"
     hint = "the files changed since the run began, or are being written: start a new run in another directory"
-    return SpecError(
-        Mistake("$.dataset.path", f"other content in `{path}`", "the content that the run began with", hint)
-    )
+    return SpecError(Mistake("$.dataset.path", actual, expected, hint))
 
 
 def _foreign(path: Path, file: str, hint: str) -> SpecError:
@@ -293,14 +266,8 @@ def _select_split(saved: datasets.DatasetDict, split: str) -> datasets.Dataset:
     _expect_splits(split, saved)
     if split in saved:
         return saved[split]
-    sizes = {name: len(rows) for name, rows in saved.items()}
-    parts = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
-    return datasets.concatenate_datasets(
-        [
-            saved[part.splitname].select(range(part.from_ or 0, sizes[part.splitname] if part.to is None else part.to))
-            for part in parts
-        ]
-    )
+    parts = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(rows) for name, rows in saved.items()})
+    return datasets.concatenate_datasets([saved[part.splitname].select(range(part.from_, part.to)) for part in parts])
 
 
 def _expect_splits(split: str, known: Iterable[str]) -> None:
@@ -310,11 +277,7 @@ def _expect_splits(split: str, known: Iterable[str]) -> None:
 
 
 def _reader(path: Path) -> tuple[str, dict[str, str]]:
-    """Return the reader of `datasets` for a file, and its settings.
-
-    Raises:
-        SpecError: There is none for its ending.
-    """
+    """Return the reader of `datasets` for a file, and its settings."""
     endings = [ending for ending in path.suffixes if ending not in PACKED]
     ending = endings[-1].lower() if endings else ""
     if ending not in READERS:
@@ -331,10 +294,8 @@ def _load_error(error: Exception, location: str, name: str | None, split: str) -
     if "corresponds to no data" in message:
         return _empty_split(split)
     if "scripts are no longer supported" in message:
-        message = (
-            "it is read by a script, which `datasets` no longer runs: `revision: refs/convert/parquet` has the same "
-            "rows as parquet, where the Hub has converted it"
-        )
+        parquet = "`revision: refs/convert/parquet` has the same rows as parquet, where the Hub has converted it"
+        message = f"it is read by a script, which `datasets` no longer runs: {parquet}"
     actual = f"`{location}`" + (f" with name `{name}`" if name else "")
     return SpecError(Mistake("$.dataset", actual, "a data set that can be loaded", message.splitlines()[0]))
 
@@ -344,9 +305,8 @@ def fingerprint(rows: datasets.Dataset) -> str:
 
     It does not depend on where the rows were read from: a file, the Hub, or memory.
     """
-    total = hashlib.sha256()
     labels = {name: getattr(feature, "names", None) for name, feature in rows.features.items()}
-    total.update(json.dumps(labels).encode())
+    total = hashlib.sha256(json.dumps(labels).encode())
     for block in rows.with_format("arrow").iter(batch_size=READ_ROWS):
         for row in block.to_pylist():
             total.update(json.dumps(_hash_bytes(row), default=str).encode())
@@ -401,15 +361,10 @@ def stratified_sample(
         values, counts = np.unique(labels, return_counts=True)
         shares = counts * count / len(rows)
         sizes = np.floor(shares).astype(int)
-        for index in np.argsort(-(shares - sizes), kind="stable")[: count - sizes.sum()]:
-            sizes[index] += 1
-        drawn = np.concatenate(
-            [
-                generator.choice(np.flatnonzero(labels == value), size=size, replace=False)
-                for value, size in zip(values, sizes)
-            ]
-        )
-    numbers = sorted(int(number) for number in drawn)
+        sizes[np.argsort(sizes - shares, kind="stable")[: count - sizes.sum()]] += 1
+        of_labels = [np.flatnonzero(labels == value) for value in values]
+        drawn = np.concatenate([generator.choice(own, size, replace=False) for own, size in zip(of_labels, sizes)])
+    numbers = np.sort(drawn).tolist()
     return rows.select(numbers), numbers
 
 
@@ -421,9 +376,8 @@ def _classes(rows: datasets.Dataset, label: str | None) -> np.ndarray | None:
     if label is None or not isinstance(rows.features.get(label), (datasets.Value, datasets.ClassLabel)):
         return None
     values = np.asarray(rows.with_format(None)[label][:])
-    if values.dtype.kind not in "iuUS" or len(np.unique(values)) > max(2, len(values) // 2):
-        return None
-    return values
+    are_classes = values.dtype.kind in "iuUS" and len(np.unique(values)) <= max(2, len(values) // 2)
+    return values if are_classes else None
 
 
 def describe_rows(rows: datasets.Dataset, numbers: Sequence[int], split_rows: int) -> dict[str, object]:
@@ -461,8 +415,8 @@ def reference(rows: datasets.Dataset, question: Question, default: str, hint: st
         SpecError: There is no such column, or the spec names several; `hint` then tells what to do.
     """
     if len(question.ref_keys) > 1:
-        names = ", ".join(f"`{name}`" for name in question.ref_keys)
-        raise SpecError(Mistake("$.dataset.ref_keys", f"{len(question.ref_keys)} columns, {names}", "one column", hint))
+        actual = f"{len(question.ref_keys)} columns, {quote_names(question.ref_keys)}"
+        raise SpecError(Mistake("$.dataset.ref_keys", actual, "one column", hint))
     return column(rows, question.ref_keys[0] if question.ref_keys else default, "$.dataset.ref_keys[0]")
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchcard.errors import Mistake, SpecError
+from benchcard.tasks import data
 from benchcard.utils.text import did_you_mean, format_value, join_names
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ class Alignment:
     Attributes:
         ids: The model's label id for each of the data set's values: its id, or its text.
         names: The model's label names, by id.
-        notes: What a reader should know of the matching.
         positive: The model's id of the positive class, for metrics of one class; None where there are not two labels.
         positive_source: What makes it the positive one, as "the second label that the data set declares".
     """
@@ -59,11 +59,7 @@ class Alignment:
         return {"positive": self.positive, "positive_source": self.positive_source}
 
     def id(self, value: object, row: int) -> int:
-        """Return the model's label id for the label of a row.
-
-        Raises:
-            SpecError: The row has a label that the data set does not declare.
-        """
+        """Return the model's label id for the label of a row."""
         if isinstance(value, (int, str)) and value in self.ids:
             return self.ids[value]
         hint = "take rows without a label out of the data set" if value in (None, -1) else ""
@@ -72,12 +68,7 @@ class Alignment:
 
 
 class _Names:
-    """Label names that can be looked up exactly, else without case and separators.
-
-    Args:
-        names: The names.
-        have_ids: Whether a name's index is its id.
-    """
+    """Label names that can be looked up exactly, else without case and separators; with ids, an index is also one."""
 
     def __init__(self, names: Sequence[str], have_ids: bool = True) -> None:
         self.names = names
@@ -134,39 +125,31 @@ def align(
         SpecError: The labels cannot be matched one to one.
     """
     names = tuple(str(model[index]) for index in sorted(model))
+    are_declared = declared is not None
     data_names = [str(value) for value in (values if declared is None else declared)]
-    keys: list[Label] = list(values) if declared is None else list(range(len(data_names)))
-    are_numbers = declared is None and all(isinstance(value, int) for value in values)
+    keys = range(len(data_names)) if are_declared else values
+    are_numbers = all(isinstance(key, int) for key in keys)
     model_names = _Names(names)
-    unused: list[str] = []
-    if mapping:
-        mapped, unused = _apply_mapping(mapping, _Names(data_names, have_ids=declared is not None), model_names)
-        ids_of = [[mapped[i]] if i in mapped else model_names.find(name) for i, name in enumerate(data_names)]
-    else:
-        ids_of = [model_names.find(name) for name in data_names]
-        if (are_generic(names) or are_numbers) and not any(ids_of):
-            return _with_positive(_by_number(names, data_names, keys, declared is not None), keys, declared is not None)
+    mapped, unused = _apply_mapping(mapping or {}, _Names(data_names, have_ids=are_declared), model_names)
+    ids_of = [[mapped[i]] if i in mapped else model_names.find(name) for i, name in enumerate(data_names)]
+    if not mapping and not any(ids_of) and (are_generic(names) or (are_numbers and not are_declared)):
+        return _with_positive(_by_number(names, data_names, keys, are_declared), keys, are_declared)
     if mistakes := _match_mistakes(names, data_names, ids_of):
         raise SpecError(mistakes)
     ids = {key: indices[0] for key, indices in zip(keys, ids_of)}
-    moved = [name for key, name in zip(keys, data_names) if (declared is not None or are_numbers) and ids[key] != key]
-    notes = [f"label_mapping: the data set has no label {join_names(unused)}"] if unused else []
-    if moved:
-        listing = ", ".join(moved)
-        notes.insert(
-            0, f"labels are numbered differently in the data set and in the model ({listing}): aligned by name"
-        )
-    return _with_positive(Alignment(ids, names, tuple(notes)), keys, declared is not None)
+    notes = []
+    if moved := [name for key, name in zip(keys, data_names) if are_numbers and ids[key] != key]:
+        different = "labels are numbered differently in the data set and in the model"
+        notes.append(f"{different} ({', '.join(moved)}): aligned by name")
+    if unused:
+        notes.append(f"label_mapping: the data set has no label {join_names(unused)}")
+    return _with_positive(Alignment(ids, names, tuple(notes)), keys, are_declared)
 
 
 def _apply_mapping(
     mapping: Mapping[str, object], data_names: _Names, model_names: _Names
 ) -> tuple[dict[int, int], list[str]]:
-    """Return the model's id for each index of the data set that `label_mapping` names, and the keys that name none.
-
-    Raises:
-        SpecError: A key or a value may mean several labels, a value means none, or two keys mean one label.
-    """
+    """Return the model's id for each index of the data set that `label_mapping` names, and the keys that name none."""
     mapped: dict[int, int] = {}
     unused, mistakes = [], []
     for key, value in mapping.items():
@@ -214,9 +197,8 @@ def _match_mistakes(names: Sequence[str], data_names: Sequence[str], ids_of: Seq
         if len(several) > 1:
             listing = " and ".join(f"`{name}`" for name in several)
             actual = f"{listing} of the data set, all `{names[index]}` of the model"
-            hint = (
-                "put them together in the data set where they mean the same, else say in label_mapping which is which"
-            )
+            together = "put them together in the data set where they mean the same"
+            hint = f"{together}, else say in label_mapping which is which"
             mistakes.append(Mistake(_PLACE, actual, "a label of the model for each of the data set's own", hint))
     return mistakes
 
@@ -262,10 +244,8 @@ def column_labels(rows: datasets.Dataset, name: str) -> tuple[Sequence[str] | No
     names = getattr(getattr(feature, "feature", feature), "names", None)
     distinct: set[object] = set()
     try:
-        for block in rows.with_format(None).select_columns([name]).iter(batch_size=1000):
-            distinct.update(
-                label for value in block[name] for label in (value if isinstance(value, list) else (value,))
-            )
+        for row in data.iter_rows(rows, [name]):
+            distinct.update(row[name] if isinstance(row[name], list) else [row[name]])
     except TypeError as error:
         raise _no_labels(name, feature) from error
     # A row without a label raises its own error when it is taken.
@@ -282,11 +262,7 @@ def _no_labels(name: str, feature: object) -> SpecError:
 
 
 def _by_number(names: tuple[str, ...], data_names: Sequence[str], keys: Sequence[Label], declared: bool) -> Alignment:
-    """Match labels by number, where one side has no names.
-
-    Raises:
-        SpecError: A number is no id of the model, or the numbers in the names contradict the ids.
-    """
+    """Match labels by number, where one side has no names."""
     both = f"labels of the data set {list(data_names)} and of the model {list(names)}"
     hint = f"say which is which: {_MAPPING}"
     numbers = [key for key in keys if isinstance(key, int) and 0 <= key < len(names)]

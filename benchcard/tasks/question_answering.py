@@ -45,7 +45,7 @@ class _Context(_Settings):
 
 @dataclass(frozen=True)
 class _Memo:
-    """`Row.memo`: the id of a question, and its context."""
+    """`Row.memo`."""
 
     id: str
     context: str
@@ -110,12 +110,13 @@ class QuestionAnswering:
     def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> dict[str, object]:
         """Return `id`, `prediction_text` and `no_answer_probability`, as the SQuAD scorers take them."""
         settings, row = msgspec.convert(context, _Context), msgspec.convert(memo, _Memo)
+        outputs = [
+            windows.Window(item["start_logits"], item["end_logits"], item["offsets"], int(item["null"][0]))
+            for item in items
+        ]
         answer, probability = windows.answer(
             row.context,
-            [
-                windows.Window(item["start_logits"], item["end_logits"], item["offsets"], int(item["null"][0]))
-                for item in items
-            ],
+            outputs,
             answerable=settings.answerable,
             n_best=settings.n_best_size,
             max_tokens=settings.max_answer_length,
@@ -132,9 +133,6 @@ def _read_answers(value: object, column: str, number: int) -> tuple[list[str], l
     """Return the answers of a row, and their first characters in the context, -1 where these are not given.
 
     A row has a text, a list of `{text, answer_start}`, or `{text: […], answer_start: […]}`.
-
-    Raises:
-        SpecError: They have another form.
     """
     if isinstance(value, str):
         value = {"text": [value] if value else []}
@@ -177,12 +175,10 @@ def _rows(
         if answers:
             right, starts = _read_answers(row[answers], answers, number)
             reference = {"id": str(number), "answers": {"text": right, "answer_start": starts}}
-            absent = [answer not in context for answer in right]
-            astray = [
-                start >= 0 and not is_absent and not context.startswith(answer, start)
-                for answer, start, is_absent in zip(right, starts, absent)
-            ]
-            counts |= {"answers": len(right), "astray": sum(astray), "absent": sum(absent)}
+            elsewhere = [(answer, start) for answer, start in zip(right, starts) if answer in context and start >= 0]
+            astray = sum(not context.startswith(answer, start) for answer, start in elsewhere)
+            absent = sum(answer not in context for answer in right)
+            counts |= {"answers": len(right), "astray": astray, "absent": absent}
         yield Row(items, reference, asdict(_Memo(str(number), context)), counts)
 
 
@@ -213,10 +209,9 @@ def _windows(
     )
     items: list[dict[str, np.ndarray]] = []
     for index, item in enumerate(texts.items(encoding)):
-        inside = np.asarray([part == int(context_is_second) for part in encoding.sequence_ids(index)])
-        ids = item["input_ids"].tolist()
-        null = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
-        places = np.asarray(encoding["offset_mapping"][index], dtype=np.int64).reshape(-1, 2)
-        offsets = np.where(inside[:, None], places, -1)
+        inside = np.asarray(encoding.sequence_ids(index)) == int(context_is_second)
+        # The first `cls` token, else the first token.
+        null = int(np.argmax(item["input_ids"] == tokenizer.cls_token_id))
+        offsets = np.where(inside[:, None], np.asarray(encoding["offset_mapping"][index], dtype=np.int64), -1)
         items.append({**item, "offsets": offsets, "null": np.asarray([null])})
     return items

@@ -6,6 +6,7 @@ Leaves what becomes of the tokens to each task.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +41,6 @@ class Texts:
 
     Attributes:
         model: Its folder.
-        tokenizer: Its own tokenizer.
-        config: Its configuration.
         names: The inputs that the tokenizer makes and the model takes.
         maximum: The most tokens that it takes; None where there is no limit.
     """
@@ -88,7 +87,7 @@ class Texts:
         """
         columns = [list(first)] + ([list(second)] if second is not None else [])
         items = self.items(self.tokenizer(*columns, verbose=False))
-        is_long = [self.maximum is not None and len(item["input_ids"]) > self.maximum for item in items]
+        is_long = [len(item["input_ids"]) > (self.maximum or math.inf) for item in items]
         if any(is_long):
             texts = [[text for text, long in zip(column, is_long) if long] for column in columns]
             cut = iter(self.items(self.tokenizer(*texts, truncation=True, max_length=self.maximum, verbose=False)))
@@ -126,12 +125,10 @@ class Texts:
             raise ArtifactError(f"The input length {length} is below {least_of}.")
         free = length - least + len(texts)
         repeats = np.ones(least, dtype=int)
-        repeats[texts] = free
-        if len(texts) > 1:
-            repeats[texts[0]] = max(1, free // 8)
-            repeats[texts[-1]] = free - repeats[texts[0]]
-        rows = {name: np.repeat(np.asarray(encoding[name][0], dtype=np.int64)[kept], repeats) for name in self.names}
-        inputs: dict[str, np.ndarray] = {name: np.tile(values, (batch_size, 1)) for name, values in rows.items()}
+        repeats[texts[0]] = max(1, free // 8) if len(texts) > 1 else free
+        repeats[texts[-1]] = free - repeats[texts[:-1]].sum()
+        (item,) = self.items(encoding)
+        inputs = {name: np.tile(np.repeat(ids[kept], repeats), (batch_size, 1)) for name, ids in item.items()}
         ordinary = np.repeat(~special, repeats)
         drawn = np.random.default_rng(seed).choice(self._ordinary_ids(), (batch_size, int(ordinary.sum())))
         inputs["input_ids"][:, ordinary] = drawn
@@ -140,13 +137,11 @@ class Texts:
     def _ordinary_ids(self) -> NDArray[np.int64]:
         """Return the ids of tokens that are not special, within the model's embeddings."""
         size = getattr(self.config.get_text_config(), "vocab_size", None) or len(self.tokenizer)
-        special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
-        ids = [
-            index for index in sorted(set(self.tokenizer.get_vocab().values())) if index < size and index not in special
-        ]
+        ids = set(self.tokenizer.get_vocab().values()) & set(range(size))
+        ids -= {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         if not ids:
             raise ArtifactError(f"The tokenizer of {self.model} has no tokens within the model's {size} embeddings.")
-        return np.asarray(ids, dtype=np.int64)
+        return np.asarray(sorted(ids), dtype=np.int64)
 
 
 def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = False) -> Texts:
@@ -214,7 +209,8 @@ def _model_inputs(config: transformers.PretrainedConfig) -> set[str] | None:
         known = AutoModel._model_mapping[type(config)]
     except KeyError:
         return None
-    return set(inspect.signature((known[0] if isinstance(known, (list, tuple)) else known).forward).parameters)
+    model = known[0] if isinstance(known, (list, tuple)) else known
+    return set(inspect.signature(model.forward).parameters)
 
 
 def _max_tokens(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PretrainedConfig) -> int | None:

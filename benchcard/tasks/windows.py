@@ -15,19 +15,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Window:
-    """The outputs of a model for one window.
+    """The outputs of a model for one window: the logits of each token to begin and to end the answer.
 
     Attributes:
-        start: The logit of each token to begin the answer, `(tokens,) float32`.
-        end: The logit of each token to end it, `(tokens,) float32`.
-        offsets: The place of each token in the context, `(tokens, 2) int64`: its first character, and the one after its
-            last; -1 outside of the context.
+        offsets: The place of each token in the context: its first character, and the one after its last; -1 outside of
+            the context.
         null: The token whose logits stand for no answer.
     """
 
-    start: NDArray[np.float32]
-    end: NDArray[np.float32]
-    offsets: NDArray[np.int64]
+    start: NDArray[np.float32]  # (tokens,)
+    end: NDArray[np.float32]  # (tokens,)
+    offsets: NDArray[np.int64]  # (tokens, 2)
     null: int
 
 
@@ -36,22 +34,17 @@ def answer(
 ) -> tuple[str, float]:
     """Return the answer, empty for none, and the probability of no answer, 0 where every question has an answer.
 
-    The score of an answer is the sum of both logits; of equal ones the first window's is taken. The score of no answer
-    is its lowest over the windows, since a window without the answer knows nothing of others.
-
-    Args:
-        context: The text of the windows.
-        windows: The windows.
-        answerable: Whether every question has an answer.
-        n_best: Number of starts and ends that are combined in a window, and of answers that are compared.
-        max_tokens: The most tokens in an answer.
-        null_threshold: There is no answer where its score exceeds that of the best answer by more than this.
+    The score of an answer of at most `max_tokens` is the sum of both logits; of equal ones the first window's is taken.
+    `n_best` starts and ends are combined in a window, and as many answers compared. The score of no answer is its
+    lowest over the windows, since a window without the answer knows nothing of others. There is no answer where that
+    exceeds the score of the best one by more than `null_threshold`.
     """
+    from scipy.special import softmax
+
     candidates: list[tuple[float, str]] = []
     for window in windows:
         inside = window.offsets[:, 0] >= 0
-        starts = np.argsort(window.start)[-1 : -n_best - 1 : -1].tolist()
-        ends = np.argsort(window.end)[-1 : -n_best - 1 : -1].tolist()
+        starts, ends = (np.argsort(logits)[::-1][:n_best].tolist() for logits in (window.start, window.end))
         candidates += [
             (float(window.start[start] + window.end[end]), context[window.offsets[start, 0] : window.offsets[end, 1]])
             for start in starts
@@ -65,6 +58,5 @@ def answer(
     score, text = next(((score, text) for score, text in best if text), (None, ""))
     if score is None:
         return "", 1.0
-    scores = np.asarray([score for score, _ in best] + [null], dtype=np.float64)
-    weights = np.exp(scores - scores.max())
-    return ("" if null - score > null_threshold else text), float(weights[-1] / weights.sum())
+    probability = softmax([*(score for score, _ in best), null])[-1]
+    return ("" if null - score > null_threshold else text), float(probability)

@@ -84,13 +84,7 @@ def probe(call: Call, items: Features, keep: Keep, batch_size: int | None = None
 
     Quantized models are probed like any other. A statically quantized one may read padding that its float model
     ignores: the scale of an attention mask comes from calibration samples without padding, and limits the mask's large
-    negative numbers to the smallest of the attention scores.
-
-    Args:
-        call: The model: outputs by name for inputs by name, both with a batch axis.
-        items: The prepared items.
-        keep: Returns the outputs that count for these inputs, by name one array an item, without padding.
-        batch_size: The most items in a batch; None for as many as fit.
+    negative numbers to the smallest of the attention scores. `keep` returns the outputs that count, as `Task.kept`.
     """
     if not len(items):
         return Probe()

@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Written:
-    """The number of rows and of items that were written, and what a reader should know of them."""
-
-    rows: int
-    items: int
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Description:
     """The content of `references.json`: attributes of `Row` and `Prepared`, and the row of each item (`owners`)."""
 
@@ -46,10 +37,15 @@ class _Description:
     metric_defaults: dict[str, object] = field(default_factory=dict)
 
 
-def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None] = lambda done: None) -> Written:
-    """Write prepared rows to an existing folder, one at a time; `progress` is called with the number of rows done."""
-    settings = (dict(of_all) for of_all in (prepared.context, prepared.meanings, prepared.metric_defaults))
-    description = _Description([], [], [], *settings)
+def write_rows(
+    prepared: Prepared, folder: Path, progress: Callable[[int], None] = lambda done: None
+) -> tuple[int, tuple[str, ...]]:
+    """Write prepared rows to an existing folder, one at a time; return the number of items, and notes for the reader.
+
+    `progress` is called with the number of rows done.
+    """
+    context, meanings = dict(prepared.context), dict(prepared.meanings)
+    description = _Description([], [], [], context, meanings, dict(prepared.metric_defaults))
     counts: Counter[str] = Counter()
 
     def items() -> Iterator[Arrays]:
@@ -66,7 +62,7 @@ def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None]
     (folder / "references.json").write_text(json.dumps(vars(description)), encoding="utf-8")
     numbers = {name: _Count(count) for name, count in counts.items()}
     notes = [sentence.format(**numbers) for name, sentence in prepared.tallies.items() if counts[name]]
-    return Written(len(description.references), count, (*prepared.notes, *notes))
+    return count, (*prepared.notes, *notes)
 
 
 class _Count(int):

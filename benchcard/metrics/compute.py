@@ -52,12 +52,9 @@ class MetricInputs:
 
 @dataclass(frozen=True)
 class MetricCall:
-    """A loaded metric, and what its `compute` is called with.
+    """A loaded metric, what its `compute` is called with, and the only figure that is wanted; empty for all.
 
-    Attributes:
-        identity: The id of the metric, which the id in the spec may only stand for.
-        figure: The only figure that is wanted; empty for all.
-        inputs: Predictions, references or scores, by the names of its features.
+    `identity` is the id of the metric, which the id in the spec may only stand for.
     """
 
     identity: str

@@ -41,9 +41,9 @@ class _Correlation(Offline):
         selects = self._select(predictions), self._select(references)
 
         def compute(indices: Indices) -> float:
-            series = [select(indices) for select in selects]
-            varies = all(numbers.min() < numbers.max() for numbers in series)
-            return float(np.corrcoef(*series)[0, 1]) if varies else math.nan
+            first, second = (select(indices) for select in selects)
+            varies = all(numbers.min() < numbers.max() for numbers in (first, second))
+            return float(np.corrcoef(first, second)[0, 1]) if varies else math.nan
 
         return {self.figure: Computed(compute, len(references))}
 

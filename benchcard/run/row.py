@@ -83,7 +83,7 @@ class RowPipeline:
     def __init__(self, shared: Shared, configuration: Configuration) -> None:
         self.shared = shared
         self.configuration = configuration
-        self.source = shared.sources.model(configuration["name_or_path"])
+        self.source = shared.sources.models[configuration["name_or_path"]]
         self.framework = shared.traits.frameworks[configuration["framework"]]
         self.arguments: Mapping[str, Any] = configuration["framework_args"] or {}
         self.threads = configuration.threads or shared.default_threads

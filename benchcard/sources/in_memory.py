@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.sources.resolve import MEMORY_PREFIX
+from benchcard.tasks.data import fingerprint, literal
 from benchcard.utils.plain import digest
+from benchcard.utils.text import quote_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +49,8 @@ def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object]
         if not isinstance(fields, Mapping) or _kind(fields.get("path")) is None:
             return dataset
         splits = _splits(fields["path"], fields.get("eval_split"), place)
-        name = f"{MEMORY_PREFIX}{_content_digest(splits)}"
+        content = digest({name: fingerprint(rows) for name, rows in splits.items()})
+        name = f"{MEMORY_PREFIX}{content[:_DIGITS]}"
         extracted[name] = splits
         only_split = {"eval_split": next(iter(splits))} if len(splits) == 1 else {}
         return {**only_split, **fields, "path": name}
@@ -71,8 +74,6 @@ def write_splits(splits: datasets.DatasetDict, folder: Path) -> None:
     """Write a data set so that `tasks.data.load_dataset` reads it; images are written into the files."""
     import datasets
 
-    from benchcard.tasks.data import literal
-
     were_enabled = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -81,11 +82,6 @@ def write_splits(splits: datasets.DatasetDict, folder: Path) -> None:
     finally:
         if were_enabled:
             datasets.enable_progress_bars()
-
-
-def folder_name(name: str) -> str:
-    """Return the name of a data set's folder in the run directory, from its name in the spec."""
-    return name.removeprefix(MEMORY_PREFIX)
 
 
 def _kind(value: object) -> _Kind | None:
@@ -98,10 +94,8 @@ def _kind(value: object) -> _Kind | None:
     if ("datasets", "DatasetDict") in classes:
         return _Kind.SPLITS
     if isinstance(value, Mapping) and value:
-        tables = (
-            not isinstance(table, Mapping) and _kind(table) in (_Kind.TABLE, _Kind.STREAM) for table in value.values()
-        )
-        return _Kind.SPLITS if all(tables) else None
+        kinds = {None if isinstance(table, Mapping) else _kind(table) for table in value.values()}
+        return _Kind.SPLITS if kinds <= {_Kind.TABLE, _Kind.STREAM} else None
     return None
 
 
@@ -139,13 +133,6 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
 
 def _expect_distinct(names: Iterable[object], kind: str, place: str) -> None:
     counts = Counter(map(str, names))
-    if duplicates := [f"`{name}`" for name, count in counts.items() if count > 1]:
-        raise SpecError(
-            Mistake(place, f"{kind} of the same name, {', '.join(duplicates)}", f"{kind} of different names")
-        )
-
-
-def _content_digest(splits: datasets.DatasetDict) -> str:
-    from benchcard.tasks.data import fingerprint
-
-    return digest({name: fingerprint(rows) for name, rows in splits.items()})[:_DIGITS]
+    if duplicates := [name for name, count in counts.items() if count > 1]:
+        actual = f"{kind} of the same name, {quote_names(duplicates)}"
+        raise SpecError(Mistake(place, actual, f"{kind} of different names"))

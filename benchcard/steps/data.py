@@ -168,13 +168,13 @@ def _inputs(
             moments.append(time.perf_counter_ns())
             progress(done, len(rows))
 
-        written = write_rows(replace(prepared, context=context), target, tick)
+        items, row_notes = write_rows(replace(prepared, context=context), target, tick)
     return RowsOutcome(
         **{**description, "rows": numbers},
-        items=written.items,
+        items=items,
         fingerprint=data.fingerprint(rows),
         preprocessing_ns=_preprocessing_ns(moments),
-        notes=(*notes, *written.notes),
+        notes=(*notes, *row_notes),
         facts=dict(prepared.facts),
     )
 

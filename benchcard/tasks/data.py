@@ -68,14 +68,8 @@ def load_dataset(
     """Return one split of a data set: of a folder, a file, a folder written by `save_to_disk`, or a repository.
 
     A file, and a folder with a single split without a name, hold one split, whatever name is asked for. A part of a
-    split is asked for as `train[:500]` or `train[50%:]`.
-
-    Args:
-        location: A local path, or an id on the Hub.
-        name: The configuration; None for the only one.
-        split: The split, or a part of one.
-        revision: The commit on the Hub.
-        content: The `data_digest` that a local path must have; None to skip the check.
+    split is asked for as `train[:500]` or `train[50%:]`. `name` is the configuration, `revision` the commit on the Hub,
+    and `content` the `data_digest` that a local path must have.
 
     Raises:
         SpecError: There is no such split or configuration, it has no rows, it cannot be read, or the files changed.
@@ -237,10 +231,8 @@ def _split_names(split: str) -> list[str]:
 
 
 def _load_saved(path: Path, split: str) -> datasets.DatasetDict:
-    """Return what `save_to_disk` wrote.
-
-    `load_from_disk` fails without a reason for a split without rows, which has no file. Such a split is left out, and
-    raises a `SpecError` where it is asked for.
+    """Return what `save_to_disk` wrote, without splits that have no rows, unless one is asked for, which is a mistake:
+    `load_from_disk` fails for them without a reason.
     """
     import datasets
 
@@ -395,6 +387,14 @@ def column(rows: datasets.Dataset, name: str, place: str) -> str:
     if name not in (known := rows.column_names):
         raise SpecError(Mistake(place, f"the column `{name}`", join_names(known), did_you_mean(name, known)))
     return name
+
+
+def list_feature(rows: datasets.Dataset, name: str, place: str, expected: str) -> object:
+    """Return the feature of the elements of a column, which must hold lists; the spec names it at `place`."""
+    feature: object = getattr(rows.features[name], "feature", None)
+    if feature is None:
+        raise SpecError(Mistake(place, f"the column `{name}` of {rows.features[name]}", expected))
+    return feature
 
 
 def primary(rows: datasets.Dataset, question: Question, default: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.linalg import norm
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
+Similarity = Callable[[np.ndarray, np.ndarray], NDArray[np.float64]]
+
+
 class FeatureExtraction:
     """The tasks `feature-extraction` and `sentence-similarity`: embeddings, pooled as the model's folder configures."""
 
@@ -35,18 +39,17 @@ class FeatureExtraction:
         """Return rows as token ids of both sentences; a reference is a number that grows with their similarity."""
         texts, pooled = _load(question.model)
         similarity, source = _similarity(question, pooled)
-        columns = [
-            data.primary(rows, question, "sentence1"),
-            data.secondary(rows, question, "sentence2") or "sentence2",
-        ]
+        name, _ = SIMILARITIES[similarity]
+        first, second = data.primary(rows, question, "sentence1"), data.secondary(rows, question, "sentence2")
+        columns = [first, second or "sentence2"]
         reference = data.reference(rows, question, "score") if question.labelled else None
         settings = replace(pooled, similarity=similarity, maximum=texts.maximum)
         return Prepared(
             _rows(rows, question, texts, pooled, columns, reference),
-            {name: value for name, value in asdict(settings).items() if name != "notes"},
+            {key: value for key, value in asdict(settings).items() if key != "notes"},
             texts.pad(),
             texts.tokenizer.padding_side,
-            notes=(*pooled.notes, f"the score of two texts is the {_NAMES[similarity]} of their embeddings ({source})"),
+            notes=(*pooled.notes, f"the score of two texts is the {name} of their embeddings ({source})"),
             facts={"similarity_fn_name": similarity},
             tallies=texts.cut_tally(),
         )
@@ -61,7 +64,8 @@ class FeatureExtraction:
         """Return the similarity of the two embeddings."""
         first, second = (item["embedding"][None].astype(np.float64) for item in items)
         similarity = msgspec.convert(context, pooling.Pooling).similarity or "cosine"
-        return float(SIMILARITIES[similarity](first, second)[0])
+        _, compute = SIMILARITIES[similarity]
+        return float(compute(first, second)[0])
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""
@@ -78,11 +82,7 @@ def _load(model: Path) -> tuple[text.Texts, pooling.Pooling]:
 
 
 def _similarity(question: Question, pooled: pooling.Pooling) -> tuple[str, str]:
-    """Return the name of the similarity that is scored, and where it comes from.
-
-    Raises:
-        ArtifactError: The model's folder names an unknown one, and `task_args` none.
-    """
+    """Return the name of the similarity that is scored, and where it comes from."""
     if name := question.arguments.get("similarity_fn_name"):
         return str(name), "`task_args.similarity_fn_name`"
     if pooled.similarity is None:
@@ -101,7 +101,7 @@ def cosines(first: np.ndarray, second: np.ndarray) -> NDArray[np.float64]:
     The mean over the embeddings of a quantized model and of its baseline shows how far quantization moved them.
     """
     first, second = first.astype(np.float64), second.astype(np.float64)
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    norms = norm(first, axis=1) * norm(second, axis=1)
     dots = _dots(first, second)
     result: NDArray[np.float64] = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
     return result
@@ -111,22 +111,16 @@ def _dots(first: np.ndarray, second: np.ndarray) -> NDArray[np.float64]:
     return np.asarray(np.einsum("ij,ij->i", first, second), dtype=np.float64)
 
 
-# As in sentence-transformers, a distance is negative, so that a greater number always means more similar.
-# Source: `pairwise_*` of sentence_transformers/util/similarity.py.
-SIMILARITIES: Mapping[str, Callable[[np.ndarray, np.ndarray], NDArray[np.float64]]] = MappingProxyType(
+# The functions and their names in notes. As in sentence-transformers, a distance is negative, so that a greater number
+# always means more similar. Source: `pairwise_*` of sentence_transformers/util/similarity.py.
+SIMILARITIES: Mapping[str, tuple[str, Similarity]] = MappingProxyType(
     {
-        "cosine": cosines,
-        "dot": _dots,
-        "euclidean": lambda first, second: -np.linalg.norm(first - second, axis=1),
-        "manhattan": lambda first, second: -np.abs(first - second).sum(axis=1),
+        "cosine": ("cosine", cosines),
+        "dot": ("dot product", _dots),
+        "euclidean": ("negative Euclidean distance", lambda first, second: -norm(first - second, axis=1)),
+        "manhattan": ("negative Manhattan distance", lambda first, second: -norm(first - second, ord=1, axis=1)),
     }
 )
-_NAMES = {
-    "cosine": "cosine",
-    "dot": "dot product",
-    "euclidean": "negative Euclidean distance",
-    "manhattan": "negative Manhattan distance",
-}
 
 
 def _rows(
@@ -137,12 +131,9 @@ def _rows(
     columns: Sequence[str],
     reference: str | None,
 ) -> Iterator[Row]:
-    names = [*columns, *([reference] if reference else [])]
-    for block in data.numbered_blocks(rows, names, question):
-        encoded = []
-        for key, column in zip(("primary", "secondary"), columns):
-            sentences = [text.expect_text(row[column], column, number, key) for number, row in block]
-            encoded.append(texts.encode([pooled.model_text(sentence) for sentence in sentences]))
+    for block in data.numbered_blocks(rows, [*columns, *([reference] if reference else [])], question):
+        sentences = text.expect_columns(block, columns)
+        encoded = [texts.encode([pooled.model_text(sentence) for sentence in of_column]) for of_column in sentences]
         (first, first_cut), (second, second_cut) = encoded
         for index, (number, row) in enumerate(block):
             score = data.expect_number(row[reference], reference, number) if reference else None

@@ -108,7 +108,8 @@ def _rows(
     import datasets
 
     processor = image_processor(question.model)
-    rows = rows.with_format(None).select_columns(list(dict.fromkeys([column, *([reference] if reference else [])])))
+    columns = [column] if reference in (None, column) else [column, reference]
+    rows = rows.with_format(None).select_columns(columns)
     try:
         rows = rows.cast_column(column, datasets.Image())
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -131,6 +132,5 @@ def _rows(
 
 
 def _unreadable(column: str, number: int, reason: str) -> SpecError:
-    hint = f"{reason}: repair it, or take the row out of the data set"
-    actual = f"row {number} of `{column}`"
+    actual, hint = f"row {number} of `{column}`", f"{reason}: repair it, or take the row out of the data set"
     return SpecError(Mistake("$.dataset.data_keys.primary", actual, "an image that can be read", hint))

@@ -68,7 +68,10 @@ class Alignment:
 
 
 class _Names:
-    """Label names that can be looked up exactly, else without case and separators; with ids, an index is also one."""
+    """Label names that can be looked up exactly, else without case and separators.
+
+    With `have_ids` the index of a name is its id.
+    """
 
     def __init__(self, names: Sequence[str], have_ids: bool = True) -> None:
         self.names = names
@@ -111,15 +114,12 @@ def align(
     values: Sequence[Label],
     mapping: Mapping[str, object] | None,
 ) -> Alignment:
-    """Match the data set's labels with the model's: by name where all names agree, by number where none does and one
-    side has no names.
+    """Match the data set's labels with the model's `id2label`: by name where all names agree, by number where none does
+    and one side has no names.
 
-    Args:
-        model: The model's `id2label`.
-        declared: The names that the data set declares, in the order of its ids; None where it declares none.
-        values: The distinct labels in the rows, used where none are declared.
-        mapping: `task_args.label_mapping`: the data set's name (or id) to the model's name (or id). A name comes before
-            an id.
+    The data set's labels are the names that it declares, in the order of its ids, else the distinct `values` in its
+    rows. `mapping` is `task_args.label_mapping`: the data set's name (or id) to the model's name (or id). A name comes
+    before an id.
 
     Raises:
         SpecError: The labels cannot be matched one to one.
@@ -172,6 +172,10 @@ def _apply_mapping(
     return mapped, unused
 
 
+def _both(names: Sequence[str], data_names: Sequence[str]) -> str:
+    return f"labels of the data set {list(data_names)} and of the model {list(names)}"
+
+
 def _with_ids(names: Sequence[str], ids: Sequence[int]) -> str:
     return " and ".join(f"`{names[index]}` (id {index})" for index in ids)
 
@@ -182,9 +186,8 @@ def _match_mistakes(names: Sequence[str], data_names: Sequence[str], ids_of: Seq
     """
     mistakes = []
     if missing := [name for name, ids in zip(data_names, ids_of) if not ids]:
-        actual = f"labels of the data set {list(data_names)} and of the model {list(names)}"
         hint = f"say what {join_names(missing)} is in the model: {_MAPPING}"
-        mistakes.append(Mistake(_PLACE, actual, "labels that agree by name", hint))
+        mistakes.append(Mistake(_PLACE, _both(names, data_names), "labels that agree by name", hint))
     same: dict[int, list[str]] = defaultdict(list)
     for name, ids in zip(data_names, ids_of):
         if len(ids) == 1:
@@ -245,7 +248,8 @@ def column_labels(rows: datasets.Dataset, name: str) -> tuple[Sequence[str] | No
     distinct: set[object] = set()
     try:
         for row in data.iter_rows(rows, [name]):
-            distinct.update(row[name] if isinstance(row[name], list) else [row[name]])
+            value = row[name]
+            distinct.update(value if isinstance(value, list) else [value])
     except TypeError as error:
         raise _no_labels(name, feature) from error
     # A row without a label raises its own error when it is taken.
@@ -263,8 +267,7 @@ def _no_labels(name: str, feature: object) -> SpecError:
 
 def _by_number(names: tuple[str, ...], data_names: Sequence[str], keys: Sequence[Label], declared: bool) -> Alignment:
     """Match labels by number, where one side has no names."""
-    both = f"labels of the data set {list(data_names)} and of the model {list(names)}"
-    hint = f"say which is which: {_MAPPING}"
+    both, hint = _both(names, data_names), f"say which is which: {_MAPPING}"
     numbers = [key for key in keys if isinstance(key, int) and 0 <= key < len(names)]
     if len(numbers) < len(keys):
         raise SpecError(Mistake(_PLACE, both, "labels that agree by name or by number", hint))

@@ -42,16 +42,12 @@ _POOLS: Mapping[str, Pool] = MappingProxyType(
         "lasttoken": lambda tokens: tokens[-1],
     }
 )
-_FLAGS = {mode: f"pooling_mode_{mode}" for mode in ("mean_sqrt_len_tokens", "lasttoken")}
-_FLAGS |= {mode: f"pooling_mode_{mode}_tokens" for mode in ("max", "mean", "weightedmean")}
-_FLAGS["cls"] = "pooling_mode_cls_token"
+# What the flag of a mode has after its name.
+_FLAG_ENDINGS = {"cls": "_token", **dict.fromkeys(("max", "mean", "weightedmean"), "_tokens")}
 # The modules of a folder, in this order; a `Normalize` may follow.
 _MODULES = ("Transformer", "Pooling")
-# The names of the configuration of a `Transformer`; the first file that exists counts.
-_TRANSFORMER_CONFIGS = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
+# The kinds of `sentence_<kind>_config.json`, the configuration of a `Transformer`; the first file that exists counts.
+_KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 # Its settings that are obeyed here or do not change an embedding, and those that may have this value only.
 _ACCEPTED = ("max_seq_length", "do_lower_case", "unpad_inputs", "query_length", "document_length", "query_expansion")
 _FIXED = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
@@ -63,15 +59,12 @@ class Pooling:
     """How the embedding of a text is made, and how embeddings are compared.
 
     Attributes:
-        modes: What is computed over the tokens, joined one after the other: `cls`, `max`, `mean`,
-            `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`.
+        modes: What is computed over the tokens, a name of `_POOLS` each, joined one after the other.
         normalize: Whether the result is scaled to length 1.
         truncate_dim: How many of its first numbers are kept after that; None for all.
         similarity: The name of the similarity that the folder asks for; None where it names none.
         prompt: The text before every text.
-        lower_case: Whether texts are converted to lower case.
         maximum: The most tokens that are read; None for the model's own maximum.
-        notes: What a reader should know.
     """
 
     modes: tuple[str, ...] = ("mean",)
@@ -142,7 +135,7 @@ def load_pooling(model: Path) -> Pooling:
         return Pooling(notes=(note + "as sentence-transformers does",))
     path = _pooling_folder(model, modules) / "config.json"
     config = read_json(path, dict[str, object]) or {}
-    files = (read_json(model / name, dict[str, object]) for name in _TRANSFORMER_CONFIGS)
+    files = (read_json(model / f"sentence_{kind}_config.json", dict[str, object]) for kind in _KINDS)
     maximum, lower_case = _transformer_settings(model, next((file for file in files if file is not None), {}))
     settings = load_config(model)
     if (kind := settings.model_type) != "SentenceTransformer":
@@ -174,11 +167,7 @@ def load_config(model: Path) -> SentenceTransformersConfig:
 
 
 def _pooling_folder(model: Path, modules: Sequence[_Module]) -> Path:
-    """Return the folder of the pooling's configuration.
-
-    Raises:
-        ArtifactError: The modules are not a transformer at the root, a pooling and at most a normalization.
-    """
+    """Return the folder of the pooling's configuration, the second of two modules, or of three with a normalization."""
     names = [module.name for module in modules]
     if unknown := [name for name in names if name not in (*_MODULES, "Normalize")]:
         expected = ", ".join([*_MODULES, "Normalize"])
@@ -187,10 +176,8 @@ def _pooling_folder(model: Path, modules: Sequence[_Module]) -> Path:
         raise ArtifactError(f"{model / 'modules.json'} has no Pooling, so the model gives no embedding of a sentence")
     if names not in ([*_MODULES], [*_MODULES, "Normalize"]) or modules[0].path:
         listing = ", ".join(f"{module.name} in `{module.path or '.'}`" for module in modules)
-        raise ArtifactError(
-            f"{model / 'modules.json'} lists {listing}; "
-            "expected a Transformer in the model's own folder, a Pooling and at most a Normalize"
-        )
+        expected = "a Transformer in the model's own folder, a Pooling and at most a Normalize"
+        raise ArtifactError(f"{model / 'modules.json'} lists {listing}; expected {expected}")
     if names[-1] == "Normalize" and modules[-1].path:
         config = read_json(model / modules[-1].path / "config.json", dict[str, object]) or {}
         if values := {str(value) for value in config.values()} - {"None", "sentence_embedding"}:
@@ -199,11 +186,7 @@ def _pooling_folder(model: Path, modules: Sequence[_Module]) -> Path:
 
 
 def _transformer_settings(model: Path, config: Mapping[str, object]) -> tuple[int | None, bool]:
-    """Return the most tokens that are read, and whether texts are converted to lower case.
-
-    Raises:
-        ArtifactError: The configuration of the transformer asks for something else.
-    """
+    """Return the most tokens that are read, and whether texts are converted to lower case."""
     others = {name: value for name, value in config.items() if name not in _ACCEPTED and value}
     others = {name: value for name, value in others.items() if value != _FIXED.get(name)}
     modalities = others.get("modality_config")
@@ -221,7 +204,9 @@ def _transformer_settings(model: Path, config: Mapping[str, object]) -> tuple[in
 
 def _modes(config: Mapping[str, object], path: Path) -> tuple[str, ...]:
     """Return the modes of a pooling's configuration: flags or, in newer folders, one name or several."""
-    names = config.get("pooling_mode") or [mode for mode in _POOLS if config.get(_FLAGS[mode])]
+    names = config.get("pooling_mode") or [
+        mode for mode in _POOLS if config.get(f"pooling_mode_{mode}{_FLAG_ENDINGS.get(mode, '')}")
+    ]
     modes = [str(name) for name in names] if isinstance(names, list) else [str(names)]
     unknown = [mode for mode in modes if mode not in _POOLS]
     if unknown or not modes:

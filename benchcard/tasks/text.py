@@ -97,13 +97,8 @@ class Texts:
     def timed(self, batch_size: int, length: int | None, seed: int, pair: bool = False) -> TimedInputs:
         """Return generated inputs `(batch, tokens) int64` for time measurements, and their length.
 
-        Ordinary tokens are drawn by seed; special tokens stand where the tokenizer puts them; there is no padding.
-
-        Args:
-            batch_size: Rows.
-            length: Tokens in a row; None for `DEFAULT_LENGTH`.
-            seed: The seed of the tokens.
-            pair: Whether rows are pairs of texts; the first text then takes an eighth of the row.
+        Ordinary tokens are drawn by seed; special tokens stand where the tokenizer puts them; there is no padding. The
+        default of `length` is `DEFAULT_LENGTH`. Of a pair of texts, the first one takes an eighth of the row.
 
         Raises:
             ArtifactError: The model takes no rows of that length.
@@ -145,12 +140,8 @@ class Texts:
 
 
 def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = False) -> Texts:
-    """Load the tokenizer of the model in a folder.
-
-    Args:
-        model: The folder.
-        offsets_for: Why the places of tokens in the text are needed, for messages; None where they are not.
-        split: Whether texts come as lists of words.
+    """Load the tokenizer of the model in a folder. With `split`, texts come as lists of words. `offsets_for` says, for
+    messages, why the places of tokens in the text are needed.
 
     Raises:
         ArtifactError: The folder has no tokenizer, or none that gives the places of tokens.
@@ -169,9 +160,9 @@ def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = Fal
         raise ArtifactError(f"The tokenizer of {model} cannot be loaded: {error}") from error
     # For a folder without a tokenizer, transformers makes one that has nothing but special tokens.
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
+        files = "`tokenizer.json`, or the files of a vocabulary"
         raise ArtifactError(
-            f"{model} has no tokenizer (`tokenizer.json`, or the files of a vocabulary). "
-            "Save the one that the model was trained with into it."
+            f"{model} has no tokenizer ({files}). Save the one that the model was trained with into it."
         )
     if offsets_for is not None and not tokenizer.is_fast:
         raise ArtifactError(
@@ -193,6 +184,14 @@ def expect_text(value: object, column: str, number: int, key: str = "primary") -
         place, hint = f"$.dataset.data_keys.{key}", "take such rows out of the data set"
         raise bad_value(value, column, number, place, "a text that is not empty", hint)
     return value
+
+
+def expect_columns(block: Sequence[tuple[int, Mapping[str, object]]], columns: Sequence[str]) -> list[list[str]]:
+    """Return the texts of a block of numbered rows, by column: the primary one, and the secondary one where given."""
+    return [
+        [expect_text(row[column], column, number, key) for number, row in block]
+        for key, column in zip(("primary", "secondary"), columns)
+    ]
 
 
 def without_padding(values: np.ndarray, inputs: Arrays) -> list[np.ndarray]:

@@ -24,20 +24,18 @@ if TYPE_CHECKING:
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
-# The activations of the one output of a regression model, by the class of torch.nn. This sigmoid keeps the order of
-# outputs far below 0, too.
-_ACTIVATIONS: Mapping[str, Callable[[float], float]] = MappingProxyType(
+# The activations of the one output of a regression model, by the class of torch.nn, and what the number then is. This
+# sigmoid keeps the order of outputs far below 0, too.
+_ACTIVATIONS: Mapping[str, tuple[Callable[[float], float], str]] = MappingProxyType(
     {
-        "identity": lambda value: value,
-        "sigmoid": lambda value: math.exp(min(value, 0.0)) / (1 + math.exp(-abs(value))),
-        "tanh": math.tanh,
+        "identity": (lambda value: value, "the model's output as it is"),
+        "sigmoid": (
+            lambda value: math.exp(min(value, 0.0)) / (1 + math.exp(-abs(value))),
+            "the sigmoid of the model's output",
+        ),
+        "tanh": (math.tanh, "the hyperbolic tangent of the model's output"),
     }
 )
-_ACTIVATION_NOTES = {
-    "identity": "the number is the model's output as it is",
-    "sigmoid": "the number is the sigmoid of the model's output",
-    "tanh": "the number is the hyperbolic tangent of the model's output",
-}
 # What a model predicts: one label, several labels, or a number. The values are names of `task_args`.
 _ONE_LABEL, _MULTI_LABEL, _REGRESSION = "", "is_multi_label", "is_regression"
 _PROBLEM_TYPES = {"regression": _REGRESSION, "multi_label_classification": _MULTI_LABEL}
@@ -46,11 +44,10 @@ _SEVERAL = "where a text may have several labels, and each column is one of them
 
 @dataclass(frozen=True)
 class _Arguments:
-    """`task_args`."""
+    """`task_args`. A label of several is predicted where its probability reaches the threshold."""
 
     is_regression: bool | None = None
     is_multi_label: bool | None = None
-    # A label of several is predicted where its probability reaches this.
     threshold: float = 0.5
     activation_fn: str | None = None
 
@@ -103,6 +100,8 @@ class TextClassification:
         """Return rows as token ids; a reference is a label's id in the model, a list with 0 or 1 for each of its
         labels, or a number.
         """
+        from scipy.special import logit
+
         texts = text.load_texts(question.model)
         columns = [data.primary(rows, question, "text")]
         if secondary := data.secondary(rows, question):
@@ -112,7 +111,7 @@ class TextClassification:
         names = [config.id2label[index] for index in sorted(config.id2label)]
         context: dict[str, object] = {"problem": problem, "labels": names}
         if problem == _MULTI_LABEL:
-            context["least_score"] = _logit(arguments.threshold)
+            context["least_score"] = float(logit(arguments.threshold))
         references = _references(rows, question, config, problem)
         notes, facts, defaults = references.notes, {}, {}
         if references.alignment is not None:
@@ -122,7 +121,7 @@ class TextClassification:
             activation, source = _activation(question.model, arguments, config)
             context |= {"activation": activation, "texts": len(columns), "maximum": texts.maximum}
             facts = {"activation_fn": activation}
-            notes = (*notes, f"{_ACTIVATION_NOTES[activation]} ({source})")
+            notes = (*notes, f"the number is {_ACTIVATIONS[activation][1]} ({source})")
         elif arguments.activation_fn is not None:
             actual = "a model that gives labels"
             raise SpecError(Mistake("$.task_args.activation_fn", actual, "a model with one output, for a number"))
@@ -145,7 +144,7 @@ class TextClassification:
         """Return the id of the most likely label, a list with 0 or 1 for each label, or a number."""
         scores, settings = items[0]["scores"], msgspec.convert(context, _Context)
         if settings.problem == _REGRESSION:
-            return _ACTIVATIONS[settings.activation](float(scores[0]))
+            return _ACTIVATIONS[settings.activation][0](float(scores[0]))
         if settings.problem == _MULTI_LABEL:
             return [int(score >= settings.least_score) for score in scores]
         return int(scores.argmax())
@@ -156,11 +155,7 @@ class TextClassification:
 
 
 def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> str:
-    """Return what the model predicts: as `task_args` ask, else by the `problem_type` of its configuration.
-
-    Raises:
-        SpecError: It does not fit the number of the model's outputs.
-    """
+    """Return what the model predicts: as `task_args` ask, else by the `problem_type` of its configuration."""
     flags = {_REGRESSION: arguments.is_regression, _MULTI_LABEL: arguments.is_multi_label}
     asked = [name for name, flag in flags.items() if flag]
     if len(asked) > 1:
@@ -179,21 +174,12 @@ def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> st
     raise SpecError(Mistake(place, actual, expected, f"{hint} where it gives labels"))
 
 
-def _logit(probability: float) -> float:
-    if 0 < probability < 1:
-        return math.log(probability / (1 - probability))
-    return math.copysign(math.inf, probability - 0.5)
-
-
 def _activation(model: Path, arguments: _Arguments, config: transformers.PretrainedConfig) -> tuple[str, str]:
     """Return the activation of a model's one output, and where it comes from: `task_args`, the files of
     sentence-transformers in the model's folder, or the default of both libraries.
 
     Source: `get_default_activation_fn` of `CrossEncoder`, sentence-transformers 6.2; `postprocess` of
     `TextClassificationPipeline`, transformers 5.23.
-
-    Raises:
-        ArtifactError: The folder names an unknown one, or a prompt, which is not supported.
     """
     settings, own = load_config(model), getattr(config, "sentence_transformers", None)
     if prompt := settings.prompt:
@@ -253,17 +239,11 @@ def _multi_label_references(
 
         return _References(names, read_columns, alignment.notes)
     name = data.reference(rows, question, "labels")
-    feature = getattr(rows.features[name], "feature", None)
-    if feature is None:
-        actual = f"the column `{name}` of {rows.features[name]}"
-        raise SpecError(Mistake("$.dataset.ref_keys", actual, "a column of lists, or one column for each label"))
+    expected = "a column of lists, or one column for each label"
+    feature = data.list_feature(rows, name, "$.dataset.ref_keys", expected)
     if _are_flags(rows, name, feature, count):
         note = f"`{name}` holds a 0 or 1 for each label: they were matched by number"
-
-        def read_flags(row: Mapping[str, object], number: int) -> list[int]:
-            return [_expect_flag(value, name, number) for value in _as_list(row[name])]
-
-        return _References([name], read_flags, (note,))
+        return _References([name], lambda row, number: [int(flag == 1) for flag in _as_list(row[name])], (note,))
     alignment = labels.align_column(rows, name, config, question)
 
     def read_lists(row: Mapping[str, object], number: int) -> list[int]:
@@ -296,11 +276,7 @@ def _rows(
     rows: datasets.Dataset, question: Question, texts: text.Texts, columns: Sequence[str], references: _References
 ) -> Iterator[Row]:
     for block in data.numbered_blocks(rows, [*columns, *references.columns], question):
-        sentences = [
-            [text.expect_text(row[column], column, number, key) for number, row in block]
-            for key, column in zip(("primary", "secondary"), columns)
-        ]
-        items, was_cut = texts.encode(*sentences)
+        items, was_cut = texts.encode(*text.expect_columns(block, columns))
         for (number, row), item, cut in zip(block, items, was_cut):
             if not item["input_ids"].size:
                 place, expected = "$.dataset.data_keys.primary", "a text that gives a token"

@@ -89,7 +89,7 @@ def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
         (tmp_path / "model" / "README.md").write_bytes(readme.encode("utf-8", "surrogateescape"))
     rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
     found = resolve.resolve_sources(spec_of(tmp_path / "model", str(rows)))
-    assert found.model(str(tmp_path / "model")).inherited == told
+    assert found.models[str(tmp_path / "model")].inherited == told
     assert msgspec.json.decode(msgspec.json.encode(found), type=resolve.Sources) == found
 
 

@@ -37,12 +37,10 @@ class _Description:
     metric_defaults: dict[str, object] = field(default_factory=dict)
 
 
-def write_rows(
-    prepared: Prepared, folder: Path, progress: Callable[[int], None] = lambda done: None
-) -> tuple[int, tuple[str, ...]]:
-    """Write prepared rows to an existing folder, one at a time; return the number of items, and notes for the reader.
+def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None]) -> tuple[int, tuple[str, ...]]:
+    """Write prepared rows one at a time, and call `progress` with the number of rows done.
 
-    `progress` is called with the number of rows done.
+    Return the number of items, and notes for the reader.
     """
     context, meanings = dict(prepared.context), dict(prepared.meanings)
     description = _Description([], [], [], context, meanings, dict(prepared.metric_defaults))
@@ -128,9 +126,8 @@ def write_predictions(folder: Path, kept: Sequence[Arrays], predictions: Sequenc
             arrays[name] = np.concatenate([array.ravel() for array in of_items])
             arrays[f"{name}.shapes"] = np.asarray([array.shape for array in of_items], dtype=np.int64)
         if arrays[name].dtype.kind == "f" and not (finite := np.isfinite(arrays[name])).all():
-            raise ArtifactError(
-                f"The outputs `{name}` of the model are not finite for {int((~finite).sum())} of {finite.size} numbers."
-            )
+            numbers = f"{int((~finite).sum())} of {finite.size} numbers"
+            raise ArtifactError(f"The outputs `{name}` of the model are not finite for {numbers}.")
     if all(isinstance(prediction, (int, float)) for prediction in predictions):
         arrays["predictions"] = np.asarray(predictions)
     else:

@@ -67,10 +67,8 @@ class TopKAccuracy(Offline):
         scores, actual = np.asarray(prediction_scores, dtype=np.float32), np.asarray(references)
         labels = scores.shape[1]
         if not 0 < k < labels:
-            raise ValueError(
-                f"k is {k}, and there are {labels} labels; give a k below that in "
-                "`task_args: {metric_args: {top_k_accuracy: {k: 1}}}`"
-            )
+            advice = "give a k below that in `task_args: {metric_args: {top_k_accuracy: {k: 1}}}`"
+            raise ValueError(f"k is {k}, and there are {labels} labels; {advice}")
         if not np.isin(actual, np.arange(labels)).all():
             raise ValueError(f"a reference is none of the {labels} labels")
         # `top_k_accuracy_score` of scikit-learn has this order of equal scores, and guesses for two labels.
@@ -118,19 +116,12 @@ class _Averaged(_OfLabels):
         else:
             return
         averages = ", ".join(f"`{self.figure}_{name}`" for name in ("macro", "micro", "weighted"))
-        raise ValueError(
-            f"{problem}, and `{self.figure}` scores one; ask for {averages}, or give {hint} in task_args.metric_args"
-        )
+        advice = f"ask for {averages}, or give {hint} in task_args.metric_args"
+        raise ValueError(f"{problem}, and `{self.figure}` scores one; {advice}")
 
-    def examples(
-        self,
-        predictions: Labels,
-        references: Labels,
-        average: str | None = None,
-        pos_label: int | None = 1,
-        **arguments: object,
-    ) -> dict[str, Examples] | None:
+    def examples(self, predictions: Labels, references: Labels, **arguments: object) -> dict[str, Examples] | None:
         """Return what each example contributes to hits, predictions and references of each label."""
+        average, pos_label = arguments.pop("average", None), arguments.pop("pos_label", 1)
         average = self.average or average or "binary"
         if arguments or average not in ("binary", "micro", "macro", "weighted"):
             return None

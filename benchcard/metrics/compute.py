@@ -66,7 +66,11 @@ class MetricCall:
 
 def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> MetricCall:
     """Load a metric and select what its `compute` is called with. See `compute_metric`."""
-    identity, figure = info.resolve_metric(name, inputs.meanings, script)
+    identity, figure = split_column(inputs.meanings.get(name, name), script)
+    # What a name means comes from a file of the run, so it is never loaded from the network.
+    if name in inputs.meanings and identity not in registry.metrics():
+        means = f"the task says that `{name}` means `{identity}`"
+        raise BenchcardError(f"{means}, which is no installed metric: install its package")
     metric = load_metric(identity, script)
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
     values = {feature: getattr(inputs, feature) for feature in features if feature in _FEATURES}
@@ -162,6 +166,7 @@ def merge_figures(figures: Mapping[str, Mapping[str, Figure]], meanings: Mapping
         BenchcardError: Two figures would have the same column, or a figure the column of something else.
     """
     owners: dict[str, tuple[str, str]] = {}
+    metrics = {name: split_column(meanings.get(name, name))[0] for name in figures}
     for name, of_metric in figures.items():
         for figure in of_metric:
             parameter = split_name(figure)[0]
@@ -171,9 +176,8 @@ def merge_figures(figures: Mapping[str, Mapping[str, Figure]], meanings: Mapping
                 raise BenchcardError(f"the metric `{name}` gives a figure `{figure}`, and {other}")
             for column in (figure, *(f"{figure}_{suffix}" for suffix in info.FIGURE_SUFFIXES)):
                 owner, other = owners.setdefault(column, (name, figure))
-                same_metric = split_column(meanings.get(owner, owner))[0] == split_column(meanings.get(name, name))[0]
-                same_figure = same_metric and of_metric[figure] == figures[owner].get(figure)
-                if other != figure or (owner != name and not same_figure):
+                same = metrics[owner] == metrics[name] and figures[owner].get(figure) == of_metric[figure]
+                if other != figure or not same:
                     who = f"the metric `{name}` has" if owner == name else f"the metrics `{owner}` and `{name}` have"
                     advice = "give one of them another name, or leave a metric out"
                     raise BenchcardError(f"{who} two figures for the column `{column}` of the results: {advice}")

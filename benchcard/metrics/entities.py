@@ -26,6 +26,7 @@ _NO_TAGS = (
 )
 
 Sentences = Sequence[Sequence[str]]
+EntityTags = Mapping[str, str] | None
 Result = float | str | dict[str, float | int]
 
 
@@ -50,7 +51,7 @@ class SeqEval(Offline):
         mode: str | None = None,
         sample_weight: list[float] | None = None,
         zero_division: int = 0,
-        entity_tags: Mapping[str, str] | None = None,
+        entity_tags: EntityTags = None,
     ) -> dict[str, Result]:
         import seqeval.scheme
         from seqeval.metrics import accuracy_score, classification_report
@@ -84,11 +85,7 @@ class SeqEval(Offline):
         return {**figures, **_scores(report["micro avg"], "overall_"), "overall_accuracy": accuracy}
 
     def examples(
-        self,
-        predictions: Sentences,
-        references: Sentences,
-        entity_tags: Mapping[str, str] | None = None,
-        **arguments: object,
+        self, predictions: Sentences, references: Sentences, entity_tags: EntityTags = None, **arguments: object
     ) -> dict[str, Examples] | None:
         """Return what each sentence contributes: entities that are right, predicted and present, and right words."""
         if arguments:
@@ -121,7 +118,7 @@ def _labels(predictions: Sentences, references: Sentences) -> set[str]:
     return {label for sentences in (predictions, references) for sentence in sentences for label in sentence}
 
 
-def _tags(labels: set[str], entity_tags: Mapping[str, str] | None) -> dict[str, str] | None:
+def _tags(labels: set[str], entity_tags: EntityTags) -> dict[str, str] | None:
     """Return the tag of each label for the default mode of seqeval; None where a label is no tag."""
     tags = dict(entity_tags or {})
     for label in labels.difference(tags):

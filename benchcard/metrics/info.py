@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard import registry
-from benchcard.errors import BenchcardError
 
 if TYPE_CHECKING:
     import evaluate
@@ -135,19 +134,4 @@ def split_column(name: str, script: str | None = None) -> tuple[str, str]:
     if script or name in registry.metrics() or "/" in name or "\\" in name:
         return name, ""
     metric, _, figure = name.partition(".")
-    return metric, figure
-
-
-def resolve_metric(name: str, meanings: Mapping[str, str], script: str | None = None) -> tuple[str, str]:
-    """Return the metric and the figure that an id of the spec stands for in a task with these `Prepared.meanings`.
-
-    Raises:
-        BenchcardError: The task names a metric that is not installed. It comes from a file of the run, so it is never
-            loaded from the network.
-    """
-    metric, figure = split_column(meanings.get(name, name), script)
-    if name in meanings and metric not in registry.metrics():
-        raise BenchcardError(
-            f"the task says that `{name}` means `{metric}`, which is no installed metric: install its package"
-        )
     return metric, figure

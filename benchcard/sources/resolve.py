@@ -14,7 +14,6 @@ from typing import Any
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.metrics.info import split_column
-from benchcard.sources import renamed
 from benchcard.spec.spec import Spec
 from benchcard.tasks.data import data_digest
 from benchcard.utils.files import content_digest, pointer_hint
@@ -29,6 +28,16 @@ MEMORY_PREFIX = "memory:"
 DatasetArguments = Mapping[str, Any]
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+# Data sets whose old ids, without an owner, stand in early cards. The Hub answers with the current id for any other.
+_CURRENT_IDS = """
+    fancyzhx/ag_news fancyzhx/amazon_polarity PolyAI/banking77 AI-Lab-Makerere/beans microsoft/cats_vs_dogs
+    uoft-cs/cifar10 uoft-cs/cifar100 clinc/clinc_oos eriktks/conll2003 fancyzhx/dbpedia_14 dair-ai/emotion
+    zalando-datasets/fashion_mnist ethz/food101 nyu-mll/glue google-research-datasets/go_emotions ILSVRC/imagenet-1k
+    stanfordnlp/imdb ylecun/mnist nyu-mll/multi_nli cornell-movie-review-data/rotten_tomatoes stanfordnlp/snli
+    rajpurkar/squad rajpurkar/squad_v2 stanfordnlp/sst2 aps/super_glue ufldl-stanford/svhn cardiffnlp/tweet_eval
+    unimelb-nlp/wikiann leondz/wnut_17 facebook/xnli fancyzhx/yelp_polarity Yelp/yelp_review_full
+"""
+RENAMED: Mapping[str, str] = {name.partition("/")[2]: name for name in _CURRENT_IDS.split()}
 # Files of a model repository that no framework here reads.
 _IGNORED_FILES = "*.h5 *.msgpack *.ot *.tflite *.mlmodel *.mlpackage/* *.gguf *.pb flax_model* tf_model* coreml/*"
 # Configurations and vocabularies, all of which are read, unlike weights and graphs.
@@ -248,7 +257,7 @@ def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_
 
     from benchcard.hub.faults import reporting_hub_errors
 
-    current_id = renamed.RENAMED.get(name, name)
+    current_id = RENAMED.get(name, name)
     with reporting_hub_errors("data set", current_id, place):
         info = HfApi().dataset_info(current_id, revision=dataset.get("revision"))
         if not isinstance(info.sha, str):

@@ -122,7 +122,7 @@ def prepare(request: PrepareRequest, target: Path, progress: Progress) -> RowsOu
 
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     chosen, numbers = data.evenly_spaced(rows, request.max_samples)
-    description = data.describe_rows(chosen, numbers, len(rows))
+    description = data.describe_rows(numbers, len(rows))
     return _inputs(request, target, progress, chosen, description, labelled=True)
 
 
@@ -133,7 +133,7 @@ def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutc
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     label = request.ref_keys[0] if request.ref_keys else None
     chosen, numbers = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
-    description = {**data.describe_rows(chosen, numbers, len(rows)), "rows": numbers}
+    description = {**data.describe_rows(numbers, len(rows)), "rows": numbers}
     return _inputs(request, target, progress, chosen, description, labelled=False)
 
 

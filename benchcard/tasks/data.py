@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.tasks import Question
@@ -372,18 +372,14 @@ def _classes(rows: datasets.Dataset, label: str | None) -> np.ndarray | None:
     return values if are_classes else None
 
 
-def describe_rows(rows: datasets.Dataset, numbers: Sequence[int], split_rows: int) -> dict[str, object]:
+def describe_rows(numbers: Sequence[int], split_rows: int) -> dict[str, object]:
     """Return which rows of a split were taken, for the outcome of a step; with their numbers unless all were taken."""
     about = {"samples": len(numbers), "split_rows": split_rows, "rows_digest": digest(list(numbers))}
     return about if len(numbers) == split_rows else {**about, "rows": list(numbers)}
 
 
 def column(rows: datasets.Dataset, name: str, place: str) -> str:
-    """Return the name of a column.
-
-    Raises:
-        SpecError: There is no such column.
-    """
+    """Return the name of a column, which must exist."""
     if name not in (known := rows.column_names):
         raise SpecError(Mistake(place, f"the column `{name}`", join_names(known), did_you_mean(name, known)))
     return name
@@ -420,7 +416,7 @@ def reference(rows: datasets.Dataset, question: Question, default: str, hint: st
     return column(rows, question.ref_keys[0] if question.ref_keys else default, "$.dataset.ref_keys[0]")
 
 
-def iter_rows(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[str, object]]:
+def iter_rows(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the values of some columns row by row. They are read in blocks."""
     for block in rows.with_format(None).select_columns(list(columns)).iter(batch_size=READ_ROWS):
         for values in zip(*(block[name] for name in columns)):
@@ -429,7 +425,7 @@ def iter_rows(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[s
 
 def numbered_blocks(
     rows: datasets.Dataset, columns: Sequence[str], question: Question
-) -> Iterator[list[tuple[int, dict[str, object]]]]:
+) -> Iterator[list[tuple[int, dict[str, Any]]]]:
     """Yield the values of some columns in blocks of rows, each row with its number in the split."""
     unique = list(dict.fromkeys(columns))
     numbered = ((question.number(index), row) for index, row in enumerate(iter_rows(rows, unique)))
@@ -438,11 +434,7 @@ def numbered_blocks(
 
 
 def expect_number(value: object, column: str, number: int) -> float:
-    """Return the reference of a row as a number.
-
-    Raises:
-        SpecError: It is no finite number.
-    """
+    """Return the reference of a row, which must be a finite number."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise bad_value(value, column, number, "$.dataset.ref_keys[0]", "a number")
     return float(value)

@@ -88,10 +88,9 @@ def _similarity(question: Question, pooled: pooling.Pooling) -> tuple[str, str]:
     if pooled.similarity is None:
         return "cosine", "as in sentence-transformers, where the model's folder names no other"
     if pooled.similarity not in SIMILARITIES:
-        raise ArtifactError(
-            f"{question.model} asks for the similarity `{pooled.similarity}`; expected {join_names(SIMILARITIES)}. "
-            "Name the one to score in `task_args: {similarity_fn_name: …}`"
-        )
+        asked = f"{question.model} asks for the similarity `{pooled.similarity}`"
+        advice = "Name the one to score in `task_args: {similarity_fn_name: …}`"
+        raise ArtifactError(f"{asked}; expected {join_names(SIMILARITIES)}. {advice}")
     return pooled.similarity, "`similarity_fn_name` of the model's folder"
 
 

@@ -213,7 +213,7 @@ def _with_positive(alignment: Alignment, keys: Sequence[Label], declared: bool) 
         return alignment
     if declared:
         return replace(alignment, positive=ids[keys[1]], positive_source="the second label that the data set declares")
-    numbers = {key: number for key in keys if (number := _number(key)) is not None}
+    numbers = {key: number for key in keys if math.isfinite(number := _number(key))}
     if len(keys) == len(numbers) == 2:
         greatest = max(keys, key=lambda key: numbers[key])
         return replace(alignment, positive=ids[greatest], positive_source="the greater number in the data set")
@@ -224,12 +224,12 @@ def _with_positive(alignment: Alignment, keys: Sequence[Label], declared: bool) 
     return replace(alignment, positive=max(ids.values()) if len(keys) == 2 else 1, positive_source=source)
 
 
-def _number(label: Label) -> float | None:
+def _number(label: Label) -> float:
+    """Return a label as a number; NaN where it is none."""
     try:
-        number = float(label)
+        return float(label)
     except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+        return math.nan
 
 
 def are_generic(names: Sequence[str]) -> bool:
@@ -238,11 +238,7 @@ def are_generic(names: Sequence[str]) -> bool:
 
 
 def column_labels(rows: datasets.Dataset, name: str) -> tuple[Sequence[str] | None, Sequence[Label]]:
-    """Return the label names that a column declares, or None, and the distinct labels in it, one or a list in a row.
-
-    Raises:
-        SpecError: The column holds no labels.
-    """
+    """Return the label names that a column declares, or None, and the distinct labels in it, one or a list in a row."""
     feature = rows.features[name]
     names = getattr(getattr(feature, "feature", feature), "names", None)
     distinct: set[object] = set()

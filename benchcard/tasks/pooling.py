@@ -20,15 +20,10 @@ from numpy.typing import NDArray
 from benchcard.errors import ArtifactError
 
 T = TypeVar("T")
-Pool = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Pool = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 
 # The least divisor of torch.nn.functional.normalize.
 _LEAST_NORM = 1e-12
-
-
-def _weighted(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-    weights = np.arange(1, len(tokens) + 1, dtype=np.float32)
-    return np.asarray(weights @ tokens / weights.sum(), dtype=np.float32)
 
 
 # In the order in which sentence-transformers joins them where a folder asks for several by flags.
@@ -38,7 +33,7 @@ _POOLS: Mapping[str, Pool] = MappingProxyType(
         "max": lambda tokens: tokens.max(axis=0),
         "mean": lambda tokens: tokens.mean(axis=0),
         "mean_sqrt_len_tokens": lambda tokens: tokens.sum(axis=0) / np.float32(np.sqrt(len(tokens))),
-        "weightedmean": _weighted,
+        "weightedmean": lambda tokens: np.average(tokens, axis=0, weights=np.arange(1, len(tokens) + 1)),
         "lasttoken": lambda tokens: tokens[-1],
     }
 )
@@ -124,15 +119,11 @@ class _Module:
 
 
 def load_pooling(model: Path) -> Pooling:
-    """Return the pooling of the model in a folder; the mean of all tokens where the folder has none.
-
-    Raises:
-        ArtifactError: The folder asks for something that is not supported.
-    """
+    """Return the pooling of the model in a folder; the mean of all tokens where the folder has none."""
     modules = read_json(model / "modules.json", list[_Module])
     if modules is None:
-        note = "the model's folder does not say how token embeddings are pooled: their mean is taken, "
-        return Pooling(notes=(note + "as sentence-transformers does",))
+        mean = "their mean is taken, as sentence-transformers does"
+        return Pooling(notes=(f"the model's folder does not say how token embeddings are pooled: {mean}",))
     path = _pooling_folder(model, modules) / "config.json"
     config = read_json(path, dict[str, object]) or {}
     files = (read_json(model / f"sentence_{kind}_config.json", dict[str, object]) for kind in _KINDS)
@@ -199,7 +190,7 @@ def _transformer_settings(model: Path, config: Mapping[str, object]) -> tuple[in
             "embeddings do not depend on it"
         )
     maximum = config.get("max_seq_length")
-    return (maximum if isinstance(maximum, int) else None) or None, bool(config.get("do_lower_case"))
+    return maximum if isinstance(maximum, int) and maximum else None, bool(config.get("do_lower_case"))
 
 
 def _modes(config: Mapping[str, object], path: Path) -> tuple[str, ...]:
@@ -207,20 +198,16 @@ def _modes(config: Mapping[str, object], path: Path) -> tuple[str, ...]:
     names = config.get("pooling_mode") or [
         mode for mode in _POOLS if config.get(f"pooling_mode_{mode}{_FLAG_ENDINGS.get(mode, '')}")
     ]
-    modes = [str(name) for name in names] if isinstance(names, list) else [str(names)]
+    modes = tuple(map(str, names if isinstance(names, list) else [names]))
     unknown = [mode for mode in modes if mode not in _POOLS]
     if unknown or not modes:
-        names = ", ".join(unknown) or "of nothing"
-        raise ArtifactError(f"{path} asks for the pooling {names}; known: {', '.join(_POOLS)}")
-    return tuple(modes)
+        asked = ", ".join(unknown) or "of nothing"
+        raise ArtifactError(f"{path} asks for the pooling {asked}; known: {', '.join(_POOLS)}")
+    return modes
 
 
 def read_json(path: Path, form: type[T]) -> T | None:
-    """Return the JSON of a file as a value of this type; None where there is no file.
-
-    Raises:
-        ArtifactError: It is no such JSON.
-    """
+    """Return the JSON of a file as a value of this type; None where there is no file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=form)
     except FileNotFoundError:

@@ -85,7 +85,7 @@ class Texts:
 
         The longer text of a pair is cut first, as in the reference scripts for GLUE.
         """
-        columns = [list(first)] + ([list(second)] if second is not None else [])
+        columns = [list(column) for column in (first, second) if column is not None]
         items = self.items(self.tokenizer(*columns, verbose=False))
         is_long = [len(item["input_ids"]) > (self.maximum or math.inf) for item in items]
         if any(is_long):
@@ -116,8 +116,8 @@ class Texts:
         if self.maximum is not None and length > self.maximum:
             raise ArtifactError(f"The input length {length} is above {self.maximum}, the most tokens of {self.model}.")
         if length < least:
-            least_of = f"{least}, the fewest tokens of {self.model} with its special ones"
-            raise ArtifactError(f"The input length {length} is below {least_of}.")
+            fewest = f"the fewest tokens of {self.model} with its special ones"
+            raise ArtifactError(f"The input length {length} is below {least}, {fewest}.")
         free = length - least + len(texts)
         repeats = np.ones(least, dtype=int)
         repeats[texts[0]] = max(1, free // 8) if len(texts) > 1 else free
@@ -165,21 +165,16 @@ def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = Fal
             f"{model} has no tokenizer ({files}). Save the one that the model was trained with into it."
         )
     if offsets_for is not None and not tokenizer.is_fast:
-        raise ArtifactError(
-            f"The tokenizer of {model} ({type(tokenizer).__name__}) is a slow one, which does not give the places of "
-            f"tokens in the text. They are needed {offsets_for}. Convert it to a fast one (`tokenizer.json`)."
-        )
+        slow = f"The tokenizer of {model} ({type(tokenizer).__name__}) is a slow one"
+        need = f"which does not give the places of tokens in the text. They are needed {offsets_for}."
+        raise ArtifactError(f"{slow}, {need} Convert it to a fast one (`tokenizer.json`).")
     inputs = _model_inputs(config)
     names = tuple(name for name in tokenizer.model_input_names if inputs is None or name in inputs)
     return Texts(model, tokenizer, config, names, _max_tokens(tokenizer, config))
 
 
 def expect_text(value: object, column: str, number: int, key: str = "primary") -> str:
-    """Return the text of a row.
-
-    Raises:
-        SpecError: It is no text, or an empty one.
-    """
+    """Return the text of a row, which must not be empty."""
     if not isinstance(value, str) or not value.strip():
         place, hint = f"$.dataset.data_keys.{key}", "take such rows out of the data set"
         raise bad_value(value, column, number, place, "a text that is not empty", hint)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -66,7 +66,7 @@ class _References:
     """The columns of references, and the function that reads the reference of a row, given its values and number."""
 
     columns: Sequence[str]
-    read: Callable[[Mapping[str, object], int], object]
+    read: Callable[[Mapping[str, Any], int], object]
     notes: tuple[str, ...] = ()
     alignment: labels.Alignment | None = None
 
@@ -162,7 +162,7 @@ def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> st
         raise SpecError(Mistake("$.task_args", join_names(asked), "one of them"))
     problem = asked[0] if asked else _ONE_LABEL
     if all(flag is None for flag in flags.values()):
-        problem = _PROBLEM_TYPES.get(getattr(config, "problem_type", None) or "", _ONE_LABEL)
+        problem = _PROBLEM_TYPES.get(str(getattr(config, "problem_type", "")), _ONE_LABEL)
     if (problem == _REGRESSION) == (config.num_labels == 1):
         return problem
     place = "$.task_args.is_regression"
@@ -208,7 +208,6 @@ def _activation(model: Path, arguments: _Arguments, config: transformers.Pretrai
 def _references(
     rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig, problem: str
 ) -> _References:
-    """Return how the references of rows are read."""
     if not question.labelled:
         return _References((), lambda row, number: None)
     if problem == _MULTI_LABEL:
@@ -233,9 +232,13 @@ def _multi_label_references(
             data.column(rows, name, f"$.dataset.ref_keys[{index}]")
         alignment = labels.align(config.id2label, names, [], labels.label_mapping(question))
 
-        def read_columns(row: Mapping[str, object], number: int) -> list[int]:
-            flags = {alignment.ids[i]: _expect_flag(row[name], name, number) for i, name in enumerate(names)}
-            return [flags.get(label, 0) for label in range(count)]
+        def read_columns(row: Mapping[str, Any], number: int) -> list[int]:
+            flags = [0] * count
+            for index, name in enumerate(names):
+                if row[name] not in (0, 1):
+                    raise data.bad_value(row[name], name, number, "$.dataset.ref_keys", "0 or 1")
+                flags[alignment.ids[index]] = int(row[name])
+            return flags
 
         return _References(names, read_columns, alignment.notes)
     name = data.reference(rows, question, "labels")
@@ -243,18 +246,14 @@ def _multi_label_references(
     feature = data.list_feature(rows, name, "$.dataset.ref_keys", expected)
     if _are_flags(rows, name, feature, count):
         note = f"`{name}` holds a 0 or 1 for each label: they were matched by number"
-        return _References([name], lambda row, number: [int(flag == 1) for flag in _as_list(row[name])], (note,))
+        return _References([name], lambda row, number: [int(flag) for flag in row[name]], (note,))
     alignment = labels.align_column(rows, name, config, question)
 
-    def read_lists(row: Mapping[str, object], number: int) -> list[int]:
-        given = {alignment.id(value, number) for value in _as_list(row[name])}
+    def read_lists(row: Mapping[str, Any], number: int) -> list[int]:
+        given = {alignment.id(value, number) for value in row[name] or []}
         return [int(label in given) for label in range(count)]
 
     return _References([name], read_lists, alignment.notes)
-
-
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
 
 
 def _are_flags(rows: datasets.Dataset, name: str, feature: object, count: int) -> bool:
@@ -262,14 +261,8 @@ def _are_flags(rows: datasets.Dataset, name: str, feature: object, count: int) -
     numeric = ("int", "uint", "float", "bool")
     if getattr(feature, "names", None) is not None or not str(getattr(feature, "dtype", "")).startswith(numeric):
         return False
-    lists = (_as_list(row[name]) for row in data.iter_rows(rows, [name]))
-    return all(len(values) == count and set(values) <= {0, 1} for values in lists)
-
-
-def _expect_flag(value: object, name: str, number: int) -> int:
-    if value not in (0, 1):
-        raise data.bad_value(value, name, number, "$.dataset.ref_keys", "0 or 1")
-    return int(value == 1)
+    lists = (row[name] for row in data.iter_rows(rows, [name]))
+    return all(values and len(values) == count and set(values) <= {0, 1} for values in lists)
 
 
 def _rows(

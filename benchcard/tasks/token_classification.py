@@ -49,13 +49,6 @@ _TALLIES = {
 }
 
 
-@dataclass(frozen=True)
-class _Context:
-    """`Prepared.context`: the label names that a prediction is made of, by id."""
-
-    labels: list[str]
-
-
 class TokenClassification:
     """The task `token-classification`: a word's label is that of its first sub-word, as in the reference script.
 
@@ -94,7 +87,7 @@ class TokenClassification:
 
     def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> list[str]:
         """Return the name of the most likely label of each scored word."""
-        names = msgspec.convert(context, _Context).labels
+        names = msgspec.convert(context["labels"], list[str])
         return [names[label] for label in items[0]["scores"][items[0]["starts"]].argmax(axis=-1)]
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
@@ -195,7 +188,6 @@ def _scheme_letters(
 
 
 def _scheme(letters: set[str]) -> str:
-    """Return the name of the scheme that has these letters."""
     if letters & {"L", "U"}:
         return "BILOU"
     if letters & {"M", "W"}:

@@ -9,7 +9,7 @@ import inspect
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,13 +92,16 @@ def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> 
     return MetricCall(identity, figure, metric, values, arguments)
 
 
-def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -> dict[str, Figure]:
+def compute_metric(
+    name: str, inputs: MetricInputs, script: str | None = None, directions: Mapping[str, bool] | None = None
+) -> dict[str, Figure]:
     """Return the figures of a metric by the name of their column; those that are single numbers.
 
     Args:
         name: The metric's id in the spec.
         inputs: What metrics are computed from.
         script: The path of the metric's script, where the id names one.
+        directions: The `higher_is_better` of the spec, by the metric's id or the figure's.
 
     Raises:
         SpecError: There is no such metric, it does not fit the task or its predictions, or it has unknown arguments.
@@ -121,19 +124,21 @@ def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -
     if call.figure:
         if call.figure not in values:
             # A metric that leaves figures out gives the reason as a text beside the others.
-            known = [key for key, value in values.items() if not isinstance(value, str)]
+            names = [key for key, value in values.items() if not isinstance(value, str)]
             reason = "; ".join(value for value in values.values() if isinstance(value, str))
-            hint = reason or did_you_mean(call.figure, known)
-            raise SpecError(Mistake(place, f"no figure `{call.figure}`", join_names(known), hint))
+            hint = reason or did_you_mean(call.figure, names)
+            raise SpecError(Mistake(place, f"no figure `{call.figure}`", join_names(names), hint))
         values = {name: values[call.figure]}
     label = call.arguments.get("pos_label")
     label = label if isinstance(label, int) and _is_binary(call.metric, call.arguments) else None
     figures = {}
     for key, value in values.items():
         if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
-            known_info = metric_info(call.identity, call.figure or (key if key != call.identity else None))
+            known = metric_info(call.identity, call.figure or (key if key != call.identity else None))
+            own = info.with_own_attributes(call.metric, known)
+            higher = (directions or {}).get(key, (directions or {}).get(name, own.higher_is_better))
             number = float(value) if math.isfinite(value) else None
-            figures[key] = Figure(number, info.with_own_attributes(call.metric, known_info), label)
+            figures[key] = Figure(number, info.MetricInfo(higher, own.unit), label)
     return figures
 
 
@@ -146,15 +151,6 @@ def _is_binary(metric: evaluate.EvaluationModule, arguments: Mapping[str, object
     parameter = _parameters(metric).get("average")
     default = parameter.default if parameter and parameter.default is not parameter.empty else None
     return (getattr(metric, "average", None) or arguments.get("average", default) or "binary") == "binary"
-
-
-def with_directions(figures: Mapping[str, Figure], name: str, directions: Mapping[str, bool]) -> dict[str, Figure]:
-    """Return a metric's figures with the `higher_is_better` of the spec, given by the metric's id or the figure's."""
-    directed = {}
-    for key, figure in figures.items():
-        higher = directions.get(key, directions.get(name, figure.info.higher_is_better))
-        directed[key] = replace(figure, info=replace(figure.info, higher_is_better=higher))
-    return directed
 
 
 def merge_figures(figures: Mapping[str, Mapping[str, Figure]], meanings: Mapping[str, str]) -> dict[str, Figure]:

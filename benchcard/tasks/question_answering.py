@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import numpy as np
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, text, windows
+from benchcard.tasks import Prepared, Question, Row, data, text
 from benchcard.tasks.outputs import output
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Settings:
-    """`task_args`, with the names and defaults of the reference script.
+    """`task_args`, with the names and defaults of the reference script, and whether every question has an answer.
 
     Source: https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/run_qa.py
     """
@@ -34,12 +34,6 @@ class _Settings:
     n_best_size: int = 20
     max_answer_length: int = 30
     null_score_diff_threshold: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Context(_Settings):
-    """`Prepared.context`: the settings, and whether every question has an answer."""
-
     answerable: bool = True
 
 
@@ -95,7 +89,7 @@ class QuestionAnswering:
         scorer = "squad" if answerable else "squad_v2"
         return Prepared(
             _rows(rows, question, texts, columns, answers, settings),
-            asdict(_Context(**asdict(settings), answerable=answerable)),
+            asdict(replace(settings, answerable=answerable)),
             texts.pad(),
             texts.tokenizer.padding_side,
             frozenset({"offsets", "null"}),
@@ -109,24 +103,49 @@ class QuestionAnswering:
 
     def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> dict[str, object]:
         """Return `id`, `prediction_text` and `no_answer_probability`, as the SQuAD scorers take them."""
-        settings, row = msgspec.convert(context, _Context), msgspec.convert(memo, _Memo)
-        outputs = [
-            windows.Window(item["start_logits"], item["end_logits"], item["offsets"], int(item["null"][0]))
-            for item in items
-        ]
-        answer, probability = windows.answer(
-            row.context,
-            outputs,
-            answerable=settings.answerable,
-            n_best=settings.n_best_size,
-            max_tokens=settings.max_answer_length,
-            null_threshold=settings.null_score_diff_threshold,
-        )
+        row = msgspec.convert(memo, _Memo)
+        answer, probability = _answer(row.context, items, msgspec.convert(context, _Settings))
         return {"id": row.id, "prediction_text": answer, "no_answer_probability": probability}
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of pairs of texts without padding, and the other inputs."""
         return text.load_texts(model).timed(batch_size, input_length, seed, pair=True)
+
+
+def _answer(context: str, windows: Sequence[Arrays], settings: _Settings) -> tuple[str, float]:
+    """Return the answer, empty for none, and the probability of no answer, 0 where every question has an answer.
+
+    The score of an answer is the sum of both logits; of equal ones the first window's is taken. The score of no answer
+    is its lowest over the windows, since a window without the answer knows nothing of others.
+
+    Source: `postprocess_qa_predictions` in
+    https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/utils_qa.py
+    """
+    from scipy.special import softmax
+
+    candidates: list[tuple[float, str]] = []
+    nulls: list[float] = []
+    for window in windows:
+        start_logits, end_logits, offsets = window["start_logits"], window["end_logits"], window["offsets"]
+        starts, ends = (np.argsort(logits)[::-1][: settings.n_best_size] for logits in (start_logits, end_logits))
+        inside = offsets[:, 0] >= 0
+        candidates += [
+            (float(start_logits[start] + end_logits[end]), context[offsets[start, 0] : offsets[end, 1]])
+            for start in starts[inside[starts]]
+            for end in ends[inside[ends]]
+            if start <= end < start + settings.max_answer_length
+        ]
+        (null,) = window["null"]
+        nulls.append(float(start_logits[null] + end_logits[null]))
+    best = sorted(candidates, key=lambda candidate: candidate[0], reverse=True)[: settings.n_best_size]
+    if settings.answerable:
+        return (best[0][1] if best else ""), 0.0
+    score, answer = next(((score, answer) for score, answer in best if answer), (None, ""))
+    if score is None:
+        return "", 1.0
+    null_score = min(nulls)
+    probability = float(softmax([*(score for score, _ in best), null_score])[-1])
+    return ("" if null_score - score > settings.null_score_diff_threshold else answer), probability
 
 
 def _read_answers(value: object, column: str, number: int) -> tuple[list[str], list[int]]:

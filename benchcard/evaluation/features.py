@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from benchcard.tasks.protocol import Arrays
 
+    Names = Iterable[str]
+
 # A batch has at most this many items, and at most this many numbers in its largest input: 64 MB of float32.
 BATCH_ITEMS = 32
 BATCH_NUMBERS = 1 << 24
@@ -37,11 +39,7 @@ class _Description:
 
 
 def write_features(
-    items: Iterable[Arrays],
-    folder: Path,
-    pad: Mapping[str, float],
-    padding_side: str = "right",
-    beside: Iterable[str] = (),
+    items: Iterable[Arrays], folder: Path, pad: Mapping[str, float], padding_side: str = "right", beside: Names = ()
 ) -> int:
     """Write items, all with arrays of the same names, to an existing folder, and return their number.
 

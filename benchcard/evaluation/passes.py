@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from benchcard.frameworks import Kernel, Model, ProfiledModel
     from benchcard.tasks.protocol import Arrays, Kept
 
+    Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class Pass:
     """The result of a pass.
 
     Attributes:
-        kept: What the task keeps of the outputs, for each item.
         elapsed_ns: Time from the first batch to the last prediction.
         forward_ns: The part of it inside the model.
         kernels: What a call with the longest item alone runs; empty where the framework cannot tell.
@@ -43,13 +44,7 @@ class Pass:
 
 
 def run_pass(
-    model: Model,
-    rows: Rows,
-    task: Task,
-    batch_size: int | None,
-    progress: Callable[[int, int], None],
-    *,
-    profiled: bool,
+    model: Model, rows: Rows, task: Task, batch_size: int | None, progress: Progress, *, profiled: bool
 ) -> Pass:
     """Run the model, a `ProfiledModel` where `profiled`, on every row.
 

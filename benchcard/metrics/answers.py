@@ -29,9 +29,8 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _PUNCTUATION, _DIGITS = (str.maketrans("", "", letters) for letters in (string.punctuation, string.digits))
 
 
-# Predictions and references have the form that the official scorers take.
-Predictions = Sequence[Mapping[str, Any]]
-References = Sequence[Mapping[str, Any]]
+# Predictions, or references, in the form that the official scorers take.
+Rows = Sequence[Mapping[str, Any]]
 
 
 def normalize(text: str) -> str:
@@ -64,20 +63,20 @@ class Squad(Offline):
 
     takes = ({"predictions": _PREDICTIONS, "references": _REFERENCES},)
 
-    def add_batch(self, *, predictions: Predictions, references: References, **others: object) -> None:
+    def add_batch(self, *, predictions: Rows, references: Rows, **others: object) -> None:
         """Take predictions with or without a `no_answer_probability`, which SQuAD v1.1 does not have."""
         known = [{"id": given["id"], "prediction_text": given["prediction_text"]} for given in predictions]
         super().add_batch(predictions=known, references=references, **others)
 
-    def _compute(self, predictions: Predictions, references: References) -> dict[str, float]:
+    def _compute(self, predictions: Rows, references: Rows) -> dict[str, float]:
         return {name: _percent(scores) for name, scores in self._scores(predictions, references).items()}
 
-    def examples(self, predictions: Predictions, references: References) -> dict[str, Examples]:
+    def examples(self, predictions: Rows, references: Rows) -> dict[str, Examples]:
         """Return the score of each question, in percent."""
         return {name: _examples(scores) for name, scores in self._scores(predictions, references).items()}
 
     @staticmethod
-    def _scores(predictions: Predictions, references: References) -> dict[str, list[float]]:
+    def _scores(predictions: Rows, references: Rows) -> dict[str, list[float]]:
         texts = {prediction["id"]: prediction["prediction_text"] for prediction in predictions}
         pairs = [(texts[reference["id"]], reference["answers"]["text"]) for reference in references]
         if not all(answers for _, answers in pairs):
@@ -113,9 +112,7 @@ class SquadV2(Offline):
 
     takes = ({"predictions": {**_PREDICTIONS, "no_answer_probability": _NUMBER}, "references": _REFERENCES},)
 
-    def _compute(
-        self, predictions: Predictions, references: References, no_answer_threshold: float = 1.0
-    ) -> dict[str, float]:
+    def _compute(self, predictions: Rows, references: Rows, no_answer_threshold: float = 1.0) -> dict[str, float]:
         questions = _questions(predictions, references)
         # The official scorer looks for thresholds in the order of the predictions.
         predicted = [questions[key] for key in dict.fromkeys(prediction["id"] for prediction in predictions)]
@@ -128,9 +125,7 @@ class SquadV2(Offline):
             figures[f"best_{name}"], figures[f"best_{name}_thresh"] = _best_threshold(predicted, name)
         return figures
 
-    def examples(
-        self, predictions: Predictions, references: References, no_answer_threshold: float = 1.0
-    ) -> dict[str, Examples]:
+    def examples(self, predictions: Rows, references: Rows, no_answer_threshold: float = 1.0) -> dict[str, Examples]:
         """Return the score of each question, in percent. Figures at the best threshold have no scores of questions."""
         return {
             f"{prefix}{name}": _examples([question.score(name, no_answer_threshold) for question in part])
@@ -170,7 +165,7 @@ class ExactMatch(Offline):
         return {"exact_match": mean_of(same)}
 
 
-def _questions(predictions: Predictions, references: References) -> dict[str, _Question]:
+def _questions(predictions: Rows, references: Rows) -> dict[str, _Question]:
     """Return the questions by id, in the order of the references."""
     by_id = {prediction["id"]: prediction for prediction in predictions}
     questions = {}

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import evaluate
     import numpy as np
 
-_FEATURES = ("predictions", "references", "prediction_scores")
-
 
 @dataclass(frozen=True)
 class MetricInputs:
@@ -73,7 +71,8 @@ def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> 
         raise BenchcardError(f"{means}, which is no installed metric: install its package")
     metric = load_metric(identity, script)
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
-    values = {feature: getattr(inputs, feature) for feature in features if feature in _FEATURES}
+    known = ("predictions", "references", "prediction_scores")
+    values = {feature: getattr(inputs, feature) for feature in features if feature in known}
     if missing := [feature for feature in features if values.get(feature) is None]:
         actual, expected = f"a task that gives no {join_names(missing)}", "a metric that this task has the inputs for"
         raise SpecError(Mistake(f"$.metrics (`{name}`)", actual, expected))

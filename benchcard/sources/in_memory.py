@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
@@ -30,10 +29,8 @@ if TYPE_CHECKING:
 _DIGITS = 16
 
 
-class _Kind(Enum):
-    TABLE = "a table"
-    SPLITS = "a mapping of split to table"
-    STREAM = "a stream"
+# The kinds of data: a table, a mapping of split to table, and a stream.
+_TABLE, _SPLITS, _STREAM = "table", "splits", "stream"
 
 
 def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object], InMemory]:
@@ -84,18 +81,18 @@ def write_splits(splits: datasets.DatasetDict, folder: Path) -> None:
             datasets.enable_progress_bars()
 
 
-def _kind(value: object) -> _Kind | None:
+def _kind(value: object) -> str | None:
     """Return which kind of data a value is, without importing its library; None for anything else."""
     classes = {(base.__module__.partition(".")[0], base.__name__) for base in type(value).__mro__}
     if classes & {("datasets", "IterableDataset"), ("datasets", "IterableDatasetDict")}:
-        return _Kind.STREAM
+        return _STREAM
     if classes & {("datasets", "Dataset"), ("pandas", "DataFrame")}:
-        return _Kind.TABLE
+        return _TABLE
     if ("datasets", "DatasetDict") in classes:
-        return _Kind.SPLITS
+        return _SPLITS
     if isinstance(value, Mapping) and value:
         kinds = {None if isinstance(table, Mapping) else _kind(table) for table in value.values()}
-        return _Kind.SPLITS if kinds <= {_Kind.TABLE, _Kind.STREAM} else None
+        return _SPLITS if kinds <= {_TABLE, _STREAM} else None
     return None
 
 
@@ -103,7 +100,7 @@ def _splits(value: Any, split: object, place: str) -> datasets.DatasetDict:
     """Return a data set as its splits; a single table is the split that the spec evaluates."""
     import datasets
 
-    if _kind(value) is _Kind.SPLITS:
+    if _kind(value) is _SPLITS:
         _expect_distinct(value, "splits", place)
         return datasets.DatasetDict({str(name): _rows(table, f"{place}.{name}") for name, table in value.items()})
     rows = _rows(value, place)
@@ -115,7 +112,7 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
     """Return a table as a data set, without the index of a frame."""
     import datasets
 
-    if _kind(value) is _Kind.STREAM:
+    if _kind(value) is _STREAM:
         hint = "take the rows you need: `datasets.Dataset.from_list(list(stream.take(1000)))`"
         raise SpecError(Mistake(place, type(value).__name__, "a data set with all of its rows", hint))
     if isinstance(value, datasets.Dataset):

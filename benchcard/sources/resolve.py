@@ -107,8 +107,7 @@ class Sources:
 
     def by_name(self) -> dict[tuple[str, str], Source]:
         """Return all sources by kind and name."""
-        kinds = {"models": self.models, "datasets": self.datasets, "metrics": self.metrics}
-        return {(kind, name): source for kind, sources in kinds.items() for name, source in sources.items()}
+        return {(kind, name): source for kind, sources in vars(self).items() for name, source in sources.items()}
 
 
 def unresolved_sources(spec: Spec) -> Sources:

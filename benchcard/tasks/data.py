@@ -26,8 +26,8 @@ from benchcard.utils.plain import digest
 from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize, quote_names
 
 if TYPE_CHECKING:
-    import datasets
     import numpy as np
+    from datasets import Dataset, DatasetDict
 
 
 DATA_SETTINGS = ".huggingface.yaml"
@@ -64,7 +64,7 @@ def data_digest(path: Path) -> str:
 
 def load_dataset(
     location: str, name: str | None, split: str, revision: str | None, content: str | None = None
-) -> datasets.Dataset:
+) -> Dataset:
     """Return one split of a data set: of a folder, a file, a folder written by `save_to_disk`, or a repository.
 
     A file, and a folder with a single split without a name, hold one split, whatever name is asked for. A part of a
@@ -87,7 +87,7 @@ def load_dataset(
     return rows
 
 
-def _load_hub(location: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset:
+def _load_hub(location: str, name: str | None, split: str, revision: str | None) -> Dataset:
     import datasets
 
     try:
@@ -97,7 +97,7 @@ def _load_hub(location: str, name: str | None, split: str, revision: str | None)
         raise
 
 
-def _load_local(path: Path, name: str | None, split: str, content: str | None) -> datasets.Dataset:
+def _load_local(path: Path, name: str | None, split: str, content: str | None) -> Dataset:
     """Return a split of local files, and check that `datasets` read the files that the digest is of."""
     files, saved = list(list_files(path).values()), any((path / file).exists() for file in _SAVED)
     stamps = _stamps(files)
@@ -121,7 +121,7 @@ def _load_local(path: Path, name: str | None, split: str, content: str | None) -
     return rows
 
 
-def _read_links(path: Path, home: Path, name: str | None, split: str) -> datasets.Dataset:
+def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset:
     """Return a split that `datasets` reads through the links in `home`, where it also caches the rows."""
     import datasets
 
@@ -171,10 +171,8 @@ def _link_files(path: Path, content: str) -> Path:
 
     cache = Path(datasets.config.HF_DATASETS_CACHE).expanduser().resolve()
     if any(mark in str(cache) for mark in _PATTERN_MARKS):
-        raise BenchcardError(
-            f"The cache of `datasets` is {cache}, which `datasets` takes for a pattern. "
-            f"Set HF_DATASETS_CACHE to a path without {join_names(_PATTERN_MARKS)}."
-        )
+        advice = f"Set HF_DATASETS_CACHE to a path without {join_names(_PATTERN_MARKS)}."
+        raise BenchcardError(f"The cache of `datasets` is {cache}, which `datasets` takes for a pattern. {advice}")
     home, name = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32], _link_name(path)
     targets = {"": path}
     if path.is_dir():
@@ -202,7 +200,7 @@ def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int]]:
     return [(status.st_mtime_ns, status.st_size, status.st_ino) for status in map(os.stat, files)]
 
 
-def _media_files(rows: datasets.Dataset) -> Iterator[str]:
+def _media_files(rows: Dataset) -> Iterator[str]:
     """Yield the files of images and sounds that are not stored in the rows themselves."""
     import datasets
     import pyarrow.compute as pc
@@ -230,7 +228,7 @@ def _split_names(split: str) -> list[str]:
     return [part.partition("[")[0].strip() for part in split.split("+")]
 
 
-def _load_saved(path: Path, split: str) -> datasets.DatasetDict:
+def _load_saved(path: Path, split: str) -> DatasetDict:
     """Return what `save_to_disk` wrote, without splits that have no rows, unless one is asked for, which is a mistake:
     `load_from_disk` fails for them without a reason.
     """
@@ -252,7 +250,7 @@ def _empty_split(split: str) -> SpecError:
     return SpecError(Mistake("$.dataset", f"the split `{split}`, which has no rows", "a split that has rows"))
 
 
-def _select_split(saved: datasets.DatasetDict, split: str) -> datasets.Dataset:
+def _select_split(saved: DatasetDict, split: str) -> Dataset:
     import datasets
 
     _expect_splits(split, saved)
@@ -270,8 +268,7 @@ def _expect_splits(split: str, known: Iterable[str]) -> None:
 
 def _reader(path: Path) -> tuple[str, dict[str, str]]:
     """Return the reader of `datasets` for a file, and its settings."""
-    endings = [ending for ending in path.suffixes if ending not in PACKED]
-    ending = endings[-1].lower() if endings else ""
+    ending = next((ending.lower() for ending in reversed(path.suffixes) if ending not in PACKED), "")
     if ending not in READERS:
         expected = f"a file that ends in {join_names(READERS)}"
         raise SpecError(Mistake("$.dataset.path", f"the file `{path.name}`", expected))
@@ -292,7 +289,7 @@ def _load_error(error: Exception, location: str, name: str | None, split: str) -
     return SpecError(Mistake("$.dataset", actual, "a data set that can be loaded", message.splitlines()[0]))
 
 
-def fingerprint(rows: datasets.Dataset) -> str:
+def fingerprint(rows: Dataset) -> str:
     """Return the SHA-256 of column names, label names and values; images and audio count by their bytes.
 
     It does not depend on where the rows were read from: a file, the Hub, or memory.
@@ -317,27 +314,19 @@ def _hash_bytes(value: object) -> object:
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
 
 
-def evenly_spaced(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Dataset, list[int]]:
-    """Return at most so many rows, and their numbers in the split.
-
-    They are evenly spaced, so that a split sorted by class is not cut to one class.
-    """
+def evenly_spaced(rows: Dataset, most: int | None) -> tuple[Dataset, list[int]]:
+    """Return at most so many rows, spaced such that a split sorted by class keeps all classes, and their numbers."""
     if most is None or most >= len(rows):
         return rows, list(range(len(rows)))
     numbers = [index * len(rows) // most for index in range(most)]
     return rows.select(numbers), numbers
 
 
-def stratified_sample(
-    rows: datasets.Dataset, count: int, seed: int, label: str | None, split: str
-) -> tuple[datasets.Dataset, list[int]]:
+def stratified_sample(rows: Dataset, count: int, seed: int, label: str | None, split: str) -> tuple[Dataset, list[int]]:
     """Return rows that are drawn in the same shares of each label as in the split, and their ascending numbers.
 
     Shares are rounded by the largest remainder, so that they add up to `count`. Without a column of classes the draw is
     not stratified.
-
-    Raises:
-        SpecError: The split has fewer rows.
     """
     import numpy as np
 
@@ -360,7 +349,7 @@ def stratified_sample(
     return rows.select(numbers), numbers
 
 
-def _classes(rows: datasets.Dataset, label: str | None) -> np.ndarray | None:
+def _classes(rows: Dataset, label: str | None) -> np.ndarray | None:
     """Return the labels of all rows; None unless each row has one, and they are few enough to be classes."""
     import datasets
     import numpy as np
@@ -378,14 +367,14 @@ def describe_rows(numbers: Sequence[int], split_rows: int) -> dict[str, object]:
     return about if len(numbers) == split_rows else {**about, "rows": list(numbers)}
 
 
-def column(rows: datasets.Dataset, name: str, place: str) -> str:
+def column(rows: Dataset, name: str, place: str) -> str:
     """Return the name of a column, which must exist."""
     if name not in (known := rows.column_names):
         raise SpecError(Mistake(place, f"the column `{name}`", join_names(known), did_you_mean(name, known)))
     return name
 
 
-def list_feature(rows: datasets.Dataset, name: str, place: str, expected: str) -> object:
+def list_feature(rows: Dataset, name: str, place: str, expected: str) -> object:
     """Return the feature of the elements of a column, which must hold lists; the spec names it at `place`."""
     feature: object = getattr(rows.features[name], "feature", None)
     if feature is None:
@@ -393,22 +382,21 @@ def list_feature(rows: datasets.Dataset, name: str, place: str, expected: str) -
     return feature
 
 
-def primary(rows: datasets.Dataset, question: Question, default: str) -> str:
+def primary(rows: Dataset, question: Question, default: str) -> str:
     """Return the input column: that of `data_keys`, else the task's default."""
     return column(rows, question.data_keys.get("primary") or default, "$.dataset.data_keys.primary")
 
 
-def secondary(rows: datasets.Dataset, question: Question, default: str | None = None) -> str | None:
+def secondary(rows: Dataset, question: Question, default: str | None = None) -> str | None:
     """Return the second input column: that of `data_keys`, else the task's default; None where there is neither."""
     name = question.data_keys.get("secondary") or default
     return column(rows, name, "$.dataset.data_keys.secondary") if name else None
 
 
-def reference(rows: datasets.Dataset, question: Question, default: str, hint: str = "") -> str:
-    """Return the column of the reference: that of `ref_keys`, else the task's default.
+def reference(rows: Dataset, question: Question, default: str, hint: str = "") -> str:
+    """Return the column of the reference: the only one of `ref_keys`, else the task's default.
 
-    Raises:
-        SpecError: There is no such column, or the spec names several; `hint` then tells what to do.
+    `hint` tells what to do where the spec names several.
     """
     if len(question.ref_keys) > 1:
         actual = f"{len(question.ref_keys)} columns, {quote_names(question.ref_keys)}"
@@ -416,7 +404,7 @@ def reference(rows: datasets.Dataset, question: Question, default: str, hint: st
     return column(rows, question.ref_keys[0] if question.ref_keys else default, "$.dataset.ref_keys[0]")
 
 
-def iter_rows(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def iter_rows(rows: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the values of some columns row by row. They are read in blocks."""
     for block in rows.with_format(None).select_columns(list(columns)).iter(batch_size=READ_ROWS):
         for values in zip(*(block[name] for name in columns)):
@@ -424,7 +412,7 @@ def iter_rows(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[s
 
 
 def numbered_blocks(
-    rows: datasets.Dataset, columns: Sequence[str], question: Question
+    rows: Dataset, columns: Sequence[str], question: Question
 ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
     """Yield the values of some columns in blocks of rows, each row with its number in the split."""
     unique = list(dict.fromkeys(columns))

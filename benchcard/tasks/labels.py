@@ -18,8 +18,8 @@ from benchcard.tasks import data
 from benchcard.utils.text import did_you_mean, format_value, join_names
 
 if TYPE_CHECKING:
-    import datasets
-    import transformers
+    from datasets import Dataset
+    from transformers import PretrainedConfig
 
     from benchcard.tasks import Question
 
@@ -68,10 +68,7 @@ class Alignment:
 
 
 class _Names:
-    """Label names that can be looked up exactly, else without case and separators.
-
-    With `have_ids` the index of a name is its id.
-    """
+    """Label names, looked up exactly, else without case and separators; with `have_ids`, an index is an id."""
 
     def __init__(self, names: Sequence[str], have_ids: bool = True) -> None:
         self.names = names
@@ -95,9 +92,7 @@ class _Names:
         return self.find(str(value)) or ([int(value)] if is_id else [])
 
 
-def align_column(
-    rows: datasets.Dataset, column: str, config: transformers.PretrainedConfig, question: Question
-) -> Alignment:
+def align_column(rows: Dataset, column: str, config: PretrainedConfig, question: Question) -> Alignment:
     """Match the labels of a column with those of a model, as in `align`."""
     return align(config.id2label, *column_labels(rows, column), label_mapping(question))
 
@@ -181,9 +176,7 @@ def _with_ids(names: Sequence[str], ids: Sequence[int]) -> str:
 
 
 def _match_mistakes(names: Sequence[str], data_names: Sequence[str], ids_of: Sequence[Sequence[int]]) -> list[Mistake]:
-    """Return the mistakes of names that do not match one to one: without a label of the model, with several labels, or
-    several with the same label.
-    """
+    """Return the mistakes of names that do not match one to one."""
     mistakes = []
     if missing := [name for name, ids in zip(data_names, ids_of) if not ids]:
         hint = f"say what {join_names(missing)} is in the model: {_MAPPING}"
@@ -237,7 +230,7 @@ def are_generic(names: Sequence[str]) -> bool:
     return all(_GENERIC.match(name) for name in names)
 
 
-def column_labels(rows: datasets.Dataset, name: str) -> tuple[Sequence[str] | None, Sequence[Label]]:
+def column_labels(rows: Dataset, name: str) -> tuple[Sequence[str] | None, Sequence[Label]]:
     """Return the label names that a column declares, or None, and the distinct labels in it, one or a list in a row."""
     feature = rows.features[name]
     names = getattr(getattr(feature, "feature", feature), "names", None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
@@ -27,20 +26,18 @@ _LEAST_NORM = 1e-12
 
 
 # In the order in which sentence-transformers joins them where a folder asks for several by flags.
-_POOLS: Mapping[str, Pool] = MappingProxyType(
-    {
-        "cls": lambda tokens: tokens[0],
-        "max": lambda tokens: tokens.max(axis=0),
-        "mean": lambda tokens: tokens.mean(axis=0),
-        "mean_sqrt_len_tokens": lambda tokens: tokens.sum(axis=0) / np.float32(np.sqrt(len(tokens))),
-        "weightedmean": lambda tokens: np.average(tokens, axis=0, weights=np.arange(1, len(tokens) + 1)),
-        "lasttoken": lambda tokens: tokens[-1],
-    }
-)
+_POOLS: Mapping[str, Pool] = {
+    "cls": lambda tokens: tokens[0],
+    "max": lambda tokens: tokens.max(axis=0),
+    "mean": lambda tokens: tokens.mean(axis=0),
+    "mean_sqrt_len_tokens": lambda tokens: tokens.sum(axis=0) / np.float32(np.sqrt(len(tokens))),
+    "weightedmean": lambda tokens: np.average(tokens, axis=0, weights=np.arange(1, len(tokens) + 1)),
+    "lasttoken": lambda tokens: tokens[-1],
+}
 # What the flag of a mode has after its name.
 _FLAG_ENDINGS = {"cls": "_token", **dict.fromkeys(("max", "mean", "weightedmean"), "_tokens")}
-# The modules of a folder, in this order; a `Normalize` may follow.
-_MODULES = ("Transformer", "Pooling")
+# The modules of a folder, in this order; `Normalize` may be missing.
+_MODULES = ["Transformer", "Pooling", "Normalize"]
 # The kinds of `sentence_<kind>_config.json`, the configuration of a `Transformer`; the first file that exists counts.
 _KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 # Its settings that are obeyed here or do not change an embedding, and those that may have this value only.
@@ -58,7 +55,6 @@ class Pooling:
         normalize: Whether the result is scaled to length 1.
         truncate_dim: How many of its first numbers are kept after that; None for all.
         similarity: The name of the similarity that the folder asks for; None where it names none.
-        prompt: The text before every text.
         maximum: The most tokens that are read; None for the model's own maximum.
     """
 
@@ -140,13 +136,11 @@ def load_pooling(model: Path) -> Pooling:
     if prompt:
         notes.append(f"every text has the model's prompt before it: {prompt!r}")
     elif names := [name for name, text in prompts.items() if text]:
-        notes.append(
-            f"the model has prompts ({', '.join(names)}) and no default one: texts are read without a prompt, "
-            "as `encode` of sentence-transformers reads them"
-        )
+        reading = "texts are read without a prompt, as `encode` of sentence-transformers reads them"
+        notes.append(f"the model has prompts ({', '.join(names)}) and no default one: {reading}")
     if settings.truncate_dim is not None:
         notes.append(f"embeddings are cut to their first {settings.truncate_dim} numbers: the model's `truncate_dim`")
-    modes, normalize = _modes(config, path), len(modules) > len(_MODULES)
+    modes, normalize = _modes(config, path), modules[-1].name == "Normalize"
     similarity, truncate_dim = settings.similarity_fn_name, settings.truncate_dim
     return Pooling(modes, normalize, truncate_dim, similarity, prompt, lower_case, maximum, tuple(notes))
 
@@ -160,12 +154,12 @@ def load_config(model: Path) -> SentenceTransformersConfig:
 def _pooling_folder(model: Path, modules: Sequence[_Module]) -> Path:
     """Return the folder of the pooling's configuration, the second of two modules, or of three with a normalization."""
     names = [module.name for module in modules]
-    if unknown := [name for name in names if name not in (*_MODULES, "Normalize")]:
-        expected = ", ".join([*_MODULES, "Normalize"])
+    if unknown := [name for name in names if name not in _MODULES]:
+        expected = ", ".join(_MODULES)
         raise ArtifactError(f"{model} passes its embeddings through {', '.join(unknown)}; expected only {expected}")
     if "Pooling" not in names:
         raise ArtifactError(f"{model / 'modules.json'} has no Pooling, so the model gives no embedding of a sentence")
-    if names not in ([*_MODULES], [*_MODULES, "Normalize"]) or modules[0].path:
+    if names not in (_MODULES[:2], _MODULES) or modules[0].path:
         listing = ", ".join(f"{module.name} in `{module.path or '.'}`" for module in modules)
         expected = "a Transformer in the model's own folder, a Pooling and at most a Normalize"
         raise ArtifactError(f"{model / 'modules.json'} lists {listing}; expected {expected}")

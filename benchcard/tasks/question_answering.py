@@ -17,7 +17,7 @@ from benchcard.tasks import Prepared, Question, Row, data, text
 from benchcard.tasks.outputs import output
 
 if TYPE_CHECKING:
-    import datasets
+    from datasets import Dataset
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
@@ -77,14 +77,14 @@ class QuestionAnswering:
         }
     )
 
-    def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
+    def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as one window or more of token ids, with the places of tokens in the context beside them; a
         reference is `id` and `answers`, as in SQuAD.
         """
         texts = text.load_texts(question.model, offsets_for="to cut answers from the context")
         settings = msgspec.convert(question.arguments, _Settings)
         answers = data.reference(rows, question, "answers") if question.labelled else None
-        columns = data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context"
+        columns = [data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context"]
         answerable = answers is None or _all_have_answers(rows, answers, question)
         scorer = "squad" if answerable else "squad_v2"
         return Prepared(
@@ -169,7 +169,7 @@ def _read_answers(value: object, column: str, number: int) -> tuple[list[str], l
     return answers.text, starts
 
 
-def _all_have_answers(rows: datasets.Dataset, column: str, question: Question) -> bool:
+def _all_have_answers(rows: Dataset, column: str, question: Question) -> bool:
     """Return whether every row has an answer. All rows are read, so that answers of another form fail at once."""
     values = enumerate(row[column] for row in data.iter_rows(rows, [column]))
     answers = [_read_answers(value, column, question.number(index)) for index, value in values]
@@ -177,12 +177,7 @@ def _all_have_answers(rows: datasets.Dataset, column: str, question: Question) -
 
 
 def _rows(
-    rows: datasets.Dataset,
-    question: Question,
-    texts: text.Texts,
-    columns: tuple[str, str],
-    answers: str | None,
-    settings: _Settings,
+    rows: Dataset, question: Question, texts: text.Texts, columns: list[str], answers: str | None, settings: _Settings
 ) -> Iterator[Row]:
     for index, row in enumerate(data.iter_rows(rows, [*columns, answers] if answers else columns)):
         number = question.number(index)

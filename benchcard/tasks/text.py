@@ -40,7 +40,6 @@ class Texts:
     """How a model reads text.
 
     Attributes:
-        model: Its folder.
         names: The inputs that the tokenizer makes and the model takes.
         maximum: The most tokens that it takes; None where there is no limit.
     """
@@ -61,11 +60,11 @@ class Texts:
         if "attention_mask" not in self.names:
             return {}
         if self.tokenizer.pad_token_id is None:
-            raise ArtifactError(
-                f"The tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch. "
-                "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike), "
-                "save both into a folder, and name that folder."
+            lack = (
+                f"The tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch."
             )
+            give = "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike)"
+            raise ArtifactError(f"{lack} {give}, save both into a folder, and name that folder.")
         values = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
         return {name: values.get(name, 0) for name in self.names}
 

@@ -19,23 +19,21 @@ from benchcard.tasks.pooling import load_config
 from benchcard.utils.text import join_names
 
 if TYPE_CHECKING:
-    import datasets
-    import transformers
+    from datasets import Dataset
+    from transformers import PretrainedConfig
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 # The activations of the one output of a regression model, by the class of torch.nn, and what the number then is. This
 # sigmoid keeps the order of outputs far below 0, too.
-_ACTIVATIONS: Mapping[str, tuple[Callable[[float], float], str]] = MappingProxyType(
-    {
-        "identity": (lambda value: value, "the model's output as it is"),
-        "sigmoid": (
-            lambda value: math.exp(min(value, 0.0)) / (1 + math.exp(-abs(value))),
-            "the sigmoid of the model's output",
-        ),
-        "tanh": (math.tanh, "the hyperbolic tangent of the model's output"),
-    }
-)
+_ACTIVATIONS: Mapping[str, tuple[Callable[[float], float], str]] = {
+    "identity": (lambda value: value, "the model's output as it is"),
+    "sigmoid": (
+        lambda value: math.exp(min(value, 0.0)) / (1 + math.exp(-abs(value))),
+        "the sigmoid of the model's output",
+    ),
+    "tanh": (math.tanh, "the hyperbolic tangent of the model's output"),
+}
 # What a model predicts: one label, several labels, or a number. The values are names of `task_args`.
 _ONE_LABEL, _MULTI_LABEL, _REGRESSION = "", "is_multi_label", "is_regression"
 _PROBLEM_TYPES = {"regression": _REGRESSION, "multi_label_classification": _MULTI_LABEL}
@@ -96,7 +94,7 @@ class TextClassification:
             return ("pearson", "spearman", "mse")
         return ("f1_micro", "f1_macro", "accuracy") if arguments.get("is_multi_label") else self.metrics
 
-    def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
+    def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as token ids; a reference is a label's id in the model, a list with 0 or 1 for each of its
         labels, or a number.
         """
@@ -154,7 +152,7 @@ class TextClassification:
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
-def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> str:
+def _problem(arguments: _Arguments, config: PretrainedConfig) -> str:
     """Return what the model predicts: as `task_args` ask, else by the `problem_type` of its configuration."""
     flags = {_REGRESSION: arguments.is_regression, _MULTI_LABEL: arguments.is_multi_label}
     asked = [name for name, flag in flags.items() if flag]
@@ -174,7 +172,7 @@ def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> st
     raise SpecError(Mistake(place, actual, expected, f"{hint} where it gives labels"))
 
 
-def _activation(model: Path, arguments: _Arguments, config: transformers.PretrainedConfig) -> tuple[str, str]:
+def _activation(model: Path, arguments: _Arguments, config: PretrainedConfig) -> tuple[str, str]:
     """Return the activation of a model's one output, and where it comes from: `task_args`, the files of
     sentence-transformers in the model's folder, or the default of both libraries.
 
@@ -205,9 +203,7 @@ def _activation(model: Path, arguments: _Arguments, config: transformers.Pretrai
     return "sigmoid", "as in transformers and sentence-transformers, where the model's folder asks for nothing else"
 
 
-def _references(
-    rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig, problem: str
-) -> _References:
+def _references(rows: Dataset, question: Question, config: PretrainedConfig, problem: str) -> _References:
     if not question.labelled:
         return _References((), lambda row, number: None)
     if problem == _MULTI_LABEL:
@@ -219,9 +215,7 @@ def _references(
     return _References([name], lambda row, number: alignment.id(row[name], number), alignment.notes, alignment)
 
 
-def _multi_label_references(
-    rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig
-) -> _References:
+def _multi_label_references(rows: Dataset, question: Question, config: PretrainedConfig) -> _References:
     """Return how several labels are read: from one column of 0 or 1 for each label, from a column of lists of labels,
     or from lists with 0 or 1 for each label of the model.
     """
@@ -256,7 +250,7 @@ def _multi_label_references(
     return _References([name], read_lists, alignment.notes)
 
 
-def _are_flags(rows: datasets.Dataset, name: str, feature: object, count: int) -> bool:
+def _are_flags(rows: Dataset, name: str, feature: object, count: int) -> bool:
     """Return whether all lists of a column hold 0 or 1 for each of `count` labels."""
     numeric = ("int", "uint", "float", "bool")
     if getattr(feature, "names", None) is not None or not str(getattr(feature, "dtype", "")).startswith(numeric):
@@ -266,7 +260,7 @@ def _are_flags(rows: datasets.Dataset, name: str, feature: object, count: int) -
 
 
 def _rows(
-    rows: datasets.Dataset, question: Question, texts: text.Texts, columns: Sequence[str], references: _References
+    rows: Dataset, question: Question, texts: text.Texts, columns: Sequence[str], references: _References
 ) -> Iterator[Row]:
     for block in data.numbered_blocks(rows, [*columns, *references.columns], question):
         items, was_cut = texts.encode(*text.expect_columns(block, columns))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -23,8 +23,8 @@ from benchcard.tasks.outputs import output
 from benchcard.utils.text import quote_names
 
 if TYPE_CHECKING:
-    import datasets
-    import transformers
+    from datasets import Dataset
+    from transformers import PretrainedConfig
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
@@ -60,7 +60,7 @@ class TokenClassification:
     has_length = True
     arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
-    def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
+    def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as token ids, with the indices of first sub-words beside them; a reference is a list of label
         names, one for each scored word.
         """
@@ -108,17 +108,16 @@ class _Tags:
     alignment: labels.Alignment
     names: list[str]
 
-    def of_row(self, row: Mapping[str, object], words: Sequence[str], number: int) -> list[str]:
+    def of_row(self, row: Mapping[str, Any], words: Sequence[str], number: int) -> list[str]:
         """Return the label name of each word of a row."""
-        values = row[self.column]
-        if not isinstance(values, list) or len(values) != len(words):
-            count = len(values) if isinstance(values, list) else "no"
-            actual = f"{count} labels for {len(words)} words in row {number} of `{self.column}`"
+        values = row[self.column] or []
+        if len(values) != len(words):
+            actual = f"{len(values) or 'no'} labels for {len(words)} words in row {number} of `{self.column}`"
             raise SpecError(Mistake("$.dataset.ref_keys[0]", actual, "a label for each word"))
         return [self.names[self.alignment.id(value, number)] for value in values]
 
 
-def _load_tags(rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig) -> _Tags:
+def _load_tags(rows: Dataset, question: Question, config: PretrainedConfig) -> _Tags:
     column = data.reference(rows, question, "ner_tags")
     data.list_feature(rows, column, "$.dataset.ref_keys[0]", "a column of lists of labels")
     declared, values = labels.column_labels(rows, column)
@@ -165,12 +164,10 @@ def read_tags(names: Sequence[str]) -> tuple[dict[str, str] | None, str]:
     return all_tags, f"entities are read from the letters that labels {place} with (scheme {scheme}){rest}"
 
 
-def _scheme_letters(
-    parsed: Mapping[str, re.Match[str]], labels: int, has_outside: bool, *, is_prefix: bool
-) -> set[str]:
+def _scheme_letters(parsed: Mapping[str, re.Match[str]], count: int, has_outside: bool, *, is_prefix: bool) -> set[str]:
     """Return the letters of parsed label names that belong to a scheme; empty where there is no scheme.
 
-    `labels` is the number of labels other than `O`; with `is_prefix` the letters stand before the types.
+    `count` is the number of labels other than `O`; with `is_prefix` the letters stand before the types.
     """
     letters_of: dict[str | None, set[str]] = defaultdict(set)
     for match in parsed.values():
@@ -179,7 +176,7 @@ def _scheme_letters(
     if not is_prefix:
         return letters if letters >= {"B", "I"} else set()
     every = {letter for several in letters_of.values() for letter in several}
-    if len(parsed) == labels and (every & {"B", "I"} or every in ({"S"}, {"U"})):
+    if len(parsed) == count and (every & {"B", "I"} or every in ({"S"}, {"U"})):
         letters = every
     elif has_outside:
         # Beside a label `O`, a `B` or `I` before a type always belongs to a scheme.
@@ -205,13 +202,10 @@ def _expect_words(value: object, column: str, number: int) -> list[str]:
 
 
 def _first_tokens(word_ids: Sequence[int | None]) -> dict[int, int]:
-    """Return the index of the first token of each word that has one."""
     return {word: index for index, word in reversed(list(enumerate(word_ids))) if word is not None}
 
 
-def _rows(
-    rows: datasets.Dataset, question: Question, texts: text.Texts, column: str, tags: _Tags | None
-) -> Iterator[Row]:
+def _rows(rows: Dataset, question: Question, texts: text.Texts, column: str, tags: _Tags | None) -> Iterator[Row]:
     columns = [column] if tags is None else [column, tags.column]
     for block in data.numbered_blocks(rows, columns, question):
         words = [_expect_words(row[column], column, number) for number, row in block]

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard import registry
@@ -92,7 +93,10 @@ def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> 
 
 
 def compute_metric(
-    name: str, inputs: MetricInputs, script: str | None = None, directions: Mapping[str, bool] | None = None
+    name: str,
+    inputs: MetricInputs,
+    script: str | None = None,
+    directions: Mapping[str, bool] = MappingProxyType({}),
 ) -> dict[str, Figure]:
     """Return the figures of a metric by the name of their column; those that are single numbers.
 
@@ -135,7 +139,7 @@ def compute_metric(
         if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
             known = metric_info(call.identity, call.figure or (key if key != call.identity else None))
             own = info.with_own_attributes(call.metric, known)
-            higher = (directions or {}).get(key, (directions or {}).get(name, own.higher_is_better))
+            higher = directions.get(key, directions.get(name, own.higher_is_better))
             number = float(value) if math.isfinite(value) else None
             figures[key] = Figure(number, info.MetricInfo(higher, own.unit), label)
     return figures

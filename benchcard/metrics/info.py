@@ -70,7 +70,6 @@ class FigureUncertainty:
 FIGURE_SUFFIXES = tuple(field.name for field in fields(FigureUncertainty) if field.name != "draws")
 """The columns of results beside each figure: its name, an underscore, and one of these."""
 
-_UNKNOWN = MetricInfo(None, None)
 _AVERAGED = ("precision", "recall", "f1")
 _SHARE, _PERCENT, _COEFFICIENT = MetricInfo(True, "share"), MetricInfo(True, "%"), MetricInfo(True, "coefficient")
 
@@ -109,7 +108,7 @@ def metric_info(name: str, figure: str | None = None) -> MetricInfo:
     metric that is not registered is not loaded.
     """
     metric, _ = split_column(name)
-    known = METRICS.get(f"{name}.{figure}" if figure else name) or METRICS.get(metric) or _UNKNOWN
+    known = METRICS.get(f"{name}.{figure}" if figure else name) or METRICS.get(metric) or MetricInfo(None, None)
     if metric not in registry.metrics() or registry.is_built_in_metric(metric):
         return known
     return with_own_attributes(registry.metric(metric), known)

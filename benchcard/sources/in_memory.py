@@ -100,7 +100,7 @@ def _splits(value: Any, split: object, place: str) -> datasets.DatasetDict:
     """Return a data set as its splits; a single table is the split that the spec evaluates."""
     import datasets
 
-    if _kind(value) is _SPLITS:
+    if _kind(value) == _SPLITS:
         _expect_distinct(value, "splits", place)
         return datasets.DatasetDict({str(name): _rows(table, f"{place}.{name}") for name, table in value.items()})
     rows = _rows(value, place)
@@ -112,7 +112,7 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
     """Return a table as a data set, without the index of a frame."""
     import datasets
 
-    if _kind(value) is _STREAM:
+    if _kind(value) == _STREAM:
         hint = "take the rows you need: `datasets.Dataset.from_list(list(stream.take(1000)))`"
         raise SpecError(Mistake(place, type(value).__name__, "a data set with all of its rows", hint))
     if isinstance(value, datasets.Dataset):

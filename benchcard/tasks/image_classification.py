@@ -41,9 +41,7 @@ class ImageClassification:
     arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
-        """Return rows as `pixel_values` `(channels, height, width) float32`, made by the model's own image processor; a
-        reference is a label's id in the model.
-        """
+        """Return rows as `pixel_values` `(channels, height, width) float32`, and references as the model's ids."""
         from transformers import AutoConfig
 
         image = data.primary(rows, question, "image")

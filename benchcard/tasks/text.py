@@ -60,11 +60,9 @@ class Texts:
         if "attention_mask" not in self.names:
             return {}
         if self.tokenizer.pad_token_id is None:
-            lack = (
-                f"The tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch."
-            )
-            give = "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike)"
-            raise ArtifactError(f"{lack} {give}, save both into a folder, and name that folder.")
+            lack = f"The tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch"
+            advice = "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike)"
+            raise ArtifactError(f"{lack}. {advice}, save both into a folder, and name that folder.")
         values = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
         return {name: values.get(name, 0) for name in self.names}
 
@@ -159,10 +157,8 @@ def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = Fal
         raise ArtifactError(f"The tokenizer of {model} cannot be loaded: {error}") from error
     # For a folder without a tokenizer, transformers makes one that has nothing but special tokens.
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
-        files = "`tokenizer.json`, or the files of a vocabulary"
-        raise ArtifactError(
-            f"{model} has no tokenizer ({files}). Save the one that the model was trained with into it."
-        )
+        advice = "Save the one that the model was trained with into it."
+        raise ArtifactError(f"{model} has no tokenizer (`tokenizer.json`, or the files of a vocabulary). {advice}")
     if offsets_for is not None and not tokenizer.is_fast:
         slow = f"The tokenizer of {model} ({type(tokenizer).__name__}) is a slow one"
         need = f"which does not give the places of tokens in the text. They are needed {offsets_for}."

@@ -70,10 +70,8 @@ class _References:
 
 
 class TextClassification:
-    """The task `text-classification`.
-
-    The model predicts what `task_args` (`is_regression`, `is_multi_label`) or `problem_type` of its configuration
-    names, else one label.
+    """The task `text-classification`: what is predicted is named by `task_args` (`is_regression`, `is_multi_label`), or
+    by `problem_type` of the model's configuration; else it is one label.
     """
 
     metrics: tuple[str, ...] = ("accuracy",)

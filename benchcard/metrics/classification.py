@@ -69,8 +69,8 @@ class TopKAccuracy(Offline):
         if not 0 < k < labels:
             advice = "give a k below that in `task_args: {metric_args: {top_k_accuracy: {k: 1}}}`"
             raise ValueError(f"k is {k}, and there are {labels} labels; {advice}")
-        if not np.isin(actual, np.arange(labels)).all():
-            raise ValueError(f"a reference is none of the {labels} labels")
+        if not (np.isin(actual, np.arange(labels)).all() and np.isfinite(scores).all()):
+            raise ValueError(f"a reference is none of the {labels} labels, or a score is not finite")
         # `top_k_accuracy_score` of scikit-learn has this order of equal scores, and guesses for two labels.
         highest = np.argsort(scores, axis=1, kind="mergesort")[:, ::-1][:, :k]
         hits: NDArray[np.bool_] = (highest == actual[:, None]).any(axis=1)

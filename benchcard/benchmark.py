@@ -175,7 +175,7 @@ class Benchmark:
         if self._in_memory and (folder / "run.json").exists() and directory.info.digest != self.spec.digest:
             return  # A run of another spec stays unchanged; the backend raises an error.
         for name, splits in self._in_memory.items():
-            with directory.new_memory_folder(in_memory.folder_name(name)) as target:
+            with directory.new_memory_folder(name.removeprefix(resolve.MEMORY_PREFIX)) as target:
                 if target is not None:
                     in_memory.write_splits(splits, target)
 

@@ -98,7 +98,7 @@ class RowPipeline:
         self.shared = shared
         self.configuration = configuration
         self.task = shared.plan.spec.task
-        self.source = shared.sources.model(configuration["name_or_path"])
+        self.source = shared.sources.models[configuration["name_or_path"]]
         self.framework = shared.traits.frameworks[configuration["framework"]]
         self.arguments: Mapping[str, Any] = configuration["framework_args"] or {}
         self.threads = configuration.threads or shared.default_threads

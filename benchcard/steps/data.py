@@ -117,7 +117,7 @@ def prepare(request: PrepareRequest, target: Path, progress: Progress) -> RowsOu
 
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     chosen, numbers = data.evenly_spaced(rows, request.max_samples)
-    return _inputs(request, target, progress, chosen, data.describe_rows(chosen, numbers, len(rows)))
+    return _inputs(request, target, progress, chosen, data.describe_rows(numbers, len(rows)))
 
 
 def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutcome:
@@ -127,7 +127,7 @@ def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutc
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     label = request.ref_keys[0] if request.ref_keys else None
     chosen, numbers = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
-    description = {**data.describe_rows(chosen, numbers, len(rows)), "rows": numbers}
+    description = {**data.describe_rows(numbers, len(rows)), "rows": numbers}
     return _inputs(request, target, progress, chosen, description)
 
 
@@ -156,15 +156,15 @@ def _inputs(
             moments.append(time.perf_counter_ns())
             progress(done, len(rows))
 
-        written = write_rows(replace(prepared, context=context), target, tick)
+        items, row_notes = write_rows(replace(prepared, context=context), target, tick)
     # The first row pays for imports: it counts as much as the others took on average.
     others = len(moments) - 1
     return RowsOutcome(
         **{**description, "rows": numbers},
-        items=written.items,
+        items=items,
         fingerprint=data.fingerprint(rows),
         preprocessing_ns=(moments[-1] - moments[0]) * len(moments) // others if others > 0 else 0,
-        notes=(*notes, *written.notes),
+        notes=(*notes, *row_notes),
         facts=dict(prepared.facts),
     )
 

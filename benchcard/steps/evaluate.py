@@ -180,8 +180,7 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
     directions = request.higher_is_better or {}
     by_metric: dict[str, dict[str, Figure]] = {}
     for name in request.metrics:
-        measured = compute.compute_metric(name, inputs, request.scripts.get(name))
-        by_metric[name] = compute.with_directions(measured, name, directions)
+        by_metric[name] = compute.compute_metric(name, inputs, request.scripts.get(name), directions)
     figures = compute.merge_figures(by_metric, rows.meanings)
     if unknown := [name for name in directions if name not in figures and name not in request.metrics]:
         place = f"$.higher_is_better.{unknown[0]}"

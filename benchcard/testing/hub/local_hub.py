@@ -17,19 +17,18 @@ but not Xet, which huggingface_hub 2 uses for large files unless `HF_HUB_DISABLE
 
 from __future__ import annotations
 
+import json
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
-from benchcard.testing.hub.api import ACCOUNT_ROUTES, HubApi, User, json_reply
-from benchcard.testing.hub.http import Fault, HubServer, SeenRequest
+from benchcard.testing.hub.api import ACCOUNT_ROUTES, HubApi, User
+from benchcard.testing.hub.http import ActiveFault, Fault, HubServer, SeenRequest
 from benchcard.testing.hub.pulls import PULL_ROUTES
 from benchcard.testing.hub.read import READ_ROUTES
-from benchcard.testing.hub.store import MAIN, Blob, Commit, Discussion, Repo, new_repo
+from benchcard.testing.hub.store import MAIN, Blob, Commit, Discussion, Repo
 from benchcard.testing.hub.write import WRITE_ROUTES
 
 RepoType = Literal["model", "dataset"]
@@ -50,21 +49,14 @@ class LocalHub:
         self._api = HubApi([*ACCOUNT_ROUTES, *READ_ROUTES, *WRITE_ROUTES, *PULL_ROUTES])
         self.token = self.add_user(user)
         self._server: HubServer | None = None
-        self._home: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> LocalHub:
         self._server = HubServer(self._api)
-        self._server.start()
-        self._home = tempfile.TemporaryDirectory(prefix="local-hub-")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        server, home = self._running(), self._home
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        server = self._running()
         server.stop()
-        if home is not None:
-            home.cleanup()
         if server.failures and error is None:
             raise RuntimeError("LocalHub itself failed while it handled a request") from server.failures[0]
 
@@ -85,8 +77,7 @@ class LocalHub:
         They have no effect after the import of huggingface_hub: `subprocess.run(..., env=os.environ |
         hub.environment())`.
         """
-        self._running()
-        home = Path(self._home.name if self._home is not None else "")
+        home = Path(self._running().home.name)
         return {
             "HF_ENDPOINT": self.endpoint,
             "HF_TOKEN": self.token,
@@ -122,11 +113,9 @@ class LocalHub:
         return self._add("dataset", repo_id, files, private)
 
     def _add(self, repo_type: RepoType, repo_id: str, files: str | Path | Contents, private: bool) -> str:
-        with self._running().lock:
+        with self._api.lock:
             if (repo_type, repo_id) not in self._api.repos:
-                author = repo_id.split("/")[0]
-                repo = new_repo(repo_id, repo_type, self._api.clock, private=private, author=author)
-                self._api.repos[repo_type, repo_id] = repo
+                self._api.add_repo(repo_id, repo_type, private=private, author=repo_id.split("/")[0])
             contents = files if isinstance(files, Mapping) else _read_folder(Path(files))
             return self.commit(repo_id, contents, repo_type=repo_type, title="Upload files")
 
@@ -141,7 +130,7 @@ class LocalHub:
         author: str | None = None,
     ) -> str:
         """Commit contents by path, as another user would, and return the id of the commit; None deletes a file."""
-        with self._running().lock:
+        with self._api.lock:
             repo = self.repo(repo_id, repo_type)
             present = dict(repo.at(revision).files)
             for path, content in files.items():
@@ -190,7 +179,7 @@ class LocalHub:
 
     def rename(self, old: str, new: str, repo_type: RepoType = "model") -> None:
         """Rename a repository; requests to the old name are redirected (307), as on the Hub."""
-        with self._running().lock:
+        with self._api.lock:
             repo = self._api.repos.pop((repo_type, old))
             repo.repo_id = new
             self._api.repos[repo_type, new] = repo
@@ -202,7 +191,7 @@ class LocalHub:
 
     def store_as_lfs(self, repo_id: str, path: str = "README.md", repo_type: RepoType = "model") -> str:
         """Move an existing file to LFS, also for later commits, and return the id of the commit."""
-        with self._running().lock:
+        with self._api.lock:
             repo = self.repo(repo_id, repo_type)
             repo.lfs_paths.add(path)
             files = repo.at("main").files
@@ -219,12 +208,12 @@ class LocalHub:
 
     def strike(self, fault: Fault) -> None:
         """Add a fault after the others."""
-        with self._running().lock:
-            self._running().faults.add(fault)
+        with self._api.lock:
+            self._running().faults.append(ActiveFault(fault))
 
     def heal(self) -> None:
         """Remove all faults."""
-        with self._running().lock:
+        with self._api.lock:
             self._running().faults.clear()
 
     def fail(
@@ -269,15 +258,13 @@ class LocalHub:
 
     def reject_metadata(self, message: str, *, times: int | None = None) -> None:
         """Let the check of a card's metadata return this error for any card."""
-        self._strike_metadata(400, {"errors": [{"message": message}], "warnings": []}, times)
+        body = json.dumps({"errors": [{"message": message}], "warnings": []}).encode()
+        self.strike(Fault("validate-yaml", times=times, status=400, body=body))
 
     def warn_of_metadata(self, message: str, *, times: int | None = None) -> None:
         """Let the check of a card's metadata return this warning for any card."""
-        self._strike_metadata(200, {"errors": [], "warnings": [{"message": message}]}, times)
-
-    def _strike_metadata(self, status: int, answer: Mapping[str, object], times: int | None) -> None:
-        reply = json_reply(answer, status)
-        self.strike(Fault("validate-yaml", times=times, status=status, body=reply.body, headers=reply.headers))
+        body = json.dumps({"errors": [], "warnings": [{"message": message}]}).encode()
+        self.strike(Fault("validate-yaml", times=times, status=200, body=body))
 
 
 def _read_folder(folder: Path) -> dict[str, bytes | str | None]:

@@ -29,29 +29,17 @@ if TYPE_CHECKING:
 # interrupted at the same node. No further call begins after this many seconds.
 _MIN_PROFILED_CALLS, _MAX_PROFILED_CALLS = 3, 11
 _PROFILED_S = 0.5
+_PARAMETERS = (
+    "from_transformers apply_quantization quantization_approach operators_to_quantize node_exclusion per_channel "
+    "reduce_range weights_dtype activations_dtype quant_format weights_symmetric activations_symmetric "
+    "matmul_const_b_only calibration"
+)
 
 
 class OnnxRuntime:
     """The framework `onnxruntime`: fp32, dynamically and statically quantized graphs."""
 
-    parameters = frozenset(
-        {
-            "from_transformers",
-            "apply_quantization",
-            "quantization_approach",
-            "operators_to_quantize",
-            "node_exclusion",
-            "per_channel",
-            "reduce_range",
-            "weights_dtype",
-            "activations_dtype",
-            "quant_format",
-            "weights_symmetric",
-            "activations_symmetric",
-            "matmul_const_b_only",
-            "calibration",
-        }
-    )
+    parameters = frozenset(_PARAMETERS.split())
     arguments: Mapping[str, ValueType] = MappingProxyType(
         {
             "opset": Number(11, 23, whole=True),
@@ -83,13 +71,7 @@ class OnnxRuntime:
 
 
 class Session:
-    """An ONNX graph in an inference session.
-
-    Args:
-        model: The graph.
-        options: A framework's arguments.
-        profiled: Whether the runtime profiles its calls until `kernels` is called.
-    """
+    """An ONNX graph in an inference session; if `profiled`, its calls are profiled until `kernels` is called."""
 
     def __init__(self, model: Path, options: Options, profiled: bool = False) -> None:
         import onnxruntime
@@ -155,14 +137,9 @@ def _only_batch_size(session: onnxruntime.InferenceSession) -> dict[str, int]:
 
 
 def _as_type(array: NDArray[np.generic], kind: str) -> NDArray[np.generic]:
-    """Return the array in the element type that the graph declares."""
+    """Return the array in the element type that the graph declares, such as `tensor(float)`."""
     import numpy as np
 
-    types: dict[str, type[np.generic]] = {
-        "tensor(int64)": np.int64,
-        "tensor(int32)": np.int32,
-        "tensor(float)": np.float32,
-        "tensor(float16)": np.float16,
-        "tensor(bool)": np.bool_,
-    }
-    return np.ascontiguousarray(array, dtype=types.get(kind, array.dtype))
+    types = {"float": "float32", "float16": "float16", "int64": "int64", "int32": "int32", "bool": "bool"}
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return np.ascontiguousarray(array, dtype=types.get(name, array.dtype))

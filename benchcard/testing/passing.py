@@ -5,7 +5,7 @@ Leaves the steps themselves to `steps`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from benchcard.steps import models
 from benchcard.steps.data import PrepareRequest
 from benchcard.steps.evaluate import EvaluateRequest, ScoreRequest
 from benchcard.steps.models import ExportRequest
-from benchcard.steps.step import Outcome
+from benchcard.steps.step import Outcome, Request
 from benchcard.tasks import default_metrics
 
 
@@ -76,12 +76,10 @@ def pass_through(
         ArtifactError: The model cannot be loaded or exported.
     """
 
-    def ignore(done: int, total: int) -> None:
-        return None
-
-    def folder(name: str) -> Path:
-        (target / name).mkdir(parents=True, exist_ok=True)
-        return target / name
+    def do(step: Callable[..., Any], request: Request[Any]) -> Outcome[Any]:
+        folder = target / request.kind
+        folder.mkdir(parents=True, exist_ok=True)
+        return Outcome(request.kind, "", folder, step(request, folder, lambda _done, _total: None))
 
     files: dict[str, Any] = {"model": {}, "model_folder": model}
     prepare = PrepareRequest(
@@ -99,11 +97,12 @@ def pass_through(
         content=None,
         renamed="",
     )
-    inputs = Outcome("prepare", "", target / "prepared", steps.prepare(prepare, folder("prepared"), ignore))
+    inputs = do(steps.prepare, prepare)
     path = model
     if registry.framework(framework).format == "onnx":
         export = ExportRequest(**files, task=task, opset=None, from_transformers=True, file_name=None)
-        path = folder("graph") / models.export(export, folder("graph"), ignore).file
+        exported = do(models.export, export)
+        path = exported.folder / exported.values.file
     evaluate = EvaluateRequest(
         model=None,
         framework=framework,
@@ -114,18 +113,12 @@ def pass_through(
         model_path=path,
         threads=1,
     )
-    evaluated = evaluation.evaluate(evaluate, folder("predicted"), ignore)
+    evaluated = do(evaluation.evaluate, evaluate)
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
-    score = ScoreRequest(
-        metrics=names,
-        task=task,
-        inputs=inputs,
-        predictions=Outcome("evaluate", "", target / "predicted", evaluated),
-        scripts={},
-    )
-    scored = evaluation.score(score, folder("scored"), ignore)
-    predictions, kept = read_predictions(target / "predicted")
-    dependence = padding.NOTES.get(evaluated.batches or "")
+    score = ScoreRequest(metrics=names, task=task, inputs=inputs, predictions=evaluated, scripts={})
+    scored = do(evaluation.score, score).values
+    predictions, kept = read_predictions(evaluated.folder)
+    dependence = padding.NOTES.get(evaluated.values.batches or "")
     notes = [*inputs.values.notes, *scored.notes]
     notes += [f"the outputs of the model {dependence}"] if dependence else []
-    return Passed(predictions, Rows(target / "prepared").references, scored.metrics, notes, kept)
+    return Passed(predictions, Rows(inputs.folder).references, scored.metrics, notes, kept)

@@ -16,9 +16,6 @@ from benchcard.evaluation.rows import Rows, read_predictions
 from benchcard.steps import data as steps
 from benchcard.steps import evaluate as evaluation
 from benchcard.steps import models
-from benchcard.steps.data import PrepareRequest
-from benchcard.steps.evaluate import EvaluateRequest, ScoreRequest
-from benchcard.steps.models import ExportRequest
 from benchcard.steps.step import Outcome, Request
 from benchcard.tasks import default_metrics
 
@@ -82,28 +79,17 @@ def pass_through(
         return Outcome(request.kind, "", folder, step(request, folder, lambda _done, _total: None))
 
     files: dict[str, Any] = {"model": {}, "model_folder": model}
-    prepare = PrepareRequest(
-        **files,
-        dataset={},
-        name=None,
-        split=split,
-        data_keys=data_keys,
-        ref_keys=ref_keys,
-        task=task,
-        task_args=task_args,
-        max_samples=None,
-        location=str(data),
-        revision=None,
-        content=None,
-        renamed="",
-    )
+    # All rows of the data set as it is.
+    source: dict[str, Any] = {"dataset": {}, "name": None, "revision": None, "content": None, "renamed": ""}
+    columns: dict[str, Any] = {"data_keys": data_keys, "ref_keys": ref_keys, "location": str(data), "max_samples": None}
+    prepare = steps.PrepareRequest(**files, **source, **columns, split=split, task=task, task_args=task_args)
     inputs = do(steps.prepare, prepare)
     path = model
     if registry.framework(framework).format == "onnx":
-        export = ExportRequest(**files, task=task, opset=None, from_transformers=True, file_name=None)
+        export = models.ExportRequest(**files, task=task, opset=None, from_transformers=True, file_name=None)
         exported = do(models.export, export)
         path = exported.folder / exported.values.file
-    evaluate = EvaluateRequest(
+    evaluate = evaluation.EvaluateRequest(
         model=None,
         framework=framework,
         options={"task": task},
@@ -115,7 +101,7 @@ def pass_through(
     )
     evaluated = do(evaluation.evaluate, evaluate)
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
-    score = ScoreRequest(metrics=names, task=task, inputs=inputs, predictions=evaluated, scripts={})
+    score = evaluation.ScoreRequest(metrics=names, task=task, inputs=inputs, predictions=evaluated, scripts={})
     scored = do(evaluation.score, score).values
     predictions, kept = read_predictions(evaluated.folder)
     dependence = padding.NOTES.get(evaluated.values.batches or "")

@@ -36,7 +36,6 @@ class User:
     """The owner of a token, the role of the token ("write" or "read"), and the organizations that it may write to."""
 
     name: str
-    token: str = field(repr=False)
     role: str = "write"
     organizations: tuple[str, ...] = ()
 
@@ -104,7 +103,7 @@ class HubApi:
 
     def add_repo(self, repo_id: str, repo_type: str, *, private: bool, author: str) -> Repo:
         """Add a new repository, with one commit that contains `.gitattributes`, and return it."""
-        repo = self.repos[repo_type, repo_id] = Repo(repo_id, repo_type, self.clock, private)
+        repo = self.repos[repo_type, repo_id] = Repo(repo_id, repo_type, self.clock, next(self.clock), private)
         lines = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LFS_PATTERNS.split())
         repo.commit(MAIN, {".gitattributes": Blob(lines.encode())}, author=author, title="initial commit")
         return repo
@@ -118,13 +117,7 @@ class HubApi:
 class Request:
     """One request, and what it means for the Hub. Its methods raise a `Refusal` where the Hub refuses the request.
 
-    Attributes:
-        api: The Hub.
-        path: The path, quoted.
-        query: The values of each name.
-        headers: The headers, with lower-case names.
-        body: The body.
-        match: The parts of the path.
+    `path` is quoted, and `match` has its parts; the names of `headers` are in lower case.
     """
 
     api: HubApi
@@ -191,10 +184,8 @@ class Request:
         return self.repo.at(self.part("rev") or "main")
 
     def expect_writer(self, revision: str | None = "main") -> User:
-        """Return the user if they may write: the owner to any revision, the author of a pull request to it.
-
-        Args:
-            revision: The revision; None is a new pull request, to which everyone may write.
+        """Return the user if they may write: the owner to any revision, the author of a pull request to it, everyone to
+        a new pull request, which is the revision None.
         """
         user = self.signed_in
         pull = next((pull for pull in self.repo.discussions if pull.ref == revision), None)

@@ -1,18 +1,18 @@
 """The HTTP server of `LocalHub`, its record of requests, and its faults.
 
 Leaves the content of replies to `api`. Each connection ends with its reply, so a stopped server leaves no thread and no
-open socket behind, whatever its clients do.
+open socket behind, even if its clients keep connections open.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -52,6 +52,11 @@ class Fault:
     delay_s: float = 0.0
     ending: Literal["whole", "drop", "cut"] = "whole"
 
+    def effects(self) -> Iterator[Fault]:
+        """Yield what happens to the matching requests, one by one: nothing, then this fault."""
+        failures = repeat(self) if self.times is None else repeat(self, self.times)
+        return chain(repeat(Fault(), self.after), failures)
+
     def reply(self) -> Reply | None:
         """Return the reply that replaces the real one; None where the request is handled."""
         if self.status is None:
@@ -59,14 +64,6 @@ class Fault:
         if self.body is not None:
             return Reply(self.status, self.body, {"Content-Type": "text/html", **self.headers})
         return refusal_reply(Refusal(self.status, self.message, headers=self.headers))
-
-
-@dataclass
-class ActiveFault:
-    """A fault, and the number of requests that it has matched."""
-
-    fault: Fault
-    matched: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,21 +80,6 @@ class SeenRequest:
     status: int
 
 
-def _in_range(reply: Reply, header: str) -> Reply:
-    """Return the part of a download that a Range header asks for."""
-    if reply.status != 200 or "ETag" not in reply.headers:
-        return reply
-    headers, size = {**reply.headers, "Accept-Ranges": "bytes"}, len(reply.body)
-    limits = re.fullmatch(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", header)
-    if limits is None or not (limits[1] or limits[2]):
-        return replace(reply, headers=headers)
-    start = int(limits[1]) if limits[1] else max(size - int(limits[2]), 0)
-    stop = min(int(limits[2]) + 1, size) if limits[1] and limits[2] else size
-    if start >= stop:
-        return Reply(416, b"", {**headers, "Content-Range": f"bytes */{size}"})
-    return Reply(206, reply.body[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"})
-
-
 class HubServer(ThreadingHTTPServer):
     """A running server of a `HubApi` on a free port of 127.0.0.1, and a folder for the caches of its clients."""
 
@@ -106,7 +88,7 @@ class HubServer(ThreadingHTTPServer):
 
     def __init__(self, api: HubApi) -> None:
         self.api = api
-        self.faults: list[ActiveFault] = []
+        self.faults: list[tuple[Fault, Iterator[Fault]]] = []
         self.seen: list[SeenRequest] = []
         self.failures: list[BaseException] = []
         self.home = tempfile.TemporaryDirectory(prefix="local-hub-")
@@ -151,20 +133,17 @@ class HubServer(ThreadingHTTPServer):
                     reply = reply if fault.body is None else replace(reply, body=fault.body)
             except Refusal as refusal:
                 reply = refusal_reply(refusal)
-            reply = _in_range(reply, headers.get("range", ""))
             status = 0 if fault.ending == "drop" else reply.status
             self.seen.append(SeenRequest(route.name, method, parts.path, user.name if user else None, status))
         return reply, fault
 
     def _next_fault(self, route: str, method: str) -> Fault:
         """Return the first fault that matches a request and is not used up, or one that does nothing."""
-        for active in self.faults:
-            fault = active.fault
-            if fault.route not in ("*", route) or fault.method not in ("*", method):
-                continue
-            if fault.times is None or active.matched < fault.after + fault.times:
-                active.matched += 1
-                return fault if active.matched > fault.after else Fault()
+        for fault, effects in self.faults:
+            if fault.route in ("*", route) and fault.method in ("*", method):
+                effect = next(effects, None)
+                if effect is not None:
+                    return effect
         return Fault()
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchcard.testing.hub.api import ACCOUNT_ROUTES, HubApi, User
-from benchcard.testing.hub.http import ActiveFault, Fault, HubServer, SeenRequest
+from benchcard.testing.hub.http import Fault, HubServer, SeenRequest
 from benchcard.testing.hub.pulls import PULL_ROUTES
 from benchcard.testing.hub.read import READ_ROUTES
 from benchcard.testing.hub.store import MAIN, Blob, Commit, Discussion, Repo
@@ -101,7 +101,7 @@ class LocalHub:
     ) -> str:
         """Add a token for a user, who may write to their own and their organizations' repositories, and return it."""
         token = f"hf_{secrets.token_hex(17)}"
-        self._api.users[token] = User(name, token, role, organizations)
+        self._api.users[token] = User(name, role, organizations)
         return token
 
     def add_model(self, repo_id: str, files: str | Path | Contents, *, private: bool = False) -> str:
@@ -137,15 +137,12 @@ class LocalHub:
                 if content is None:
                     del present[path]
                 else:
-                    present[path] = repo.blob(path, content.encode() if isinstance(content, str) else bytes(content))
+                    data = content.encode() if isinstance(content, str) else content
+                    present[path] = Blob(data, repo.goes_to_lfs(path, data[:512], len(data)))
             return repo.commit(repo.ref_of(revision) or MAIN, present, author=author or repo.owner, title=title).oid
 
     def repo(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
-        """Return one repository.
-
-        Raises:
-            KeyError: It does not exist.
-        """
+        """Return one repository; a KeyError where it does not exist."""
         return self._api.repos[repo_type, repo_id]
 
     def exists(self, repo_id: str, repo_type: RepoType = "model") -> bool:
@@ -161,11 +158,7 @@ class LocalHub:
         return {path: blob.content for path, blob in self.repo(repo_id, repo_type).at(revision).files.items()}
 
     def read(self, repo_id: str, path: str, repo_type: RepoType = "model", revision: str = "main") -> bytes:
-        """Return the content of one file.
-
-        Raises:
-            KeyError: It does not exist.
-        """
+        """Return the content of one file; a KeyError where it does not exist."""
         return self.files(repo_id, repo_type, revision)[path]
 
     def commits(self, repo_id: str, repo_type: RepoType = "model", revision: str = "main") -> tuple[Commit, ...]:
@@ -209,7 +202,7 @@ class LocalHub:
     def strike(self, fault: Fault) -> None:
         """Add a fault after the others."""
         with self._api.lock:
-            self._running().faults.append(ActiveFault(fault))
+            self._running().faults.append((fault, fault.effects()))
 
     def heal(self) -> None:
         """Remove all faults."""
@@ -267,11 +260,8 @@ class LocalHub:
         self.strike(Fault("validate-yaml", times=times, status=200, body=body))
 
 
-def _read_folder(folder: Path) -> dict[str, bytes | str | None]:
+def _read_folder(folder: Path) -> Contents:
     """Return the contents of the files under a folder by path, without the files of git and huggingface_hub."""
-    contents: dict[str, bytes | str | None] = {}
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and parts[0] not in (".git", ".cache"):
-            contents["/".join(parts)] = path.read_bytes()
-    return contents
+    files = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    hidden = (".git", ".cache")
+    return {path.as_posix(): file.read_bytes() for path, file in files.items() if path.parts[0] not in hidden}

@@ -42,26 +42,22 @@ def _figure(value: object) -> str:
     return "must be a finite number" if isinstance(value, float) and not math.isfinite(value) else ""
 
 
-def _anything(_value: object) -> str:
-    return ""
-
-
 _TEXT = _text()
 _LICENSE = _text(LICENSES.__contains__, f"must be one of [{', '.join(sorted(LICENSES))}]")
+_INVALID = 'with value "{}" is not valid. '
 _LANGUAGE = _text(
     re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*|code|multilingual").fullmatch,
-    'with value "{}" is not valid. It must be an ISO 639-1, 639-2 or 639-3 code (two/three letters), or a special '
-    'value like "code", "multilingual".',
+    f"{_INVALID}It must be an ISO 639-1, 639-2 or 639-3 code (two/three letters), or a special value like "
+    '"code", "multilingual".',
 )
 _REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9_][\w.-]{0,95}")
-_DATASET_ID = _text(
-    _REPO_ID.fullmatch, 'with value "{}" is not valid. If possible, use a dataset id from https://hf.co/datasets.'
-)
-_MODEL_ID = _text(_REPO_ID.fullmatch, 'with value "{}" is not valid. Use a model id from https://hf.co/models.')
+_DATASET_ID = _text(_REPO_ID.fullmatch, f"{_INVALID}If possible, use a dataset id from https://hf.co/datasets.")
+_MODEL_ID = _text(_REPO_ID.fullmatch, f"{_INVALID}Use a model id from https://hf.co/models.")
 _TAG = _text(PIPELINE_TAGS.__contains__, 'with value "{}" is not in the official list')
 
-# A rule is a function that returns what is wrong with a value, `[rule]` for a list, `(rule,)` for a value or a list of
-# such values, or the rules of the fields of a mapping. The names of fields that may be missing end in `?`.
+# A rule is a function that returns what is wrong with a value, None for any value, `[rule]` for a list, `(rule,)` for a
+# value or a list of such values, or the rules of the fields of a mapping. The names of fields that may be missing end
+# in `?`.
 _RESULT = {
     "task": {"type": _TEXT, "name?": _TEXT},
     "dataset": {"type": _TEXT, "name": _TEXT, "config?": _TEXT, "split?": _TEXT, "revision?": _TEXT},
@@ -73,10 +69,10 @@ _MODEL = _SHARED | {
     "datasets?": (_DATASET_ID,),
     "base_model?": (_MODEL_ID,),
     "metrics?": (_TEXT,),
-    "widget?": [_anything],
+    "widget?": [None],
     "model-index?": [{"name": _TEXT, "results": [_RESULT]}],
 }
-_DATASET = _SHARED | {"task_categories?": (_TEXT,), "size_categories?": (_TEXT,), "configs?": [_anything]}
+_DATASET = _SHARED | {"task_categories?": (_TEXT,), "size_categories?": (_TEXT,), "configs?": [None]}
 _WARNINGS = {"pipeline_tag?": (_TAG,), "task_categories?": (_TAG,)}
 
 
@@ -151,6 +147,6 @@ def _errors(rule: Any, value: object, place: str) -> Iterator[str]:
         for index, item in enumerate(value):
             yield from _errors(rule[0], item, f"{place}[{index}]")
     elif isinstance(rule, tuple):
-        yield from _errors([*rule] if isinstance(value, list) else rule[0], value, place)
-    elif message := rule(value):
+        yield from _errors([rule[0]] if isinstance(value, list) else rule[0], value, place)
+    elif rule is not None and (message := rule(value)):
         yield f'"{place}" {message}'

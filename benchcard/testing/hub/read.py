@@ -7,6 +7,7 @@ Source: the requests that huggingface_hub 2.4 and datasets 5.2 send, and https:/
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qs, urlencode
 
 from benchcard.testing.hub.api import API, PAGE, REV, Reply, Request, Route, format_time, json_reply
@@ -71,15 +72,12 @@ def _entry(request: Request, path: str, expand: bool) -> dict[str, object] | Non
 def _tree(request: Request) -> object:
     root = request.part("path").strip("/")
     prefix = f"{root}/" if root else ""
-    files = [path for path in request.commit.files if path.startswith(prefix)]
-    if root and not files:
+    paths = {*request.commit.files, *tree_ids(request.commit.files)}
+    inner = sorted(path.removeprefix(prefix) for path in paths if path.startswith(prefix))
+    if root and not inner:
         raise Refusal(404, f"{root} does not exist on {request.part('rev')!r}", "EntryNotFound")
-    entries: set[str] = set()
-    for path in files:
-        parts = path[len(prefix) :].split("/")
-        depth = len(parts) if request.flag("recursive") else 1
-        entries.update(prefix + "/".join(parts[: count + 1]) for count in range(depth))
-    start, names = int(request.value("cursor", "0")), sorted(entries)
+    names = [prefix + path for path in inner if path and (request.flag("recursive") or "/" not in path)]
+    start = int(request.value("cursor", "0"))
     stop = start + _PAGE_SIZE
     headers = {}
     if stop < len(names):
@@ -122,10 +120,19 @@ def _resolve(request: Request) -> object:
     blob = request.commit.files.get(request.part("path"))
     if blob is None:
         raise Refusal(404, "Entry not found", "EntryNotFound", commit_header)
+    size = len(blob.content)
     headers = {**commit_header, "ETag": f'"{blob.etag}"', "Content-Type": "application/octet-stream"}
+    headers["Accept-Ranges"] = "bytes"
     if blob.lfs:
-        headers |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(len(blob.content))}
-    return Reply(200, blob.content, headers)
+        headers |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(size)}
+    limits = re.fullmatch(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", request.headers.get("range", ""))
+    if limits is None or not any(limits.groups()):
+        return Reply(200, blob.content, headers)
+    start = int(limits[1]) if limits[1] else max(size - int(limits[2]), 0)
+    stop = min(int(limits[2]) + 1, size) if limits[1] and limits[2] else size
+    if start >= stop:
+        return Reply(416, b"", {**headers, "Content-Range": f"bytes */{size}"})
+    return Reply(206, blob.content[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"})
 
 
 def _xet(_request: Request) -> object:

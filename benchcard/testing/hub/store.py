@@ -30,15 +30,14 @@ MAIN = "refs/heads/main"
 _BINARY_SAMPLE = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
+@dataclass(eq=False)
 class Refusal(Exception):
     """The Hub refuses a request, with a status, an error code and a message."""
 
-    def __init__(self, status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.headers = dict(headers or {})
+    status: int
+    message: str
+    code: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def _git_id(kind: str, content: bytes) -> str:
@@ -47,12 +46,7 @@ def _git_id(kind: str, content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Blob:
-    """One version of one file.
-
-    Attributes:
-        content: The bytes of a download.
-        lfs: Whether git has only a pointer to the content.
-    """
+    """One version of one file; if `lfs`, git has only a pointer to the content."""
 
     content: bytes
     lfs: bool = False
@@ -161,6 +155,7 @@ class Repo:
     repo_id: str
     repo_type: str
     clock: Iterator[datetime]
+    created: datetime
     private: bool = False
     discussions_enabled: bool = True
     refs: dict[str, str] = field(default_factory=dict)
@@ -168,9 +163,6 @@ class Repo:
     discussions: list[Discussion] = field(default_factory=list)
     lfs: dict[str, bytes] = field(default_factory=dict)
     lfs_paths: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.created = next(self.clock)
 
     @property
     def owner(self) -> str:
@@ -231,10 +223,6 @@ class Repo:
         name = path.rsplit("/", 1)[-1]
         by_name = any(fnmatchcase(path if "/" in pattern else name, pattern) for pattern in LFS_PATTERNS.split())
         return by_name or size > _LFS_SIZE or _BINARY_SAMPLE.search(sample) is not None
-
-    def blob(self, path: str, content: bytes) -> Blob:
-        """Return a file as the Hub stores it."""
-        return Blob(content, self.goes_to_lfs(path, content[:512], len(content)))
 
     def open_discussion(self, title: str, author: str, *, base: str | None = None, target: str = MAIN) -> Discussion:
         """Add a discussion, and return it; with `base`, a pull request onto `target` that starts from that commit."""

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 
 from benchcard.hub.gitignore import GITIGNORE, is_ignored
 from benchcard.testing.hub.api import API, PAGE, REV, Reply, Request, Route, json_reply
@@ -43,7 +44,8 @@ def _preupload(request: Request) -> object:
 def _commit(request: Request) -> object:
     api, repo, revision, pull_request = request.api, request.repo, request.part("rev"), request.flag("create_pr")
     user = request.expect_writer(None if pull_request else revision)
-    header, changes = _read_commit(repo, request.body)
+    lines = _read_lines(request.body)
+    header = dict(lines).get("header", {})
     title, parent = str(header.get("summary") or ""), header.get("parentCommit")
     ref = repo.ref_of(revision)
     if ref is None or (pull_request and not ref.startswith("refs/heads/")):
@@ -58,7 +60,10 @@ def _commit(request: Request) -> object:
             base = repo.at(str(parent))
         elif not base.oid.startswith(str(parent)):
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")
-    files = _applied(dict(base.files), changes)
+    files = dict(base.files)
+    for key, value in lines:
+        if key != "header":
+            _change(repo, files, key, value)
     card = files.get("README.md")
     if card is not None and not card.lfs and card != base.files.get("README.md"):
         errors, _warnings = check_metadata(card.content.decode("utf-8", "replace"), repo.repo_type)
@@ -75,52 +80,36 @@ def _commit(request: Request) -> object:
     return {"success": True, "hookOutput": "", **answer, **url}
 
 
-def _read_commit(repo: Repo, body: bytes) -> tuple[dict[str, object], list[tuple[str, Blob | None]]]:
-    """Return the header and the changes of a commit in order; None deletes a file, or a folder with a slash."""
-    header: dict[str, object] = {}
-    changes: list[tuple[str, Blob | None]] = []
-    for line in body.splitlines():
-        try:
-            item = json.loads(line)
-            key, value = str(item["key"]), dict(item["value"])
-        except (ValueError, KeyError, TypeError):
-            raise Refusal(400, "A commit is one JSON object per line, each with a key and a value") from None
-        path = str(value.get("path", ""))
-        if key == "header":
-            header = value
-            continue
-        if not path or path.startswith("/") or ".." in path.split("/"):
-            raise Refusal(400, f"Invalid path: {path!r}")
-        if key == "file":
-            changes.append((path, Blob(_decoded(value.get("content")))))
-        elif key == "lfsFile":
-            content = repo.lfs.get(str(value.get("oid")))
-            if content is None:
-                raise Refusal(400, f"LFS pointer of {path} points to a file that does not exist: {value.get('oid')}")
-            changes.append((path, Blob(content, lfs=True)))
-        elif key in ("deletedFile", "deletedFolder"):
-            changes.append((path.rstrip("/") + "/" * (key == "deletedFolder"), None))
-        else:
-            raise Refusal(400, f"Unknown key in a commit: {key!r}")
-    return header, changes
+def _read_lines(body: bytes) -> list[tuple[str, dict[str, object]]]:
+    """Return the key and the value of each line of a commit."""
+    try:
+        lines = [json.loads(line) for line in body.splitlines()]
+        return [(str(line["key"]), dict(line["value"])) for line in lines]
+    except (ValueError, KeyError, TypeError):
+        raise Refusal(400, "A commit is one JSON object per line, each with a key and a value") from None
 
 
-def _applied(files: dict[str, Blob], changes: list[tuple[str, Blob | None]]) -> dict[str, Blob]:
-    """Return `files` after `changes`.
-
-    Raises:
-        Refusal: 404 EntryNotFound where a file to delete does not exist.
-    """
-    for path, blob in changes:
-        if blob is not None:
-            files[path] = blob
-            continue
-        deleted = [name for name in files if name == path or (path.endswith("/") and name.startswith(path))]
+def _change(repo: Repo, files: dict[str, Blob], key: str, value: Mapping[str, object]) -> None:
+    """Make the change of one line of a commit in `files`."""
+    path = str(value.get("path", ""))
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise Refusal(400, f"Invalid path: {path!r}")
+    if key == "file":
+        files[path] = Blob(_decoded(value.get("content")))
+    elif key == "lfsFile":
+        content = repo.lfs.get(str(value.get("oid")))
+        if content is None:
+            raise Refusal(400, f"LFS pointer of {path} points to a file that does not exist: {value.get('oid')}")
+        files[path] = Blob(content, lfs=True)
+    elif key in ("deletedFile", "deletedFolder"):
+        folder = f"{path.rstrip('/')}/"
+        deleted = [name for name in files if name == path or (key == "deletedFolder" and name.startswith(folder))]
         if not deleted:
             raise Refusal(404, "A file with this name doesn't exist", "EntryNotFound")
         for name in deleted:
             del files[name]
-    return files
+    else:
+        raise Refusal(400, f"Unknown key in a commit: {key!r}")
 
 
 def _lfs_batch(request: Request) -> object:

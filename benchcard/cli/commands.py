@@ -6,6 +6,7 @@ Leaves the commands that work on a published card to `hub`.
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ FAILED = 1
 # A process that a signal ended has the status 128 plus the number of the signal, as in shells.
 STOPPED = 128
 _SIGPIPE = 13
+_TABLES = click.Choice(["quality", "time", "models", "kernels", "noise"])
 
 
 class _Stopped(KeyboardInterrupt):
@@ -200,19 +202,12 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
 
 @main.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option(
-    "--csv",
-    "frame_name",
-    type=click.Choice(["quality", "time", "models", "kernels", "noise"]),
-    help="Write one table as CSV.",
-)
+@click.option("--csv", "frame_name", type=_TABLES, help="Write one table as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Write the tables of --csv as JSON.")
 @click.option("--explain", "row", type=int, help="Explain the results of a row.")
 @hub.max_drop_option
 def show(path: Path, frame_name: str | None, as_json: bool, row: int | None, max_drop: float | None) -> None:
     """Show the results in the run directory RUN."""
-    import json
-
     from benchcard.analysis.compare import list_values
     from benchcard.results import Results
 
@@ -233,10 +228,8 @@ def show(path: Path, frame_name: str | None, as_json: bool, row: int | None, max
             click.echo(f"note: {note}")
         _print_noise(results.noise)
         for failure in results.failures.to_dict("records"):
-            click.echo(
-                f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
-                f"{failure['type']}: {failure['message']}"
-            )
+            place = f"row {failure['row']}, {failure['missing']}: {failure['stage']}"
+            click.echo(f"{place}: {failure['type']}: {failure['message']}")
         for choice in results.choices(max_drop):
             click.echo(f"\nbest: {choice.explain()}")
 
@@ -309,8 +302,6 @@ def write_card(path: Path, layout: str, max_drop: float | None, output: Path | N
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def machine(as_json: bool) -> None:
     """Show the properties of this machine that results depend on."""
-    import json
-
     from benchcard.measure import machine as this_machine
 
     facts = {**as_plain(this_machine.this_machine()), "versions": this_machine.versions()}

@@ -82,9 +82,6 @@ def read_kernels(profile: Path) -> tuple[Kernel, ...]:
     The first call includes one-time work and is left out where there is another one. For each node the low median of
     the other calls counts. A mean would include interruptions of a call by the rest of the machine, which can take
     longer than the call.
-
-    Args:
-        profile: The file that `end_profiling` of a session returned.
     """
     try:
         calls = _calls(json.loads(profile.read_bytes()))
@@ -95,13 +92,11 @@ def read_kernels(profile: Path) -> tuple[Kernel, ...]:
     for call in calls[1:] or calls:
         for node, duration_us in call.items():
             by_node.setdefault(node, []).append(duration_us)
-    nodes: Counter[tuple[str, Numbers]] = Counter()
-    durations_us: Counter[tuple[str, Numbers]] = Counter()
+    by_kernel: dict[tuple[str, Numbers], list[int]] = {}
     for (kernel, numbers, *_), node_us in by_node.items():
-        nodes[kernel, numbers] += 1
-        durations_us[kernel, numbers] += statistics.median_low(node_us)
-    total_us = durations_us.total() or 1
-    kernels = (Kernel(*kind, nodes[kind], duration_us / total_us) for kind, duration_us in durations_us.items())
+        by_kernel.setdefault((kernel, numbers), []).append(statistics.median_low(node_us))
+    total_us = sum(map(sum, by_kernel.values())) or 1
+    kernels = (Kernel(*kind, len(nodes_us), sum(nodes_us) / total_us) for kind, nodes_us in by_kernel.items())
     return tuple(sorted(kernels, key=lambda kernel: (-kernel.time_share, kernel.name, kernel.numbers)))
 
 
@@ -117,11 +112,7 @@ def partly_fused(kernels: Iterable[Kernel], quantized: Mapping[str, int]) -> Ite
     """Yield the operators of which some quantized nodes compute in float32 although they could be fused.
 
     Each comes as the operators in back-ticks, the number of nodes that compute in 8 bits, and the number of quantized
-    nodes.
-
-    Args:
-        kernels: The kernels of a call.
-        quantized: Number of quantized nodes by operator.
+    nodes, which `quantized` has by operator.
     """
     # Some kernels compute either of these, and their names do not show which.
     both = ("Gemm", "MatMul") if quantized.keys() >= {"Gemm", "MatMul"} else ()
@@ -135,11 +126,7 @@ def partly_fused(kernels: Iterable[Kernel], quantized: Mapping[str, int]) -> Ite
 
 
 def _calls(entries: Sequence[Mapping[str, Any]]) -> list[Counter[_Node]]:
-    """Return the microseconds of each node in each call; those of a node in a loop are added.
-
-    Args:
-        entries: The profile as the runtime writes it (the Trace Event Format).
-    """
+    """Return the microseconds of each node in each call of a profile; those of a node in a loop are added."""
     spans = sorted((entry["ts"], entry["ts"] + entry["dur"]) for entry in entries if entry["name"] == "model_run")
     calls: list[Counter[_Node]] = [Counter() for _ in spans]
     for entry in entries:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -58,11 +59,7 @@ class OnnxRuntime:
         import onnxruntime  # noqa: F401
 
     def open(self, model: Path, options: Options) -> Session:
-        """Return the graph in a session.
-
-        Raises:
-            ArtifactError: The runtime cannot load the graph; the message has its reason.
-        """
+        """Return the graph in a session; an `ArtifactError` says why the runtime cannot load it."""
         return Session(model, options)
 
     def open_profiled(self, model: Path, options: Options) -> Session:
@@ -77,9 +74,12 @@ class Session:
         import onnxruntime
 
         settings = session_options(options)
-        # The session opens a file in this folder at once, and writes it until `kernels` is called.
-        self._profile = _temporary_folder() if profiled else None
+        self._profile: tempfile.TemporaryDirectory[str] | None = None
+        # A full disk costs the kernels and not the row.
+        with suppress(OSError):
+            self._profile = tempfile.TemporaryDirectory(prefix=".profile-") if profiled else None
         if self._profile is not None:
+            # The session opens a file in this folder at once, and writes it until `kernels` is called.
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(self._profile.name) / "calls")
         try:
@@ -119,14 +119,6 @@ class Session:
                     break
                 self(inputs)
             return read_kernels(Path(self.session.end_profiling()))
-
-
-def _temporary_folder() -> tempfile.TemporaryDirectory[str] | None:
-    """Return a folder for the profile; None where the disk is full, which costs the kernels and not the row."""
-    try:
-        return tempfile.TemporaryDirectory(prefix=".profile-")
-    except OSError:
-        return None
 
 
 def _only_batch_size(session: onnxruntime.InferenceSession) -> dict[str, int]:

@@ -154,7 +154,6 @@ def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOption
         repo_id,
         bundle.files,
         merger.merge,
-        create=True,
         private=options.private,
         create_pr=options.create_pr,
         revision=options.revision,

@@ -59,14 +59,17 @@ class Measured:
     def __post_init__(self) -> None:
         _expect_figures(self.metrics, *self.times.values())
 
+    def time(self, shape: Shape, name: str) -> Interval | None:
+        """Return a figure of one shape."""
+        return self.times.get(shape, {}).get(name)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One configuration: its parameters and its figures.
+class Row(Measured):
+    """One configuration: its parameters and its figures. A figure that does not exist is missing or None.
 
     Attributes:
         parameters: Value of each benchmarked parameter; None where it does not apply to this row.
-        metrics: Quality figures by name; a figure that does not exist is missing or None.
         figures: Other figures, such as `size_mb` or `load_time_s`.
         original: Figures of the unquantized model, where a card shows them in the same row.
         same_model_as: Index of the earlier row with the same model, byte for byte; None where there is none.
@@ -76,8 +79,6 @@ class Row:
     """
 
     parameters: Mapping[str, Plain]
-    metrics: Figures = field(default_factory=dict)
-    times: Mapping[Shape, Figures] = field(default_factory=dict)
     figures: Figures = field(default_factory=dict)
     failure: Failure | None = None
     original: Measured | None = None
@@ -87,8 +88,9 @@ class Row:
     baseline: int | None = None
 
     def __post_init__(self) -> None:
-        _expect_figures(self.metrics, *self.times.values(), self.figures)
-        _set_fields(self, parameters=plain(self.parameters, "parameters"))
+        super().__post_init__()
+        _expect_figures(self.figures)
+        _make_plain(self, "parameters")
 
 
 OTHERS = "others"
@@ -147,18 +149,11 @@ class FrontMatter:
     datasets: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    model_index: tuple[Mapping[str, Plain], ...] = ()
+    model_index: Sequence[Mapping[str, Plain]] = ()
     extra: Mapping[str, Plain] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _set_fields(
-            self,
-            datasets=tuple(self.datasets),
-            metrics=tuple(self.metrics),
-            tags=tuple(self.tags),
-            model_index=tuple(plain(entry, "model_index") for entry in self.model_index),
-            extra=plain(self.extra, "extra"),
-        )
+        _make_plain(self, "model_index", "extra")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,14 +203,7 @@ class Facts:
     done: int | None = None
 
     def __post_init__(self) -> None:
-        mappings = ("backend_args", "fixed", "benchmarked", "settings", "environment", "run")
-        _set_fields(
-            self,
-            **{name: plain(getattr(self, name), name) for name in mappings},
-            rows=tuple(self.rows),
-            metrics=tuple(self.metrics),
-            shapes=tuple(self.shapes),
-        )
+        _make_plain(self, "backend_args", "fixed", "benchmarked", "settings", "environment", "run")
         for index, row in enumerate(self.rows):
             missing = [name for name in self.benchmarked if name not in row.parameters]
             if missing:
@@ -233,7 +221,7 @@ def figure(value: SupportsFloat | None, low: float | None = None, high: float | 
 
     The bounds are those of its 95 % interval; there is none where one of them is missing or not finite.
     """
-    if value is None or not math.isfinite(float(value)):
+    if value is None or not math.isfinite(value):
         return None
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return Interval(float(value))
@@ -264,7 +252,6 @@ def _expect_figures(*columns: Figures) -> None:
                 raise CardError(f"{name} must be a finite number with no bounds or two ordered ones, found {interval}")
 
 
-def _set_fields(instance: object, **values: object) -> None:
-    """Set fields of a frozen instance in its `__post_init__`."""
-    for name, value in values.items():
-        object.__setattr__(instance, name, value)
+def _make_plain(instance: object, *names: str) -> None:
+    for name in names:
+        object.__setattr__(instance, name, plain(getattr(instance, name), name))

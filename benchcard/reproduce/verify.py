@@ -26,7 +26,7 @@ from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Row
 from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
-from benchcard.card.layouts.full_tables import RATIO, time_rule
+from benchcard.card.layouts.full_tables import RATIO, decimals_rule
 from benchcard.errors import CardError
 from benchcard.reproduce.source import PublishedCard
 from benchcard.utils.plain import as_plain, canonical_json, plain
@@ -199,7 +199,7 @@ class _Verifier:
             return NOT_COMPARABLE, "one of them has no interval"
         # Half a unit of the last digit in the card's column.
         figures = [row.times.get(shape, {}).get(name) for row in self.facts.rows]
-        rounding = 0.5 * 10.0 ** -column_decimals(figures, time_rule(name))
+        rounding = 0.5 * 10.0 ** -column_decimals(figures, decimals_rule(name))
         if low - rounding <= here.high * self.noise**2 and here.low <= (high + rounding) * self.noise**2:
             printed = 0.5 * 10.0 ** -_decimals(published)
             differs = abs(published.value - here.value) > 1.000001 * max(rounding, printed)

@@ -8,7 +8,7 @@ parsed again, and if its data are not as expected, nothing is written.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pprint import saferepr
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from benchcard.card.frontmatter.yaml import (
     dump_yaml,
     format_flow,
     format_list,
+    format_mapping,
     format_scalar,
     load_front_matter,
     split_card,
@@ -70,6 +71,7 @@ class _Merger:
         self.yaml = yaml
         self.newline = newline
         self.overwrite = overwrite
+        self.kept: list[str] = []
         # The line end of the last line is part of the closing dashes, but a block scalar needs it.
         self.root = compose_yaml(yaml + "\n")
         self.expected = load_front_matter(yaml + "\n")
@@ -81,7 +83,6 @@ class _Merger:
         # Start and end of the replaced text, and its replacement.
         self.edits: list[tuple[int, int, str]] = []
         self.new: dict[str, Plain] = {}
-        self.kept: list[str] = []
 
     def add(self, key: str, value: Plain) -> None:
         """Add `value` under `key`, unless an existing value would be lost."""
@@ -122,94 +123,84 @@ class _Merger:
             )
         return yaml
 
-    def _edit(self, start: int, end: int, text: str) -> None:
-        self.edits.append((start, end, text))
-
     def _append_new(self) -> None:
         if not self.new:
             return
         if self.root is not None and _is_flow(self.root):
             place = self.root.end_mark.index - 1
             items = ", ".join(f"{format_scalar(key)}: {format_flow(item, key)}" for key, item in self.new.items())
-            self._edit(place, place, f", {items}" if self.root.value else items)
-            return
-        indent = " " * self.root.start_mark.column if self.root is not None else ""
-        lines = [indent + line for line in dump_yaml(self.new).splitlines()]
-        end = len(self.yaml)
-        self._edit(end, end, (self.newline if self.yaml else "") + self.newline.join(lines))
+            self._insert(place, f", {items}" if self.root.value else items)
+        else:
+            indent = " " * self.root.start_mark.column if self.root is not None else ""
+            lines = self.newline.join(format_mapping(self.new, indent))
+            self._insert(len(self.yaml), self.newline + lines if self.yaml else lines)
+
+    def _insert(self, place: int, text: str) -> None:
+        self.edits.append((place, place, text))
+
+    def _replace_flow(self, node: Node, text: str) -> None:
+        self.edits.append((node.start_mark.index, node.end_mark.index, text))
+
+    def _replace_block(self, first: Node, last: Node, lines: Iterable[str], indent: int) -> None:
+        """Replace whole lines but for the first `indent` characters, which stay."""
+        text = self.newline.join(lines)[indent:]
+        self.edits.append((first.start_mark.index, self._last_line_end(last.end_mark.index), text))
 
     def _fill(self, key: str, value: Plain) -> None:
         name, node = self.entries[key]
         self.expected[key] = value
         if node.value:
-            self._edit(node.start_mark.index, node.end_mark.index, format_flow(value, key))
-            return
-        colon = self.yaml.find(":", name.end_mark.index)
-        self._edit(colon + 1, colon + 1, f" {format_flow(value, key)}")
+            self._replace_flow(node, format_flow(value, key))
+        else:
+            colon = self.yaml.find(":", name.end_mark.index)
+            self._insert(colon + 1, f" {format_flow(value, key)}")
 
     def _replace(self, key: str, value: Plain) -> None:
         name, node = self.entries[key]
         self.expected[key] = value
-        start, end = node.start_mark.index, node.end_mark.index
         if _is_flow(node):
-            self._edit(start, end, format_flow(value, key))
-            return
-        indent = " " * name.start_mark.column
-        lines = [indent + line for line in dump_yaml({key: value}).splitlines()]
-        self._edit(name.start_mark.index, self._last_line_end(end), self.newline.join(lines)[len(indent) :])
+            self._replace_flow(node, format_flow(value, key))
+        else:
+            indent = name.start_mark.column
+            self._replace_block(name, node, format_mapping({key: value}, " " * indent), indent)
 
     def _unite(self, key: str, existing: list[Plain], value: list[Plain]) -> None:
         """Add the missing items; an item of benchcard's own in `model-index` replaces the earlier one."""
         _, node = self.entries[key]
-        united = list(existing)
-        missing = []
-        for item in value:
-            if any(saferepr(item) == saferepr(other) for other in united):
-                continue
+        united = self.expected[key] = list(existing)
+        for item in _missing(value, existing):
             own = [place for place, other in enumerate(existing) if _source(item) and _source(other) == _source(item)]
-            if own:
-                united[own[0]] = item
-                self._replace_item(node, own[0], item, key)
-            else:
+            if not own:
                 united.append(item)
-                missing.append(item)
-        self.expected[key] = united
-        if not missing:
-            return
-        if _is_flow(node):
+                continue
+            united[own[0]] = item
+            old = node.value[own[0]]
+            if _is_flow(node) or not isinstance(old.value, list) or _is_flow(old):
+                self._replace_flow(old, format_flow(item, key))
+            else:
+                indent = old.start_mark.column
+                self._replace_block(old, old, format_list([item], " " * (indent - 2), key), indent)
+        missing = united[len(existing) :]
+        if missing and _is_flow(node):
             items = ", ".join(format_flow(item, key) for item in missing)
             place = node.end_mark.index - 1
             if node.value and node.start_mark.index < node.value[-1].end_mark.index <= place:
                 place = node.value[-1].end_mark.index  # A comma or a comment may follow it.
-            self._edit(place, place, f", {items}" if node.value else items)
-        else:
-            place = self._last_line_end(node.end_mark.index)
+            self._insert(place, f", {items}" if node.value else items)
+        elif missing:
             lines = format_list(missing, " " * node.start_mark.column, key)
-            self._edit(place, place, self.newline + self.newline.join(lines))
+            self._insert(self._last_line_end(node.end_mark.index), self.newline + self.newline.join(lines))
 
-    def _replace_item(self, node: Node, index: int, item: Plain, key: str) -> None:
-        old = node.value[index]
-        start, end = old.start_mark.index, old.end_mark.index
-        if _is_flow(node) or not isinstance(old.value, list) or _is_flow(old):
-            self._edit(start, end, format_flow(item, key))
-            return
-        indent = " " * (old.start_mark.column - 2)
-        lines = self.newline.join(format_list([item], indent, key))
-        self._edit(start, self._last_line_end(end), lines[len(indent) + 2 :])
-
-    def _wrap(self, key: str, existing: Plain, value: Sequence[Plain]) -> None:
+    def _wrap(self, key: str, existing: Plain, value: list[Plain]) -> None:
         """Replace a single value by a list of it and the new ones; the Hub takes both forms."""
-        missing = [item for item in value if saferepr(item) != saferepr(existing)]
-        if not missing:
-            return
+        missing = _missing(value, [existing])
         _, node = self.entries[key]
-        start, end = node.start_mark.index, node.end_mark.index
-        raw = self.yaml[start:end]
-        if not _is_flow(node) or re.search(r"[\r\n,\[\]{}]", raw):
+        raw = self.yaml[node.start_mark.index : node.end_mark.index]
+        if missing and (not _is_flow(node) or re.search(r"[\r\n,\[\]{}]", raw)):
             self.kept.append(key)
-            return
-        self.expected[key] = [existing, *missing]
-        self._edit(start, end, f"[{raw}, {', '.join(format_flow(item, key) for item in missing)}]")
+        elif missing:
+            self.expected[key] = [existing, *missing]
+            self._replace_flow(node, f"[{raw}, {', '.join(format_flow(item, key) for item in missing)}]")
 
     def _last_line_end(self, place: int) -> int:
         """Return the end of the last line before `place` that contains more than a comment.
@@ -221,6 +212,12 @@ class _Merger:
             if not _COMMENT_OR_EMPTY.fullmatch(self.yaml, line.start(), min(line.end(), place)):
                 return line.end()
         return 0
+
+
+def _missing(items: Iterable[Plain], existing: Iterable[Plain]) -> list[Plain]:
+    """Return the items that do not exist; their text tells 1 from true."""
+    known = set(map(saferepr, existing))
+    return [item for item in items if saferepr(item) not in known]
 
 
 def _is_flow(node: Node) -> bool:

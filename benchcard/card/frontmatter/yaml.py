@@ -58,9 +58,7 @@ def split_card(text: str) -> SplitCard:
     may be no line between the dashes.
     """
     block = _BLOCK.match(text)
-    if block is None:
-        return SplitCard("", "", "", text)
-    return SplitCard(block.group(1), block.group(2), block.group(3), text[block.end() :])
+    return SplitCard(*block.groups(), text[block.end() :]) if block else SplitCard("", "", "", text)
 
 
 def compose_yaml(yaml: str) -> Node | None:
@@ -97,15 +95,13 @@ def dump_yaml(data: Mapping[str, Plain], newline: str = "\n") -> str:
     Raises:
         CardError: A value is None or not finite, which the Hub refuses.
     """
-    return "".join(line + newline for line in _format_mapping(data, "", ""))
+    return "".join(line + newline for line in format_mapping(data, ""))
 
 
 def format_flow(value: Plain, place: str = "value") -> str:
     """Return `value` as YAML on one line; an error names its `place`."""
     if isinstance(value, Mapping):
-        items = (
-            f"{format_scalar(str(key), place)}: {format_flow(item, f'{place}.{key}')}" for key, item in value.items()
-        )
+        items = [f"{format_scalar(str(key))}: {format_flow(item, f'{place}.{key}')}" for key, item in value.items()]
         return "{" + ", ".join(items) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(format_flow(item, f"{place}[{index}]") for index, item in enumerate(value)) + "]"
@@ -135,25 +131,26 @@ def _escape(char: str) -> str:
     return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
-def _format_mapping(data: Mapping[str, Plain], indent: str, place: str) -> Iterator[str]:
+def format_mapping(data: Mapping[str, Plain], indent: str, place: str = "") -> Iterator[str]:
+    """Yield the lines of a block mapping, each key at `indent`; an error names its `place`."""
     for key, value in data.items():
-        name = format_scalar(str(key))
+        start = f"{indent}{format_scalar(str(key))}:"
         inner = f"{place}.{key}" if place else str(key)
         if isinstance(value, Mapping) and value:
-            yield f"{indent}{name}:"
-            yield from _format_mapping(value, indent + "  ", inner)
+            yield start
+            yield from format_mapping(value, indent + "  ", inner)
         elif isinstance(value, (list, tuple)) and value:
-            yield f"{indent}{name}:"
+            yield start
             yield from format_list(value, indent, inner)
         else:
-            yield f"{indent}{name}: {format_flow(value, inner)}"
+            yield f"{start} {format_flow(value, inner)}"
 
 
 def format_list(values: list[Plain] | tuple[Plain, ...], indent: str, place: str = "value") -> Iterator[str]:
     """Yield the lines of a block list, each item after a dash at `indent`."""
     for index, value in enumerate(values):
         if isinstance(value, Mapping) and value:
-            first, *others = _format_mapping(value, indent + "  ", f"{place}[{index}]")
+            first, *others = format_mapping(value, indent + "  ", f"{place}[{index}]")
             yield f"{indent}- {first[len(indent) + 2 :]}"
             yield from others
         else:

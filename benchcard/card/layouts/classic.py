@@ -15,16 +15,15 @@ single values to `markdown`, and reading such a card to `reading.classic`. The r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
-from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Measured, Plain, Row
+from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figures, Measured, Plain
 from benchcard.card.frontmatter import fields
 from benchcard.card.layouts import figures
 from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import bare_or_code_span, code_span, escape, survives_escape, write_value
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Interval, Shape
+from benchcard.utils.values import Shape
 
 FIXED_TITLE = "Fixed parameters:"
 BENCHMARKED_TITLE = "Benchmarked parameters:"
@@ -37,27 +36,6 @@ QUALITY_DECIMALS = 3
 TIME_DECIMALS = 2
 TIME_COLUMNS = (("latency_mean", "ms", LATENCY_MEAN), ("throughput", "/s", THROUGHPUT))
 """Name, unit and figure of each time column."""
-
-
-@dataclass(frozen=True)
-class _Figure:
-    """The columns of one figure: its name, its unit, how many decimals it has, and where it is found."""
-
-    name: str
-    unit: str
-    decimals: int
-    pick: Callable[[Row | Measured], Interval | None]
-
-    def header(self, side: str) -> str:
-        remark = ", ".join(part for part in (side, self.unit) if part)
-        return escape(f"{self.name} ({remark})" if remark else self.name)
-
-    def cell(self, row: Row, side: str) -> str:
-        measured = row.original if side == SIDES[0] else row
-        figure = None if measured is None else self.pick(measured)
-        if figure is not None:
-            return tables.format_number(figure.value, self.decimals)
-        return figures.MISSING if row.failure is None else figures.FAILED
 
 
 def render(facts: Facts) -> str:
@@ -130,37 +108,38 @@ def _samples(facts: Facts) -> str:
 
 def _positive_classes(facts: Facts) -> str:
     """Return a line for each metric that evaluates a single label; the cards of 2022 have none."""
-    lines = [
-        f"The positive class of {escape(metric.name)} is {code_span(metric.positive_class)}.\n"
+    return "".join(
+        f"The positive class of {escape(metric.name)} is {code_span(metric.positive_class)}.\n\n"
         for metric in facts.metrics
         if metric.positive_class
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _quality(facts: Facts) -> str:
-    def pick(name: str) -> Callable[[Row | Measured], Interval | None]:
-        return lambda measured: measured.metrics.get(name)
-
-    return _table(
-        facts, [_Figure(metric.name, metric.unit, QUALITY_DECIMALS, pick(metric.name)) for metric in facts.metrics]
     )
 
 
+def _quality(facts: Facts) -> str:
+    columns = [(metric.name, metric.unit, metric.name) for metric in facts.metrics]
+    return _table(facts, columns, QUALITY_DECIMALS, lambda measured: measured.metrics)
+
+
 def _time(facts: Facts, shape: Shape) -> str:
-    def pick(key: str) -> Callable[[Row | Measured], Interval | None]:
-        return lambda measured: measured.times.get(shape, {}).get(key)
-
-    columns = [_Figure(name, unit, TIME_DECIMALS, pick(key)) for name, unit, key in TIME_COLUMNS]
-    return f"\n\n{time_heading(shape)}\n\n{_table(facts, columns)}\n"
+    table = _table(facts, TIME_COLUMNS, TIME_DECIMALS, lambda measured: measured.times.get(shape, {}))
+    return f"\n\n{time_heading(shape)}\n\n{table}\n"
 
 
-def _table(facts: Facts, shown: Iterable[_Figure]) -> str:
-    sides: Sequence[str] = SIDES if any(row.original is not None for row in facts.rows) else ("",)
-    columns = [tables.Column(escape(name), "center") for name in facts.benchmarked]
-    rows = [[_code(row.parameters[name]) for name in facts.benchmarked] for row in facts.rows]
-    for figure in shown:
-        columns += [tables.Column("", "center"), *(tables.Column(figure.header(side), "center") for side in sides)]
-        for cells, row in zip(rows, facts.rows):
-            cells += ["|", *(figure.cell(row, side) for side in sides)]
-    return tables.render_table(columns, rows)
+def _table(
+    facts: Facts, shown: Iterable[tuple[str, str, str]], decimals: int, figures_of: Callable[[Measured], Figures]
+) -> str:
+    """Return a table whose columns are given by name, unit and figure."""
+    sides = SIDES if any(row.original is not None for row in facts.rows) else ("",)
+    headers = [escape(name) for name in facts.benchmarked]
+    lines = [[_code(row.parameters[name]) for name in facts.benchmarked] for row in facts.rows]
+    for name, unit, key in shown:
+        remarks = [", ".join(filter(None, (side, unit))) for side in sides]
+        headers += ["", *(escape(f"{name} ({remark})" if remark else name) for remark in remarks)]
+        for line, row in zip(lines, facts.rows):
+            line.append("|")
+            for side in sides:
+                measured = row.original if side == SIDES[0] else row
+                figure = figures_of(measured).get(key) if measured else None
+                absent = figures.MISSING if row.failure is None else figures.FAILED
+                line.append(tables.format_number(figure.value, decimals) if figure else absent)
+    return tables.render_table([tables.Column(header, "center") for header in headers], lines)

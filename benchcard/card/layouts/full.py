@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, Data, Facts, Plain, Row
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, Facts, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce, row_groups
-from benchcard.card.layouts.figures import column_decimals, format_figure, format_shape
+from benchcard.card.layouts.figures import format_shape
 from benchcard.card.layouts.full_tables import RATIO, SIZE
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Interval, Shape
 
 COMPARED_TITLE = "### What was compared"
 DATA_TITLE = "Testing data:"
@@ -36,7 +36,7 @@ NOTES_TITLE = "Notes on this run:"
 REASON_TITLE, REASONS_TITLE = "Why this row:", "Why these rows:"
 UNFINISHED = "**This run is not finished**, with "
 HIGHER, LOWER = "higher is better", "lower is better"
-_BLOCK_MARKER = re.compile(r"[-+#>=~]|\d+[.)]")
+_BEFORE_BLOCK_MARKER = re.compile(r"\A(?:(?=[-+#>=~])|\d+(?=[.)]))")
 # Below this time per configuration and shape, the card warns that small differences cannot be detected.
 _SHORT_DURATION_S = 10
 
@@ -80,16 +80,15 @@ def alt_text(facts: Facts) -> str:
     """Return the picture as text: the figures of each row of the summary."""
     if not facts.shapes or not facts.metrics:
         return ""
-    metric, shape = facts.metrics[0].name, facts.shapes[0]
     points = []
     for index in full_tables.summary_rows(facts):
-        row = facts.rows[index]
-        latency = _latency(facts, row, shape)
-        if row.metrics.get(metric) is not None and latency is not None:
+        quality, latency = _quality(facts, index), _latency(facts, index)
+        if quality and latency:
             roles = ", ".join(full_tables.roles(facts, index))
             name = f"row {index} ({roles})" if roles else f"row {index}"
-            points.append(f"{name} {_metric(facts, row, metric)} at {latency} ms")
-    return escape(f"{metric} against mean latency at {format_shape(shape)}: {'; '.join(points)}")
+            points.append(f"{name} {quality} at {latency} ms")
+    shape = format_shape(facts.shapes[0])
+    return escape(f"{facts.metrics[0].name} against mean latency at {shape}: {'; '.join(points)}")
 
 
 def _recommendations(facts: Facts) -> str:
@@ -107,44 +106,39 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
     if chosen is None:
         beside = f" for the baseline, row {base}" if len(row_groups.baselines(facts)) > 1 else ""
         return f"**There is nothing to recommend{beside}:** no row has all the figures that a choice needs."
-    row, name = facts.rows[chosen], escape(full_tables.row_names(facts)[chosen])
-    metric = facts.metrics[0].name if facts.metrics and row.metrics.get(facts.metrics[0].name) else None
+    name = escape(full_tables.row_names(facts)[chosen])
+    quality = _quality(facts, chosen)
+    quality_clause = f"{escape(facts.metrics[0].name)} {quality}" if quality else ""
     if base is None or chosen == base:
-        clauses = [_without_gain(facts, chosen, base, name)]
-        if metric is not None:
-            clauses.append(f"{escape(metric)} {_metric(facts, row, metric)}")
-        if facts.shapes and (latency := _latency(facts, row, facts.shapes[0])) is not None:
-            clauses.append(f"mean latency {latency} ms")
-        return "; ".join(clauses) + "."
-    baseline = facts.rows[base]
-    clauses = _speed(facts, row, baseline, facts.shapes[0]) if facts.shapes else []
-    if metric is not None:
-        known = baseline.metrics.get(metric) is not None
-        against = f", the unquantized model's {_metric(facts, baseline, metric)}" if known else ""
-        clauses.append(f"{escape(metric)} {_metric(facts, row, metric)}{against}")
-    size, size_before = row.figures.get(SIZE), baseline.figures.get(SIZE)
-    if size is not None and size_before is not None:
-        decimals = column_decimals(other.figures.get(SIZE) for other in facts.rows)
-        clauses.append(f"{format_figure(size, decimals)} instead of {format_figure(size_before, decimals)} MB")
+        latency = _latency(facts, chosen)
+        latency_clause = f"mean latency {latency} ms" if latency else ""
+        clauses = [_without_gain(facts, chosen, base, name), quality_clause, latency_clause]
+        return "; ".join(filter(None, clauses)) + "."
+    clauses = _speed(facts, chosen, base) if facts.shapes else []
+    if quality:
+        before = _quality(facts, base)
+        clauses.append(quality_clause + (f", the unquantized model's {before}" if before else ""))
+    if all(facts.rows[index].figures.get(SIZE) for index in (chosen, base)):
+        sizes = full_tables.figure_cells(facts, SIZE)
+        clauses.append(f"{sizes[chosen]} instead of {sizes[base]} MB")
     return f"**Ship row {chosen}{_for_now(facts)}** ({name}): " + "; ".join(clauses) + "."
 
 
-def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
-    clauses = []
-    ratio = row.times.get(shape, {}).get(RATIO)
+def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
+    row, shape, clauses = facts.rows[chosen], facts.shapes[0], []
     if full_tables.is_undetectable(row, shape):
         clauses.append("no detectable difference in speed from the baseline")
-    elif ratio is not None:
-        decimals = column_decimals(_column(facts, shape, RATIO), full_tables.time_rule(RATIO))
-        clauses.append(f"**{format_figure(ratio, decimals)} times as fast** as the unquantized model")
-    latency, latency_before = (_latency(facts, timed, shape, interval=False) for timed in (row, baseline))
-    if latency is not None and latency_before is not None:
-        clauses.append(f"{latency} instead of {latency_before} ms at {format_shape(shape)}")
+    elif row.time(shape, RATIO) is not None:
+        ratio = full_tables.time_cells(facts, shape, RATIO)[chosen]
+        clauses.append(f"**{ratio} times as fast** as the unquantized model")
+    latency, latency_before = _latency(facts, chosen), _latency(facts, base)
+    if latency and latency_before:
+        without_intervals = f"{latency.split()[0]} instead of {latency_before.split()[0]} ms"
+        clauses.append(f"{without_intervals} at {format_shape(shape)}")
     return clauses
 
 
 def _unfinished(facts: Facts) -> str:
-    """Return a note that some rows are not measured yet; an empty string where all are."""
     if facts.done is None:
         return ""
     done = f"{facts.done} of {pluralize(len(facts.rows), 'configuration')} done"
@@ -162,13 +156,13 @@ def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str
     if base is None:
         return f"**Ship row {chosen}{_for_now(facts)}** ({name}); there is no unquantized baseline to compare with"
     others = [
-        index for index in range(len(facts.rows)) if index != base and row_groups.baseline_of(facts, index) == base
+        row for index, row in enumerate(facts.rows) if index != base and row_groups.baseline_of(facts, index) == base
     ]
     if facts.done is not None:
         why = "the run is not finished"
     elif not others:
         why = "no other row is compared with it"
-    elif not _have_time(facts, range(len(facts.rows)), LATENCY_MEAN):
+    elif not _have_time(facts, facts.rows, LATENCY_MEAN):
         why = "nothing was timed"
     elif not _have_time(facts, others, RATIO):
         why = "no other row was timed together with it"
@@ -177,33 +171,28 @@ def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str
     return f"**Keep the baseline, row {chosen}{_for_now(facts)}** ({name}): {why}"
 
 
-def _have_time(facts: Facts, rows: Iterable[int], key: str) -> bool:
-    return any(facts.rows[row].times.get(shape, {}).get(key) for row in rows for shape in facts.shapes)
+def _have_time(facts: Facts, rows: Iterable[Row], key: str) -> bool:
+    return any(row.time(shape, key) for row in rows for shape in facts.shapes)
 
 
-def _metric(facts: Facts, row: Row, metric: str) -> str:
-    decimals = column_decimals([other.metrics.get(metric) for other in facts.rows], figures.quality_decimals)
-    figure = row.metrics.get(metric)
-    return figures.MISSING if figure is None else format_figure(figure, decimals)
+def _quality(facts: Facts, index: int) -> str:
+    """Return the first metric of a row as its column shows it; empty where there is none."""
+    if not facts.metrics or facts.rows[index].metrics.get(facts.metrics[0].name) is None:
+        return ""
+    return full_tables.metric_cells(facts, facts.metrics[0].name)[index]
 
 
-def _latency(facts: Facts, row: Row, shape: Shape, *, interval: bool = True) -> str | None:
-    """Return the mean latency of a row in ms, as its column shows it; None where there is none."""
-    latency = row.times.get(shape, {}).get(LATENCY_MEAN)
-    if latency is None:
-        return None
-    decimals = column_decimals(_column(facts, shape, LATENCY_MEAN))
-    return format_figure(latency if interval else Interval(latency.value), decimals)
-
-
-def _column(facts: Facts, shape: Shape, key: str) -> list[Interval | None]:
-    return [row.times.get(shape, {}).get(key) for row in facts.rows]
+def _latency(facts: Facts, index: int) -> str:
+    """Return the mean latency of a row in ms at the first shape, as its column shows it; empty where there is none."""
+    if not facts.shapes or facts.rows[index].time(facts.shapes[0], LATENCY_MEAN) is None:
+        return ""
+    return full_tables.time_cells(facts, facts.shapes[0], LATENCY_MEAN)[index]
 
 
 def _legend(facts: Facts) -> str:
     at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
     sentences, baselines = [f"In brackets: 95 % intervals.{at}"], row_groups.baselines(facts)
-    if any(row.figures.get(full_tables.CHANGED) or row.metrics for row in facts.rows) and facts.pareto:
+    if facts.pareto:
         of = " of the same examples" if row_groups.have_different_examples(facts) else ""
         sentences.append(f"*Pareto*: no other row{of} is both better and faster.")
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
@@ -220,7 +209,7 @@ def _legend(facts: Facts) -> str:
 def _compared(facts: Facts) -> list[str]:
     return [
         "  \n".join(classic.labels(facts)),
-        _bullets(DATA_TITLE, _data(facts.data)) if facts.data is not None else "",
+        _bullets(DATA_TITLE, _data(facts)),
         _bullets(classic.FIXED_TITLE, facts.fixed) or classic.FIXED_TITLE,
         classic.benchmarked(facts).rstrip("\n"),
         _metrics(facts),
@@ -228,19 +217,19 @@ def _compared(facts: Facts) -> list[str]:
     ]
 
 
-def _data(data: Data) -> dict[str, Plain]:
-    values = {name: getattr(data, name) for name in ("dataset", "config", "split", "revision", "samples")}
-    return {**{name: value for name, value in values.items() if value is not None}, "on_hub": data.on_hub}
+def _data(facts: Facts) -> dict[str, Plain]:
+    values = asdict(facts.data) if facts.data is not None else {}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _metrics(facts: Facts) -> str:
     """Return the definitions and directions of the metrics; an empty string where none is known."""
-    known = [metric for metric in facts.metrics if metric.definition or metric.higher_is_better is not None]
+    directions = {None: "", True: HIGHER, False: LOWER}
     lines = []
-    for metric in known:
-        direction = "" if metric.higher_is_better is None else HIGHER if metric.higher_is_better else LOWER
-        definition = "; ".join(part for part in (_one_line(metric.definition), direction) if part)
-        lines.append(f"* **{escape(metric.name)}**: {definition}")
+    for metric in facts.metrics:
+        parts = [_one_line(metric.definition), directions[metric.higher_is_better]]
+        if any(parts):
+            lines.append(f"* **{escape(metric.name)}**: {'; '.join(filter(None, parts))}")
     return "\n".join([METRICS_TITLE, *lines]) if lines else ""
 
 
@@ -275,7 +264,6 @@ def _evaluation(facts: Facts) -> list[str]:
 
 
 def _until(facts: Facts) -> str:
-    """Return a clause on the precision at which timing stopped, if the spec has one."""
     precision = facts.settings.get("precision")
     if not isinstance(precision, (int, float)):
         return ""
@@ -292,7 +280,6 @@ def _folded(heading: str, table: str, facts: Facts, *, always_head: bool = False
 
 
 def _int8(facts: Facts) -> str:
-    """Return a paragraph on int8 products on the processor of the run; an empty string where nothing is known."""
     int8 = facts.environment.get("int8")
     if not isinstance(int8, Mapping) or "u8s8_saturates" not in int8:
         return ""
@@ -313,7 +300,6 @@ def _int8(facts: Facts) -> str:
 
 
 def _nodes(facts: Facts) -> str:
-    """Return a paragraph on the counts of nodes; an empty string where no row has them."""
     if not any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
         return ""
     return (
@@ -384,6 +370,4 @@ def _list_sentences(heading: str, sentences: tuple[str, ...]) -> str:
 
 def _one_line(text: str) -> str:
     """Return text as one line that does not begin a block of Markdown."""
-    line = escape_prose(text)
-    match = _BLOCK_MARKER.match(line)
-    return f"{line[: match.end() - 1]}\\{line[match.end() - 1 :]}" if match else line
+    return _BEFORE_BLOCK_MARKER.sub(r"\g<0>\\", escape_prose(text))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import TypeAlias
 
 from benchcard.card.facts import Facts, Plain
 from benchcard.card.layouts import classic
 from benchcard.card.markdown.inline import parse_code_span, parse_code_spans, parse_value, unescape
+from benchcard.card.markdown.tables import Table, find_tables
 from benchcard.errors import CardError
 from benchcard.utils.values import Shape
 
@@ -30,13 +32,16 @@ _MAX_DIGITS = 18
 def read_labels(lines: list[str]) -> Facts:
     """Return the facts that are not in tables: task, backend, number of samples, parameters and duration."""
     labels = _labels(lines)
+    backend_args = parse_value(_label(labels, "backend args"))
+    if not isinstance(backend_args, dict):
+        raise CardError(f"Backend args: expected a mapping, found {backend_args!r}")
     samples = _label(labels, "number of evaluation samples")
     is_number = samples not in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
     durations = (match.group(1) for line in lines if (match := _DURATION.match(line)))
     return Facts(
         task=_text(_label(labels, "task")),
         backend=_text(_label(labels, "backend")),
-        backend_args=expect_mapping(parse_value(_label(labels, "backend args")), "Backend args"),
+        backend_args=backend_args,
         max_eval_samples=parse_count(samples, "Number of evaluation samples") if is_number else None,
         fixed=nest_bullets(read_bullets(lines, classic.FIXED_TITLE)),
         benchmarked=_benchmarked(read_bullets(lines, classic.BENCHMARKED_TITLE)),
@@ -45,16 +50,20 @@ def read_labels(lines: list[str]) -> Facts:
 
 
 def read_bullets(lines: list[str], title: str) -> Bullets:
-    """Return the bullets below a title."""
-    if title not in lines:
-        raise CardError(f"the card has no section {title!r}")
-    bullets: Bullets = []
-    for line in lines[lines.index(title) + 1 :]:
-        bullet = _BULLET.match(line)
-        if bullet is None:
-            break
-        bullets.append((bullet.group(1), unescape(bullet.group(2)), bullet.group(3)))
-    return bullets
+    """Return the bullets below a title, which an empty line may separate from it."""
+    first = _index(lines, title) + 1
+    below = lines[first + 1 :] if lines[first : first + 1] == [""] else lines[first:]
+    matches = takewhile(bool, map(_BULLET.match, below))
+    return [(match.group(1), unescape(match.group(2)), match.group(3)) for match in matches if match]
+
+
+def find_tables_below(lines: list[str], title: str) -> list[Table]:
+    """Return the tables below a title, at least one."""
+    start = _index(lines, title)
+    below = [table for table in find_tables("\n".join(lines)) if table.first_line > start]
+    if not below:
+        raise CardError(f"the card has no table under {title!r}")
+    return below
 
 
 def nest_bullets(bullets: Bullets) -> dict[str, Plain]:
@@ -77,13 +86,6 @@ def parse_span(text: str) -> Plain:
     return parse_value(_without_span(text))
 
 
-def expect_mapping(value: Plain, place: str) -> dict[str, Plain]:
-    """Return `value` if it is a mapping."""
-    if not isinstance(value, dict):
-        raise CardError(f"{place}: expected a mapping, found {value!r}")
-    return value
-
-
 def parse_count(text: str, place: str, below: int | None = None) -> int:
     """Return a whole number of at most 18 digits.
 
@@ -102,9 +104,14 @@ def find_shape(heading: str) -> Shape | None:
     if match is None:
         return None
     batch_size, length = match.groups()
-    return Shape(
-        parse_count(batch_size, "a batch size"), None if length is None else parse_count(length, "an input length")
-    )
+    input_length = None if length is None else parse_count(length, "an input length")
+    return Shape(parse_count(batch_size, "a batch size"), input_length)
+
+
+def _index(lines: list[str], title: str) -> int:
+    if title not in lines:
+        raise CardError(f"the card has no section {title!r}")
+    return lines.index(title)
 
 
 def _labels(lines: list[str]) -> dict[str, str]:

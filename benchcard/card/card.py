@@ -1,8 +1,4 @@
-"""The class `Card`: a model card, made from facts or read from a file.
-
-Leaves the contents to `facts`, the text to `layouts` and `reading`, the front matter to `frontmatter`, and the READMEs
-of others to `readme`.
-"""
+"""The class `Card`: a model card, made from facts or read from a file."""
 
 from __future__ import annotations
 
@@ -113,10 +109,8 @@ class Card:
         """Write the card to the README at `path`, and its picture beside it; return the path.
 
         The text of an existing README stays: the card becomes a section of it, as in a push, and the next `save`
-        replaces that section. A card that was read from a file replaces the whole file. The file is written completely
-        or not at all. It keeps its permissions; a link stays a link.
-
-        `force` replaces a section that was edited by hand.
+        replaces that section; with `force`, even if it was edited by hand. A card that was read from a file replaces
+        the whole file. The file is written completely or not at all. It keeps its permissions; a link stays a link.
 
         Raises:
             CardError: The file cannot be written, or `merge_into` refuses; the file at `path` is unchanged.

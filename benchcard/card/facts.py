@@ -1,10 +1,6 @@
 """The contents of a card as data: publishing fills a `Facts`, each layout renders one, and reading a card returns one.
 
-Leaves the origin of the figures to publishing, their layout to `layouts`, and what the Hub accepts in front matter to
-`frontmatter`.
-
-The name of a quantity ends in its unit (`latency_mean_ms`, `duration_s`). A figure that does not exist is None, never
-NaN: `figure` converts it.
+A figure that does not exist is None, never NaN: `figure` converts it.
 """
 
 from __future__ import annotations
@@ -12,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pprint import saferepr
 from typing import Any, SupportsFloat, TypeAlias
 
 from benchcard.errors import CardError
@@ -23,6 +20,9 @@ Plain: TypeAlias = Any
 
 LATENCY_MEAN = "latency_mean_ms"
 THROUGHPUT = "throughput_per_s"
+
+# The part of a data set that no quality figure depends on.
+_CALIBRATION = "calibration_split"
 
 Figures: TypeAlias = Mapping[str, Interval | None]
 """Figures by name, with the unit in the name: `{"latency_mean_ms": Interval(12.3), "ratio": None}`."""
@@ -47,11 +47,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one model: quality by metric, and times by shape.
-
-    Times are at least `latency_mean_ms` and `throughput_per_s` (samples per second), and maybe others, such as
-    `latency_p99_ms`, `ratio` or `memory_mb`.
-    """
+    """Figures of one model: quality by metric, and times by shape, such as `latency_mean_ms` or `throughput_per_s`."""
 
     metrics: Figures = field(default_factory=dict)
     times: Mapping[Shape, Figures] = field(default_factory=dict)
@@ -60,7 +56,7 @@ class Measured:
         _expect_figures(self.metrics, *self.times.values())
 
     def time(self, shape: Shape, name: str) -> Interval | None:
-        """Return a figure of one shape."""
+        """Return a figure of time."""
         return self.times.get(shape, {}).get(name)
 
 
@@ -91,6 +87,17 @@ class Row(Measured):
         super().__post_init__()
         _expect_figures(self.figures)
         _make_plain(self, "parameters")
+
+    @property
+    def examples(self) -> str:
+        """A key of the examples that the row was evaluated on: the benchmarked parameters that select them."""
+        selection: dict[str, Plain] = {}
+        for name, value in self.parameters.items():
+            parameter, _, part = name.partition(".")
+            if parameter in ("dataset", "max_eval_samples") and part != _CALIBRATION:
+                is_mapping = isinstance(value, dict)
+                selection[name] = {key: value[key] for key in value if key != _CALIBRATION} if is_mapping else value
+        return saferepr(selection)
 
 
 OTHERS = "others"
@@ -134,10 +141,8 @@ class FrontMatter:
 
     Attributes:
         license: Hub id of the licence, only where the user gave or inherited one.
-        pipeline_tag: Task, as the Hub names it.
         base_model: Hub id of the measured model; None for a local folder, even if its path looks like an id.
         base_model_relation: `quantized` where the repository holds quantized weights.
-        datasets: Hub ids of the evaluation data; never a local path.
         model_index: Evaluation results in the Hub's format; see `frontmatter.fields.model_index`.
     """
 
@@ -161,7 +166,6 @@ class Facts:
     """All contents of a card.
 
     Attributes:
-        max_eval_samples: Maximum number of evaluated samples; None for all of them.
         fixed: Parameters with one value, in the order of the card. A mapping is shown as nested bullets, a list of
             mappings on one line.
         benchmarked: Parameters that vary, with their values, in the order of the columns.
@@ -214,6 +218,23 @@ class Facts:
             for place in places:
                 if place is not None and not 0 <= place < len(self.rows):
                     raise CardError(f"{name} is row {place}, but the rows are 0 to {len(self.rows) - 1}")
+
+    @property
+    def baselines(self) -> tuple[int, ...]:
+        """The rows that other rows are compared with, in their order."""
+        rows = {self.baseline, *(row.baseline for row in self.rows)}
+        return tuple(sorted(row for row in rows if row is not None))
+
+    def baseline_of(self, index: int) -> int | None:
+        """Return the row that a row is compared with."""
+        own = self.rows[index].baseline
+        return self.baseline if own is None else own
+
+    @property
+    def recommended(self) -> tuple[int, ...]:
+        """The recommended rows, in the order of their baselines."""
+        rows = [row for row in (self.chosen, *self.further) if row is not None]
+        return tuple(sorted(rows, key=lambda row: (self.baseline_of(row) or 0, row)))
 
 
 def figure(value: SupportsFloat | None, low: float | None = None, high: float | None = None) -> Interval | None:

@@ -128,15 +128,12 @@ def merge(
 
 def _keep_related_keys(
     fields: Mapping[str, Plain], existing: Mapping[str, Plain], overwrite: Collection[str]
-) -> tuple[dict[str, Plain], list[str], frozenset[str]]:
-    """Treat keys that belong together as one, so that no key describes a value that another card gave.
+) -> tuple[dict[str, Plain], list[str], set[str]]:
+    """Return the fields to merge, the keys that keep their values, and the keys to overwrite.
 
-    Return the card's fields without those that belong to an existing value that is kept, the keys that keep their
-    values, and the keys to overwrite, with those that belong to them.
+    Keys that belong together count as one, so that no key describes a value that another card gave.
     """
-    overwrite = frozenset(overwrite).union(
-        *(keys for keys in (_LICENSE_KEYS, _BASE_MODEL_KEYS) if keys[0] in overwrite)
-    )
+    overwrite = {*overwrite}.union(*(keys for keys in (_LICENSE_KEYS, _BASE_MODEL_KEYS) if keys[0] in overwrite))
     dropped: set[str] = set()
     license_before = {key: existing.get(key) for key in _LICENSE_KEYS if key not in overwrite}
     if any(license_before.values()) and any(value != fields.get(key) for key, value in license_before.items()):
@@ -235,9 +232,9 @@ def _find_section(text: str, slug: str) -> Section | None:
 
 
 def _remove_broken_markers(text: str, slug: str) -> str:
-    """Return the text without unpaired markers of a section, and with only the first of several sections of its name.
+    """Return the text without unpaired markers of a section, and without later sections of its name.
 
-    A later section is removed if nobody edited it; else only its markers are.
+    Of a later section that was edited, only the markers are removed.
     """
     sections, unpaired = _named(text, slug)
     spans = [(marker.start, marker.end) for marker in unpaired]
@@ -351,9 +348,7 @@ def _digest(content: str) -> str:
 
 def _empty_line_after(text: str, newline: str) -> str:
     """Return the line ends that are missing for an empty line between a text and what is appended to it."""
-    if not text:
-        return ""
     ends = text[len(text.rstrip("\r\n")) :]
     # A lone \r followed by an added \n would become one line end with it.
     count = 0 if ends.endswith("\r") and newline == "\n" else len(_LINE_END.findall(ends))
-    return newline * max(0, 2 - count)
+    return newline * max(0, 2 - count) if text else ""

@@ -111,8 +111,8 @@ def read_card(
         path = path / README
     if path.is_file():
         text, slug = _select_section(path.read_bytes().decode("utf-8", "surrogateescape"), section)
-        file = path.parent / FOLDER / slug / RUN if slug else None
-        run = _read_run(file.read_bytes(), str(file)) if file is not None and file.is_file() else None
+        file = path.parent / FOLDER / slug / RUN
+        run = _read_run(file.read_bytes(), str(file)) if slug and file.is_file() else None
         return PublishedCard(Card(text).facts(), run, path.parent.resolve())
     name = str(card)
     if not is_hub_id(name) or "/" not in name:
@@ -148,9 +148,8 @@ def _read_run(content: bytes, location: str) -> PublishedRun:
         raise CardError(f"{location} cannot be read: {error}") from None
     try:
         run = msgspec.convert(data, PublishedRun)
-        msgspec.convert(data.get("time", []), tuple[TimeKey, ...])
+        msgspec.convert(run.time, tuple[TimeKey, ...])
     except msgspec.ValidationError as error:
-        raise CardError(
-            f"{location} is not what benchcard publishes: {error}. Remove it to read the card alone"
-        ) from None
+        message = f"{location} is not what benchcard publishes: {error}. Remove it to read the card alone"
+        raise CardError(message) from None
     return run

@@ -1,8 +1,4 @@
-"""The front matter of a new card.
-
-Owns which facts become which keys. Leaves checking any card's front matter to `check`, YAML as text to `yaml`, and
-merging into existing front matter to `merge`.
-"""
+"""The front matter of a new card: which facts become which keys."""
 
 from __future__ import annotations
 

@@ -40,16 +40,19 @@ TIME_COLUMNS = (("latency_mean", "ms", LATENCY_MEAN), ("throughput", "/s", THROU
 
 def render(facts: Facts) -> str:
     """Return the whole card: front matter and body."""
-    return fields.render_front_matter(facts.front_matter) + "\n" + body(facts)
-
-
-def body(facts: Facts) -> str:
-    """Return the card without its front matter; it ends in an empty line."""
+    metrics = [(metric.name, metric.unit, metric.name) for metric in facts.metrics]
+    positive_classes = "".join(
+        f"The positive class of {escape(metric.name)} is {code_span(metric.positive_class)}.\n\n"
+        for metric in facts.metrics
+        if metric.positive_class  # The cards of 2022 have none.
+    )
+    quality = _table(facts, metrics, QUALITY_DECIMALS, lambda measured: measured.metrics)
     parts = [
+        fields.render_front_matter(facts.front_matter),
         "".join(f"{line}  \n" for line in labels(facts)),
         f"{FIXED_TITLE}\n" + "".join(bullet(name, value) for name, value in facts.fixed.items()),
         benchmarked(facts),
-        f"# Evaluation\n{QUALITY_TITLE}\n" + _positive_classes(facts) + _quality(facts) + "\n",
+        f"# Evaluation\n{QUALITY_TITLE}\n{positive_classes}{quality}\n",
     ]
     if facts.shapes:
         opening = f"{TIME_TITLE}\n"
@@ -61,11 +64,14 @@ def body(facts: Facts) -> str:
 
 def labels(facts: Facts) -> list[str]:
     """Return the lines that name task, backend and number of samples."""
+    samples = ALL_SAMPLES if facts.max_eval_samples is None else str(facts.max_eval_samples)
+    if "max_eval_samples" in facts.benchmarked:
+        samples = VARIED_SAMPLES
     return [
         f"**task**: {_code(facts.task)}",
         f"**Backend:** {_code(facts.backend)}",
         f"**Backend args:** {_code(facts.backend_args)}",
-        f"**Number of evaluation samples:** {code_span(_samples(facts))}",
+        f"**Number of evaluation samples:** {code_span(samples)}",
     ]
 
 
@@ -98,26 +104,6 @@ def time_heading(shape: Shape) -> str:
 
 def _code(value: Plain) -> str:
     return code_span(write_value(value))
-
-
-def _samples(facts: Facts) -> str:
-    if "max_eval_samples" in facts.benchmarked:
-        return VARIED_SAMPLES
-    return ALL_SAMPLES if facts.max_eval_samples is None else str(facts.max_eval_samples)
-
-
-def _positive_classes(facts: Facts) -> str:
-    """Return a line for each metric that evaluates a single label; the cards of 2022 have none."""
-    return "".join(
-        f"The positive class of {escape(metric.name)} is {code_span(metric.positive_class)}.\n\n"
-        for metric in facts.metrics
-        if metric.positive_class
-    )
-
-
-def _quality(facts: Facts) -> str:
-    columns = [(metric.name, metric.unit, metric.name) for metric in facts.metrics]
-    return _table(facts, columns, QUALITY_DECIMALS, lambda measured: measured.metrics)
 
 
 def _time(facts: Facts, shape: Shape) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, Facts, Plain, Row
-from benchcard.card.layouts import classic, figures, full_tables, reproduce, row_groups
+from benchcard.card.layouts import classic, figures, full_tables, reproduce
 from benchcard.card.layouts.figures import format_shape
 from benchcard.card.layouts.full_tables import RATIO, SIZE
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
@@ -52,14 +52,16 @@ def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> s
         parts += [full_tables.summary(facts), _legend(facts)]
     if plot is not None:
         parts.append(f"![{alt_text(facts)}]({plot})")
-    several = len(row_groups.recommended(facts)) > 1
+    several = len(facts.recommended) > 1
     parts += [
         _list_sentences(REASONS_TITLE if several else REASON_TITLE, facts.reasons),
         COMPARED_TITLE,
         *_compared(facts),
         "### Evaluation",
         *_evaluation(facts),
-        *_environment(facts),
+        ENVIRONMENT_TITLE if facts.environment or facts.run else "",
+        _bullets("", facts.environment),
+        _bullets(RUN_TITLE, facts.run),
         LIMITATIONS_TITLE,
         *_limitations(facts),
         *_how_to_reproduce(facts, slug),
@@ -93,10 +95,10 @@ def alt_text(facts: Facts) -> str:
 
 def _recommendations(facts: Facts) -> str:
     """Return one sentence that says which row to ship, with its figures; one for each of several baselines."""
-    baselines = row_groups.baselines(facts)
+    baselines = facts.baselines
     if len(baselines) < 2:
         return _recommendation(facts, facts.chosen, facts.baseline)
-    chosen = {row_groups.baseline_of(facts, row): row for row in row_groups.recommended(facts)}
+    chosen = {facts.baseline_of(row): row for row in facts.recommended}
     sentences = [f"* {_recommendation(facts, chosen.get(baseline), baseline)}" for baseline in baselines]
     opening = f"There are {len(baselines)} baselines, and each row is compared with its own:"
     return "\n".join([opening, "", *sentences])
@@ -104,7 +106,7 @@ def _recommendations(facts: Facts) -> str:
 
 def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
     if chosen is None:
-        beside = f" for the baseline, row {base}" if len(row_groups.baselines(facts)) > 1 else ""
+        beside = f" for the baseline, row {base}" if len(facts.baselines) > 1 else ""
         return f"**There is nothing to recommend{beside}:** no row has all the figures that a choice needs."
     name = escape(full_tables.row_names(facts)[chosen])
     quality = _quality(facts, chosen)
@@ -155,9 +157,7 @@ def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str
         return f"**There is one configuration, row {chosen}** ({name}), and nothing to compare it with"
     if base is None:
         return f"**Ship row {chosen}{_for_now(facts)}** ({name}); there is no unquantized baseline to compare with"
-    others = [
-        row for index, row in enumerate(facts.rows) if index != base and row_groups.baseline_of(facts, index) == base
-    ]
+    others = [row for index, row in enumerate(facts.rows) if index != base and facts.baseline_of(index) == base]
     if facts.done is not None:
         why = "the run is not finished"
     elif not others:
@@ -191,9 +191,9 @@ def _latency(facts: Facts, index: int) -> str:
 
 def _legend(facts: Facts) -> str:
     at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
-    sentences, baselines = [f"In brackets: 95 % intervals.{at}"], row_groups.baselines(facts)
+    sentences, baselines = [f"In brackets: 95 % intervals.{at}"], facts.baselines
     if facts.pareto:
-        of = " of the same examples" if row_groups.have_different_examples(facts) else ""
+        of = " of the same examples" if len({row.examples for row in facts.rows}) > 1 else ""
         sentences.append(f"*Pareto*: no other row{of} is both better and faster.")
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
     if any(full_tables.is_undetectable(row, shape) for row in others for shape in facts.shapes):
@@ -207,19 +207,15 @@ def _legend(facts: Facts) -> str:
 
 
 def _compared(facts: Facts) -> list[str]:
+    data = asdict(facts.data) if facts.data is not None else {}
     return [
         "  \n".join(classic.labels(facts)),
-        _bullets(DATA_TITLE, _data(facts)),
+        _bullets(DATA_TITLE, {name: value for name, value in data.items() if value is not None}),
         _bullets(classic.FIXED_TITLE, facts.fixed) or classic.FIXED_TITLE,
         classic.benchmarked(facts).rstrip("\n"),
         _metrics(facts),
         _bullets(SETTINGS_TITLE, facts.settings),
     ]
-
-
-def _data(facts: Facts) -> dict[str, Plain]:
-    values = asdict(facts.data) if facts.data is not None else {}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _metrics(facts: Facts) -> str:
@@ -241,7 +237,7 @@ def _evaluation(facts: Facts) -> list[str]:
             parts.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{_until(facts)}.")
     for shape in facts.shapes:
         parts.append(_folded(classic.time_heading(shape), full_tables.time(facts, shape), facts, always_head=True))
-    several = len(row_groups.baselines(facts)) > 1
+    several = len(facts.baselines) > 1
     if facts.noise:
         who = "Each baseline" if several else "The baseline"
         explanation = (
@@ -249,8 +245,14 @@ def _evaluation(facts: Facts) -> list[str]:
             "ratio counts as detectable only if it is further from 1 than that."
         )
         parts += [NOISE_TITLE, explanation, full_tables.noise(facts)]
-    int8 = [part for part in (_int8(facts), _nodes(facts)) if part]
-    parts += ["#### 8-bit arithmetic on this processor", *int8] if int8 else []
+    int8 = [_int8(facts)]
+    if any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
+        int8.append(
+            f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized "
+            "nodes only move data, were fused with a neighbour, or are computed in float32 between conversions."
+        )
+    if any(int8):
+        parts += ["#### 8-bit arithmetic on this processor", *int8]
     if same := full_tables.same_models(facts):
         once = (
             "Equal evaluations and equal timings were made once."
@@ -281,7 +283,7 @@ def _folded(heading: str, table: str, facts: Facts, *, always_head: bool = False
 
 def _int8(facts: Facts) -> str:
     int8 = facts.environment.get("int8")
-    if not isinstance(int8, Mapping) or "u8s8_saturates" not in int8:
+    if not isinstance(int8, dict) or "u8s8_saturates" not in int8:
         return ""
     processor = code_span(write_value(facts.environment.get("processor") or "this processor"))
     if int8["u8s8_saturates"]:
@@ -299,20 +301,6 @@ def _int8(facts: Facts) -> str:
     )
 
 
-def _nodes(facts: Facts) -> str:
-    if not any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
-        return ""
-    return (
-        f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized nodes "
-        "only move data, were fused with a neighbour, or are computed in float32 between conversions."
-    )
-
-
-def _environment(facts: Facts) -> list[str]:
-    parts = [_bullets("", facts.environment), _bullets(RUN_TITLE, facts.run)]
-    return [ENVIRONMENT_TITLE, *parts] if any(parts) else []
-
-
 def _limitations(facts: Facts) -> list[str]:
     sentences = [
         "Times hold for this machine, these versions and this number of threads. Ratios to the baseline carry over to "
@@ -328,7 +316,7 @@ def _limitations(facts: Facts) -> list[str]:
     if any(row.figures.get(full_tables.SAMPLES) for row in facts.rows):
         on = f"as many samples as the column `{full_tables.SAMPLES}` says"
     else:
-        of = " of each split" if row_groups.have_different_examples(facts) else " of one split"
+        of = " of each split" if len({row.examples for row in facts.rows}) > 1 else " of one split"
         on = f"{pluralize(samples, 'sample')}{of}" if samples is not None else ""
     if on:
         sentences.append(
@@ -342,19 +330,16 @@ def _limitations(facts: Facts) -> list[str]:
 
 
 def _how_to_reproduce(facts: Facts, slug: str) -> list[str]:
-    shell = f"pip install benchcard{_version(facts)}\nbenchcard run {slug}.yaml --out runs/{slug}"
+    versions = facts.environment.get("versions")
+    version = versions.get("benchcard") if isinstance(versions, dict) else None
+    pin = f"=={version}" if isinstance(version, str) and re.fullmatch(r"[\w.+!-]+", version) else ""
+    shell = f"pip install benchcard{pin}\nbenchcard run {slug}.yaml --out runs/{slug}"
     return [
         "### How to reproduce it",
         f"In Python:\n\n```python\n{reproduce.python_call(facts, f'runs/{slug}')}\n```",
         f"From a shell, with the spec below as `{slug}.yaml`:\n\n```sh\n{shell}\n```",
         f"<details>\n<summary>{slug}.yaml</summary>\n\n```yaml\n{reproduce.yaml_spec(facts)}\n```\n\n</details>",
     ]
-
-
-def _version(facts: Facts) -> str:
-    versions = facts.environment.get("versions")
-    version = versions.get("benchcard") if isinstance(versions, Mapping) else None
-    return f"=={version}" if isinstance(version, str) and re.fullmatch(r"[\w.+!-]+", version) else ""
 
 
 def _bullets(heading: str, values: Mapping[str, Plain]) -> str:

@@ -6,12 +6,12 @@ Owns their columns and cells, and the short name of a row. Leaves the text aroun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import TypeAlias
 
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Plain, Row
-from benchcard.card.layouts import figures, row_groups
+from benchcard.card.layouts import figures
 from benchcard.card.layouts.figures import DecimalsRule
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.card.markdown.tables import Column, render_table
@@ -40,12 +40,12 @@ TIME_COLUMNS = {
 }
 SIZE_COLUMN = "size (MB)"
 NOISE_BASELINE = "baseline"
-FIGURE_ENDINGS = {
+# Endings of the names of figures that belong to a metric, and what the header has in their place.
+_FIGURE_ENDINGS = {
     "_difference": " against the baseline",
     P_VALUE: " p-value",
     "_detectable_difference": " detectable difference",
 }
-"""Endings of the names of figures that belong to a metric, and what the header has in their place."""
 
 _Column: TypeAlias = tuple[Column, list[str]]
 """A column, and its cells for all rows of the card."""
@@ -82,8 +82,8 @@ def _value_in_name(name: str, value: Plain) -> str:
 
 def roles(facts: Facts, index: int) -> list[str]:
     """Return the roles of a row: baseline, recommended, Pareto; and its baseline if there are several baselines."""
-    baselines, baseline = row_groups.baselines(facts), row_groups.baseline_of(facts, index)
-    holders = {"baseline": baselines, "chosen": row_groups.recommended(facts), "pareto": facts.pareto}
+    baselines, baseline = facts.baselines, facts.baseline_of(index)
+    holders = {"baseline": baselines, "chosen": facts.recommended, "pareto": facts.pareto}
     names = [ROLES[role] for role, rows in holders.items() if index in rows]
     if len(baselines) > 1 and baseline not in (None, index):
         names.append(f"{AGAINST}{baseline}")
@@ -92,7 +92,7 @@ def roles(facts: Facts, index: int) -> list[str]:
 
 def summary_rows(facts: Facts) -> list[int]:
     """Return the rows of the summary, fastest first: recommended, baselines and Pareto set; ten at most."""
-    with_role = dict.fromkeys([*row_groups.recommended(facts), *row_groups.baselines(facts), *facts.pareto])
+    with_role = dict.fromkeys([*facts.recommended, *facts.baselines, *facts.pareto])
     rows = list(with_role) or [index for index, row in enumerate(facts.rows) if row.same_model_as is None]
 
     def speed(index: int) -> tuple[float, int]:
@@ -112,7 +112,7 @@ def summary(facts: Facts) -> str:
     lines = _lines(columns, rows)
     for index, line in zip(rows, lines):
         line[3:] = map(_unbreakable, line[3:])
-        if index in row_groups.recommended(facts):
+        if index in facts.recommended:
             line[:] = [f"**{cell}**" if cell else "" for cell in line]
     return render_table([column for column, _ in columns], lines)
 
@@ -120,13 +120,14 @@ def summary(facts: Facts) -> str:
 def quality(facts: Facts) -> str:
     """Return the table of all rows with their metrics, other figures and parameters."""
     columns = [_row_numbers(facts), _roles(facts, "role"), *_metric_columns(facts)]
+    headers = figure_headers(metric.name for metric in facts.metrics)
     names = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
     for name in names:
         if name != SIZE or not facts.shapes:
             cells = figure_cells(facts, name)
             if name.endswith(P_VALUE):
                 cells = [cell.replace("0.0000", figures.BELOW_RESOLUTION) for cell in cells]
-            columns.append((Column(escape(_figure_header(facts, name)), "right"), cells))
+            columns.append((Column(escape(headers.get(name, name)), "right"), cells))
     for name in facts.benchmarked:
         columns.append((Column(code_span(name)), [code_span(write_value(row.parameters[name])) for row in facts.rows]))
     return _render(facts, columns)
@@ -184,6 +185,12 @@ def failures(facts: Facts) -> str:
     ]
     headers = [Column("row", "right"), Column("step"), Column("error"), Column("message")]
     return render_table(headers, rows) if rows else ""
+
+
+def figure_headers(metrics: Iterable[str]) -> dict[str, str]:
+    """Return the headers of figures: `accuracy against the baseline` for `accuracy_difference`."""
+    of_metrics = {metric + ending: metric + suffix for metric in metrics for ending, suffix in _FIGURE_ENDINGS.items()}
+    return {SIZE: SIZE_COLUMN, **{name: name for name in (*COUNTS, COSINE)}, **of_metrics}
 
 
 def metric_cells(facts: Facts, name: str) -> list[str]:
@@ -252,7 +259,7 @@ def _metric_columns(facts: Facts) -> list[_Column]:
 def _time_column(facts: Facts, shape: Shape, key: str) -> _Column:
     cells = time_cells(facts, shape, key)
     if key == RATIO:
-        baselines = row_groups.baselines(facts)
+        baselines = facts.baselines
         for index, row in enumerate(facts.rows):
             if index not in baselines and is_undetectable(row, shape):
                 cells[index] += f", {figures.NOT_DETECTABLE}"
@@ -263,17 +270,6 @@ def _size_columns(facts: Facts) -> list[_Column]:
     """Return the column of sizes, if there are any."""
     has_sizes = any(row.figures.get(SIZE) for row in facts.rows)
     return [(Column(SIZE_COLUMN, "right"), figure_cells(facts, SIZE))] if has_sizes else []
-
-
-def _figure_header(facts: Facts, name: str) -> str:
-    """Return the header of a figure: `accuracy against the baseline` for `accuracy_difference`."""
-    if name == SIZE:
-        return SIZE_COLUMN
-    for metric in facts.metrics:
-        ending = name.removeprefix(metric.name)
-        if name.startswith(metric.name) and ending in FIGURE_ENDINGS:
-            return metric.name + FIGURE_ENDINGS[ending]
-    return name
 
 
 def _number(number: int | None) -> str:

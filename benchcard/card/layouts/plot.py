@@ -13,7 +13,6 @@ from importlib import util
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.card.facts import LATENCY_MEAN, Facts
-from benchcard.card.layouts import row_groups
 from benchcard.card.layouts.figures import format_shape
 from benchcard.utils.values import Interval
 
@@ -68,7 +67,7 @@ def render_png(facts: Facts) -> bytes | None:
 def _points(facts: Facts) -> _Points:
     """Return the rows to draw; a row with the model and figures of an earlier one is drawn only if it has a role."""
     points: _Points = {}
-    with_role = {*row_groups.baselines(facts), *row_groups.recommended(facts), *facts.pareto}
+    with_role = {*facts.baselines, *facts.recommended, *facts.pareto}
     for index, row in enumerate(facts.rows):
         latency = row.time(facts.shapes[0], LATENCY_MEAN)
         quality = row.metrics.get(facts.metrics[0].name)
@@ -80,7 +79,7 @@ def _points(facts: Facts) -> _Points:
 
 
 def _draw(axes: Axes, facts: Facts, points: _Points) -> None:
-    chosen, baselines = {*row_groups.recommended(facts)}, {*row_groups.baselines(facts)}
+    chosen, baselines = {*facts.recommended}, {*facts.baselines}
     for line in front_lines(facts, points):
         axes.plot(*zip(*line), color=INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label="Pareto front")
     for index, (latency, quality) in points.items():
@@ -117,11 +116,12 @@ def _draw_legend(axes: Axes, rows: Set[int], chosen: set[int], baselines: set[in
 
 def front_lines(facts: Facts, points: _Points) -> list[list[tuple[float, float]]]:
     """Return the line through the points of each Pareto front; rows with other examples are on another front."""
-    lines = [
-        sorted((points[index][0].value, points[index][1].value) for index in front if index in points)
-        for front in row_groups.pareto_fronts(facts)
-    ]
-    return [line for line in lines if len(line) > 1]
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for index in facts.pareto:
+        if index in points:
+            latency, quality = points[index]
+            lines.setdefault(facts.rows[index].examples, []).append((latency.value, quality.value))
+    return [sorted(line) for line in lines.values() if len(line) > 1]
 
 
 def _label_points(axes: Axes, points: _Points, bold: set[int]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from benchcard.card.facts import Facts, Figures, FrontMatter, Measured, Metric, Plain, Row
 from benchcard.card.frontmatter.yaml import load_front_matter, split_card
 from benchcard.card.layouts import classic, figures
+from benchcard.card.layouts.full import COMPARED_TITLE, QUALITY_TITLE
 from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import unescape
 from benchcard.card.reading import full, labels
@@ -58,21 +59,17 @@ def read_card(text: str) -> Facts:
     card = split_card(text)
     front_matter = _front_matter(card.yaml)
     lines = card.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if full.is_full_card(lines):
+    if COMPARED_TITLE in lines and QUALITY_TITLE in lines:
         return replace(full.read_full_card(lines), front_matter=front_matter)
     facts = labels.read_labels(lines)
-    quality, times = _tables(lines)
+    quality, *others = labels.find_tables_below(lines, classic.QUALITY_TITLE)
     metrics, rows = _quality(quality)
+    # Others may have written tables around those of the card.
+    shapes = {labels.find_shape(tables.line_above(lines, table)): table for table in others}
+    times = {shape: table for shape, table in shapes.items() if shape is not None}
     for shape, table in times.items():
         rows = _with_times(rows, shape, table)
     return replace(facts, metrics=metrics, shapes=tuple(times), rows=rows, front_matter=front_matter)
-
-
-def _tables(lines: list[str]) -> tuple[tables.Table, dict[Shape, tables.Table]]:
-    """Return the quality table and the time tables, without the tables that others wrote around them."""
-    quality, *others = labels.find_tables_below(lines, classic.QUALITY_TITLE)
-    shapes = [(labels.find_shape(tables.line_above(lines, table)), table) for table in others]
-    return quality, {shape: table for shape, table in shapes if shape is not None}
 
 
 def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:

@@ -8,7 +8,7 @@ does not show, such as logs and other percentiles.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import takewhile
 
@@ -31,11 +31,6 @@ _TIME_KEYS = {**{header: key for key, header in full_tables.TIME_COLUMNS.items()
 _OLD_NOTES_TITLE = "Of this run:"
 # How a card writes a disturbance by other processes.
 _OTHERS = "others used the processors"
-
-
-def is_full_card(lines: Sequence[str]) -> bool:
-    """Return whether the lines are those of a full card."""
-    return full.COMPARED_TITLE in lines and full.QUALITY_TITLE in lines
 
 
 def read_full_card(lines: list[str]) -> Facts:
@@ -130,14 +125,16 @@ def _quality(
         raise CardError("the quality table must begin with row and role and end with the benchmarked parameters")
     metrics: dict[str, Metric] = {}
     keys: list[str] = []
+    figure_names = {text: name for name, text in full_tables.figure_headers([]).items()}
     for header in map(unescape, headers[2:end]):
-        key = _figure_key(header, metrics)
+        key = figure_names.get(header)
         if key is None:
             match = None if header in definitions else _UNIT.fullmatch(header)
             key, unit = match.groups() if match else (header, "")
             if key in metrics:
                 raise CardError(f"the quality table has two columns {key!r}")
             metrics[key] = replace(definitions.get(key, Metric(key)), unit=unit)
+            figure_names |= {text: name for name, text in full_tables.figure_headers([key]).items()}
         keys.append(key)
     rows = []
     for index, cells in enumerate(table.rows):
@@ -151,18 +148,6 @@ def _quality(
             )
         )
     return tuple(metrics.values()), rows, [cells[1].split(", ") for cells in table.rows]
-
-
-def _figure_key(header: str, metrics: Collection[str]) -> str | None:
-    """Return the name of a figure that is not a metric: `accuracy_difference` for `accuracy against the baseline`."""
-    if header == full_tables.SIZE_COLUMN:
-        return SIZE
-    if header in (*full_tables.COUNTS, full_tables.COSINE):
-        return header
-    for ending, suffix in full_tables.FIGURE_ENDINGS.items():
-        if header.endswith(suffix) and (name := header.removesuffix(suffix)) in metrics:
-            return name + ending
-    return None
 
 
 def _with_times(rows: list[Row], roles: list[list[str]], shape: Shape, table: Table) -> list[Row]:

@@ -7,8 +7,6 @@ Owns the grammar of labels, nested bullets and lists of values, as `layouts.clas
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from itertools import takewhile
 from typing import TypeAlias
 
 from benchcard.card.facts import Facts, Plain
@@ -32,15 +30,15 @@ _MAX_DIGITS = 18
 def read_labels(lines: list[str]) -> Facts:
     """Return the facts that are not in tables: task, backend, number of samples, parameters and duration."""
     labels = _labels(lines)
-    backend_args = parse_value(_label(labels, "backend args"))
+    samples = labels["number of evaluation samples"]
+    backend_args = parse_value(labels["backend args"])
     if not isinstance(backend_args, dict):
         raise CardError(f"Backend args: expected a mapping, found {backend_args!r}")
-    samples = _label(labels, "number of evaluation samples")
     is_number = samples not in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
     durations = (match.group(1) for line in lines if (match := _DURATION.match(line)))
     return Facts(
-        task=_text(_label(labels, "task")),
-        backend=_text(_label(labels, "backend")),
+        task=_text(labels["task"]),
+        backend=_text(labels["backend"]),
         backend_args=backend_args,
         max_eval_samples=parse_count(samples, "Number of evaluation samples") if is_number else None,
         fixed=nest_bullets(read_bullets(lines, classic.FIXED_TITLE)),
@@ -53,8 +51,12 @@ def read_bullets(lines: list[str], title: str) -> Bullets:
     """Return the bullets below a title, which an empty line may separate from it."""
     first = _index(lines, title) + 1
     below = lines[first + 1 :] if lines[first : first + 1] == [""] else lines[first:]
-    matches = takewhile(bool, map(_BULLET.match, below))
-    return [(match.group(1), unescape(match.group(2)), match.group(3)) for match in matches if match]
+    bullets: Bullets = []
+    for line in below:
+        if not (bullet := _BULLET.match(line)):
+            break
+        bullets.append((bullet.group(1), unescape(bullet.group(2)), bullet.group(3)))
+    return bullets
 
 
 def find_tables_below(lines: list[str], title: str) -> list[Table]:
@@ -117,16 +119,13 @@ def _index(lines: list[str], title: str) -> int:
 def _labels(lines: list[str]) -> dict[str, str]:
     """Return the content of each label's code span, by the label in lower case."""
     matches = [match for line in lines if (match := _LABEL.match(line))]
-    labels = [(match.group(1).lower(), _without_span(match.group(2))) for match in matches]
-    if [name for name, _ in labels].count("task") > 1:
+    names = [match.group(1).lower() for match in matches]
+    if names.count("task") > 1:
         raise CardError("the text contains several cards: read the text of one section at a time")
-    return dict(labels)
-
-
-def _label(labels: Mapping[str, str], name: str) -> str:
-    if name not in labels:
-        raise CardError(f"the card has no label {name!r}: it is not a card of benchcard, or that line was changed")
-    return labels[name]
+    for name in ("number of evaluation samples", "task", "backend", "backend args"):
+        if name not in names:
+            raise CardError(f"the card has no label {name!r}: it is not a card of benchcard, or that line was changed")
+    return {name: _without_span(match.group(2)) for name, match in zip(names, matches)}
 
 
 def _benchmarked(bullets: Bullets) -> dict[str, list[Plain]]:

@@ -244,6 +244,8 @@ def test_a_model_index_of_another_form_is_an_error(yaml):
         ("{[a]: 1, [b]: 2}", [("error", "?"), ("error", "?")]),
         pytest.param("a: " + "[" * 3000, [("error", "")], id="deep"),
         ("a: !!int b", [("error", "")]),
+        ("a: !!map b", [("error", "")]),
+        ("a: !!map [b]", [("error", "")]),
         ("a: 2022-99-99", []),
     ],
 )

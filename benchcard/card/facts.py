@@ -20,6 +20,8 @@ Plain: TypeAlias = Any
 
 LATENCY_MEAN = "latency_mean_ms"
 THROUGHPUT = "throughput_per_s"
+OTHERS = "others"
+"""The kind of a disturbance by other processes that used the processors."""
 
 # The part of a data set that no quality figure depends on.
 _CALIBRATION = "calibration_split"
@@ -62,14 +64,13 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Measured):
-    """One configuration: its parameters and its figures. A figure that does not exist is missing or None.
+    """One configuration: its parameters, figures, and sentences about it. A figure may be missing or None.
 
     Attributes:
         parameters: Value of each benchmarked parameter; None where it does not apply to this row.
         figures: Other figures, such as `size_mb` or `load_time_s`.
         original: Figures of the unquantized model, where a card shows them in the same row.
         same_model_as: Index of the earlier row with the same model, byte for byte; None where there is none.
-        reasons: Sentences about the row, such as why its model is the same as another one.
         saturation_risk: Whether products of its 8-bit weights can saturate on the machine of the run.
         baseline: Index of the row that it is compared with; None for the `baseline` of all rows.
     """
@@ -98,10 +99,6 @@ class Row(Measured):
                 is_mapping = isinstance(value, dict)
                 selection[name] = {key: value[key] for key in value if key != _CALIBRATION} if is_mapping else value
         return saferepr(selection)
-
-
-OTHERS = "others"
-"""The kind of a disturbance by other processes that used the processors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,12 +163,11 @@ class Facts:
     """All contents of a card.
 
     Attributes:
-        fixed: Parameters with one value, in the order of the card. A mapping is shown as nested bullets, a list of
-            mappings on one line.
+        fixed: Parameters with one value, in the order of the card.
         benchmarked: Parameters that vary, with their values, in the order of the columns.
-        shapes: Inputs that were timed, in the order of the tables; empty where nothing was timed.
+        shapes: Inputs that were timed, in the order of the tables.
         duration_s: Time spent on each configuration and shape.
-        title: Heading of the section; empty for a heading made from task and data.
+        title: Heading of the section; empty for one made from task and data.
         baseline: Index of the row that ratios and paired tests compare with; the first of several baselines.
         chosen: Index of the recommended row among those compared with `baseline`.
         further: Indices of the recommended rows of the other baselines.
@@ -238,9 +234,9 @@ class Facts:
 
 
 def figure(value: SupportsFloat | None, low: float | None = None, high: float | None = None) -> Interval | None:
-    """Return a figure, or None where the number is missing, NaN or infinite.
+    """Return a figure with its 95 % interval, or None where the number is missing, NaN or infinite.
 
-    The bounds are those of its 95 % interval; there is none where one of them is missing or not finite.
+    There is no interval where a bound is missing or not finite.
     """
     if value is None or not math.isfinite(value):
         return None
@@ -250,11 +246,7 @@ def figure(value: SupportsFloat | None, low: float | None = None, high: float | 
 
 
 def plain(value: object, place: str = "value") -> Plain:
-    """Return `value` as plain data: tuples become lists, NumPy scalars become Python numbers.
-
-    Raises:
-        CardError: The value, or one inside it, has no plain form; the message names its place.
-    """
+    """Return `value` as plain data: tuples become lists, NumPy scalars become Python numbers; see `utils.plain`."""
     copy, mistakes = checked(value)
     if mistakes:
         where = place + mistakes[0].place.removeprefix("$")
@@ -264,13 +256,11 @@ def plain(value: object, place: str = "value") -> Plain:
 
 def _expect_figures(*columns: Figures) -> None:
     """Raise a `CardError` for a figure that is not finite, or whose bounds are incomplete or in the wrong order."""
-    for figures in columns:
-        for name, interval in figures.items():
-            if interval is None:
-                continue
-            bounds = [bound for bound in (interval.low, interval.high) if bound is not None]
-            if len(bounds) == 1 or bounds != sorted(bounds) or not all(map(math.isfinite, (interval.value, *bounds))):
-                raise CardError(f"{name} must be a finite number with no bounds or two ordered ones, found {interval}")
+    intervals = [(name, interval) for figures in columns for name, interval in figures.items() if interval is not None]
+    for name, interval in intervals:
+        bounds = [bound for bound in (interval.low, interval.high) if bound is not None]
+        if len(bounds) == 1 or bounds != sorted(bounds) or not all(map(math.isfinite, (interval.value, *bounds))):
+            raise CardError(f"{name} must be a finite number with no bounds or two ordered ones, found {interval}")
 
 
 def _make_plain(instance: object, *names: str) -> None:

@@ -1,7 +1,4 @@
-r"""Benchcard's sections in a README that belongs to somebody else.
-
-Owns the markers and the text between them; the rest of the README stays to the byte. Leaves the front matter to
-`frontmatter.merge`.
+r"""Benchcard's sections in a README that belongs to somebody else, the rest of which stays to the byte.
 
     <!-- benchcard:begin id=<slug> schema=1 digest=<sha256 of the lines between> -->
     ...
@@ -64,11 +61,9 @@ class Marker:
 
 @dataclass(frozen=True)
 class Section:
-    r"""A section of a README, between its markers.
+    r"""A section of a README: the text between its markers, with `\n` as line ends and without surrounding empty lines.
 
-    Attributes:
-        content: The text between the markers, with `\n` as line ends and without surrounding empty lines.
-        edited: Whether somebody changed the content since it was written.
+    `edited` tells whether somebody changed it since it was written.
     """
 
     begin: Marker
@@ -102,9 +97,9 @@ def merge(
 ) -> Merged:
     """Return the README with the card's body as the section `slug`, and the card's front matter merged into its own.
 
-    An existing section is replaced in its place; a new one is appended. Merging the same card again changes nothing.
-    Bytes of the README that are not UTF-8 must be decoded with `surrogateescape`. Of the front matter, the card may
-    replace the values of the keys `overwrite`, and its keys `without` are left out.
+    An existing section is replaced in its place; a new one is appended. Bytes of the README that are not UTF-8 must be
+    decoded with `surrogateescape`. Of the front matter, the card may replace the values of the keys `overwrite`, and
+    its keys `without` are left out.
 
     With `force`, a section that was edited by hand is replaced, broken or duplicate markers are removed, but no text
     that may be somebody else's, and a section is appended after a block of code or HTML that is never closed.
@@ -176,7 +171,11 @@ def merge_section(readme: str, content: str, slug: str, *, force: bool = False) 
                 f"{unclosed} is never closed, so the card would be part of it: close it, or append the card anyway "
                 "with force=True"
             )
-        return Merged(text + _empty_line_after(text, newline) + section + newline, True)
+        ends = text[len(text.rstrip("\r\n")) :]
+        # A lone \r followed by an added \n would become one line end with it.
+        count = 0 if ends.endswith("\r") and newline == "\n" else len(_LINE_END.findall(ends))
+        empty_line = newline * max(0, 2 - count) if text else ""
+        return Merged(text + empty_line + section + newline, True)
     schema = existing.begin.schema
     if existing.content == content and not existing.edited and schema == SCHEMA:
         return Merged(text, text != readme)
@@ -271,7 +270,7 @@ def _markers(text: str) -> list[Marker]:
         index = bisect_right(starts, marker.line) - 1
         return index if index >= 0 and marker.line < blocks[index][1] else None
 
-    ignored = {None}
+    ignored: set[int | None] = {None}
     for section in _sections(text, markers):
         blocks_of_markers = {block_of(section.begin), block_of(section.end)}
         if len(blocks_of_markers) > 1 and not section.edited:
@@ -344,11 +343,3 @@ def _normalize(content: str) -> str:
 
 def _digest(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _empty_line_after(text: str, newline: str) -> str:
-    """Return the line ends that are missing for an empty line between a text and what is appended to it."""
-    ends = text[len(text.rstrip("\r\n")) :]
-    # A lone \r followed by an added \n would become one line end with it.
-    count = 0 if ends.endswith("\r") and newline == "\n" else len(_LINE_END.findall(ends))
-    return newline * max(0, 2 - count) if text else ""

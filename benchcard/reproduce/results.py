@@ -1,7 +1,7 @@
 """The figures of a card as frames, in the form of those of `Results`.
 
 In the frames of older cards, columns with the suffix `_original` hold the figures of the original model beside those of
-each row. Finding and reading the card is left to `source`.
+each row.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
-"""The spec of a card, so that its run can be repeated; and the limits on what a card may do on this machine.
-
-The grammar of cards, older ones included, is left to `card.reading`, the rules of a spec to `spec`.
-"""
+"""The spec of a card, so that its run can be repeated; and the limits on what a card may do on this machine."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import PurePath, PureWindowsPath
 
 from benchcard import registry
 from benchcard.analysis.frames.quality import PASS_METRICS
@@ -32,11 +30,10 @@ def spec_of(
 ) -> tuple[Spec, tuple[str, ...]]:
     """Return the spec of a card, and the differences between the two, a sentence each.
 
-    Names in the card stand for files in the card's own folder, and for no others on this machine.
-
-    `changes` are parameters that differ from the card. Code that they name may run in any case, code that the card
-    names only with `trust_remote_code`. `given` are the names in them that the user gave, which are not limited to the
-    card's folder; None for all.
+    Names in the card stand for files in the card's own folder, and for no others on this machine. `changes` are
+    parameters that differ from the card. Code that they name may run in any case, code that the card names only with
+    `trust_remote_code`. `given` are the names in them that the user gave, which are not limited to the card's folder;
+    None for all.
 
     Raises:
         CardError: The card was measured in a way that this version does not support, or it names code that may not run.
@@ -90,9 +87,6 @@ def expect_here(card: PublishedCard, spec: Spec, instruction: str) -> None:
 
     A card names such a folder by its last name only, where its path was absolute; only the user knows where it is now.
     `instruction` says how to give another one, with the placeholders `{name}` and `{value}`.
-
-    Raises:
-        CardError: One does not exist here; the message says what to pass.
     """
     sources = [
         ("model", name, f"the model `{name}` was a folder, and is", f'"{_suggested_path(name)}"')
@@ -113,11 +107,8 @@ def expect_here(card: PublishedCard, spec: Spec, instruction: str) -> None:
 
 def _suggested_path(name: str) -> str:
     """Return the path to suggest: a relative one that exists in the working directory, or one to fill in."""
-    try:
-        if not Path(name).is_absolute() and Path(name).exists():
-            return name
-    except (OSError, ValueError):
-        pass
+    if not os.path.isabs(name) and os.path.exists(name):
+        return name
     return f"path/to/{PureWindowsPath(name).name.rpartition(':')[2]}"
 
 
@@ -125,8 +116,7 @@ def _is_local(card: PublishedCard, part: str, name: str) -> bool:
     """Return whether a `model` or a `dataset` of a card is known not to be on the Hub."""
     facts = card.facts
     if card.run is not None:
-        sources = card.run.sources.models if part == "model" else card.run.sources.datasets
-        return any(source.local and source.name == name for source in sources)
+        return any(source.local and source.name == name for source in card.run.sources.get(f"{part}s", ()))
     if part == "dataset":
         return facts.data is not None and facts.data.dataset == name and not facts.data.on_hub
     # A full card names a Hub model in its front matter. Any other model is local, unless it looks like an id.

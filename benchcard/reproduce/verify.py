@@ -1,7 +1,5 @@
 """Verdicts on the figures of a card: whether a run of the same configurations here reproduces each of them.
 
-This module owns the verdicts. Reading the card is left to `source` and `results`, running its spec to the caller.
-
 - A figure of quality is **reproduced** if it is the same to the digits of the card, else **different**; or, if the
   processor or versions differ or are unknown, **not comparable**, since int8 products may differ there.
 - A figure of time is **not comparable** if the processor or versions differ. Otherwise it is **reproduced** if the
@@ -23,7 +21,7 @@ from benchcard.analysis import public_names
 from benchcard.analysis.frames.columns import frame_of, is_known, with_bounds
 from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.run_results import RunResults
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Measured
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Measured, figure
 from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, decimals_rule
@@ -43,20 +41,18 @@ _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "us
 # The libraries whose versions change figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
 
+# A row of a frame by column, and a verdict with its reason.
 _Cells: TypeAlias = Mapping[Any, Any]
-"""A row of a frame, by column."""
 _Verdict: TypeAlias = tuple[str, str]
-"""A verdict and its reason; the reason is empty for figures that are reproduced without remark."""
 
 
 @dataclass(frozen=True)
 class Verification:
     """The verdicts on a card.
 
-    Attributes:
-        frame: One row per figure: `row` of the card, `figure`, `published` and `here` with their bounds, `verdict`
-            (reproduced, different or not comparable) and `why`.
-        ground: The differences between this machine and these versions and those of the card, a sentence each.
+    `frame` has one row per figure: `row` of the card, `figure`, `published` and `here` with their bounds, `verdict`
+    (reproduced, different or not comparable) and `why`. `ground` are the differences between this machine and these
+    versions and those of the card, a sentence each.
     """
 
     frame: pd.DataFrame
@@ -81,11 +77,7 @@ class Verification:
 
 
 def verify(card: PublishedCard, results: RunResults) -> Verification:
-    """Return the verdict on every figure of a card, from the results of the same configurations here.
-
-    Raises:
-        CardError: The results have none of its configurations.
-    """
+    """Return the verdict on every figure of a card, from the results of the same configurations here."""
     verifier = _Verifier(card, results)
     rows = list(verifier.rows())
     if not rows:
@@ -102,15 +94,13 @@ class _Verifier:
         bounds = [_number(bound) for pair in (*published, *here) for bound in pair]
         # The largest factor between the baseline and itself: 1 where they were equal.
         self.noise = max((max(bound, 1 / bound) for bound in bounds if bound), default=1.0)
-        disturbances = (each for certificate in certificates(results.records) for each in certificate.disturbances)
-        disturbed = any(disturbance.kind == OTHERS for disturbance in disturbances)
-        self.disturbed = "; other work used the processors while this was timed here" if disturbed else ""
+        kinds = [each.kind for certificate in certificates(results.records) for each in certificate.disturbances]
+        self.disturbed = "; other work used the processors while this was timed here" if OTHERS in kinds else ""
         self.quality = {int(cells["row"]): cells for cells in results.quality.to_dict("records")}
-        self.time = {(int(cells["row"]), _shape(cells)): cells for cells in results.time.to_dict("records")}
-        self.decimals = {
-            metric.name: max([QUALITY_DECIMALS, *(_decimals(row.metrics.get(metric.name)) for row in self.facts.rows)])
-            for metric in self.facts.metrics
-        }
+        self.time = {}
+        for cells in results.time.to_dict("records"):
+            length = int(cells["input_length"]) if is_known(cells["input_length"]) else None
+            self.time[int(cells["row"]), Shape(int(cells["batch_size"]), length)] = cells
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Yield the cells of `COLUMNS` for each figure."""
@@ -182,9 +172,10 @@ class _Verifier:
 
     def _quality(self, name: str, published: Interval, here: Interval) -> _Verdict:
         difference = abs(here.value - published.value)
-        if difference <= 0.500001 * 10 ** -self.decimals[name]:
+        decimals = max(QUALITY_DECIMALS, *(_decimals(row.metrics.get(name)) for row in self.facts.rows))
+        if difference <= 0.500001 * 10**-decimals:
             return REPRODUCED, ""
-        return self._unequal(f"they differ by {difference:.{self.decimals[name]}f}")
+        return self._unequal(f"they differ by {difference:.{decimals}f}")
 
     def _time(self, name: str, shape: Shape, published: Interval, here: Interval) -> _Verdict:
         if self.ground:
@@ -212,9 +203,9 @@ class _Verifier:
         return NOT_COMPARABLE, f"{reason}; the machine of another day may be the reason: see the ratios"
 
     def _shows_intervals(self, shape: Shape) -> bool:
-        figures = [figure for row in self.facts.rows for figure in row.times.get(shape, {}).values()]
-        figures += [noise.ratio for noise in self.facts.noise if noise.shape == shape]
-        return any(figure and figure.low is not None for figure in figures)
+        times = [interval for row in self.facts.rows for interval in row.times.get(shape, {}).values()]
+        ratios = [noise.ratio for noise in self.facts.noise if noise.shape == shape]
+        return any(interval and interval.low is not None for interval in (*times, *ratios))
 
     def _unequal(self, reason: str) -> _Verdict:
         return (NOT_COMPARABLE, f"{reason}; {'; '.join(self.ground)}") if self.ground else (DIFFERENT, reason)
@@ -244,7 +235,7 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
     if card.run is None:
         return
     for part, word in (("models", "model"), ("datasets", "data set")):
-        digests = {source.name: source.digest for source in getattr(card.run.sources, part)}
+        digests = {source.name: source.digest for source in card.run.sources.get(part, ())}
         for source in getattr(here.sources, part).values():
             name = public_names.public_name(results.records, part, source.name)
             if digests.get(name, source.digest) != source.digest:
@@ -252,10 +243,7 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
 
 
 def _interval_here(cells: _Cells, name: str) -> Interval | None:
-    value = _number(cells.get(name))
-    if value is None:
-        return None
-    return Interval(value, _number(cells.get(f"{name}_low")), _number(cells.get(f"{name}_high")))
+    return figure(*(_number(cells.get(column)) for column in with_bounds(name)))
 
 
 def _throughput(interval: Interval | None, latency_ms: Interval | None, shape: Shape) -> Interval | None:
@@ -277,10 +265,6 @@ def _number(value: Any) -> float | None:
     return float(value) if is_known(value) else None
 
 
-def _shape(cells: _Cells) -> Shape:
-    length = _number(cells["input_length"])
-    return Shape(int(cells["batch_size"]), None if length is None else int(length))
-
-
-def _decimals(figure: Interval | None) -> int:
-    return len(repr(figure.value).partition(".")[2]) if figure is not None and "e" not in repr(figure.value) else 0
+def _decimals(interval: Interval | None) -> int:
+    text = repr(interval.value) if interval else ""
+    return len(text.partition(".")[2]) if "e" not in text else 0

@@ -1,7 +1,4 @@
-"""Problems that the Hub would report about a card's front matter, found offline.
-
-Owns the rules and their messages. Leaves parsing YAML to `yaml` and the Hub's lists of terms to `hubterms`.
-"""
+"""Problems that the Hub would report about a card's front matter, found offline."""
 
 from __future__ import annotations
 
@@ -18,8 +15,6 @@ from benchcard.errors import CardError
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
 
-
-Severity = Literal["error", "warning"]
 
 _TAG = "tag:yaml.org,2002:"
 _KNOWN_TAGS = ("!!str", "!!int", "!!float", "!!bool", "!!null", "!!seq", "!!map", "!!timestamp", "!!merge")
@@ -53,7 +48,7 @@ class Problem:
     `field` is the place, as `model-index[0].name`; empty for the front matter as a whole.
     """
 
-    severity: Severity
+    severity: Literal["error", "warning"]
     field: str
     message: str
 

@@ -1,8 +1,8 @@
 """Keys merged into the existing front matter of a README, as edits of its text.
 
-Owns where in the text a key or an item goes. Comments, order and quotes stay to the byte. Nothing is removed: lists are
-united, and an existing value is kept unless the caller names its key. ruamel.yaml gives the places. The merged text is
-parsed again, and if its data are not as expected, nothing is written.
+Comments, order and quotes stay to the byte. Nothing is removed: lists are united, and an existing value is kept unless
+the caller names its key. ruamel.yaml gives the places. The merged text is parsed again, and if its data are not as
+expected, nothing is written.
 """
 
 from __future__ import annotations
@@ -13,17 +13,7 @@ from pprint import saferepr
 from typing import TYPE_CHECKING
 
 from benchcard.card.facts import Plain
-from benchcard.card.frontmatter.yaml import (
-    BOM,
-    compose_yaml,
-    dump_yaml,
-    format_flow,
-    format_list,
-    format_mapping,
-    format_scalar,
-    load_front_matter,
-    split_card,
-)
+from benchcard.card.frontmatter import yaml as yamltext
 from benchcard.errors import CardError
 
 if TYPE_CHECKING:
@@ -42,20 +32,17 @@ def merge_fields(
     """Return a README with `fields` in its front matter, and the keys that kept another value.
 
     None and empty lists in `fields` are left out. `overwrite` names the keys whose values may be replaced. Added lines
-    end in `newline`.
-
-    Raises:
-        CardError: The front matter cannot be parsed, or a key cannot be added without rewriting it.
+    end in `newline`. A `CardError` says that a key cannot be added without rewriting the front matter.
     """
     fields = {str(key): value for key, value in fields.items() if value is not None and value != []}
-    card = split_card(text)
+    card = yamltext.split_card(text)
     if not fields:
         return text, ()
-    if not card.has_front_matter:
-        mark = BOM if text.startswith(BOM) else ""
+    if not card.opening:
+        mark = yamltext.BOM if text.startswith(yamltext.BOM) else ""
         rest = text[len(mark) :]
         gap = newline if rest and rest[0] not in "\r\n" else ""
-        return f"{mark}---{newline}{dump_yaml(fields, newline)}---{newline}{gap}{rest}", ()
+        return f"{mark}---{newline}{yamltext.dump_yaml(fields, newline)}---{newline}{gap}{rest}", ()
     merger = _Merger(card.yaml, newline, frozenset(overwrite))
     for key, value in fields.items():
         merger.add(key, value)
@@ -65,21 +52,18 @@ def merge_fields(
 
 
 class _Merger:
-    """One merge: the nodes of the front matter, the edits so far, and the data expected of the result."""
-
     def __init__(self, yaml: str, newline: str, overwrite: frozenset[str]) -> None:
         self.yaml = yaml
         self.newline = newline
         self.overwrite = overwrite
         self.kept: list[str] = []
         # The line end of the last line is part of the closing dashes, but a block scalar needs it.
-        self.root = compose_yaml(yaml + "\n")
-        self.expected = load_front_matter(yaml + "\n")
-        self.entries: dict[str, tuple[Node, Node]] = {}
-        if self.root is not None and isinstance(self.root.value, list):
-            self.entries = {key.value: (key, value) for key, value in self.root.value if isinstance(key.value, str)}
-        else:
-            self.root = None  # The text is empty or `null`.
+        self.root = yamltext.compose_yaml(yaml + "\n")
+        self.expected = yamltext.load_front_matter(yaml + "\n")
+        if self.root is not None and not isinstance(self.root.value, list):
+            self.root = None  # The text is `null`.
+        pairs: list[tuple[Node, Node]] = self.root.value if self.root is not None else []
+        self.entries = {key.value: (key, value) for key, value in pairs if isinstance(key.value, str)}
         # Start and end of the replaced text, and its replacement.
         self.edits: list[tuple[int, int, str]] = []
         self.new: dict[str, Plain] = {}
@@ -113,11 +97,11 @@ class _Merger:
         for start, end, replacement in sorted(self.edits, key=lambda edit: edit[:2])[::-1]:
             yaml = yaml[:start] + replacement + yaml[end:]
         try:
-            is_expected = saferepr(load_front_matter(yaml + "\n")) == saferepr(self.expected)
+            is_expected = saferepr(yamltext.load_front_matter(yaml + "\n")) == saferepr(self.expected)
         except CardError:
             is_expected = False
         if not is_expected:
-            by_hand = dump_yaml({key: value for key, value in self.expected.items() if value is not None})
+            by_hand = yamltext.dump_yaml({key: value for key, value in self.expected.items() if value is not None})
             raise CardError(
                 f"nothing can be added to the front matter in the form that it has; replace it by hand with:\n{by_hand}"
             )
@@ -128,11 +112,13 @@ class _Merger:
             return
         if self.root is not None and _is_flow(self.root):
             place = self.root.end_mark.index - 1
-            items = ", ".join(f"{format_scalar(key)}: {format_flow(item, key)}" for key, item in self.new.items())
+            items = ", ".join(
+                f"{yamltext.format_scalar(key)}: {yamltext.format_flow(item, key)}" for key, item in self.new.items()
+            )
             self._insert(place, f", {items}" if self.root.value else items)
         else:
             indent = " " * self.root.start_mark.column if self.root is not None else ""
-            lines = self.newline.join(format_mapping(self.new, indent))
+            lines = self.newline.join(yamltext.format_mapping(self.new, indent))
             self._insert(len(self.yaml), self.newline + lines if self.yaml else lines)
 
     def _insert(self, place: int, text: str) -> None:
@@ -150,19 +136,19 @@ class _Merger:
         name, node = self.entries[key]
         self.expected[key] = value
         if node.value:
-            self._replace_flow(node, format_flow(value, key))
+            self._replace_flow(node, yamltext.format_flow(value, key))
         else:
             colon = self.yaml.find(":", name.end_mark.index)
-            self._insert(colon + 1, f" {format_flow(value, key)}")
+            self._insert(colon + 1, f" {yamltext.format_flow(value, key)}")
 
     def _replace(self, key: str, value: Plain) -> None:
         name, node = self.entries[key]
         self.expected[key] = value
         if _is_flow(node):
-            self._replace_flow(node, format_flow(value, key))
+            self._replace_flow(node, yamltext.format_flow(value, key))
         else:
             indent = name.start_mark.column
-            self._replace_block(name, node, format_mapping({key: value}, " " * indent), indent)
+            self._replace_block(name, node, yamltext.format_mapping({key: value}, " " * indent), indent)
 
     def _unite(self, key: str, existing: list[Plain], value: list[Plain]) -> None:
         """Add the missing items; an item of benchcard's own in `model-index` replaces the earlier one."""
@@ -176,19 +162,19 @@ class _Merger:
             united[own[0]] = item
             old = node.value[own[0]]
             if _is_flow(node) or not isinstance(old.value, list) or _is_flow(old):
-                self._replace_flow(old, format_flow(item, key))
+                self._replace_flow(old, yamltext.format_flow(item, key))
             else:
                 indent = old.start_mark.column
-                self._replace_block(old, old, format_list([item], " " * (indent - 2), key), indent)
+                self._replace_block(old, old, yamltext.format_list([item], " " * (indent - 2), key), indent)
         missing = united[len(existing) :]
         if missing and _is_flow(node):
-            items = ", ".join(format_flow(item, key) for item in missing)
+            items = ", ".join(yamltext.format_flow(item, key) for item in missing)
             place = node.end_mark.index - 1
             if node.value and node.start_mark.index < node.value[-1].end_mark.index <= place:
                 place = node.value[-1].end_mark.index  # A comma or a comment may follow it.
             self._insert(place, f", {items}" if node.value else items)
         elif missing:
-            lines = format_list(missing, " " * node.start_mark.column, key)
+            lines = yamltext.format_list(missing, " " * node.start_mark.column, key)
             self._insert(self._last_line_end(node.end_mark.index), self.newline + self.newline.join(lines))
 
     def _wrap(self, key: str, existing: Plain, value: list[Plain]) -> None:
@@ -200,7 +186,7 @@ class _Merger:
             self.kept.append(key)
         elif missing:
             self.expected[key] = [existing, *missing]
-            self._replace_flow(node, f"[{raw}, {', '.join(format_flow(item, key) for item in missing)}]")
+            self._replace_flow(node, f"[{raw}, {', '.join(yamltext.format_flow(item, key) for item in missing)}]")
 
     def _last_line_end(self, place: int) -> int:
         """Return the end of the last line before `place` that contains more than a comment.

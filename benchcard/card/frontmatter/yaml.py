@@ -1,8 +1,5 @@
 """Front matter as text: its place in a card, its YAML nodes, and plain data written as YAML.
 
-Owns the split of a card into front matter and body, and writing YAML. Leaves parsing YAML to `utils`, and what front
-matter may contain to `check`.
-
 ruamel.yaml does not write it: the Hub reads YAML 1.2, huggingface_hub (PyYAML) YAML 1.1, and ruamel.yaml leaves out the
 quotes of `no`, `1e-05`, `12:30` and `2022-01-01`, which are strings in one and something else in the other.
 """
@@ -45,11 +42,6 @@ class SplitCard:
     closing: str
     body: str
 
-    @property
-    def has_front_matter(self) -> bool:
-        """Whether the card has front matter."""
-        return bool(self.opening)
-
 
 def split_card(text: str) -> SplitCard:
     """Return the front matter and the body of a card.
@@ -58,7 +50,9 @@ def split_card(text: str) -> SplitCard:
     may be no line between the dashes.
     """
     block = _BLOCK.match(text)
-    return SplitCard(*block.groups(), text[block.end() :]) if block else SplitCard("", "", "", text)
+    if block is None:
+        return SplitCard("", "", "", text)
+    return SplitCard(block.group(1), block.group(2), block.group(3), text[block.end() :])
 
 
 def compose_yaml(yaml: str) -> Node | None:
@@ -70,11 +64,7 @@ def compose_yaml(yaml: str) -> Node | None:
 
 
 def load_yaml(yaml: str) -> Plain:
-    """Return the data of a YAML text; a date stays a string.
-
-    Raises:
-        CardError: The text is not YAML, has a key twice, or a tag or nesting that plain data cannot have.
-    """
+    """Return the data of a YAML text, in which a date stays a string; a `CardError` says why it is not plain data."""
     try:
         return parsing.load_yaml(yaml)
     except parsing.UnreadableError as error:
@@ -90,11 +80,7 @@ def load_front_matter(yaml: str) -> dict[str, Plain]:
 
 
 def dump_yaml(data: Mapping[str, Plain], newline: str = "\n") -> str:
-    """Return `data` as block YAML, one key a line in the given order; empty for no keys.
-
-    Raises:
-        CardError: A value is None or not finite, which the Hub refuses.
-    """
+    """Return `data` as block YAML, one key a line in the given order; a `CardError` for what the Hub refuses."""
     return "".join(line + newline for line in format_mapping(data, ""))
 
 

@@ -1,7 +1,6 @@
-"""The classic layout: the cards published in 2022, byte for byte.
+"""The classic layout: the cards published in 2022, byte for byte; `reading.classic` reads them.
 
-Owns what a classic card contains and in which order. Leaves the front matter to `frontmatter`, tables and the text of
-single values to `markdown`, and reading such a card to `reading.classic`. The rules, derived from the published cards:
+The rules, derived from the published cards:
 
 - Labels, then fixed parameters, then benchmarked ones, then one table of quality and one table per shape, in the order
   of the facts. All columns are centred.

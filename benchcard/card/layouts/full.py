@@ -1,10 +1,7 @@
 """The full layout: which configuration to ship and why, then every figure behind it.
 
-Owns what a full card contains, in which order, and its sentences. Leaves tables to `full_tables`, the picture to
-`plot`, the call and the spec to `reproduce`, and reading such a card to `reading.full`.
-
 It contains the parts of the classic layout in the same order, with others around and between them. Only labels and
-recommended rows are bold. Tables of more than ten rows are folded.
+recommended rows are bold. Tables of more than ten rows are folded. `reading.full` reads such a card.
 """
 
 from __future__ import annotations
@@ -47,7 +44,11 @@ def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> s
     `plot` is the path of the picture in the repository, None where there is none. `slug` names the run in the commands
     that repeat it.
     """
-    parts = [f"## {escape(facts.title or default_title(facts))}", _unfinished(facts), _recommendations(facts)]
+    parts = [f"## {escape(facts.title or default_title(facts))}"]
+    if facts.done is not None:
+        done = f"{facts.done} of {pluralize(len(facts.rows), 'configuration')} done"
+        parts.append(f"{UNFINISHED}{done}: `benchcard run` continues it, and these results may change.")
+    parts.append(_recommendations(facts))
     if facts.rows:
         parts += [full_tables.summary(facts), _legend(facts)]
     if plot is not None:
@@ -59,9 +60,7 @@ def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> s
         *_compared(facts),
         "### Evaluation",
         *_evaluation(facts),
-        ENVIRONMENT_TITLE if facts.environment or facts.run else "",
-        _bullets("", facts.environment),
-        _bullets(RUN_TITLE, facts.run),
+        *_section(ENVIRONMENT_TITLE, _bullets("", facts.environment), _bullets(RUN_TITLE, facts.run)),
         LIMITATIONS_TITLE,
         *_limitations(facts),
         *_how_to_reproduce(facts, slug),
@@ -108,13 +107,14 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
     if chosen is None:
         beside = f" for the baseline, row {base}" if len(facts.baselines) > 1 else ""
         return f"**There is nothing to recommend{beside}:** no row has all the figures that a choice needs."
-    name = escape(full_tables.row_names(facts)[chosen])
+    for_now = "" if facts.done is None else ", for now"
+    label = f"row {chosen}{for_now}** ({escape(full_tables.row_names(facts)[chosen])})"
     quality = _quality(facts, chosen)
     quality_clause = f"{escape(facts.metrics[0].name)} {quality}" if quality else ""
     if base is None or chosen == base:
         latency = _latency(facts, chosen)
         latency_clause = f"mean latency {latency} ms" if latency else ""
-        clauses = [_without_gain(facts, chosen, base, name), quality_clause, latency_clause]
+        clauses = [_without_gain(facts, base, label), quality_clause, latency_clause]
         return "; ".join(filter(None, clauses)) + "."
     clauses = _speed(facts, chosen, base) if facts.shapes else []
     if quality:
@@ -123,7 +123,7 @@ def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
     if all(facts.rows[index].figures.get(SIZE) for index in (chosen, base)):
         sizes = full_tables.figure_cells(facts, SIZE)
         clauses.append(f"{sizes[chosen]} instead of {sizes[base]} MB")
-    return f"**Ship row {chosen}{_for_now(facts)}** ({name}): " + "; ".join(clauses) + "."
+    return f"**Ship {label}: " + "; ".join(clauses) + "."
 
 
 def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
@@ -140,23 +140,12 @@ def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
     return clauses
 
 
-def _unfinished(facts: Facts) -> str:
-    if facts.done is None:
-        return ""
-    done = f"{facts.done} of {pluralize(len(facts.rows), 'configuration')} done"
-    return f"{UNFINISHED}{done}: `benchcard run` continues it, and these results may change."
-
-
-def _for_now(facts: Facts) -> str:
-    return "" if facts.done is None else ", for now"
-
-
-def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str:
+def _without_gain(facts: Facts, base: int | None, label: str) -> str:
     """Return the beginning of a recommendation without a gain: the row, and why no other one is recommended."""
     if len(facts.rows) == 1 and facts.done is None:
-        return f"**There is one configuration, row {chosen}** ({name}), and nothing to compare it with"
+        return f"**There is one configuration, {label}, and nothing to compare it with"
     if base is None:
-        return f"**Ship row {chosen}{_for_now(facts)}** ({name}); there is no unquantized baseline to compare with"
+        return f"**Ship {label}; there is no unquantized baseline to compare with"
     others = [row for index, row in enumerate(facts.rows) if index != base and facts.baseline_of(index) == base]
     if facts.done is not None:
         why = "the run is not finished"
@@ -168,7 +157,7 @@ def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str
         why = "no other row was timed together with it"
     else:
         why = "no variant is both detectably faster and good enough"
-    return f"**Keep the baseline, row {chosen}{_for_now(facts)}** ({name}): {why}"
+    return f"**Keep the baseline, {label}: {why}"
 
 
 def _have_time(facts: Facts, rows: Iterable[Row], key: str) -> bool:
@@ -234,7 +223,13 @@ def _evaluation(facts: Facts) -> list[str]:
     if facts.shapes:
         parts.append(TIME_TITLE)
         if facts.duration_s is not None:
-            parts.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{_until(facts)}.")
+            precision, until = facts.settings.get("precision"), ""
+            if isinstance(precision, (int, float)):
+                until = (
+                    " on average, at most: each was timed until the 95 % interval of its ratio was within "
+                    f"{100 * precision:.3g} % of the ratio, or the time was up"
+                )
+            parts.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{until}.")
     for shape in facts.shapes:
         parts.append(_folded(classic.time_heading(shape), full_tables.time(facts, shape), facts, always_head=True))
     several = len(facts.baselines) > 1
@@ -245,34 +240,23 @@ def _evaluation(facts: Facts) -> list[str]:
             "ratio counts as detectable only if it is further from 1 than that."
         )
         parts += [NOISE_TITLE, explanation, full_tables.noise(facts)]
-    int8 = [_int8(facts)]
-    if any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
-        int8.append(
-            f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized "
-            "nodes only move data, were fused with a neighbour, or are computed in float32 between conversions."
-        )
-    if any(int8):
-        parts += ["#### 8-bit arithmetic on this processor", *int8]
-    if same := full_tables.same_models(facts):
-        once = (
-            "Equal evaluations and equal timings were made once."
-            if several
-            else "Such a model was measured once, so the figures are the same."
-        )
-        parts += [SAME_TITLE, f"The model files are equal byte for byte. {once}", same]
-    if failed := full_tables.failures(facts):
-        parts += [FAILED_TITLE, failed]
-    return parts
-
-
-def _until(facts: Facts) -> str:
-    precision = facts.settings.get("precision")
-    if not isinstance(precision, (int, float)):
-        return ""
-    return (
-        " on average, at most: each was timed until the 95 % interval of its ratio was within "
-        f"{100 * precision:.3g} % of the ratio, or the time was up"
+    has_counts = any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows)
+    counts = (
+        f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized nodes "
+        "only move data, were fused with a neighbour, or are computed in float32 between conversions."
     )
+    parts += _section("#### 8-bit arithmetic on this processor", _int8(facts), counts if has_counts else "")
+    if same := full_tables.same_models(facts):
+        once = "Such a model was measured once, so the figures are the same."
+        if several:
+            once = "Equal evaluations and equal timings were made once."
+        parts += [SAME_TITLE, f"The model files are equal byte for byte. {once}", same]
+    return [*parts, *_section(FAILED_TITLE, full_tables.failures(facts))]
+
+
+def _section(title: str, *parts: str) -> list[str]:
+    """Return the parts below their title; nothing where all are empty."""
+    return [title, *parts] if any(parts) else []
 
 
 def _folded(heading: str, table: str, facts: Facts, *, always_head: bool = False) -> str:

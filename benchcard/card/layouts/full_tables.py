@@ -1,8 +1,4 @@
-"""The tables of a full card: summary, quality, times, noise, rows with the same model, and failed rows.
-
-Owns their columns and cells, and the short name of a row. Leaves the text around them to `full`, reading them to
-`reading.full`, and the text of figures to `figures`.
-"""
+"""The tables of a full card: summary, quality, times, noise, rows with the same model, and failed rows."""
 
 from __future__ import annotations
 
@@ -104,7 +100,7 @@ def summary_rows(facts: Facts) -> list[int]:
 
 def summary(facts: Facts) -> str:
     """Return the table of the summary rows at the first shape; recommended rows are bold."""
-    columns = [_row_numbers(facts), _configurations(facts), _roles(facts, ""), *_metric_columns(facts)]
+    columns = [_configurations(facts), _roles(facts, ""), *_metric_columns(facts)]
     if facts.shapes:
         columns += [_time_column(facts, facts.shapes[0], key) for key in (LATENCY_MEAN, RATIO)]
     columns += _size_columns(facts)
@@ -114,12 +110,12 @@ def summary(facts: Facts) -> str:
         line[3:] = map(_unbreakable, line[3:])
         if index in facts.recommended:
             line[:] = [f"**{cell}**" if cell else "" for cell in line]
-    return render_table([column for column, _ in columns], lines)
+    return render_table(_headers(columns), lines)
 
 
 def quality(facts: Facts) -> str:
     """Return the table of all rows with their metrics, other figures and parameters."""
-    columns = [_row_numbers(facts), _roles(facts, "role"), *_metric_columns(facts)]
+    columns = [_roles(facts, "role"), *_metric_columns(facts)]
     headers = figure_headers(metric.name for metric in facts.metrics)
     names = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
     for name in names:
@@ -130,7 +126,7 @@ def quality(facts: Facts) -> str:
             columns.append((Column(escape(headers.get(name, name)), "right"), cells))
     for name in facts.benchmarked:
         columns.append((Column(code_span(name)), [code_span(write_value(row.parameters[name])) for row in facts.rows]))
-    return _render(facts, columns)
+    return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
 
 
 def time(facts: Facts, shape: Shape) -> str:
@@ -140,8 +136,8 @@ def time(facts: Facts, shape: Shape) -> str:
         for key in TIME_COLUMNS
         if key in (LATENCY_MEAN, THROUGHPUT) or any(row.time(shape, key) for row in facts.rows)
     ]
-    times = [_time_column(facts, shape, key) for key in shown]
-    return _render(facts, [_row_numbers(facts), _configurations(facts), *times, *_size_columns(facts)])
+    columns = [_configurations(facts), *(_time_column(facts, shape, key) for key in shown), *_size_columns(facts)]
+    return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
 
 
 def noise(facts: Facts) -> str:
@@ -227,15 +223,11 @@ def is_undetectable(row: Row, shape: Shape) -> bool:
 
 
 def _lines(columns: Sequence[_Column], rows: Sequence[int]) -> list[list[str]]:
-    return [[cells[row] for _, cells in columns] for row in rows]
+    return [[str(row), *(cells[row] for _, cells in columns)] for row in rows]
 
 
-def _render(facts: Facts, columns: Sequence[_Column]) -> str:
-    return render_table([column for column, _ in columns], _lines(columns, range(len(facts.rows))))
-
-
-def _row_numbers(facts: Facts) -> _Column:
-    return Column("row", "right"), [str(index) for index in range(len(facts.rows))]
+def _headers(columns: Sequence[_Column]) -> list[Column]:
+    return [Column("row", "right"), *(column for column, _ in columns)]
 
 
 def _configurations(facts: Facts) -> _Column:

@@ -136,11 +136,11 @@ def _label_points(axes: Axes, points: _Points, bold: set[int]) -> None:
     count, group_of = connected_components(are_near)
     for group in range(count):
         members, (x, y) = rows[group_of == group], places[group_of == group].T
-        anchor = axes.transData.inverted().transform(((x.min() + x.max()) / 2, y.max()))
+        anchor_x, anchor_y = axes.transData.inverted().transform(((x.min() + x.max()) / 2, y.max()))
         weight = "bold" if bold.intersection(members) else "normal"
         style: dict[str, Any] = {"ha": "center", "color": INK, "fontsize": 10, "fontweight": weight, "zorder": 4}
         label = ", ".join(map(str, sorted(members)))
-        axes.annotate(label, anchor, xytext=(0, 8), textcoords="offset points", **style)
+        axes.annotate(label, (anchor_x, anchor_y), xytext=(0, 8), textcoords="offset points", **style)
 
 
 def _format_axes(axes: Axes, facts: Facts, points: _Points) -> None:

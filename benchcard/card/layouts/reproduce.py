@@ -1,6 +1,6 @@
 """The spec of a card as code: a Python call and a YAML spec that run the benchmark again.
 
-Owns the spec that a card's facts describe, and its notation; no value in it can end the block of code.
+No value in it can end the block of code.
 """
 
 from __future__ import annotations

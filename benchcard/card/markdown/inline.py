@@ -1,7 +1,7 @@
 """Values and text as inline Markdown, written and parsed.
 
-Owns code spans, escapes and the notation of single values: `parse_value(write_value(v)) == v` for all plain data. What
-`code_span` and `escape` return cannot end the paragraph, bullet or table cell around it. Leaves tables to `tables`.
+`parse_value(write_value(v)) == v` for all plain data. What `code_span` and `escape` return cannot end the paragraph,
+bullet or table cell around it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Markdown tables, written and parsed.
-
-Owns columns, widths, alignment, and the escaping of pipes. A cell is one line of Markdown, made by `inline`. Leaves
-the choice of columns to the layouts.
-"""
+"""Markdown tables, written and parsed. A cell is one line of Markdown, made by `inline`."""
 
 from __future__ import annotations
 
@@ -12,8 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchcard.errors import CardError
-
-Align = Literal["left", "center", "right"]
 
 _DELIMITER = re.compile(r":?-+:?")
 _PIPE = re.compile(r"(?<!\\)\|")
@@ -29,7 +23,7 @@ class Column:
     """A column: its header, as Markdown, and its alignment."""
 
     header: str
-    align: Align = "left"
+    align: Literal["left", "center", "right"] = "left"
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,6 @@ def render_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> st
 def find_tables(text: str) -> list[Table]:
     """Return all tables in a text as GitHub reads them: rows that are too short get empty cells.
 
-    Raises:
-        CardError: There are more tables or added cells than any card has.
-
     Source: GitHub Flavored Markdown 0.29, section 4.10.
     """
     lines = text.split("\n")
@@ -89,12 +80,6 @@ def find_tables(text: str) -> list[Table]:
     return tables
 
 
-def line_above(lines: Sequence[str], table: Table) -> str:
-    """Return the last line above a table that is not empty; an empty string if there is none."""
-    above = range(table.first_line - 1, -1, -1)
-    return next((lines[place] for place in above if lines[place].strip()), "")
-
-
 def split_row(line: str) -> list[str]:
     """Return the cells of one line of a table, without the spaces around them, pipes unescaped."""
     cells = [cell.strip() for cell in _PIPE.split(line.strip())]
@@ -115,5 +100,5 @@ def _pad(cell: str, width: int, column: Column) -> str:
 
 
 def _delimiter(width: int, column: Column) -> str:
-    left, right = {"left": ":-", "center": "::", "right": "-:"}[column.align]
-    return left + "-" * (width - 2) + right
+    ends = {"left": ":-", "center": "::", "right": "-:"}[column.align]
+    return ends[0] + "-" * (width - 2) + ends[1]

@@ -1,8 +1,7 @@
 """A classic card, parsed into facts, and the entry point for cards of both layouts.
 
-Owns the grammar of the cards that `layouts.classic` writes and of those published before it, including the first ones,
-in which each row also has the original model's figures: `classic.render(read_card(text)) == text` for all of them.
-Leaves full cards to `full`, labels and parameters to `labels`, tables and values to `markdown`.
+`classic.render(read_card(text)) == text` for the cards that `layouts.classic` writes and for those published before it,
+including the first ones, in which each row also has the original model's figures.
 """
 
 from __future__ import annotations
@@ -12,18 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from benchcard.card.facts import Facts, Figures, FrontMatter, Measured, Metric, Plain, Row
+from benchcard.card.facts import Facts, FrontMatter, Measured, Metric, Plain, Row
 from benchcard.card.frontmatter.yaml import load_front_matter, split_card
 from benchcard.card.layouts import classic, figures
 from benchcard.card.layouts.full import COMPARED_TITLE, QUALITY_TITLE
-from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import unescape
+from benchcard.card.markdown.tables import Table
 from benchcard.card.reading import full, labels
 from benchcard.errors import CardError
 from benchcard.utils.values import Failure, Interval, Shape
 
 _REMARK = re.compile(r"(.*) \(([^()]*)\)")
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _TIME_KEYS = {(name, unit): key for name, unit, key in classic.TIME_COLUMNS}
 _ORIGINAL, _OPTIMIZED = classic.SIDES
 # The fields of front matter that are lists, with the types of their items, and those that are texts.
@@ -41,21 +39,8 @@ class _Column:
     side: str = _OPTIMIZED
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A row of a table: its parameters, and the figures of each side."""
-
-    parameters: dict[str, Plain]
-    sides: dict[str, Figures]
-    failure: Failure | None
-
-
 def read_card(text: str) -> Facts:
-    """Return the facts of a card of either layout; other text may surround its sections.
-
-    Raises:
-        CardError: A part that every card has is missing or cannot be parsed; the message says which.
-    """
+    """Return the facts of a card of either layout; other text may surround its sections."""
     card = split_card(text)
     front_matter = _front_matter(card.yaml)
     lines = card.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -63,59 +48,50 @@ def read_card(text: str) -> Facts:
         return replace(full.read_full_card(lines), front_matter=front_matter)
     facts = labels.read_labels(lines)
     quality, *others = labels.find_tables_below(lines, classic.QUALITY_TITLE)
-    metrics, rows = _quality(quality)
+    metrics = {column.name: Metric(column.name, column.unit) for column in _columns(quality)}
+    rows = tuple(_rows(quality, lambda column: column.name))
     # Others may have written tables around those of the card.
-    shapes = {labels.find_shape(tables.line_above(lines, table)): table for table in others}
-    times = {shape: table for shape, table in shapes.items() if shape is not None}
+    times = {shape: table for table in others if (shape := labels.find_shape(lines, table)) is not None}
     for shape, table in times.items():
         rows = _with_times(rows, shape, table)
-    return replace(facts, metrics=metrics, shapes=tuple(times), rows=rows, front_matter=front_matter)
+    return replace(facts, metrics=tuple(metrics.values()), shapes=tuple(times), rows=rows, front_matter=front_matter)
 
 
-def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
-    metrics = {column.name: Metric(column.name, column.unit) for column in _columns(table)}
-    rows = tuple(
-        Row(
-            parameters=line.parameters,
-            metrics=line.sides[_OPTIMIZED],
-            original=Measured(line.sides[_ORIGINAL]) if line.sides[_ORIGINAL] else None,
-            failure=line.failure,
-        )
-        for line in _lines(table, lambda column: column.name)
-    )
-    return tuple(metrics.values()), rows
-
-
-def _with_times(rows: tuple[Row, ...], shape: Shape, table: tables.Table) -> tuple[Row, ...]:
+def _with_times(rows: tuple[Row, ...], shape: Shape, table: Table) -> tuple[Row, ...]:
     """Return the rows with the figures of one time table, which must have the same rows."""
     if len(table.rows) != len(rows):
         raise CardError(f"the time table of {shape} has {len(table.rows)} rows, the quality table has {len(rows)}")
     timed = []
-    for number, (row, line) in enumerate(zip(rows, _lines(table, _time_key)), 1):
+    for number, (row, line) in enumerate(zip(rows, _rows(table, _time_key)), 1):
         if repr([*line.parameters.values()]) != repr([*row.parameters.values()]):
             raise CardError(f"row {number} of the time table of {shape} has other parameters than the quality table")
         original = row.original
-        if line.sides[_ORIGINAL]:
+        if line.original is not None:
             before = original or Measured()
-            original = Measured(before.metrics, {**before.times, shape: line.sides[_ORIGINAL]})
-        times = {**row.times, shape: line.sides[_OPTIMIZED]}
+            original = Measured(before.metrics, {**before.times, shape: line.original.metrics})
+        times = {**row.times, shape: line.metrics}
         timed.append(replace(row, times=times, original=original, failure=row.failure or line.failure))
     return tuple(timed)
 
 
-def _lines(table: tables.Table, key: Callable[[_Column], str]) -> Iterator[_Line]:
-    """Yield the rows of a table, with their figures by `key`."""
+def _rows(table: Table, key: Callable[[_Column], str]) -> Iterator[Row]:
+    """Yield the rows of a table, with all its figures as metrics, by `key`."""
     columns, width = _columns(table), _count_parameters(table)
     names = [unescape(header) for header in table.headers[:width]]
     for number, cells in enumerate(table.rows, 1):
         sides: dict[str, dict[str, Interval | None]] = {side: {} for side in classic.SIDES}
         for column in columns:
-            sides[column.side][key(column)] = _parse_figure(cells[column.place], f"row {number}, {column.name}")
-        failure = Failure() if figures.FAILED in cells[width:] else None
-        yield _Line({name: labels.parse_span(cell) for name, cell in zip(names, cells)}, {**sides}, failure)
+            place = f"row {number}, {column.name}"
+            sides[column.side][key(column)] = figures.parse_figure(cells[column.place], place)
+        yield Row(
+            parameters={name: labels.parse_span(cell) for name, cell in zip(names, cells)},
+            metrics=sides[_OPTIMIZED],
+            original=Measured(sides[_ORIGINAL]) if sides[_ORIGINAL] else None,
+            failure=Failure() if figures.FAILED in cells[width:] else None,
+        )
 
 
-def _columns(table: tables.Table) -> list[_Column]:
+def _columns(table: Table) -> list[_Column]:
     """Return the columns of figures. A remark in a header is a unit, or part of the name if names would be equal."""
     start = _count_parameters(table)
     columns = [_parse_header(place, header) for place, header in enumerate(table.headers) if header and place >= start]
@@ -128,7 +104,7 @@ def _columns(table: tables.Table) -> list[_Column]:
     ]
 
 
-def _count_parameters(table: tables.Table) -> int:
+def _count_parameters(table: Table) -> int:
     """Return the number of columns before the first column of pipes."""
     return table.headers.index("") if "" in table.headers else len(table.headers)
 
@@ -149,14 +125,6 @@ def _time_key(column: _Column) -> str:
         return _TIME_KEYS[column.name, column.unit]
     unit = f"per_{column.unit[1:]}" if column.unit.startswith("/") else column.unit
     return f"{column.name}_{unit}" if unit else column.name
-
-
-def _parse_figure(cell: str, place: str) -> Interval | None:
-    if cell in (figures.FAILED, figures.MISSING):
-        return None
-    if not _NUMBER.fullmatch(cell):
-        raise CardError(f"{place}: {cell!r} is not a figure")
-    return Interval(float(cell))
 
 
 def _front_matter(yaml: str) -> FrontMatter:

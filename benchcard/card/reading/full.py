@@ -1,8 +1,6 @@
-"""A full card, parsed into facts.
+"""A full card, parsed into facts: `full.body(read_full_card(lines)) == body`, apart from the picture.
 
-Owns the grammar of the cards that `layouts.full` writes: `full.body(read_full_card(lines)) == body`, apart from the
-picture. Leaves labels and parameters to `labels`, cells to `layouts.figures`. The facts do not contain what the card
-does not show, such as logs and other percentiles.
+The facts do not contain what the card does not show, such as logs and other percentiles.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from benchcard.card.facts import OTHERS, Data, Facts, Metric, Noise, Plain, Row
 from benchcard.card.layouts import figures, full, full_tables
 from benchcard.card.layouts.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
 from benchcard.card.markdown.inline import parse_code_span, unescape
-from benchcard.card.markdown.tables import Table, line_above
+from benchcard.card.markdown.tables import Table
 from benchcard.card.reading import labels
 from benchcard.errors import CardError
 from benchcard.utils.values import Disturbance, Failure, Interval, Shape
@@ -40,7 +38,7 @@ def read_full_card(lines: list[str]) -> Facts:
     metrics, rows, roles = _quality(tables[0], list(facts.benchmarked), _definitions(lines))
     shapes = []
     for table in tables:
-        if shape := labels.find_shape(line_above(lines, table)):
+        if shape := labels.find_shape(lines, table):
             shapes.append(shape)
             rows = _with_times(rows, roles, shape, table)
     for table in tables[1:]:

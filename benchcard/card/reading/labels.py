@@ -1,8 +1,4 @@
-"""The parts that both layouts share, parsed: labels and bullets of parameters.
-
-Owns the grammar of labels, nested bullets and lists of values, as `layouts.classic` writes them. Leaves tables to
-`classic` and `full`.
-"""
+"""The parts that both layouts share, as `layouts.classic` writes them, parsed: labels and bullets of parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +25,14 @@ _MAX_DIGITS = 18
 
 def read_labels(lines: list[str]) -> Facts:
     """Return the facts that are not in tables: task, backend, number of samples, parameters and duration."""
-    labels = _labels(lines)
+    matches = [match for line in lines if (match := _LABEL.match(line))]
+    names = [match.group(1).lower() for match in matches]
+    if names.count("task") > 1:
+        raise CardError("the text contains several cards: read the text of one section at a time")
+    for name in ("number of evaluation samples", "task", "backend", "backend args"):
+        if name not in names:
+            raise CardError(f"the card has no label {name!r}: it is not a card of benchcard, or that line was changed")
+    labels = {name: parse_code_span(match.group(2)) or match.group(2) for name, match in zip(names, matches)}
     samples = labels["number of evaluation samples"]
     backend_args = parse_value(labels["backend args"])
     if not isinstance(backend_args, dict):
@@ -85,14 +88,11 @@ def nest_bullets(bullets: Bullets) -> dict[str, Plain]:
 
 def parse_span(text: str) -> Plain:
     """Return the value in a code span, or in text without one."""
-    return parse_value(_without_span(text))
+    return parse_value(parse_code_span(text) or text)
 
 
 def parse_count(text: str, place: str, below: int | None = None) -> int:
-    """Return a whole number of at most 18 digits.
-
-    `place` names the text in an error. `below` is an exclusive upper bound; None for none.
-    """
+    """Return a whole number of at most 18 digits, less than `below`; an error names its `place`."""
     is_count = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
     if not is_count or (below is not None and int(text) >= below):
         bound = "" if below is None else f" below {below}"
@@ -100,14 +100,14 @@ def parse_count(text: str, place: str, below: int | None = None) -> int:
     return int(text)
 
 
-def find_shape(heading: str) -> Shape | None:
-    """Return the shape that the line above a time table names; None where it names none."""
-    match = _SHAPE.search(heading)
+def find_shape(lines: list[str], table: Table) -> Shape | None:
+    """Return the shape that the last line of text above a time table names; None where it names none."""
+    above = filter(str.strip, reversed(lines[: table.first_line]))
+    match = _SHAPE.search(next(above, ""))
     if match is None:
         return None
     batch_size, length = match.groups()
-    input_length = None if length is None else parse_count(length, "an input length")
-    return Shape(parse_count(batch_size, "a batch size"), input_length)
+    return Shape(parse_count(batch_size, "a batch size"), parse_count(length, "an input length") if length else None)
 
 
 def _index(lines: list[str], title: str) -> int:
@@ -116,20 +116,8 @@ def _index(lines: list[str], title: str) -> int:
     return lines.index(title)
 
 
-def _labels(lines: list[str]) -> dict[str, str]:
-    """Return the content of each label's code span, by the label in lower case."""
-    matches = [match for line in lines if (match := _LABEL.match(line))]
-    names = [match.group(1).lower() for match in matches]
-    if names.count("task") > 1:
-        raise CardError("the text contains several cards: read the text of one section at a time")
-    for name in ("number of evaluation samples", "task", "backend", "backend args"):
-        if name not in names:
-            raise CardError(f"the card has no label {name!r}: it is not a card of benchcard, or that line was changed")
-    return {name: _without_span(match.group(2)) for name, match in zip(names, matches)}
-
-
 def _benchmarked(bullets: Bullets) -> dict[str, list[Plain]]:
-    benchmarked: dict[str, list[Plain]] = {}
+    benchmarked = {}
     for _, name, text in bullets:
         contents = parse_code_spans(text or "")
         if contents is None:
@@ -141,8 +129,3 @@ def _benchmarked(bullets: Bullets) -> dict[str, list[Plain]]:
 def _text(label: str) -> str:
     value = parse_value(label)
     return value if isinstance(value, str) else label
-
-
-def _without_span(text: str) -> str:
-    content = parse_code_span(text)
-    return text if content is None else content

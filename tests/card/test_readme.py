@@ -79,7 +79,7 @@ def readmes(draw: st.DrawFn) -> str:
 def outside(text: str, slug: str = "beans") -> tuple[str, str]:
     """Return the text before and after a section."""
     section = find_sections(text)[slug]
-    return text[: section.start], text[section.end :]
+    return text[: section.begin.start], text[section.end.end :]
 
 
 def is_mapping(yaml: str) -> bool:

@@ -232,10 +232,9 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
     ]
     if changed:
         yield f"other versions: {', '.join(changed)}"
-    if card.run is None:
-        return
+    published = card.run.sources if card.run else {}
     for part, word in (("models", "model"), ("datasets", "data set")):
-        digests = {source.name: source.digest for source in card.run.sources.get(part, ())}
+        digests = {source.name: source.digest for source in published.get(part, ())}
         for source in getattr(here.sources, part).values():
             name = public_names.public_name(results.records, part, source.name)
             if digests.get(name, source.digest) != source.digest:

@@ -131,11 +131,8 @@ def quality(facts: Facts) -> str:
 
 def time(facts: Facts, shape: Shape) -> str:
     """Return the table of all rows with their times at one shape, and the sizes of their models."""
-    shown = [
-        key
-        for key in TIME_COLUMNS
-        if key in (LATENCY_MEAN, THROUGHPUT) or any(row.time(shape, key) for row in facts.rows)
-    ]
+    always = (LATENCY_MEAN, THROUGHPUT)
+    shown = [key for key in TIME_COLUMNS if key in always or any(row.time(shape, key) for row in facts.rows)]
     columns = [_configurations(facts), *(_time_column(facts, shape, key) for key in shown), *_size_columns(facts)]
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
 

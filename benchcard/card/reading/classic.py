@@ -81,8 +81,10 @@ def _rows(table: Table, key: Callable[[_Column], str]) -> Iterator[Row]:
     for number, cells in enumerate(table.rows, 1):
         sides: dict[str, dict[str, Interval | None]] = {side: {} for side in classic.SIDES}
         for column in columns:
-            place = f"row {number}, {column.name}"
-            sides[column.side][key(column)] = figures.parse_figure(cells[column.place], place)
+            place, cell = f"row {number}, {column.name}", cells[column.place]
+            if not cell:  # The row has lost a cell, and its figures may be in other columns.
+                raise CardError(f"{place}: {cell!r} is not a figure")
+            sides[column.side][key(column)] = figures.parse_figure(cell, place)
         yield Row(
             parameters={name: labels.parse_span(cell) for name, cell in zip(names, cells)},
             metrics=sides[_OPTIMIZED],

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,8 @@ from benchcard.utils.values import Interval, Shape
 if TYPE_CHECKING:
     import pandas as pd
 
-OBJECTIVES = ("latency", "memory", "size")
+COSTS = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}
+"""The column of the frames `time` and `models` that has the cost in each objective."""
 
 
 @dataclass(frozen=True)
@@ -72,51 +73,39 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
     Raises:
         BenchcardError: There is no such objective.
     """
-    if objective not in OBJECTIVES:
-        hint = did_you_mean(objective, OBJECTIVES)
+    if objective not in COSTS:
+        hint = did_you_mean(objective, COSTS)
         raise BenchcardError(
-            f"the objective is `{objective}`; it must be {join_names(OBJECTIVES)}" + (f" ({hint})" if hint else "")
+            f"the objective is `{objective}`; it must be {join_names(COSTS)}" + (f" ({hint})" if hint else "")
         )
+    unfinished = unfinished_rows(records)
+    costs = _mean_by_row(models if objective == "size" else time, COSTS[objective])
     if objective == "size":
-        return replace(_size_gains(records, models), unfinished=unfinished_rows(records))
+        return Gains(objective, _size_gains(records, costs), costs, "sizes are exact", unfinished=unfinished)
     # Rows that share a cell are one comparison.
     compared_cells = {
         (id(part), cell.name)
         for (row, shape), part in records.timed.items()
         if (cell := records.records[row].cells[shape]).name != part.baseline
     }
-    comparisons = len(compared_cells)
-    gains: dict[int, list[Gain]] = {}
+    gains: dict[int | None, list[Gain]] = {}
     for record in records.records:
         row = record.configuration.row
-        row_gains = [
-            _gain(objective, records.timed.get((row, shape)), cell.name, cell.shape, max(1, comparisons))
+        gains[row] = [
+            _gain(objective, records.timed.get((row, shape)), cell.name, cell.shape, max(1, len(compared_cells)))
             for shape, cell in record.cells.items()
         ]
-        row_gains += [Gain(None, False, shape) for shape in record.failures.time]
-        if row_gains:
-            gains[row] = row_gains
-    baselines = {row: records.records[row].configuration.baseline for row in gains}
-    untimed = {
-        baseline: tuple(gain.shape for gain in gains.get(baseline, ()) if gain.ratio is None and gain.shape)
-        for baseline in sorted({baseline for baseline in baselines.values() if baseline is not None})
-    }
-    untimed = {baseline: shapes for baseline, shapes in untimed.items() if shapes}
-    compared = {}
-    for row, row_gains in gains.items():
-        baseline = baselines[row]
-        absent = untimed.get(baseline, ()) if baseline is not None else ()
-        if kept := tuple(gain for gain in row_gains if gain.ratio or gain.shape not in absent):
-            compared[row] = kept
-    column = "latency_mean_ms" if objective == "latency" else "memory_mb"
-    return Gains(
-        objective,
-        compared,
-        _mean_by_row(time, column),
-        _method(objective, comparisons),
-        untimed,
-        unfinished_rows(records),
-    )
+        gains[row] += [Gain(None, False, shape) for shape in record.failures.time]
+    by_row: dict[int, tuple[Gain, ...]] = {}
+    untimed: dict[int, tuple[Shape, ...]] = {}
+    for record in records.records:
+        row, baseline = record.configuration.row, record.configuration.baseline
+        shapes = tuple(gain.shape for gain in gains.get(baseline, ()) if gain.ratio is None and gain.shape)
+        if baseline is not None and shapes:
+            untimed[baseline] = shapes
+        if compared := tuple(gain for gain in gains[row] if gain.ratio or gain.shape not in shapes):
+            by_row[row] = compared
+    return Gains(objective, by_row, costs, _method(objective, len(compared_cells)), untimed, unfinished)
 
 
 def _method(objective: str, comparisons: int) -> str:
@@ -147,22 +136,20 @@ def unfinished_rows(records: Records) -> frozenset[int]:
     for record in records.records:
         row = record.configuration.row
         parts = [records.timed.get((row, shape)) for shape in record.cells]
-        failures = (failure for missing, failure in record.failures.items() if missing != "reasons")
-        stopped = any(isinstance(failure, NotRun) for failure in failures)
-        if stopped or any(part is None or part.outcome is None for part in parts):
+        failures = [failure for missing, failure in record.failures.items() if missing != "reasons"]
+        if any(isinstance(failure, NotRun) for failure in failures) or not all(part and part.outcome for part in parts):
             rows.add(row)
     return frozenset(rows)
 
 
-def _size_gains(records: Records, models: pd.DataFrame) -> Gains:
-    sizes = _mean_by_row(models, "size_mb")
-    by_row = {}
+def _size_gains(records: Records, sizes: Mapping[int, float]) -> dict[int, tuple[Gain, ...]]:
+    gains = {}
     for record in records.records:
         row, baseline = record.configuration.row, record.configuration.baseline
         if row in sizes and baseline in sizes:
             ratio = sizes[baseline] / sizes[row]
-            by_row[row] = (Gain(Interval(ratio, ratio, ratio), ratio > 1, None),)
-    return Gains("size", by_row, sizes, "sizes are exact")
+            gains[row] = (Gain(Interval(ratio, ratio, ratio), ratio > 1, None),)
+    return gains
 
 
 def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
@@ -184,11 +171,8 @@ def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparison
         return Gain(None, False, shape)
     if objective == "memory":
         return _memory_gain(part, part.baseline, name, shape)
-    ratio = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons)
-    if ratio is None:
-        return Gain(None, False, shape)
-    floor = part.noise_floor
-    if floor is None:
+    ratio, floor = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons), part.noise_floor
+    if ratio is None or floor is None:
         return Gain(ratio, False, shape)
     sure = detectable(ratio, floor) and name != part.baseline and ratio.value > 1
     return Gain(ratio, sure, shape, math.exp(floor.reach))

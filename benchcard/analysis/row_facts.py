@@ -5,7 +5,7 @@ Explaining them in sentences is left to `reasons`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
@@ -13,6 +13,11 @@ from benchcard.run.record import Record
 
 # Operators whose 8-bit kernels multiply a weight.
 _PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
+
+
+def number_rows(rows: Sequence[object]) -> str:
+    """Return the numbers of rows as text: `row 1`, or `rows 1, 2`."""
+    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
 
 
 def same_model_as(records: Records, record: Record) -> int | None:

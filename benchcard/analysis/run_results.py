@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from benchcard.analysis import metric_info, reasons
-from benchcard.analysis.choice import Choice, choose_row
+from benchcard.analysis.choice import Choice, Chooser
 from benchcard.analysis.compare import Comparison, compare_runs
 from benchcard.analysis.frames.failures import failures_frame, incomplete_rows
 from benchcard.analysis.frames.models import kernels_frame, models_frame
@@ -21,6 +21,7 @@ from benchcard.analysis.frames.time import time_frame, timing_notes
 from benchcard.analysis.gains import Gains, compute_gains
 from benchcard.analysis.pareto import pareto_front
 from benchcard.analysis.records import Records, read_records
+from benchcard.analysis.row_quality import RowQuality, row_quality
 from benchcard.errors import BenchcardError
 from benchcard.metrics.info import MetricInfo
 from benchcard.spec.plan import Plan, unused_settings
@@ -132,7 +133,7 @@ class RunResults:
     @property
     def baselines(self) -> tuple[int | None, ...]:
         """The rows that others are compared with, in the order of the table; only None where there are none."""
-        return tuple(dict.fromkeys(self._baselines.values())) or (None,)
+        return tuple(dict.fromkeys(row.baseline for row in self.plan)) or (None,)
 
     def best(
         self,
@@ -162,16 +163,14 @@ class RunResults:
             raise BenchcardError(f"row {baseline} is not a baseline; the baselines are: {baselines}")
         metric = self._deciding_metric(metric)
         info = metric_info.info_of_metric(self.records, metric)
-        return choose_row(
-            self.quality,
+        return Chooser(
+            self._qualities(metric),
             self._gains(objective),
-            self._baselines,
             self.baseline if baseline is None else baseline,
-            self._axes,
             metric,
             metric_info.allowed_loss(info.unit, max_drop),
             info.higher_is_better,
-        )
+        ).choose()
 
     def choices(self, max_drop: float | None = None) -> tuple[Choice, ...]:
         """Return the best row of each of `baselines`, in their order."""
@@ -188,9 +187,8 @@ class RunResults:
             BenchcardError: There is no such metric or objective.
         """
         metric = self._deciding_metric(metric)
-        data = {row.row: row.evaluation_key for row in self.plan}
         higher = metric_info.info_of_metric(self.records, metric).higher_is_better
-        return pareto_front(self.quality, self._gains(objective), self._baselines, data, self._axes, metric, higher)
+        return pareto_front(self._qualities(metric), self._gains(objective), metric, higher)
 
     def compare(
         self, other: RunResults, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
@@ -215,13 +213,8 @@ class RunResults:
             trust_remote_code=trust_remote_code,
         )
 
-    @property
-    def _baselines(self) -> dict[int, int | None]:
-        return {row.row: row.baseline for row in self.plan}
-
-    @property
-    def _axes(self) -> list[str]:
-        return list(self.spec.grid) or ["framework"]
+    def _qualities(self, metric: str | None) -> dict[int, RowQuality]:
+        return {record.configuration.row: row_quality(self.records, record, metric) for record in self.records.records}
 
     def _gains(self, objective: str) -> Gains:
         if objective not in self._gains_by_objective:
@@ -246,10 +239,7 @@ class RunResults:
         if not 0 <= row < len(self.plan):
             raise BenchcardError(f"there is no row {row}: the rows are 0 to {len(self.plan) - 1}")
         metric = self._deciding_metric(None)
-        values: dict[int, float] = {}
-        if metric is not None:
-            measured = self.quality[self.quality[metric].notna()]
-            values = {int(number): float(value) for number, value in zip(measured["row"], measured[metric])}
+        values = {number: entry.figure.value for number, entry in self._qualities(metric).items() if entry.figure}
         sentences = reasons.explain_row(self.records, self.records.records[row], values, metric)
         return " ".join([f"Row {row} ({self.plan[row].label}).", *sentences])
 

@@ -18,10 +18,14 @@ def is_known(value: object) -> bool:
     return str(value) not in ("None", "<NA>", "nan")
 
 
+def row_parameters(record: Record) -> Mapping[str, object]:
+    """Return the benchmarked parameters of a row."""
+    return record.configuration.axes or {"framework": record.configuration["framework"]}
+
+
 def parameter_columns(record: Record) -> dict[str, object]:
     """Return the number of a row and its benchmarked parameters, by column."""
-    row = record.configuration
-    return {"row": row.row, **(row.axes or {"framework": row["framework"]})}
+    return {"row": record.configuration.row, **row_parameters(record)}
 
 
 def parameter_names(records: Records) -> tuple[str, ...]:

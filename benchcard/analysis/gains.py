@@ -142,8 +142,8 @@ def unfinished_rows(records: Records) -> frozenset[int]:
     return frozenset(rows)
 
 
-def _size_gains(records: Records, sizes: Mapping[int, float]) -> dict[int, tuple[Gain, ...]]:
-    gains = {}
+def _size_gains(records: Records, sizes: dict[int, float]) -> dict[int, tuple[Gain, ...]]:
+    gains: dict[int, tuple[Gain, ...]] = {}
     for record in records.records:
         row, baseline = record.configuration.row, record.configuration.baseline
         if row in sizes and baseline in sizes:

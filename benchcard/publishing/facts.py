@@ -8,19 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from benchcard.analysis import embedding_cosine, metric_info
-from benchcard.analysis.frames.columns import is_known
+from benchcard.analysis.frames.columns import row_parameters
+from benchcard.analysis.frames.models import model_columns
 from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.gains import unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
+from benchcard.analysis.records import Records
+from benchcard.analysis.row_quality import RowQuality, row_quality
 from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
+from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, SAMPLES, SIZE
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
@@ -29,10 +33,6 @@ from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Failure, Interval, Shape
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-OWN_SOURCE = "benchcard"
 # The intervals of a run that is worth publishing are narrower than a twentieth of a latency.
 _MUCH_DRIFT = 0.05
 PROJECT = "https://pypi.org/project/benchcard/"
@@ -146,12 +146,10 @@ def _metrics(results: RunResults) -> tuple[Metric, ...]:
     metrics = []
     for name in results.metrics:
         info = metric_info.info_of_metric(results.records, name)
-        unit = info.unit or ""
-        meaning = {"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)
-        positive = " or ".join(metric_info.positive_classes(results.records, name))
-        sentence = f"the positive class is {positive}" if positive else ""
-        definition = ", ".join(part for part in (meaning, sentence) if part)
-        metrics.append(Metric(name, "", info.higher_is_better, definition, positive))
+        unit, positive = info.unit or "", " or ".join(metric_info.positive_classes(results.records, name))
+        definition = [{"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)] if unit else []
+        definition += [f"the positive class is {positive}"] if positive else []
+        metrics.append(Metric(name, "", info.higher_is_better, ", ".join(definition), positive))
     return tuple(metrics)
 
 
@@ -166,22 +164,22 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
     records, rows = results.records, []
     samples = [_samples(record) for record in records.records]
     is_varied = len({*samples} - {None}) > 1
-    for record, model, count, shapes in zip(records.records, _cells(results.models), samples, times):
-        configuration = record.configuration
-        axes = configuration.axes or {"framework": configuration["framework"]}
+    for record, count, shapes in zip(records.records, samples, times):
+        qualities = {name: row_quality(records, record, name) for name in results.metrics}
+        model = model_columns(records, record)
         failure = record.failures.of_quality()
-        same = model["same_model_as"]
+        parameters = {name: public_parameter(records, name, value) for name, value in row_parameters(record).items()}
         rows.append(
             Row(
-                parameters={name: public_parameter(records, name, value) for name, value in axes.items()},
-                metrics={name: _metric(record, name) for name in results.metrics},
+                parameters=parameters,
+                metrics={name: _finite(quality.figure) for name, quality in qualities.items()},
                 times={shape: _shown(time) for shape, time in shapes.items() if isinstance(time, TimeFigures)},
-                figures=_figures(results, record, model, count if is_varied else None),
+                figures=_figures(records, record, qualities, model, count if is_varied else None),
                 failure=failure and replace(failure, message=public_message(records, failure.message)),
-                same_model_as=int(same) if is_known(same) else None,
-                reasons=(str(model["reason"]),) if is_known(same) and is_known(model["reason"]) else (),
-                saturation_risk=is_known(model["saturation_risk"]) and bool(model["saturation_risk"]),
-                baseline=configuration.baseline if len(results.baselines) > 1 else None,
+                same_model_as=model["same_model_as"],
+                reasons=(model["reason"],) if model["reason"] else (),
+                saturation_risk=model["saturation_risk"],
+                baseline=record.configuration.baseline if len(results.baselines) > 1 else None,
             )
         )
     return tuple(rows)
@@ -192,11 +190,8 @@ def _samples(record: Record) -> int | None:
     return prepared.values.samples if prepared and evaluated and evaluated.values.items else None
 
 
-def _metric(record: Record, name: str) -> Interval | None:
-    score, comparison = record.outcomes.score, record.outcomes.compare
-    value = score.values.metrics.get(name) if score else None
-    bounds = comparison.values.figures.get(name) if comparison else None
-    return figure(value, bounds.low, bounds.high) if bounds else figure(value)
+def _finite(interval: Interval | None) -> Interval | None:
+    return interval and figure(interval.value, interval.low, interval.high)
 
 
 def _shown(times: TimeFigures) -> Figures:
@@ -204,21 +199,24 @@ def _shown(times: TimeFigures) -> Figures:
     return {**times.intervals, DETECTABLE: figure(times.detectable), "memory_mb": figure(times.memory_mb)}
 
 
-def _figures(results: RunResults, record: Record, model: Mapping[str, Any], samples: int | None) -> Figures:
+def _figures(
+    records: Records,
+    record: Record,
+    qualities: Mapping[str, RowQuality],
+    model: Mapping[str, Any],
+    samples: int | None,
+) -> Figures:
     """Return the other figures of a row: size, differences from the baseline, number of samples, quantized nodes."""
-    row = record.configuration
-    figures = {SIZE: _number(model[SIZE])}
-    comparison = None if row.baseline == row.row else record.outcomes.compare
-    for name in results.metrics if comparison else ():
-        if comparison and (test := comparison.values.figures.get(name)):
-            difference = figure(test.difference, test.difference_low, test.difference_high)
-            figures |= {f"{name}_difference": difference, f"{name}_p_value": figure(test.p_value)}
-    cosine = embedding_cosine.embedding_cosine(results.records, record) if record.outcomes.score else None
+    figures = {SIZE: figure(model[SIZE])}
+    for name, quality in qualities.items():
+        figures |= {f"{name}_difference": _finite(quality.difference), f"{name}_p_value": figure(quality.p_value)}
+    compared = record.outcomes.compare
+    cosine = embedding_cosine.embedding_cosine(records, record) if record.outcomes.score else None
     figures[embedding_cosine.COLUMN] = figure(cosine)
-    figures[CHANGED] = figure(comparison.values.predictions_changed) if comparison else None
+    figures[CHANGED] = figure(compared.values.predictions_changed) if compared else None
     figures[SAMPLES] = figure(samples)
-    if is_known(model[NODES[0]]):
-        figures |= {name: _number(model[name]) for name in NODES}
+    if NODES[0] in model:
+        figures |= {name: figure(model.get(name)) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}
 
 
@@ -366,15 +364,3 @@ def _data(results: RunResults, row: int) -> Data:
         samples=samples if has_one_limit else None,
         on_hub=on_hub,
     )
-
-
-def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
-
-
-def _number(cell: Any) -> Interval | None:
-    return figure(cell) if is_known(cell) else None
-
-
-def _whole(cell: Any) -> int | None:
-    return int(cell) if is_known(cell) else None

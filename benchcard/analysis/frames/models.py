@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchcard.analysis import reasons, row_facts
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
@@ -49,13 +49,14 @@ def models_frame(records: Records) -> pd.DataFrame:
     that `node_exclusion: auto` found in `auto_trials`. `same_model_as` is an earlier row with the same model, byte for
     byte, and `reason` says why.
     """
-    rows = [_model_columns(records, record) for record in records.records]
+    rows = [model_columns(records, record) for record in records.records]
     return frame_of(rows, (*parameter_names(records), *_MODEL_FIGURES))
 
 
-def _model_columns(records: Records, record: Record) -> dict[str, object]:
+def model_columns(records: Records, record: Record) -> dict[str, Any]:
+    """Return the cells of a row of the frame `models`; those without a value may be missing."""
     outcomes, failure = record.outcomes, record.failures.model
-    row: dict[str, object] = {**parameter_columns(record), "digest": record.digest[:12] if record.digest else None}
+    row: dict[str, Any] = {**parameter_columns(record), "digest": record.digest[:12] if record.digest else None}
     file = reasons.model_file(record)
     size = file.values.size_bytes if file else _timed_size(records, record)
     row["size_mb"] = size / 1e6 if size is not None else None

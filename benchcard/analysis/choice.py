@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 
 from benchcard.analysis.gains import Gain, Gains, mean_ratio
 from benchcard.analysis.metric_info import unknown_direction
-from benchcard.analysis.row_facts import number_rows
-from benchcard.analysis.row_quality import RowQuality
+from benchcard.analysis.row_facts import RowQuality, number_rows
 from benchcard.measure.significance import holm
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Interval

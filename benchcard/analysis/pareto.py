@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchcard.analysis.choice import SIGNS
 from benchcard.analysis.frames.columns import interval_columns, with_bounds
 from benchcard.analysis.gains import COSTS, Gains, mean_ratio
-from benchcard.analysis.row_quality import RowQuality
+from benchcard.analysis.row_facts import RowQuality
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,6 +14,7 @@ from benchcard.analysis.row_facts import (
     has_conversions,
     keeps_conversions,
     kernels_of,
+    number_rows,
     other_threads,
     same_model_as,
     saturation_risk,
@@ -50,23 +51,21 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
 def run_notes(records: Records) -> list[str]:
     """Return notes on quantized rows that are computed in float32, and on rows whose outputs depend on the batch."""
     rows = [record for record in records.records if computes_in_float(record)]
-    by_level = [record for record in rows if keeps_conversions(record)]
-    others = [record for record in rows if not keeps_conversions(record)]
     notes = []
-    if by_level:
+    if by_level := [record for record in rows if keeps_conversions(record)]:
         notes.append(
-            f"{_row_numbers(by_level)} {_are(by_level)} quantized statically and computed in float32: at an "
+            f"{_name(by_level)} {_are(by_level)} quantized statically and computed in float32: at an "
             "`optimization_level` of 0 or 1 ONNX Runtime keeps the conversions to 8 bits and back around every node, "
             "which take time and save none; 2 and 99 compute in 8 bits"
         )
-    if others:
+    if others := [record for record in rows if not keeps_conversions(record)]:
         notes.append(
-            f"{_row_numbers(others)} {_are(others)} quantized and computed in float32: here ONNX Runtime fuses none of "
+            f"{_name(others)} {_are(others)} quantized and computed in float32: here ONNX Runtime fuses none of "
             "their nodes with the conversions to 8 bits and back around them, which take time and save none"
         )
     for batches, note in padding.NOTES.items():
         if affected := [record for record in records.records if _batches(record) == batches]:
-            notes.append(f"the outputs of {_row_numbers(affected)} {note}")
+            notes.append(f"the outputs of {_name(affected)} {note}")
     return notes
 
 
@@ -75,9 +74,8 @@ def _batches(record: Record) -> str | None:
     return record.outcomes.evaluate.values.batches if record.outcomes.evaluate else None
 
 
-def _row_numbers(records: Sequence[Record]) -> str:
-    numbers = ", ".join(str(record.configuration.row) for record in records)
-    return f"{'row' if len(records) == 1 else 'rows'} {numbers}"
+def _name(records: Sequence[Record]) -> str:
+    return number_rows([record.configuration.row for record in records])
 
 
 def _are(items: Sequence[object]) -> str:
@@ -109,9 +107,8 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
     size = f" ({file.values.size_bytes / 1e6:.1f} MB)" if file else ""
     verb = "was" if report.nodes_quantized == 1 else "were"
     yield f"{report.nodes_quantized} of {report.nodes_eligible} nodes that could be {verb} quantized{size}."
-    first = same_model_as(records, record)
-    if first is not None:
-        yield f"It is the same model as row {first}: {why_same(records, record)}."
+    if reason := why_same(records, record):
+        yield f"It is the same model as row {same_model_as(records, record)}: {reason}."
     if record.search is not None:
         yield from _explain_search(record.search)
     for exclusion in quantized.values.exclusions if record.search is None else ():
@@ -190,8 +187,7 @@ def _explain_time(records: Records, record: Record) -> Iterator[str]:
     shares = dict.fromkeys(_TIME_PARTS, 0.0)
     for kernel in kernels:
         shares[kernel.numbers] += kernel.time_share
-    parts = [f"{100 * shares[numbers]:.0f} % in {part}" for numbers, part in _TIME_PARTS.items()]
-    shown = [part for part, share in zip(parts, shares.values()) if share >= 0.005]
+    shown = [f"{100 * share:.0f} % in {_TIME_PARTS[name]}" for name, share in shares.items() if share >= 0.005]
     if shown:
         longest = [f"{100 * kernel.time_share:.0f} % in {kernel.nodes} `{kernel.name}`" for kernel in kernels[:3]]
         yield f"Time of a call: {_join(shown)}. By kernel: {_join(longest)}."

@@ -1,18 +1,98 @@
-"""Facts about one row: which row has the same model, what computes in float32, which products can saturate.
+"""Facts about one row: its quality, which row has the same model, what computes in float32, what can saturate.
 
 Explaining them in sentences is left to `reasons`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
+from benchcard.metrics.info import FigureUncertainty
 from benchcard.run.record import Record
+from benchcard.utils.values import Interval
 
+COSINE = "embedding_cosine"
+_UNCERTAIN = FigureUncertainty(None, None)
 # Operators whose 8-bit kernels multiply a weight.
 _PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
+
+
+@dataclass(frozen=True)
+class RowQuality:
+    """The quality of one row.
+
+    Attributes:
+        baseline: The row that it is compared with; None where there is none.
+        examples: A key that is equal for rows that are evaluated on the same examples.
+        figure: The metric with its interval; None where it was not measured.
+        difference: The metric minus the baseline's, with its interval; None where it was not compared.
+        p_value: The p-value of that difference; None where it was not tested.
+        model: The first row of the run with the same model.
+        failure: Why figures are missing; empty where they are not.
+    """
+
+    parameters: Mapping[str, object]
+    baseline: int | None
+    examples: str
+    figure: Interval | None
+    difference: Interval | None
+    p_value: float | None
+    model: int
+    failure: str
+
+
+def row_quality(records: Records, record: Record, metric: str | None) -> RowQuality:
+    """Return the quality of a row by a metric; without figures where the metric is None."""
+    row, score, comparison = record.configuration, record.outcomes.score, record.outcomes.compare
+    value = score.values.metrics.get(metric) if score and metric else None
+    test = comparison.values.figures.get(metric, _UNCERTAIN) if comparison and score and metric else _UNCERTAIN
+    first = same_model_as(records, record)
+    return RowQuality(
+        parameters=row_parameters(record),
+        baseline=row.baseline,
+        examples=row.evaluation_key,
+        figure=None if value is None else Interval(value, test.low, test.high),
+        difference=(
+            None if test.difference is None else Interval(test.difference, test.difference_low, test.difference_high)
+        ),
+        p_value=test.p_value,
+        model=row.row if first is None else first,
+        failure=str(record.failures.of_quality() or ""),
+    )
+
+
+def embedding_cosine(records: Records, record: Record) -> float | None:
+    """Return the mean cosine between the embeddings of a row and its baseline; None where one of them has none.
+
+    If all embeddings rotate together, a rank correlation with gold scores hardly changes, but a search of an index of
+    old embeddings with new ones fails.
+    """
+    baseline = record.configuration.baseline
+    if baseline is None or (embeddings := _embeddings(record)) is None:
+        return None
+    is_baseline = baseline == record.configuration.row
+    expected = embeddings if is_baseline else _embeddings(records.records[baseline])
+    if expected is None or expected.shape != embeddings.shape:
+        return None
+    from benchcard.tasks.feature_extraction import cosines
+
+    return float(cosines(embeddings, expected).mean())
+
+
+def _embeddings(record: Record) -> NDArray[np.float32] | None:
+    """Return the embeddings `(sentences, dimensions) float32` of a row's evaluation; None where it has none."""
+    outcome = record.outcomes.evaluate
+    if outcome is None:
+        return None
+    with np.load(outcome.folder / "predictions.npz", allow_pickle=False) as archive:
+        return archive["embedding"] if "embedding" in archive.files else None
 
 
 def number_rows(rows: Sequence[object]) -> str:

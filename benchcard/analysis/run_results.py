@@ -21,7 +21,7 @@ from benchcard.analysis.frames.time import time_frame, timing_notes
 from benchcard.analysis.gains import Gains, compute_gains
 from benchcard.analysis.pareto import pareto_front
 from benchcard.analysis.records import Records, read_records
-from benchcard.analysis.row_quality import RowQuality, row_quality
+from benchcard.analysis.row_facts import RowQuality, row_quality
 from benchcard.errors import BenchcardError
 from benchcard.metrics.info import MetricInfo
 from benchcard.spec.plan import Plan, unused_settings

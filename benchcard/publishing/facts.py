@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from benchcard.analysis import embedding_cosine, metric_info
+from benchcard.analysis import metric_info
 from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.frames.models import model_columns
 from benchcard.analysis.frames.noise import certificates
@@ -18,7 +18,7 @@ from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.gains import unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
 from benchcard.analysis.records import Records
-from benchcard.analysis.row_quality import RowQuality, row_quality
+from benchcard.analysis.row_facts import COSINE, RowQuality, embedding_cosine, row_quality
 from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
@@ -211,8 +211,8 @@ def _figures(
     for name, quality in qualities.items():
         figures |= {f"{name}_difference": _finite(quality.difference), f"{name}_p_value": figure(quality.p_value)}
     compared = record.outcomes.compare
-    cosine = embedding_cosine.embedding_cosine(records, record) if record.outcomes.score else None
-    figures[embedding_cosine.COLUMN] = figure(cosine)
+    cosine = embedding_cosine(records, record) if record.outcomes.score else None
+    figures[COSINE] = figure(cosine)
     figures[CHANGED] = figure(compared.values.predictions_changed) if compared else None
     figures[SAMPLES] = figure(samples)
     if NODES[0] in model:

@@ -8,7 +8,7 @@ import pytest
 
 from benchcard.analysis.choice import Chooser
 from benchcard.analysis.gains import Gain, Gains
-from benchcard.analysis.row_quality import RowQuality
+from benchcard.analysis.row_facts import RowQuality
 from benchcard.utils.values import Interval, Shape
 
 SHAPE = Shape(1, 64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchcard.analysis import embedding_cosine, row_facts
+from benchcard.analysis import row_facts
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
 from benchcard.analysis.records import Records
 from benchcard.metrics.info import FIGURE_SUFFIXES
@@ -52,8 +52,8 @@ def _columns(records: Records, record: Record) -> dict[str, object]:
             row[name] = value
             row |= {f"{name}_{part}": getattr(difference, part, None) for part in FIGURE_SUFFIXES}
         row |= _positive_class(score.values.positive_classes)
-        cosine = embedding_cosine.embedding_cosine(records, record)
-        row |= {embedding_cosine.COLUMN: cosine} if cosine is not None else {}
+        cosine = row_facts.embedding_cosine(records, record)
+        row |= {row_facts.COSINE: cosine} if cosine is not None else {}
     if evaluated and prepared and evaluated.values.items:
         samples = prepared.values.samples
         row["samples"] = samples

@@ -215,8 +215,8 @@ def _figures(
     figures[COSINE] = figure(cosine)
     figures[CHANGED] = figure(compared.values.predictions_changed) if compared else None
     figures[SAMPLES] = figure(samples)
-    if NODES[0] in model:
-        figures |= {name: figure(model.get(name)) for name in NODES}
+    if model[NODES[0]] is not None:
+        figures |= {name: figure(model[name]) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}
 
 

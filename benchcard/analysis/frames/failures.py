@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from benchcard.analysis.records import Part, Records
+from benchcard.analysis.records import Records
 from benchcard.run.record import Record
 from benchcard.utils.values import Failure, Shape
 
@@ -49,14 +49,10 @@ def _untimed_cells(records: Records, record: Record) -> Iterator[tuple[Shape, Fa
 
 def _untimed_twins(records: Records, record: Record) -> Iterator[tuple[Shape, Failure]]:
     """Yield the shapes at which the second process of a baseline could not be timed, and why."""
+    # Rows with other settings may be timed in other parts, each with its own second process.
+    rows = [row.row for row in records.plan if row.baseline == record.configuration.row]
     for shape, cell in record.cells.items():
-        for part in _parts_beside(records, record.configuration.row, shape):
+        parts = [records.timed[row, shape] for row in rows if (row, shape) in records.timed]
+        for part in {id(part): part for part in parts}.values():
             if failure := part.failure(cell.name, twin=True):
                 yield shape, failure
-
-
-def _parts_beside(records: Records, baseline: int, shape: Shape) -> list[Part]:
-    """Return the parts in which the rows of a baseline were timed, without those of rows with other settings."""
-    rows = [record.configuration.row for record in records.records if record.configuration.baseline == baseline]
-    parts = [records.timed[row, shape] for row in rows if (row, shape) in records.timed]
-    return list({id(part): part for part in parts}.values())

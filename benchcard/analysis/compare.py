@@ -105,9 +105,7 @@ def list_values(frame: pd.DataFrame, name: str, numbers: str = "row", run: str =
     return f"{name}: {'; '.join(f'{value} in {number_rows(row)}{run}' for value, row in rows_by_value.items())}"
 
 
-def compare_runs(
-    a: Records, b: Records, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
-) -> Comparison:
+def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, trust_remote_code: bool) -> Comparison:
     """Return the comparison of the later run B with run A; see `RunResults.compare`.
 
     Raises:

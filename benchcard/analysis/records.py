@@ -64,25 +64,23 @@ class Part:
 
     def peaks_bytes(self, name: str, *, twin: bool = False) -> list[int]:
         """Return the peak memory of each launch of a cell, or of its twin, over the memory before loading the model."""
-        peaks = []
-        for opened in self.opened(name, twin=twin):
-            blocks = (
-                block.peak_bytes
-                for timed in self.rounds
-                for block in timed.blocks
-                if timed.launch == opened.launch and (block.name, block.twin) == (name, twin)
-            )
-            peaks.append(max([opened.peak_bytes, *blocks]) - opened.base_bytes)
-        return peaks
+        blocks = [
+            (timed.launch, block.peak_bytes)
+            for timed in self.rounds
+            for block in timed.blocks
+            if (block.name, block.twin) == (name, twin)
+        ]
+        return [
+            max([opened.peak_bytes, *(peak for launch, peak in blocks if launch == opened.launch)]) - opened.base_bytes
+            for opened in self.opened(name, twin=twin)
+        ]
 
     def speedup(self, name: str, confidence: float = CONFIDENCE) -> Interval | None:
         """Return how many times faster than the baseline a cell is, paired by round; None where that is not known."""
         if self.baseline is None or self.failure(self.baseline):
             return None
         baseline, model = self.medians_ns(self.baseline), self.medians_ns(name)
-        if not baseline.keys() & model.keys():
-            return None
-        return paired_ratio(baseline, model, confidence)
+        return paired_ratio(baseline, model, confidence) if baseline.keys() & model.keys() else None
 
     @cached_property
     def noise_floor(self) -> Interval | None:

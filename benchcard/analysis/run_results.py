@@ -100,18 +100,14 @@ class RunResults:
         """Notes for the reader: on the data, such as truncated texts, on the timing, and on settings without effect."""
         outcomes = [record.outcomes for record in self.records.records]
         steps = [step for row in outcomes for step in (row.prepare, row.sample, row.score) if step]
-        directionless = [
-            metric_info.unknown_direction(name)
-            for name in self.metrics
-            if metric_info.info_of_metric(self.records, name) == MetricInfo(None, None)
-        ]
+        infos = {name: metric_info.info_of_metric(self.records, name) for name in self.metrics}
         notes = [
             *(note for step in steps for note in step.values.notes),
-            *directionless,
+            *(metric_info.unknown_direction(name) for name, info in infos.items() if info == MetricInfo(None, None)),
             *timing_notes(self.records),
             *reasons.run_notes(self.records),
             *metric_info.too_few_resamples(self.records),
-            *unused_settings(self.records.plan),
+            *unused_settings(self.plan),
         ]
         return tuple(dict.fromkeys(notes))
 
@@ -205,30 +201,7 @@ class RunResults:
         Raises:
             BenchcardError: The runs are of two machines, or have no row in common.
         """
-        return compare_runs(
-            self.records,
-            other.records,
-            across_machines=across_machines,
-            times=times,
-            trust_remote_code=trust_remote_code,
-        )
-
-    def _qualities(self, metric: str | None) -> dict[int, RowQuality]:
-        return {record.configuration.row: row_quality(self.records, record, metric) for record in self.records.records}
-
-    def _gains(self, objective: str) -> Gains:
-        if objective not in self._gains_by_objective:
-            self._gains_by_objective[objective] = compute_gains(self.records, objective, self.time, self.models)
-        return self._gains_by_objective[objective]
-
-    def _deciding_metric(self, metric: str | None) -> str | None:
-        """Return the metric, or the first one, which decides by default; None where nothing was measured."""
-        measured = self.metrics
-        if metric is not None and metric not in measured:
-            raise BenchcardError(
-                f"the metric `{metric}` was not measured; the metrics are: {', '.join(measured) or 'none'}"
-            )
-        return metric or next(iter(measured), None)
+        return compare_runs(self.records, other.records, across_machines, times, trust_remote_code)
 
     def explain(self, row: int) -> str:
         """Return sentences on a row: what was quantized, what that changed and where, which row it equals, what to do.
@@ -242,6 +215,23 @@ class RunResults:
         values = {number: entry.figure.value for number, entry in self._qualities(metric).items() if entry.figure}
         sentences = reasons.explain_row(self.records, self.records.records[row], values, metric)
         return " ".join([f"Row {row} ({self.plan[row].label}).", *sentences])
+
+    def _qualities(self, metric: str | None) -> dict[int, RowQuality]:
+        return {row.configuration.row: row_quality(self.records, row, metric) for row in self.records.records}
+
+    def _gains(self, objective: str) -> Gains:
+        if objective not in self._gains_by_objective:
+            self._gains_by_objective[objective] = compute_gains(self.records, objective, self.time, self.models)
+        return self._gains_by_objective[objective]
+
+    def _deciding_metric(self, metric: str | None) -> str | None:
+        """Return the metric, or the first one, which decides by default; None where nothing was measured."""
+        names = self.metrics
+        if metric is not None and metric not in names:
+            raise BenchcardError(
+                f"the metric `{metric}` was not measured; the metrics are: {', '.join(names) or 'none'}"
+            )
+        return metric or next(iter(names), None)
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write a file for each frame but `failures`, as `quality.csv`, into a folder; return their paths."""
@@ -263,7 +253,7 @@ class RunResults:
 
     def __repr__(self) -> str:
         incomplete = len(incomplete_rows(self.records))
-        title = f"Results of {pluralize(len(self.plan), 'configuration')} in {self.path}"
-        title += f", {incomplete} with failures" if incomplete else ""
+        failed = f", {incomplete} with failures" if incomplete else ""
+        title = f"Results of {pluralize(len(self.plan), 'configuration')} in {self.path}{failed}"
         tables = [frame.to_string(index=False, na_rep="") for frame in (self.quality, self.time)]
         return "\n\n".join([title, *tables])

@@ -82,31 +82,28 @@ def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | 
         BenchcardError: There is no such row, or it has no model of its own to publish.
     """
     records = results.records.records
-    if not isinstance(artifacts, str):
+    if artifacts not in ("best", "all", "none") and isinstance(artifacts, str):
+        raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
+    if isinstance(artifacts, str):
+        best = None if artifacts == "none" else results.best(max_drop).row
+        rows = [] if best is None else [best]
+        rows += range(len(records)) if artifacts == "all" else []
+    else:
         rows = list(artifacts)
         for row in rows:
             if not 0 <= row < len(records):
                 raise BenchcardError(f"there is no row {row}: the rows are 0 to {len(records) - 1}")
             if (message := without_model(results, row)) is not None:
                 raise BenchcardError(message)
-    elif artifacts == "none":
-        rows = []
-    elif artifacts in ("best", "all"):
-        best = results.best(max_drop).row
-        rows = [] if best is None else [best]
-        rows += range(len(records)) if artifacts == "all" else []
-    else:
-        raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
     chosen: dict[str, Weights] = {}
-    used_names: set[str] = set()
     for row in rows:
         record, source = records[row], _graph(records[row])
         if source is None or record.digest is None or record.digest in chosen:
             continue
         quantized = record.configuration.quantized
         suffix = "_quantized.onnx" if quantized else ".onnx"
-        name = f"model_row{row}{suffix}" if f"model{suffix}" in used_names else f"model{suffix}"
-        used_names.add(name)
+        is_first = all(weights.quantized != quantized for weights in chosen.values())
+        name = f"model{suffix}" if is_first else f"model_row{row}{suffix}"
         chosen[record.digest] = Weights(row, quantized, name, source)
     return tuple(chosen.values())
 
@@ -130,8 +127,7 @@ def _graph(record: Record) -> Path | None:
 def write_weights(weights: Weights, folder: Path) -> list[str]:
     """Write a model into `folder`, and return the names of its files: the graph, and those of its external weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    external = external_weights(weights.source)
-    target = folder / weights.name
+    target, external = folder / weights.name, external_weights(weights.source)
     if not external:
         link(weights.source, target)
         return [weights.name]
@@ -189,13 +185,12 @@ def _cleaned(path: Path) -> str | None:
     return None if cleaned == data else json.dumps(cleaned, indent=2) + "\n"
 
 
-def _without_paths(data: object) -> object:
+def _without_paths(data: object, key: str = "") -> object:
     if isinstance(data, dict):
-        return {
-            key: last_name(value) if isinstance(value, str) and key.endswith(_PATH_KEYS) else _without_paths(value)
-            for key, value in data.items()
-        }
-    return [_without_paths(element) for element in data] if isinstance(data, list) else data
+        return {name: _without_paths(value, name) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_without_paths(element) for element in data]
+    return last_name(data) if isinstance(data, str) and key.endswith(_PATH_KEYS) else data
 
 
 def link(source: Path, target: Path) -> None:

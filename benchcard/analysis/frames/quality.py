@@ -71,10 +71,10 @@ def _columns(records: Records, record: Record) -> dict[str, object]:
 
 def _positive_class(classes: Mapping[str, str]) -> dict[str, str]:
     """Return the label of metrics of one label: one name, or a name for each metric where they differ."""
-    labels = set(classes.values())
-    if len(labels) < 2:
-        return {"positive_class": label for label in labels}
-    return {"positive_class": ", ".join(f"{name}: {label}" for name, label in classes.items())}
+    labels = list(dict.fromkeys(classes.values()))
+    if len(labels) > 1:
+        labels = [f"{name}: {label}" for name, label in classes.items()]
+    return {"positive_class": ", ".join(labels)} if labels else {}
 
 
 def _not_compared(records: Records, record: Record) -> str | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from benchcard import registry
 from benchcard.analysis.compare_times import Pair, compare_latencies
@@ -30,9 +32,6 @@ from benchcard.spec.parameters import split_name
 from benchcard.utils.plain import canonical_json, plain
 from benchcard.utils.text import quote_names
 from benchcard.utils.values import Interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MetricExamples = dict[str, Examples | Computed]
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from benchcard.analysis.records import Part, Records
 from benchcard.errors import BenchcardError
@@ -23,9 +23,6 @@ from benchcard.run.groups import LAUNCHES
 from benchcard.steps.step import NotRun
 from benchcard.utils.text import did_you_mean, join_names
 from benchcard.utils.values import Interval, Shape
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COSTS = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}
 """The column of the frames `time` and `models` that has the cost in each objective."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from benchcard.analysis.choice import SIGNS
 from benchcard.analysis.frames.columns import interval_columns, with_bounds
 from benchcard.analysis.gains import COSTS, Gains, mean_ratio
 from benchcard.analysis.row_facts import RowQuality
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def pareto_front(
@@ -27,8 +25,6 @@ def pareto_front(
     first is on the front. If it is not known whether a higher metric is better, the value closer to the baseline's is
     taken as better.
     """
-    import pandas as pd
-
     figures = {row: entry.figure for row, entry in rows.items() if entry.figure}
     groups: dict[str, list[int]] = {}
     for row in figures:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import pandas as pd
 
 from benchcard.analysis import metric_info, reasons
 from benchcard.analysis.choice import Choice, Chooser
@@ -28,9 +30,6 @@ from benchcard.spec.plan import Plan, unused_settings
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FRAMES = ("quality", "time", "models", "kernels", "noise")
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from benchcard.analysis.records import Records
 from benchcard.run.record import Record
 from benchcard.utils.values import Failure, Shape
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 def failures_frame(records: Records) -> pd.DataFrame:
     """Return what is `missing` in which `row`, with the `stage`, `type`, `message` and `log` of each failure."""
-    import pandas as pd
-
     names = ("stage", "type", "message", "log")
     rows = [
         {"row": record.configuration.row, "missing": missing, **{name: getattr(failure, name) for name in names}}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from benchcard.analysis import reasons, row_facts
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
 from benchcard.analysis.records import Records
 from benchcard.run.record import Record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _NODES = ("nodes_quantized", "nodes_eligible", "quantize_nodes", "dequantize_nodes")
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from benchcard.analysis import row_facts
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
 from benchcard.analysis.records import Records
 from benchcard.metrics.info import FIGURE_SUFFIXES
 from benchcard.run.record import Record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
 _LAST = ("predictions_changed", *PASS_METRICS, "samples", "not_compared", "saturation_risk", "same_model_as", "failure")

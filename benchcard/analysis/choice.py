@@ -155,33 +155,24 @@ class Chooser:
         return self._choose_by_gain(self.baseline, self._values[self.baseline])
 
     def _choice(self, row: int | None, reason: str) -> Choice:
-        alternatives = [
-            Alternative(other, self.rows[other].parameters, why)
-            for other, why in sorted(self._reasons.items())
-            if row not in (None, other)
-        ]
-        return Choice(
-            row,
-            self.baseline,
-            {} if row is None else self.rows[row].parameters,
-            reason,
-            self.gains.objective,
-            self.metric,
-            self.max_drop,
-            alternatives=tuple(alternatives),
+        others = sorted(self._reasons.items()) if row is not None else []
+        alternatives = tuple(
+            Alternative(other, self.rows[other].parameters, why) for other, why in others if other != row
         )
+        parameters = {} if row is None else self.rows[row].parameters
+        choice = Choice(row, self.baseline, parameters, reason, self.gains.objective, self.metric, self.max_drop)
+        return replace(choice, alternatives=alternatives)
 
     def _choose_by_quality(self) -> Choice:
-        values, costs = self._values, self.gains.costs
+        values, costs, metric = self._values, self.gains.costs, self.metric
         chosen = min(values, key=lambda row: (-self._sign * values[row], costs.get(row, float("inf")), row))
         for row, value in values.items():
-            figure = f"{self.metric} {value:.3f}"
             if self._sign and value != values[chosen]:
-                self._reasons[row] = figure
+                self._reasons[row] = f"{metric} {value:.3f}"
             else:
-                same = f"the same {self.metric}" if self._sign else figure
+                same = f"the same {metric}" if self._sign else f"{metric} {value:.3f}"
                 self._reasons[row] = f"{same}, at no less cost than row {chosen}"
-        reason = f"{self.metric} {values[chosen]:.3f} is the best" if self._sign else "it costs least"
+        reason = f"{metric} {values[chosen]:.3f} is the best" if self._sign else "it costs least"
         if self.baseline is None:
             reason += "; there is no unquantized baseline to compare with"
         else:

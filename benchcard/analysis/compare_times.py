@@ -44,12 +44,11 @@ class LatencyChange:
 
 @dataclass(frozen=True)
 class _Latencies:
-    """The latencies of a row at one shape in one run.
+    """The median latencies of a row's cell at one shape in one run, ns, by launch and round.
 
     Attributes:
-        name: The name of its cell; `baseline` that of the baseline's, if that has latencies.
-        model: Its median latencies by launch and round, ns; `control` has the baseline's.
-        ratios: Its latencies over the baseline's, in the rounds in which both were timed.
+        control: Those of the baseline's cell, if it has any.
+        ratios: The row's latencies over the baseline's, in the rounds in which both were timed.
         reach: How far from 1 the noise floor reaches, as a logarithm; infinite where it is not known.
     """
 
@@ -128,5 +127,5 @@ def _latencies(records: Records, record: Record, shape: Shape) -> _Latencies | N
 
 def _widened(ratio: Interval, reach: float) -> Interval:
     if ratio.low is None or ratio.high is None or math.isinf(reach):
-        return Interval(ratio.value, None, None)
+        return Interval(ratio.value)
     return Interval(ratio.value, ratio.low * math.exp(-reach), ratio.high * math.exp(reach))

@@ -32,10 +32,8 @@ COSTS = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}
 class Gain:
     """What a row gains at one shape.
 
-    Attributes:
-        ratio: The baseline's figure over the row's, above 1 where the row is better; None where it is not known.
-        sure: Whether the row is better beyond chance and noise.
-        floor: The noise floor as a factor above 1; None where it is not known.
+    `ratio` is the baseline's figure over the row's, above 1 where the row is better, which is `sure` beyond chance and
+    noise; `floor` is the noise floor as a factor above 1. Both are None where they are not known.
     """
 
     ratio: Interval | None
@@ -176,10 +174,7 @@ def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparison
 
 
 def _memory_gain(part: Part, baseline: str, name: str, shape: Shape) -> Gain:
-    """Return what a row gains in memory.
-
-    The gain is sure if, in enough launches, its ratio exceeds that of any two launches of the baseline and its twin.
-    """
+    """Return a gain that is sure if, in enough launches, it exceeds that of any two of the baseline and its twin."""
     first, twin, model = part.peaks_bytes(baseline), part.peaks_bytes(baseline, twin=True), part.peaks_bytes(name)
     equal = [*first, *twin]
     if not first or not model or min(*equal, *model) <= 0:

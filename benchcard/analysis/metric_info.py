@@ -35,9 +35,8 @@ def positive_classes(records: Records, metric: str) -> tuple[str, ...]:
 
 def unknown_direction(metric: str) -> str:
     """Return the note for a metric whose direction is not known."""
-    return (
-        f"it is not known whether a higher `{metric}` is better: set `higher_is_better: {{{metric}: true}}`, or `false`"
-    )
+    setting = f"`higher_is_better: {{{metric}: true}}`, or `false`"
+    return f"it is not known whether a higher `{metric}` is better: set {setting}"
 
 
 def allowed_loss(unit: str | None, max_drop: Any) -> float:

@@ -30,13 +30,7 @@ from benchcard.utils.values import Failure, Interval, Shape
 
 @dataclass(frozen=True)
 class Part:
-    """Cells that were timed together.
-
-    Attributes:
-        baseline: The name of the baseline's cell; None where there is no baseline, or no outcome yet.
-        rounds: The completed rounds, with raw latencies.
-        outcome: What was recorded beside them; None while rounds are missing.
-    """
+    """Cells that were timed together, by name. The outcome is None while rounds are missing, and so is the baseline."""
 
     names: tuple[str, ...]
     baseline: str | None
@@ -147,10 +141,10 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
     for group in groups(records):
         for stored in directory.stored_parts(group.key):
             part = _read_part(stored)
-            for name in stored.names:
+            for name in part.names:
                 parts[name] = (*parts.get(name, ()), part)
             for row, shape in group.places:
-                if records[row].cells[shape].name in stored.names:
+                if records[row].cells[shape].name in part.names:
                     timed.setdefault((row, shape), part)
     return Records(path, info, plan, records, parts, timed)
 

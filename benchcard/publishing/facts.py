@@ -35,7 +35,6 @@ from benchcard.utils.values import Failure, Interval, Shape
 
 # The intervals of a run that is worth publishing are narrower than a twentieth of a latency.
 _MUCH_DRIFT = 0.05
-PROJECT = "https://pypi.org/project/benchcard/"
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 """The times of a row by shape, or why there are none; None where the spec asks for no timing."""
@@ -98,13 +97,13 @@ def _model_index(results: RunResults, facts: Facts, section: str | None) -> tupl
     It is empty where model or data are not on the Hub, or where rows were evaluated on different examples: the Hub
     would show the figures of some as those of others.
     """
-    evaluations = {row.evaluation_key for row in results.plan}
     base_model = facts.front_matter.base_model
+    evaluations = {row.evaluation_key for row in results.plan}
     if facts.data is None or not facts.data.on_hub or base_model is None or len(evaluations) > 1:
         return ()
     source_name = f"{OWN_SOURCE} {section or default_slug(results)}"
-    name = base_model.rsplit("/", 1)[-1]
-    return fields.model_index(facts, name=name, source_name=source_name, source_url=PROJECT)
+    url = "https://pypi.org/project/benchcard/"
+    return fields.model_index(facts, name=base_model.rsplit("/", 1)[-1], source_name=source_name, source_url=url)
 
 
 def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
@@ -119,8 +118,7 @@ def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
 
 def _fixed(results: RunResults) -> dict[str, Plain]:
     """Return the fixed parameters that a card lists, without unused ones and settings, in the vocabulary's order."""
-    parameters = {"from_transformers": True, **results.spec.fixed}
-    order = list(PARAMETERS)
+    parameters, order = {"from_transformers": True, **results.spec.fixed}, list(PARAMETERS)
     fixed: dict[str, Plain] = {}
     for name in sorted(parameters, key=lambda name: order.index(split_name(name)[0])):
         parameter, value = split_name(name)[0], parameters[name]
@@ -173,7 +171,11 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
             Row(
                 parameters=parameters,
                 metrics={name: _finite(quality.figure) for name, quality in qualities.items()},
-                times={shape: _shown(time) for shape, time in shapes.items() if isinstance(time, TimeFigures)},
+                times={
+                    shape: {**time.intervals, DETECTABLE: figure(time.detectable), "memory_mb": figure(time.memory_mb)}
+                    for shape, time in shapes.items()
+                    if isinstance(time, TimeFigures)
+                },
                 figures=_figures(records, record, qualities, model, count if is_varied else None),
                 failure=failure and replace(failure, message=public_message(records, failure.message)),
                 same_model_as=model["same_model_as"],
@@ -194,27 +196,17 @@ def _finite(interval: Interval | None) -> Interval | None:
     return interval and figure(interval.value, interval.low, interval.high)
 
 
-def _shown(times: TimeFigures) -> Figures:
-    """Return the figures of time that a card may show."""
-    return {**times.intervals, DETECTABLE: figure(times.detectable), "memory_mb": figure(times.memory_mb)}
-
-
 def _figures(
-    records: Records,
-    record: Record,
-    qualities: Mapping[str, RowQuality],
-    model: Mapping[str, Any],
-    samples: int | None,
+    records: Records, record: Record, qualities: Mapping[str, RowQuality], model: Mapping[str, Any], samples: int | None
 ) -> Figures:
     """Return the other figures of a row: size, differences from the baseline, number of samples, quantized nodes."""
     figures = {SIZE: figure(model[SIZE])}
     for name, quality in qualities.items():
         figures |= {f"{name}_difference": _finite(quality.difference), f"{name}_p_value": figure(quality.p_value)}
-    compared = record.outcomes.compare
     cosine = embedding_cosine(records, record) if record.outcomes.score else None
-    figures[COSINE] = figure(cosine)
-    figures[CHANGED] = figure(compared.values.predictions_changed) if compared else None
-    figures[SAMPLES] = figure(samples)
+    compared = record.outcomes.compare
+    changed = compared.values.predictions_changed if compared else None
+    figures |= {COSINE: figure(cosine), CHANGED: figure(changed), SAMPLES: figure(samples)}
     if model[NODES[0]] is not None:
         figures |= {name: figure(model[name]) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}
@@ -243,20 +235,17 @@ def _floor_notes(results: RunResults) -> Iterator[str]:
     """
     every = certificates(results.records)
     several = len({certificate.baseline for certificate in every} - {None}) > 1
+    certified = {(certificate.shape, certificate.baseline) for certificate in every if certificate.ratio is not None}
     for certificate in every:
         if certificate.ratio is not None or not certificate.rounds:
             continue
-        group = (certificate.shape, certificate.baseline)
         name = f"the baseline, row {certificate.baseline}," if several else "the baseline"
-        if any((other.shape, other.baseline) == group for other in every if other.ratio is not None):
+        if (certificate.shape, certificate.baseline) in certified:
             subject = f"{name} beside {pluralize(certificate.models - 1, 'model')} was not"
         else:
             subject = "no baseline was" if certificate.baseline is None else f"{name} was not"
-        warnings = "".join(f"; {disturbance}" for disturbance in certificate.disturbances)
-        yield (
-            f"{_at(certificate.shape)} {subject} timed twice: how far the same model differs from itself is not known"
-            f"{warnings}"
-        )
+        note = f"{subject} timed twice: how far the same model differs from itself is not known"
+        yield "; ".join([f"{_at(certificate.shape)} {note}", *map(str, certificate.disturbances)])
 
 
 def _untimed_notes(results: RunResults) -> Iterator[str]:
@@ -293,43 +282,34 @@ def _environment(results: RunResults) -> dict[str, Plain]:
     memory_bytes = machine.pop("memory_bytes", None)
     if memory_bytes is not None:
         machine["memory_gb"] = round(memory_bytes / 1e9, 1)
-    return {**machine, "threads": _threads(results), "versions": info.versions}
-
-
-def _threads(results: RunResults) -> int | list[int]:
-    reported = {
-        opened.facts.get("intra_op_num_threads")
-        for parts in results.records.parts.values()
-        for part in parts
-        for opened in (part.outcome.opened if part.outcome else ())
-    }
-    threads = sorted(number for number in reported if isinstance(number, int))
-    return threads[0] if len(threads) == 1 else threads or results.records.info.default_threads
+    outcomes = [part.outcome for parts in results.records.parts.values() for part in parts if part.outcome]
+    reported = {each.facts.get("intra_op_num_threads") for outcome in outcomes for each in outcome.opened}
+    threads = sorted(number for number in reported if isinstance(number, int)) or [info.default_threads]
+    return {**machine, "threads": threads[0] if len(threads) == 1 else threads, "versions": info.versions}
 
 
 def _front_matter(results: RunResults) -> FrontMatter:
     sources = results.records.info.sources
     # With several models, the metadata of one would be taken for those of the others.
     model = next(iter(sources.models.values())) if len(sources.models) == 1 else None
-    datasets = [
-        source.location for source in sources.datasets.values() if not source.local and "://" not in source.location
-    ]
-    tags = ["benchcard"]
-    if any(row["framework"] == "onnxruntime" for row in results.plan):
-        tags.append("onnx")
-    if any(row.quantized for row in results.plan):
-        tags.append("quantized")
+    datasets = dict.fromkeys(source.location for source in sources.datasets.values() if _is_on_hub(source))
+    is_onnx = any(row["framework"] == "onnxruntime" for row in results.plan)
+    is_quantized = any(row.quantized for row in results.plan)
     metadata = _inherited_metadata(model) if model is not None else {}
     return FrontMatter(
         license=metadata.pop("license", None),
         library_name=metadata.pop("library_name", None),
         pipeline_tag=results.spec.task,
         base_model=model.name if model is not None and not model.local else None,
-        datasets=tuple(dict.fromkeys(datasets)),
+        datasets=tuple(datasets),
         metrics=(*results.metrics, *(PASS_METRICS if results.metrics else ())),
-        tags=tuple(tags),
+        tags=("benchcard", *(["onnx"] if is_onnx else []), *(["quantized"] if is_quantized else [])),
         extra=metadata,
     )
+
+
+def _is_on_hub(source: Source) -> bool:
+    return not source.local and "://" not in source.location
 
 
 def _inherited_metadata(model: Source) -> dict[str, str]:
@@ -354,13 +334,12 @@ def _data(results: RunResults, row: int) -> Data:
     same_data = (record for record in records if record.configuration["dataset"] == dataset)
     prepared = (record.outcomes.prepare for record in (records[row], *same_data))
     samples = next((outcome.values.samples for outcome in prepared if outcome), None)
-    on_hub = not source.local and "://" not in source.location
     return Data(
         # A repository that was renamed has its new id here.
-        dataset=source.location if on_hub else public_name(results.records, "datasets", dataset["path"]),
+        dataset=source.location if _is_on_hub(source) else public_name(results.records, "datasets", dataset["path"]),
         config=dataset.get("name"),
         split=dataset["eval_split"],
         revision=source.revision or source.digest[:12],
         samples=samples if has_one_limit else None,
-        on_hub=on_hub,
+        on_hub=_is_on_hub(source),
     )

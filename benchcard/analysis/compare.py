@@ -205,8 +205,7 @@ def _compare_quality(
     examples: dict[int, tuple[MetricExamples, MetricExamples, bool]] = {}
     for pair, name in metrics:
         first, second = pair
-        row = first.configuration
-        values = [_metrics(record).get(name) for record in pair]
+        row, values = first.configuration, [_metrics(record).get(name) for record in pair]
         if missing := _missing_figure(*values):
             yield _change(pair, name, values, missing)
             continue
@@ -233,10 +232,7 @@ def _compare_quality(
 def _difference(
     first: Examples | Computed, second: Examples | Computed, paired: bool, seed: int, comparisons: int
 ) -> tuple[Interval, bool]:
-    """Return the difference of a metric between two runs, and whether a paired test is significant.
-
-    The test decides where every resample gives the same difference, so that there is no interval.
-    """
+    """Return the difference of a metric between two runs, and whether a paired test is significant."""
     level = 1 - (1 - CONFIDENCE) / comparisons
     if paired:
         test = uncertainty.paired_test(first, second, seed, level)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import geometric_mean
 
-import numpy as np
 import pandas as pd
 
 from benchcard.analysis.records import Part, Records
@@ -119,7 +119,7 @@ def _method(objective: str, comparisons: int) -> str:
 def mean_ratio(gains: Sequence[Gain]) -> Interval:
     """Return the geometric mean of the ratios at all shapes, from the lowest to the highest bound at any of them."""
     ratios = [gain.ratio for gain in gains if gain.ratio]
-    value = math.exp(sum(math.log(ratio.value) for ratio in ratios) / len(ratios))
+    value = geometric_mean(ratio.value for ratio in ratios)
     low = min((ratio.low for ratio in ratios if ratio.low is not None), default=None)
     high = max((ratio.high for ratio in ratios if ratio.high is not None), default=None)
     return Interval(value, low, high)
@@ -152,12 +152,8 @@ def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
     if "batch_size" in frame:
         shapes = frame["batch_size"].astype(str) + "x" + frame["input_length"].astype(str)
         frame = frame[shapes.isin(set(shapes[frame[column].notna()]))]
-    means = {}
-    for row, cells in frame.groupby("row")[column]:
-        values = cells.astype("float64")
-        if values.notna().all() and (values > 0).all():
-            means[int(str(row))] = float(np.exp(np.log(values).mean()))
-    return means
+    values_by_row = frame[column].astype("float64").groupby(frame["row"])
+    return {int(str(row)): geometric_mean(values) for row, values in values_by_row if (values > 0).all()}
 
 
 def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparisons: int) -> Gain:

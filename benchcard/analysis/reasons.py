@@ -41,36 +41,33 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
 
 def run_notes(records: Records) -> list[str]:
     """Return notes on quantized rows that are computed in float32, and on rows whose outputs depend on the batch."""
+
+    def subject(rows: Sequence[Record]) -> str:
+        numbers = row_facts.number_rows([record.configuration.row for record in rows])
+        return f"{numbers} {'is' if len(rows) == 1 else 'are'}"
+
     rows = [record for record in records.records if row_facts.computes_in_float(record)]
     notes = []
     if by_level := [record for record in rows if row_facts.keeps_conversions(record)]:
         notes.append(
-            f"{_name(by_level)} {_are(by_level)} quantized statically and computed in float32: at an "
+            f"{subject(by_level)} quantized statically and computed in float32: at an "
             "`optimization_level` of 0 or 1 ONNX Runtime keeps the conversions to 8 bits and back around every node, "
             "which take time and save none; 2 and 99 compute in 8 bits"
         )
     if others := [record for record in rows if not row_facts.keeps_conversions(record)]:
         notes.append(
-            f"{_name(others)} {_are(others)} quantized and computed in float32: here ONNX Runtime fuses none of "
+            f"{subject(others)} quantized and computed in float32: here ONNX Runtime fuses none of "
             "their nodes with the conversions to 8 bits and back around them, which take time and save none"
         )
     for batches, note in padding.NOTES.items():
-        if affected := [record for record in records.records if _batches(record) == batches]:
-            notes.append(f"the outputs of {_name(affected)} {note}")
+        if affected := [record.configuration.row for record in records.records if _batches(record) == batches]:
+            notes.append(f"the outputs of {row_facts.number_rows(affected)} {note}")
     return notes
 
 
 def _batches(record: Record) -> str | None:
     """Return which batches give an example the outputs that it has alone; see `evaluation.padding`."""
     return record.outcomes.evaluate.values.batches if record.outcomes.evaluate else None
-
-
-def _name(records: Sequence[Record]) -> str:
-    return row_facts.number_rows([record.configuration.row for record in records])
-
-
-def _are(items: Sequence[object]) -> str:
-    return "is" if len(items) == 1 else "are"
 
 
 def explain_row(records: Records, record: Record, quality: Mapping[int, float], metric: str | None) -> Iterator[str]:
@@ -123,7 +120,10 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
 def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield which quantized nodes the runtime computes in float32; `counts` has the nodes by operator."""
     quantized = {operator: count for operator, count in counts.items() if count}
-    has_int8 = _has_int8_activations(record)
+    # With int8 activations ONNX Runtime fuses few nodes with their conversions. On x86 it first makes them uint8, but
+    # only where a single node reads them.
+    # Source: onnxruntime, core/optimizer/qdq_transformer/qdq_s8_to_u8.cc and selectors_actions there.
+    has_int8 = row_facts.has_conversions(record) and record.configuration["activations_dtype"] != "uint8"
     if row_facts.computes_in_float(record):
         if row_facts.keeps_conversions(record):
             reason = (
@@ -150,26 +150,13 @@ def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]
                 f"int8: {_TRY_UINT8}."
             )
     selected = record.configuration["operators_to_quantize"] or ()
-    for operator in quantized:
-        if operator not in in_float:
-            continue
+    for operator in (operator for operator in quantized if operator in in_float):
+        advice = "; exclude its nodes by `node_exclusion`, or name the other operators in `operators_to_quantize`"
         if len(quantized) == 1:
             advice = ""
         elif operator in selected:
             advice = "; remove it from `operators_to_quantize`"
-        else:
-            advice = "; exclude its nodes by `node_exclusion`, or name the other operators in `operators_to_quantize`"
         yield f"No `{operator}` computes in 8 bits here, but in float32 between conversions{advice}."
-
-
-def _has_int8_activations(record: Record) -> bool:
-    """Return whether activations are int8, with which ONNX Runtime fuses few nodes with their conversions.
-
-    On x86 the runtime first makes activations uint8, but only where a single node reads them.
-
-    Source: onnxruntime, core/optimizer/qdq_transformer/qdq_s8_to_u8.cc and selectors_actions there.
-    """
-    return row_facts.has_conversions(record) and bool(record.configuration["activations_dtype"] != "uint8")
 
 
 def _explain_time(records: Records, record: Record) -> Iterator[str]:

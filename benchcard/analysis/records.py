@@ -14,7 +14,7 @@ from benchcard.measure.intervals import CONFIDENCE, RoundId, paired_ratio
 from benchcard.measure.latency import block_medians
 from benchcard.measure.machine import Machine
 from benchcard.measure.noise import noise_floor
-from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, RunInfo, TimedPart
+from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, RunInfo
 from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
@@ -140,7 +140,13 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
     # Groups that no row asks for any more are left out, such as those of a run in which a row had failed.
     for group in groups(records):
         for stored in directory.stored_parts(group.key):
-            part = _read_part(stored)
+            outcome, rounds = stored.outcome, tuple(read_rounds(stored.rounds))
+            if outcome is not None and len(rounds) != outcome.rounds:
+                raise BenchcardError(
+                    f"{stored.rounds} is damaged: {len(rounds)} of {outcome.rounds} rounds can be read. "
+                    "Run the spec again to time the missing ones"
+                )
+            part = Part(stored.names, outcome.baseline if outcome else None, rounds, outcome)
             for name in part.names:
                 parts[name] = (*parts.get(name, ()), part)
             for row, shape in group.places:
@@ -157,13 +163,3 @@ def _expect_complete(path: Path, info: RunInfo, plan: Plan) -> None:
     missing += [*expected.models.keys() - sources.models.keys(), *expected.datasets.keys() - sources.datasets.keys()]
     if missing:
         raise BenchcardError(f"{path} is damaged: it has no {', '.join(missing)}. Run the spec in a new folder")
-
-
-def _read_part(stored: TimedPart) -> Part:
-    outcome, rounds = stored.outcome, tuple(read_rounds(stored.rounds))
-    if outcome is not None and len(rounds) != outcome.rounds:
-        raise BenchcardError(
-            f"{stored.rounds} is damaged: {len(rounds)} of {outcome.rounds} rounds can be read. "
-            "Run the spec again to time the missing ones"
-        )
-    return Part(stored.names, outcome.baseline if outcome else None, rounds, outcome)

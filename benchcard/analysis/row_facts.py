@@ -119,19 +119,18 @@ def why_same(records: Records, record: Record) -> str | None:
         return None
     earlier = records.records[first]
     row, other = record.configuration, earlier.configuration
+    difference = "only how it is run differs"
     if row.baseline != other.baseline:
         difference = "it differs only in where it is from or how it is measured"
-    else:
-        difference = "only how it is run differs"
     if not row.quantized and not other.quantized:
         return f"the model file is the same; {difference}"
-    steps = (record.outcomes.quantize, earlier.outcomes.quantize)
-    settings = [step.values.how if step else None for step in steps]
+    steps = [each.outcomes.quantize for each in (record, earlier)]
+    settings, other_settings = (step.values.how if step else None for step in steps)
     outside = {name for name in equality.OTHER_PARAMETERS if row[name] != other[name]}
-    if settings[0] == settings[1] and not outside:
+    if settings == other_settings and not outside:
         return f"the quantization is the same; {difference}"
-    reports = [step.values.report if step else None for step in steps]
-    return equality.why_same(reports[0], settings[0], reports[1], settings[1], outside)
+    report, other_report = (step.values.report if step else None for step in steps)
+    return equality.why_same(report, settings, other_report, other_settings, outside)
 
 
 def saturation_risk(records: Records, record: Record) -> bool:
@@ -142,16 +141,14 @@ def saturation_risk(records: Records, record: Record) -> bool:
 
     Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
     """
-    row, quantized = record.configuration, record.outcomes.quantize
-    if quantized is None or not records.info.machine.int8.u8s8_saturates:
+    row, quantized, kernels = record.configuration, record.outcomes.quantize, kernels_of(record)
+    if quantized is None or not records.info.machine.int8.u8s8_saturates or computes_in_float(record):
         return False
-    report, kernels = quantized.values.report, kernels_of(record)
-    has_products = any(count.quantized and count.operator in _PRODUCTS for count in report.operators)
-    if kernels:
-        has_products = has_products and bool(computed_operators(kernels, "8 bits") & _PRODUCTS)
+    report = quantized.values.report
+    products = {count.operator for count in report.operators if count.quantized} & _PRODUCTS
+    has_products = products and (not kernels or computed_operators(kernels, "8 bits") & _PRODUCTS)
     is_signed = row["weights_dtype"] != "uint8"
-    at_risk = report.weights_quantized and has_products and is_signed and not row["reduce_range"]
-    return bool(at_risk and not computes_in_float(record))
+    return bool(report.weights_quantized and has_products and is_signed and not row["reduce_range"])
 
 
 def kernels_of(record: Record) -> tuple[Kernel, ...]:
@@ -192,10 +189,8 @@ def computes_in_float(record: Record) -> bool:
 
 def keeps_conversions(record: Record) -> bool:
     """Return whether ONNX Runtime, at the row's level, does not fuse nodes with the conversions around them."""
-    return (
-        has_conversions(record)
-        and (record.configuration["framework_args"] or {}).get("optimization_level") in UNFUSED_LEVELS
-    )
+    level = (record.configuration["framework_args"] or {}).get("optimization_level")
+    return has_conversions(record) and level in UNFUSED_LEVELS
 
 
 def has_conversions(record: Record) -> bool:

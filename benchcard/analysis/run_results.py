@@ -72,9 +72,7 @@ class RunResults:
 
     @cached_property
     def time(self) -> pd.DataFrame:
-        """One row per configuration, batch size and input length: latencies, throughput, and the ratio to the baseline
-        with its interval.
-        """
+        """One row per configuration, batch size and input length: latencies, throughput, ratio to the baseline."""
         return time_frame(self.records)
 
     @cached_property
@@ -84,9 +82,7 @@ class RunResults:
 
     @cached_property
     def kernels(self) -> pd.DataFrame:
-        """One row per configuration and kernel of its model: the numbers that it computes in, the number of nodes, and
-        their share of a call's time.
-        """
+        """One row per configuration and kernel of its model: numbers, nodes, and their share of a call's time."""
         return kernels_frame(self.records)
 
     @cached_property

@@ -93,10 +93,9 @@ def write_bundle(
         context = Rows(prepared.folder).context if prepared else {}
         original = facts.front_matter.base_model
         snippets = usage.section(repo_id, results.spec.task, weights, root, original, context)
-        published = f"{FOLDER}/{slug}"
         links = (
-            f"Every figure: [{RESULTS}]({published}/{RESULTS}). The spec, the model and data, the machine and the "
-            f"versions: [{RUN}]({published}/{RUN}). Every raw latency: [{LATENCIES}]({published}/{LATENCIES})."
+            f"Every figure: [{RESULTS}]({FOLDER}/{slug}/{RESULTS}). The spec, the model and data, the machine and the "
+            f"versions: [{RUN}]({FOLDER}/{slug}/{RUN}). Every raw latency: [{LATENCIES}]({FOLDER}/{slug}/{LATENCIES})."
         )
         parts = (card.text.strip("\n"), snippets.strip("\n"), links)
         text = "\n\n".join(part for part in parts if part) + "\n"

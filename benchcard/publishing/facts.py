@@ -160,7 +160,8 @@ def _shapes(times: Sequence[_Times]) -> tuple[Shape, ...]:
 
 def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
     records, rows = results.records, []
-    samples = [_samples(record) for record in records.records]
+    evaluated = [(record.outcomes.prepare, record.outcomes.evaluate) for record in records.records]
+    samples = [rows.values.samples if rows and done and done.values.items else None for rows, done in evaluated]
     is_varied = len({*samples} - {None}) > 1
     for record, count, shapes in zip(records.records, samples, times):
         qualities = {name: row_quality(records, record, name) for name in results.metrics}
@@ -185,11 +186,6 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
             )
         )
     return tuple(rows)
-
-
-def _samples(record: Record) -> int | None:
-    prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
-    return prepared.values.samples if prepared and evaluated and evaluated.values.items else None
 
 
 def _finite(interval: Interval | None) -> Interval | None:

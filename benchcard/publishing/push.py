@@ -20,7 +20,7 @@ from huggingface_hub.constants import ENDPOINT
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.frontmatter import check, yaml
 from benchcard.card.frontmatter.hubterms import is_hub_id
-from benchcard.card.readme import expect_slug, merge
+from benchcard.card.readme import Merged, expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub import push, repository
 from benchcard.hub.faults import RetryPolicy
@@ -142,11 +142,21 @@ def _weights_warnings(results: RunResults, options: PushOptions) -> list[str]:
 
 def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOptions, warnings: list[str]) -> Pushed:
     """Commit a bundle; a section that it replaces is kept in `home`, if that is given."""
-    merger = _ReadmeMerger(repo_id, bundle, home, options.overwrite)
+    kept_keys: Collection[str] = ()
+
+    def merge_readme(readme: str | None, paths: Collection[str]) -> str:
+        nonlocal kept_keys
+        merged = _merge(readme, paths, repo_id, bundle, options.overwrite)
+        kept_keys = merged.kept
+        if merged.replaced and home is not None:
+            with reporting_disk_errors(home, _COPY):
+                (home / f"{bundle.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
+        return merged.text
+
     pushed = push.push(
         repo_id,
         bundle.files,
-        merger.merge,
+        merge_readme,
         create=True,
         private=options.private,
         create_pr=options.create_pr,
@@ -158,42 +168,25 @@ def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOption
         retry_policy=options.patience,
         overwrite_policy=bundle.guard,
     )
-    kept = [f"{key} has another value there than on the card, and was left as it is" for key in merger.kept_keys]
+    kept = [f"{key} has another value there than on the card, and was left as it is" for key in kept_keys]
     return replace(pushed, warnings=(*pushed.warnings, *kept, *warnings))
 
 
-@dataclass
-class _ReadmeMerger:
-    """Merges the card of a bundle into a README; `kept_keys` of the front matter keep the author's values."""
+def _merge(
+    readme: str | None, paths: Collection[str], repo_id: str, bundle: Bundle, overwrite: Collection[str]
+) -> Merged:
+    """Return the README with the card's section in it; a new README gets a title.
 
-    repo_id: str
-    bundle: Bundle
-    home: Path | None
-    overwrite: Collection[str]
-    kept_keys: Collection[str] = ()
-
-    def merge(self, readme: str | None, paths: Collection[str]) -> str:
-        """Return the README with the card's section in it; a new README gets a title.
-
-        The card's `library_name` is left out where the repository has no weights that the library could load: the Hub
-        would show code that fails. `paths` are all files of the repository.
-
-        Raises:
-            CardError: The card cannot be merged, or the Hub would refuse the result; the message names every field.
-        """
-        bundle = self.bundle
-        before = f"# {self.repo_id.split('/')[1]}\n" if readme is None else readme
-        library = (yaml.load_yaml(yaml.split_card(bundle.card).yaml) or {}).get("library_name")
-        names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
-        loads = library in _ONNX_LIBRARIES or any(not name.startswith(_NO_WEIGHTS) for name in names)
-        without = () if loads else ("library_name",)
-        force = bundle.guard.force
-        merged = merge(before, bundle.card, bundle.slug, force=force, overwrite=self.overwrite, without=without)
-        self.kept_keys = merged.kept
-        if merged.replaced and self.home is not None:
-            with reporting_disk_errors(self.home, _COPY):
-                (self.home / f"{bundle.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
-        if refused := [str(problem) for problem in check.find_problems(merged.text) if problem.severity == "error"]:
-            problems = "\n".join(refused)
-            raise CardError(f"the Hub would refuse the README with this card in it. Nothing was sent:\n{problems}")
-        return merged.text
+    The card's `library_name` is left out where the repository, with files at `paths`, has no weights that the library
+    could load: the Hub would show code that fails.
+    """
+    before = f"# {repo_id.split('/')[1]}\n" if readme is None else readme
+    library = (yaml.load_yaml(yaml.split_card(bundle.card).yaml) or {}).get("library_name")
+    names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
+    loads = library in _ONNX_LIBRARIES or any(not name.startswith(_NO_WEIGHTS) for name in names)
+    without = () if loads else ("library_name",)
+    merged = merge(before, bundle.card, bundle.slug, force=bundle.guard.force, overwrite=overwrite, without=without)
+    if refused := [str(problem) for problem in check.find_problems(merged.text) if problem.severity == "error"]:
+        problems = "\n".join(refused)
+        raise CardError(f"the Hub would refuse the README with this card in it. Nothing was sent:\n{problems}")
+    return merged

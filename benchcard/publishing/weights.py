@@ -82,9 +82,9 @@ def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | 
         BenchcardError: There is no such row, or it has no model of its own to publish.
     """
     records = results.records.records
-    if artifacts not in ("best", "all", "none") and isinstance(artifacts, str):
-        raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
     if isinstance(artifacts, str):
+        if artifacts not in ("best", "all", "none"):
+            raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
         best = None if artifacts == "none" else results.best(max_drop).row
         rows = [] if best is None else [best]
         rows += range(len(records)) if artifacts == "all" else []
@@ -119,23 +119,22 @@ def without_model(results: RunResults, row: int) -> str | None:
 
 def _graph(record: Record) -> Path | None:
     """Return the ONNX graph that a row runs; None where it runs something else, or could not be made."""
-    if record.digest is None or record.outcomes.convert:
-        return None
-    return path_of(record.outcomes.graph) if record.outcomes.graph else None
+    graph = record.outcomes.graph
+    return path_of(graph) if graph and record.digest is not None and not record.outcomes.convert else None
 
 
 def write_weights(weights: Weights, folder: Path) -> list[str]:
     """Write a model into `folder`, and return the names of its files: the graph, and those of its external weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    target, external = folder / weights.name, external_weights(weights.source)
-    if not external:
-        link(weights.source, target)
-        return [weights.name]
+    external = external_weights(weights.source)
     names = {old: f"{weights.name}_data{f'_{index}' if index else ''}" for index, old in enumerate(external)}
-    graph = onnx.load(str(weights.source), load_external_data=False)
-    for entry in location_entries(graph):
-        entry.value = names[entry.value]
-    onnx.save(graph, str(target))
+    if external:
+        graph = onnx.load(str(weights.source), load_external_data=False)
+        for entry in location_entries(graph):
+            entry.value = names[entry.value]
+        onnx.save(graph, str(folder / weights.name))
+    else:
+        link(weights.source, folder / weights.name)
     for old, new in names.items():
         link(weights.source.parent / old, folder / new)
     return [weights.name, *names.values()]
@@ -167,11 +166,10 @@ def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) ->
     for name in written:
         source, target = original.folder / name, folder / name
         target.parent.mkdir(exist_ok=True)
-        cleaned = _cleaned(source) if original.local and source.suffix == ".json" else None
-        if cleaned is None:
-            link(source, target)
-        else:
+        if original.local and source.suffix == ".json" and (cleaned := _cleaned(source)):
             target.write_text(cleaned, encoding="utf-8")
+        else:
+            link(source, target)
     return written
 
 

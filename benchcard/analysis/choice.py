@@ -128,9 +128,8 @@ class Chooser:
         remarks = [choice.reason]
         if self.metric is not None and self.higher_is_better is None:
             remarks.append(unknown_direction(self.metric))
-        shapes = gains.untimed_shapes.get(self.baseline, ()) if self.baseline is not None else ()
-        if shapes and len(self._candidates) > 1:
-            at = " and ".join(map(str, shapes))
+        if self.baseline in gains.untimed_shapes and len(self._candidates) > 1:
+            at = " and ".join(map(str, gains.untimed_shapes[self.baseline]))
             remarks.append(f"at {at} nothing is compared: the baseline has no {gains.objective} there")
         if gains.unfinished:
             done = f"{len(self.rows) - len(gains.unfinished)} of {pluralize(len(self.rows), 'configuration')} done"

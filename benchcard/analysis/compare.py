@@ -163,11 +163,10 @@ def _differing_parameters(a: Records, b: Records) -> list[str]:
 def _match_rows(a: Records, b: Records) -> tuple[list[Pair], list[str]]:
     """Return the rows that are equal in every parameter that either run benchmarks, and notes on the other rows."""
     names = sorted({"framework", *a.plan.spec.grid, *b.plan.spec.grid})
-
-    def by_parameters(records: Records) -> dict[str, Record]:
-        return {canonical_json([_parameter(record, name) for name in names]): record for record in records.records}
-
-    first, second = by_parameters(a), by_parameters(b)
+    first, second = (
+        {canonical_json([_parameter(record, name) for name in names]): record for record in records.records}
+        for records in (a, b)
+    )
     pairs = [(record, second[key]) for key, record in first.items() if key in second]
     notes = [
         f"row {record.configuration.row} of {run} ({record.configuration.label}) is only in this run"

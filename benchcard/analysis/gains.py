@@ -47,7 +47,7 @@ class Gains:
     """The gains of all rows in one objective.
 
     Attributes:
-        by_row: The gains of each row, one for each shape at which its baseline has a figure; only rows with figures.
+        by_row: The gains of each row with figures, one for each shape at which its baseline has a figure.
         costs: Latency in ms, memory or size in MB, by row: the geometric mean over shapes.
         method: How the intervals were computed, in a sentence.
         untimed_shapes: By baseline, the shapes at which it has no figure, so that no row can be compared there.
@@ -58,7 +58,7 @@ class Gains:
     by_row: Mapping[int, tuple[Gain, ...]]
     costs: Mapping[int, float]
     method: str
-    untimed_shapes: Mapping[int, tuple[Shape, ...]] = field(default_factory=dict)
+    untimed_shapes: Mapping[int | None, tuple[Shape, ...]] = field(default_factory=dict)
     unfinished: frozenset[int] = frozenset()
 
 
@@ -70,9 +70,8 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
     """
     if objective not in COSTS:
         hint = did_you_mean(objective, COSTS)
-        raise BenchcardError(
-            f"the objective is `{objective}`; it must be {join_names(COSTS)}" + (f" ({hint})" if hint else "")
-        )
+        message = f"the objective is `{objective}`; it must be {join_names(COSTS)}"
+        raise BenchcardError(f"{message} ({hint})" if hint else message)
     unfinished = unfinished_rows(records)
     costs = _mean_by_row(models if objective == "size" else time, COSTS[objective])
     if objective == "size":
@@ -92,11 +91,11 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
         ]
         gains[row] += [Gain(None, False, shape) for shape in record.failures.time]
     by_row: dict[int, tuple[Gain, ...]] = {}
-    untimed: dict[int, tuple[Shape, ...]] = {}
+    untimed: dict[int | None, tuple[Shape, ...]] = {}
     for record in records.records:
         row, baseline = record.configuration.row, record.configuration.baseline
         shapes = tuple(gain.shape for gain in gains.get(baseline, ()) if gain.ratio is None and gain.shape)
-        if baseline is not None and shapes:
+        if shapes:
             untimed[baseline] = shapes
         if compared := tuple(gain for gain in gains[row] if gain.ratio or gain.shape not in shapes):
             by_row[row] = compared

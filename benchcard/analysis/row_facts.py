@@ -58,14 +58,16 @@ def row_quality(records: Records, record: Record, metric: str | None) -> RowQual
         parameters=row_parameters(record),
         baseline=row.baseline,
         examples=row.evaluation_key,
-        figure=None if value is None else Interval(value, test.low, test.high),
-        difference=(
-            None if test.difference is None else Interval(test.difference, test.difference_low, test.difference_high)
-        ),
+        figure=_interval(value, test.low, test.high),
+        difference=_interval(test.difference, test.difference_low, test.difference_high),
         p_value=test.p_value,
         model=row.row if first is None else first,
         failure=str(record.failures.of_quality() or ""),
     )
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> Interval | None:
+    return None if value is None else Interval(value, low, high)
 
 
 def embedding_cosine(records: Records, record: Record) -> float | None:

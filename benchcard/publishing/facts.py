@@ -78,7 +78,7 @@ def make_facts(results: RunResults, max_drop: float | None = None, section: str 
         environment=_environment(results),
         run={"id": spec.digest[:12], "created": records.info.created},
         done=len(plan) - len(unmeasured) if unmeasured else None,
-        notes=(*results.notes, *_untimed_notes(results), *_floor_notes(results), *_drift_notes(times)),
+        notes=(*results.notes, *_untimed_notes(records), *_floor_notes(results), *_drift_notes(times)),
     )
     return replace(facts, front_matter=replace(facts.front_matter, model_index=_model_index(results, facts, section)))
 
@@ -212,15 +212,15 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
     several = len(results.baselines) > 1
     return tuple(
         Noise(
-            shape=certificate.shape,
-            ratio=certificate.ratio,
-            disturbances=certificate.disturbances,
-            models=certificate.models,
-            rounds=certificate.rounds,
-            baseline=certificate.baseline if several else None,
+            shape=each.shape,
+            ratio=each.ratio,
+            disturbances=each.disturbances,
+            models=each.models,
+            rounds=each.rounds,
+            baseline=each.baseline if several else None,
         )
-        for certificate in certificates(results.records)
-        if certificate.ratio is not None
+        for each in certificates(results.records)
+        if each.ratio is not None
     )
 
 
@@ -244,11 +244,11 @@ def _floor_notes(results: RunResults) -> Iterator[str]:
         yield "; ".join([f"{_at(certificate.shape)} {note}", *map(str, certificate.disturbances)])
 
 
-def _untimed_notes(results: RunResults) -> Iterator[str]:
+def _untimed_notes(records: Records) -> Iterator[str]:
     """Yield a note for each row and shape with a model but no inputs to time it with."""
-    for record in results.records.records:
+    for record in records.records:
         for shape, failure in record.failures.time.items():
-            reason = public_message(results.records, f"{failure.type}: {failure.message}")
+            reason = public_message(records, f"{failure.type}: {failure.message}")
             yield f"Row {record.configuration.row} has no time {shape}: {reason}"
 
 

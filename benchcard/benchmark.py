@@ -68,35 +68,31 @@ class Benchmark:
         Raises:
             SpecError: The spec has mistakes; all of them are listed with their places.
         """
-        arguments = {"model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
-        values, self._in_memory = in_memory.extract_datasets(
-            {"task": task, **{name: value for name, value in arguments.items() if value is not None}, **parameters}
-        )
+        arguments = {"task": task, "model": model, "dataset": dataset, "metrics": metrics, "grid": grid, "fixed": fixed}
+        given = {name: value for name, value in arguments.items() if value is not None}
+        values, self._in_memory = in_memory.extract_datasets({**given, **parameters})
         self.spec: Spec = specs.read_spec(values)
 
     @classmethod
     def from_spec(cls, spec: str | Path | Mapping[str, object] | Spec, *, trust_remote_code: bool = False) -> Benchmark:
         """Return the benchmark of a YAML file, of a mapping of the same form, or of a `Spec`.
 
-        Args:
-            spec: The spec.
-            trust_remote_code: Whether code that the `Spec` of a card or of a run directory names may run. A file and a
-                mapping are trusted as the caller's own.
+        A file and a mapping are trusted as the caller's own. Code that the `Spec` of a card or of a run directory names
+        may run with `trust_remote_code` only.
 
         Raises:
             SpecError: The spec has mistakes; all of them are listed with their places.
-            BenchcardError: The `Spec` of a card or of a run directory names code that may not run.
+            BenchcardError: The `Spec` names code that may not run.
         """
         if isinstance(spec, (str, Path)):
             spec = specs.load_spec(Path(spec))
-        data: in_memory.InMemory = MappingProxyType({})
+        benchmark = cls.__new__(cls)
         if isinstance(spec, Mapping):
-            values, data = in_memory.extract_datasets(spec)
+            values, benchmark._in_memory = in_memory.extract_datasets(spec)
             spec = specs.read_spec(values)
         if not (spec.trusted or trust_remote_code) and (code := resolve.uninstalled_code(spec)):
             raise BenchcardError(resolve.untrusted_code_message(code))
-        benchmark = cls.__new__(cls)
-        benchmark.spec, benchmark._in_memory = spec, data
+        benchmark.spec = spec
         return benchmark
 
     @classmethod
@@ -111,14 +107,13 @@ class Benchmark:
         Args:
             card: The text of the card, a file, a folder with a README.md, or the id of a repository on the Hub.
             section: The name of the section, where a README has several.
-            trust_remote_code: Whether code that the card names may run: that of a model, where the card says
-                `trust_remote_code: true`, and the scripts of metrics that are not installed. The card's own
-                `trust_remote_code` does not change.
+            trust_remote_code: Whether code that the card names may run: that of a model with the card's
+                `trust_remote_code: true`, which stays as it is, and the scripts of metrics that are not installed.
             **changes: Parameters that differ from the card, such as `model="./copy"` or `duration=3`.
 
         Raises:
             CardError: There is no such card, it cannot be read, the folder of its model or data is missing, or it names
-                code that may not run; the message says which.
+                code that may not run.
             SpecError: The spec has mistakes; all of them are listed with their places.
             HubError: The repository cannot be reached.
         """
@@ -148,13 +143,12 @@ class Benchmark:
 
         Args:
             path: The run directory; by default a folder in `runs/`, named after the model and the spec's digest.
-            timeout_s: Seconds after which a step is stopped and counts as failed. For a timed process it limits each
-                response, not the timing, which takes as long as `duration` says.
+            timeout_s: Seconds after which a step, or a timed process that does not respond, is stopped and counts as
+                failed.
             progress: Whether to show progress bars.
 
         Raises:
-            SpecError: The model, the data set, a split or a column does not exist, or the directory has a run of
-                another spec.
+            SpecError: A model, data set, split or column does not exist, or the directory has a run of another spec.
             MachineError: The machine cannot do what the spec asks, or has changed since the run began.
             HubError: The Hub cannot be reached.
             BenchcardError: The directory is not a run directory, another process uses it, or it cannot be written.
@@ -175,7 +169,7 @@ class Benchmark:
         if self._in_memory and (folder / "run.json").exists() and directory.info.digest != self.spec.digest:
             return  # A run of another spec stays unchanged; the backend raises an error.
         for name, splits in self._in_memory.items():
-            with directory.new_memory_folder(in_memory.folder_name(name)) as target:
+            with directory.new_memory_folder(name.removeprefix(resolve.MEMORY_PREFIX)) as target:
                 if target is not None:
                     in_memory.write_splits(splits, target)
 
@@ -187,8 +181,7 @@ class Benchmark:
 
     def _repr_html_(self) -> str:
         plan = self.plan()
-        seconds = f"{plan['timed_s'].sum():g}" if len(plan) else "0"
-        summary = f"{self!r}: at most {seconds} s of timing"
+        summary = f"{self!r}: at most {plan['timed_s'].sum():g} s of timing"
         return f"<p>{html.escape(summary)}</p>{plan.to_html(index=False, na_rep='', escape=True)}"
 
     def __repr__(self) -> str:

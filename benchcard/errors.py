@@ -27,13 +27,9 @@ class BenchcardError(Exception):
 
 @dataclass(frozen=True)
 class Mistake:
-    """One mistake in a spec.
+    """One mistake in a spec: the value that was `found`, as text, at a JSON path such as `$.grid.per_channel[1]`.
 
-    Attributes:
-        place: The JSON path of the value, such as `$.grid.per_channel[1]`.
-        found: The value, as text.
-        expected: A description of the values that are allowed.
-        hint: A similar valid value, or what to do; empty where there is none.
+    `expected` describes the values that are allowed, and `hint` is a similar one, or what to do, or empty.
     """
 
     place: str

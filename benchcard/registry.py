@@ -2,10 +2,8 @@
 
 Leaves what each kind must do to its protocol (`frameworks.Framework`, `tasks.Task`). A package registers an object with
 an entry point of the group `benchcard.frameworks` (`.tasks`, `.metrics`, `.backends`), a program with a call such as
-`register_framework`. An object is imported when its name is first used.
-
-Child processes find built-in objects and entry points by themselves. Objects that were registered by a call, except
-backends, are pickled in the parent (`registered_by_call`) and registered again in the child (`register_again`).
+`register_framework`. An object is imported when its name is first used. Objects that were registered by a call, except
+backends, are pickled (`registered_by_call`) and registered again in child processes (`register_again`).
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import importlib
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -64,11 +61,8 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "squad_v2": "benchcard.metrics.answers:SquadV2",
         "exact_match": "benchcard.metrics.answers:ExactMatch",
     },
-    "backends": {
-        "local": "benchcard.backends.local:Local",
-    },
+    "backends": {"local": "benchcard.backends.local:Local"},
 }
-
 
 EVALUATE_METRICS: frozenset[str] = frozenset(
     {"code_eval", "cuad", "mae", "mase", "pearsonr", "poseval", "r_squared", "spearmanr", "trec_eval"}
@@ -84,7 +78,7 @@ _REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "metrics": ("compute", "features"),
     "backends": ("run",),
 }
-# Backends run in the parent process only.
+# Backends run in the parent only.
 _USED_IN_CHILDREN = ("frameworks", "tasks", "metrics")
 
 
@@ -96,8 +90,6 @@ class Backend(Protocol):
 
 
 class _Registry:
-    """The objects of one group, by name."""
-
     def __init__(self, group: str) -> None:
         self._group = group
         self._kind = group.removesuffix("s")
@@ -128,62 +120,50 @@ class _Registry:
         return self._loaded[name]
 
     def _find(self, name: str) -> object:
-        """Return the object or class of a name."""
         if name in self._registered:
             return self._registered[name]
         if name in self._entry_points:
             return self._load_entry_point(name)
         if name in _BUILT_IN[self._group]:
-            module, _, attribute = _BUILT_IN[self._group][name].partition(":")
-            return getattr(importlib.import_module(module), attribute)
+            return metadata.EntryPoint(name, _BUILT_IN[self._group][name], self._group).load()
         hint = did_you_mean(name, self.names())
-        raise BenchcardError(
-            f"no {self._kind} is called `{name}`; known: {join_names(self.names())}" + (f" ({hint})" if hint else "")
-        )
+        message = f"no {self._kind} is called `{name}`; known: {join_names(self.names())}"
+        raise BenchcardError(f"{message} ({hint})" if hint else message)
 
     def _instance(self, name: str, thing: object) -> object:
-        """Return an object as it is, and an instance of a class; check its attributes."""
+        """Return an object as it is, and an instance of a class, with all attributes of its kind."""
         try:
             instance = thing() if isinstance(thing, type) else thing
             missing = [name for name in _REQUIRED_ATTRIBUTES[self._group] if not hasattr(instance, name)]
             is_mapping = isinstance(getattr(instance, "arguments", {}), Mapping)
         except Exception as error:
             package = self.version(name)
-            origin = f" of {package[0]}" if package else ""
-            raise BenchcardError(
-                f"the {self._kind} `{name}` ({_qualified_name(thing)}{origin}) cannot be created: {_describe(error)}"
-            ) from error
+            origin = _qualified_name(thing) + (f" of {package[0]}" if package else "")
+            message = f"the {self._kind} `{name}` ({origin}) cannot be created: {_describe(error)}"
+            raise BenchcardError(message) from error
         if missing or not is_mapping:
             problem = f"it lacks {join_names(missing)}" if missing else "its `arguments` are not a mapping"
-            raise BenchcardError(
-                f"{_qualified_name(instance)}, registered as `{name}`, is not a {self._kind}: {problem}"
-            )
+            origin = f"{_qualified_name(instance)}, registered as `{name}`,"
+            raise BenchcardError(f"{origin} is not a {self._kind}: {problem}")
         return instance
 
     def _load_entry_point(self, name: str) -> object:
         point, *others = self._entry_points[name]
         if others:
             packages = ", ".join(f"{_package(point)} ({point.value})" for point in [point, *others])
-            raise BenchcardError(
-                f"several packages have a {self._kind} `{name}`: {packages}; uninstall all but one, or call "
-                f"`register_{self._kind}` with the one to use"
-            )
+            advice = f"uninstall all but one, or call `register_{self._kind}` with the one to use"
+            raise BenchcardError(f"several packages have a {self._kind} `{name}`: {packages}; {advice}")
         try:
-            thing: object = point.load()
-            return thing
+            return point.load()
         except Exception as error:
-            raise BenchcardError(
-                f"{_package(point)} has the {self._kind} `{point.name}` as {point.value}, which cannot be loaded: "
-                f"{_describe(error)}"
-            ) from error
+            origin = f"{_package(point)} has the {self._kind} `{point.name}` as {point.value}"
+            raise BenchcardError(f"{origin}, which cannot be loaded: {_describe(error)}") from error
 
     def is_built_in(self, name: str) -> bool:
         return name in _BUILT_IN[self._group] and name not in self._registered and name not in self._entry_points
 
     def version(self, name: str) -> tuple[str, str] | None:
-        """Return the package of an object and its version; None for an object of benchcard or of Python itself, and for
-        an unknown name.
-        """
+        """Return the package of an object and its version; None for one of benchcard or Python, or an unknown name."""
         if name in self._registered:
             return _version_of(_class_of(self._registered[name]).__module__)
         dist = self._entry_points[name][0].dist if name in self._entry_points else None
@@ -193,21 +173,15 @@ class _Registry:
         return [(self._group, name, self._pickle(name, thing)) for name, thing in self._registered.items()]
 
     def _pickle(self, name: str, thing: object) -> str:
-        """Return an object as text, from which `register_again` makes it again.
-
-        Raises:
-            BenchcardError: A child process could not import it.
-        """
+        """Return an object as text for `register_again`; raise if a child process could not import it."""
         problem = "it is defined in the program itself, which a child process cannot import"
         try:
             content = pickle.dumps(thing)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             content, problem = b"", str(error)
         if not content or "__main__" in (getattr(thing, "__module__", None), type(thing).__module__):
-            raise BenchcardError(
-                f"child processes need the {self._kind} `{name}` ({_qualified_name(thing)}) too, and {problem}: "
-                "define it at the top of a module of its own, and import it from there"
-            )
+            need = f"child processes need the {self._kind} `{name}` ({_qualified_name(thing)}) too, and {problem}"
+            raise BenchcardError(f"{need}: define it at the top of a module of its own, and import it from there")
         return base64.b64encode(content).decode("ascii")
 
 
@@ -220,14 +194,10 @@ def _version_of(module: str) -> tuple[str, str] | None:
     top = module.partition(".")[0]
     if top == "benchcard" or top in sys.stdlib_module_names:
         return None
-    packages = metadata.packages_distributions().get(top)
-    if packages:
+    if packages := metadata.packages_distributions().get(top):
         return packages[0], metadata.version(packages[0])
-    file = getattr(sys.modules.get(module), "__file__", None)
-    source = Path(file) if file else None
-    if source is None or not source.is_file():
-        return None
-    return module, f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    source = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    return (module, f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}") if source.is_file() else None
 
 
 def _describe(error: Exception) -> str:
@@ -242,9 +212,7 @@ def _qualified_name(thing: object) -> str:
     return f"{_class_of(thing).__module__}.{_class_of(thing).__qualname__}"
 
 
-@functools.cache
-def _registry(group: str) -> _Registry:
-    return _Registry(group)
+_registry = functools.cache(_Registry)
 
 
 def frameworks() -> tuple[str, ...]:
@@ -253,11 +221,7 @@ def frameworks() -> tuple[str, ...]:
 
 
 def framework(name: str) -> Any:
-    """Return a `frameworks.Framework`. Its protocol is in a higher layer, so the type is not named here.
-
-    Raises:
-        BenchcardError: The name is unknown; the message lists the known ones and the closest one.
-    """
+    """Return a `frameworks.Framework`, whose type is in a higher layer; `BenchcardError` for an unknown name."""
     return _registry("frameworks").get(name)
 
 
@@ -267,7 +231,7 @@ def tasks() -> tuple[str, ...]:
 
 
 def task(name: str) -> Any:
-    """Return a `tasks.Task`. Its protocol is in a higher layer, so the type is not named here."""
+    """Return a `tasks.Task`, whose type is in a higher layer."""
     return _registry("tasks").get(name)
 
 
@@ -282,7 +246,7 @@ def metric(name: str) -> evaluate.Metric:
 
 
 def is_built_in_metric(name: str) -> bool:
-    """Return whether the metric of an id is benchcard's own, and no one else registered another under it."""
+    """Return whether the metric of an id is benchcard's own, and nobody registered another under it."""
     return _registry("metrics").is_built_in(name)
 
 
@@ -297,19 +261,13 @@ def backend(name: str) -> Backend:
 
 
 def versions(used: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Return the versions of the packages, except benchcard, whose objects are used.
-
-    Args:
-        used: The used names, by group (`tasks`, `metrics`, `frameworks`, `backends`).
-    """
+    """Return the versions of the packages, except benchcard, that the names of each group in `used` come from."""
     packages = [_registry(group).version(name) for group, names in used.items() for name in names]
-    return dict(sorted(package for package in packages if package is not None))
+    return dict(sorted(filter(None, packages)))
 
 
 def registered_by_call() -> list[tuple[str, str, str]]:
-    """Return what was registered by calls in this process and is needed in child processes, for `register_again`: the
-    group, the name, and the pickled object as text.
-    """
+    """Return what calls registered for child processes, for `register_again`: group, name, and pickled object."""
     return [entry for group in _USED_IN_CHILDREN for entry in _registry(group).registered_by_call()]
 
 
@@ -321,12 +279,11 @@ def register_again(entries: Iterable[tuple[str, str, str]]) -> None:
 
 def _registrar(group: str) -> Callable[[str, object], None]:
     def register(name: str, thing: object) -> None:
-        """Register an object, or a class that takes no arguments, under a name: in this process and, except for a
-        backend, in child processes.
+        """Register an object, or a class that takes no arguments, in this process and (not a backend) in its children.
 
         Raises:
-            BenchcardError: The name is empty, or a child process could not import the object because it is defined in
-                the program itself or in a function.
+            BenchcardError: The name is empty, or the object is defined in the program itself or in a function, from
+                where child processes cannot import it.
         """
         _registry(group).register(name, thing)
 

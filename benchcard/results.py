@@ -142,11 +142,9 @@ class Results(RunResults):
         from benchcard.card.layouts import plot
         from benchcard.publishing.facts import make_facts
 
-        png = plot.render_png(make_facts(self))
-        picture = f'<p><img width="640" src="data:image/png;base64,{b64encode(png).decode()}"></p>' if png else ""
-        tables = "".join(
-            f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}"
-            for title, frame in (("Quality", self.quality), ("Time", self.time))
-        )
-        choices = "".join(choice._repr_html_() for choice in self.choices())
-        return f"{choices}{picture}{tables}"
+        parts = [choice._repr_html_() for choice in self.choices()]
+        if png := plot.render_png(make_facts(self)):
+            parts.append(f'<p><img width="640" src="data:image/png;base64,{b64encode(png).decode()}"></p>')
+        for title, frame in (("Quality", self.quality), ("Time", self.time)):
+            parts.append(f"<h4>{title}</h4>{frame.to_html(index=False, na_rep='', escape=True)}")
+        return "".join(parts)

@@ -599,7 +599,7 @@ def _exports(
     expected = [reference(batch) for batch in batches]
     try:
         model = loading.load_model(folder, reference.task)
-        job = exporting._job(model, loading.load_processor(model, folder, None, False, []))
+        traceable = exporting._traceable(model, loading.load_processor(model, folder, False, []))
     except ArtifactError as error:
         row.refused = str(error)
         return
@@ -608,7 +608,7 @@ def _exports(
             only = tuple(exporter for exporter in exporters.exporters(opset) if exporter.name == name)
             try:
                 with exporters.noted([]), mock.patch.object(exporters, "exporters", return_value=only):
-                    made, reasons = exporting._try_exporters(job, opset, target)
+                    made, reasons = exporting._try_exporters(traceable, opset, target)
             except Exception as error:  # noqa: BLE001 - the check is that no other exception occurs
                 made, reasons = None, [f"{type(error).__name__}: {error}"]
                 row.problems.append(f"{name} {opset}: raised {reasons[0]}")

@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnxruntime.quantization import calibrate
+
+from benchcard.quantization.loading import check_loads
 
 IMAGE = (3, 32, 32)
 TOKENS = 8
@@ -156,6 +159,13 @@ def saved(model: onnx.ModelProto, target: Path) -> Path:
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
     """Seeded normal numbers, `shape` float32."""
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def check_runs(model: Path, feeds: Mapping[str, np.ndarray]) -> None:
+    """Check that ONNX Runtime loads and runs a model, and that each floating-point output has a finite number."""
+    check_loads(model)
+    outputs = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, dict(feeds))
+    assert all(np.isfinite(values).any() for values in outputs if values.dtype.kind == "f" and values.size)
 
 
 def calibrated(model: Path, feeds: Sequence[Mapping[str, np.ndarray]], folder: Path) -> Any:

@@ -10,25 +10,23 @@ Source: G. Piaggio et al., Reporting of Noninferiority and Equivalence Randomize
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from benchcard.analysis.frames.columns import is_known
 from benchcard.analysis.gains import Gain, Gains, mean_ratio
 from benchcard.analysis.metric_info import unknown_direction
+from benchcard.analysis.row_facts import RowQuality, number_rows
 from benchcard.measure.significance import holm
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _LEVEL = 0.05
 # The sign of a better difference, by whether a higher value of the metric is better; 0 where that is not known.
 SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
 # The rounding error of differences of floating-point sums.
 _ROUNDING = 1e-12
+_BETTER = {"latency": "is detectably faster", "memory": "takes detectably less memory", "size": "is smaller"}
+_WORSE = {"latency": "slower", "memory": "more memory", "size": "larger"}
 _ONLY_ONE = "there is one configuration, and nothing to compare it with"
 
 
@@ -79,10 +77,7 @@ class Choice:
         rows_by_reason: dict[str, list[int]] = {}
         for alternative in self.alternatives:
             rows_by_reason.setdefault(alternative.reason, []).append(alternative.row)
-        alternatives = [
-            f"  not row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}: {reason}"
-            for reason, rows in rows_by_reason.items()
-        ]
+        alternatives = [f"  not {number_rows(rows)}: {reason}" for reason, rows in rows_by_reason.items()]
         return "\n".join([str(self), *alternatives, *([self.method] if self.method else [])])
 
     def _repr_html_(self) -> str:
@@ -96,63 +91,10 @@ class Choice:
         return f"<p><b>{html.escape(str(self))}</b></p>{table}<p>{html.escape(self.method)}</p>"
 
 
-@dataclass(frozen=True)
-class RowQuality:
-    """The quality of one row.
-
-    Attributes:
-        figure: The metric with its interval; None where it was not measured.
-        difference: The metric minus the baseline's, with its interval; None where it was not compared.
-        p_value: The p-value of that difference; None where it was not tested.
-        model: The first row of the run with the same model.
-        failure: Why figures are missing; empty where they are not.
-    """
-
-    parameters: Mapping[str, object]
-    figure: Interval | None
-    difference: Interval | None
-    p_value: float | None
-    model: int
-    failure: str
-
-
-def row_qualities(quality: pd.DataFrame, axes: Sequence[str], metric: str | None) -> dict[int, RowQuality]:
-    """Return what the frame `quality` holds about one metric, by row."""
-    qualities = {}
-    for cells in quality.to_dict("records"):
-        values = {str(name): value if is_known(value) else None for name, value in cells.items()}
-        row, model = int(cells["row"]), _number(values.get("same_model_as"))
-        qualities[row] = RowQuality(
-            {name: values[name] for name in axes},
-            _interval(values, f"{metric}"),
-            _interval(values, f"{metric}_difference"),
-            _number(values.get(f"{metric}_p_value")),
-            row if model is None else int(model),
-            str(values.get("failure") or ""),
-        )
-    return qualities
-
-
-def _interval(values: Mapping[str, object], name: str) -> Interval | None:
-    value, low, high = (_number(values.get(f"{name}{end}")) for end in ("", "_low", "_high"))
-    return None if value is None else Interval(value, low, high)
-
-
-def _number(value: object) -> float | None:
-    return None if value is None else float(str(value))
-
-
-def choose_row(
-    quality: pd.DataFrame,
-    gains: Gains,
-    baselines: Mapping[int, int | None],
-    baseline: int | None,
-    axes: Sequence[str],
-    metric: str | None,
-    max_drop: float,
-    higher_is_better: bool | None = True,
-) -> Choice:
-    """Return the row that gains most among those that are good enough and detectably better than the baseline.
+@dataclass
+class Chooser:
+    """The rule of the choice: the row that gains most among those that are good enough and detectably better than the
+    baseline.
 
     A row is good enough if its metric is within `max_drop` of the baseline's, in the unit of the metric. It must be
     detectably better at every shape at which the baseline was timed. Rows are ordered by the geometric mean of their
@@ -160,181 +102,159 @@ def choose_row(
     of best quality is chosen, and among equal ones the one that costs least.
 
     If `higher_is_better` is None, the better direction is not known: no row may differ from the baseline by more than
-    `max_drop` in either direction, and the reason says so. `baselines` has the baseline of each row; the choice is
-    among the rows of `baseline`, which the reason names if there are several.
+    `max_drop` in either direction, and the reason says so. The choice is among the rows of `baseline`, which the reason
+    names if there are several.
     """
-    rows = row_qualities(quality, axes, metric)
-    candidates = {row: entry for row, entry in rows.items() if baselines.get(row) == baseline}
-    choice = _Chooser(rows, candidates, gains, baseline, metric, max_drop, SIGNS[higher_is_better]).choose()
-    reason = choice.reason
-    if metric is not None and higher_is_better is None:
-        reason = f"{reason}; {unknown_direction(metric)}"
-    shapes = gains.untimed_shapes.get(baseline, ()) if baseline is not None else ()
-    if shapes and len(candidates) > 1:
-        at = " and ".join(map(str, shapes))
-        reason = f"{reason}; at {at} nothing is compared: the baseline has no {gains.objective} there"
-    if gains.unfinished:
-        done = f"{len(quality) - len(gains.unfinished)} of {pluralize(len(quality), 'configuration')} done"
-        state = f"the run is not finished ({done}): `benchcard run` continues it"
-        if choice.row is None:
-            reason = state
-        else:
-            is_baseline = choice.row == choice.baseline
-            reason = f"keep the baseline for now: {state}" if is_baseline else f"{reason}; {state}"
-    if len(set(baselines.values())) > 1:
-        reason = f"of the rows compared with row {baseline}: {reason}"
-    return replace(choice, reason=reason)
-
-
-@dataclass
-class _Chooser:
-    """The choice among `candidates`, the rows of one baseline; `rows` are all, `sign` that of a better difference."""
 
     rows: Mapping[int, RowQuality]
-    candidates: Mapping[int, RowQuality]
     gains: Gains
     baseline: int | None
     metric: str | None
     max_drop: float
-    sign: float
-    reasons: dict[int, str] = field(default_factory=dict)
+    higher_is_better: bool | None = True
+
+    def __post_init__(self) -> None:
+        self._sign = SIGNS[self.higher_is_better]
+        self._candidates = {row: entry for row, entry in self.rows.items() if entry.baseline == self.baseline}
+        self._values = {row: entry.figure.value for row, entry in self._candidates.items() if entry.figure}
+        # Why each row is not chosen.
+        self._reasons = dict.fromkeys(self.rows.keys() - self._candidates.keys(), "compared with another baseline")
+        for row in self._candidates.keys() - self._values.keys():
+            self._reasons[row] = f"no {self.metric}: {self.rows[row].failure or 'not defined'}"
 
     def choose(self) -> Choice:
-        """Return the choice."""
-        values = {row: entry.figure.value for row, entry in self.candidates.items() if entry.figure}
-        if self.metric is None or not values:
-            all_lack = self.metric is None or len(self.candidates) == len(self.rows)
+        """Return the choice; its reason has remarks on what could not be compared."""
+        choice, gains = self._choose(), self.gains
+        remarks = [choice.reason]
+        if self.metric is not None and self.higher_is_better is None:
+            remarks.append(unknown_direction(self.metric))
+        if self.baseline in gains.untimed_shapes and len(self._candidates) > 1:
+            at = " and ".join(map(str, gains.untimed_shapes[self.baseline]))
+            remarks.append(f"at {at} nothing is compared: the baseline has no {gains.objective} there")
+        if gains.unfinished:
+            done = f"{len(self.rows) - len(gains.unfinished)} of {pluralize(len(self.rows), 'configuration')} done"
+            state = f"the run is not finished ({done}): `benchcard run` continues it"
+            if choice.row is None:
+                remarks = [state]
+            elif choice.row == choice.baseline:
+                remarks = [f"keep the baseline for now: {state}"]
+            else:
+                remarks.append(state)
+        several = len({entry.baseline for entry in self.rows.values()}) > 1
+        prefix = f"of the rows compared with row {self.baseline}: " if several else ""
+        return replace(choice, reason=prefix + "; ".join(remarks))
+
+    def _choose(self) -> Choice:
+        if not self._values:
+            all_lack = self.metric is None or len(self._candidates) == len(self.rows)
             lacking = "no configuration has figures" if all_lack else f"none has {self.metric}"
             return self._choice(None, f"{lacking}: see the reasons in the column `failure`")
-        if self.baseline is None or self.baseline not in values:
-            return self._choose_by_quality(values)
-        method = f"Of many rows some look better by chance: {self.gains.method}"
-        p_values = self._adjusted_p_values()
-        if p_values:
-            method += (
-                f"; a better {self.metric} is claimed by p-values adjusted for {pluralize(len(p_values), 'model')} "
-                "(Holm), and a worse one by its own 95 % interval"
-            )
-        return replace(self._choose_by_gain(values, values[self.baseline], p_values), method=f"{method}.")
+        if self.baseline is None or self.baseline not in self._values:
+            return self._choose_by_quality()
+        return self._choose_by_gain(self.baseline, self._values[self.baseline])
 
     def _choice(self, row: int | None, reason: str) -> Choice:
-        others = dict.fromkeys(self.rows.keys() - self.candidates.keys(), "compared with another baseline")
-        alternatives = [
-            Alternative(other, self.rows[other].parameters, why)
-            for other, why in sorted({**others, **self.reasons}.items())
-            if other != row and row is not None
-        ]
-        return Choice(
-            row,
-            self.baseline,
-            {} if row is None else self.rows[row].parameters,
-            reason,
-            self.gains.objective,
-            self.metric,
-            self.max_drop,
-            alternatives=tuple(alternatives),
+        others = sorted(self._reasons.items()) if row is not None else []
+        alternatives = tuple(
+            Alternative(other, self.rows[other].parameters, why) for other, why in others if other != row
         )
+        parameters = {} if row is None else self.rows[row].parameters
+        choice = Choice(row, self.baseline, parameters, reason, self.gains.objective, self.metric, self.max_drop)
+        return replace(choice, alternatives=alternatives)
 
-    def _choose_by_quality(self, values: Mapping[int, float]) -> Choice:
-        costs = self.gains.costs
-        chosen = min(values, key=lambda row: (-self.sign * values[row], costs.get(row, float("inf")), row))
-        best = values[chosen]
-        for row, entry in self.candidates.items():
-            if row not in values:
-                self.reasons[row] = self._missing(entry)
-            elif self.sign and values[row] != best:
-                self.reasons[row] = f"{self.metric} {values[row]:.3f}"
+    def _choose_by_quality(self) -> Choice:
+        values, costs, metric = self._values, self.gains.costs, self.metric
+        chosen = min(values, key=lambda row: (-self._sign * values[row], costs.get(row, float("inf")), row))
+        for row, value in values.items():
+            if self._sign and value != values[chosen]:
+                self._reasons[row] = f"{metric} {value:.3f}"
             else:
-                same = f"the same {self.metric}" if self.sign else f"{self.metric} {values[row]:.3f}"
-                self.reasons[row] = f"{same}, at no less cost than row {chosen}"
-        reason = f"{self.metric} {best:.3f} is the best" if self.sign else "it costs least"
+                same = f"the same {metric}" if self._sign else f"{metric} {value:.3f}"
+                self._reasons[row] = f"{same}, at no less cost than row {chosen}"
+        reason = f"{metric} {values[chosen]:.3f} is the best" if self._sign else "it costs least"
         if self.baseline is None:
             reason += "; there is no unquantized baseline to compare with"
         else:
             reason += f"; the baseline, row {self.baseline}, has no figures to compare with"
         return replace(self._choice(chosen, _ONLY_ONE if len(self.rows) == 1 else reason), baseline=None)
 
-    def _choose_by_gain(
-        self, values: Mapping[int, float], baseline_value: float, p_values: Mapping[int, float]
-    ) -> Choice:
+    def _choose_by_gain(self, baseline: int, reference: float) -> Choice:
         """Return the row with the largest sure gain among those that are good enough, or the baseline."""
+        p_values = self._adjusted_p_values()
+        method = f"Of many rows some look better by chance: {self.gains.method}"
+        if p_values:
+            method += (
+                f"; a better {self.metric} is claimed by p-values adjusted for {pluralize(len(p_values), 'model')} "
+                "(Holm), and a worse one by its own 95 % interval"
+            )
+        objective = self.gains.objective
         ratios: dict[int, Interval] = {}
-        for row, entry in self.candidates.items():
+        for row, value in self._values.items():
             gains = self.gains.by_row.get(row, ())
             unsure = next((gain for gain in gains if not gain.sure), None)
-            if row == self.baseline:
+            if row == baseline:
                 continue
-            if row not in values:
-                self.reasons[row] = self._missing(entry)
-            elif self._loss(values[row] - baseline_value) > self.max_drop + _ROUNDING:
-                self.reasons[row] = f"{self.metric} {values[row]:.3f} is not {self._bound(baseline_value)}"
+            if self._loss(value - reference) > self.max_drop + _ROUNDING:
+                self._reasons[row] = f"{self.metric} {value:.3f} is not {self._bound(reference)}"
             elif not gains:
-                self.reasons[row] = f"the {self.gains.objective} is not known"
+                self._reasons[row] = f"the {objective} is not known"
             elif unsure:
-                self.reasons[row] = _describe_unsure(unsure, self.gains.objective)
+                self._reasons[row] = _describe_unsure(unsure, objective)
             else:
                 ratios[row] = mean_ratio(gains)
         if not ratios:
-            return self._keep_baseline(baseline_value)
+            return replace(self._choice(baseline, self._why_baseline(reference)), method=f"{method}.")
         chosen = max(ratios, key=lambda row: (ratios[row].value, -row))
         for row, ratio in ratios.items():
-            less = f"{_describe_ratio(ratio, self.gains.objective)}: a smaller gain"
-            self.reasons[row] = "the same gain" if ratio == ratios[chosen] else less
-        entry = self.candidates[chosen]
+            less = f"{_describe_ratio(ratio, objective)}: a smaller gain"
+            self._reasons[row] = "the same gain" if ratio == ratios[chosen] else less
+        entry = self._candidates[chosen]
         reason = (
-            f"{_describe_ratio(ratios[chosen], self.gains.objective)}, with {self.metric} {values[chosen]:.3f} "
-            f"(baseline {baseline_value:.3f}){self._describe_difference(entry, p_values.get(entry.model))}"
+            f"{_describe_ratio(ratios[chosen], objective)}, with {self.metric} {self._values[chosen]:.3f} "
+            f"(baseline {reference:.3f}){self._describe_difference(entry.difference, p_values.get(entry.model))}"
         )
-        return replace(self._choice(chosen, reason), gain=ratios[chosen], difference=entry.difference)
+        choice = self._choice(chosen, reason)
+        return replace(choice, gain=ratios[chosen], difference=entry.difference, method=f"{method}.")
 
-    def _keep_baseline(self, baseline_value: float) -> Choice:
+    def _why_baseline(self, reference: float) -> str:
         objective, costs = self.gains.objective, self.gains.costs
-        others = [gain for row in self.candidates for gain in self.gains.by_row.get(row, ()) if row != self.baseline]
         if len(self.rows) == 1:
-            reason = _ONLY_ONE if costs or objective == "size" else f"{_ONLY_ONE}; nothing was timed"
-            return self._choice(self.baseline, reason)
-        if len(self.candidates) == 1:
+            return _ONLY_ONE if costs or objective == "size" else f"{_ONLY_ONE}; nothing was timed"
+        others = [gain for row in self._candidates for gain in self.gains.by_row.get(row, ()) if row != self.baseline]
+        if len(self._candidates) == 1:
             reason = "no other row is compared with it"
         elif any(gain.ratio for gain in others):
-            better = {
-                "latency": "is detectably faster",
-                "memory": "takes detectably less memory",
-                "size": "is smaller",
-            }[objective]
-            reason = f"nothing {better} at {self.metric} {'of ' if self.sign else ''}{self._bound(baseline_value)}"
+            bound = f"{'of ' if self._sign else ''}{self._bound(reference)}"
+            reason = f"nothing {_BETTER[objective]} at {self.metric} {bound}"
         elif objective == "size":
             reason = "no other size is known"
         else:
             reason = "nothing was timed beside it" if costs else "nothing was timed"
-        return self._choice(self.baseline, f"keep the baseline: {reason}")
+        return f"keep the baseline: {reason}"
 
-    def _bound(self, baseline_value: float) -> str:
+    def _bound(self, reference: float) -> str:
         """Return in words what a metric must be to be good enough."""
-        if not self.sign:
-            return f"within {self.max_drop:g} of {baseline_value:.3f}"
-        return f"at {'least' if self.sign > 0 else 'most'} {baseline_value - self.sign * self.max_drop:.3f}"
-
-    def _missing(self, entry: RowQuality) -> str:
-        return f"no {self.metric}: {entry.failure or 'not defined'}"
+        if not self._sign:
+            return f"within {self.max_drop:g} of {reference:.3f}"
+        return f"at {'least' if self._sign > 0 else 'most'} {reference - self._sign * self.max_drop:.3f}"
 
     def _loss(self, difference: float) -> float:
         """Return how much worse a difference makes a row; its size, if the better direction is not known."""
-        return -self.sign * difference if self.sign else abs(difference)
+        return -self._sign * difference if self._sign else abs(difference)
 
     def _adjusted_p_values(self) -> dict[int, float]:
         """Return the adjusted p-values by model: rows with the same model are tested once."""
         first: dict[int, float | None] = {}
-        for entry in self.candidates.values():
+        for entry in self._candidates.values():
             first.setdefault(entry.model, entry.p_value)
         tested = {model: p_value for model, p_value in first.items() if p_value is not None}
         return dict(zip(tested, holm(list(tested.values()))))
 
-    def _describe_difference(self, entry: RowQuality, p_value: float | None) -> str:
+    def _describe_difference(self, difference: Interval | None, p_value: float | None) -> str:
         """Return in words how the quality of a row differs from the baseline's; empty where it was not compared."""
-        difference = entry.difference
         if difference is None:
             return ""
-        worse = "worse" if self.sign else "different"
+        worse = "worse" if self._sign else "different"
         if difference.low is None or difference.high is None:
             return f": {difference.value:+.3f} (no interval), so these examples do not limit how much {worse} it may be"
         words = f": {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
@@ -358,8 +278,7 @@ def _describe_unsure(gain: Gain, objective: str) -> str:
         return f"the {objective} is the baseline's"
     words = _describe_ratio(ratio, objective)
     if ratio.high is not None and ratio.high < 1:
-        worse = {"latency": "slower", "memory": "more memory", "size": "larger"}[objective]
-        return f"{worse}{at}: {words}"
+        return f"{_WORSE[objective]}{at}: {words}"
     if ratio.excludes(1.0) and gain.floor is not None:
         return (
             f"within the noise of this run{at}: {words}, "

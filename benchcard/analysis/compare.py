@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from benchcard import registry
 from benchcard.analysis.compare_times import Pair, compare_latencies
-from benchcard.analysis.frames.columns import column, is_known
+from benchcard.analysis.frames.columns import frame_of, interval_columns, is_known, with_bounds
 from benchcard.analysis.records import Records
+from benchcard.analysis.row_facts import number_rows
 from benchcard.errors import BenchcardError
 from benchcard.evaluation.rows import Rows, metric_inputs
 from benchcard.measure import significance
@@ -27,10 +30,8 @@ from benchcard.run.record import Record
 from benchcard.sources.resolve import script_metrics
 from benchcard.spec.parameters import split_name
 from benchcard.utils.plain import canonical_json, plain
+from benchcard.utils.text import quote_names
 from benchcard.utils.values import Interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MetricExamples = dict[str, Examples | Computed]
 
@@ -40,29 +41,12 @@ PERHAPS_WORSE = "may be worse"
 NO_INTERVAL = "not compared: no interval"
 MISSING_IN_A, MISSING_IN_B = "not compared: no figure in A", "worse: no figure in B"
 MISSING_IN_BOTH = "not compared: no figure in A and B"
+_NUMBERS = ("row_a", "row_b")
+_FIGURE = ("figure", "a", "b", *with_bounds("change"), "paired", "verdict")
 # Parameters with longer values are listed below the table.
 _MAX_WIDTH = 24
 # The rounding error of differences of floating-point sums.
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class FigureChange:
-    """One row of `Comparison.frame`, without the benchmarked parameters; see there."""
-
-    row_a: int
-    row_b: int
-    figure: str
-    a: float | None
-    b: float | None
-    change: float | None = None
-    change_low: float | None = None
-    change_high: float | None = None
-    paired: bool | None = None
-    verdict: str = ""
-
-
-_COLUMNS = tuple(field.name for field in fields(FigureChange))
 
 
 @dataclass(frozen=True)
@@ -87,19 +71,18 @@ class Comparison:
 
     def brief(self) -> tuple[pd.DataFrame, list[str]]:
         """Return the frame without parameters that are equal in all rows or too wide, and a line for these."""
-        frame = self.frame
-        numbers = ["row_a", "row_b"]
+        frame, first, run = self.frame, "row_a", " of A"
         if (frame["row_a"] == frame["row_b"]).all():
-            frame = frame.drop(columns="row_b").rename(columns={"row_a": "row"})
-            numbers = ["row"]
-        rows = frame.drop_duplicates(numbers[0])
+            first, run = "row", ""
+            frame = frame.drop(columns="row_b").rename(columns={"row_a": first})
+        rows = frame.drop_duplicates(first)
         equal, wide = [], []
-        for name in [str(name) for name in frame if name not in (*numbers, *_COLUMNS)]:
+        for name in [str(name) for name in frame if name not in (first, *_NUMBERS, *_FIGURE)]:
             values = {canonical_json(plain(value) if is_known(value) else None) for value in rows[name]}
             if len(values) == 1:
                 equal.append(f"{name}={rows[name].iloc[0]}")
             elif max(len(str(value)) for value in rows[name]) > _MAX_WIDTH:
-                wide.append(list_values(rows, name, numbers[0], "" if numbers == ["row"] else " of A"))
+                wide.append(list_values(rows, name, first, run))
             else:
                 continue
             frame = frame.drop(columns=name)
@@ -117,26 +100,16 @@ class Comparison:
 def list_values(frame: pd.DataFrame, name: str, numbers: str = "row", run: str = "") -> str:
     """Return a line with each value of a column that is too wide for a table, and the numbers of its rows."""
     rows = frame.drop_duplicates(numbers)
-    rows_by_value: dict[str, list[str]] = {}
-    for number, value in zip(rows[numbers], rows[name]):
-        rows_by_value.setdefault(str(value), []).append(str(number))
-    values = [
-        f"{value} in row{'s' if len(places) > 1 else ''} {', '.join(places)}{run}"
-        for value, places in rows_by_value.items()
-    ]
-    return f"{name}: {'; '.join(values)}"
+    rows_by_value = rows[numbers].groupby(rows[name].map(str), sort=False).agg(list)
+    return f"{name}: {'; '.join(f'{value} in {number_rows(row)}{run}' for value, row in rows_by_value.items())}"
 
 
-def compare_runs(
-    a: Records, b: Records, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
-) -> Comparison:
+def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, trust_remote_code: bool) -> Comparison:
     """Return the comparison of the later run B with run A; see `RunResults.compare`.
 
     Raises:
         BenchcardError: The runs are of two machines and times were to be compared, or they have no row in common.
     """
-    import pandas as pd
-
     first, second = a.info.machine, b.info.machine
     if times and not across_machines and first.fingerprint != second.fingerprint:
         raise BenchcardError(
@@ -155,9 +128,8 @@ def compare_runs(
     notes += _differing_parameters(a, b)
     scripts = {name for records in (a, b) for name in script_metrics(records.plan.spec)}
     if scripts and not trust_remote_code:
-        listed = ", ".join(f"`{name}`" for name in sorted(scripts))
         notes.append(
-            f"the scripts of {listed} were not run, so their changes have no interval: "
+            f"the scripts of {quote_names(sorted(scripts))} were not run, so their changes have no interval: "
             "if you trust them, compare with --trust-remote-code (`trust_remote_code=True`)"
         )
     changes = list(_compare_quality(pairs, a, b, trust_remote_code))
@@ -167,13 +139,11 @@ def compare_runs(
         notes += time_notes
     axes = list(dict.fromkeys([*a.plan.spec.grid, *b.plan.spec.grid]))
     pair_by_row = {pair[0].configuration.row: pair for pair in pairs}
-    columns: dict[str, list[object]] = {name: [getattr(change, name) for change in changes] for name in _COLUMNS}
-    for name in axes:
+    for change in changes:
+        in_a, in_b = pair_by_row[change["row_a"]]
         # The value in B, where B benchmarks the parameter.
-        place = 1 if name in b.plan.spec.grid else 0
-        columns[name] = [_parameter(pair_by_row[change.row_a][place], name) for change in changes]
-    names = ["row_a", "row_b", *axes, *_COLUMNS[2:]]
-    return Comparison(pd.DataFrame({name: column(columns[name]) for name in names}), tuple(notes))
+        change |= {name: _parameter(in_b if name in b.plan.spec.grid else in_a, name) for name in axes}
+    return Comparison(frame_of(changes, [*_NUMBERS, *axes, *_FIGURE]), tuple(notes))
 
 
 def _differing_parameters(a: Records, b: Records) -> list[str]:
@@ -181,25 +151,22 @@ def _differing_parameters(a: Records, b: Records) -> list[str]:
     first, second = a.plan.spec, b.plan.spec
     names = dict.fromkeys(split_name(name)[0] for name in (*first.fixed, *second.fixed))
     benchmarked = {split_name(name)[0] for name in (*first.grid, *second.grid)}
-    return [
-        f"`{name}` is {_format_setting(first.get(name))} in A and {_format_setting(second.get(name))} in B"
-        for name in names
-        if name not in benchmarked and first.get(name) != second.get(name)
-    ]
-
-
-def _format_setting(value: object) -> str:
-    return "not set" if value is None else f"`{value}`"
+    notes = []
+    for name in names:
+        values = first.get(name), second.get(name)
+        if name not in benchmarked and values[0] != values[1]:
+            in_a, in_b = ("not set" if value is None else f"`{value}`" for value in values)
+            notes.append(f"`{name}` is {in_a} in A and {in_b} in B")
+    return notes
 
 
 def _match_rows(a: Records, b: Records) -> tuple[list[Pair], list[str]]:
     """Return the rows that are equal in every parameter that either run benchmarks, and notes on the other rows."""
     names = sorted({"framework", *a.plan.spec.grid, *b.plan.spec.grid})
-
-    def by_parameters(records: Records) -> dict[str, Record]:
-        return {canonical_json([_parameter(record, name) for name in names]): record for record in records.records}
-
-    first, second = by_parameters(a), by_parameters(b)
+    first, second = (
+        {canonical_json([_parameter(record, name) for name in names]): record for record in records.records}
+        for records in (a, b)
+    )
     pairs = [(record, second[key]) for key, record in first.items() if key in second]
     notes = [
         f"row {record.configuration.row} of {run} ({record.configuration.label}) is only in this run"
@@ -216,15 +183,30 @@ def _parameter(record: Record, name: str) -> object:
     return value if field_name is None else (value or {}).get(field_name)
 
 
-def _compare_quality(pairs: Sequence[Pair], a: Records, b: Records, trust_remote_code: bool) -> Iterator[FigureChange]:
+def _change(
+    pair: Pair,
+    figure: str,
+    values: Sequence[float | None],
+    verdict: str,
+    change: Interval | None = None,
+    paired: bool | None = None,
+) -> dict[str, Any]:
+    """Return a row of `Comparison.frame`, without the benchmarked parameters; see there."""
+    rows = [record.configuration.row for record in pair]
+    figures = {**dict(zip("ab", values)), **interval_columns("change", change)}
+    return {**dict(zip(_NUMBERS, rows)), "figure": figure, **figures, "paired": paired, "verdict": verdict}
+
+
+def _compare_quality(
+    pairs: Sequence[Pair], a: Records, b: Records, trust_remote_code: bool
+) -> Iterator[dict[str, Any]]:
     metrics = [(pair, name) for pair in pairs for name in dict.fromkeys(name for run in pair for name in _metrics(run))]
     examples: dict[int, tuple[MetricExamples, MetricExamples, bool]] = {}
-    for (first, second), name in metrics:
-        row, other = first.configuration, second.configuration
-        values = _metrics(first).get(name), _metrics(second).get(name)
-        missing = _missing_figure(*values)
-        if missing:
-            yield FigureChange(row.row, other.row, name, *values, verdict=missing)
+    for pair, name in metrics:
+        first, second = pair
+        row, values = first.configuration, [_metrics(record).get(name) for record in pair]
+        if missing := _missing_figure(*values):
+            yield _change(pair, name, values, missing)
             continue
         if row.row not in examples:
             examples[row.row] = (
@@ -233,27 +215,23 @@ def _compare_quality(pairs: Sequence[Pair], a: Records, b: Records, trust_remote
                 _data(first, a) == _data(second, b) and _references(first) == _references(second),
             )
         in_a, in_b, paired = examples[row.row]
-        figures = in_a.get(name), in_b.get(name)
-        if figures[0] is None or figures[1] is None:
-            yield FigureChange(row.row, other.row, name, *values, verdict=NO_INTERVAL)
+        if name not in in_a or name not in in_b:
+            yield _change(pair, name, values, NO_INTERVAL)
             continue
         info = second.outcomes.score.values.readings.get(name) if second.outcomes.score else None
         higher = info.higher_is_better if info else None
-        change, is_sure = _difference(figures[0], figures[1], paired, row["seed"], len(metrics))
+        change, is_sure = _difference(in_a[name], in_b[name], paired, row["seed"], len(metrics))
         verdict = _verdict(change, 0.0, higher, is_sure)
         if verdict == ALIKE and len(metrics) > 1:
-            alone, is_sure = _difference(figures[0], figures[1], paired, row["seed"], 1)
+            alone, is_sure = _difference(in_a[name], in_b[name], paired, row["seed"], 1)
             verdict = PERHAPS_WORSE if _verdict(alone, 0.0, higher, is_sure) == WORSE else ALIKE
-        yield FigureChange(row.row, other.row, name, *values, change.value, change.low, change.high, paired, verdict)
+        yield _change(pair, name, values, verdict, change, paired)
 
 
 def _difference(
     first: Examples | Computed, second: Examples | Computed, paired: bool, seed: int, comparisons: int
 ) -> tuple[Interval, bool]:
-    """Return the difference of a metric between two runs, and whether a paired test is significant.
-
-    The test decides where every resample gives the same difference, so that there is no interval.
-    """
+    """Return the difference of a metric between two runs, and whether a paired test is significant."""
     level = 1 - (1 - CONFIDENCE) / comparisons
     if paired:
         test = uncertainty.paired_test(first, second, seed, level)
@@ -262,18 +240,17 @@ def _difference(
     return significance.independent(*intervals), False
 
 
-def _compare_times(pairs: Sequence[Pair], a: Records, b: Records) -> tuple[list[FigureChange], tuple[str, ...]]:
+def _compare_times(pairs: Sequence[Pair], a: Records, b: Records) -> tuple[list[dict[str, Any]], list[str]]:
     cells = [(pair, shape) for pair in pairs for shape in dict.fromkeys(shape for run in pair for shape in run.cells)]
     latencies, notes = compare_latencies(cells, a, b)
     changes = []
-    for ((first, second), shape), latency in zip(cells, latencies):
-        rows, figure = (first.configuration.row, second.configuration.row), f"latency_ms {shape}"
-        values, ratio = (latency.a_ms, latency.b_ms), latency.ratio
+    for (pair, shape), latency in zip(cells, latencies):
+        figure, values, ratio = f"latency_ms {shape}", latency.medians_ms, latency.ratio
         if ratio is None:
-            changes.append(FigureChange(*rows, figure, *values, verdict=_missing_figure(*values)))
-            continue
-        verdict = latency.not_compared or _verdict(ratio, 1.0, True, False)
-        changes.append(FigureChange(*rows, figure, *values, ratio.value, ratio.low, ratio.high, False, verdict))
+            changes.append(_change(pair, figure, values, _missing_figure(*values)))
+        else:
+            verdict = latency.not_compared or _verdict(ratio, 1.0, True, False)
+            changes.append(_change(pair, figure, values, verdict, ratio, paired=False))
     return changes, notes
 
 

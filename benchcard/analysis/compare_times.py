@@ -29,46 +29,40 @@ CONTROL, NO_CONTROL = "not compared: the control", "not compared: no baseline in
 
 @dataclass(frozen=True)
 class LatencyChange:
-    """The change of the latency (the median) of a row at one shape from run A to run B; None where there is none.
+    """The change of the latency of a row at one shape from run A to run B.
 
     Attributes:
+        medians_ms: Its median in both runs; None where there is none.
         ratio: How many times faster B is, with an interval that the noise floor widens; None where a median is missing.
         not_compared: Why there is no verdict; empty where there is one.
     """
 
-    a_ms: float | None
-    b_ms: float | None
+    medians_ms: Sequence[float | None]
     ratio: Interval | None = None
     not_compared: str = ""
 
 
 @dataclass(frozen=True)
 class _Latencies:
-    """The latencies of a row at one shape in one run.
+    """The median latencies of a row's cell at one shape in one run, ns, by launch and round.
 
     Attributes:
-        name: The name of its cell; `baseline` that of the baseline's.
-        model: Its median latencies by launch and round, ns; empty where it has no figure. `control` has the baseline's.
-        ratios: Its latencies over the baseline's, in the rounds in which both were timed.
+        control: Those of the baseline's cell, if it has any.
+        ratios: The row's latencies over the baseline's, in the rounds in which both were timed.
         reach: How far from 1 the noise floor reaches, as a logarithm; infinite where it is not known.
     """
 
-    name: str = ""
+    name: str
+    model: Mapping[RoundId, float]
     baseline: str | None = None
-    model: Mapping[RoundId, float] = field(default_factory=dict)
     control: Mapping[RoundId, float] = field(default_factory=dict)
     ratios: Mapping[RoundId, float] = field(default_factory=dict)
     reach: float = 0.0
 
-    @property
-    def median_ms(self) -> float | None:
-        """The median latency, ms."""
-        return median(self.model.values()) / 1e6 if self.model else None
-
 
 def compare_latencies(
     cells: Sequence[tuple[Pair, Shape]], a: Records, b: Records
-) -> tuple[list[LatencyChange], tuple[str, ...]]:
+) -> tuple[list[LatencyChange], list[str]]:
     """Return the change of every row at every shape, and notes on how the baselines changed."""
     level = 1 - (1 - CONFIDENCE) / max(1, len(cells))
     same_versions = a.info.versions == b.info.versions
@@ -78,8 +72,9 @@ def compare_latencies(
     control_ratios: dict[bool, dict[tuple[str | None, str | None, Shape], float]] = {True: {}, False: {}}
     for (first, second), shape in cells:
         one, other = _latencies(a, first, shape), _latencies(b, second, shape)
-        if not one.model or not other.model:
-            changes.append(LatencyChange(one.median_ms, other.median_ms))
+        medians_ms = [median(run.model.values()) / 1e6 if run else None for run in (one, other)]
+        if one is None or other is None:
+            changes.append(LatencyChange(medians_ms))
             continue
         compared, reach, not_compared = (one.model, other.model), max(one.reach, other.reach), ""
         same = same_versions and one.baseline == other.baseline
@@ -96,11 +91,11 @@ def compare_latencies(
             else:
                 reach += control.reach
         ratio = _widened(unpaired_ratio(*compared, level), reach)
-        changes.append(LatencyChange(one.median_ms, other.median_ms, ratio, not_compared))
+        changes.append(LatencyChange(medians_ms, ratio, not_compared))
     notes = [_control_note(ratios.values(), same) for same, ratios in control_ratios.items() if ratios]
     if any(change.not_compared == NO_CONTROL for change in changes):
         notes.append("times without a baseline in common have no verdict: any change may be due to the machine")
-    return changes, tuple(notes)
+    return changes, notes
 
 
 def _control_note(ratios: Iterable[float], same: bool) -> str:
@@ -115,22 +110,22 @@ def _control_note(ratios: Iterable[float], same: bool) -> str:
     )
 
 
-def _latencies(records: Records, record: Record, shape: Shape) -> _Latencies:
+def _latencies(records: Records, record: Record, shape: Shape) -> _Latencies | None:
+    """Return the latencies of a row at a shape; None where it has none."""
     cell = record.cells.get(shape)
     part = records.timed.get((record.configuration.row, shape))
-    if cell is None or part is None or part.failure(cell.name):
-        return _Latencies()
-    latencies = part.medians_ns(cell.name)
+    if cell is None or part is None or part.failure(cell.name) or not (model := part.medians_ns(cell.name)):
+        return None
     if part.baseline is None or part.failure(part.baseline):
-        return _Latencies(cell.name, None, latencies)
+        return _Latencies(cell.name, model)
     control = part.medians_ns(part.baseline)
-    ratios = {place: latency / control[place] for place, latency in latencies.items() if place in control}
+    ratios = {place: latency / control[place] for place, latency in model.items() if place in control}
     floor = part.noise_floor
     reach = math.inf if floor is None or floor.low is None else floor.reach
-    return _Latencies(cell.name, part.baseline, latencies, control, ratios, reach)
+    return _Latencies(cell.name, model, part.baseline, control, ratios, reach)
 
 
 def _widened(ratio: Interval, reach: float) -> Interval:
     if ratio.low is None or ratio.high is None or math.isinf(reach):
-        return Interval(ratio.value, None, None)
+        return Interval(ratio.value)
     return Interval(ratio.value, ratio.low * math.exp(-reach), ratio.high * math.exp(reach))

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from statistics import geometric_mean
 
-import numpy as np
+import pandas as pd
 
 from benchcard.analysis.records import Part, Records
 from benchcard.errors import BenchcardError
@@ -24,20 +24,16 @@ from benchcard.steps.step import NotRun
 from benchcard.utils.text import did_you_mean, join_names
 from benchcard.utils.values import Interval, Shape
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-OBJECTIVES = ("latency", "memory", "size")
+COSTS = {"latency": "latency_mean_ms", "memory": "memory_mb", "size": "size_mb"}
+"""The column of the frames `time` and `models` that has the cost in each objective."""
 
 
 @dataclass(frozen=True)
 class Gain:
     """What a row gains at one shape.
 
-    Attributes:
-        ratio: The baseline's figure over the row's, above 1 where the row is better; None where it is not known.
-        sure: Whether the row is better beyond chance and noise.
-        floor: The noise floor as a factor above 1; None where it is not known.
+    `ratio` is the baseline's figure over the row's, above 1 where the row is better, which is `sure` beyond chance and
+    noise; `floor` is the noise floor as a factor above 1. Both are None where they are not known.
     """
 
     ratio: Interval | None
@@ -51,7 +47,7 @@ class Gains:
     """The gains of all rows in one objective.
 
     Attributes:
-        by_row: The gains of each row, one for each shape at which its baseline has a figure; only rows with figures.
+        by_row: The gains of each row with figures, one for each shape at which its baseline has a figure.
         costs: Latency in ms, memory or size in MB, by row: the geometric mean over shapes.
         method: How the intervals were computed, in a sentence.
         untimed_shapes: By baseline, the shapes at which it has no figure, so that no row can be compared there.
@@ -62,7 +58,7 @@ class Gains:
     by_row: Mapping[int, tuple[Gain, ...]]
     costs: Mapping[int, float]
     method: str
-    untimed_shapes: Mapping[int, tuple[Shape, ...]] = field(default_factory=dict)
+    untimed_shapes: Mapping[int | None, tuple[Shape, ...]] = field(default_factory=dict)
     unfinished: frozenset[int] = frozenset()
 
 
@@ -72,51 +68,38 @@ def compute_gains(records: Records, objective: str, time: pd.DataFrame, models: 
     Raises:
         BenchcardError: There is no such objective.
     """
-    if objective not in OBJECTIVES:
-        hint = did_you_mean(objective, OBJECTIVES)
-        raise BenchcardError(
-            f"the objective is `{objective}`; it must be {join_names(OBJECTIVES)}" + (f" ({hint})" if hint else "")
-        )
+    if objective not in COSTS:
+        hint = did_you_mean(objective, COSTS)
+        message = f"the objective is `{objective}`; it must be {join_names(COSTS)}"
+        raise BenchcardError(f"{message} ({hint})" if hint else message)
+    unfinished = unfinished_rows(records)
+    costs = _mean_by_row(models if objective == "size" else time, COSTS[objective])
     if objective == "size":
-        return replace(_size_gains(records, models), unfinished=unfinished_rows(records))
+        return Gains(objective, _size_gains(records, costs), costs, "sizes are exact", unfinished=unfinished)
     # Rows that share a cell are one comparison.
     compared_cells = {
         (id(part), cell.name)
         for (row, shape), part in records.timed.items()
         if (cell := records.records[row].cells[shape]).name != part.baseline
     }
-    comparisons = len(compared_cells)
-    gains: dict[int, list[Gain]] = {}
+    gains: dict[int | None, list[Gain]] = {}
     for record in records.records:
         row = record.configuration.row
-        row_gains = [
-            _gain(objective, records.timed.get((row, shape)), cell.name, cell.shape, max(1, comparisons))
+        gains[row] = [
+            _gain(objective, records.timed.get((row, shape)), cell.name, cell.shape, max(1, len(compared_cells)))
             for shape, cell in record.cells.items()
         ]
-        row_gains += [Gain(None, False, shape) for shape in record.failures.time]
-        if row_gains:
-            gains[row] = row_gains
-    baselines = {row: records.records[row].configuration.baseline for row in gains}
-    untimed = {
-        baseline: tuple(gain.shape for gain in gains.get(baseline, ()) if gain.ratio is None and gain.shape)
-        for baseline in sorted({baseline for baseline in baselines.values() if baseline is not None})
-    }
-    untimed = {baseline: shapes for baseline, shapes in untimed.items() if shapes}
-    compared = {}
-    for row, row_gains in gains.items():
-        baseline = baselines[row]
-        absent = untimed.get(baseline, ()) if baseline is not None else ()
-        if kept := tuple(gain for gain in row_gains if gain.ratio or gain.shape not in absent):
-            compared[row] = kept
-    column = "latency_mean_ms" if objective == "latency" else "memory_mb"
-    return Gains(
-        objective,
-        compared,
-        _mean_by_row(time, column),
-        _method(objective, comparisons),
-        untimed,
-        unfinished_rows(records),
-    )
+        gains[row] += [Gain(None, False, shape) for shape in record.failures.time]
+    by_row: dict[int, tuple[Gain, ...]] = {}
+    untimed: dict[int | None, tuple[Shape, ...]] = {}
+    for record in records.records:
+        row, baseline = record.configuration.row, record.configuration.baseline
+        shapes = tuple(gain.shape for gain in gains.get(baseline, ()) if gain.ratio is None and gain.shape)
+        if shapes:
+            untimed[baseline] = shapes
+        if compared := tuple(gain for gain in gains[row] if gain.ratio or gain.shape not in shapes):
+            by_row[row] = compared
+    return Gains(objective, by_row, costs, _method(objective, len(compared_cells)), untimed, unfinished)
 
 
 def _method(objective: str, comparisons: int) -> str:
@@ -135,7 +118,7 @@ def _method(objective: str, comparisons: int) -> str:
 def mean_ratio(gains: Sequence[Gain]) -> Interval:
     """Return the geometric mean of the ratios at all shapes, from the lowest to the highest bound at any of them."""
     ratios = [gain.ratio for gain in gains if gain.ratio]
-    value = math.exp(sum(math.log(ratio.value) for ratio in ratios) / len(ratios))
+    value = geometric_mean(ratio.value for ratio in ratios)
     low = min((ratio.low for ratio in ratios if ratio.low is not None), default=None)
     high = max((ratio.high for ratio in ratios if ratio.high is not None), default=None)
     return Interval(value, low, high)
@@ -147,22 +130,20 @@ def unfinished_rows(records: Records) -> frozenset[int]:
     for record in records.records:
         row = record.configuration.row
         parts = [records.timed.get((row, shape)) for shape in record.cells]
-        failures = (failure for missing, failure in record.failures.items() if missing != "reasons")
-        stopped = any(isinstance(failure, NotRun) for failure in failures)
-        if stopped or any(part is None or part.outcome is None for part in parts):
+        failures = [failure for missing, failure in record.failures.items() if missing != "reasons"]
+        if any(isinstance(failure, NotRun) for failure in failures) or not all(part and part.outcome for part in parts):
             rows.add(row)
     return frozenset(rows)
 
 
-def _size_gains(records: Records, models: pd.DataFrame) -> Gains:
-    sizes = _mean_by_row(models, "size_mb")
-    by_row = {}
+def _size_gains(records: Records, sizes: dict[int, float]) -> dict[int, tuple[Gain, ...]]:
+    gains: dict[int, tuple[Gain, ...]] = {}
     for record in records.records:
         row, baseline = record.configuration.row, record.configuration.baseline
         if row in sizes and baseline in sizes:
             ratio = sizes[baseline] / sizes[row]
-            by_row[row] = (Gain(Interval(ratio, ratio, ratio), ratio > 1, None),)
-    return Gains("size", by_row, sizes, "sizes are exact")
+            gains[row] = (Gain(Interval(ratio, ratio, ratio), ratio > 1, None),)
+    return gains
 
 
 def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
@@ -170,12 +151,8 @@ def _mean_by_row(frame: pd.DataFrame, column: str) -> dict[int, float]:
     if "batch_size" in frame:
         shapes = frame["batch_size"].astype(str) + "x" + frame["input_length"].astype(str)
         frame = frame[shapes.isin(set(shapes[frame[column].notna()]))]
-    means = {}
-    for row, cells in frame.groupby("row")[column]:
-        values = cells.astype("float64")
-        if values.notna().all() and (values > 0).all():
-            means[int(str(row))] = float(np.exp(np.log(values).mean()))
-    return means
+    values_by_row = frame[column].astype("float64").groupby(frame["row"])
+    return {int(str(row)): geometric_mean(values) for row, values in values_by_row if (values > 0).all()}
 
 
 def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparisons: int) -> Gain:
@@ -184,19 +161,15 @@ def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparison
         return Gain(None, False, shape)
     if objective == "memory":
         return _memory_gain(part, part.baseline, name, shape)
-    ratio = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons)
-    if ratio is None:
-        return Gain(None, False, shape)
+    ratio, floor = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons), part.noise_floor
+    if ratio is None or floor is None:
+        return Gain(ratio, False, shape)
     sure = not part.disturbance and name != part.baseline and ratio.excludes(1.0) and ratio.value > 1
-    floor = part.noise_floor
-    return Gain(ratio, sure, shape, math.exp(floor.reach) if floor else None)
+    return Gain(ratio, sure, shape, math.exp(floor.reach))
 
 
 def _memory_gain(part: Part, baseline: str, name: str, shape: Shape) -> Gain:
-    """Return what a row gains in memory.
-
-    The gain is sure if, in enough launches, its ratio exceeds that of any two launches of the baseline and its twin.
-    """
+    """Return a gain that is sure if, in enough launches, it exceeds that of any two of the baseline and its twin."""
     first, twin, model = part.peaks_bytes(baseline), part.peaks_bytes(baseline, twin=True), part.peaks_bytes(name)
     equal = [*first, *twin]
     if not first or not model or min(*equal, *model) <= 0:

@@ -35,9 +35,8 @@ def positive_classes(records: Records, metric: str) -> tuple[str, ...]:
 
 def unknown_direction(metric: str) -> str:
     """Return the note for a metric whose direction is not known."""
-    return (
-        f"it is not known whether a higher `{metric}` is better: set `higher_is_better: {{{metric}: true}}`, or `false`"
-    )
+    setting = f"`higher_is_better: {{{metric}: true}}`, or `false`"
+    return f"it is not known whether a higher `{metric}` is better: set {setting}"
 
 
 def allowed_loss(unit: str | None, max_drop: Any) -> float:
@@ -62,20 +61,18 @@ def too_few_resamples(records: Records) -> tuple[str, ...]:
         # P-values are adjusted among the models of one baseline, each of which counts once.
         groups: dict[int | None, dict[int, FigureUncertainty]] = {}
         for record in records.records:
-            if record.outcomes.compare is None:
-                continue
-            row, first = record.configuration, same_model_as(records, record)
-            difference = record.outcomes.compare.values.figures.get(name, FigureUncertainty(None, None))
-            groups.setdefault(row.baseline, {}).setdefault(row.row if first is None else first, difference)
-        for differences in groups.values():
-            tested = [difference for difference in differences.values() if difference.p_value is not None]
-            draws = min(
-                (test.draws for test in tested if test.draws and test.p_value == least_p_value(test.draws)), default=0
-            )
-            if draws and least_p_value(draws) * len(tested) >= 1 - CONFIDENCE:
+            test = record.outcomes.compare.values.figures.get(name) if record.outcomes.compare else None
+            if test is not None:
+                row, first = record.configuration, same_model_as(records, record)
+                groups.setdefault(row.baseline, {}).setdefault(row.row if first is None else first, test)
+        for group in groups.values():
+            tests = [test for test in group.values() if test.p_value is not None]
+            # Only the number of resamples keeps the p-values of these tests from being lower.
+            draws = min((t.draws for t in tests if t.draws and t.p_value == least_p_value(t.draws)), default=0)
+            if draws and least_p_value(draws) * len(tests) >= 1 - CONFIDENCE:
                 notes.append(
-                    f"{name}: {draws:,} resamples can show no difference among {len(tested)} models, and the "
-                    f"{draws_for(len(tested)):,} that can take too long; run fewer rows, or fewer examples"
+                    f"{name}: {draws:,} resamples can show no difference among {len(tests)} models, and the "
+                    f"{draws_for(len(tests)):,} that can take too long; run fewer rows, or fewer examples"
                 )
     return tuple(notes)
 

@@ -35,34 +35,33 @@ def public_name(records: Records, kind: str, name: str) -> str:
     public_names = {source: source for source in names if not _OUTSIDE.match(source)}
     for source in names:
         if source not in public_names:
-            used = set(public_names.values())
             base = last_name(source)
             numbered = chain([base], (f"{base} ({number})" for number in count(2)))
-            public_names[source] = next(free for free in numbered if free not in used)
+            public_names[source] = next(free for free in numbered if free not in public_names.values())
     return public_names.get(name, last_name(name))
 
 
 def public_parameter(records: Records, name: str, value: Any) -> Any:
     """Return a parameter's value with public names."""
     kind = _KINDS.get(name)
-    if name == "higher_is_better" and isinstance(value, Mapping):
+    if isinstance(value, Mapping) and name == "higher_is_better":
         return {public_name(records, "metrics", metric): direction for metric, direction in value.items()}
-    if name == "dataset" and isinstance(value, Mapping):
+    if isinstance(value, Mapping) and name == "dataset":
         return {key: public_parameter(records, key, item) for key, item in value.items()}
-    if kind is not None and isinstance(value, list):
-        return [public_name(records, kind, item) for item in value]
-    return public_name(records, kind, value) if kind is not None and isinstance(value, str) else value
+    if isinstance(value, list):
+        return [public_parameter(records, name, item) for item in value] if kind else value
+    return public_name(records, kind, value) if kind and isinstance(value, str) else value
 
 
 def public_value(records: Records, value: Any, name: str = "") -> Any:
     """Return a parameter of this name, a cell of a frame, or a mapping or list of them, with public names."""
-    if isinstance(value, str):
-        return public_name(records, _KINDS[name], value) if name in _KINDS else public_message(records, value)
-    if isinstance(value, Mapping) and name == "higher_is_better":
-        return public_parameter(records, name, value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and name != "higher_is_better":
         return {key: public_value(records, item, str(key)) for key, item in value.items()}
-    return [public_value(records, item, name) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [public_value(records, item, name) for item in value]
+    if isinstance(value, str) and name not in _KINDS:
+        return public_message(records, value)
+    return public_parameter(records, name, value)
 
 
 def public_message(records: Records, text: str) -> str:

@@ -5,20 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 
+from benchcard.analysis import row_facts
 from benchcard.analysis.records import Records
-from benchcard.analysis.row_facts import (
-    computed_operators,
-    computes_in_float,
-    has_conversions,
-    keeps_conversions,
-    kernels_of,
-    other_threads,
-    same_model_as,
-    saturation_risk,
-    why_same,
-)
 from benchcard.evaluation import padding
 from benchcard.frameworks.kernels import FUSIBLE, partly_fused
 from benchcard.quantization.outcomes import Exclusion, Loss
@@ -34,9 +23,12 @@ _TRY_UINT8 = "try `activations_dtype: uint8`, with which ONNX Runtime fuses more
 # Kernels that only a quantized graph has.
 _QUANTIZED_KERNEL = re.compile(r"Q(Linear|Gemm|Attention|LSTM)|DynamicQuantize|(MatMul|Conv)Integer|MatMul(NBits|Bnb4)")
 # The parts of a call's time, by the numbers that kernels compute in.
-_TIME_PARTS: Mapping[str, str] = MappingProxyType(
-    {"8 bits": "8-bit kernels", "conversion": "conversions", "float": "floating-point kernels", "other": "the rest"}
-)
+_TIME_PARTS = {
+    "8 bits": "8-bit kernels",
+    "conversion": "conversions",
+    "float": "floating-point kernels",
+    "other": "the rest",
+}
 
 
 def model_file(record: Record) -> Outcome[ModelFile] | None:
@@ -49,39 +41,33 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
 
 def run_notes(records: Records) -> list[str]:
     """Return notes on quantized rows that are computed in float32, and on rows whose outputs depend on the batch."""
-    rows = [record for record in records.records if computes_in_float(record)]
-    by_level = [record for record in rows if keeps_conversions(record)]
-    others = [record for record in rows if not keeps_conversions(record)]
+
+    def subject(rows: Sequence[Record]) -> str:
+        numbers = row_facts.number_rows([record.configuration.row for record in rows])
+        return f"{numbers} {'is' if len(rows) == 1 else 'are'}"
+
+    rows = [record for record in records.records if row_facts.computes_in_float(record)]
     notes = []
-    if by_level:
+    if by_level := [record for record in rows if row_facts.keeps_conversions(record)]:
         notes.append(
-            f"{_row_numbers(by_level)} {_are(by_level)} quantized statically and computed in float32: at an "
+            f"{subject(by_level)} quantized statically and computed in float32: at an "
             "`optimization_level` of 0 or 1 ONNX Runtime keeps the conversions to 8 bits and back around every node, "
             "which take time and save none; 2 and 99 compute in 8 bits"
         )
-    if others:
+    if others := [record for record in rows if not row_facts.keeps_conversions(record)]:
         notes.append(
-            f"{_row_numbers(others)} {_are(others)} quantized and computed in float32: here ONNX Runtime fuses none of "
+            f"{subject(others)} quantized and computed in float32: here ONNX Runtime fuses none of "
             "their nodes with the conversions to 8 bits and back around them, which take time and save none"
         )
     for batches, note in padding.NOTES.items():
-        if affected := [record for record in records.records if _batches(record) == batches]:
-            notes.append(f"the outputs of {_row_numbers(affected)} {note}")
+        if affected := [record.configuration.row for record in records.records if _batches(record) == batches]:
+            notes.append(f"the outputs of {row_facts.number_rows(affected)} {note}")
     return notes
 
 
 def _batches(record: Record) -> str | None:
     """Return which batches give an example the outputs that it has alone; see `evaluation.padding`."""
     return record.outcomes.evaluate.values.batches if record.outcomes.evaluate else None
-
-
-def _row_numbers(records: Sequence[Record]) -> str:
-    numbers = ", ".join(str(record.configuration.row) for record in records)
-    return f"{'row' if len(records) == 1 else 'rows'} {numbers}"
-
-
-def _are(items: Sequence[object]) -> str:
-    return "is" if len(items) == 1 else "are"
 
 
 def explain_row(records: Records, record: Record, quality: Mapping[int, float], metric: str | None) -> Iterator[str]:
@@ -95,7 +81,7 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
     if note := padding.NOTES.get(_batches(record) or ""):
         yield f"Its outputs {note}."
     if not row.quantized:
-        kernels = kernels_of(record)
+        kernels = row_facts.kernels_of(record)
         if any(kernel.numbers == "conversion" or _QUANTIZED_KERNEL.match(kernel.name) for kernel in kernels):
             yield "Its graph was already quantized, and is run unchanged."
         elif record.digest is not None:
@@ -109,9 +95,8 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
     size = f" ({file.values.size_bytes / 1e6:.1f} MB)" if file else ""
     verb = "was" if report.nodes_quantized == 1 else "were"
     yield f"{report.nodes_quantized} of {report.nodes_eligible} nodes that could be {verb} quantized{size}."
-    first = same_model_as(records, record)
-    if first is not None:
-        yield f"It is the same model as row {first}: {why_same(records, record)}."
+    if reason := row_facts.why_same(records, record):
+        yield f"It is the same model as row {row_facts.same_model_as(records, record)}: {reason}."
     if record.search is not None:
         yield from _explain_search(record.search)
     for exclusion in quantized.values.exclusions if record.search is None else ():
@@ -121,7 +106,7 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
     if not report.is_float_model:
         yield from _explain_kernels(record, {count.operator: count.quantized for count in report.operators})
     yield from _explain_time(records, record)
-    if saturation_risk(records, record):
+    if row_facts.saturation_risk(records, record):
         yield (
             "On this processor products of 8-bit weights can saturate: its figures may be better on other processors, "
             "or here with `reduce_range: true`."
@@ -135,9 +120,12 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
 def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield which quantized nodes the runtime computes in float32; `counts` has the nodes by operator."""
     quantized = {operator: count for operator, count in counts.items() if count}
-    has_int8 = _has_int8_activations(record)
-    if computes_in_float(record):
-        if keeps_conversions(record):
+    # With int8 activations ONNX Runtime fuses few nodes with their conversions. On x86 it first makes them uint8, but
+    # only where a single node reads them.
+    # Source: onnxruntime, core/optimizer/qdq_transformer/qdq_s8_to_u8.cc and selectors_actions there.
+    has_int8 = row_facts.has_conversions(record) and record.configuration["activations_dtype"] != "uint8"
+    if row_facts.computes_in_float(record):
+        if row_facts.keeps_conversions(record):
             reason = (
                 "at an `optimization_level` of 0 or 1 ONNX Runtime keeps the conversions around every node, and "
                 "computes in float32 between them. Use 2 or 99."
@@ -147,8 +135,12 @@ def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]
             reason = f"they are computed in float32, between conversions{advice}."
         yield f"None of them computes in 8 bits: {reason}"
         return
-    kernels = kernels_of(record)
-    in_float = computed_operators(kernels, "float") - computed_operators(kernels, "8 bits") - _FUSED_ACTIVATIONS
+    kernels = row_facts.kernels_of(record)
+    in_float = (
+        row_facts.computed_operators(kernels, "float")
+        - row_facts.computed_operators(kernels, "8 bits")
+        - _FUSED_ACTIVATIONS
+    )
     if has_int8:
         in_float -= FUSIBLE
         parts = [f"{in_8_bits} of {count} {names}" for names, in_8_bits, count in partly_fused(kernels, quantized)]
@@ -158,30 +150,17 @@ def _explain_kernels(record: Record, counts: Mapping[str, int]) -> Iterator[str]
                 f"int8: {_TRY_UINT8}."
             )
     selected = record.configuration["operators_to_quantize"] or ()
-    for operator in quantized:
-        if operator not in in_float:
-            continue
+    for operator in (operator for operator in quantized if operator in in_float):
+        advice = "; exclude its nodes by `node_exclusion`, or name the other operators in `operators_to_quantize`"
         if len(quantized) == 1:
             advice = ""
         elif operator in selected:
             advice = "; remove it from `operators_to_quantize`"
-        else:
-            advice = "; exclude its nodes by `node_exclusion`, or name the other operators in `operators_to_quantize`"
         yield f"No `{operator}` computes in 8 bits here, but in float32 between conversions{advice}."
 
 
-def _has_int8_activations(record: Record) -> bool:
-    """Return whether activations are int8, with which ONNX Runtime fuses few nodes with their conversions.
-
-    On x86 the runtime first makes activations uint8, but only where a single node reads them.
-
-    Source: onnxruntime, core/optimizer/qdq_transformer/qdq_s8_to_u8.cc and selectors_actions there.
-    """
-    return has_conversions(record) and bool(record.configuration["activations_dtype"] != "uint8")
-
-
 def _explain_time(records: Records, record: Record) -> Iterator[str]:
-    kernels, threads = kernels_of(record), other_threads(records, record)
+    kernels, threads = row_facts.kernels_of(record), row_facts.other_threads(records, record)
     if not kernels:
         return
     if threads is not None:
@@ -190,8 +169,7 @@ def _explain_time(records: Records, record: Record) -> Iterator[str]:
     shares = dict.fromkeys(_TIME_PARTS, 0.0)
     for kernel in kernels:
         shares[kernel.numbers] += kernel.time_share
-    parts = [f"{100 * shares[numbers]:.0f} % in {part}" for numbers, part in _TIME_PARTS.items()]
-    shown = [part for part, share in zip(parts, shares.values()) if share >= 0.005]
+    shown = [f"{100 * share:.0f} % in {_TIME_PARTS[name]}" for name, share in shares.items() if share >= 0.005]
     if shown:
         longest = [f"{100 * kernel.time_share:.0f} % in {kernel.nodes} `{kernel.name}`" for kernel in kernels[:3]]
         yield f"Time of a call: {_join(shown)}. By kernel: {_join(longest)}."

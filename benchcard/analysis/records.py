@@ -15,7 +15,7 @@ from benchcard.measure.intervals import CONFIDENCE, Ratio, RoundId
 from benchcard.measure.latency import block_medians
 from benchcard.measure.machine import Machine
 from benchcard.measure.noise import Timed, distinguishable, ratios
-from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, RunInfo, TimedPart
+from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, RunInfo
 from benchcard.run.groups import groups
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.record import Record
@@ -31,13 +31,7 @@ from benchcard.utils.values import Failure, Interval, Shape
 
 @dataclass(frozen=True)
 class Part:
-    """Cells that were timed together.
-
-    Attributes:
-        baseline: The name of the baseline's cell; None where there is no baseline, or no outcome yet.
-        rounds: The completed rounds, with raw latencies.
-        outcome: What was recorded beside them; None while rounds are missing.
-    """
+    """Cells that were timed together, by name. The outcome is None while rounds are missing, and so is the baseline."""
 
     names: tuple[str, ...]
     baseline: str | None
@@ -65,16 +59,16 @@ class Part:
 
     def peaks_bytes(self, name: str, *, twin: bool = False) -> list[int]:
         """Return the peak memory of each launch of a cell, or of its twin, over the memory before loading the model."""
-        peaks = []
-        for opened in self.opened(name, twin=twin):
-            blocks = (
-                block.peak_bytes
-                for timed in self.rounds
-                for block in timed.blocks
-                if timed.launch == opened.launch and (block.name, block.twin) == (name, twin)
-            )
-            peaks.append(max([opened.peak_bytes, *blocks]) - opened.base_bytes)
-        return peaks
+        blocks = [
+            (timed.launch, block.peak_bytes)
+            for timed in self.rounds
+            for block in timed.blocks
+            if (block.name, block.twin) == (name, twin)
+        ]
+        return [
+            max([opened.peak_bytes, *(peak for launch, peak in blocks if launch == opened.launch)]) - opened.base_bytes
+            for opened in self.opened(name, twin=twin)
+        ]
 
     @cached_property
     def ratios(self) -> dict[Timed, Ratio]:
@@ -170,11 +164,17 @@ def read_records(path: Path, plan: Plan | None = None) -> Records:
     # Groups that no row asks for any more are left out, such as those of a run in which a row had failed.
     for group in groups(records):
         for stored in directory.stored_parts(group.key):
-            part = _read_part(stored)
-            for name in stored.names:
+            outcome, rounds = stored.outcome, tuple(read_rounds(stored.rounds))
+            if outcome is not None and len(rounds) != outcome.rounds:
+                raise BenchcardError(
+                    f"{stored.rounds} is damaged: {len(rounds)} of {outcome.rounds} rounds can be read. "
+                    "Run the spec again to time the missing ones"
+                )
+            part = Part(stored.names, outcome.baseline if outcome else None, rounds, outcome)
+            for name in part.names:
                 parts[name] = (*parts.get(name, ()), part)
             for row, shape in group.places:
-                if records[row].cells[shape].name in stored.names:
+                if records[row].cells[shape].name in part.names:
                     timed.setdefault((row, shape), part)
     return Records(path, info, plan, records, parts, timed)
 
@@ -187,13 +187,3 @@ def _expect_complete(path: Path, info: RunInfo, plan: Plan) -> None:
     missing += [*expected.models.keys() - sources.models.keys(), *expected.datasets.keys() - sources.datasets.keys()]
     if missing:
         raise BenchcardError(f"{path} is damaged: it has no {', '.join(missing)}. Run the spec in a new folder")
-
-
-def _read_part(stored: TimedPart) -> Part:
-    outcome, rounds = stored.outcome, tuple(read_rounds(stored.rounds))
-    if outcome is not None and len(rounds) != outcome.rounds:
-        raise BenchcardError(
-            f"{stored.rounds} is damaged: {len(rounds)} of {outcome.rounds} rounds can be read. "
-            "Run the spec again to time the missing ones"
-        )
-    return Part(stored.names, outcome.baseline if outcome else None, rounds, outcome)

@@ -1,18 +1,105 @@
-"""Facts about one row: which row has the same model, what computes in float32, which products can saturate.
+"""Facts about one row: its quality, which row has the same model, what computes in float32, what can saturate.
 
 Explaining them in sentences is left to `reasons`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.records import Records
 from benchcard.frameworks.kernels import UNFUSED_LEVELS, Kernel, operators
+from benchcard.metrics.info import FigureUncertainty
 from benchcard.run.record import Record
+from benchcard.utils.values import Interval
 
+COSINE = "embedding_cosine"
+_UNCERTAIN = FigureUncertainty(None, None)
 # Operators whose 8-bit kernels multiply a weight.
 _PRODUCTS = frozenset(("Attention", "Conv", "ConvTranspose", "Gemm", "LSTM", "MatMul"))
+
+
+@dataclass(frozen=True)
+class RowQuality:
+    """The quality of one row.
+
+    Attributes:
+        baseline: The row that it is compared with; None where there is none.
+        examples: A key that is equal for rows that are evaluated on the same examples.
+        figure: The metric with its interval; None where it was not measured.
+        difference: The metric minus the baseline's, with its interval; None where it was not compared.
+        p_value: The p-value of that difference; None where it was not tested.
+        model: The first row of the run with the same model.
+        failure: Why figures are missing; empty where they are not.
+    """
+
+    parameters: Mapping[str, object]
+    baseline: int | None
+    examples: str
+    figure: Interval | None
+    difference: Interval | None
+    p_value: float | None
+    model: int
+    failure: str
+
+
+def row_quality(records: Records, record: Record, metric: str | None) -> RowQuality:
+    """Return the quality of a row by a metric; without figures where the metric is None."""
+    row, score, comparison = record.configuration, record.outcomes.score, record.outcomes.compare
+    value = score.values.metrics.get(metric) if score and metric else None
+    test = comparison.values.figures.get(metric, _UNCERTAIN) if comparison and score and metric else _UNCERTAIN
+    first = same_model_as(records, record)
+    return RowQuality(
+        parameters=row_parameters(record),
+        baseline=row.baseline,
+        examples=row.evaluation_key,
+        figure=_interval(value, test.low, test.high),
+        difference=_interval(test.difference, test.difference_low, test.difference_high),
+        p_value=test.p_value,
+        model=row.row if first is None else first,
+        failure=str(record.failures.of_quality() or ""),
+    )
+
+
+def _interval(value: float | None, low: float | None, high: float | None) -> Interval | None:
+    return None if value is None else Interval(value, low, high)
+
+
+def embedding_cosine(records: Records, record: Record) -> float | None:
+    """Return the mean cosine between the embeddings of a row and its baseline; None where one of them has none.
+
+    If all embeddings rotate together, a rank correlation with gold scores hardly changes, but a search of an index of
+    old embeddings with new ones fails.
+    """
+    baseline = record.configuration.baseline
+    if baseline is None or (embeddings := _embeddings(record)) is None:
+        return None
+    is_baseline = baseline == record.configuration.row
+    expected = embeddings if is_baseline else _embeddings(records.records[baseline])
+    if expected is None or expected.shape != embeddings.shape:
+        return None
+    from benchcard.tasks.feature_extraction import cosines
+
+    return float(cosines(embeddings, expected).mean())
+
+
+def _embeddings(record: Record) -> NDArray[np.float32] | None:
+    """Return the embeddings `(sentences, dimensions) float32` of a row's evaluation; None where it has none."""
+    outcome = record.outcomes.evaluate
+    if outcome is None:
+        return None
+    with np.load(outcome.folder / "predictions.npz", allow_pickle=False) as archive:
+        return archive["embedding"] if "embedding" in archive.files else None
+
+
+def number_rows(rows: Sequence[object]) -> str:
+    """Return the numbers of rows as text: `row 1`, or `rows 1, 2`."""
+    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
 
 
 def same_model_as(records: Records, record: Record) -> int | None:
@@ -34,19 +121,18 @@ def why_same(records: Records, record: Record) -> str | None:
         return None
     earlier = records.records[first]
     row, other = record.configuration, earlier.configuration
+    difference = "only how it is run differs"
     if row.baseline != other.baseline:
         difference = "it differs only in where it is from or how it is measured"
-    else:
-        difference = "only how it is run differs"
     if not row.quantized and not other.quantized:
         return f"the model file is the same; {difference}"
-    steps = (record.outcomes.quantize, earlier.outcomes.quantize)
-    settings = [step.values.how if step else None for step in steps]
+    steps = [each.outcomes.quantize for each in (record, earlier)]
+    settings, other_settings = (step.values.how if step else None for step in steps)
     outside = {name for name in equality.OTHER_PARAMETERS if row[name] != other[name]}
-    if settings[0] == settings[1] and not outside:
+    if settings == other_settings and not outside:
         return f"the quantization is the same; {difference}"
-    reports = [step.values.report if step else None for step in steps]
-    return equality.why_same(reports[0], settings[0], reports[1], settings[1], outside)
+    report, other_report = (step.values.report if step else None for step in steps)
+    return equality.why_same(report, settings, other_report, other_settings, outside)
 
 
 def saturation_risk(records: Records, record: Record) -> bool:
@@ -57,16 +143,14 @@ def saturation_risk(records: Records, record: Record) -> bool:
 
     Source: onnxruntime, mlas/lib/qgemm_kernel_avx2.cpp; "Quantize ONNX models", on reduce_range.
     """
-    row, quantized = record.configuration, record.outcomes.quantize
-    if quantized is None or not records.info.machine.int8.u8s8_saturates:
+    row, quantized, kernels = record.configuration, record.outcomes.quantize, kernels_of(record)
+    if quantized is None or not records.info.machine.int8.u8s8_saturates or computes_in_float(record):
         return False
-    report, kernels = quantized.values.report, kernels_of(record)
-    has_products = any(count.quantized and count.operator in _PRODUCTS for count in report.operators)
-    if kernels:
-        has_products = has_products and bool(computed_operators(kernels, "8 bits") & _PRODUCTS)
+    report = quantized.values.report
+    products = {count.operator for count in report.operators if count.quantized} & _PRODUCTS
+    has_products = products and (not kernels or computed_operators(kernels, "8 bits") & _PRODUCTS)
     is_signed = row["weights_dtype"] != "uint8"
-    at_risk = report.weights_quantized and has_products and is_signed and not row["reduce_range"]
-    return bool(at_risk and not computes_in_float(record))
+    return bool(report.weights_quantized and has_products and is_signed and not row["reduce_range"])
 
 
 def kernels_of(record: Record) -> tuple[Kernel, ...]:
@@ -107,10 +191,8 @@ def computes_in_float(record: Record) -> bool:
 
 def keeps_conversions(record: Record) -> bool:
     """Return whether ONNX Runtime, at the row's level, does not fuse nodes with the conversions around them."""
-    return (
-        has_conversions(record)
-        and (record.configuration["framework_args"] or {}).get("optimization_level") in UNFUSED_LEVELS
-    )
+    level = (record.configuration["framework_args"] or {}).get("optimization_level")
+    return has_conversions(record) and level in UNFUSED_LEVELS
 
 
 def has_conversions(record: Record) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import pandas as pd
 
 from benchcard.analysis import metric_info, reasons
-from benchcard.analysis.choice import Choice, choose_row
+from benchcard.analysis.choice import Choice, Chooser
 from benchcard.analysis.compare import Comparison, compare_runs
 from benchcard.analysis.frames.failures import failures_frame, incomplete_rows
 from benchcard.analysis.frames.models import kernels_frame, models_frame
@@ -21,15 +23,13 @@ from benchcard.analysis.frames.time import time_frame, timing_notes
 from benchcard.analysis.gains import Gains, compute_gains
 from benchcard.analysis.pareto import pareto_front
 from benchcard.analysis.records import Records, read_records
+from benchcard.analysis.row_facts import RowQuality, row_quality
 from benchcard.errors import BenchcardError
 from benchcard.metrics.info import MetricInfo
 from benchcard.spec.plan import Plan, unused_settings
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FRAMES = ("quality", "time", "models", "kernels", "noise")
 
@@ -72,9 +72,7 @@ class RunResults:
 
     @cached_property
     def time(self) -> pd.DataFrame:
-        """One row per configuration, batch size and input length: latencies, throughput, and the ratio to the baseline
-        with its interval.
-        """
+        """One row per configuration, batch size and input length: latencies, throughput, ratio to the baseline."""
         return time_frame(self.records)
 
     @cached_property
@@ -84,9 +82,7 @@ class RunResults:
 
     @cached_property
     def kernels(self) -> pd.DataFrame:
-        """One row per configuration and kernel of its model: the numbers that it computes in, the number of nodes, and
-        their share of a call's time.
-        """
+        """One row per configuration and kernel of its model: numbers, nodes, and their share of a call's time."""
         return kernels_frame(self.records)
 
     @cached_property
@@ -99,18 +95,14 @@ class RunResults:
         """Notes for the reader: on the data, such as truncated texts, on the timing, and on settings without effect."""
         outcomes = [record.outcomes for record in self.records.records]
         steps = [step for row in outcomes for step in (row.prepare, row.sample, row.score) if step]
-        directionless = [
-            metric_info.unknown_direction(name)
-            for name in self.metrics
-            if metric_info.info_of_metric(self.records, name) == MetricInfo(None, None)
-        ]
+        infos = {name: metric_info.info_of_metric(self.records, name) for name in self.metrics}
         notes = [
             *(note for step in steps for note in step.values.notes),
-            *directionless,
+            *(metric_info.unknown_direction(name) for name, info in infos.items() if info == MetricInfo(None, None)),
             *timing_notes(self.records),
             *reasons.run_notes(self.records),
             *metric_info.too_few_resamples(self.records),
-            *unused_settings(self.records.plan),
+            *unused_settings(self.plan),
         ]
         return tuple(dict.fromkeys(notes))
 
@@ -132,7 +124,7 @@ class RunResults:
     @property
     def baselines(self) -> tuple[int | None, ...]:
         """The rows that others are compared with, in the order of the table; only None where there are none."""
-        return tuple(dict.fromkeys(self._baselines.values())) or (None,)
+        return tuple(dict.fromkeys(row.baseline for row in self.plan)) or (None,)
 
     def best(
         self,
@@ -162,16 +154,14 @@ class RunResults:
             raise BenchcardError(f"row {baseline} is not a baseline; the baselines are: {baselines}")
         metric = self._deciding_metric(metric)
         info = metric_info.info_of_metric(self.records, metric)
-        return choose_row(
-            self.quality,
+        return Chooser(
+            self._qualities(metric),
             self._gains(objective),
-            self._baselines,
             self.baseline if baseline is None else baseline,
-            self._axes,
             metric,
             metric_info.allowed_loss(info.unit, max_drop),
             info.higher_is_better,
-        )
+        ).choose()
 
     def choices(self, max_drop: float | None = None) -> tuple[Choice, ...]:
         """Return the best row of each of `baselines`, in their order."""
@@ -188,9 +178,8 @@ class RunResults:
             BenchcardError: There is no such metric or objective.
         """
         metric = self._deciding_metric(metric)
-        data = {row.row: row.evaluation_key for row in self.plan}
         higher = metric_info.info_of_metric(self.records, metric).higher_is_better
-        return pareto_front(self.quality, self._gains(objective), self._baselines, data, self._axes, metric, higher)
+        return pareto_front(self._qualities(metric), self._gains(objective), metric, higher)
 
     def compare(
         self, other: RunResults, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
@@ -207,35 +196,7 @@ class RunResults:
         Raises:
             BenchcardError: The runs are of two machines, or have no row in common.
         """
-        return compare_runs(
-            self.records,
-            other.records,
-            across_machines=across_machines,
-            times=times,
-            trust_remote_code=trust_remote_code,
-        )
-
-    @property
-    def _baselines(self) -> dict[int, int | None]:
-        return {row.row: row.baseline for row in self.plan}
-
-    @property
-    def _axes(self) -> list[str]:
-        return list(self.spec.grid) or ["framework"]
-
-    def _gains(self, objective: str) -> Gains:
-        if objective not in self._gains_by_objective:
-            self._gains_by_objective[objective] = compute_gains(self.records, objective, self.time, self.models)
-        return self._gains_by_objective[objective]
-
-    def _deciding_metric(self, metric: str | None) -> str | None:
-        """Return the metric, or the first one, which decides by default; None where nothing was measured."""
-        measured = self.metrics
-        if metric is not None and metric not in measured:
-            raise BenchcardError(
-                f"the metric `{metric}` was not measured; the metrics are: {', '.join(measured) or 'none'}"
-            )
-        return metric or next(iter(measured), None)
+        return compare_runs(self.records, other.records, across_machines, times, trust_remote_code)
 
     def explain(self, row: int) -> str:
         """Return sentences on a row: what was quantized, what that changed and where, which row it equals, what to do.
@@ -246,12 +207,26 @@ class RunResults:
         if not 0 <= row < len(self.plan):
             raise BenchcardError(f"there is no row {row}: the rows are 0 to {len(self.plan) - 1}")
         metric = self._deciding_metric(None)
-        values: dict[int, float] = {}
-        if metric is not None:
-            measured = self.quality[self.quality[metric].notna()]
-            values = {int(number): float(value) for number, value in zip(measured["row"], measured[metric])}
+        values = {number: entry.figure.value for number, entry in self._qualities(metric).items() if entry.figure}
         sentences = reasons.explain_row(self.records, self.records.records[row], values, metric)
         return " ".join([f"Row {row} ({self.plan[row].label}).", *sentences])
+
+    def _qualities(self, metric: str | None) -> dict[int, RowQuality]:
+        return {row.configuration.row: row_quality(self.records, row, metric) for row in self.records.records}
+
+    def _gains(self, objective: str) -> Gains:
+        if objective not in self._gains_by_objective:
+            self._gains_by_objective[objective] = compute_gains(self.records, objective, self.time, self.models)
+        return self._gains_by_objective[objective]
+
+    def _deciding_metric(self, metric: str | None) -> str | None:
+        """Return the metric, or the first one, which decides by default; None where nothing was measured."""
+        names = self.metrics
+        if metric is not None and metric not in names:
+            raise BenchcardError(
+                f"the metric `{metric}` was not measured; the metrics are: {', '.join(names) or 'none'}"
+            )
+        return metric or next(iter(names), None)
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write a file for each frame but `failures`, as `quality.csv`, into a folder; return their paths."""
@@ -273,7 +248,7 @@ class RunResults:
 
     def __repr__(self) -> str:
         incomplete = len(incomplete_rows(self.records))
-        title = f"Results of {pluralize(len(self.plan), 'configuration')} in {self.path}"
-        title += f", {incomplete} with failures" if incomplete else ""
+        failed = f", {incomplete} with failures" if incomplete else ""
+        title = f"Results of {pluralize(len(self.plan), 'configuration')} in {self.path}{failed}"
         tables = [frame.to_string(index=False, na_rep="") for frame in (self.quality, self.time)]
         return "\n\n".join([title, *tables])

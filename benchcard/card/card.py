@@ -1,8 +1,4 @@
-"""The class `Card`: a model card, made from facts or read from a file.
-
-Leaves the contents to `facts`, the text to `layouts` and `reading`, the front matter to `frontmatter`, and the READMEs
-of others to `readme`.
-"""
+"""The class `Card`: a model card, made from facts or read from a file."""
 
 from __future__ import annotations
 
@@ -12,23 +8,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchcard.card import readme as readmes
 from benchcard.card.facts import Facts, Plain
 from benchcard.card.frontmatter import fields
-from benchcard.card.frontmatter.check import find_problems
+from benchcard.card.frontmatter.check import Problem, find_problems
 from benchcard.card.frontmatter.yaml import load_front_matter, split_card
 from benchcard.card.layouts import classic, full, plot
 from benchcard.card.paths import FOLDER, PLOT
 from benchcard.card.reading.classic import read_card
 from benchcard.errors import CardError
 from benchcard.utils.files import write_bytes_atomically
-
-if TYPE_CHECKING:
-    from benchcard.card.frontmatter.check import Problem
-    from benchcard.card.readme import Merged
-
 
 LAYOUTS = ("full", "classic")
 
@@ -101,7 +91,9 @@ class Card:
         slugs = list(readmes.find_sections(self.text))
         return read_card(readmes.section_as_card(self.text, slugs[0]) if len(slugs) == 1 else self.text)
 
-    def merge_into(self, readme: str, slug: str, *, force: bool = False, overwrite: Collection[str] = ()) -> Merged:
+    def merge_into(
+        self, readme: str, slug: str, *, force: bool = False, overwrite: Collection[str] = ()
+    ) -> readmes.Merged:
         """Return a README with this card as its section `slug`, the rest unchanged; see `readme.merge`.
 
         Raises:
@@ -113,10 +105,8 @@ class Card:
         """Write the card to the README at `path`, and its picture beside it; return the path.
 
         The text of an existing README stays: the card becomes a section of it, as in a push, and the next `save`
-        replaces that section. A card that was read from a file replaces the whole file. The file is written completely
-        or not at all. It keeps its permissions; a link stays a link.
-
-        `force` replaces a section that was edited by hand.
+        replaces that section; with `force`, even if it was edited by hand. A card that was read from a file replaces
+        the whole file. The file is written completely or not at all. It keeps its permissions; a link stays a link.
 
         Raises:
             CardError: The file cannot be written, or `merge_into` refuses; the file at `path` is unchanged.

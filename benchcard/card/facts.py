@@ -1,10 +1,6 @@
 """The contents of a card as data: publishing fills a `Facts`, each layout renders one, and reading a card returns one.
 
-Leaves the origin of the figures to publishing, their layout to `layouts`, and what the Hub accepts in front matter to
-`frontmatter`.
-
-The name of a quantity ends in its unit (`latency_mean_ms`, `duration_s`). A figure that does not exist is None, never
-NaN: `figure` converts it.
+A figure that does not exist is None, never NaN: `figure` converts it.
 """
 
 from __future__ import annotations
@@ -12,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pprint import saferepr
 from typing import Any, SupportsFloat, TypeAlias
 
 from benchcard.errors import CardError
@@ -23,6 +20,11 @@ Plain: TypeAlias = Any
 
 LATENCY_MEAN = "latency_mean_ms"
 THROUGHPUT = "throughput_per_s"
+OTHERS = "others"
+"""The kind of a disturbance by other processes that used the processors."""
+
+# The part of a data set that no quality figure depends on.
+_CALIBRATION = "calibration_split"
 
 Figures: TypeAlias = Mapping[str, Interval | None]
 """Figures by name, with the unit in the name: `{"latency_mean_ms": Interval(12.3), "ratio": None}`."""
@@ -47,11 +49,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one model: quality by metric, and times by shape.
-
-    Times are at least `latency_mean_ms` and `throughput_per_s` (samples per second), and maybe others, such as
-    `latency_p99_ms`, `ratio` or `memory_mb`.
-    """
+    """Figures of one model: quality by metric, and times by shape, such as `latency_mean_ms` or `throughput_per_s`."""
 
     metrics: Figures = field(default_factory=dict)
     times: Mapping[Shape, Figures] = field(default_factory=dict)
@@ -59,25 +57,25 @@ class Measured:
     def __post_init__(self) -> None:
         _expect_figures(self.metrics, *self.times.values())
 
+    def time(self, shape: Shape, name: str) -> Interval | None:
+        """Return a figure of time."""
+        return self.times.get(shape, {}).get(name)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One configuration: its parameters and its figures.
+class Row(Measured):
+    """One configuration: its parameters, figures, and sentences about it. A figure may be missing or None.
 
     Attributes:
         parameters: Value of each benchmarked parameter; None where it does not apply to this row.
-        metrics: Quality figures by name; a figure that does not exist is missing or None.
         figures: Other figures, such as `size_mb` or `load_time_s`.
         original: Figures of the unquantized model, where a card shows them in the same row.
         same_model_as: Index of the earlier row with the same model, byte for byte; None where there is none.
-        reasons: Sentences about the row, such as why its model is the same as another one.
         saturation_risk: Whether products of its 8-bit weights can saturate on the machine of the run.
         baseline: Index of the row that it is compared with; None for the `baseline` of all rows.
     """
 
     parameters: Mapping[str, Plain]
-    metrics: Figures = field(default_factory=dict)
-    times: Mapping[Shape, Figures] = field(default_factory=dict)
     figures: Figures = field(default_factory=dict)
     failure: Failure | None = None
     original: Measured | None = None
@@ -87,12 +85,20 @@ class Row:
     baseline: int | None = None
 
     def __post_init__(self) -> None:
-        _expect_figures(self.metrics, *self.times.values(), self.figures)
-        _set_fields(self, parameters=plain(self.parameters, "parameters"))
+        super().__post_init__()
+        _expect_figures(self.figures)
+        _make_plain(self, "parameters")
 
-
-OTHERS = "others"
-"""The kind of a disturbance by other processes that used the processors."""
+    @property
+    def examples(self) -> str:
+        """A key of the examples that the row was evaluated on: the benchmarked parameters that select them."""
+        selection: dict[str, Plain] = {}
+        for name, value in self.parameters.items():
+            parameter, _, part = name.partition(".")
+            if parameter in ("dataset", "max_eval_samples") and part != _CALIBRATION:
+                is_mapping = isinstance(value, dict)
+                selection[name] = {key: value[key] for key in value if key != _CALIBRATION} if is_mapping else value
+        return saferepr(selection)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +138,8 @@ class FrontMatter:
 
     Attributes:
         license: Hub id of the licence, only where the user gave or inherited one.
-        pipeline_tag: Task, as the Hub names it.
         base_model: Hub id of the measured model; None for a local folder, even if its path looks like an id.
         base_model_relation: `quantized` where the repository holds quantized weights.
-        datasets: Hub ids of the evaluation data; never a local path.
         model_index: Evaluation results in the Hub's format; see `frontmatter.fields.model_index`.
     """
 
@@ -147,18 +151,11 @@ class FrontMatter:
     datasets: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    model_index: tuple[Mapping[str, Plain], ...] = ()
+    model_index: Sequence[Mapping[str, Plain]] = ()
     extra: Mapping[str, Plain] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _set_fields(
-            self,
-            datasets=tuple(self.datasets),
-            metrics=tuple(self.metrics),
-            tags=tuple(self.tags),
-            model_index=tuple(plain(entry, "model_index") for entry in self.model_index),
-            extra=plain(self.extra, "extra"),
-        )
+        _make_plain(self, "model_index", "extra")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +163,11 @@ class Facts:
     """All contents of a card.
 
     Attributes:
-        max_eval_samples: Maximum number of evaluated samples; None for all of them.
-        fixed: Parameters with one value, in the order of the card. A mapping is shown as nested bullets, a list of
-            mappings on one line.
+        fixed: Parameters with one value, in the order of the card.
         benchmarked: Parameters that vary, with their values, in the order of the columns.
-        shapes: Inputs that were timed, in the order of the tables; empty where nothing was timed.
+        shapes: Inputs that were timed, in the order of the tables.
         duration_s: Time spent on each configuration and shape.
-        title: Heading of the section; empty for a heading made from task and data.
+        title: Heading of the section; empty for one made from task and data.
         baseline: Index of the row that ratios and paired tests compare with; the first of several baselines.
         chosen: Index of the recommended row among those compared with `baseline`.
         further: Indices of the recommended rows of the other baselines.
@@ -208,14 +203,7 @@ class Facts:
     done: int | None = None
 
     def __post_init__(self) -> None:
-        mappings = ("backend_args", "fixed", "benchmarked", "settings", "environment", "run")
-        _set_fields(
-            self,
-            **{name: plain(getattr(self, name), name) for name in mappings},
-            rows=tuple(self.rows),
-            metrics=tuple(self.metrics),
-            shapes=tuple(self.shapes),
-        )
+        _make_plain(self, "backend_args", "fixed", "benchmarked", "settings", "environment", "run")
         for index, row in enumerate(self.rows):
             missing = [name for name in self.benchmarked if name not in row.parameters]
             if missing:
@@ -227,13 +215,30 @@ class Facts:
                 if place is not None and not 0 <= place < len(self.rows):
                     raise CardError(f"{name} is row {place}, but the rows are 0 to {len(self.rows) - 1}")
 
+    @property
+    def baselines(self) -> tuple[int, ...]:
+        """The rows that other rows are compared with, in their order."""
+        rows = {self.baseline, *(row.baseline for row in self.rows)}
+        return tuple(sorted(row for row in rows if row is not None))
+
+    def baseline_of(self, index: int) -> int | None:
+        """Return the row that a row is compared with."""
+        own = self.rows[index].baseline
+        return self.baseline if own is None else own
+
+    @property
+    def recommended(self) -> tuple[int, ...]:
+        """The recommended rows, in the order of their baselines."""
+        rows = [row for row in (self.chosen, *self.further) if row is not None]
+        return tuple(sorted(rows, key=lambda row: (self.baseline_of(row) or 0, row)))
+
 
 def figure(value: SupportsFloat | None, low: float | None = None, high: float | None = None) -> Interval | None:
-    """Return a figure, or None where the number is missing, NaN or infinite.
+    """Return a figure with its 95 % interval, or None where the number is missing, NaN or infinite.
 
-    The bounds are those of its 95 % interval; there is none where one of them is missing or not finite.
+    There is no interval where a bound is missing or not finite.
     """
-    if value is None or not math.isfinite(float(value)):
+    if value is None or not math.isfinite(value):
         return None
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return Interval(float(value))
@@ -241,11 +246,7 @@ def figure(value: SupportsFloat | None, low: float | None = None, high: float | 
 
 
 def plain(value: object, place: str = "value") -> Plain:
-    """Return `value` as plain data: tuples become lists, NumPy scalars become Python numbers.
-
-    Raises:
-        CardError: The value, or one inside it, has no plain form; the message names its place.
-    """
+    """Return `value` as plain data: tuples become lists, NumPy scalars become Python numbers; see `utils.plain`."""
     copy, mistakes = checked(value)
     if mistakes:
         where = place + mistakes[0].place.removeprefix("$")
@@ -255,16 +256,13 @@ def plain(value: object, place: str = "value") -> Plain:
 
 def _expect_figures(*columns: Figures) -> None:
     """Raise a `CardError` for a figure that is not finite, or whose bounds are incomplete or in the wrong order."""
-    for figures in columns:
-        for name, interval in figures.items():
-            if interval is None:
-                continue
-            bounds = [bound for bound in (interval.low, interval.high) if bound is not None]
-            if len(bounds) == 1 or bounds != sorted(bounds) or not all(map(math.isfinite, (interval.value, *bounds))):
-                raise CardError(f"{name} must be a finite number with no bounds or two ordered ones, found {interval}")
+    intervals = [(name, interval) for figures in columns for name, interval in figures.items() if interval is not None]
+    for name, interval in intervals:
+        bounds = [bound for bound in (interval.low, interval.high) if bound is not None]
+        if len(bounds) == 1 or bounds != sorted(bounds) or not all(map(math.isfinite, (interval.value, *bounds))):
+            raise CardError(f"{name} must be a finite number with no bounds or two ordered ones, found {interval}")
 
 
-def _set_fields(instance: object, **values: object) -> None:
-    """Set fields of a frozen instance in its `__post_init__`."""
-    for name, value in values.items():
-        object.__setattr__(instance, name, value)
+def _make_plain(instance: object, *names: str) -> None:
+    for name in names:
+        object.__setattr__(instance, name, plain(getattr(instance, name), name))

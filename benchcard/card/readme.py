@@ -1,7 +1,4 @@
-r"""Benchcard's sections in a README that belongs to somebody else.
-
-Owns the markers and the text between them; the rest of the README stays to the byte. Leaves the front matter to
-`frontmatter.merge`.
+r"""Benchcard's sections in a README that belongs to somebody else, the rest of which stays to the byte.
 
     <!-- benchcard:begin id=<slug> schema=1 digest=<sha256 of the lines between> -->
     ...
@@ -50,21 +47,29 @@ _DAMAGED = re.compile(
 
 
 @dataclass(frozen=True)
-class Section:
-    r"""A section of a README, between its markers.
+class Marker:
+    """A marker in a text: the places where it begins and ends, before its line end, and its line, from 1."""
 
-    Attributes:
-        content: The text between the markers, with `\n` as line ends and without surrounding empty lines.
-        edited: Whether somebody changed the content since it was written.
-        end: Place after the last marker, before its line end.
-    """
-
-    slug: str
-    content: str
-    schema: int
-    edited: bool
+    kind: Literal["begin", "end", "damaged"]
+    slug: str | None
     start: int
     end: int
+    line: int
+    schema: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    r"""A section of a README: the text between its markers, with `\n` as line ends and without surrounding empty lines.
+
+    `edited` tells whether somebody changed it since it was written.
+    """
+
+    begin: Marker
+    end: Marker
+    content: str
+    edited: bool
 
 
 @dataclass(frozen=True)
@@ -81,17 +86,6 @@ class Merged:
     kept: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Marker:
-    kind: Literal["begin", "end", "damaged"]
-    slug: str | None
-    start: int
-    end: int
-    line: int
-    schema: int = 0
-    digest: str = ""
-
-
 def merge(
     readme: str,
     card: str,
@@ -103,9 +97,9 @@ def merge(
 ) -> Merged:
     """Return the README with the card's body as the section `slug`, and the card's front matter merged into its own.
 
-    An existing section is replaced in its place; a new one is appended. Merging the same card again changes nothing.
-    Bytes of the README that are not UTF-8 must be decoded with `surrogateescape`. Of the front matter, the card may
-    replace the values of the keys `overwrite`, and its keys `without` are left out.
+    An existing section is replaced in its place; a new one is appended. Bytes of the README that are not UTF-8 must be
+    decoded with `surrogateescape`. Of the front matter, the card may replace the values of the keys `overwrite`, and
+    its keys `without` are left out.
 
     With `force`, a section that was edited by hand is replaced, broken or duplicate markers are removed, but no text
     that may be somebody else's, and a section is appended after a block of code or HTML that is never closed.
@@ -129,15 +123,12 @@ def merge(
 
 def _keep_related_keys(
     fields: Mapping[str, Plain], existing: Mapping[str, Plain], overwrite: Collection[str]
-) -> tuple[dict[str, Plain], list[str], frozenset[str]]:
-    """Treat keys that belong together as one, so that no key describes a value that another card gave.
+) -> tuple[dict[str, Plain], list[str], set[str]]:
+    """Return the fields to merge, the keys that keep their values, and the keys to overwrite.
 
-    Return the card's fields without those that belong to an existing value that is kept, the keys that keep their
-    values, and the keys to overwrite, with those that belong to them.
+    Keys that belong together count as one, so that no key describes a value that another card gave.
     """
-    overwrite = frozenset(overwrite).union(
-        *(keys for keys in (_LICENSE_KEYS, _BASE_MODEL_KEYS) if keys[0] in overwrite)
-    )
+    overwrite = {*overwrite}.union(*(keys for keys in (_LICENSE_KEYS, _BASE_MODEL_KEYS) if keys[0] in overwrite))
     dropped: set[str] = set()
     license_before = {key: existing.get(key) for key in _LICENSE_KEYS if key not in overwrite}
     if any(license_before.values()) and any(value != fields.get(key) for key, value in license_before.items()):
@@ -180,8 +171,13 @@ def merge_section(readme: str, content: str, slug: str, *, force: bool = False) 
                 f"{unclosed} is never closed, so the card would be part of it: close it, or append the card anyway "
                 "with force=True"
             )
-        return Merged(text + _empty_line_after(text, newline) + section + newline, True)
-    if existing.content == content and not existing.edited and existing.schema == SCHEMA:
+        ends = text[len(text.rstrip("\r\n")) :]
+        # A lone \r followed by an added \n would become one line end with it.
+        count = 0 if ends.endswith("\r") and newline == "\n" else len(_LINE_END.findall(ends))
+        empty_line = newline * max(0, 2 - count) if text else ""
+        return Merged(text + empty_line + section + newline, True)
+    schema = existing.begin.schema
+    if existing.content == content and not existing.edited and schema == SCHEMA:
         return Merged(text, text != readme)
     loses_edits = existing.edited and existing.content != content
     if loses_edits and not force:
@@ -189,21 +185,20 @@ def merge_section(readme: str, content: str, slug: str, *, force: bool = False) 
             f"the section {slug!r} was edited by hand: move your text outside of its markers, or replace the section "
             "with force=True"
         )
-    if existing.schema > SCHEMA and not force:
+    if schema > SCHEMA and not force:
         raise CardError(
-            f"the section {slug!r} has schema {existing.schema}, which a newer benchcard wrote: upgrade, or replace it "
-            "with force=True"
+            f"the section {slug!r} has schema {schema}, which a newer benchcard wrote: upgrade, or replace it with "
+            "force=True"
         )
-    replaced = text[: existing.start] + section + text[existing.end :]
+    replaced = text[: existing.begin.start] + section + text[existing.end.end :]
     return Merged(replaced, replaced != readme, existing.content if loses_edits else "")
 
 
 def find_sections(readme: str) -> dict[str, Section]:
     """Return the sections of a README by slug: the first of several with one slug, and none with broken markers."""
     sections: dict[str, Section] = {}
-    for begin, end in _pairs(_markers(readme)):
-        section = _section(readme, begin, end)
-        sections.setdefault(section.slug, section)
+    for section in _sections(readme, _markers(readme)):
+        sections.setdefault(section.begin.slug or "", section)
     return sections
 
 
@@ -219,47 +214,47 @@ def line_end(text: str) -> str:
 
 
 def _find_section(text: str, slug: str) -> Section | None:
-    """Return the section of that name; None where there is none."""
-    markers = _markers(text)
-    pairs = [(begin, end) for begin, end in _pairs(markers) if begin.slug == slug]
-    unpaired = _unpaired_markers(markers, slug)
+    sections, unpaired = _named(text, slug)
     if unpaired:
         places = ", ".join(str(marker.line) for marker in unpaired)
         raise CardError(
             f"markers of the section {slug!r} are broken (line {places}): each begin needs its end below, and no other "
             "marker of benchcard between; repair or delete those lines, or remove them with force=True"
         )
-    if len(pairs) > 1:
-        places = ", ".join(str(begin.line) for begin, _ in pairs)
+    if len(sections) > 1:
+        places = ", ".join(str(section.begin.line) for section in sections)
         raise CardError(
-            f"the section {slug!r} is there {len(pairs)} times (lines {places}): delete all but one, or keep only the "
-            "first with force=True"
+            f"the section {slug!r} is there {len(sections)} times (lines {places}): delete all but one, or keep only "
+            "the first with force=True"
         )
-    return _section(text, *pairs[0]) if pairs else None
+    return sections[0] if sections else None
 
 
 def _remove_broken_markers(text: str, slug: str) -> str:
-    """Return the text without unpaired markers of a section, and with only the first of several sections of its name.
+    """Return the text without unpaired markers of a section, and without later sections of its name.
 
-    A later section is removed if nobody edited it; else only its markers are.
+    Of a later section that was edited, only the markers are removed.
     """
+    sections, unpaired = _named(text, slug)
+    spans = [(marker.start, marker.end) for marker in unpaired]
+    for section in sections[1:]:
+        begin, end = section.begin, section.end
+        spans += [(begin.start, begin.end), (end.start, end.end)] if section.edited else [(begin.start, end.end)]
+    for start, stop in sorted(spans, reverse=True):
+        text = text[:start] + _LINE_END.sub("", text[stop:], count=1)
+    return text
+
+
+def _named(text: str, slug: str) -> tuple[list[Section], list[Marker]]:
+    """Return the sections of that name, and its markers without a pair; a marker without slug is nobody's."""
     markers = _markers(text)
-    spans = [(marker.start, marker.end) for marker in _unpaired_markers(markers, slug)]
-    pairs = [(begin, end) for begin, end in _pairs(markers) if begin.slug == slug]
-    for begin, end in pairs[1:]:
-        if _section(text, begin, end).edited:
-            spans += [(begin.start, begin.end), (end.start, end.end)]
-        else:
-            spans.append((begin.start, end.end))
-    pieces, place = [], 0
-    for start, stop in sorted(spans):
-        pieces.append(text[place:start])
-        newline = _LINE_END.match(text, stop)
-        place = newline.end() if newline else stop
-    return "".join([*pieces, text[place:]])
+    sections = _sections(text, markers)
+    paired = {marker for section in sections for marker in (section.begin, section.end)}
+    unpaired = [marker for marker in markers if marker.slug == slug and marker not in paired]
+    return [section for section in sections if section.begin.slug == slug], unpaired
 
 
-def _markers(text: str) -> list[_Marker]:
+def _markers(text: str) -> list[Marker]:
     """Return the markers of a text in their order, damaged ones too, without those that a block of code quotes.
 
     A block of code quotes nothing if it is never closed, or if it begins or ends within a section that nobody edited:
@@ -271,17 +266,16 @@ def _markers(text: str) -> list[_Marker]:
     blocks, _ = _code_blocks(text)
     starts = [start for start, _ in blocks]
 
-    def block_of(marker: _Marker) -> int | None:
+    def block_of(marker: Marker) -> int | None:
         index = bisect_right(starts, marker.line) - 1
         return index if index >= 0 and marker.line < blocks[index][1] else None
 
-    ignored = {
-        index
-        for begin, end in _pairs(markers)
-        if block_of(begin) != block_of(end) and not _section(text, begin, end).edited
-        for index in (block_of(begin), block_of(end))
-    }
-    return [marker for marker in markers if block_of(marker) in {None, *ignored}]
+    ignored: set[int | None] = {None}
+    for section in _sections(text, markers):
+        blocks_of_markers = {block_of(section.begin), block_of(section.end)}
+        if len(blocks_of_markers) > 1 and not section.edited:
+            ignored |= blocks_of_markers
+    return [marker for marker in markers if block_of(marker) in ignored]
 
 
 def _code_blocks(text: str) -> tuple[list[tuple[int, int]], str | None]:
@@ -321,37 +315,26 @@ def _code_blocks(text: str) -> tuple[list[tuple[int, int]], str | None]:
     return blocks, f"the {kind} `{opening}` that begins in line {first + line} of the README"
 
 
-def _find_markers(text: str) -> Iterator[_Marker]:
+def _find_markers(text: str) -> Iterator[Marker]:
     """Yield all lines of a text that are markers, or damaged ones."""
     for number, line in enumerate(_LINE.finditer(text), 1):
         start, end = line.span(1)
         if match := _BEGIN.fullmatch(text, start, end):
-            yield _Marker("begin", match.group(1), start, end, number, int(match.group(2)), match.group(3))
+            yield Marker("begin", match.group(1), start, end, number, int(match.group(2)), match.group(3))
         elif match := _END.fullmatch(text, start, end):
-            yield _Marker("end", match.group(1), start, end, number)
+            yield Marker("end", match.group(1), start, end, number)
         elif match := _DAMAGED.fullmatch(text, start, end):
-            yield _Marker("damaged", match.group(1), start, end, number)
+            yield Marker("damaged", match.group(1), start, end, number)
 
 
-def _pairs(markers: list[_Marker]) -> list[tuple[_Marker, _Marker]]:
-    """Return each begin with its end, where that is the next marker."""
-    return [
-        (begin, end)
-        for begin, end in pairwise(markers)
-        if begin.kind == "begin" and end.kind == "end" and begin.slug == end.slug
-    ]
-
-
-def _unpaired_markers(markers: list[_Marker], slug: str) -> list[_Marker]:
-    """Return the markers of a section without a pair. A marker without slug is nobody's, and stays."""
-    paired = {marker.start for pair in _pairs(markers) for marker in pair}
-    return [marker for marker in markers if marker.slug == slug and marker.start not in paired]
-
-
-def _section(text: str, begin: _Marker, end: _Marker) -> Section:
-    content = _normalize(text[begin.end : end.start])
-    edited = _digest(content) != begin.digest
-    return Section(begin.slug or "", content, begin.schema, edited, begin.start, end.end)
+def _sections(text: str, markers: list[Marker]) -> list[Section]:
+    """Return the sections between each begin and its end, where that is the next marker."""
+    sections = []
+    for begin, end in pairwise(markers):
+        if begin.kind == "begin" and end.kind == "end" and begin.slug == end.slug:
+            content = _normalize(text[begin.end : end.start])
+            sections.append(Section(begin, end, content, edited=_digest(content) != begin.digest))
+    return sections
 
 
 def _normalize(content: str) -> str:
@@ -360,13 +343,3 @@ def _normalize(content: str) -> str:
 
 def _digest(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _empty_line_after(text: str, newline: str) -> str:
-    """Return the line ends that are missing for an empty line between a text and what is appended to it."""
-    if not text:
-        return ""
-    ends = text[len(text.rstrip("\r\n")) :]
-    # A lone \r followed by an added \n would become one line end with it.
-    count = 0 if ends.endswith("\r") and newline == "\n" else len(_LINE_END.findall(ends))
-    return newline * max(0, 2 - count)

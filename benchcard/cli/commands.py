@@ -6,6 +6,7 @@ Leaves the commands that work on a published card to `hub`.
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -34,21 +35,18 @@ FAILED = 1
 # A process that a signal ended has the status 128 plus the number of the signal, as in shells.
 STOPPED = 128
 _SIGPIPE = 13
+_TABLES = click.Choice(["quality", "time", "models", "kernels", "noise"])
 
 
 class _Stopped(KeyboardInterrupt):
-    """The process received a signal that asks it to end."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+    """The process received a signal, which is the argument, that asks it to end."""
 
 
 @contextmanager
 def _signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP stop the block as Ctrl-C does, so that no child process is left behind."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     is_main = threading.current_thread() is threading.main_thread()
-    numbers = [signal.Signals[name] for name in names if is_main]
+    numbers = [number for number in signal.Signals if is_main and number.name in ("SIGTERM", "SIGHUP")]
     # A signal that is ignored, as under nohup, stays ignored.
     numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
 
@@ -82,13 +80,17 @@ class _Group(click.Group):
         try:
             with _signals():
                 return super().invoke(context)
-        except BenchcardError as error:
+        except SpecError as error:
             if context.params.get("debug"):
                 raise
-            _exit_with(error)
+            _print_error(f"{pluralize(len(error.mistakes), 'mistake')} in the spec:")
+            for mistake in error.mistakes:
+                hint = f" ({mistake.hint})" if mistake.hint else ""
+                _print_error(f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}{hint}")
+            sys.exit(BAD_SPEC)
         except KeyboardInterrupt as error:
-            number = error.number if isinstance(error, _Stopped) else signal.SIGINT
-            _print_error(f"stopped by {signal.Signals(number).name}; run the same command again to continue")
+            number = signal.Signals(error.args[0] if isinstance(error, _Stopped) else signal.SIGINT)
+            _print_error(f"stopped by {number.name}; run the same command again to continue")
             sys.exit(STOPPED + number)
         except BrokenPipeError:
             # The reader has closed the pipe, as in `benchcard show RUN | head`.
@@ -98,41 +100,32 @@ class _Group(click.Group):
         except Exception as error:
             if context.params.get("debug"):
                 raise
-            _print_error(f"unexpected error, which is a bug of benchcard: {type(error).__name__}: {error}")
-            _print_error("run again with `benchcard --debug ...` to see the traceback, and please report it")
+            name = type(error).__name__
+            if isinstance(error, BenchcardError):
+                _print_error(f"{name}: {error}")
+            else:
+                _print_error(f"unexpected error, which is a bug of benchcard: {name}: {error}")
+                _print_error("run again with `benchcard --debug ...` to see the traceback, and please report it")
             sys.exit(FAILED)
         finally:
             for stream in (sys.stdout, sys.stderr):
-                _flush(stream)
+                if stream is not None and not stream.closed:
+                    _flush(stream)
 
 
-def _flush(stream: IO[str] | None) -> None:
+def _flush(stream: IO[str]) -> None:
     """Flush a stream; discard its content if the reader has closed the pipe, so that Python does not fail at exit."""
-    if stream is None or stream.closed:
-        return
     try:
         stream.flush()
     except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), stream.fileno())
 
 
 def _print_error(line: str) -> None:
     """Print a line on standard error, unless it is closed."""
     with suppress(OSError, ValueError):
         click.echo(line, err=True)
-
-
-def _exit_with(error: BenchcardError) -> NoReturn:
-    if isinstance(error, SpecError):
-        _print_error(f"{pluralize(len(error.mistakes), 'mistake')} in the spec:")
-        for mistake in error.mistakes:
-            hint = f" ({mistake.hint})" if mistake.hint else ""
-            _print_error(f"  {mistake.place}: expected {mistake.expected}, found {mistake.found}{hint}")
-        sys.exit(BAD_SPEC)
-    _print_error(f"{type(error).__name__}: {error}")
-    sys.exit(FAILED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -209,19 +202,12 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
 
 @main.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option(
-    "--csv",
-    "frame_name",
-    type=click.Choice(["quality", "time", "models", "kernels", "noise"]),
-    help="Write one table as CSV.",
-)
+@click.option("--csv", "frame_name", type=_TABLES, help="Write one table as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Write the tables of --csv as JSON.")
 @click.option("--explain", "row", type=int, help="Explain the results of a row.")
 @hub.max_drop_option
 def show(path: Path, frame_name: str | None, as_json: bool, row: int | None, max_drop: float | None) -> None:
     """Show the results in the run directory RUN."""
-    import json
-
     from benchcard.analysis.compare import list_values
     from benchcard.results import Results
 
@@ -242,10 +228,8 @@ def show(path: Path, frame_name: str | None, as_json: bool, row: int | None, max
             click.echo(f"note: {note}")
         _print_noise(results.noise)
         for failure in results.failures.to_dict("records"):
-            click.echo(
-                f"row {failure['row']}, {failure['missing']}: {failure['stage']}: "
-                f"{failure['type']}: {failure['message']}"
-            )
+            place = f"row {failure['row']}, {failure['missing']}: {failure['stage']}"
+            click.echo(f"{place}: {failure['type']}: {failure['message']}")
         for choice in results.choices(max_drop):
             click.echo(f"\nbest: {choice.explain()}")
 
@@ -318,8 +302,6 @@ def write_card(path: Path, layout: str, max_drop: float | None, output: Path | N
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def machine(as_json: bool) -> None:
     """Show the properties of this machine that results depend on."""
-    import json
-
     from benchcard.measure import machine as this_machine
 
     facts = {**as_plain(this_machine.this_machine()), "versions": this_machine.versions()}

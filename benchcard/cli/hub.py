@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,20 +45,7 @@ max_drop_option = click.option(
 @click.option("--overwrite", multiple=True, metavar="KEY", help="Replace the value of this key of the front matter.")
 @click.option("--revision", help="The branch.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
-def push(
-    path: Path,
-    repo_id: str,
-    artifacts: str,
-    create_pr: bool | None,
-    public: bool,
-    slug: str | None,
-    layout: str | None,
-    max_drop: float | None,
-    force: bool,
-    overwrite: tuple[str, ...],
-    revision: str | None,
-    dry_run: bool,
-) -> None:
+def push(path: Path, repo_id: str, artifacts: str, create_pr: bool | None, public: bool, **others: Any) -> None:
     """Push the card, figures and chosen models of the run directory RUN to the model repository REPO_ID.
 
     The token is that of `hf auth login` or of the environment variable HF_TOKEN.
@@ -66,22 +53,14 @@ def push(
     from benchcard.publishing.push import PushOptions, push_to_hub
     from benchcard.results import Results
 
+    rows = _artifacts(artifacts)
     options = PushOptions(
-        artifacts=_artifacts(artifacts),
-        create_pr="auto" if create_pr is None else create_pr,
-        private=not public,
-        slug=slug,
-        layout=layout,
-        max_drop=max_drop,
-        force=force,
-        overwrite=overwrite,
-        revision=revision,
-        dry_run=dry_run,
+        artifacts=rows, create_pr="auto" if create_pr is None else create_pr, private=not public, **others
     )
     pushed = push_to_hub(Results.load(path), repo_id, options)
     for warning in pushed.warnings:
-        click.echo(f"note: {warning}", err=dry_run)
-    if dry_run:
+        click.echo(f"note: {warning}", err=options.dry_run)
+    if options.dry_run:
         return
     if pushed.changed:
         click.echo(f"commit: {pushed.commit_url or pushed.commit_oid}")
@@ -103,9 +82,8 @@ def _artifacts(text: str) -> Artifacts:
     try:
         return [int(row) for row in text.split(",")]
     except ValueError:
-        raise click.BadParameter(
-            f"expected best, all, none, or rows as 3,5; found {text}", param_hint="--artifacts"
-        ) from None
+        message = f"expected best, all, none, or rows as 3,5; found {text}"
+        raise click.BadParameter(message, param_hint="--artifacts") from None
 
 
 @click.command()

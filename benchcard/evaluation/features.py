@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from benchcard.tasks.protocol import Arrays
+
+    Names = Iterable[str]
 
 # A batch has at most this many items, and at most this many numbers in its largest input: 64 MB of float32.
 BATCH_ITEMS = 32
@@ -36,37 +39,25 @@ class _Description:
 
 
 def write_features(
-    items: Iterable[Arrays],
-    folder: Path,
-    pad: Mapping[str, float],
-    padding_side: str = "right",
-    beside: Iterable[str] = (),
+    items: Iterable[Arrays], folder: Path, pad: Mapping[str, float], padding_side: str = "right", beside: Names = ()
 ) -> int:
-    """Write items to a folder, and return their number.
+    """Write items, all with arrays of the same names, to an existing folder, and return their number.
 
-    Args:
-        items: The arrays of each item by name, without a batch axis; all items have the same names.
-        folder: An existing folder.
-        pad: `Prepared.pad`.
-        padding_side: `Prepared.padding_side`.
-        beside: The arrays that are no inputs of the model, and come in no batch.
+    `pad`, `padding_side` and `beside` are those of `Prepared`.
     """
     files: dict[str, BinaryIO] = {}
     shapes: dict[str, list[tuple[int, ...]]] = {}
     types: dict[str, str] = {}
     count = 0
-    try:
+    with ExitStack() as stack:
         for item in items:
             for name, array in item.items():
                 if name not in files:
-                    files[name] = (folder / f"{name}.bin").open("wb")
+                    files[name] = stack.enter_context((folder / f"{name}.bin").open("wb"))
                     shapes[name], types[name] = [], array.dtype.str
-                files[name].write(np.ascontiguousarray(array).tobytes())
+                files[name].write(array.tobytes())
                 shapes[name].append(array.shape)
             count += 1
-    finally:
-        for file in files.values():
-            file.close()
     for name, of_items in shapes.items():
         np.save(folder / f"{name}.shapes.npy", np.asarray(of_items, dtype=np.int64).reshape(count, -1))
     description = _Description(count, types, dict(pad), padding_side, sorted(beside))
@@ -79,13 +70,9 @@ class Features:
 
     def __init__(self, folder: Path) -> None:
         content = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-        description = msgspec.convert(content, _Description)
-        types = description.types
-        self._pad = description.pad
-        self._pads_left = description.padding_side == "left"
-        self._count = description.count
-        self._beside = [name for name in types if name in description.beside]
-        self._inputs = [name for name in types if name not in description.beside]
+        self._description = msgspec.convert(content, _Description)
+        types, beside = self._description.types, self._description.beside
+        self._inputs = [name for name in types if name not in beside]
         self._shapes: dict[str, NDArray[np.int64]] = {name: np.load(folder / f"{name}.shapes.npy") for name in types}
         sizes = {name: shapes.prod(axis=1) for name, shapes in self._shapes.items()}
         self._starts = {name: np.concatenate([[0], np.cumsum(size)]) for name, size in sizes.items()}
@@ -98,7 +85,7 @@ class Features:
         self._largest = np.max([sizes[name] for name in self._inputs], axis=0) if self._inputs else np.empty(0, int)
 
     def __len__(self) -> int:
-        return self._count
+        return self._description.count
 
     def item(self, index: int) -> dict[str, np.ndarray]:
         """Return the inputs of one item, without a batch axis."""
@@ -106,7 +93,7 @@ class Features:
 
     def beside(self, index: int) -> dict[str, np.ndarray]:
         """Return the arrays of one item that are no inputs."""
-        return {name: self._array(name, index) for name in self._beside}
+        return {name: self._array(name, index) for name in self._shapes if name not in self._inputs}
 
     def batches(
         self, batch_size: int | None = None, *, padded: bool = True
@@ -115,10 +102,7 @@ class Features:
 
         Items of similar size share a batch. The largest come first, so that a batch that is too large for the machine
         fails at once. Inputs that are never padded have one shape in a batch, so a batch may be smaller than asked.
-
-        Args:
-            batch_size: Items in a batch; None for as many as fit.
-            padded: Whether shorter items are padded; otherwise all items of a batch have equal shapes.
+        As many items as fit are in a batch without a `batch_size`. Unless `padded`, all of them have equal shapes.
         """
         for group in self.groups(padded=padded):
             start = 0
@@ -128,13 +112,9 @@ class Features:
                 start += len(indices)
 
     def groups(self, *, padded: bool) -> Iterator[NDArray[np.int64]]:
-        """Yield the indices of items that may share a batch, the largest items first.
-
-        Args:
-            padded: As in `batches`.
-        """
-        names = [name for name in self._inputs if not padded or name not in self._pad]
-        fixed = np.concatenate([np.empty((self._count, 0), int), *(self._shapes[name] for name in names)], axis=1)
+        """Yield the indices of items that may share a batch, the largest items first; `padded` as in `batches`."""
+        names = [name for name in self._inputs if not padded or name not in self._description.pad]
+        fixed = np.concatenate([np.empty((len(self), 0), int), *(self._shapes[name] for name in names)], axis=1)
         order = np.lexsort((*fixed.T, -self._largest)).astype(np.int64)
         ends = np.flatnonzero((fixed[order][1:] != fixed[order][:-1]).any(axis=1)) + 1
         yield from np.split(order, ends) if len(order) else ()
@@ -146,15 +126,15 @@ class Features:
     def stacked(self, indices: NDArray[np.int64]) -> dict[str, np.ndarray]:
         """Return the inputs of these items with a batch axis, shorter items padded."""
         batches = {}
+        pads_left = self._description.padding_side == "left"
         for name in self._inputs:
             shapes = self._shapes[name][indices]
             largest = shapes.max(axis=0)
-            batch = np.full((len(indices), *largest), self._pad.get(name, 0), dtype=self._numbers[name].dtype)
-            for row, (index, shape) in enumerate(zip(indices, shapes)):
-                starts = largest - shape if self._pads_left else np.zeros_like(largest)
-                part = tuple(slice(int(start), int(start + length)) for start, length in zip(starts, shape))
-                batch[row][part] = self._array(name, int(index))
-            batches[name] = batch
+            pad = self._description.pad.get(name, 0)
+            batches[name] = np.full((len(indices), *largest), pad, dtype=self._numbers[name].dtype)
+            for row, index, shape in zip(batches[name], indices, shapes):
+                starts = largest - shape if pads_left else np.zeros_like(largest)
+                row[tuple(map(slice, starts, starts + shape))] = self._array(name, int(index))
         return batches
 
     def _array(self, name: str, index: int) -> np.ndarray:

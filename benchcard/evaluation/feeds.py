@@ -21,12 +21,7 @@ def feeds(items: Features, model: Path, count: int | None = None) -> Iterator[di
     """Yield the inputs of one run after the other: one item each, or a batch for a graph of a fixed batch size.
 
     A batch holds neighbors of equal shapes, the last of them repeated where there are too few. There is no padding: its
-    masks would widen the ranges of activations, and a quantized graph may read it.
-
-    Args:
-        items: The prepared items, taken in their order.
-        model: The graph.
-        count: How many items, from the first on; None for all.
+    masks would widen the ranges of activations, and a quantized graph may read it. The first `count` items are taken.
     """
     graph = onnx.load(str(model), load_external_data=False).graph
     weights = {weight.name for weight in graph.initializer}

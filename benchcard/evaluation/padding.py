@@ -7,7 +7,7 @@ before it evaluates it, and makes its batches accordingly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -84,13 +84,7 @@ def probe(call: Call, items: Features, keep: Keep, batch_size: int | None = None
 
     Quantized models are probed like any other. A statically quantized one may read padding that its float model
     ignores: the scale of an attention mask comes from calibration samples without padding, and limits the mask's large
-    negative numbers to the smallest of the attention scores.
-
-    Args:
-        call: The model: outputs by name for inputs by name, both with a batch axis.
-        items: The prepared items.
-        keep: Returns the outputs that count for these inputs, by name one array an item, without padding.
-        batch_size: The most items in a batch; None for as many as fit.
+    negative numbers to the smallest of the attention scores. `keep` returns the outputs that count, as `Task.kept`.
     """
     if not len(items):
         return Probe()
@@ -98,10 +92,10 @@ def probe(call: Call, items: Features, keep: Keep, batch_size: int | None = None
 
     def run(indices: Sequence[int]) -> list[Arrays]:
         inputs = items.stacked(np.asarray(indices))
-        kept = {name: list(values) for name, values in keep(call(inputs), inputs).items()}
+        kept = keep(call(inputs), inputs)
         return [{name: np.asarray(values[row]) for name, values in kept.items()} for row in range(len(indices))]
 
-    def run_batches(batches: Sequence[Sequence[int]]) -> list[tuple[int, Arrays]]:
+    def run_batches(batches: Iterable[Sequence[int]]) -> list[tuple[int, Arrays]]:
         """Return index and outputs of each item in these batches, and add its outputs alone to `alone`."""
         outputs: list[tuple[int, Arrays]] = []
         for indices in batches:
@@ -114,7 +108,7 @@ def probe(call: Call, items: Features, keep: Keep, batch_size: int | None = None
         return outputs
 
     groups = list(items.groups(padded=False))
-    padded = run_batches(list(_padded_batches(items, groups)))
+    padded = run_batches(_padded_batches(items, groups))
     equal = run_batches(_equal_batches(groups))
     if not alone:
         return Probe()
@@ -122,10 +116,8 @@ def probe(call: Call, items: Features, keep: Keep, batch_size: int | None = None
     limits = _limits(list(alone.values()))
 
     def largest(outputs: Sequence[tuple[int, Arrays]]) -> float:
-        shares = (
-            _difference(alone[index][name], kept[name]) / limits[name] for index, kept in outputs for name in limits
-        )
-        return max(shares, default=0.0)
+        named = ((alone[index][name], kept[name], limit) for index, kept in outputs for name, limit in limits.items())
+        return max((_difference(first, second) / limit for first, second, limit in named), default=0.0)
 
     return Probe(largest(padded), largest(equal), largest([(longest, run([longest])[0])]))
 

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from benchcard.frameworks import Kernel, Model, ProfiledModel
     from benchcard.tasks.protocol import Arrays, Kept
 
+    Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class Pass:
     """The result of a pass.
 
     Attributes:
-        kept: What the task keeps of the outputs, for each item.
-        predictions: The prediction of each row, in their order.
         elapsed_ns: Time from the first batch to the last prediction.
         forward_ns: The part of it inside the model.
         kernels: What a call with the longest item alone runs; empty where the framework cannot tell.
@@ -44,23 +44,13 @@ class Pass:
 
 
 def run_pass(
-    model: Model,
-    rows: Rows,
-    task: Task,
-    batch_size: int | None,
-    progress: Callable[[int, int], None],
-    *,
-    profiled: bool,
+    model: Model, rows: Rows, task: Task, batch_size: int | None, progress: Progress, *, profiled: bool
 ) -> Pass:
-    """Run the model on every row. Batches are made such that each item has the outputs that it has alone.
+    """Run the model, a `ProfiledModel` where `profiled`, on every row.
 
-    Args:
-        model: The opened model. A model of a fixed batch size always gets that many items.
-        rows: The rows.
-        task: The task.
-        batch_size: Items in a batch; None for as many as fit. Batches are smaller where outputs depend on the batch.
-        progress: Called after each batch with the number of items done, and of all items.
-        profiled: Whether the model is a `ProfiledModel`.
+    Batches are made such that each item has the outputs that it has alone: they have fewer items than `batch_size`, or
+    than fit, where outputs depend on the batch. A model of a fixed batch size always gets that many items. `progress`
+    is called after each batch with the number of items done, and of all items.
     """
     items, fixed = rows.items, only_batch_size(model)
     kernels = _first_call(model, rows, fixed or 1, profiled)

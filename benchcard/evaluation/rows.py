@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Written:
-    """The number of rows and of items that were written, and what a reader should know of them."""
-
-    rows: int
-    items: int
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Description:
     """The content of `references.json`: attributes of `Row` and `Prepared`, and the row of each item (`owners`)."""
 
@@ -46,8 +37,11 @@ class _Description:
     metric_defaults: dict[str, object] = field(default_factory=dict)
 
 
-def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None] = lambda done: None) -> Written:
-    """Write prepared rows to an existing folder, one at a time; `progress` is called with the number of rows done."""
+def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None]) -> tuple[int, tuple[str, ...]]:
+    """Write prepared rows one at a time, and call `progress` with the number of rows done.
+
+    Return the number of items, and notes for the reader.
+    """
     context, meanings = dict(prepared.context), dict(prepared.meanings)
     description = _Description([], [], [], context, meanings, dict(prepared.metric_defaults))
     counts: Counter[str] = Counter()
@@ -66,7 +60,7 @@ def write_rows(prepared: Prepared, folder: Path, progress: Callable[[int], None]
     (folder / "references.json").write_text(json.dumps(vars(description)), encoding="utf-8")
     numbers = {name: _Count(count) for name, count in counts.items()}
     notes = [sentence.format(**numbers) for name, sentence in prepared.tallies.items() if counts[name]]
-    return Written(len(description.references), count, (*prepared.notes, *notes))
+    return count, (*prepared.notes, *notes)
 
 
 class _Count(int):
@@ -78,14 +72,7 @@ class _Count(int):
 
 
 class Rows:
-    """The rows that `write_rows` wrote, opened for reading.
-
-    Attributes:
-        references: The reference of each row.
-        context: `Prepared.context`, and `metric_args` of the spec.
-        meanings: `Prepared.meanings`.
-        metric_defaults: `Prepared.metric_defaults`.
-    """
+    """The rows that `write_rows` wrote, opened for reading. `context` also has `metric_args` of the spec."""
 
     def __init__(self, folder: Path) -> None:
         content = json.loads((folder / "references.json").read_text(encoding="utf-8"))
@@ -139,9 +126,8 @@ def write_predictions(folder: Path, kept: Sequence[Arrays], predictions: Sequenc
             arrays[name] = np.concatenate([array.ravel() for array in of_items])
             arrays[f"{name}.shapes"] = np.asarray([array.shape for array in of_items], dtype=np.int64)
         if arrays[name].dtype.kind == "f" and not (finite := np.isfinite(arrays[name])).all():
-            raise ArtifactError(
-                f"The outputs `{name}` of the model are not finite for {int((~finite).sum())} of {finite.size} numbers."
-            )
+            numbers = f"{int((~finite).sum())} of {finite.size} numbers"
+            raise ArtifactError(f"The outputs `{name}` of the model are not finite for {numbers}.")
     if all(isinstance(prediction, (int, float)) for prediction in predictions):
         arrays["predictions"] = np.asarray(predictions)
     else:

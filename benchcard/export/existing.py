@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchcard.errors import ArtifactError
+from benchcard.graphs.files import load_model, model_files
+from benchcard.graphs.graph import opset_of
+from benchcard.graphs.traversal import all_nodes
 from benchcard.utils.files import pointer_hint
 from benchcard.utils.text import did_you_mean, join_names
-
-if TYPE_CHECKING:
-    pass
 
 # Where repositories of the Hub keep graphs: at the top, and in the folder that Transformers.js and optimum use.
 _PLACES = ("model.onnx", "onnx/model.onnx")
 
 
 def take_existing(model: Path, file_name: str | None, opset: int | None, target: Path) -> tuple[str, dict[str, Any]]:
-    """Copy a graph with its external data, and return its file name in `target` and a report for the record.
+    """Copy a graph of a model's folder with its external data; return its file name in `target` and a report on it.
 
-    Args:
-        model: The model's folder.
-        file_name: The graph in it; None for a usual place, or the only graph.
-        opset: The opset that it must have; None for any.
-        target: The folder to copy to.
+    Without `file_name`, the graph in a usual place is copied, or the only one. None stands for any `opset`.
 
     Raises:
         ArtifactError: There is no such graph or more than one, it cannot be read, or it has another opset.
     """
-    from benchcard.graphs.files import load_model, model_files
-    from benchcard.graphs.graph import opset_of
-    from benchcard.graphs.traversal import all_nodes
-
     path = _find_graph(model, file_name)
     name = path.relative_to(model)
     graph = load_model(path)
@@ -67,16 +59,13 @@ def _find_graph(model: Path, file_name: str | None) -> Path:
     if file_name is not None:
         if file_name not in names:
             hint = did_you_mean(file_name, names)
-            raise ArtifactError(
-                f"{model.name} has no {file_name}; it has {join_names(names)}" + (f" ({hint})" if hint else "")
-            )
+            remark = f" ({hint})" if hint else ""
+            raise ArtifactError(f"{model.name} has no {file_name}; it has {join_names(names)}{remark}")
         return model / file_name
     for name in (*_PLACES, *names[: len(names) == 1]):
         if name in names:
             return model / name
     if names:
-        raise ArtifactError(
-            f"{model.name} has several graphs, {join_names(names)}: choose one with "
-            "`framework_args: {file_name: ...}`"
-        )
+        advice = "choose one with `framework_args: {file_name: ...}`"
+        raise ArtifactError(f"{model.name} has several graphs, {join_names(names)}: {advice}")
     raise ArtifactError(f"{model.name} has no ONNX file: leave out `from_transformers: false` to export the model")

@@ -1,9 +1,7 @@
 """The exporters that write a transformers model as an ONNX graph, in the order in which they are tried.
 
-Owns how each exporter of torch and transformers is called, and for which opsets. The result is a graph in memory.
-Leaves its normal form and the file to `normal_form`, the check to `parity`, and the choice to `export`.
-
-The order:
+Owns how each exporter of torch and transformers is called, and for which opsets. Leaves the normal form of the graph
+and its file to `normal_form`, the check to `parity`, and the choice to `export`. The order:
 
 - For opsets 11 to 22, the TorchScript exporter with eager attention comes first; above 20, its last opset, onnxscript
   converts the graph. It is the only one for opsets below 17, its attention is the simplest (two products and a
@@ -25,44 +23,27 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 import onnx_ir as ir
 import torch
 from onnxscript import version_converter
+from transformers import PreTrainedModel
 
 from benchcard.errors import ArtifactError
-from benchcard.export.probes import Array, ModelInput
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-_Dim: TypeAlias = torch.export.Dim
+from benchcard.export.probes import Array, ModelInput, Probe
+from benchcard.graphs.runtime import LIBRARY_ERRORS
 
 OPSETS = range(11, 24)
 """The supported opsets: from the first with every operator of a transformer, to torch's last."""
 
 MODEL = "exported_model"
-"""The name of the model inside `_ByPosition`, with which every layer's name begins in the graphs traced from it.
+"""The name of the model inside `_ByPosition`: a prefix of every layer's name in traced graphs, and no layer's name."""
 
-No model has a layer of this name, unlike `model`, so that it can be removed as a prefix from every graph.
-"""
-
-FAILURES: tuple[type[Exception], ...] = (
-    ArtifactError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    ArithmeticError,
-    ImportError,
-)
+FAILURES = (*LIBRARY_ERRORS, ArtifactError, ImportError)
 """What an exporter may raise. It traces the model's own code, so errors are of every kind."""
 
 _LOG = logging.getLogger(__name__)
@@ -76,19 +57,16 @@ _NOTE_WIDTH = 240  # characters
 
 @dataclass(frozen=True, eq=False)
 class Traceable:
-    """A model to export.
+    """A model in evaluation mode to export, and the probes for its graphs.
 
-    Attributes:
-        model: The model in evaluation mode.
-        inputs: Its inputs, in the order that the graph has.
-        example: An array for each input.
-        outputs: The names of the outputs to keep, in the order that the graph has.
+    The graph keeps `outputs` only, and has these and the inputs in the order given here. `example` has every input.
     """
 
     model: PreTrainedModel
     inputs: tuple[ModelInput, ...]
     example: Mapping[str, Array]
     outputs: tuple[str, ...]
+    probes: tuple[Probe, ...] = ()
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -98,13 +76,9 @@ class Traceable:
 
 @dataclass(frozen=True)
 class Exporter:
-    """A function that writes graphs.
+    """A function that writes graphs, and the packages whose versions determine what it writes.
 
-    Attributes:
-        name: Its name in the report.
-        packages: The packages whose versions determine what it writes.
-        write: Returns the graph of a model for an opset. The graph may have another opset, because some exporters fall
-            back silently.
+    The graph may have another opset than `write` is asked for, because some exporters fall back silently.
     """
 
     name: str
@@ -133,26 +107,26 @@ def exporters(opset: int) -> tuple[Exporter, ...]:
     return (*dynamo, traced) if opset >= _ATTENTION_OPERATOR else (traced, *dynamo)
 
 
+def _torch_export(traceable: Traceable, opset: int, target: str | None, **options: object) -> torch.onnx.ONNXProgram:
+    return torch.onnx.export(
+        # Without `eval`, torch would put dropout back into the model afterwards: see `_ByPosition`.
+        _ByPosition(traceable).eval(),
+        tuple(traceable.tensors.values()),
+        target,
+        input_names=[input_.name for input_ in traceable.inputs],
+        output_names=list(traceable.outputs),
+        opset_version=opset,
+        **options,
+    )
+
+
 def torchscript(traceable: Traceable, opset: int) -> ir.Model:
     """Return the graph of torch's TorchScript exporter, with eager attention: softmax and products as single nodes."""
-    # Without `eval`, torch would put dropout back into the model afterwards: see `_ByPosition`.
-    model = _ByPosition(traceable).eval()
-    with (
-        tempfile.TemporaryDirectory(prefix="torchscript-") as folder,
-        _eager_attention(traceable.model),
-        torch.no_grad(),
-    ):
+    temporary = tempfile.TemporaryDirectory(prefix="torchscript-")
+    with temporary as folder, _eager_attention(traceable.model), torch.no_grad():
         path = Path(folder, "model.onnx")
-        torch.onnx.export(
-            model,
-            tuple(traceable.tensors.values()),
-            str(path),
-            input_names=[input_.name for input_ in traceable.inputs],
-            output_names=list(traceable.outputs),
-            dynamic_axes={input_.name: input_.dynamic_axes for input_ in traceable.inputs},
-            opset_version=opset,
-            dynamo=False,
-        )
+        axes = {input_.name: input_.dynamic_axes for input_ in traceable.inputs}
+        _torch_export(traceable, opset, str(path), dynamic_axes=axes, dynamo=False)
         graph = ir.load(path)
         # Weights beyond 2 GB are in other files of the folder.
         ir.external_data.load_to_model(graph)
@@ -170,8 +144,7 @@ def transformers_dynamo(traceable: Traceable, opset: int) -> ir.Model:
     """Return the graph of the exporter in transformers, which is based on `torch.export`."""
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
-    shapes = _dynamic_shapes(traceable)
-    config = OnnxConfig(dynamic=True, dynamic_shapes=shapes, opset_version=opset)
+    config = OnnxConfig(dynamic=True, dynamic_shapes=_dynamic_shapes(traceable), opset_version=opset)
     exported = OnnxExporter().export(traceable.model, traceable.tensors, config)
     # Up to transformers 5.22 the result is a program of torch, from 5.23 on a class of its own.
     graph: ir.Model = exported.program if hasattr(exported, "program") else exported.model
@@ -180,16 +153,8 @@ def transformers_dynamo(traceable: Traceable, opset: int) -> ir.Model:
 
 def torch_dynamo(traceable: Traceable, opset: int) -> ir.Model:
     """Return the graph of torch's own exporter based on `torch.export`."""
-    program = torch.onnx.export(
-        _ByPosition(traceable).eval(),
-        tuple(traceable.tensors.values()),
-        input_names=[input_.name for input_ in traceable.inputs],
-        output_names=list(traceable.outputs),
-        dynamic_shapes=(tuple(_dynamic_shapes(traceable).values()),),
-        opset_version=opset,
-        dynamo=True,
-    )
-    graph: ir.Model = program.model
+    shapes = (tuple(_dynamic_shapes(traceable).values()),)
+    graph: ir.Model = _torch_export(traceable, opset, None, dynamic_shapes=shapes, dynamo=True).model
     return graph
 
 
@@ -201,7 +166,11 @@ def noted(notes: list[str]) -> Iterator[None]:
     native code prints is dropped, because TorchScript prints the whole graph for an unknown operator.
     """
     messages = _Messages()
-    loggers = _with_handlers(_NOTED_LOGGERS)
+    # Loggers below these have handlers of their own, as torch's do.
+    below = tuple(f"{name}." for name in _NOTED_LOGGERS)
+    handled = [name for name, logger in logging.root.manager.loggerDict.items() if getattr(logger, "handlers", None)]
+    names = [*_NOTED_LOGGERS, *sorted(name for name in handled if name.startswith(below))]
+    loggers = [logging.getLogger(name) for name in names]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
     printed = io.StringIO()
     with warnings.catch_warnings(record=True) as caught:
@@ -220,16 +189,6 @@ def noted(notes: list[str]) -> Iterator[None]:
             notes.extend(text for text in texts if text and text not in notes)
             for line in [*(entry.message for entry in caught), *messages.texts, *printed.getvalue().splitlines()]:
                 _LOG.info("%s", line)
-
-
-def _with_handlers(names: Sequence[str]) -> list[logging.Logger]:
-    """Return the loggers of these names, and those below them that have handlers, as torch's do."""
-    below = [
-        name
-        for name, logger in logging.root.manager.loggerDict.items()
-        if name.startswith(tuple(f"{parent}." for parent in names)) and getattr(logger, "handlers", None)
-    ]
-    return [logging.getLogger(name) for name in (*names, *sorted(below))]
 
 
 @contextlib.contextmanager
@@ -271,7 +230,7 @@ class _Messages(logging.Handler):
 
 
 class _ByPosition(torch.nn.Module):  # type: ignore[misc]
-    """The model as a function from tensors to tensors, for a tracer.
+    """The model as a function of tensors, for a tracer.
 
     It must be in evaluation mode itself, because `torch.onnx.export` restores the mode of its argument in all children.
     A new module is in training mode, so the model would have dropout afterwards, and later comparisons would be wrong.
@@ -302,7 +261,7 @@ def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(own)
 
 
-def _dynamic_shapes(traceable: Traceable) -> dict[str, dict[int, _Dim]]:
+def _dynamic_shapes(traceable: Traceable) -> dict[str, dict[int, torch.export.Dim]]:
     """Return the dynamic shapes for `torch.export`, which raises for an axis that it would make a constant."""
     dynamic = torch.export.Dim.DYNAMIC
     return {input_.name: dict.fromkeys(input_.dynamic_axes, dynamic) for input_ in traceable.inputs}

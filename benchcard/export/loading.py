@@ -1,4 +1,7 @@
-"""Loading a transformers model and its processor, for `export` and for the framework `pytorch`."""
+"""Loading a transformers model and its processor, for `export` and for the framework `pytorch`.
+
+This module loads torch, so import it inside a function.
+"""
 
 from __future__ import annotations
 
@@ -6,79 +9,62 @@ import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from optimum.exporters.tasks import TasksManager
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
+from benchcard.export import probes
+from benchcard.export.exporters import brief
 from benchcard.utils.files import list_files, pointer_hint
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, ProcessorMixin
-
-    _Weights: TypeAlias = Mapping[str, torch.Tensor]
 
 SEED = 0
 _LEARNED_BUFFERS = (".running_mean", ".running_var")  # of batch normalization
 
 
-def load_model(
-    model: str | Path, task: str, *, revision: str | None = None, trust_remote_code: bool = False
-) -> PreTrainedModel:
-    """Return the transformers model of a task in evaluation mode, with float32 weights.
+def load_model(model: Path, task: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Return the transformers model in a folder in evaluation mode, with float32 weights.
 
-    Args:
-        model: A local folder, or a Hub id.
-        task: A task that optimum's `TasksManager` knows, or a synonym of one.
-        revision: The revision of a Hub id.
-        trust_remote_code: Whether code of the model's repository may run.
+    The task is one that optimum's `TasksManager` knows, a synonym of one, or a registered one.
 
     Raises:
         ArtifactError: There is no such model or task, the model is not for the task, or the checkpoint lacks weights
             that the task's outputs depend on.
     """
-    return load_with_missing(model, task, revision, trust_remote_code)[0]
+    return load_with_missing(model, task, trust_remote_code)[0]
 
 
-def load_with_missing(
-    model: str | Path, task: str, revision: str | None, trust_remote_code: bool
-) -> tuple[PreTrainedModel, list[str]]:
+def load_with_missing(model: Path, task: str, trust_remote_code: bool) -> tuple[PreTrainedModel, list[str]]:
     """Return the model of `load_model`, and the names of the weights that the checkpoint lacks.
 
     A base model often lacks a pooler that no task reads. Such weights are drawn from a fixed seed, so that they are the
     same in every process. A model that lacks other weights is refused.
     """
-    import torch
-    from optimum.exporters.tasks import TasksManager
-    from safetensors import SafetensorError
-    from transformers import AutoConfig
-
-    if isinstance(model, Path) and not model.is_dir():
+    if not model.is_dir():
         raise ArtifactError(f"the model folder {model} does not exist, or is a file")
     # A registered task may load the model class of another task.
     registered = registry.task(task) if task in registry.tasks() else None
     class_task = str(getattr(registered, "loads_as", task))
     try:
-        config = AutoConfig.from_pretrained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(str(model), trust_remote_code=trust_remote_code)
         auto_class = TasksManager.get_model_class_for_task(class_task, framework="pt", model_type=config.model_type)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             loaded, info = auto_class.from_pretrained(
-                str(model),
-                dtype=torch.float32,
-                output_loading_info=True,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
+                str(model), dtype=torch.float32, output_loading_info=True, trust_remote_code=trust_remote_code
             )
     except KeyError as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error.args[0]}") from error
     except (SafetensorError, UnpicklingError) as error:
-        hint = "" if isinstance(model, str) else _pointer_among_weights(model)
         advice = "the file is incomplete: download it again"
         if isinstance(error, UnpicklingError):
             advice = "a pickle may hold tensors only: save the model as safetensors, or download it again"
         reason = str(error).partition("\n")[0].partition(". This file can")[0]
-        raise ArtifactError(f"the weights of {model} cannot be read: {hint or f'{reason} ({advice})'}") from error
+        cause = _pointer_among_weights(model) or f"{reason} ({advice})"
+        raise ArtifactError(f"the weights of {model} cannot be read: {cause}") from error
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError) as error:
         raise ArtifactError(f"{model} cannot be loaded for the task {task!r}: {error}") from error
     loaded.eval()
@@ -100,10 +86,9 @@ def _pointer_among_weights(model: Path) -> str:
 
 
 def _missing_weights(model: PreTrainedModel, missing: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Return the learned weights among missing names.
+    """Return the learned weights among missing names, without other names of a weight that the checkpoint has.
 
-    Excluded are other names of a weight that the checkpoint has, and what follows from the configuration, as position
-    ids and fixed embeddings do.
+    What follows from the configuration, as position ids and fixed embeddings do, is not learned.
     """
     absent = set(missing)
     learned: dict[str, torch.Tensor] = {
@@ -114,15 +99,11 @@ def _missing_weights(model: PreTrainedModel, missing: Iterable[str]) -> dict[str
     return {name: learned[name] for name in sorted(absent & set(learned)) if id(learned[name]) not in present}
 
 
-def _needed(model: PreTrainedModel, weights: _Weights) -> list[str]:
+def _needed(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the names of the weights that the task's outputs depend on, by the graph of the gradients.
 
     If the model cannot run on generated inputs, all of them count.
     """
-    import torch
-
-    from benchcard.export import probes
-
     if not weights:
         return []
     try:
@@ -148,21 +129,14 @@ def _needed(model: PreTrainedModel, weights: _Weights) -> list[str]:
 
 
 def load_processor(
-    loaded: PreTrainedModel, model: str | Path, revision: str | None, trust_remote_code: bool, notes: list[str]
+    loaded: PreTrainedModel, model: Path, trust_remote_code: bool, notes: list[str]
 ) -> ProcessorMixin | None:
-    """Return the model's processor, tokenizer, image processor or feature extractor.
-
-    If there is none, return None and add a note.
-    """
-    from transformers import AutoImageProcessor, AutoProcessor
-
-    from benchcard.export.exporters import brief
-
+    """Return the model's processor, tokenizer, image processor or feature extractor; None, with a note, without one."""
     # For an architecture that reads texts or images, as Perceiver does, `AutoProcessor` always returns a tokenizer.
     accepted = inspect.signature(loaded.forward).parameters
     auto = AutoImageProcessor if "pixel_values" in accepted and "input_ids" not in accepted else AutoProcessor
     try:
-        return auto.from_pretrained(str(model), revision=revision, trust_remote_code=trust_remote_code)
+        return auto.from_pretrained(str(model), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, TypeError, AttributeError, KeyError) as error:
         notes.append(f"no processor could be loaded, so the inputs follow from the configuration: {brief(error)}")
         return None

@@ -19,28 +19,17 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from benchcard.export.probes import ModelInput
-
-FILE = "model.onnx"
-EXTERNAL_DATA = "model.onnx.data"
-
-_EXTERNAL_FROM_BYTES = 2**31 - 2**27
-"""Protobuf messages are smaller than 2 GiB, of which 128 MiB are for the nodes.
-
-Source: https://protobuf.dev/programming-guides/proto-limits/
-"""
+from benchcard.graphs.files import INLINE_LIMIT_BYTES
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def normalize(graph: ir.Model, inputs: Sequence[ModelInput], outputs: Sequence[str], wrapper: str) -> ir.Model:
-    """Bring a graph into the normal form, in place, and return it.
+    """Bring a graph of an exporter into the normal form, in place, and return it.
 
-    Args:
-        graph: The graph of an exporter.
-        inputs: The inputs and the names of their axes, in the order for the graph. An unused input is removed; the
-            comparison with PyTorch shows whether that is right.
-        outputs: The outputs to keep, in this order; all others are removed.
-        wrapper: The name of the module around the traced model, which is removed from all names.
+    The inputs and the outputs to keep are given in the order for the graph. An unused input is removed; the comparison
+    with PyTorch shows whether that is right. `wrapper` names the module around the traced model; no name begins with it
+    afterwards.
 
     Raises:
         ValueError: The graph lacks an output.
@@ -66,12 +55,12 @@ def normalize(graph: ir.Model, inputs: Sequence[ModelInput], outputs: Sequence[s
 def write_normalized(graph: ir.Model, folder: Path) -> tuple[Path, ...]:
     """Write the graph as `model.onnx`, with `model.onnx.data` for too many weights, and return the files."""
     size = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value is not None)
-    path = folder / FILE
-    if size < _EXTERNAL_FROM_BYTES:
+    path, weights = folder / "model.onnx", folder / "model.onnx.data"
+    if size < INLINE_LIMIT_BYTES:
         ir.save(graph, path)
         return (path,)
-    ir.save(graph, path, external_data=EXTERNAL_DATA)
-    return path, folder / EXTERNAL_DATA
+    ir.save(graph, path, external_data=weights.name)
+    return path, weights
 
 
 class _IdentityElimination(common.IdentityEliminationPass):
@@ -136,14 +125,13 @@ def _module(node: ir.Node, wrapper: str) -> str:
 
 
 def _name_weights(graph: ir.Graph, wrapper: str) -> None:
-    """Name weights as in the checkpoint; those that the exporter named, by their first use."""
+    """Name weights as in the checkpoint, and those that the exporter named by their first use."""
     for value in list(graph.initializers.values()):
         name = str(value.name).removeprefix(f"{wrapper}.")
-        if _is_checkpoint_name(name):
-            value.name = name
-            continue
-        uses = list(value.uses())
-        value.name = f"{uses[0].node.name}_input_{uses[0].idx}" if uses else name
+        use = next(iter(value.uses()), None)
+        if use is not None and not _is_checkpoint_name(name):
+            name = f"{use.node.name}_input_{use.idx}"
+        value.name = name
 
 
 def _is_checkpoint_name(name: str) -> bool:

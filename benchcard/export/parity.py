@@ -1,8 +1,4 @@
-"""The comparison of an ONNX graph with PyTorch.
-
-Owns running a graph in ONNX Runtime on probes and comparing every output. Leaves making probes to `probes`. Never loads
-torch.
-"""
+"""The comparison of an ONNX graph with PyTorch, output by output. Leaves making probes to `probes`."""
 
 from __future__ import annotations
 
@@ -10,18 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
-from benchcard.graphs.runtime import runtime_errors
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnxruntime
-    from numpy.typing import NDArray
-
-    from benchcard.export.probes import Array, Probe
-
+from benchcard.export.probes import Array, Probe
+from benchcard.graphs.runtime import open_session, runtime_errors
 
 TOLERANCE = 1e-4
 """The largest allowed difference of an output, as a share of its largest value, or absolute where that is below 1.
@@ -34,12 +26,9 @@ and 1e-4 for BERT, https://github.com/huggingface/optimum-onnx/blob/main/optimum
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of a graph with PyTorch.
+    """One comparison of a graph with PyTorch, with all of ONNX Runtime's graph optimizations or none.
 
-    Attributes:
-        shapes: The shape of every input.
-        optimized: Whether ONNX Runtime's graph optimizations were on (all of them) or off.
-        max_abs_difference: The largest absolute difference over all outputs, at real (not padded) positions.
+    `shapes` are those of the inputs. The difference is the largest of all outputs, at real (not padded) positions.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -52,35 +41,20 @@ def compare(path: Path, probes: Sequence[Probe]) -> tuple[Check, ...]:
 
     Calibration and quantization read the graph as it is written, and timing runs it optimized, so both must be right.
 
-    Args:
-        path: The graph.
-        probes: Inputs and the outputs expected for them.
-
     Raises:
         ArtifactError: ONNX Runtime cannot load or run the graph, or an output is missing, has another shape, is not
             finite, or differs by more than `TOLERANCE`.
     """
     checks = []
-    for optimized in (False, True):
-        session = _open_session(path, optimized)
+    for optimized, level in ((False, 0), (True, 99)):
+        try:
+            session = open_session(path, level)
+        except runtime_errors() as error:
+            version = onnxruntime.__version__
+            raise ArtifactError(f"ONNX Runtime {version} cannot load the graph: {_short_message(error)}") from error
         for probe in probes:
             checks.append(Check(probe.shapes, optimized, _largest_difference(session, probe, optimized)))
     return tuple(checks)
-
-
-def _open_session(path: Path, optimized: bool) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    level = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # Errors become exceptions and need no log.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except runtime_errors() as error:
-        version = onnxruntime.__version__
-        raise ArtifactError(f"ONNX Runtime {version} cannot load the graph: {_short_message(error)}") from error
 
 
 def _short_message(error: Exception) -> str:
@@ -93,8 +67,6 @@ def _short_message(error: Exception) -> str:
 
 
 def _largest_difference(session: onnxruntime.InferenceSession, probe: Probe, optimized: bool) -> float:
-    import numpy as np
-
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in probe.shapes.items())
     at = f"at {shapes}, graph optimizations {'on' if optimized else 'off'}"
     names = [entry.name for entry in session.get_outputs()]
@@ -124,11 +96,9 @@ def _largest_difference(session: onnxruntime.InferenceSession, probe: Probe, opt
 
 def _difference(actual: Array, expected: Array, real: NDArray[np.bool_] | None) -> tuple[float, float]:
     """Return the largest difference at real positions, and the largest allowed one."""
-    import numpy as np
-
     if real is not None:
         actual, expected = actual[real], expected[real]
     if not expected.size:
         return 0.0, TOLERANCE
-    scale = max(1.0, float(np.abs(expected.astype(np.float64)).max()))
-    return float(np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max()), TOLERANCE * scale
+    exact = expected.astype(np.float64)
+    return float(np.abs(actual.astype(np.float64) - exact).max()), TOLERANCE * max(1.0, float(np.abs(exact).max()))

@@ -1,9 +1,7 @@
 """Probes: example inputs of a transformers model at selected shapes, with PyTorch's outputs for them.
 
 Owns the names, dynamic axes and example values of the inputs, and the reference outputs. Leaves writing a graph to
-`exporters`, and comparing a graph with a probe to `parity`.
-
-This module loads torch and transformers, so import it inside a function.
+`exporters`, and comparing a graph with a probe to `parity`. This module loads torch, so import it inside a function.
 """
 
 from __future__ import annotations
@@ -11,16 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from benchcard.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 Array: TypeAlias = NDArray[np.generic]
 AxisSizes: TypeAlias = tuple[int | str, ...]
@@ -36,11 +33,9 @@ _PER_SAMPLE = ("batch", "samples")
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One input of a model.
+    """One input of a model, by its name in the output of the processor or tokenizer, as `pixel_values`.
 
-    Attributes:
-        name: Its name in the output of the processor or tokenizer, as `pixel_values`.
-        shape: One entry per axis: a name where the axis is dynamic (`batch`, `sequence`), its size where it is fixed.
+    `shape` has one entry per axis: a name where the axis is dynamic (`batch`, `sequence`), its size where it is fixed.
     """
 
     name: str
@@ -54,14 +49,9 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The valid token ids of a model.
+    """The valid token ids of a model, which are less than `size`, and its number of token types.
 
-    Attributes:
-        size: Number of ids.
-        pad_id: The id at padded positions.
-        end_id: The id at the end of every row and nowhere else; None where a model needs none.
-        types: Number of token types.
-        padding_side: `right` or `left`.
+    `end_id` is at the end of every row and nowhere else; None where a model needs none.
     """
 
     size: int
@@ -73,13 +63,10 @@ class Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Inputs of one shape, and PyTorch's outputs for them.
+    """Inputs of one shape, and PyTorch's outputs for them; ids and masks are int64, all others mostly float32.
 
-    Attributes:
-        inputs: Arrays by name; ids and masks are int64, all others float32.
-        outputs: Arrays by name, most of them float32.
-        real: Which positions hold real tokens, (batch, tokens) bool; None where there is no mask of tokens.
-        per_token: The outputs whose second axis is that of the tokens.
+    `real` tells which positions hold real tokens, `(batch, tokens) bool`; None where there is no mask of tokens. The
+    second axis of the outputs in `per_token` is that of the tokens.
     """
 
     inputs: Mapping[str, Array]
@@ -96,10 +83,7 @@ class Probe:
 def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tuple[ModelInput, ...]:
     """Return the inputs that the processor creates and the model's `forward` takes, in the order of `forward`.
 
-    Args:
-        model: The model.
-        processor: Its processor, tokenizer, image processor or feature extractor. If None, the names are inferred from
-            `forward` and the configuration.
+    Without a processor, the names are inferred from `forward` and the configuration.
 
     Raises:
         ArtifactError: No example can be created for an input.
@@ -110,23 +94,20 @@ def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tu
         offered = [model.main_input_name]
         if model.main_input_name == "input_ids":
             offered += ["attention_mask"] + ["token_type_ids"] * (_setting(model.config, "type_vocab_size", 0) > 1)
-    names = [name for name in accepted if name in offered]
+    names, kind = [name for name in accepted if name in offered], type(model).__name__
     if not names:
-        raise ArtifactError(
-            f"{type(model).__name__} takes none of the inputs that its processor creates: {list(offered)}"
-        )
+        raise ArtifactError(f"{kind} takes none of the inputs that its processor creates: {list(offered)}")
     shapes = {
         "input_ids": _PER_TOKEN,
         "token_type_ids": _PER_TOKEN,
         "attention_mask": _PER_SAMPLE if "input_values" in names else _PER_TOKEN,
-        **_image_shapes(model, processor, names),
+        **(_image_shapes(model, processor) if "pixel_values" in names else {}),
         **_audio_shapes(processor, names),
     }
-    unknown = [name for name in names if name not in shapes]
-    if unknown:
+    if unknown := [name for name in names if name not in shapes]:
         raise ArtifactError(
-            f"{type(model).__name__} takes {', '.join(unknown)}: no example can be created for such an input. Inputs "
-            f"that can be exported: {', '.join(sorted(shapes))}"
+            f"{kind} takes {', '.join(unknown)}: no example can be created for such an input. Inputs that can be "
+            f"exported: {', '.join(sorted(shapes))}"
         )
     return tuple(ModelInput(name, shapes[name]) for name in names)
 
@@ -195,7 +176,7 @@ def reference(model: PreTrainedModel, examples: Sequence[Mapping[str, Array]]) -
     Raises:
         ArtifactError: The model cannot run on an example, or an output is not finite for real tokens.
     """
-    runs: list[tuple[Mapping[str, Array], dict[str, Array]]] = []
+    runs: list[dict[str, Array]] = []
     for inputs in examples:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         try:
@@ -203,25 +184,22 @@ def reference(model: PreTrainedModel, examples: Sequence[Mapping[str, Array]]) -
                 fields = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}, return_dict=True)
         except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise ArtifactError(f"{type(model).__name__} fails in PyTorch itself, at {shapes}: {error}") from error
-        runs.append(
-            (inputs, {name: value.numpy() for name, value in fields.items() if isinstance(value, torch.Tensor)})
-        )
-    per_token = frozenset(name for name in runs[0][1] if all(_is_per_token(name, *run) for run in runs))
-    probes = tuple(Probe(inputs, outputs, _real_positions(inputs), per_token) for inputs, outputs in runs)
-    for probe in probes:
+        runs.append({name: value.numpy() for name, value in fields.items() if isinstance(value, torch.Tensor)})
+    per_token = set(runs[0])
+    for inputs, outputs in zip(examples, runs):
+        tokens = inputs["input_ids"].shape[1:2] if "input_ids" in inputs else None
+        per_token -= {name for name, array in outputs.items() if array.shape[1:2] != tokens}
+    probes: list[Probe] = []
+    for inputs, outputs in zip(examples, runs):
+        mask = inputs.get("attention_mask") if "input_ids" in inputs else None
+        probe = Probe(inputs, outputs, None if mask is None else mask.astype(bool), frozenset(per_token))
+        probes.append(probe)
         for name, array in probe.outputs.items():
             real = array[probe.real] if name in per_token and probe.real is not None else array
             if not np.isfinite(real).all():
-                raise ArtifactError(
-                    f"{type(model).__name__} computes {name} that is not finite, in PyTorch itself, at {probe.shapes}"
-                )
-    return probes
-
-
-def _is_per_token(name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> bool:
-    """Return whether the second axis of an output is that of the tokens."""
-    ids, output = inputs.get("input_ids"), outputs[name]
-    return ids is not None and output.ndim > 1 and output.shape[1] == ids.shape[1]
+                kind = type(model).__name__
+                raise ArtifactError(f"{kind} computes {name} that is not finite, in PyTorch itself, at {probe.shapes}")
+    return tuple(probes)
 
 
 def _setting(config: PretrainedConfig, name: str, default: Any) -> Any:
@@ -252,19 +230,8 @@ def _mask(shape: tuple[int, ...], padding_side: str) -> NDArray[np.int64]:
     return (positions < lengths if padding_side == "right" else positions >= length - lengths).astype(np.int64)
 
 
-def _real_positions(inputs: Mapping[str, Array]) -> NDArray[np.bool_] | None:
-    mask = inputs.get("attention_mask")
-    return None if mask is None or "input_ids" not in inputs else mask.astype(bool)
-
-
-def _image_shapes(
-    model: PreTrainedModel, processor: ProcessorMixin | None, names: Sequence[str]
-) -> dict[str, AxisSizes]:
+def _image_shapes(model: PreTrainedModel, processor: ProcessorMixin | None) -> dict[str, AxisSizes]:
     """Return the shapes of `pixel_values` and `pixel_mask` that the image processor creates for a square image."""
-    from PIL import Image
-
-    if "pixel_values" not in names:
-        return {}
     size = _setting(model.config, "image_size", 224)
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     channels = _setting(model.config, "num_channels", 3)
@@ -275,10 +242,8 @@ def _image_shapes(
             height, width = np.asarray(image_processor(images=image, return_tensors="np")["pixel_values"]).shape[-2:]
         except ValueError as error:
             raise ArtifactError(f"the image processor refuses an image of {channels} channels: {error}") from error
-    return {
-        "pixel_values": ("batch", channels, int(height), int(width)),
-        "pixel_mask": ("batch", int(height), int(width)),
-    }
+    sizes = (int(height), int(width))
+    return {"pixel_values": ("batch", channels, *sizes), "pixel_mask": ("batch", *sizes)}
 
 
 def _audio_shapes(processor: ProcessorMixin | None, names: Sequence[str]) -> dict[str, AxisSizes]:

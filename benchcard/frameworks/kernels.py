@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 # Optimization levels at which ONNX Runtime does not fuse a quantized node with the conversions around it, and computes
 # in float32 between them. It fuses them at higher levels. Within either set of levels, outputs differ by rounding only.
@@ -26,56 +26,15 @@ UNFUSED_LEVELS = (0, 1)
 # stay in float32, are removed, or only move values.
 # Source: onnxruntime, core/optimizer/qdq_transformer/selectors_actions/qdq_selector_action_transformer.cc; each of them
 # tested alone in onnxruntime 1.32.
-FUSIBLE = frozenset(
-    (
-        "Add",
-        "AveragePool",
-        "Concat",
-        "Conv",
-        "Gemm",
-        "GlobalAveragePool",
-        "LeakyRelu",
-        "MatMul",
-        "MaxPool",
-        "Mul",
-        "Sigmoid",
-        "Softmax",
-    )
-)
+_FUSIBLE = "Add AveragePool Concat Conv Gemm GlobalAveragePool LeakyRelu MatMul MaxPool Mul Sigmoid Softmax"
+FUSIBLE = frozenset(_FUSIBLE.split())
 Numbers = Literal["8 bits", "conversion", "float", "other"]
 _CONVERSIONS = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"))
 # They move values or convert their type, and compute nothing.
-_MOVES = frozenset(
-    (
-        "Cast",
-        "Compress",
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GatherBlockQuantized",
-        "GatherElements",
-        "GatherND",
-        "Identity",
-        "MemcpyFromHost",
-        "MemcpyToHost",
-        "Pad",
-        "ReorderInput",
-        "ReorderOutput",
-        "Reshape",
-        "ScatterElements",
-        "ScatterND",
-        "Shape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-    )
+_MOVES = (
+    "Cast Compress Concat DepthToSpace Expand Flatten Gather GatherBlockQuantized GatherElements GatherND Identity "
+    "MemcpyFromHost MemcpyToHost Pad ReorderInput ReorderOutput Reshape ScatterElements ScatterND Shape Slice "
+    "SpaceToDepth Split Squeeze Tile Transpose Unsqueeze Where"
 )
 # Kernels with weights of few bits, which compute in float.
 _WEIGHTS_ONLY = frozenset(("MatMulNBits", "MatMulBnb4"))
@@ -113,15 +72,8 @@ class Kernel:
     time_share: float
 
 
-@dataclass(frozen=True)
-class _Event:
-    """One run of a kernel in a profile."""
-
-    kernel: str
-    numbers: Numbers
-    node: tuple[str, str]
-    start_us: int
-    duration_us: int
+_Node: TypeAlias = tuple[str, Numbers, str, str]
+"""A node of a graph: the name and numbers of its kernel, its own name, and its index."""
 
 
 def read_kernels(profile: Path) -> tuple[Kernel, ...]:
@@ -130,22 +82,21 @@ def read_kernels(profile: Path) -> tuple[Kernel, ...]:
     The first call includes one-time work and is left out where there is another one. For each node the low median of
     the other calls counts. A mean would include interruptions of a call by the rest of the machine, which can take
     longer than the call.
-
-    Args:
-        profile: The file that `end_profiling` of a session returned.
     """
     try:
         calls = _calls(json.loads(profile.read_bytes()))
     except (OSError, ValueError, KeyError):
         # The disk was full, a name has a quotation mark (which the runtime does not escape), or the format changed.
         return ()
-    nodes: Counter[tuple[str, Numbers]] = Counter()
-    durations_us: Counter[tuple[str, Numbers]] = Counter()
-    for (kernel, numbers, _), node_us in _by_node(calls[1:] or calls).items():
-        nodes[kernel, numbers] += 1
-        durations_us[kernel, numbers] += statistics.median_low(node_us)
-    total_us = durations_us.total() or 1
-    kernels = (Kernel(*kind, nodes[kind], duration_us / total_us) for kind, duration_us in durations_us.items())
+    by_node: dict[_Node, list[int]] = {}
+    for call in calls[1:] or calls:
+        for node, duration_us in call.items():
+            by_node.setdefault(node, []).append(duration_us)
+    by_kernel: dict[tuple[str, Numbers], list[int]] = {}
+    for (kernel, numbers, *_), node_us in by_node.items():
+        by_kernel.setdefault((kernel, numbers), []).append(statistics.median_low(node_us))
+    total_us = sum(map(sum, by_kernel.values())) or 1
+    kernels = (Kernel(*kind, len(nodes_us), sum(nodes_us) / total_us) for kind, nodes_us in by_kernel.items())
     return tuple(sorted(kernels, key=lambda kernel: (-kernel.time_share, kernel.name, kernel.numbers)))
 
 
@@ -161,11 +112,7 @@ def partly_fused(kernels: Iterable[Kernel], quantized: Mapping[str, int]) -> Ite
     """Yield the operators of which some quantized nodes compute in float32 although they could be fused.
 
     Each comes as the operators in back-ticks, the number of nodes that compute in 8 bits, and the number of quantized
-    nodes.
-
-    Args:
-        kernels: The kernels of a call.
-        quantized: Number of quantized nodes by operator.
+    nodes, which `quantized` has by operator.
     """
     # Some kernels compute either of these, and their names do not show which.
     both = ("Gemm", "MatMul") if quantized.keys() >= {"Gemm", "MatMul"} else ()
@@ -178,42 +125,27 @@ def partly_fused(kernels: Iterable[Kernel], quantized: Mapping[str, int]) -> Ite
             yield " or ".join(f"`{operator}`" for operator in group), in_8_bits, count
 
 
-def _by_node(calls: Sequence[Sequence[_Event]]) -> dict[tuple[str, Numbers, tuple[str, str]], list[int]]:
-    """Return the duration of each node in each call that ran it; a node in a loop counts once with its total."""
-    durations_us: dict[tuple[str, Numbers, tuple[str, str]], list[int]] = {}
-    for call in calls:
-        totals_us: Counter[tuple[str, Numbers, tuple[str, str]]] = Counter()
-        for event in call:
-            totals_us[event.kernel, event.numbers, event.node] += event.duration_us
-        for node, total_us in totals_us.items():
-            durations_us.setdefault(node, []).append(total_us)
-    return durations_us
-
-
-def _calls(entries: Sequence[Mapping[str, Any]]) -> list[list[_Event]]:
-    """Return the events of kernels, by call.
-
-    Args:
-        entries: The profile as the runtime writes it (the Trace Event Format).
-    """
+def _calls(entries: Sequence[Mapping[str, Any]]) -> list[Counter[_Node]]:
+    """Return the microseconds of each node in each call of a profile; those of a node in a loop are added."""
     spans = sorted((entry["ts"], entry["ts"] + entry["dur"]) for entry in entries if entry["name"] == "model_run")
-    events = []
+    calls: list[Counter[_Node]] = [Counter() for _ in spans]
     for entry in entries:
         is_kernel = entry.get("cat") == "Node" and entry["name"].endswith("_kernel_time")
-        name = entry["args"].get("op_name") if is_kernel else None
-        if name and name not in _CONTROL:
-            arguments = entry["args"]
+        arguments = entry["args"] if is_kernel else {}
+        kernel = arguments.get("op_name")
+        if kernel and kernel not in _CONTROL:
             types = {kind for shape in arguments.get("input_type_shape", ()) for kind in shape}
-            node = entry["name"], arguments.get("node_index", "")
-            events.append(_Event(name, _numbers(name, types), node, entry["ts"], entry["dur"]))
-    events.sort(key=lambda event: event.start_us)
-    return [[event for event in events if start <= event.start_us <= end] for start, end in spans]
+            node = (kernel, _numbers(kernel, types), entry["name"], arguments.get("node_index", ""))
+            for call, (start, end) in zip(calls, spans):
+                if start <= entry["ts"] <= end:
+                    call[node] += entry["dur"]
+    return calls
 
 
 def _numbers(kernel: str, types: Set[str]) -> Numbers:
     if kernel in _CONVERSIONS:
         return "conversion"
-    if kernel in _MOVES:
+    if kernel in _MOVES.split():
         return "other"
     if types & {"int8", "uint8"} and kernel not in _WEIGHTS_ONLY:
         return "8 bits"

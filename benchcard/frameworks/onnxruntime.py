@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -29,29 +30,17 @@ if TYPE_CHECKING:
 # interrupted at the same node. No further call begins after this many seconds.
 _MIN_PROFILED_CALLS, _MAX_PROFILED_CALLS = 3, 11
 _PROFILED_S = 0.5
+_PARAMETERS = (
+    "from_transformers apply_quantization quantization_approach operators_to_quantize node_exclusion per_channel "
+    "reduce_range weights_dtype activations_dtype quant_format weights_symmetric activations_symmetric "
+    "matmul_const_b_only calibration"
+)
 
 
 class OnnxRuntime:
     """The framework `onnxruntime`: fp32, dynamically and statically quantized graphs."""
 
-    parameters = frozenset(
-        {
-            "from_transformers",
-            "apply_quantization",
-            "quantization_approach",
-            "operators_to_quantize",
-            "node_exclusion",
-            "per_channel",
-            "reduce_range",
-            "weights_dtype",
-            "activations_dtype",
-            "quant_format",
-            "weights_symmetric",
-            "activations_symmetric",
-            "matmul_const_b_only",
-            "calibration",
-        }
-    )
+    parameters = frozenset(_PARAMETERS.split())
     arguments: Mapping[str, ValueType] = MappingProxyType(
         {
             "opset": Number(11, 23, whole=True),
@@ -71,11 +60,7 @@ class OnnxRuntime:
         import onnxruntime  # noqa: F401
 
     def open(self, model: Path, options: Options) -> Session:
-        """Return the graph in a session.
-
-        Raises:
-            ArtifactError: The runtime cannot load the graph; the message has its reason.
-        """
+        """Return the graph in a session; an `ArtifactError` says why the runtime cannot load it."""
         return Session(model, options)
 
     def open_profiled(self, model: Path, options: Options) -> Session:
@@ -84,21 +69,18 @@ class OnnxRuntime:
 
 
 class Session:
-    """An ONNX graph in an inference session.
-
-    Args:
-        model: The graph.
-        options: A framework's arguments.
-        profiled: Whether the runtime profiles its calls until `kernels` is called.
-    """
+    """An ONNX graph in an inference session; if `profiled`, its calls are profiled until `kernels` is called."""
 
     def __init__(self, model: Path, options: Options, profiled: bool = False) -> None:
         import onnxruntime
 
         settings = session_options(options)
-        # The session opens a file in this folder at once, and writes it until `kernels` is called.
-        self._profile = _temporary_folder() if profiled else None
+        self._profile: tempfile.TemporaryDirectory[str] | None = None
+        # A full disk costs the kernels and not the row.
+        with suppress(OSError):
+            self._profile = tempfile.TemporaryDirectory(prefix=".profile-") if profiled else None
         if self._profile is not None:
+            # The session opens a file in this folder at once, and writes it until `kernels` is called.
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(self._profile.name) / "calls")
         try:
@@ -140,14 +122,6 @@ class Session:
             return read_kernels(Path(self.session.end_profiling()))
 
 
-def _temporary_folder() -> tempfile.TemporaryDirectory[str] | None:
-    """Return a folder for the profile; None where the disk is full, which costs the kernels and not the row."""
-    try:
-        return tempfile.TemporaryDirectory(prefix=".profile-")
-    except OSError:
-        return None
-
-
 def _only_batch_size(session: onnxruntime.InferenceSession) -> dict[str, int]:
     """Return the batch size of a graph that takes only one; nothing where it takes any."""
     fixed = {entry.shape[0] for entry in session.get_inputs() if entry.shape}
@@ -156,14 +130,9 @@ def _only_batch_size(session: onnxruntime.InferenceSession) -> dict[str, int]:
 
 
 def _as_type(array: NDArray[np.generic], kind: str) -> NDArray[np.generic]:
-    """Return the array in the element type that the graph declares."""
+    """Return the array in the element type that the graph declares, such as `tensor(float)`."""
     import numpy as np
 
-    types: dict[str, type[np.generic]] = {
-        "tensor(int64)": np.int64,
-        "tensor(int32)": np.int32,
-        "tensor(float)": np.float32,
-        "tensor(float16)": np.float16,
-        "tensor(bool)": np.bool_,
-    }
-    return np.ascontiguousarray(array, dtype=types.get(kind, array.dtype))
+    types = {"float": "float32", "float16": "float16", "int64": "int64", "int32": "int32", "bool": "bool"}
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return np.ascontiguousarray(array, dtype=types.get(name, array.dtype))

@@ -33,11 +33,7 @@ class PyTorch:
         from transformers import AutoConfig, PreTrainedModel  # noqa: F401
 
     def open(self, model: Path, options: Options) -> Module:
-        """Return the model in evaluation mode.
-
-        Raises:
-            ArtifactError: transformers cannot load the folder for the task; the message has its reason.
-        """
+        """Return the model in evaluation mode; an `ArtifactError` says why transformers cannot load it for the task."""
         return Module(model, options)
 
 

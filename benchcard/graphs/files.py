@@ -19,15 +19,12 @@ from benchcard.utils.files import pointer_hint
 # A protobuf message ends at 2 GiB. Quantization adds nodes and scales, so weights move to a file of their own earlier.
 # Source: https://onnx.ai/onnx/repo-docs/ExternalData.html
 INLINE_LIMIT_BYTES = 2**31 - 2**27
-# Larger than any opset. A damaged file may hold a version that does not fit into an `int` of C.
-_LAST_OPSET = 1000
 
 
 def file_version(path: Path) -> tuple[int, int]:
     """Return two numbers that change when a file is written or replaced; zeros where there is no such file.
 
-    They are its size and the time of its last status change, which, unlike that of its last modification, no program
-    can set.
+    Unlike the time of its last modification, no program can set that of its last status change.
     """
     try:
         status = path.stat()
@@ -48,12 +45,11 @@ def load_model(path: Path) -> onnx.ModelProto:
         raise ArtifactError(f"{path}: {error.strerror or error}. Export the model again.") from error
     except DecodeError as error:
         raise ArtifactError(_unreadable(path)) from error
-    if not model.HasField("graph") or not (model.graph.node or model.opset_import):
-        raise ArtifactError(_unreadable(path))
     names = [value.name for value in (*model.graph.input, *model.graph.output)]
     for node in model.graph.node:
         names += (node.op_type, node.domain, node.name, *node.input, *node.output)
-    if any(isinstance(name, bytes) for name in names):  # protobuf returns a name that is not valid UTF-8 as bytes
+    is_text = all(isinstance(name, str) for name in names)  # protobuf returns one that is not valid UTF-8 as bytes
+    if not (model.HasField("graph") and (model.graph.node or model.opset_import) and is_text):
         raise ArtifactError(_unreadable(path))
     _check_input_counts(model, path)
     return model
@@ -65,10 +61,11 @@ def _unreadable(path: Path) -> str:
 
 
 def _check_input_counts(model: onnx.ModelProto, path: Path) -> None:
-    """Raise where a node has fewer inputs than its operator needs; the quantization rules index them unchecked."""
+    """Raise where a node has fewer inputs than its operator needs: others index them unchecked."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     for node in model.graph.node:
-        version = min(max(versions.get(node.domain, 0), 0), _LAST_OPSET)
+        # A damaged file may hold a version that does not fit into an `int` of C.
+        version = min(max(versions.get(node.domain, 0), 0), 1000)
         if not onnx.defs.has(node.op_type, version, node.domain):
             continue  # an operator of ONNX Runtime or a custom one
         least = onnx.defs.get_schema(node.op_type, version, node.domain).min_input
@@ -105,15 +102,20 @@ def write_model(model: onnx.ModelProto, target: Path) -> None:
 def copy_model(model: Path, target: Path) -> None:
     """Copy a model; its external weights go to `<target>.data`."""
     proto = onnx.load(str(model), load_external_data=False)
-    names = {location: f"{target.name}.data{index or ''}" for index, location in enumerate(external_files(proto))}
-    if not names:
+    if external_files(proto):
+        write_beside_copied_weights(proto, model.parent, target)
+    else:
         shutil.copyfile(model, target)
-        return
+
+
+def write_beside_copied_weights(model: onnx.ModelProto, folder: Path, target: Path) -> None:
+    """Write a model that was loaded from `folder` without its external weights, and copy these to `<target>.data`."""
+    names = {location: f"{target.name}.data{index or ''}" for index, location in enumerate(external_files(model))}
     for location, name in names.items():
-        shutil.copyfile(model.parent / location, target.with_name(name))
-    for entry in location_entries(proto):
+        shutil.copyfile(folder / location, target.with_name(name))
+    for entry in location_entries(model):
         entry.value = names[entry.value]
-    onnx.save(proto, str(target))
+    onnx.save(model, str(target))
 
 
 def model_files(path: Path, model: onnx.ModelProto | None = None) -> tuple[Path, ...]:
@@ -137,8 +139,7 @@ def location_entries(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryP
 def model_digest(path: Path) -> str:
     """Return the SHA-256 (hexadecimal) of a model: of its graph and its weights, wherever the weights are stored.
 
-    Models with the same digest have the same nodes, names, attributes and weights in the same order. The names of files
-    with external weights do not count.
+    Only the names of files with external weights do not count.
 
     Raises:
         ArtifactError: There is no such file, it is not a valid ONNX model, or its weights cannot be read.
@@ -146,9 +147,7 @@ def model_digest(path: Path) -> str:
     model = load_model(path)
     try:
         return digest_of(model, path.parent)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: {error.strerror or error}. Export the model again.") from error
-    except (ValueError, onnx.checker.ValidationError) as error:
+    except (FileNotFoundError, ValueError, onnx.checker.ValidationError) as error:
         raise ArtifactError(
             f"The external weights of {path.name} cannot be read: {error}. Download or export the model again."
         ) from error
@@ -180,16 +179,14 @@ def digest_of(model: onnx.ModelProto, folder: Path) -> str:
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of a model without the data of large weights, which type inference does not need."""
-    light = onnx.ModelProto(ir_version=model.ir_version)
-    light.opset_import.extend(model.opset_import)
-    light.functions.extend(model.functions)
-    graph = light.graph
-    graph.name = model.graph.name
-    for field in ("node", "input", "output", "value_info"):
-        getattr(graph, field).extend(getattr(model.graph, field))
-    for weight in model.graph.initializer:
-        if len(weight.raw_data) <= 1024:
-            graph.initializer.append(weight)
-        else:
-            graph.initializer.append(TensorProto(name=weight.name, data_type=weight.data_type, dims=weight.dims))
-    return light
+    source = model.graph
+    graph = onnx.GraphProto(
+        name=source.name, node=source.node, input=source.input, output=source.output, value_info=source.value_info
+    )
+    for weight in source.initializer:
+        is_small = len(weight.raw_data) <= 1024
+        empty = TensorProto(name=weight.name, data_type=weight.data_type, dims=weight.dims)
+        graph.initializer.append(weight if is_small else empty)
+    return onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
+    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,14 @@ import onnx
 from onnx import TensorProto
 
 from benchcard.errors import ArtifactError
-from benchcard.graphs.files import INLINE_LIMIT_BYTES, external_files, file_version, load_clean_model, without_weights
+from benchcard.graphs.files import (
+    INLINE_LIMIT_BYTES,
+    external_files,
+    file_version,
+    load_clean_model,
+    without_weights,
+    write_beside_copied_weights,
+)
 from benchcard.graphs.traversal import subgraphs
 
 # The element types that ONNX Runtime's quantizer takes for floating point.
@@ -29,8 +35,7 @@ class Graph:
     counts as read by the node that holds the subgraph.
 
     Attributes:
-        producers: Tensor name -> name of the node that computes it.
-        consumers: Tensor name -> names of the nodes that read it.
+        producers: Tensor name -> name of the node that computes it; in `consumers`, of the nodes that read it.
         captured: Tensors that a subgraph reads from this graph.
         weights: Names of the initializers -> their element type (`TensorProto.DataType`).
         types: Names of the other tensors -> their element type, where it is known.
@@ -124,7 +129,7 @@ def opset_of(model: onnx.ModelProto) -> int | None:
 def name_nodes(model: onnx.ModelProto) -> None:
     """Give every node without a unique name one made of its operator and its position, such as `MatMul_17`."""
     taken = {node.name for node in model.graph.node}
-    seen: set[str] = {""}
+    seen = {""}
     for index, node in enumerate(model.graph.node):
         if node.name in seen:
             name = f"{node.op_type}_{index}"
@@ -137,11 +142,10 @@ def name_nodes(model: onnx.ModelProto) -> None:
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A copy of a model that the quantizer can read.
+    """A copy of a model that the quantizer can read: all nodes have names, and stale entries are removed.
 
-    In the file, every node has a name, stale entries are removed, and large weights are external: the quantizer's shape
-    inference writes and reads a small file, and the weights are not loaded twice. `needs_external_weights` tells
-    whether the weights of the original are external, or too large for one file.
+    Large weights are external: the quantizer's shape inference writes and reads a small file, and the weights are not
+    loaded twice. `needs_external_weights` tells whether those of the original are external, or too large for one file.
     """
 
     graph: Graph
@@ -153,12 +157,8 @@ def prepare_model(model: Path, folder: Path) -> PreparedModel:
     """Write a copy of a model for the quantizer to `folder`."""
     graph, proto, target = load_graph(model), load_clean_model(model), folder / "float.onnx"
     name_nodes(proto)
-    locations = external_files(proto)
-    if locations:
-        for location in locations:
-            (folder / location).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(model.parent / location, folder / location)
-        onnx.save(proto, str(target))
+    if external_files(proto):
+        write_beside_copied_weights(proto, model.parent, target)
         return PreparedModel(graph, target, True)
     onnx.save(proto, str(target), save_as_external_data=True, location=f"{target.name}.data")
     # Not `ByteSize`, which takes a second for a model of 300 MB.
@@ -167,11 +167,7 @@ def prepare_model(model: Path, folder: Path) -> PreparedModel:
 
 def attribute_value(node: onnx.NodeProto, name: str, default: object) -> object:
     """Return the value of a node's attribute, or `default`."""
-    for entry in node.attribute:
-        if entry.name == name:
-            value: object = onnx.helper.get_attribute_value(entry)
-            return value
-    return default
+    return next((onnx.helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
 
 
 def has_subgraph(node: onnx.NodeProto) -> bool:
@@ -195,11 +191,10 @@ def captured_tensors(node: onnx.NodeProto) -> set[str]:
 def _element_types(model: onnx.ModelProto, infer: bool) -> dict[str, int]:
     """Return the element types that the model declares and, with `infer`, that ONNX infers, of all but initializers."""
     values: list[Sequence[onnx.ValueInfoProto]] = [model.graph.value_info, model.graph.input, model.graph.output]
-    infer_shapes: Callable[[onnx.ModelProto], onnx.ModelProto] = onnx.shape_inference.infer_shapes
     # Where inference fails, only the declared types are known. The quantizer then reports the reason.
     with contextlib.suppress(onnx.shape_inference.InferenceError):
         if infer:
-            values.insert(0, infer_shapes(without_weights(model)).graph.value_info)
+            values.insert(0, onnx.shape_inference.infer_shapes(without_weights(model)).graph.value_info)
     return {
         value.name: value.type.tensor_type.elem_type
         for group in values

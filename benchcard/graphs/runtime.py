@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnxruntime
+
+# What exporters and quantizers may raise for a graph or a model that they do not support.
+LIBRARY_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def session_options(arguments: Mapping[str, object]) -> onnxruntime.SessionOptions:
@@ -23,6 +27,18 @@ def session_options(arguments: Mapping[str, object]) -> onnxruntime.SessionOptio
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if arguments.get("allow_spinning") else "0")
     return options
+
+
+def open_session(model: Path, optimization_level: int, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU, whose threads do not spin: they would take the cores of another session.
+
+    It prints no errors, because they are raised.
+    """
+    import onnxruntime
+
+    options = session_options({"optimization_level": optimization_level, "intra_op_num_threads": threads})
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

@@ -10,7 +10,9 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """Yield the graphs that a node holds as attributes."""
     for attribute in node.attribute:
-        yield from _graphs_in(attribute)
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
@@ -28,14 +30,6 @@ def all_tensors(graph: GraphProto) -> Iterator[TensorProto]:
         for attribute in node.attribute:
             if attribute.type == AttributeProto.TENSOR:
                 yield attribute.t
-            elif attribute.type == AttributeProto.TENSORS:
-                yield from attribute.tensors
-            for subgraph in _graphs_in(attribute):
-                yield from all_tensors(subgraph)
-
-
-def _graphs_in(attribute: AttributeProto) -> Iterator[GraphProto]:
-    if attribute.type == AttributeProto.GRAPH:
-        yield attribute.g
-    elif attribute.type == AttributeProto.GRAPHS:
-        yield from attribute.graphs
+            yield from attribute.tensors
+        for subgraph in subgraphs(node):
+            yield from all_tensors(subgraph)

@@ -16,20 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from huggingface_hub import HfApi, get_session, get_token
-from huggingface_hub.errors import (
-    DisabledRepoError,
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, errors, get_session, get_token
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from benchcard.errors import HubError, Mistake, SpecError
@@ -39,16 +28,17 @@ if TYPE_CHECKING:
     from httpx2 import Response
 
 T = TypeVar("T")
+Token: TypeAlias = str | bool | None
+"""A token; None or True is that of HF_TOKEN or `hf auth login`, False is none."""
 
 # The base class of all errors of the client's HTTP library: httpx up to huggingface_hub 1, httpx2 from version 2 on.
 TransportError: Final[type[Exception]] = next(
-    (base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"), HfHubHTTPError
+    (base for base in errors.HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"), errors.HfHubHTTPError
 )
 # All errors that a call to the client raises. It wraps errors during an upload in RuntimeError.
-CLIENT_ERRORS: Final = (TransportError, EntryNotFoundError, OSError, ValueError, RuntimeError)
+CLIENT_ERRORS: Final = (TransportError, errors.EntryNotFoundError, OSError, ValueError, RuntimeError)
 # What the client raises when an answer does not have the form that it expects.
 _UNREADABLE: Final = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
-_SHOWN_CHARACTERS: Final = 80
 _CHECK_NETWORK: Final = (
     "Something between this machine and the Hub may have answered in its place: check the network, the proxy and "
     "HF_ENDPOINT."
@@ -69,7 +59,6 @@ class FaultKind(Enum):
     FORBIDDEN = "the token does not have the right"
     NO_REPOSITORY = "the repository does not exist, or the token may not see it"
     NO_REVISION = "the repository has no such revision"
-    GATED = "the owner of the repository has to grant access"
     INVALID_ID = "the name cannot be the id of a repository"
     FINAL = "another error, for which a retry does not help"
 
@@ -81,13 +70,7 @@ class FaultKind(Enum):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The meaning of one error of the client.
-
-    Attributes:
-        kind: The kind of failure.
-        text: What happened, without tokens.
-        wait_s: Seconds that the Hub asks to wait; None where it does not say.
-    """
+    """The meaning of an error of the client: what happened, without tokens, and how long the Hub asks to wait."""
 
     kind: FaultKind
     text: str
@@ -98,12 +81,8 @@ class Diagnosis:
 class RetryPolicy:
     """How often and after which waits a failed call is repeated.
 
-    Attributes:
-        attempts: The largest number of attempts.
-        first_wait_s: The wait before the second attempt. It doubles with each attempt and has a random part, so that
-            two clients in conflict do not retry at the same time.
-        longest_wait_s: The longest wait for a rate limit. The Hub counts requests in windows of five minutes.
-            Source: https://huggingface.co/docs/hub/rate-limits
+    The wait doubles with each attempt and has a random part, so that two clients in conflict do not retry at the same
+    time. The Hub counts requests in windows of five minutes. Source: https://huggingface.co/docs/hub/rate-limits
     """
 
     attempts: int = 5
@@ -123,7 +102,7 @@ class RetryPolicy:
         time.sleep(backoff if requested is None else requested + backoff / 10)
 
 
-def redacted(text: str, token: str | bool | None = None) -> str:
+def redacted(text: str, token: Token = None) -> str:
     """Return `text` without the token in use and without anything that looks like a token."""
     if secret := token_in_use(token):
         text = text.replace(secret, "<token>")
@@ -131,7 +110,7 @@ def redacted(text: str, token: str | bool | None = None) -> str:
     return re.sub(r"(?i)\b(bearer)\s+[^\s\"',;]+", r"\1 <token>", text)
 
 
-def token_in_use(token: str | bool | None) -> str | None:
+def token_in_use(token: Token) -> str | None:
     """Return the token that the client sends: the one given, or that of HF_TOKEN or `hf auth login`."""
     if isinstance(token, str):
         return token
@@ -145,8 +124,7 @@ def call_hub(api: HfApi, action: Callable[[], T]) -> T:
     so that a `RetryPolicy` decides.
 
     Raises:
-        UnexpectedAnswerError: An answer with a status of success cannot be read. The text names the request and quotes
-            the beginning of the answer.
+        UnexpectedAnswerError: An answer with a status of success cannot be read. The text names the request.
     """
     responses: list[Response] = []
 
@@ -164,7 +142,7 @@ def call_hub(api: HfApi, action: Callable[[], T]) -> T:
         with download_progress():
             return action()
     except _UNREADABLE as error:
-        if isinstance(error, HfHubHTTPError) or not responses or not responses[-1].is_success:
+        if isinstance(error, errors.HfHubHTTPError) or not responses or not responses[-1].is_success:
             raise
         raise UnexpectedAnswerError(redacted(_unreadable(responses[-1], error), api.token)) from error
     finally:
@@ -177,7 +155,7 @@ def _unreadable(response: Response, error: Exception) -> str:
     except RuntimeError:
         # The client read it as a stream and did not keep it.
         body = ""
-    shown = " ".join(body[: 2 * _SHOWN_CHARACTERS].split())[:_SHOWN_CHARACTERS] or "an empty body"
+    shown = " ".join(body[:160].split())[:80] or "an empty body"
     return (
         f"The answer to {response.request.method} {response.request.url.path} cannot be read "
         f"(status {response.status_code}, {shown}; {type(error).__name__}: {error}). {_CHECK_NETWORK}"
@@ -185,16 +163,10 @@ def _unreadable(response: Response, error: Exception) -> str:
 
 
 def call_with_retries(api: HfApi, action: Callable[[], T], purpose: str, retry_policy: RetryPolicy) -> T:
-    """Return the result of `action`; repeat it while the failure is temporary.
-
-    Args:
-        api: The client.
-        action: A call to the client that may safely be repeated.
-        purpose: What the call is for, as the subject of an error message.
-        retry_policy: How often and after which waits the call is repeated.
+    """Return the result of a call that may safely be repeated; repeat it while the failure is temporary.
 
     Raises:
-        HubError: The failure is not temporary, or the attempts are used up.
+        HubError: The failure is not temporary, or the attempts are used up. The text begins with `purpose`.
     """
     attempt = 1
     while True:
@@ -212,12 +184,7 @@ def call_with_retries(api: HfApi, action: Callable[[], T], purpose: str, retry_p
 
 @contextmanager
 def reporting_hub_errors(kind: str, name: str, place: str) -> Iterator[None]:
-    """Turn errors of the client inside the block into errors that name a value of a spec and say what to do.
-
-    Args:
-        kind: `model` or `data set`.
-        name: Its name in the spec.
-        place: The JSON path of the name in the spec.
+    """Turn errors of the client about a `model` or `data set` into errors that name its place in a spec.
 
     Raises:
         SpecError: The Hub has no such repository or revision, or the name cannot be the id of one.
@@ -228,14 +195,11 @@ def reporting_hub_errors(kind: str, name: str, place: str) -> Iterator[None]:
     except (*CLIENT_ERRORS, *_UNREADABLE) as error:
         diagnosis = diagnose(error)
         text, expected = diagnosis.text, f"a {kind} on the Hub or a local path"
+        unseen = f"the Hub has no {kind} of that name that you may read; a private one needs `hf auth login`"
         mistakes = {
             FaultKind.INVALID_ID: (expected, f"no such local path exists, and the name cannot be an id: {text[:200]}"),
             FaultKind.NO_REVISION: ("a revision that exists", "the Hub has the repository, but not this revision"),
-            FaultKind.NO_REPOSITORY: (
-                expected,
-                f"no such local path exists, and the Hub has no {kind} of that name that you may read; "
-                "a private one needs `hf auth login`",
-            ),
+            FaultKind.NO_REPOSITORY: (expected, f"no such local path exists, and {unseen}"),
         }
         if diagnosis.kind in mistakes:
             raise SpecError(Mistake(place, f"`{name[:80]}`", *mistakes[diagnosis.kind])) from error
@@ -247,19 +211,19 @@ def reporting_hub_errors(kind: str, name: str, place: str) -> Iterator[None]:
         ) from error
 
 
-def diagnose(error: BaseException, token: str | bool | None = None) -> Diagnosis:
+def diagnose(error: BaseException, token: Token = None) -> Diagnosis:
     """Return what an error of the client, or the error that caused it, means."""
     chain = [error]
     # A failed download is raised as ValueError and a failed upload as RuntimeError: the cause says what happened.
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     for link in chain:
-        if isinstance(link, HfHubHTTPError):
+        if isinstance(link, errors.HfHubHTTPError):
             return _diagnose_response(link, token)
     text = redacted("; ".join(dict.fromkeys(str(link) or type(link).__name__ for link in chain)), token)
-    if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
+    if any(isinstance(link, errors.OfflineModeIsEnabled) for link in chain):
         return Diagnosis(FaultKind.FINAL, f"huggingface_hub is offline (HF_HUB_OFFLINE is set): {text}")
-    if isinstance(error, LocalTokenNotFoundError):
+    if isinstance(error, errors.LocalTokenNotFoundError):
         return Diagnosis(FaultKind.FINAL, f"The Hub asks for a token, and there is none: {LOGIN}.")
     if any(isinstance(link, (TransportError, ConnectionError, TimeoutError)) for link in chain):
         return Diagnosis(FaultKind.UNAVAILABLE, f"The Hub could not be reached: {text}")
@@ -267,10 +231,10 @@ def diagnose(error: BaseException, token: str | bool | None = None) -> Diagnosis
         return Diagnosis(FaultKind.UNAVAILABLE, str(error))
     if isinstance(error, json.JSONDecodeError):
         return Diagnosis(FaultKind.UNAVAILABLE, f"The Hub's answer cannot be read: it is not JSON. {_CHECK_NETWORK}")
-    return Diagnosis(FaultKind.INVALID_ID if isinstance(error, HFValidationError) else FaultKind.FINAL, text)
+    return Diagnosis(FaultKind.INVALID_ID if isinstance(error, errors.HFValidationError) else FaultKind.FINAL, text)
 
 
-def diagnose_commit(error: BaseException, token: str | bool | None = None) -> Diagnosis:
+def diagnose_commit(error: BaseException, token: Token = None) -> Diagnosis:
     """Return what an error of a commit means; errors in the metadata are listed by field and are final."""
     # The client raises a plain ValueError, which only its text tells apart.
     head, _, fields = str(error).partition("\n")
@@ -279,33 +243,29 @@ def diagnose_commit(error: BaseException, token: str | bool | None = None) -> Di
     return diagnose(error, token)
 
 
-def _diagnose_response(error: HfHubHTTPError, token: str | bool | None) -> Diagnosis:
+def _diagnose_response(error: errors.HfHubHTTPError, token: Token) -> Diagnosis:
     status, text = error.response.status_code, redacted(str(error), token)
-    kind = FaultKind.FINAL
-    if isinstance(error, GatedRepoError):
+    kinds = {403: FaultKind.FORBIDDEN, 409: FaultKind.CONFLICT, 412: FaultKind.CONFLICT, 429: FaultKind.RATE_LIMIT}
+    kind = kinds.get(status, FaultKind.UNAVAILABLE if status == 408 or status >= 500 else FaultKind.FINAL)
+    if isinstance(error, errors.GatedRepoError):
         text = f"The repository is gated: accept its terms on its page, and {LOGIN}.\n{text}"
-        return Diagnosis(FaultKind.GATED, text)
-    if isinstance(error, RepositoryNotFoundError):
+        return Diagnosis(FaultKind.FINAL, text)
+    if isinstance(error, errors.RepositoryNotFoundError):
         kind = FaultKind.NO_REPOSITORY
-    elif isinstance(error, RevisionNotFoundError):
+    elif isinstance(error, errors.RevisionNotFoundError):
         kind = FaultKind.NO_REVISION
+    elif isinstance(error, errors.DisabledRepoError):
+        kind = FaultKind.FINAL
     if status == 401:
-        reason = (
-            "The Hub did not accept the token (401): it is wrong, has expired or was revoked"
-            if token_in_use(token)
-            else "The Hub asks for a token, and there is none (401)"
-        )
+        reason = "The Hub asks for a token, and there is none (401)"
+        if token_in_use(token):
+            reason = "The Hub did not accept the token (401): it is wrong, has expired or was revoked"
         return Diagnosis(kind, f"{reason}: {LOGIN}.\n{text}")
-    if kind is not FaultKind.FINAL or isinstance(error, DisabledRepoError):
-        return Diagnosis(kind, text)
-    if status in (408, 429) or status >= 500:
-        kind = FaultKind.RATE_LIMIT if status == 429 else FaultKind.UNAVAILABLE
-        return Diagnosis(kind, text, _requested_wait_s(error))
-    kinds = {403: FaultKind.FORBIDDEN, 409: FaultKind.CONFLICT, 412: FaultKind.CONFLICT}
-    return Diagnosis(kinds.get(status, FaultKind.FINAL), text)
+    is_busy = kind in (FaultKind.UNAVAILABLE, FaultKind.RATE_LIMIT)
+    return Diagnosis(kind, text, _requested_wait_s(error) if is_busy else None)
 
 
-def _requested_wait_s(error: HfHubHTTPError) -> float | None:
+def _requested_wait_s(error: errors.HfHubHTTPError) -> float | None:
     """Return the seconds that the headers `RateLimit` or `Retry-After` (seconds or a date) ask to wait.
 
     None where they ask for no wait, or for an unusable one: negative, in the past, not a number, or of more than nine

@@ -17,20 +17,11 @@ from typing import Final
 from benchcard.errors import HubError
 
 README: Final = "README.md"
-_CHUNK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file to push.
-
-    Attributes:
-        path: Its path in the repository.
-        source: Its content, or a file on this machine.
-        size: Its size in bytes.
-        blob_id: The id that git gives it.
-        sha256: The id that LFS gives it.
-    """
+    """A file to push: its content, or a file on this machine, with the ids that git and LFS (`sha256`) give it."""
 
     path: str
     source: bytes | Path
@@ -41,15 +32,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at its newest commit.
-
-    Attributes:
-        repo_id: The current name of the repository.
-        sha: The commit.
-        readme: The README; None where there is none.
-        blob_ids: Git's id of each file, by path.
-        lfs_ids: SHA-256 of each file in LFS, by path.
-    """
+    """A repository at its newest commit: its current name, and by path git's id of each file and the SHA-256 in LFS."""
 
     repo_id: str
     sha: str
@@ -95,11 +78,7 @@ class Pushed:
 
 
 def make_upload(path: str, source: bytes | Path) -> Upload:
-    """Return a file with its size and ids; a file on disk is read in chunks of 1 MB.
-
-    Raises:
-        HubError: The path is not valid in a repository, or the file cannot be read.
-    """
+    """Return a file with its size and ids; a file on disk is read in chunks of 1 MB."""
     if "\\" in path or any(part in ("", ".", "..", ".git") for part in path.split("/")):
         raise HubError(f"{path!r} is not a valid path in a repository.")
     try:
@@ -109,7 +88,7 @@ def make_upload(path: str, source: bytes | Path) -> Upload:
             sha256 = hashlib.sha256()
             # Not for security: SHA-1 is git's id of a file.
             blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-            while chunk := file.read(_CHUNK_BYTES):
+            while chunk := file.read(1 << 20):
                 sha256.update(chunk)
                 blob.update(chunk)
     except OSError as error:
@@ -118,25 +97,17 @@ def make_upload(path: str, source: bytes | Path) -> Upload:
 
 
 def decode_readme(readme: bytes | None, repo_id: str) -> str | None:
-    """Return the text of a README with its byte order mark and line ends; None where there is none.
-
-    Raises:
-        HubError: The README is not UTF-8, so it could not be merged without damage.
-    """
+    """Return the text of a README with its byte order mark and line ends; None where there is none."""
     try:
         return None if readme is None else readme.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise HubError(
-            f"{README} of {repo_id} is not UTF-8 (byte {error.start}) and stays unchanged: convert it and push again."
-        ) from None
+        # It could not be merged without damage.
+        place = f"{README} of {repo_id} is not UTF-8 (byte {error.start})"
+        raise HubError(f"{place} and stays unchanged: convert it and push again.") from None
 
 
 def encode_readme(text: str) -> Upload:
-    """Return the README to push.
-
-    Raises:
-        HubError: The text contains a character that UTF-8 cannot encode.
-    """
+    """Return the README to push."""
     try:
         return make_upload(README, text.encode("utf-8"))
     except UnicodeEncodeError as error:

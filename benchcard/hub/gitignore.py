@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -28,9 +27,3 @@ def is_ignored(path: str, rules: str) -> bool:
         if rule and not line.startswith("#") and matches:
             ignored = rule == line
     return ignored
-
-
-def ignored_warning(paths: Sequence[str]) -> list[str]:
-    """Return a warning that names the excluded files; an empty list where there are none."""
-    warning = f"{', '.join(paths)} not pushed: the repository's .gitignore excludes such files, so links to them fail"
-    return [warning] if paths else []

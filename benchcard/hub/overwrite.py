@@ -35,13 +35,7 @@ class OverwritePolicy:
 
 @dataclass(frozen=True)
 class Selection:
-    """The files that a push sends, and those that it leaves out.
-
-    Attributes:
-        uploads: The files to send.
-        warnings: Why other files are left out, as sentences.
-        ignored: Paths of the files that the repository's `.gitignore` excludes.
-    """
+    """The files that a push sends, the paths that `.gitignore` excludes, and why others are left out."""
 
     uploads: Sequence[Upload]
     warnings: Sequence[str] = ()
@@ -66,14 +60,7 @@ def read_manifest(manifest: bytes | None) -> Mapping[str, Mapping[str, str]]:
 def select_uploads(
     snapshot: Snapshot, uploads: Sequence[Upload], policy: OverwritePolicy, manifest: bytes | None, rules: str = ""
 ) -> Selection:
-    """Return which files are sent to a repository.
-
-    Args:
-        snapshot: The repository.
-        uploads: The files to push.
-        policy: How files with other content are treated.
-        manifest: The content of `policy.manifest` in the repository; None where there is none.
-        rules: The text of its `.gitignore`.
+    """Return which files are sent to a repository with this manifest and these rules in its `.gitignore`.
 
     Raises:
         HubError: The repository has an owned file with content that benchcard did not write, and `force` is off.

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from benchcard.errors import HubError
-from benchcard.hub.faults import CLIENT_ERRORS, Diagnosis, FaultKind, RetryPolicy, diagnose_commit
+from benchcard.hub.faults import CLIENT_ERRORS, Diagnosis, FaultKind, RetryPolicy, Token, diagnose_commit
 from benchcard.hub.files import README, Pushed, Snapshot, describe_changes, make_upload
-from benchcard.hub.gitignore import ignored_warning
 from benchcard.hub.overwrite import OverwritePolicy, Selection
 from benchcard.hub.repository import MESSAGE_PREFIX, RenderReadme, Repository, Target, make_api
 
@@ -21,11 +20,10 @@ def push(
     files: Mapping[str, bytes | Path],
     card: RenderReadme,
     *,
-    create: bool = True,
     private: bool = True,
     create_pr: bool | Literal["auto"] = "auto",
     revision: str | None = None,
-    token: str | bool | None = None,
+    token: Token = None,
     endpoint: str | None = None,
     dry_run: bool = False,
     commit_message: str = "publish results",
@@ -37,21 +35,12 @@ def push(
     Pushing the same again changes nothing and makes no commit. A commit contains all of the push or does not exist;
     after any error the same call continues where it is needed.
 
-    Args:
-        repo_id: The model repository, as `namespace/name`.
-        files: Contents, or files on this machine, by their path in the repository; without the README.
-        card: Renders the README. It may be called several times, with the README that was read last.
-        create: Whether to create a repository that does not exist.
-        private: Whether a new repository is private; an existing one stays as it is.
-        create_pr: True pushes to a pull request, the user's own open one where there is one; "auto" does so only
-            where the token may not write; False never does.
-        revision: The branch; None is the main one.
-        token: The token; None takes the one of `hf auth login`.
-        endpoint: The address of the Hub; None takes huggingface_hub's.
-        dry_run: Returns what would change, and writes nothing.
-        commit_message: The title of the commit; `benchcard: ` is put before it.
-        retry_policy: How temporary failures are repeated.
-        overwrite_policy: Which files of the repository may be overwritten.
+    - `repo_id` is created where it does not exist, `private` or not; an existing one stays as it is.
+    - `files` are contents, or files on this machine, by their path in the repository, without the README.
+    - `card` renders the README. It may be called several times, with the README that was read last.
+    - `create_pr=True` pushes to a pull request, the user's own open one where there is one; "auto" does so only where
+      the token may not write.
+    - `dry_run` returns what would change, and writes nothing.
 
     Raises:
         HubError: The Hub refused or could not be reached, the metadata is not valid, the README could not be read, a
@@ -81,11 +70,9 @@ def push(
             if before_lost_commit is not None:
                 oid = repository.find_commit(snapshot, before_lost_commit, target, message)
                 diff = describe_changes(before_lost_commit, selection.uploads)
-            url = repository.commit_url(snapshot, oid)
+            url = f"{repository.api.endpoint}/{snapshot.repo_id}/commit/{oid}"
             return result(target, oid, url, changed=before_lost_commit is not None, diff=diff)
         diff = describe_changes(snapshot, selection.uploads)
-        if snapshot is None and not create:
-            raise HubError(f"{repo_id} is not on the Hub, or this token may not see it; `create` makes it.")
         if dry_run:
             return result(target, None, None, changed=True, diff=diff)
         if snapshot is None:
@@ -135,7 +122,10 @@ def _result(
     missing: Sequence[str] = (),
 ) -> Pushed:
     ignored = [*selection.ignored, *missing]
-    warnings = [*warnings, *selection.warnings, *ignored_warning(ignored)]
+    warnings = [*warnings, *selection.warnings]
+    if ignored:
+        names = ", ".join(ignored)
+        warnings.append(f"{names} not pushed: the repository's .gitignore excludes such files, so links to them fail")
     if snapshot is None:
         warnings.append(f"{repo_id} does not exist yet")
     elif snapshot.repo_id != repo_id:

@@ -10,29 +10,16 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, TypeVar
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalTokenNotFoundError,
-    RemoteEntryNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, errors
 
 from benchcard._version import __version__
 from benchcard.errors import CardError, HubError
-from benchcard.hub.faults import (
-    CLIENT_ERRORS,
-    LOGIN,
-    Diagnosis,
-    RetryPolicy,
-    UnexpectedAnswerError,
-    call_hub,
-    call_with_retries,
-    token_in_use,
-)
+from benchcard.hub import faults
+from benchcard.hub.faults import RetryPolicy, Token
 from benchcard.hub.files import README, Snapshot, Upload, decode_readme, encode_readme, make_upload
 from benchcard.hub.gitignore import GITIGNORE, is_ignored
 from benchcard.hub.overwrite import OverwritePolicy, Selection, select_uploads
@@ -44,7 +31,6 @@ in the repository."""
 
 # All commits and pull requests of benchcard begin with this. A user's own pull request is found by it.
 MESSAGE_PREFIX: Final = "benchcard: "
-_INFO_TIMEOUT_S: Final = 60.0
 _UNKNOWN_ID: Final = "unknown"
 
 
@@ -54,13 +40,9 @@ class NoRepositoryError(HubError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where a push goes: a branch, or a pull request onto it.
+    """Where a push goes: a branch (None is the main one), or a pull request onto it.
 
-    Attributes:
-        branch: The branch; None is the main one.
-        as_pull_request: Whether the push goes to a pull request.
-        pr_url: The address of the open pull request; None where the commit opens one.
-        pr_revision: The git reference of the open pull request.
+    `pr_url` and `pr_revision` are the address and the git reference of an open pull request.
     """
 
     branch: str | None
@@ -80,11 +62,7 @@ class Target:
 
 
 def read_readme(
-    repo_id: str,
-    *,
-    token: str | bool | None = None,
-    endpoint: str | None = None,
-    retry_policy: RetryPolicy | None = None,
+    repo_id: str, *, token: Token = None, endpoint: str | None = None, retry_policy: RetryPolicy | None = None
 ) -> str | None:
     """Return the text of a model repository's README; None where it has none.
 
@@ -99,7 +77,7 @@ def read_file(
     repo_id: str,
     path: str,
     *,
-    token: str | bool | None = None,
+    token: Token = None,
     endpoint: str | None = None,
     retry_policy: RetryPolicy | None = None,
 ) -> bytes | None:
@@ -114,57 +92,40 @@ def read_file(
 
 @dataclass(frozen=True)
 class Repository:
-    """The client of one repository.
-
-    Attributes:
-        api: The client of the Hub.
-        repo_id: The repository, as `namespace/name`.
-        retry_policy: How temporary failures are repeated.
-    """
+    """The client of one repository, with the id `namespace/name`."""
 
     api: HfApi
     repo_id: str
     retry_policy: RetryPolicy
 
     def read_existing(self) -> Snapshot:
-        """Return the main branch of the repository.
-
-        Raises:
-            HubError: The repository does not exist, or could not be read.
-        """
+        """Return the main branch of the repository, which must exist."""
         snapshot = self.read(Target(None))
         if snapshot is None:
-            raise HubError(
-                f"{self.repo_id} is not on the Hub, or it is private and this token may not see it: {LOGIN}."
-            )
+            problem = f"{self.repo_id} is not on the Hub, or it is private and this token may not see it"
+            raise HubError(f"{problem}: {faults.LOGIN}.")
         return snapshot
 
     def read(self, target: Target, *, is_commit_lost: bool = False) -> Snapshot | None:
-        """Return the repository now; None where it does not exist.
-
-        Args:
-            target: The branch or pull request to read.
-            is_commit_lost: Whether the answer to a commit was lost before, for the error message.
-        """
+        """Return the repository now; None where it does not exist. An error names a commit whose answer was lost."""
         try:
             return self._call(partial(self._read, target.revision), f"Reading {self.repo_id}")
         except HubError as error:
             if not is_commit_lost:
                 raise
             message = f"{error}\nWhether the commit was made is unknown: the same push checks before it writes again."
-        raise HubError(message)
+            raise HubError(message) from None
 
     def _call(self, action: Callable[[], T], purpose: str) -> T:
-        return call_with_retries(self.api, action, purpose, self.retry_policy)
+        return faults.call_with_retries(self.api, action, purpose, self.retry_policy)
 
     def _read(self, revision: str | None) -> Snapshot | None:
         try:
-            info = self.api.model_info(self.repo_id, revision=revision, files_metadata=True, timeout=_INFO_TIMEOUT_S)
-        except GatedRepoError:
-            raise
-        except RepositoryNotFoundError as error:
+            info = self.api.model_info(self.repo_id, revision=revision, files_metadata=True, timeout=60.0)
+        except errors.RepositoryNotFoundError as error:
             # For a repository that does not exist the Hub answers 401 without a token, and 404 with one.
-            if error.response.status_code == 401 and token_in_use(self.api.token):
+            is_refused = error.response.status_code == 401 and faults.token_in_use(self.api.token)
+            if is_refused or isinstance(error, errors.GatedRepoError):
                 raise
             return None
         sha, files = info.sha, info.siblings
@@ -195,7 +156,7 @@ class Repository:
         with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
             try:
                 file = self.api.hf_hub_download(repo_id, path, revision=sha, local_dir=folder, force_download=True)
-            except RemoteEntryNotFoundError:
+            except errors.RemoteEntryNotFoundError:
                 return None
             return Path(file).read_bytes()
 
@@ -235,20 +196,20 @@ class Repository:
         # The client reports the Hub's warnings about metadata, among others, as Python warnings.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            commit = call_hub(
-                self.api,
-                partial(
-                    self.api.create_commit,
-                    snapshot.repo_id,
-                    [CommitOperationAdd(upload.path, upload.source) for upload in uploads if not snapshot.has(upload)],
-                    commit_message=message,
-                    revision=target.revision,
-                    create_pr=target.opens_pull_request,
-                    parent_commit=snapshot.sha,
-                ),
+            action = partial(
+                self.api.create_commit,
+                snapshot.repo_id,
+                [CommitOperationAdd(upload.path, upload.source) for upload in uploads if not snapshot.has(upload)],
+                commit_message=message,
+                revision=target.revision,
+                create_pr=target.opens_pull_request,
+                parent_commit=snapshot.sha,
             )
+            commit = faults.call_hub(self.api, action)
         if not isinstance(commit.oid, str):
-            raise UnexpectedAnswerError(f"The answer to the commit has {commit.oid!r} in place of the commit's id.")
+            raise faults.UnexpectedAnswerError(
+                f"The answer to the commit has {commit.oid!r} in place of the commit's id."
+            )
         texts = [str(warning.message) for warning in caught]
         lists = [text.split("\n- ")[1:] for text in texts if text.startswith("Warnings while validating metadata")]
         return commit, [line for lines in lists for line in lines]
@@ -264,35 +225,29 @@ class Repository:
             return []
         return [upload.path for upload in uploads if snapshot is None or not snapshot.has(upload)]
 
-    def find_pull_request(self, branch: str | None, refusal: Diagnosis | None = None) -> Target:
+    def find_pull_request(self, branch: str | None, refusal: faults.Diagnosis | None = None) -> Target:
         """Return the user's own open pull request of benchcard; where there is none, a new one that the commit opens.
 
-        Args:
-            branch: The branch that it is onto; None is the main one.
-            refusal: Why the Hub refused a commit to the branch itself, for the error message.
+        An error begins with the `refusal` of a commit to the branch itself.
         """
         try:
             action = partial(self._find_pull_request, branch)
             return self._call(action, f"Looking for an own pull request on {self.repo_id}")
-        except NoRepositoryError:
-            raise
         except HubError as error:
-            message = f"{refusal.text}\n{error}" if refusal is not None else str(error)
-        raise HubError(message)
+            if refusal is None or isinstance(error, NoRepositoryError):
+                raise
+            raise HubError(f"{refusal.text}\n{error}") from None
 
     def _find_pull_request(self, branch: str | None) -> Target:
-        if token_in_use(self.api.token) is None:
-            raise LocalTokenNotFoundError
+        if faults.token_in_use(self.api.token) is None:
+            raise errors.LocalTokenNotFoundError
         user, base = self.api.whoami()["name"], branch or "main"
         if not isinstance(user, str):
             raise ValueError("it names no user")
         try:
-            pulls = list(
-                self.api.get_repo_discussions(
-                    self.repo_id, author=user, discussion_type="pull_request", discussion_status="open"
-                )
-            )
-        except RepositoryNotFoundError:
+            own = partial(self.api.get_repo_discussions, self.repo_id, author=user)
+            pulls = list(own(discussion_type="pull_request", discussion_status="open"))
+        except errors.RepositoryNotFoundError:
             raise NoRepositoryError(
                 f"{self.repo_id} is not on the Hub, or this token may not see it, and a pull request needs an existing "
                 "repository: check its name, or push without `create_pr`, which makes the repository."
@@ -323,28 +278,16 @@ class Repository:
         """Return the newest commit since `before` with a message, made by a request whose answer was lost."""
         action = partial(self.api.list_repo_commits, snapshot.repo_id, revision=target.revision)
         try:
-            commits = call_hub(self.api, action)
-        except CLIENT_ERRORS:
+            commits = faults.call_hub(self.api, action)
+        except faults.CLIENT_ERRORS:
             # The pushed content is there. Not knowing its exact commit is no reason to fail.
             return snapshot.sha
-        for commit in commits:
-            if commit.commit_id == before.sha:
-                break
-            if commit.title == message:
-                return commit.commit_id
-        return snapshot.sha
-
-    def commit_url(self, snapshot: Snapshot, oid: str) -> str:
-        """Return the address of a commit."""
-        return f"{self.api.endpoint}/{snapshot.repo_id}/commit/{oid}"
+        new = takewhile(lambda commit: commit.commit_id != before.sha, commits)
+        return next((commit.commit_id for commit in new if commit.title == message), snapshot.sha)
 
 
-def make_api(endpoint: str | None, token: str | bool | None) -> HfApi:
-    """Return the client of an endpoint; None is the default endpoint of huggingface_hub.
-
-    Raises:
-        HubError: The endpoint is not an address.
-    """
+def make_api(endpoint: str | None, token: Token) -> HfApi:
+    """Return the client of an endpoint; None is the default endpoint of huggingface_hub."""
     if endpoint is not None and not endpoint.startswith(("http://", "https://")):
         raise HubError(f"An endpoint begins with https:// or http://, found {endpoint!r}.")
     return HfApi(endpoint=endpoint, token=token, library_name="benchcard", library_version=__version__)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any
 
 import datasets
 
@@ -26,28 +26,11 @@ _REFERENCES = {
 _PREDICTIONS = {"id": _TEXT, "prediction_text": _TEXT}
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PUNCTUATION, _DIGITS = (str.maketrans("", "", letters) for letters in (string.punctuation, string.digits))
 
 
-# Predictions and references have the form that the official scorers take.
-class _Prediction(TypedDict):
-    id: str
-    prediction_text: str
-    no_answer_probability: float
-
-
-class _Answers(TypedDict):
-    text: list[str]
-    answer_start: list[int]
-
-
-class _Reference(TypedDict):
-    id: str
-    answers: _Answers
-
-
-Predictions = Sequence[_Prediction]
-References = Sequence[_Reference]
+# Predictions, or references, in the form that the official scorers take.
+Rows = Sequence[Mapping[str, Any]]
 
 
 def normalize(text: str) -> str:
@@ -63,10 +46,7 @@ def exact(prediction: str, answer: str) -> float:
 def word_f1(prediction: str, answer: str, empty_agree: bool = False) -> float:
     """Return the F1 of the words that prediction and answer have in common.
 
-    Args:
-        prediction: The predicted text.
-        answer: The right text.
-        empty_agree: Whether two texts without words score 1, as in SQuAD v2, or 0, as in v1.1.
+    Two texts without words score 1 where `empty_agree`, as in SQuAD v2, else 0, as in v1.1.
     """
     predicted, actual = normalize(prediction).split(), normalize(answer).split()
     if empty_agree and not (predicted and actual):
@@ -83,20 +63,20 @@ class Squad(Offline):
 
     takes = ({"predictions": _PREDICTIONS, "references": _REFERENCES},)
 
-    def add_batch(self, *, predictions: Predictions, references: References, **others: object) -> None:
+    def add_batch(self, *, predictions: Rows, references: Rows, **others: object) -> None:
         """Take predictions with or without a `no_answer_probability`, which SQuAD v1.1 does not have."""
         known = [{"id": given["id"], "prediction_text": given["prediction_text"]} for given in predictions]
         super().add_batch(predictions=known, references=references, **others)
 
-    def _compute(self, predictions: Predictions, references: References) -> dict[str, float]:
+    def _compute(self, predictions: Rows, references: Rows) -> dict[str, float]:
         return {name: _percent(scores) for name, scores in self._scores(predictions, references).items()}
 
-    def examples(self, predictions: Predictions, references: References) -> dict[str, Examples]:
+    def examples(self, predictions: Rows, references: Rows) -> dict[str, Examples]:
         """Return the score of each question, in percent."""
         return {name: _examples(scores) for name, scores in self._scores(predictions, references).items()}
 
     @staticmethod
-    def _scores(predictions: Predictions, references: References) -> dict[str, list[float]]:
+    def _scores(predictions: Rows, references: Rows) -> dict[str, list[float]]:
         texts = {prediction["id"]: prediction["prediction_text"] for prediction in predictions}
         pairs = [(texts[reference["id"]], reference["answers"]["text"]) for reference in references]
         if not all(answers for _, answers in pairs):
@@ -109,23 +89,17 @@ class Squad(Offline):
 
 @dataclass(frozen=True)
 class _Question:
-    """A question of SQuAD v2 with its prediction.
-
-    Attributes:
-        answerable: Whether it has an answer.
-        prediction: The predicted text.
-        no_answer_probability: The probability that it has no answer.
-        raw: The scores of the predicted text, by figure, whatever that probability is.
-    """
+    """A question of SQuAD v2; `exact` and `f1` are the scores of its predicted text, whatever the probability is."""
 
     answerable: bool
     prediction: str
     no_answer_probability: float
-    raw: Mapping[str, float]
+    exact: float
+    f1: float
 
     def score(self, figure: str, threshold: float) -> float:
         """Return the score of a figure where a probability above the threshold predicts that there is no answer."""
-        return float(not self.answerable) if self.no_answer_probability > threshold else self.raw[figure]
+        return float(not self.answerable) if self.no_answer_probability > threshold else float(getattr(self, figure))
 
 
 class SquadV2(Offline):
@@ -138,9 +112,7 @@ class SquadV2(Offline):
 
     takes = ({"predictions": {**_PREDICTIONS, "no_answer_probability": _NUMBER}, "references": _REFERENCES},)
 
-    def _compute(
-        self, predictions: Predictions, references: References, no_answer_threshold: float = 1.0
-    ) -> dict[str, float]:
+    def _compute(self, predictions: Rows, references: Rows, no_answer_threshold: float = 1.0) -> dict[str, float]:
         questions = _questions(predictions, references)
         # The official scorer looks for thresholds in the order of the predictions.
         predicted = [questions[key] for key in dict.fromkeys(prediction["id"] for prediction in predictions)]
@@ -153,9 +125,7 @@ class SquadV2(Offline):
             figures[f"best_{name}"], figures[f"best_{name}_thresh"] = _best_threshold(predicted, name)
         return figures
 
-    def examples(
-        self, predictions: Predictions, references: References, no_answer_threshold: float = 1.0
-    ) -> dict[str, Examples]:
+    def examples(self, predictions: Rows, references: Rows, no_answer_threshold: float = 1.0) -> dict[str, Examples]:
         """Return the score of each question, in percent. Figures at the best threshold have no scores of questions."""
         return {
             f"{prefix}{name}": _examples([question.score(name, no_answer_threshold) for question in part])
@@ -183,23 +153,19 @@ class ExactMatch(Offline):
                 text = re.sub(pattern, "", text)
             text = text.lower() if ignore_case else text
             text = text.translate(_PUNCTUATION) if ignore_punctuation else text
-            return text.translate(str.maketrans("", "", string.digits)) if ignore_numbers else text
+            return text.translate(_DIGITS) if ignore_numbers else text
 
         same = [reduced(predicted) == reduced(actual) for predicted, actual in zip(predictions, references)]
         return {"exact_match": sum(same) / len(same)}
 
-    def examples(
-        self, predictions: Sequence[str], references: Sequence[str], **arguments: object
-    ) -> dict[str, Examples]:
+    def examples(self, predictions: Sequence[str], references: Sequence[str], **arguments: Any) -> dict[str, Examples]:
         """Return whether each text is right."""
-        compute: Callable[..., dict[str, float]] = self._compute
         pairs = zip(predictions, references)
-        return {
-            "exact_match": mean_of([compute([text], [answer], **arguments)["exact_match"] for text, answer in pairs])
-        }
+        same = [self._compute([text], [answer], **arguments)["exact_match"] for text, answer in pairs]
+        return {"exact_match": mean_of(same)}
 
 
-def _questions(predictions: Predictions, references: References) -> dict[str, _Question]:
+def _questions(predictions: Rows, references: Rows) -> dict[str, _Question]:
     """Return the questions by id, in the order of the references."""
     by_id = {prediction["id"]: prediction for prediction in predictions}
     questions = {}
@@ -208,20 +174,20 @@ def _questions(predictions: Predictions, references: References) -> dict[str, _Q
         text = prediction["prediction_text"]
         # An answer of nothing but articles and punctuation is no answer.
         accepted = [answer for answer in answers if normalize(answer)] or [""]
-        raw = {
-            "exact": max(exact(text, answer) for answer in accepted),
-            "f1": max(word_f1(text, answer, empty_agree=True) for answer in accepted),
-        }
-        questions[reference["id"]] = _Question(bool(answers), text, prediction["no_answer_probability"], raw)
+        questions[reference["id"]] = _Question(
+            bool(answers),
+            text,
+            prediction["no_answer_probability"],
+            max(exact(text, answer) for answer in accepted),
+            max(word_f1(text, answer, empty_agree=True) for answer in accepted),
+        )
     return questions
 
 
 def _parts(questions: Mapping[str, _Question]) -> Iterator[tuple[str, list[_Question]]]:
     """Yield all questions, those with an answer and those without, with the prefix of their figures; none empty."""
-    answerable = [question for question in questions.values() if question.answerable]
-    unanswerable = [question for question in questions.values() if not question.answerable]
-    for prefix, part in (("", list(questions.values())), ("HasAns_", answerable), ("NoAns_", unanswerable)):
-        if part:
+    for prefix, kinds in (("", (True, False)), ("HasAns_", (True,)), ("NoAns_", (False,))):
+        if part := [question for question in questions.values() if question.answerable in kinds]:
             yield prefix, part
 
 
@@ -241,7 +207,7 @@ def _best_threshold(questions: Sequence[_Question], figure: str) -> tuple[float,
     current = best = float(sum(not question.answerable for question in questions))
     threshold = 0.0
     for question in sorted(questions, key=lambda question: question.no_answer_probability):
-        current += question.raw[figure] if question.answerable else (-1 if question.prediction else 0)
+        current += getattr(question, figure) if question.answerable else (-1 if question.prediction else 0)
         if current > best:
             best, threshold = current, question.no_answer_probability
     return 100.0 * best / len(questions), threshold

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import datasets
 import numpy as np
+from numpy.typing import NDArray
 
 from benchcard.metrics.examples import Examples, Totals, label_counts, mean_of, score_of_counts
 from benchcard.metrics.offline import Offline
@@ -19,6 +20,7 @@ _ONE = {"predictions": datasets.Value("int64"), "references": datasets.Value("in
 _SEVERAL = {"predictions": datasets.List(datasets.Value("int64")), "references": datasets.List(datasets.Value("int64"))}
 
 Labels = Sequence[int] | Sequence[Sequence[int]]
+Scores = Sequence[Sequence[float]]
 
 
 class _OfLabels(Offline):
@@ -53,32 +55,26 @@ class TopKAccuracy(Offline):
 
     takes = ({"prediction_scores": datasets.List(datasets.Value("float32")), "references": datasets.Value("int64")},)
 
-    def _compute(
-        self, prediction_scores: Sequence[Sequence[float]], references: Sequence[int], k: int = 5
-    ) -> dict[str, float]:
-        from sklearn.metrics import top_k_accuracy_score
+    def _compute(self, prediction_scores: Scores, references: Sequence[int], k: int = 5) -> dict[str, float]:
+        return {"top_k_accuracy": float(self._hits(prediction_scores, references, k).mean())}
 
+    def examples(self, prediction_scores: Scores, references: Sequence[int], k: int = 5) -> dict[str, Examples]:
+        """Return whether each label is among the highest scores."""
+        return {"top_k_accuracy": mean_of(self._hits(prediction_scores, references, k))}
+
+    @staticmethod
+    def _hits(prediction_scores: Scores, references: Sequence[int], k: int) -> NDArray[np.bool_]:
         scores, actual = np.asarray(prediction_scores, dtype=np.float32), np.asarray(references)
         labels = scores.shape[1]
         if not 0 < k < labels:
-            raise ValueError(
-                f"k is {k}, and there are {labels} labels; give a k below that in "
-                "`task_args: {metric_args: {top_k_accuracy: {k: 1}}}`"
-            )
-        if labels == 2:
-            # For two labels scikit-learn takes one score a row, and guesses its threshold from the scores.
-            return {"top_k_accuracy": float(np.mean((scores[:, 1] >= scores[:, 0]) == actual))}
-        return {"top_k_accuracy": float(top_k_accuracy_score(actual, scores, k=k, labels=np.arange(labels)))}
-
-    def examples(
-        self, prediction_scores: Sequence[Sequence[float]], references: Sequence[int], k: int = 5
-    ) -> dict[str, Examples]:
-        """Return whether each label is among the highest scores, with scikit-learn's order of equal scores."""
-        scores, actual = np.asarray(prediction_scores, dtype=np.float32), np.asarray(references)
-        if scores.shape[1] == 2:
-            return {"top_k_accuracy": mean_of((scores[:, 1] >= scores[:, 0]) == actual)}
+            advice = "give a k below that in `task_args: {metric_args: {top_k_accuracy: {k: 1}}}`"
+            raise ValueError(f"k is {k}, and there are {labels} labels; {advice}")
+        if not (np.isin(actual, np.arange(labels)).all() and np.isfinite(scores).all()):
+            raise ValueError(f"a reference is none of the {labels} labels, or a score is not finite")
+        # `top_k_accuracy_score` of scikit-learn has this order of equal scores, and guesses for two labels.
         highest = np.argsort(scores, axis=1, kind="mergesort")[:, ::-1][:, :k]
-        return {"top_k_accuracy": mean_of((highest == actual[:, None]).any(axis=1))}
+        hits: NDArray[np.bool_] = (highest == actual[:, None]).any(axis=1)
+        return hits
 
 
 class _Averaged(_OfLabels):
@@ -120,40 +116,33 @@ class _Averaged(_OfLabels):
         else:
             return
         averages = ", ".join(f"`{self.figure}_{name}`" for name in ("macro", "micro", "weighted"))
-        raise ValueError(
-            f"{problem}, and `{self.figure}` scores one; ask for {averages}, or give {hint} in task_args.metric_args"
-        )
+        advice = f"ask for {averages}, or give {hint} in task_args.metric_args"
+        raise ValueError(f"{problem}, and `{self.figure}` scores one; {advice}")
 
-    def examples(
-        self,
-        predictions: Labels,
-        references: Labels,
-        average: str | None = None,
-        pos_label: int | None = 1,
-        **arguments: object,
-    ) -> dict[str, Examples] | None:
+    def examples(self, predictions: Labels, references: Labels, **arguments: object) -> dict[str, Examples] | None:
         """Return what each example contributes to hits, predictions and references of each label."""
+        average, pos_label = arguments.pop("average", None), arguments.pop("pos_label", 1)
         average = self.average or average or "binary"
         if arguments or average not in ("binary", "micro", "macro", "weighted"):
             return None
-        counts = label_counts(predictions, references)
-        ids = [] if counts.multi_label else np.union1d(predictions, references).tolist()
+        multi_label = np.ndim(predictions) > 1
+        ids = [] if multi_label else np.union1d(predictions, references).tolist()
         if average == "binary" and (pos_label not in ids or len(ids) > 2):
             return None
         positive = ids.index(pos_label) if average == "binary" else 0
 
         def figure(totals: Totals) -> float:
-            hits, predicted, actual = counts.split(totals)
+            hits, predicted, actual = np.split(totals, 3)
             if average == "binary":
                 return float(score_of_counts(self.figure, hits[positive], predicted[positive], actual[positive]))
             if average == "micro":
                 return float(score_of_counts(self.figure, hits.sum(), predicted.sum(), actual.sum()))
             by_label = score_of_counts(self.figure, hits, predicted, actual)
-            present = (predicted + actual > 0) | counts.multi_label
+            present = (predicted + actual > 0) | multi_label
             weights = actual if average == "weighted" else present.astype(np.float64)
             return float((by_label * weights).sum() / weights.sum()) if weights.sum() else 0.0
 
-        return {self._name: Examples(counts.tallies, figure)}
+        return {self._name: Examples(label_counts(predictions, references), figure)}
 
 
 class Precision(_Averaged):
@@ -205,12 +194,11 @@ class MatthewsCorrelation(_OfLabels):
         """Return what each example contributes to hits, predictions and references of each label."""
         if arguments:
             return None
-        counts = label_counts(predictions, references)
 
         def figure(totals: Totals) -> float:
-            hits, predicted, actual = counts.split(totals)
+            hits, predicted, actual = np.split(totals, 3)
             total = actual.sum()
             spread = (total**2 - predicted @ predicted) * (total**2 - actual @ actual)
             return float((hits.sum() * total - predicted @ actual) / np.sqrt(spread)) if spread > 0 else 0.0
 
-        return {"matthews_correlation": Examples(counts.tallies, figure)}
+        return {"matthews_correlation": Examples(label_counts(predictions, references), figure)}

@@ -9,21 +9,15 @@ import inspect
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard import registry
 from benchcard.errors import BenchcardError, Mistake, SpecError
-from benchcard.metrics.info import (
-    FIGURE_SUFFIXES,
-    RESERVED_COLUMNS,
-    Figure,
-    metric_info,
-    resolve_metric,
-    split_column,
-    with_own_attributes,
-)
+from benchcard.metrics import info
+from benchcard.metrics.info import Figure, metric_info, split_column
 from benchcard.spec.parameters import PARAMETERS, split_name
 from benchcard.utils.files import content_digest
 from benchcard.utils.plain import digest
@@ -32,8 +26,6 @@ from benchcard.utils.text import did_you_mean, join_names
 if TYPE_CHECKING:
     import evaluate
     import numpy as np
-
-_FEATURES = ("predictions", "references", "prediction_scores")
 
 
 @dataclass(frozen=True)
@@ -59,14 +51,9 @@ class MetricInputs:
 
 @dataclass(frozen=True)
 class MetricCall:
-    """A loaded metric, and what its `compute` is called with.
+    """A loaded metric, what its `compute` is called with, and the only figure that is wanted; empty for all.
 
-    Attributes:
-        identity: The id of the metric, which the id in the spec may only stand for.
-        figure: The only figure that is wanted; empty for all.
-        metric: The metric.
-        inputs: Predictions, references or scores, by the names of its features.
-        arguments: All other arguments.
+    `identity` is the id of the metric, which the id in the spec may only stand for.
     """
 
     identity: str
@@ -78,19 +65,23 @@ class MetricCall:
 
 def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> MetricCall:
     """Load a metric and select what its `compute` is called with. See `compute_metric`."""
-    identity, figure = resolve_metric(name, inputs.meanings, script)
+    identity, figure = split_column(inputs.meanings.get(name, name), script)
+    # What a name means comes from a file of the run, so it is never loaded from the network.
+    if name in inputs.meanings and identity not in registry.metrics():
+        means = f"the task says that `{name}` means `{identity}`"
+        raise BenchcardError(f"{means}, which is no installed metric: install its package")
     metric = load_metric(identity, script)
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
-    values = {feature: getattr(inputs, feature) for feature in features if feature in _FEATURES}
+    known = ("predictions", "references", "prediction_scores")
+    values = {feature: getattr(inputs, feature) for feature in features if feature in known}
     if missing := [feature for feature in features if values.get(feature) is None]:
         actual, expected = f"a task that gives no {join_names(missing)}", "a metric that this task has the inputs for"
         raise SpecError(Mistake(f"$.metrics (`{name}`)", actual, expected))
     arguments = dict(inputs.arguments.get(name, inputs.arguments.get(identity, {})))
     parameters = _parameters(metric)
     free = [key for key in parameters if key not in features]
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()) and (
-        unknown := [key for key in arguments if key not in free]
-    ):
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if unknown := [key for key in arguments if not takes_any and key not in free]:
         place, expected = f"$.task_args.metric_args.{name}", join_names(free)
         raise SpecError([Mistake(f"{place}.{key}", f"`{key}`", expected, did_you_mean(key, free)) for key in unknown])
     for key, value in inputs.defaults.items():
@@ -101,13 +92,19 @@ def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> 
     return MetricCall(identity, figure, metric, values, arguments)
 
 
-def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -> dict[str, Figure]:
+def compute_metric(
+    name: str,
+    inputs: MetricInputs,
+    script: str | None = None,
+    directions: Mapping[str, bool] = MappingProxyType({}),
+) -> dict[str, Figure]:
     """Return the figures of a metric by the name of their column; those that are single numbers.
 
     Args:
         name: The metric's id in the spec.
         inputs: What metrics are computed from.
         script: The path of the metric's script, where the id names one.
+        directions: The `higher_is_better` of the spec, by the metric's id or the figure's.
 
     Raises:
         SpecError: There is no such metric, it does not fit the task or its predictions, or it has unknown arguments.
@@ -130,19 +127,21 @@ def compute_metric(name: str, inputs: MetricInputs, script: str | None = None) -
     if call.figure:
         if call.figure not in values:
             # A metric that leaves figures out gives the reason as a text beside the others.
-            known = [key for key, value in values.items() if not isinstance(value, str)]
+            names = [key for key, value in values.items() if not isinstance(value, str)]
             reason = "; ".join(value for value in values.values() if isinstance(value, str))
-            hint = reason or did_you_mean(call.figure, known)
-            raise SpecError(Mistake(place, f"no figure `{call.figure}`", join_names(known), hint))
+            hint = reason or did_you_mean(call.figure, names)
+            raise SpecError(Mistake(place, f"no figure `{call.figure}`", join_names(names), hint))
         values = {name: values[call.figure]}
     label = call.arguments.get("pos_label")
     label = label if isinstance(label, int) and _is_binary(call.metric, call.arguments) else None
     figures = {}
     for key, value in values.items():
         if isinstance(value, (int, float)) or getattr(value, "shape", None) == ():
-            known_info = metric_info(call.identity, call.figure or (key if key != call.identity else None))
+            known = metric_info(call.identity, call.figure or (key if key != call.identity else None))
+            own = info.with_own_attributes(call.metric, known)
+            higher = directions.get(key, directions.get(name, own.higher_is_better))
             number = float(value) if math.isfinite(value) else None
-            figures[key] = Figure(number, with_own_attributes(call.metric, known_info), label)
+            figures[key] = Figure(number, info.MetricInfo(higher, own.unit), label)
     return figures
 
 
@@ -157,45 +156,30 @@ def _is_binary(metric: evaluate.EvaluationModule, arguments: Mapping[str, object
     return (getattr(metric, "average", None) or arguments.get("average", default) or "binary") == "binary"
 
 
-def with_directions(figures: Mapping[str, Figure], name: str, directions: Mapping[str, bool]) -> dict[str, Figure]:
-    """Return a metric's figures with the `higher_is_better` of the spec, given by the metric's id or the figure's."""
-    replaced = {}
-    for key, figure in figures.items():
-        higher = directions.get(key, directions.get(name, figure.info.higher_is_better))
-        replaced[key] = replace(figure, info=replace(figure.info, higher_is_better=higher))
-    return replaced
-
-
 def merge_figures(figures: Mapping[str, Mapping[str, Figure]], meanings: Mapping[str, str]) -> dict[str, Figure]:
-    """Return the figures of several metrics as one mapping of columns.
+    """Return the figures of several metrics, given by the id of each, as one mapping of columns.
 
-    Args:
-        figures: By the id of a metric, its figures.
-        meanings: As in `MetricInputs`. A figure may come twice where both ids stand for the same metric.
+    A figure may come twice where both ids stand for the same metric by `meanings`.
 
     Raises:
         BenchcardError: Two figures would have the same column, or a figure the column of something else.
     """
     owners: dict[str, tuple[str, str]] = {}
+    metrics = {name: split_column(meanings.get(name, name))[0] for name in figures}
     for name, of_metric in figures.items():
         for figure in of_metric:
             parameter = split_name(figure)[0]
             # The parameter `precision` is a column only where it is benchmarked; `spec` refuses that beside the metric.
-            if figure in RESERVED_COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
-                raise BenchcardError(
-                    f"the metric `{name}` gives a figure `{figure}`, and the results have another column of this "
-                    "name: give the figure another name"
-                )
-            for column in (figure, *(f"{figure}_{suffix}" for suffix in FIGURE_SUFFIXES)):
+            if figure in info.RESERVED_COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
+                other = "the results have another column of this name: give the figure another name"
+                raise BenchcardError(f"the metric `{name}` gives a figure `{figure}`, and {other}")
+            for column in (figure, *(f"{figure}_{suffix}" for suffix in info.FIGURE_SUFFIXES)):
                 owner, other = owners.setdefault(column, (name, figure))
-                same_metric = split_column(meanings.get(owner, owner))[0] == split_column(meanings.get(name, name))[0]
-                same_figure = same_metric and of_metric[figure] == figures[owner].get(figure)
-                if other != figure or (owner != name and not same_figure):
+                same = metrics[owner] == metrics[name] and figures[owner].get(figure) == of_metric[figure]
+                if other != figure or not same:
                     who = f"the metric `{name}` has" if owner == name else f"the metrics `{owner}` and `{name}` have"
-                    raise BenchcardError(
-                        f"{who} two figures for the column `{column}` of the results: give one of them another name, "
-                        "or leave a metric out"
-                    )
+                    advice = "give one of them another name, or leave a metric out"
+                    raise BenchcardError(f"{who} two figures for the column `{column}` of the results: {advice}")
     return {figure: value for of_metric in figures.values() for figure, value in of_metric.items()}
 
 
@@ -212,12 +196,11 @@ def load_metric(name: str, script: str | None = None) -> evaluate.EvaluationModu
     try:
         return _load_with_evaluate(script or name)
     except ImportError as error:
-        raise SpecError(
-            Mistake("$.metrics", f"`{name}`", "a metric whose packages are installed", str(error))
-        ) from error
+        expected = "a metric whose packages are installed"
+        raise SpecError(Mistake("$.metrics", f"`{name}`", expected, str(error))) from error
     except OSError as error:  # no such file, or no connection
-        hint = did_you_mean(name, registry.metrics())
-        hint = hint or "any other metric is loaded with `evaluate.load`, which needs the network"
+        others = "any other metric is loaded with `evaluate.load`, which needs the network"
+        hint = did_you_mean(name, registry.metrics()) or others
         expected = f"{join_names(registry.metrics())}, or an id that `evaluate.load` can load"
         raise SpecError(Mistake("$.metrics", f"`{name}`", expected, hint)) from error
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ _NO_TAGS = (
 )
 
 Sentences = Sequence[Sequence[str]]
+EntityTags = Mapping[str, str] | None
 Result = float | str | dict[str, float | int]
 
 
@@ -38,9 +40,7 @@ class SeqEval(Offline):
     `entity_tags` gives the IOBES tag of labels that are written in another way: `{"PER": "I-PER"}`.
     """
 
-    takes = (
-        {"predictions": datasets.List(datasets.Value("string")), "references": datasets.List(datasets.Value("string"))},
-    )
+    takes = (dict.fromkeys(("predictions", "references"), datasets.List(datasets.Value("string"))),)
 
     def _compute(
         self,
@@ -51,7 +51,7 @@ class SeqEval(Offline):
         mode: str | None = None,
         sample_weight: list[float] | None = None,
         zero_division: int = 0,
-        entity_tags: Mapping[str, str] | None = None,
+        entity_tags: EntityTags = None,
     ) -> dict[str, Result]:
         import seqeval.scheme
         from seqeval.metrics import accuracy_score, classification_report
@@ -77,31 +77,15 @@ class SeqEval(Offline):
             sample_weight=sample_weight,
             zero_division=zero_division,
         )
-        overall = report["micro avg"]
-        types: dict[str, Result] = {
-            name: {
-                "precision": float(scores["precision"]),
-                "recall": float(scores["recall"]),
-                "f1": float(scores["f1-score"]),
-                "number": int(scores["support"]),
-            }
-            for name, scores in report.items()
+        figures: dict[str, Result] = {
+            name: {**_scores(line), "number": int(line["support"])}
+            for name, line in report.items()
             if name not in _AVERAGES
         }
-        return {
-            **types,
-            "overall_precision": float(overall["precision"]),
-            "overall_recall": float(overall["recall"]),
-            "overall_f1": float(overall["f1-score"]),
-            "overall_accuracy": accuracy,
-        }
+        return {**figures, **_scores(report["micro avg"], "overall_"), "overall_accuracy": accuracy}
 
     def examples(
-        self,
-        predictions: Sentences,
-        references: Sentences,
-        entity_tags: Mapping[str, str] | None = None,
-        **arguments: object,
+        self, predictions: Sentences, references: Sentences, entity_tags: EntityTags = None, **arguments: object
     ) -> dict[str, Examples] | None:
         """Return what each sentence contributes: entities that are right, predicted and present, and right words."""
         if arguments:
@@ -109,10 +93,7 @@ class SeqEval(Offline):
         from seqeval.metrics.sequence_labeling import get_entities
 
         pairs = list(zip(predictions, references))
-        words = [
-            [sum(first == second for first, second in zip(predicted, actual)), len(actual)]
-            for predicted, actual in pairs
-        ]
+        words = [[sum(map(operator.eq, predicted, actual)), len(actual)] for predicted, actual in pairs]
         accuracy = Examples(np.asarray(words, dtype=np.float64).reshape(-1, 2), ratio)
         tags = _tags(_labels(predictions, references), entity_tags)
         if tags is None:
@@ -128,11 +109,16 @@ class SeqEval(Offline):
         return {**figures, "overall_accuracy": accuracy}
 
 
+def _scores(line: Mapping[str, float], prefix: str = "") -> dict[str, float]:
+    """Return the figures in a line of seqeval's report."""
+    return {f"{prefix}{name.removesuffix('-score')}": float(line[name]) for name in ("precision", "recall", "f1-score")}
+
+
 def _labels(predictions: Sentences, references: Sentences) -> set[str]:
     return {label for sentences in (predictions, references) for sentence in sentences for label in sentence}
 
 
-def _tags(labels: set[str], entity_tags: Mapping[str, str] | None) -> dict[str, str] | None:
+def _tags(labels: set[str], entity_tags: EntityTags) -> dict[str, str] | None:
     """Return the tag of each label for the default mode of seqeval; None where a label is no tag."""
     tags = dict(entity_tags or {})
     for label in labels.difference(tags):

@@ -52,11 +52,8 @@ class Examples:
 
 @dataclass(frozen=True)
 class Computed:
-    """A figure that is computed anew from the chosen examples, since its metric has no contributions of examples.
-
-    Attributes:
-        score: Returns the figure of the examples with these indices; NaN where it is not defined.
-        count: Number of examples.
+    """A figure of `count` examples that `score` computes anew from the examples with these indices; NaN where it is not
+    defined. Its metric has no contributions of examples.
     """
 
     score: Callable[[Indices], float]
@@ -69,11 +66,9 @@ FigureOfExamples = Examples | Computed
 
 
 def mean_of(values: ArrayLike, maximum: float = 1.0) -> Examples:
-    """Return a figure that is the mean of one value per example. Examples whose value is NaN are left out.
+    """Return a figure that is the mean of one value per example `(examples,)`, without those that are NaN.
 
-    Args:
-        values: `(examples,)`.
-        maximum: The value of a correct example, where wrong ones have 0.
+    Where all values are 0 or `maximum`, the figure is a share of correct examples.
     """
     numbers = np.asarray(values, dtype=np.float64)
     numbers = numbers[~np.isnan(numbers)]
@@ -111,35 +106,16 @@ def _recompute(call: MetricCall, figure: str, indices: Indices) -> float:
         return math.nan
 
 
-@dataclass(frozen=True)
-class LabelCounts:
-    """What each example contributes to the counts of labels.
-
-    Attributes:
-        tallies: `(examples, 3 * labels) float64`, 0 or 1: hits of each label, then predictions, then references.
-        labels: Number of labels.
-        multi_label: Whether an example may have several labels.
+def label_counts(predictions: ArrayLike, references: ArrayLike) -> NDArray[np.float64]:
+    """Return what each example contributes to the counts of labels, given label ids `(examples,)`, or 0 or 1 for each
+    label `(examples, labels)`: hits, then predictions, then references, `(examples, 3 * labels)`.
     """
-
-    tallies: NDArray[np.float64]
-    labels: int
-    multi_label: bool
-
-    def split(self, totals: Totals) -> tuple[Totals, Totals, Totals]:
-        """Return hits, predictions and references of each label, `(labels,)` each, from a sum of contributions."""
-        return totals[: self.labels], totals[self.labels : 2 * self.labels], totals[2 * self.labels :]
-
-
-def label_counts(predictions: ArrayLike, references: ArrayLike) -> LabelCounts:
-    """Return the counts of `(examples,)` label ids, or of `(examples, labels)` with 0 or 1."""
     predicted, actual = np.asarray(predictions), np.asarray(references)
-    multi_label = predicted.ndim > 1
-    if not multi_label:
+    if predicted.ndim == 1:
         labels = np.union1d(predicted, actual)
         predicted, actual = np.equal.outer(predicted, labels), np.equal.outer(actual, labels)
     predicted, actual = predicted.astype(bool), actual.astype(bool)
-    tallies = np.concatenate([predicted & actual, predicted, actual], axis=1).astype(np.float64)
-    return LabelCounts(tallies, predicted.shape[1], multi_label)
+    return np.concatenate([predicted & actual, predicted, actual], axis=1).astype(np.float64)
 
 
 def score_of_counts(

@@ -6,12 +6,11 @@ Imports nothing heavy. Leaves the computation to `compute` and `uncertainty`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard import registry
-from benchcard.errors import BenchcardError
 
 if TYPE_CHECKING:
     import evaluate
@@ -51,12 +50,9 @@ class FigureUncertainty:
     """The 95 % interval of a figure and, where there is a baseline, its paired test against the baseline.
 
     Attributes:
-        low: The lower bound; None where no interval can be computed.
-        high: The upper bound.
+        low, high: The bounds; None where no interval can be computed.
         difference: The figure minus the baseline's, on the same examples.
-        difference_low: The lower bound of the difference.
-        difference_high: The upper bound of the difference.
-        p_value: The p-value of the difference.
+        difference_low, difference_high, p_value: The bounds and the p-value of the difference.
         detectable_difference: The smallest true difference that this many examples show four times in five.
         draws: The number of bootstrap resamples behind the p-value; None where the test is exact.
     """
@@ -70,42 +66,27 @@ class FigureUncertainty:
     detectable_difference: float | None = None
     draws: int | None = None
 
-    def as_dict(self) -> dict[str, float | None]:
-        """Return the values by name, without those of a comparison where there was none."""
-        values = asdict(self)
-        compared = any(values[name] is not None for name in ("difference", "p_value", "draws"))
-        return values if compared else {"low": self.low, "high": self.high}
-
 
 FIGURE_SUFFIXES = tuple(field.name for field in fields(FigureUncertainty) if field.name != "draws")
 """The columns of results beside each figure: its name, an underscore, and one of these."""
 
-_UNKNOWN = MetricInfo(None, None)
+_AVERAGED = ("precision", "recall", "f1")
 _SHARE, _PERCENT, _COEFFICIENT = MetricInfo(True, "share"), MetricInfo(True, "%"), MetricInfo(True, "coefficient")
 
 METRICS: Mapping[str, MetricInfo] = MappingProxyType(
     {
         **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match"), _SHARE),
-        **{
-            f"{name}{average}": _SHARE
-            for name in ("precision", "recall", "f1")
-            for average in ("", "_micro", "_macro", "_weighted")
-        },
-        **dict.fromkeys(("matthews_correlation", "pearson", "spearman"), _COEFFICIENT),
-        "mse": MetricInfo(False, "squared error"),
-        # These are no metrics of benchcard, but they are often loaded with `evaluate.load`.
+        **{f"{name}{average}": _SHARE for name in _AVERAGED for average in ("", "_micro", "_macro", "_weighted")},
+        **dict.fromkeys(("matthews_correlation", "pearson", "spearman", "pearsonr", "spearmanr"), _COEFFICIENT),
+        # Some of these are no metrics of benchcard, but they are often loaded with `evaluate.load`.
+        **dict.fromkeys(("mse", "brier_score"), MetricInfo(False, "squared error")),
         "mae": MetricInfo(False, "error"),
         **dict.fromkeys(("mape", "smape"), MetricInfo(False, "share")),
-        "brier_score": MetricInfo(False, "squared error"),
         "roc_auc": _SHARE,
-        **dict.fromkeys(("pearsonr", "spearmanr"), _COEFFICIENT),
-        **{f"seqeval.overall_{name}": _SHARE for name in ("precision", "recall", "f1", "accuracy")},
+        **{f"seqeval.overall_{name}": _SHARE for name in (*_AVERAGED, "accuracy")},
         **dict.fromkeys(("squad.exact_match", "squad.f1"), _PERCENT),
-        **{
-            f"squad_v2.{part}{name}": _PERCENT
-            for part in ("", "HasAns_", "NoAns_", "best_")
-            for name in ("exact", "f1")
-        },
+        **{f"squad_v2.{part}exact": _PERCENT for part in ("", "HasAns_", "NoAns_", "best_")},
+        **{f"squad_v2.{part}f1": _PERCENT for part in ("", "HasAns_", "NoAns_", "best_")},
         **{f"squad_v2.{part}total": MetricInfo(None, "count") for part in ("", "HasAns_", "NoAns_")},
         **dict.fromkeys(("squad_v2.best_exact_thresh", "squad_v2.best_f1_thresh"), MetricInfo(None, "share")),
     }
@@ -113,38 +94,21 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
 """Direction and unit by the id of a metric, or by `metric.figure` where a metric returns several figures."""
 
 RESERVED_COLUMNS = frozenset(
-    {
-        "row",
-        "predictions_changed",
-        "total_time_in_seconds",
-        "samples_per_second",
-        "latency_in_seconds",
-        "samples",
-        "not_compared",
-        "saturation_risk",
-        "same_model_as",
-        "failure",
-        "embedding_cosine",
-        "positive_class",
-        "similarity_fn_name",
-        "activation_fn",
-    }
+    {"row", "samples", "failure", "not_compared", "same_model_as", "saturation_risk", "positive_class"}
+    | {"total_time_in_seconds", "samples_per_second", "latency_in_seconds", "predictions_changed"}
+    | {"embedding_cosine", "similarity_fn_name", "activation_fn"}
 )
 """The columns of `Results.quality` that are neither parameters nor metrics."""
 
 
 def metric_info(name: str, figure: str | None = None) -> MetricInfo:
-    """Return direction and unit of a metric's figure.
+    """Return direction and unit of a metric, given as `metric` or `metric.figure`, or of one of its figures.
 
     The attributes `higher_is_better` and `unit` of a registered metric come first, then what is known by its name. A
     metric that is not registered is not loaded.
-
-    Args:
-        name: The metric's id, or `metric.figure`.
-        figure: The figure, where the metric returns several.
     """
     metric, _ = split_column(name)
-    known = METRICS.get(f"{name}.{figure}" if figure else name) or METRICS.get(metric) or _UNKNOWN
+    known = METRICS.get(f"{name}.{figure}" if figure else name) or METRICS.get(metric) or MetricInfo(None, None)
     if metric not in registry.metrics() or registry.is_built_in_metric(metric):
         return known
     return with_own_attributes(registry.metric(metric), known)
@@ -169,24 +133,4 @@ def split_column(name: str, script: str | None = None) -> tuple[str, str]:
     if script or name in registry.metrics() or "/" in name or "\\" in name:
         return name, ""
     metric, _, figure = name.partition(".")
-    return metric, figure
-
-
-def resolve_metric(name: str, meanings: Mapping[str, str], script: str | None = None) -> tuple[str, str]:
-    """Return the metric and the figure that an id stands for in a task.
-
-    Args:
-        name: The id in the spec.
-        meanings: `Prepared.meanings` of the task.
-        script: The path of the metric's script, where the id names one.
-
-    Raises:
-        BenchcardError: The task names a metric that is not installed. It comes from a file of the run, so it is never
-            loaded from the network.
-    """
-    metric, figure = split_column(meanings.get(name, name), script)
-    if name in meanings and metric not in registry.metrics():
-        raise BenchcardError(
-            f"the task says that `{name}` means `{metric}`, which is no installed metric: install its package"
-        )
     return metric, figure

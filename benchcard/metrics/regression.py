@@ -15,6 +15,7 @@ from benchcard.metrics.offline import Offline
 
 _NUMBERS = {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
 
+Numbers = Sequence[float]
 Select = Callable[[Indices], NDArray[np.float64]]
 
 
@@ -24,7 +25,7 @@ class _Correlation(Offline):
     takes = (_NUMBERS,)
     figure: ClassVar[str]
 
-    def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
+    def _compute(self, predictions: Numbers, references: Numbers) -> dict[str, float]:
         import scipy.stats
 
         if len(set(predictions)) < 2 or len(set(references)) < 2:
@@ -32,18 +33,18 @@ class _Correlation(Offline):
         correlate = getattr(scipy.stats, f"{self.figure}r")
         return {self.figure: float(correlate(predictions, references).statistic)}
 
-    def _select(self, numbers: Sequence[float]) -> Select:
+    def _select(self, numbers: Numbers) -> Select:
         """Return a function that gives the numbers to correlate for the chosen examples."""
         return np.asarray(numbers).take
 
-    def examples(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, Computed]:
+    def examples(self, predictions: Numbers, references: Numbers) -> dict[str, Computed]:
         """Return the coefficient of the chosen examples, without the p-value that scipy computes beside it."""
-        select_predictions, select_references = self._select(predictions), self._select(references)
+        selects = self._select(predictions), self._select(references)
 
         def compute(indices: Indices) -> float:
-            series = select_predictions(indices), select_references(indices)
-            varies = all(numbers.min() < numbers.max() for numbers in series)
-            return float(np.corrcoef(*series)[0, 1]) if varies else math.nan
+            first, second = (select(indices) for select in selects)
+            varies = all(numbers.min() < numbers.max() for numbers in (first, second))
+            return float(np.corrcoef(first, second)[0, 1]) if varies else math.nan
 
         return {self.figure: Computed(compute, len(references))}
 
@@ -59,7 +60,7 @@ class Spearman(_Correlation):
 
     figure = "spearman"
 
-    def _select(self, numbers: Sequence[float]) -> Select:
+    def _select(self, numbers: Numbers) -> Select:
         """Return a function that ranks the chosen numbers as `scipy.stats.rankdata` does: equal ones get their mean
         rank. All ranks from a NaN on are NaN.
         """
@@ -80,15 +81,11 @@ class MeanSquaredError(Offline):
 
     takes = (_NUMBERS,)
 
-    def _compute(
-        self, predictions: Sequence[float], references: Sequence[float], **arguments: object
-    ) -> dict[str, float]:
+    def _compute(self, predictions: Numbers, references: Numbers, **arguments: object) -> dict[str, float]:
         from sklearn.metrics import mean_squared_error
 
         return {"mse": float(mean_squared_error(references, predictions, **arguments))}
 
-    def examples(
-        self, predictions: Sequence[float], references: Sequence[float], **arguments: object
-    ) -> dict[str, Examples] | None:
+    def examples(self, predictions: Numbers, references: Numbers, **arguments: object) -> dict[str, Examples] | None:
         """Return the squared difference of each example."""
         return None if arguments else {"mse": mean_of((np.asarray(references) - np.asarray(predictions)) ** 2)}

@@ -38,27 +38,16 @@ def interval(figure: FigureOfExamples, seed: int, confidence: float = CONFIDENCE
 
 
 def paired_test(
-    baseline: FigureOfExamples,
-    model: FigureOfExamples,
-    seed: int,
-    confidence: float = CONFIDENCE,
-    *,
-    models: int = 1,
+    baseline: FigureOfExamples, model: FigureOfExamples, seed: int, confidence: float = CONFIDENCE, *, models: int = 1
 ) -> PairedTest:
     """Test a figure against the baseline's on the same examples: McNemar's test for a share, else a paired bootstrap.
 
-    Args:
-        baseline: The baseline's figure.
-        model: The model's figure, of the same examples.
-        seed: The seed of the resampling.
-        confidence: The level of the interval.
-        models: Number of models that are compared: p-values are adjusted for it, so more models need more draws.
+    P-values are adjusted for the number of models that are compared, so more models need more draws.
     """
     if baseline.correct is not None and model.correct is not None:
         test = significance.mcnemar(baseline.correct, model.correct, confidence)
-        return replace(
-            test, difference=_scaled(test.difference, model.maximum), detectable=test.detectable * model.maximum
-        )
+        difference, detectable = _scaled(test.difference, model.maximum), test.detectable * model.maximum
+        return replace(test, difference=difference, detectable=detectable)
     # Figures that are computed anew are slow to draw, so they get no more draws than needed.
     is_slow = isinstance(baseline, Computed) or isinstance(model, Computed)
     most = significance.draws_for(models if is_slow else max(models, _MODELS))

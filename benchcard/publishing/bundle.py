@@ -89,13 +89,13 @@ def write_bundle(
         card = _card(facts, repo_id, slug, weights, layout)
         for name, content in card.files.items():
             (repository / name).write_bytes(content)
-        snippets = usage.section(
-            repo_id, results.spec.task, weights, root, facts.front_matter.base_model, _context(results, weights)
-        )
-        published = f"{FOLDER}/{slug}"
+        prepared = results.records.records[weights[0].row].outcomes.prepare if weights else None
+        context = Rows(prepared.folder).context if prepared else {}
+        original = facts.front_matter.base_model
+        snippets = usage.section(repo_id, results.spec.task, weights, root, original, context)
         links = (
-            f"Every figure: [{RESULTS}]({published}/{RESULTS}). The spec, the model and data, the machine and the "
-            f"versions: [{RUN}]({published}/{RUN}). Every raw latency: [{LATENCIES}]({published}/{LATENCIES})."
+            f"Every figure: [{RESULTS}]({FOLDER}/{slug}/{RESULTS}). The spec, the model and data, the machine and the "
+            f"versions: [{RUN}]({FOLDER}/{slug}/{RUN}). Every raw latency: [{LATENCIES}]({FOLDER}/{slug}/{LATENCIES})."
         )
         parts = (card.text.strip("\n"), snippets.strip("\n"), links)
         text = "\n\n".join(part for part in parts if part) + "\n"
@@ -111,14 +111,14 @@ def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], lay
     """Return the card, with the front matter that is right for the repository."""
     front_matter = facts.front_matter
     is_quantized = any(model.quantized for model in weights)
-    if front_matter.base_model == repo_id:
-        # A model is not derived from itself.
-        front_matter = replace(front_matter, base_model=None, base_model_relation=None)
-    elif front_matter.base_model is not None and is_quantized:
-        front_matter = replace(front_matter, base_model_relation="quantized")
     has_weights = {"onnx": bool(weights), "quantized": is_quantized}
+    relation = "quantized" if is_quantized and front_matter.base_model else front_matter.base_model_relation
+    # A model is not derived from itself.
+    is_original = front_matter.base_model == repo_id
     front_matter = replace(
         front_matter,
+        base_model=None if is_original else front_matter.base_model,
+        base_model_relation=None if is_original else relation,
         tags=tuple(tag for tag in front_matter.tags if has_weights.get(tag, True)),
         model_index=tuple(_with_source_url(model, repo_id, slug) for model in front_matter.model_index),
     )
@@ -129,12 +129,6 @@ def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], lay
     return card
 
 
-def _context(results: RunResults, weights: Sequence[Weights]) -> Mapping[str, object]:
-    """Return how the outputs of the first model were read; empty where they were not."""
-    prepared = results.records.records[weights[0].row].outcomes.prepare if weights else None
-    return Rows(prepared.folder).context if prepared else {}
-
-
 def _with_source_url(model: Mapping[str, Plain], repo_id: str, slug: str) -> dict[str, Plain]:
     """Return an entry of `model-index` whose source is the table that is published beside the card."""
     url = f"https://huggingface.co/{repo_id}/blob/main/{FOLDER}/{slug}/{RESULTS}"
@@ -143,11 +137,10 @@ def _with_source_url(model: Mapping[str, Plain], repo_id: str, slug: str) -> dic
 
 def _results_table(results: RunResults) -> pd.DataFrame:
     """Return parameters, quality, time and size, one row per configuration and shape (or without shape if untimed)."""
-    quality, models, time = results.quality, results.models, results.time
-    sizes = [name for name in ("row", "digest", "size_mb") if name in models]
-    repeated = [name for name in {*results.spec.grid, "framework"} if name in time]
-    table = quality.merge(models[sizes], on="row", how="left")
-    table = table.merge(time.drop(columns=repeated), on="row", how="left", suffixes=("", "_time"))
+    sizes = results.models[["row", "digest", "size_mb"]]
+    repeated = [name for name in {*results.spec.grid, "framework"} if name in results.time]
+    table = results.quality.merge(sizes, on="row", how="left")
+    table = table.merge(results.time.drop(columns=repeated), on="row", how="left", suffixes=("", "_time"))
     texts = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name].dtype)]
     return table.assign(
         **{name: [public_names.public_value(results.records, cell, name) for cell in table[name]] for name in texts}
@@ -161,25 +154,22 @@ def latencies_frame(results: RunResults) -> pd.DataFrame:
     """
     records = results.records
     # Rows with the same cell may be timed in different parts. A baseline is also in parts that belong to no row.
-    in_part: dict[tuple[int, str], tuple[int, Cell]] = {}
-    anywhere: dict[str, tuple[int, Cell]] = {}
+    owners: dict[tuple[int | None, str], tuple[int, Cell]] = {}
     for record in records.records:
         row = record.configuration.row
         for shape, cell in record.cells.items():
-            in_part.setdefault((id(records.timed.get((row, shape))), cell.name), (row, cell))
-            anywhere.setdefault(cell.name, (row, cell))
+            for part_id in (id(records.timed.get((row, shape))), None):
+                owners.setdefault((part_id, cell.name), (row, cell))
     columns = ("row", "batch_size", "input_length", "round", "launch", "place", "twin", "started_ns", "calls")
     blocks, values = [], []
     for part in {id(part): part for parts in records.parts.values() for part in parts}.values():
         for timed in part.rounds:
             for place, block in enumerate(timed.blocks):
-                owner = in_part.get((id(part), block.name)) or anywhere.get(block.name)
+                owner = owners.get((id(part), block.name)) or owners.get((None, block.name))
                 if owner is None:
                     continue
-                row, cell = owner
-                inputs = (cell.shape.batch_size, cell.shape.input_length)
-                order = (timed.number, timed.launch, place, block.twin, block.started_ns)
-                blocks.append((row, *inputs, *order, len(block.latencies_ns)))
+                shape, order = owner[1].shape, (timed.number, timed.launch, place, block.twin, block.started_ns)
+                blocks.append((owner[0], shape.batch_size, shape.input_length, *order, len(block.latencies_ns)))
                 values.append(block.latencies_ns)
     frame = pd.DataFrame(blocks, columns=list(columns)).astype({"input_length": "Int64"})
     calls = frame.pop("calls").to_numpy(dtype="int64")
@@ -201,17 +191,17 @@ def run_json(
                 "digest": source.digest,
                 "name": public_names.public_name(results.records, part, source.name),
             }
-            for source in known.values()
+            for source in getattr(info.sources, part).values()
         ]
-        for part, known in (("models", info.sources.models), ("datasets", info.sources.datasets))
+        for part in ("models", "datasets")
     }
-    figures = results.to_json()
+    figures = public_names.public_value(results.records, results.to_json())
     return {
         "format": FORMAT,
         "created": info.created,
-        "spec": public_names.public_value(results.records, figures.pop("spec")),
+        "spec": figures.pop("spec"),
         "sources": sources,
-        **public_names.public_value(results.records, figures),
+        **figures,
         "weights": [{"row": model.row, "path": model.path} for model in weights],
         "files": dict(manifest),
     }

@@ -8,19 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from benchcard.analysis import embedding_cosine, metric_info
-from benchcard.analysis.frames.columns import is_known
+from benchcard.analysis import metric_info
+from benchcard.analysis.frames.columns import row_parameters
+from benchcard.analysis.frames.models import model_columns
 from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.gains import unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
+from benchcard.analysis.records import Records
+from benchcard.analysis.row_facts import COSINE, RowQuality, embedding_cosine, row_quality
 from benchcard.analysis.run_results import RunResults
 from benchcard.analysis.times import TimeFigures, row_times
 from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Noise, Plain, Row, figure
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
+from benchcard.card.frontmatter.merge import OWN_SOURCE
 from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, SAMPLES, SIZE
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
@@ -29,13 +33,8 @@ from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Failure, Interval, Shape
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-OWN_SOURCE = "benchcard"
 # The intervals of a run that is worth publishing are narrower than a twentieth of a latency.
 _MUCH_DRIFT = 0.05
-PROJECT = "https://pypi.org/project/benchcard/"
 
 _Times: TypeAlias = Mapping[Shape, TimeFigures | Failure | None]
 """The times of a row by shape, or why there are none; None where the spec asks for no timing."""
@@ -79,7 +78,7 @@ def make_facts(results: RunResults, max_drop: float | None = None, section: str 
         environment=_environment(results),
         run={"id": spec.digest[:12], "created": records.info.created},
         done=len(plan) - len(unmeasured) if unmeasured else None,
-        notes=(*results.notes, *_untimed_notes(results), *_floor_notes(results), *_drift_notes(times)),
+        notes=(*results.notes, *_untimed_notes(records), *_floor_notes(results), *_drift_notes(times)),
     )
     return replace(facts, front_matter=replace(facts.front_matter, model_index=_model_index(results, facts, section)))
 
@@ -98,13 +97,13 @@ def _model_index(results: RunResults, facts: Facts, section: str | None) -> tupl
     It is empty where model or data are not on the Hub, or where rows were evaluated on different examples: the Hub
     would show the figures of some as those of others.
     """
-    evaluations = {row.evaluation_key for row in results.plan}
     base_model = facts.front_matter.base_model
+    evaluations = {row.evaluation_key for row in results.plan}
     if facts.data is None or not facts.data.on_hub or base_model is None or len(evaluations) > 1:
         return ()
     source_name = f"{OWN_SOURCE} {section or default_slug(results)}"
-    name = base_model.rsplit("/", 1)[-1]
-    return fields.model_index(facts, name=name, source_name=source_name, source_url=PROJECT)
+    url = "https://pypi.org/project/benchcard/"
+    return fields.model_index(facts, name=base_model.rsplit("/", 1)[-1], source_name=source_name, source_url=url)
 
 
 def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
@@ -119,8 +118,7 @@ def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
 
 def _fixed(results: RunResults) -> dict[str, Plain]:
     """Return the fixed parameters that a card lists, without unused ones and settings, in the vocabulary's order."""
-    parameters = {"from_transformers": True, **results.spec.fixed}
-    order = list(PARAMETERS)
+    parameters, order = {"from_transformers": True, **results.spec.fixed}, list(PARAMETERS)
     fixed: dict[str, Plain] = {}
     for name in sorted(parameters, key=lambda name: order.index(split_name(name)[0])):
         parameter, value = split_name(name)[0], parameters[name]
@@ -146,12 +144,10 @@ def _metrics(results: RunResults) -> tuple[Metric, ...]:
     metrics = []
     for name in results.metrics:
         info = metric_info.info_of_metric(results.records, name)
-        unit = info.unit or ""
-        meaning = {"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)
-        positive = " or ".join(metric_info.positive_classes(results.records, name))
-        sentence = f"the positive class is {positive}" if positive else ""
-        definition = ", ".join(part for part in (meaning, sentence) if part)
-        metrics.append(Metric(name, "", info.higher_is_better, definition, positive))
+        unit, positive = info.unit or "", " or ".join(metric_info.positive_classes(results.records, name))
+        definition = [{"share": "a share, from 0 to 1", "%": "in %, from 0 to 100"}.get(unit, unit)] if unit else []
+        definition += [f"the positive class is {positive}"] if positive else []
+        metrics.append(Metric(name, "", info.higher_is_better, ", ".join(definition), positive))
     return tuple(metrics)
 
 
@@ -164,61 +160,51 @@ def _shapes(times: Sequence[_Times]) -> tuple[Shape, ...]:
 
 def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
     records, rows = results.records, []
-    samples = [_samples(record) for record in records.records]
+    evaluated = [(record.outcomes.prepare, record.outcomes.evaluate) for record in records.records]
+    samples = [rows.values.samples if rows and done and done.values.items else None for rows, done in evaluated]
     is_varied = len({*samples} - {None}) > 1
-    for record, model, count, shapes in zip(records.records, _cells(results.models), samples, times):
-        configuration = record.configuration
-        axes = configuration.axes or {"framework": configuration["framework"]}
+    for record, count, shapes in zip(records.records, samples, times):
+        qualities = {name: row_quality(records, record, name) for name in results.metrics}
+        model = model_columns(records, record)
         failure = record.failures.of_quality()
-        same = model["same_model_as"]
+        parameters = {name: public_parameter(records, name, value) for name, value in row_parameters(record).items()}
         rows.append(
             Row(
-                parameters={name: public_parameter(records, name, value) for name, value in axes.items()},
-                metrics={name: _metric(record, name) for name in results.metrics},
-                times={shape: _shown(time) for shape, time in shapes.items() if isinstance(time, TimeFigures)},
-                figures=_figures(results, record, model, count if is_varied else None),
+                parameters=parameters,
+                metrics={name: _finite(quality.figure) for name, quality in qualities.items()},
+                times={
+                    shape: {**time.intervals, DETECTABLE: figure(time.detectable), "memory_mb": figure(time.memory_mb)}
+                    for shape, time in shapes.items()
+                    if isinstance(time, TimeFigures)
+                },
+                figures=_figures(records, record, qualities, model, count if is_varied else None),
                 failure=failure and replace(failure, message=public_message(records, failure.message)),
-                same_model_as=int(same) if is_known(same) else None,
-                reasons=(str(model["reason"]),) if is_known(same) and is_known(model["reason"]) else (),
-                saturation_risk=is_known(model["saturation_risk"]) and bool(model["saturation_risk"]),
-                baseline=configuration.baseline if len(results.baselines) > 1 else None,
+                same_model_as=model["same_model_as"],
+                reasons=(model["reason"],) if model["reason"] else (),
+                saturation_risk=model["saturation_risk"],
+                baseline=record.configuration.baseline if len(results.baselines) > 1 else None,
             )
         )
     return tuple(rows)
 
 
-def _samples(record: Record) -> int | None:
-    prepared, evaluated = record.outcomes.prepare, record.outcomes.evaluate
-    return prepared.values.samples if prepared and evaluated and evaluated.values.items else None
+def _finite(interval: Interval | None) -> Interval | None:
+    return interval and figure(interval.value, interval.low, interval.high)
 
 
-def _metric(record: Record, name: str) -> Interval | None:
-    score, comparison = record.outcomes.score, record.outcomes.compare
-    value = score.values.metrics.get(name) if score else None
-    bounds = comparison.values.figures.get(name) if comparison else None
-    return figure(value, bounds.low, bounds.high) if bounds else figure(value)
-
-
-def _shown(times: TimeFigures) -> Figures:
-    """Return the figures of time that a card may show."""
-    return {**times.intervals, DETECTABLE: figure(times.detectable), "memory_mb": figure(times.memory_mb)}
-
-
-def _figures(results: RunResults, record: Record, model: Mapping[str, Any], samples: int | None) -> Figures:
+def _figures(
+    records: Records, record: Record, qualities: Mapping[str, RowQuality], model: Mapping[str, Any], samples: int | None
+) -> Figures:
     """Return the other figures of a row: size, differences from the baseline, number of samples, quantized nodes."""
-    row = record.configuration
-    figures = {SIZE: _number(model[SIZE])}
-    comparison = None if row.baseline == row.row else record.outcomes.compare
-    for name in results.metrics if comparison else ():
-        if comparison and (test := comparison.values.figures.get(name)):
-            difference = figure(test.difference, test.difference_low, test.difference_high)
-            figures |= {f"{name}_difference": difference, f"{name}_p_value": figure(test.p_value)}
-    cosine = embedding_cosine.embedding_cosine(results.records, record) if record.outcomes.score else None
-    figures[embedding_cosine.COLUMN] = figure(cosine)
-    figures[CHANGED] = figure(comparison.values.predictions_changed) if comparison else None
-    figures[SAMPLES] = figure(samples)
-    if is_known(model[NODES[0]]):
-        figures |= {name: _number(model[name]) for name in NODES}
+    figures = {SIZE: figure(model[SIZE])}
+    for name, quality in qualities.items():
+        figures |= {f"{name}_difference": _finite(quality.difference), f"{name}_p_value": figure(quality.p_value)}
+    cosine = embedding_cosine(records, record) if record.outcomes.score else None
+    compared = record.outcomes.compare
+    changed = compared.values.predictions_changed if compared else None
+    figures |= {COSINE: figure(cosine), CHANGED: figure(changed), SAMPLES: figure(samples)}
+    if model[NODES[0]] is not None:
+        figures |= {name: figure(model[name]) for name in NODES}
     return {name: interval for name, interval in figures.items() if interval is not None}
 
 
@@ -226,15 +212,15 @@ def _noise(results: RunResults) -> tuple[Noise, ...]:
     several = len(results.baselines) > 1
     return tuple(
         Noise(
-            shape=certificate.shape,
-            ratio=certificate.ratio,
-            disturbances=certificate.disturbances,
-            models=certificate.models,
-            rounds=certificate.rounds,
-            baseline=certificate.baseline if several else None,
+            shape=each.shape,
+            ratio=each.ratio,
+            disturbances=each.disturbances,
+            models=each.models,
+            rounds=each.rounds,
+            baseline=each.baseline if several else None,
         )
-        for certificate in certificates(results.records)
-        if certificate.ratio is not None
+        for each in certificates(results.records)
+        if each.ratio is not None
     )
 
 
@@ -245,27 +231,24 @@ def _floor_notes(results: RunResults) -> Iterator[str]:
     """
     every = certificates(results.records)
     several = len({certificate.baseline for certificate in every} - {None}) > 1
+    certified = {(certificate.shape, certificate.baseline) for certificate in every if certificate.ratio is not None}
     for certificate in every:
         if certificate.ratio is not None or not certificate.rounds:
             continue
-        group = (certificate.shape, certificate.baseline)
         name = f"the baseline, row {certificate.baseline}," if several else "the baseline"
-        if any((other.shape, other.baseline) == group for other in every if other.ratio is not None):
+        if (certificate.shape, certificate.baseline) in certified:
             subject = f"{name} beside {pluralize(certificate.models - 1, 'model')} was not"
         else:
             subject = "no baseline was" if certificate.baseline is None else f"{name} was not"
-        warnings = "".join(f"; {disturbance}" for disturbance in certificate.disturbances)
-        yield (
-            f"{_at(certificate.shape)} {subject} timed twice: how far the same model differs from itself is not known"
-            f"{warnings}"
-        )
+        note = f"{subject} timed twice: how far the same model differs from itself is not known"
+        yield "; ".join([f"{_at(certificate.shape)} {note}", *map(str, certificate.disturbances)])
 
 
-def _untimed_notes(results: RunResults) -> Iterator[str]:
+def _untimed_notes(records: Records) -> Iterator[str]:
     """Yield a note for each row and shape with a model but no inputs to time it with."""
-    for record in results.records.records:
+    for record in records.records:
         for shape, failure in record.failures.time.items():
-            reason = public_message(results.records, f"{failure.type}: {failure.message}")
+            reason = public_message(records, f"{failure.type}: {failure.message}")
             yield f"Row {record.configuration.row} has no time {shape}: {reason}"
 
 
@@ -295,43 +278,34 @@ def _environment(results: RunResults) -> dict[str, Plain]:
     memory_bytes = machine.pop("memory_bytes", None)
     if memory_bytes is not None:
         machine["memory_gb"] = round(memory_bytes / 1e9, 1)
-    return {**machine, "threads": _threads(results), "versions": info.versions}
-
-
-def _threads(results: RunResults) -> int | list[int]:
-    reported = {
-        opened.facts.get("intra_op_num_threads")
-        for parts in results.records.parts.values()
-        for part in parts
-        for opened in (part.outcome.opened if part.outcome else ())
-    }
-    threads = sorted(number for number in reported if isinstance(number, int))
-    return threads[0] if len(threads) == 1 else threads or results.records.info.default_threads
+    outcomes = [part.outcome for parts in results.records.parts.values() for part in parts if part.outcome]
+    reported = {each.facts.get("intra_op_num_threads") for outcome in outcomes for each in outcome.opened}
+    threads = sorted(number for number in reported if isinstance(number, int)) or [info.default_threads]
+    return {**machine, "threads": threads[0] if len(threads) == 1 else threads, "versions": info.versions}
 
 
 def _front_matter(results: RunResults) -> FrontMatter:
     sources = results.records.info.sources
     # With several models, the metadata of one would be taken for those of the others.
     model = next(iter(sources.models.values())) if len(sources.models) == 1 else None
-    datasets = [
-        source.location for source in sources.datasets.values() if not source.local and "://" not in source.location
-    ]
-    tags = ["benchcard"]
-    if any(row["framework"] == "onnxruntime" for row in results.plan):
-        tags.append("onnx")
-    if any(row.quantized for row in results.plan):
-        tags.append("quantized")
+    datasets = dict.fromkeys(source.location for source in sources.datasets.values() if _is_on_hub(source))
+    is_onnx = any(row["framework"] == "onnxruntime" for row in results.plan)
+    is_quantized = any(row.quantized for row in results.plan)
     metadata = _inherited_metadata(model) if model is not None else {}
     return FrontMatter(
         license=metadata.pop("license", None),
         library_name=metadata.pop("library_name", None),
         pipeline_tag=results.spec.task,
         base_model=model.name if model is not None and not model.local else None,
-        datasets=tuple(dict.fromkeys(datasets)),
+        datasets=tuple(datasets),
         metrics=(*results.metrics, *(PASS_METRICS if results.metrics else ())),
-        tags=tuple(tags),
+        tags=("benchcard", *(["onnx"] if is_onnx else []), *(["quantized"] if is_quantized else [])),
         extra=metadata,
     )
+
+
+def _is_on_hub(source: Source) -> bool:
+    return not source.local and "://" not in source.location
 
 
 def _inherited_metadata(model: Source) -> dict[str, str]:
@@ -356,25 +330,12 @@ def _data(results: RunResults, row: int) -> Data:
     same_data = (record for record in records if record.configuration["dataset"] == dataset)
     prepared = (record.outcomes.prepare for record in (records[row], *same_data))
     samples = next((outcome.values.samples for outcome in prepared if outcome), None)
-    on_hub = not source.local and "://" not in source.location
     return Data(
         # A repository that was renamed has its new id here.
-        dataset=source.location if on_hub else public_name(results.records, "datasets", dataset["path"]),
+        dataset=source.location if _is_on_hub(source) else public_name(results.records, "datasets", dataset["path"]),
         config=dataset.get("name"),
         split=dataset["eval_split"],
         revision=source.revision or source.digest[:12],
         samples=samples if has_one_limit else None,
-        on_hub=on_hub,
+        on_hub=_is_on_hub(source),
     )
-
-
-def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): cell for name, cell in row.items()} for row in frame.to_dict("records")]
-
-
-def _number(cell: Any) -> Interval | None:
-    return figure(cell) if is_known(cell) else None
-
-
-def _whole(cell: Any) -> int | None:
-    return int(cell) if is_known(cell) else None

@@ -20,7 +20,7 @@ from huggingface_hub.constants import ENDPOINT
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.frontmatter import check, yaml
 from benchcard.card.frontmatter.hubterms import is_hub_id
-from benchcard.card.readme import expect_slug, merge
+from benchcard.card.readme import Merged, expect_slug, merge
 from benchcard.errors import CardError, HubError
 from benchcard.hub import push, repository
 from benchcard.hub.faults import RetryPolicy
@@ -63,21 +63,18 @@ class PushOptions:
         if self.artifacts != "best":
             rows = self.artifacts if isinstance(self.artifacts, str) else ",".join(map(str, self.artifacts)) or "none"
             words += ["--artifacts", rows]
-        for option, value in (
-            ("--slug", self.slug),
-            ("--layout", self.layout),
-            ("--max-drop", self.max_drop),
-            ("--revision", self.revision),
-            *(("--overwrite", key) for key in self.overwrite),
-        ):
-            words += [] if value is None else [option, str(value)]
-        for flag, is_set in (
-            ("--create-pr", self.create_pr is True),
-            ("--no-create-pr", self.create_pr is False),
-            ("--public", not self.private),
-            ("--force", self.force),
-        ):
-            words += [flag] if is_set else []
+        for name in ("slug", "layout", "max_drop", "revision"):
+            if (value := getattr(self, name)) is not None:
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        for key in self.overwrite:
+            words += ["--overwrite", key]
+        flags = {
+            "--create-pr": self.create_pr is True,
+            "--no-create-pr": self.create_pr is False,
+            "--public": not self.private,
+            "--force": self.force,
+        }
+        words += [flag for flag, is_set in flags.items() if is_set]
         if self.endpoint is None or self.endpoint.rstrip("/") == ENDPOINT:
             return shlex.join(words)
         parts = urlsplit(self.endpoint)
@@ -95,18 +92,31 @@ def push_to_hub(results: RunResults, repo_id: str, options: PushOptions) -> Push
     slug = options.slug or default_slug(results)
     expect_slug(slug)
     warnings = _weights_warnings(results, options)
+
+    def write(folder: Path) -> Bundle:
+        return write_bundle(
+            results,
+            folder / slug,
+            repo_id,
+            slug=slug,
+            artifacts=options.artifacts,
+            layout=options.layout,
+            max_drop=options.max_drop,
+            force=options.force,
+        )
+
     if options.dry_run:
         temporary = Path(tempfile.gettempdir())
         with reporting_disk_errors(temporary, "set TMPDIR"), tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
-            pushed = _commit(repo_id, _bundle(results, repo_id, slug, Path(folder), options), None, options)
+            pushed = _commit(repo_id, write(Path(folder)), None, options, warnings)
         click.echo(pushed.diff or "nothing would change\n", nl=False)
-        return replace(pushed, warnings=(*pushed.warnings, *warnings))
+        return pushed
     home = results.path / PUBLISH
     with reporting_disk_errors(home, _COPY):
         home.mkdir(exist_ok=True)
-        bundle = _bundle(results, repo_id, slug, home, options)
+        bundle = write(home)
     try:
-        pushed = _commit(repo_id, bundle, home, options)
+        return _commit(repo_id, bundle, home, options, warnings)
     except HubError as error:
         # A pull request needs a repository, which only a push without one creates.
         has_repository = not isinstance(error, repository.NoRepositoryError)
@@ -114,47 +124,39 @@ def push_to_hub(results: RunResults, repo_id: str, options: PushOptions) -> Push
         token = "" if options.token in (None, True) else ", with the token of `hf auth login` or HF_TOKEN"
         command = retry.as_command(results.path, repo_id)
         message = f"{error}\nThe files to push are in {home / slug}; `{command}` goes on{token}."
-    else:
-        return replace(pushed, warnings=(*pushed.warnings, *warnings))
     # Raised outside of the handler, so that the traceback does not show the first error too.
     raise HubError(message)
 
 
-def _weights_warnings(results: RunResults, options: PushOptions) -> tuple[str, ...]:
+def _weights_warnings(results: RunResults, options: PushOptions) -> list[str]:
     """Return a warning if the best row is to be pushed and has no weights."""
     if options.artifacts != "best":
-        return ()
+        return []
     choices = results.choices(options.max_drop)
     best = choices[0].row
     reason = choices[0].reason if best is None else without_model(results, best)
-    if not reason:
-        return ()
     rows = [choice.row for choice in choices if choice.row is not None and without_model(results, choice.row) is None]
     hint = f"; `artifacts` takes rows, as {', '.join(map(str, rows))}" if rows else ""
-    return (f"no weights pushed: {reason}{hint}",)
+    return [f"no weights pushed: {reason}{hint}"] if reason else []
 
 
-def _bundle(results: RunResults, repo_id: str, slug: str, folder: Path, options: PushOptions) -> Bundle:
-    return write_bundle(
-        results,
-        folder / slug,
-        repo_id,
-        slug=slug,
-        artifacts=options.artifacts,
-        layout=options.layout,
-        max_drop=options.max_drop,
-        force=options.force,
-    )
-
-
-def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOptions) -> Pushed:
+def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOptions, warnings: list[str]) -> Pushed:
     """Commit a bundle; a section that it replaces is kept in `home`, if that is given."""
-    merger = _ReadmeMerger(repo_id, bundle, home, options.overwrite)
+    kept_keys: Collection[str] = ()
+
+    def merge_readme(readme: str | None, paths: Collection[str]) -> str:
+        nonlocal kept_keys
+        merged = _merge(readme, paths, repo_id, bundle, options.overwrite)
+        kept_keys = merged.kept
+        if merged.replaced and home is not None:
+            with reporting_disk_errors(home, _COPY):
+                (home / f"{bundle.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
+        return merged.text
+
     pushed = push.push(
         repo_id,
         bundle.files,
-        merger.merge,
-        create=True,
+        merge_readme,
         private=options.private,
         create_pr=options.create_pr,
         revision=options.revision,
@@ -165,42 +167,25 @@ def _commit(repo_id: str, bundle: Bundle, home: Path | None, options: PushOption
         retry_policy=options.patience,
         overwrite_policy=bundle.guard,
     )
-    warnings = [f"{key} has another value there than on the card, and was left as it is" for key in merger.kept_keys]
-    return replace(pushed, warnings=(*pushed.warnings, *warnings))
+    kept = [f"{key} has another value there than on the card, and was left as it is" for key in kept_keys]
+    return replace(pushed, warnings=(*pushed.warnings, *kept, *warnings))
 
 
-@dataclass
-class _ReadmeMerger:
-    """Merges the card of a bundle into a README; `kept_keys` of the front matter keep the author's values."""
+def _merge(
+    readme: str | None, paths: Collection[str], repo_id: str, bundle: Bundle, overwrite: Collection[str]
+) -> Merged:
+    """Return the README with the card's section in it; a new README gets a title.
 
-    repo_id: str
-    bundle: Bundle
-    home: Path | None
-    overwrite: Collection[str]
-    kept_keys: Collection[str] = ()
-
-    def merge(self, readme: str | None, paths: Collection[str]) -> str:
-        """Return the README with the card's section in it; a new README gets a title.
-
-        The card's `library_name` is left out where the repository has no weights that the library could load: the Hub
-        would show code that fails. `paths` are all files of the repository.
-
-        Raises:
-            CardError: The card cannot be merged, or the Hub would refuse the result; the message names every field.
-        """
-        bundle = self.bundle
-        before = f"# {self.repo_id.split('/')[1]}\n" if readme is None else readme
-        library = (yaml.load_yaml(yaml.split_card(bundle.card).yaml) or {}).get("library_name")
-        names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
-        loads = library in _ONNX_LIBRARIES or any(not name.startswith(_NO_WEIGHTS) for name in names)
-        without = () if loads else ("library_name",)
-        force = bundle.guard.force
-        merged = merge(before, bundle.card, bundle.slug, force=force, overwrite=self.overwrite, without=without)
-        self.kept_keys = merged.kept
-        if merged.replaced and self.home is not None:
-            with reporting_disk_errors(self.home, _COPY):
-                (self.home / f"{bundle.slug}.replaced.md").write_text(merged.replaced + "\n", encoding="utf-8")
-        if refused := [str(problem) for problem in check.find_problems(merged.text) if problem.severity == "error"]:
-            problems = "\n".join(refused)
-            raise CardError(f"the Hub would refuse the README with this card in it. Nothing was sent:\n{problems}")
-        return merged.text
+    The card's `library_name` is left out where the repository, with files at `paths`, has no weights that the library
+    could load: the Hub would show code that fails.
+    """
+    before = f"# {repo_id.split('/')[1]}\n" if readme is None else readme
+    library = (yaml.load_yaml(yaml.split_card(bundle.card).yaml) or {}).get("library_name")
+    names = [PurePosixPath(path).name for path in paths if path.endswith(_WEIGHTS)]
+    loads = library in _ONNX_LIBRARIES or any(not name.startswith(_NO_WEIGHTS) for name in names)
+    without = () if loads else ("library_name",)
+    merged = merge(before, bundle.card, bundle.slug, force=bundle.guard.force, overwrite=overwrite, without=without)
+    if refused := [str(problem) for problem in check.find_problems(merged.text) if problem.severity == "error"]:
+        problems = "\n".join(refused)
+        raise CardError(f"the Hub would refuse the README with this card in it. Nothing was sent:\n{problems}")
+    return merged

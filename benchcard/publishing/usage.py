@@ -17,7 +17,8 @@ import msgspec
 
 from benchcard.publishing.weights import FOLDER, SENTENCES, Weights, external_weights
 
-# The names of pipelines of Transformers.js that differ from the task's.
+# Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
+_PIPELINES_JS = ("image-classification", "token-classification", "question-answering", "text-classification")
 _PIPELINES = {"sentence-similarity": "feature-extraction"}
 _TEXTS = {"question-answering": '"Who wrote it?", "She wrote it."'}
 # The expression of each pooling of the `tokens` `(tokens, numbers)` of a text; see `tasks.pooling`.
@@ -105,14 +106,11 @@ def section(
 
 def _javascript(task: str, reading: _Reading) -> list[str] | None:
     """Return the lines that call a pipeline of Transformers.js; None where its results differ from those measured."""
-    if task in ("image-classification", "token-classification", "question-answering"):
-        return []
-    if task == "text-classification":
-        # The pipeline takes the softmax, which is 1 for a single output.
-        return None if isinstance(reading, _OneNumber) else []
-    if not isinstance(reading, _Embedding) or reading.truncate_dim is not None or len(reading.modes) != 1:
-        return None
-    if (pooling := _POOLED_JS.get(reading.modes[0])) is None:
+    if not isinstance(reading, _Embedding):
+        # The pipeline of classification takes the softmax, which is 1 for a single output.
+        return [] if task in _PIPELINES_JS and reading is None else None
+    pooling = _POOLED_JS.get(reading.modes[0]) if len(reading.modes) == 1 else None
+    if pooling is None or reading.truncate_dim is not None:
         return None
     text = f'{json.dumps(reading.prompt)} + "A text"' if reading.prompt else '"A text"'
     text = f"({text}).toLowerCase()" if reading.lower_case else text
@@ -125,9 +123,8 @@ def _python(
     repo_id: str, task: str, first: Weights, root: Collection[str], original: str | None, reading: _Reading
 ) -> list[str]:
     """Return the Python snippet, which uses onnxruntime and the processor of transformers."""
-    text = task != "image-classification" and not (
-        "preprocessor_config.json" in root and "tokenizer_config.json" not in root
-    )
+    is_image = "preprocessor_config.json" in root and "tokenizer_config.json" not in root
+    text = task != "image-classification" and not is_image
     loader = "AutoTokenizer" if text else "AutoImageProcessor"
     has_processor = any(name not in ("config.json", *SENTENCES) for name in root)
     where = "folder" if has_processor or original is None else f'"{original}"'
@@ -160,23 +157,22 @@ def _embedding_lines(reading: _Embedding) -> list[str]:
     text = f"({text}).lower()" if reading.lower_case else text
     poolings = [_POOLED[mode] for mode in reading.modes]
     pooled = poolings[0] if len(poolings) == 1 else f"np.concatenate([{', '.join(poolings)}])"
-    cut = _truncation(reading)
+    options = f'padding=True, {_truncation(reading)}return_attention_mask=True, return_tensors="np"'
+    returned = "embeddings" if reading.truncate_dim is None else f"embeddings[:, :{reading.truncate_dim}]"
     lines = [
+        *([] if text == "text" else [f"texts = [{text} for text in texts]"]),
+        f"inputs = processor(texts, {options})",
+        f'(outputs,) = session.run(["last_hidden_state"], {_FEED})',
+        'each = [tokens[mask == 1] for tokens, mask in zip(outputs, inputs["attention_mask"])]',
+        f"embeddings = np.stack([{pooled} for tokens in each])",
+        *(["embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)"] if reading.normalize else []),
+        f"return {returned}",
+    ]
+    return [
         "",
         "",
         "def embed(texts):",
-        *([] if text == "text" else [f"    texts = [{text} for text in texts]"]),
-        f'    inputs = processor(texts, padding=True, {cut}return_attention_mask=True, return_tensors="np")',
-        f'    (outputs,) = session.run(["last_hidden_state"], {_FEED})',
-        '    each = [tokens[mask == 1] for tokens, mask in zip(outputs, inputs["attention_mask"])]',
-        f"    embeddings = np.stack([{pooled} for tokens in each])",
-    ]
-    if reading.normalize:
-        lines.append("    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)")
-    returned = "embeddings" if reading.truncate_dim is None else f"embeddings[:, :{reading.truncate_dim}]"
-    return [
-        *lines,
-        f"    return {returned}",
+        *(f"    {line}" for line in lines),
         "",
         "",
         "# One text a call: in a batch, padding and the other texts may change what a quantized model gives.",

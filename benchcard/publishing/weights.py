@@ -82,31 +82,28 @@ def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | 
         BenchcardError: There is no such row, or it has no model of its own to publish.
     """
     records = results.records.records
-    if not isinstance(artifacts, str):
+    if isinstance(artifacts, str):
+        if artifacts not in ("best", "all", "none"):
+            raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
+        best = None if artifacts == "none" else results.best(max_drop).row
+        rows = [] if best is None else [best]
+        rows += range(len(records)) if artifacts == "all" else []
+    else:
         rows = list(artifacts)
         for row in rows:
             if not 0 <= row < len(records):
                 raise BenchcardError(f"there is no row {row}: the rows are 0 to {len(records) - 1}")
             if (message := without_model(results, row)) is not None:
                 raise BenchcardError(message)
-    elif artifacts == "none":
-        rows = []
-    elif artifacts in ("best", "all"):
-        best = results.best(max_drop).row
-        rows = [] if best is None else [best]
-        rows += range(len(records)) if artifacts == "all" else []
-    else:
-        raise BenchcardError(f"artifacts is `best`, `all`, `none` or a list of rows, found {artifacts!r}")
     chosen: dict[str, Weights] = {}
-    used_names: set[str] = set()
     for row in rows:
         record, source = records[row], _graph(records[row])
         if source is None or record.digest is None or record.digest in chosen:
             continue
         quantized = record.configuration.quantized
         suffix = "_quantized.onnx" if quantized else ".onnx"
-        name = f"model_row{row}{suffix}" if f"model{suffix}" in used_names else f"model{suffix}"
-        used_names.add(name)
+        is_first = all(weights.quantized != quantized for weights in chosen.values())
+        name = f"model{suffix}" if is_first else f"model_row{row}{suffix}"
         chosen[record.digest] = Weights(row, quantized, name, source)
     return tuple(chosen.values())
 
@@ -122,24 +119,22 @@ def without_model(results: RunResults, row: int) -> str | None:
 
 def _graph(record: Record) -> Path | None:
     """Return the ONNX graph that a row runs; None where it runs something else, or could not be made."""
-    if record.digest is None or record.outcomes.convert:
-        return None
-    return path_of(record.outcomes.graph) if record.outcomes.graph else None
+    graph = record.outcomes.graph
+    return path_of(graph) if graph and record.digest is not None and not record.outcomes.convert else None
 
 
 def write_weights(weights: Weights, folder: Path) -> list[str]:
     """Write a model into `folder`, and return the names of its files: the graph, and those of its external weights."""
     folder.mkdir(parents=True, exist_ok=True)
     external = external_weights(weights.source)
-    target = folder / weights.name
-    if not external:
-        link(weights.source, target)
-        return [weights.name]
     names = {old: f"{weights.name}_data{f'_{index}' if index else ''}" for index, old in enumerate(external)}
-    graph = onnx.load(str(weights.source), load_external_data=False)
-    for entry in location_entries(graph):
-        entry.value = names[entry.value]
-    onnx.save(graph, str(target))
+    if external:
+        graph = onnx.load(str(weights.source), load_external_data=False)
+        for entry in location_entries(graph):
+            entry.value = names[entry.value]
+        onnx.save(graph, str(folder / weights.name))
+    else:
+        link(weights.source, folder / weights.name)
     for old, new in names.items():
         link(weights.source.parent / old, folder / new)
     return [weights.name, *names.values()]
@@ -171,11 +166,10 @@ def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) ->
     for name in written:
         source, target = original.folder / name, folder / name
         target.parent.mkdir(exist_ok=True)
-        cleaned = _cleaned(source) if original.local and source.suffix == ".json" else None
-        if cleaned is None:
-            link(source, target)
-        else:
+        if original.local and source.suffix == ".json" and (cleaned := _cleaned(source)):
             target.write_text(cleaned, encoding="utf-8")
+        else:
+            link(source, target)
     return written
 
 
@@ -189,13 +183,12 @@ def _cleaned(path: Path) -> str | None:
     return None if cleaned == data else json.dumps(cleaned, indent=2) + "\n"
 
 
-def _without_paths(data: object) -> object:
+def _without_paths(data: object, key: str = "") -> object:
     if isinstance(data, dict):
-        return {
-            key: last_name(value) if isinstance(value, str) and key.endswith(_PATH_KEYS) else _without_paths(value)
-            for key, value in data.items()
-        }
-    return [_without_paths(element) for element in data] if isinstance(data, list) else data
+        return {name: _without_paths(value, name) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_without_paths(element) for element in data]
+    return last_name(data) if isinstance(data, str) and key.endswith(_PATH_KEYS) else data
 
 
 def link(source: Path, target: Path) -> None:

@@ -40,10 +40,8 @@ def check_unique_names(graph: Graph, quantized: onnx.ModelProto) -> None:
     nodes = quantized.graph.node
     for names in ([node.name for node in nodes], [tensor for node in nodes for tensor in node.output]):
         duplicate = next((name for name, count in Counter(names).items() if name and count > 1), "")
-        if duplicate and count_integer_operators(graph):
-            raise ArtifactError(
-                f"Quantized again, the graph would have `{duplicate}` twice. {already_quantized(graph)}"
-            )
+        if duplicate and (advice := already_quantized(graph)):
+            raise ArtifactError(f"Quantized again, the graph would have `{duplicate}` twice. {advice}")
 
 
 def check_shared_biases(graph: Graph, settings: Quantization, quantized: onnx.ModelProto, folder: Path) -> None:
@@ -91,20 +89,15 @@ def remedy(graph: Graph, settings: Quantization, reason: str) -> str:
         return message
     if settings.layout == "QOperator":
         # `QLinearWhere` leaves the node as it is, with an input that exists in 8 bits only.
-        lost = sorted(tensor for tensor in re.findall(r"'([^']+)'", reason) if tensor in graph.producers)
-        if lost:
+        if lost := sorted(tensor for tensor in re.findall(r"'([^']+)'", reason) if tensor in graph.producers):
             readers = sorted({reader.op_type for tensor in lost for reader in graph.readers(tensor)})
             makers = quote_names(graph.producers[tensor] for tensor in lost[:_MOST_NAMED])
             return (
                 f"The format QOperator has no form for {join_names(readers)} after {makers}. Use `quant_format: QDQ`, "
                 "or exclude the node before it."
             )
-        computed = [
-            name
-            for name, node in graph.nodes.items()
-            if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] not in graph.weights
-        ]
-        if computed:
+        biased = [node for node in graph.nodes.values() if node.op_type == "Conv" and len(node.input) == 3]
+        if computed := [node.name for node in biased if node.input[2] not in graph.weights]:
             return (
                 f"The bias of {quote_names(computed[:_MOST_NAMED])} is computed, not stored. Use `quant_format: QDQ`, "
                 "or exclude the node."

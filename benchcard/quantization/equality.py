@@ -5,7 +5,7 @@ That two models are equal is known from their digests; what was quantized is rea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from benchcard.quantization.operators import requested_operators, supported_operators
@@ -39,30 +39,23 @@ def why_same(
     The reports must have the same digest; report and settings are None for a model that was not quantized at all.
     `different` holds the names of `OTHER_PARAMETERS` in which the configurations differ.
     """
-    if report_a is None or settings_a is None:
-        report_a, settings_a, report_b, settings_b = report_b, settings_b, report_a, settings_a
-    if report_a is None or settings_a is None:
+    pairs = ((report_a, settings_a), (report_b, settings_b))
+    quantized = [(report, settings) for report, settings in pairs if report is not None and settings is not None]
+    if not quantized:
         return "neither is quantized"
-    if report_a.is_float_model:
-        reasons = [_why_float(report_a, settings_a)]
-        if report_b is not None and settings_b is not None:
-            reasons.append(_why_float(report_b, settings_b))
+    if quantized[0][0].is_float_model:
+        reasons = [_why_float(*pair) for pair in quantized]
         return "; ".join(dict.fromkeys(reasons)) + ": nothing was quantized, this is the float model"
-    if report_b is None or settings_b is None:
+    if len(quantized) == 1:
         return "the quantized graphs are the same, byte for byte"
-    reasons = [
-        *_operator_reasons(report_a, settings_a, settings_b),
-        *_operator_reasons(report_b, settings_b, settings_a),
-    ]
-    reasons += _parameter_reasons(report_a, settings_a, settings_b)
-    other_nodes = set(settings_a.nodes_to_exclude) != set(settings_b.nodes_to_exclude)
+    (report, a), (other_report, b) = quantized
+    reasons = [*_operator_reasons(report, a, b), *_operator_reasons(other_report, b, a)]
+    reasons += _parameter_reasons(report, a, b)
+    other_nodes = set(a.nodes_to_exclude) != set(b.nodes_to_exclude)
     if other_nodes:
         reasons.append("the nodes excluded in only one of them would not have been quantized")
-    reasons += [
-        reason
-        for name, reason in OTHER_PARAMETERS.items()
-        if name in different and not (name == "node_exclusion" and other_nodes)
-    ]
+        different = set(different) - {"node_exclusion"}
+    reasons += [reason for name, reason in OTHER_PARAMETERS.items() if name in different]
     return "; ".join(dict.fromkeys(reasons)) or "the parameters are the same"
 
 
@@ -70,14 +63,11 @@ def _why_float(report: QuantizationReport, settings: Quantization) -> str:
     requested, supported = sorted(settings.operators_to_quantize or ()), supported_operators(settings)
     present = [count.operator for count in report.operators]
     excluded = [count.operator for count in report.operators if count.excluded and count.excluded == count.eligible]
-    parts: list[str] = []
-    if unsupported := [operator for operator in requested if operator not in supported]:
-        parts.append(f"{quote_names(unsupported)} {_has(unsupported)} no {_kernel(settings)}")
+    parts = list(_without_kernel(requested, settings))
     if absent := [operator for operator in requested if operator in supported and operator not in present]:
-        gemm = "Gemm" in absent and settings.approach == "dynamic"
-        parts.append(
-            f"the graph has no {join_names(absent)}" + (" (dynamic quantization sees it as `MatMul`)" if gemm else "")
-        )
+        is_renamed = "Gemm" in absent and settings.approach == "dynamic"
+        remark = " (dynamic quantization sees it as `MatMul`)" if is_renamed else ""
+        parts.append(f"the graph has no {join_names(absent)}{remark}")
     if excluded:
         parts.append(f"every {join_names(excluded)} is excluded")
     if rest := [name for name in present if name not in excluded]:
@@ -117,20 +107,18 @@ def _operator_reasons(report: QuantizationReport, settings: Quantization, other:
         extra.remove("Gemm")
         yield "`Gemm` is quantized as `MatMul` already" if present["Gemm"].quantized else "`Gemm` is taken for `MatMul`"
     supported = supported_operators(settings)
-    unsupported = [operator for operator in extra if operator not in supported]
     absent = [operator for operator in extra if operator in supported and operator not in present]
     in_float = [operator for operator in extra if operator in supported and operator in present]
-    if unsupported:
-        yield f"{quote_names(unsupported)} {_has(unsupported)} no {_kernel(settings)}"
+    yield from _without_kernel(extra, settings)
     if absent:
         yield f"{quote_names(absent)} {'is' if len(absent) == 1 else 'are'} not in the graph"
     if in_float:
         yield f"{quote_names(in_float)} {'stays' if len(in_float) == 1 else 'stay'} in float32 either way"
 
 
-def _kernel(settings: Quantization) -> str:
-    return "dynamic kernel" if settings.approach == "dynamic" else f"{settings.layout} form"
-
-
-def _has(names: list[str]) -> str:
-    return "has" if len(names) == 1 else "have"
+def _without_kernel(operators: Iterable[str], settings: Quantization) -> Iterator[str]:
+    """Yield which operators the quantizer cannot quantize; nothing where it can quantize all."""
+    supported = supported_operators(settings)
+    if unsupported := [operator for operator in operators if operator not in supported]:
+        kernel = "dynamic kernel" if settings.approach == "dynamic" else f"{settings.layout} form"
+        yield f"{quote_names(unsupported)} {'has' if len(unsupported) == 1 else 'have'} no {kernel}"

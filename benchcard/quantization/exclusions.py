@@ -10,40 +10,31 @@ quantization is in `quantize`. An exclusion is one of:
 
 from __future__ import annotations
 
-import difflib
-import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
 
 from benchcard.errors import ArtifactError
-from benchcard.graphs.files import file_version
 from benchcard.graphs.graph import Graph, graph_of, load_graph
 from benchcard.quantization.operators import float_reasons, requested_operators, supported_operators
 from benchcard.quantization.outcomes import Exclusion
 from benchcard.quantization.patterns import FINDERS
 from benchcard.quantization.settings import Quantization
-from benchcard.utils.text import did_you_mean, join_names, quote_names
-
-if TYPE_CHECKING:
-    import onnx
-
+from benchcard.utils.text import closest, did_you_mean, join_names, quote_names
 
 PATTERNS = tuple(FINDERS)
 REGULAR_EXPRESSION = "re:"
-# From this similarity (0 to 1, `difflib`) on a word is taken for a misspelt pattern, and below for the name of a node.
-_MISSPELT = 0.75
 
 
 def match_exclusions(
     model: Path | onnx.ModelProto, exclusions: Sequence[str], settings: Quantization
 ) -> tuple[Exclusion, ...]:
-    """Return what each exclusion matches in a model, in the order given.
+    """Return what each exclusion matches in a model or its file; nodes of a model without a name are given one.
 
-    A model may be given as its file; in a model, nodes without a name are given one. `nodes_to_exclude` of the settings
-    is not read.
+    `nodes_to_exclude` of the settings is not read.
 
     Raises:
         ArtifactError: A pattern is misspelt, or a regular expression is invalid.
@@ -68,14 +59,8 @@ def excluded_names(exclusions: Iterable[Exclusion]) -> tuple[str, ...]:
 
 def patterns_with(model: Path, node: str) -> tuple[str, ...]:
     """Return the patterns that a node of a model file belongs to."""
-    return tuple(pattern for pattern, nodes in _nodes_by_pattern(model, file_version(model)).items() if node in nodes)
-
-
-@functools.lru_cache(maxsize=2)
-def _nodes_by_pattern(model: Path, version: tuple[int, int]) -> Mapping[str, frozenset[str]]:
-    """Return the nodes of each pattern in a model file, cached for the rows of a grid."""
     graph = load_graph(model)
-    return {pattern: frozenset(name for group in find(graph) for name in group) for pattern, find in FINDERS.items()}
+    return tuple(pattern for pattern, find in FINDERS.items() if any(node in group for group in find(graph)))
 
 
 def _match(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:
@@ -90,9 +75,10 @@ def _match(graph: Graph, exclusion: str) -> list[tuple[str, ...]]:
         return [(name,) for name in graph.nodes if expression.fullmatch(name)]
     if exclusion in graph.nodes:
         return [(exclusion,)]
-    if close := difflib.get_close_matches(exclusion.lower(), PATTERNS, n=1, cutoff=_MISSPELT):
+    # A word that is less similar to any pattern is taken for the name of a node.
+    if pattern := closest(exclusion, PATTERNS, 0.75):
         raise ArtifactError(
-            f"There is no pattern and no node named `{exclusion}` (did you mean `{close[0]}`?). "
+            f"There is no pattern and no node named `{exclusion}` (did you mean `{pattern}`?). "
             f"The patterns are {join_names(PATTERNS)}."
         )
     return []
@@ -107,14 +93,13 @@ def _remark(graph: Graph, exclusion: str, nodes: tuple[str, ...], settings: Quan
         hint = did_you_mean(exclusion, graph.nodes)
         return f"matched nothing: the graph has no node of this name{f' ({hint})' if hint else ''}"
     requested, supported = requested_operators(settings), supported_operators(settings)
-    reasons: dict[str, list[str]] = {}
+    operators_by_reason: dict[str, list[str]] = {}
     for operator in dict.fromkeys(graph.nodes[name].op_type for name in nodes):
-        if operator not in requested:
-            reason = "not among the operators to quantize"
-        elif operator not in supported:
-            reason = f"without a {settings.layout} kernel"
-        else:
-            reason = "not quantized here anyway"
-        reasons.setdefault(reason, []).append(operator)
-    parts = [f"{quote_names(names)} {'is' if len(names) == 1 else 'are'} {reason}" for reason, names in reasons.items()]
+        kernel = "not quantized here anyway" if operator in supported else f"without a {settings.layout} kernel"
+        reason = kernel if operator in requested else "not among the operators to quantize"
+        operators_by_reason.setdefault(reason, []).append(operator)
+    parts = [
+        f"{quote_names(operators)} {'is' if len(operators) == 1 else 'are'} {reason}"
+        for reason, operators in operators_by_reason.items()
+    ]
     return "changes nothing: " + ", ".join(parts)

@@ -1,45 +1,25 @@
-"""Whether ONNX Runtime can load and run a model, checked before anything is measured, and what to do if it cannot."""
+"""Whether ONNX Runtime can load a model, checked before anything is measured, and what to do if it cannot."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from benchcard.errors import ArtifactError
-from benchcard.graphs.runtime import remedy, runtime_errors
+from benchcard.graphs.runtime import open_session, remedy, runtime_errors
 from benchcard.quantization.operators import is_integer_operator
 
 
-def check_runs(
-    model: Path, feeds: Mapping[str, npt.NDArray[np.generic]] | None = None, optimization_level: int = 99
-) -> None:
-    """Raise where ONNX Runtime cannot load a model on the CPU, or, given a batch of inputs, cannot run it.
-
-    A missing kernel (such as that of `ConvInteger`) shows when the model is loaded. `optimization_level` is the
-    `GraphOptimizationLevel` that the model will be used with: 0, 1, 2 or 99.
+def check_loads(model: Path, optimization_level: int = 99) -> None:
+    """Raise where ONNX Runtime cannot load a model on the CPU, as for a missing kernel (such as that of `ConvInteger`).
 
     Raises:
-        ArtifactError: With the operator, the node and the runtime's reason; or no number of an output is finite.
+        ArtifactError: With the operator, the node and the runtime's reason.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel(optimization_level)
-    options.intra_op_num_threads = 1
-    # The reason comes as an exception; ONNX Runtime must not print it too.
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        outputs = session.run(None, dict(feeds)) if feeds is not None else []
+        open_session(model, optimization_level, threads=1)
     except runtime_errors() as error:
         raise ArtifactError(_explain(model, str(error))) from error
-    for output, values in zip(session.get_outputs(), outputs, strict=False):
-        if values.dtype.kind == "f" and values.size and not np.isfinite(values).any():
-            raise ArtifactError(f"{model.name} runs, but no number of its output `{output.name}` is finite.")
 
 
 def loading_note(model: Path) -> str:
@@ -49,9 +29,9 @@ def loading_note(model: Path) -> str:
         ArtifactError: It cannot load the model at any level.
     """
     try:
-        check_runs(model)
+        check_loads(model)
     except ArtifactError:
-        check_runs(model, optimization_level=1)
+        check_loads(model, optimization_level=1)
         return "it loads with an `optimization_level` of 0 or 1 only: the runtime's later graph optimizations break it"
     return ""
 
@@ -88,10 +68,8 @@ def _float16_remedy(reason: str) -> str:
     Source: the types of `QuantizeLinear` and `DequantizeLinear` in ONNX, which include float16 from opset 19 on, and of
     `DynamicQuantizeLinear` and `QLinearMatMul` in ONNX Runtime, which do not include it.
     """
-    mixed = re.search(
-        r"\(QuantizeLinear\) bound to different types .*float16.* in node \((\w+?)_QuantizeLinear", reason
-    )
-    if mixed:
+    types = r"\(QuantizeLinear\) bound to different types .*float16.* in node \((\w+?)_QuantizeLinear"
+    if mixed := re.search(types, reason):
         return (
             f"The scale of `{mixed.group(1)}` is float32 in a float16 graph: the quantizer does this to every "
             "`Softmax`. Leave `Softmax` out of `operators_to_quantize`, or exclude the node."

@@ -11,16 +11,13 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+
+from onnx import NodeProto, TensorProto
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.graph import Graph, attribute_value, load_graph
-from benchcard.quantization.settings import APPROACHES, DTYPES, FORMATS, Quantization
+from benchcard.quantization.settings import Quantization
 from benchcard.utils.text import did_you_mean, join_names
-
-if TYPE_CHECKING:
-    import onnx
-
 
 # The operator types that a quantizer writes, beside those whose name starts with `QLinear`.
 _INTEGER_NAMES = (
@@ -48,9 +45,7 @@ def known_operators(approach: str) -> tuple[str, ...]:
     """Return the operator types that ONNX Runtime's quantizer knows for an approach, sorted."""
     from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
 
-    _check_choice("approach", approach, APPROACHES)
-    registries = [IntegerOpsRegistry] if approach == "dynamic" else [QDQRegistry, QLinearOpsRegistry]
-    return tuple(sorted({str(operator) for registry in registries for operator in registry}))
+    return tuple(sorted(IntegerOpsRegistry if approach == "dynamic" else {*QDQRegistry, *QLinearOpsRegistry}))
 
 
 def supported_operators(settings: Quantization) -> frozenset[str]:
@@ -63,8 +58,8 @@ def supported_operators(settings: Quantization) -> frozenset[str]:
     if settings.layout == "dynamic":
         return frozenset(known_operators("dynamic"))
     if settings.layout == "QOperator":
-        return frozenset(map(str, QLinearOpsRegistry))
-    return frozenset(known_operators("static")) | frozenset(known_operators("dynamic"))
+        return frozenset(QLinearOpsRegistry)
+    return frozenset((*known_operators("static"), *known_operators("dynamic")))
 
 
 def requested_operators(settings: Quantization) -> tuple[str, ...]:
@@ -85,12 +80,7 @@ def count_integer_operators(graph: Graph) -> Counter[str]:
 
 
 def check_settings(settings: Quantization) -> None:
-    """Raise where the parameters are empty, misspelt, or a combination that ONNX Runtime does not support."""
-    _check_choice("approach", settings.approach, APPROACHES)
-    for name, choices in (("weights_dtype", DTYPES), ("activations_dtype", DTYPES), ("quant_format", FORMATS)):
-        value = getattr(settings, name)
-        if value is not None:
-            _check_choice(name, value, choices)
+    """Raise where the installed ONNX Runtime knows no such operator or does not support the combination of types."""
     known = sorted({*known_operators("dynamic"), *known_operators("static")})
     for operator in settings.operators_to_quantize or ():
         if operator not in known:
@@ -99,8 +89,6 @@ def check_settings(settings: Quantization) -> None:
                 f"ONNX Runtime's quantizer knows no operator `{operator}`{f' ({hint})' if hint else ''}. "
                 f"It knows {join_names(known)}."
             )
-    if settings.operators_to_quantize == ():
-        raise ArtifactError("`operators_to_quantize` is empty. Name an operator, or leave it out for all known ones.")
     resolved = settings.resolved
     if (resolved.approach, resolved.activations_dtype, resolved.weights_dtype) == ("static", "int8", "uint8"):
         raise ArtifactError(
@@ -109,37 +97,28 @@ def check_settings(settings: Quantization) -> None:
         )
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        hint = did_you_mean(value, choices)
-        raise ArtifactError(f"`{name}` is `{value}`{f' ({hint})' if hint else ''}. It must be {join_names(choices)}.")
-
-
-def eligible_nodes(graph: Graph, settings: Quantization) -> tuple[str, ...]:
-    """Return the nodes, in the graph's order, whose operator is asked for and has a kernel for the approach."""
-    types = supported_operators(settings).intersection(requested_operators(settings))
-    return tuple(
-        name
-        for name, node in graph.nodes.items()
-        if _quantized_as(node, settings) in types and not _is_other_attention(node, settings)
-    )
-
-
 def float_reasons(graph: Graph, settings: Quantization) -> Mapping[str, FloatReason | None]:
-    """Return for each eligible node, in the graph's order, why it stays in float; None where it is quantized."""
-    rule: Callable[[Graph, onnx.NodeProto, Quantization, set[str]], FloatReason | None] = {
+    """Return for each eligible node, in the graph's order, why it stays in float; None where it is quantized.
+
+    Eligible are those whose operator is asked for and has a kernel for the approach.
+    """
+    rule: Callable[[Graph, NodeProto, Quantization, set[str]], FloatReason | None] = {
         "QDQ": _qdq_rule,
         "QOperator": _qoperator_rule,
         "dynamic": _dynamic_rule,
     }[settings.layout]
     # A node that only passes numbers on stays in float where its input does: the rules need what is quantized so far.
     quantized: set[str] = set()
-    return {
-        name: FloatReason.EXCLUDED
-        if name in settings.nodes_to_exclude
-        else _unsafe(graph, graph.nodes[name], settings) or rule(graph, graph.nodes[name], settings, quantized)
-        for name in eligible_nodes(graph, settings)
-    }
+    types = supported_operators(settings).intersection(requested_operators(settings))
+    reasons: dict[str, FloatReason | None] = {}
+    for name, node in graph.nodes.items():
+        if _quantized_as(node, settings) not in types or _is_other_attention(node, settings):
+            continue
+        if name in settings.nodes_to_exclude:
+            reasons[name] = FloatReason.EXCLUDED
+        else:
+            reasons[name] = _unsafe(graph, node, settings) or rule(graph, node, settings, quantized)
+    return reasons
 
 
 def quantized_nodes(model: Path, settings: Quantization) -> tuple[str, ...]:
@@ -161,12 +140,12 @@ def protected_nodes(graph: Graph, settings: Quantization) -> tuple[str, ...]:
     )
 
 
-def _is_other_attention(node: onnx.NodeProto, settings: Quantization) -> bool:
+def _is_other_attention(node: NodeProto, settings: Quantization) -> bool:
     """Return whether a node is the `Attention` of opset 23, which dynamic quantization mistakes for ONNX Runtime's."""
     return settings.layout == "dynamic" and node.op_type == "Attention" and node.domain != "com.microsoft"
 
 
-def _unsafe(graph: Graph, node: onnx.NodeProto, settings: Quantization) -> FloatReason | None:
+def _unsafe(graph: Graph, node: NodeProto, settings: Quantization) -> FloatReason | None:
     """Return why quantizing a node would change what other nodes read; None where it would not.
 
     QDQ merges a `Relu` or `Clip` into the node before it, so that the name of one tensor stands for the numbers of the
@@ -178,15 +157,16 @@ def _unsafe(graph: Graph, node: onnx.NodeProto, settings: Quantization) -> Float
     in_8_bits = settings.layout == "QOperator" or (
         settings.layout == "dynamic" and node.op_type in ("Gather", "Transpose")
     )
-    changed = [*(node.input[:1] if removable and settings.layout == "QDQ" else ())]
-    changed += node.output if in_8_bits or removable else ()
+    changed = set(node.output) if in_8_bits or removable else set()
+    if removable and settings.layout == "QDQ":
+        changed.add(node.input[0])
     if not graph.captured.isdisjoint(changed):
         return FloatReason.CAPTURED
     shared = removable and settings.layout == "QOperator" and len(graph.readers(node.input[0])) > 1
     return FloatReason.SHARED_INPUT if shared or (removable and node.input[0] in graph.outputs) else None
 
 
-def _quantized_as(node: onnx.NodeProto, settings: Quantization) -> str:
+def _quantized_as(node: NodeProto, settings: Quantization) -> str:
     """Return the operator type under which the quantizer sees a node: dynamic quantization splits a plain `Gemm`."""
     if settings.layout == "dynamic" and node.op_type == "Gemm":
         defaults: dict[str, float] = {"alpha": 1.0, "beta": 1.0, "transA": 0}
@@ -199,102 +179,102 @@ def _quantized_as(node: onnx.NodeProto, settings: Quantization) -> str:
 _PASS_ON = frozenset(
     ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Resize", "MaxPool", "AveragePool", "Slice", "TopK")
 )
-# The value of `TensorProto.DOUBLE`.
-_FLOAT64 = 11
 # The first opset in which the 8-bit form of an operator exists.
 _SINCE = MappingProxyType({"MaxPool": 12, "Resize": 11})
 
 
-def _not_float(graph: Graph, tensor: str) -> FloatReason:
-    """Return why a node that works on a tensor of another type stays as it is."""
-    is_double = graph.weights.get(tensor, graph.types.get(tensor)) == _FLOAT64
+def _not_float(graph: Graph, tensor: str) -> FloatReason | None:
+    """Return why a node that works on a tensor stays as it is; None where the tensor is float32 or float16."""
+    if graph.is_float(tensor):
+        return None
+    is_double = graph.weights.get(tensor, graph.types.get(tensor)) == TensorProto.DOUBLE
     return FloatReason.DOUBLE if is_double else FloatReason.NOT_FLOAT
 
 
-def _qdq_rule(graph: Graph, node: onnx.NodeProto, settings: Quantization, quantized: set[str]) -> FloatReason | None:
+def _not_a_table(graph: Graph, tensor: str) -> FloatReason | None:
+    """Return why a `Gather` from a tensor stays in float; None where the tensor is a weight in float."""
+    return None if graph.is_float_weight(tensor) else _not_float(graph, tensor) or FloatReason.NOT_A_TABLE
+
+
+def _not_multiplied(graph: Graph, node: NodeProto, settings: Quantization) -> FloatReason | None:
+    """Return why a product stays in float; None where it is quantized. Without pairs, one input in float is enough."""
+    first, second = node.input[:2]
+    if (reason := _not_float(graph, first)) and (settings.layout == "QDQ" or not graph.is_float(second)):
+        return reason
+    is_left_out = settings.resolved.matmul_const_b_only and second not in graph.weights
+    return FloatReason.NOT_CONSTANT if is_left_out else None
+
+
+def _not_passed_on(graph: Graph, node: NodeProto, quantized: set[str]) -> FloatReason | None:
+    """Return why a node that takes over the scale of its input stays in float; None where the input has a scale."""
+    is_passed_on = node.input[0] in quantized and graph.opset >= _SINCE.get(node.op_type, 0)
+    return _not_float(graph, node.input[0]) or (None if is_passed_on else FloatReason.INPUT_IN_FLOAT)
+
+
+def _qdq_rule(graph: Graph, node: NodeProto, settings: Quantization, quantized: set[str]) -> FloatReason | None:
     """Apply the rule of `QDQQuantizer`: an operator marks tensors, which are then surrounded with pairs."""
     operator, first = node.op_type, node.input[0]
-    outputs = [tensor for tensor in node.output if graph.is_float(tensor)]
+    is_merged = operator in ("Relu", "Clip")
     if operator == "Where":
-        if not quantized.issuperset(node.input[1:3]):
-            return FloatReason.INPUT_IN_FLOAT
-        quantized.update(outputs)
-        return None if outputs else _not_float(graph, node.output[0])
-    if operator in ("Gather", "GatherElements"):
-        if not graph.is_float_weight(first) and first not in quantized:
-            return FloatReason.NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
-    elif not graph.is_float(first):
-        return _not_float(graph, first)
-    elif operator in _PASS_ON or operator in ("Relu", "Clip"):
-        if first not in quantized or graph.opset < _SINCE.get(operator, 0):
-            return FloatReason.INPUT_IN_FLOAT
-    elif operator == "MatMul" and settings.resolved.matmul_const_b_only and node.input[1] not in graph.weights:
-        return FloatReason.NOT_CONSTANT
-    quantized.update(tensor for tensor in node.input if graph.is_float(tensor) and operator not in ("Relu", "Clip"))
-    quantized.update(outputs)
-    return None
+        has_scales = quantized.issuperset(node.input[1:3])
+        reason = _not_float(graph, node.output[0]) if has_scales else FloatReason.INPUT_IN_FLOAT
+    elif operator in ("Gather", "GatherElements"):
+        reason = None if first in quantized else _not_a_table(graph, first)
+    elif operator in _PASS_ON or is_merged:
+        reason = _not_passed_on(graph, node, quantized)
+    elif operator == "MatMul":
+        reason = _not_multiplied(graph, node, settings)
+    else:
+        reason = _not_float(graph, first)
+    if reason is None:
+        marked = node.output if is_merged else (*node.input, *node.output)
+        quantized.update(tensor for tensor in marked if graph.is_float(tensor))
+    return reason
 
 
-def _qoperator_rule(
-    graph: Graph, node: onnx.NodeProto, settings: Quantization, quantized: set[str]
-) -> FloatReason | None:
+def _qoperator_rule(graph: Graph, node: NodeProto, settings: Quantization, quantized: set[str]) -> FloatReason | None:
     """Apply the rule of `ONNXQuantizer` in static mode: an operator is replaced by its 8-bit form."""
     operator, first = node.op_type, node.input[0]
+    is_cut = operator in ("Relu", "Clip")
     if operator in ("MatMul", "Gemm"):
-        if not any(graph.is_float(tensor) for tensor in node.input[:2]):
-            return _not_float(graph, first)
-        if settings.resolved.matmul_const_b_only and node.input[1] not in graph.weights:
-            return FloatReason.NOT_CONSTANT
+        reason = _not_multiplied(graph, node, settings)
         if operator == "Gemm" and len(node.input) == 3 and node.input[2] not in graph.weights:
-            return FloatReason.UNSUPPORTED
+            reason = reason or FloatReason.UNSUPPORTED
     elif operator == "Gather":
-        if not graph.is_float_weight(first):
-            return FloatReason.NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
+        reason = _not_a_table(graph, first)
     elif operator == "Where":
-        return FloatReason.INPUT_IN_FLOAT
-    elif not graph.is_float(first):
-        return _not_float(graph, first)
-    elif operator in _PASS_ON - {"AveragePool"} or operator in ("Relu", "Clip", "GlobalAveragePool", "Pad", "ArgMax"):
-        if first not in quantized or graph.opset < _SINCE.get(operator, 0):
-            return FloatReason.INPUT_IN_FLOAT
-        if operator in ("Relu", "Clip") and settings.activations_symmetric:
-            return FloatReason.UNSUPPORTED
-    quantized.update(tensor for tensor in (*node.input, *node.output) if graph.is_float(tensor))
-    return None
+        reason = FloatReason.INPUT_IN_FLOAT
+    elif operator in _PASS_ON - {"AveragePool"} or is_cut or operator in ("GlobalAveragePool", "Pad", "ArgMax"):
+        reason = _not_passed_on(graph, node, quantized)
+        if is_cut and settings.activations_symmetric:
+            reason = reason or FloatReason.UNSUPPORTED
+    else:
+        reason = _not_float(graph, first)
+    if reason is None:
+        quantized.update(tensor for tensor in (*node.input, *node.output) if graph.is_float(tensor))
+    return reason
 
 
-def _dynamic_rule(
-    graph: Graph, node: onnx.NodeProto, settings: Quantization, quantized: set[str]
-) -> FloatReason | None:
+def _dynamic_rule(graph: Graph, node: NodeProto, settings: Quantization, quantized: set[str]) -> FloatReason | None:
     """Apply the rule of `ONNXQuantizer` in dynamic mode: few operators have kernels, most of which return float32."""
     operator, first = _quantized_as(node, settings), node.input[0]
+    marked = node.input[:2]
     if operator == "MatMul":
-        if not any(graph.is_float(tensor) for tensor in node.input[:2]):
-            return _not_float(graph, first)
-        if settings.resolved.matmul_const_b_only and node.input[1] not in graph.weights:
-            return FloatReason.NOT_CONSTANT
-        quantized.update(node.input[:2])
+        reason = _not_multiplied(graph, node, settings)
     elif operator == "Gather":
-        if not graph.is_float_weight(first):
-            return FloatReason.NOT_A_TABLE if graph.is_float(first) else _not_float(graph, first)
-        quantized.update((first, node.output[0]))
+        reason, marked = _not_a_table(graph, first), [first, node.output[0]]
     elif operator == "Transpose":
-        if not graph.is_float(first):
-            return _not_float(graph, first)
-        if first not in quantized:
-            return FloatReason.INPUT_IN_FLOAT
-        quantized.add(node.output[0])
+        reason, marked = _not_passed_on(graph, node, quantized), node.output
     elif operator == "EmbedLayerNormalization":
-        return None if len(node.output) <= 2 else FloatReason.UNSUPPORTED
+        reason, marked = None if len(node.output) <= 2 else FloatReason.UNSUPPORTED, []
     elif operator == "Attention":
-        if attribute_value(node, "qkv_hidden_sizes", None) is not None:
-            return FloatReason.UNSUPPORTED
-        quantized.update(node.input[:2])
+        has_sizes = attribute_value(node, "qkv_hidden_sizes", None) is not None
+        reason = FloatReason.UNSUPPORTED if has_sizes else None
     elif operator == "LSTM":
-        if not all(graph.is_float_weight(tensor) for tensor in node.input[1:3]):
-            return FloatReason.NOT_CONSTANT
-    elif not graph.is_float(first):
-        return _not_float(graph, first)
+        are_weights = all(graph.is_float_weight(tensor) for tensor in node.input[1:3])
+        reason, marked = None if are_weights else FloatReason.NOT_CONSTANT, []
     else:
-        quantized.update(node.input[:2])
-    return None
+        reason = _not_float(graph, first)
+    if reason is None:
+        quantized.update(marked)
+    return reason

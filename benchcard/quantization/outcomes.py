@@ -11,8 +11,7 @@ class Exclusion:
 
     Attributes:
         instances: How many times it was found: two for two layer norms, however many nodes these have.
-        nodes: Names of the nodes it matches, in the graph's order.
-        would_be_quantized: Those of them that would be quantized without any exclusion.
+        would_be_quantized: Those of its nodes that would be quantized without any exclusion.
         remark: Why it makes no difference; empty where it does.
     """
 
@@ -40,7 +39,6 @@ class QuantizationReport:
     Attributes:
         digest: SHA-256 of the written model's content (see `graphs.files.model_digest`).
         nodes_eligible: Nodes whose operator was asked for and has a kernel for the approach, excluded ones among them.
-        operators: The counts by operator type, sorted by name.
         weights_quantized: Weights that are 8-bit integers now; biases, which become int32, are not counted.
         weights_per_channel: Those of them with one scale per channel.
         is_float_model: True where nothing was quantized; the written model then is the float model itself.
@@ -66,13 +64,9 @@ FAR_DB = 20.0
 
 @dataclass(frozen=True)
 class Loss:
-    """How much numbers differ from those in float32.
+    """How much numbers differ from those in float32; None where a quantized number is not finite.
 
-    Attributes:
-        max_abs_difference: None where a quantized number is not finite.
-        snr_db: Power of the float numbers over power of the differences, in decibels; None where there is no
-            difference, or where a number is not finite.
-        is_finite: False where a quantized number is NaN or infinite.
+    `snr_db` is the power of the float numbers over that of the differences, in decibels; None where there are none.
     """
 
     max_abs_difference: float | None
@@ -110,8 +104,7 @@ class Losses:
         outputs: The loss of all floating-point outputs, over all batches, with the model run as it is deployed.
         layers: The layers that cost most, by their effect, the worst first.
         layers_compared: Number of quantized layers that were searched.
-        trials: Number of sets of layers that were tried.
-        searched_batches: Number of batches that each trial ran.
+        trials: Number of sets of layers that were tried, each on `searched_batches`.
         is_complete: False where the trials ended while another layer was expected to cost as much.
     """
 

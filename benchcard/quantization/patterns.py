@@ -6,15 +6,14 @@ sets 11 to 23. What an exclusion does with them is left to `exclusions`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TypeAlias
+
+import onnx
 
 from benchcard.graphs.graph import Graph
-
-if TYPE_CHECKING:
-    import onnx
-
 
 # The names of the nodes of each place where a pattern is found.
 Matches = Iterator[tuple[str, ...]]
@@ -40,28 +39,119 @@ _LAYER_NAMES = (
 _LAYERS = frozenset(_LAYER_NAMES.split())
 
 
+# How a tensor is computed: an operator with the formulas of its operands, a list of alternatives, or one of these:
+# the same tensor everywhere in a formula, with its copies or without; a tensor that depends on no input; and arithmetic
+# of `x` and such tensors.
+_Formula: TypeAlias = "str | list[_Formula] | tuple[_Formula, ...]"
+_X, _PLAIN_X, _CONSTANT, _ARITHMETIC = "x", "plain x", "constant", "arithmetic"
+
+
+def _normalized(numerator: _Formula, centred: _Formula) -> _Formula:
+    """Return the formulas of `numerator / sqrt(mean(centred ** 2) + epsilon)`."""
+    variance: _Formula = ("ReduceMean", [("Pow", centred, _CONSTANT), ("Mul", centred, centred)])
+    deviation: _Formula = ("Sqrt", [("Add", variance, _CONSTANT), variance])
+    reciprocal: _Formula = [("Reciprocal", deviation), ("Div", _CONSTANT, deviation)]
+    return [("Div", numerator, deviation), ("Mul", numerator, reciprocal)]
+
+
+def _halved(formula: _Formula) -> _Formula:
+    return [("Mul", formula, _CONSTANT), ("Div", formula, _CONSTANT)]
+
+
+_CENTRED: _Formula = ("Sub", _PLAIN_X, ("ReduceMean", _PLAIN_X))
+_LAYER_NORM = _normalized([_CENTRED, _PLAIN_X], _CENTRED)
+_RMS_NORM = _normalized(_X, _X)
+_NORM_FORMULAS: _Formula = [
+    ("Add", ("Mul", _LAYER_NORM, _CONSTANT), _CONSTANT),
+    ("Mul", [_LAYER_NORM, _RMS_NORM], _CONSTANT),
+    _LAYER_NORM,
+    _RMS_NORM,
+]
+_CURVE: _Formula = ("Add", [("Erf", [_ARITHMETIC, _X]), ("Tanh", [_ARITHMETIC, _X])], _CONSTANT)
+_GELU_FORMULAS: _Formula = [
+    ("Mul", _halved(_X), _CURVE),
+    _halved(("Mul", _X, _CURVE)),
+    ("Mul", _X, _halved(_CURVE)),
+    ("Mul", _X, ("Sigmoid", _ARITHMETIC)),
+]
+
+
 def layer_norms(graph: Graph) -> Matches:
     """Yield the nodes of each layer norm: `(x - mean) / sqrt(variance + epsilon) * weight + bias`, RMS norms too."""
-    yield from _decomposed(graph, _LAYER_NORMS, ("Sqrt",), _norm_around)
+    yield from _places(graph, _LAYER_NORMS, _NORM_FORMULAS, ("Sqrt",))
 
 
 def gelus(graph: Graph) -> Matches:
     """Yield the nodes of each GELU: `x / 2 * (1 + erf(x / sqrt(2)))`, or with `tanh`, or `x * sigmoid(1.702 x)`."""
-    yield from _decomposed(graph, _GELUS, ("Erf", "Tanh", "Sigmoid"), _gelu_around)
+    yield from _places(graph, _GELUS, _GELU_FORMULAS, ("Erf", "Tanh", "Sigmoid"))
 
 
-def _decomposed(
-    graph: Graph,
-    operators: frozenset[str],
-    roots: tuple[str, ...],
-    members_around: Callable[[Graph, onnx.NodeProto], list[str]],
-) -> Matches:
-    """Yield the nodes of one of `operators`, and those of its formula around each node of `roots`."""
+def _places(graph: Graph, operators: frozenset[str], formulas: _Formula, roots: tuple[str, ...]) -> Matches:
+    """Yield each node of one of `operators`, and the nodes of the longest formula around each node of `roots`."""
+    longest: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes.values():
         if node.op_type in operators:
             yield (node.name,)
-        elif node.op_type in roots and (members := members_around(graph, node)):
-            yield tuple(dict.fromkeys(members))
+        elif node.op_type in ("Add", "Mul", "Div"):
+            for _, members in _matches(graph, node.output[0], formulas, None):
+                unique = tuple(dict.fromkeys(members))
+                root = next(name for name in unique if graph.nodes[name].op_type in roots)
+                longest[root] = max(longest.get(root, ()), unique, key=len)
+    yield from longest.values()
+
+
+def _matches(graph: Graph, tensor: str, formula: _Formula, x: str | None) -> Iterator[tuple[str | None, list[str]]]:
+    """Yield the `x` of a formula and the nodes that compute it, for each way in which a tensor is computed like that.
+
+    None stands for an `x` that is not known yet.
+    """
+    source, copies = _origin(graph, tensor)
+    node = graph.producer(source)
+    if isinstance(formula, list):
+        for alternative in formula:
+            yield from _matches(graph, tensor, alternative, x)
+    elif formula == _CONSTANT:
+        if source in graph.constants:
+            yield x, copies
+    elif formula in (_X, _PLAIN_X):
+        if source not in graph.constants and x in (None, source):
+            yield source, copies if formula == _X else []
+    elif formula == _ARITHMETIC:
+        if x is not None and (members := _arithmetic(graph, source, x)):
+            yield x, [*copies, *members]
+    elif node is not None and node.op_type == formula[0]:
+        inputs = list(node.input[: len(formula) - 1])
+        for operands in (inputs, inputs[::-1]) if node.op_type in ("Add", "Mul") else (inputs,):
+            for bound, members in _match_operands(graph, operands, formula[1:], x):
+                yield bound, [*copies, node.name, *members]
+
+
+def _match_operands(
+    graph: Graph, operands: Sequence[str], formulas: Sequence[_Formula], x: str | None
+) -> Iterator[tuple[str | None, list[str]]]:
+    """Yield the `x` of the formulas of all operands and the nodes that compute these, as `_matches` does for one."""
+    if not operands:
+        yield x, []
+        return
+    for bound, members in _matches(graph, operands[0], formulas[0], x):
+        for last, others in _match_operands(graph, operands[1:], formulas[1:], bound):
+            yield last, [*members, *others]
+
+
+def _arithmetic(graph: Graph, tensor: str, x: str) -> list[str]:
+    """Return the nodes that compute a tensor from `x` and constants by arithmetic alone; none where others do."""
+    members: list[str] = []
+    pending = [tensor]
+    while pending:
+        current = pending.pop()
+        if current == x or current in graph.constants:
+            continue
+        node = graph.producer(current)
+        if node is None or node.op_type not in ("Mul", "Div", "Add", "Pow", "Cast", "Identity"):
+            return []
+        members.append(node.name)
+        pending.extend(node.input)
+    return members
 
 
 def residuals(graph: Graph) -> Matches:
@@ -134,185 +224,19 @@ def _origin(graph: Graph, tensor: str) -> tuple[str, list[str]]:
     return tensor, copies
 
 
-def _readers(graph: Graph, tensor: str) -> list[tuple[onnx.NodeProto, str, list[str]]]:
-    """Return the readers of a tensor or of a copy of it: the node, the name it reads, and the nodes between."""
-    readers: list[tuple[onnx.NodeProto, str, list[str]]] = []
+def _readers(graph: Graph, tensor: str) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes that read a tensor or a copy of it."""
     for node in graph.readers(tensor):
         if node.op_type in _COPIES:
-            readers += [
-                (reader, name, [node.name, *copies]) for reader, name, copies in _readers(graph, node.output[0])
-            ]
+            yield from _readers(graph, node.output[0])
         else:
-            readers.append((node, tensor, []))
-    return readers
-
-
-def _only_reader(graph: Graph, tensor: str, operators: tuple[str, ...]) -> tuple[onnx.NodeProto, str, list[str]] | None:
-    """Return the reader of a tensor, as `_readers` does, where there is one only and it is of these operators."""
-    readers = _readers(graph, tensor)
-    return readers[0] if len(readers) == 1 and readers[0][0].op_type in operators else None
+            yield node
 
 
 def _next(graph: Graph, node: onnx.NodeProto, operator: str) -> list[str]:
     """Return the names of the nodes of one operator that read what `node` computes."""
-    return [
-        reader.name for tensor in node.output for reader, _, _ in _readers(graph, tensor) if reader.op_type == operator
-    ]
-
-
-def _other_input(node: onnx.NodeProto, tensor: str) -> str:
-    return str(node.input[1] if node.input[0] == tensor else node.input[0])
-
-
-def _variable_input(graph: Graph, node: onnx.NodeProto) -> str | None:
-    """Return the input of a node with two that is not constant, where the other one is."""
-    variable = [tensor for tensor in node.input[:2] if tensor not in graph.constants]
-    return str(variable[0]) if len(node.input) == 2 and len(variable) == 1 else None
-
-
-def _norm_around(graph: Graph, root: onnx.NodeProto) -> list[str]:
-    """Return the nodes of the norm whose standard deviation `root` computes; none where it is not a norm."""
-    members = [root.name]
-
-    def step_back(tensor: str) -> onnx.NodeProto | None:
-        source, copies = _origin(graph, tensor)
-        members.extend(copies)
-        return graph.producer(source)
-
-    node = step_back(root.input[0])
-    if node is not None and node.op_type == "Add":
-        variance = _variable_input(graph, node)
-        members.append(node.name)
-        node = step_back(variance) if variance else None
-    if node is None or node.op_type != "ReduceMean":
-        return []
-    members.append(node.name)
-    square = step_back(node.input[0])
-    if square is None or not (
-        (square.op_type == "Pow" and square.input[1] in graph.constants)
-        or (square.op_type == "Mul" and _origin(graph, square.input[0])[0] == _origin(graph, square.input[1])[0])
-    ):
-        return []
-    members.append(square.name)
-    centred, copies = _origin(graph, square.input[0])
-    members += copies
-    differences, source = _centring_nodes(graph, centred)
-    members += differences
-    numerators = {centred, source, *(graph.nodes[name].output[0] for name in differences)}
-    scaled = _quotient(graph, root, numerators, members)
-    if scaled is None:
-        return []
-    for operator in ("Mul", "Add") if differences else ("Mul",):
-        reader = _only_reader(graph, scaled, (operator,))
-        if reader is None or _variable_input(graph, reader[0]) is None:
-            break
-        members += [*reader[2], reader[0].name]
-        scaled = reader[0].output[0]
-    return members
-
-
-def _centring_nodes(graph: Graph, centred: str) -> tuple[list[str], str]:
-    """Return the nodes that subtract the mean from `x` (some exporters do so twice), and `x`; none for an RMS norm."""
-    node = graph.producer(centred)
-    if node is None or node.op_type != "Sub":
-        return [], centred
-    source = _origin(graph, node.input[0])[0]
-    copies = _origin(graph, node.input[1])[1]
-    if not _is_mean_of(graph, node.input[1], source):
-        return [], centred
-    differences = [
-        reader.name
-        for reader, _, _ in _readers(graph, source)
-        if reader.op_type == "Sub" and _is_mean_of(graph, reader.input[1], source)
-    ]
-    means = [_origin(graph, graph.nodes[name].input[1])[0] for name in differences]
-    return [*copies, *differences, *(graph.producers[tensor] for tensor in means)], source
-
-
-def _is_mean_of(graph: Graph, tensor: str, source: str) -> bool:
-    node = graph.producer(_origin(graph, tensor)[0])
-    return node is not None and node.op_type == "ReduceMean" and _origin(graph, node.input[0])[0] == source
-
-
-def _quotient(graph: Graph, root: onnx.NodeProto, numerators: set[str], members: list[str]) -> str | None:
-    """Return the tensor in which one of `numerators` is divided by the output of `root`; add its nodes to `members`."""
-    for reader, name, copies in _readers(graph, root.output[0]):
-        if reader.op_type == "Div" and reader.input[1] == name and reader.input[0] not in graph.constants:
-            if _origin(graph, reader.input[0])[0] in numerators:
-                members += [*copies, reader.name]
-                return str(reader.output[0])
-        elif reader.op_type == "Reciprocal" or (reader.op_type == "Div" and reader.input[1] == name):
-            for product, factor, more in _readers(graph, reader.output[0]):
-                if product.op_type == "Mul" and _origin(graph, _other_input(product, factor))[0] in numerators:
-                    members += [*copies, reader.name, *more, product.name]
-                    return str(product.output[0])
-    return None
-
-
-def _gelu_around(graph: Graph, root: onnx.NodeProto) -> list[str]:
-    """Return the nodes of the GELU whose curve `root` computes; none where it is not a GELU."""
-    members, curve = [root.name], str(root.output[0])
-    if root.op_type != "Sigmoid":
-        sum_ = _only_reader(graph, curve, ("Add",))
-        if sum_ is None or _variable_input(graph, sum_[0]) is None:
-            return []
-        members += [*sum_[2], sum_[0].name]
-        curve = sum_[0].output[0]
-    source: str | None = None
-    halved = root.op_type == "Sigmoid"
-    # Two products follow, with `x` and with a half, in either order, or one, with half of `x`.
-    while source is None or not halved:
-        reader = _only_reader(graph, curve, ("Mul", "Div"))
-        if reader is None:
-            return []
-        product, name, copies = reader
-        factor, between = _origin(graph, _other_input(product, name))
-        members += [*copies, *between, product.name]
-        if factor in graph.constants:
-            halved = True
-        elif source is None and product.op_type == "Mul":
-            source, half = _gelu_input(graph, root, factor)
-            if source is None:
-                return []
-            halved = halved or bool(half)
-            members += half
-        else:
-            return []
-        curve = product.output[0]
-    inner = _formula(graph, root.input[0], source)
-    if inner is None or (root.op_type == "Sigmoid" and not inner):
-        return []
-    return [*members, *inner]
-
-
-def _gelu_input(graph: Graph, root: onnx.NodeProto, factor: str) -> tuple[str | None, list[str]]:
-    """Return the `x` of a GELU whose curve is multiplied by `factor`, and the nodes where that is half of `x`."""
-    if _formula(graph, root.input[0], factor) is not None:
-        return factor, []
-    node = graph.producer(factor)
-    if node is not None and node.op_type in ("Mul", "Div"):
-        variable = _variable_input(graph, node)
-        if variable is not None:
-            source, copies = _origin(graph, variable)
-            if _formula(graph, root.input[0], source) is not None:
-                return source, [node.name, *copies]
-    return None, []
-
-
-def _formula(graph: Graph, tensor: str, source: str) -> list[str] | None:
-    """Return the nodes that compute `tensor` from `source` and constants by arithmetic alone; None where others do."""
-    members: dict[str, None] = {}
-    pending = [tensor]
-    while pending:
-        current = pending.pop()
-        if current == source or current in graph.constants:
-            continue
-        node = graph.producer(current)
-        if node is None or node.op_type not in ("Mul", "Div", "Add", "Pow", "Cast", "Identity"):
-            return None
-        members[node.name] = None
-        pending.extend(node.input)
-    return list(members)
+    readers = chain.from_iterable(_readers(graph, tensor) for tensor in node.output)
+    return [reader.name for reader in readers if reader.op_type == operator]
 
 
 def _joins(graph: Graph, left: str, right: str) -> bool:

@@ -8,53 +8,43 @@ of `quantize_static` with a file: the rest fuses and renames nodes, so names to 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from onnxruntime import quantization
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
+from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import QuantizationMode, load_model_with_shape_infer, update_opset_version
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.files import copy_model, model_files, without_weights
 from benchcard.graphs.graph import Graph, PreparedModel, graph_of, load_graph, prepare_model
+from benchcard.graphs.runtime import LIBRARY_ERRORS
 from benchcard.quantization import checks
 from benchcard.quantization.operators import (
     check_settings,
     count_integer_operators,
-    eligible_nodes,
+    float_reasons,
     protected_nodes,
     requested_operators,
 )
 from benchcard.quantization.outcomes import QuantizationReport
 from benchcard.quantization.report import make_report
 from benchcard.quantization.settings import Quantization
-from benchcard.utils.text import did_you_mean, quote_names
-
-if TYPE_CHECKING:
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import TensorsData
-
+from benchcard.utils.text import quote_names
 
 # Tensors that a message names; further ones are counted.
 _MOST_NAMED = 3
 # What the quantizer raises for graphs that it cannot quantize.
-_QUANTIZER_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    onnx.shape_inference.InferenceError,
-    onnx.checker.ValidationError,
-)
+_QUANTIZER_ERRORS = (*LIBRARY_ERRORS, onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
 
 
 def quantize_model(
@@ -72,13 +62,12 @@ def quantize_model(
     """
     check_settings(settings)
     graph = load_graph(model)
-    _check_excluded_names(graph, settings)
     with tempfile.TemporaryDirectory(prefix=".quantize-", dir=target.parent) as folder:
         # The graph holds the name of its weights' file, so it is written under its final name.
         written = Path(folder, "out", target.name)
         written.parent.mkdir()
         quantized = result = None
-        if set(eligible_nodes(graph, settings)).difference(settings.nodes_to_exclude):
+        if set(float_reasons(graph, settings)).difference(settings.nodes_to_exclude):
             prepared = prepare_model(model, Path(folder))
             with _reporting_errors(graph, settings, (written.parent, Path(folder))):
                 if settings.approach == "static":
@@ -104,71 +93,31 @@ def quantize_model(
 
 
 def _quantize_static(prepared: PreparedModel, target: Path, settings: Quantization, ranges: TensorsData | None) -> None:
-    from onnxruntime.quantization import QuantFormat, calibrate, quantize_static
-
-    if ranges is None:
-        raise ArtifactError("Static quantization needs the ranges of the activations. Calibrate the model first.")
-    used = _used_ranges(prepared.graph, settings, ranges)
-    if not _accepts_ranges():
-        _quantize_static_by_class(prepared, target, settings, used)
-        return
-    cache = prepared.path.with_name("ranges.json")
-    calibrate.save_tensors_data(used, cache)
-    quantize_static(
-        prepared.path,
-        target,
-        None,
-        quant_format=QuantFormat.from_string(settings.layout),
-        op_types_to_quantize=list(requested_operators(settings)),
-        per_channel=settings.per_channel,
-        reduce_range=settings.reduce_range,
-        activation_type=_quant_type(settings.activations_dtype),
-        weight_type=_quant_type(settings.weights_dtype),
-        nodes_to_exclude=_excluded(prepared.graph, settings),
-        use_external_data_format=prepared.needs_external_weights,
-        calibrate_method=used.calibration_method,
-        extra_options=_extra_options(settings),
-        calibration_cache_path=cache,
-    )
-
-
-def _accepts_ranges() -> bool:
-    """Return whether `quantize_static` accepts ranges; onnxruntime 1.23 always calibrates."""
-    from onnxruntime.quantization import quantize_static
-
-    return "calibration_cache_path" in inspect.signature(quantize_static).parameters
-
-
-def _quantize_static_by_class(
-    prepared: PreparedModel, target: Path, settings: Quantization, ranges: TensorsData
-) -> None:
-    """Do what `quantize_static` does once it has ranges.
+    """Do what `quantize_static` does once it has ranges; onnxruntime 1.23 does not accept any.
 
     Source: the end of `onnxruntime.quantization.quantize.quantize_static`.
     """
-    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-    from onnxruntime.quantization.quant_utils import QuantizationMode, load_model_with_shape_infer
-
-    start = [load_model_with_shape_infer(prepared.path), settings.per_channel, settings.reduce_range]
-    types = [_quant_type(settings.weights_dtype), _quant_type(settings.activations_dtype)]
-    operators = list(requested_operators(settings))
-    end = [ranges, [], _excluded(prepared.graph, settings), operators, _extra_options(settings)]
+    if ranges is None:
+        raise ArtifactError("Static quantization needs the ranges of the activations. Calibrate the model first.")
+    weight_type, activation_type = _quant_type(settings.weights_dtype), _quant_type(settings.activations_dtype)
+    model = update_opset_version(load_model_with_shape_infer(prepared.path), weight_type)
+    start = (model, settings.per_channel, settings.reduce_range)
+    operators, excluded = list(requested_operators(settings)), _excluded(prepared.graph, settings)
+    used = _used_ranges(prepared.graph, settings, ranges)
+    end: tuple[object, ...] = (weight_type, activation_type, used, [], excluded, operators, _extra_options(settings))
     if settings.layout == "QOperator":
-        quantizer = ONNXQuantizer(*start, QuantizationMode.QLinearOps, True, *types, *end)
+        quantizer = ONNXQuantizer(*start, QuantizationMode.QLinearOps, True, *end)
     else:
-        quantizer = QDQQuantizer(*start, *types, *end)
+        quantizer = QDQQuantizer(*start, *end)
     quantizer.quantize_model()
     quantizer.model.save_model_to_file(str(target), prepared.needs_external_weights)
 
 
 def _quantize_dynamic(prepared: PreparedModel, target: Path, settings: Quantization) -> None:
-    from onnxruntime.quantization import quantize_dynamic
-
     nodes = prepared.graph.nodes
     # The quantizer splits a `Gemm` into a `MatMul` of this name before it reads the names to exclude.
     splits = [f"{name}_MatMul" for name in settings.nodes_to_exclude if nodes[name].op_type == "Gemm"]
-    quantize_dynamic(
+    quantization.quantize_dynamic(
         prepared.path,
         target,
         op_types_to_quantize=list(requested_operators(settings)),
@@ -182,8 +131,6 @@ def _quantize_dynamic(prepared: PreparedModel, target: Path, settings: Quantizat
 
 
 def _quant_type(dtype: str | None) -> QuantType:
-    from onnxruntime.quantization import QuantType
-
     return QuantType.QUInt8 if dtype == "uint8" else QuantType.QInt8
 
 
@@ -206,57 +153,38 @@ def _used_ranges(graph: Graph, settings: Quantization, ranges: TensorsData) -> T
 
     The quantizer is given no more than a plain call would have, so that the result depends on the arguments alone.
     """
-    from onnxruntime.quantization.calibrate import TensorData, TensorsData
-
     requested = requested_operators(settings)
-    touched: dict[str, None] = {}
-    needed: set[str] = set()
-    for node in graph.nodes.values():
-        if node.op_type in requested:
-            names = (*node.input, *node.output)
-            tensors = [tensor for tensor in names if tensor not in graph.weights and graph.is_float(tensor)]
-            touched.update(dict.fromkeys(tensors))
-            if node.name not in settings.nodes_to_exclude:
-                needed.update(tensors)
-    missing = sorted(tensor for tensor in needed if tensor not in ranges)
-    if missing:
+    # Each tensor with the nodes that need its range.
+    users: dict[str, list[str]] = {}
+    for name, node in graph.nodes.items():
+        tensors = (*node.input, *node.output) if node.op_type in requested else ()
+        for tensor in tensors:
+            if tensor not in graph.weights and graph.is_float(tensor):
+                names = users.setdefault(tensor, [])
+                if name not in settings.nodes_to_exclude:
+                    names.append(name)
+    needed = [tensor for tensor, names in users.items() if names]
+    if missing := sorted(tensor for tensor in needed if tensor not in ranges):
         raise ArtifactError(
             f"The calibration has no range for {len(missing)} of {len(needed)} tensors to quantize, the first of them "
             f"`{missing[0]}`. Calibrate this graph for the operators {', '.join(requested)}."
         )
-    finite: dict[str, TensorData] = {}
-    for tensor in touched:
-        if tensor in ranges:
-            lowest, highest = (np.asarray(bound) for bound in ranges[tensor].range_value)
-            if np.isfinite(lowest).all() and np.isfinite(highest).all():
-                finite[tensor] = TensorData(lowest=lowest, highest=highest)
-    if non_finite := [tensor for tensor in touched if tensor in needed and tensor not in finite]:
-        raise ArtifactError(_non_finite_message(graph, settings, non_finite))
-    return TensorsData(ranges.calibration_method, finite)
-
-
-def _non_finite_message(graph: Graph, settings: Quantization, tensors: Collection[str]) -> str:
-    nodes = [
-        name
-        for name, node in graph.nodes.items()
-        if node.op_type in requested_operators(settings)
-        and name not in settings.nodes_to_exclude
-        and not set(tensors).isdisjoint((*node.input, *node.output))
-    ]
-    named = quote_names(list(tensors)[:_MOST_NAMED])
-    more = f" and {len(tensors) - _MOST_NAMED} more" if len(tensors) > _MOST_NAMED else ""
-    return (
-        f"The float model gives NaN or infinite values on the calibration samples, so there is no range for {named}"
-        f"{more}. Where such values are right, as in a mask or the logarithm of a distance, add to `node_exclusion` "
-        f"{json.dumps(nodes, ensure_ascii=False)}, or leave their operators out; else check the model and the samples."
-    )
-
-
-def _check_excluded_names(graph: Graph, settings: Quantization) -> None:
-    for name in settings.nodes_to_exclude:
-        if name not in graph.nodes:
-            hint = did_you_mean(name, graph.nodes)
-            raise ArtifactError(f"The graph has no node `{name}` to exclude{f' ({hint})' if hint else ''}.")
+    bounds = {
+        tensor: [np.asarray(bound) for bound in ranges[tensor].range_value] for tensor in users if tensor in ranges
+    }
+    finite = {tensor: pair for tensor, pair in bounds.items() if all(np.isfinite(bound).all() for bound in pair)}
+    if non_finite := [tensor for tensor in needed if tensor not in finite]:
+        affected = {name for tensor in non_finite for name in users[tensor]}
+        nodes = json.dumps([name for name in graph.nodes if name in affected], ensure_ascii=False)
+        more = f" and {len(non_finite) - _MOST_NAMED} more" if len(non_finite) > _MOST_NAMED else ""
+        raise ArtifactError(
+            "The float model gives NaN or infinite values on the calibration samples, so there is no range for "
+            f"{quote_names(non_finite[:_MOST_NAMED])}{more}. Where such values are right, as in a mask or the "
+            f"logarithm of a distance, add to `node_exclusion` {nodes}, or leave their operators out; else check the "
+            "model and the samples."
+        )
+    data = {tensor: TensorData(lowest=lowest, highest=highest) for tensor, (lowest, highest) in finite.items()}
+    return TensorsData(ranges.calibration_method, data)
 
 
 @contextlib.contextmanager
@@ -269,8 +197,6 @@ def _reporting_errors(graph: Graph, settings: Quantization, folders: Sequence[Pa
         # Overflows show in the scales, which are checked.
         with np.errstate(over="ignore"):
             yield
-    except ArtifactError:
-        raise
     except _QUANTIZER_ERRORS as error:
         operators = settings.operators_to_quantize
         requested = "every known operator" if operators is None else ", ".join(operators)

@@ -18,7 +18,6 @@ from benchcard.graphs.graph import Graph
 from benchcard.quantization.operators import (
     FloatReason,
     count_integer_operators,
-    eligible_nodes,
     float_reasons,
     protected_nodes,
     requested_operators,
@@ -41,11 +40,12 @@ def make_report(
     `quantized` is the graph after it; None where nothing was quantized. `model` is the written model, loaded without
     external weights; all its weights are removed.
     """
-    names = eligible_nodes(graph, settings)
+    reasons = float_reasons(graph, settings)
+    names = tuple(reasons)
     changed = frozenset() if quantized is None else frozenset(_changed_nodes(graph, quantized, settings, names))
+    excluded_names = [name for name in names if name in settings.nodes_to_exclude]
     eligible, excluded, quantized_counts = (
-        Counter(graph.nodes[name].op_type for name in group)
-        for group in (names, [name for name in names if name in settings.nodes_to_exclude], changed)
+        Counter(graph.nodes[name].op_type for name in group) for group in (names, excluded_names, changed)
     )
     weights, per_channel = _count_quantized_weights(graph, model)
     integer_operators = count_integer_operators(quantized or graph)
@@ -64,7 +64,7 @@ def make_report(
         weights_quantized=weights,
         weights_per_channel=per_channel,
         is_float_model=quantized is None,
-        notes=tuple(_notes(graph, settings, changed, weights, per_channel)),
+        notes=tuple(_notes(graph, settings, reasons, changed, weights, per_channel)),
     )
 
 
@@ -90,43 +90,43 @@ def _changed_nodes(graph: Graph, quantized: Graph, settings: Quantization, names
 
 def _is_between_pairs(quantized: Graph, node: onnx.NodeProto, before: Graph) -> bool:
     """Return whether a node reads a dequantized tensor, and its floating-point output is quantized."""
-    producers = [quantized.producer(tensor) for tensor in node.input]
-    if not any(producer is not None and producer.op_type == "DequantizeLinear" for producer in producers):
+    operators = {producer.op_type for producer in map(quantized.producer, node.input) if producer is not None}
+    if "DequantizeLinear" not in operators:
         return False
-    output = node.output[0]
-    original = before.nodes[node.name].output[0] if node.name in before.nodes else output
-    readers = quantized.readers(output)
+    readers = quantized.readers(node.output[0])
+    original = before.nodes[node.name].output[0]
     return not before.is_float(original) or any(reader.op_type == "QuantizeLinear" for reader in readers)
 
 
 def _count_quantized_weights(graph: Graph, quantized: onnx.ModelProto) -> tuple[int, int]:
     """Return the number of 8-bit weights that the quantizer made, scalars aside, and of those with channel scales."""
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    made = [tensor for name, tensor in tensors.items() if name.endswith("_quantized") and name not in graph.weights]
     weights = [
-        name.removesuffix("_quantized")
-        for name, tensor in tensors.items()
-        if name.endswith("_quantized")
-        and name not in graph.weights
-        and tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-        and np.prod(tensor.dims) > 1
+        tensor.name.removesuffix("_quantized")
+        for tensor in made
+        if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) and np.prod(tensor.dims) > 1
     ]
     scales = [tensors[f"{name}_scale"] for name in weights if f"{name}_scale" in tensors]
     return len(weights), sum(len(scale.dims) > 0 for scale in scales)
 
 
 def _notes(
-    graph: Graph, settings: Quantization, changed: Collection[str], weights: int, per_channel: int
+    graph: Graph,
+    settings: Quantization,
+    reasons: Mapping[str, FloatReason | None],
+    changed: Collection[str],
+    weights: int,
+    per_channel: int,
 ) -> Iterator[str]:
     if not changed:
         yield "nothing was quantized: this is the float model"
-    names = eligible_nodes(graph, settings)
-    yield from _notes_on_operators(graph, settings, names)
-    reasons = float_reasons(graph, settings)
-    totals = Counter(graph.nodes[name].op_type for name in names)
+    yield from _notes_on_operators(graph, settings, bool(reasons))
+    totals = Counter(graph.nodes[name].op_type for name in reasons)
     unchanged = Counter(
-        (graph.nodes[name].op_type, reasons[name])
-        for name in names
-        if name not in changed and name not in settings.nodes_to_exclude
+        (graph.nodes[name].op_type, reason)
+        for name, reason in reasons.items()
+        if name not in changed and reason != FloatReason.EXCLUDED
     )
     for (operator, reason), count in unchanged.items():
         state = _STATES.get(reason, "in float32")
@@ -142,12 +142,12 @@ def _notes(
                 yield f"{parameter} changes nothing: {why}"
 
 
-def _notes_on_operators(graph: Graph, settings: Quantization, names: Collection[str]) -> Iterator[str]:
+def _notes_on_operators(graph: Graph, settings: Quantization, has_eligible: bool) -> Iterator[str]:
     """Yield a note for each operator that was asked for by name and is absent or cannot be quantized."""
     requested, supported = settings.operators_to_quantize or (), supported_operators(settings)
     present = {node.op_type for node in graph.nodes.values()}
     for operator in sorted(set(requested)):
-        if operator not in present and not (operator == "MatMul" and names):
+        if operator not in present and not (operator == "MatMul" and has_eligible):
             yield f"the graph has no `{operator}`"
         elif operator == "Gemm" and settings.approach == "dynamic":
             yield (

@@ -1,22 +1,22 @@
 """The figures of a card as frames, in the form of those of `Results`.
 
 In the frames of older cards, columns with the suffix `_original` hold the figures of the original model beside those of
-each row. Finding and reading the card is left to `source`.
+each row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from benchcard.analysis.frames.columns import column
+from benchcard.analysis.frames.columns import frame_of, interval_columns
 from benchcard.card import Facts
-from benchcard.card.facts import Figures, Row
+from benchcard.card.facts import Figures, Measured, Row
 from benchcard.reproduce import spec as card_spec
 from benchcard.reproduce.source import PublishedCard, PublishedRun, TimeKey, read_card
 from benchcard.spec.spec import Spec
@@ -62,7 +62,7 @@ class CardResults(PublishedCard):
     def plan(self) -> pd.DataFrame:
         """One row per configuration: benchmarked parameters, then fixed ones."""
         fixed = {name: value for name, value in self.facts.fixed.items() if name not in self.facts.benchmarked}
-        return _frame({**parameters, **fixed} for parameters, _ in self._rows())
+        return _frame([{**parameters, **fixed} for parameters, _ in self._rows()])
 
     @cached_property
     def quality(self) -> pd.DataFrame:
@@ -71,9 +71,9 @@ class CardResults(PublishedCard):
         """
         rows = []
         for parameters, row in self._rows():
-            original = _cells(row.original.metrics, ORIGINAL) if row.original else {}
-            ending = {"same_model_as": row.same_model_as, "failure": _failure(row)}
-            rows.append({**parameters, **_cells(row.metrics), **original, **ending})
+            original = row.original or Measured()
+            ending = {"same_model_as": row.same_model_as, "failure": row.failure and str(row.failure)}
+            rows.append({**parameters, **_cells(row.metrics, original.metrics), **ending})
         return _frame(rows)
 
     @cached_property
@@ -81,11 +81,10 @@ class CardResults(PublishedCard):
         """One row per configuration, batch size and input length: the figures with their intervals."""
         rows = []
         for parameters, row in self._rows():
+            original = row.original or Measured()
             for shape in self.facts.shapes:
-                inputs = {"batch_size": shape.batch_size, "input_length": shape.input_length}
-                original = _cells(row.original.times.get(shape, {}), ORIGINAL) if row.original else {}
-                figures = {**_cells(row.times.get(shape, {})), **original}
-                rows.append({**parameters, **inputs, **figures, "failure": _failure(row)})
+                figures = _cells(row.times.get(shape, {}), original.times.get(shape, {}))
+                rows.append({**parameters, **asdict(shape), **figures, "failure": row.failure and str(row.failure)})
         return _frame(rows)
 
     def _rows(self) -> Iterable[tuple[dict[str, object], Row]]:
@@ -121,18 +120,11 @@ def _with_published(facts: Facts, run: PublishedRun) -> Facts:
         times[key.row, Shape(key.batch_size, key.input_length)] = columns
     rows = []
     for index, (row, columns) in enumerate(zip(facts.rows, run.quality)):
+        metrics = _with_intervals(row.metrics, columns)
+        timed = {shape: _with_intervals(cells, times.get((index, shape), {})) for shape, cells in row.times.items()}
         same = columns.get("same_model_as")
-        rows.append(
-            replace(
-                row,
-                metrics=_with_intervals(row.metrics, columns),
-                times={
-                    shape: _with_intervals(figures, times.get((index, shape), {}))
-                    for shape, figures in row.times.items()
-                },
-                same_model_as=same if isinstance(same, int) else row.same_model_as,
-            )
-        )
+        same_model_as = same if isinstance(same, int) else row.same_model_as
+        rows.append(replace(row, metrics=metrics, times=timed, same_model_as=same_model_as))
     environment = facts.environment or {**run.machine, "versions": run.versions}
     return replace(facts, rows=tuple(rows), environment=environment)
 
@@ -148,24 +140,16 @@ def _with_intervals(figures: Figures, columns: Mapping[str, object]) -> dict[str
     return complete
 
 
-def _cells(figures: Figures, suffix: str = "") -> dict[str, float | None]:
+def _cells(own: Figures, original: Figures) -> dict[str, float | None]:
+    """Return the figures of a row and of its original model by column, with the bounds that exist."""
+    figures = {**own, **{name + ORIGINAL: figure for name, figure in original.items()}}
     cells: dict[str, float | None] = {}
     for name, figure in figures.items():
-        cells[f"{name}{suffix}"] = figure.value if figure else None
-        if figure and figure.low is not None:
-            cells |= {f"{name}{suffix}_low": figure.low, f"{name}{suffix}_high": figure.high}
+        columns = interval_columns(name, figure)
+        cells |= {key: value for key, value in columns.items() if value is not None or key == name}
     return cells
 
 
-def _failure(row: Row) -> str | None:
-    return None if row.failure is None else str(row.failure)
-
-
-def _frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = list(rows)
+def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
     names = dict.fromkeys(name for row in rows for name in row)
-    last = [name for name in ("same_model_as", "failure") if name in names]
-    ordered = [name for name in names if name not in last] + last
-    return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in ordered})
+    return frame_of(rows, sorted(names, key=lambda name: name in ("same_model_as", "failure")))

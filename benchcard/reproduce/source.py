@@ -1,8 +1,4 @@
-"""Finding a card: in a text, a file, a folder or a repository on the Hub; and one section of a README.
-
-This module owns reading the text of a card and what was published beside it (`benchcard/<slug>/run.json`). The meaning
-of the text is left to `card`.
-"""
+"""Finding a card, and what was published beside it: in a text, a file, a folder, or a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -42,14 +38,6 @@ class PublishedSource:
 
 
 @dataclass(frozen=True)
-class PublishedSources:
-    """The models and data sets of a published run."""
-
-    models: tuple[PublishedSource, ...] = ()
-    datasets: tuple[PublishedSource, ...] = ()
-
-
-@dataclass(frozen=True)
 class PublishedNoise:
     """The noise certificate of models that were timed together: the ratio of the baseline to itself."""
 
@@ -70,11 +58,12 @@ class TimeKey:
 class PublishedRun:
     """The part of a published `run.json` that is read again; `publishing.bundle` writes it.
 
-    `quality` and `time` are the rows of these frames, by column; those of `time` have the fields of a `TimeKey`.
+    `sources` are its `models` and `datasets`. `quality` and `time` are the rows of these frames, by column; those of
+    `time` have the fields of a `TimeKey`.
     """
 
     spec: PublishedSpec
-    sources: PublishedSources = PublishedSources()
+    sources: Mapping[str, tuple[PublishedSource, ...]] = field(default_factory=dict)
     quality: tuple[Mapping[str, object], ...] = ()
     time: tuple[Mapping[str, object], ...] = ()
     noise: tuple[PublishedNoise, ...] = ()
@@ -111,8 +100,8 @@ def read_card(
         path = path / README
     if path.is_file():
         text, slug = _select_section(path.read_bytes().decode("utf-8", "surrogateescape"), section)
-        file = path.parent / FOLDER / slug / RUN if slug else None
-        run = _read_run(file.read_bytes(), str(file)) if file is not None and file.is_file() else None
+        file = path.parent / FOLDER / slug / RUN
+        run = _read_run(file.read_bytes(), str(file)) if slug and file.is_file() else None
         return PublishedCard(Card(text).facts(), run, path.parent.resolve())
     name = str(card)
     if not is_hub_id(name) or "/" not in name:
@@ -148,9 +137,8 @@ def _read_run(content: bytes, location: str) -> PublishedRun:
         raise CardError(f"{location} cannot be read: {error}") from None
     try:
         run = msgspec.convert(data, PublishedRun)
-        msgspec.convert(data.get("time", []), tuple[TimeKey, ...])
+        msgspec.convert(run.time, tuple[TimeKey, ...])
     except msgspec.ValidationError as error:
-        raise CardError(
-            f"{location} is not what benchcard publishes: {error}. Remove it to read the card alone"
-        ) from None
+        message = f"{location} is not what benchcard publishes: {error}. Remove it to read the card alone"
+        raise CardError(message) from None
     return run

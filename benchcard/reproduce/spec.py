@@ -1,13 +1,11 @@
-"""The spec of a card, so that its run can be repeated; and the limits on what a card may do on this machine.
-
-The grammar of cards, older ones included, is left to `card.reading`, the rules of a spec to `spec`.
-"""
+"""The spec of a card, so that its run can be repeated; and the limits on what a card may do on this machine."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import PurePath, PureWindowsPath
 
 from benchcard import registry
 from benchcard.analysis.frames.quality import PASS_METRICS
@@ -32,13 +30,10 @@ def spec_of(
 ) -> tuple[Spec, tuple[str, ...]]:
     """Return the spec of a card, and the differences between the two, a sentence each.
 
-    Names in the card stand for files in the card's own folder, and for no others on this machine.
-
-    Args:
-        card: The card.
-        changes: The parameters to change.
-        trust_remote_code: Whether code that the card names may run; code that `changes` names may run in any case.
-        given: The names in `changes` that the user gave, which are not limited to the card's folder; None for all.
+    Names in the card stand for files in the card's own folder, and for no others on this machine. `changes` are
+    parameters that differ from the card. Code that they name may run in any case, code that the card names only with
+    `trust_remote_code`. `given` are the names in them that the user gave, which are not limited to the card's folder;
+    None for all.
 
     Raises:
         CardError: The card was measured in a way that this version does not support, or it names code that may not run.
@@ -92,44 +87,37 @@ def expect_here(card: PublishedCard, spec: Spec, instruction: str) -> None:
 
     A card names such a folder by its last name only, where its path was absolute; only the user knows where it is now.
     `instruction` says how to give another one, with the placeholders `{name}` and `{value}`.
-
-    Raises:
-        CardError: One does not exist here; the message says what to pass.
     """
-    messages = []
-    for name in spec.values("name_or_path"):
-        if _is_local(card, "models", name) and spec.local_path(name) is None:
-            command = instruction.format(name="model", value=f'"{_suggested_path(name)}"')
-            reason = spec.missing_path_message(name)
-            messages.append(f"the model `{name}` was a folder, and is not here: {command} ({reason})")
+    sources = [
+        ("model", name, f"the model `{name}` was a folder, and is", f'"{_suggested_path(name)}"')
+        for name in spec.values("name_or_path")
+    ]
     for dataset in spec.values("dataset"):
         name = dataset["path"]
-        if _is_local(card, "datasets", name) and spec.local_path(name) is None:
-            command = instruction.format(name="dataset", value=repr({**dataset, "path": _suggested_path(name)}))
-            reason = spec.missing_path_message(name)
-            messages.append(f"the data `{name}` were a folder or a file, and are not here: {command} ({reason})")
+        suggestion = repr({**dataset, "path": _suggested_path(name)})
+        sources.append(("dataset", name, f"the data `{name}` were a folder or a file, and are", suggestion))
+    messages = [
+        f"{subject} not here: {instruction.format(name=part, value=suggestion)} ({spec.missing_path_message(name)})"
+        for part, name, subject, suggestion in sources
+        if _is_local(card, part, name) and spec.local_path(name) is None
+    ]
     if messages:
         raise CardError("\n".join(messages))
 
 
 def _suggested_path(name: str) -> str:
     """Return the path to suggest: a relative one that exists in the working directory, or one to fill in."""
-    try:
-        if not Path(name).is_absolute() and Path(name).exists():
-            return name
-    except (OSError, ValueError):
-        pass
-    last_name = name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].rpartition(":")[2]
-    return f"path/to/{last_name}"
+    if not os.path.isabs(name) and os.path.exists(name):
+        return name
+    return f"path/to/{PureWindowsPath(name).name.rpartition(':')[2]}"
 
 
 def _is_local(card: PublishedCard, part: str, name: str) -> bool:
-    """Return whether a model or a data set (`part`) of a card is known not to be on the Hub."""
+    """Return whether a `model` or a `dataset` of a card is known not to be on the Hub."""
     facts = card.facts
     if card.run is not None:
-        sources = card.run.sources.models if part == "models" else card.run.sources.datasets
-        return any(source.local and source.name == name for source in sources)
-    if part == "datasets":
+        return any(source.local and source.name == name for source in card.run.sources.get(f"{part}s", ()))
+    if part == "dataset":
         return facts.data is not None and facts.data.dataset == name and not facts.data.on_hub
     # A full card names a Hub model in its front matter. Any other model is local, unless it looks like an id.
     unknown = facts.data is not None and facts.front_matter.base_model is None
@@ -143,20 +131,18 @@ def _parameters_of_facts(facts: Facts, notes: list[str]) -> tuple[dict[str, obje
     if isinstance(dataset := fixed.get("dataset"), list) and len(dataset) == 1:
         fixed["dataset"] = dataset[0]
     grid: dict[str, object] = {
-        name: list(values) for name, values in facts.benchmarked.items() if _is_known(name, values, notes)
+        name: values for name, values in facts.benchmarked.items() if _is_known(name, values, notes)
     }
     if any(row.original is not None for row in facts.rows) and "apply_quantization" not in {*fixed, *grid}:
         grid["apply_quantization"] = [False, True]
         notes.append("the original model, whose figures are in each row of this card, becomes a row of its own")
-    timing: dict[str, object] = {"duration": 0}
-    if facts.shapes:
-        timing = {"batch_sizes": list(dict.fromkeys(shape.batch_size for shape in facts.shapes))}
-        lengths = dict.fromkeys(shape.input_length for shape in facts.shapes if shape.input_length is not None)
-        if lengths:
-            timing["input_lengths"] = list(lengths)
-        if facts.duration_s is not None:
-            timing["duration"] = facts.duration_s
-    fixed |= {name: value for name, value in timing.items() if name not in grid}
+    lengths = dict.fromkeys(shape.input_length for shape in facts.shapes if shape.input_length is not None)
+    shown = {
+        "batch_sizes": list(dict.fromkeys(shape.batch_size for shape in facts.shapes)) or None,
+        "input_lengths": list(lengths) or None,
+        "duration": facts.duration_s if facts.shapes else 0,
+    }
+    fixed |= {name: value for name, value in shown.items() if name not in grid and value is not None}
     if facts.max_eval_samples is not None:
         fixed["max_eval_samples"] = facts.max_eval_samples
     fixed |= _metrics(facts, fixed, notes)

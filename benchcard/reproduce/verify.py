@@ -1,7 +1,5 @@
 """Verdicts on the figures of a card: whether a run of the same configurations here reproduces each of them.
 
-This module owns the verdicts. Reading the card is left to `source` and `results`, running its spec to the caller.
-
 - A figure of quality is **reproduced** if it is the same to the digits of the card, else **different**; or, if the
   processor or versions differ or are unknown, **not comparable**, since int8 products may differ there.
 - A figure of time is **not comparable** if the processor or versions differ. Otherwise it is **reproduced** if the
@@ -20,44 +18,41 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import public_names
-from benchcard.analysis.frames.columns import column, is_known
+from benchcard.analysis.frames.columns import frame_of, is_known, with_bounds
 from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.run_results import RunResults
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Row
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Measured, figure
 from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
-from benchcard.card.layouts.full_tables import RATIO, time_rule
+from benchcard.card.layouts.full_tables import RATIO, decimals_rule
 from benchcard.errors import CardError
 from benchcard.reproduce.source import PublishedCard
 from benchcard.utils.plain import as_plain, canonical_json, plain
-from benchcard.utils.values import Interval, Shape
+from benchcard.utils.values import Failure, Interval, Shape
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparable"
-_VALUES = tuple(f"{where}{bound}" for where in ("published", "here") for bound in ("", "_low", "_high"))
-COLUMNS = ("row", "figure", *_VALUES, "verdict", "why")
+COLUMNS = ("row", "figure", *with_bounds("published"), *with_bounds("here"), "verdict", "why")
 # An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
 _TOO_WIDE = 1.5
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
 # The libraries whose versions change figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
 
+# A row of a frame by column, and a verdict with its reason.
 _Cells: TypeAlias = Mapping[Any, Any]
-"""A row of a frame, by column."""
 _Verdict: TypeAlias = tuple[str, str]
-"""A verdict and its reason; the reason is empty for figures that are reproduced without remark."""
 
 
 @dataclass(frozen=True)
 class Verification:
     """The verdicts on a card.
 
-    Attributes:
-        frame: One row per figure: `row` of the card, `figure`, `published` and `here` with their bounds, `verdict`
-            (reproduced, different or not comparable) and `why`.
-        ground: The differences between this machine and these versions and those of the card, a sentence each.
+    `frame` has one row per figure: `row` of the card, `figure`, `published` and `here` with their bounds, `verdict`
+    (reproduced, different or not comparable) and `why`. `ground` are the differences between this machine and these
+    versions and those of the card, a sentence each.
     """
 
     frame: pd.DataFrame
@@ -82,59 +77,48 @@ class Verification:
 
 
 def verify(card: PublishedCard, results: RunResults) -> Verification:
-    """Return the verdict on every figure of a card, from the results of the same configurations here.
-
-    Raises:
-        CardError: The results have none of its configurations.
-    """
-    import pandas as pd
-
+    """Return the verdict on every figure of a card, from the results of the same configurations here."""
     verifier = _Verifier(card, results)
     rows = list(verifier.rows())
     if not rows:
         raise CardError("the results have none of the card's configurations")
-    frame = pd.DataFrame({name: column(list(values)) for name, values in zip(COLUMNS, zip(*rows))})
-    return Verification(frame, verifier.ground)
+    return Verification(frame_of([dict(zip(COLUMNS, row)) for row in rows], COLUMNS), verifier.ground)
 
 
 class _Verifier:
     def __init__(self, card: PublishedCard, results: RunResults) -> None:
         self.facts, self.results = card.facts, results
         self.ground = tuple(_ground(card, results))
-        published = (
-            bound for noise in (card.run.noise if card.run else ()) for bound in (noise.ratio_low, noise.ratio_high)
-        )
-        here = (_number(bound) for name in ("ratio_low", "ratio_high") for bound in results.noise[name])
+        published = [(noise.ratio_low, noise.ratio_high) for noise in (card.run.noise if card.run else ())]
+        here = zip(results.noise["ratio_low"], results.noise["ratio_high"])
+        bounds = [_number(bound) for pair in (*published, *here) for bound in pair]
         # The largest factor between the baseline and itself: 1 where they were equal.
-        self.noise = max((max(bound, 1 / bound) for bound in (*published, *here) if bound), default=1.0)
-        disturbances = (each for certificate in certificates(results.records) for each in certificate.disturbances)
-        disturbed = any(disturbance.kind == OTHERS for disturbance in disturbances)
-        self.disturbed = "; other work used the processors while this was timed here" if disturbed else ""
+        self.noise = max((max(bound, 1 / bound) for bound in bounds if bound), default=1.0)
+        kinds = [each.kind for certificate in certificates(results.records) for each in certificate.disturbances]
+        self.disturbed = "; other work used the processors while this was timed here" if OTHERS in kinds else ""
         self.quality = {int(cells["row"]): cells for cells in results.quality.to_dict("records")}
-        self.time = {(int(cells["row"]), _shape(cells)): cells for cells in results.time.to_dict("records")}
-        self.decimals = {
-            metric.name: max([QUALITY_DECIMALS, *(_decimals(row.metrics.get(metric.name)) for row in self.facts.rows)])
-            for metric in self.facts.metrics
-        }
+        self.time = {}
+        for cells in results.time.to_dict("records"):
+            length = int(cells["input_length"]) if is_known(cells["input_length"]) else None
+            self.time[int(cells["row"]), Shape(int(cells["batch_size"]), length)] = cells
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Yield the cells of `COLUMNS` for each figure."""
         rows_here = self._rows_by_parameters()
         for index, row in enumerate(self.facts.rows):
-            here = rows_here.get(canonical_json(plain(dict(row.parameters))))
+            here = rows_here.get(canonical_json(row.parameters))
             if here is None:
                 continue
-            yield from self._figures(index, row, here)
+            yield from self._figures(index, row, row.failure, here)
             baseline = self.results.plan[here].baseline
             if row.original is not None and baseline is not None:
-                original = Row(parameters={}, metrics=row.original.metrics, times=row.original.times)
-                yield from self._figures(index, original, baseline, "original ")
+                yield from self._figures(index, row.original, None, baseline, "original ")
 
     def _rows_by_parameters(self) -> dict[str, int]:
         """Return the rows of the run by their parameters as the card has them."""
-        names = list(self.facts.benchmarked)
         # Each row of a card with originals is a quantized model beside its original.
-        only_quantized = "apply_quantization" not in names and any(row.original for row in self.facts.rows)
+        has_originals = any(row.original for row in self.facts.rows)
+        only_quantized = has_originals and "apply_quantization" not in self.facts.benchmarked
         rows: dict[str, int] = {}
         for configuration in self.results.plan:
             if only_quantized and not configuration.quantized:
@@ -144,47 +128,54 @@ class _Verifier:
                 for name, value in configuration.axes.items()
             }
             axes.setdefault("framework", configuration["framework"])
-            rows.setdefault(canonical_json(plain({name: axes.get(name) for name in names})), configuration.row)
+            parameters = {name: axes.get(name) for name in self.facts.benchmarked}
+            rows.setdefault(canonical_json(plain(parameters)), configuration.row)
         return rows
 
-    def _figures(self, index: int, row: Row, row_here: int, prefix: str = "") -> Iterator[tuple[object, ...]]:
+    def _figures(
+        self, index: int, measured: Measured, failure: Failure | None, row_here: int, prefix: str = ""
+    ) -> Iterator[tuple[object, ...]]:
+        """Yield the cells for each figure of a model of the card; `failure` says why figures are missing there."""
         cells = self.quality[row_here]
         for name in (metric.name for metric in self.facts.metrics):
-            published, here = row.metrics.get(name), _interval_here(cells, name)
+            published, here = measured.metrics.get(name), _interval_here(cells, name)
             if published is None or here is None:
-                verdict = self._missing(published, here, row, cells)
+                verdict = self._missing(published, here, failure, cells)
             else:
                 verdict = self._quality(name, published, here)
             yield (index, f"{prefix}{name}", *_bounds(published), *_bounds(here), *verdict)
-        for shape, figures in row.times.items():
+        for shape, figures in measured.times.items():
             # Images have no length, though older cards show one.
             cells = self.time.get((row_here, shape)) or self.time.get((row_here, Shape(shape.batch_size)), {})
-            for name in figures:
+            for name, published in figures.items():
                 if f"{name}_low" not in cells and not (cells and name == THROUGHPUT):
                     continue
-                published, here = figures[name], _interval_here(cells, name)
+                here = _interval_here(cells, name)
                 if name == THROUGHPUT:
                     published = _throughput(published, figures.get(LATENCY_MEAN), shape)
                     here = _throughput(here, _interval_here(cells, LATENCY_MEAN), shape)
                 if published is None or here is None:
-                    verdict = self._missing(published, here, row, cells)
+                    verdict = self._missing(published, here, failure, cells)
                 else:
                     verdict = self._time(name, shape, published, here)
                 yield (index, f"{prefix}{name}, {shape}", *_bounds(published), *_bounds(here), *verdict)
 
-    def _missing(self, published: Interval | None, here: Interval | None, row: Row, cells: _Cells) -> _Verdict:
+    def _missing(
+        self, published: Interval | None, here: Interval | None, failure: Failure | None, cells: _Cells
+    ) -> _Verdict:
         reason = str(cells["failure"]) if is_known(cells.get("failure")) else "no figure"
         if published is None and here is None:
             return REPRODUCED, f"neither has it: {reason}"
         if published is not None:
             return self._unequal(f"it failed here: {reason}")
-        return self._unequal(f"it failed there ({row.failure})") if row.failure else (NOT_COMPARABLE, "not on the card")
+        return self._unequal(f"it failed there ({failure})") if failure else (NOT_COMPARABLE, "not on the card")
 
     def _quality(self, name: str, published: Interval, here: Interval) -> _Verdict:
         difference = abs(here.value - published.value)
-        if difference <= 0.500001 * 10 ** -self.decimals[name]:
+        decimals = max(QUALITY_DECIMALS, *(_decimals(row.metrics.get(name)) for row in self.facts.rows))
+        if difference <= 0.500001 * 10**-decimals:
             return REPRODUCED, ""
-        return self._unequal(f"they differ by {difference:.{self.decimals[name]}f}")
+        return self._unequal(f"they differ by {difference:.{decimals}f}")
 
     def _time(self, name: str, shape: Shape, published: Interval, here: Interval) -> _Verdict:
         if self.ground:
@@ -198,8 +189,8 @@ class _Verifier:
         if low is None or high is None or here.low is None or here.high is None:
             return NOT_COMPARABLE, "one of them has no interval"
         # Half a unit of the last digit in the card's column.
-        figures = [row.times.get(shape, {}).get(name) for row in self.facts.rows]
-        rounding = 0.5 * 10.0 ** -column_decimals(figures, time_rule(name))
+        figures = [row.time(shape, name) for row in self.facts.rows]
+        rounding = 0.5 * 10.0 ** -column_decimals(figures, decimals_rule(name))
         if low - rounding <= here.high * self.noise**2 and here.low <= (high + rounding) * self.noise**2:
             printed = 0.5 * 10.0 ** -_decimals(published)
             differs = abs(published.value - here.value) > 1.000001 * max(rounding, printed)
@@ -212,9 +203,9 @@ class _Verifier:
         return NOT_COMPARABLE, f"{reason}; the machine of another day may be the reason: see the ratios"
 
     def _shows_intervals(self, shape: Shape) -> bool:
-        figures = [figure for row in self.facts.rows for figure in row.times.get(shape, {}).values()]
-        figures += [noise.ratio for noise in self.facts.noise if noise.shape == shape]
-        return any(figure is not None and figure.low is not None for figure in figures)
+        times = [interval for row in self.facts.rows for interval in row.times.get(shape, {}).values()]
+        ratios = [noise.ratio for noise in self.facts.noise if noise.shape == shape]
+        return any(interval and interval.low is not None for interval in (*times, *ratios))
 
     def _unequal(self, reason: str) -> _Verdict:
         return (NOT_COMPARABLE, f"{reason}; {'; '.join(self.ground)}") if self.ground else (DIFFERENT, reason)
@@ -241,24 +232,17 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
     ]
     if changed:
         yield f"other versions: {', '.join(changed)}"
-    if card.run is None:
-        return
-    for part, word, published, sources in (
-        ("models", "model", card.run.sources.models, here.sources.models),
-        ("datasets", "data set", card.run.sources.datasets, here.sources.datasets),
-    ):
-        digests = {source.name: source.digest for source in published}
-        for source in sources.values():
-            digest = digests.get(public_names.public_name(results.records, part, source.name))
-            if digest is not None and digest != source.digest:
+    published = card.run.sources if card.run else {}
+    for part, word in (("models", "model"), ("datasets", "data set")):
+        digests = {source.name: source.digest for source in published.get(part, ())}
+        for source in getattr(here.sources, part).values():
+            name = public_names.public_name(results.records, part, source.name)
+            if digests.get(name, source.digest) != source.digest:
                 yield f"another content or revision of the {word} {source.name}"
 
 
 def _interval_here(cells: _Cells, name: str) -> Interval | None:
-    value = _number(cells.get(name))
-    if value is None:
-        return None
-    return Interval(value, _number(cells.get(f"{name}_low")), _number(cells.get(f"{name}_high")))
+    return figure(*(_number(cells.get(column)) for column in with_bounds(name)))
 
 
 def _throughput(interval: Interval | None, latency_ms: Interval | None, shape: Shape) -> Interval | None:
@@ -280,10 +264,6 @@ def _number(value: Any) -> float | None:
     return float(value) if is_known(value) else None
 
 
-def _shape(cells: _Cells) -> Shape:
-    length = _number(cells["input_length"])
-    return Shape(int(cells["batch_size"]), None if length is None else int(length))
-
-
-def _decimals(figure: Interval | None) -> int:
-    return len(repr(figure.value).partition(".")[2]) if figure is not None and "e" not in repr(figure.value) else 0
+def _decimals(interval: Interval | None) -> int:
+    text = repr(interval.value) if interval else ""
+    return len(text.partition(".")[2]) if "e" not in text else 0

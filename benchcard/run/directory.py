@@ -53,13 +53,9 @@ class StoredSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """The content of `run.json`.
+    """The content of `run.json`, with the digest of the spec and the time when the run was begun, in ISO 8601.
 
-    Attributes:
-        digest: The digest of the spec.
-        created: When the run was begun, in ISO 8601.
-        default_threads: The number of threads of rows that give none.
-        traits: The traits of the task and frameworks; None in runs of earlier versions.
+    Rows that give no threads have `default_threads`. Runs of earlier versions have no traits.
     """
 
     format: Count
@@ -79,13 +75,12 @@ class _StoredStep:
 
     values: dict[str, Any]
     files: Mapping[str, Count]
-    seconds: float
     failure: Failure | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartFailure(Failure):
-    """Why the timing of the cell `name` ended early; that of the second process of the baseline if `twin`."""
+    """Why the timing of a cell ended early; that of the second process of the baseline if `twin`."""
 
     name: str
     twin: bool
@@ -96,11 +91,8 @@ class PartOutcome:
     """What was recorded beside the latencies of models that were timed together.
 
     Attributes:
-        baseline: The name of the baseline's cell, or None.
-        before: The machine before the first model was opened.
-        after: The machine after the last block.
+        before: The machine before the first model was opened; `after` that after the last block.
         opened: What it took to open each model, once for each launch.
-        failures: Why models have no times, or no more of them.
         sizes: Bytes on disk of each model, by the name of its cell.
     """
 
@@ -134,21 +126,13 @@ class RunDirectory:
 
     @property
     def info(self) -> RunInfo:
-        """The content of `run.json`.
-
-        Raises:
-            BenchcardError: There is no run here, or a newer benchcard wrote it.
-        """
-        try:
-            info = _read(self.path / "run.json", RunInfo)
-        except NotADirectoryError:
-            info = None
+        """The content of `run.json`; `BenchcardError` if there is none, or a newer benchcard wrote it."""
+        info = _read(self.path / "run.json", RunInfo)
         if info is None:
             raise BenchcardError(f"{self.path} holds no run: it has no run.json")
         if info.format > FORMAT:
-            raise BenchcardError(
-                f"{self.path} has format {info.format}, and this benchcard reads up to {FORMAT}. Install a newer one"
-            )
+            problem = f"{self.path} has format {info.format}, and this benchcard reads up to {FORMAT}"
+            raise BenchcardError(f"{problem}. Install a newer one")
         return info
 
     def begin(self, spec: Spec, about: Mapping[str, Any]) -> None:
@@ -156,36 +140,24 @@ class RunDirectory:
 
         Raises:
             SpecError: It holds a run of another spec. Nothing is changed.
-            BenchcardError: It holds something else, or cannot be written.
         """
         if (self.path / "run.json").exists():
             info = self.info
             if info.digest != spec.digest:
-                differing = _difference(as_plain(info.spec), spec.as_dict())
-                raise SpecError(
-                    Mistake(
-                        "$",
-                        f"a run of another spec in {self.path}",
-                        "a folder of its own for each spec",
-                        f"they differ in {differing}",
-                    )
-                )
+                found, expected = f"a run of another spec in {self.path}", "a folder of its own for each spec"
+                hint = f"they differ in {_difference(as_plain(info.spec), spec.as_dict())}"
+                raise SpecError(Mistake("$", found, expected, hint))
             return
         self.refuse_unusable()
         with reporting_disk_errors(self.path):
             (self.path / "steps").mkdir(parents=True, exist_ok=True)
             (self.path / "times").mkdir(exist_ok=True)
-        write_atomically(
-            self.path / "run.json", {"format": FORMAT, "digest": spec.digest, "spec": spec.as_dict(), **about}
-        )
+        content = {"format": FORMAT, "digest": spec.digest, "spec": spec.as_dict(), **about}
+        write_atomically(self.path / "run.json", content)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the directory for this process until the block ends.
-
-        Raises:
-            BenchcardError: Another process has locked it.
-        """
+        """Lock the directory until the block ends; `BenchcardError` if another process has locked it."""
         self.refuse_unusable()
         with reporting_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -195,9 +167,8 @@ class RunDirectory:
                 with reporting_disk_errors(self.path):
                     lock.acquire()
             except Timeout:
-                raise BenchcardError(
-                    f"another process is working on {self.path}. Wait for it, or give another folder"
-                ) from None
+                problem = f"another process is working on {self.path}"
+                raise BenchcardError(f"{problem}. Wait for it, or give another folder") from None
             # A process that was killed left its unfinished steps.
             for folder in self.path.glob("steps/.unfinished-*"):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -209,10 +180,9 @@ class RunDirectory:
     def expect_present(self, error: Exception | None = None) -> None:
         """Raise `BenchcardError` if the directory of a begun run is missing now, which may have caused `error`."""
         if not (self.path / "run.json").exists():
-            raise BenchcardError(
-                f"{self.path} was removed or moved during the run. Put it back and give the same command again, or "
-                "run from the start"
-            ) from error
+            problem = f"{self.path} was removed or moved during the run"
+            advice = "Put it back and give the same command again, or run from the start"
+            raise BenchcardError(f"{problem}. {advice}") from error
 
     def refuse_unusable(self) -> None:
         """Raise `BenchcardError` if the path cannot be a folder, or holds something other than a run."""
@@ -233,9 +203,6 @@ class RunDirectory:
         """Yield a folder to write an in-memory data set into, or None if that was written already.
 
         The folder gets its final name when the block ends.
-
-        Raises:
-            BenchcardError: The path holds something other than a run, or cannot be written.
         """
         self.refuse_unusable()
         folder = self.path / MEMORY_FOLDER / name
@@ -250,7 +217,7 @@ class RunDirectory:
             os.replace(part, folder)
 
     def has(self, *kinds: str) -> bool:
-        """Return whether a step of one of these kinds was finished, or failed."""
+        """Return whether a step of one of these kinds was finished or failed."""
         return any(next((self.path / "steps").glob(f"{kind}-*"), None) for kind in kinds)
 
     def clear(self) -> None:
@@ -267,12 +234,7 @@ class RunDirectory:
         folder = self._folder(request)
         path = folder / "outcome.json"
         stored = _read(path, _StoredStep)
-        if stored is None:
-            return None
-        if any(
-            not (folder / name).is_file() or (folder / name).stat().st_size != size
-            for name, size in stored.files.items()
-        ):
+        if stored is None or stored.files.items() - _file_sizes(folder).items():
             return None
         if stored.failure is not None:
             return stored.failure
@@ -282,7 +244,7 @@ class RunDirectory:
             raise _unreadable(path, str(error).replace("`$", "`$.values")) from error
         if isinstance(values, ModelFile):
             file = folder / values.file
-            if values.file not in stored.files or ".." in Path(values.file).parts:
+            if values.file not in stored.files:
                 raise _unreadable(path, f"$.values.file is {format_value(values.file)}, which is not in $.files")
             if not file.resolve().is_relative_to(self.path.resolve()):
                 raise BenchcardError(f"{folder} names a file outside of the run directory, {file}. Delete the folder")
@@ -309,19 +271,13 @@ class RunDirectory:
             for path in work.iterdir():
                 if path.name != "log.txt":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
+        needs = {name: f"{outcome.kind}-{outcome.key[:20]}" for name, outcome in request.needs.items()}
         content = {
             "kind": request.kind,
             "key": request.key,
-            "asked": {
-                **request.asked,
-                "needs": {name: f"{outcome.kind}-{outcome.key[:20]}" for name, outcome in request.needs.items()},
-            },
+            "asked": {**request.asked, "needs": needs},
             "values": values,
-            "files": {
-                str(path.relative_to(work)): path.stat().st_size
-                for path in sorted(work.rglob("*"))
-                if path.is_file() and path.name != "log.txt"
-            },
+            "files": _file_sizes(work),
             "seconds": round(seconds, 3),
             "failure": as_plain(failure),
         }
@@ -356,10 +312,7 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class TimedPart:
-    """The folder of models that are timed together: latencies, added round by round, and at the end the outcome.
-
-    The folder may not exist yet. The name of the baseline's cell is the first.
-    """
+    """The folder of models that are timed together, which may not exist yet. The first name is the baseline's."""
 
     path: Path
     names: tuple[str, ...]
@@ -384,18 +337,24 @@ class TimedPart:
     def finish(self, outcome: PartOutcome) -> None:
         """Write the outcome. The part is finished then."""
         self.begin()
-        content = as_plain(outcome)
         # The facts of a framework may hold numbers that are not finite, which become text.
-        write_atomically(self.path / "outcome.json", json.loads(json.dumps(content), parse_constant=str))
+        content = json.loads(json.dumps(as_plain(outcome)), parse_constant=str)
+        write_atomically(self.path / "outcome.json", content)
 
 
 def _read(path: Path, form: type[T]) -> T | None:
     try:
         return convert(load_json(path.read_bytes()), form, dec_hook=decode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnreadableError, ValidationError) as error:
         raise _unreadable(path, str(error)) from error
+
+
+def _file_sizes(folder: Path) -> dict[str, int]:
+    """Return the bytes of the files of a step, its log aside, by their path in its folder."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "log.txt"]
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
 
 
 def _unreadable(path: Path, problem: str) -> BenchcardError:
@@ -403,12 +362,8 @@ def _unreadable(path: Path, problem: str) -> BenchcardError:
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return the parameters in which two specs differ, as text."""
-    names = [
-        f"`{part}.{name}`"
-        for part in ("fixed", "grid")
-        for name in sorted({*one[part], *other[part]})
-        if one[part].get(name, ...) != other[part].get(name, ...)
-    ]
-    names += ["`task`"] if one["task"] != other["task"] else []
+    names = ["`task`"] if one["task"] != other["task"] else []
+    for part in ("fixed", "grid"):
+        parameters = sorted({*one[part], *other[part]})
+        names += [f"`{part}.{name}`" for name in parameters if one[part].get(name, ...) != other[part].get(name, ...)]
     return ", ".join(names) or "the order of the grid"

@@ -10,23 +10,19 @@ from benchcard.errors import MachineError
 from benchcard.measure.machine import Machine
 from benchcard.measure.machine import versions as library_versions
 from benchcard.run.directory import RunInfo
+from benchcard.run.traits import traits_of
 from benchcard.spec.plan import Plan
-from benchcard.tasks import default_metrics
 
 
 def versions_of(plan: Plan) -> dict[str, str]:
     """Return the versions of the libraries that numbers depend on, packages with parts of the plan included."""
-    task = registry.task(plan.spec.task)
-    metrics = {
-        part
-        for row in plan
-        for name in row["metrics"] or default_metrics(task, row["task_args"] or {})
-        for part in (name, name.partition(".")[0])
-    }
+    traits = traits_of(plan)
+    metrics = {name for row in plan for name in traits.metrics_of(row)}
     used = {
         "tasks": [plan.spec.task],
-        "metrics": metrics,
-        "frameworks": {row["framework"] for row in plan},
+        # `squad_v2.f1` is one figure of a metric that has several.
+        "metrics": metrics | {name.partition(".")[0] for name in metrics},
+        "frameworks": plan.frameworks,
         "backends": [plan.spec.get("backend")],
     }
     return {**library_versions(), **registry.versions(used)}
@@ -35,20 +31,16 @@ def versions_of(plan: Plan) -> dict[str, str]:
 def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str], path: Path) -> None:
     """Raise `MachineError` if the run at `path` was begun on another machine or with other versions of libraries."""
     if begun.machine.fingerprint != here.fingerprint:
-        raise MachineError(
-            f"the run in {path} was begun on another machine "
-            f"({begun.machine.processor}; this is {here.processor}). Give a new folder"
-        )
+        machines = f"{begun.machine.processor}; this is {here.processor}"
+        raise MachineError(f"the run in {path} was begun on another machine ({machines}). Give a new folder")
     changes = [
         f"{name} {begun.versions.get(name)} -> {now.get(name)}"
         for name in sorted({*begun.versions, *now})
         if begun.versions.get(name) != now.get(name)
     ]
     if changes:
-        raise MachineError(
-            f"the run in {path} was begun with other libraries ({', '.join(changes)}): "
-            "give a new folder, or install these versions again"
-        )
+        problem = f"the run in {path} was begun with other libraries ({', '.join(changes)})"
+        raise MachineError(f"{problem}: give a new folder, or install these versions again")
 
 
 def expect_instructions(plan: Plan, here: Machine) -> None:
@@ -58,7 +50,5 @@ def expect_instructions(plan: Plan, here: Machine) -> None:
     synonyms = {"avx512": "avx512f", "avx512_core": "avx512f", "avx512vnni": "avx512_vnni"}
     missing = [name for name in wanted if synonyms.get(name, name) not in here.instructions]
     if missing:
-        raise MachineError(
-            f"backend_args asks for {', '.join(missing)}; "
-            f"this processor ({here.processor}) has {', '.join(here.instructions) or 'none of those known'}"
-        )
+        present = f"this processor ({here.processor}) has {', '.join(here.instructions) or 'none of those known'}"
+        raise MachineError(f"backend_args asks for {', '.join(missing)}; {present}")

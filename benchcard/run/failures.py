@@ -15,12 +15,8 @@ from benchcard.utils.values import Failure, Shape
 class Failures:
     """The failures of a row, by what is missing because of them.
 
-    Attributes:
-        model: There is no model, and so nothing else.
-        quality: There are no predictions or no metrics.
-        comparison: There are no intervals and no paired tests.
-        reasons: There is no explanation.
-        time: There is no measurement of time, by shape as the spec has it.
+    Without a `model` there is nothing else. `quality` stands for predictions and metrics, `comparison` for intervals
+    and paired tests, `reasons` for the explanation, and `time` for measurements, by shape as the spec has it.
     """
 
     model: Failure | None = None
@@ -36,8 +32,7 @@ class Failures:
     def items(self) -> Iterator[tuple[str, Failure]]:
         """Yield each failure with what is missing, in words."""
         for name in ("model", "quality", "comparison", "reasons"):
-            failure: Failure | None = getattr(self, name)
-            if failure is not None:
+            if failure := getattr(self, name):
                 yield name, failure
         for shape, failure in self.time.items():
             yield f"time {shape}", failure

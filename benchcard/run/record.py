@@ -36,17 +36,15 @@ class Cell:
     @cached_property
     def name(self) -> str:
         """A name that is equal for equal cells. Timing uses it for its subjects."""
-        return digest(
-            {"model": self.digest, "framework": self.framework, "options": self.options, "inputs": self.inputs.key}
-        )
+        model = {"model": self.digest, "framework": self.framework, "options": self.options}
+        return digest({**model, "inputs": self.inputs.key})
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One quantized model that `node_exclusion: auto` evaluated, with these nodes in float32.
+    """A quantized model that `node_exclusion: auto` evaluated, with these nodes in float32.
 
-    The value of the deciding metric is None if the model could not be made or evaluated. If it `is_enough`, it is near
-    enough to the baseline's.
+    The `value` of the deciding metric is None if there is none; whether it `is_enough` depends on the baseline's.
     """
 
     nodes: tuple[str, ...]
@@ -60,13 +58,11 @@ class Search:
 
     Attributes:
         nodes: The nodes that stay in float32, the costliest first. As a fixed list they give the same model.
-        is_enough: Whether the metric is within `max_drop` of the baseline's.
+        is_enough: Whether the metric is within `max_drop`, in its unit, of the baseline's.
         is_minimal: Whether every smaller set was tried.
         trials: All sets that were tried, in order; the first is empty.
         candidates: Number of quantized nodes that were ranked.
-        baseline: The metric of the baseline.
-        value: The metric of the resulting model.
-        max_drop: The largest allowed loss, in the unit of the metric.
+        baseline: The metric of the baseline; `value` is that of the resulting model.
     """
 
     nodes: tuple[str, ...]
@@ -105,12 +101,10 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Record:
-    """The record of a row.
+    """The record of a row, with its cells by shape as the spec has it.
 
-    Attributes:
-        digest: SHA-256 of its model's content, once the model was made.
-        cells: What is timed, by shape as the spec has it.
-        search: The result of `node_exclusion: auto`; None for other rows, and where there is no result yet.
+    `digest` is the SHA-256 of its model's content, once the model was made; `search` the result of
+    `node_exclusion: auto`, if any.
     """
 
     configuration: Configuration

@@ -1,36 +1,38 @@
 """The pipeline of one row: which steps it asks for, and in which order.
 
-A row does not do its steps; it asks `Shared` for their outcomes. How rows share steps is left to `pipeline`, and the
+A row does not do its steps; it asks `Shared` for their outcomes. Which rows there are is left to `pipeline`, and the
 search for exclusions to `auto_exclusion`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from benchcard import registry
 from benchcard.frameworks.kernels import UNFUSED_LEVELS
-from benchcard.quantization.settings import PARAMETERS, Quantization
+from benchcard.quantization.settings import PARAMETERS
 from benchcard.run.failures import Failures
 from benchcard.run.record import Cell, Outcomes, Record, Search
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.parameters import AUTO_DEFAULTS
-from benchcard.spec.plan import Configuration, calibration_method
-from benchcard.steps.data import PrepareRequest, RowsOutcome, SampleRequest, ShapeRequest
-from benchcard.steps.evaluate import EvaluateOutcome, EvaluateRequest, MetricRequest, ScoreRequest
-from benchcard.steps.models import ConvertRequest, ExportOutcome, ExportRequest, ModelFile, path_of
+from benchcard.spec.plan import Configuration, Plan, calibration_method
+from benchcard.steps.data import PrepareRequest, RowsOutcome, RowsRequest, SampleRequest, ShapeRequest
+from benchcard.steps.evaluate import EvaluateOutcome, EvaluateRequest, MetricRequest, ScoreOutcome, ScoreRequest
+from benchcard.steps.models import ConvertRequest, ExportOutcome, ExportRequest, path_of
 from benchcard.steps.quantize import CalibrateRequest, ExplainRequest, QuantizeOutcome, QuantizeRequest
-from benchcard.steps.step import Outcome, Request, StepFailed
+from benchcard.steps.step import Ask, Outcome, Request, StepFailed
 from benchcard.utils.plain import canonical_json
-from benchcard.utils.values import Shape
+from benchcard.utils.values import Failure, Shape
 
 V = TypeVar("V")
 R = TypeVar("R", bound=Request[Any])
+Rows = TypeVar("Rows", bound=RowsRequest)
 Make = Callable[[Sequence[str]], Outcome[QuantizeOutcome]]
 """Returns the quantized model with these exclusions."""
 
@@ -39,42 +41,54 @@ EXPLAINED_SAMPLES = 8
 EXPLAINED_LAYERS = 3
 
 
-def scales_by_batch(model: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> bool:
-    """Return whether a model computes the scales of its activations over the batch."""
-    return model.values.report.dynamic_quantize_nodes > 0
-
-
 def calibration_group(configuration: Configuration) -> str:
     """Return a key that is equal for rows that can share a calibration pass."""
-    making = {name: value for name, value in configuration["framework_args"].items() if name in ("opset", "file_name")}
-    samples = configuration["calibration"]["num_calibration_samples"]
-    shared = [
-        configuration[name]
-        for name in ("name_or_path", "from_transformers", "framework", "dataset", "task_args", "seed")
-    ]
-    return canonical_json([*shared, making, samples])
+    names = ("name_or_path", "from_transformers", "framework", "dataset", "task_args", "seed")
+    arguments, samples = configuration["framework_args"], configuration["calibration"]["num_calibration_samples"]
+    export = {name: value for name, value in arguments.items() if name in ("opset", "file_name")}
+    return canonical_json([*(configuration[name] for name in names), export, samples])
 
 
-class Shared(Protocol):
-    """What a row needs of the pipeline of all rows."""
+@dataclass(frozen=True)
+class Shared:
+    """What the rows of a plan share. `result` gives the outcome of a step or its failure, `search` finds exclusions."""
 
-    default_threads: int
+    plan: Plan
     sources: Sources
-    task_name: str
     traits: Traits
+    default_threads: int
+    result: Ask
+    search: Callable[..., Search]
+    _requests: dict[Hashable, Any] = field(default_factory=dict)
 
-    @property
-    def calibrations(self) -> Mapping[str, Sequence[str] | None]:
-        """The operators that each calibration pass covers, by `calibration_group`; None for all."""
+    @cached_property
+    def calibrations(self) -> dict[str, list[str] | None]:
+        """The operators that the calibration pass of each group covers, to serve all static rows; None for all."""
+        covered: dict[str, set[str] | None] = {}
+        for row in self.plan:
+            if row["quantization_approach"] == "static":
+                group, operators = calibration_group(row), row["operators_to_quantize"]
+                others = covered.get(group, set())
+                covered[group] = None if operators is None or others is None else others | set(operators)
+        return {group: None if operators is None else sorted(operators) for group, operators in covered.items()}
+
+    def row(self, number: int) -> RowPipeline:
+        """Return a new pipeline of a row."""
+        return RowPipeline(self, self.plan[number])
 
     def ask(self, request: Request[V]) -> Outcome[V]:
         """Return the outcome of a step, or raise `StepFailed`."""
+        outcome = self.result(request)
+        if isinstance(outcome, Failure):
+            raise StepFailed(outcome)
+        return outcome
 
     def once(self, token: Hashable, make: Callable[[], R]) -> R:
-        """Return the request that `make` returned when it was first called with this token."""
-
-    def search(self, row: RowPipeline, graph: Outcome[ExportOutcome], make: Make, limits: Mapping[str, Any]) -> Search:
-        """Search for the nodes that `node_exclusion: auto` keeps in float32."""
+        """Return the request that `make` returned for this token at first. Hashing a request anew would be slow."""
+        if token not in self._requests:
+            self._requests[token] = make()
+        request: R = self._requests[token]
+        return request
 
 
 class RowPipeline:
@@ -83,7 +97,8 @@ class RowPipeline:
     def __init__(self, shared: Shared, configuration: Configuration) -> None:
         self.shared = shared
         self.configuration = configuration
-        self.source = shared.sources.model(configuration["name_or_path"])
+        self.task = shared.plan.spec.task
+        self.source = shared.sources.models[configuration["name_or_path"]]
         self.framework = shared.traits.frameworks[configuration["framework"]]
         self.arguments: Mapping[str, Any] = configuration["framework_args"] or {}
         self.threads = configuration.threads or shared.default_threads
@@ -98,14 +113,7 @@ class RowPipeline:
 
     def record(self) -> Record:
         """Return the record of the row as it is now."""
-        return Record(
-            self.configuration,
-            replace(self.outcomes),
-            self.digest,
-            dict(self.cells),
-            replace(self.failures),
-            self.search,
-        )
+        return Record(self.configuration, self.outcomes, self.digest, self.cells, self.failures, self.search)
 
     def ask(self, request: Request[V]) -> Outcome[V]:
         """Return the outcome of a step, which the row keeps, or raise `StepFailed`."""
@@ -122,46 +130,42 @@ class RowPipeline:
         for name in self.metrics():
             if name not in registry.metrics():
                 self.shared.ask(MetricRequest(name=name, scripts=self.shared.sources.scripts))
-        max_samples = self.configuration["max_eval_samples"]
-
-        def make() -> PrepareRequest:
-            return PrepareRequest(**self._rows("eval_split"), max_samples=max_samples)
-
-        return self.ask(self.shared.once(("prepare", *self._rows_token(), max_samples), make))
+        return self.ask(self._rows(PrepareRequest, "eval_split", max_samples=self.configuration["max_eval_samples"]))
 
     def sample(self) -> Outcome[RowsOutcome]:
         """Return the rows that a static row calibrates on."""
         samples, seed = self.configuration["calibration"]["num_calibration_samples"], self.configuration["seed"]
+        return self.ask(self._rows(SampleRequest, "calibration_split", num_samples=samples, seed=seed))
 
-        def make() -> SampleRequest:
-            return SampleRequest(**self._rows("calibration_split"), num_samples=samples, seed=seed)
+    def _rows(self, kind: type[Rows], split: str, **limits: Any) -> Rows:
+        dataset, task_args = self.configuration["dataset"], self.configuration["task_args"]
 
-        return self.ask(self.shared.once(("sample", *self._rows_token(), samples, seed), make))
+        def make() -> Rows:
+            source = self.shared.sources.dataset(dataset)
+            return kind(
+                **self._model(),
+                **limits,
+                dataset=source.identity,
+                name=dataset.get("name"),
+                split=dataset[split],
+                data_keys=dataset.get("data_keys"),
+                ref_keys=dataset.get("ref_keys"),
+                task=self.task,
+                task_args=task_args,
+                location=source.location,
+                revision=source.revision,
+                content=source.content,
+                renamed=source.rename_note,
+            )
 
-    def _rows_token(self) -> tuple[Hashable, ...]:
         # The plan keeps these mappings alive, so that their addresses are unique.
-        addresses = (id(self.configuration["dataset"]), id(self.configuration["task_args"]))
-        return self.source.name, *addresses, self.configuration["trust_remote_code"]
+        return self._once(kind.kind, id(dataset), id(task_args), *limits.values(), make=make)
 
-    def _rows(self, split: str) -> dict[str, Any]:
-        dataset = self.configuration["dataset"]
-        source = self.shared.sources.dataset(dataset)
-        return {
-            "dataset": source.identity,
-            "name": dataset.get("name"),
-            "split": dataset[split],
-            "data_keys": dataset.get("data_keys"),
-            "ref_keys": dataset.get("ref_keys"),
-            "task": self.shared.task_name,
-            "task_args": self.configuration["task_args"],
-            "location": source.location,
-            "revision": source.revision,
-            "content": source.content,
-            "renamed": source.rename_note,
-            **self._model(),
-        }
+    def _once(self, *token: Hashable, make: Callable[[], R]) -> R:
+        """Return the request of a token, which only rows with the same model and the same trust in it share."""
+        return self.shared.once((*token, self.source.name, self.configuration["trust_remote_code"]), make)
 
-    def _model(self) -> _ModelFields:
+    def _model(self) -> dict[str, Any]:
         return {
             "model": self.source.identity,
             "model_folder": self.source.folder,
@@ -173,69 +177,56 @@ class RowPipeline:
         if self.framework.format == "transformers":
             self.digest = self.source.digest
             return
-        token = (
-            "export",
-            self.source.name,
-            self.configuration["from_transformers"],
-            self.configuration["trust_remote_code"],
-        )
-        opset, file_name = self.arguments.get("opset"), self.arguments.get("file_name")
-        graph = self.ask(self.shared.once((*token, opset, file_name), self._export))
+        fields: dict[str, Any] = {name: self.arguments.get(name) for name in ("opset", "file_name")}
+        fields["from_transformers"] = self.configuration["from_transformers"]
+        request = partial(ExportRequest, **self._model(), task=self.task, **fields)
+        graph = self.ask(self._once("export", *fields.values(), make=request))
         quantized = self._quantize(graph) if self.configuration.quantized else None
-        self.scales_by_batch = scales_by_batch(quantized or graph)
-        file = self.converted(quantized or graph)
-        self.model, self.digest = path_of(file), file.values.digest
+        self.model, self.digest, self.scales_by_batch = self.converted(quantized or graph)
 
-    def converted(self, graph: Outcome[Any]) -> Outcome[ModelFile]:
-        """Return a graph in the form that the row's framework opens."""
-        if self.framework.format == "onnx":
-            return graph
-        running = {*self.framework.running, "intra_op_num_threads"}
-        making = {name: value for name, value in self.arguments.items() if name not in running}
-        return self.ask(ConvertRequest(framework=self.configuration["framework"], arguments=making, graph=graph))
-
-    def _export(self) -> ExportRequest:
-        return ExportRequest(
-            **self._model(),
-            task=self.shared.task_name,
-            opset=self.arguments.get("opset"),
-            from_transformers=self.configuration["from_transformers"],
-            file_name=self.arguments.get("file_name"),
-        )
+    def converted(self, graph: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> tuple[Path, str, bool]:
+        """Return a graph in the form that the row's framework opens, its digest, and whether it scales by the batch."""
+        file: Outcome[Any] = graph
+        if self.framework.format != "onnx":
+            running = {*self.framework.running, "intra_op_num_threads"}
+            making = {name: value for name, value in self.arguments.items() if name not in running}
+            file = self.ask(ConvertRequest(framework=self.configuration["framework"], arguments=making, graph=file))
+        # A model scales by the batch if it computes the scales of its activations over the batch.
+        return path_of(file), file.values.digest, graph.values.report.dynamic_quantize_nodes > 0
 
     def _quantize(self, graph: Outcome[ExportOutcome]) -> Outcome[QuantizeOutcome]:
         approach = self.configuration["quantization_approach"]
-        statistics = calibration = None
-        if approach == "static":
-            samples = self.sample()
-            token = ("calibrate", graph.key, samples.key)
-            statistics = self.ask(self.shared.once(token, partial(self._calibrate, graph, samples)))
-            calibration = calibration_method(self.configuration)
-        request = partial(
-            QuantizeRequest,
-            **{name: self.configuration[name] for name in PARAMETERS},
-            approach=approach,
-            calibration=calibration,
-            graph=graph,
-            statistics=statistics,
-        )
+        statistics = self._calibrate(graph) if approach == "static" else None
 
         def make(exclude: Sequence[str]) -> Outcome[QuantizeOutcome]:
-            return self.shared.ask(request(exclude=list(exclude)))
+            request = QuantizeRequest(
+                **{name: self.configuration[name] for name in PARAMETERS},
+                approach=approach,
+                exclude=list(exclude),
+                calibration=calibration_method(self.configuration) if statistics else None,
+                graph=graph,
+                statistics=statistics,
+            )
+            return self.shared.ask(request)
 
         exclude = self.configuration["node_exclusion"] or []  # None where the framework has no exclusions
         if not isinstance(exclude, list):
             limits = {**AUTO_DEFAULTS, **(exclude["auto"] if isinstance(exclude, Mapping) else {})}
-            self.search = self.shared.search(self, graph, make, limits)
+            self.search = self.shared.search(self, graph, make, **limits)
             exclude = self.search.nodes
         self.outcomes.quantize = quantized = make(exclude)
         return quantized
 
-    def _calibrate(self, graph: Outcome[ExportOutcome], samples: Outcome[RowsOutcome]) -> CalibrateRequest:
-        operators = self.shared.calibrations[calibration_group(self.configuration)]
-        return CalibrateRequest(operators=operators, graph=graph, samples=samples, threads=self.threads)
+    def _calibrate(self, graph: Outcome[ExportOutcome]) -> Outcome[Any]:
+        samples = self.sample()
 
-    def compared(self, graph: Outcome[ExportOutcome], quantized: Outcome[QuantizeOutcome]) -> _ComparedFields:
+        def make() -> CalibrateRequest:
+            operators = self.shared.calibrations[calibration_group(self.configuration)]
+            return CalibrateRequest(operators=operators, graph=graph, samples=samples, threads=self.threads)
+
+        return self.ask(self.shared.once(("calibrate", graph.key, samples.key), make))
+
+    def compared(self, graph: Outcome[ExportOutcome], quantized: Outcome[QuantizeOutcome]) -> dict[str, Any]:
         """Return the fields of a request that compares a quantized model with its float model."""
         return {
             "model": quantized.values.digest,
@@ -250,15 +241,15 @@ class RowPipeline:
         options = {name: value for name, value in self.arguments.items() if name in self.framework.running}
         # A graph runs no code of the model's repository.
         trusts = self.framework.format == "transformers" and self.configuration["trust_remote_code"]
-        return {**options, "task": self.shared.task_name, **({"trust_remote_code": True} if trusts else {})}
+        return {**options, "task": self.task, **({"trust_remote_code": True} if trusts else {})}
 
     def predict(self) -> Outcome[EvaluateOutcome]:
         """Return the predictions of the row's model."""
         return self.ask(self.evaluating(self.model, self.digest, self.scales_by_batch))
 
-    def evaluate(self) -> None:
-        """Ask for the predictions of the row's model and their metrics."""
-        self.ask(self.scoring(self.predict()))
+    def evaluate(self) -> Outcome[ScoreOutcome]:
+        """Return the metrics of the row's model, computed from its predictions."""
+        return self.ask(self.scoring(self.predict()))
 
     def evaluating(self, model: Path, digest: str | None, scales_by_batch: bool) -> EvaluateRequest:
         """Return the request for the predictions of a model of this row's framework."""
@@ -266,7 +257,7 @@ class RowPipeline:
             model=digest,
             framework=self.configuration["framework"],
             options=self._options(),
-            task=self.shared.task_name,
+            task=self.task,
             # The scales of dynamically quantized activations, and so the result of a row, depend on the whole batch.
             batch_size=1 if scales_by_batch else None,
             inputs=self.prepare_outcome(),
@@ -278,7 +269,7 @@ class RowPipeline:
         """Return the request for the metrics of predictions."""
         return ScoreRequest(
             metrics=self.metrics(),
-            task=self.shared.task_name,
+            task=self.task,
             higher_is_better=self.configuration["higher_is_better"] or None,
             inputs=self.prepare_outcome(),
             predictions=predictions,
@@ -307,51 +298,16 @@ class RowPipeline:
 
     def shape(self) -> None:
         """Ask for the inputs of each shape, and keep the cell to time, or why there is none."""
-        lengths = (
-            self.configuration["input_lengths"]
-            if self.shared.traits.has_length and self.configuration["input_lengths"]
-            else [None]
-        )
-        for batch_size in self.configuration["batch_sizes"]:
-            for length in lengths:
-                token = (
-                    "shape",
-                    self.source.name,
-                    batch_size,
-                    length,
-                    self.configuration["seed"],
-                    self.configuration["trust_remote_code"],
-                )
-                shape = Shape(batch_size, length)
-                try:
-                    inputs = self.shared.ask(self.shared.once(token, partial(self._inputs, shape)))
-                    options = {**self._options(), "intra_op_num_threads": self.threads}
-                    actual = Shape(batch_size, inputs.values.input_length)
-                    framework, digest = self.configuration["framework"], self.digest or ""
-                    self.cells[shape] = Cell(framework, self.model, digest, options, inputs, actual)
-                except StepFailed as failed:
-                    self.failures.time[shape] = failed.failure
-
-    def _inputs(self, shape: Shape) -> ShapeRequest:
-        return ShapeRequest(
-            **self._model(),
-            task=self.shared.task_name,
-            batch_size=shape.batch_size,
-            input_length=shape.input_length,
-            seed=self.configuration["seed"],
-        )
-
-
-class _ModelFields(TypedDict):
-    model: Mapping[str, Any]
-    model_folder: Path
-    trust_remote_code: bool
-
-
-class _ComparedFields(TypedDict):
-    model: str
-    float_digest: str
-    model_file: Path
-    float_file: Path
-    how: Quantization
-    threads: int
+        lengths = (self.shared.traits.has_length and self.configuration["input_lengths"]) or [None]
+        options = {**self._options(), "intra_op_num_threads": self.threads}
+        framework, digest = self.configuration["framework"], self.digest or ""
+        for shape in itertools.starmap(Shape, itertools.product(self.configuration["batch_sizes"], lengths)):
+            fields = {**asdict(shape), "seed": self.configuration["seed"]}
+            request = partial(ShapeRequest, **self._model(), task=self.task, **fields)
+            try:
+                inputs = self.shared.ask(self._once("shape", *fields.values(), make=request))
+            except StepFailed as failed:
+                self.failures.time[shape] = failed.failure
+            else:
+                actual = Shape(shape.batch_size, inputs.values.input_length)
+                self.cells[shape] = Cell(framework, self.model, digest, options, inputs, actual)

@@ -6,11 +6,12 @@ child process (`workers`), timing to `timing`, and files to `directory`.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from benchcard.spec.plan import Configuration, Plan
 from benchcard.steps.models import path_of
 from benchcard.steps.quantize import ExplainRequest, QuantizeRequest
 from benchcard.steps.step import Outcome, Request, V
+from benchcard.utils.files import FULL_DISK
 from benchcard.utils.plain import as_plain
 from benchcard.utils.progress import Progress
 from benchcard.utils.values import Failure
@@ -68,14 +70,8 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_pro
     earlier = begun.sources if begun else None
     sources = resolve_sources(plan.spec, earlier, path / MEMORY_FOLDER)
     if earlier is not None and (names := changed_names(earlier, sources)):
-        raise SpecError(
-            Mistake(
-                "$",
-                f"{', '.join(names)} as it is now",
-                f"what it was when the run in {path} was begun",
-                "it has changed: give a new folder",
-            )
-        )
+        found, expected = f"{', '.join(names)} as it is now", f"what it was when the run in {path} was begun"
+        raise SpecError(Mistake("$", found, expected, "it has changed: give a new folder"))
     with directory.locked():
         info = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -107,13 +103,13 @@ class _NotAhead(Exception):
 class _Run:
     def __init__(self, plan: Plan, directory: RunDirectory, sources: Sources, timeout_s: float | None) -> None:
         self._plan = plan
-        self._sources = sources
         self._directory = directory
         self._timeout_s = timeout_s
         self._threads = directory.info.default_threads
-        self._traits = traits_of(plan)
-        self._pipeline = Pipeline(plan, sources, self._traits, self._result, self._threads)
-        self._expected = planned_steps(plan, sources, self._traits, self._threads)
+        traits = traits_of(plan)
+        self._new_pipeline = partial(Pipeline, plan, sources, traits, default_threads=self._threads)
+        self._pipeline = self._new_pipeline(self._result)
+        self._expected = planned_steps(plan, sources, traits, self._threads)
         self._workers: dict[tuple[str, int], Worker] = {}
         self._results: dict[str, Outcome[Any] | Failure] = {}
         # Keys of steps that were done before their rows asked for them.
@@ -142,7 +138,6 @@ class _Run:
             finally:
                 for worker in self._workers.values():
                     worker.stop()
-                self._workers.clear()
             time_all(records, self._directory, self._progress, self._timeout_s)
 
     def _row(self, configuration: Configuration) -> Record:
@@ -153,15 +148,12 @@ class _Run:
         new_kinds = [kind for key, kind in self._asked.items() if key not in before or key in self._ahead]
         self._ahead.difference_update(self._asked)
         others = {request.key for requests in self._expected[: configuration.row] for request in requests}
-        skipped = [request.kind for request in self._expected[configuration.row] if request.key not in others]
-        for kind in new_kinds:
-            if kind in skipped:
-                skipped.remove(kind)
-        self._progress.skip(skipped)
+        expected = Counter(request.kind for request in self._expected[configuration.row] if request.key not in others)
+        self._progress.skip((expected - Counter(new_kinds)).elements())
         return record
 
     def _wanted_ahead(self) -> list[Request[Any]]:
-        """Return the steps to do ahead that rows ask for now. The steps that these need are done at once.
+        """Return the steps to do ahead that rows ask for now, and do the steps that these need.
 
         A row stops at the first of them, so this is called again when they are done. A search for exclusions depends
         on evaluations, and waits for its row's turn.
@@ -169,14 +161,14 @@ class _Run:
         wanted: dict[str, Request[Any]] = {}
 
         def ask(request: Request[V]) -> Outcome[V] | Failure:
-            if request.kind in _AHEAD and self._stored(request) is None:
+            is_wanted = request.kind in _AHEAD and self._stored(request) is None
+            if is_wanted:
                 wanted[request.key] = request
-                raise _NotAhead
-            if request.kind not in (*_AHEAD, *_BEFORE):
+            if is_wanted or request.kind not in (*_AHEAD, *_BEFORE):
                 raise _NotAhead
             return self._result(request)
 
-        pipeline = Pipeline(self._plan, self._sources, self._traits, ask, self._threads)
+        pipeline = self._new_pipeline(ask)
         for row in self._plan:
             if row.quantized:
                 with suppress(_NotAhead):
@@ -184,7 +176,6 @@ class _Run:
         return list(wanted.values())
 
     def _do_in_parallel(self, requests: list[Request[Any]]) -> None:
-        """Do steps that need no child with torch."""
         largest = max(size_bytes(_float_model(request)) for request in requests)
         count = parallel.children(len(requests), physical_cores(), largest, available_bytes())
         if count == 1:
@@ -243,7 +234,6 @@ class _Run:
     def _finish(
         self, request: Request[V], target: Path, reply: Reply, seconds: float, at_a_time: int = 1
     ) -> Outcome[V] | Failure:
-        """Write the reply to the run directory, and return it as a result."""
         self._raise_if_final(reply)
         result = self._directory.finish(target, request, reply.values, seconds, reply.failure)
         self._results[request.key] = result
@@ -255,14 +245,12 @@ class _Run:
         if reply.mistakes:
             raise SpecError(reply.mistakes)
         if reply.failure and (
-            reply.errno in (errno.ENOSPC, errno.EDQUOT)
+            reply.errno in FULL_DISK
             # Many libraries raise other errors on a full disk.
             or shutil.disk_usage(self._directory.path).free < LEAST_FREE_BYTES
         ):
-            raise BenchcardError(
-                f"no space left on the disk of {self._directory.path}. Free some space and give the same command "
-                "again; finished steps are kept"
-            )
+            problem = f"no space left on the disk of {self._directory.path}"
+            raise BenchcardError(f"{problem}. Free some space and give the same command again; finished steps are kept")
 
 
 def _float_model(request: Request[Any]) -> Path:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.sources.resolve import MEMORY_PREFIX
+from benchcard.tasks.data import fingerprint, literal
 from benchcard.utils.plain import digest
+from benchcard.utils.text import quote_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 _DIGITS = 16
 
 
-class _Kind(Enum):
-    TABLE = "a table"
-    SPLITS = "a mapping of split to table"
-    STREAM = "a stream"
+# The kinds of data: a table, a mapping of split to table, and a stream.
+_TABLE, _SPLITS, _STREAM = "table", "splits", "stream"
 
 
 def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object], InMemory]:
@@ -47,7 +46,8 @@ def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object]
         if not isinstance(fields, Mapping) or _kind(fields.get("path")) is None:
             return dataset
         splits = _splits(fields["path"], fields.get("eval_split"), place)
-        name = f"{MEMORY_PREFIX}{_content_digest(splits)}"
+        content = digest({name: fingerprint(rows) for name, rows in splits.items()})
+        name = f"{MEMORY_PREFIX}{content[:_DIGITS]}"
         extracted[name] = splits
         only_split = {"eval_split": next(iter(splits))} if len(splits) == 1 else {}
         return {**only_split, **fields, "path": name}
@@ -71,8 +71,6 @@ def write_splits(splits: datasets.DatasetDict, folder: Path) -> None:
     """Write a data set so that `tasks.data.load_dataset` reads it; images are written into the files."""
     import datasets
 
-    from benchcard.tasks.data import literal
-
     were_enabled = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -83,25 +81,18 @@ def write_splits(splits: datasets.DatasetDict, folder: Path) -> None:
             datasets.enable_progress_bars()
 
 
-def folder_name(name: str) -> str:
-    """Return the name of a data set's folder in the run directory, from its name in the spec."""
-    return name.removeprefix(MEMORY_PREFIX)
-
-
-def _kind(value: object) -> _Kind | None:
+def _kind(value: object) -> str | None:
     """Return which kind of data a value is, without importing its library; None for anything else."""
     classes = {(base.__module__.partition(".")[0], base.__name__) for base in type(value).__mro__}
     if classes & {("datasets", "IterableDataset"), ("datasets", "IterableDatasetDict")}:
-        return _Kind.STREAM
+        return _STREAM
     if classes & {("datasets", "Dataset"), ("pandas", "DataFrame")}:
-        return _Kind.TABLE
+        return _TABLE
     if ("datasets", "DatasetDict") in classes:
-        return _Kind.SPLITS
+        return _SPLITS
     if isinstance(value, Mapping) and value:
-        tables = (
-            not isinstance(table, Mapping) and _kind(table) in (_Kind.TABLE, _Kind.STREAM) for table in value.values()
-        )
-        return _Kind.SPLITS if all(tables) else None
+        kinds = {None if isinstance(table, Mapping) else _kind(table) for table in value.values()}
+        return _SPLITS if kinds <= {_TABLE, _STREAM} else None
     return None
 
 
@@ -109,7 +100,7 @@ def _splits(value: Any, split: object, place: str) -> datasets.DatasetDict:
     """Return a data set as its splits; a single table is the split that the spec evaluates."""
     import datasets
 
-    if _kind(value) is _Kind.SPLITS:
+    if _kind(value) == _SPLITS:
         _expect_distinct(value, "splits", place)
         return datasets.DatasetDict({str(name): _rows(table, f"{place}.{name}") for name, table in value.items()})
     rows = _rows(value, place)
@@ -121,7 +112,7 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
     """Return a table as a data set, without the index of a frame."""
     import datasets
 
-    if _kind(value) is _Kind.STREAM:
+    if _kind(value) == _STREAM:
         hint = "take the rows you need: `datasets.Dataset.from_list(list(stream.take(1000)))`"
         raise SpecError(Mistake(place, type(value).__name__, "a data set with all of its rows", hint))
     if isinstance(value, datasets.Dataset):
@@ -139,13 +130,6 @@ def _rows(value: Any, place: str) -> datasets.Dataset:
 
 def _expect_distinct(names: Iterable[object], kind: str, place: str) -> None:
     counts = Counter(map(str, names))
-    if duplicates := [f"`{name}`" for name, count in counts.items() if count > 1]:
-        raise SpecError(
-            Mistake(place, f"{kind} of the same name, {', '.join(duplicates)}", f"{kind} of different names")
-        )
-
-
-def _content_digest(splits: datasets.DatasetDict) -> str:
-    from benchcard.tasks.data import fingerprint
-
-    return digest({name: fingerprint(rows) for name, rows in splits.items()})[:_DIGITS]
+    if duplicates := [name for name, count in counts.items() if count > 1]:
+        actual = f"{kind} of the same name, {quote_names(duplicates)}"
+        raise SpecError(Mistake(place, actual, f"{kind} of different names"))

@@ -8,15 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.metrics.info import split_column
-from benchcard.sources import renamed
 from benchcard.spec.spec import Spec
+from benchcard.tasks.data import data_digest
 from benchcard.utils.files import content_digest, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import canonical_json, digest, plain
@@ -29,6 +28,16 @@ MEMORY_PREFIX = "memory:"
 DatasetArguments = Mapping[str, Any]
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+# Data sets whose old ids, without an owner, stand in early cards. The Hub answers with the current id for any other.
+_CURRENT_IDS = """
+    fancyzhx/ag_news fancyzhx/amazon_polarity PolyAI/banking77 AI-Lab-Makerere/beans microsoft/cats_vs_dogs
+    uoft-cs/cifar10 uoft-cs/cifar100 clinc/clinc_oos eriktks/conll2003 fancyzhx/dbpedia_14 dair-ai/emotion
+    zalando-datasets/fashion_mnist ethz/food101 nyu-mll/glue google-research-datasets/go_emotions ILSVRC/imagenet-1k
+    stanfordnlp/imdb ylecun/mnist nyu-mll/multi_nli cornell-movie-review-data/rotten_tomatoes stanfordnlp/snli
+    rajpurkar/squad rajpurkar/squad_v2 stanfordnlp/sst2 aps/super_glue ufldl-stanford/svhn cardiffnlp/tweet_eval
+    unimelb-nlp/wikiann leondz/wnut_17 facebook/xnli fancyzhx/yelp_polarity Yelp/yelp_review_full
+"""
+RENAMED: Mapping[str, str] = {name.partition("/")[2]: name for name in _CURRENT_IDS.split()}
 # Files of a model repository that no framework here reads.
 _IGNORED_FILES = "*.h5 *.msgpack *.ot *.tflite *.mlmodel *.mlpackage/* *.gguf *.pb flax_model* tf_model* coreml/*"
 # Configurations and vocabularies, all of which are read, unlike weights and graphs.
@@ -92,28 +101,20 @@ class Sources:
         """The paths of local metric scripts, by name."""
         return {name: source.location for name, source in self.metrics.items()}
 
-    def model(self, name: str) -> Source:
-        """Return the source of a model."""
-        return self.models[name]
-
     def dataset(self, dataset: DatasetArguments) -> Source:
         """Return the source of the data set that a spec describes."""
         return self.datasets[_dataset_key(dataset)]
 
     def by_name(self) -> dict[tuple[str, str], Source]:
         """Return all sources by kind and name."""
-        kinds = {"models": self.models, "datasets": self.datasets, "metrics": self.metrics}
-        return {(kind, name): source for kind, sources in kinds.items() for name, source in sources.items()}
+        return {(kind, name): source for kind, sources in vars(self).items() for name, source in sources.items()}
 
 
 def unresolved_sources(spec: Spec) -> Sources:
     """Return sources by name alone, for a plan: nothing is read or downloaded."""
     models = {name: Source(name, name, False, None, digest(name)) for name in _model_names(spec)}
-    datasets = {}
-    for dataset in _datasets(spec):
-        key = _dataset_key(dataset)
-        datasets[key] = Source(dataset["path"], dataset["path"], False, None, digest(key))
-    return Sources(models, datasets)
+    paths = {_dataset_key(dataset): dataset["path"] for dataset in _datasets(spec)}
+    return Sources(models, {key: Source(path, path, False, None, digest(key)) for key, path in paths.items()})
 
 
 def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path | None = None) -> Sources:
@@ -127,31 +128,24 @@ def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path
         HubError: The Hub could not be reached.
     """
     kept = kept or Sources()
-    datasets = {_dataset_key(dataset): dataset for dataset in _datasets(spec)}
     mistakes: list[Mistake] = []
-    models = {name: partial(_model, spec, name, kept.models.get(name)) for name in _model_names(spec)}
-    data = {
-        key: partial(_dataset, spec, dataset, kept.datasets.get(key), memory_folder)
-        for key, dataset in datasets.items()
-    }
-    scripts = {name: partial(_script, spec, name) for name in script_metrics(spec)}
-    sources = Sources(_resolve_each(models, mistakes), _resolve_each(data, mistakes), _resolve_each(scripts, mistakes))
+
+    def resolve_each(resolver: Callable[..., Source | None], arguments: Mapping[str, Any]) -> dict[str, Source]:
+        sources = {}
+        for name, values in arguments.items():
+            try:
+                sources[name] = resolver(spec, *values)
+            except SpecError as error:
+                mistakes.extend(error.mistakes)
+        return {name: source for name, source in sources.items() if source is not None}
+
+    datasets = {_dataset_key(dataset): dataset for dataset in _datasets(spec)}
+    models = {name: (name, kept.models.get(name)) for name in _model_names(spec)}
+    data = {key: (dataset, kept.datasets.get(key), memory_folder) for key, dataset in datasets.items()}
+    scripts = {name: (name,) for name in script_metrics(spec)}
+    sources = Sources(resolve_each(_model, models), resolve_each(_dataset, data), resolve_each(_script, scripts))
     if mistakes:
         raise SpecError(mistakes)
-    return sources
-
-
-def _resolve_each(resolvers: Mapping[str, Callable[[], Source | None]], mistakes: list[Mistake]) -> dict[str, Source]:
-    """Return the sources that functions return, and add the mistakes that they raise to a list."""
-    sources = {}
-    for name, resolver in resolvers.items():
-        try:
-            source = resolver()
-        except SpecError as error:
-            mistakes += error.mistakes
-        else:
-            if source is not None:
-                sources[name] = source
     return sources
 
 
@@ -162,13 +156,13 @@ def source_names(spec: Spec) -> frozenset[str]:
 
 def uninstalled_code(spec: Spec, trusted: Collection[str] = ()) -> list[str]:
     """Return descriptions of the code that a spec runs beside installed packages, without the `trusted` metrics."""
-    models = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in _model_names(spec)]
-    scripts = [
-        f"the metric `{name}`, which is the script {path}" if path else f"the metric `{name}`, a script on the Hub"
-        for name, path in ((name, spec.local_path(name)) for name in script_metrics(spec))
-        if name not in trusted
-    ]
-    return [*(models if spec.trusts_model_code else []), *scripts]
+    models = _model_names(spec) if spec.trusts_model_code else []
+    code = [f"code that comes with the model `{name}` (`trust_remote_code: true`)" for name in models]
+    for name in script_metrics(spec):
+        if name not in trusted:
+            path = spec.local_path(name)
+            code.append(f"the metric `{name}`, " + (f"which is the script {path}" if path else "a script on the Hub"))
+    return code
 
 
 def untrusted_code_message(descriptions: Collection[str]) -> str:
@@ -183,12 +177,8 @@ def untrusted_code_message(descriptions: Collection[str]) -> str:
 
 def changed_names(kept: Sources, current: Sources) -> list[str]:
     """Return the names that stood for something else when the run began."""
-    earlier = kept.by_name()
-    return [
-        source.name
-        for key, source in current.by_name().items()
-        if key in earlier and earlier[key].digest != source.digest
-    ]
+    earlier, now = kept.by_name(), current.by_name()
+    return [now[key].name for key in now if key in earlier and earlier[key].digest != now[key].digest]
 
 
 def script_metrics(spec: Spec) -> list[str]:
@@ -223,9 +213,8 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     folder = spec.local_path(name)
     if folder is not None:
         if not folder.is_dir():
-            raise SpecError(
-                Mistake(place, f"the file `{name}`", "the folder that holds the model", "give the folder of the file")
-            )
+            expected, hint = "the folder that holds the model", "give the folder of the file"
+            raise SpecError(Mistake(place, f"the file `{name}`", expected, hint))
         for file in folder.iterdir():
             if file.suffix in _ALWAYS_READ and (hint := pointer_hint(file)):
                 raise SpecError(Mistake(place, f"`{name}`", "a folder with all files of the model", hint))
@@ -233,10 +222,10 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     _expect_hub_id(name, place, "model", spec)
     from huggingface_hub import snapshot_download
 
-    # A run directory may be somebody else's, so it does not choose the commit of code that runs.
-    revision = kept.revision if kept and not spec.trusts_model_code else None
     from benchcard.hub.faults import reporting_hub_errors
 
+    # A run directory may be somebody else's, so it does not choose the commit of code that runs.
+    revision = kept.revision if kept and not spec.trusts_model_code else None
     with reporting_hub_errors("model", name, place), download_progress():
         folder = Path(snapshot_download(name, revision=revision, ignore_patterns=_IGNORED_FILES.split()))
     # The client stores a snapshot in …/snapshots/<commit>.
@@ -256,8 +245,6 @@ def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_
         return _dataset_in_memory(name, place, memory_folder)
     path = spec.local_path(name)
     if path is not None:
-        from benchcard.tasks.data import data_digest
-
         return Source(name, str(path), True, None, data_digest(path))
     if "://" in name:
         return Source(name, name, False, dataset.get("revision"), digest([name, dataset.get("revision")]))
@@ -267,9 +254,9 @@ def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_
     _expect_hub_id(name, place, "data set", spec)
     from huggingface_hub import HfApi
 
-    current_id = renamed.RENAMED.get(name, name)
     from benchcard.hub.faults import reporting_hub_errors
 
+    current_id = RENAMED.get(name, name)
     with reporting_hub_errors("data set", current_id, place):
         info = HfApi().dataset_info(current_id, revision=dataset.get("revision"))
         if not isinstance(info.sha, str):

@@ -49,21 +49,13 @@ DATASET = MappingOf(
     },
     required=("path", "eval_split"),
 )
-# The operators that onnxruntime's quantizers know.
-# Source: onnxruntime.quantization.registry, of 1.23 and 1.32.
+# The operators that onnxruntime's quantizers know. Source: onnxruntime.quantization.registry, of 1.23 and 1.32.
 _OPERATORS = (
     "Add ArgMax Attention AveragePool BatchNormalization Clip Concat Conv ConvTranspose CumSum EmbedLayerNormalization "
     "Flatten Gather GatherElements Gemm GlobalAveragePool InstanceNormalization LSTM LayerNormalization LeakyRelu "
     "MatMul MaxPool Mul Pad Relu Reshape Resize Sigmoid Slice Softmax Split Squeeze TopK Transpose Unsqueeze Where"
 )
 DTYPE = Optional(Text(lambda: DTYPES))
-
-
-def _framework_arguments() -> Iterator[Mapping[str, ValueType]]:
-    """Yield the arguments of each framework that can be loaded: a broken one must not affect specs without it."""
-    for name in registry.frameworks():
-        with suppress(BenchcardError):
-            yield registry.framework(name).arguments
 
 
 @dataclass(frozen=True)
@@ -73,12 +65,18 @@ class FrameworkArguments:
     open: bool = False
     expected: str = "a mapping of a framework's arguments"
 
+    @property
+    def fields(self) -> Mapping[str, ValueType]:
+        """The arguments of all frameworks that can be loaded: a broken one must not affect specs without it."""
+        fields: dict[str, ValueType] = {}
+        for name in registry.frameworks():
+            with suppress(BenchcardError):
+                fields |= registry.framework(name).arguments
+        return fields
+
     def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
         """Yield a mistake for each argument that no framework knows, and for each wrong value."""
-        known: dict[str, ValueType] = {}
-        for arguments in _framework_arguments():
-            known.update(arguments)
-        yield from MappingOf(known, open=self.open).mistakes(value, place)
+        yield from MappingOf(self.fields, open=self.open).mistakes(value, place)
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,7 @@ class Parameter:
 
     Attributes:
         default: Its value where the spec does not set it; None where it then follows from others or from a library.
-        scope: The configurations that it applies to: "any", the "quantized" ones, or the "static" ones. In others it is
-            None.
+        scope: The configurations that it applies to; in others it is None.
         setting: Whether it sets how to measure; the card lists settings apart from the fixed parameters.
     """
 
@@ -163,9 +160,7 @@ def type_of(name: str) -> ValueType | None:
     value_type = PARAMETERS[parameter].type if parameter in PARAMETERS else None
     if part is None:
         return value_type
-    if isinstance(value_type, FrameworkArguments):
-        return next((arguments[part] for arguments in _framework_arguments() if part in arguments), None)
-    if isinstance(value_type, MappingOf):
+    if isinstance(value_type, (MappingOf, FrameworkArguments)):
         other = Either((Text(), Number(), Boolean(), ListOf(Text()))) if value_type.open else None
         return value_type.fields.get(part, other)
     return None
@@ -175,8 +170,6 @@ def parameter_names() -> tuple[str, ...]:
     """Return every name that `grid` or `fixed` may hold, with the fields of mappings as `calibration.method`."""
     names = list(PARAMETERS)
     for name, parameter in PARAMETERS.items():
-        if isinstance(parameter.type, MappingOf):
+        if isinstance(parameter.type, (MappingOf, FrameworkArguments)):
             names += [f"{name}.{part}" for part in parameter.type.fields]
-    for arguments in _framework_arguments():
-        names += [f"framework_args.{part}" for part in arguments]
-    return tuple(dict.fromkeys(names))
+    return tuple(names)

@@ -20,19 +20,13 @@ from benchcard.utils.text import pluralize
 
 # Why a parameter of static rows has no effect on dynamic ones.
 _DYNAMIC = {name: STATIC_ONLY[name] for name in ("activations_dtype", "activations_symmetric")}
-_NO_EFFECT = "it applies to no row"
 
 
 @dataclass(frozen=True)
 class FrameworkTraits:
-    """The attributes of a framework that decide which rows and steps there are.
+    """The attributes of a `frameworks.Framework` that decide which rows and steps there are.
 
     A run keeps them, so that its plan can be made again where the framework is not installed.
-
-    Attributes:
-        format: The form of model that it opens: "transformers", "onnx", or one that it converts a graph to.
-        running: The arguments that change how a model runs, and not the model.
-        parameters: The parameters of quantization and of ONNX that it supports.
     """
 
     format: str
@@ -44,12 +38,8 @@ class FrameworkTraits:
     def from_registry(cls, name: str) -> FrameworkTraits:
         """Return the attributes of a registered framework."""
         framework = registry.framework(name)
-        return cls(
-            framework.format,
-            running=tuple(sorted(framework.running)),
-            parameters=tuple(sorted(framework.parameters)),
-            arguments=tuple(sorted(framework.arguments)),
-        )
+        names = (framework.running, framework.parameters, framework.arguments)
+        return cls(framework.format, *(tuple(sorted(group)) for group in names))
 
 
 @dataclass(frozen=True)
@@ -61,8 +51,7 @@ class Configuration:
         parameters: Every parameter; None where it does not apply to this row.
         axes: The benchmarked parameters and their values here, in the grid's order.
         threads: Intra-op threads, for every framework alike; None for as many as the machine has physical cores.
-        baseline: The row that ratios and paired tests compare this one with; None where the plan has no unquantized row
-            to compare with.
+        baseline: The unquantized row that ratios and paired tests compare this one with, if any.
     """
 
     row: int
@@ -82,9 +71,8 @@ class Configuration:
     @property
     def evaluation_key(self) -> str:
         """A key that is equal for rows that are evaluated on the same examples."""
-        return canonical_json(
-            {**self["dataset"], "calibration_split": None, "max_eval_samples": self["max_eval_samples"]}
-        )
+        changes = {"calibration_split": None, "max_eval_samples": self["max_eval_samples"]}
+        return canonical_json({**self["dataset"], **changes})
 
     @property
     def label(self) -> str:
@@ -123,60 +111,48 @@ class Plan:
 
         names = ["row", *self.spec.grid, "threads", "baseline"]
         rows = [[row.row, *row.axes.values(), row.threads, row.baseline] for row in self]
-        lines = [("th", names), *(("td", ["" if value is None else value for value in values]) for values in rows)]
-        table = "".join(
-            f"<tr>{''.join(f'<{tag}>{html.escape(str(value))}</{tag}>' for value in values)}</tr>"
-            for tag, values in lines
-        )
+
+        def line(tag: str, values: list[Any]) -> str:
+            cells = ("" if value is None else html.escape(str(value)) for value in values)
+            return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
+
+        table = line("th", names) + "".join(line("td", values) for values in rows)
         return f"<p>{html.escape(repr(self))}</p><table>{table}</table>"
 
 
 def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = None) -> Plan:
     """Return the plan of a spec. Nothing is loaded, downloaded or measured for it.
 
-    Rows are ordered by their benchmarked parameters from left to right, None first, then truth values, numbers, and
-    everything else by its text: the order of the cards published since 2022. The traits in `frameworks`, kept by a run,
-    replace those of registered frameworks.
+    Rows are ordered by their benchmarked parameters from left to right, as in the cards published since 2022. The
+    traits in `frameworks`, kept by a run, replace those of registered frameworks.
     """
-    names = spec.values("framework") or [spec.get("framework")]
-    kept = frameworks or {}
+    names, kept = spec.values("framework") or [spec.get("framework")], frameworks or {}
     traits = {name: kept.get(name) or FrameworkTraits.from_registry(name) for name in names}
-    rows = [row for name in names for row in _FrameworkGrid(spec, name, traits[name]).rows()]
-    rows.sort(key=lambda row: row.sort_key)
-    parameters = [row.parameters for row in rows]
-    threads, baselines = _threads(parameters), _baselines(spec, parameters)
-    configurations = (
-        Configuration(index, row.parameters, row.axes, threads[index], baselines[index])
-        for index, row in enumerate(rows)
-    )
-    return Plan(spec, tuple(configurations), traits)
+    points = [point for name in names for point in _FrameworkGrid(spec, name, traits[name]).points()]
+    points.sort(key=lambda point: [_rank(value) for value in point[1].values()])
+    parameters, axes = zip(*points)
+    rows = zip(itertools.count(), parameters, axes, _threads(parameters), _baselines(spec, parameters))
+    return Plan(spec, tuple(itertools.starmap(Configuration, rows)), traits)
 
 
 def unused_settings(plan: Plan) -> tuple[str, ...]:
-    """Return a sentence for each setting without effect on any row or on the rows of one framework, and for each fixed
-    setting of activations that dynamic rows ignore.
+    """Return a sentence for each setting without effect on any row or on those of a framework.
 
-    A parameter that applies to some rows only, as `calibration` in a grid with dynamic rows, is not reported.
+    A parameter that applies to some rows only, as `calibration` in a grid with dynamic rows, is not reported, but for
+    fixed settings of activations.
     """
     spec, sentences = plan.spec, []
     is_any_dynamic = any(row["quantization_approach"] == "dynamic" for row in plan)
 
-    def is_unused(parameter: str) -> bool:
-        return all(row[parameter] is None for row in plan)
-
-    for name, value in spec.fixed.items():
+    for name, value in {**spec.fixed, **spec.grid}.items():
         parameter = split_name(name)[0]
         if parameter == "framework_args" or value is None:
             continue
         reason = _DYNAMIC.get(parameter) if is_any_dynamic else None
-        if is_unused(parameter):
-            sentences.append(f"{name} changes nothing: {reason or _NO_EFFECT}")
-        elif reason:
+        if all(row[parameter] is None for row in plan):
+            sentences.append(f"{name} changes nothing: {reason or 'it applies to no row'}")
+        elif reason and name in spec.fixed:
             sentences.append(f"{name} ({value}) applies to the static rows alone: {reason}")
-    for name in spec.grid:
-        parameter = split_name(name)[0]
-        if parameter not in ("framework", "framework_args") and is_unused(parameter):
-            sentences.append(f"{name} changes nothing: {_DYNAMIC.get(parameter, _NO_EFFECT)}")
     arguments = dict(spec.fixed.get("framework_args") or {})
     arguments |= {
         split_name(name)[1]: value for name, value in spec.fixed.items() if name.startswith("framework_args.")
@@ -191,38 +167,15 @@ def unused_settings(plan: Plan) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A point of the grid: its place among all rows, every parameter, and the benchmarked ones."""
-
-    sort_key: list[tuple[object, ...]]
-    parameters: dict[str, Any]
-    axes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Template:
-    """What the rows of one framework with the same quantization approach share.
-
-    Benchmarked parameters have the fixed value that they replace, in whole or in part; `active` are those that apply to
-    the rows.
-    """
-
-    parameters: Mapping[str, Any]
-    active: frozenset[str]
-
-
-@dataclass(frozen=True)
 class _FrameworkGrid:
-    """The part of a spec's grid that belongs to one framework."""
-
     spec: Spec
     framework: str
     traits: FrameworkTraits
 
-    def rows(self) -> Iterator[_Row]:
+    def points(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yield every parameter and the benchmarked ones of each distinct point."""
         choices = {name: self._choices(name) for name in self.spec.grid}
-        ranks = {name: [_rank(value) for value in values] for name, values in choices.items()}
-        templates: dict[str | None, _Template] = {}
+        templates: dict[str | None, tuple[dict[str, Any], set[str]]] = {}
         seen = set[tuple[int, ...]]()
         for point in itertools.product(*(range(len(values)) for values in choices.values())):
             indices = dict(zip(choices, point))
@@ -230,24 +183,19 @@ class _FrameworkGrid:
             approach = self._approach(values)
             if approach not in templates:
                 templates[approach] = self._template(approach)
-            template = templates[approach]
-            key = tuple(index if name in template.active else -1 for name, index in indices.items())
+            template, active = templates[approach]
+            key = tuple(index if name in active else -1 for name, index in indices.items())
             if key in seen:
                 continue
             seen.add(key)
-            parameters = dict(template.parameters)
+            parameters = dict(template)
             for name, value in values.items():
-                if name in template.active:
+                if name in active:
                     parameter, part = split_name(name)
                     parameters[parameter] = value if part is None else {**parameters[parameter], part: value}
-            axes = {name: _axis_value(parameters, name) for name in indices}
-            sort_key = [
-                ranks[name][index] if name in template.active else _rank(axes[name]) for name, index in indices.items()
-            ]
-            yield _Row(sort_key, parameters, axes)
+            yield parameters, {name: _axis_value(parameters, name) for name in indices}
 
     def _choices(self, name: str) -> list[Any]:
-        """Return the distinct values of a benchmarked parameter for this framework."""
         values, (parameter, part) = self.spec.grid[name], split_name(name)
         if name == "framework":
             return [self.framework]
@@ -261,10 +209,9 @@ class _FrameworkGrid:
         return list(values)
 
     def _argument_entries(self, entries: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
-        """Return the entries of `framework_args` that belong to this framework.
+        """Return the entries of `framework_args` that belong to this framework: those with arguments that it accepts.
 
-        An entry of a list belongs to every framework that accepts all its arguments; the empty entry belongs to the
-        frameworks without another one.
+        The empty entry belongs to the frameworks without another one.
         """
         if isinstance(entries, Mapping):
             return list(entries.get(self.framework, [{}]))
@@ -277,12 +224,11 @@ class _FrameworkGrid:
         values = {**self.spec.fixed, **axes}
         approach: str | None = values.get("quantization_approach")
         # Where the spec does not set `apply_quantization`, an approach implies it.
-        is_quantized = values.get("apply_quantization")
-        if is_quantized is None:
-            is_quantized = approach is not None
+        is_quantized = values.get("apply_quantization", approach is not None)
         return (approach or "dynamic") if is_quantized else None
 
-    def _template(self, approach: str | None) -> _Template:
+    def _template(self, approach: str | None) -> tuple[dict[str, Any], set[str]]:
+        """Return the fixed parameters of rows with this approach, and which benchmarked ones apply to them."""
         fixed = self.spec.fixed
         parameters: dict[str, Any] = {
             name: fixed.get(name, parameter.default) if self._applies(name, approach) else None
@@ -303,20 +249,12 @@ class _FrameworkGrid:
                 continue
             if parameter != "framework_args" or part in self.traits.arguments:
                 parameters[parameter] = {**parameters[parameter], part: value}
-        benchmarked = {name: split_name(name)[0] for name in self.spec.grid}
-        active = {
-            name
-            for name, parameter in benchmarked.items()
-            if parameters[parameter] is not None or self._applies(parameter, approach)
-        }
-        return _Template(parameters, frozenset(active))
+        applying = {name for name in PARAMETERS if parameters[name] is not None or self._applies(name, approach)}
+        return parameters, {name for name in self.spec.grid if split_name(name)[0] in applying}
 
     def _applies(self, parameter: str, approach: str | None) -> bool:
-        """Return whether a parameter applies to this framework's rows of a quantization approach."""
-        scope = PARAMETERS[parameter].scope
-        if scope == "static":
-            return self._is_supported(parameter) and approach == "static"
-        return self._is_supported(parameter) and (scope == "any" or approach is not None)
+        scopes = {"any": True, "quantized": approach is not None, "static": approach == "static"}
+        return scopes[PARAMETERS[parameter].scope] and self._is_supported(parameter)
 
     def _is_supported(self, parameter: str) -> bool:
         """Return whether the framework supports a parameter; it lists those of quantization and of ONNX."""
@@ -356,9 +294,9 @@ def _threads(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
 def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
     """Return each row's baseline: the first unquantized row, of onnxruntime if any, of its model, data and settings."""
     model_settings = ("framework", "framework_args", "apply_quantization", "from_transformers")
-    shared = {split_name(name)[0] for name in spec.grid}
-    shared = {name for name in shared if PARAMETERS[name].scope == "any" and name not in model_settings}
-    groups = [canonical_json([row[name] for name in sorted(shared)]) if shared else "" for row in rows]
+    shared = sorted({split_name(name)[0] for name in spec.grid}.difference(model_settings))
+    shared = [name for name in shared if PARAMETERS[name].scope == "any"]
+    groups = [canonical_json([row[name] for name in shared]) for row in rows]
     baselines: dict[str, int] = {}
     # The sort is stable: rows of onnxruntime come first, each kind in the order of the table.
     for index in sorted(range(len(rows)), key=lambda index: rows[index]["framework"] != "onnxruntime"):
@@ -369,9 +307,6 @@ def _baselines(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> list[int | None
 
 def calibration_method(configuration: Configuration) -> dict[str, Any]:
     """Return the settings of a static row that turn statistics of activations into ranges."""
-    calibration = configuration["calibration"]
-    settings = {name: value for name, value in calibration.items() if value is not None}
-    settings.pop("num_calibration_samples", None)
-    if configuration["activations_symmetric"] is not None:
-        settings["symmetric"] = configuration["activations_symmetric"]
-    return settings
+    settings = {**configuration["calibration"], "symmetric": configuration["activations_symmetric"]}
+    del settings["num_calibration_samples"]
+    return {name: value for name, value in settings.items() if value is not None}

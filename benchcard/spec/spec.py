@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -36,13 +36,12 @@ class Spec:
 
     Attributes:
         fixed: The parameters with one value, by name (`calibration.method` for a field of one).
-        grid: The benchmarked parameters with their lists of values, in the given order. `framework_args` may be a
-            mapping of framework to list.
-        folder: The folder where relative paths start: that of the spec's file, or the working directory.
+        grid: The benchmarked parameters with their lists of values; for `framework_args` also by framework.
+        folder: Where relative paths start.
         card_folders: For each name that comes from a card, the only folder in which a model, a data set or a script of
             that name is looked for; None where the card may not name a file of this machine.
-        trusted: Whether code that the spec names may run; False where the spec comes from a card or a run directory,
-            which may be somebody else's.
+        trusted: Whether code that the spec names may run: not where it comes from a card or a run directory, which may
+            be somebody else's.
     """
 
     task: str
@@ -58,7 +57,7 @@ class Spec:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the plain data; equal for equal specs, wherever their files are."""
+        """SHA-256 of the plain data."""
         return digest(self.as_dict())
 
     def get(self, name: str) -> Any:
@@ -67,13 +66,12 @@ class Spec:
 
     def values(self, name: str) -> list[Any]:
         """Return every value that the spec gives to a parameter, benchmarked or fixed."""
-        return list(self.grid[name]) if name in self.grid else [self.fixed[name]] if name in self.fixed else []
+        if name in self.grid:
+            return list(self.grid[name])
+        return [self.fixed[name]] if name in self.fixed else []
 
     def local_path(self, name: str) -> Path | None:
-        """Return the file or folder of a name in `search_folders`; None where there is none.
-
-        The path of a name from a card must not lead out of its folder by a link.
-        """
+        """Return the path of a name in `search_folders`, from a card not one that leads out of its folder by a link."""
         for folder in self.search_folders(name):
             try:
                 path = folder / Path(name).expanduser()
@@ -120,10 +118,7 @@ def _lies_within(folder: Path, path: Path) -> bool:
 def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
     """Return the spec of data in the form of a YAML spec or of `Benchmark`'s arguments.
 
-    Relative paths start at `folder`; None for the working directory.
-
-    Raises:
-        SpecError: With up to a hundred mistakes: of values, names and the task, and of their combination.
+    Relative paths start at `folder`; None for the working directory. A `SpecError` has up to a hundred mistakes.
     """
     return _read(data, folder, stored=False)
 
@@ -147,11 +142,7 @@ def _read(data: Mapping[str, object], folder: Path | None, *, stored: bool) -> S
 
 
 def load_spec(path: Path) -> Spec:
-    """Return the spec in a YAML file.
-
-    Raises:
-        SpecError: The file cannot be read, is not YAML, repeats a key, or has mistakes in it.
-    """
+    """Return the spec in a YAML file; a `SpecError` if it cannot be read, is not YAML, or has mistakes in it."""
     try:
         data = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -159,8 +150,7 @@ def load_spec(path: Path) -> Spec:
     except UnicodeDecodeError as error:
         raise SpecError(Mistake("$", f"{path}: byte {error.start} is no UTF-8", "a text file in UTF-8")) from error
     except UnreadableError as error:
-        where = f", line {error.line}" if error.line else ""
-        where += f", column {error.column}" if error.column else ""
+        where = f", line {error.line}, column {error.column}" if error.line else ""
         raise SpecError(Mistake("$", f"{path}{where}: {error.problem}", "YAML of plain values")) from error
     except ValueError as error:
         raise SpecError(Mistake("$", f"{format_value(str(path))}: {error}", "the path of a file")) from error
@@ -168,10 +158,7 @@ def load_spec(path: Path) -> Spec:
 
 
 class _SpecReader:
-    """A reader that sorts the parameters of one spec into fixed and grid, and finds all mistakes.
-
-    Of a `stored` spec it does not check what only the registered plugins know.
-    """
+    """A reader of one spec, which does not check what only registered plugins know if the spec is a `stored` one."""
 
     def __init__(self, data: dict[str, Any], stored: bool) -> None:
         self.data = data
@@ -179,21 +166,18 @@ class _SpecReader:
         self.fixed: dict[str, Any] = {}
         self.grid: dict[str, Any] = {}
         self._places: dict[str, str] = {}
+        self._types: dict[str, ValueType] = {}
 
     def mistakes(self) -> Iterator[Mistake]:
         task_type = Text() if self.stored else Text(registry.tasks)
-        if self.data.get("task") is None:
-            yield Mistake("$.task", "nothing", task_type.expected, "it is required")
-        else:
-            yield from task_type.mistakes(self.data["task"], "$.task")
+        yield from MappingOf({"task": task_type}, required=("task",)).mistakes({"task": self.data.get("task")}, "$")
         yield from self._sort_parameters()
         if not self.stored:
             for _, framework in self._values("framework"):
                 # A framework that cannot be loaded raises its own error, before its arguments are reported as unknown.
                 registry.framework(framework)
         for name, value in self.fixed.items():
-            if (value_type := self._type_of(name)) is not None:
-                yield from value_type.mistakes(value, self._places[name])
+            yield from self._types[name].mistakes(value, self._places[name])
         for name, values in self.grid.items():
             yield from self._axis_mistakes(name, values)
         yield from self._combination_mistakes()
@@ -208,8 +192,9 @@ class _SpecReader:
             return Text()
         if self.stored and name == "framework_args":
             return FrameworkArguments(open=True)
-        is_argument = self.stored and name.startswith("framework_args.")
-        return type_of(name) or (Anything() if is_argument else None)
+        if self.stored and name.startswith("framework_args."):
+            return type_of(name) or Anything()
+        return type_of(name)
 
     def _sort_parameters(self) -> Iterator[Mistake]:
         top = {name: value for name, value in self.data.items() if name not in ("task", "fixed", "grid")}
@@ -225,19 +210,18 @@ class _SpecReader:
                 continue
             for key, value in given.items():
                 name, place = ALIASES.get(key, key), f"{where}.{key}"
-                if self._type_of(name) is None:
+                value_type = self._type_of(name)
+                if value_type is None:
                     yield Mistake(place, format_value(key), "the name of a parameter", _suggestion(key))
                 elif name in self._places:
                     hint = f"it is at {self._places[name]} too"
                     yield Mistake(place, format_value(value), "each parameter once", hint)
                 else:
-                    self._places[name] = place
+                    self._places[name], self._types[name] = place, value_type
                     parameters[name] = value
 
     def _axis_mistakes(self, name: str, values: object) -> Iterator[Mistake]:
-        value_type, place = self._type_of(name), self._places[name]
-        if value_type is None:
-            return
+        value_type, place = self._types[name], self._places[name]
         if name != "framework_args" or not isinstance(values, dict):
             yield from ListOf(value_type, least=1).mistakes(values, place)
             return
@@ -249,14 +233,13 @@ class _SpecReader:
 
     def _values(self, name: str) -> list[tuple[str, Any]]:
         """Return each valid value of a parameter with its place."""
-        place, value_type, values = self._places.get(name, ""), self._type_of(name), self.grid.get(name)
+        place, values = self._places.get(name, ""), self.grid.get(name)
         candidates = [(place, self.fixed[name])] if name in self.fixed else []
         if isinstance(values, list):
             candidates = [(f"{place}[{index}]", value) for index, value in enumerate(values)]
-        return [(at, value) for at, value in candidates if value_type and not any(value_type.mistakes(value, ""))]
+        return [(at, value) for at, value in candidates if not any(self._types[name].mistakes(value, ""))]
 
     def _combination_mistakes(self) -> Iterator[Mistake]:
-        """Yield the mistakes that only show when parameters are seen together."""
         for name, key, expected in (
             ("name_or_path", "model", "a Hub id or a local folder"),
             ("dataset", "dataset", PARAMETERS["dataset"].type.expected),
@@ -285,7 +268,6 @@ class _SpecReader:
                 yield Mistake(place, f"`{name}`", expected, f"`{parameter}` is at {self._places[parameter]}")
 
     def _framework_argument_mistakes(self) -> Iterator[Mistake]:
-        """Yield the entries of `framework_args` in the grid that no benchmarked framework takes."""
         entries, place = self.grid.get("framework_args"), self._places.get("framework_args", "")
         frameworks = [name for _, name in self._values("framework")] or [PARAMETERS["framework"].default]
         if isinstance(entries, dict):
@@ -302,24 +284,19 @@ class _SpecReader:
             return
         task = registry.task(self.data["task"])
         accepted = MappingOf({**task.arguments, "metric_args": MappingOf(open=True)})
+        benchmarked = [name for _, metrics in self._values("metrics") for name in metrics]
+        scorers = getattr(task, "scorers", ())
         for place, arguments in self._values("task_args"):
             yield from accepted.mistakes(arguments, place)
-            metrics = task.metrics_for(arguments) if hasattr(task, "metrics_for") else task.metrics
-            known = (metrics, getattr(task, "scorers", ()))
-            yield from self._metric_argument_mistakes(arguments.get("metric_args"), f"{place}.metric_args", *known)
-
-    def _metric_argument_mistakes(
-        self, arguments: object, place: str, default_metrics: Collection[str], scorers: Collection[str]
-    ) -> Iterator[Mistake]:
-        """Yield the arguments of metrics that no row measures, which would be ignored."""
-        benchmarked = [name for _, metrics in self._values("metrics") for name in metrics]
-        measured = [str(name) for name in benchmarked or default_metrics]
-        known = dict.fromkeys([*measured, *(name.partition(".")[0] for name in measured)])
-        for name in arguments if isinstance(arguments, dict) else ():
-            if name not in known and name not in scorers:
-                hint = did_you_mean(name, known) or "its arguments would be ignored"
-                expected = f"a metric that is measured, {join_names(known)}"
-                yield Mistake(f"{place}.{name}", format_value(name), expected, hint)
+            default_metrics = task.metrics_for(arguments) if hasattr(task, "metrics_for") else task.metrics
+            measured = [str(name) for name in benchmarked or default_metrics]
+            known = dict.fromkeys([*measured, *(name.partition(".")[0] for name in measured)])
+            metric_arguments = arguments.get("metric_args")
+            for name in metric_arguments if isinstance(metric_arguments, dict) else ():
+                if name not in known and name not in scorers:
+                    hint = did_you_mean(name, known) or "its arguments would be ignored"
+                    expected = f"a metric that is measured, {join_names(known)}"
+                    yield Mistake(f"{place}.metric_args.{name}", format_value(name), expected, hint)
 
     def _metric_mistakes(self) -> Iterator[Mistake]:
         """Yield the ids that look like a typo of a known metric. Other unknown ids may be known to `evaluate.load`."""

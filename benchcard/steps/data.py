@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RowsOutcome:
-    """`samples` rows of a data set as the inputs of a model.
+    """`samples` rows of a data set, with these numbers or all of them, divided into `items` inputs of a model.
 
-    Attributes:
-        rows: The numbers of the rows; empty for all of them.
-        items: Number of inputs that the rows were divided into.
-        fingerprint: Of the rows, as `datasets` computes it.
-        facts: Facts that become columns of the results, by name.
+    The fingerprint is that of `datasets`. The facts become columns of the results, by name.
     """
 
     samples: Positive
@@ -44,11 +40,10 @@ class RowsRequest(Request[RowsOutcome]):
     """The fields that `prepare` and `sample` have in common.
 
     Attributes:
-        dataset: The identity of the data set, which is part of the key; `location` is where it is read.
+        dataset: The identity of the data set; `location` is the folder, file or id where it is read.
         name: The configuration of the data set.
         model: The identity of the model whose processor makes the inputs.
-        location: The folder, file or id of the data set.
-        content: The digest that its local files must have.
+        content: The digest that local files of the data set must have.
         renamed: A note if the id of the data set is an old one, else empty.
     """
 
@@ -122,8 +117,7 @@ def prepare(request: PrepareRequest, target: Path, progress: Progress) -> RowsOu
 
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     chosen, numbers = data.evenly_spaced(rows, request.max_samples)
-    description = data.describe_rows(chosen, numbers, len(rows))
-    return _inputs(request, target, progress, chosen, description, labelled=True)
+    return _inputs(request, target, progress, chosen, data.describe_rows(numbers, len(rows)))
 
 
 def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutcome:
@@ -133,17 +127,12 @@ def sample(request: SampleRequest, target: Path, progress: Progress) -> RowsOutc
     rows = data.load_dataset(request.location, request.name, request.split, request.revision, request.content)
     label = request.ref_keys[0] if request.ref_keys else None
     chosen, numbers = data.stratified_sample(rows, request.num_samples, request.seed, label, request.split)
-    description = {**data.describe_rows(chosen, numbers, len(rows)), "rows": numbers}
-    return _inputs(request, target, progress, chosen, description, labelled=False)
+    description = {**data.describe_rows(numbers, len(rows)), "rows": numbers}
+    return _inputs(request, target, progress, chosen, description)
 
 
 def _inputs(
-    request: RowsRequest,
-    target: Path,
-    progress: Progress,
-    rows: datasets.Dataset,
-    description: Mapping[str, Any],
-    labelled: bool,
+    request: RowsRequest, target: Path, progress: Progress, rows: datasets.Dataset, description: Mapping[str, Any]
 ) -> RowsOutcome:
     from benchcard.evaluation.rows import write_rows
     from benchcard.spec.schema import MappingOf
@@ -156,9 +145,8 @@ def _inputs(
         raise SpecError(mistakes)
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []
-        numbers = tuple(description.get("rows", ()))
-        question = Question(request.model_folder, keys, references, arguments, labelled, numbers)
-        prepared = task.prepare(rows, question)
+        numbers, labelled = tuple(description.get("rows", ())), isinstance(request, PrepareRequest)
+        prepared = task.prepare(rows, Question(request.model_folder, keys, references, arguments, labelled, numbers))
         notes = [request.renamed] if request.renamed else []
         notes += [NOTE] if trusted() else []
         context = {**prepared.context, "metric_args": arguments.get("metric_args", {})}
@@ -168,21 +156,17 @@ def _inputs(
             moments.append(time.perf_counter_ns())
             progress(done, len(rows))
 
-        written = write_rows(replace(prepared, context=context), target, tick)
+        items, row_notes = write_rows(replace(prepared, context=context), target, tick)
+    # The first row pays for imports: it counts as much as the others took on average.
+    others = len(moments) - 1
     return RowsOutcome(
         **{**description, "rows": numbers},
-        items=written.items,
+        items=items,
         fingerprint=data.fingerprint(rows),
-        preprocessing_ns=_preprocessing_ns(moments),
-        notes=(*notes, *written.notes),
+        preprocessing_ns=(moments[-1] - moments[0]) * len(moments) // others if others > 0 else 0,
+        notes=(*notes, *row_notes),
         facts=dict(prepared.facts),
     )
-
-
-def _preprocessing_ns(moments: list[int]) -> int:
-    """Return the time for all rows, as if the first, which pays for imports, took as long as the others."""
-    count = len(moments)
-    return (moments[-1] - moments[0]) * count // (count - 1) if count > 1 else 0
 
 
 def shape(request: ShapeRequest, target: Path, progress: Progress) -> ShapeOutcome:

@@ -38,12 +38,10 @@ class MetricRequest(Request[MetricOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOutcome:
-    """Predictions, in a file of the step.
+    """Predictions, in a file of the step, and the wall time of the pass.
 
-    Attributes:
-        elapsed_ns: Wall time of the pass.
-        kernels: The kernels of a call, the longest first; empty where the framework does not report them.
-        batches: How inputs were batched, as in `evaluation.padding.Probe.batches`; None for a batch size of one.
+    The kernels are those of a call, the longest first, if the framework reports them. `batches` is how inputs were
+    batched, as in `evaluation.padding.Probe.batches`; None for a batch size of one.
     """
 
     elapsed_ns: Positive
@@ -69,22 +67,15 @@ class EvaluateRequest(Request[EvaluateOutcome]):
     model_path: Path = local()
     threads: int = local()
 
-    @property
-    def engine(self) -> str:  # type: ignore[override] # depends on the request
-        """The kind of child process."""
-        return str(registry.framework(self.framework).engine)
-
     def __str__(self) -> str:
         return f"evaluate {self.framework}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOutcome:
-    """Metrics of predictions. A metric is None where it is not defined for these predictions.
+    """Metrics of predictions, with their units and directions, and the labels of those that are of one label.
 
-    Attributes:
-        readings: The unit and direction of each metric.
-        positive_classes: The label of each metric that is of one label.
+    A metric is None where it is not defined for these predictions.
     """
 
     metrics: Mapping[str, float | None]
@@ -112,9 +103,7 @@ class ScoreRequest(Request[ScoreOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOutcome:
-    """The interval of each metric and its difference from the baseline's, and how many predictions differ from the
-    baseline's; None without a baseline.
-    """
+    """The interval of each metric and its difference from the baseline's, and how many predictions differ from its."""
 
     figures: Mapping[str, FigureUncertainty]
     predictions_changed: Count | None = None
@@ -191,8 +180,7 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
     directions = request.higher_is_better or {}
     by_metric: dict[str, dict[str, Figure]] = {}
     for name in request.metrics:
-        measured = compute.compute_metric(name, inputs, request.scripts.get(name))
-        by_metric[name] = compute.with_directions(measured, name, directions)
+        by_metric[name] = compute.compute_metric(name, inputs, request.scripts.get(name), directions)
     figures = compute.merge_figures(by_metric, rows.meanings)
     if unknown := [name for name in directions if name not in figures and name not in request.metrics]:
         place = f"$.higher_is_better.{unknown[0]}"
@@ -210,19 +198,19 @@ def score(request: ScoreRequest, target: Path, progress: Progress) -> ScoreOutco
 
 def _positive_classes(figures: Mapping[str, Figure], rows: Rows) -> tuple[dict[str, str], list[str]]:
     """Return the name of the positive class of each figure that has one, and sentences for the reader."""
-    labels, default = rows.labels, rows.metric_defaults.get("pos_label")
-    names: dict[int, list[str]] = {}
+    metrics_of: dict[int, list[str]] = {}
     for name, figure in figures.items():
         if figure.positive_label is not None:
-            names.setdefault(figure.positive_label, []).append(name)
-    classes = {label: labels[label] if label in range(len(labels)) else str(label) for label in names}
-    source = rows.positive_source
-    sources = {label: source if label == default else "as metric_args says" for label in names}
-    sentences = [
-        f"{', '.join(metrics)}: the positive class is `{classes[label]}`, {sources[label]}"
-        for label, metrics in names.items()
-    ]
-    return {name: classes[label] for label, metrics in names.items() for name in metrics}, sentences
+            metrics_of.setdefault(figure.positive_label, []).append(name)
+    classes: dict[str, str] = {}
+    sentences = []
+    for label, metrics in metrics_of.items():
+        positive = rows.labels[label] if label in range(len(rows.labels)) else str(label)
+        is_default = label == rows.metric_defaults.get("pos_label")
+        source = rows.positive_source if is_default else "as metric_args says"
+        sentences.append(f"{', '.join(metrics)}: the positive class is `{positive}`, {source}")
+        classes |= dict.fromkeys(metrics, positive)
+    return classes, sentences
 
 
 def compare(request: CompareRequest, target: Path, progress: Progress) -> CompareOutcome:
@@ -236,10 +224,9 @@ def compare(request: CompareRequest, target: Path, progress: Progress) -> Compar
     baseline_inputs = metric_inputs(rows, request.baseline.folder) if request.baseline else None
     figures: dict[str, FigureUncertainty] = {}
     for number, name in enumerate(request.metrics):
-        model, baseline = (
-            examples_of(name, source, request.scripts.get(name)) if source else {}
-            for source in (inputs, baseline_inputs)
-        )
+        script = request.scripts.get(name)
+        model = examples_of(name, inputs, script)
+        baseline = examples_of(name, baseline_inputs, script) if baseline_inputs else {}
         for figure, examples in model.items():
             test = None
             if figure in baseline:

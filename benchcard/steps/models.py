@@ -29,11 +29,9 @@ def path_of(outcome: Outcome[Any]) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphReport:
-    """What is known of a float graph. The opset is None where the graph does not say.
+    """What is known of a float graph, and what else the exporter reported. The opset is None if the graph has none.
 
-    Attributes:
-        max_abs_difference: The largest absolute difference of its outputs from PyTorch's; None if not compared.
-        details: What else the exporter reported, for the record.
+    `max_abs_difference` is the largest absolute difference of its outputs from PyTorch's; None if not compared.
     """
 
     opset: int | None = None
@@ -51,9 +49,7 @@ class ExportOutcome(ModelFile):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest(Request[ExportOutcome]):
-    """The graph of a model: exported from transformers with `opset` (None for the exporter's choice), or else the file
-    `file_name` of its folder.
-    """
+    """The graph of a model: exported from transformers (opset None: the exporter's choice), or a file of its folder."""
 
     kind: ClassVar[str] = "export"
     model: Mapping[str, Any]
@@ -65,7 +61,7 @@ class ExportRequest(Request[ExportOutcome]):
     model_folder: Path = local()
 
     @property
-    def engine(self) -> str:  # type: ignore[override] # depends on the request
+    def engine(self) -> str:
         """The kind of child process."""
         return "torch" if self.from_transformers else "onnx"
 
@@ -88,11 +84,6 @@ class ConvertRequest(Request[ConvertOutcome]):
     framework: str
     arguments: Mapping[str, Any]
     graph: Outcome[ModelFile] = need()
-
-    @property
-    def engine(self) -> str:  # type: ignore[override] # depends on the request
-        """The kind of child process."""
-        return str(registry.framework(self.framework).engine)
 
 
 def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOutcome:

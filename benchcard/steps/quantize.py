@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 from numpy.typing import NDArray
 
 from benchcard.quantization.outcomes import Exclusion, LayerEffect, Losses, QuantizationReport
@@ -19,7 +20,12 @@ from benchcard.steps.step import Outcome, Progress, Request, local, named, need
 if TYPE_CHECKING:
     from benchcard.quantization.calibration.ranges import Method
 
-Feed = dict[str, NDArray[Any]]
+# The fields of `Method` that have another name in a spec's `calibration`.
+_METHOD_FIELDS = {
+    "calibration_histogram_percentile": "percentile",
+    "calibration_moving_average": "moving_average",
+    "calibration_moving_average_constant": "moving_average_constant",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +63,7 @@ class QuantizeOutcome(ModelFile):
 class QuantizeRequest(Request[QuantizeOutcome]):
     """A dynamically or statically quantized graph. Settings are those of `Quantization`, with exclusions as patterns.
 
-    Attributes:
-        calibration: How a spec says that ranges are computed; None for dynamic quantization, as are `statistics`.
-        statistics: Statistics of the activations of `graph`.
+    Static quantization has the statistics of activations, and what a spec's `calibration` says of ranges.
     """
 
     kind: ClassVar[str] = "quantize"
@@ -85,11 +89,7 @@ class QuantizeRequest(Request[QuantizeOutcome]):
     @property
     def settings(self) -> Quantization:
         """The settings, with no nodes excluded yet."""
-        values = {
-            entry.name: getattr(self, entry.name) for entry in fields(Quantization) if entry.name != "nodes_to_exclude"
-        }
-        operators = values["operators_to_quantize"]
-        return Quantization(**values | {"operators_to_quantize": None if operators is None else tuple(operators)})
+        return msgspec.convert(self, Quantization, from_attributes=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +101,7 @@ class ExplainOutcome(Losses):
 
 @dataclass(frozen=True, kw_only=True)
 class _ComparedModels:
-    """A quantized graph and its float graph.
-
-    Attributes:
-        model: The digest of the quantized graph; `float_digest` is that of the float graph.
-        samples: Number of inputs that outputs are compared on.
-        how: The settings with which the quantized graph was made.
-    """
+    """A quantized graph, with its digest and settings, and its float graph, to compare on `samples` inputs."""
 
     engine: ClassVar[str] = "onnx"
     model: str
@@ -169,23 +163,9 @@ def calibrate(request: CalibrateRequest, target: Path, progress: Progress) -> Ca
     return CalibrateOutcome(report=asdict(report))
 
 
-def method_of(calibration: Mapping[str, Any]) -> Method:
-    """Return the method that a spec's `calibration` asks for."""
-    from benchcard.quantization.calibration.ranges import Method
-
-    names = {
-        "method": "method",
-        "calibration_histogram_percentile": "percentile",
-        "calibration_moving_average": "moving_average",
-        "calibration_moving_average_constant": "moving_average_constant",
-        "symmetric": "symmetric",
-    }
-    return Method(**{names[name]: value for name, value in calibration.items()})
-
-
 @functools.lru_cache(maxsize=4)
 def _ranges(statistics: Path, method: Method, operators: tuple[str, ...] | None) -> Any:
-    """Return ranges of activations. They are cached for several rows: do not change them."""
+    """Return ranges of activations, cached for several rows: do not change them."""
     from benchcard.quantization.calibration.ranges import compute_ranges
 
     return compute_ranges(statistics, method, operators)
@@ -194,6 +174,7 @@ def _ranges(statistics: Path, method: Method, operators: tuple[str, ...] | None)
 def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> QuantizeOutcome:
     """Write a quantized graph that the runtime can load and run, and report on its nodes."""
     from benchcard.quantization import exclusions
+    from benchcard.quantization.calibration.ranges import Method
     from benchcard.quantization.loading import loading_note
     from benchcard.quantization.quantize import quantize_model
 
@@ -201,7 +182,8 @@ def quantize(request: QuantizeRequest, target: Path, progress: Progress) -> Quan
     matched = exclusions.match_exclusions(model, request.exclude, how)
     ranges = None
     if request.statistics is not None:
-        method = method_of(request.calibration or {})
+        settings = request.calibration or {}
+        method = Method(**{_METHOD_FIELDS.get(name, name): value for name, value in settings.items()})
         ranges = _ranges(request.statistics.folder / "statistics.npz", method, how.operators_to_quantize)
     how = replace(how, nodes_to_exclude=exclusions.excluded_names(matched))
     report = quantize_model(model, target / "model.onnx", how, ranges)
@@ -235,9 +217,7 @@ def explain(request: ExplainRequest, target: Path, progress: Progress) -> Explai
         folder=target,
     )
     patterns = patterns_with(model, losses.layers[0].node) if losses.layers else ()
-    return ExplainOutcome(
-        **{entry.name: getattr(losses, entry.name) for entry in fields(Losses)}, patterns=tuple(patterns)
-    )
+    return ExplainOutcome(**vars(losses), patterns=tuple(patterns))
 
 
 @functools.lru_cache(maxsize=2)
@@ -269,8 +249,7 @@ def rank(request: RankRequest, target: Path, progress: Progress) -> RankOutcome:
     return RankOutcome(nodes=(*ranked, *unmeasured), layers=tuple(layers))
 
 
-def _feeds(inputs: Path, model: Path, samples: int) -> Iterator[Feed]:
-    """Yield the first of the inputs, as a graph takes them."""
+def _feeds(inputs: Path, model: Path, samples: int) -> Iterator[dict[str, NDArray[Any]]]:
     from benchcard.evaluation.features import Features
     from benchcard.evaluation.feeds import feeds
 

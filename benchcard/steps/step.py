@@ -1,8 +1,7 @@
 """Requests and outcomes of steps, and the key of a step.
 
-A step is one expensive piece of work, such as an export or an evaluation. Each kind of step has a dataclass for its
-`Request` and another for the values of its `Outcome`. This module writes and reads them as plain data. How a step is
-done is left to the other modules of this package.
+Each kind of step has a dataclass for its `Request` and another for the values of its `Outcome`. This module writes and
+reads them as plain data. How a step is done is left to the other modules of this package.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, g
 
 import msgspec
 
+from benchcard import registry
 from benchcard.utils.plain import as_plain, digest
 from benchcard.utils.values import Failure
 
@@ -58,21 +58,26 @@ def named(name: str) -> Any:
 class Request(Generic[V_co]):
     """The arguments of a step of one kind. The type parameter is the class of its outcome's values.
 
-    A field with a default is left out of the key where it has this value. `engine` is the kind of child process that
-    does the step: "onnx", "torch", or a name of a framework's own.
+    A field with a default is left out of the key where it has this value.
     """
 
     kind: ClassVar[str]
-    engine: ClassVar[str] = "torch"
+
+    @property
+    def engine(self) -> str:
+        """The kind of child process that does the step: "onnx", "torch", or a name of its framework's own."""
+        framework: str | None = getattr(self, "framework", None)
+        return str(registry.framework(framework).engine) if framework else "torch"
 
     @cached_property
     def asked(self) -> dict[str, Any]:
         """The fields that determine the result, except the needs, as plain data."""
+        own = [entry for entry in fields(self) if not entry.metadata.keys() & {"local", "need"}]
+        values = {entry: getattr(self, entry.name) for entry in own}
         return {
-            entry.metadata.get("name", entry.name): getattr(self, entry.name)
-            for entry in fields(self)
-            if not entry.metadata.keys() & {"local", "need"}
-            and not (entry.default is not MISSING and getattr(self, entry.name) == entry.default)
+            entry.metadata.get("name", entry.name): value
+            for entry, value in values.items()
+            if entry.default is MISSING or value != entry.default
         }
 
     @cached_property
@@ -90,17 +95,14 @@ class Request(Generic[V_co]):
     def __str__(self) -> str:
         return self.kind
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Any:
         """Return the request for a child process; paths are absolute."""
-        values: dict[str, Any] = as_plain(self)
-        return values
+        return as_plain(self)
 
     def with_threads(self, threads: int) -> Self:
         """Return the same request with at most this many threads, where it has a number of threads."""
         own: int | None = getattr(self, "threads", None)
-        if own is None:
-            return self
-        changes: dict[str, Any] = {"threads": min(threads, own)}
+        changes: dict[str, Any] = {} if own is None else {"threads": min(threads, own)}
         return replace(self, **changes)
 
     @classmethod
@@ -110,11 +112,7 @@ class Request(Generic[V_co]):
 
     @classmethod
     def read_values(cls, values: Mapping[str, Any]) -> V_co:
-        """Return the values of an outcome from plain data.
-
-        Raises:
-            msgspec.ValidationError: The data has another form. The message has the place.
-        """
+        """Return the values of an outcome from plain data; `msgspec.ValidationError` if these have another form."""
         kind: type[V_co] = get_args(cls.__orig_bases__[-1])[0]  # type: ignore[attr-defined] # a fact of generic classes
         return msgspec.convert(values, kind, dec_hook=decode)
 

@@ -13,21 +13,21 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.tasks import Question
 from benchcard.utils.files import content_digest, list_files, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import digest
-from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize
+from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize, quote_names
 
 if TYPE_CHECKING:
-    import datasets
     import numpy as np
+    from datasets import Dataset, DatasetDict
 
 
 DATA_SETTINGS = ".huggingface.yaml"
@@ -36,15 +36,8 @@ DATA_SETTINGS = ".huggingface.yaml"
 # Rows that are read at once: few enough that a block of images stays small.
 READ_ROWS = 256
 # The reader of `datasets` for a file, by its ending.
-READERS: Mapping[str, str] = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".arrow": "arrow",
-    ".txt": "text",
-}
+READERS = {f".{name}": name for name in ("parquet", "csv", "json", "arrow")}
+READERS |= {".tsv": "csv", ".jsonl": "json", ".txt": "text"}
 # Endings of compressed files, which `datasets` unpacks.
 PACKED = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
@@ -71,18 +64,12 @@ def data_digest(path: Path) -> str:
 
 def load_dataset(
     location: str, name: str | None, split: str, revision: str | None, content: str | None = None
-) -> datasets.Dataset:
+) -> Dataset:
     """Return one split of a data set: of a folder, a file, a folder written by `save_to_disk`, or a repository.
 
     A file, and a folder with a single split without a name, hold one split, whatever name is asked for. A part of a
-    split is asked for as `train[:500]` or `train[50%:]`.
-
-    Args:
-        location: A local path, or an id on the Hub.
-        name: The configuration; None for the only one.
-        split: The split, or a part of one.
-        revision: The commit on the Hub.
-        content: The `data_digest` that a local path must have; None to skip the check.
+    split is asked for as `train[:500]` or `train[50%:]`. `name` is the configuration, `revision` the commit on the Hub,
+    and `content` the `data_digest` that a local path must have.
 
     Raises:
         SpecError: There is no such split or configuration, it has no rows, it cannot be read, or the files changed.
@@ -100,7 +87,7 @@ def load_dataset(
     return rows
 
 
-def _load_hub(location: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset:
+def _load_hub(location: str, name: str | None, split: str, revision: str | None) -> Dataset:
     import datasets
 
     try:
@@ -110,19 +97,18 @@ def _load_hub(location: str, name: str | None, split: str, revision: str | None)
         raise
 
 
-def _load_local(path: Path, name: str | None, split: str, content: str | None) -> datasets.Dataset:
+def _load_local(path: Path, name: str | None, split: str, content: str | None) -> Dataset:
     """Return a split of local files, and check that `datasets` read the files that the digest is of."""
     files, saved = list(list_files(path).values()), any((path / file).exists() for file in _SAVED)
     stamps = _stamps(files)
-    current = None if saved and content is None else data_digest(path)
-    if content not in (None, current):
+    if content is not None and content != data_digest(path):
         raise _changed(path)
-    if current is None or saved:
+    if saved:
         _expect_pulled(path, files)
         with literal(path) as link:
             home, rows = path, _select_split(_load_saved(link, split), split)
     else:
-        home = _link_files(path, current)
+        home = _link_files(path, content or data_digest(path))
         rows = _read_links(path, home, name, split)
     if _stamps(files) != stamps:
         if not saved:
@@ -135,7 +121,7 @@ def _load_local(path: Path, name: str | None, split: str, content: str | None) -
     return rows
 
 
-def _read_links(path: Path, home: Path, name: str | None, split: str) -> datasets.Dataset:
+def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset:
     """Return a split that `datasets` reads through the links in `home`, where it also caches the rows."""
     import datasets
 
@@ -179,46 +165,26 @@ def _link_files(path: Path, content: str) -> Path:
 
     `datasets` takes paths for patterns and for chains of file systems, and reuses what it cached wherever a file has
     the same path and time. The paths of these links are plain, and differ for each content; the rows that are read
-    through them are cached beside them.
-
-    Raises:
-        BenchcardError: The path of the cache itself is taken for a pattern.
-        SpecError: The name of a file in the folder is taken for a chain of file systems.
+    through them are cached beside them. Several processes may make the same links at once.
     """
     import datasets
 
     cache = Path(datasets.config.HF_DATASETS_CACHE).expanduser().resolve()
     if any(mark in str(cache) for mark in _PATTERN_MARKS):
-        raise BenchcardError(
-            f"The cache of `datasets` is {cache}, which `datasets` takes for a pattern. "
-            f"Set HF_DATASETS_CACHE to a path without {join_names(_PATTERN_MARKS)}."
-        )
-    home = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32]
-    links = {f"{_link_name(path)}/{file}": target for file, target in list_files(path).items()}
-    links |= {f"{_link_name(path)}/{file}": path / file for file in _SETTINGS if (path / file).is_file()}
-    links = {_link_name(path): path} if path.is_file() else links
-    if all((home / _LINKS / file).is_symlink() for file in links):
-        return home
-    # A clean-up of old files may have removed some of the links.
-    shutil.rmtree(home, ignore_errors=True)
-    home.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=home.parent))
-    try:
-        for file, target in links.items():
-            if "::" in file:
-                actual, expected = f"the file `{target}`", "names without `::` in a folder"
-                raise SpecError(Mistake("$.dataset.path", actual, expected, "rename it"))
-            link = part / _LINKS / file
-            link.parent.mkdir(parents=True, exist_ok=True)
+        advice = f"Set HF_DATASETS_CACHE to a path without {join_names(_PATTERN_MARKS)}."
+        raise BenchcardError(f"The cache of `datasets` is {cache}, which `datasets` takes for a pattern. {advice}")
+    home, name = cache / "benchcard" / digest([os.fsencode(path).hex(), content])[:32], _link_name(path)
+    targets = {"": path}
+    if path.is_dir():
+        targets = list_files(path) | {file: path / file for file in _SETTINGS if (path / file).is_file()}
+    for file, target in targets.items():
+        if "::" in file:
+            actual, expected = f"the file `{target}`", "names without `::` in a folder"
+            raise SpecError(Mistake("$.dataset.path", actual, expected, "rename it"))
+        link = home / _LINKS / name / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
             link.symlink_to(target.absolute())
-        try:
-            part.rename(home)
-        except OSError:
-            # Another process was faster, and its links are the same.
-            if not home.is_dir():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return home
 
 
@@ -234,7 +200,7 @@ def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int]]:
     return [(status.st_mtime_ns, status.st_size, status.st_ino) for status in map(os.stat, files)]
 
 
-def _media_files(rows: datasets.Dataset) -> Iterator[str]:
+def _media_files(rows: Dataset) -> Iterator[str]:
     """Yield the files of images and sounds that are not stored in the rows themselves."""
     import datasets
     import pyarrow.compute as pc
@@ -248,10 +214,9 @@ def _media_files(rows: datasets.Dataset) -> Iterator[str]:
 
 
 def _changed(path: Path) -> SpecError:
+    actual, expected = f"other content in `{path}`", "the content that the run began with"
     hint = "the files changed since the run began, or are being written: start a new run in another directory"
-    return SpecError(
-        Mistake("$.dataset.path", f"other content in `{path}`", "the content that the run began with", hint)
-    )
+    return SpecError(Mistake("$.dataset.path", actual, expected, hint))
 
 
 def _foreign(path: Path, file: str, hint: str) -> SpecError:
@@ -263,11 +228,9 @@ def _split_names(split: str) -> list[str]:
     return [part.partition("[")[0].strip() for part in split.split("+")]
 
 
-def _load_saved(path: Path, split: str) -> datasets.DatasetDict:
-    """Return what `save_to_disk` wrote.
-
-    `load_from_disk` fails without a reason for a split without rows, which has no file. Such a split is left out, and
-    raises a `SpecError` where it is asked for.
+def _load_saved(path: Path, split: str) -> DatasetDict:
+    """Return what `save_to_disk` wrote, without splits that have no rows, unless one is asked for, which is a mistake:
+    `load_from_disk` fails for them without a reason.
     """
     import datasets
 
@@ -287,20 +250,14 @@ def _empty_split(split: str) -> SpecError:
     return SpecError(Mistake("$.dataset", f"the split `{split}`, which has no rows", "a split that has rows"))
 
 
-def _select_split(saved: datasets.DatasetDict, split: str) -> datasets.Dataset:
+def _select_split(saved: DatasetDict, split: str) -> Dataset:
     import datasets
 
     _expect_splits(split, saved)
     if split in saved:
         return saved[split]
-    sizes = {name: len(rows) for name, rows in saved.items()}
-    parts = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
-    return datasets.concatenate_datasets(
-        [
-            saved[part.splitname].select(range(part.from_ or 0, sizes[part.splitname] if part.to is None else part.to))
-            for part in parts
-        ]
-    )
+    parts = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(rows) for name, rows in saved.items()})
+    return datasets.concatenate_datasets([saved[part.splitname].select(range(part.from_, part.to)) for part in parts])
 
 
 def _expect_splits(split: str, known: Iterable[str]) -> None:
@@ -310,13 +267,8 @@ def _expect_splits(split: str, known: Iterable[str]) -> None:
 
 
 def _reader(path: Path) -> tuple[str, dict[str, str]]:
-    """Return the reader of `datasets` for a file, and its settings.
-
-    Raises:
-        SpecError: There is none for its ending.
-    """
-    endings = [ending for ending in path.suffixes if ending not in PACKED]
-    ending = endings[-1].lower() if endings else ""
+    """Return the reader of `datasets` for a file, and its settings."""
+    ending = next((ending.lower() for ending in reversed(path.suffixes) if ending not in PACKED), "")
     if ending not in READERS:
         expected = f"a file that ends in {join_names(READERS)}"
         raise SpecError(Mistake("$.dataset.path", f"the file `{path.name}`", expected))
@@ -331,22 +283,19 @@ def _load_error(error: Exception, location: str, name: str | None, split: str) -
     if "corresponds to no data" in message:
         return _empty_split(split)
     if "scripts are no longer supported" in message:
-        message = (
-            "it is read by a script, which `datasets` no longer runs: `revision: refs/convert/parquet` has the same "
-            "rows as parquet, where the Hub has converted it"
-        )
+        parquet = "`revision: refs/convert/parquet` has the same rows as parquet, where the Hub has converted it"
+        message = f"it is read by a script, which `datasets` no longer runs: {parquet}"
     actual = f"`{location}`" + (f" with name `{name}`" if name else "")
     return SpecError(Mistake("$.dataset", actual, "a data set that can be loaded", message.splitlines()[0]))
 
 
-def fingerprint(rows: datasets.Dataset) -> str:
+def fingerprint(rows: Dataset) -> str:
     """Return the SHA-256 of column names, label names and values; images and audio count by their bytes.
 
     It does not depend on where the rows were read from: a file, the Hub, or memory.
     """
-    total = hashlib.sha256()
     labels = {name: getattr(feature, "names", None) for name, feature in rows.features.items()}
-    total.update(json.dumps(labels).encode())
+    total = hashlib.sha256(json.dumps(labels).encode())
     for block in rows.with_format("arrow").iter(batch_size=READ_ROWS):
         for row in block.to_pylist():
             total.update(json.dumps(_hash_bytes(row), default=str).encode())
@@ -365,27 +314,19 @@ def _hash_bytes(value: object) -> object:
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
 
 
-def evenly_spaced(rows: datasets.Dataset, most: int | None) -> tuple[datasets.Dataset, list[int]]:
-    """Return at most so many rows, and their numbers in the split.
-
-    They are evenly spaced, so that a split sorted by class is not cut to one class.
-    """
+def evenly_spaced(rows: Dataset, most: int | None) -> tuple[Dataset, list[int]]:
+    """Return at most so many rows, spaced such that a split sorted by class keeps all classes, and their numbers."""
     if most is None or most >= len(rows):
         return rows, list(range(len(rows)))
     numbers = [index * len(rows) // most for index in range(most)]
     return rows.select(numbers), numbers
 
 
-def stratified_sample(
-    rows: datasets.Dataset, count: int, seed: int, label: str | None, split: str
-) -> tuple[datasets.Dataset, list[int]]:
+def stratified_sample(rows: Dataset, count: int, seed: int, label: str | None, split: str) -> tuple[Dataset, list[int]]:
     """Return rows that are drawn in the same shares of each label as in the split, and their ascending numbers.
 
     Shares are rounded by the largest remainder, so that they add up to `count`. Without a column of classes the draw is
     not stratified.
-
-    Raises:
-        SpecError: The split has fewer rows.
     """
     import numpy as np
 
@@ -401,19 +342,14 @@ def stratified_sample(
         values, counts = np.unique(labels, return_counts=True)
         shares = counts * count / len(rows)
         sizes = np.floor(shares).astype(int)
-        for index in np.argsort(-(shares - sizes), kind="stable")[: count - sizes.sum()]:
-            sizes[index] += 1
-        drawn = np.concatenate(
-            [
-                generator.choice(np.flatnonzero(labels == value), size=size, replace=False)
-                for value, size in zip(values, sizes)
-            ]
-        )
-    numbers = sorted(int(number) for number in drawn)
+        sizes[np.argsort(sizes - shares, kind="stable")[: count - sizes.sum()]] += 1
+        of_labels = [np.flatnonzero(labels == value) for value in values]
+        drawn = np.concatenate([generator.choice(own, size, replace=False) for own, size in zip(of_labels, sizes)])
+    numbers = np.sort(drawn).tolist()
     return rows.select(numbers), numbers
 
 
-def _classes(rows: datasets.Dataset, label: str | None) -> np.ndarray | None:
+def _classes(rows: Dataset, label: str | None) -> np.ndarray | None:
     """Return the labels of all rows; None unless each row has one, and they are few enough to be classes."""
     import datasets
     import numpy as np
@@ -421,52 +357,54 @@ def _classes(rows: datasets.Dataset, label: str | None) -> np.ndarray | None:
     if label is None or not isinstance(rows.features.get(label), (datasets.Value, datasets.ClassLabel)):
         return None
     values = np.asarray(rows.with_format(None)[label][:])
-    if values.dtype.kind not in "iuUS" or len(np.unique(values)) > max(2, len(values) // 2):
-        return None
-    return values
+    are_classes = values.dtype.kind in "iuUS" and len(np.unique(values)) <= max(2, len(values) // 2)
+    return values if are_classes else None
 
 
-def describe_rows(rows: datasets.Dataset, numbers: Sequence[int], split_rows: int) -> dict[str, object]:
+def describe_rows(numbers: Sequence[int], split_rows: int) -> dict[str, object]:
     """Return which rows of a split were taken, for the outcome of a step; with their numbers unless all were taken."""
     about = {"samples": len(numbers), "split_rows": split_rows, "rows_digest": digest(list(numbers))}
     return about if len(numbers) == split_rows else {**about, "rows": list(numbers)}
 
 
-def column(rows: datasets.Dataset, name: str, place: str) -> str:
-    """Return the name of a column.
-
-    Raises:
-        SpecError: There is no such column.
-    """
+def column(rows: Dataset, name: str, place: str) -> str:
+    """Return the name of a column, which must exist."""
     if name not in (known := rows.column_names):
         raise SpecError(Mistake(place, f"the column `{name}`", join_names(known), did_you_mean(name, known)))
     return name
 
 
-def primary(rows: datasets.Dataset, question: Question, default: str) -> str:
+def list_feature(rows: Dataset, name: str, place: str, expected: str) -> object:
+    """Return the feature of the elements of a column, which must hold lists; the spec names it at `place`."""
+    feature: object = getattr(rows.features[name], "feature", None)
+    if feature is None:
+        raise SpecError(Mistake(place, f"the column `{name}` of {rows.features[name]}", expected))
+    return feature
+
+
+def primary(rows: Dataset, question: Question, default: str) -> str:
     """Return the input column: that of `data_keys`, else the task's default."""
     return column(rows, question.data_keys.get("primary") or default, "$.dataset.data_keys.primary")
 
 
-def secondary(rows: datasets.Dataset, question: Question, default: str | None = None) -> str | None:
+def secondary(rows: Dataset, question: Question, default: str | None = None) -> str | None:
     """Return the second input column: that of `data_keys`, else the task's default; None where there is neither."""
     name = question.data_keys.get("secondary") or default
     return column(rows, name, "$.dataset.data_keys.secondary") if name else None
 
 
-def reference(rows: datasets.Dataset, question: Question, default: str, hint: str = "") -> str:
-    """Return the column of the reference: that of `ref_keys`, else the task's default.
+def reference(rows: Dataset, question: Question, default: str, hint: str = "") -> str:
+    """Return the column of the reference: the only one of `ref_keys`, else the task's default.
 
-    Raises:
-        SpecError: There is no such column, or the spec names several; `hint` then tells what to do.
+    `hint` tells what to do where the spec names several.
     """
     if len(question.ref_keys) > 1:
-        names = ", ".join(f"`{name}`" for name in question.ref_keys)
-        raise SpecError(Mistake("$.dataset.ref_keys", f"{len(question.ref_keys)} columns, {names}", "one column", hint))
+        actual = f"{len(question.ref_keys)} columns, {quote_names(question.ref_keys)}"
+        raise SpecError(Mistake("$.dataset.ref_keys", actual, "one column", hint))
     return column(rows, question.ref_keys[0] if question.ref_keys else default, "$.dataset.ref_keys[0]")
 
 
-def iter_rows(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[str, object]]:
+def iter_rows(rows: Dataset, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the values of some columns row by row. They are read in blocks."""
     for block in rows.with_format(None).select_columns(list(columns)).iter(batch_size=READ_ROWS):
         for values in zip(*(block[name] for name in columns)):
@@ -474,8 +412,8 @@ def iter_rows(rows: datasets.Dataset, columns: Sequence[str]) -> Iterator[dict[s
 
 
 def numbered_blocks(
-    rows: datasets.Dataset, columns: Sequence[str], question: Question
-) -> Iterator[list[tuple[int, dict[str, object]]]]:
+    rows: Dataset, columns: Sequence[str], question: Question
+) -> Iterator[list[tuple[int, dict[str, Any]]]]:
     """Yield the values of some columns in blocks of rows, each row with its number in the split."""
     unique = list(dict.fromkeys(columns))
     numbered = ((question.number(index), row) for index, row in enumerate(iter_rows(rows, unique)))
@@ -484,11 +422,7 @@ def numbered_blocks(
 
 
 def expect_number(value: object, column: str, number: int) -> float:
-    """Return the reference of a row as a number.
-
-    Raises:
-        SpecError: It is no finite number.
-    """
+    """Return the reference of a row, which must be a finite number."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise bad_value(value, column, number, "$.dataset.ref_keys[0]", "a number")
     return float(value)

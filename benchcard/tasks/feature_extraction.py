@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.linalg import norm
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
 from benchcard.spec.schema import Text, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, pooling, text
+from benchcard.tasks import Prepared, Question, Row, data, text
 from benchcard.tasks.outputs import output
+from benchcard.tasks.pooling import Pooling, load_pooling
 from benchcard.utils.text import join_names
 
 if TYPE_CHECKING:
-    import datasets
+    from datasets import Dataset
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
+
+
+Similarity = Callable[[np.ndarray, np.ndarray], NDArray[np.float64]]
 
 
 class FeatureExtraction:
@@ -29,39 +34,39 @@ class FeatureExtraction:
 
     metrics: tuple[str, ...] = ("spearman",)
     has_length = True
-    arguments: Mapping[str, ValueType] = MappingProxyType({"similarity_fn_name": Text(lambda: tuple(SIMILARITIES))})
+    arguments: Mapping[str, ValueType] = MappingProxyType({"similarity_fn_name": Text(lambda: tuple(_SIMILARITIES))})
 
-    def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
+    def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as token ids of both sentences; a reference is a number that grows with their similarity."""
         texts, pooled = _load(question.model)
         similarity, source = _similarity(question, pooled)
-        columns = [
-            data.primary(rows, question, "sentence1"),
-            data.secondary(rows, question, "sentence2") or "sentence2",
-        ]
+        name, _ = _SIMILARITIES[similarity]
+        first, second = data.primary(rows, question, "sentence1"), data.secondary(rows, question, "sentence2")
+        columns = [first, second or "sentence2"]
         reference = data.reference(rows, question, "score") if question.labelled else None
         settings = replace(pooled, similarity=similarity, maximum=texts.maximum)
         return Prepared(
             _rows(rows, question, texts, pooled, columns, reference),
-            {name: value for name, value in asdict(settings).items() if name != "notes"},
+            {key: value for key, value in asdict(settings).items() if key != "notes"},
             texts.pad(),
             texts.tokenizer.padding_side,
-            notes=(*pooled.notes, f"the score of two texts is the {_NAMES[similarity]} of their embeddings ({source})"),
+            notes=(*pooled.notes, f"the score of two texts is the {name} of their embeddings ({source})"),
             facts={"similarity_fn_name": similarity},
             tallies=texts.cut_tally(),
         )
 
     def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `embedding` `(numbers,) float32`."""
-        pooled = msgspec.convert(context, pooling.Pooling)
+        pooled = msgspec.convert(context, Pooling)
         items = text.without_padding(output(outputs, "last_hidden_state"), inputs)
         return {"embedding": [pooled.embedding(tokens) for tokens in items]}
 
     def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> float:
         """Return the similarity of the two embeddings."""
         first, second = (item["embedding"][None].astype(np.float64) for item in items)
-        similarity = msgspec.convert(context, pooling.Pooling).similarity or "cosine"
-        return float(SIMILARITIES[similarity](first, second)[0])
+        similarity = msgspec.convert(context, Pooling).similarity or "cosine"
+        _, compute = _SIMILARITIES[similarity]
+        return float(compute(first, second)[0])
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return token ids `(batch, tokens) int64` of single texts, without padding, and the other inputs."""
@@ -69,29 +74,24 @@ class FeatureExtraction:
         return texts.timed(batch_size, input_length, seed)
 
 
-def _load(model: Path) -> tuple[text.Texts, pooling.Pooling]:
+def _load(model: Path) -> tuple[text.Texts, Pooling]:
     """Return the tokenizer of the model in a folder, with the maximum of its pooling, and the pooling."""
-    texts, pooled = text.load_texts(model), pooling.load_pooling(model)
+    texts, pooled = text.load_texts(model), load_pooling(model)
     if pooled.maximum is not None:
         texts = replace(texts, maximum=min(pooled.maximum, texts.maximum or pooled.maximum))
     return texts, pooled
 
 
-def _similarity(question: Question, pooled: pooling.Pooling) -> tuple[str, str]:
-    """Return the name of the similarity that is scored, and where it comes from.
-
-    Raises:
-        ArtifactError: The model's folder names an unknown one, and `task_args` none.
-    """
+def _similarity(question: Question, pooled: Pooling) -> tuple[str, str]:
+    """Return the name of the similarity that is scored, and where it comes from."""
     if name := question.arguments.get("similarity_fn_name"):
         return str(name), "`task_args.similarity_fn_name`"
     if pooled.similarity is None:
         return "cosine", "as in sentence-transformers, where the model's folder names no other"
-    if pooled.similarity not in SIMILARITIES:
-        raise ArtifactError(
-            f"{question.model} asks for the similarity `{pooled.similarity}`; expected {join_names(SIMILARITIES)}. "
-            "Name the one to score in `task_args: {similarity_fn_name: …}`"
-        )
+    if pooled.similarity not in _SIMILARITIES:
+        asked = f"{question.model} asks for the similarity `{pooled.similarity}`"
+        advice = "Name the one to score in `task_args: {similarity_fn_name: …}`"
+        raise ArtifactError(f"{asked}; expected {join_names(_SIMILARITIES)}. {advice}")
     return pooled.similarity, "`similarity_fn_name` of the model's folder"
 
 
@@ -101,7 +101,7 @@ def cosines(first: np.ndarray, second: np.ndarray) -> NDArray[np.float64]:
     The mean over the embeddings of a quantized model and of its baseline shows how far quantization moved them.
     """
     first, second = first.astype(np.float64), second.astype(np.float64)
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    norms = norm(first, axis=1) * norm(second, axis=1)
     dots = _dots(first, second)
     result: NDArray[np.float64] = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
     return result
@@ -111,38 +111,22 @@ def _dots(first: np.ndarray, second: np.ndarray) -> NDArray[np.float64]:
     return np.asarray(np.einsum("ij,ij->i", first, second), dtype=np.float64)
 
 
-# As in sentence-transformers, a distance is negative, so that a greater number always means more similar.
-# Source: `pairwise_*` of sentence_transformers/util/similarity.py.
-SIMILARITIES: Mapping[str, Callable[[np.ndarray, np.ndarray], NDArray[np.float64]]] = MappingProxyType(
-    {
-        "cosine": cosines,
-        "dot": _dots,
-        "euclidean": lambda first, second: -np.linalg.norm(first - second, axis=1),
-        "manhattan": lambda first, second: -np.abs(first - second).sum(axis=1),
-    }
-)
-_NAMES = {
-    "cosine": "cosine",
-    "dot": "dot product",
-    "euclidean": "negative Euclidean distance",
-    "manhattan": "negative Manhattan distance",
+# The functions and their names in notes. As in sentence-transformers, a distance is negative, so that a greater number
+# always means more similar. Source: `pairwise_*` of sentence_transformers/util/similarity.py.
+_SIMILARITIES: Mapping[str, tuple[str, Similarity]] = {
+    "cosine": ("cosine", cosines),
+    "dot": ("dot product", _dots),
+    "euclidean": ("negative Euclidean distance", lambda first, second: -norm(first - second, axis=1)),
+    "manhattan": ("negative Manhattan distance", lambda first, second: -norm(first - second, ord=1, axis=1)),
 }
 
 
 def _rows(
-    rows: datasets.Dataset,
-    question: Question,
-    texts: text.Texts,
-    pooled: pooling.Pooling,
-    columns: Sequence[str],
-    reference: str | None,
+    rows: Dataset, question: Question, texts: text.Texts, pooled: Pooling, columns: list[str], reference: str | None
 ) -> Iterator[Row]:
-    names = [*columns, *([reference] if reference else [])]
-    for block in data.numbered_blocks(rows, names, question):
-        encoded = []
-        for key, column in zip(("primary", "secondary"), columns):
-            sentences = [text.expect_text(row[column], column, number, key) for number, row in block]
-            encoded.append(texts.encode([pooled.model_text(sentence) for sentence in sentences]))
+    for block in data.numbered_blocks(rows, [*columns, *([reference] if reference else [])], question):
+        sentences = text.expect_columns(block, columns)
+        encoded = [texts.encode([pooled.model_text(sentence) for sentence in of_column]) for of_column in sentences]
         (first, first_cut), (second, second_cut) = encoded
         for index, (number, row) in enumerate(block):
             score = data.expect_number(row[reference], reference, number) if reference else None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import datasets
     import transformers
 
+    from benchcard.tasks.labels import Alignment
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
@@ -40,14 +41,12 @@ class ImageClassification:
     arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
-        """Return rows as `pixel_values` `(channels, height, width) float32`, made by the model's own image processor; a
-        reference is a label's id in the model.
-        """
+        """Return rows as `pixel_values` `(channels, height, width) float32`, and references as the model's ids."""
         from transformers import AutoConfig
 
         image = data.primary(rows, question, "image")
         if not question.labelled:
-            return Prepared(_rows(rows, question, image, None, None), tallies=_TALLIES)
+            return Prepared(_rows(rows, question, image), tallies=_TALLIES)
         reference = data.reference(rows, question, "label")
         config = AutoConfig.from_pretrained(question.model, trust_remote_code=trusted())
         alignment = labels.align_column(rows, reference, config, question)
@@ -83,11 +82,7 @@ class ImageClassification:
 
 
 def image_processor(model: Path) -> transformers.BaseImageProcessor:
-    """Return the model's own image processor, on PIL, which does not need torchvision.
-
-    Raises:
-        SpecError: The model has none, or one that makes other inputs than `pixel_values`.
-    """
+    """Return the model's own image processor, on PIL, which does not need torchvision."""
     from transformers import AutoImageProcessor
 
     try:
@@ -103,12 +98,13 @@ def image_processor(model: Path) -> transformers.BaseImageProcessor:
 
 
 def _rows(
-    rows: datasets.Dataset, question: Question, column: str, reference: str | None, alignment: labels.Alignment | None
+    rows: datasets.Dataset, question: Question, column: str, reference: str = "", alignment: Alignment | None = None
 ) -> Iterator[Row]:
     import datasets
 
     processor = image_processor(question.model)
-    rows = rows.with_format(None).select_columns(list(dict.fromkeys([column, *([reference] if reference else [])])))
+    columns = [column] if reference in ("", column) else [column, reference]
+    rows = rows.with_format(None).select_columns(columns)
     try:
         rows = rows.cast_column(column, datasets.Image())
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -119,18 +115,14 @@ def _rows(
         try:
             row = rows[index]
             image = row[column]
-            pixels = None if image is None else processor(images=image.convert("RGB"), return_tensors="np")
+            if image is None:
+                raise ValueError("there is none")
+            pixels = processor(images=image.convert("RGB"), return_tensors="np")["pixel_values"][0]
         # Pillow raises any of these for a file that is no image, that is truncated, or that is damaged.
         except (OSError, ValueError, SyntaxError, EOFError, ZeroDivisionError, struct.error) as error:
-            raise _unreadable(column, number, str(error)) from error
-        if pixels is None:
-            raise _unreadable(column, number, "there is none")
-        label = alignment.id(row[reference], number) if alignment is not None and reference is not None else None
+            actual, hint = f"row {number} of `{column}`", f"{error}: repair it, or take the row out of the data set"
+            place, expected = "$.dataset.data_keys.primary", "an image that can be read"
+            raise SpecError(Mistake(place, actual, expected, hint)) from error
+        label = alignment.id(row[reference], number) if alignment is not None else None
         counts = {"images": 1, "deep": int(image.mode.startswith(_DEEP_MODES))}
-        yield Row([{"pixel_values": pixels["pixel_values"][0].astype(np.float32, copy=False)}], label, counts=counts)
-
-
-def _unreadable(column: str, number: int, reason: str) -> SpecError:
-    hint = f"{reason}: repair it, or take the row out of the data set"
-    actual = f"row {number} of `{column}`"
-    return SpecError(Mistake("$.dataset.data_keys.primary", actual, "an image that can be read", hint))
+        yield Row([{"pixel_values": pixels.astype(np.float32, copy=False)}], label, counts=counts)

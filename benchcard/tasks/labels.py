@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchcard.errors import Mistake, SpecError
+from benchcard.tasks import data
 from benchcard.utils.text import did_you_mean, format_value, join_names
 
 if TYPE_CHECKING:
-    import datasets
-    import transformers
+    from datasets import Dataset
+    from transformers import PretrainedConfig
 
     from benchcard.tasks import Question
 
@@ -42,7 +43,6 @@ class Alignment:
     Attributes:
         ids: The model's label id for each of the data set's values: its id, or its text.
         names: The model's label names, by id.
-        notes: What a reader should know of the matching.
         positive: The model's id of the positive class, for metrics of one class; None where there are not two labels.
         positive_source: What makes it the positive one, as "the second label that the data set declares".
     """
@@ -59,11 +59,7 @@ class Alignment:
         return {"positive": self.positive, "positive_source": self.positive_source}
 
     def id(self, value: object, row: int) -> int:
-        """Return the model's label id for the label of a row.
-
-        Raises:
-            SpecError: The row has a label that the data set does not declare.
-        """
+        """Return the model's label id for the label of a row."""
         if isinstance(value, (int, str)) and value in self.ids:
             return self.ids[value]
         hint = "take rows without a label out of the data set" if value in (None, -1) else ""
@@ -72,12 +68,7 @@ class Alignment:
 
 
 class _Names:
-    """Label names that can be looked up exactly, else without case and separators.
-
-    Args:
-        names: The names.
-        have_ids: Whether a name's index is its id.
-    """
+    """Label names, looked up exactly, else without case and separators; with `have_ids`, an index is an id."""
 
     def __init__(self, names: Sequence[str], have_ids: bool = True) -> None:
         self.names = names
@@ -101,9 +92,7 @@ class _Names:
         return self.find(str(value)) or ([int(value)] if is_id else [])
 
 
-def align_column(
-    rows: datasets.Dataset, column: str, config: transformers.PretrainedConfig, question: Question
-) -> Alignment:
+def align_column(rows: Dataset, column: str, config: PretrainedConfig, question: Question) -> Alignment:
     """Match the labels of a column with those of a model, as in `align`."""
     return align(config.id2label, *column_labels(rows, column), label_mapping(question))
 
@@ -120,53 +109,42 @@ def align(
     values: Sequence[Label],
     mapping: Mapping[str, object] | None,
 ) -> Alignment:
-    """Match the data set's labels with the model's: by name where all names agree, by number where none does and one
-    side has no names.
+    """Match the data set's labels with the model's `id2label`: by name where all names agree, by number where none does
+    and one side has no names.
 
-    Args:
-        model: The model's `id2label`.
-        declared: The names that the data set declares, in the order of its ids; None where it declares none.
-        values: The distinct labels in the rows, used where none are declared.
-        mapping: `task_args.label_mapping`: the data set's name (or id) to the model's name (or id). A name comes before
-            an id.
+    The data set's labels are the names that it declares, in the order of its ids, else the distinct `values` in its
+    rows. `mapping` is `task_args.label_mapping`: the data set's name (or id) to the model's name (or id). A name comes
+    before an id.
 
     Raises:
         SpecError: The labels cannot be matched one to one.
     """
     names = tuple(str(model[index]) for index in sorted(model))
+    are_declared = declared is not None
     data_names = [str(value) for value in (values if declared is None else declared)]
-    keys: list[Label] = list(values) if declared is None else list(range(len(data_names)))
-    are_numbers = declared is None and all(isinstance(value, int) for value in values)
+    keys = range(len(data_names)) if are_declared else values
+    are_numbers = all(isinstance(key, int) for key in keys)
     model_names = _Names(names)
-    unused: list[str] = []
-    if mapping:
-        mapped, unused = _apply_mapping(mapping, _Names(data_names, have_ids=declared is not None), model_names)
-        ids_of = [[mapped[i]] if i in mapped else model_names.find(name) for i, name in enumerate(data_names)]
-    else:
-        ids_of = [model_names.find(name) for name in data_names]
-        if (are_generic(names) or are_numbers) and not any(ids_of):
-            return _with_positive(_by_number(names, data_names, keys, declared is not None), keys, declared is not None)
+    mapped, unused = _apply_mapping(mapping or {}, _Names(data_names, have_ids=are_declared), model_names)
+    ids_of = [[mapped[i]] if i in mapped else model_names.find(name) for i, name in enumerate(data_names)]
+    if not mapping and not any(ids_of) and (are_generic(names) or (are_numbers and not are_declared)):
+        return _with_positive(_by_number(names, data_names, keys, are_declared), keys, are_declared)
     if mistakes := _match_mistakes(names, data_names, ids_of):
         raise SpecError(mistakes)
     ids = {key: indices[0] for key, indices in zip(keys, ids_of)}
-    moved = [name for key, name in zip(keys, data_names) if (declared is not None or are_numbers) and ids[key] != key]
-    notes = [f"label_mapping: the data set has no label {join_names(unused)}"] if unused else []
-    if moved:
-        listing = ", ".join(moved)
-        notes.insert(
-            0, f"labels are numbered differently in the data set and in the model ({listing}): aligned by name"
-        )
-    return _with_positive(Alignment(ids, names, tuple(notes)), keys, declared is not None)
+    notes = []
+    if moved := [name for key, name in zip(keys, data_names) if are_numbers and ids[key] != key]:
+        different = "labels are numbered differently in the data set and in the model"
+        notes.append(f"{different} ({', '.join(moved)}): aligned by name")
+    if unused:
+        notes.append(f"label_mapping: the data set has no label {join_names(unused)}")
+    return _with_positive(Alignment(ids, names, tuple(notes)), keys, are_declared)
 
 
 def _apply_mapping(
     mapping: Mapping[str, object], data_names: _Names, model_names: _Names
 ) -> tuple[dict[int, int], list[str]]:
-    """Return the model's id for each index of the data set that `label_mapping` names, and the keys that name none.
-
-    Raises:
-        SpecError: A key or a value may mean several labels, a value means none, or two keys mean one label.
-    """
+    """Return the model's id for each index of the data set that `label_mapping` names, and the keys that name none."""
     mapped: dict[int, int] = {}
     unused, mistakes = [], []
     for key, value in mapping.items():
@@ -189,19 +167,20 @@ def _apply_mapping(
     return mapped, unused
 
 
+def _both(names: Sequence[str], data_names: Sequence[str]) -> str:
+    return f"labels of the data set {list(data_names)} and of the model {list(names)}"
+
+
 def _with_ids(names: Sequence[str], ids: Sequence[int]) -> str:
     return " and ".join(f"`{names[index]}` (id {index})" for index in ids)
 
 
 def _match_mistakes(names: Sequence[str], data_names: Sequence[str], ids_of: Sequence[Sequence[int]]) -> list[Mistake]:
-    """Return the mistakes of names that do not match one to one: without a label of the model, with several labels, or
-    several with the same label.
-    """
+    """Return the mistakes of names that do not match one to one."""
     mistakes = []
     if missing := [name for name, ids in zip(data_names, ids_of) if not ids]:
-        actual = f"labels of the data set {list(data_names)} and of the model {list(names)}"
         hint = f"say what {join_names(missing)} is in the model: {_MAPPING}"
-        mistakes.append(Mistake(_PLACE, actual, "labels that agree by name", hint))
+        mistakes.append(Mistake(_PLACE, _both(names, data_names), "labels that agree by name", hint))
     same: dict[int, list[str]] = defaultdict(list)
     for name, ids in zip(data_names, ids_of):
         if len(ids) == 1:
@@ -214,9 +193,8 @@ def _match_mistakes(names: Sequence[str], data_names: Sequence[str], ids_of: Seq
         if len(several) > 1:
             listing = " and ".join(f"`{name}`" for name in several)
             actual = f"{listing} of the data set, all `{names[index]}` of the model"
-            hint = (
-                "put them together in the data set where they mean the same, else say in label_mapping which is which"
-            )
+            together = "put them together in the data set where they mean the same"
+            hint = f"{together}, else say in label_mapping which is which"
             mistakes.append(Mistake(_PLACE, actual, "a label of the model for each of the data set's own", hint))
     return mistakes
 
@@ -228,7 +206,7 @@ def _with_positive(alignment: Alignment, keys: Sequence[Label], declared: bool) 
         return alignment
     if declared:
         return replace(alignment, positive=ids[keys[1]], positive_source="the second label that the data set declares")
-    numbers = {key: number for key in keys if (number := _number(key)) is not None}
+    numbers = {key: number for key in keys if math.isfinite(number := _number(key))}
     if len(keys) == len(numbers) == 2:
         greatest = max(keys, key=lambda key: numbers[key])
         return replace(alignment, positive=ids[greatest], positive_source="the greater number in the data set")
@@ -239,12 +217,12 @@ def _with_positive(alignment: Alignment, keys: Sequence[Label], declared: bool) 
     return replace(alignment, positive=max(ids.values()) if len(keys) == 2 else 1, positive_source=source)
 
 
-def _number(label: Label) -> float | None:
+def _number(label: Label) -> float:
+    """Return a label as a number; NaN where it is none."""
     try:
-        number = float(label)
+        return float(label)
     except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+        return math.nan
 
 
 def are_generic(names: Sequence[str]) -> bool:
@@ -252,20 +230,15 @@ def are_generic(names: Sequence[str]) -> bool:
     return all(_GENERIC.match(name) for name in names)
 
 
-def column_labels(rows: datasets.Dataset, name: str) -> tuple[Sequence[str] | None, Sequence[Label]]:
-    """Return the label names that a column declares, or None, and the distinct labels in it, one or a list in a row.
-
-    Raises:
-        SpecError: The column holds no labels.
-    """
+def column_labels(rows: Dataset, name: str) -> tuple[Sequence[str] | None, Sequence[Label]]:
+    """Return the label names that a column declares, or None, and the distinct labels in it, one or a list in a row."""
     feature = rows.features[name]
     names = getattr(getattr(feature, "feature", feature), "names", None)
     distinct: set[object] = set()
     try:
-        for block in rows.with_format(None).select_columns([name]).iter(batch_size=1000):
-            distinct.update(
-                label for value in block[name] for label in (value if isinstance(value, list) else (value,))
-            )
+        for row in data.iter_rows(rows, [name]):
+            value = row[name]
+            distinct.update(value if isinstance(value, list) else [value])
     except TypeError as error:
         raise _no_labels(name, feature) from error
     # A row without a label raises its own error when it is taken.
@@ -282,13 +255,8 @@ def _no_labels(name: str, feature: object) -> SpecError:
 
 
 def _by_number(names: tuple[str, ...], data_names: Sequence[str], keys: Sequence[Label], declared: bool) -> Alignment:
-    """Match labels by number, where one side has no names.
-
-    Raises:
-        SpecError: A number is no id of the model, or the numbers in the names contradict the ids.
-    """
-    both = f"labels of the data set {list(data_names)} and of the model {list(names)}"
-    hint = f"say which is which: {_MAPPING}"
+    """Match labels by number, where one side has no names."""
+    both, hint = _both(names, data_names), f"say which is which: {_MAPPING}"
     numbers = [key for key in keys if isinstance(key, int) and 0 <= key < len(names)]
     if len(numbers) < len(keys):
         raise SpecError(Mistake(_PLACE, both, "labels that agree by name or by number", hint))

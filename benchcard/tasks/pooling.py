@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
@@ -20,38 +19,27 @@ from numpy.typing import NDArray
 from benchcard.errors import ArtifactError
 
 T = TypeVar("T")
-Pool = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Pool = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 
 # The least divisor of torch.nn.functional.normalize.
 _LEAST_NORM = 1e-12
 
 
-def _weighted(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-    weights = np.arange(1, len(tokens) + 1, dtype=np.float32)
-    return np.asarray(weights @ tokens / weights.sum(), dtype=np.float32)
-
-
 # In the order in which sentence-transformers joins them where a folder asks for several by flags.
-_POOLS: Mapping[str, Pool] = MappingProxyType(
-    {
-        "cls": lambda tokens: tokens[0],
-        "max": lambda tokens: tokens.max(axis=0),
-        "mean": lambda tokens: tokens.mean(axis=0),
-        "mean_sqrt_len_tokens": lambda tokens: tokens.sum(axis=0) / np.float32(np.sqrt(len(tokens))),
-        "weightedmean": _weighted,
-        "lasttoken": lambda tokens: tokens[-1],
-    }
-)
-_FLAGS = {mode: f"pooling_mode_{mode}" for mode in ("mean_sqrt_len_tokens", "lasttoken")}
-_FLAGS |= {mode: f"pooling_mode_{mode}_tokens" for mode in ("max", "mean", "weightedmean")}
-_FLAGS["cls"] = "pooling_mode_cls_token"
-# The modules of a folder, in this order; a `Normalize` may follow.
-_MODULES = ("Transformer", "Pooling")
-# The names of the configuration of a `Transformer`; the first file that exists counts.
-_TRANSFORMER_CONFIGS = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
+_POOLS: Mapping[str, Pool] = {
+    "cls": lambda tokens: tokens[0],
+    "max": lambda tokens: tokens.max(axis=0),
+    "mean": lambda tokens: tokens.mean(axis=0),
+    "mean_sqrt_len_tokens": lambda tokens: tokens.sum(axis=0) / np.float32(np.sqrt(len(tokens))),
+    "weightedmean": lambda tokens: np.average(tokens, axis=0, weights=np.arange(1, len(tokens) + 1)),
+    "lasttoken": lambda tokens: tokens[-1],
+}
+# What the flag of a mode has after its name.
+_FLAG_ENDINGS = {"cls": "_token", **dict.fromkeys(("max", "mean", "weightedmean"), "_tokens")}
+# The modules of a folder, in this order; `Normalize` may be missing.
+_MODULES = ["Transformer", "Pooling", "Normalize"]
+# The kinds of `sentence_<kind>_config.json`, the configuration of a `Transformer`; the first file that exists counts.
+_KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 # Its settings that are obeyed here or do not change an embedding, and those that may have this value only.
 _ACCEPTED = ("max_seq_length", "do_lower_case", "unpad_inputs", "query_length", "document_length", "query_expansion")
 _FIXED = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
@@ -63,15 +51,11 @@ class Pooling:
     """How the embedding of a text is made, and how embeddings are compared.
 
     Attributes:
-        modes: What is computed over the tokens, joined one after the other: `cls`, `max`, `mean`,
-            `mean_sqrt_len_tokens`, `weightedmean`, `lasttoken`.
+        modes: What is computed over the tokens, a name of `_POOLS` each, joined one after the other.
         normalize: Whether the result is scaled to length 1.
         truncate_dim: How many of its first numbers are kept after that; None for all.
         similarity: The name of the similarity that the folder asks for; None where it names none.
-        prompt: The text before every text.
-        lower_case: Whether texts are converted to lower case.
         maximum: The most tokens that are read; None for the model's own maximum.
-        notes: What a reader should know.
     """
 
     modes: tuple[str, ...] = ("mean",)
@@ -131,18 +115,14 @@ class _Module:
 
 
 def load_pooling(model: Path) -> Pooling:
-    """Return the pooling of the model in a folder; the mean of all tokens where the folder has none.
-
-    Raises:
-        ArtifactError: The folder asks for something that is not supported.
-    """
+    """Return the pooling of the model in a folder; the mean of all tokens where the folder has none."""
     modules = read_json(model / "modules.json", list[_Module])
     if modules is None:
-        note = "the model's folder does not say how token embeddings are pooled: their mean is taken, "
-        return Pooling(notes=(note + "as sentence-transformers does",))
+        mean = "their mean is taken, as sentence-transformers does"
+        return Pooling(notes=(f"the model's folder does not say how token embeddings are pooled: {mean}",))
     path = _pooling_folder(model, modules) / "config.json"
     config = read_json(path, dict[str, object]) or {}
-    files = (read_json(model / name, dict[str, object]) for name in _TRANSFORMER_CONFIGS)
+    files = (read_json(model / f"sentence_{kind}_config.json", dict[str, object]) for kind in _KINDS)
     maximum, lower_case = _transformer_settings(model, next((file for file in files if file is not None), {}))
     settings = load_config(model)
     if (kind := settings.model_type) != "SentenceTransformer":
@@ -156,13 +136,11 @@ def load_pooling(model: Path) -> Pooling:
     if prompt:
         notes.append(f"every text has the model's prompt before it: {prompt!r}")
     elif names := [name for name, text in prompts.items() if text]:
-        notes.append(
-            f"the model has prompts ({', '.join(names)}) and no default one: texts are read without a prompt, "
-            "as `encode` of sentence-transformers reads them"
-        )
+        reading = "texts are read without a prompt, as `encode` of sentence-transformers reads them"
+        notes.append(f"the model has prompts ({', '.join(names)}) and no default one: {reading}")
     if settings.truncate_dim is not None:
         notes.append(f"embeddings are cut to their first {settings.truncate_dim} numbers: the model's `truncate_dim`")
-    modes, normalize = _modes(config, path), len(modules) > len(_MODULES)
+    modes, normalize = _modes(config, path), modules[-1].name == "Normalize"
     similarity, truncate_dim = settings.similarity_fn_name, settings.truncate_dim
     return Pooling(modes, normalize, truncate_dim, similarity, prompt, lower_case, maximum, tuple(notes))
 
@@ -174,23 +152,17 @@ def load_config(model: Path) -> SentenceTransformersConfig:
 
 
 def _pooling_folder(model: Path, modules: Sequence[_Module]) -> Path:
-    """Return the folder of the pooling's configuration.
-
-    Raises:
-        ArtifactError: The modules are not a transformer at the root, a pooling and at most a normalization.
-    """
+    """Return the folder of the pooling's configuration, the second of two modules, or of three with a normalization."""
     names = [module.name for module in modules]
-    if unknown := [name for name in names if name not in (*_MODULES, "Normalize")]:
-        expected = ", ".join([*_MODULES, "Normalize"])
+    if unknown := [name for name in names if name not in _MODULES]:
+        expected = ", ".join(_MODULES)
         raise ArtifactError(f"{model} passes its embeddings through {', '.join(unknown)}; expected only {expected}")
     if "Pooling" not in names:
         raise ArtifactError(f"{model / 'modules.json'} has no Pooling, so the model gives no embedding of a sentence")
-    if names not in ([*_MODULES], [*_MODULES, "Normalize"]) or modules[0].path:
+    if names not in (_MODULES[:2], _MODULES) or modules[0].path:
         listing = ", ".join(f"{module.name} in `{module.path or '.'}`" for module in modules)
-        raise ArtifactError(
-            f"{model / 'modules.json'} lists {listing}; "
-            "expected a Transformer in the model's own folder, a Pooling and at most a Normalize"
-        )
+        expected = "a Transformer in the model's own folder, a Pooling and at most a Normalize"
+        raise ArtifactError(f"{model / 'modules.json'} lists {listing}; expected {expected}")
     if names[-1] == "Normalize" and modules[-1].path:
         config = read_json(model / modules[-1].path / "config.json", dict[str, object]) or {}
         if values := {str(value) for value in config.values()} - {"None", "sentence_embedding"}:
@@ -199,11 +171,7 @@ def _pooling_folder(model: Path, modules: Sequence[_Module]) -> Path:
 
 
 def _transformer_settings(model: Path, config: Mapping[str, object]) -> tuple[int | None, bool]:
-    """Return the most tokens that are read, and whether texts are converted to lower case.
-
-    Raises:
-        ArtifactError: The configuration of the transformer asks for something else.
-    """
+    """Return the most tokens that are read, and whether texts are converted to lower case."""
     others = {name: value for name, value in config.items() if name not in _ACCEPTED and value}
     others = {name: value for name, value in others.items() if value != _FIXED.get(name)}
     modalities = others.get("modality_config")
@@ -216,26 +184,24 @@ def _transformer_settings(model: Path, config: Mapping[str, object]) -> tuple[in
             "embeddings do not depend on it"
         )
     maximum = config.get("max_seq_length")
-    return (maximum if isinstance(maximum, int) else None) or None, bool(config.get("do_lower_case"))
+    return maximum if isinstance(maximum, int) and maximum else None, bool(config.get("do_lower_case"))
 
 
 def _modes(config: Mapping[str, object], path: Path) -> tuple[str, ...]:
     """Return the modes of a pooling's configuration: flags or, in newer folders, one name or several."""
-    names = config.get("pooling_mode") or [mode for mode in _POOLS if config.get(_FLAGS[mode])]
-    modes = [str(name) for name in names] if isinstance(names, list) else [str(names)]
+    names = config.get("pooling_mode") or [
+        mode for mode in _POOLS if config.get(f"pooling_mode_{mode}{_FLAG_ENDINGS.get(mode, '')}")
+    ]
+    modes = tuple(map(str, names if isinstance(names, list) else [names]))
     unknown = [mode for mode in modes if mode not in _POOLS]
     if unknown or not modes:
-        names = ", ".join(unknown) or "of nothing"
-        raise ArtifactError(f"{path} asks for the pooling {names}; known: {', '.join(_POOLS)}")
-    return tuple(modes)
+        asked = ", ".join(unknown) or "of nothing"
+        raise ArtifactError(f"{path} asks for the pooling {asked}; known: {', '.join(_POOLS)}")
+    return modes
 
 
 def read_json(path: Path, form: type[T]) -> T | None:
-    """Return the JSON of a file as a value of this type; None where there is no file.
-
-    Raises:
-        ArtifactError: It is no such JSON.
-    """
+    """Return the JSON of a file as a value of this type; None where there is no file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=form)
     except FileNotFoundError:

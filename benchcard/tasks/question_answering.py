@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -13,18 +13,18 @@ import numpy as np
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, text, windows
+from benchcard.tasks import Prepared, Question, Row, data, text
 from benchcard.tasks.outputs import output
 
 if TYPE_CHECKING:
-    import datasets
+    from datasets import Dataset
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """`task_args`, with the names and defaults of the reference script.
+    """`task_args`, with the names and defaults of the reference script, and whether every question has an answer.
 
     Source: https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/run_qa.py
     """
@@ -34,18 +34,12 @@ class _Settings:
     n_best_size: int = 20
     max_answer_length: int = 30
     null_score_diff_threshold: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Context(_Settings):
-    """`Prepared.context`: the settings, and whether every question has an answer."""
-
     answerable: bool = True
 
 
 @dataclass(frozen=True)
 class _Memo:
-    """`Row.memo`: the id of a question, and its context."""
+    """`Row.memo`."""
 
     id: str
     context: str
@@ -83,19 +77,19 @@ class QuestionAnswering:
         }
     )
 
-    def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
+    def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as one window or more of token ids, with the places of tokens in the context beside them; a
         reference is `id` and `answers`, as in SQuAD.
         """
         texts = text.load_texts(question.model, offsets_for="to cut answers from the context")
         settings = msgspec.convert(question.arguments, _Settings)
         answers = data.reference(rows, question, "answers") if question.labelled else None
-        columns = data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context"
+        columns = [data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context"]
         answerable = answers is None or _all_have_answers(rows, answers, question)
         scorer = "squad" if answerable else "squad_v2"
         return Prepared(
             _rows(rows, question, texts, columns, answers, settings),
-            asdict(_Context(**asdict(settings), answerable=answerable)),
+            asdict(replace(settings, answerable=answerable)),
             texts.pad(),
             texts.tokenizer.padding_side,
             frozenset({"offsets", "null"}),
@@ -109,18 +103,8 @@ class QuestionAnswering:
 
     def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> dict[str, object]:
         """Return `id`, `prediction_text` and `no_answer_probability`, as the SQuAD scorers take them."""
-        settings, row = msgspec.convert(context, _Context), msgspec.convert(memo, _Memo)
-        answer, probability = windows.answer(
-            row.context,
-            [
-                windows.Window(item["start_logits"], item["end_logits"], item["offsets"], int(item["null"][0]))
-                for item in items
-            ],
-            answerable=settings.answerable,
-            n_best=settings.n_best_size,
-            max_tokens=settings.max_answer_length,
-            null_threshold=settings.null_score_diff_threshold,
-        )
+        row = msgspec.convert(memo, _Memo)
+        answer, probability = _answer(row.context, items, msgspec.convert(context, _Settings))
         return {"id": row.id, "prediction_text": answer, "no_answer_probability": probability}
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
@@ -128,13 +112,46 @@ class QuestionAnswering:
         return text.load_texts(model).timed(batch_size, input_length, seed, pair=True)
 
 
+def _answer(context: str, windows: Sequence[Arrays], settings: _Settings) -> tuple[str, float]:
+    """Return the answer, empty for none, and the probability of no answer, 0 where every question has an answer.
+
+    The score of an answer is the sum of both logits; of equal ones the first window's is taken. The score of no answer
+    is its lowest over the windows, since a window without the answer knows nothing of others.
+
+    Source: `postprocess_qa_predictions` in
+    https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/utils_qa.py
+    """
+    from scipy.special import softmax
+
+    candidates: list[tuple[float, str]] = []
+    nulls: list[float] = []
+    for window in windows:
+        start_logits, end_logits, offsets = window["start_logits"], window["end_logits"], window["offsets"]
+        starts, ends = (np.argsort(logits)[::-1][: settings.n_best_size] for logits in (start_logits, end_logits))
+        inside = offsets[:, 0] >= 0
+        candidates += [
+            (float(start_logits[start] + end_logits[end]), context[offsets[start, 0] : offsets[end, 1]])
+            for start in starts[inside[starts]]
+            for end in ends[inside[ends]]
+            if start <= end < start + settings.max_answer_length
+        ]
+        (null,) = window["null"]
+        nulls.append(float(start_logits[null] + end_logits[null]))
+    best = sorted(candidates, key=lambda candidate: candidate[0], reverse=True)[: settings.n_best_size]
+    if settings.answerable:
+        return (best[0][1] if best else ""), 0.0
+    score, answer = next(((score, answer) for score, answer in best if answer), (None, ""))
+    if score is None:
+        return "", 1.0
+    null_score = min(nulls)
+    probability = float(softmax([*(score for score, _ in best), null_score])[-1])
+    return ("" if null_score - score > settings.null_score_diff_threshold else answer), probability
+
+
 def _read_answers(value: object, column: str, number: int) -> tuple[list[str], list[int]]:
     """Return the answers of a row, and their first characters in the context, -1 where these are not given.
 
     A row has a text, a list of `{text, answer_start}`, or `{text: […], answer_start: […]}`.
-
-    Raises:
-        SpecError: They have another form.
     """
     if isinstance(value, str):
         value = {"text": [value] if value else []}
@@ -152,7 +169,7 @@ def _read_answers(value: object, column: str, number: int) -> tuple[list[str], l
     return answers.text, starts
 
 
-def _all_have_answers(rows: datasets.Dataset, column: str, question: Question) -> bool:
+def _all_have_answers(rows: Dataset, column: str, question: Question) -> bool:
     """Return whether every row has an answer. All rows are read, so that answers of another form fail at once."""
     values = enumerate(row[column] for row in data.iter_rows(rows, [column]))
     answers = [_read_answers(value, column, question.number(index)) for index, value in values]
@@ -160,12 +177,7 @@ def _all_have_answers(rows: datasets.Dataset, column: str, question: Question) -
 
 
 def _rows(
-    rows: datasets.Dataset,
-    question: Question,
-    texts: text.Texts,
-    columns: tuple[str, str],
-    answers: str | None,
-    settings: _Settings,
+    rows: Dataset, question: Question, texts: text.Texts, columns: list[str], answers: str | None, settings: _Settings
 ) -> Iterator[Row]:
     for index, row in enumerate(data.iter_rows(rows, [*columns, answers] if answers else columns)):
         number = question.number(index)
@@ -177,12 +189,10 @@ def _rows(
         if answers:
             right, starts = _read_answers(row[answers], answers, number)
             reference = {"id": str(number), "answers": {"text": right, "answer_start": starts}}
-            absent = [answer not in context for answer in right]
-            astray = [
-                start >= 0 and not is_absent and not context.startswith(answer, start)
-                for answer, start, is_absent in zip(right, starts, absent)
-            ]
-            counts |= {"answers": len(right), "astray": sum(astray), "absent": sum(absent)}
+            elsewhere = [(answer, start) for answer, start in zip(right, starts) if answer in context and start >= 0]
+            astray = sum(not context.startswith(answer, start) for answer, start in elsewhere)
+            absent = sum(answer not in context for answer in right)
+            counts |= {"answers": len(right), "astray": astray, "absent": absent}
         yield Row(items, reference, asdict(_Memo(str(number), context)), counts)
 
 
@@ -213,10 +223,9 @@ def _windows(
     )
     items: list[dict[str, np.ndarray]] = []
     for index, item in enumerate(texts.items(encoding)):
-        inside = np.asarray([part == int(context_is_second) for part in encoding.sequence_ids(index)])
-        ids = item["input_ids"].tolist()
-        null = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
-        places = np.asarray(encoding["offset_mapping"][index], dtype=np.int64).reshape(-1, 2)
-        offsets = np.where(inside[:, None], places, -1)
+        inside = np.asarray(encoding.sequence_ids(index)) == int(context_is_second)
+        # The first `cls` token, else the first token.
+        null = int(np.argmax(item["input_ids"] == tokenizer.cls_token_id))
+        offsets = np.where(inside[:, None], np.asarray(encoding["offset_mapping"][index], dtype=np.int64), -1)
         items.append({**item, "offsets": offsets, "null": np.asarray([null])})
     return items

@@ -6,6 +6,7 @@ Leaves what becomes of the tokens to each task.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +40,6 @@ class Texts:
     """How a model reads text.
 
     Attributes:
-        model: Its folder.
-        tokenizer: Its own tokenizer.
-        config: Its configuration.
         names: The inputs that the tokenizer makes and the model takes.
         maximum: The most tokens that it takes; None where there is no limit.
     """
@@ -62,11 +60,9 @@ class Texts:
         if "attention_mask" not in self.names:
             return {}
         if self.tokenizer.pad_token_id is None:
-            raise ArtifactError(
-                f"The tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch. "
-                "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike), "
-                "save both into a folder, and name that folder."
-            )
+            lack = f"The tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch"
+            advice = "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike)"
+            raise ArtifactError(f"{lack}. {advice}, save both into a folder, and name that folder.")
         values = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
         return {name: values.get(name, 0) for name in self.names}
 
@@ -86,9 +82,9 @@ class Texts:
 
         The longer text of a pair is cut first, as in the reference scripts for GLUE.
         """
-        columns = [list(first)] + ([list(second)] if second is not None else [])
+        columns = [list(column) for column in (first, second) if column is not None]
         items = self.items(self.tokenizer(*columns, verbose=False))
-        is_long = [self.maximum is not None and len(item["input_ids"]) > self.maximum for item in items]
+        is_long = [len(item["input_ids"]) > (self.maximum or math.inf) for item in items]
         if any(is_long):
             texts = [[text for text, long in zip(column, is_long) if long] for column in columns]
             cut = iter(self.items(self.tokenizer(*texts, truncation=True, max_length=self.maximum, verbose=False)))
@@ -98,13 +94,8 @@ class Texts:
     def timed(self, batch_size: int, length: int | None, seed: int, pair: bool = False) -> TimedInputs:
         """Return generated inputs `(batch, tokens) int64` for time measurements, and their length.
 
-        Ordinary tokens are drawn by seed; special tokens stand where the tokenizer puts them; there is no padding.
-
-        Args:
-            batch_size: Rows.
-            length: Tokens in a row; None for `DEFAULT_LENGTH`.
-            seed: The seed of the tokens.
-            pair: Whether rows are pairs of texts; the first text then takes an eighth of the row.
+        Ordinary tokens are drawn by seed; special tokens stand where the tokenizer puts them; there is no padding. The
+        default of `length` is `DEFAULT_LENGTH`. Of a pair of texts, the first one takes an eighth of the row.
 
         Raises:
             ArtifactError: The model takes no rows of that length.
@@ -122,16 +113,14 @@ class Texts:
         if self.maximum is not None and length > self.maximum:
             raise ArtifactError(f"The input length {length} is above {self.maximum}, the most tokens of {self.model}.")
         if length < least:
-            least_of = f"{least}, the fewest tokens of {self.model} with its special ones"
-            raise ArtifactError(f"The input length {length} is below {least_of}.")
+            fewest = f"the fewest tokens of {self.model} with its special ones"
+            raise ArtifactError(f"The input length {length} is below {least}, {fewest}.")
         free = length - least + len(texts)
         repeats = np.ones(least, dtype=int)
-        repeats[texts] = free
-        if len(texts) > 1:
-            repeats[texts[0]] = max(1, free // 8)
-            repeats[texts[-1]] = free - repeats[texts[0]]
-        rows = {name: np.repeat(np.asarray(encoding[name][0], dtype=np.int64)[kept], repeats) for name in self.names}
-        inputs: dict[str, np.ndarray] = {name: np.tile(values, (batch_size, 1)) for name, values in rows.items()}
+        repeats[texts[0]] = max(1, free // 8) if len(texts) > 1 else free
+        repeats[texts[-1]] = free - repeats[texts[:-1]].sum()
+        (item,) = self.items(encoding)
+        inputs = {name: np.tile(np.repeat(ids[kept], repeats), (batch_size, 1)) for name, ids in item.items()}
         ordinary = np.repeat(~special, repeats)
         drawn = np.random.default_rng(seed).choice(self._ordinary_ids(), (batch_size, int(ordinary.sum())))
         inputs["input_ids"][:, ordinary] = drawn
@@ -140,22 +129,16 @@ class Texts:
     def _ordinary_ids(self) -> NDArray[np.int64]:
         """Return the ids of tokens that are not special, within the model's embeddings."""
         size = getattr(self.config.get_text_config(), "vocab_size", None) or len(self.tokenizer)
-        special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
-        ids = [
-            index for index in sorted(set(self.tokenizer.get_vocab().values())) if index < size and index not in special
-        ]
+        ids = set(self.tokenizer.get_vocab().values()) & set(range(size))
+        ids -= {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         if not ids:
             raise ArtifactError(f"The tokenizer of {self.model} has no tokens within the model's {size} embeddings.")
-        return np.asarray(ids, dtype=np.int64)
+        return np.asarray(sorted(ids), dtype=np.int64)
 
 
 def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = False) -> Texts:
-    """Load the tokenizer of the model in a folder.
-
-    Args:
-        model: The folder.
-        offsets_for: Why the places of tokens in the text are needed, for messages; None where they are not.
-        split: Whether texts come as lists of words.
+    """Load the tokenizer of the model in a folder. With `split`, texts come as lists of words. `offsets_for` says, for
+    messages, why the places of tokens in the text are needed.
 
     Raises:
         ArtifactError: The folder has no tokenizer, or none that gives the places of tokens.
@@ -174,30 +157,31 @@ def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = Fal
         raise ArtifactError(f"The tokenizer of {model} cannot be loaded: {error}") from error
     # For a folder without a tokenizer, transformers makes one that has nothing but special tokens.
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
-        raise ArtifactError(
-            f"{model} has no tokenizer (`tokenizer.json`, or the files of a vocabulary). "
-            "Save the one that the model was trained with into it."
-        )
+        advice = "Save the one that the model was trained with into it."
+        raise ArtifactError(f"{model} has no tokenizer (`tokenizer.json`, or the files of a vocabulary). {advice}")
     if offsets_for is not None and not tokenizer.is_fast:
-        raise ArtifactError(
-            f"The tokenizer of {model} ({type(tokenizer).__name__}) is a slow one, which does not give the places of "
-            f"tokens in the text. They are needed {offsets_for}. Convert it to a fast one (`tokenizer.json`)."
-        )
+        slow = f"The tokenizer of {model} ({type(tokenizer).__name__}) is a slow one"
+        need = f"which does not give the places of tokens in the text. They are needed {offsets_for}."
+        raise ArtifactError(f"{slow}, {need} Convert it to a fast one (`tokenizer.json`).")
     inputs = _model_inputs(config)
     names = tuple(name for name in tokenizer.model_input_names if inputs is None or name in inputs)
     return Texts(model, tokenizer, config, names, _max_tokens(tokenizer, config))
 
 
 def expect_text(value: object, column: str, number: int, key: str = "primary") -> str:
-    """Return the text of a row.
-
-    Raises:
-        SpecError: It is no text, or an empty one.
-    """
+    """Return the text of a row, which must not be empty."""
     if not isinstance(value, str) or not value.strip():
         place, hint = f"$.dataset.data_keys.{key}", "take such rows out of the data set"
         raise bad_value(value, column, number, place, "a text that is not empty", hint)
     return value
+
+
+def expect_columns(block: Sequence[tuple[int, Mapping[str, object]]], columns: Sequence[str]) -> list[list[str]]:
+    """Return the texts of a block of numbered rows, by column: the primary one, and the secondary one where given."""
+    return [
+        [expect_text(row[column], column, number, key) for number, row in block]
+        for key, column in zip(("primary", "secondary"), columns)
+    ]
 
 
 def without_padding(values: np.ndarray, inputs: Arrays) -> list[np.ndarray]:
@@ -214,7 +198,8 @@ def _model_inputs(config: transformers.PretrainedConfig) -> set[str] | None:
         known = AutoModel._model_mapping[type(config)]
     except KeyError:
         return None
-    return set(inspect.signature((known[0] if isinstance(known, (list, tuple)) else known).forward).parameters)
+    model = known[0] if isinstance(known, (list, tuple)) else known
+    return set(inspect.signature(model.forward).parameters)
 
 
 def _max_tokens(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PretrainedConfig) -> int | None:

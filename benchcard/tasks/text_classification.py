@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,24 +19,20 @@ from benchcard.tasks.pooling import load_config
 from benchcard.utils.text import join_names
 
 if TYPE_CHECKING:
-    import datasets
-    import transformers
+    from datasets import Dataset
+    from transformers import PretrainedConfig
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
-# The activations of the one output of a regression model, by the class of torch.nn. This sigmoid keeps the order of
-# outputs far below 0, too.
-_ACTIVATIONS: Mapping[str, Callable[[float], float]] = MappingProxyType(
-    {
-        "identity": lambda value: value,
-        "sigmoid": lambda value: math.exp(min(value, 0.0)) / (1 + math.exp(-abs(value))),
-        "tanh": math.tanh,
-    }
-)
-_ACTIVATION_NOTES = {
-    "identity": "the number is the model's output as it is",
-    "sigmoid": "the number is the sigmoid of the model's output",
-    "tanh": "the number is the hyperbolic tangent of the model's output",
+# The activations of the one output of a regression model, by the class of torch.nn, and what the number then is. This
+# sigmoid keeps the order of outputs far below 0, too.
+_ACTIVATIONS: Mapping[str, tuple[Callable[[float], float], str]] = {
+    "identity": (lambda value: value, "the model's output as it is"),
+    "sigmoid": (
+        lambda value: math.exp(min(value, 0.0)) / (1 + math.exp(-abs(value))),
+        "the sigmoid of the model's output",
+    ),
+    "tanh": (math.tanh, "the hyperbolic tangent of the model's output"),
 }
 # What a model predicts: one label, several labels, or a number. The values are names of `task_args`.
 _ONE_LABEL, _MULTI_LABEL, _REGRESSION = "", "is_multi_label", "is_regression"
@@ -46,11 +42,10 @@ _SEVERAL = "where a text may have several labels, and each column is one of them
 
 @dataclass(frozen=True)
 class _Arguments:
-    """`task_args`."""
+    """`task_args`. A label of several is predicted where its probability reaches the threshold."""
 
     is_regression: bool | None = None
     is_multi_label: bool | None = None
-    # A label of several is predicted where its probability reaches this.
     threshold: float = 0.5
     activation_fn: str | None = None
 
@@ -69,16 +64,14 @@ class _References:
     """The columns of references, and the function that reads the reference of a row, given its values and number."""
 
     columns: Sequence[str]
-    read: Callable[[Mapping[str, object], int], object]
+    read: Callable[[Mapping[str, Any], int], object]
     notes: tuple[str, ...] = ()
     alignment: labels.Alignment | None = None
 
 
 class TextClassification:
-    """The task `text-classification`.
-
-    The model predicts what `task_args` (`is_regression`, `is_multi_label`) or `problem_type` of its configuration
-    names, else one label.
+    """The task `text-classification`: what is predicted is named by `task_args` (`is_regression`, `is_multi_label`), or
+    by `problem_type` of the model's configuration; else it is one label.
     """
 
     metrics: tuple[str, ...] = ("accuracy",)
@@ -99,10 +92,12 @@ class TextClassification:
             return ("pearson", "spearman", "mse")
         return ("f1_micro", "f1_macro", "accuracy") if arguments.get("is_multi_label") else self.metrics
 
-    def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
+    def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as token ids; a reference is a label's id in the model, a list with 0 or 1 for each of its
         labels, or a number.
         """
+        from scipy.special import logit
+
         texts = text.load_texts(question.model)
         columns = [data.primary(rows, question, "text")]
         if secondary := data.secondary(rows, question):
@@ -112,7 +107,7 @@ class TextClassification:
         names = [config.id2label[index] for index in sorted(config.id2label)]
         context: dict[str, object] = {"problem": problem, "labels": names}
         if problem == _MULTI_LABEL:
-            context["least_score"] = _logit(arguments.threshold)
+            context["least_score"] = float(logit(arguments.threshold))
         references = _references(rows, question, config, problem)
         notes, facts, defaults = references.notes, {}, {}
         if references.alignment is not None:
@@ -122,7 +117,7 @@ class TextClassification:
             activation, source = _activation(question.model, arguments, config)
             context |= {"activation": activation, "texts": len(columns), "maximum": texts.maximum}
             facts = {"activation_fn": activation}
-            notes = (*notes, f"{_ACTIVATION_NOTES[activation]} ({source})")
+            notes = (*notes, f"the number is {_ACTIVATIONS[activation][1]} ({source})")
         elif arguments.activation_fn is not None:
             actual = "a model that gives labels"
             raise SpecError(Mistake("$.task_args.activation_fn", actual, "a model with one output, for a number"))
@@ -145,7 +140,7 @@ class TextClassification:
         """Return the id of the most likely label, a list with 0 or 1 for each label, or a number."""
         scores, settings = items[0]["scores"], msgspec.convert(context, _Context)
         if settings.problem == _REGRESSION:
-            return _ACTIVATIONS[settings.activation](float(scores[0]))
+            return _ACTIVATIONS[settings.activation][0](float(scores[0]))
         if settings.problem == _MULTI_LABEL:
             return [int(score >= settings.least_score) for score in scores]
         return int(scores.argmax())
@@ -155,19 +150,15 @@ class TextClassification:
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
-def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> str:
-    """Return what the model predicts: as `task_args` ask, else by the `problem_type` of its configuration.
-
-    Raises:
-        SpecError: It does not fit the number of the model's outputs.
-    """
+def _problem(arguments: _Arguments, config: PretrainedConfig) -> str:
+    """Return what the model predicts: as `task_args` ask, else by the `problem_type` of its configuration."""
     flags = {_REGRESSION: arguments.is_regression, _MULTI_LABEL: arguments.is_multi_label}
     asked = [name for name, flag in flags.items() if flag]
     if len(asked) > 1:
         raise SpecError(Mistake("$.task_args", join_names(asked), "one of them"))
     problem = asked[0] if asked else _ONE_LABEL
     if all(flag is None for flag in flags.values()):
-        problem = _PROBLEM_TYPES.get(getattr(config, "problem_type", None) or "", _ONE_LABEL)
+        problem = _PROBLEM_TYPES.get(str(getattr(config, "problem_type", "")), _ONE_LABEL)
     if (problem == _REGRESSION) == (config.num_labels == 1):
         return problem
     place = "$.task_args.is_regression"
@@ -179,21 +170,12 @@ def _problem(arguments: _Arguments, config: transformers.PretrainedConfig) -> st
     raise SpecError(Mistake(place, actual, expected, f"{hint} where it gives labels"))
 
 
-def _logit(probability: float) -> float:
-    if 0 < probability < 1:
-        return math.log(probability / (1 - probability))
-    return math.copysign(math.inf, probability - 0.5)
-
-
-def _activation(model: Path, arguments: _Arguments, config: transformers.PretrainedConfig) -> tuple[str, str]:
+def _activation(model: Path, arguments: _Arguments, config: PretrainedConfig) -> tuple[str, str]:
     """Return the activation of a model's one output, and where it comes from: `task_args`, the files of
     sentence-transformers in the model's folder, or the default of both libraries.
 
     Source: `get_default_activation_fn` of `CrossEncoder`, sentence-transformers 6.2; `postprocess` of
     `TextClassificationPipeline`, transformers 5.23.
-
-    Raises:
-        ArtifactError: The folder names an unknown one, or a prompt, which is not supported.
     """
     settings, own = load_config(model), getattr(config, "sentence_transformers", None)
     if prompt := settings.prompt:
@@ -219,10 +201,7 @@ def _activation(model: Path, arguments: _Arguments, config: transformers.Pretrai
     return "sigmoid", "as in transformers and sentence-transformers, where the model's folder asks for nothing else"
 
 
-def _references(
-    rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig, problem: str
-) -> _References:
-    """Return how the references of rows are read."""
+def _references(rows: Dataset, question: Question, config: PretrainedConfig, problem: str) -> _References:
     if not question.labelled:
         return _References((), lambda row, number: None)
     if problem == _MULTI_LABEL:
@@ -234,9 +213,7 @@ def _references(
     return _References([name], lambda row, number: alignment.id(row[name], number), alignment.notes, alignment)
 
 
-def _multi_label_references(
-    rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig
-) -> _References:
+def _multi_label_references(rows: Dataset, question: Question, config: PretrainedConfig) -> _References:
     """Return how several labels are read: from one column of 0 or 1 for each label, from a column of lists of labels,
     or from lists with 0 or 1 for each label of the model.
     """
@@ -247,60 +224,44 @@ def _multi_label_references(
             data.column(rows, name, f"$.dataset.ref_keys[{index}]")
         alignment = labels.align(config.id2label, names, [], labels.label_mapping(question))
 
-        def read_columns(row: Mapping[str, object], number: int) -> list[int]:
-            flags = {alignment.ids[i]: _expect_flag(row[name], name, number) for i, name in enumerate(names)}
-            return [flags.get(label, 0) for label in range(count)]
+        def read_columns(row: Mapping[str, Any], number: int) -> list[int]:
+            flags = [0] * count
+            for index, name in enumerate(names):
+                if row[name] not in (0, 1):
+                    raise data.bad_value(row[name], name, number, "$.dataset.ref_keys", "0 or 1")
+                flags[alignment.ids[index]] = int(row[name])
+            return flags
 
         return _References(names, read_columns, alignment.notes)
     name = data.reference(rows, question, "labels")
-    feature = getattr(rows.features[name], "feature", None)
-    if feature is None:
-        actual = f"the column `{name}` of {rows.features[name]}"
-        raise SpecError(Mistake("$.dataset.ref_keys", actual, "a column of lists, or one column for each label"))
+    expected = "a column of lists, or one column for each label"
+    feature = data.list_feature(rows, name, "$.dataset.ref_keys", expected)
     if _are_flags(rows, name, feature, count):
         note = f"`{name}` holds a 0 or 1 for each label: they were matched by number"
-
-        def read_flags(row: Mapping[str, object], number: int) -> list[int]:
-            return [_expect_flag(value, name, number) for value in _as_list(row[name])]
-
-        return _References([name], read_flags, (note,))
+        return _References([name], lambda row, number: [int(flag) for flag in row[name]], (note,))
     alignment = labels.align_column(rows, name, config, question)
 
-    def read_lists(row: Mapping[str, object], number: int) -> list[int]:
-        given = {alignment.id(value, number) for value in _as_list(row[name])}
+    def read_lists(row: Mapping[str, Any], number: int) -> list[int]:
+        given = {alignment.id(value, number) for value in row[name] or []}
         return [int(label in given) for label in range(count)]
 
     return _References([name], read_lists, alignment.notes)
 
 
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _are_flags(rows: datasets.Dataset, name: str, feature: object, count: int) -> bool:
+def _are_flags(rows: Dataset, name: str, feature: object, count: int) -> bool:
     """Return whether all lists of a column hold 0 or 1 for each of `count` labels."""
     numeric = ("int", "uint", "float", "bool")
     if getattr(feature, "names", None) is not None or not str(getattr(feature, "dtype", "")).startswith(numeric):
         return False
-    lists = (_as_list(row[name]) for row in data.iter_rows(rows, [name]))
-    return all(len(values) == count and set(values) <= {0, 1} for values in lists)
-
-
-def _expect_flag(value: object, name: str, number: int) -> int:
-    if value not in (0, 1):
-        raise data.bad_value(value, name, number, "$.dataset.ref_keys", "0 or 1")
-    return int(value == 1)
+    lists = (row[name] for row in data.iter_rows(rows, [name]))
+    return all(values and len(values) == count and set(values) <= {0, 1} for values in lists)
 
 
 def _rows(
-    rows: datasets.Dataset, question: Question, texts: text.Texts, columns: Sequence[str], references: _References
+    rows: Dataset, question: Question, texts: text.Texts, columns: Sequence[str], references: _References
 ) -> Iterator[Row]:
     for block in data.numbered_blocks(rows, [*columns, *references.columns], question):
-        sentences = [
-            [text.expect_text(row[column], column, number, key) for number, row in block]
-            for key, column in zip(("primary", "secondary"), columns)
-        ]
-        items, was_cut = texts.encode(*sentences)
+        items, was_cut = texts.encode(*text.expect_columns(block, columns))
         for (number, row), item, cut in zip(block, items, was_cut):
             if not item["input_ids"].size:
                 place, expected = "$.dataset.data_keys.primary", "a text that gives a token"

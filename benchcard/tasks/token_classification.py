@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,10 +20,11 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import MappingOf, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels, text
 from benchcard.tasks.outputs import output
+from benchcard.utils.text import quote_names
 
 if TYPE_CHECKING:
-    import datasets
-    import transformers
+    from datasets import Dataset
+    from transformers import PretrainedConfig
 
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
@@ -48,13 +49,6 @@ _TALLIES = {
 }
 
 
-@dataclass(frozen=True)
-class _Context:
-    """`Prepared.context`: the label names that a prediction is made of, by id."""
-
-    labels: list[str]
-
-
 class TokenClassification:
     """The task `token-classification`: a word's label is that of its first sub-word, as in the reference script.
 
@@ -66,13 +60,13 @@ class TokenClassification:
     has_length = True
     arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
-    def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
+    def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as token ids, with the indices of first sub-words beside them; a reference is a list of label
         names, one for each scored word.
         """
         texts = text.load_texts(question.model, offsets_for="to find the first token of each word", split=True)
         words = data.primary(rows, question, "tokens")
-        _expect_lists(rows, words, "$.dataset.data_keys.primary", "a column of lists of words")
+        data.list_feature(rows, words, "$.dataset.data_keys.primary", "a column of lists of words")
         tags = _load_tags(rows, question, texts.config) if question.labelled else None
         entity_tags, note = read_tags(tags.names) if tags else (None, "")
         return Prepared(
@@ -93,7 +87,7 @@ class TokenClassification:
 
     def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> list[str]:
         """Return the name of the most likely label of each scored word."""
-        names = msgspec.convert(context, _Context).labels
+        names = msgspec.convert(context["labels"], list[str])
         return [names[label] for label in items[0]["scores"][items[0]["starts"]].argmax(axis=-1)]
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
@@ -101,18 +95,11 @@ class TokenClassification:
         return text.load_texts(model).timed(batch_size, input_length, seed)
 
 
-def _expect_lists(rows: datasets.Dataset, name: str, place: str, expected: str) -> None:
-    if getattr(rows.features[name], "feature", None) is None:
-        raise SpecError(Mistake(place, f"the column `{name}` of {rows.features[name]}", expected))
-
-
 @dataclass(frozen=True)
 class _Tags:
     """The column of the labels of words.
 
     Attributes:
-        column: Its name.
-        alignment: The model's label ids for its values.
         names: The name of each label id, no two alike, from which entities are read. It is that of the data set where
             the model has no names, or gives one twice.
     """
@@ -121,19 +108,18 @@ class _Tags:
     alignment: labels.Alignment
     names: list[str]
 
-    def of_row(self, row: Mapping[str, object], words: Sequence[str], number: int) -> list[str]:
+    def of_row(self, row: Mapping[str, Any], words: Sequence[str], number: int) -> list[str]:
         """Return the label name of each word of a row."""
-        values = row[self.column]
-        if not isinstance(values, list) or len(values) != len(words):
-            count = len(values) if isinstance(values, list) else "no"
-            actual = f"{count} labels for {len(words)} words in row {number} of `{self.column}`"
+        values = row[self.column] or []
+        if len(values) != len(words):
+            actual = f"{len(values) or 'no'} labels for {len(words)} words in row {number} of `{self.column}`"
             raise SpecError(Mistake("$.dataset.ref_keys[0]", actual, "a label for each word"))
         return [self.names[self.alignment.id(value, number)] for value in values]
 
 
-def _load_tags(rows: datasets.Dataset, question: Question, config: transformers.PretrainedConfig) -> _Tags:
+def _load_tags(rows: Dataset, question: Question, config: PretrainedConfig) -> _Tags:
     column = data.reference(rows, question, "ner_tags")
-    _expect_lists(rows, column, "$.dataset.ref_keys[0]", "a column of lists of labels")
+    data.list_feature(rows, column, "$.dataset.ref_keys[0]", "a column of lists of labels")
     declared, values = labels.column_labels(rows, column)
     alignment = labels.align(config.id2label, declared, values, labels.label_mapping(question))
     given = alignment.names
@@ -150,9 +136,6 @@ def read_tags(names: Sequence[str]) -> tuple[dict[str, str] | None, str]:
 
     Letters count as those of a scheme where a type has several of them (`B-PER`, `I-PER`), so that `E-mail` is not the
     end of a `mail`. Without a scheme each run of one name other than `O` is an entity.
-
-    Args:
-        names: The names of all labels of the model.
     """
     outside = [name for name in names if name.upper() == "O"]
     others = [name for name in names if name not in outside]
@@ -175,22 +158,16 @@ def read_tags(names: Sequence[str]) -> tuple[dict[str, str] | None, str]:
         return None, "the labels mark no entities (none is `O`): only the accuracy of words has a meaning"
     all_tags = {**tags, **{name: f"I-{name}" for name in bare}, **dict.fromkeys(outside, "O")}
     if not tags:
-        note = "no label begins with `B-` or `I-`: each run of one label other than `O` is an entity (scheme IO)"
-        return all_tags, note
-    rest = f"; each run of {', '.join(f'`{name}`' for name in bare)} is an entity" if bare else ""
+        runs = "each run of one label other than `O` is an entity (scheme IO)"
+        return all_tags, f"no label begins with `B-` or `I-`: {runs}"
+    rest = f"; each run of {quote_names(bare)} is an entity" if bare else ""
     return all_tags, f"entities are read from the letters that labels {place} with (scheme {scheme}){rest}"
 
 
-def _scheme_letters(
-    parsed: Mapping[str, re.Match[str]], labels: int, has_outside: bool, *, is_prefix: bool
-) -> set[str]:
+def _scheme_letters(parsed: Mapping[str, re.Match[str]], count: int, has_outside: bool, *, is_prefix: bool) -> set[str]:
     """Return the letters of parsed label names that belong to a scheme; empty where there is no scheme.
 
-    Args:
-        parsed: The names that have a letter.
-        labels: Number of labels other than `O`.
-        has_outside: Whether there is a label `O`.
-        is_prefix: Whether the letters stand before the types.
+    `count` is the number of labels other than `O`; with `is_prefix` the letters stand before the types.
     """
     letters_of: dict[str | None, set[str]] = defaultdict(set)
     for match in parsed.values():
@@ -199,7 +176,7 @@ def _scheme_letters(
     if not is_prefix:
         return letters if letters >= {"B", "I"} else set()
     every = {letter for several in letters_of.values() for letter in several}
-    if len(parsed) == labels and (every & {"B", "I"} or every in ({"S"}, {"U"})):
+    if len(parsed) == count and (every & {"B", "I"} or every in ({"S"}, {"U"})):
         letters = every
     elif has_outside:
         # Beside a label `O`, a `B` or `I` before a type always belongs to a scheme.
@@ -208,7 +185,6 @@ def _scheme_letters(
 
 
 def _scheme(letters: set[str]) -> str:
-    """Return the name of the scheme that has these letters."""
     if letters & {"L", "U"}:
         return "BILOU"
     if letters & {"M", "W"}:
@@ -219,11 +195,6 @@ def _scheme(letters: set[str]) -> str:
 
 
 def _expect_words(value: object, column: str, number: int) -> list[str]:
-    """Return the words of a row.
-
-    Raises:
-        SpecError: There are none, or one is no text.
-    """
     if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
         expected, hint = "a list of words that is not empty", "take such rows out of the data set"
         raise data.bad_value(value, column, number, "$.dataset.data_keys.primary", expected, hint)
@@ -231,36 +202,25 @@ def _expect_words(value: object, column: str, number: int) -> list[str]:
 
 
 def _first_tokens(word_ids: Sequence[int | None]) -> dict[int, int]:
-    """Return the index of the first token of each word that has one."""
-    starts: dict[int, int] = {}
-    for index, word in enumerate(word_ids):
-        if word is not None:
-            starts.setdefault(word, index)
-    return starts
+    return {word: index for index, word in reversed(list(enumerate(word_ids))) if word is not None}
 
 
-def _rows(
-    rows: datasets.Dataset, question: Question, texts: text.Texts, column: str, tags: _Tags | None
-) -> Iterator[Row]:
+def _rows(rows: Dataset, question: Question, texts: text.Texts, column: str, tags: _Tags | None) -> Iterator[Row]:
     columns = [column] if tags is None else [column, tags.column]
     for block in data.numbered_blocks(rows, columns, question):
         words = [_expect_words(row[column], column, number) for number, row in block]
         encoding = texts.tokenizer(words, is_split_into_words=True, verbose=False)
         cut = encoding
         if texts.maximum is not None and any(len(ids) > texts.maximum for ids in encoding["input_ids"]):
-            cut = texts.tokenizer(
-                words, is_split_into_words=True, truncation=True, max_length=texts.maximum, verbose=False
-            )
+            limits = {"truncation": True, "max_length": texts.maximum}
+            cut = texts.tokenizer(words, is_split_into_words=True, verbose=False, **limits)
         for index, ((number, row), item) in enumerate(zip(block, texts.items(cut))):
             all_starts, starts = _first_tokens(encoding.word_ids(index)), _first_tokens(cut.word_ids(index))
-            names = tags.of_row(row, words[index], number) if tags is not None else []
-            beyond = len(all_starts) - len(starts)
-            counts = {
-                "words": len(words[index]),
-                "beyond": beyond,
-                "silent": len(words[index]) - len(all_starts),
-                "cut": int(beyond > 0),
-            }
-            scored = [names[word] for word in sorted(starts)] if tags is not None else None
+            beyond, silent = len(all_starts) - len(starts), len(words[index]) - len(all_starts)
+            counts = {"words": len(words[index]), "beyond": beyond, "silent": silent, "cut": int(beyond > 0)}
+            scored = None
+            if tags is not None:
+                names = tags.of_row(row, words[index], number)
+                scored = [names[word] for word in sorted(starts)]
             indices = np.asarray([starts[word] for word in sorted(starts)], dtype=np.int64)
             yield Row([{**item, "starts": indices}], scored, counts=counts)

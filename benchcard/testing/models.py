@@ -14,17 +14,13 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-SPECIAL = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
+SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
 """The special tokens of `write_tokenizer`: the first five of its vocabulary."""
 
 SHADES = ("dark", "middling", "light")
 """The labels of `write_image_data`, by the brightness of an image."""
+
+_SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def write_tokenizer(
@@ -53,9 +49,8 @@ def write_tokenizer(
     )
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
     arguments = {**SPECIAL, "model_input_names": inputs, "model_max_length": maximum, **settings}
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{name: value for name, value in arguments.items() if value is not None}
-    )
+    given = {name: value for name, value in arguments.items() if value is not None}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **given)
     fast.save_pretrained(folder)
     return fast
 
@@ -75,20 +70,17 @@ def text_model(
     import torch
     import transformers
 
-    names = list(labels or ())
-    maps = {"id2label": dict(enumerate(names)), "label2id": {name: id for id, name in enumerate(names)}}
-    defaults = {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.5,
-    }
-    config = transformers.BertConfig(vocab_size=vocabulary, **{**defaults, **(maps if labels else {}), **settings})
+    defaults = {**_SIZES, "max_position_embeddings": 64, "initializer_range": 0.5, **_label_maps(labels or ())}
+    config = transformers.BertConfig(vocab_size=vocabulary, **{**defaults, **settings})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return getattr(transformers, f"Bert{kind}")(config).eval()
+
+
+def _label_maps(labels: Sequence[str]) -> dict[str, object]:
+    """Return the settings of a model's configuration that name its labels; none without labels."""
+    maps = {"id2label": dict(enumerate(labels)), "label2id": {name: id for id, name in enumerate(labels)}}
+    return maps if labels else {}
 
 
 def write_text_model(
@@ -119,17 +111,7 @@ def write_image_model(folder: Path, *, labels: Sequence[str] = SHADES, seed: int
     import torch
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
-    defaults = {
-        "image_size": 8,
-        "patch_size": 4,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "id2label": dict(enumerate(labels)),
-        "label2id": {name: id for id, name in enumerate(labels)},
-    }
-    config = ViTConfig(**{**defaults, **settings})
+    config = ViTConfig(**{**_SIZES, "image_size": 8, "patch_size": 4, **_label_maps(labels), **settings})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ViTForImageClassification(config).save_pretrained(folder)

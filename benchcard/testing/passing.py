@@ -5,7 +5,7 @@ Leaves the steps themselves to `steps`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,7 @@ from benchcard.evaluation.rows import Rows, read_predictions
 from benchcard.steps import data as steps
 from benchcard.steps import evaluate as evaluation
 from benchcard.steps import models
-from benchcard.steps.data import PrepareRequest
-from benchcard.steps.evaluate import EvaluateRequest, ScoreRequest
-from benchcard.steps.models import ExportRequest
-from benchcard.steps.step import Outcome
+from benchcard.steps.step import Outcome, Request
 from benchcard.tasks import default_metrics
 
 
@@ -76,35 +73,23 @@ def pass_through(
         ArtifactError: The model cannot be loaded or exported.
     """
 
-    def ignore(done: int, total: int) -> None:
-        return None
-
-    def folder(name: str) -> Path:
-        (target / name).mkdir(parents=True, exist_ok=True)
-        return target / name
+    def do(step: Callable[..., Any], request: Request[Any]) -> Outcome[Any]:
+        folder = target / request.kind
+        folder.mkdir(parents=True, exist_ok=True)
+        return Outcome(request.kind, "", folder, step(request, folder, lambda _done, _total: None))
 
     files: dict[str, Any] = {"model": {}, "model_folder": model}
-    prepare = PrepareRequest(
-        **files,
-        dataset={},
-        name=None,
-        split=split,
-        data_keys=data_keys,
-        ref_keys=ref_keys,
-        task=task,
-        task_args=task_args,
-        max_samples=None,
-        location=str(data),
-        revision=None,
-        content=None,
-        renamed="",
-    )
-    inputs = Outcome("prepare", "", target / "prepared", steps.prepare(prepare, folder("prepared"), ignore))
+    # All rows of the data set as it is.
+    source: dict[str, Any] = {"dataset": {}, "name": None, "revision": None, "content": None, "renamed": ""}
+    columns: dict[str, Any] = {"data_keys": data_keys, "ref_keys": ref_keys, "location": str(data), "max_samples": None}
+    prepare = steps.PrepareRequest(**files, **source, **columns, split=split, task=task, task_args=task_args)
+    inputs = do(steps.prepare, prepare)
     path = model
     if registry.framework(framework).format == "onnx":
-        export = ExportRequest(**files, task=task, opset=None, from_transformers=True, file_name=None)
-        path = folder("graph") / models.export(export, folder("graph"), ignore).file
-    evaluate = EvaluateRequest(
+        export = models.ExportRequest(**files, task=task, opset=None, from_transformers=True, file_name=None)
+        exported = do(models.export, export)
+        path = exported.folder / exported.values.file
+    evaluate = evaluation.EvaluateRequest(
         model=None,
         framework=framework,
         options={"task": task},
@@ -114,18 +99,12 @@ def pass_through(
         model_path=path,
         threads=1,
     )
-    evaluated = evaluation.evaluate(evaluate, folder("predicted"), ignore)
+    evaluated = do(evaluation.evaluate, evaluate)
     names = list(metrics if metrics is not None else default_metrics(registry.task(task), task_args or {}))
-    score = ScoreRequest(
-        metrics=names,
-        task=task,
-        inputs=inputs,
-        predictions=Outcome("evaluate", "", target / "predicted", evaluated),
-        scripts={},
-    )
-    scored = evaluation.score(score, folder("scored"), ignore)
-    predictions, kept = read_predictions(target / "predicted")
-    dependence = padding.NOTES.get(evaluated.batches or "")
+    score = evaluation.ScoreRequest(metrics=names, task=task, inputs=inputs, predictions=evaluated, scripts={})
+    scored = do(evaluation.score, score).values
+    predictions, kept = read_predictions(evaluated.folder)
+    dependence = padding.NOTES.get(evaluated.values.batches or "")
     notes = [*inputs.values.notes, *scored.notes]
     notes += [f"the outputs of the model {dependence}"] if dependence else []
-    return Passed(predictions, Rows(target / "prepared").references, scored.metrics, notes, kept)
+    return Passed(predictions, Rows(inputs.folder).references, scored.metrics, notes, kept)

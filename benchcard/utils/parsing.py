@@ -41,8 +41,8 @@ def load_yaml(text: str) -> Any:
     """Return the data of a YAML text; dates stay text.
 
     Raises:
-        UnreadableError: The text is no valid YAML, or it has a duplicate key, a tag of other than plain data, an alias
-            that refers to itself or repeats too much, or more than `MAX_LEVELS` levels.
+        UnreadableError: Also for a duplicate key, a tag of other than plain data, an alias that refers to itself or
+            repeats too much, and more than `MAX_LEVELS` levels.
     """
     return _read_yaml(text, "load")
 
@@ -62,8 +62,7 @@ def _read_yaml(text: str, method: str) -> Any:
     from ruamel.yaml.error import YAMLError
 
     class ShallowComposer(Composer):
-        """A composer with a limit on depth: the library's look-ahead grows with the square of the depth."""
-
+        # The library's look-ahead grows with the square of the depth.
         level = 0
 
         def compose_node(self, parent: object, index: object) -> object:
@@ -75,15 +74,12 @@ def _read_yaml(text: str, method: str) -> Any:
             return node
 
     class PlainConstructor(SafeConstructor):
-        """A constructor of plain data alone; dates stay text."""
-
         def construct_document(self, node: Node) -> object:
             for inner in _distinct_nodes(node):
                 tag = str(inner.tag)
                 if tag.removeprefix(_TAG) not in _TAGS:
-                    raise _error_at(
-                        inner.start_mark, f"the tag {tag.replace(_TAG, '!!')} is unknown: write a plain value"
-                    )
+                    problem = f"the tag {tag.replace(_TAG, '!!')} is unknown: write a plain value"
+                    raise _error_at(inner.start_mark, problem)
             return super().construct_document(node)
 
         def construct_integer(self, node: Node) -> int:
@@ -116,7 +112,6 @@ def _error_at(mark: StreamMark, problem: str) -> UnreadableError:
 
 
 def _distinct_nodes(root: Node) -> list[Node]:
-    """Return the nodes at and below one, each once."""
     sizes: dict[int, tuple[int, int]] = {}
     nodes: list[Node] = []
     parents: set[int] = set()
@@ -153,8 +148,8 @@ def load_json(text: str | bytes) -> Any:
     """Return the data of a JSON text.
 
     Raises:
-        UnreadableError: The text is no valid JSON, or it has a number that is not finite or has more than 64 bits, text
-            that UTF-8 cannot encode, or more than `MAX_LEVELS` levels.
+        UnreadableError: Also for a number that is not finite or has more than 64 bits, text that UTF-8 cannot encode,
+            and more than `MAX_LEVELS` levels.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text

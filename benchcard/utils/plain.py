@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from benchcard.errors import Mistake
-from benchcard.utils.text import format_value
+from benchcard.utils.text import format_value, shorten
 
 # Far above what a spec or a card needs, and far below Python's recursion limit.
 MAX_LEVELS = 100
@@ -62,10 +62,9 @@ def checked(value: object) -> tuple[Any, list[Mistake]]:
 
 
 class _Copier:
-    """The state of one checked copy: mistakes, the containers around the current value, and the number of values."""
-
     def __init__(self) -> None:
         self.mistakes: list[Mistake] = []
+        # The containers around the current value.
         self.parents: set[int] = set()
         self.count = 0
 
@@ -99,10 +98,8 @@ class _Copier:
             copy = self._mapping(value, path)
         else:
             copy = [self.copy(element, (*path, index)) for index, element in enumerate(value)]
-            if isinstance(value, (set, frozenset)):
-                copy = sorted(copy, key=_sort_key)
         self.parents.discard(id(value))
-        return copy
+        return sorted(copy, key=_sort_key) if isinstance(value, (set, frozenset)) else copy
 
     def _mapping(self, value: Mapping[object, object], path: tuple[str | int, ...]) -> dict[str, object]:
         copy: dict[str, object] = {}
@@ -121,9 +118,7 @@ class _Copier:
 
     def _mistake(self, path: tuple[str | int, ...], value: object, expected: str, hint: str = "") -> object:
         """Record a mistake and return None, the copy of the value."""
-        keys = (
-            f"[{key}]" if isinstance(key, int) else f".{key}" if len(key) <= 80 else f".{key[:77]}..." for key in path
-        )
+        keys = [f"[{key}]" if isinstance(key, int) else f".{shorten(key)}" for key in path]
         self.mistakes.append(Mistake(f"${''.join(keys)}", format_value(value), expected, hint))
         return None
 
@@ -134,14 +129,9 @@ def _unboxed(value: object) -> object:
 
 
 def _is_unicode(text: str) -> bool:
-    """Return whether UTF-8 can encode a text: lone surrogates cannot be encoded."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Return whether UTF-8 can encode a text, which it cannot where there are lone surrogates."""
+    return text.encode(errors="ignore").decode() == text
 
 
 def _sort_key(value: object) -> tuple[str, Any]:
-    """Return a sort key for values of mixed types."""
     return type(value).__name__, value if isinstance(value, (bool, int, float, str)) else repr(value)

@@ -59,10 +59,9 @@ class Child(Protocol):
 
 
 def python_command(module: str, argument: int | None = None, *, search_own: bool) -> list[str]:
-    """Return the command that runs `main` of a module of this package in a child; start it with `child_environment`.
+    """Return the command that runs `main` of a module, as `measure.child`, in a child with `child_environment`.
 
-    `module` is named within the package, as `measure.child`. With `search_own`, the child also searches the working
-    directory and the folder of the program, last.
+    With `search_own`, the child also searches the working directory and the folder of the program, last.
     """
     own = _own_folders()
     program = _PROGRAM.format(
@@ -93,11 +92,9 @@ def _own_folders() -> set[str]:
 
 
 def _without(folders: set[str], path: Iterable[object]) -> list[str]:
-    """Return the entries of a path without some folders, unless PYTHONPATH names them by an absolute path.
-
-    Relative entries become absolute, and entries that are not text are dropped, as imports do.
-    """
+    """Return the entries of a path, made absolute, without some folders unless PYTHONPATH has their absolute path."""
     absolute = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
+    # Imports ignore entries that are not text.
     entries = [entry for entry in path if isinstance(entry, str)]
     kept = [entry for entry in entries if entry in absolute or os.path.realpath(entry) not in folders]
     # Hooks of editable installations put entries on the path that are not files.
@@ -128,23 +125,16 @@ def kill_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def exit_tree(status: int) -> None:
-    """End this process, from any thread, and its children if it leads its process group."""
-    if os.name == "posix" and os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(status)
-
-
 def listen(lines: Iterable[T], commands: queue.SimpleQueue[T], status: int) -> None:
-    """Put the lines of this process's parent into a queue as they arrive, and end this process after the last one.
-
-    The lines end where the parent closes them or ends; `status` is then the exit status.
-    """
+    """Put the lines of the parent into a queue as they arrive, and end this process with `status` when they end."""
 
     def read() -> None:
         for line in lines:
             commands.put(line)
-        exit_tree(status)
+        # From any thread, with what this process started if it leads its process group.
+        if os.name == "posix" and os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(status)
 
     threading.Thread(target=read, daemon=True).start()
 
@@ -154,8 +144,8 @@ def forward_messages(
 ) -> threading.Thread:
     """Put the messages of a child into a queue as they arrive, and None once the child has ended.
 
-    The returned thread waits for the child's end and then kills what the child started. It ends after the child. `reap`
-    does both for a process that is not a child of this one.
+    The returned thread ends after the child, and has killed what the child started. `reap` waits for a process that is
+    not a child of this one, and kills what it started.
     """
 
     def read() -> None:
@@ -221,8 +211,7 @@ def read_log_end(log: Path | BinaryIO) -> str:
 def peak_memory_bytes() -> int:
     """Return the peak resident memory of this process, in bytes."""
     # Not from getrusage on Linux: there, a process starts with the peak of its parent.
-    peak = status_bytes("VmHWM")
-    if peak is not None:
+    if (peak := status_bytes("VmHWM")) is not None:
         return peak
     import psutil
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from types import TracebackType
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ _INITIAL_ESTIMATES_S = {
     "prepare": 5.0,
     "sample": 3.0,
     "calibrate": 10.0,
-    "quantize": 2.0,
     "evaluate": 5.0,
     "explain": 3.0,
     "rank": 5.0,
@@ -35,10 +33,8 @@ P = ParamSpec("P")
 
 
 def _can_draw_bars() -> bool:
-    """Return whether standard error is a terminal, or this is a notebook."""
-    if "ipykernel" in sys.modules:
-        return True
-    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    is_terminal = sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    return is_terminal or "ipykernel" in sys.modules
 
 
 @contextmanager
@@ -61,7 +57,7 @@ def download_progress() -> Iterator[None]:
 
 
 def _hide_on_error(method: Callable[Concatenate[Progress, P], None]) -> Callable[Concatenate[Progress, P], None]:
-    """Return a method that hides all progress, in place of raising, where the output cannot be written."""
+    """Return a method that hides all progress where the output cannot be written, in place of raising."""
 
     def wrapper(self: Progress, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
@@ -73,15 +69,15 @@ def _hide_on_error(method: Callable[Concatenate[Progress, P], None]) -> Callable
     return wrapper
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """Two bars in a terminal or a notebook; elsewhere one line a step. A context manager that closes the bars.
 
     `expected` holds the kinds of the steps to do, one entry a step; `timed_s` is the time that measurements will take.
     """
 
     def __init__(self, expected: Iterable[str], timed_s: float, show: bool = True) -> None:
-        self._remaining = list(expected)
-        self._total = len(self._remaining) + (1 if timed_s else 0)
+        self._remaining = Counter(expected)
+        self._total = self._remaining.total() + (1 if timed_s else 0)
         self._timed_s = timed_s
         self._durations_s: dict[str, list[float]] = defaultdict(list)
         self._bars: list[tqdm[None]] = []
@@ -97,12 +93,7 @@ class Progress:
                 tqdm(total=1, bar_format=step_format, leave=False, delay=1e-9),
             ]
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.hide()
 
     def hide(self) -> None:
@@ -116,7 +107,7 @@ class Progress:
     @property
     def left_s(self) -> float:
         """The estimated seconds to the end, by the median duration of finished steps of each kind."""
-        return sum(map(self._estimate_s, self._remaining)) + self._timed_s
+        return sum(map(self._estimate_s, self._remaining.elements())) + self._timed_s
 
     def _estimate_s(self, kind: str) -> float:
         # The first step of a kind includes imports, which a mean would spread over all later ones.
@@ -140,10 +131,7 @@ class Progress:
             self._bars[1].refresh()
 
     def finish(self, kind: str, description: str, seconds: float, failed: str = "", parallel: int = 1) -> None:
-        """Show that a step has ended.
-
-        `failed` says why it failed, empty where it did not; `parallel` is how many steps ran side by side.
-        """
+        """Show that a step has ended: `failed` says why it failed, `parallel` how many steps ran side by side."""
         self._durations_s[kind].append(seconds / parallel)
         self.skip([kind])
         if self._lines or failed:
@@ -153,9 +141,7 @@ class Progress:
 
     def skip(self, kinds: Iterable[str]) -> None:
         """Remove expected steps, one for each kind, that were finished or turned out not to be needed."""
-        for kind in kinds:
-            if kind in self._remaining:
-                self._remaining.remove(kind)
+        self._remaining -= Counter(kinds)
         self._show()
 
     def set_timing_left(self, left_s: float) -> None:
@@ -177,15 +163,13 @@ class Progress:
     @_hide_on_error
     def _show(self) -> None:
         if self._bars:
-            self._bars[0].n = self._total - len(self._remaining) - (1 if self._timed_s > 0 else 0)
+            self._bars[0].n = self._total - self._remaining.total() - (1 if self._timed_s > 0 else 0)
             self._bars[0].set_postfix_str(f"about {format_duration(self.left_s)} left" if self.left_s >= 1 else "")
 
 
 def format_duration(seconds: float) -> str:
     """Return seconds as text: `45 s`, `2 min 10 s`, `1 h 5 min`."""
-    rounded = round(seconds)
-    if rounded < 60:
-        return f"{rounded} s"
-    if rounded < 3600:
-        return f"{rounded // 60} min {rounded % 60} s"
-    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

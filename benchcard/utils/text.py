@@ -10,8 +10,12 @@ from functools import partial
 
 def format_value(value: object) -> str:
     """Return a value as text for a message, cut to 80 characters."""
-    text = as_text(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return shorten(as_text(value))
+
+
+def shorten(text: str) -> str:
+    """Return a text, cut to 80 characters."""
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def as_text(value: object, sort_keys: bool = False) -> str:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Shape:
-    """The inputs of one time measurement. As text: `8x64`, or `batch 8` where there is no length.
+    """The inputs of one forward call that is timed. As text: `8x64`, or `batch 8` where there is no length.
 
-    Attributes:
-        batch_size: Samples in one forward call.
-        input_length: Tokens, pixels of a side, or audio samples of one input; None where the task has no such length.
+    `input_length` counts tokens, pixels of a side, or audio samples of one input; None where the task has no length.
     """
 
     batch_size: int
@@ -48,8 +46,8 @@ class Interval:
 class Failure:
     """Why a result is missing.
 
-    `stage` is the kind of the step that failed, or `time`; `type` is the class of the exception, or the signal that
-    killed the process; `log` holds the last lines of the step's log.
+    `stage` is the kind of the step, or `time`; `type` the class of the exception, or the signal that killed the
+    process; `log` the end of the step's log.
     """
 
     stage: str = ""
@@ -58,19 +56,17 @@ class Failure:
     log: str = ""
 
     def __str__(self) -> str:
-        """Return it in one line: the stage, the type, and the first line of the message."""
+        """Return the stage, the type, and the first line of the message."""
         message = next(iter(self.message.strip().splitlines()), "")
         return ": ".join(part for part in (self.stage, self.type, message) if part) or "failed"
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """Something that may have disturbed a timing. As text: one sentence.
+    """Something that may have disturbed a timing, and how much, as the sentence `text`.
 
-    Attributes:
-        kind: `others` (other processes used the processors), `steal`, `throttling`, `quota`, `governor`, `heat`, `swap`
-            or `battery`; empty where it is not one of the machine, or not known.
-        text: What it was and how much, for a person to read.
+    `kind` is `others` (other processes used the processors), `steal`, `throttling`, `quota`, `governor`, `heat`, `swap`
+    or `battery`; empty where it is not one of the machine, or not known.
     """
 
     kind: str

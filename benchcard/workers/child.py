@@ -7,7 +7,6 @@ of libraries goes to the log of the step. The child ends with its standard input
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import importlib
 import json
@@ -15,7 +14,6 @@ import math
 import os
 import queue
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +24,10 @@ from benchcard import registry
 from benchcard.errors import BackendError, SpecError
 from benchcard.steps import MODULES
 from benchcard.utils import process as processes
+from benchcard.utils.files import FULL_DISK
 from benchcard.utils.plain import as_plain
+from benchcard.utils.values import Failure
+from benchcard.workers.worker import Reply
 
 # The garbage collector runs after this many new objects. With the default of 700 it takes a sixth of the time of the
 # imports, whose objects all stay.
@@ -37,36 +38,31 @@ def main() -> None:
     """Do the steps that standard input asks for, until it ends."""
     gc.set_threshold(_NEW_OBJECTS)
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    requests: queue.Queue[str] = queue.Queue()
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     source = os.fdopen(os.dup(0), encoding="utf-8")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    threading.Thread(target=_listen, args=(source, requests), daemon=True).start()
+    processes.listen(source, requests, 0)
     while True:
-        message = json.loads(requests.get())
-        reply = _reply(message, replies)
-        replies.write(json.dumps(reply, ensure_ascii=True, allow_nan=True) + "\n")
-        replies.flush()
+        _send(replies, _reply(json.loads(requests.get()), replies))
 
 
-def _listen(source: TextIO, requests: queue.Queue[str]) -> None:
-    for line in source:
-        requests.put(line)
-    # The parent has ended or stopped this child: end at once, in the middle of any step.
-    processes.exit_tree(0)
+def _send(replies: TextIO, message: object) -> None:
+    replies.write(json.dumps(message) + "\n")
+    replies.flush()
 
 
-def _reply(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
+def _reply(message: Mapping[str, Any], replies: TextIO) -> object:
     try:
         with _logged(Path(message["log"])):
-            return _do(message, replies)
+            reply = _do(message, replies)
     except OSError as error:
         # The log itself cannot be written.
-        return {"failure": [type(error).__name__, str(error)], "errno": error.errno, "mistakes": []}
+        reply = _failed(message["kind"], error)
+    return as_plain(reply)
 
 
-_DISK_ERRORS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT)}
+_DISK_ERRORS = {os.strerror(number): number for number in FULL_DISK}
 # What the error of transformers contains if the model needs code of its repository.
 _ASKS_FOR_CODE = "trust_remote_code=True"
 _CODE = (
@@ -74,11 +70,11 @@ _CODE = (
 )
 
 
-def _do(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
+def _do(message: Mapping[str, Any], replies: TextIO) -> Reply:
     """Do one step. This is the one place where any exception of a configuration becomes a failure as data."""
+    kind = message["kind"]
     try:
         registry.register_again(message["registered"])
-        kind = message["kind"]
         action = getattr(importlib.import_module(MODULES[kind]), kind)
         request = get_type_hints(action)["request"].from_json(message["request"])
         values = as_plain(action(request, Path(message["target"]), _reporter(replies)))
@@ -86,21 +82,18 @@ def _do(message: Mapping[str, Any], replies: TextIO) -> dict[str, Any]:
             raise BackendError(f"the outcome of this step cannot be written as JSON: {problem}")
         # What a plugin gives may have other types than results are read with.
         request.read_values(values)
+        return Reply(values)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - see above
         with contextlib.suppress(OSError):
             # On a full disk the log cannot be written either.
             traceback.print_exc()
-        mistakes = (
-            [[mistake.place, mistake.found, mistake.expected, mistake.hint] for mistake in error.mistakes]
-            if isinstance(error, SpecError)
-            else []
-        )
-        return {
-            "failure": [type(error).__name__, _CODE if _ASKS_FOR_CODE in str(error) else _valid(str(error))],
-            "errno": _errno(error),
-            "mistakes": mistakes,
-        }
-    return {"values": values}
+        return _failed(kind, error)
+
+
+def _failed(kind: str, error: BaseException) -> Reply:
+    message = _CODE if _ASKS_FOR_CODE in str(error) else _valid(str(error))
+    mistakes = error.mistakes if isinstance(error, SpecError) else ()
+    return Reply(failure=Failure(kind, type(error).__name__, message), errno=_errno(error), mistakes=mistakes)
 
 
 def _errno(error: BaseException | None) -> int | None:
@@ -109,11 +102,12 @@ def _errno(error: BaseException | None) -> int | None:
     Libraries in C++ and Rust raise errors without a number, with the text of the system.
     """
     while error is not None:
-        message = str(error)
-        number: int | None = getattr(error, "errno", None)
-        number = number or next((known for text, known in _DISK_ERRORS.items() if text in message), None)
-        if number is not None:
+        number = getattr(error, "errno", None)
+        if isinstance(number, int):
             return number
+        for text, known in _DISK_ERRORS.items():
+            if text in str(error):
+                return known
         error = error.__cause__ or error.__context__
     return None
 
@@ -146,23 +140,22 @@ def _valid(text: str) -> str:
 
 @contextlib.contextmanager
 def _logged(log: Path) -> Iterator[None]:
-    """Send everything that any library writes to standard output and error to the file `log`."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    earlier = os.dup(1), os.dup(2)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    earlier = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    for descriptor in earlier:
+        os.dup2(file, descriptor)
+    os.close(file)
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-        os.dup2(earlier[0], 1)
-        os.dup2(earlier[1], 2)
-        for descriptor in (file, *earlier):
-            os.close(descriptor)
+        for descriptor, copy in earlier.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
 
 
 def _reporter(replies: TextIO) -> Callable[[int, int], None]:
@@ -174,7 +167,6 @@ def _reporter(replies: TextIO) -> Callable[[int, int], None]:
         now = time.monotonic()
         if done >= total or now - last > 0.1:
             last = now
-            replies.write(json.dumps({"progress": [done, total]}) + "\n")
-            replies.flush()
+            _send(replies, {"progress": [done, total]})
 
     return report

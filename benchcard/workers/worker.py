@@ -1,8 +1,7 @@
 """The parent's side of a child process that does steps.
 
-A `Worker` is one long-lived child that does one step after another, so that slow imports happen once. If the child
-dies, only its current step fails. Requests, progress and replies are lines of JSON over the child's standard input and
-output; `workers.child` is the other side.
+A child does one step after another, so that slow imports happen once. If it dies, only its current step fails.
+Requests, progress and replies are lines of JSON over its standard input and output; `workers.child` is the other side.
 """
 
 from __future__ import annotations
@@ -13,12 +12,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
+
+from msgspec import convert
 
 from benchcard import registry
-from benchcard.errors import BackendError, Mistake
+from benchcard.errors import Mistake
 from benchcard.steps.step import Request
 from benchcard.utils import process as processes
 from benchcard.utils.process import describe_exit, read_log_end
@@ -54,11 +55,9 @@ class Worker:
         `progress` is called with the units of work that are done and their total. The child is killed if the step takes
         longer than `timeout_s`; None for no limit.
         """
-        process = self._start()
-        if process.stdin is None:
-            raise BackendError("the child process has no standard input")
+        stdin = cast(IO[str], self._start().stdin)
         kind, log = request.kind, target.absolute() / "log.txt"
-        message = {
+        order = {
             "kind": kind,
             "request": request.as_json(),
             "target": str(log.parent),
@@ -66,8 +65,8 @@ class Worker:
             "registered": registry.registered_by_call(),
         }
         try:
-            process.stdin.write(json.dumps(message) + "\n")
-            process.stdin.flush()
+            stdin.write(json.dumps(order) + "\n")
+            stdin.flush()
         except (BrokenPipeError, ValueError):
             # The child died after its last step.
             return self._died(kind, log)
@@ -81,21 +80,16 @@ class Worker:
                 return Reply(failure=Failure(kind, "TimeoutError", text, read_log_end(log)))
             if line is None:
                 return self._died(kind, log)
-            reply = json.loads(line)
-            if "progress" in reply:
-                progress(*reply["progress"])
-            elif "failure" in reply:
-                mistakes = tuple(Mistake(*mistake) for mistake in reply["mistakes"])
-                return Reply(
-                    failure=Failure(kind, reply["failure"][0], reply["failure"][1], read_log_end(log)),
-                    errno=reply["errno"],
-                    mistakes=mistakes,
-                )
-            else:
-                return Reply(reply["values"])
+            message = json.loads(line)
+            if "progress" in message:
+                progress(*message["progress"])
+                continue
+            reply = convert(message, Reply)
+            return replace(reply, failure=reply.failure and replace(reply.failure, log=read_log_end(log)))
 
     def stop(self) -> None:
         """End the child and the processes that it started, and wait for them."""
+        # Another thread may stop it too.
         child, self._child = self._child, None
         if child is not None:
             process, waiting = child

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
-from benchcard.analysis.choice import choose_row
+from benchcard.analysis.choice import Chooser
 from benchcard.analysis.gains import Gain, Gains
+from benchcard.analysis.row_facts import RowQuality
 from benchcard.utils.values import Interval, Shape
 
 SHAPE = Shape(1, 64)
@@ -26,17 +26,33 @@ def of(ratios, objective="latency", costs=None):
     return Gains(objective, by_row, costs, "ratios hold together")
 
 
-def frame(values, **columns):
-    """Return the quality frame of rows 0, 1, ...; the first is the baseline."""
-    data = {"row": range(len(values)), "per_channel": [None] * len(values), "accuracy": values, **columns}
-    return pd.DataFrame(data)
+def rows_of(values, baselines=0, *, examples=None, differences=None, p_values=None, models=None, precisions=None):
+    """Return the quality of rows 0, 1, ...; by default all are compared with row 0 on the same examples."""
+    several = baselines if isinstance(baselines, dict) else dict.fromkeys(range(len(values)), baselines)
+    return {
+        row: RowQuality(
+            parameters={"precision": precisions[row]} if precisions else {"per_channel": None},
+            baseline=several[row],
+            examples=examples[row] if examples else "all",
+            figure=None if value is None else Interval(value, 0.8, 1.0),
+            difference=Interval(*differences[row]) if differences and differences[row] else None,
+            p_value=p_values[row] if p_values else None,
+            model=row if models is None or models[row] is None else models[row],
+            failure="",
+        )
+        for row, value in enumerate(values)
+    }
 
 
 def choose(values, ratios, baseline=0, max_drop=0.01, objective="latency", columns=None, **rest):
     """Return the choice among rows with these qualities and ratios."""
-    baselines = dict.fromkeys(range(len(values)), baseline)
-    quality, found = frame(values, **(columns or {})), of(ratios, objective)
-    return choose_row(quality, found, baselines, baseline, ["per_channel"], "accuracy", max_drop, **rest)
+    rows = rows_of(values, baseline, **(columns or {}))
+    return Chooser(rows, of(ratios, objective), baseline, "accuracy", max_drop, **rest).choose()
+
+
+def chosen_of(rows, gains, baseline=0, max_drop=0.01):
+    """Return the choice among rows with these gains."""
+    return Chooser(rows, gains, baseline, "accuracy", max_drop).choose()
 
 
 def test_the_fastest_row_that_is_good_enough():
@@ -82,7 +98,7 @@ def test_what_is_not_surely_faster_is_not_taken(ratio):
 def test_why_a_gain_is_not_sure_is_said(ratio, floor, said):
     """The reason says whether a row is slower, within its own interval, or within the noise of the run."""
     gains = Gains("latency", {0: (), 1: (Gain(Interval(*ratio), False, SHAPE, floor),)}, {}, "")
-    found = choose_row(frame([0.9, 0.9]), gains, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    found = chosen_of(rows_of([0.9, 0.9]), gains)
     assert found.row == 0
     assert found.alternatives[0].reason.startswith(said)
     assert ("2.10x" in found.alternatives[0].reason) == ("noise" in said)
@@ -135,22 +151,14 @@ def test_no_figures_no_row():
 
 def test_nothing_timed_keeps_the_baseline():
     """Without time measurements the baseline is kept, and the reason says that nothing was timed."""
-    quality = frame([0.9, 0.9])
-    found = choose_row(quality, Gains("latency", {}, {}, ""), {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    found = chosen_of(rows_of([0.9, 0.9]), Gains("latency", {}, {}, ""))
     assert (found.row, found.reason) == (0, "keep the baseline: nothing was timed")
 
 
 def test_a_shape_of_which_the_baseline_has_no_latency_is_named():
     """The reason names shapes at which the baseline has no latency, so that nothing is compared there."""
-    found = choose_row(
-        frame([0.9, 0.9]),
-        replace(of([ONE, FAST]), untimed_shapes={0: (Shape(1, 200),)}),
-        {0: 0, 1: 0},
-        0,
-        [],
-        "accuracy",
-        0,
-    )
+    gains = replace(of([ONE, FAST]), untimed_shapes={0: (Shape(1, 200),)})
+    found = chosen_of(rows_of([0.9, 0.9]), gains, max_drop=0)
     assert found.row == 1
     assert found.reason.endswith("; at 1x200 nothing is compared: the baseline has no latency there")
 
@@ -159,7 +167,7 @@ def test_one_row_is_compared_with_nothing():
     """The reason for a single row says that there is nothing to compare it with, also without a baseline or times."""
     alone = "there is one configuration, and nothing to compare it with"
     assert choose([0.9], [ONE]).reason == choose([0.9], [ONE], baseline=None).reason == alone
-    untimed = choose_row(frame([0.9]), Gains("latency", {}, {}, ""), {0: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    untimed = chosen_of(rows_of([0.9]), Gains("latency", {}, {}, ""))
     assert (untimed.row, untimed.reason) == (0, f"{alone}; nothing was timed")
 
 
@@ -174,7 +182,7 @@ def test_one_row_is_compared_with_nothing():
 def test_a_run_that_is_not_finished_is_said_to_be(values, row, said):
     """The reason says that the run is not finished, and does not claim that rows without figures are no better."""
     found = replace(of([ONE, ONE]), unfinished=frozenset({1}))
-    choice = choose_row(frame(values), found, {0: 0, 1: 0}, 0, ["per_channel"], "accuracy", 0.01)
+    choice = chosen_of(rows_of(values), found)
     state = "the run is not finished (1 of 2 configurations done): `benchcard run` continues it"
     assert (choice.row, choice.reason) == (row, said.format(state))
 
@@ -192,10 +200,8 @@ def test_memory_and_size_are_told_as_shares():
 def loss_of(value, low, high, p_value, others=17, max_drop=0.02, **rest):
     """Return the choice for a faster row with this difference and p-value, among other rows equal to the baseline."""
     columns = {
-        "accuracy_difference": [None, value, *[0.0] * others],
-        "accuracy_difference_low": [None, low, *[-0.01] * others],
-        "accuracy_difference_high": [None, high, *[0.01] * others],
-        "accuracy_p_value": [None, p_value, *[1.0] * others],
+        "differences": [None, (value, low, high), *[(0.0, -0.01, 0.01)] * others],
+        "p_values": [None, p_value, *[1.0] * others],
     }
     values = [0.9, 0.9 + value, *[0.9] * others]
     return choose(values, [ONE, FAST, *[ONE] * others], columns=columns, max_drop=max_drop, **rest)
@@ -248,11 +254,9 @@ def test_a_gain_is_claimed_beyond_the_chance_of_many_rows(others, is_claimed):
 def test_rows_of_one_model_are_one_look():
     """Rows with the same model as an earlier one are not adjusted for again."""
     columns = {
-        "accuracy_p_value": [None, 0.03, 0.03, 0.03, 0.03],
-        "accuracy_difference": [None, *[0.02] * 4],
-        "accuracy_difference_low": [None, *[0.01] * 4],
-        "accuracy_difference_high": [None, *[0.03] * 4],
-        "same_model_as": [None, None, 1, 1, 1],
+        "p_values": [None, 0.03, 0.03, 0.03, 0.03],
+        "differences": [None, *[(0.02, 0.01, 0.03)] * 4],
+        "models": [None, None, 1, 1, 1],
     }
     found = choose([0.9, *[0.92] * 4], [ONE, FAST, ONE, ONE, ONE], columns=columns)
     assert "detectably better" in found.reason
@@ -261,9 +265,8 @@ def test_rows_of_one_model_are_one_look():
 
 def test_a_difference_without_an_interval_rules_nothing_out():
     """A difference without an interval rules out no loss, whatever the p-value."""
-    known = {"accuracy_difference": [None, 0.0], "accuracy_difference_low": [None, None]}
     for p_value in (1.0, 0.01):
-        found = choose([0.9, 0.9], [ONE, FAST], columns={**known, "accuracy_p_value": [None, p_value]})
+        found = choose([0.9, 0.9], [ONE, FAST], columns={"differences": [None, (0.0,)], "p_values": [None, p_value]})
         words = ": +0.000 (no interval), so these examples do not limit how much worse it may be"
         assert found.reason.endswith(words)
         assert found.difference == Interval(0.0, None, None)
@@ -271,8 +274,7 @@ def test_a_difference_without_an_interval_rules_nothing_out():
 
 def test_another_baseline_is_another_question():
     """A row that is compared with another baseline is not chosen for this one."""
-    quality, found = frame([0.9, 0.9]), of([ONE, FAST])
-    choice = choose_row(quality, found, {0: 0, 1: 1}, 0, ["per_channel"], "accuracy", 0.01)
+    choice = chosen_of(rows_of([0.9, 0.9], {0: 0, 1: 1}), of([ONE, FAST]))
     assert choice.row == 0
     assert choice.reason == "of the rows compared with row 0: keep the baseline: no other row is compared with it"
     assert "not row 1: compared with another baseline" in choice.explain()
@@ -282,14 +284,14 @@ def test_each_baseline_is_asked_for_its_own_rows():
     """A row is judged against its own baseline by quality, ratio and p-value, whatever the other rows are."""
     baselines = {0: 0, 1: 0, 2: 2, 3: 2}
     columns = {
-        "same_model_as": [None, None, 0, 1],
-        "accuracy_p_value": [None, 0.9, None, 0.001],
-        "accuracy_difference": [None, 0.0, None, -0.005],
+        "models": [None, None, 0, 1],
+        "p_values": [None, 0.9, None, 0.001],
+        "differences": [None, (0.0,), None, (-0.005,)],
     }
-    quality, found = frame([0.9, 0.9, 0.5, 0.495], **columns), of([ONE, FAST, ONE, FAST])
+    rows, found = rows_of([0.9, 0.9, 0.5, 0.495], baselines, **columns), of([ONE, FAST, ONE, FAST])
 
     def chosen(baseline):
-        return choose_row(quality, found, baselines, baseline, ["per_channel"], "accuracy", 0.01)
+        return chosen_of(rows, found, baseline)
 
     first, second = chosen(0), chosen(2)
     assert (first.row, second.row) == (1, 3)
@@ -298,15 +300,13 @@ def test_each_baseline_is_asked_for_its_own_rows():
     assert "-0.005 (no interval)" in second.reason
     assert "1 model (Holm)" in second.method
     assert [each.row for each in second.alternatives] == [0, 1]
-    failed = frame([0.9, 0.9, None, 0.8])
-    alone = choose_row(failed, found, baselines, 2, ["per_channel"], "accuracy", 0.01)
+    alone = chosen_of(rows_of([0.9, 0.9, None, 0.8], baselines), found, 2)
     assert (alone.row, alone.baseline) == (3, None)
     assert "the baseline, row 2, has no figures" in alone.reason
 
 
 def test_none_among_numbers_stays_none():
     """A parameter that is None stays None, although a column of numbers holds NaN for it."""
-    quality = frame([0.9, 0.9]).assign(precision=[None, 0.5])
-    choice = choose_row(quality, of([ONE, ONE]), {0: 0, 1: 0}, 0, ["precision"], "accuracy", 0.01)
+    choice = chosen_of(rows_of([0.9, 0.9], precisions=[None, 0.5]), of([ONE, ONE]))
     assert choice.parameters == {"precision": None}
     assert str(choice).startswith("row 0 (): keep the baseline")

@@ -10,14 +10,13 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from tiny_graphs import export, samples
+from tiny_graphs import check_runs, export, samples
 
 from benchcard.graphs.files import load_clean_model
 from benchcard.graphs.graph import graph_of
 from benchcard.quantization.calibration.collect import collect_statistics
 from benchcard.quantization.calibration.ranges import Method, compute_ranges
 from benchcard.quantization.exclusions import excluded_names, match_exclusions
-from benchcard.quantization.loading import check_runs
 from benchcard.quantization.quantize import quantize_model
 from benchcard.quantization.sensitivity.losses import measure_losses
 from benchcard.quantization.settings import Quantization

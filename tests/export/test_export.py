@@ -235,7 +235,7 @@ def test_weights_too_many_for_one_file_lie_beside_it(folders, tmp_path, monkeypa
     """With a limit of 1 kB the graph keeps its weights in `model.onnx.data`, and still runs."""
     from benchcard.export import normal_form
 
-    monkeypatch.setattr(normal_form, "_EXTERNAL_FROM_BYTES", 1000)
+    monkeypatch.setattr(normal_form, "INLINE_LIMIT_BYTES", 1000)
     report = export_model(folders("vit"), "image-classification", 13, tmp_path)
     assert report.files == ("model.onnx", "model.onnx.data")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]

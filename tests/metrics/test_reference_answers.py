@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from benchcard import registry
-from benchcard.tasks import windows
 
 WORDS = [
     "the",
@@ -110,7 +109,7 @@ def test_the_answer_is_the_best_of_all_spans():
     every one; no answer wins where it scores higher in the window that thinks least of it.
     """
     generator = np.random.default_rng(12)
-    letters = "abcdefghijklmnopqrst"
+    letters, task = "abcdefghijklmnopqrst", registry.task("question-answering")
     none = 0
     for _ in range(CASES):
         told, spans, nulls = [], [], []
@@ -119,7 +118,8 @@ def test_the_answer_is_the_best_of_all_spans():
             start, end = generator.normal(size=(2, tokens)).astype(np.float32) * 3
             start[0], end[0] = start[0] + 3, end[0] + 3
             places = [(-1, -1), *((first + token, first + token + 1) for token in range(tokens - 1))]
-            told.append(windows.Window(start, end, np.asarray(places), 0))
+            logits = {"start_logits": start, "end_logits": end}
+            told.append({**logits, "offsets": np.asarray(places), "null": np.asarray([0])})
             nulls.append(float(start[0] + end[0]))
             spans += [
                 (float(start[one] + end[other]), letters[places[one][0] : places[other][1]])
@@ -127,10 +127,10 @@ def test_the_answer_is_the_best_of_all_spans():
                 for other in range(one, min(tokens, one + 4))
             ]
         score, text = max(spans)
-        settings = {"n_best": 20, "max_tokens": 4, "null_threshold": 0.0}
-        assert windows.answer(letters, told, answerable=True, **settings) == (text, 0.0)
-        found, probability = windows.answer(letters, told, answerable=False, **settings)
-        assert found == ("" if min(nulls) > score else text)
-        assert 0 < probability < 1
-        none += not found
+        memo, settings = {"id": "0", "context": letters}, {"max_answer_length": 4}
+        assert task.prediction(told, memo, settings)["prediction_text"] == text
+        found = task.prediction(told, memo, {**settings, "answerable": False})
+        assert found["prediction_text"] == ("" if min(nulls) > score else text)
+        assert 0 < found["no_answer_probability"] < 1
+        none += not found["prediction_text"]
     assert 100 < none < 900

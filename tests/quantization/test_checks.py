@@ -9,11 +9,10 @@ import onnx
 import pytest
 import tiny_graphs
 from onnx import TensorProto
-from tiny_graphs import calibrated, normal, saved, written
+from tiny_graphs import calibrated, check_runs, normal, saved, written
 
 from benchcard.errors import ArtifactError
 from benchcard.quantization import checks
-from benchcard.quantization.loading import check_runs
 from benchcard.quantization.operators import known_operators
 from benchcard.quantization.quantize import quantize_model
 from benchcard.quantization.settings import Quantization
@@ -52,22 +51,13 @@ def test_known_operators_are_those_of_the_runtime():
     assert {"MatMul", "Conv", "Gather", "LSTM"} <= set(known_operators("dynamic"))
     assert "Add" not in known_operators("dynamic")
     assert {"Add", "LayerNormalization", "Softmax"} <= set(known_operators("static"))
-    with pytest.raises(ArtifactError, match="did you mean `static`"):
-        known_operators("statik")
 
 
 @pytest.mark.parametrize(
     ("how", "message"),
     [
         (Quantization("static", ("MatMull",)), r"no operator `MatMull` \(did you mean `MatMul`\?\).* It knows `Add`, "),
-        (Quantization("static", ()), "`operators_to_quantize` is empty"),
-        (Quantization("static", weights_dtype="int4"), "`weights_dtype` is `int4`"),
         (Quantization("static", weights_dtype="uint8"), "Use uint8 activations or int8 weights"),
-        (Quantization("static", quant_format="qdq"), "`quant_format` is `qdq`.*must be `QDQ` or `QOperator`"),
-        (
-            Quantization("static", nodes_to_exclude=("/vit/layers.0/Addd",)),
-            "no node .* to exclude .did you mean `/vit/layers.0/Add`",
-        ),
     ],
     ids=lambda value: "" if isinstance(value, str) else "how",
 )

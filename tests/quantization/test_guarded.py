@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from tiny_graphs import calibrated, normal, saved, written
+from tiny_graphs import calibrated, check_runs, normal, saved, written
 
 from benchcard.graphs.graph import load_graph
-from benchcard.quantization.loading import check_runs
 from benchcard.quantization.operators import FloatReason, quantized_nodes
 from benchcard.quantization.quantize import quantize_model
 from benchcard.quantization.settings import Quantization

@@ -7,12 +7,9 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
-import tiny_graphs
 from onnx import numpy_helper
-from tiny_graphs import normal, saved, written
+from tiny_graphs import check_runs, normal, saved, written
 
-from benchcard.quantization import quantize
-from benchcard.quantization.loading import check_runs
 from benchcard.quantization.quantize import quantize_model
 from benchcard.quantization.settings import Quantization
 
@@ -145,17 +142,6 @@ def test_the_graph_equals_that_of_a_direct_call_for_other_models(case, make, tmp
     """The same holds for convolutions and embeddings."""
     ours, _ = make(case, how)
     assert_equal(ours, direct(case, how, tmp_path))
-
-
-@tiny_graphs.takes_ranges
-@pytest.mark.parametrize("layout", ["QDQ", "QOperator"])
-def test_a_version_that_accepts_no_ranges_gives_the_same_graph(vit, make, tmp_path, monkeypatch, layout):
-    """Where `quantize_static` does not accept ranges, its quantizer class is called, with the same result."""
-    how = Quantization("static", ("MatMul", "Add"), per_channel=True, activations_dtype="uint8", quant_format=layout)
-    expected = direct(vit, how, tmp_path)
-    monkeypatch.setattr(quantize, "_accepts_ranges", lambda: False)
-    ours, _ = make(vit, how)
-    assert_equal(ours, expected)
 
 
 def test_products_of_two_activations_are_left_out_in_qdq_as_if_by_name(vit, make, tmp_path):

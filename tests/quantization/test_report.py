@@ -12,11 +12,10 @@ from pathlib import Path
 import onnx
 import pytest
 import tiny_graphs
-from tiny_graphs import samples
+from tiny_graphs import check_runs, samples
 
 from benchcard.graphs.files import load_clean_model, model_digest, model_files
 from benchcard.graphs.graph import graph_of
-from benchcard.quantization.loading import check_runs
 from benchcard.quantization.operators import float_reasons
 from benchcard.quantization.settings import Quantization
 

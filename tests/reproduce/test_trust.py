@@ -391,7 +391,7 @@ def test_a_run_directory_chooses_neither_code_nor_files(bag, monkeypatch):
     )
     monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(id="me/data", sha="abc"))
     told = {"task": "text-classification", "model": "me/model", "dataset": {"path": "me/data", "eval_split": "test"}}
-    kept = replace(resolve.resolve_sources(Benchmark(**told).spec).model("me/model"), revision="evil")
+    kept = replace(resolve.resolve_sources(Benchmark(**told).spec).models["me/model"], revision="evil")
     for trust in (False, True):
         spec = Benchmark(**told, trust_remote_code=trust).spec
         resolve.resolve_sources(spec, resolve.Sources({"me/model": kept}, {}))

@@ -12,7 +12,7 @@ from benchcard.card.readme import merge
 from benchcard.errors import CardError
 from benchcard.publishing.facts import make_facts
 from benchcard.reproduce.results import CardResults
-from benchcard.reproduce.source import PublishedSource, PublishedSources
+from benchcard.reproduce.source import PublishedSource
 from benchcard.utils.values import Interval, Shape
 
 
@@ -181,7 +181,7 @@ def test_failures_are_compared_too(results, folder):
 def test_other_data_is_another_ground(results, folder):
     """Figures of other content of the data set are not held against the card."""
     card = Results.from_card(folder)
-    sources = PublishedSources(datasets=(PublishedSource("./data", True, "other"),))
+    sources = {"datasets": (PublishedSource("./data", True, "other"),)}
     verified = results.verify(replace(card, run=replace(card.run, sources=sources)))
     assert verified.ground == ("another content or revision of the data set ./data",)
 

@@ -106,7 +106,7 @@ def test_a_point_may_be_lost_where_nobody_says(unit, baseline, value, point):
         def _score(self, made):
             return Outcome("score", "", Path(), ScoreOutcome(metrics={"f1": value}))
 
-    search = Known(None, None, None, lambda nodes: None, **AUTO_DEFAULTS).search()
+    search = Known(None, None, lambda nodes: None, **AUTO_DEFAULTS).search()
     assert (search.nodes, search.is_enough, search.max_drop) == ((), True, point)
 
 

@@ -9,7 +9,7 @@ import pytest
 import tiny_text
 
 from benchcard.errors import HubError, SpecError
-from benchcard.sources import renamed, resolve
+from benchcard.sources import resolve
 from benchcard.spec import spec as specs
 from benchcard.tasks import data as data_
 from benchcard.testing import Fault, LocalHub
@@ -55,7 +55,7 @@ def test_an_answer_of_another_form_is_told(tmp_path, monkeypatch, what, body):
 
 def test_every_old_id_is_one_and_has_an_owner_today():
     """No old id has an owner, and each current id has one."""
-    assert all("/" not in old and new.count("/") == 1 for old, new in renamed.RENAMED.items())
+    assert all("/" not in old and new.count("/") == 1 for old, new in resolve.RENAMED.items())
 
 
 def test_data_in_memory_that_is_gone_is_said(tmp_path):
@@ -89,7 +89,7 @@ def test_a_model_hands_on_its_licence_and_library(tmp_path, readme, told):
         (tmp_path / "model" / "README.md").write_bytes(readme.encode("utf-8", "surrogateescape"))
     rows = tiny_text.write_data(tmp_path / "data", {"text": ["good"], "label": [0]})
     found = resolve.resolve_sources(spec_of(tmp_path / "model", str(rows)))
-    assert found.model(str(tmp_path / "model")).inherited == told
+    assert found.models[str(tmp_path / "model")].inherited == told
     assert msgspec.json.decode(msgspec.json.encode(found), type=resolve.Sources) == found
 
 

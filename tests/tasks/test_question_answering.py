@@ -9,7 +9,7 @@ import tiny_text
 from benchcard import registry
 from benchcard.errors import SpecError
 from benchcard.metrics.info import MetricInfo
-from benchcard.tasks import windows
+from benchcard.tasks.question_answering import QuestionAnswering
 
 TASK = "question-answering"
 CONTEXTS = ["Anna lives in Paris. Bob works for Acme.", "the film in Rome, bright and good"]
@@ -146,42 +146,43 @@ def test_questions_without_an_answer(model, tmp_path):
 def window(start, end, inside):
     """A window whose tokens are one character each."""
     offsets = np.asarray([[place, place + 1] if place >= 0 else [-1, -1] for place in inside])
-    return windows.Window(np.asarray(start, np.float32), np.asarray(end, np.float32), offsets, 0)
+    logits = {"start_logits": np.asarray(start, np.float32), "end_logits": np.asarray(end, np.float32)}
+    return {**logits, "offsets": offsets, "null": np.asarray([0])}
 
 
-SETTINGS = {"n_best": 20, "max_tokens": 30, "null_threshold": 0.0}
+def answer(context, windows, **settings):
+    """The answer that the task finds in windows, and the probability that there is none."""
+    found = QuestionAnswering().prediction(windows, {"id": "0", "context": context}, settings)
+    return found["prediction_text"], found["no_answer_probability"]
 
 
 def test_the_best_window_wins():
     """The answer is the span with the highest sum over all windows."""
     first = window([9, 0, 1, 2], [9, 3.2, 0, 1], [-1, 0, 1, 2])
     second = window([9, 0, 1, 2], [9, 0, 0, 1.5], [-1, 2, 3, 4])
-    assert windows.answer("abcde", [first], answerable=True, **SETTINGS) == ("a", 0.0)
-    assert windows.answer("abcde", [first, second], answerable=True, **SETTINGS) == ("e", 0.0)
+    assert answer("abcde", [first], answerable=True) == ("a", 0.0)
+    assert answer("abcde", [first, second], answerable=True) == ("e", 0.0)
 
 
 def test_spans_that_cannot_be():
     """An answer lies inside the context, ends after its start, and is not too long; there may be none."""
-    assert (
-        windows.answer("abc", [window([9, 0, 0, 4], [9, 5, 0, 0], [-1, 0, 1, 2])], answerable=True, **SETTINGS)[0]
-        == "a"
-    )
+    assert answer("abc", [window([9, 0, 0, 4], [9, 5, 0, 0], [-1, 0, 1, 2])], answerable=True)[0] == "a"
     long = window([9, 2, 0.5, 0], [9, 0, 0, 3], [-1, 0, 1, 2])
-    assert windows.answer("abc", [long], answerable=True, **SETTINGS)[0] == "abc"
-    assert windows.answer("abc", [long], answerable=True, **{**SETTINGS, "max_tokens": 2})[0] == "bc"
-    assert windows.answer("abc", [long], answerable=True, **{**SETTINGS, "n_best": 1})[0] == ""
-    assert windows.answer("abc", [window([1, 0], [1, 0], [-1, -1])], answerable=True, **SETTINGS) == ("", 0.0)
-    assert windows.answer("abc", [window([1, 0], [1, 0], [-1, -1])], answerable=False, **SETTINGS) == ("", 1.0)
+    assert answer("abc", [long], answerable=True)[0] == "abc"
+    assert answer("abc", [long], answerable=True, max_answer_length=2)[0] == "bc"
+    assert answer("abc", [long], answerable=True, n_best_size=1)[0] == ""
+    assert answer("abc", [window([1, 0], [1, 0], [-1, -1])], answerable=True) == ("", 0.0)
+    assert answer("abc", [window([1, 0], [1, 0], [-1, -1])], answerable=False) == ("", 1.0)
 
 
 def test_no_answer_must_win_in_every_window():
     """The score of no answer is its lowest over the windows, and must exceed the best answer's by the threshold."""
     sure, unsure = window([5, 1], [5, 1], [-1, 0]), window([0, 1], [0, 1], [-1, 1])
-    assert windows.answer("ab", [sure], answerable=False, **SETTINGS)[0] == ""
-    assert windows.answer("ab", [sure, unsure], answerable=False, **SETTINGS)[0] == "a"
-    assert windows.answer("ab", [sure], answerable=False, **{**SETTINGS, "null_threshold": 8.0})[0] == "a"
-    assert windows.answer("ab", [sure], answerable=False, **{**SETTINGS, "null_threshold": 7.9})[0] == ""
-    probability = windows.answer("ab", [sure], answerable=False, **SETTINGS)[1]
+    assert answer("ab", [sure], answerable=False)[0] == ""
+    assert answer("ab", [sure, unsure], answerable=False)[0] == "a"
+    assert answer("ab", [sure], answerable=False, null_score_diff_threshold=8.0)[0] == "a"
+    assert answer("ab", [sure], answerable=False, null_score_diff_threshold=7.9)[0] == ""
+    probability = answer("ab", [sure], answerable=False)[1]
     assert probability == pytest.approx(1 / (1 + np.exp(-8)))
 
 

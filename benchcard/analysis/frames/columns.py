@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from benchcard.analysis.records import Records
 from benchcard.run.record import Record
 from benchcard.utils.values import Interval
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def is_known(value: object) -> bool:
@@ -18,10 +17,14 @@ def is_known(value: object) -> bool:
     return str(value) not in ("None", "<NA>", "nan")
 
 
+def row_parameters(record: Record) -> Mapping[str, object]:
+    """Return the benchmarked parameters of a row."""
+    return record.configuration.axes or {"framework": record.configuration["framework"]}
+
+
 def parameter_columns(record: Record) -> dict[str, object]:
     """Return the number of a row and its benchmarked parameters, by column."""
-    row = record.configuration
-    return {"row": row.row, **(row.axes or {"framework": row["framework"]})}
+    return {"row": record.configuration.row, **row_parameters(record)}
 
 
 def parameter_names(records: Records) -> tuple[str, ...]:
@@ -42,15 +45,11 @@ def interval_columns(name: str, interval: Interval | None) -> dict[str, float | 
 
 def frame_of(rows: Sequence[Mapping[str, object]], names: Iterable[str]) -> pd.DataFrame:
     """Return rows as a frame of these columns, empty where no row has them."""
-    import pandas as pd
-
     return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names})
 
 
 def column(values: list[Any]) -> pd.Series[Any]:
     """Return values as a column of whole numbers, of numbers, or else of objects."""
-    import pandas as pd
-
     present = [value for value in values if value is not None]
     if not present:
         return pd.Series(values, dtype="object")

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
 
 from benchcard.analysis import reasons, row_facts
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
 from benchcard.analysis.records import Records
 from benchcard.run.record import Record
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_MODEL_FIGURES = (
-    "digest",
-    "size_mb",
-    "opset",
-    "export_max_abs_difference",
-    "nodes_quantized",
-    "nodes_eligible",
-    "quantize_nodes",
-    "dequantize_nodes",
-    "nodes_in_8_bits",
-    "conversion_share",
-    "nodes_excluded",
-    "exclusions",
-    "output_max_abs_difference",
-    "output_snr_db",
-    "lossy_layers",
-    "auto_exclusion",
-    "auto_trials",
-    "saturation_risk",
-    "same_model_as",
-    "reason",
-    "failure",
-)
+_NODES = ("nodes_quantized", "nodes_eligible", "quantize_nodes", "dequantize_nodes")
 
 
 def models_frame(records: Records) -> pd.DataFrame:
@@ -49,53 +26,54 @@ def models_frame(records: Records) -> pd.DataFrame:
     that `node_exclusion: auto` found in `auto_trials`. `same_model_as` is an earlier row with the same model, byte for
     byte, and `reason` says why.
     """
-    rows = [_model_columns(records, record) for record in records.records]
-    return frame_of(rows, (*parameter_names(records), *_MODEL_FIGURES))
+    rows = [model_columns(records, record) for record in records.records]
+    return frame_of(rows, rows[0] if rows else ())
 
 
-def _model_columns(records: Records, record: Record) -> dict[str, object]:
-    outcomes, failure = record.outcomes, record.failures.model
-    row: dict[str, object] = {**parameter_columns(record), "digest": record.digest[:12] if record.digest else None}
-    file = reasons.model_file(record)
+def model_columns(records: Records, record: Record) -> dict[str, Any]:
+    """Return the cells of a row of the frame `models`."""
+    outcomes, search, kernels = record.outcomes, record.search, row_facts.kernels_of(record)
+    file, failure = reasons.model_file(record), record.failures.model
     size = file.values.size_bytes if file else _timed_size(records, record)
-    row["size_mb"] = size / 1e6 if size is not None else None
-    if outcomes.export:
-        export = outcomes.export.values.report
-        row |= {"opset": export.opset, "export_max_abs_difference": export.max_abs_difference}
-    if outcomes.quantize:
-        report, exclusions = outcomes.quantize.values.report, outcomes.quantize.values.exclusions
-        row |= {
-            "nodes_quantized": report.nodes_quantized,
-            "nodes_eligible": report.nodes_eligible,
-            "quantize_nodes": report.quantize_nodes,
-            "dequantize_nodes": report.dequantize_nodes,
-            "nodes_excluded": len({name for exclusion in exclusions for name in exclusion.would_be_quantized}),
-            "exclusions": "; ".join(map(reasons.describe_exclusion, exclusions)) or None,
-            # A model in which nothing was quantized is the float model that outputs are compared with.
-            "output_max_abs_difference": 0.0 if report.is_float_model else None,
-        }
-    if kernels := row_facts.kernels_of(record):
-        row["nodes_in_8_bits"] = sum(kernel.nodes for kernel in kernels if kernel.numbers == "8 bits")
-        if row_facts.other_threads(records, record) is None:
-            shares = (kernel.time_share for kernel in kernels if kernel.numbers == "conversion")
-            row["conversion_share"] = sum(shares, 0.0)
-    if outcomes.explain:
-        losses = outcomes.explain.values
-        row |= {
-            "output_max_abs_difference": losses.outputs.max_abs_difference,
-            "output_snr_db": losses.outputs.snr_db,
-            "lossy_layers": ", ".join(layer.node for layer in losses.layers),
-        }
-    if record.search:
-        row["auto_exclusion"] = reasons.format_list(record.search.nodes)
-        row["auto_trials"] = len(record.search.trials)
+    export = outcomes.export.values.report if outcomes.export else None
+    report = outcomes.quantize.values.report if outcomes.quantize else None
+    exclusions = outcomes.quantize.values.exclusions if outcomes.quantize else ()
+    excluded = {name for exclusion in exclusions for name in exclusion.would_be_quantized}
+    losses = outcomes.explain.values if outcomes.explain else None
+    in_conversions = sum((kernel.time_share for kernel in kernels if kernel.numbers == "conversion"), 0.0)
+    has_times = kernels and row_facts.other_threads(records, record) is None
+    # A model in which nothing was quantized is the float model that outputs are compared with.
+    no_difference = 0.0 if report and report.is_float_model else None
     return {
-        **row,
+        **parameter_columns(record),
+        "digest": record.digest[:12] if record.digest else None,
+        "size_mb": None if size is None else size / 1e6,
+        "opset": export.opset if export else None,
+        "export_max_abs_difference": export.max_abs_difference if export else None,
+        **{name: getattr(report, name, None) for name in _NODES},
+        "nodes_in_8_bits": sum(each.nodes for each in kernels if each.numbers == "8 bits") if kernels else None,
+        "conversion_share": in_conversions if has_times else None,
+        "nodes_excluded": len(excluded) if report else None,
+        "exclusions": "; ".join(map(reasons.describe_exclusion, exclusions)) or None,
+        "output_max_abs_difference": losses.outputs.max_abs_difference if losses else no_difference,
+        "output_snr_db": losses.outputs.snr_db if losses else None,
+        "lossy_layers": ", ".join(layer.node for layer in losses.layers) if losses else None,
+        "auto_exclusion": reasons.format_list(search.nodes) if search else None,
+        "auto_trials": len(search.trials) if search else None,
         "saturation_risk": row_facts.saturation_risk(records, record),
-        "reason": row_facts.why_same(records, record),
         "same_model_as": row_facts.same_model_as(records, record),
+        "reason": row_facts.why_same(records, record),
         "failure": str(failure) if failure else None,
     }
+
+
+def _timed_size(records: Records, record: Record) -> int | None:
+    """Return the bytes on disk of a model that no step made, which were recorded when it was timed."""
+    for cell in record.cells.values():
+        for part in records.parts.get(cell.name, ()):
+            if part.outcome and cell.name in part.outcome.sizes:
+                return part.outcome.sizes[cell.name]
+    return None
 
 
 def kernels_frame(records: Records) -> pd.DataFrame:
@@ -117,12 +95,3 @@ def kernels_frame(records: Records) -> pd.DataFrame:
         for kernel in row_facts.kernels_of(record)
     ]
     return frame_of(rows, (*parameter_names(records), "kernel", "numbers", "nodes", "time_share"))
-
-
-def _timed_size(records: Records, record: Record) -> int | None:
-    """Return the bytes on disk of a model that no step made, which were recorded when it was timed."""
-    for cell in record.cells.values():
-        for part in records.parts.get(cell.name, ()):
-            if part.outcome and cell.name in part.outcome.sizes:
-                return part.outcome.sizes[cell.name]
-    return None

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from benchcard.analysis.frames.columns import frame_of
 from benchcard.run.planned import planned_steps
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import unresolved_sources
 from benchcard.spec.plan import Plan
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def plan_frame(plan: Plan) -> pd.DataFrame:

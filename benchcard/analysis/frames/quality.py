@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from benchcard.analysis import embedding_cosine, row_facts
+import pandas as pd
+
+from benchcard.analysis import row_facts
 from benchcard.analysis.frames.columns import frame_of, parameter_columns, parameter_names
 from benchcard.analysis.records import Records
 from benchcard.metrics.info import FIGURE_SUFFIXES
 from benchcard.run.record import Record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PASS_METRICS = ("total_time_in_seconds", "samples_per_second", "latency_in_seconds")
 _LAST = ("predictions_changed", *PASS_METRICS, "samples", "not_compared", "saturation_risk", "same_model_as", "failure")
@@ -38,32 +36,30 @@ def quality_frame(records: Records) -> pd.DataFrame:
     """
     rows = [_columns(records, record) for record in records.records]
     measured = dict.fromkeys([*parameter_names(records), *(name for row in rows for name in row)])
-    last = (*(["positive_class"] if "positive_class" in measured else []), *_LAST)
+    last = ("positive_class", *_LAST) if "positive_class" in measured else _LAST
     return frame_of(rows, [*(name for name in measured if name not in last), *last])
 
 
 def _columns(records: Records, record: Record) -> dict[str, object]:
-    score, evaluated, prepared = record.outcomes.score, record.outcomes.evaluate, record.outcomes.prepare
+    outcomes, failure = record.outcomes, record.failures.of_quality()
+    score, evaluated, prepared, comparison = outcomes.score, outcomes.evaluate, outcomes.prepare, outcomes.compare
     row: dict[str, object] = {**(prepared.values.facts if prepared else {}), **parameter_columns(record)}
     if score:
-        comparison = record.outcomes.compare
         for name, value in score.values.metrics.items():
-            difference = comparison.values.figures.get(name) if comparison else None
-            row[name] = value
-            row |= {f"{name}_{part}": getattr(difference, part, None) for part in FIGURE_SUFFIXES}
+            uncertainty = comparison.values.figures.get(name) if comparison else None
+            row |= {name: value, **{f"{name}_{part}": getattr(uncertainty, part, None) for part in FIGURE_SUFFIXES}}
         row |= _positive_class(score.values.positive_classes)
-        cosine = embedding_cosine.embedding_cosine(records, record)
-        row |= {embedding_cosine.COLUMN: cosine} if cosine is not None else {}
+        cosine = row_facts.embedding_cosine(records, record)
+        row |= {row_facts.COSINE: cosine} if cosine is not None else {}
     if evaluated and prepared and evaluated.values.items:
         samples = prepared.values.samples
         row["samples"] = samples
         if row_facts.other_threads(records, record) is None:
             seconds = (evaluated.values.elapsed_ns + prepared.values.preprocessing_ns) / 1e9
             row |= dict(zip(PASS_METRICS, (seconds, samples / seconds, seconds / samples)))
-    failure = record.failures.of_quality()
     return {
         **row,
-        "predictions_changed": _predictions_changed(record),
+        "predictions_changed": comparison.values.predictions_changed if comparison else None,
         "not_compared": _not_compared(records, record),
         "saturation_risk": row_facts.saturation_risk(records, record),
         "same_model_as": row_facts.same_model_as(records, record),
@@ -73,14 +69,10 @@ def _columns(records: Records, record: Record) -> dict[str, object]:
 
 def _positive_class(classes: Mapping[str, str]) -> dict[str, str]:
     """Return the label of metrics of one label: one name, or a name for each metric where they differ."""
-    if not classes:
-        return {}
-    first, *others = dict.fromkeys(classes.values())
-    return {"positive_class": ", ".join(f"{name}: {label}" for name, label in classes.items()) if others else first}
-
-
-def _predictions_changed(record: Record) -> int | None:
-    return record.outcomes.compare.values.predictions_changed if record.outcomes.compare else None
+    labels = list(dict.fromkeys(classes.values()))
+    if len(labels) > 1:
+        labels = [f"{name}: {label}" for name, label in classes.items()]
+    return {"positive_class": ", ".join(labels)} if labels else {}
 
 
 def _not_compared(records: Records, record: Record) -> str | None:
@@ -90,7 +82,7 @@ def _not_compared(records: Records, record: Record) -> str | None:
         return None
     if record.failures.comparison is not None:
         return str(record.failures.comparison)
-    if _predictions_changed(record) is not None:
+    if record.outcomes.compare and record.outcomes.compare.values.predictions_changed is not None:
         return None
     if row.baseline is None:
         return "there is no unquantized baseline"

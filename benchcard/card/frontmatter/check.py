@@ -1,7 +1,4 @@
-"""Problems that the Hub would report about a card's front matter, found offline.
-
-Owns the rules and their messages. Leaves parsing YAML to `yaml` and the Hub's lists of terms to `hubterms`.
-"""
+"""Problems that the Hub would report about a card's front matter, found offline."""
 
 from __future__ import annotations
 
@@ -19,10 +16,8 @@ if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
 
 
-Severity = Literal["error", "warning"]
-
 _TAG = "tag:yaml.org,2002:"
-_KNOWN_TAGS = frozenset({"str", "int", "float", "bool", "null", "seq", "map", "timestamp", "merge"})
+_KNOWN_TAGS = ("!!str", "!!int", "!!float", "!!bool", "!!null", "!!seq", "!!map", "!!timestamp", "!!merge")
 _TEXTS = ("library_name", "pipeline_tag", "base_model_relation")
 _TEXT_LISTS = ("license", "language", "datasets", "metrics", "tags", "base_model")
 _WRONG_KEYS = {"languages": "language", "licenses": "license"}
@@ -53,7 +48,7 @@ class Problem:
     `field` is the place, as `model-index[0].name`; empty for the front matter as a whole.
     """
 
-    severity: Severity
+    severity: Literal["error", "warning"]
     field: str
     message: str
 
@@ -73,20 +68,14 @@ def find_problems(text: str) -> list[Problem]:
         return [Problem("error", "", str(error))]
     if node is None:
         return [Problem("warning", "", "it is empty or missing, but the Hub finds models by it")]
-    if not _has_tag(node, "map"):
+    if node.tag != f"{_TAG}map":
         return [Problem("error", "", "it is not a mapping: write `key: value` on each line")]
     problems = list(_check_nodes(node, "", set()))
     try:
-        data = load_yaml(yaml)
+        return [*problems, *_check_fields(load_yaml(yaml))]
     except CardError as error:
         # The nodes tell the place of a duplicate key or an unknown tag.
-        has_error = any(problem.severity == "error" for problem in problems)
-        return problems if has_error else [Problem("error", "", str(error))]
-    return [*problems, *_check_fields(data)]
-
-
-def _has_tag(node: Node, tag: str) -> bool:
-    return str(node.tag) == _TAG + tag
+        return problems or [Problem("error", "", str(error))]
 
 
 def _check_nodes(node: Node, place: str, seen: set[int]) -> Iterator[Problem]:
@@ -94,31 +83,27 @@ def _check_nodes(node: Node, place: str, seen: set[int]) -> Iterator[Problem]:
     if id(node) in seen:
         return
     seen.add(id(node))
-    tag = str(node.tag)
-    if not tag.startswith(_TAG) or tag.removeprefix(_TAG) not in _KNOWN_TAGS:
-        yield Problem("error", place, f"the Hub does not know the tag {tag.replace(_TAG, '!!')}: write a plain value")
-    elif _has_tag(node, "null"):
+    tag = str(node.tag).replace(_TAG, "!!")
+    if tag not in _KNOWN_TAGS:
+        yield Problem("error", place, f"the Hub does not know the tag {tag}: write a plain value")
+    elif tag == "!!null":
         yield Problem("error", place, "it has no value: give it one, or leave the key out")
-    elif _has_tag(node, "float") and _NOT_FINITE.fullmatch(node.value):
+    elif tag == "!!float" and _NOT_FINITE.fullmatch(node.value):
         yield Problem("error", place, f"{node.value} is not a finite number: leave it out")
-    if _has_tag(node, "map"):
-        keys: set[str] = set()
-        for key, value in node.value:
-            is_text = isinstance(key.value, str)
-            name = str(key.value) if is_text else "?"
-            inner = f"{place}.{name}" if place else name
-            if name in keys:
-                yield Problem("error", inner, "the key is there twice: keep one")
-            if is_text:
-                keys.add(name)
-            else:
-                yield Problem("error", inner, "the key must be a text")
-            yield from _check_nodes(value, inner, seen)
-    elif isinstance(node.value, list):
-        for index, item in enumerate(node.value):
-            parts = item if isinstance(item, tuple) else (item,)
-            for part in parts:
-                yield from _check_nodes(part, f"{place}[{index}]", seen)
+    keys: set[str] = set()
+    for index, item in enumerate(node.value if isinstance(node.value, list) else ()):
+        if not isinstance(item, tuple):
+            yield from _check_nodes(item, f"{place}[{index}]", seen)
+            continue
+        key, value = item
+        name = key.value if isinstance(key.value, str) else "?"
+        inner = f"{place}.{name}" if place else name
+        if not isinstance(key.value, str):
+            yield Problem("error", inner, "the key must be a text")
+        elif name in keys:
+            yield Problem("error", inner, "the key is there twice: keep one")
+        keys.add(name)
+        yield from _check_nodes(value, inner, seen)
 
 
 def _check_fields(data: Mapping[object, Plain]) -> Iterator[Problem]:
@@ -164,12 +149,11 @@ def _check_form(value: Plain, form: _Form, place: str) -> Iterator[Problem]:
     if isinstance(form, str):
         if not isinstance(value, _TYPES[form]) or isinstance(value, bool):
             yield Problem("error", place, f"it must be a {form}, found {value!r}")
-    elif isinstance(form, list):
-        if not isinstance(value, list):
-            yield Problem("error", place, f"it must be a list, found {value!r}")
-            return
+    elif isinstance(form, list) and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _check_form(item, form[0], f"{place}[{index}]")
+    elif isinstance(form, list):
+        yield Problem("error", place, f"it must be a list, found {value!r}")
     elif not isinstance(value, dict):
         required = ", ".join(key for key in form if not key.endswith("?"))
         yield Problem("error", place, f"it must be a mapping with {required}")

@@ -1,8 +1,4 @@
-"""The front matter of a new card.
-
-Owns which facts become which keys. Leaves checking any card's front matter to `check`, YAML as text to `yaml`, and
-merging into existing front matter to `merge`.
-"""
+"""The front matter of a new card: which facts become which keys."""
 
 from __future__ import annotations
 
@@ -66,14 +62,13 @@ def model_index(
         return ()
     data = facts.data
     dataset = {"type": data.dataset, "name": data.dataset, "config": data.config, "split": data.split}
-    result: dict[str, Plain] = {
+    result = {
         "task": {"type": facts.task},
-        "dataset": _without_none({**dataset, "revision": data.revision}),
+        "dataset": {**dataset, "revision": data.revision},
         "metrics": metrics,
+        "source": {"name": source_name, "url": source_url} if source_url else None,
     }
-    if source_url:
-        result["source"] = _without_none({"name": source_name, "url": source_url})
-    return ({"name": name, "results": [result]},)
+    return ({"name": name, "results": [_without_none(result)]},)
 
 
 def _unique(values: Iterable[str]) -> list[str]:

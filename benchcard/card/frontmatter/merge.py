@@ -1,28 +1,19 @@
 """Keys merged into the existing front matter of a README, as edits of its text.
 
-Owns where in the text a key or an item goes. Comments, order and quotes stay to the byte. Nothing is removed: lists are
-united, and an existing value is kept unless the caller names its key. ruamel.yaml gives the places. The merged text is
-parsed again, and if its data are not as expected, nothing is written.
+Comments, order and quotes stay to the byte. Nothing is removed: lists are united, and an existing value is kept unless
+the caller names its key. ruamel.yaml gives the places. The merged text is parsed again, and if its data are not as
+expected, nothing is written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pprint import saferepr
 from typing import TYPE_CHECKING
 
 from benchcard.card.facts import Plain
-from benchcard.card.frontmatter.yaml import (
-    BOM,
-    compose_yaml,
-    dump_yaml,
-    format_flow,
-    format_list,
-    format_scalar,
-    load_front_matter,
-    split_card,
-)
+from benchcard.card.frontmatter import yaml as yamltext
 from benchcard.errors import CardError
 
 if TYPE_CHECKING:
@@ -41,20 +32,17 @@ def merge_fields(
     """Return a README with `fields` in its front matter, and the keys that kept another value.
 
     None and empty lists in `fields` are left out. `overwrite` names the keys whose values may be replaced. Added lines
-    end in `newline`.
-
-    Raises:
-        CardError: The front matter cannot be parsed, or a key cannot be added without rewriting it.
+    end in `newline`. A `CardError` says that a key cannot be added without rewriting the front matter.
     """
     fields = {str(key): value for key, value in fields.items() if value is not None and value != []}
-    card = split_card(text)
+    card = yamltext.split_card(text)
     if not fields:
         return text, ()
-    if not card.has_front_matter:
-        mark = BOM if text.startswith(BOM) else ""
+    if not card.opening:
+        mark = yamltext.BOM if text.startswith(yamltext.BOM) else ""
         rest = text[len(mark) :]
         gap = newline if rest and rest[0] not in "\r\n" else ""
-        return f"{mark}---{newline}{dump_yaml(fields, newline)}---{newline}{gap}{rest}", ()
+        return f"{mark}---{newline}{yamltext.dump_yaml(fields, newline)}---{newline}{gap}{rest}", ()
     merger = _Merger(card.yaml, newline, frozenset(overwrite))
     for key, value in fields.items():
         merger.add(key, value)
@@ -64,24 +52,21 @@ def merge_fields(
 
 
 class _Merger:
-    """One merge: the nodes of the front matter, the edits so far, and the data expected of the result."""
-
     def __init__(self, yaml: str, newline: str, overwrite: frozenset[str]) -> None:
         self.yaml = yaml
         self.newline = newline
         self.overwrite = overwrite
+        self.kept: list[str] = []
         # The line end of the last line is part of the closing dashes, but a block scalar needs it.
-        self.root = compose_yaml(yaml + "\n")
-        self.expected = load_front_matter(yaml + "\n")
-        self.entries: dict[str, tuple[Node, Node]] = {}
-        if self.root is not None and isinstance(self.root.value, list):
-            self.entries = {key.value: (key, value) for key, value in self.root.value if isinstance(key.value, str)}
-        else:
-            self.root = None  # The text is empty or `null`.
+        self.root = yamltext.compose_yaml(yaml + "\n")
+        self.expected = yamltext.load_front_matter(yaml + "\n")
+        if self.root is not None and not isinstance(self.root.value, list):
+            self.root = None  # The text is `null`.
+        pairs: list[tuple[Node, Node]] = self.root.value if self.root is not None else []
+        self.entries = {key.value: (key, value) for key, value in pairs if isinstance(key.value, str)}
         # Start and end of the replaced text, and its replacement.
         self.edits: list[tuple[int, int, str]] = []
         self.new: dict[str, Plain] = {}
-        self.kept: list[str] = []
 
     def add(self, key: str, value: Plain) -> None:
         """Add `value` under `key`, unless an existing value would be lost."""
@@ -112,104 +97,96 @@ class _Merger:
         for start, end, replacement in sorted(self.edits, key=lambda edit: edit[:2])[::-1]:
             yaml = yaml[:start] + replacement + yaml[end:]
         try:
-            is_expected = saferepr(load_front_matter(yaml + "\n")) == saferepr(self.expected)
+            is_expected = saferepr(yamltext.load_front_matter(yaml + "\n")) == saferepr(self.expected)
         except CardError:
             is_expected = False
         if not is_expected:
-            by_hand = dump_yaml({key: value for key, value in self.expected.items() if value is not None})
+            by_hand = yamltext.dump_yaml({key: value for key, value in self.expected.items() if value is not None})
             raise CardError(
                 f"nothing can be added to the front matter in the form that it has; replace it by hand with:\n{by_hand}"
             )
         return yaml
-
-    def _edit(self, start: int, end: int, text: str) -> None:
-        self.edits.append((start, end, text))
 
     def _append_new(self) -> None:
         if not self.new:
             return
         if self.root is not None and _is_flow(self.root):
             place = self.root.end_mark.index - 1
-            items = ", ".join(f"{format_scalar(key)}: {format_flow(item, key)}" for key, item in self.new.items())
-            self._edit(place, place, f", {items}" if self.root.value else items)
-            return
-        indent = " " * self.root.start_mark.column if self.root is not None else ""
-        lines = [indent + line for line in dump_yaml(self.new).splitlines()]
-        end = len(self.yaml)
-        self._edit(end, end, (self.newline if self.yaml else "") + self.newline.join(lines))
+            items = ", ".join(
+                f"{yamltext.format_scalar(key)}: {yamltext.format_flow(item, key)}" for key, item in self.new.items()
+            )
+            self._insert(place, f", {items}" if self.root.value else items)
+        else:
+            indent = " " * self.root.start_mark.column if self.root is not None else ""
+            lines = self.newline.join(yamltext.format_mapping(self.new, indent))
+            self._insert(len(self.yaml), self.newline + lines if self.yaml else lines)
+
+    def _insert(self, place: int, text: str) -> None:
+        self.edits.append((place, place, text))
+
+    def _replace_flow(self, node: Node, text: str) -> None:
+        self.edits.append((node.start_mark.index, node.end_mark.index, text))
+
+    def _replace_block(self, first: Node, last: Node, lines: Iterable[str], indent: int) -> None:
+        """Replace whole lines but for the first `indent` characters, which stay."""
+        text = self.newline.join(lines)[indent:]
+        self.edits.append((first.start_mark.index, self._last_line_end(last.end_mark.index), text))
 
     def _fill(self, key: str, value: Plain) -> None:
         name, node = self.entries[key]
         self.expected[key] = value
         if node.value:
-            self._edit(node.start_mark.index, node.end_mark.index, format_flow(value, key))
-            return
-        colon = self.yaml.find(":", name.end_mark.index)
-        self._edit(colon + 1, colon + 1, f" {format_flow(value, key)}")
+            self._replace_flow(node, yamltext.format_flow(value, key))
+        else:
+            colon = self.yaml.find(":", name.end_mark.index)
+            self._insert(colon + 1, f" {yamltext.format_flow(value, key)}")
 
     def _replace(self, key: str, value: Plain) -> None:
         name, node = self.entries[key]
         self.expected[key] = value
-        start, end = node.start_mark.index, node.end_mark.index
         if _is_flow(node):
-            self._edit(start, end, format_flow(value, key))
-            return
-        indent = " " * name.start_mark.column
-        lines = [indent + line for line in dump_yaml({key: value}).splitlines()]
-        self._edit(name.start_mark.index, self._last_line_end(end), self.newline.join(lines)[len(indent) :])
+            self._replace_flow(node, yamltext.format_flow(value, key))
+        else:
+            indent = name.start_mark.column
+            self._replace_block(name, node, yamltext.format_mapping({key: value}, " " * indent), indent)
 
     def _unite(self, key: str, existing: list[Plain], value: list[Plain]) -> None:
         """Add the missing items; an item of benchcard's own in `model-index` replaces the earlier one."""
         _, node = self.entries[key]
-        united = list(existing)
-        missing = []
-        for item in value:
-            if any(saferepr(item) == saferepr(other) for other in united):
-                continue
+        united = self.expected[key] = list(existing)
+        for item in _missing(value, existing):
             own = [place for place, other in enumerate(existing) if _source(item) and _source(other) == _source(item)]
-            if own:
-                united[own[0]] = item
-                self._replace_item(node, own[0], item, key)
-            else:
+            if not own:
                 united.append(item)
-                missing.append(item)
-        self.expected[key] = united
-        if not missing:
-            return
-        if _is_flow(node):
-            items = ", ".join(format_flow(item, key) for item in missing)
+                continue
+            united[own[0]] = item
+            old = node.value[own[0]]
+            if _is_flow(node) or not isinstance(old.value, list) or _is_flow(old):
+                self._replace_flow(old, yamltext.format_flow(item, key))
+            else:
+                indent = old.start_mark.column
+                self._replace_block(old, old, yamltext.format_list([item], " " * (indent - 2), key), indent)
+        missing = united[len(existing) :]
+        if missing and _is_flow(node):
+            items = ", ".join(yamltext.format_flow(item, key) for item in missing)
             place = node.end_mark.index - 1
             if node.value and node.start_mark.index < node.value[-1].end_mark.index <= place:
                 place = node.value[-1].end_mark.index  # A comma or a comment may follow it.
-            self._edit(place, place, f", {items}" if node.value else items)
-        else:
-            place = self._last_line_end(node.end_mark.index)
-            lines = format_list(missing, " " * node.start_mark.column, key)
-            self._edit(place, place, self.newline + self.newline.join(lines))
+            self._insert(place, f", {items}" if node.value else items)
+        elif missing:
+            lines = yamltext.format_list(missing, " " * node.start_mark.column, key)
+            self._insert(self._last_line_end(node.end_mark.index), self.newline + self.newline.join(lines))
 
-    def _replace_item(self, node: Node, index: int, item: Plain, key: str) -> None:
-        old = node.value[index]
-        start, end = old.start_mark.index, old.end_mark.index
-        if _is_flow(node) or not isinstance(old.value, list) or _is_flow(old):
-            self._edit(start, end, format_flow(item, key))
-            return
-        indent = " " * (old.start_mark.column - 2)
-        lines = self.newline.join(format_list([item], indent, key))
-        self._edit(start, self._last_line_end(end), lines[len(indent) + 2 :])
-
-    def _wrap(self, key: str, existing: Plain, value: Sequence[Plain]) -> None:
+    def _wrap(self, key: str, existing: Plain, value: list[Plain]) -> None:
         """Replace a single value by a list of it and the new ones; the Hub takes both forms."""
-        missing = [item for item in value if saferepr(item) != saferepr(existing)]
-        if not missing:
-            return
+        missing = _missing(value, [existing])
         _, node = self.entries[key]
-        start, end = node.start_mark.index, node.end_mark.index
-        raw = self.yaml[start:end]
-        if not _is_flow(node) or re.search(r"[\r\n,\[\]{}]", raw):
+        raw = self.yaml[node.start_mark.index : node.end_mark.index]
+        if missing and (not _is_flow(node) or re.search(r"[\r\n,\[\]{}]", raw)):
             self.kept.append(key)
-            return
-        self.expected[key] = [existing, *missing]
-        self._edit(start, end, f"[{raw}, {', '.join(format_flow(item, key) for item in missing)}]")
+        elif missing:
+            self.expected[key] = [existing, *missing]
+            self._replace_flow(node, f"[{raw}, {', '.join(yamltext.format_flow(item, key) for item in missing)}]")
 
     def _last_line_end(self, place: int) -> int:
         """Return the end of the last line before `place` that contains more than a comment.
@@ -221,6 +198,12 @@ class _Merger:
             if not _COMMENT_OR_EMPTY.fullmatch(self.yaml, line.start(), min(line.end(), place)):
                 return line.end()
         return 0
+
+
+def _missing(items: Iterable[Plain], existing: Iterable[Plain]) -> list[Plain]:
+    """Return the items that do not exist; their text tells 1 from true."""
+    known = set(map(saferepr, existing))
+    return [item for item in items if saferepr(item) not in known]
 
 
 def _is_flow(node: Node) -> bool:

@@ -1,8 +1,5 @@
 """Front matter as text: its place in a card, its YAML nodes, and plain data written as YAML.
 
-Owns the split of a card into front matter and body, and writing YAML. Leaves parsing YAML to `utils`, and what front
-matter may contain to `check`.
-
 ruamel.yaml does not write it: the Hub reads YAML 1.2, huggingface_hub (PyYAML) YAML 1.1, and ruamel.yaml leaves out the
 quotes of `no`, `1e-05`, `12:30` and `2022-01-01`, which are strings in one and something else in the other.
 """
@@ -45,11 +42,6 @@ class SplitCard:
     closing: str
     body: str
 
-    @property
-    def has_front_matter(self) -> bool:
-        """Whether the card has front matter."""
-        return bool(self.opening)
-
 
 def split_card(text: str) -> SplitCard:
     """Return the front matter and the body of a card.
@@ -72,11 +64,7 @@ def compose_yaml(yaml: str) -> Node | None:
 
 
 def load_yaml(yaml: str) -> Plain:
-    """Return the data of a YAML text; a date stays a string.
-
-    Raises:
-        CardError: The text is not YAML, has a key twice, or a tag or nesting that plain data cannot have.
-    """
+    """Return the data of a YAML text, in which a date stays a string; a `CardError` says why it is not plain data."""
     try:
         return parsing.load_yaml(yaml)
     except parsing.UnreadableError as error:
@@ -92,20 +80,14 @@ def load_front_matter(yaml: str) -> dict[str, Plain]:
 
 
 def dump_yaml(data: Mapping[str, Plain], newline: str = "\n") -> str:
-    """Return `data` as block YAML, one key a line in the given order; empty for no keys.
-
-    Raises:
-        CardError: A value is None or not finite, which the Hub refuses.
-    """
-    return "".join(line + newline for line in _format_mapping(data, "", ""))
+    """Return `data` as block YAML, one key a line in the given order; a `CardError` for what the Hub refuses."""
+    return "".join(line + newline for line in format_mapping(data, ""))
 
 
 def format_flow(value: Plain, place: str = "value") -> str:
     """Return `value` as YAML on one line; an error names its `place`."""
     if isinstance(value, Mapping):
-        items = (
-            f"{format_scalar(str(key), place)}: {format_flow(item, f'{place}.{key}')}" for key, item in value.items()
-        )
+        items = [f"{format_scalar(str(key))}: {format_flow(item, f'{place}.{key}')}" for key, item in value.items()]
         return "{" + ", ".join(items) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(format_flow(item, f"{place}[{index}]") for index, item in enumerate(value)) + "]"
@@ -135,25 +117,26 @@ def _escape(char: str) -> str:
     return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
-def _format_mapping(data: Mapping[str, Plain], indent: str, place: str) -> Iterator[str]:
+def format_mapping(data: Mapping[str, Plain], indent: str, place: str = "") -> Iterator[str]:
+    """Yield the lines of a block mapping, each key at `indent`; an error names its `place`."""
     for key, value in data.items():
-        name = format_scalar(str(key))
+        start = f"{indent}{format_scalar(str(key))}:"
         inner = f"{place}.{key}" if place else str(key)
         if isinstance(value, Mapping) and value:
-            yield f"{indent}{name}:"
-            yield from _format_mapping(value, indent + "  ", inner)
+            yield start
+            yield from format_mapping(value, indent + "  ", inner)
         elif isinstance(value, (list, tuple)) and value:
-            yield f"{indent}{name}:"
+            yield start
             yield from format_list(value, indent, inner)
         else:
-            yield f"{indent}{name}: {format_flow(value, inner)}"
+            yield f"{start} {format_flow(value, inner)}"
 
 
 def format_list(values: list[Plain] | tuple[Plain, ...], indent: str, place: str = "value") -> Iterator[str]:
     """Yield the lines of a block list, each item after a dash at `indent`."""
     for index, value in enumerate(values):
         if isinstance(value, Mapping) and value:
-            first, *others = _format_mapping(value, indent + "  ", f"{place}[{index}]")
+            first, *others = format_mapping(value, indent + "  ", f"{place}[{index}]")
             yield f"{indent}- {first[len(indent) + 2 :]}"
             yield from others
         else:

@@ -1,7 +1,6 @@
-"""The classic layout: the cards published in 2022, byte for byte.
+"""The classic layout: the cards published in 2022, byte for byte; `reading.classic` reads them.
 
-Owns what a classic card contains and in which order. Leaves the front matter to `frontmatter`, tables and the text of
-single values to `markdown`, and reading such a card to `reading.classic`. The rules, derived from the published cards:
+The rules, derived from the published cards:
 
 - Labels, then fixed parameters, then benchmarked ones, then one table of quality and one table per shape, in the order
   of the facts. All columns are centred.
@@ -15,16 +14,15 @@ single values to `markdown`, and reading such a card to `reading.classic`. The r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
-from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Measured, Plain, Row
+from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figures, Measured, Plain
 from benchcard.card.frontmatter import fields
 from benchcard.card.layouts import figures
 from benchcard.card.markdown import tables
 from benchcard.card.markdown.inline import bare_or_code_span, code_span, escape, survives_escape, write_value
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Interval, Shape
+from benchcard.utils.values import Shape
 
 FIXED_TITLE = "Fixed parameters:"
 BENCHMARKED_TITLE = "Benchmarked parameters:"
@@ -39,39 +37,21 @@ TIME_COLUMNS = (("latency_mean", "ms", LATENCY_MEAN), ("throughput", "/s", THROU
 """Name, unit and figure of each time column."""
 
 
-@dataclass(frozen=True)
-class _Figure:
-    """The columns of one figure: its name, its unit, how many decimals it has, and where it is found."""
-
-    name: str
-    unit: str
-    decimals: int
-    pick: Callable[[Row | Measured], Interval | None]
-
-    def header(self, side: str) -> str:
-        remark = ", ".join(part for part in (side, self.unit) if part)
-        return escape(f"{self.name} ({remark})" if remark else self.name)
-
-    def cell(self, row: Row, side: str) -> str:
-        measured = row.original if side == SIDES[0] else row
-        figure = None if measured is None else self.pick(measured)
-        if figure is not None:
-            return tables.format_number(figure.value, self.decimals)
-        return figures.MISSING if row.failure is None else figures.FAILED
-
-
 def render(facts: Facts) -> str:
     """Return the whole card: front matter and body."""
-    return fields.render_front_matter(facts.front_matter) + "\n" + body(facts)
-
-
-def body(facts: Facts) -> str:
-    """Return the card without its front matter; it ends in an empty line."""
+    metrics = [(metric.name, metric.unit, metric.name) for metric in facts.metrics]
+    positive_classes = "".join(
+        f"The positive class of {escape(metric.name)} is {code_span(metric.positive_class)}.\n\n"
+        for metric in facts.metrics
+        if metric.positive_class  # The cards of 2022 have none.
+    )
+    quality = _table(facts, metrics, QUALITY_DECIMALS, lambda measured: measured.metrics)
     parts = [
+        fields.render_front_matter(facts.front_matter),
         "".join(f"{line}  \n" for line in labels(facts)),
         f"{FIXED_TITLE}\n" + "".join(bullet(name, value) for name, value in facts.fixed.items()),
         benchmarked(facts),
-        f"# Evaluation\n{QUALITY_TITLE}\n" + _positive_classes(facts) + _quality(facts) + "\n",
+        f"# Evaluation\n{QUALITY_TITLE}\n{positive_classes}{quality}\n",
     ]
     if facts.shapes:
         opening = f"{TIME_TITLE}\n"
@@ -83,11 +63,14 @@ def body(facts: Facts) -> str:
 
 def labels(facts: Facts) -> list[str]:
     """Return the lines that name task, backend and number of samples."""
+    samples = ALL_SAMPLES if facts.max_eval_samples is None else str(facts.max_eval_samples)
+    if "max_eval_samples" in facts.benchmarked:
+        samples = VARIED_SAMPLES
     return [
         f"**task**: {_code(facts.task)}",
         f"**Backend:** {_code(facts.backend)}",
         f"**Backend args:** {_code(facts.backend_args)}",
-        f"**Number of evaluation samples:** {code_span(_samples(facts))}",
+        f"**Number of evaluation samples:** {code_span(samples)}",
     ]
 
 
@@ -122,45 +105,26 @@ def _code(value: Plain) -> str:
     return code_span(write_value(value))
 
 
-def _samples(facts: Facts) -> str:
-    if "max_eval_samples" in facts.benchmarked:
-        return VARIED_SAMPLES
-    return ALL_SAMPLES if facts.max_eval_samples is None else str(facts.max_eval_samples)
-
-
-def _positive_classes(facts: Facts) -> str:
-    """Return a line for each metric that evaluates a single label; the cards of 2022 have none."""
-    lines = [
-        f"The positive class of {escape(metric.name)} is {code_span(metric.positive_class)}.\n"
-        for metric in facts.metrics
-        if metric.positive_class
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _quality(facts: Facts) -> str:
-    def pick(name: str) -> Callable[[Row | Measured], Interval | None]:
-        return lambda measured: measured.metrics.get(name)
-
-    return _table(
-        facts, [_Figure(metric.name, metric.unit, QUALITY_DECIMALS, pick(metric.name)) for metric in facts.metrics]
-    )
-
-
 def _time(facts: Facts, shape: Shape) -> str:
-    def pick(key: str) -> Callable[[Row | Measured], Interval | None]:
-        return lambda measured: measured.times.get(shape, {}).get(key)
-
-    columns = [_Figure(name, unit, TIME_DECIMALS, pick(key)) for name, unit, key in TIME_COLUMNS]
-    return f"\n\n{time_heading(shape)}\n\n{_table(facts, columns)}\n"
+    table = _table(facts, TIME_COLUMNS, TIME_DECIMALS, lambda measured: measured.times.get(shape, {}))
+    return f"\n\n{time_heading(shape)}\n\n{table}\n"
 
 
-def _table(facts: Facts, shown: Iterable[_Figure]) -> str:
-    sides: Sequence[str] = SIDES if any(row.original is not None for row in facts.rows) else ("",)
-    columns = [tables.Column(escape(name), "center") for name in facts.benchmarked]
-    rows = [[_code(row.parameters[name]) for name in facts.benchmarked] for row in facts.rows]
-    for figure in shown:
-        columns += [tables.Column("", "center"), *(tables.Column(figure.header(side), "center") for side in sides)]
-        for cells, row in zip(rows, facts.rows):
-            cells += ["|", *(figure.cell(row, side) for side in sides)]
-    return tables.render_table(columns, rows)
+def _table(
+    facts: Facts, shown: Iterable[tuple[str, str, str]], decimals: int, figures_of: Callable[[Measured], Figures]
+) -> str:
+    """Return a table whose columns are given by name, unit and figure."""
+    sides = SIDES if any(row.original is not None for row in facts.rows) else ("",)
+    headers = [escape(name) for name in facts.benchmarked]
+    lines = [[_code(row.parameters[name]) for name in facts.benchmarked] for row in facts.rows]
+    for name, unit, key in shown:
+        remarks = [", ".join(filter(None, (side, unit))) for side in sides]
+        headers += ["", *(escape(f"{name} ({remark})" if remark else name) for remark in remarks)]
+        for line, row in zip(lines, facts.rows):
+            line.append("|")
+            for side in sides:
+                measured = row.original if side == SIDES[0] else row
+                figure = figures_of(measured).get(key) if measured else None
+                absent = figures.MISSING if row.failure is None else figures.FAILED
+                line.append(tables.format_number(figure.value, decimals) if figure else absent)
+    return tables.render_table([tables.Column(header, "center") for header in headers], lines)

@@ -1,7 +1,6 @@
-"""Figures in the cells of a full card, written and parsed.
+"""Figures in the cells of a full card, written and parsed, with their intervals.
 
-Owns the number of decimals, which all cells of a column share, and the text of a figure with its interval. A column
-that is read from a card is written with the same number of decimals again.
+All cells of a column have as many decimals. A column that is read from a card is written with as many again.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ AT_RISK = "†"
 # A probability that four decimals cannot show. It is parsed as 0.
 BELOW_RESOLUTION = "<0.0001"
 _MAX_DECIMALS = 6
-_NUMBER = r"-?\d+(?:\.\d+)?"
+_NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _CELL = re.compile(rf"({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?")
 
 
@@ -69,7 +68,7 @@ def format_shape(shape: Shape) -> str:
 
 
 def parse_figure(cell: str, place: str) -> Interval | None:
-    """Return the figure in a cell of Markdown, without its marks; None if the cell says that there is none."""
+    """Return the figure in a cell of either layout, without its marks; None if the cell says that there is none."""
     text = cell.replace("**", "").replace(AT_RISK, "").replace(f", {NOT_DETECTABLE}", "").strip()
     if text in (FAILED, MISSING, ""):
         return None

@@ -1,24 +1,21 @@
 """The full layout: which configuration to ship and why, then every figure behind it.
 
-Owns what a full card contains, in which order, and its sentences. Leaves tables to `full_tables`, the picture to
-`plot`, the call and the spec to `reproduce`, and reading such a card to `reading.full`.
-
 It contains the parts of the classic layout in the same order, with others around and between them. Only labels and
-recommended rows are bold. Tables of more than ten rows are folded.
+recommended rows are bold. Tables of more than ten rows are folded. `reading.full` reads such a card.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
-from benchcard.card.facts import LATENCY_MEAN, OTHERS, Data, Facts, Plain, Row
-from benchcard.card.layouts import classic, figures, full_tables, reproduce, row_groups
-from benchcard.card.layouts.figures import column_decimals, format_figure, format_shape
+from benchcard.card.facts import LATENCY_MEAN, OTHERS, Facts, Plain, Row
+from benchcard.card.layouts import classic, figures, full_tables, reproduce
+from benchcard.card.layouts.figures import format_shape
 from benchcard.card.layouts.full_tables import RATIO, SIZE
 from benchcard.card.markdown.inline import code_span, escape, escape_prose, write_value
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Interval, Shape
 
 COMPARED_TITLE = "### What was compared"
 DATA_TITLE = "Testing data:"
@@ -36,7 +33,7 @@ NOTES_TITLE = "Notes on this run:"
 REASON_TITLE, REASONS_TITLE = "Why this row:", "Why these rows:"
 UNFINISHED = "**This run is not finished**, with "
 HIGHER, LOWER = "higher is better", "lower is better"
-_BLOCK_MARKER = re.compile(r"[-+#>=~]|\d+[.)]")
+_BEFORE_BLOCK_MARKER = re.compile(r"\A(?:(?=[-+#>=~])|\d+(?=[.)]))")
 # Below this time per configuration and shape, the card warns that small differences cannot be detected.
 _SHORT_DURATION_S = 10
 
@@ -47,19 +44,23 @@ def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> s
     `plot` is the path of the picture in the repository, None where there is none. `slug` names the run in the commands
     that repeat it.
     """
-    parts = [f"## {escape(facts.title or default_title(facts))}", _unfinished(facts), _recommendations(facts)]
+    parts = [f"## {escape(facts.title or default_title(facts))}"]
+    if facts.done is not None:
+        done = f"{facts.done} of {pluralize(len(facts.rows), 'configuration')} done"
+        parts.append(f"{UNFINISHED}{done}: `benchcard run` continues it, and these results may change.")
+    parts.append(_recommendations(facts))
     if facts.rows:
         parts += [full_tables.summary(facts), _legend(facts)]
     if plot is not None:
         parts.append(f"![{alt_text(facts)}]({plot})")
-    several = len(row_groups.recommended(facts)) > 1
+    several = len(facts.recommended) > 1
     parts += [
         _list_sentences(REASONS_TITLE if several else REASON_TITLE, facts.reasons),
         COMPARED_TITLE,
         *_compared(facts),
         "### Evaluation",
         *_evaluation(facts),
-        *_environment(facts),
+        *_section(ENVIRONMENT_TITLE, _bullets("", facts.environment), _bullets(RUN_TITLE, facts.run)),
         LIMITATIONS_TITLE,
         *_limitations(facts),
         *_how_to_reproduce(facts, slug),
@@ -80,24 +81,23 @@ def alt_text(facts: Facts) -> str:
     """Return the picture as text: the figures of each row of the summary."""
     if not facts.shapes or not facts.metrics:
         return ""
-    metric, shape = facts.metrics[0].name, facts.shapes[0]
     points = []
     for index in full_tables.summary_rows(facts):
-        row = facts.rows[index]
-        latency = _latency(facts, row, shape)
-        if row.metrics.get(metric) is not None and latency is not None:
+        quality, latency = _quality(facts, index), _latency(facts, index)
+        if quality and latency:
             roles = ", ".join(full_tables.roles(facts, index))
             name = f"row {index} ({roles})" if roles else f"row {index}"
-            points.append(f"{name} {_metric(facts, row, metric)} at {latency} ms")
-    return escape(f"{metric} against mean latency at {format_shape(shape)}: {'; '.join(points)}")
+            points.append(f"{name} {quality} at {latency} ms")
+    shape = format_shape(facts.shapes[0])
+    return escape(f"{facts.metrics[0].name} against mean latency at {shape}: {'; '.join(points)}")
 
 
 def _recommendations(facts: Facts) -> str:
     """Return one sentence that says which row to ship, with its figures; one for each of several baselines."""
-    baselines = row_groups.baselines(facts)
+    baselines = facts.baselines
     if len(baselines) < 2:
         return _recommendation(facts, facts.chosen, facts.baseline)
-    chosen = {row_groups.baseline_of(facts, row): row for row in row_groups.recommended(facts)}
+    chosen = {facts.baseline_of(row): row for row in facts.recommended}
     sentences = [f"* {_recommendation(facts, chosen.get(baseline), baseline)}" for baseline in baselines]
     opening = f"There are {len(baselines)} baselines, and each row is compared with its own:"
     return "\n".join([opening, "", *sentences])
@@ -105,106 +105,84 @@ def _recommendations(facts: Facts) -> str:
 
 def _recommendation(facts: Facts, chosen: int | None, base: int | None) -> str:
     if chosen is None:
-        beside = f" for the baseline, row {base}" if len(row_groups.baselines(facts)) > 1 else ""
+        beside = f" for the baseline, row {base}" if len(facts.baselines) > 1 else ""
         return f"**There is nothing to recommend{beside}:** no row has all the figures that a choice needs."
-    row, name = facts.rows[chosen], escape(full_tables.row_names(facts)[chosen])
-    metric = facts.metrics[0].name if facts.metrics and row.metrics.get(facts.metrics[0].name) else None
+    for_now = "" if facts.done is None else ", for now"
+    label = f"row {chosen}{for_now}** ({escape(full_tables.row_names(facts)[chosen])})"
+    quality = _quality(facts, chosen)
+    quality_clause = f"{escape(facts.metrics[0].name)} {quality}" if quality else ""
     if base is None or chosen == base:
-        clauses = [_without_gain(facts, chosen, base, name)]
-        if metric is not None:
-            clauses.append(f"{escape(metric)} {_metric(facts, row, metric)}")
-        if facts.shapes and (latency := _latency(facts, row, facts.shapes[0])) is not None:
-            clauses.append(f"mean latency {latency} ms")
-        return "; ".join(clauses) + "."
-    baseline = facts.rows[base]
-    clauses = _speed(facts, row, baseline, facts.shapes[0]) if facts.shapes else []
-    if metric is not None:
-        known = baseline.metrics.get(metric) is not None
-        against = f", the unquantized model's {_metric(facts, baseline, metric)}" if known else ""
-        clauses.append(f"{escape(metric)} {_metric(facts, row, metric)}{against}")
-    size, size_before = row.figures.get(SIZE), baseline.figures.get(SIZE)
-    if size is not None and size_before is not None:
-        decimals = column_decimals(other.figures.get(SIZE) for other in facts.rows)
-        clauses.append(f"{format_figure(size, decimals)} instead of {format_figure(size_before, decimals)} MB")
-    return f"**Ship row {chosen}{_for_now(facts)}** ({name}): " + "; ".join(clauses) + "."
+        latency = _latency(facts, chosen)
+        latency_clause = f"mean latency {latency} ms" if latency else ""
+        clauses = [_without_gain(facts, base, label), quality_clause, latency_clause]
+        return "; ".join(filter(None, clauses)) + "."
+    clauses = _speed(facts, chosen, base) if facts.shapes else []
+    if quality:
+        before = _quality(facts, base)
+        clauses.append(quality_clause + (f", the unquantized model's {before}" if before else ""))
+    if all(facts.rows[index].figures.get(SIZE) for index in (chosen, base)):
+        sizes = full_tables.figure_cells(facts, SIZE)
+        clauses.append(f"{sizes[chosen]} instead of {sizes[base]} MB")
+    return f"**Ship {label}: " + "; ".join(clauses) + "."
 
 
-def _speed(facts: Facts, row: Row, baseline: Row, shape: Shape) -> list[str]:
-    clauses = []
-    ratio = row.times.get(shape, {}).get(RATIO)
+def _speed(facts: Facts, chosen: int, base: int) -> list[str]:
+    row, shape, clauses = facts.rows[chosen], facts.shapes[0], []
     if full_tables.is_undetectable(row, shape):
         clauses.append("no detectable difference in speed from the baseline")
-    elif ratio is not None:
-        decimals = column_decimals(_column(facts, shape, RATIO), full_tables.time_rule(RATIO))
-        clauses.append(f"**{format_figure(ratio, decimals)} times as fast** as the unquantized model")
-    latency, latency_before = (_latency(facts, timed, shape, interval=False) for timed in (row, baseline))
-    if latency is not None and latency_before is not None:
-        clauses.append(f"{latency} instead of {latency_before} ms at {format_shape(shape)}")
+    elif row.time(shape, RATIO) is not None:
+        ratio = full_tables.time_cells(facts, shape, RATIO)[chosen]
+        clauses.append(f"**{ratio} times as fast** as the unquantized model")
+    latency, latency_before = _latency(facts, chosen), _latency(facts, base)
+    if latency and latency_before:
+        without_intervals = f"{latency.split()[0]} instead of {latency_before.split()[0]} ms"
+        clauses.append(f"{without_intervals} at {format_shape(shape)}")
     return clauses
 
 
-def _unfinished(facts: Facts) -> str:
-    """Return a note that some rows are not measured yet; an empty string where all are."""
-    if facts.done is None:
-        return ""
-    done = f"{facts.done} of {pluralize(len(facts.rows), 'configuration')} done"
-    return f"{UNFINISHED}{done}: `benchcard run` continues it, and these results may change."
-
-
-def _for_now(facts: Facts) -> str:
-    return "" if facts.done is None else ", for now"
-
-
-def _without_gain(facts: Facts, chosen: int, base: int | None, name: str) -> str:
+def _without_gain(facts: Facts, base: int | None, label: str) -> str:
     """Return the beginning of a recommendation without a gain: the row, and why no other one is recommended."""
     if len(facts.rows) == 1 and facts.done is None:
-        return f"**There is one configuration, row {chosen}** ({name}), and nothing to compare it with"
+        return f"**There is one configuration, {label}, and nothing to compare it with"
     if base is None:
-        return f"**Ship row {chosen}{_for_now(facts)}** ({name}); there is no unquantized baseline to compare with"
-    others = [
-        index for index in range(len(facts.rows)) if index != base and row_groups.baseline_of(facts, index) == base
-    ]
+        return f"**Ship {label}; there is no unquantized baseline to compare with"
+    others = [row for index, row in enumerate(facts.rows) if index != base and facts.baseline_of(index) == base]
     if facts.done is not None:
         why = "the run is not finished"
     elif not others:
         why = "no other row is compared with it"
-    elif not _have_time(facts, range(len(facts.rows)), LATENCY_MEAN):
+    elif not _have_time(facts, facts.rows, LATENCY_MEAN):
         why = "nothing was timed"
     elif not _have_time(facts, others, RATIO):
         why = "no other row was timed together with it"
     else:
         why = "no variant is both detectably faster and good enough"
-    return f"**Keep the baseline, row {chosen}{_for_now(facts)}** ({name}): {why}"
+    return f"**Keep the baseline, {label}: {why}"
 
 
-def _have_time(facts: Facts, rows: Iterable[int], key: str) -> bool:
-    return any(facts.rows[row].times.get(shape, {}).get(key) for row in rows for shape in facts.shapes)
+def _have_time(facts: Facts, rows: Iterable[Row], key: str) -> bool:
+    return any(row.time(shape, key) for row in rows for shape in facts.shapes)
 
 
-def _metric(facts: Facts, row: Row, metric: str) -> str:
-    decimals = column_decimals([other.metrics.get(metric) for other in facts.rows], figures.quality_decimals)
-    figure = row.metrics.get(metric)
-    return figures.MISSING if figure is None else format_figure(figure, decimals)
+def _quality(facts: Facts, index: int) -> str:
+    """Return the first metric of a row as its column shows it; empty where there is none."""
+    if not facts.metrics or facts.rows[index].metrics.get(facts.metrics[0].name) is None:
+        return ""
+    return full_tables.metric_cells(facts, facts.metrics[0].name)[index]
 
 
-def _latency(facts: Facts, row: Row, shape: Shape, *, interval: bool = True) -> str | None:
-    """Return the mean latency of a row in ms, as its column shows it; None where there is none."""
-    latency = row.times.get(shape, {}).get(LATENCY_MEAN)
-    if latency is None:
-        return None
-    decimals = column_decimals(_column(facts, shape, LATENCY_MEAN))
-    return format_figure(latency if interval else Interval(latency.value), decimals)
-
-
-def _column(facts: Facts, shape: Shape, key: str) -> list[Interval | None]:
-    return [row.times.get(shape, {}).get(key) for row in facts.rows]
+def _latency(facts: Facts, index: int) -> str:
+    """Return the mean latency of a row in ms at the first shape, as its column shows it; empty where there is none."""
+    if not facts.shapes or facts.rows[index].time(facts.shapes[0], LATENCY_MEAN) is None:
+        return ""
+    return full_tables.time_cells(facts, facts.shapes[0], LATENCY_MEAN)[index]
 
 
 def _legend(facts: Facts) -> str:
     at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
-    sentences, baselines = [f"In brackets: 95 % intervals.{at}"], row_groups.baselines(facts)
-    if any(row.figures.get(full_tables.CHANGED) or row.metrics for row in facts.rows) and facts.pareto:
-        of = " of the same examples" if row_groups.have_different_examples(facts) else ""
+    sentences, baselines = [f"In brackets: 95 % intervals.{at}"], facts.baselines
+    if facts.pareto:
+        of = " of the same examples" if len({row.examples for row in facts.rows}) > 1 else ""
         sentences.append(f"*Pareto*: no other row{of} is both better and faster.")
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
     if any(full_tables.is_undetectable(row, shape) for row in others for shape in facts.shapes):
@@ -218,9 +196,10 @@ def _legend(facts: Facts) -> str:
 
 
 def _compared(facts: Facts) -> list[str]:
+    data = asdict(facts.data) if facts.data is not None else {}
     return [
         "  \n".join(classic.labels(facts)),
-        _bullets(DATA_TITLE, _data(facts.data)) if facts.data is not None else "",
+        _bullets(DATA_TITLE, {name: value for name, value in data.items() if value is not None}),
         _bullets(classic.FIXED_TITLE, facts.fixed) or classic.FIXED_TITLE,
         classic.benchmarked(facts).rstrip("\n"),
         _metrics(facts),
@@ -228,19 +207,14 @@ def _compared(facts: Facts) -> list[str]:
     ]
 
 
-def _data(data: Data) -> dict[str, Plain]:
-    values = {name: getattr(data, name) for name in ("dataset", "config", "split", "revision", "samples")}
-    return {**{name: value for name, value in values.items() if value is not None}, "on_hub": data.on_hub}
-
-
 def _metrics(facts: Facts) -> str:
     """Return the definitions and directions of the metrics; an empty string where none is known."""
-    known = [metric for metric in facts.metrics if metric.definition or metric.higher_is_better is not None]
+    directions = {None: "", True: HIGHER, False: LOWER}
     lines = []
-    for metric in known:
-        direction = "" if metric.higher_is_better is None else HIGHER if metric.higher_is_better else LOWER
-        definition = "; ".join(part for part in (_one_line(metric.definition), direction) if part)
-        lines.append(f"* **{escape(metric.name)}**: {definition}")
+    for metric in facts.metrics:
+        parts = [_one_line(metric.definition), directions[metric.higher_is_better]]
+        if any(parts):
+            lines.append(f"* **{escape(metric.name)}**: {'; '.join(filter(None, parts))}")
     return "\n".join([METRICS_TITLE, *lines]) if lines else ""
 
 
@@ -249,10 +223,16 @@ def _evaluation(facts: Facts) -> list[str]:
     if facts.shapes:
         parts.append(TIME_TITLE)
         if facts.duration_s is not None:
-            parts.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{_until(facts)}.")
+            precision, until = facts.settings.get("precision"), ""
+            if isinstance(precision, (int, float)):
+                until = (
+                    " on average, at most: each was timed until the 95 % interval of its ratio was within "
+                    f"{100 * precision:.3g} % of the ratio, or the time was up"
+                )
+            parts.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{until}.")
     for shape in facts.shapes:
         parts.append(_folded(classic.time_heading(shape), full_tables.time(facts, shape), facts, always_head=True))
-    several = len(row_groups.baselines(facts)) > 1
+    several = len(facts.baselines) > 1
     if facts.noise:
         who = "Each baseline" if several else "The baseline"
         explanation = (
@@ -260,29 +240,23 @@ def _evaluation(facts: Facts) -> list[str]:
             "ratio counts as detectable only if it is further from 1 than that."
         )
         parts += [NOISE_TITLE, explanation, full_tables.noise(facts)]
-    int8 = [part for part in (_int8(facts), _nodes(facts)) if part]
-    parts += ["#### 8-bit arithmetic on this processor", *int8] if int8 else []
-    if same := full_tables.same_models(facts):
-        once = (
-            "Equal evaluations and equal timings were made once."
-            if several
-            else "Such a model was measured once, so the figures are the same."
-        )
-        parts += [SAME_TITLE, f"The model files are equal byte for byte. {once}", same]
-    if failed := full_tables.failures(facts):
-        parts += [FAILED_TITLE, failed]
-    return parts
-
-
-def _until(facts: Facts) -> str:
-    """Return a clause on the precision at which timing stopped, if the spec has one."""
-    precision = facts.settings.get("precision")
-    if not isinstance(precision, (int, float)):
-        return ""
-    return (
-        " on average, at most: each was timed until the 95 % interval of its ratio was within "
-        f"{100 * precision:.3g} % of the ratio, or the time was up"
+    has_counts = any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows)
+    counts = (
+        f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized nodes "
+        "only move data, were fused with a neighbour, or are computed in float32 between conversions."
     )
+    parts += _section("#### 8-bit arithmetic on this processor", _int8(facts), counts if has_counts else "")
+    if same := full_tables.same_models(facts):
+        once = "Such a model was measured once, so the figures are the same."
+        if several:
+            once = "Equal evaluations and equal timings were made once."
+        parts += [SAME_TITLE, f"The model files are equal byte for byte. {once}", same]
+    return [*parts, *_section(FAILED_TITLE, full_tables.failures(facts))]
+
+
+def _section(title: str, *parts: str) -> list[str]:
+    """Return the parts below their title; nothing where all are empty."""
+    return [title, *parts] if any(parts) else []
 
 
 def _folded(heading: str, table: str, facts: Facts, *, always_head: bool = False) -> str:
@@ -292,9 +266,8 @@ def _folded(heading: str, table: str, facts: Facts, *, always_head: bool = False
 
 
 def _int8(facts: Facts) -> str:
-    """Return a paragraph on int8 products on the processor of the run; an empty string where nothing is known."""
     int8 = facts.environment.get("int8")
-    if not isinstance(int8, Mapping) or "u8s8_saturates" not in int8:
+    if not isinstance(int8, dict) or "u8s8_saturates" not in int8:
         return ""
     processor = code_span(write_value(facts.environment.get("processor") or "this processor"))
     if int8["u8s8_saturates"]:
@@ -312,21 +285,6 @@ def _int8(facts: Facts) -> str:
     )
 
 
-def _nodes(facts: Facts) -> str:
-    """Return a paragraph on the counts of nodes; an empty string where no row has them."""
-    if not any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows):
-        return ""
-    return (
-        f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized nodes "
-        "only move data, were fused with a neighbour, or are computed in float32 between conversions."
-    )
-
-
-def _environment(facts: Facts) -> list[str]:
-    parts = [_bullets("", facts.environment), _bullets(RUN_TITLE, facts.run)]
-    return [ENVIRONMENT_TITLE, *parts] if any(parts) else []
-
-
 def _limitations(facts: Facts) -> list[str]:
     sentences = [
         "Times hold for this machine, these versions and this number of threads. Ratios to the baseline carry over to "
@@ -342,7 +300,7 @@ def _limitations(facts: Facts) -> list[str]:
     if any(row.figures.get(full_tables.SAMPLES) for row in facts.rows):
         on = f"as many samples as the column `{full_tables.SAMPLES}` says"
     else:
-        of = " of each split" if row_groups.have_different_examples(facts) else " of one split"
+        of = " of each split" if len({row.examples for row in facts.rows}) > 1 else " of one split"
         on = f"{pluralize(samples, 'sample')}{of}" if samples is not None else ""
     if on:
         sentences.append(
@@ -356,19 +314,16 @@ def _limitations(facts: Facts) -> list[str]:
 
 
 def _how_to_reproduce(facts: Facts, slug: str) -> list[str]:
-    shell = f"pip install benchcard{_version(facts)}\nbenchcard run {slug}.yaml --out runs/{slug}"
+    versions = facts.environment.get("versions")
+    version = versions.get("benchcard") if isinstance(versions, dict) else None
+    pin = f"=={version}" if isinstance(version, str) and re.fullmatch(r"[\w.+!-]+", version) else ""
+    shell = f"pip install benchcard{pin}\nbenchcard run {slug}.yaml --out runs/{slug}"
     return [
         "### How to reproduce it",
         f"In Python:\n\n```python\n{reproduce.python_call(facts, f'runs/{slug}')}\n```",
         f"From a shell, with the spec below as `{slug}.yaml`:\n\n```sh\n{shell}\n```",
         f"<details>\n<summary>{slug}.yaml</summary>\n\n```yaml\n{reproduce.yaml_spec(facts)}\n```\n\n</details>",
     ]
-
-
-def _version(facts: Facts) -> str:
-    versions = facts.environment.get("versions")
-    version = versions.get("benchcard") if isinstance(versions, Mapping) else None
-    return f"=={version}" if isinstance(version, str) and re.fullmatch(r"[\w.+!-]+", version) else ""
 
 
 def _bullets(heading: str, values: Mapping[str, Plain]) -> str:
@@ -384,6 +339,4 @@ def _list_sentences(heading: str, sentences: tuple[str, ...]) -> str:
 
 def _one_line(text: str) -> str:
     """Return text as one line that does not begin a block of Markdown."""
-    line = escape_prose(text)
-    match = _BLOCK_MARKER.match(line)
-    return f"{line[: match.end() - 1]}\\{line[match.end() - 1 :]}" if match else line
+    return _BEFORE_BLOCK_MARKER.sub(r"\g<0>\\", escape_prose(text))

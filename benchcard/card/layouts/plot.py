@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Set
 from importlib import util
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.card.facts import LATENCY_MEAN, Facts
-from benchcard.card.layouts import row_groups
 from benchcard.card.layouts.figures import format_shape
 from benchcard.utils.values import Interval
 
@@ -67,9 +67,9 @@ def render_png(facts: Facts) -> bytes | None:
 def _points(facts: Facts) -> _Points:
     """Return the rows to draw; a row with the model and figures of an earlier one is drawn only if it has a role."""
     points: _Points = {}
-    with_role = {*row_groups.baselines(facts), *row_groups.recommended(facts), *facts.pareto}
+    with_role = {*facts.baselines, *facts.recommended, *facts.pareto}
     for index, row in enumerate(facts.rows):
-        latency = row.times.get(facts.shapes[0], {}).get(LATENCY_MEAN)
+        latency = row.time(facts.shapes[0], LATENCY_MEAN)
         quality = row.metrics.get(facts.metrics[0].name)
         if latency is None or quality is None:
             continue
@@ -79,7 +79,7 @@ def _points(facts: Facts) -> _Points:
 
 
 def _draw(axes: Axes, facts: Facts, points: _Points) -> None:
-    chosen, baselines = row_groups.recommended(facts), row_groups.baselines(facts)
+    chosen, baselines = {*facts.recommended}, {*facts.baselines}
     for line in front_lines(facts, points):
         axes.plot(*zip(*line), color=INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1, label="Pareto front")
     for index, (latency, quality) in points.items():
@@ -93,23 +93,21 @@ def _draw(axes: Axes, facts: Facts, points: _Points) -> None:
         for bar in bars[2]:
             bar.set_alpha(0.55)
     _format_axes(axes, facts, points)
-    _label_points(axes, facts, points)
-    _draw_legend(axes, facts, points)
+    _label_points(axes, points, chosen | baselines)
+    _draw_legend(axes, points.keys(), chosen, baselines)
 
 
-def _draw_legend(axes: Axes, facts: Facts, points: _Points) -> None:
-    chosen, baselines = {*row_groups.recommended(facts)}, {*row_groups.baselines(facts)}
-    kept, gains = chosen & baselines, chosen - baselines
-    rows = points.keys()
+def _draw_legend(axes: Axes, rows: Set[int], chosen: set[int], baselines: set[int]) -> None:
+    gains = chosen - baselines
+    entries = (
+        ("D", CHOSEN, "recommended" if rows & gains else "recommended: the baseline", rows & chosen),
+        ("s", BASELINE, "baseline", rows & (baselines - chosen)),
+        ("o", OTHERS, "other rows", rows - baselines - gains),
+    )
     handles = [
         axes.plot([], [], marker, color=colour, markersize=7, linestyle="", label=label)[0]
-        for marker, colour, label, is_drawn in (
-            ("D", CHOSEN, "recommended: the baseline", bool(rows & kept) and not rows & gains),
-            ("D", CHOSEN, "recommended", bool(rows & gains)),
-            ("s", BASELINE, "baseline", bool(rows & (baselines - kept))),
-            ("o", OTHERS, "other rows", bool(rows - baselines - gains)),
-        )
-        if is_drawn
+        for marker, colour, label, shown in entries
+        if shown
     ]
     fronts = [line for line in axes.get_lines() if line.get_label() == "Pareto front"][:1]
     above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4}
@@ -118,47 +116,38 @@ def _draw_legend(axes: Axes, facts: Facts, points: _Points) -> None:
 
 def front_lines(facts: Facts, points: _Points) -> list[list[tuple[float, float]]]:
     """Return the line through the points of each Pareto front; rows with other examples are on another front."""
-    lines = [
-        sorted((points[index][0].value, points[index][1].value) for index in front if index in points)
-        for front in row_groups.pareto_fronts(facts)
-    ]
-    return [line for line in lines if len(line) > 1]
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for index in facts.pareto:
+        if index in points:
+            latency, quality = points[index]
+            lines.setdefault(facts.rows[index].examples, []).append((latency.value, quality.value))
+    return [sorted(line) for line in lines.values() if len(line) > 1]
 
 
-def _label_points(axes: Axes, facts: Facts, points: _Points) -> None:
+def _label_points(axes: Axes, points: _Points, bold: set[int]) -> None:
     """Write the number of each row above its point; points that are close together share one label."""
+    import numpy as np
+    from scipy.sparse.csgraph import connected_components
+
     axes.autoscale_view()
-    places = {
-        index: axes.transData.transform((latency.value, quality.value)) for index, (latency, quality) in points.items()
-    }
-    groups: list[list[int]] = []
-    for index, (x, y) in places.items():
-        near = [
-            group
-            for group in groups
-            if any(
-                abs(x - places[other][0]) < _LABEL_SIZE[0] and abs(y - places[other][1]) < _LABEL_SIZE[1]
-                for other in group
-            )
-        ]
-        groups = [group for group in groups if group not in near]
-        groups.append([index, *(other for group in near for other in group)])
-    bold = {*row_groups.baselines(facts), *row_groups.recommended(facts)}
-    for group in groups:
-        top = max(places[index][1] for index in group)
-        middle = (min(places[index][0] for index in group) + max(places[index][0] for index in group)) / 2
-        x, y = axes.transData.inverted().transform((middle, top))
-        weight = "bold" if bold.intersection(group) else "normal"
+    rows = np.array(list(points))
+    places = axes.transData.transform([(latency.value, quality.value) for latency, quality in points.values()])
+    are_near = (np.abs(places[:, np.newaxis] - places) < _LABEL_SIZE).all(axis=2)
+    count, group_of = connected_components(are_near)
+    for group in range(count):
+        members, (x, y) = rows[group_of == group], places[group_of == group].T
+        anchor_x, anchor_y = axes.transData.inverted().transform(((x.min() + x.max()) / 2, y.max()))
+        weight = "bold" if bold.intersection(members) else "normal"
         style: dict[str, Any] = {"ha": "center", "color": INK, "fontsize": 10, "fontweight": weight, "zorder": 4}
-        label = ", ".join(map(str, sorted(group)))
-        axes.annotate(label, (x, y), xytext=(0, 8), textcoords="offset points", **style)
+        label = ", ".join(map(str, sorted(members)))
+        axes.annotate(label, (anchor_x, anchor_y), xytext=(0, 8), textcoords="offset points", **style)
 
 
 def _format_axes(axes: Axes, facts: Facts, points: _Points) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     latencies = [latency.value for latency, _ in points.values()]
-    if min(latencies) > 0 and max(latencies) / min(latencies) > _MAX_LINEAR_RATIO:
+    if 0 < _MAX_LINEAR_RATIO * min(latencies) < max(latencies):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,6 +1,6 @@
 """The spec of a card as code: a Python call and a YAML spec that run the benchmark again.
 
-Owns the spec that a card's facts describe, and its notation; no value in it can end the block of code.
+No value in it can end the block of code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def spec_of(facts: Facts) -> dict[str, Plain]:
     """Return the spec of a card: the keys of a YAML spec, which are the arguments of `Benchmark`."""
     fixed = dict(facts.fixed)
     data, model = fixed.pop("dataset", None), fixed.pop("name_or_path", None)
-    spec: dict[str, Plain] = {
+    spec = {
         "task": facts.task,
         "model": model,
         # Cards show the data set as a list of one.
@@ -24,15 +24,11 @@ def spec_of(facts: Facts) -> dict[str, Plain]:
         "grid": facts.benchmarked,
         "fixed": fixed,
         **{name: value for name, value in facts.settings.items() if name != "metrics"},
+        "max_eval_samples": facts.max_eval_samples,
+        "duration": facts.settings.get("duration", facts.duration_s),
+        "backend": None if facts.backend == "local" else facts.backend,
+        "backend_args": facts.backend_args,
     }
-    if facts.max_eval_samples is not None:
-        spec["max_eval_samples"] = facts.max_eval_samples
-    if facts.duration_s is not None:
-        spec.setdefault("duration", facts.duration_s)
-    if facts.backend != "local":
-        spec["backend"] = facts.backend
-    if facts.backend_args:
-        spec["backend_args"] = facts.backend_args
     return {name: value for name, value in spec.items() if value is not None and value != {}}
 
 
@@ -40,10 +36,9 @@ def python_call(facts: Facts, folder: str) -> str:
     """Return the Python call that runs the benchmark again, with `folder` as the run directory."""
     lines = ["from benchcard import Benchmark", "", "benchmark = Benchmark("]
     for name, value in spec_of(facts).items():
-        if isinstance(value, dict) and name in ("grid", "fixed"):
-            lines.append(f"    {name}={{")
-            lines += [f"        {_python(str(key))}: {_python(item)}," for key, item in value.items()]
-            lines.append("    },")
+        if name in ("grid", "fixed"):
+            entries = [f"        {_python(key)}: {_python(item)}," for key, item in value.items()]
+            lines += [f"    {name}={{", *entries, "    },"]
         else:
             lines.append(f"    {name}={_python(value)},")
     return "\n".join([*lines, ")", f"results = benchmark.run({_python(folder)})"])
@@ -55,7 +50,7 @@ def yaml_spec(facts: Facts) -> str:
     for name, value in spec_of(facts).items():
         if isinstance(value, dict) and name in ("grid", "fixed", "dataset"):
             lines.append(f"{name}:")
-            lines += [f"  {format_scalar(str(key))}: {_flow(item)}" for key, item in value.items()]
+            lines += [f"  {format_scalar(key)}: {_flow(item)}" for key, item in value.items()]
         else:
             lines.append(f"{name}: {_flow(value)}")
     return "\n".join(lines)
@@ -70,7 +65,7 @@ def _python(value: Plain) -> str:
 def _flow(value: Plain) -> str:
     # Unlike front matter, a spec may contain null.
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{format_scalar(str(key))}: {_flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{format_scalar(key)}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     return "null" if value is None else format_scalar(value)

@@ -1,7 +1,7 @@
 """Values and text as inline Markdown, written and parsed.
 
-Owns code spans, escapes and the notation of single values: `parse_value(write_value(v)) == v` for all plain data. What
-`code_span` and `escape` return cannot end the paragraph, bullet or table cell around it. Leaves tables to `tables`.
+`parse_value(write_value(v)) == v` for all plain data. What `code_span` and `escape` return cannot end the paragraph,
+bullet or table cell around it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from bisect import bisect_left
 
 from benchcard.card.facts import Plain, plain
 from benchcard.errors import CardError
@@ -18,7 +17,9 @@ _LITERAL_START = re.compile(r"""['"(\[{+\-.0-9]|[bBfFrRuU]{1,2}['"]|(?:None|True
 # Characters that may be Markdown or HTML within a line; an underscore only outside of words. `tables` escapes pipes.
 _MARKUP = re.compile(r"[\\`*<>&\[\]$~]|(?<![^\W_])_|_(?![^\W_])")
 _BACKTICKS = re.compile(r"`+")
-_BACKTICKS_OR_ESCAPE = re.compile(r"`+|\\([!-/:-@\[-`{-~])")
+# A run of backticks, what follows up to the next run of the same length, and that run. Each run is read once.
+_CODE_SPAN = re.compile(r"(?<!`)(`++)([^`]*+(?:(?!\1(?!`))`++[^`]*+)*+)\1")
+_CODE_SPAN_OR_ESCAPE = re.compile(rf"{_CODE_SPAN.pattern}|\\([!-/:-@\[-`{{-~])")
 # A code span that every renderer takes for one, also in a table: it contains no HTML and no pipe.
 _SAFE_CODE_SPAN = re.compile(r"(?<!`)(`[^\s`\\<>|](?:[^`\\<>|]*[^\s`\\<>|])?`)(?!`)")
 _COMMA = re.compile(r"\s*(?:,\s*|\Z)")
@@ -66,21 +67,20 @@ def code_span(text: str) -> str:
 
 def parse_code_span(text: str) -> str | None:
     """Return the content of the code span that `text` consists of; None if it is something else."""
-    content, end = _code_span_at(text, 0, _backtick_runs(text))
-    return content if end == len(text) else None
+    span = _CODE_SPAN.match(text)
+    return _content(span) if span and span.end() == len(text) else None
 
 
 def parse_code_spans(text: str) -> list[str] | None:
     """Return the contents of code spans separated by commas; None if `text` is something else."""
     contents: list[str] = []
     line, place = text.strip(), 0
-    runs = _backtick_runs(line)
     while place < len(line):
-        content, place = _code_span_at(line, place, runs)
-        comma = _COMMA.match(line, place)
-        if content is None or comma is None:
+        span = _CODE_SPAN.match(line, place)
+        comma = _COMMA.match(line, span.end()) if span else None
+        if span is None or comma is None:
             return None
-        contents.append(content)
+        contents.append(_content(span))
         place = comma.end()
     return contents
 
@@ -105,16 +105,7 @@ def survives_escape(text: str) -> bool:
 
 def unescape(text: str) -> str:
     """Return the text that `escape` or `escape_prose` wrote."""
-    runs, pieces, place = _backtick_runs(text), [], 0
-    while match := _BACKTICKS_OR_ESCAPE.search(text, place):
-        pieces.append(text[place : match.start()])
-        place = match.end()
-        if match.group(1):
-            pieces.append(match.group(1))
-        else:
-            place = _end_of_run(runs, place - match.start(), place) or place
-            pieces.append(text[match.start() : place])
-    return "".join([*pieces, text[place:]])
+    return _CODE_SPAN_OR_ESCAPE.sub(lambda match: match.group(3) or match.group(), text)
 
 
 def bare_or_code_span(text: str) -> str:
@@ -123,31 +114,10 @@ def bare_or_code_span(text: str) -> str:
     return text if harmless else code_span(text)
 
 
-def _backtick_runs(text: str) -> dict[int, list[int]]:
-    """Return the start of each run of backticks, by its length."""
-    runs: dict[int, list[int]] = {}
-    for ticks in _BACKTICKS.finditer(text):
-        runs.setdefault(len(ticks.group()), []).append(ticks.start())
-    return runs
-
-
-def _end_of_run(runs: dict[int, list[int]], length: int, place: int) -> int | None:
-    """Return the end of the first run of that length at or after a place; None if there is none."""
-    starts = runs.get(length, [])
-    index = bisect_left(starts, place)
-    return starts[index] + length if index < len(starts) else None
-
-
-def _code_span_at(text: str, start: int, runs: dict[int, list[int]]) -> tuple[str | None, int]:
-    """Return the content and the end of the code span that begins at a place; None and the place if there is none."""
-    opening = _BACKTICKS.match(text, start)
-    end = _end_of_run(runs, len(opening.group()), opening.end()) if opening else None
-    if opening is None or end is None:
-        return None, start
-    content = text[opening.end() : end - len(opening.group())]
-    if len(content) > 1 and content[0] == content[-1] == " " and content.strip():
-        content = content[1:-1]
-    return content, end
+def _content(span: re.Match[str]) -> str:
+    content = span.group(2)
+    is_padded = len(content) > 1 and content[0] == content[-1] == " " and content.strip()
+    return content[1:-1] if is_padded else content
 
 
 def _one_line(text: str) -> str:

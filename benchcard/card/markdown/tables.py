@@ -1,8 +1,4 @@
-"""Markdown tables, written and parsed.
-
-Owns columns, widths, alignment, and the escaping of pipes. A cell is one line of Markdown, made by `inline`. Leaves
-the choice of columns to the layouts.
-"""
+"""Markdown tables, written and parsed. A cell is one line of Markdown, made by `inline`."""
 
 from __future__ import annotations
 
@@ -12,8 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchcard.errors import CardError
-
-Align = Literal["left", "center", "right"]
 
 _DELIMITER = re.compile(r":?-+:?")
 _PIPE = re.compile(r"(?<!\\)\|")
@@ -29,21 +23,16 @@ class Column:
     """A column: its header, as Markdown, and its alignment."""
 
     header: str
-    align: Align = "left"
+    align: Literal["left", "center", "right"] = "left"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table in a text, its rows as long as `columns`, pipes unescaped; `first_line` is the header's, from 0."""
+    """A table in a text, its rows as long as `headers`, pipes unescaped; `first_line` is the header's, from 0."""
 
-    columns: tuple[Column, ...]
+    headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     first_line: int = 0
-
-    @property
-    def headers(self) -> tuple[str, ...]:
-        """The headers of the columns."""
-        return tuple(column.header for column in self.columns)
 
 
 def render_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> str:
@@ -51,26 +40,18 @@ def render_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> st
 
     Widths count an escaped pipe as the one character that readers see, so its line is longer, as in published cards.
     """
-    body = [[_one_line(cell) for cell in row] for row in rows]
+    header_row = [column.header for column in columns]
+    headers, *body = [[" ".join(cell.splitlines()).strip() for cell in line] for line in (header_row, *rows)]
     for index, row in enumerate(body):
         if len(row) != len(columns):
             raise CardError(f"row {index} of a table has {len(row)} cells for {len(columns)} columns")
-    headers = [_one_line(column.header) for column in columns]
     widths = [max(_MIN_WIDTH, *map(len, cells)) for cells in zip(headers, *body)]
-    lines = [headers, [_delimiter(column.align, width) for column, width in zip(columns, widths)], *body]
-    return "\n".join(
-        "| "
-        + " | ".join(_pad(cell, width, column.align) for cell, width, column in zip(line, widths, columns, strict=True))
-        + " |"
-        for line in lines
-    )
+    lines = [headers, list(map(_delimiter, widths, columns)), *body]
+    return "\n".join(f"| {' | '.join(map(_pad, line, widths, columns))} |" for line in lines)
 
 
 def find_tables(text: str) -> list[Table]:
     """Return all tables in a text as GitHub reads them: rows that are too short get empty cells.
-
-    Raises:
-        CardError: There are more tables or added cells than any card has.
 
     Source: GitHub Flavored Markdown 0.29, section 4.10.
     """
@@ -94,26 +75,17 @@ def find_tables(text: str) -> list[Table]:
             end += 1
         if len(tables) == _MAX_TABLES:
             raise CardError(f"line {place + 1}: there are more than {_MAX_TABLES} tables")
-        columns = tuple(Column(header, _alignment(rule)) for header, rule in zip(headers, delimiters))
-        tables.append(Table(columns, tuple(rows), place))
+        tables.append(Table(tuple(headers), tuple(rows), place))
         place = end
     return tables
 
 
-def line_above(lines: Sequence[str], table: Table) -> str:
-    """Return the last line above a table that is not empty; an empty string if there is none."""
-    above = range(table.first_line - 1, -1, -1)
-    return next((lines[place] for place in above if lines[place].strip()), "")
-
-
 def split_row(line: str) -> list[str]:
     """Return the cells of one line of a table, without the spaces around them, pipes unescaped."""
-    cells = _PIPE.split(line.strip())
-    if cells and not cells[0]:
-        cells = cells[1:]
-    if cells and not cells[-1].strip():
-        cells = cells[:-1]
-    return [cell.strip().replace("\\|", "|") for cell in cells]
+    cells = [cell.strip() for cell in _PIPE.split(line.strip())]
+    start = 0 if cells[0] else 1
+    end = len(cells) if cells[-1] else -1
+    return [cell.replace("\\|", "|") for cell in cells[start:end]]
 
 
 def format_number(value: float, decimals: int) -> str:
@@ -122,23 +94,11 @@ def format_number(value: float, decimals: int) -> str:
     return text[1:] if text.startswith("-") and float(text) == 0 else text
 
 
-def _one_line(cell: str) -> str:
-    return " ".join(cell.splitlines()).strip()
+def _pad(cell: str, width: int, column: Column) -> str:
+    side = {"left": "<", "center": "^", "right": ">"}[column.align]
+    return f"{cell:{side}{width}}".replace("|", "\\|")
 
 
-def _pad(cell: str, width: int, align: Align) -> str:
-    missing = width - len(cell)
-    left = {"left": 0, "center": missing // 2, "right": missing}[align]
-    return " " * left + cell.replace("|", "\\|") + " " * (missing - left)
-
-
-def _delimiter(align: Align, width: int) -> str:
-    left = ":" if align != "right" else "-"
-    right = ":" if align != "left" else "-"
-    return left + "-" * (width - 2) + right
-
-
-def _alignment(delimiter: str) -> Align:
-    if delimiter.startswith(":"):
-        return "center" if delimiter.endswith(":") and len(delimiter) > 1 else "left"
-    return "right" if delimiter.endswith(":") else "left"
+def _delimiter(width: int, column: Column) -> str:
+    ends = {"left": ":-", "center": "::", "right": "-:"}[column.align]
+    return ends[0] + "-" * (width - 2) + ends[1]

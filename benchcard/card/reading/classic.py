@@ -1,30 +1,32 @@
 """A classic card, parsed into facts, and the entry point for cards of both layouts.
 
-Owns the grammar of the cards that `layouts.classic` writes and of those published before it, including the first ones,
-in which each row also has the original model's figures: `classic.render(read_card(text)) == text` for all of them.
-Leaves full cards to `full`, labels and parameters to `labels`, tables and values to `markdown`.
+`classic.render(read_card(text)) == text` for the cards that `layouts.classic` writes and for those published before it,
+including the first ones, in which each row also has the original model's figures.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from benchcard.card.facts import Facts, Figures, FrontMatter, Measured, Metric, Plain, Row
+from benchcard.card.facts import Facts, FrontMatter, Measured, Metric, Plain, Row
 from benchcard.card.frontmatter.yaml import load_front_matter, split_card
 from benchcard.card.layouts import classic, figures
-from benchcard.card.markdown import tables
+from benchcard.card.layouts.full import COMPARED_TITLE, QUALITY_TITLE
 from benchcard.card.markdown.inline import unescape
+from benchcard.card.markdown.tables import Table
 from benchcard.card.reading import full, labels
 from benchcard.errors import CardError
 from benchcard.utils.values import Failure, Interval, Shape
 
 _REMARK = re.compile(r"(.*) \(([^()]*)\)")
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _TIME_KEYS = {(name, unit): key for name, unit, key in classic.TIME_COLUMNS}
 _ORIGINAL, _OPTIMIZED = classic.SIDES
+# The fields of front matter that are lists, with the types of their items, and those that are texts.
+_LISTS = {"datasets": str, "metrics": str, "tags": str, "model-index": dict}
+_TEXTS = ("license", "library_name", "pipeline_tag", "base_model", "base_model_relation")
 
 
 @dataclass(frozen=True)
@@ -33,80 +35,65 @@ class _Column:
 
     place: int
     name: str
-    side: str
-    unit: str
+    unit: str = ""
+    side: str = _OPTIMIZED
 
 
 def read_card(text: str) -> Facts:
-    """Return the facts of a card of either layout; other text may surround its sections.
-
-    Raises:
-        CardError: A part that every card has is missing or cannot be parsed; the message says which.
-    """
+    """Return the facts of a card of either layout; other text may surround its sections."""
     card = split_card(text)
     front_matter = _front_matter(card.yaml)
     lines = card.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if full.is_full_card(lines):
+    if COMPARED_TITLE in lines and QUALITY_TITLE in lines:
         return replace(full.read_full_card(lines), front_matter=front_matter)
     facts = labels.read_labels(lines)
-    quality, times = _tables(lines)
-    metrics, rows = _quality(quality)
+    quality, *others = labels.find_tables_below(lines, classic.QUALITY_TITLE)
+    metrics = {column.name: Metric(column.name, column.unit) for column in _columns(quality)}
+    rows = tuple(_rows(quality, lambda column: column.name))
+    # Others may have written tables around those of the card.
+    times = {shape: table for table in others if (shape := labels.find_shape(lines, table)) is not None}
     for shape, table in times.items():
         rows = _with_times(rows, shape, table)
-    return replace(facts, metrics=metrics, shapes=tuple(times), rows=rows, front_matter=front_matter)
+    return replace(facts, metrics=tuple(metrics.values()), shapes=tuple(times), rows=rows, front_matter=front_matter)
 
 
-def _tables(lines: list[str]) -> tuple[tables.Table, dict[Shape, tables.Table]]:
-    """Return the quality table and the time tables, without the tables that others wrote around them."""
-    if classic.QUALITY_TITLE not in lines:
-        raise CardError(f"the card has no section {classic.QUALITY_TITLE!r}")
-    start = lines.index(classic.QUALITY_TITLE)
-    below = [table for table in tables.find_tables("\n".join(lines)) if table.first_line > start]
-    if not below:
-        raise CardError(f"the card has no table under {classic.QUALITY_TITLE!r}")
-    quality, *others = below
-    shapes = [(labels.find_shape(tables.line_above(lines, table)), table) for table in others]
-    return quality, {shape: table for shape, table in shapes if shape is not None}
-
-
-def _quality(table: tables.Table) -> tuple[tuple[Metric, ...], tuple[Row, ...]]:
-    width = _count_parameters(table)
-    names = [unescape(header) for header in table.headers[:width]]
-    metrics = {column.name: Metric(column.name, column.unit) for column in _columns(table)}
-    rows = []
-    for index, cells in enumerate(table.rows):
-        sides = _sides(table, index, lambda column: column.name)
-        rows.append(
-            Row(
-                parameters={name: labels.parse_span(cell) for name, cell in zip(names, cells)},
-                metrics=sides[_OPTIMIZED],
-                original=Measured(sides[_ORIGINAL]) if sides[_ORIGINAL] else None,
-                failure=_failure(cells[width:]),
-            )
-        )
-    return tuple(metrics.values()), tuple(rows)
-
-
-def _with_times(rows: tuple[Row, ...], shape: Shape, table: tables.Table) -> tuple[Row, ...]:
+def _with_times(rows: tuple[Row, ...], shape: Shape, table: Table) -> tuple[Row, ...]:
     """Return the rows with the figures of one time table, which must have the same rows."""
-    width = _count_parameters(table)
     if len(table.rows) != len(rows):
         raise CardError(f"the time table of {shape} has {len(table.rows)} rows, the quality table has {len(rows)}")
     timed = []
-    for index, (row, cells) in enumerate(zip(rows, table.rows)):
-        if repr([labels.parse_span(cell) for cell in cells[:width]]) != repr(list(row.parameters.values())):
-            raise CardError(f"row {index + 1} of the time table of {shape} has other parameters than the quality table")
-        sides = _sides(table, index, _time_key)
+    for number, (row, line) in enumerate(zip(rows, _rows(table, _time_key)), 1):
+        if repr([*line.parameters.values()]) != repr([*row.parameters.values()]):
+            raise CardError(f"row {number} of the time table of {shape} has other parameters than the quality table")
         original = row.original
-        if sides[_ORIGINAL]:
+        if line.original is not None:
             before = original or Measured()
-            original = Measured(before.metrics, {**before.times, shape: sides[_ORIGINAL]})
-        failure = row.failure or _failure(cells[width:])
-        timed.append(replace(row, times={**row.times, shape: sides[_OPTIMIZED]}, original=original, failure=failure))
+            original = Measured(before.metrics, {**before.times, shape: line.original.metrics})
+        times = {**row.times, shape: line.metrics}
+        timed.append(replace(row, times=times, original=original, failure=row.failure or line.failure))
     return tuple(timed)
 
 
-def _columns(table: tables.Table) -> list[_Column]:
+def _rows(table: Table, key: Callable[[_Column], str]) -> Iterator[Row]:
+    """Yield the rows of a table, with all its figures as metrics, by `key`."""
+    columns, width = _columns(table), _count_parameters(table)
+    names = [unescape(header) for header in table.headers[:width]]
+    for number, cells in enumerate(table.rows, 1):
+        sides: dict[str, dict[str, Interval | None]] = {side: {} for side in classic.SIDES}
+        for column in columns:
+            place, cell = f"row {number}, {column.name}", cells[column.place]
+            if not cell:  # The row has lost a cell, and its figures may be in other columns.
+                raise CardError(f"{place}: {cell!r} is not a figure")
+            sides[column.side][key(column)] = figures.parse_figure(cell, place)
+        yield Row(
+            parameters={name: labels.parse_span(cell) for name, cell in zip(names, cells)},
+            metrics=sides[_OPTIMIZED],
+            original=Measured(sides[_ORIGINAL]) if sides[_ORIGINAL] else None,
+            failure=Failure() if figures.FAILED in cells[width:] else None,
+        )
+
+
+def _columns(table: Table) -> list[_Column]:
     """Return the columns of figures. A remark in a header is a unit, or part of the name if names would be equal."""
     start = _count_parameters(table)
     columns = [_parse_header(place, header) for place, header in enumerate(table.headers) if header and place >= start]
@@ -119,20 +106,7 @@ def _columns(table: tables.Table) -> list[_Column]:
     ]
 
 
-def _sides(table: tables.Table, index: int, key: Callable[[_Column], str]) -> dict[str, Figures]:
-    """Return the figures of one row by key: those of the original model, and those of the row's own."""
-    sides: dict[str, dict[str, Interval | None]] = {_ORIGINAL: {}, _OPTIMIZED: {}}
-    for column in _columns(table):
-        cell = table.rows[index][column.place]
-        sides[column.side or _OPTIMIZED][key(column)] = _parse_figure(cell, f"row {index + 1}, {column.name}")
-    return {**sides}
-
-
-def _failure(cells: Sequence[str]) -> Failure | None:
-    return Failure() if figures.FAILED in cells else None
-
-
-def _count_parameters(table: tables.Table) -> int:
+def _count_parameters(table: Table) -> int:
     """Return the number of columns before the first column of pipes."""
     return table.headers.index("") if "" in table.headers else len(table.headers)
 
@@ -142,10 +116,10 @@ def _parse_header(place: int, header: str) -> _Column:
     text = unescape(header)
     match = _REMARK.fullmatch(text)
     if match is None:
-        return _Column(place, text, "", "")
-    parts = match.group(2).split(", ")
-    side = parts[0] if parts[0] in classic.SIDES else ""
-    return _Column(place, match.group(1), side, ", ".join(parts[1:] if side else parts))
+        return _Column(place, text)
+    name, remark = match.groups()
+    side, _, unit = remark.partition(", ")
+    return _Column(place, name, unit, side) if side in classic.SIDES else _Column(place, name, remark)
 
 
 def _time_key(column: _Column) -> str:
@@ -155,30 +129,16 @@ def _time_key(column: _Column) -> str:
     return f"{column.name}_{unit}" if unit else column.name
 
 
-def _parse_figure(cell: str, place: str) -> Interval | None:
-    if cell in (figures.FAILED, figures.MISSING):
-        return None
-    if not _NUMBER.fullmatch(cell):
-        raise CardError(f"{place}: {cell!r} is not a figure")
-    return Interval(float(cell))
-
-
 def _front_matter(yaml: str) -> FrontMatter:
     """Return the front matter: known keys as fields; other keys, and known ones of another type, as extras."""
     fields: dict[str, Plain] = {}
     extra: dict[str, Plain] = {}
     for key, value in load_front_matter(yaml).items():
-        field = "model_index" if key == "model-index" else key
         items = value if isinstance(value, list) else [value]
-        item_type = dict if field == "model_index" else str
-        if field in ("datasets", "metrics", "tags", "model_index") and all(
-            isinstance(item, item_type) for item in items
-        ):
-            fields[field] = tuple(items)
-        elif field in ("license", "library_name", "pipeline_tag", "base_model", "base_model_relation") and isinstance(
-            value, str
-        ):
-            fields[field] = value
+        if key in _LISTS and all(isinstance(item, _LISTS[key]) for item in items):
+            fields[key.replace("-", "_")] = tuple(items)
+        elif key in _TEXTS and isinstance(value, str):
+            fields[key] = value
         else:
             extra[key] = value
     return FrontMatter(**fields, extra=extra)

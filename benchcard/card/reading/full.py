@@ -1,15 +1,14 @@
-"""A full card, parsed into facts.
+"""A full card, parsed into facts: `full.body(read_full_card(lines)) == body`, apart from the picture.
 
-Owns the grammar of the cards that `layouts.full` writes: `full.body(read_full_card(lines)) == body`, apart from the
-picture. Leaves labels and parameters to `labels`, cells to `layouts.figures`. The facts do not contain what the card
-does not show, such as logs and other percentiles.
+The facts do not contain what the card does not show, such as logs and other percentiles.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import takewhile
 
 import msgspec
 
@@ -17,7 +16,7 @@ from benchcard.card.facts import OTHERS, Data, Facts, Metric, Noise, Plain, Row
 from benchcard.card.layouts import figures, full, full_tables
 from benchcard.card.layouts.full_tables import AGAINST, DETECTABLE, RATIO, ROLES, SIZE
 from benchcard.card.markdown.inline import parse_code_span, unescape
-from benchcard.card.markdown.tables import Table, find_tables, line_above
+from benchcard.card.markdown.tables import Table
 from benchcard.card.reading import labels
 from benchcard.errors import CardError
 from benchcard.utils.values import Disturbance, Failure, Interval, Shape
@@ -25,41 +24,31 @@ from benchcard.utils.values import Disturbance, Failure, Interval, Shape
 _UNFINISHED = re.compile(rf"{re.escape(full.UNFINISHED)}(\d+) of ")
 _DEFINITION = re.compile(rf"(?:(.*?)(?:; |\Z))??({re.escape(full.HIGHER)}|{re.escape(full.LOWER)})?")
 _UNIT = re.compile(r"(.*) \(([^()]*)\)")
-_TIME_KEYS = {**{header: key for key, header in full_tables.TIME_COLUMNS}, full_tables.SIZE_COLUMN: SIZE}
+_TIME_KEYS = {**{header: key for key, header in full_tables.TIME_COLUMNS.items()}, full_tables.SIZE_COLUMN: SIZE}
 # The title of the notes in cards of benchcard 0.1 and before.
 _OLD_NOTES_TITLE = "Of this run:"
 # How a card writes a disturbance by other processes.
 _OTHERS = "others used the processors"
 
 
-def is_full_card(lines: Sequence[str]) -> bool:
-    """Return whether the lines are those of a full card."""
-    return full.COMPARED_TITLE in lines and full.QUALITY_TITLE in lines
-
-
 def read_full_card(lines: list[str]) -> Facts:
     """Return the facts of a full card, without its front matter."""
     facts = labels.read_labels(lines)
-    start = lines.index(full.QUALITY_TITLE)
-    tables = [table for table in find_tables("\n".join(lines)) if table.first_line > start]
-    if not tables:
-        raise CardError(f"the card has no table under {full.QUALITY_TITLE!r}")
+    tables = labels.find_tables_below(lines, full.QUALITY_TITLE)
     metrics, rows, roles = _quality(tables[0], list(facts.benchmarked), _definitions(lines))
     shapes = []
     for table in tables:
-        if shape := labels.find_shape(line_above(lines, table)):
+        if shape := labels.find_shape(lines, table):
             shapes.append(shape)
             rows = _with_times(rows, roles, shape, table)
     for table in tables[1:]:
         rows = _with_remarks(rows, table)
-    baselines = [index for index, names in enumerate(roles) if ROLES["baseline"] in names]
-    rows = [
-        replace(row, baseline=_baseline(index, names, frozenset(baselines)))
-        for index, (row, names) in enumerate(zip(rows, roles))
-    ]
+    holders = {role: [index for index, names in enumerate(roles) if word in names] for role, word in ROLES.items()}
+    baselines = holders["baseline"]
+    if len(baselines) > 1:
+        rows = [replace(row, baseline=_baseline(index, roles[index], baselines)) for index, row in enumerate(rows)]
     first = baselines[0] if baselines else None
-    chosen = [index for index, names in enumerate(roles) if ROLES["chosen"] in names]
-    further = tuple(index for index in chosen if rows[index].baseline not in (None, first))
+    further = tuple(index for index in holders["chosen"] if rows[index].baseline not in (None, first))
     unfinished = (match.group(1) for line in lines if (match := _UNFINISHED.match(line)))
     facts = replace(
         facts,
@@ -68,15 +57,15 @@ def read_full_card(lines: list[str]) -> Facts:
         rows=tuple(rows),
         data=_data(lines),
         baseline=first,
-        chosen=min({*chosen} - {*further}, default=None),
+        chosen=min({*holders["chosen"]} - {*further}, default=None),
         further=further,
-        pareto=tuple(index for index, names in enumerate(roles) if ROLES["pareto"] in names),
-        reasons=_sentences(lines, full.REASON_TITLE) or _sentences(lines, full.REASONS_TITLE),
+        pareto=tuple(holders["pareto"]),
+        reasons=_sentences(lines, full.REASON_TITLE, full.REASONS_TITLE),
         settings=_parameters(lines, full.SETTINGS_TITLE),
         noise=tuple(noise for table in tables for noise in _noise(table)),
-        environment=_environment(lines),
+        environment=_parameters(lines, full.ENVIRONMENT_TITLE),
         run=_parameters(lines, full.RUN_TITLE),
-        notes=_sentences(lines, full.NOTES_TITLE) or _sentences(lines, _OLD_NOTES_TITLE),
+        notes=_sentences(lines, full.NOTES_TITLE, _OLD_NOTES_TITLE),
         done=next((labels.parse_count(done, "the number of measured rows") for done in unfinished), None),
     )
     headings = [line for line in lines[: lines.index(full.COMPARED_TITLE)] if line.startswith("## ")]
@@ -84,15 +73,8 @@ def read_full_card(lines: list[str]) -> Facts:
     return facts if heading == full.default_title(facts) else replace(facts, title=heading)
 
 
-def parse_disturbance(text: str) -> Disturbance:
-    """Return the disturbance that a sentence of a card describes."""
-    return Disturbance(OTHERS if text.startswith(_OTHERS) else "", text)
-
-
 def _baseline(index: int, roles: list[str], baselines: Collection[int]) -> int | None:
-    """Return the row that a row is compared with; None where there is one baseline for all."""
-    if len(baselines) < 2:
-        return None
+    """Return which of several baselines a row is compared with."""
     if index in baselines:
         return index
     numbers = (role.removeprefix(AGAINST) for role in roles if role.startswith(AGAINST))
@@ -103,23 +85,11 @@ def _parameters(lines: list[str], title: str) -> dict[str, Plain]:
     return labels.nest_bullets(labels.read_bullets(lines, title)) if title in lines else {}
 
 
-def _environment(lines: list[str]) -> dict[str, Plain]:
-    """Return the environment, whose bullets follow an empty line below the heading."""
-    if full.ENVIRONMENT_TITLE not in lines:
-        return {}
-    start = lines.index(full.ENVIRONMENT_TITLE)
-    return _parameters([full.ENVIRONMENT_TITLE, *lines[start + 2 :]], full.ENVIRONMENT_TITLE)
-
-
-def _sentences(lines: list[str], title: str) -> tuple[str, ...]:
-    if title not in lines:
-        return ()
-    sentences = []
-    for line in lines[lines.index(title) + 1 :]:
-        if not line.startswith("* "):
-            break
-        sentences.append(unescape(line.removeprefix("* ")))
-    return tuple(sentences)
+def _sentences(lines: list[str], *titles: str) -> tuple[str, ...]:
+    """Return the sentences below the first of the titles that the card has."""
+    below = next((lines[lines.index(title) + 1 :] for title in titles if title in lines), [])
+    bullets = takewhile(lambda line: line.startswith("* "), below)
+    return tuple(unescape(bullet.removeprefix("* ")) for bullet in bullets)
 
 
 def _data(lines: list[str]) -> Data | None:
@@ -153,39 +123,29 @@ def _quality(
         raise CardError("the quality table must begin with row and role and end with the benchmarked parameters")
     metrics: dict[str, Metric] = {}
     keys: list[str] = []
+    figure_names = {text: name for name, text in full_tables.figure_headers([]).items()}
     for header in map(unescape, headers[2:end]):
-        key = _figure_key(header, metrics)
+        key = figure_names.get(header)
         if key is None:
             match = None if header in definitions else _UNIT.fullmatch(header)
             key, unit = match.groups() if match else (header, "")
             if key in metrics:
                 raise CardError(f"the quality table has two columns {key!r}")
             metrics[key] = replace(definitions.get(key, Metric(key)), unit=unit)
+            figure_names |= {text: name for name, text in full_tables.figure_headers([key]).items()}
         keys.append(key)
     rows = []
     for index, cells in enumerate(table.rows):
-        parsed = {key: figures.parse_figure(cell, f"row {index}, {key}") for key, cell in zip(keys, cells[2:end])}
+        parsed = _figures(index, zip(keys, cells[2:end]))
         rows.append(
             Row(
                 parameters={name: labels.parse_span(cell) for name, cell in zip(names, cells[end:])},
-                metrics={key: figure for key, figure in parsed.items() if key in metrics},
-                figures=_existing({key: figure for key, figure in parsed.items() if key not in metrics}),
+                metrics={key: parsed.get(key) for key in metrics},
+                figures={key: figure for key, figure in parsed.items() if key not in metrics},
                 saturation_risk=any(figures.AT_RISK in cell for cell in cells[2:end]),
             )
         )
     return tuple(metrics.values()), rows, [cells[1].split(", ") for cells in table.rows]
-
-
-def _figure_key(header: str, metrics: Collection[str]) -> str | None:
-    """Return the name of a figure that is not a metric: `accuracy_difference` for `accuracy against the baseline`."""
-    if header == full_tables.SIZE_COLUMN:
-        return SIZE
-    if header in (*full_tables.COUNTS, full_tables.COSINE):
-        return header
-    for ending, suffix in full_tables.FIGURE_ENDINGS.items():
-        if header.endswith(suffix) and (name := header.removesuffix(suffix)) in metrics:
-            return name + ending
-    return None
 
 
 def _with_times(rows: list[Row], roles: list[list[str]], shape: Shape, table: Table) -> list[Row]:
@@ -197,7 +157,7 @@ def _with_times(rows: list[Row], roles: list[list[str]], shape: Shape, table: Ta
             raise CardError(f"the time table of {shape} has no row {index}")
         row_cells = zip(table.headers[2:], by_number[str(index)][2:])
         cells = {_TIME_KEYS[header]: cell for header, cell in row_cells if header in _TIME_KEYS}
-        times = _existing({key: figures.parse_figure(cell, f"row {index}, {key}") for key, cell in cells.items()})
+        times = _figures(index, cells.items())
         size = {SIZE: times.pop(SIZE)} if SIZE in times else {}
         if RATIO in times:
             # The baseline has no mark, although it does not differ from itself.
@@ -231,24 +191,21 @@ def _noise(table: Table) -> list[Noise]:
     for baseline, *cells in (row if several else (figures.MISSING, *row) for row in table.rows):
         if len(cells) < 6:
             raise CardError(f"{place} has {len(cells)} columns, expected 6")
-        counts = (None if cell == figures.MISSING else labels.parse_count(cell, place) for cell in cells[:4])
-        batch_size, length, models, rounds = counts
+        row, batch_size, length, models, rounds = (
+            None if cell == figures.MISSING else labels.parse_count(cell, place) for cell in (baseline, *cells[:4])
+        )
         ratio = figures.parse_figure(cells[4], place)
         if ratio is None:
             raise CardError(f"{place} has no ratio of the baseline to itself")
-        disturbances = () if cells[5] == "none" else cells[5].split("; ")
-        certificates.append(
-            Noise(
-                shape=Shape(batch_size or 0, length),
-                ratio=ratio,
-                models=models or 0,
-                rounds=rounds or 0,
-                disturbances=tuple(parse_disturbance(unescape(text)) for text in disturbances),
-                baseline=None if baseline == figures.MISSING else labels.parse_count(baseline, f"{place}, baseline"),
-            )
-        )
+        texts = [] if cells[5] == "none" else map(unescape, cells[5].split("; "))
+        disturbances = tuple(Disturbance(OTHERS if text.startswith(_OTHERS) else "", text) for text in texts)
+        shape = Shape(batch_size or 0, length)
+        counts = {"models": models or 0, "rounds": rounds or 0}
+        certificates.append(Noise(shape=shape, ratio=ratio, **counts, disturbances=disturbances, baseline=row))
     return certificates
 
 
-def _existing(column: dict[str, Interval | None]) -> dict[str, Interval | None]:
-    return {name: figure for name, figure in column.items() if figure is not None}
+def _figures(index: int, cells: Iterable[tuple[str, str]]) -> dict[str, Interval]:
+    """Return the figures in the cells of a row that have one."""
+    parsed = ((key, figures.parse_figure(cell, f"row {index}, {key}")) for key, cell in cells)
+    return {key: figure for key, figure in parsed if figure is not None}

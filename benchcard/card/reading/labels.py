@@ -1,18 +1,14 @@
-"""The parts that both layouts share, parsed: labels and bullets of parameters.
-
-Owns the grammar of labels, nested bullets and lists of values, as `layouts.classic` writes them. Leaves tables to
-`classic` and `full`.
-"""
+"""The parts that both layouts share, as `layouts.classic` writes them, parsed: labels and bullets of parameters."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TypeAlias
 
 from benchcard.card.facts import Facts, Plain
 from benchcard.card.layouts import classic
 from benchcard.card.markdown.inline import parse_code_span, parse_code_spans, parse_value, unescape
+from benchcard.card.markdown.tables import Table, find_tables
 from benchcard.errors import CardError
 from benchcard.utils.values import Shape
 
@@ -29,14 +25,24 @@ _MAX_DIGITS = 18
 
 def read_labels(lines: list[str]) -> Facts:
     """Return the facts that are not in tables: task, backend, number of samples, parameters and duration."""
-    labels = _labels(lines)
-    samples = _label(labels, "number of evaluation samples")
+    matches = [match for line in lines if (match := _LABEL.match(line))]
+    names = [match.group(1).lower() for match in matches]
+    if names.count("task") > 1:
+        raise CardError("the text contains several cards: read the text of one section at a time")
+    for name in ("number of evaluation samples", "task", "backend", "backend args"):
+        if name not in names:
+            raise CardError(f"the card has no label {name!r}: it is not a card of benchcard, or that line was changed")
+    labels = {name: parse_code_span(match.group(2)) or match.group(2) for name, match in zip(names, matches)}
+    samples = labels["number of evaluation samples"]
+    backend_args = parse_value(labels["backend args"])
+    if not isinstance(backend_args, dict):
+        raise CardError(f"Backend args: expected a mapping, found {backend_args!r}")
     is_number = samples not in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
     durations = (match.group(1) for line in lines if (match := _DURATION.match(line)))
     return Facts(
-        task=_text(_label(labels, "task")),
-        backend=_text(_label(labels, "backend")),
-        backend_args=expect_mapping(parse_value(_label(labels, "backend args")), "Backend args"),
+        task=_text(labels["task"]),
+        backend=_text(labels["backend"]),
+        backend_args=backend_args,
         max_eval_samples=parse_count(samples, "Number of evaluation samples") if is_number else None,
         fixed=nest_bullets(read_bullets(lines, classic.FIXED_TITLE)),
         benchmarked=_benchmarked(read_bullets(lines, classic.BENCHMARKED_TITLE)),
@@ -45,16 +51,24 @@ def read_labels(lines: list[str]) -> Facts:
 
 
 def read_bullets(lines: list[str], title: str) -> Bullets:
-    """Return the bullets below a title."""
-    if title not in lines:
-        raise CardError(f"the card has no section {title!r}")
+    """Return the bullets below a title, which an empty line may separate from it."""
+    first = _index(lines, title) + 1
+    below = lines[first + 1 :] if lines[first : first + 1] == [""] else lines[first:]
     bullets: Bullets = []
-    for line in lines[lines.index(title) + 1 :]:
-        bullet = _BULLET.match(line)
-        if bullet is None:
+    for line in below:
+        if not (bullet := _BULLET.match(line)):
             break
         bullets.append((bullet.group(1), unescape(bullet.group(2)), bullet.group(3)))
     return bullets
+
+
+def find_tables_below(lines: list[str], title: str) -> list[Table]:
+    """Return the tables below a title, at least one."""
+    start = _index(lines, title)
+    below = [table for table in find_tables("\n".join(lines)) if table.first_line > start]
+    if not below:
+        raise CardError(f"the card has no table under {title!r}")
+    return below
 
 
 def nest_bullets(bullets: Bullets) -> dict[str, Plain]:
@@ -74,21 +88,11 @@ def nest_bullets(bullets: Bullets) -> dict[str, Plain]:
 
 def parse_span(text: str) -> Plain:
     """Return the value in a code span, or in text without one."""
-    return parse_value(_without_span(text))
-
-
-def expect_mapping(value: Plain, place: str) -> dict[str, Plain]:
-    """Return `value` if it is a mapping."""
-    if not isinstance(value, dict):
-        raise CardError(f"{place}: expected a mapping, found {value!r}")
-    return value
+    return parse_value(parse_code_span(text) or text)
 
 
 def parse_count(text: str, place: str, below: int | None = None) -> int:
-    """Return a whole number of at most 18 digits.
-
-    `place` names the text in an error. `below` is an exclusive upper bound; None for none.
-    """
+    """Return a whole number of at most 18 digits, less than `below`; an error names its `place`."""
     is_count = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
     if not is_count or (below is not None and int(text) >= below):
         bound = "" if below is None else f" below {below}"
@@ -96,34 +100,24 @@ def parse_count(text: str, place: str, below: int | None = None) -> int:
     return int(text)
 
 
-def find_shape(heading: str) -> Shape | None:
-    """Return the shape that the line above a time table names; None where it names none."""
-    match = _SHAPE.search(heading)
+def find_shape(lines: list[str], table: Table) -> Shape | None:
+    """Return the shape that the last line of text above a time table names; None where it names none."""
+    above = filter(str.strip, reversed(lines[: table.first_line]))
+    match = _SHAPE.search(next(above, ""))
     if match is None:
         return None
     batch_size, length = match.groups()
-    return Shape(
-        parse_count(batch_size, "a batch size"), None if length is None else parse_count(length, "an input length")
-    )
+    return Shape(parse_count(batch_size, "a batch size"), parse_count(length, "an input length") if length else None)
 
 
-def _labels(lines: list[str]) -> dict[str, str]:
-    """Return the content of each label's code span, by the label in lower case."""
-    matches = [match for line in lines if (match := _LABEL.match(line))]
-    labels = [(match.group(1).lower(), _without_span(match.group(2))) for match in matches]
-    if [name for name, _ in labels].count("task") > 1:
-        raise CardError("the text contains several cards: read the text of one section at a time")
-    return dict(labels)
-
-
-def _label(labels: Mapping[str, str], name: str) -> str:
-    if name not in labels:
-        raise CardError(f"the card has no label {name!r}: it is not a card of benchcard, or that line was changed")
-    return labels[name]
+def _index(lines: list[str], title: str) -> int:
+    if title not in lines:
+        raise CardError(f"the card has no section {title!r}")
+    return lines.index(title)
 
 
 def _benchmarked(bullets: Bullets) -> dict[str, list[Plain]]:
-    benchmarked: dict[str, list[Plain]] = {}
+    benchmarked = {}
     for _, name, text in bullets:
         contents = parse_code_spans(text or "")
         if contents is None:
@@ -135,8 +129,3 @@ def _benchmarked(bullets: Bullets) -> dict[str, list[Plain]]:
 def _text(label: str) -> str:
     value = parse_value(label)
     return value if isinstance(value, str) else label
-
-
-def _without_span(text: str) -> str:
-    content = parse_code_span(text)
-    return text if content is None else content

@@ -1,10 +1,10 @@
 """One pass of forward runs over the calibration samples, which serves every static configuration.
 
-Owns which tensors are watched, the runs, and what happens to values that cannot be used. How values are counted is left
-to `histogram`, what is stored to `statistics`, and the ranges of each method to `ranges`.
+Owns which tensors are watched, and the runs. How values are counted is left to `histogram`, what is stored to
+`statistics`, and the ranges of each method to `ranges`.
 
 onnxruntime's calibrators keep every value of every sample until the last one. Here the values of a sample are counted
-and freed, so memory does not grow with the samples; their extremes, 8 bytes a tensor and sample, are kept on disk. Two
+and freed, and only their extremes are kept, 8 bytes a tensor and sample, as they are whenever ranges are computed. Two
 samples are processed at a time, each on half of the threads, so that no core is idle while values are counted. Tensors
 that hold the same values in another order or shape (behind Reshape, Transpose, Identity and the like) are counted once.
 
@@ -26,21 +26,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import TensorProto
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.files import load_clean_model, model_files, without_weights
-from benchcard.graphs.runtime import runtime_errors
+from benchcard.graphs.runtime import runtime_errors, session_options
 from benchcard.quantization.calibration.histogram import Array, Histogram, Scratch
 from benchcard.quantization.calibration.statistics import ActivationStatistics, WatchedTensors
 from benchcard.utils.process import peak_memory_bytes
-
-if TYPE_CHECKING:
-    import onnx
-    import onnxruntime
-
 
 # Operators whose output holds exactly the values of their first input. Source: ONNX operator specification.
 _SAME_VALUES = frozenset(
@@ -49,17 +48,16 @@ _SAME_VALUES = frozenset(
 # Samples that are processed at the same time; memory is that of all of them.
 _CONCURRENT = 2
 
+# The least and the greatest values of a sample, `(2, sources)`, and the nanoseconds that its run and counting took.
+_Counted: TypeAlias = tuple[npt.NDArray[np.float32], int, int]
+
 
 @dataclass(frozen=True)
 class CalibrationReport:
     """What a pass over the samples did.
 
-    Attributes:
-        histograms: Number of distinct sets of values among the watched tensors.
-        forward_ns: Time in forward runs, as a mean over the samples that were processed at the same time.
-        counting_ns: Time in counting, likewise.
-        peak_memory_bytes: Peak resident memory of this process since its start; None where the system does not tell.
-        endless: Tensors with a NaN or infinite value, which have no range.
+    `histograms` is the number of distinct sets of values among the tensors. The times of forward runs and of counting
+    are means over the samples that were processed at once. `endless` tensors have a NaN or infinity, and so no range.
     """
 
     samples: int
@@ -75,16 +73,13 @@ class CalibrationReport:
 
 
 def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> tuple[WatchedTensors, tuple[str, ...]]:
-    """Return the tensors that onnxruntime's calibrators select for these operators, and those to count.
+    """Return the tensors that onnxruntime's calibrators select for these operators, and one to count per histogram.
 
     Selected are the float inputs and outputs of every node of these types (of all for None or none), initializers
-    excepted. Those to count are one for each histogram, which gives the values of one or more of the selected tensors.
-    The graph must have inferred types.
+    excepted. The graph must have inferred types.
 
     Source: onnxruntime.quantization.calibrate.CalibraterBase.select_tensors_to_calibrate.
     """
-    from onnx import TensorProto
-
     dtypes = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
     types = {
         info.name: info.type.tensor_type.elem_type
@@ -97,7 +92,7 @@ def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> t
     origin: dict[str, str] = {}
     for node in graph.node:
         if not operators or node.op_type in operators:
-            for name in itertools.chain(node.input, node.output):
+            for name in (*node.input, *node.output):
                 if name in floats:
                     touching.setdefault(name, set()).add(node.op_type)
         if node.input and node.input[0] in floats:
@@ -108,16 +103,10 @@ def select_tensors(graph: onnx.GraphProto, operators: Sequence[str] | None) -> t
                 origin[name] = origin.get(node.input[0], node.input[0])
     indices: dict[str, int] = {}
     histogram_of = tuple(indices.setdefault(origin.get(name, name), len(indices)) for name in touching)
+    histogram_dtypes = tuple(dtypes[types[name]] for name in indices)
     operator_types = tuple(sorted(set().union(*touching.values())))
-    touches = [[operator in users for operator in operator_types] for users in touching.values()]
-    watched = WatchedTensors(
-        tensors=tuple(touching),
-        histogram_of=histogram_of,
-        dtypes=tuple(dtypes[types[name]] for name in indices),
-        operator_types=operator_types,
-        touches=np.array(touches, dtype=np.bool_),
-    )
-    return watched, tuple(indices)
+    touches = np.array([[operator in users for operator in operator_types] for users in touching.values()], np.bool_)
+    return WatchedTensors(tuple(touching), histogram_of, histogram_dtypes, operator_types, touches), tuple(indices)
 
 
 def collect_statistics(
@@ -127,15 +116,14 @@ def collect_statistics(
     *,
     operators: Sequence[str] | None,
     intra_op_num_threads: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> CalibrationReport:
     """Run the samples through a model, write the statistics of its activations to `target`, and return a report.
 
     A working folder, about the size of the model, stands beside `target` during the pass. `samples` are inputs by name,
     one mapping a run, iterated once; a moving average counts each mapping as one. The float inputs and outputs of
-    `operators` are watched, which are those of all configurations that the statistics shall serve; None or empty stands
-    for all. All runs together have `intra_op_num_threads`, two at least. `progress` is called with the number of
-    samples that are done.
+    `operators` are watched; None or empty stands for all. All runs together have `intra_op_num_threads`, two at least.
+    `progress` is called with the number of samples that are done.
 
     Raises:
         ArtifactError: The model cannot be read or run, it has no tensor to watch, or there are no samples.
@@ -143,25 +131,22 @@ def collect_statistics(
     start = time.perf_counter_ns()
     with tempfile.TemporaryDirectory(prefix=".calibration-", dir=target.parent) as folder:
         watched, sources, session = _open(model, Path(folder), operators, intra_op_num_threads)
-        with (Path(folder) / "sample_extremes").open("w+b") as file:
-            counter = _Counter(sources, file)
-            count, forward_ns, counting_ns = _run(session, counter, samples, progress)
-            if not count:
-                raise ArtifactError("There are no calibration samples. Give one or more.")
-            file.flush()
-            sample_extremes = np.memmap(file, dtype=np.float32, mode="r", shape=(count, 2, len(sources)))
-            requested = tuple(sorted(set(operators or ())))
-            ActivationStatistics(watched, requested, tuple(counter.histograms), sample_extremes).save(target)
-            # Windows does not delete a file that is still mapped.
-            del sample_extremes
+        counter = _Counter(sources)
+        counted = _run(session, counter, samples, progress)
+    if not counted:
+        raise ArtifactError("There are no calibration samples. Give one or more.")
+    requested = tuple(sorted(set(operators or ())))
+    extremes, forward_ns, counting_ns = zip(*counted)
+    ActivationStatistics(watched, requested, tuple(counter.histograms), np.stack(extremes)).save(target)
+    concurrent = min(_CONCURRENT, len(counted))
     return CalibrationReport(
-        samples=count,
+        samples=len(counted),
         tensors=len(watched.tensors),
         histograms=len(sources),
         values_counted=sum(int(histogram.counts.sum()) for histogram in counter.histograms),
         elapsed_ns=time.perf_counter_ns() - start,
-        forward_ns=forward_ns,
-        counting_ns=counting_ns,
+        forward_ns=sum(forward_ns) // concurrent,
+        counting_ns=sum(counting_ns) // concurrent,
         statistics_bytes=target.stat().st_size,
         peak_memory_bytes=peak_memory_bytes(),
         endless=tuple(name for name in sources if name in counter.non_finite),
@@ -172,9 +157,6 @@ def _open(
     model: Path, folder: Path, operators: Sequence[str] | None, threads: int
 ) -> tuple[WatchedTensors, tuple[str, ...], onnxruntime.InferenceSession]:
     """Return what to watch, the tensors to count, and a session of the model that outputs them."""
-    import onnx
-    import onnxruntime
-
     proto = load_clean_model(model)
     try:
         proto = onnx.shape_inference.infer_shapes(without_weights(proto))
@@ -185,18 +167,15 @@ def _open(
         requested = f"of the operators {', '.join(operators)}" if operators else "of any operator"
         raise ArtifactError(f"{model.name} has no float input or output {requested}: there is nothing to calibrate.")
     declared = {info.name for info in itertools.chain(proto.graph.output, proto.graph.input)}
-    types = {info.name: info.type.tensor_type.elem_type for info in proto.graph.value_info}
-    outputs = onnx.ModelProto()
-    for name in sources:
-        if name not in declared:
-            outputs.graph.output.append(onnx.helper.make_tensor_value_info(name, types[name], None))
+    inner, outputs = set(sources) - declared, onnx.ModelProto()
+    for info in proto.graph.value_info:
+        if info.name in inner:
+            info.type.tensor_type.ClearField("shape")
+            outputs.graph.output.append(info)
     del proto
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = math.ceil(threads / _CONCURRENT)
-    # Threads that spin while they wait would take the core of those that run or count the other sample.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its threads do not spin while they wait: they would take the core of those that run or count the other sample.
+    options = session_options({"optimization_level": 0, "intra_op_num_threads": math.ceil(threads / _CONCURRENT)})
     # Two serialized messages in a row are parsed as one with the fields of both. So the graph gets more outputs without
     # its weights being loaded. Source: protobuf.dev/programming-guides/encoding, "Last One Wins".
     source: str | bytes
@@ -214,72 +193,66 @@ def _open(
 
 
 class _Counter:
-    """The histograms of all sources, which are the tensors to count, filled sample by sample.
+    """The histograms of all sources, which are the tensors to count, and which sources have NaN or infinite values.
 
-    `non_finite` holds the sources with a value that is NaN or infinite. Masks and buckets of distances have such values
-    and need no range, so it is left to the quantization to refuse a tensor without one.
+    Masks and buckets of distances have such values and need no range: the quantization refuses tensors without one.
     """
 
-    def __init__(self, sources: Sequence[str], file: IO[bytes]) -> None:
-        self.sources, self._file = sources, file
+    def __init__(self, sources: Sequence[str]) -> None:
+        self.sources = sources
         self.histograms = [Histogram() for _ in sources]
         self.non_finite: set[str] = set()
         # A histogram does not depend on the order of its values, but only one thread may add to it at a time.
         self._locks = [threading.Lock() for _ in sources]
-        self._file_lock = threading.Lock()
         self._local = threading.local()
 
-    def add(self, number: int, values: dict[str, Array]) -> None:
-        """Count the values, by source, of the sample of this number; several threads may do so at the same time.
+    def add(self, values: dict[str, Array]) -> npt.NDArray[np.float32]:
+        """Count the values of a sample, by source, and return their extremes; several threads may call this at once.
 
         `values` is emptied, so that the memory is free as soon as the values are counted.
         """
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch()
-        row = np.zeros((2, len(self.histograms)), dtype=np.float32)
+        # An array without values counts as 0, as in onnxruntime's calibrators.
+        extremes = np.zeros((2, len(self.histograms)), dtype=np.float32)
         for index, (name, histogram, lock) in enumerate(zip(self.sources, self.histograms, self._locks)):
             with lock:
                 bounds = histogram.add(values.pop(name), self._local.scratch)
-            # An array without values counts as 0, as in onnxruntime's calibrators.
             if bounds is not None:
-                row[:, index] = bounds.lowest, bounds.highest
+                extremes[:, index] = bounds.lowest, bounds.highest
                 if not bounds.is_finite:
                     self.non_finite.add(name)
-        with self._file_lock:
-            self._file.seek(number * row.nbytes)
-            self._file.write(row.tobytes())
+        return extremes
 
 
 def _run(
     session: onnxruntime.InferenceSession,
     counter: _Counter,
     samples: Iterable[Mapping[str, Array]],
-    progress: Callable[[int], None] | None,
-) -> tuple[int, int, int]:
-    """Count the values of all samples; return their number and the nanoseconds that runs and counting took."""
+    progress: Callable[[int], None],
+) -> list[_Counted]:
+    """Run the samples and count the values of each."""
     inputs = {argument.name for argument in session.get_inputs()} & set(counter.sources)
     outputs = [name for name in counter.sources if name not in inputs]
-    errors = runtime_errors()
 
-    def process(number: int, sample: dict[str, Array]) -> tuple[int, int]:
+    def process(number: int, sample: dict[str, Array]) -> _Counted:
         started = time.perf_counter_ns()
         try:
             results = session.run(outputs, sample)
-        except errors as error:
+        except runtime_errors() as error:
             raise ArtifactError(f"Calibration sample {number} cannot be run: {error}") from error
         ran = time.perf_counter_ns()
         values = dict(zip(outputs, results)) | {name: sample[name] for name in inputs}
         del results
-        counter.add(number, values)
-        return ran - started, time.perf_counter_ns() - ran
+        extremes = counter.add(values)
+        return extremes, ran - started, time.perf_counter_ns() - ran
 
-    pending: deque[Future[tuple[int, int]]] = deque()
-    durations: list[tuple[int, int]] = []
+    pending: deque[Future[_Counted]] = deque()
+    counted: list[_Counted] = []
 
     def finish_oldest() -> None:
-        durations.append(pending.popleft().result())
-        if progress is not None:
-            progress(len(durations))
+        counted.append(pending.popleft().result())
+        progress(len(counted))
 
     with ThreadPoolExecutor(_CONCURRENT, thread_name_prefix="calibration") as pool:
         for number, sample in enumerate(samples):
@@ -289,6 +262,4 @@ def _run(
             pending.append(pool.submit(process, number, {name: np.array(array) for name, array in sample.items()}))
         while pending:
             finish_oldest()
-    concurrent = max(1, min(_CONCURRENT, len(durations)))
-    forward_ns, counting_ns = (sum(duration[part] for duration in durations) // concurrent for part in (0, 1))
-    return len(durations), forward_ns, counting_ns
+    return counted

@@ -43,7 +43,6 @@ _MANTISSA_BITS = 24
 _CHUNK = 1 << 20
 # Up to this number of values, counting one by one is faster than a pass over all bins.
 _FEW = 1 << 12
-_SIGNED_AND_UNSIGNED = {np.dtype(np.float16): (np.int16, np.uint16), np.dtype(np.float32): (np.int32, np.uint32)}
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,12 @@ class Extremes:
 def extremes(values: Array) -> tuple[Extremes, Array]:
     """Return the exact extremes of the values, and the largest magnitude of each `ROW` of them, `(ceil(size / ROW),)`.
 
-    The values are contiguous, of any shape, float16 or float32, and not empty. A NaN shows as NaN or as an infinity in
-    `lowest` or `highest`.
+    The values are contiguous and not empty. A NaN shows as NaN or as an infinity in `lowest` or `highest`.
     """
     # Without their sign bit floats order as integers do. Read as signed, negative floats come first and the one nearest
     # to zero is the least; read as unsigned they come last and the lowest float is the greatest. So four integer
     # reductions give the extremes and the least magnitude, with no array of absolute values in between.
-    signed, unsigned = (values.reshape(-1).view(dtype) for dtype in _SIGNED_AND_UNSIGNED[values.dtype])
+    signed, unsigned = (values.reshape(-1).view(f"{kind}{values.itemsize}") for kind in "iu")
     rows = np.arange(0, values.size, ROW)
     lasts, greatests = np.maximum.reduceat(signed, rows), np.maximum.reduceat(unsigned, rows)
     # The greater of the two has the greatest magnitude, whether a row has positive floats, negative ones, or both.
@@ -83,10 +81,9 @@ def extremes(values: Array) -> tuple[Extremes, Array]:
     first, last, least, greatest = (
         float(bits.view(values.dtype)) for bits in (signed.min(), lasts.max(), unsigned.min(), greatests.max())
     )
-    all_positive, all_negative = math.copysign(1, first) > 0, math.copysign(1, last) < 0
-    if all_positive:
+    if math.copysign(1, first) > 0:  # all are positive
         return Extremes(first, last, first), peaks
-    if all_negative:
+    if math.copysign(1, last) < 0:  # all are negative
         return Extremes(greatest, first, -first), peaks
     return Extremes(greatest, last, min(-first, least)), peaks
 
@@ -146,7 +143,7 @@ class Tail:
     def count_below(self, edges: Edges, total: int, absolute: bool) -> Counts:
         """Return how many of all `total` values, or absolute values, are less than each edge; -1 where not known."""
         ordered = np.sort(np.abs(self.values) if absolute else self.values)
-        before = np.searchsorted(ordered, edges, side="left")
+        before = np.searchsorted(ordered, edges)
         # The values that are not kept lie from -floor to floor.
         dropped = total - ordered.size
         counts = np.where(edges > self.floor, dropped + before, -1)
@@ -161,9 +158,8 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        ones, rows, stops = np.ones(_CHUNK), np.zeros(_CHUNK), np.array([0, _CHUNK])
-        triple = tuple(array.astype(np.int32) for array in (ones, rows, stops))
-        self.column = sparse.csc_array(triple, shape=(BINS, 1))
+        ones, rows, stops = np.ones(_CHUNK, np.int32), np.zeros(_CHUNK, np.int32), np.array([0, _CHUNK], np.int32)
+        self.column = sparse.csc_array((ones, rows, stops), shape=(BINS, 1))
         self.index: npt.NDArray[np.int32] = self.column.indices
 
     def count(self, size: int) -> npt.NDArray[np.int32]:
@@ -179,14 +175,11 @@ class Scratch:
 class Histogram:
     """Counts of all the values added so far, in at most `BINS` bins, their extremes, and the largest of them.
 
-    Attributes:
-        extremes: Of all values added; None before the first.
-        exponent: The bins are `2**exponent` wide.
-        first: Number of the bin that `counts[0]` counts.
-        counts: `(bins,) int64`; the first and the last hold the lowest and the highest value.
+    The bins are `2**exponent` wide, and `first` is the number of the bin that `counts[0]` counts. The first and the
+    last of `counts`, `(bins,) int64`, hold the lowest and the highest value. Before any value the extremes are zeros.
     """
 
-    extremes: Extremes | None = None
+    extremes: Extremes = Extremes(0.0, 0.0, 0.0)
     exponent: int = _LEAST_EXPONENT
     first: int = 0
     counts: Counts = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -214,8 +207,8 @@ class Histogram:
 
     def _cover(self, bounds: Extremes) -> None:
         """Extend the bins over these values without loss: bins are only moved, or merged by powers of two."""
-        union = bounds if self.extremes is None else self.extremes.union(bounds)
-        if self.extremes is None or (union.lowest, union.highest) != (self.extremes.lowest, self.extremes.highest):
+        union = self.extremes.union(bounds) if self.counts.size else bounds
+        if not self.counts.size or (union.lowest, union.highest) != (self.extremes.lowest, self.extremes.highest):
             exponent = bin_width_exponent(union.lowest, union.highest)
             first = _bin(union.lowest, exponent)
             counts = np.zeros(_bin(union.highest, exponent) - first + 1, dtype=np.int64)
@@ -249,8 +242,6 @@ def rebin(histogram: Histogram, edges: Array, *, absolute: bool = False) -> Coun
     unless an edge falls inside the very bin that holds the quantile, and otherwise at most one off, as long as the bins
     here are the narrower ones.
     """
-    if histogram.extremes is None:
-        raise ValueError("a histogram without values has no counts")
     numbers = np.arange(histogram.first, histogram.first + histogram.counts.size)
     counts = histogram.counts
     lowest, highest = histogram.extremes.lowest, histogram.extremes.highest

@@ -1,9 +1,7 @@
 """Ranges of activations from the statistics of one calibration pass, for every method, in onnxruntime's own form.
 
-Owns what a calibration method means, and the step from statistics to onnxruntime's `TensorsData`. `collect` gathers the
-statistics, `statistics` stores them; onnxruntime's quantizer turns ranges into scales and zero points.
-
-How the ranges agree with those of onnxruntime's own calibrators on the same samples:
+Owns what a calibration method means. `collect` gathers the statistics, `statistics` stores them; the quantizer turns
+ranges into scales and zero points. How the ranges agree with those of onnxruntime's own calibrators:
 
 - `minmax`, also symmetric and as a moving average: bit for bit. The extremes of every sample are stored, and the
   arithmetic on them is onnxruntime's, in the same precision and order.
@@ -27,21 +25,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from onnxruntime.quantization.calibrate import CalibrationMethod, HistogramCollector, TensorData, TensorsData
 
-from benchcard.errors import Mistake, SpecError
 from benchcard.quantization.calibration.histogram import Array, Counts, Histogram, rebin
 from benchcard.quantization.calibration.statistics import ActivationStatistics
-from benchcard.quantization.settings import CALIBRATION_METHODS
-
-if TYPE_CHECKING:
-    from onnxruntime.quantization.calibrate import TensorData, TensorsData
-
 
 # onnxruntime's names of the methods.
 _NAMES = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy", "distribution": "Distribution"}
@@ -49,10 +41,6 @@ _NAMES = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy", 
 _DEFAULT_BINS = {"percentile": 2048, "entropy": 128, "distribution": 2048}
 # Source: onnxruntime.quantization.calibrate.create_calibrator, `num_quantized_bins` of the entropy method.
 _QUANTIZED_BINS = 128
-# Source: onnxruntime.quantization.calibrate, what its calibrators check or divide by.
-_LEAST_BINS = {"percentile": 2, "entropy": _QUANTIZED_BINS, "distribution": 512}
-# Half as many as `histogram` has at least over a range of values or absolute values: its bins are narrower then.
-_MOST_BINS = 4096
 
 
 @dataclass(frozen=True)
@@ -63,16 +51,13 @@ class Method:
         method: `minmax`, `percentile`, `entropy` or `distribution`.
         percentile: Share of the values to keep, 0 to 100, for `percentile`. The default is onnxruntime's.
         moving_average: For `minmax`: average the extremes of the samples instead of taking the extremes of all.
-        moving_average_constant: Weight of each further sample in an exponential average, 0 to 1, in the order of the
-            samples: what onnxruntime gives when it is fed sample by sample. None averages all samples alike, which is
-            what onnxruntime gives when it is fed all samples at once, whatever its constant.
+        moving_average_constant: Weight of each further sample in an exponential average, 0 to 1, as in onnxruntime when
+            it is fed sample by sample. None averages all alike, as in onnxruntime when it is fed all samples at once.
         symmetric: Take one threshold for both ends, from absolute values. None is onnxruntime's default for the method:
             true for `percentile`, false otherwise. As in onnxruntime, `percentile` then cuts each end at the least and
             greatest value, and `entropy` and `distribution` ignore it.
-        num_bins: Bins of the histogram; None for onnxruntime's default for the method.
-
-    Raises:
-        SpecError: With every value that is out of range.
+        num_bins: Bins of the histogram; None for onnxruntime's default for the method. Up to 4096, the bins of
+            `histogram` are narrower.
     """
 
     method: str = "minmax"
@@ -81,22 +66,6 @@ class Method:
     moving_average_constant: float | None = None
     symmetric: bool | None = None
     num_bins: int | None = None
-
-    def __post_init__(self) -> None:
-        constant, bins, least = self.moving_average_constant, self.num_bins, _LEAST_BINS.get(self.method, 2)
-        checks = (
-            (self.method in CALIBRATION_METHODS, "method", self.method, f"one of {', '.join(CALIBRATION_METHODS)}"),
-            (0 <= self.percentile <= 100, "calibration_histogram_percentile", self.percentile, "0 to 100"),
-            (constant is None or 0 <= constant <= 1, "calibration_moving_average_constant", constant, "0 to 1"),
-            (bins is None or least <= bins <= _MOST_BINS, "num_bins", bins, f"{least} to {_MOST_BINS}"),
-        )
-        mistakes = [
-            Mistake(f"$.calibration.{name}", repr(value), expected)
-            for is_valid, name, value, expected in checks
-            if not is_valid
-        ]
-        if mistakes:
-            raise SpecError(mistakes)
 
     @property
     def is_symmetric(self) -> bool:
@@ -112,8 +81,6 @@ def compute_ranges(
     `statistics` may be the file that `collect_statistics` wrote. The tensors are those that onnxruntime would calibrate
     for `operators`; all of them for None.
     """
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
-
     if not isinstance(statistics, ActivationStatistics):
         statistics = ActivationStatistics.load(statistics)
     tensors = statistics.select(operators)
@@ -122,15 +89,12 @@ def compute_ranges(
     compute = _minmax_ranges if method.method == "minmax" else _histogram_ranges
     no_range = TensorData(lowest=np.float32(np.nan), highest=np.float32(np.nan))
     ranges = dict.fromkeys(indices, no_range) | compute(statistics, method, finite)
-    return TensorsData(
-        CalibrationMethod[_NAMES[method.method]], {tensor: ranges[index] for tensor, index in tensors.items()}
-    )
+    data = {tensor: ranges[index] for tensor, index in tensors.items()}
+    return TensorsData(CalibrationMethod[_NAMES[method.method]], data)
 
 
 def _minmax_ranges(statistics: ActivationStatistics, method: Method, indices: Sequence[int]) -> dict[int, TensorData]:
     """Return ranges `(1,)` by histogram, with the arithmetic of onnxruntime's MinMaxCalibrater."""
-    from onnxruntime.quantization.calibrate import TensorData
-
     constant = method.moving_average_constant if method.moving_average else None
     ranges = {}
     for index in indices:
@@ -153,11 +117,9 @@ def _minmax_ranges(statistics: ActivationStatistics, method: Method, indices: Se
 
 
 def _histogram_ranges(
-    statistics: ActivationStatistics, method: Method, indices: Sequence[int]
+    statistics: ActivationStatistics, method: Method, indices: Iterable[int]
 ) -> dict[int, TensorData]:
     """Return ranges by histogram, as onnxruntime's HistogramCollector computes them from its own histograms."""
-    from onnxruntime.quantization.calibrate import HistogramCollector, TensorData
-
     bins = method.num_bins or _DEFAULT_BINS[method.method]
     collector = HistogramCollector(
         method=method.method,
@@ -170,12 +132,12 @@ def _histogram_ranges(
     ranges = {}
     for index in indices:
         histogram, dtype = statistics.histograms[index], np.dtype(statistics.watched.dtypes[index])
-        if histogram.extremes is None:
+        if not histogram.counts.size:
             # No sample had a value here (an axis of length zero): onnxruntime's calibrators take 0 for its extremes.
             ranges[index] = TensorData(lowest=dtype.type(0), highest=dtype.type(0))
         else:
             absolute = method.method == "percentile" and method.is_symmetric
-            collector.histogram_dict[index] = _onnxruntime_histogram(histogram, dtype, bins, absolute=absolute)
+            collector.histogram_dict[index] = _onnxruntime_histogram(histogram, dtype, bins, absolute)
     if collector.histogram_dict:
         # The collector prints, and the mean and deviation that it takes for `distribution` may over- or underflow.
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
@@ -184,12 +146,10 @@ def _histogram_ranges(
 
 
 def _onnxruntime_histogram(
-    histogram: Histogram, dtype: np.dtype[np.generic], bins: int, *, absolute: bool
+    histogram: Histogram, dtype: np.dtype[np.generic], bins: int, absolute: bool
 ) -> tuple[Counts, Array, np.generic, np.generic]:
     """Return counts, edges, least and greatest value as `HistogramCollector` holds them, with its edges to the bit."""
     bounds = histogram.extremes
-    if bounds is None:
-        raise ValueError("a histogram without values has no edges")
     largest = max(-bounds.lowest, bounds.highest)
     outer = np.array([bounds.nearest if absolute else -largest, largest], dtype=dtype)
     edges = _edges(outer, bins)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +27,10 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFErro
 class WatchedTensors:
     """The tensors of a graph, in its order, whose values are counted.
 
-    Tensors that hold the same values in another order or shape share one histogram.
-
     Attributes:
-        histogram_of: Index of the histogram of each tensor.
+        histogram_of: Index of the histogram of each tensor; those with the same values in another order share one.
         dtypes: `float32` or `float16`, of each histogram.
-        operator_types: Operator types that touch at least one of the tensors.
-        touches: `(tensors, operator types) bool`, which of them read or write a tensor.
+        touches: `(tensors, operator types) bool`, which of these types read or write a tensor.
     """
 
     tensors: tuple[str, ...]
@@ -59,21 +57,21 @@ class ActivationStatistics:
 
     def save(self, target: Path) -> None:
         """Write the statistics to a file, a NumPy archive; equal statistics give equal bytes."""
-        watched = self.watched
-        for histogram in self.histograms:
-            histogram.tail.trim()
-        bounds = [histogram.extremes or Extremes(0.0, 0.0, 0.0) for histogram in self.histograms]
-        tails = [histogram.tail for histogram in self.histograms]
-        counts = np.concatenate([histogram.counts for histogram in self.histograms])
+        watched, histograms = self.watched, self.histograms
+        bounds = [histogram.extremes for histogram in histograms]
+        tails = [histogram.tail for histogram in histograms]
+        for tail in tails:
+            tail.trim()
+        counts = np.concatenate([histogram.counts for histogram in histograms])
         arrays = {
             "tensors": np.array(watched.tensors, dtype=np.str_),
             "histogram_of": np.array(watched.histogram_of, dtype=np.int64),
             "operators": np.array(self.operators, dtype=np.str_),
             "operator_types": np.array(watched.operator_types, dtype=np.str_),
             "touches": watched.touches,
-            "exponent": np.array([histogram.exponent for histogram in self.histograms], dtype=np.int64),
-            "first": np.array([histogram.first for histogram in self.histograms], dtype=np.int64),
-            "bins": np.array([histogram.counts.size for histogram in self.histograms], dtype=np.int64),
+            "exponent": np.array([histogram.exponent for histogram in histograms], dtype=np.int64),
+            "first": np.array([histogram.first for histogram in histograms], dtype=np.int64),
+            "bins": np.array([histogram.counts.size for histogram in histograms], dtype=np.int64),
             "counts": counts.astype(np.min_scalar_type(counts.max(initial=0))),
             "tail": np.concatenate([np.sort(tail.values) for tail in tails]),
             "kept": np.array([tail.values.size for tail in tails], dtype=np.int64),
@@ -96,22 +94,13 @@ class ActivationStatistics:
             with source.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 counts = np.split(file["counts"].astype(np.int64), np.cumsum(file["bins"])[:-1])
                 kept = np.split(file["tail"], np.cumsum(file["kept"])[:-1])
-                tails = [Tail(values, floor) for values, floor in zip(kept, file["floor"].tolist())]
-                columns = zip(
-                    file["extremes"].tolist(), file["exponent"].tolist(), file["first"].tolist(), counts, tails
-                )
-                histograms = tuple(
-                    Histogram(Extremes(*bounds) if bins.size else None, exponent, first, bins, tail)
-                    for bounds, exponent, first, bins, tail in columns
-                )
-                watched = WatchedTensors(
-                    tensors=tuple(file["tensors"].tolist()),
-                    histogram_of=tuple(file["histogram_of"].tolist()),
-                    dtypes=tuple(file["dtypes"].tolist()),
-                    operator_types=tuple(file["operator_types"].tolist()),
-                    touches=file["touches"],
-                )
-                return cls(watched, tuple(file["operators"].tolist()), histograms, file["sample_extremes"])
+                tails = map(Tail, kept, file["floor"].tolist())
+                bounds = (Extremes(*values) for values in file["extremes"].tolist())
+                histograms = map(Histogram, bounds, file["exponent"].tolist(), file["first"].tolist(), counts, tails)
+                names = ("tensors", "histogram_of", "dtypes", "operator_types")
+                columns: dict[str, Any] = {name: tuple(file[name].tolist()) for name in names}
+                watched = WatchedTensors(**columns, touches=file["touches"])
+                return cls(watched, tuple(file["operators"].tolist()), tuple(histograms), file["sample_extremes"])
         except _UNREADABLE as error:
             raise ArtifactError(
                 f"{source} cannot be read as activation statistics: {error}. Calibrate the model again."

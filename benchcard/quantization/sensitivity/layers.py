@@ -27,7 +27,6 @@ class Layer:
     """One quantized layer, and the tensors that hold its output.
 
     Attributes:
-        node: Name of the float node.
         tensor: In the float graph: the node's output, or that of the `Relu` fused into it.
         alone: In the float graph: the output of the quantized layer that reads float inputs.
         together: In the quantized graph, where every layer before it is quantized too.
@@ -52,18 +51,16 @@ def add_switches(
     """
     builder = _LayerBuilder(model, quantized)
     makers = {tensor: node for node in model.graph.node for tensor in node.output}
-    layers: list[Layer] = []
+    built = list(builder.layers(nodes))
     replacements: dict[str, onnx.NodeProto] = {}
-    for layer, copies in builder.layers(nodes):
-        layers.append(layer)
+    for layer, copies in built:
         maker = makers[layer.tensor]
         replacements[maker.name] = _switch_node(layer, copies, maker, builder.floats.types[layer.tensor])
         model.graph.input.append(helper.make_tensor_value_info(layer.switch, TensorProto.BOOL, []))
     rewritten = [replacements.get(node.name, node) for node in model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(rewritten)
-    _import_domains(model, quantized)
-    return tuple(layers)
+    return tuple(layer for layer, _ in built)
 
 
 def expose_layers(model: onnx.ModelProto, quantized: onnx.ModelProto, nodes: Collection[str]) -> tuple[Layer, ...]:
@@ -72,35 +69,27 @@ def expose_layers(model: onnx.ModelProto, quantized: onnx.ModelProto, nodes: Col
     What none of these tensors depends on is removed.
     """
     builder = _LayerBuilder(model, quantized)
-    layers: list[Layer] = []
+    types: dict[Layer, int] = {}
     for layer, copies in builder.layers(nodes):
-        layers.append(layer)
+        types[layer] = builder.floats.types[layer.tensor]
         model.graph.node.extend(copies)
-    types = [builder.floats.types[layer.tensor] for layer in layers]
-    _set_outputs(model, {name: dtype for layer, dtype in zip(layers, types) for name in (layer.tensor, layer.alone)})
-    _set_outputs(quantized, {layer.together: dtype for layer, dtype in zip(layers, types)})
-    _import_domains(model, quantized)
-    return tuple(layers)
+    _set_outputs(model, {name: dtype for layer, dtype in types.items() for name in (layer.tensor, layer.alone)})
+    _set_outputs(quantized, {layer.together: dtype for layer, dtype in types.items()})
+    return tuple(types)
 
 
 def _switch_node(layer: Layer, copies: Sequence[onnx.NodeProto], maker: onnx.NodeProto, dtype: int) -> onnx.NodeProto:
-    """Return an `If` that computes a layer's output in one form or the other.
-
-    `copies` are the nodes of the quantized form; `maker` computes the output, of element type `dtype`, in the float
-    graph.
-    """
+    """Return an `If` that computes a layer's output, of element type `dtype`, by `copies` in 8 bits or by `maker`."""
     float_node = onnx.NodeProto()
     float_node.CopyFrom(maker)
     output = f"{layer.alone}/float"
     float_node.output[list(maker.output).index(layer.tensor)] = output
     float_node.name = f"{layer.switch}/float"
-    branches = [
-        helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(tensor, dtype, None)])
-        for name, nodes, tensor in (("quantized", copies, layer.alone), ("float", [float_node], output))
-    ]
-    return helper.make_node(
-        "If", [layer.switch], [layer.tensor], name=maker.name, then_branch=branches[0], else_branch=branches[1]
-    )
+    branches = {
+        branch: helper.make_graph(nodes, branch, [], [helper.make_tensor_value_info(tensor, dtype, None)])
+        for branch, nodes, tensor in (("then_branch", copies, layer.alone), ("else_branch", [float_node], output))
+    }
+    return helper.make_node("If", [layer.switch], [layer.tensor], maker.name, **branches)
 
 
 def _set_outputs(model: onnx.ModelProto, types: Mapping[str, int]) -> None:
@@ -126,11 +115,6 @@ def _set_outputs(model: onnx.ModelProto, types: Mapping[str, int]) -> None:
             del field[index]
 
 
-def _import_domains(model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
-    domains = {entry.domain for entry in model.opset_import}
-    model.opset_import.extend(entry for entry in quantized.opset_import if entry.domain not in domains)
-
-
 class _LayerBuilder:
     """Copies the layers of a quantized model, whose graph is `integers`, into its float model, `floats`."""
 
@@ -140,8 +124,10 @@ class _LayerBuilder:
         self.integers: Graph = graph_of(quantized, infer_types=False)
         self._weights: Mapping[str, TensorProto] = {weight.name: weight for weight in quantized.graph.initializer}
         self._tensors = {*self.floats.producers, *self.floats.weights, *(value.name for value in model.graph.input)}
-        self._copied_weights: dict[str, str] = {}
+        self._copied_weights: set[str] = set()
         self._fused = frozenset(tensor for tensor in self.floats.producers if self._is_fused(tensor))
+        domains = {entry.domain for entry in model.opset_import}
+        model.opset_import.extend(entry for entry in quantized.opset_import if entry.domain not in domains)
 
     def layers(self, nodes: Collection[str] | None) -> Iterator[tuple[Layer, list[onnx.NodeProto]]]:
         """Yield every quantized layer, or those of `nodes`, with the nodes that compute it from float inputs."""
@@ -152,8 +138,7 @@ class _LayerBuilder:
             end = self._find_end(tensor)
             excludable = self._excludable_node(node)
             # A second output that is read could not be switched along with the first.
-            others = [other for other in node.output[1:] if other]
-            is_single = not any(self.floats.readers(other) or other in self.floats.outputs for other in others)
+            is_single = not any(self.floats.readers(other) or other in self.floats.outputs for other in node.output[1:])
             if end is None or not is_single or (nodes is not None and excludable.name not in nodes):
                 continue
             copies: dict[str, onnx.NodeProto] = {}
@@ -182,8 +167,9 @@ class _LayerBuilder:
                             return str(end.output[0])
         if tensor in self.integers.producers:
             return tensor
-        source = self.floats.producer(tensor)
-        for name in (tensor, *(source.input[:1] if source is not None and source.op_type in ("Relu", "Clip") else ())):
+        source = self.floats.nodes[self.floats.producers[tensor]]
+        is_cut = source.op_type in ("Relu", "Clip")
+        for name in (tensor, source.input[0]) if is_cut else (tensor,):
             if name + _QUANTIZED in self.integers.producers and f"{name}_scale" in self._weights:
                 return self._add_dequantized(name, tensor)
         return None
@@ -225,15 +211,10 @@ class _LayerBuilder:
         if node is None:
             return tensor
         if node.name not in copies:
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
             inputs = [self._copy(name, target, prefix, copies) if name else "" for name in node.input]
-            del copy.input[:]
-            copy.input.extend(inputs)
-            copy.name = prefix + node.name
             outputs = [prefix + name if name else "" for name in node.output]
-            del copy.output[:]
-            copy.output.extend(outputs)
+            copy = helper.make_node(node.op_type, inputs, outputs, prefix + node.name, domain=node.domain)
+            copy.attribute.extend(node.attribute)
             copies[node.name] = copy
         return prefix + tensor
 
@@ -249,18 +230,15 @@ class _LayerBuilder:
         """Return the name, in the float graph, of a weight of the quantized one."""
         if tensor in self.floats.weights:
             return tensor
-        if tensor not in self._copied_weights:
-            weight = self._model.graph.initializer.add()
-            weight.CopyFrom(self._weights[tensor])
-            weight.name = _PREFIX + tensor
-            self._copied_weights[tensor] = weight.name
-        return self._copied_weights[tensor]
+        name = _PREFIX + tensor
+        if name not in self._copied_weights:
+            self._copied_weights.add(name)
+            self._model.graph.initializer.append(self._weights[tensor])
+            self._model.graph.initializer[-1].name = name
+        return name
 
     def _excludable_node(self, node: onnx.NodeProto) -> onnx.NodeProto:
         """Return the node to name for a layer: the one that computes, and not the `Relu` after it."""
         while node.op_type in ("Relu", "Clip") and node.input[0] in self._fused:
-            before = self.floats.producer(node.input[0])
-            if before is None:
-                break
-            node = before
+            node = self.floats.nodes[self.floats.producers[node.input[0]]]
         return node

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from benchcard.errors import ArtifactError
 from benchcard.quantization.outcomes import Loss
 
+Array: TypeAlias = npt.NDArray[np.generic]
+
 
 class LossSum:
-    """Powers of signal and noise, and the largest difference, over batches."""
+    """Powers of signal and noise, and the largest difference, over batches; the noise is infinite for NaN, too."""
 
     def __init__(self) -> None:
         self.signal = self.noise = self.largest = 0.0
-        self.is_finite = True
 
-    def add(self, expected: npt.NDArray[np.generic], actual: npt.NDArray[np.generic], name: str) -> None:
+    def add(self, expected: Array, actual: Array, name: str) -> None:
         """Add one tensor of one batch; integers and truth values are ignored.
 
         Raises:
             ArtifactError: A number of the float model is not finite.
         """
-        if expected.dtype.kind != "f" or not expected.size:
+        if expected.dtype.kind != "f":
             return
         if not np.isfinite(expected).all():
             raise ArtifactError(f"The float model gives NaN or infinite numbers in `{name}`. Check the model first.")
-        if not np.isfinite(actual).all():
-            self.is_finite = False
-            return
         exact = expected.astype(np.float64)
-        difference = exact - actual.astype(np.float64)
+        difference = exact - actual.astype(np.float64) if np.isfinite(actual).all() else np.full(1, np.inf)
         self.signal += float(np.vdot(exact, exact))
         self.noise += float(np.vdot(difference, difference))
-        self.largest = max(self.largest, float(np.abs(difference).max()))
+        self.largest = max(self.largest, float(np.abs(difference).max(initial=0.0)))
 
     def loss(self) -> Loss:
         """Return the loss over all batches."""
-        if not self.is_finite:
+        if np.isinf(self.noise):
             return Loss(None, None, False)
         return Loss(self.largest, decibels(self.signal, self.noise), True)
 

@@ -1,9 +1,7 @@
 """What quantization cost: the outputs compared with float32, and the layers that cost most.
 
-This module owns the forward passes that compare a quantized model with its float model, one batch at a time. The layers
-that cost most are found in `search`, the graphs that show single layers are built in `layers`.
-
-The loss of a layer is measured in three ways:
+This module owns the forward passes that compare both models, one batch at a time. The layers that cost most are found
+in `search`, the graphs that show single layers are built in `layers`. The loss of a layer is measured in three ways:
 
 - **effect**: what the outputs lose when this layer alone is quantized; other readers of its inputs stay in float32;
 - **alone**: what the layer's own output loses then;
@@ -19,22 +17,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
+import onnxruntime
 
 from benchcard.errors import ArtifactError
 from benchcard.graphs.files import write_model
-from benchcard.graphs.runtime import runtime_errors
+from benchcard.graphs.runtime import open_session, runtime_errors
 from benchcard.quantization.outcomes import LayerEffect, LayerLoss, Losses
 from benchcard.quantization.sensitivity.layers import Layer, expose_layers
 from benchcard.quantization.sensitivity.loss import LossSum
 from benchcard.quantization.sensitivity.search import LayerSearch
-from benchcard.quantization.sensitivity.segments import Arrays, open_session
+from benchcard.quantization.sensitivity.segments import Arrays
 from benchcard.quantization.settings import Quantization
 
-if TYPE_CHECKING:
-    import onnxruntime
+# The first batches, on which sets of layers are tried.
+_SEARCHED_BATCHES = 2
 
 
 def measure_losses(
@@ -45,7 +43,6 @@ def measure_losses(
     *,
     settings: Quantization | None = None,
     trials: int = 32,
-    searched_batches: int = 2,
     threads: int = 1,
     optimization_level: int = 99,
     expected: Sequence[Arrays] | None = None,
@@ -53,11 +50,10 @@ def measure_losses(
 ) -> Losses:
     """Return what a quantized model lost, and the `limit` layers that cost most; none for 0, which runs no trial.
 
-    Both models are run at the `optimization_level` at which they are deployed: 0, 1, 2 or 99. Above 1 the runtime fuses
-    quantized nodes into nodes that compute in 8 bits, where products may saturate. At most `trials` sets of layers are
-    tried, on the first `searched_batches`. Memory is that of one batch and, for each of these, of its inputs and of
-    what the segments of the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized
-    layer.
+    Both models are run at the `optimization_level` at which they are deployed: above 1 the runtime fuses quantized
+    nodes into nodes that compute in 8 bits, where products may saturate. At most `trials` sets of layers are tried, on
+    the first two batches. Memory is that of one batch and, for each of these, of its inputs and of what the segments of
+    the graph hand on. Only nodes that `settings` asked for are named; for None, every quantized layer.
 
     `expected` is what `model_outputs` returns for the float model and the same batches and level, where it is known.
     Temporary graphs, about the size of both models, are written to `folder`; for None, to the system's folder.
@@ -65,18 +61,15 @@ def measure_losses(
     Raises:
         ArtifactError: There is no batch, or the float model gives a number that is not finite.
     """
-    outputs = LossSum()
-    kept: list[Arrays] = []
-    count = 0
+    outputs, kept, count = LossSum(), list[Arrays](), 0
     float_session = _open_deployed(float_model, threads, optimization_level) if expected is None else None
     quantized_session = _open_deployed(quantized_model, threads, optimization_level)
-    for batch in batches:
-        exact = _run(float_session, batch) if expected is None else expected[count]
+    for count, batch in enumerate(batches, start=1):
+        exact = _run(float_session, batch) if expected is None else expected[count - 1]
         actual = _run(quantized_session, batch)
         for name, value in exact.items():
             outputs.add(value, actual[name], name)
-        count += 1
-        if len(kept) < searched_batches:
+        if len(kept) < _SEARCHED_BATCHES:
             kept.append(batch)
     if not count:
         raise ArtifactError("There is no batch to compare the quantized model on. Give one calibration sample or more.")
@@ -110,23 +103,20 @@ def rank_layers(
 ) -> tuple[LayerEffect, ...]:
     """Return every quantized layer by its effect on the outputs when it alone is quantized, the worst first.
 
-    The effect of a node is that of its costliest output. Runs one forward pass a batch and layer, and one a batch
-    without any.
-
-    Only nodes that `settings` asked for are named. `progress` is called after each layer with the number of layers done
-    and of all layers. Temporary graphs are written to `folder`, as for `measure_losses`.
+    The effect of a node is that of its costliest output. Only nodes that `settings` asked for are named. `progress` is
+    called after each layer with the number of layers done and of all layers. Temporary graphs are written to `folder`.
     """
     with tempfile.TemporaryDirectory(prefix=".losses-", dir=folder) as temporary:
         search = LayerSearch(float_model, quantized_model, Path(temporary), batches, settings, threads)
-        worst: dict[str, tuple[float, LayerEffect]] = {}
+        costs: dict[Layer, float] = {}
         for index, layer in enumerate(search.layers):
-            cost = search.try_layers(index, index + 1).cost
-            if layer.node not in worst or cost > worst[layer.node][0]:
-                # Inserted again, so that nodes of equal cost keep the order of the graph.
-                worst.pop(layer.node, None)
-                worst[layer.node] = (cost, LayerEffect(layer.node, layer.operator, search.effects[layer.tensor].loss()))
+            costs[layer] = search.try_layers(index, index + 1).cost
             progress(index + 1, len(search.layers))
-        return tuple(effect for _, effect in sorted(worst.values(), key=lambda pair: -pair[0]))
+        costliest: dict[str, LayerEffect] = {}
+        for layer in sorted(costs, key=lambda layer: -costs[layer]):
+            effect = LayerEffect(layer.node, layer.operator, search.effects[layer.tensor].loss())
+            costliest.setdefault(layer.node, effect)
+        return tuple(costliest.values())
 
 
 def _compare_layers(
@@ -142,7 +132,7 @@ def _compare_layers(
     for name, proto in (("exposed", model), ("together", quantized)):
         target = folder / f"{name}.onnx"
         write_model(proto, target)
-        sessions.append(open_session(target, search.threads, 0))
+        sessions.append(open_session(target, 0, search.threads))
     alone, together = ({layer.tensor: LossSum() for layer in worst} for _ in range(2))
     for batch in search.batches:
         names = [name for layer in worst for name in (layer.tensor, layers[layer.tensor].alone)]
@@ -164,9 +154,9 @@ def _open_deployed(model: Path, threads: int, optimization_level: int) -> onnxru
     A row that runs the model at the higher level fails and reports why.
     """
     try:
-        return open_session(model, threads, optimization_level)
+        return open_session(model, optimization_level, threads)
     except runtime_errors():
-        return open_session(model, threads, 1)
+        return open_session(model, 1, threads)
 
 
 def _run(session: onnxruntime.InferenceSession, batch: Arrays, names: Iterable[str] | None = None) -> Arrays:

@@ -13,6 +13,7 @@ no other one is expected to cost as much. Only layers that were tried alone are 
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -29,9 +30,9 @@ from benchcard.quantization.sensitivity.loss import LossSum
 from benchcard.quantization.sensitivity.segments import Arrays, SegmentedModel
 from benchcard.quantization.settings import Quantization
 
-# Layers are not tried whose expected cost is less than this share of the cost of those that were found. With these two,
-# 35 of 35 searches in tiny models named the three layers that trying each names, in 19 trials on average
-# (`benchmarks/layers.py`); with a share of 1, 23 did, with 8 segments, 31.
+# Layers whose expected cost is less than this share of the cost of those found are not tried. With these two, 35 of 35
+# searches in tiny models named the three layers that trying each names, in 19 trials (`benchmarks/layers.py`); with a
+# share of 1, 23 did, with 8 segments, 31.
 _SHARE = 0.25
 _SEGMENTS = 16
 # Batches that layers are run on as far as the end of their segment, where the many numbers of one batch are enough.
@@ -41,10 +42,9 @@ _LEAST = np.finfo(np.float64).tiny
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A segment or a layer whose cost is known or expected: the layers from `start` to before `stop`.
+    """A segment or a layer, the layers from `start` to before `stop`, whose cost is known or expected.
 
-    `cost` is the power of the errors of the outputs over that of the outputs; `near` is the same at the end of the
-    segment, summed over the tensors that it hands on.
+    Costs are powers of errors over those of exact values: of the outputs, and (`near`) of what the segment hands on.
     """
 
     start: int
@@ -62,14 +62,11 @@ class _Candidate:
 
 
 class LayerSearch:
-    """The search in one quantized model.
+    """The search in one quantized model, of which each trial runs `batches`.
 
-    Args:
-        folder: Where files are written that must exist as long as this object: `float.onnx`, a copy of the float model,
-            and the segments.
-        batches: Inputs by name that each trial runs.
-        settings: The quantization, so that only nodes it asked for are named; None for every quantized layer.
-        bound: How many sets may be tried in `find_worst`.
+    Files that must exist as long as this object are written to `folder`: `float.onnx`, a copy of the float model, and
+    the segments. Only nodes that `settings` asked for are named; for None, every quantized layer. `find_worst` tries at
+    most `bound` sets.
     """
 
     def __init__(
@@ -101,27 +98,26 @@ class LayerSearch:
 
     def find_worst(self, limit: int) -> tuple[list[Layer], bool]:
         """Return the `limit` costliest layers, the worst first, and whether no other is expected to cost as much."""
-        if not self.layers or limit < 1:
-            return [], True
-        if self._bound < 1:
-            return [], False
+        if not self.layers or self._bound < 1:
+            return [], not self.layers
         segments = [list(group) for _, group in groupby(range(len(self.layers)), self._segment_of)]
         tried = [self.try_layers(indices[0], indices[-1] + 1) for indices in segments]
         layers = [candidate for candidate in tried if candidate.is_layer]
         heap = [candidate for candidate in tried if not candidate.is_layer]
         heapq.heapify(heap)
-        is_complete = True
         while heap and (len(layers) < limit or heap[0].cost >= max(_LEAST, _SHARE * sorted(layers)[limit - 1].cost)):
             if heap[0].is_layer and self.trials >= self._bound:
-                is_complete = False
-                break
+                return self._worst_of(layers, limit), False
             costliest = heapq.heappop(heap)
             if costliest.is_layer:
                 layers.append(self.try_layers(costliest.start, costliest.stop))
             else:
                 for candidate in self._members(costliest):
                     heapq.heappush(heap, candidate)
-        return [self.layers[candidate.start] for candidate in sorted(layers)[:limit]], is_complete
+        return self._worst_of(layers, limit), True
+
+    def _worst_of(self, candidates: list[_Candidate], limit: int) -> list[Layer]:
+        return [self.layers[candidate.start] for candidate in sorted(candidates)[:limit]]
 
     def _segment_of(self, index: int) -> int:
         return self._model.segment_of(self.layers[index].tensor)
@@ -133,17 +129,13 @@ class LayerSearch:
         the outputs.
         """
         passed = segment.cost / segment.near if 0 < segment.near < np.inf else 1.0
+        number = self._segment_of(segment.start)
         for index in range(segment.start, segment.stop):
-            near = self._near_cost(index)
+            switches, errors = self._switches(self.layers[index : index + 1]), _ErrorSum()
+            for batch, before in zip(self.batches[:_NEAR_BATCHES], self._before):
+                errors.add(before[number + 1], self._model.run_segment({**batch, **switches}, number, before))
+            near = errors.share
             yield _Candidate(index, index + 1, passed * near if 0 < near < np.inf else near, near)
-
-    def _near_cost(self, index: int) -> float:
-        number = self._segment_of(index)
-        switches = self._switches(self.layers[index : index + 1])
-        errors = _ErrorSum()
-        for batch, before in zip(self.batches[:_NEAR_BATCHES], self._before):
-            errors.add(before[number + 1], self._model.run_segment({**batch, **switches}, number, before))
-        return errors.share
 
     def try_layers(self, start: int, stop: int) -> _Candidate:
         """Return the cost of quantizing the layers from `start` to `stop`, all of one segment."""
@@ -158,8 +150,7 @@ class LayerSearch:
             outputs = self._model.run(feeds, number, before, handed_on)
             for name, value in before[-1].items():
                 total.add(value, outputs[name], name)
-        cost = total.noise / max(total.signal, _LEAST) if total.is_finite else float("inf")
-        candidate = _Candidate(start, stop, cost, near.share)
+        candidate = _Candidate(start, stop, total.noise / max(total.signal, _LEAST), near.share)
         if candidate.is_layer:
             self.effects[self.layers[start].tensor] = total
         return candidate
@@ -173,18 +164,15 @@ class _ErrorSum:
     """Errors of several tensors, summed over batches."""
 
     def __init__(self) -> None:
-        self._powers: dict[str, tuple[float, float]] = {}
+        self._sums: defaultdict[str, LossSum] = defaultdict(LossSum)
 
     def add(self, expected: Arrays, actual: Arrays) -> None:
         """Add the tensors of one batch; integers, truth values and what is not finite in float (a mask) are ignored."""
         for name, value in actual.items():
             if value.dtype.kind == "f" and np.isfinite(expected[name]).all():
-                exact = expected[name].astype(np.float64)
-                error = exact - value.astype(np.float64) if np.isfinite(value).all() else np.full(1, np.inf)
-                signal, noise = self._powers.get(name, (0.0, 0.0))
-                self._powers[name] = signal + float(np.vdot(exact, exact)), noise + float(np.vdot(error, error))
+                self._sums[name].add(expected[name], value, name)
 
     @property
     def share(self) -> float:
         """Power of the errors over that of the tensors, summed over tensors; infinite for NaN and infinities."""
-        return sum(noise / signal for signal, noise in self._powers.values() if signal > 0)
+        return sum(tensor.noise / tensor.signal for tensor in self._sums.values() if tensor.signal > 0)

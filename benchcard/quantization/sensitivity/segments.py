@@ -11,50 +11,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import onnx
+import onnxruntime
 
 from benchcard.graphs.files import without_weights, write_model
 from benchcard.graphs.graph import captured_tensors
-from benchcard.graphs.runtime import session_options
-
-if TYPE_CHECKING:
-    import onnxruntime
-
+from benchcard.graphs.runtime import open_session
+from benchcard.quantization.sensitivity.loss import Array
 
 # Tensors by name.
-Arrays: TypeAlias = Mapping[str, npt.NDArray[np.generic]]
+Arrays: TypeAlias = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """Consecutive nodes of the graph, in a session.
-
-    `inputs` are the tensors that it reads and does not compute, `outputs` those that later segments read or the graph
-    returns.
-    """
+    """A session of consecutive nodes; `outputs` are the tensors that later segments read or the graph returns."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     session: onnxruntime.InferenceSession
 
-    def run(self, feeds: Arrays, tensors: dict[str, npt.NDArray[np.generic]]) -> None:
+    def run(self, feeds: Arrays, tensors: dict[str, Array]) -> None:
         """Run the segment on the graph's inputs and on `tensors`, to which its outputs are added."""
         inputs = {name: feeds[name] if name in feeds else tensors[name] for name in self.inputs}
         tensors.update(zip(self.outputs, self.session.run(list(self.outputs), inputs), strict=True))
 
 
 class SegmentedModel:
-    """A model in at most `number` segments.
+    """A model in at most `number` segments, which start at the nodes that compute some of `marks`, evenly spread.
 
-    Args:
-        model: The model. Its external weights are in `folder`.
-        types: Element types of its tensors, by name: it is cut only where those of all that crosses the cut are known.
-        marks: Tensors in graph order; segments start at the nodes that compute some of them, evenly spread.
-        folder: Where files are written that must exist as long as this object.
+    The marks are in graph order. The model is cut only where the element types of all that crosses the cut are known:
+    `types`, by name. `folder` has its external weights, and gets files that must exist as long as this object.
     """
 
     def __init__(
@@ -83,35 +72,24 @@ class SegmentedModel:
             weight_outputs = [tensor for tensor in self._results if tensor in weights and end == len(nodes)]
             read = sorted(set().union(*reads[start:end], weight_outputs))
             inputs = [tensor for tensor in read if tensor in feeds or self._makers.get(tensor, start) < start]
-            outputs = [
-                tensor
-                for tensor, index in self._makers.items()
-                if start <= index < end and last_reads.get(tensor, -1) >= end
-            ] + weight_outputs
-            segment = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-            segment.functions.extend(model.functions)
-            segment.graph.name = f"segment-{start}"
-            segment.graph.node.extend(nodes[start:end])
-            segment.graph.initializer.extend(weights[tensor] for tensor in read if tensor in weights)
-            segment.graph.sparse_initializer.extend(
-                weight for weight in model.graph.sparse_initializer if weight.values.name in read
+            made = [tensor for tensor, index in self._makers.items() if start <= index < end]
+            outputs = [tensor for tensor in made if last_reads.get(tensor, -1) >= end] + weight_outputs
+            for tensor in set(inputs + outputs).difference(declared):
+                declared[tensor] = onnx.helper.make_tensor_value_info(tensor, types[tensor], axes.get(tensor))
+            graph = onnx.GraphProto(
+                name=f"segment-{start}",
+                node=nodes[start:end],
+                initializer=[weights[tensor] for tensor in read if tensor in weights],
+                sparse_initializer=[weight for weight in model.graph.sparse_initializer if weight.values.name in read],
+                input=[declared[tensor] for tensor in inputs],
+                output=[declared[tensor] for tensor in outputs],
             )
-            for tensors, field in ((inputs, segment.graph.input), (outputs, segment.graph.output)):
-                field.extend(
-                    declared[tensor]
-                    if tensor in declared
-                    else onnx.helper.make_tensor_value_info(tensor, types[tensor], axes.get(tensor))
-                    for tensor in tensors
-                )
             target = folder / f"segment-{start}.onnx"
+            segment = onnx.ModelProto(
+                ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
+            )
             write_model(segment, target)
-            self._segments.append(_Segment(tuple(inputs), tuple(outputs), open_session(target, threads, 0)))
-        # The tensors that are read from each segment on.
-        self._needed: list[frozenset[str]] = []
-        needed = frozenset(self._results)
-        for later in reversed(self._segments):
-            needed = needed.union(later.inputs)
-            self._needed.insert(0, needed)
+            self._segments.append(_Segment(tuple(inputs), tuple(outputs), open_session(target, 0, threads)))
 
     def _cuts(
         self, marks: Sequence[str], last_reads: Mapping[str, int], types: Mapping[str, int], number: int
@@ -129,9 +107,10 @@ class SegmentedModel:
 
     def run_all(self, feeds: Arrays) -> list[Arrays]:
         """Run all segments; return, for `run`, the tensors known before each of them, and last the outputs."""
-        tensors: dict[str, npt.NDArray[np.generic]] = {}
+        tensors: dict[str, Array] = {}
         before: list[Arrays] = []
-        for segment, needed in zip(self._segments, self._needed, strict=True):
+        for number, segment in enumerate(self._segments):
+            needed = set(self._results).union(*(later.inputs for later in self._segments[number:]))
             tensors = {name: value for name, value in tensors.items() if name in needed}
             before.append(dict(tensors))
             segment.run(feeds, tensors)
@@ -147,8 +126,8 @@ class SegmentedModel:
     def run(self, feeds: Arrays, first: int, before: Sequence[Arrays], made: Arrays | None = None) -> Arrays:
         """Run the segments from `first` on and return the outputs of the graph by name.
 
-        `before` is what `run_all` returned for feeds that differ only in what segments from `first` on read; `made` is
-        what `run_segment` returned for the first segment, where it was run.
+        `before` is what `run_all` returned for feeds that differ only in what these segments read; `made` is what
+        `run_segment` returned for the first segment, where it was run.
         """
         tensors = {**before[first], **(made or {})}
         for segment in self._segments[first if made is None else first + 1 :]:
@@ -174,11 +153,3 @@ def _infer_axes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
         for name, tensor_type in types.items()
         if tensor_type.HasField("shape")
     }
-
-
-def open_session(model: Path, threads: int, optimization_level: int) -> onnxruntime.InferenceSession:
-    """Return a session whose threads do not spin while they wait: they would take the cores of another session."""
-    import onnxruntime
-
-    options = session_options({"optimization_level": optimization_level, "intra_op_num_threads": threads})
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -1,22 +1,22 @@
 """The HTTP server of `LocalHub`, its record of requests, and its faults.
 
-Leaves the content of replies to `api`. A stopped server leaves no thread and no open socket behind, even if its clients
-keep connections open.
+Leaves the content of replies to `api`. Each connection ends with its reply, so a stopped server leaves no thread and no
+open socket behind, even if its clients keep connections open.
 """
 
 from __future__ import annotations
 
-import re
-import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from benchcard.testing.hub.api import HubApi, Reply, Request, refusal_reply
+from benchcard.testing.hub.api import HubApi, Reply, Request, json_reply, refusal_reply
 from benchcard.testing.hub.store import Refusal
 
 
@@ -52,6 +52,11 @@ class Fault:
     delay_s: float = 0.0
     ending: Literal["whole", "drop", "cut"] = "whole"
 
+    def effects(self) -> Iterator[Fault]:
+        """Yield what happens to the matching requests, one by one: nothing, then this fault."""
+        failures = repeat(self) if self.times is None else repeat(self, self.times)
+        return chain(repeat(Fault(), self.after), failures)
+
     def reply(self) -> Reply | None:
         """Return the reply that replaces the real one; None where the request is handled."""
         if self.status is None:
@@ -75,93 +80,31 @@ class SeenRequest:
     status: int
 
 
-class FaultList:
-    """The faults in the order in which they were added. Not thread-safe by itself."""
-
-    def __init__(self) -> None:
-        self._faults: list[tuple[Fault, list[int]]] = []
-
-    def add(self, fault: Fault) -> None:
-        """Add a fault after the others."""
-        self._faults.append((fault, [0]))
-
-    def clear(self) -> None:
-        """Remove all faults."""
-        self._faults.clear()
-
-    def strike(self, route: str, method: str) -> Fault:
-        """Return the first fault that matches a request and is not used up, or one that does nothing."""
-        for fault, seen in self._faults:
-            if fault.route not in ("*", route) or fault.method not in ("*", method):
-                continue
-            if fault.times is not None and seen[0] >= fault.after + fault.times:
-                continue
-            seen[0] += 1
-            return fault if seen[0] > fault.after else Fault()
-        return Fault()
-
-
-def _in_range(reply: Reply, header: str | None) -> Reply:
-    """Return the part of a download that a Range header asks for."""
-    if reply.status != 200 or "ETag" not in reply.headers:
-        return reply
-    headers = {**reply.headers, "Accept-Ranges": "bytes"}
-    limits = re.fullmatch(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", header or "")
-    if limits is None or not (limits[1] or limits[2]):
-        return Reply(200, reply.body, headers)
-    size = len(reply.body)
-    start = int(limits[1]) if limits[1] else max(size - int(limits[2]), 0)
-    stop = min(int(limits[2]) + 1, size) if limits[1] and limits[2] else size
-    if start >= stop:
-        return Reply(416, b"", {**headers, "Content-Range": f"bytes */{size}"})
-    return Reply(206, reply.body[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"})
-
-
 class HubServer(ThreadingHTTPServer):
-    """A server of a `HubApi` on a free port of 127.0.0.1: one thread per connection, one request at a time."""
+    """A running server of a `HubApi` on a free port of 127.0.0.1, and a folder for the caches of its clients."""
 
     request_queue_size = 128
     daemon_threads = False
 
     def __init__(self, api: HubApi) -> None:
         self.api = api
-        self.lock = threading.RLock()
-        self.faults = FaultList()
+        self.faults: list[tuple[Fault, Iterator[Fault]]] = []
         self.seen: list[SeenRequest] = []
         self.failures: list[BaseException] = []
-        self.stopping = threading.Event()
-        self._connections: set[socket.socket] = set()
+        self.home = tempfile.TemporaryDirectory(prefix="local-hub-")
+        self._stopping = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
         api.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, name="LocalHub")
-
-    def start(self) -> None:
-        """Start to serve requests."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End all connections and threads, and close the port."""
-        self.stopping.set()
+        """End all threads, close the port, and delete the folder."""
+        self._stopping.set()
         self.shutdown()
         self._thread.join()
-        with self.lock:
-            for connection in self._connections:
-                _close(connection)
         self.server_close()
-
-    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
-        """Record a new connection before its thread starts."""
-        with self.lock:
-            if isinstance(request, socket.socket):
-                self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
-        """Remove a connection that ends from the record."""
-        with self.lock:
-            if isinstance(request, socket.socket):
-                self._connections.discard(request)
-        super().shutdown_request(request)
+        self.home.cleanup()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Keep an error of the server itself for `LocalHub` to raise; clients may close connections at any time."""
@@ -169,42 +112,47 @@ class HubServer(ThreadingHTTPServer):
         if error is not None and not isinstance(error, ConnectionError):
             self.failures.append(error)
 
-    def handle(self, request: Request) -> tuple[Reply, Fault]:
+    def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[Reply, Fault]:
         """Return the reply to one request, and its fault."""
-        with self.lock:
-            route, handler = self.api.find_route(request.method, request.path)
-            fault = self.faults.strike(route, request.method)
-        if fault.delay_s:
-            self.stopping.wait(fault.delay_s)
-        with self.lock:
+        parts = urlsplit(target)
+        with self.api.lock:
+            route, match = self.api.find_route(method, parts.path)
+            fault = self._next_fault(route.name, method)
+        request = Request(self.api, parts.path, parse_qs(parts.query, keep_blank_values=True), headers, body, match)
+        self._stopping.wait(fault.delay_s)
+        with self.api.lock:
             if fault.before is not None:
                 fault.before()
             user = None
             try:
-                user = self.api.user(request)
-                reply = fault.reply() or handler(request)
-                if fault.status is None and fault.body is not None:
-                    reply = replace(reply, body=fault.body)
+                user = request.user
+                reply = fault.reply()
+                if reply is None:
+                    answer = route.handler(request)
+                    reply = answer if isinstance(answer, Reply) else json_reply(answer)
+                    reply = reply if fault.body is None else replace(reply, body=fault.body)
             except Refusal as refusal:
                 reply = refusal_reply(refusal)
-            reply = _in_range(reply, request.headers.get("range"))
             status = 0 if fault.ending == "drop" else reply.status
-            self.seen.append(SeenRequest(route, request.method, request.path, user.name if user else None, status))
+            self.seen.append(SeenRequest(route.name, method, parts.path, user.name if user else None, status))
         return reply, fault
 
-
-def _close(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        # The client closed it first.
-        return
+    def _next_fault(self, route: str, method: str) -> Fault:
+        """Return the first fault that matches a request and is not used up, or one that does nothing."""
+        for fault, effects in self.faults:
+            if fault.route in ("*", route) and fault.method in ("*", method):
+                effect = next(effects, None)
+                if effect is not None:
+                    return effect
+        return Fault()
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: HubServer
     protocol_version = "HTTP/1.1"
     server_version = "LocalHub"
+    # Seconds until a connection without a request ends.
+    timeout = 30
     # Sends a reply as one packet. Otherwise each body waits 40 ms for the acknowledgement of its headers.
     disable_nagle_algorithm = True
     wbufsize = -1
@@ -213,27 +161,19 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: `HubServer.seen` has the requests."""
 
     def _serve(self) -> None:
-        parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        query = parse_qs(parts.query, keep_blank_values=True)
-        reply, fault = self.server.handle(Request(self.command, parts.path, query, headers, self._body()))
+        reply, fault = self.server.handle(self.command, self.path, headers, self._body())
         if fault.ending == "drop":
-            self._end()
+            self.close_connection = True
             return
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
+        self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(reply.body[: len(reply.body) // 2] if fault.ending == "cut" else reply.body)
-        self.wfile.flush()
-        if fault.ending == "cut":
-            self._end()
-
-    def _end(self) -> None:
-        self.close_connection = True
-        _close(self.connection)
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

@@ -17,19 +17,18 @@ but not Xet, which huggingface_hub 2 uses for large files unless `HF_HUB_DISABLE
 
 from __future__ import annotations
 
+import json
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
-from benchcard.testing.hub.api import ACCOUNT_ROUTES, HubApi, User, json_reply
+from benchcard.testing.hub.api import ACCOUNT_ROUTES, HubApi, User
 from benchcard.testing.hub.http import Fault, HubServer, SeenRequest
 from benchcard.testing.hub.pulls import PULL_ROUTES
 from benchcard.testing.hub.read import READ_ROUTES
-from benchcard.testing.hub.store import MAIN, Blob, Commit, Discussion, Repo, new_repo
+from benchcard.testing.hub.store import MAIN, Blob, Commit, Discussion, Repo
 from benchcard.testing.hub.write import WRITE_ROUTES
 
 RepoType = Literal["model", "dataset"]
@@ -50,21 +49,14 @@ class LocalHub:
         self._api = HubApi([*ACCOUNT_ROUTES, *READ_ROUTES, *WRITE_ROUTES, *PULL_ROUTES])
         self.token = self.add_user(user)
         self._server: HubServer | None = None
-        self._home: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> LocalHub:
         self._server = HubServer(self._api)
-        self._server.start()
-        self._home = tempfile.TemporaryDirectory(prefix="local-hub-")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        server, home = self._running(), self._home
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        server = self._running()
         server.stop()
-        if home is not None:
-            home.cleanup()
         if server.failures and error is None:
             raise RuntimeError("LocalHub itself failed while it handled a request") from server.failures[0]
 
@@ -85,8 +77,7 @@ class LocalHub:
         They have no effect after the import of huggingface_hub: `subprocess.run(..., env=os.environ |
         hub.environment())`.
         """
-        self._running()
-        home = Path(self._home.name if self._home is not None else "")
+        home = Path(self._running().home.name)
         return {
             "HF_ENDPOINT": self.endpoint,
             "HF_TOKEN": self.token,
@@ -110,7 +101,7 @@ class LocalHub:
     ) -> str:
         """Add a token for a user, who may write to their own and their organizations' repositories, and return it."""
         token = f"hf_{secrets.token_hex(17)}"
-        self._api.users[token] = User(name, token, role, organizations)
+        self._api.users[token] = User(name, role, organizations)
         return token
 
     def add_model(self, repo_id: str, files: str | Path | Contents, *, private: bool = False) -> str:
@@ -122,11 +113,9 @@ class LocalHub:
         return self._add("dataset", repo_id, files, private)
 
     def _add(self, repo_type: RepoType, repo_id: str, files: str | Path | Contents, private: bool) -> str:
-        with self._running().lock:
+        with self._api.lock:
             if (repo_type, repo_id) not in self._api.repos:
-                author = repo_id.split("/")[0]
-                repo = new_repo(repo_id, repo_type, self._api.clock, private=private, author=author)
-                self._api.repos[repo_type, repo_id] = repo
+                self._api.add_repo(repo_id, repo_type, private=private, author=repo_id.split("/")[0])
             contents = files if isinstance(files, Mapping) else _read_folder(Path(files))
             return self.commit(repo_id, contents, repo_type=repo_type, title="Upload files")
 
@@ -141,22 +130,19 @@ class LocalHub:
         author: str | None = None,
     ) -> str:
         """Commit contents by path, as another user would, and return the id of the commit; None deletes a file."""
-        with self._running().lock:
+        with self._api.lock:
             repo = self.repo(repo_id, repo_type)
             present = dict(repo.at(revision).files)
             for path, content in files.items():
                 if content is None:
                     del present[path]
                 else:
-                    present[path] = repo.blob(path, content.encode() if isinstance(content, str) else bytes(content))
+                    data = content.encode() if isinstance(content, str) else content
+                    present[path] = Blob(data, repo.goes_to_lfs(path, data[:512], len(data)))
             return repo.commit(repo.ref_of(revision) or MAIN, present, author=author or repo.owner, title=title).oid
 
     def repo(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
-        """Return one repository.
-
-        Raises:
-            KeyError: It does not exist.
-        """
+        """Return one repository; a KeyError where it does not exist."""
         return self._api.repos[repo_type, repo_id]
 
     def exists(self, repo_id: str, repo_type: RepoType = "model") -> bool:
@@ -172,11 +158,7 @@ class LocalHub:
         return {path: blob.content for path, blob in self.repo(repo_id, repo_type).at(revision).files.items()}
 
     def read(self, repo_id: str, path: str, repo_type: RepoType = "model", revision: str = "main") -> bytes:
-        """Return the content of one file.
-
-        Raises:
-            KeyError: It does not exist.
-        """
+        """Return the content of one file; a KeyError where it does not exist."""
         return self.files(repo_id, repo_type, revision)[path]
 
     def commits(self, repo_id: str, repo_type: RepoType = "model", revision: str = "main") -> tuple[Commit, ...]:
@@ -190,7 +172,7 @@ class LocalHub:
 
     def rename(self, old: str, new: str, repo_type: RepoType = "model") -> None:
         """Rename a repository; requests to the old name are redirected (307), as on the Hub."""
-        with self._running().lock:
+        with self._api.lock:
             repo = self._api.repos.pop((repo_type, old))
             repo.repo_id = new
             self._api.repos[repo_type, new] = repo
@@ -202,7 +184,7 @@ class LocalHub:
 
     def store_as_lfs(self, repo_id: str, path: str = "README.md", repo_type: RepoType = "model") -> str:
         """Move an existing file to LFS, also for later commits, and return the id of the commit."""
-        with self._running().lock:
+        with self._api.lock:
             repo = self.repo(repo_id, repo_type)
             repo.lfs_paths.add(path)
             files = repo.at("main").files
@@ -219,12 +201,12 @@ class LocalHub:
 
     def strike(self, fault: Fault) -> None:
         """Add a fault after the others."""
-        with self._running().lock:
-            self._running().faults.add(fault)
+        with self._api.lock:
+            self._running().faults.append((fault, fault.effects()))
 
     def heal(self) -> None:
         """Remove all faults."""
-        with self._running().lock:
+        with self._api.lock:
             self._running().faults.clear()
 
     def fail(
@@ -269,22 +251,17 @@ class LocalHub:
 
     def reject_metadata(self, message: str, *, times: int | None = None) -> None:
         """Let the check of a card's metadata return this error for any card."""
-        self._strike_metadata(400, {"errors": [{"message": message}], "warnings": []}, times)
+        body = json.dumps({"errors": [{"message": message}], "warnings": []}).encode()
+        self.strike(Fault("validate-yaml", times=times, status=400, body=body))
 
     def warn_of_metadata(self, message: str, *, times: int | None = None) -> None:
         """Let the check of a card's metadata return this warning for any card."""
-        self._strike_metadata(200, {"errors": [], "warnings": [{"message": message}]}, times)
-
-    def _strike_metadata(self, status: int, answer: Mapping[str, object], times: int | None) -> None:
-        reply = json_reply(answer, status)
-        self.strike(Fault("validate-yaml", times=times, status=status, body=reply.body, headers=reply.headers))
+        body = json.dumps({"errors": [], "warnings": [{"message": message}]}).encode()
+        self.strike(Fault("validate-yaml", times=times, status=200, body=body))
 
 
-def _read_folder(folder: Path) -> dict[str, bytes | str | None]:
+def _read_folder(folder: Path) -> Contents:
     """Return the contents of the files under a folder by path, without the files of git and huggingface_hub."""
-    contents: dict[str, bytes | str | None] = {}
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and parts[0] not in (".git", ".cache"):
-            contents["/".join(parts)] = path.read_bytes()
-    return contents
+    files = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    hidden = (".git", ".cache")
+    return {path.as_posix(): file.read_bytes() for path, file in files.items() if path.parts[0] not in hidden}

@@ -11,30 +11,94 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from benchcard.card.frontmatter.hubterms import LICENSES, PIPELINE_TAGS
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[\r\n]+(.*?)(?:[\r\n]+|(?<=\n))---[ \t]*(?:\r\n|\r|\n|\Z)", re.DOTALL)
-_REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9_][\w.-]{0,95}")
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*|code|multilingual")
 _RENAMED = {"languages": "language", "licenses": "license"}
+_Rule = Callable[[object], str]
 
 
-def front_matter(content: str) -> str | None:
-    """Return the YAML between the first two lines of dashes; None where there is none."""
+def _text(is_valid: Callable[[str], object] = lambda _text: True, message: str = "") -> _Rule:
+    """Return the rule for a text that must be valid; the message may contain the text as `{}`."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            return "must be a string"
+        return "" if is_valid(value) else message.format(value)
+
+    return check
+
+
+def _figure(value: object) -> str:
+    if value is None:
+        return "is required"
+    return "must be a finite number" if isinstance(value, float) and not math.isfinite(value) else ""
+
+
+_TEXT = _text()
+_LICENSE = _text(LICENSES.__contains__, f"must be one of [{', '.join(sorted(LICENSES))}]")
+_INVALID = 'with value "{}" is not valid. '
+_LANGUAGE = _text(
+    re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*|code|multilingual").fullmatch,
+    f"{_INVALID}It must be an ISO 639-1, 639-2 or 639-3 code (two/three letters), or a special value like "
+    '"code", "multilingual".',
+)
+_REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9_][\w.-]{0,95}")
+_DATASET_ID = _text(_REPO_ID.fullmatch, f"{_INVALID}If possible, use a dataset id from https://hf.co/datasets.")
+_MODEL_ID = _text(_REPO_ID.fullmatch, f"{_INVALID}Use a model id from https://hf.co/models.")
+_TAG = _text(PIPELINE_TAGS.__contains__, 'with value "{}" is not in the official list')
+
+# A rule is a function that returns what is wrong with a value, None for any value, `[rule]` for a list, `(rule,)` for a
+# value or a list of such values, or the rules of the fields of a mapping. The names of fields that may be missing end
+# in `?`.
+_RESULT = {
+    "task": {"type": _TEXT, "name?": _TEXT},
+    "dataset": {"type": _TEXT, "name": _TEXT, "config?": _TEXT, "split?": _TEXT, "revision?": _TEXT},
+    "source?": {"url": _TEXT, "name?": _TEXT},
+    "metrics": [{"type": _TEXT, "name?": _TEXT, "config?": _TEXT, "value": _figure}],
+}
+_SHARED: dict[str, Any] = {"license?": (_LICENSE,), "language?": (_LANGUAGE,), "tags?": [_TEXT]}
+_MODEL = _SHARED | {
+    "datasets?": (_DATASET_ID,),
+    "base_model?": (_MODEL_ID,),
+    "metrics?": (_TEXT,),
+    "widget?": [None],
+    "model-index?": [{"name": _TEXT, "results": [_RESULT]}],
+}
+_DATASET = _SHARED | {"task_categories?": (_TEXT,), "size_categories?": (_TEXT,), "configs?": [None]}
+_WARNINGS = {"pipeline_tag?": (_TAG,), "task_categories?": (_TAG,)}
+
+
+class _Constructor(SafeConstructor):
+    """The tags that the Hub knows, which `!!binary` is not one of."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:binary", SafeConstructor.construct_undefined)
+
+
+def _load(text: str) -> object:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    return yaml.load(text)
+
+
+def front_matter(content: str) -> str:
+    """Return the YAML between the first two lines of dashes; empty where there is none."""
     match = _FRONT_MATTER.match(content)
-    return match.group(1) if match else None
+    return match[1] if match else ""
 
 
 def card_data(content: str) -> dict[str, object]:
     """Return the front matter as a mapping; empty where there is none or where it cannot be read."""
     try:
-        data = YAML(typ="safe", pure=True).load(front_matter(content) or "")
+        data = _load(front_matter(content))
     except YAMLError:
         return {}
     return data if isinstance(data, dict) else {}
@@ -43,147 +107,46 @@ def card_data(content: str) -> dict[str, object]:
 def check_metadata(content: str, repo_type: str) -> tuple[list[str], list[str]]:
     """Return the errors and the warnings of the Hub for the text of a README; each names its field."""
     text = front_matter(content)
-    if text is None or not text.strip():
+    if not text.strip():
         return [], ["empty or missing yaml metadata in repo card"]
     try:
-        data = YAML(typ="safe", pure=True).load(text)
-    except DuplicateKeyError as error:
-        return [f"duplicated mapping key{_place(error)}"], []
+        data = _load(text)
     except MarkedYAMLError as error:
         tag = re.search(r"constructor for the tag '?([^'\s]+)", str(error))
-        what = f"unknown tag !<{tag.group(1)}>" if tag else str(error.problem)
-        return [f"{what}{_place(error)}"], []
+        message = f"unknown tag !<{tag[1]}>" if tag else str(error.problem)
+        if isinstance(error, DuplicateKeyError):
+            message = "duplicated mapping key"
+        mark = error.problem_mark
+        return [f"{message} ({mark.line + 1}:{mark.column + 1})" if mark is not None else message], []
     except YAMLError as error:
         return [str(error)], []
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         return ["YAML metadata must be a mapping of keys to values"], []
-    check = _check_model if repo_type == "model" else _check_dataset
-    return [*_check_shared(data), *check(data)], [*_warn(data)]
+    errors = [f'"{old}" is deprecated. Use "{new}" instead.' for old, new in _RENAMED.items() if old in data]
+    errors += _errors(_MODEL if repo_type == "model" else _DATASET, data, "")
+    return errors, list(_errors(_WARNINGS, data, ""))
 
 
-def _place(error: MarkedYAMLError) -> str:
-    mark = error.problem_mark
-    return f" ({mark.line + 1}:{mark.column + 1})" if mark is not None else ""
-
-
-def _values(data: Mapping[str, object], key: str) -> list[tuple[str, object]]:
-    """Return the value of a key, or each value of its list, with its place."""
-    if key not in data:
-        return []
-    value = data[key]
-    return [(f"{key}[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else [(key, value)]
-
-
-def _check_shared(data: Mapping[str, object]) -> Iterator[str]:
-    for old, new in _RENAMED.items():
-        if old in data:
-            yield f'"{old}" is deprecated. Use "{new}" instead.'
-    for key in ("license", "language", "tags"):
-        for place, value in _values(data, key):
-            if not isinstance(value, str):
-                yield f'"{place}" must be a string'
-            elif key == "license" and value not in LICENSES:
-                yield f'"{place}" must be one of [{", ".join(sorted(LICENSES))}]'
-            elif key == "language" and not _LANGUAGE.fullmatch(value):
-                known = 'an ISO 639-1, 639-2 or 639-3 code (two/three letters), or a special value like "code"'
-                yield f'"{place}" with value "{value}" is not valid. It must be {known}, "multilingual".'
-    if "tags" in data and not isinstance(data["tags"], list):
-        yield '"tags" must be an array'
-    yield from _check_binary(data, "")
-
-
-def _check_binary(value: object, place: str) -> Iterator[str]:
-    if isinstance(value, bytes):
-        yield f'unknown tag !<tag:yaml.org,2002:binary> in "{place}"'
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _check_binary(item, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, list):
+def _errors(rule: Any, value: object, place: str) -> Iterator[str]:
+    """Yield what is wrong with a value and with all that it contains, with the place of each mistake."""
+    if isinstance(rule, dict):
+        if not isinstance(value, dict):
+            yield f'"{place}" must be an object'
+            return
+        for name, field_rule in rule.items():
+            key = name.removesuffix("?")
+            field_place = f"{place}.{key}" if place else key
+            if key in value:
+                yield from _errors(field_rule, value[key], field_place)
+            elif key == name:
+                yield f'"{field_place}" is required'
+    elif isinstance(rule, list):
+        if not isinstance(value, list):
+            yield f'"{place}" must be an array'
+            return
         for index, item in enumerate(value):
-            yield from _check_binary(item, f"{place}[{index}]")
-
-
-def _check_model(data: Mapping[str, object]) -> Iterator[str]:
-    for key, kind in (("datasets", "dataset"), ("base_model", "model")):
-        for place, value in _values(data, key):
-            if not isinstance(value, str):
-                yield f'"{place}" must be a string'
-            elif not _REPO_ID.fullmatch(value):
-                hint = "If possible, use a dataset id" if kind == "dataset" else "Use a model id"
-                yield f'"{place}" with value "{value}" is not valid. {hint} from https://hf.co/{kind}s.'
-    for place, value in _values(data, "metrics"):
-        if not isinstance(value, str):
-            yield f'"{place}" must be a string'
-    for key in ("widget", "model-index"):
-        if key in data and not isinstance(data[key], list):
-            yield f'"{key}" must be an array'
-    entries = data.get("model-index")
-    if isinstance(entries, list):
-        for index, entry in enumerate(entries):
-            yield from _check_model_index(entry, f"model-index[{index}]")
-
-
-def _check_model_index(entry: object, place: str) -> Iterator[str]:
-    yield from _check_fields(entry, place, required=("name",))
-    results = entry.get("results") if isinstance(entry, Mapping) else None
-    if not isinstance(results, list):
-        yield f'"{place}.results" must be an array'
-        return
-    for index, result in enumerate(results):
-        path = f"{place}.results[{index}]"
-        if not isinstance(result, Mapping):
-            yield f'"{path}" must be an object'
-            continue
-        yield from _check_fields(result.get("task"), f"{path}.task", required=("type",), optional=("name",))
-        yield from _check_fields(
-            result.get("dataset"),
-            f"{path}.dataset",
-            required=("type", "name"),
-            optional=("config", "split", "revision"),
-        )
-        if "source" in result:
-            yield from _check_fields(result["source"], f"{path}.source", required=("url",), optional=("name",))
-        metrics = result.get("metrics")
-        if not isinstance(metrics, list):
-            yield f'"{path}.metrics" must be an array'
-            continue
-        for number, metric in enumerate(metrics):
-            metric_path = f"{path}.metrics[{number}]"
-            yield from _check_fields(metric, metric_path, required=("type",), optional=("name", "config"))
-            if isinstance(metric, Mapping):
-                value = metric.get("value")
-                if value is None:
-                    yield f'"{metric_path}.value" is required'
-                elif isinstance(value, float) and not math.isfinite(value):
-                    yield f'"{metric_path}.value" must be a finite number'
-
-
-def _check_fields(
-    value: object, place: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> Iterator[str]:
-    """Yield the errors of an object whose fields must be texts."""
-    if not isinstance(value, Mapping):
-        yield f'"{place}" is required' if value is None else f'"{place}" must be an object'
-        return
-    for key in (*required, *optional):
-        if key not in value:
-            if key in required:
-                yield f'"{place}.{key}" is required'
-        elif not isinstance(value[key], str):
-            yield f'"{place}.{key}" must be a string'
-
-
-def _check_dataset(data: Mapping[str, object]) -> Iterator[str]:
-    for key in ("task_categories", "size_categories"):
-        for place, value in _values(data, key):
-            if not isinstance(value, str):
-                yield f'"{place}" must be a string'
-    if "configs" in data and not isinstance(data["configs"], list):
-        yield '"configs" must be an array'
-
-
-def _warn(data: Mapping[str, object]) -> Iterator[str]:
-    for key in ("pipeline_tag", "task_categories"):
-        for place, value in _values(data, key):
-            if isinstance(value, str) and value not in PIPELINE_TAGS:
-                yield f'"{place}" with value "{value}" is not in the official list'
+            yield from _errors(rule[0], item, f"{place}[{index}]")
+    elif isinstance(rule, tuple):
+        yield from _errors([rule[0]] if isinstance(value, list) else rule[0], value, place)
+    elif rule is not None and (message := rule(value)):
+        yield f'"{place}" {message}'

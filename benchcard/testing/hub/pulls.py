@@ -9,9 +9,8 @@ Source: the requests that huggingface_hub 2.4 sends.
 from __future__ import annotations
 
 import difflib
-import re
 
-from benchcard.testing.hub.api import API, HubApi, Reply, Request, Route, User, format_time, json_reply
+from benchcard.testing.hub.api import API, Request, Route, format_time
 from benchcard.testing.hub.store import Discussion, Refusal, Repo
 
 _PAGE_SIZE = 50
@@ -29,48 +28,47 @@ def _summary(repo: Repo, discussion: Discussion) -> dict[str, object]:
     }
 
 
-def _list(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo = api.repo(request, match)
-
-    def filter_of(name: str) -> str | None:
-        value = request.query.get(name, ["all"])[-1]
-        return None if value == "all" else value
-
-    kind, status, author = filter_of("type"), filter_of("status"), filter_of("author")
-    discussions = [
-        discussion
-        for discussion in reversed(repo.discussions)
-        if (kind is None or (kind == "pull_request") == (discussion.base is not None))
-        and (status is None or (status == "open") == (discussion.status in ("open", "draft")))
-        and author in (None, discussion.author)
-    ]
-    start = int(request.query.get("p", ["0"])[-1]) * _PAGE_SIZE
-    page = [_summary(repo, discussion) for discussion in discussions[start : start + _PAGE_SIZE]]
-    return json_reply({"discussions": page, "count": len(discussions), "start": start})
+def _list(request: Request) -> object:
+    discussions = []
+    for discussion in reversed(request.repo.discussions):
+        properties = {
+            "type": "discussion" if discussion.base is None else "pull_request",
+            "status": "open" if discussion.is_open else "closed",
+            "author": discussion.author,
+        }
+        if all(request.value(name, "all") in ("all", value) for name, value in properties.items()):
+            discussions.append(_summary(request.repo, discussion))
+    start = int(request.value("p", "0")) * _PAGE_SIZE
+    return {"discussions": discussions[start : start + _PAGE_SIZE], "count": len(discussions), "start": start}
 
 
-def _open(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo, user, body = api.repo(request, match), api.signed_in(request), request.json()
+def _open(request: Request) -> object:
+    repo, body = request.repo, request.json
     base = repo.at("main").oid if body.get("pullRequest") else None
-    discussion = repo.open_discussion(str(body.get("title", "")), user.name, base=base)
+    discussion = repo.open_discussion(str(body.get("title", "")), request.signed_in.name, base=base)
     if base is not None:
         discussion.status = "draft"
-    _add_comment(api, discussion, user, str(body.get("description", "")))
-    return json_reply({"num": discussion.num, "pullRequest": base is not None})
+    _add_comment(request, discussion, str(body.get("description", "")))
+    return {"num": discussion.num, "pullRequest": base is not None}
 
 
-def _show(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo = api.repo(request, match)
-    discussion = repo.discussion(int(match["num"]))
+def _discussion(request: Request) -> Discussion:
+    number, discussions = int(request.match["num"]), request.repo.discussions
+    if not 1 <= number <= len(discussions):
+        raise Refusal(404, "Discussion not found")
+    return discussions[number - 1]
+
+
+def _show(request: Request) -> object:
+    repo, discussion = request.repo, _discussion(request)
     answer = {**_summary(repo, discussion), "events": discussion.events}
     if discussion.base is not None:
         merged = {"mergeCommitId": discussion.merged} if discussion.merged else {}
-        answer |= {"changes": {"base": discussion.target, **merged}, "filesWithConflicts": []}
-        if discussion.status in ("open", "draft"):
-            answer["filesWithConflicts"] = repo.conflicts(discussion)
+        conflicts = repo.conflicts(discussion) if discussion.is_open else []
+        answer |= {"changes": {"base": discussion.target, **merged}, "filesWithConflicts": conflicts}
         if request.flag("diff"):
             answer["diff"] = _diff(repo, discussion)
-    return json_reply(answer)
+    return answer
 
 
 def _diff(repo: Repo, pull: Discussion) -> str:
@@ -83,47 +81,41 @@ def _diff(repo: Repo, pull: Discussion) -> str:
     return "".join(lines)
 
 
-def _event(api: HubApi, kind: str, user: User, data: dict[str, object]) -> dict[str, object]:
-    time = api.clock.tick()
-    return {
+def _add_event(request: Request, discussion: Discussion, kind: str, data: dict[str, object]) -> dict[str, object]:
+    time = next(request.api.clock)
+    event: dict[str, object] = {
         "id": f"{int(time.timestamp()):024x}",
         "type": kind,
         "createdAt": format_time(time),
-        "author": {"name": user.name},
+        "author": {"name": request.signed_in.name},
         "data": data,
     }
+    discussion.events.append(event)
+    return event
 
 
-def _add_comment(api: HubApi, discussion: Discussion, user: User, text: str) -> dict[str, object]:
+def _add_comment(request: Request, discussion: Discussion, text: str) -> dict[str, object]:
     data = {"edited": False, "hidden": False, "latest": {"raw": text, "html": text}, "history": []}
-    discussion.events.append(_event(api, "comment", user, data))
-    return discussion.events[-1]
+    return _add_event(request, discussion, "comment", data)
 
 
-def _comment(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo, user = api.repo(request, match), api.signed_in(request)
-    text = str(request.json().get("comment", ""))
-    return json_reply({"newMessage": _add_comment(api, repo.discussion(int(match["num"])), user, text)})
+def _comment(request: Request) -> object:
+    return {"newMessage": _add_comment(request, _discussion(request), str(request.json.get("comment", "")))}
 
 
-def _status(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo, user = api.repo(request, match), api.signed_in(request)
-    status, discussion = request.json().get("status"), repo.discussion(int(match["num"]))
-    if discussion.author != user.name and not api.owns(user, repo.owner):
+def _status(request: Request) -> object:
+    user, status, discussion = request.signed_in, request.json.get("status"), _discussion(request)
+    if discussion.author != user.name and not user.owns(request.repo.owner):
         raise Refusal(403, "Only its author or the owner of the repo may do this")
     if status not in ("open", "closed"):
         raise Refusal(400, "status must be one of [open, closed]")
-    discussion.status = str(status)
-    event = _event(api, "status-change", user, {"status": discussion.status})
-    discussion.events.append(event)
-    return json_reply({"newStatus": event})
+    discussion.status = status
+    return {"newStatus": _add_event(request, discussion, "status-change", {"status": status})}
 
 
-def _merge(api: HubApi, request: Request, match: re.Match[str]) -> Reply:
-    repo = api.repo(request, match)
-    user = api.expect_writer(request, repo)
-    commit = repo.merge(repo.discussion(int(match["num"])), user.name)
-    return json_reply({"commitOid": commit.oid})
+def _merge(request: Request) -> object:
+    user = request.expect_writer()
+    return {"commitOid": request.repo.merge(_discussion(request), user.name).oid}
 
 
 _ONE = f"{API}/discussions/(?P<num>[0-9]+)"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import count
 
 # The Hub stores files outside git that match `.gitattributes`, are larger than 10 MB, or are binary.
 # Source: https://huggingface.co/docs/hub/repositories-getting-started; the patterns are those of a new repository.
@@ -24,20 +25,19 @@ LFS_PATTERNS = (
     "*.ot *.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors saved_model/**/* *.tar.* *.tar *.tflite *.tgz "
     "*.wasm *.xz *.zip *.zst *tfevents*"
 )
-LFS_SIZE = 10_000_000
+_LFS_SIZE = 10_000_000
 MAIN = "refs/heads/main"
 _BINARY_SAMPLE = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
+@dataclass(eq=False)
 class Refusal(Exception):
     """The Hub refuses a request, with a status, an error code and a message."""
 
-    def __init__(self, status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.headers = dict(headers or {})
+    status: int
+    message: str
+    code: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def _git_id(kind: str, content: bytes) -> str:
@@ -46,12 +46,7 @@ def _git_id(kind: str, content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Blob:
-    """One version of one file.
-
-    Attributes:
-        content: The bytes of a download.
-        lfs: Whether git has only a pointer to the content.
-    """
+    """One version of one file; if `lfs`, git has only a pointer to the content."""
 
     content: bytes
     lfs: bool = False
@@ -86,22 +81,23 @@ def tree_ids(files: Files) -> dict[str, str]:
 
     Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects (entries sorted as if folders ended in a slash).
     """
-    folders: dict[str, dict[str, tuple[bytes, str | None]]] = {"": {}}
+    entries: dict[str, tuple[bytes, str]] = {}
+    folders: dict[str, dict[str, Blob]] = {}
     for path, blob in files.items():
-        parts = path.split("/")
-        for depth in range(1, len(parts)):
-            folders.setdefault("/".join(parts[:depth]), {})
-            folders["/".join(parts[: depth - 1])].setdefault(parts[depth - 1], (b"40000", None))
-        folders["/".join(parts[:-1])][parts[-1]] = (b"100644", blob.oid)
-    ids: dict[str, str] = {}
-    for folder in sorted(folders, key=lambda path: (-path.count("/"), path == "", path)):
-        entries = sorted(folders[folder].items(), key=lambda item: item[0] + ("/" if item[1][1] is None else ""))
-        listing = b""
-        for name, (mode, oid) in entries:
-            child = oid if oid is not None else ids[f"{folder}/{name}" if folder else name]
-            listing += mode + b" " + name.encode() + b"\0" + bytes.fromhex(child)
-        ids[folder] = _git_id("tree", listing)
-    return ids
+        name, slash, rest = path.partition("/")
+        if slash:
+            folders.setdefault(name, {})[rest] = blob
+        else:
+            entries[name] = b"100644", blob.oid
+    ids = {}
+    for name, inner_files in folders.items():
+        for path, oid in tree_ids(inner_files).items():
+            ids[f"{name}/{path}" if path else name] = oid
+        entries[f"{name}/"] = b"40000", ids[name]
+    listing = b""
+    for name, (mode, oid) in sorted(entries.items()):
+        listing += mode + b" " + name.rstrip("/").encode() + b"\0" + bytes.fromhex(oid)
+    return {**ids, "": _git_id("tree", listing)}
 
 
 @dataclass(frozen=True)
@@ -136,17 +132,20 @@ class Discussion:
         """The git reference of a pull request."""
         return f"refs/pr/{self.num}"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is neither closed nor merged."""
+        return self.status in ("open", "draft")
 
-class Clock:
-    """A clock that advances by one second at each reading."""
 
-    def __init__(self) -> None:
-        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+def _changes(before: Files, after: Files) -> dict[str, Blob | None]:
+    """Return the files that differ, by path; None for a deleted file."""
+    return {path: after.get(path) for path in sorted({*before, *after}) if before.get(path) != after.get(path)}
 
-    def tick(self) -> datetime:
-        """Advance the clock, and return its time."""
-        self._now += timedelta(seconds=1)
-        return self._now
+
+def ticking_clock() -> Iterator[datetime]:
+    """Yield times that are one second apart."""
+    return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds) for seconds in count(1))
 
 
 @dataclass
@@ -155,7 +154,8 @@ class Repo:
 
     repo_id: str
     repo_type: str
-    clock: Clock
+    clock: Iterator[datetime]
+    created: datetime
     private: bool = False
     discussions_enabled: bool = True
     refs: dict[str, str] = field(default_factory=dict)
@@ -164,13 +164,10 @@ class Repo:
     lfs: dict[str, bytes] = field(default_factory=dict)
     lfs_paths: set[str] = field(default_factory=set)
 
-    def __post_init__(self) -> None:
-        self.created = self.clock.tick()
-
     @property
     def owner(self) -> str:
         """The namespace of the repository; empty for an old name without one."""
-        return self.repo_id.split("/")[0] if "/" in self.repo_id else ""
+        return self.repo_id.rpartition("/")[0]
 
     def ref_of(self, revision: str) -> str | None:
         """Return the reference of a branch, a tag or a pull request; None where there is none."""
@@ -178,11 +175,7 @@ class Repo:
         return next((ref for ref in candidates if ref in self.refs), None)
 
     def at(self, revision: str) -> Commit:
-        """Return the commit of a branch, a tag, `refs/pr/N` or a commit id (5 to 40 digits).
-
-        Raises:
-            Refusal: 404 RevisionNotFound where it does not exist.
-        """
+        """Return the commit of a branch, a tag, `refs/pr/N` or a commit id (5 to 40 digits)."""
         ref = self.ref_of(revision)
         if ref is not None:
             return self.commits[self.refs[ref]]
@@ -203,14 +196,14 @@ class Repo:
         """Return the newest commit, up to `commit`, that changed the file `path` or the folder `path/`."""
         for younger in self.history(commit):
             older = self.commits[younger.parent].files if younger.parent else {}
-            touched = {name for name in {*older, *younger.files} if older.get(name) != younger.files.get(name)}
-            if any(name == path or (path.endswith("/") and name.startswith(path)) for name in touched):
+            changed = _changes(older, younger.files)
+            if any(name == path or (path.endswith("/") and name.startswith(path)) for name in changed):
                 return younger
         return commit
 
     def commit(self, ref: str, files: Files, *, author: str, title: str, description: str = "") -> Commit:
         """Add a commit with `files` to a branch, and return it."""
-        date, parent = self.clock.tick(), self.refs.get(ref)
+        date, parent = next(self.clock), self.refs.get(ref)
         signature = f"{author} <{author}@users.noreply.localhost> {int(date.timestamp())} +0000"
         text = f"{title}\n\n{description}\n" if description else f"{title}\n"
         lines = [f"tree {tree_ids(files)['']}", *([f"parent {parent}"] if parent else []), f"author {signature}"]
@@ -229,38 +222,23 @@ class Repo:
             return False
         name = path.rsplit("/", 1)[-1]
         by_name = any(fnmatchcase(path if "/" in pattern else name, pattern) for pattern in LFS_PATTERNS.split())
-        return by_name or size > LFS_SIZE or _BINARY_SAMPLE.search(sample) is not None
-
-    def blob(self, path: str, content: bytes) -> Blob:
-        """Return a file as the Hub stores it."""
-        return Blob(content, self.goes_to_lfs(path, content[:512], len(content)))
+        return by_name or size > _LFS_SIZE or _BINARY_SAMPLE.search(sample) is not None
 
     def open_discussion(self, title: str, author: str, *, base: str | None = None, target: str = MAIN) -> Discussion:
         """Add a discussion, and return it; with `base`, a pull request onto `target` that starts from that commit."""
         if not self.discussions_enabled:
             raise Refusal(403, "Discussions are disabled for this repo")
-        discussion = Discussion(len(self.discussions) + 1, title, author, self.clock.tick(), base, target)
+        discussion = Discussion(len(self.discussions) + 1, title, author, next(self.clock), base, target)
         self.discussions.append(discussion)
         if base is not None:
             self.refs[discussion.ref] = base
         return discussion
 
-    def discussion(self, num: int) -> Discussion:
-        """Return the discussion with a number.
-
-        Raises:
-            Refusal: 404 where it does not exist.
-        """
-        if not 1 <= num <= len(self.discussions):
-            raise Refusal(404, "Discussion not found")
-        return self.discussions[num - 1]
-
     def changes(self, pull: Discussion) -> dict[str, Blob | None]:
         """Return the files that a pull request changes, by path; None for a deleted file."""
         if pull.base is None:
             raise Refusal(400, "This is not a pull request")
-        before, after = self.commits[pull.base].files, self.at(pull.ref).files
-        return {path: after.get(path) for path in sorted({*before, *after}) if before.get(path) != after.get(path)}
+        return _changes(self.commits[pull.base].files, self.at(pull.ref).files)
 
     def conflicts(self, pull: Discussion) -> list[str]:
         """Return the files that a pull request and its target have changed differently."""
@@ -269,12 +247,8 @@ class Repo:
         return [path for path, blob in changes.items() if after.get(path) not in (before.get(path), blob)]
 
     def merge(self, pull: Discussion, author: str) -> Commit:
-        """Squash a pull request onto its target, and return the commit.
-
-        Raises:
-            Refusal: 409 where it conflicts; 400 where it is not an open pull request.
-        """
-        if pull.status not in ("open", "draft"):
+        """Squash a pull request onto its target, and return the commit."""
+        if not pull.is_open:
             raise Refusal(400, f"This pull request is {pull.status}")
         changes, conflicts = self.changes(pull), self.conflicts(pull)
         if conflicts:
@@ -283,11 +257,3 @@ class Repo:
         commit = self.commit(pull.target, files, author=author, title=f"{pull.title} (#{pull.num})")
         pull.status, pull.merged = "merged", commit.oid
         return commit
-
-
-def new_repo(repo_id: str, repo_type: str, clock: Clock, *, private: bool, author: str) -> Repo:
-    """Return a new repository, with one commit that contains `.gitattributes`."""
-    repo = Repo(repo_id, repo_type, clock, private)
-    lines = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LFS_PATTERNS.split())
-    repo.commit(MAIN, {".gitattributes": Blob(lines.encode())}, author=author, title="initial commit")
-    return repo

@@ -244,6 +244,8 @@ def test_a_model_index_of_another_form_is_an_error(yaml):
         ("{[a]: 1, [b]: 2}", [("error", "?"), ("error", "?")]),
         pytest.param("a: " + "[" * 3000, [("error", "")], id="deep"),
         ("a: !!int b", [("error", "")]),
+        ("a: !!map b", [("error", "")]),
+        ("a: !!map [b]", [("error", "")]),
         ("a: 2022-99-99", []),
     ],
 )
@@ -310,5 +312,5 @@ def test_a_card_is_split_where_the_hub_splits_it(text, yaml, body):
     """Front matter is found where the Hub finds it, and the pieces together are the text."""
     block = yamltext.split_card(text)
     assert block.opening + block.yaml + block.closing + block.body == text
-    assert (block.yaml if block.has_front_matter else None) == yaml
+    assert (block.yaml if block.opening else None) == yaml
     assert block.body == body

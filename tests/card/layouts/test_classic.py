@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
 from benchcard.card.facts import Facts, Metric, Row, figure
+from benchcard.card.frontmatter.yaml import split_card
 from benchcard.card.layouts import classic
 from benchcard.card.markdown import tables
 from benchcard.utils.values import Failure, Shape
@@ -140,7 +141,7 @@ def test_a_fixed_parameter_is_laid_out_by_its_kind(value, line):
 @given(facts_strategy())
 def test_any_facts_give_whole_tables(facts):
     """For any values, a Markdown parser finds all rows and columns, no HTML, and no cell with nan."""
-    text = classic.body(facts)
+    text = split_card(classic.render(facts)).body
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     width = len(facts.benchmarked)
     expected = [[width + 2 * len(facts.metrics)] * (len(facts.rows) + 1)]

@@ -104,6 +104,13 @@ def test_metrics_that_differ_in_a_remark_stay_apart():
     assert read_card(classic.render(facts)) == facts
 
 
+def test_a_row_that_lost_a_cell_is_refused():
+    """A row with fewer cells than columns is an error, although GitHub shows it with an empty cell."""
+    text = classic.render(simple())
+    with pytest.raises(CardError, match="row 1, throughput: '' is not a figure"):
+        read_card(text.replace("     500.00      |", "", 1))
+
+
 def test_front_matter_comes_back_with_keys_of_others():
     """Known keys become fields; unknown keys, and known ones of another type, are kept unchanged."""
     text = classic.render(simple())

@@ -223,7 +223,7 @@ def test_layers_that_were_not_asked_for_are_not_named(vit, tmp_path):
     path, ranges, feeds = vit
     how = Quantization("static", ("MatMul",))
     quantize_model(path, tmp_path / "q.onnx", how, ranges)
-    options = {"limit": 100, "trials": 200, "searched_batches": 1}
+    options = {"limit": 100, "trials": 200}
     asked = measure_losses(path, tmp_path / "q.onnx", feeds[:1], settings=how, **options)
     every = measure_losses(path, tmp_path / "q.onnx", feeds[:1], **options)
     assert {layer.operator for layer in asked.layers} == {"MatMul"}
@@ -245,7 +245,7 @@ def test_no_batch_outlives_its_turn(culprit, tmp_path):
             del values
             most = max(most, sum(each() is not None for each in alive))
 
-    measure_losses(culprit, tmp_path / "q.onnx", stream(), searched_batches=2)
+    measure_losses(culprit, tmp_path / "q.onnx", stream())
     assert most <= 2 + 1
 
 

@@ -25,6 +25,7 @@ INDEX = (
         (INDEX.format(more=", config: null", metrics="[{type: f1, value: 1}]"), 'dataset.config" must be a string'),
         (INDEX.format(more=", revision: 12", metrics="[{type: f1, value: 1}]"), 'dataset.revision" must be a string'),
         (INDEX.format(more="", metrics="[{type: f1}]"), 'metrics[0].value" is required'),
+        (INDEX.format(more="", metrics="[{type: f1, value: null}]"), 'metrics[0].value" is required'),
         (INDEX.format(more="", metrics="[{value: 1}]"), 'metrics[0].type" is required'),
         (INDEX.format(more="", metrics="[{type: f1, value: .nan}]"), "must be a finite number"),
         (INDEX.format(more="", metrics="3"), 'metrics" must be an array'),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchcard.analysis.embedding_cosine import embedding_cosine
+from benchcard.analysis.row_facts import embedding_cosine
 from benchcard.run.record import Outcomes
 from benchcard.steps.evaluate import EvaluateOutcome
 from benchcard.steps.step import Outcome

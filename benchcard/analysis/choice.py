@@ -284,8 +284,8 @@ def _describe_unsure(gain: Gain, objective: str) -> str:
             f"within the noise of this run{at}: {words}, "
             f"while two measurements of the baseline may differ by {gain.floor:.2f}x"
         )
-    if ratio.excludes(1.0) and objective == "latency":
-        return f"{words}{at}, but the noise of this run is not known"
+    if ratio.excludes(1.0) and gain.doubt:
+        return f"{words}{at}, but {gain.doubt}"
     return f"not detectably better{at}: {words}"
 
 

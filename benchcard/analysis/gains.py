@@ -33,13 +33,15 @@ class Gain:
     """What a row gains at one shape.
 
     `ratio` is the baseline's figure over the row's, above 1 where the row is better, which is `sure` beyond chance and
-    noise; `floor` is the noise floor as a factor above 1. Both are None where they are not known.
+    noise. `floor` is how far two launches of the baseline differ in memory, as a factor; `doubt` says why no latency of
+    the run can be sure.
     """
 
     ratio: Interval | None
     sure: bool
     shape: Shape | None
     floor: float | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,11 +163,9 @@ def _gain(objective: str, part: Part | None, name: str, shape: Shape, comparison
         return Gain(None, False, shape)
     if objective == "memory":
         return _memory_gain(part, part.baseline, name, shape)
-    ratio, floor = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons), part.noise_floor
-    if ratio is None or floor is None:
-        return Gain(ratio, False, shape)
-    sure = not part.disturbance and name != part.baseline and ratio.excludes(1.0) and ratio.value > 1
-    return Gain(ratio, sure, shape, math.exp(floor.reach))
+    ratio = part.speedup(name, 1 - (1 - CONFIDENCE) / comparisons)
+    is_faster = ratio is not None and name != part.baseline and ratio.excludes(1.0) and ratio.value > 1
+    return Gain(ratio, is_faster and not part.disturbance, shape, doubt=part.disturbance)
 
 
 def _memory_gain(part: Part, baseline: str, name: str, shape: Shape) -> Gain:

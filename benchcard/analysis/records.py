@@ -82,13 +82,13 @@ class Part:
         if name == self.baseline and self.ratios:
             return Interval(1.0, 1.0, 1.0)
         ratio = self.ratios.get((name, False))
-        return ratio and ratio.interval(confidence)
+        return None if ratio is None else ratio.interval(confidence)
 
     @cached_property
     def noise_floor(self) -> Interval | None:
         """The ratio of the baseline to its twin; None where one of them could not be timed."""
         ratio = self.ratios.get((self.baseline or "", True))
-        return ratio and ratio.interval()
+        return None if ratio is None else ratio.interval()
 
     @cached_property
     def disturbance(self) -> str:

@@ -239,7 +239,7 @@ class _Conductor:
         # A member without any recorded time may be unable to open, and has no time to give to the others.
         times = [member.elapsed_ns for member in alive if member.elapsed_ns]
         is_spent = sum(times) >= settings.duration_ns * len(times)
-        precise = intervals.precise(*self._compared(self._members), settings.precision)
+        precise = intervals.precise(*self._compared(), settings.precision)
         return [
             member
             for member in judged
@@ -284,17 +284,19 @@ class _Conductor:
 
     def _launch_variance(self) -> float | None:
         """Return the variance of launches relative to that of rounds; None where it is not known or there is none."""
-        ratios = intervals.paired_ratios(*self._compared(self._members))
+        ratios = intervals.paired_ratios(*self._compared())
         added = next((ratio.launches_add for ratio in ratios.values() if ratio.launches_add is not None), None)
         rounds = [len(member.medians) / len(member.launches) for member in self._members if member.medians]
         return (added - 1) / float(np.mean(rounds)) if added is not None and added > 1 else None
 
-    def _compared(self, members: Sequence[_Member]) -> tuple[_Medians, dict[int, _Medians]]:
-        """Return the median latencies of the baseline and of some members, by their place among all.
+    def _compared(self) -> tuple[_Medians, dict[int, _Medians]]:
+        """Return the median latencies of the baseline and of the other members, by their place.
 
         Where there is no baseline, its medians are all equal, so that the members' own latencies are compared.
         """
-        subjects = {self._members.index(member): member.medians for member in members if member.medians}
+        subjects: dict[int, _Medians] = {
+            place: member.medians for place, member in enumerate(self._members) if member.medians
+        }
         if self._baseline is not None:
             subjects.pop(self._members.index(self._baseline), None)
             return self._baseline.medians, subjects

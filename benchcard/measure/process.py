@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import IO, Self, TypeAlias
+from typing import IO, BinaryIO, Self, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -58,7 +58,7 @@ class ProcessFailed(Exception):
 class _Conversation:
     """Commands to a process and its answers. As a context manager it ends the process."""
 
-    def __init__(self, member: Member, timeout_s: float, process_: Child, log: IO[bytes]) -> None:
+    def __init__(self, member: Member, timeout_s: float, process_: Child, log: BinaryIO) -> None:
         self.subject, self.twin = member
         self.timeout_s = timeout_s
         self._process = process_
@@ -164,7 +164,7 @@ class TimedProcess(_Conversation):
         subject: Subject,
         twin: bool,
         timeout_s: float,
-        forked: tuple[Child, IO[bytes]] | None = None,
+        forked: tuple[Child, BinaryIO] | None = None,
         import_ns: int = 0,
     ) -> None:
         super().__init__((subject, twin), timeout_s, *(forked or _start("measure.child", (subject, twin))))
@@ -404,12 +404,9 @@ class Launchers:
             return self.start(members, processes, affordable_ns)
         self._kept = {key: parent for key, parent in launchers.items() if parent.import_ns > affordable_ns}
         outcomes = [_process_of(member, parents[self._parent(member)]) for member in members]
-        ending = [parent for key, parent in launchers.items() if key not in self._kept]
+        ending: list[_Conversation] = [parent for key, parent in launchers.items() if key not in self._kept]
         ending += [outcome for outcome in outcomes if isinstance(outcome, TimedProcess)]
-        for one in ending:
-            processes.callback(one.close)
-        # All are killed before the first is waited for: each takes a moment to return its memory.
-        processes.callback(lambda: [one.kill() for one in ending])
+        processes.callback(_end, ending)
         return outcomes
 
     def _parent(self, member: Member) -> object:
@@ -432,6 +429,14 @@ class Launchers:
         except ProcessFailed as failed:
             return failed
         return started
+
+
+def _end(ending: Sequence[_Conversation]) -> None:
+    """End processes. All are killed before the first is waited for: each takes a moment to return its memory."""
+    for one in ending:
+        one.kill()
+    for one in ending:
+        one.close()
 
 
 def _imported(parent: Launcher | TimedProcess) -> Launcher | TimedProcess | ProcessFailed:
@@ -465,7 +470,7 @@ def _can_fork(framework: str) -> bool:
 
 def _start(
     module: str, member: Member, commands: socket.socket | None = None
-) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+) -> tuple[subprocess.Popen[bytes], BinaryIO]:
     """Start a process with the environment of a member, and return it with its log.
 
     It reads commands from its standard input: a pipe, or the socket on which a launcher is asked to fork.
@@ -475,7 +480,7 @@ def _start(
     try:
         started = subprocess.Popen(
             python_command(module, os.getpid(), search_own=bool(registry.registered_by_call())),
-            stdin=commands or subprocess.PIPE,
+            stdin=subprocess.PIPE if commands is None else commands.fileno(),
             stdout=subprocess.PIPE,
             stderr=log,
             env=_environment(_threads(subject), subject.options.get("allow_spinning"), forking=commands is not None),
@@ -489,8 +494,8 @@ def _start(
     return started, log
 
 
-def _log() -> IO[bytes]:
-    return tempfile.TemporaryFile("a+b")
+def _log() -> BinaryIO:
+    return cast(BinaryIO, tempfile.TemporaryFile("a+b"))
 
 
 def _threads(subject: Subject) -> int:

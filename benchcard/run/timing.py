@@ -105,10 +105,13 @@ class _Timing:
         baseline = part.names.index(group.baseline) if group.baseline in part.names else None
         earlier_outcome = part.outcome
         part.begin()
-        if earlier_outcome and any(failure.name == group.baseline for failure in earlier_outcome.failures):
-            # Latencies beside a baseline that failed have nothing to be compared with.
-            part.rounds.unlink(missing_ok=True)
         earlier = recover_rounds(part.rounds)
+        # Latencies beside a baseline that failed have nothing to be compared with, and those of earlier versions were
+        # measured in another way.
+        baseline_failed = earlier_outcome and any(each.name == group.baseline for each in earlier_outcome.failures)
+        if baseline_failed or any("forked" not in opened.facts for timed in earlier for opened in timed.opened):
+            part.rounds.unlink(missing_ok=True)
+            earlier = []
         models, shape = pluralize(len(members), "model"), members[0].shape
         limit = f"{group.seconds(len(members)):g} s"
         if group.precision is not None:

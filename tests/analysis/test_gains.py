@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from made_part import died, made_part
 
 from benchcard import Results
 from benchcard.analysis.gains import _gain, unfinished_rows
+from benchcard.measure.machine_state import MachineState
 from benchcard.utils.values import Failure, Shape
 
 SHAPE, LONG = Shape(1, 64), Shape(1, 200)
@@ -31,7 +33,31 @@ def test_nothing_is_sure_without_a_noise_floor():
     gain = _gain("latency", replace(part, rounds=alone), "x", SHAPE, 1)
     assert gain.ratio is not None
     assert gain.ratio.excludes(1.0)
-    assert (gain.sure, gain.floor) == (False, None)
+    assert (gain.sure, gain.doubt) == (False, "the noise is not known")
+
+
+def test_nothing_is_sure_on_a_disturbed_machine():
+    """Where others used much of the processors, or the baseline's two processes differ, a ratio is known, not sure."""
+    part = made_part(LATENCIES)
+    states = [MachineState(at_ns=n * 10**9, busy_s=0.5 * n, own_s=0.0) for n in range(len(part.rounds) + 1)]
+    busy = tuple(
+        replace(timed, before=before, after=after)
+        for timed, (before, after) in zip(part.rounds, itertools.pairwise(states))
+    )
+    gain = _gain("latency", replace(part, rounds=busy), "x", SHAPE, 1)
+    assert (gain.sure, gain.doubt) == (False, "the machine was disturbed")
+    slowed = tuple(
+        replace(
+            timed,
+            blocks=tuple(replace(one, latencies_ns=one.latencies_ns * (2 if one.twin else 1)) for one in timed.blocks),
+        )
+        for timed in part.rounds
+    )
+    gain = _gain("latency", replace(part, rounds=slowed), "x", SHAPE, 1)
+    assert gain.doubt == "two processes of the baseline differ by more than their interval"
+    assert not gain.sure
+    assert replace(part, rounds=slowed).detectable == frozenset()
+    assert part.detectable == {"x"}
 
 
 @pytest.mark.parametrize("objective", ["latency", "memory"])

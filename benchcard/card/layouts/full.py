@@ -187,8 +187,8 @@ def _legend(facts: Facts) -> str:
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
     if any(full_tables.is_undetectable(row, shape) for row in others for shape in facts.shapes):
         sentences.append(
-            f"*{figures.NOT_DETECTABLE}*: the interval of the ratio contains 1, or the ratio is no further from 1 than "
-            "two timings of the same model are from each other."
+            f"*{figures.NOT_DETECTABLE}*: the difference may be chance, by one test at 5 % for all rows together, or the "
+            "machine was disturbed."
         )
     if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):
         sentences.append(f"{figures.AT_RISK}: products of 8-bit weights can saturate on this processor, see below.")
@@ -236,8 +236,8 @@ def _evaluation(facts: Facts) -> list[str]:
     if facts.noise:
         who = "Each baseline" if several else "The baseline"
         explanation = (
-            f"{who} was timed twice, in two separate processes, to see how far the same model differs from itself. A "
-            "ratio counts as detectable only if it is further from 1 than that."
+            f"{who} was timed twice, in two separate processes, to see how far the same model differs from itself. "
+            "Where it differs by more than chance, or the machine was disturbed, no ratio counts as detectable."
         )
         parts += [NOISE_TITLE, explanation, full_tables.noise(facts)]
     has_counts = any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows)

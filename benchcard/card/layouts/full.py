@@ -187,7 +187,7 @@ def _legend(facts: Facts) -> str:
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
     if any(full_tables.is_undetectable(row, shape) for row in others for shape in facts.shapes):
         sentences.append(
-            f"*{figures.NOT_DETECTABLE}*: the difference may be chance, by one test at 5 % for all rows together, or the "
+            f"*{figures.NOT_DETECTABLE}*: the difference may be chance (one test at 5 % for all rows), or the "
             "machine was disturbed."
         )
     if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):

@@ -115,4 +115,4 @@ def test_the_hub_is_told_of_one_model_and_one_split_alone(ran, monkeypatch):
     assert facts.make_facts(ran).front_matter.base_model is None
     use(on_hub)
     told = facts.make_facts(ran).front_matter
-    assert (told.base_model, told.model_index) == ("me/model", ())
+    assert (told.base_model, list(told.model_index)) == ("me/model", [])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -148,11 +149,13 @@ def plan(spec: Path, as_csv: bool) -> None:
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
         return
-    table(frame)
+    table(frame.drop(columns="expected_half_width"))
     for note in unused_settings(benchmark.configurations):
         click.echo(f"note: {note}")
     rows = pluralize(len(frame), "configuration")
     click.echo(f"{rows}, at most {frame['timed_s'].sum():g} s of timing, plus the time to load models")
+    if not math.isnan(width := frame["expected_half_width"].max()):
+        click.echo(f"on a quiet machine, intervals of ratios will reach about {width:.1%} to either side")
 
 
 @main.command()

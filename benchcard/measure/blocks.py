@@ -205,11 +205,14 @@ class Progress:
         activity: What happens next, for a person to read.
         done_s: Recorded seconds so far.
         total_s: Recorded seconds in all, as far as is known.
+        half_width: Half the width of the 95 % intervals so far over their ratios, the median of all models; None before
+            the second launch has ended.
     """
 
     activity: str
     done_s: float
     total_s: float
+    half_width: float | None = None
 
 
 @dataclass(frozen=True)

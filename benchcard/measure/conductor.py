@@ -184,6 +184,7 @@ class _Conductor:
         self._launch = 1 + max((past.launch for past in earlier), default=-1)
         self._opened = [opened for past in earlier for opened in past.opened]
         self._state = machine_state.MachineState(0)
+        self._half_width: float | None = None
 
     def run(self, keep: Callable[[Round], None], launchers: Launchers) -> GroupTiming:
         """Launch and time the members until each has been timed enough."""
@@ -216,6 +217,7 @@ class _Conductor:
                     member.process = None
                 del self._opened[kept:]  # A launch without a round does not count.
                 self._launch += 1
+                self._half_width = self._current_half_width()
             after = machine_state.read_machine_state()
             self._report("timed")
         return GroupTiming(tuple(self._opened), tuple(self._failures), self._round, self._launch, before, after)
@@ -289,6 +291,12 @@ class _Conductor:
         rounds = [len(member.medians) / len(member.launches) for member in self._members if member.medians]
         return (added - 1) / float(np.mean(rounds)) if added is not None and added > 1 else None
 
+    def _current_half_width(self) -> float | None:
+        """Return the median half-width of the intervals so far."""
+        found = [ratio.interval().half_width for ratio in intervals.paired_ratios(*self._compared()).values()]
+        known = [half_width for half_width in found if half_width is not None]
+        return float(np.median(known)) if known else None
+
     def _compared(self) -> tuple[_Medians, dict[int, _Medians]]:
         """Return the median latencies of the baseline and of the other members, by their place.
 
@@ -361,7 +369,7 @@ class _Conductor:
         else:
             # A member that is not precise yet takes the time of those that are.
             done_ns = min(sum(times), total_ns)
-        self._progress(Progress(activity, done_ns / 1e9, total_ns / 1e9))
+        self._progress(Progress(activity, done_ns / 1e9, total_ns / 1e9, self._half_width))
 
 
 def _count_processes(members: Sequence[_Member]) -> str:

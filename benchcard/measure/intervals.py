@@ -240,6 +240,15 @@ def _from_log(value: float, half_width: float | None) -> Interval:
     return Interval(math.exp(value), math.exp(value - half_width), math.exp(value + half_width))
 
 
+def expected_half_width(duration_s: float) -> float:
+    """Return about how far on either side the interval of a ratio reaches, relative to it, on a quiet machine.
+
+    A block is 20 ms long, and the ratio of two blocks deviates by 3 % (`benchmarks/blocks.py`); slow models have fewer
+    blocks and deviate less.
+    """
+    return 2 * 0.03 / math.sqrt(duration_s / 0.02)
+
+
 def precise(
     baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mapping[RoundId, float]], precision: float
 ) -> set[_K]:

@@ -119,7 +119,8 @@ class _Timing:
         self._progress.start(f"timing {models}, {shape}")
 
         def report(progress: GroupProgress) -> None:
-            self._progress.update(progress.done_s, progress.total_s)
+            reached = "" if progress.half_width is None else f"ratios ±{progress.half_width:.2%}"
+            self._progress.update(progress.done_s, progress.total_s, reached)
             if progress.done_s > done_before:
                 self._pace = max(1.0, (time.monotonic() - started) / (progress.done_s - done_before))
             self._progress.set_timing_left(self._pace * (others_s + max(0.0, progress.total_s - progress.done_s)))

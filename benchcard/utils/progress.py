@@ -86,7 +86,7 @@ class Progress(AbstractContextManager["Progress"]):
             from tqdm.auto import tqdm
 
             steps_format = "{desc:<28.28} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {elapsed}{postfix}"
-            step_format = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}"
+            step_format = "{desc:<28.28} {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
             # A delay keeps the constructor from drawing, where an error of the stream could not be handled.
             self._bars = [
                 tqdm(total=self._total, desc="steps", unit="step", bar_format=steps_format, delay=1e-9),
@@ -119,16 +119,17 @@ class Progress(AbstractContextManager["Progress"]):
         """Show that a step begins."""
         if self._bars:
             self._bars[1].reset(total=1)
+            self._bars[1].set_postfix_str("", refresh=False)
             self._bars[1].set_description_str(description)
             self._show()
 
     @_hide_on_error
-    def update(self, done: float, total: float) -> None:
-        """Show how much of the current step is done."""
+    def update(self, done: float, total: float, note: str = "") -> None:
+        """Show how much of the current step is done, and a note beside it."""
         if self._bars and total:
             self._bars[1].total = total
             self._bars[1].n = min(done, total)
-            self._bars[1].refresh()
+            self._bars[1].set_postfix_str(note)
 
     def finish(self, kind: str, description: str, seconds: float, failed: str = "", parallel: int = 1) -> None:
         """Show that a step has ended: `failed` says why it failed, `parallel` how many steps ran side by side."""

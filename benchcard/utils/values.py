@@ -37,9 +37,14 @@ class Interval:
         """The largest distance of a ratio and its bounds from 1, as a logarithm."""
         return max(abs(math.log(bound)) for bound in (self.low, self.value, self.high) if bound is not None)
 
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval over the value; None where there is no interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2 / self.value
+
     def within(self, share: float) -> bool:
-        """Return whether the width of the interval is at most twice this share of the value."""
-        return self.low is not None and self.high is not None and self.high - self.low <= 2 * share * self.value
+        """Return whether half the width of the interval is at most this share of the value."""
+        return self.half_width is not None and self.half_width <= share
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ import contextlib
 import functools
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -343,6 +345,53 @@ def test_a_killed_conductor_leaves_no_process_behind(folder: Path) -> None:
         parent.wait()
         _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not process.CAN_FORK, reason="reads /proc, as only Linux has it")
+def test_no_process_is_left_after_kill_at_any_moment(folder: Path) -> None:
+    """Killed 50 times, at random moments of starting, importing, forking, opening and timing, nothing stays behind."""
+    script = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from dataclasses import replace\n"
+        "import fake_framework\n"
+        "from benchcard import registry\n"
+        "from benchcard.measure.blocks import Subject\n"
+        "from benchcard.measure.conductor import time_group\n"
+        "registry.register_framework('forkable', fake_framework.Forkable())\n"
+        "folder = Path(sys.argv[2])\n"
+        "names = [('a', 'forkable'), ('b', 'forkable'), ('c', 'fake_framework:Model')]\n"
+        "subjects = [Subject(n, f, folder, folder / 'inputs.npz', options={'ms': 1}) for n, f in names]\n"
+        "print('begin', flush=True)\n"
+        "time_group(subjects, 0, duration_s=0.3, launches=30, keep=lambda timed: None)\n"
+    )
+    draw, mark = random.Random(0), f"BENCHCARD_TEST={uuid.uuid4()}"
+    name, _, value = mark.partition("=")
+    tests = str(Path(fake_framework.__file__).parent)
+    environment = {**os.environ, name: value, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(50):
+        parent = subprocess.Popen(
+            [sys.executable, "-c", script, tests, str(folder)], stdout=subprocess.PIPE, env=environment
+        )
+        with parent:
+            assert parent.stdout is not None
+            parent.stdout.readline()
+            time.sleep(draw.uniform(0, 1.2))
+            parent.kill()
+    deadline = time.monotonic() + 20
+    while (left := processes_with(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def processes_with(variable: str) -> list[str]:
+    """The command lines of processes that were started with an environment variable."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_text())
+    return found
 
 
 def test_a_child_ends_when_its_commands_end() -> None:

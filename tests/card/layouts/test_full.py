@@ -615,7 +615,7 @@ def test_neither_clock_nor_locale_changes_a_byte(tmp_path):
         "sys.stdout.buffer.write(full.body(sample(), plot='benchcard/digits/plot.png', slug='digits').encode())"
     )
     environment = {"LC_ALL": "C", "TZ": "Pacific/Chatham", "PYTHONHASHSEED": "7", "PATH": "/usr/bin"}
-    environment["PYTHONPATH"] = str(Path(full.__file__).parents[2])
+    environment["PYTHONPATH"] = str(Path(full.__file__).parents[3])
     command = [sys.executable, "-c", program, str(Path(__file__).parents[2])]
     done = subprocess.run(command, capture_output=True, check=True, env=environment, cwd=tmp_path)
     assert done.stdout.decode() == GOLDEN.read_text(encoding="utf-8")

@@ -40,7 +40,7 @@ _TABLES = click.Choice(["quality", "time", "models", "kernels", "noise"])
 
 
 class _Stopped(KeyboardInterrupt):
-    """The process received a signal, which is the argument, that asks it to end."""
+    """The process received a signal that asks it to end. The argument is the number of the signal."""
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def _signals() -> Iterator[None]:
 
     def stop(received: int, _frame: object) -> None:
         for number in numbers:
-            # A second signal must not interrupt the end of the child processes.
+            # A second signal must not interrupt the clean-up of the child processes.
             signal.signal(number, signal.SIG_IGN)
         raise _Stopped(received)
 
@@ -332,7 +332,7 @@ def _print_noise(frame: pd.DataFrame) -> None:
         row = f", row {noise['baseline']}" if has_several and cell(noise["baseline"]) else ""
         if cell(noise["ratio"]):
             ratio, low, high = (cell(noise[name]) for name in ("ratio", "ratio_low", "ratio_high"))
-            bounds = f" [{low}, {high}]" if low and high else ", in too few launches for an interval,"
+            bounds = f" [{low}, {high}]" if low and high else " (too few launches for an interval)"
             text = f"the baseline{row}, timed twice, is {ratio}{bounds} times as fast as itself"
         elif cell(noise["baseline"]):
             text = f"the baseline{row}{',' if row else ''} was not timed twice, and so has no noise floor"

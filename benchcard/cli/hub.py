@@ -43,7 +43,7 @@ max_drop_option = click.option(
 @max_drop_option
 @click.option("--force", is_flag=True, help="Replace a section that was edited manually, and models of other authors.")
 @click.option("--overwrite", multiple=True, metavar="KEY", help="Replace the value of this key of the front matter.")
-@click.option("--revision", help="The branch.")
+@click.option("--revision", help="The branch to push to.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
 def push(path: Path, repo_id: str, artifacts: str, create_pr: bool | None, public: bool, **others: Any) -> None:
     """Push the card, figures and chosen models of the run directory RUN to the model repository REPO_ID.
@@ -82,7 +82,7 @@ def _artifacts(text: str) -> Artifacts:
     try:
         return [int(row) for row in text.split(",")]
     except ValueError:
-        message = f"expected best, all, none, or rows as 3,5; found {text}"
+        message = f"expected best, all, none, or rows such as 3,5; found {text}"
         raise click.BadParameter(message, param_hint="--artifacts") from None
 
 
@@ -149,7 +149,7 @@ def verify(
     card_spec.expect_here(published, spec, "give it as `--{name}`")
     benchmark = Benchmark.from_spec(spec)
     if path is None:
-        # An existing run directory may have been published with the card, and would repeat its figures.
+        # An existing run directory may be the one that the card was made from: its figures would only be repeated.
         first = benchmark.default_path
         others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
         path = next(candidate for candidate in itertools.chain([first], others) if not candidate.exists())
@@ -160,6 +160,6 @@ def verify(
     else:
         table(verification.frame)
         for line in verification.ground:
-            click.echo(f"ground: {line}")
+            click.echo(f"conditions: {line}")
         click.echo(str(verification))
     sys.exit(verification.status)

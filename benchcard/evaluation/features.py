@@ -101,8 +101,8 @@ class Features:
         """Yield batches: the indices of their items, and their inputs with a batch axis.
 
         Items of similar size share a batch. The largest come first, so that a batch that is too large for the machine
-        fails at once. Inputs that are never padded have one shape in a batch, so a batch may be smaller than asked.
-        As many items as fit are in a batch without a `batch_size`. Unless `padded`, all of them have equal shapes.
+        fails at once. Without a `batch_size`, a batch has as many items as fit. Inputs that are never padded (all
+        inputs unless `padded`) have equal shapes in a batch, which may therefore be smaller than `batch_size`.
         """
         for group in self.groups(padded=padded):
             start = 0
@@ -120,7 +120,7 @@ class Features:
         yield from np.split(order, ends) if len(order) else ()
 
     def fitting(self, index: int) -> int:
-        """Return how many items of this one's size fit into a batch."""
+        """Return how many items of the size of item `index` fit into a batch."""
         return max(1, min(BATCH_ITEMS, BATCH_NUMBERS // max(1, int(self._largest[index]))))
 
     def stacked(self, indices: NDArray[np.int64]) -> dict[str, np.ndarray]:

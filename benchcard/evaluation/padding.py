@@ -1,7 +1,7 @@
-"""Whether a batch of items has the outputs that each item has alone.
+"""Whether a model gives each item in a batch the same outputs as the item alone.
 
-Owns the question, the batches and items that it is asked with, and the tolerance. `passes` asks it of every model
-before it evaluates it, and makes its batches accordingly.
+Owns the batches to test, and the tolerance. `passes` tests every model before it evaluates it, and chooses the batches
+of the evaluation by the result.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ and more. Rounding in float16 may reach 1e-3: such a model is then batched by le
 spread counts and not the size, since predictions depend on how outputs differ and not on what they have in common.
 Source: measured on 30 architectures of transformers 5.23 with random weights, padded on the right and on the left.
 """
-# Outputs that hardly differ between items are still rounded: float32 numbers by this share of their size.
+# The rounding of float32 outputs as a share of their size, which matters where items hardly differ.
 _ROUNDING = 1e-5
-# The number of lengths, from the shortest to the longest, and of items of each, that are padded to one another.
+# The number of lengths, from the shortest to the longest, in the padded batches, and of items of each length.
 _LENGTHS, _ITEMS_OF_LENGTH = 6, 2
 # The number of items of equal shapes in a batch.
 _EQUAL = 4
@@ -123,8 +123,8 @@ def probe(call: Call, items: Features, keep: Keep, batch_size: int | None = None
 
 
 def _padded_batches(items: Features, groups: Sequence[NDArray[np.int64]]) -> Iterator[list[int]]:
-    """Yield batches of items of different shapes, the shorter ones at both ends: of all lengths, and of the shorter
-    half of them.
+    """Yield batches of items of different shapes, the shorter ones at both ends: one of all lengths, and one of the
+    shorter half of them.
     """
     together = set(max(items.groups(padded=True), key=len).tolist())
     lengths = [group for group in groups if int(group[0]) in together]
@@ -157,14 +157,14 @@ def _limits(alone: Sequence[Arrays]) -> dict[str, float]:
 
 
 def _quantile(values: NDArray[np.float64], share: float) -> float:
-    """Return a lower quantile of the sizes of nonzero numbers, which stand-ins for infinity, as -1e30, do not move."""
+    """Return a quantile of the absolute nonzero values; stand-ins for infinity such as -1e30 hardly change it."""
     sizes = np.abs(values[values != 0])
     return float(np.quantile(sizes, share, method="lower")) if sizes.size else 0.0
 
 
 def _difference(alone: np.ndarray, batched: np.ndarray) -> float:
     """Return the largest difference; infinity where only one number is finite, where shapes differ, and for unequal
-    arrays of ids or truth values, which are never close to each other.
+    arrays of ids or booleans, which are equal or not.
     """
     if alone.dtype.kind != "f" or alone.shape != batched.shape:
         return 0.0 if np.array_equal(alone, batched) else math.inf

@@ -47,9 +47,9 @@ class GraphInput:
 class ExportReport:
     """The result of an export. `dataclasses.asdict` of it is plain data.
 
-    The first of the files is the graph. None of the comparisons with PyTorch is at the shape of the export, and the
-    largest difference is at real positions. The duration is that of all steps, from loading the model on. Notes are
-    warnings of the exporters, and the exporters that failed before.
+    The first of `files` is the graph. `checks` compare it with PyTorch at other shapes than that of the export, and
+    ignore padded positions. `duration_s` includes loading the model. `notes` are the warnings of exporters, and why
+    exporters that were tried first failed.
     """
 
     task: str
@@ -84,12 +84,12 @@ def export_model(
     """Export the model in a folder as `model.onnx` in the target folder, check it, and return the report.
 
     Weights that do not fit into that file are in `model.onnx.data`. The same model, versions and opset give the same
-    bytes. Without `opset`, the graph has the working one nearest to `DEFAULT_OPSET`. Nothing is added to the target
+    bytes. Without `opset`, the one nearest to `DEFAULT_OPSET` that works is used. Nothing is added to the target
     folder on failure.
 
     Raises:
         ArtifactError: The model cannot be loaded, or no exporter writes a graph of this opset that computes what
-            PyTorch computes; the message has the reason for each, and opsets that work.
+            PyTorch computes; the message has each exporter's reason, and opsets that work.
     """
     started = time.perf_counter()
     notes: list[str] = []
@@ -132,7 +132,7 @@ def _traceable(model: PreTrainedModel, processor: ProcessorMixin | None) -> Trac
 
 
 def _export(traceable: Traceable, opset: int | None, folder: Path, notes: list[str]) -> _Export:
-    """Return a correct graph: of the requested opset, or without one, of the nearest working one to the default."""
+    """Return a correct graph of the requested opset; without a request, of the working one nearest to the default."""
     wanted = DEFAULT_OPSET if opset is None else opset
     exported, reasons = _try_exporters(traceable, wanted, folder)
     if exported is not None:
@@ -150,7 +150,7 @@ def _export(traceable: Traceable, opset: int | None, folder: Path, notes: list[s
 
 
 def _other_opsets(traceable: Traceable, wanted: int, folder: Path) -> Iterator[_Export]:
-    """Yield correct graphs of other opsets, the nearest to the wanted one first, until the time is up."""
+    """Yield correct graphs of other opsets, the nearest to the wanted one first, for `_SEARCH_S` seconds."""
     deadline = time.perf_counter() + _SEARCH_S
     for opset in sorted(set(exporters.OPSETS) - {wanted}, key=lambda other: (abs(other - wanted), other)):
         if time.perf_counter() > deadline:

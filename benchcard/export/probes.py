@@ -113,7 +113,7 @@ def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tu
 
 
 def vocabulary(model: PreTrainedModel, processor: ProcessorMixin | None) -> Vocabulary:
-    """Return the model's valid token ids, by its embedding table and its configuration."""
+    """Return the model's valid token ids, from its embedding table and its configuration."""
     config = model.config
     try:
         size = int(model.get_input_embeddings().num_embeddings)
@@ -132,8 +132,8 @@ def vocabulary(model: PreTrainedModel, processor: ProcessorMixin | None) -> Voca
 def check_shapes(model: PreTrainedModel, inputs: Sequence[ModelInput]) -> tuple[tuple[int, int], ...]:
     """Return the batch sizes and lengths at which an export is compared with PyTorch, all different from `TRACED`.
 
-    Images differ in the batch size alone. Texts are short, ragged, and near the model's maximum (at most 512 tokens),
-    where buffers, windows and position limits that became constants show.
+    Images differ in the batch size alone. Texts are short, of mixed lengths, and near the model's maximum (at most 512
+    tokens), which reveals buffers, windows and position limits that became constants.
     """
     axes = {size for input_ in inputs for size in input_.shape}
     if "samples" in axes:
@@ -149,8 +149,8 @@ def check_shapes(model: PreTrainedModel, inputs: Sequence[ModelInput]) -> tuple[
 def example(inputs: Sequence[ModelInput], tokens: Vocabulary, batch: int, length: int) -> dict[str, Array]:
     """Return inputs of a batch size and length, the same for the same arguments on every machine.
 
-    Later rows of a batch are shorter, so that the mask has padding. A single long row is padded, too. Token ids are all
-    but the padding id.
+    Later rows of a batch are shorter, so that the mask has padding. A single long row is padded, too. Token ids are
+    drawn from all but those of padding and end.
     """
     generator = np.random.default_rng([batch, length])
     sizes = {"batch": batch, "sequence": length, "samples": length * _SAMPLES_PER_STEP}

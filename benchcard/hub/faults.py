@@ -1,7 +1,7 @@
 """Errors of the Hub's client: what they mean, when a call is worth repeating, and what the user can do.
 
-Leaves to `repository` and `push` what follows from an error. No text from this module contains a token, whatever the
-server's answer contains.
+Leaves the reaction to an error to `repository` and `push`. No text from this module contains a token, even if the
+server's answer does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Token: TypeAlias = str | bool | None
-"""A token; None or True is that of HF_TOKEN or `hf auth login`, False is none."""
+"""A token; None and True mean the one of HF_TOKEN or `hf auth login`, False means no token."""
 
 # The base class of all errors of the client's HTTP library: httpx up to huggingface_hub 1, httpx2 from version 2 on.
 TransportError: Final[type[Exception]] = next(
@@ -40,14 +40,13 @@ CLIENT_ERRORS: Final = (TransportError, errors.EntryNotFoundError, OSError, Valu
 # What the client raises when an answer does not have the form that it expects.
 _UNREADABLE: Final = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _CHECK_NETWORK: Final = (
-    "Something between this machine and the Hub may have answered in its place: check the network, the proxy and "
-    "HF_ENDPOINT."
+    "A proxy or another server may have answered in place of the Hub: check the network, the proxy and HF_ENDPOINT."
 )
 LOGIN: Final = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 class UnexpectedAnswerError(ValueError):
-    """An answer with a status of success that cannot be read."""
+    """An answer with a success status that cannot be read."""
 
 
 class FaultKind(Enum):
@@ -70,7 +69,7 @@ class FaultKind(Enum):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The meaning of an error of the client: what happened, without tokens, and how long the Hub asks to wait."""
+    """The meaning of an error of the client: what happened (tokens removed), and how long the Hub asks to wait."""
 
     kind: FaultKind
     text: str
@@ -79,7 +78,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and after which waits a failed call is repeated.
+    """How often a failed call is repeated, and how long to wait before each attempt.
 
     The wait doubles with each attempt and has a random part, so that two clients in conflict do not retry at the same
     time. The Hub counts requests in windows of five minutes. Source: https://huggingface.co/docs/hub/rate-limits
@@ -120,11 +119,11 @@ def token_in_use(token: Token) -> str | None:
 def call_hub(api: HfApi, action: Callable[[], T]) -> T:
     """Return the result of `action`, a call to the client `api`.
 
-    The client itself sleeps when the Hub is busy, for as long as an answer asks. Here such an answer raises at once,
-    so that a `RetryPolicy` decides.
+    The client itself sleeps for as long as the answer of a busy Hub asks. Here such an answer raises an error at once,
+    so that a `RetryPolicy` decides how long to wait.
 
     Raises:
-        UnexpectedAnswerError: An answer with a status of success cannot be read. The text names the request.
+        UnexpectedAnswerError: An answer with a success status cannot be read. The text names the request.
     """
     responses: list[Response] = []
 
@@ -177,7 +176,7 @@ def call_with_retries(api: HfApi, action: Callable[[], T], purpose: str, retry_p
         if diagnosis.kind not in (FaultKind.UNAVAILABLE, FaultKind.RATE_LIMIT):
             raise HubError(f"{purpose} failed: {diagnosis.text}")
         if attempt >= retry_policy.attempts:
-            raise HubError(f"{purpose} failed: {diagnosis.text}\nRun the same again to continue.")
+            raise HubError(f"{purpose} failed: {diagnosis.text}\nRun it again to continue.")
         retry_policy.wait(attempt, diagnosis)
         attempt += 1
 
@@ -236,7 +235,7 @@ def diagnose(error: BaseException, token: Token = None) -> Diagnosis:
 
 def diagnose_commit(error: BaseException, token: Token = None) -> Diagnosis:
     """Return what an error of a commit means; errors in the metadata are listed by field and are final."""
-    # The client raises a plain ValueError, which only its text tells apart.
+    # The client raises a plain ValueError, which can only be recognized by its text.
     head, _, fields = str(error).partition("\n")
     if isinstance(error, ValueError) and head.startswith("Invalid metadata") and fields:
         return Diagnosis(FaultKind.FINAL, f"the Hub rejects the metadata of the card:\n{redacted(fields, token)}")

@@ -32,7 +32,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at its newest commit: its current name, and by path git's id of each file and the SHA-256 in LFS."""
+    """A repository at its newest commit. `blob_ids` has git's id of every file, `lfs_ids` the SHA-256 of LFS files."""
 
     repo_id: str
     sha: str
@@ -101,7 +101,7 @@ def decode_readme(readme: bytes | None, repo_id: str) -> str | None:
     try:
         return None if readme is None else readme.decode("utf-8")
     except UnicodeDecodeError as error:
-        # It could not be merged without damage.
+        # Merging a card into it would damage the text.
         place = f"{README} of {repo_id} is not UTF-8 (byte {error.start})"
         raise HubError(f"{place} and stays unchanged: convert it and push again.") from None
 

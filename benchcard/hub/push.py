@@ -1,4 +1,4 @@
-"""One push: files and a card committed to a repository at once, with retries."""
+"""A push: files and a card in one commit to a repository, with retries."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def push(
 ) -> Pushed:
     """Commit a card and its files, and return what changed.
 
-    Pushing the same again changes nothing and makes no commit. A commit contains all of the push or does not exist;
-    after any error the same call continues where it is needed.
+    A push is one commit, so it is written as a whole or not at all. Pushing the same content again makes no commit.
+    After an error, repeat the call: it does what is left to do.
 
-    - `repo_id` is created where it does not exist, `private` or not; an existing one stays as it is.
-    - `files` are contents, or files on this machine, by their path in the repository, without the README.
-    - `card` renders the README. It may be called several times, with the README that was read last.
-    - `create_pr=True` pushes to a pull request, the user's own open one where there is one; "auto" does so only where
+    - `repo_id` is created if it does not exist. `private` applies only then.
+    - `files` maps paths in the repository, except the README, to contents or to files on this machine.
+    - `card` renders the README from the present one. It is called again whenever the README was read again.
+    - `create_pr=True` pushes to the user's open pull request, or opens one; "auto" does so only where
       the token may not write.
     - `dry_run` returns what would change, and writes nothing.
 
@@ -55,7 +55,7 @@ def push(
     message = MESSAGE_PREFIX + " ".join(commit_message.split()).removeprefix(MESSAGE_PREFIX)
     target = repository.find_pull_request(revision) if create_pr is True else Target(revision)
     if create_pr == "auto":
-        # A refusal may have turned an earlier push into a pull request although the token may write to the branch now.
+        # An earlier push may have opened a pull request because the token could not write to the branch, as it may now.
         impatient = replace(repository, retry_policy=replace(retry_policy, attempts=1))
         target = impatient.find_complete_pull_request(revision, card, uploads, overwrite_policy) or target
     is_created, attempts = False, 0
@@ -105,7 +105,7 @@ def push(
             before_lost_commit = snapshot
         retry_policy.wait(attempts, fault)
         if target.opens_pull_request:
-            # The lost request may have opened it.
+            # The request whose answer was lost may have opened the pull request.
             target = repository.find_pull_request(revision)
 
 
@@ -138,7 +138,7 @@ def _result(
 def _failure_message(repo_id: str, fault: Diagnosis, target: Target, create_pr: bool | Literal["auto"]) -> str:
     advice = "Run the same push again to continue." if fault.kind.is_temporary else ""
     if fault.kind is FaultKind.FORBIDDEN and create_pr is False:
-        advice = "Without the right to write, `create_pr` proposes the change as a pull request."
+        advice = "Use `create_pr` to propose the change as a pull request."
     elif fault.kind is FaultKind.FORBIDDEN and target.as_pull_request:
         advice = "This token may neither write there nor open a pull request."
     return f"Pushing to {repo_id} failed: {fault.text}\nNothing was written to it. {advice}".rstrip()

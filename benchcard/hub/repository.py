@@ -1,6 +1,6 @@
 """A model repository on the Hub: read at one commit, and changed by one commit.
 
-Leaves the order of a push to `push`, and the choice of files to `overwrite`.
+Leaves the order of requests in a push to `push`, and the choice of the files to send to `overwrite`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RenderReadme = Callable[[str | None, Collection[str]], str]
 """Returns the README to push, given the text of the present one (None where there is none) and the paths of all files
 in the repository."""
 
-# All commits and pull requests of benchcard begin with this. A user's own pull request is found by it.
+# The titles of benchcard's commits and pull requests begin with this; the user's open pull request is found by it.
 MESSAGE_PREFIX: Final = "benchcard: "
 _UNKNOWN_ID: Final = "unknown"
 
@@ -107,13 +107,13 @@ class Repository:
         return snapshot
 
     def read(self, target: Target, *, is_commit_lost: bool = False) -> Snapshot | None:
-        """Return the repository now; None where it does not exist. An error names a commit whose answer was lost."""
+        """Return a snapshot; None without a repository. With `is_commit_lost`, errors say that a commit may exist."""
         try:
             return self._call(partial(self._read, target.revision), f"Reading {self.repo_id}")
         except HubError as error:
             if not is_commit_lost:
                 raise
-            message = f"{error}\nWhether the commit was made is unknown: the same push checks before it writes again."
+            message = f"{error}\nWhether the commit was made is unknown. Push again: the push checks before it writes."
             raise HubError(message) from None
 
     def _call(self, action: Callable[[], T], purpose: str) -> T:
@@ -131,7 +131,7 @@ class Repository:
         sha, files = info.sha, info.siblings
         if not isinstance(sha, str) or files is None:
             raise ValueError(f"it does not name the commit and the files of {self.repo_id}")
-        # A file that is listed without an id exists, and differs from every file to push.
+        # The content of a file that is listed without an id is not known: it counts as different from any upload.
         blob_ids = {file.rfilename: file.blob_id or _UNKNOWN_ID for file in files}
         lfs_ids = {file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
         readme = self._download(info.id, sha, README)
@@ -152,7 +152,7 @@ class Repository:
         return self._call(action, f"Reading {path} of {self.repo_id}")
 
     def _download(self, repo_id: str, sha: str, path: str) -> bytes | None:
-        """Return a file at a commit without use of a cache; None only where the Hub says that there is none."""
+        """Download a file at a commit, past the cache; None only where the Hub says that the file does not exist."""
         with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
             try:
                 file = self.api.hf_hub_download(repo_id, path, revision=sha, local_dir=folder, force_download=True)
@@ -163,7 +163,7 @@ class Repository:
     def select(
         self, snapshot: Snapshot | None, render: RenderReadme, uploads: Sequence[Upload], policy: OverwritePolicy
     ) -> Selection:
-        """Return which of the README and the other files are sent.
+        """Return the files to send; the README is one of them.
 
         Raises:
             CardError: The card cannot be merged into the present README.
@@ -177,7 +177,7 @@ class Repository:
             uploads = [encode_readme(render(text, snapshot.paths)), *uploads]
             ignored = []
         except (CardError, HubError):
-            # The README is not sent anyway.
+            # An ignored README is not sent, so it may be one that cannot be merged.
             if not is_ignored(README, rules):
                 raise
             ignored = [README]
@@ -226,13 +226,13 @@ class Repository:
         return [upload.path for upload in uploads if snapshot is None or not snapshot.has(upload)]
 
     def find_pull_request(self, branch: str | None, refusal: faults.Diagnosis | None = None) -> Target:
-        """Return the user's own open pull request of benchcard; where there is none, a new one that the commit opens.
+        """Return the user's open pull request that benchcard made; without one, a target whose commit opens a new one.
 
-        An error begins with the `refusal` of a commit to the branch itself.
+        If a commit to the branch itself was refused, an error begins with that `refusal`.
         """
         try:
             action = partial(self._find_pull_request, branch)
-            return self._call(action, f"Looking for an own pull request on {self.repo_id}")
+            return self._call(action, f"Looking for your pull request on {self.repo_id}")
         except HubError as error:
             if refusal is None or isinstance(error, NoRepositoryError):
                 raise
@@ -250,7 +250,7 @@ class Repository:
         except errors.RepositoryNotFoundError:
             raise NoRepositoryError(
                 f"{self.repo_id} is not on the Hub, or this token may not see it, and a pull request needs an existing "
-                "repository: check its name, or push without `create_pr`, which makes the repository."
+                "repository: check its name, or push without `create_pr`, which creates the repository."
             ) from None
         for pull in pulls:
             if pull.author == user and pull.title.startswith(MESSAGE_PREFIX):
@@ -262,7 +262,7 @@ class Repository:
     def find_complete_pull_request(
         self, branch: str | None, render: RenderReadme, uploads: Sequence[Upload], policy: OverwritePolicy
     ) -> Target | None:
-        """Return the user's own open pull request that already contains all of a push; None where there is none."""
+        """Return the user's open pull request that already contains all of a push; None where there is none."""
         try:
             target = self.find_pull_request(branch)
             snapshot = None if target.opens_pull_request else self.read(target)
@@ -270,17 +270,17 @@ class Repository:
                 return None
             selected = self.select(snapshot, render, uploads, policy).uploads
         except (CardError, HubError):
-            # It has other content or cannot be read.
+            # It cannot be read, or one of its files must not be replaced: it does not contain the push.
             return None
         return target if selected and all(snapshot.has(upload) for upload in selected) else None
 
     def find_commit(self, snapshot: Snapshot, before: Snapshot, target: Target, message: str) -> str:
-        """Return the newest commit since `before` with a message, made by a request whose answer was lost."""
+        """Return the id of the newest commit since `before` with `message`: the commit whose answer was lost."""
         action = partial(self.api.list_repo_commits, snapshot.repo_id, revision=target.revision)
         try:
             commits = faults.call_hub(self.api, action)
         except faults.CLIENT_ERRORS:
-            # The pushed content is there. Not knowing its exact commit is no reason to fail.
+            # The pushed content is there, so the push succeeds even if its exact commit is not known.
             return snapshot.sha
         new = takewhile(lambda commit: commit.commit_id != before.sha, commits)
         return next((commit.commit_id for commit in new if commit.title == message), snapshot.sha)

@@ -43,7 +43,7 @@ class MachineState:
         quota_cpus: Processors that the cgroup may use at most.
         throttled: Number of periods in which the cgroup was throttled.
         throttled_s: Seconds for which it was throttled.
-        governors: Frequency governors in use, as `performance`.
+        governors: Frequency governors in use, such as `performance`.
         frequency_mhz: Mean frequency of the processors.
         core_throttles: Number of times that a core was slowed down because of heat.
         swapped_bytes: Bytes moved to or from swap.
@@ -104,7 +104,7 @@ def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/")) -> Mach
 def others_share(before: MachineState, after: MachineState) -> float | None:
     """Return how much of one processor other processes used between two states; 1.0 is one processor all the time.
 
-    None where the system does not report it, or where one of the own processes ended in between.
+    None where the system does not report it, or where one of benchcard's own processes ended in between.
     """
     if before.busy_s is None or after.busy_s is None or before.own_s is None or after.own_s is None:
         return None
@@ -149,7 +149,7 @@ def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
 
     Args:
         rounds: The states around each round. What happens between rounds does not count, because an interrupted run may
-            go on another day.
+            continue on another day.
     """
     shares = others_shares(rounds)
     if disturbed := sum(share > _OTHERS_SHARE for share in shares):

@@ -1,4 +1,4 @@
-"""Metrics computed from predictions: how a metric is loaded and called, and which figures come of it.
+"""Metrics computed from predictions: how a metric is loaded and called, and which figures it returns.
 
 Leaves the meaning of figures to `info`, and their intervals to `examples` and `uncertainty`.
 """
@@ -36,7 +36,7 @@ class MetricInputs:
         predictions: The prediction of each row.
         references: The reference of each row.
         prediction_scores: `(rows, labels) float32`, for metrics of rankings; None where the task has none.
-        defaults: Arguments that a metric gets where its `compute` has such a parameter and `arguments` has none.
+        defaults: Arguments for each metric whose `compute` has the parameter, unless `arguments` sets it.
         meanings: The metric and figure that an id stands for in the task, as `{"f1": "seqeval.overall_f1"}`.
         arguments: By the id of a metric, further arguments of its `compute`: `{"f1": {"average": "macro"}}`.
     """
@@ -51,9 +51,9 @@ class MetricInputs:
 
 @dataclass(frozen=True)
 class MetricCall:
-    """A loaded metric, what its `compute` is called with, and the only figure that is wanted; empty for all.
+    """A loaded metric, the inputs and arguments of its `compute`, and the figure to return (empty: all figures).
 
-    `identity` is the id of the metric, which the id in the spec may only stand for.
+    `identity` is the metric's own id; the id in the spec may be another name for it.
     """
 
     identity: str
@@ -66,7 +66,7 @@ class MetricCall:
 def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> MetricCall:
     """Load a metric and select what its `compute` is called with. See `compute_metric`."""
     identity, figure = split_column(inputs.meanings.get(name, name), script)
-    # What a name means comes from a file of the run, so it is never loaded from the network.
+    # Meanings come from a file of the run, so a metric that they name is never loaded from the network.
     if name in inputs.meanings and identity not in registry.metrics():
         means = f"the task says that `{name}` means `{identity}`"
         raise BenchcardError(f"{means}, which is no installed metric: install its package")
@@ -98,7 +98,7 @@ def compute_metric(
     script: str | None = None,
     directions: Mapping[str, bool] = MappingProxyType({}),
 ) -> dict[str, Figure]:
-    """Return the figures of a metric by the name of their column; those that are single numbers.
+    """Return the figures of a metric that are single numbers, by the name of their column.
 
     Args:
         name: The metric's id in the spec.
@@ -162,14 +162,14 @@ def merge_figures(figures: Mapping[str, Mapping[str, Figure]], meanings: Mapping
     A figure may come twice where both ids stand for the same metric by `meanings`.
 
     Raises:
-        BenchcardError: Two figures would have the same column, or a figure the column of something else.
+        BenchcardError: Two figures would have the same column, or a figure that of another result.
     """
     owners: dict[str, tuple[str, str]] = {}
     metrics = {name: split_column(meanings.get(name, name))[0] for name in figures}
     for name, of_metric in figures.items():
         for figure in of_metric:
             parameter = split_name(figure)[0]
-            # The parameter `precision` is a column only where it is benchmarked; `spec` refuses that beside the metric.
+            # The parameter `precision` is a column only where it is benchmarked; `spec` refuses both together.
             if figure in info.RESERVED_COLUMNS or (parameter in PARAMETERS and parameter != "precision"):
                 other = "the results have another column of this name: give the figure another name"
                 raise BenchcardError(f"the metric `{name}` gives a figure `{figure}`, and {other}")
@@ -188,7 +188,7 @@ def load_metric(name: str, script: str | None = None) -> evaluate.EvaluationModu
 
     Raises:
         SpecError: It is neither registered nor loadable by `evaluate`, or lacks a package.
-        BenchcardError: Loading failed for another reason, which the message has.
+        BenchcardError: Loading failed for another reason, which the message states.
     """
     name, _ = split_column(name, script)
     if name in registry.metrics():
@@ -210,8 +210,8 @@ def load_metric(name: str, script: str | None = None) -> evaluate.EvaluationModu
 def _load_with_evaluate(name: str) -> evaluate.EvaluationModule:
     """Return a metric of the Hub or of a script.
 
-    A script is loaded from a copy that has the digest of all scripts beside it: `evaluate` caches scripts by their
-    content without comments, and takes all text after a `#` for a comment, even inside a string.
+    A script is loaded from a copy that ends with the digest of all scripts in its folder: `evaluate` caches scripts by
+    their content without comments, and takes all text after a `#` for a comment, even inside a string.
     """
     import evaluate
 

@@ -53,7 +53,7 @@ class FigureUncertainty:
         low, high: The bounds; None where no interval can be computed.
         difference: The figure minus the baseline's, on the same examples.
         difference_low, difference_high, p_value: The bounds and the p-value of the difference.
-        detectable_difference: The smallest true difference that this many examples show four times in five.
+        detectable_difference: The smallest true difference that a test on these examples detects with a power of 80 %.
         draws: The number of bootstrap resamples behind the p-value; None where the test is exact.
     """
 
@@ -78,7 +78,7 @@ METRICS: Mapping[str, MetricInfo] = MappingProxyType(
         **dict.fromkeys(("accuracy", "top_k_accuracy", "exact_match"), _SHARE),
         **{f"{name}{average}": _SHARE for name in _AVERAGED for average in ("", "_micro", "_macro", "_weighted")},
         **dict.fromkeys(("matthews_correlation", "pearson", "spearman", "pearsonr", "spearmanr"), _COEFFICIENT),
-        # Some of these are no metrics of benchcard, but they are often loaded with `evaluate.load`.
+        # Some of these are not benchcard's own metrics, but are often loaded with `evaluate.load`.
         **dict.fromkeys(("mse", "brier_score"), MetricInfo(False, "squared error")),
         "mae": MetricInfo(False, "error"),
         **dict.fromkeys(("mape", "smape"), MetricInfo(False, "share")),
@@ -104,7 +104,7 @@ RESERVED_COLUMNS = frozenset(
 def metric_info(name: str, figure: str | None = None) -> MetricInfo:
     """Return direction and unit of a metric, given as `metric` or `metric.figure`, or of one of its figures.
 
-    The attributes `higher_is_better` and `unit` of a registered metric come first, then what is known by its name. A
+    The attributes `higher_is_better` and `unit` of a registered metric come first, then those in `METRICS`. A
     metric that is not registered is not loaded.
     """
     metric, _ = split_column(name)
@@ -128,7 +128,7 @@ def default_max_drop(unit: str | None) -> float:
 def split_column(name: str, script: str | None = None) -> tuple[str, str]:
     """Return metric and figure of `metric.figure`; the figure is empty for a metric's id alone.
 
-    A dot in a path or in an id on the Hub separates nothing.
+    A dot in a path or in an id on the Hub is not a separator.
     """
     if script or name in registry.metrics() or "/" in name or "\\" in name:
         return name, ""

@@ -1,6 +1,6 @@
-"""The failures of a row, by what is missing because of them, and in words.
+"""The failures of a row, by what is missing because of them.
 
-An exception becomes a `Failure` in `workers.child`. The table of failures is left to `analysis.frames.failures`.
+An exception becomes text in `workers.child`. The table of failures is left to `analysis.frames.failures`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rows of a data set: loading them at one revision, choosing some of them, and reading their columns.
 
-Leaves what becomes of a row to the tasks.
+Leaves the use of a row to the tasks.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def load_dataset(
 ) -> Dataset:
     """Return one split of a data set: of a folder, a file, a folder written by `save_to_disk`, or a repository.
 
-    A file, and a folder with a single split without a name, hold one split, whatever name is asked for. A part of a
-    split is asked for as `train[:500]` or `train[50%:]`. `name` is the configuration, `revision` the commit on the Hub,
+    A file, or a folder whose only split has no name, counts as the split that is asked for. `split` may also be a part,
+    such as `train[:500]` or `train[50%:]`. `name` is the configuration, `revision` the commit on the Hub,
     and `content` the `data_digest` that a local path must have.
 
     Raises:
@@ -98,7 +98,7 @@ def _load_hub(location: str, name: str | None, split: str, revision: str | None)
 
 
 def _load_local(path: Path, name: str | None, split: str, content: str | None) -> Dataset:
-    """Return a split of local files, and check that `datasets` read the files that the digest is of."""
+    """Return a split of local files, and check that `datasets` read exactly the files that were digested."""
     files, saved = list(list_files(path).values()), any((path / file).exists() for file in _SAVED)
     stamps = _stamps(files)
     if content is not None and content != data_digest(path):
@@ -153,7 +153,7 @@ def _expect_pulled(path: Path, files: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def literal(path: Path) -> Iterator[Path]:
-    """Yield a temporary link to a path whose name `datasets` takes literally, even where the path contains `::`."""
+    """Yield a temporary link to a path, which `datasets` takes literally even where the path contains `::`."""
     with tempfile.TemporaryDirectory(prefix="benchcard-") as folder:
         link = Path(folder) / "data"
         link.symlink_to(path.absolute())
@@ -163,9 +163,9 @@ def literal(path: Path) -> Iterator[Path]:
 def _link_files(path: Path, content: str) -> Path:
     """Return a folder in the cache of `datasets` with links to the files of data with this digest.
 
-    `datasets` takes paths for patterns and for chains of file systems, and reuses what it cached wherever a file has
-    the same path and time. The paths of these links are plain, and differ for each content; the rows that are read
-    through them are cached beside them. Several processes may make the same links at once.
+    `datasets` reads marks such as `*` and `::` in a path as a pattern or a chain of file systems, and uses its cache
+    again for a file with the same path and time. The paths of these links have no such marks, and differ for each
+    content. The rows read through them are cached beside them. Several processes may make the same links at once.
     """
     import datasets
 
@@ -189,14 +189,14 @@ def _link_files(path: Path, content: str) -> Path:
 
 
 def _link_name(path: Path) -> str:
-    """Return the name of the link to a file or folder; that of a file has only the endings that select its reader."""
+    """Return the name of the link to a file or folder; a file keeps only the endings that select its reader."""
     if path.is_file():
         return "rows" + "".join(ending for ending in path.suffixes if ending.lower() in PACKED | READERS.keys())
     return "data" if any(mark in path.name for mark in _PATTERN_MARKS) else path.name
 
 
 def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int]]:
-    """Return what changes when a file is written or replaced."""
+    """Return the time, size and inode of each file, which change when it is written or replaced."""
     return [(status.st_mtime_ns, status.st_size, status.st_ino) for status in map(os.stat, files)]
 
 
@@ -220,7 +220,7 @@ def _changed(path: Path) -> SpecError:
 
 
 def _foreign(path: Path, file: str, hint: str) -> SpecError:
-    return SpecError(Mistake("$.dataset.path", f"the file `{file}`", f"files in `{path}`, which are digested", hint))
+    return SpecError(Mistake("$.dataset.path", f"the file `{file}`", f"only files inside `{path}`", hint))
 
 
 def _split_names(split: str) -> list[str]:
@@ -229,8 +229,8 @@ def _split_names(split: str) -> list[str]:
 
 
 def _load_saved(path: Path, split: str) -> DatasetDict:
-    """Return what `save_to_disk` wrote, without splits that have no rows, unless one is asked for, which is a mistake:
-    `load_from_disk` fails for them without a reason.
+    """Return the splits that `save_to_disk` wrote, except those without rows, on which `load_from_disk` fails without a
+    reason. A `split` without rows is a mistake.
     """
     import datasets
 
@@ -278,7 +278,7 @@ def _reader(path: Path) -> tuple[str, dict[str, str]]:
 def _load_error(error: Exception, location: str, name: str | None, split: str) -> SpecError:
     """Return the mistake in the spec behind an error of `datasets`."""
     message = str(error.__cause__ or error).strip() or type(error).__name__
-    # The user knows the path of the data, not that of the link to it.
+    # The user knows the path of the data, and not the path of the link to it.
     message = re.sub(rf"\S*/benchcard/[0-9a-f]{{32}}/{_LINKS}/[\w.-]+", lambda _: location, message)
     if "corresponds to no data" in message:
         return _empty_split(split)
@@ -315,7 +315,7 @@ def _hash_bytes(value: object) -> object:
 
 
 def evenly_spaced(rows: Dataset, most: int | None) -> tuple[Dataset, list[int]]:
-    """Return at most so many rows, spaced such that a split sorted by class keeps all classes, and their numbers."""
+    """Return at most `most` rows, evenly spaced so that sorted classes are all represented, and their numbers."""
     if most is None or most >= len(rows):
         return rows, list(range(len(rows)))
     numbers = [index * len(rows) // most for index in range(most)]
@@ -323,7 +323,7 @@ def evenly_spaced(rows: Dataset, most: int | None) -> tuple[Dataset, list[int]]:
 
 
 def stratified_sample(rows: Dataset, count: int, seed: int, label: str | None, split: str) -> tuple[Dataset, list[int]]:
-    """Return rows that are drawn in the same shares of each label as in the split, and their ascending numbers.
+    """Return `count` rows, drawn with the same share of each label as in the split, and their ascending numbers.
 
     Shares are rounded by the largest remainder, so that they add up to `count`. Without a column of classes the draw is
     not stratified.
@@ -429,5 +429,5 @@ def expect_number(value: object, column: str, number: int) -> float:
 
 
 def bad_value(value: object, column: str, number: int, place: str, expected: str, hint: str = "") -> SpecError:
-    """Return the mistake of a value in a row, given the place in the spec where its column is named."""
+    """Return the mistake that a row has a wrong value; `place` is where the spec names the column."""
     return SpecError(Mistake(place, f"{format_value(value)} in row {number} of `{column}`", expected, hint))

@@ -1,4 +1,4 @@
-"""Labels of a data set as labels of the model, matched by name: another order of labels must not look like a bad model.
+"""The labels of a data set matched with those of the model, by name, so that another order is not counted as errors.
 
 Owns when two names are the same, when labels are matched by number, and which of two labels is the positive one.
 """
@@ -32,7 +32,7 @@ _GENERIC = re.compile(r"^label[_ -]?\d+$", re.IGNORECASE)
 _SEPARATORS = re.compile(r"(?<=[^\W_])[\s_\-./]+(?=[^\W\d_])|(?<=[^\W\d_])(?:[\s_]+|[\-./])(?=\d)")
 _NUMERAL = re.compile(r"\d+(?:\.\d+)?")
 _ID = re.compile(r"[0-9]{1,9}")
-# Notes list the pairs of labels where there are at most so many.
+# Notes list the pairs of labels if there are at most this many.
 _FEW = 8
 
 
@@ -41,10 +41,10 @@ class Alignment:
     """The labels of the model for the labels of the data set.
 
     Attributes:
-        ids: The model's label id for each of the data set's values: its id, or its text.
+        ids: The model's label id for each label of the data set, which is an id or a text.
         names: The model's label names, by id.
         positive: The model's id of the positive class, for metrics of one class; None where there are not two labels.
-        positive_source: What makes it the positive one, as "the second label that the data set declares".
+        positive_source: Why it is the positive one, as "the second label that the data set declares".
     """
 
     ids: Mapping[Label, int]
@@ -144,7 +144,7 @@ def align(
 def _apply_mapping(
     mapping: Mapping[str, object], data_names: _Names, model_names: _Names
 ) -> tuple[dict[int, int], list[str]]:
-    """Return the model's id for each index of the data set that `label_mapping` names, and the keys that name none."""
+    """Return the model's id for the index of each data set label in `label_mapping`, and the keys that match none."""
     mapped: dict[int, int] = {}
     unused, mistakes = [], []
     for key, value in mapping.items():
@@ -195,7 +195,7 @@ def _match_mistakes(names: Sequence[str], data_names: Sequence[str], ids_of: Seq
             actual = f"{listing} of the data set, all `{names[index]}` of the model"
             together = "put them together in the data set where they mean the same"
             hint = f"{together}, else say in label_mapping which is which"
-            mistakes.append(Mistake(_PLACE, actual, "a label of the model for each of the data set's own", hint))
+            mistakes.append(Mistake(_PLACE, actual, "a different label of the model for each of the data set", hint))
     return mistakes
 
 
@@ -210,10 +210,10 @@ def _with_positive(alignment: Alignment, keys: Sequence[Label], declared: bool) 
     if len(keys) == len(numbers) == 2:
         greatest = max(keys, key=lambda key: numbers[key])
         return replace(alignment, positive=ids[greatest], positive_source="the greater number in the data set")
-    # The order of a single number and the missing one is not known, unless numbers are the model's ids.
+    # Whether a single number is the greater of two is not known, unless numbers are the model's ids.
     if len(numbers) == len(keys) and any(ids[key] != key for key in keys):
         return alignment
-    source = "the one of the higher id in the model, as the data set does not order its labels"
+    source = "the label with the higher id in the model, as the data set does not order its labels"
     return replace(alignment, positive=max(ids.values()) if len(keys) == 2 else 1, positive_source=source)
 
 
@@ -231,7 +231,7 @@ def are_generic(names: Sequence[str]) -> bool:
 
 
 def column_labels(rows: Dataset, name: str) -> tuple[Sequence[str] | None, Sequence[Label]]:
-    """Return the label names that a column declares, or None, and the distinct labels in it, one or a list in a row."""
+    """Return the label names that a column declares, or None, and the distinct labels in it, alone or in lists."""
     feature = rows.features[name]
     names = getattr(getattr(feature, "feature", feature), "names", None)
     distinct: set[object] = set()
@@ -241,7 +241,7 @@ def column_labels(rows: Dataset, name: str) -> tuple[Sequence[str] | None, Seque
             distinct.update(value if isinstance(value, list) else [value])
     except TypeError as error:
         raise _no_labels(name, feature) from error
-    # A row without a label raises its own error when it is taken.
+    # A row without a label raises its own error when it is prepared.
     values = sorted((value for value in distinct if value is not None), key=str)
     labels = [value for value in values if isinstance(value, (int, str)) and not isinstance(value, bool)]
     if names is None and len(labels) < len(values):
@@ -260,7 +260,7 @@ def _by_number(names: tuple[str, ...], data_names: Sequence[str], keys: Sequence
     numbers = [key for key in keys if isinstance(key, int) and 0 <= key < len(names)]
     if len(numbers) < len(keys):
         raise SpecError(Mistake(_PLACE, both, "labels that agree by name or by number", hint))
-    # `1 star` is the label 0 of the model, and the label 1 of data that counts from 1.
+    # For example, `1 star` is the label 0 of the model, but the label 1 of a data set that counts from 1.
     in_names = {number: index for index, number in enumerate(_numerals(names))}
     by_numerals = [in_names.get(number) for number in (_numerals(data_names) if declared else ()) or numbers]
     if None not in by_numerals and by_numerals != numbers:
@@ -277,7 +277,7 @@ def _by_number(names: tuple[str, ...], data_names: Sequence[str], keys: Sequence
 
 
 def _numerals(names: Sequence[str]) -> list[float]:
-    """Return the number in each name; nothing unless each has one, and all differ."""
+    """Return the number in each name; empty unless every name has exactly one, and all differ."""
     numerals = [_NUMERAL.findall(name) for name in names]
     numbers = [float(parts[0]) for parts in numerals if len(parts) == 1]
     return numbers if len(set(numbers)) == len(names) else []

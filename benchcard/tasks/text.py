@@ -1,6 +1,6 @@
 """What the tasks on text share: the model's tokenizer, its longest input, padding, and generated token ids.
 
-Leaves what becomes of the tokens to each task.
+Leaves the use of the tokens to each task.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Items = list[dict[str, NDArray[np.int64]]]
 
 @dataclass(frozen=True)
 class Texts:
-    """How a model reads text.
+    """The tokenizer of a model, and which inputs the model takes from it.
 
     Attributes:
         names: The inputs that the tokenizer makes and the model takes.
@@ -61,13 +61,13 @@ class Texts:
             return {}
         if self.tokenizer.pad_token_id is None:
             lack = f"The tokenizer of {self.model} has no pad token, so texts of different lengths cannot share a batch"
-            advice = "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` alike)"
+            advice = "Give it one (`tokenizer.pad_token = tokenizer.eos_token`, and `config.pad_token_id` likewise)"
             raise ArtifactError(f"{lack}. {advice}, save both into a folder, and name that folder.")
         values = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
         return {name: values.get(name, 0) for name in self.names}
 
     def cut_tally(self) -> dict[str, str]:
-        """Return `Prepared.tallies` of rows that count `cut` and `texts`."""
+        """Return the sentence of `Prepared.tallies` for rows whose counts are `cut` and `texts`."""
         return {"cut": f"{{cut}} of {{texts}} texts {{cut:was|were}} cut to {self.maximum} tokens"}
 
     def items(self, encoding: Mapping[str, Sequence[Sequence[int]]]) -> Items:
@@ -94,8 +94,8 @@ class Texts:
     def timed(self, batch_size: int, length: int | None, seed: int, pair: bool = False) -> TimedInputs:
         """Return generated inputs `(batch, tokens) int64` for time measurements, and their length.
 
-        Ordinary tokens are drawn by seed; special tokens stand where the tokenizer puts them; there is no padding. The
-        default of `length` is `DEFAULT_LENGTH`. Of a pair of texts, the first one takes an eighth of the row.
+        Ordinary tokens are drawn by `seed`; special tokens are where the tokenizer puts them; there is no padding. The
+        default of `length` is `DEFAULT_LENGTH`. In a pair, the first text has an eighth of the tokens.
 
         Raises:
             ArtifactError: The model takes no rows of that length.
@@ -111,9 +111,9 @@ class Texts:
         if length is None:
             length = max(least, min(DEFAULT_LENGTH, self.maximum or DEFAULT_LENGTH))
         if self.maximum is not None and length > self.maximum:
-            raise ArtifactError(f"The input length {length} is above {self.maximum}, the most tokens of {self.model}.")
+            raise ArtifactError(f"The input length {length} is above {self.maximum}, the token limit of {self.model}.")
         if length < least:
-            fewest = f"the fewest tokens of {self.model} with its special ones"
+            fewest = f"the minimum of {self.model} with its special tokens"
             raise ArtifactError(f"The input length {length} is below {least}, {fewest}.")
         free = length - least + len(texts)
         repeats = np.ones(least, dtype=int)
@@ -148,8 +148,8 @@ def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = Fal
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted())
-        # Such a tokenizer recognizes a word by the space before it. A word that comes alone would be read as the rest
-        # of another one.
+        # A tokenizer with `add_prefix_space` recognizes a word by the space before it. Without that space, a word
+        # is read as the rest of another word.
         settings = inspect.signature(type(tokenizer).__init__).parameters
         if split and tokenizer.is_fast and "add_prefix_space" in settings and not tokenizer.add_prefix_space:
             tokenizer = AutoTokenizer.from_pretrained(model, add_prefix_space=True, trust_remote_code=trusted())
@@ -185,7 +185,7 @@ def expect_columns(block: Sequence[tuple[int, Mapping[str, object]]], columns: S
 
 
 def without_padding(values: np.ndarray, inputs: Arrays) -> list[np.ndarray]:
-    """Return outputs `(batch, tokens, ...)` as one array an item, without the tokens of padding."""
+    """Return outputs `(batch, tokens, ...)` as one array per item, without padding tokens."""
     mask = inputs.get("attention_mask")
     return [row if mask is None else row[mask[index].astype(bool)] for index, row in enumerate(values)]
 
@@ -203,12 +203,12 @@ def _model_inputs(config: transformers.PretrainedConfig) -> set[str] | None:
 
 
 def _max_tokens(tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PretrainedConfig) -> int | None:
-    """Return the most tokens that a model takes: the lower one of the tokenizer's limit and the model's positions."""
+    """Return the most tokens that a model takes: the lower of the tokenizer's limit and the model's positions."""
     limit = int(tokenizer.model_max_length) if tokenizer.model_max_length < _UNSET else None
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(positions, int) or positions <= 0:
         return limit
-    # Every model of this many positions takes so many tokens, even one that numbers them from after the padding id.
+    # A model with this many positions takes at least so many tokens, even if it counts from after the padding id.
     certain = positions - (getattr(config, "pad_token_id", None) or 0) - 1
     if limit is not None and limit <= certain:
         return limit

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from benchcard.tasks.protocol import Arrays, Context, Kept, TimedInputs
 
 
-# The metrics of the cards are those of seqeval: of whole entities, and of words for accuracy.
+# These names stand for the metrics of seqeval: accuracy is that of words, the others are those of entities.
 _MEANINGS = {
     "precision": "seqeval.overall_precision",
     "recall": "seqeval.overall_recall",
     "f1": "seqeval.overall_f1",
     "accuracy": "seqeval.overall_accuracy",
 }
-# A tag is a letter of a scheme before a type (`B-PER`, `B_PER`), behind it (`PER-B`), or alone.
+# A tag is a letter of a scheme before a type (`B-PER`, `B_PER`), after it (`PER-B`), or alone.
 _PREFIXED = re.compile(r"(?P<letter>[BIESLUMW])(?:[-_](?P<type>.+))?", re.IGNORECASE | re.DOTALL)
 _SUFFIXED = re.compile(r"(?P<type>.+)[-_](?P<letter>[BIESLUMW])", re.IGNORECASE | re.DOTALL)
 # The letters of IOBES for those of other schemes: BILOU (last, unit), BMES (middle), BMEWO (whole).
@@ -100,8 +100,8 @@ class _Tags:
     """The column of the labels of words.
 
     Attributes:
-        names: The name of each label id, no two alike, from which entities are read. It is that of the data set where
-            the model has no names, or gives one twice.
+        names: The unique name of each label id, from which entities are read: the model's, or the data set's where the
+            model has no names or gives one twice.
     """
 
     column: str

@@ -26,7 +26,7 @@ _SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "
 def write_tokenizer(
     folder: Path, words: Iterable[str], *, maximum: int = 64, **settings: object
 ) -> PreTrainedTokenizerFast:
-    """Save a lower-casing WordPiece tokenizer: `[CLS] a [SEP]`, and `[CLS] a [SEP] b [SEP]` for pairs.
+    """Save a lower-casing WordPiece tokenizer; texts become `[CLS] a [SEP]`, pairs `[CLS] a [SEP] b [SEP]`.
 
     Args:
         folder: The folder of the model; it is created.
@@ -61,7 +61,7 @@ def text_model(
     """Return a two-layer BERT with random weights, large enough that its outputs differ between tokens.
 
     Args:
-        kind: The end of the name of its class, such as `ForTokenClassification`, or `Model` for one without a head.
+        kind: The name of its class after `Bert`, such as `ForTokenClassification`, or `Model` for one without a head.
         vocabulary: The number of tokens of its tokenizer.
         labels: The names of its labels.
         seed: The seed of the weights; the state of torch's generator is restored.
@@ -129,7 +129,7 @@ def write_data(
     Args:
         folder: The folder of the data set; it is created, and files of the same names are replaced.
         splits: The columns of each split, by its name.
-        features: The feature of `datasets` of each column; inferred from the values by default.
+        features: The `datasets` feature of each column; inferred from the values by default.
     """
     import datasets
 
@@ -181,7 +181,7 @@ def train(
         model: A transformers model.
         inputs: Its inputs by name with the labels, as tensors `(rows, ...)`.
         epochs: The number of passes over the rows.
-        batch_size: The number of rows of a step.
+        batch_size: The number of rows in a step.
         learning_rate: The peak of the learning rate of AdamW, after a warm-up of a tenth of all steps; it then falls
             along a cosine.
         seed: The seed of the order of rows and of dropout.

@@ -90,7 +90,7 @@ def test_an_endpoint_without_a_server(pushed: Push) -> None:
         endpoint = stopped.endpoint
     text = error_of(pushed, endpoint=endpoint, retry_policy=RetryPolicy(2, 0.001))
     assert "could not be reached" in text
-    assert "Run the same again" in text
+    assert "Run it again" in text
 
 
 # Commits of other users

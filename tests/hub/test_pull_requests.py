@@ -134,7 +134,7 @@ def test_no_pull_request_without_a_repository(hub: LocalHub, pushed: Push, repo_
     """`create_pr=True` for a missing repository says so and how to create it; nothing is created."""
     text = error_of(pushed, repo_id, create_pr=True, dry_run=is_dry)
     assert text.startswith(f"{repo_id} is not on the Hub")
-    assert "push without `create_pr`, which makes the repository" in text
+    assert "push without `create_pr`, which creates the repository" in text
     assert "401" not in text
     assert not hub.exists(repo_id)
     assert {seen.method for seen in hub.requests()} == {"GET"}

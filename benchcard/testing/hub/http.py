@@ -25,10 +25,10 @@ class Fault:
     """A failure of requests to one endpoint.
 
     Attributes:
-        route: The name of the endpoint ("resolve", "commit", "info", ...); "*" is any.
-        method: The method of the requests; "*" is any. A download is a HEAD, then a GET.
+        route: The name of the endpoint ("resolve", "commit", "info", ...); "*": any.
+        method: The method of the requests; "*": any. A download is a HEAD, then a GET.
         after: The number of such requests that succeed first.
-        times: The number of requests that fail then; None is all of them.
+        times: The number of requests that fail after those; None: all of them.
         status: The status of the reply, which is sent instead of handling the request; None handles the request.
         message: The error message of a reply with `status`.
         headers: Further headers of a reply with `status`.
@@ -53,7 +53,7 @@ class Fault:
     ending: Literal["whole", "drop", "cut"] = "whole"
 
     def effects(self) -> Iterator[Fault]:
-        """Yield what happens to the matching requests, one by one: nothing, then this fault."""
+        """Yield the fault of each matching request: `after` times one without effect, then this one, `times` times."""
         failures = repeat(self) if self.times is None else repeat(self, self.times)
         return chain(repeat(Fault(), self.after), failures)
 
@@ -107,7 +107,7 @@ class HubServer(ThreadingHTTPServer):
         self.home.cleanup()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep an error of the server itself for `LocalHub` to raise; clients may close connections at any time."""
+        """Keep an error of the server for `LocalHub` to raise, but not that of a connection that a client closed."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, ConnectionError):
             self.failures.append(error)
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: HubServer
     protocol_version = "HTTP/1.1"
     server_version = "LocalHub"
-    # Seconds until a connection without a request ends.
+    # Seconds after which a connection without a request is closed.
     timeout = 30
     # Sends a reply as one packet. Otherwise each body waits 40 ms for the acknowledgement of its headers.
     disable_nagle_algorithm = True

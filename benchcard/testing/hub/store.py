@@ -58,13 +58,13 @@ class Blob:
 
     @cached_property
     def pointer(self) -> bytes:
-        """The text in git of a file in LFS. Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+        """The text that git has for a file in LFS. Source: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
         size = len(self.content)
         return f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {size}\n".encode()
 
     @cached_property
     def oid(self) -> str:
-        """The git blob id, of the pointer if the file is in LFS."""
+        """The git blob id: that of the pointer if the file is in LFS."""
         return _git_id("blob", self.pointer if self.lfs else self.content)
 
     @property
@@ -115,7 +115,7 @@ class Commit:
 
 @dataclass
 class Discussion:
-    """A discussion; with `base`, the commit that it started from, a pull request onto `target`."""
+    """A discussion, or a pull request onto `target` if there is a `base`: the commit that it started from."""
 
     num: int
     title: str
@@ -241,7 +241,7 @@ class Repo:
         return _changes(self.commits[pull.base].files, self.at(pull.ref).files)
 
     def conflicts(self, pull: Discussion) -> list[str]:
-        """Return the files that a pull request and its target have changed differently."""
+        """Return the paths that a pull request and its target have changed in different ways."""
         changes = self.changes(pull)
         before, after = self.commits[pull.base or ""].files, self.at(pull.target).files
         return [path for path, blob in changes.items() if after.get(path) not in (before.get(path), blob)]

@@ -327,7 +327,7 @@ class _Forked:
             select.select([self._descriptor], [], [])
             process.kill_group(self.pid)
             self._code = self._launcher.exit_code(self.pid)
-        except ProcessFailed:
+        except (ProcessFailed, OSError, ValueError):
             self._code = -signal.SIGKILL  # It ended with its launcher.
         finally:
             os.close(self._descriptor)
@@ -404,9 +404,11 @@ class Launchers:
             return self.start(members, processes, affordable_ns)
         self._kept = {key: parent for key, parent in launchers.items() if parent.import_ns > affordable_ns}
         outcomes = [_process_of(member, parents[self._parent(member)]) for member in members]
-        ending: list[_Conversation] = [parent for key, parent in launchers.items() if key not in self._kept]
-        ending += [outcome for outcome in outcomes if isinstance(outcome, TimedProcess)]
+        launched = [outcome for outcome in outcomes if isinstance(outcome, TimedProcess)]
+        ending = [parent for key, parent in launchers.items() if key not in self._kept]
+        # A launcher ends after its processes, because it waits for them.
         processes.callback(_end, ending)
+        processes.callback(_end, launched)
         return outcomes
 
     def _parent(self, member: Member) -> object:

@@ -178,6 +178,15 @@ class TimedProcess(_Conversation):
         self._import_ns = reply["import_ns"]
         return reply
 
+    def begin(self) -> None:
+        """Wait until a forked process is ready, so that it does not disturb the next one.
+
+        Raises:
+            ProcessFailed: See `finish_import`.
+        """
+        self._answer(self.timeout_s)
+        self.pause()
+
     def open(self, launch: int, warmup_runs: int, warmup_ns: int) -> OpenedModel:
         """Open the model and warm it up.
 
@@ -260,7 +269,7 @@ class Launcher(_Conversation):
         """Wait until the framework is imported; see `_Conversation.finish_import`."""
         reply = super().finish_import()
         self.import_ns: int = reply["import_ns"]
-        self.threads: int = reply["threads"]
+        self.can_fork: bool = reply["can_fork"]
         return reply
 
     @property
@@ -272,13 +281,15 @@ class Launcher(_Conversation):
         """Return a process for a model.
 
         Raises:
-            ProcessFailed: The launcher ended.
+            ProcessFailed: The launcher ended, or the process did.
         """
         own, theirs = socket.socketpair()
         log = _log()
         with own, theirs:
             reply = self._ask(Fork(), [theirs.fileno(), log.fileno()])
-            return TimedProcess(*member, self.timeout_s, (_Forked(self, reply["pid"], own), log), self.import_ns)
+            forked = TimedProcess(*member, self.timeout_s, (_Forked(self, reply["pid"], own), log), self.import_ns)
+        forked.begin()
+        return forked
 
     def exit_code(self, pid: int) -> int:
         """Return how a forked process, which has ended, ended.
@@ -395,9 +406,9 @@ class Launchers:
             if not isinstance(parent, ProcessFailed) and parent is not self._kept.get(key):
                 parents[key] = _imported(parent)
         launchers = {key: parent for key, parent in parents.items() if isinstance(parent, Launcher)}
-        if threaded := {parent.subject.framework for parent in launchers.values() if parent.threads > 1}:
-            # A fork copies only one thread. This happens once, in the first launch.
-            self._afresh |= threaded
+        if afresh := {parent.subject.framework for parent in launchers.values() if not parent.can_fork}:
+            # A fork would lose threads of the framework, for example. This happens once, in the first launch.
+            self._afresh |= afresh
             for parent in parents.values():
                 if not isinstance(parent, ProcessFailed):
                     parent.close()

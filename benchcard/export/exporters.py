@@ -19,7 +19,6 @@ import contextlib
 import io
 import logging
 import os
-import re
 import sys
 import tempfile
 import warnings
@@ -36,6 +35,7 @@ from transformers import PreTrainedModel
 from benchcard.errors import ArtifactError
 from benchcard.export.probes import Array, ModelInput, Probe
 from benchcard.graphs.runtime import LIBRARY_ERRORS
+from benchcard.utils.text import first_line
 
 OPSETS = range(11, 24)
 """The supported opsets: from the first with every operator of a transformer, to torch's last."""
@@ -52,7 +52,6 @@ _DYNAMO_FIRST = 17  # They write opset 18, and convert it to 17 where possible.
 _ATTENTION_OPERATOR = 23
 _NOTED_LOGGERS = ("torch", "transformers", "onnxscript", "onnx_ir", "onnx_diagnostic")
 _DEPRECATIONS = (DeprecationWarning, FutureWarning, PendingDeprecationWarning)
-_NOTE_WIDTH = 240  # characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +184,7 @@ def noted(notes: list[str]) -> Iterator[None]:
                 logger.handlers, logger.propagate = handlers, propagate
             # Deprecations are for the maintainers of benchcard, not about this model.
             about_model = [entry.message for entry in caught if not issubclass(entry.category, _DEPRECATIONS)]
-            texts = dict.fromkeys(brief(message) for message in [*about_model, *messages.texts])
+            texts = dict.fromkeys(first_line(message) for message in [*about_model, *messages.texts])
             notes.extend(text for text in texts if text and text not in notes)
             for line in [*(entry.message for entry in caught), *messages.texts, *printed.getvalue().splitlines()]:
                 _LOG.info("%s", line)
@@ -208,14 +207,7 @@ def reason(error: BaseException) -> str:
     """Return the first line of the cause of an exception, which exporters wrap in exceptions of their own."""
     while error.__cause__ is not None and not isinstance(error, ArtifactError):
         error = error.__cause__
-    return brief(error) or type(error).__name__
-
-
-def brief(message: object) -> str:
-    """Return the first line of a message, shortened and without colours."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip().splitlines()
-    first = lines[0].strip() if lines else ""
-    return first if len(first) <= _NOTE_WIDTH else f"{first[:_NOTE_WIDTH]}..."
+    return first_line(error) or type(error).__name__
 
 
 class _Messages(logging.Handler):

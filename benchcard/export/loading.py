@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, PreTrain
 from benchcard import registry
 from benchcard.errors import ArtifactError
 from benchcard.export import probes
-from benchcard.export.exporters import brief
 from benchcard.utils.files import list_files, pointer_hint
+from benchcard.utils.text import first_line
 
 SEED = 0
 _LEARNED_BUFFERS = (".running_mean", ".running_var")  # of batch normalization
@@ -138,5 +138,5 @@ def load_processor(
     try:
         return auto.from_pretrained(str(model), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, TypeError, AttributeError, KeyError) as error:
-        notes.append(f"no processor could be loaded, so the inputs follow from the configuration: {brief(error)}")
+        notes.append(f"no processor could be loaded, so the inputs follow from the configuration: {first_line(error)}")
         return None

@@ -28,9 +28,7 @@ class PyTorch:
 
     def import_runtime(self) -> None:
         """Import torch, and what transformers needs for every model; only the model's own module is left for `open`."""
-        import torch  # noqa: F401
-        from optimum.exporters.tasks import TasksManager  # noqa: F401
-        from transformers import AutoConfig, PreTrainedModel  # noqa: F401
+        import benchcard.export.loading  # noqa: F401
 
     def open(self, model: Path, options: Options) -> Module:
         """Return the model in evaluation mode; an `ArtifactError` says why transformers cannot load it for the task."""

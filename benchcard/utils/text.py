@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from functools import partial
+
+_LINE_WIDTH = 240  # characters
 
 
 def format_value(value: object) -> str:
@@ -56,3 +59,10 @@ def join_names(words: Iterable[str]) -> str:
 def pluralize(number: float, noun: str) -> str:
     """Return a number with its noun: `1 row`, `2 rows`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def first_line(message: object) -> str:
+    """Return the first line of a message, shortened and without colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip().splitlines()
+    first = lines[0].strip() if lines else ""
+    return first if len(first) <= _LINE_WIDTH else f"{first[:_LINE_WIDTH]}..."

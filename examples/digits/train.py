@@ -41,6 +41,8 @@ class Recipe:
         max_rotation_deg: Largest rotation by augmentation, in both directions.
         max_shift_fraction: Largest shift by augmentation along each axis, as a fraction of the image's side.
         max_scale_fraction: Largest change of size by augmentation, as a fraction.
+        width: Size of the hidden states; a head has 16 of it.
+        layers: Number of transformer layers.
 
     Source:
         AdamW with warm-up, cosine decay and clipping at 1 is the fine-tuning recipe of Dosovitskiy et al. 2021
@@ -58,6 +60,8 @@ class Recipe:
     max_rotation_deg: float = 12.0
     max_shift_fraction: float = 0.1
     max_scale_fraction: float = 0.1
+    width: int = 64
+    layers: int = 6
 
 
 def write_data(folder: Path, held_out: int = 350, seed: int = 0) -> None:
@@ -113,7 +117,7 @@ def train(data: DatasetDict, recipe: Recipe) -> tuple[ViTForImageClassification,
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(recipe.seed)
 
-    model, processor = _build()
+    model, processor = _build(recipe)
     images, labels = _tensors(data["train"], processor)
     steps = recipe.epochs * math.ceil(len(labels) / recipe.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -147,7 +151,7 @@ def accuracy(model: ViTForImageClassification, processor: BaseImageProcessor, ro
         return float((model(images).logits.argmax(-1) == labels).double().mean())
 
 
-def _build() -> tuple[ViTForImageClassification, BaseImageProcessor]:
+def _build(recipe: Recipe) -> tuple[ViTForImageClassification, BaseImageProcessor]:
     """Return an untrained model, with weights from torch's generator, and its image processor.
 
     Images are enlarged from 8 to 64 pixels a side, so that patches have the size of those of ViT-Base/16: 16 x 16 x 3
@@ -161,10 +165,10 @@ def _build() -> tuple[ViTForImageClassification, BaseImageProcessor]:
         image_size=side,
         patch_size=16,
         num_channels=3,
-        hidden_size=64,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        intermediate_size=256,
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.width // 16,
+        intermediate_size=4 * recipe.width,
         id2label=dict(enumerate(NAMES)),
         label2id={name: label for label, name in enumerate(NAMES)},
     )
@@ -225,6 +229,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--epochs", type=int, default=Recipe.epochs, help="passes over the train split (default: %(default)s)"
     )
+    parser.add_argument("--width", type=int, default=Recipe.width, help="size of the hidden states (%(default)s)")
+    parser.add_argument("--layers", type=int, default=Recipe.layers, help="number of layers (%(default)s)")
     return parser.parse_args()
 
 
@@ -236,7 +242,7 @@ def main() -> None:
     write_data(arguments.out / "data")
     with tempfile.TemporaryDirectory() as cache:
         data = load_dataset(str(arguments.out / "data"), cache_dir=cache, keep_in_memory=True)
-        model, processor = train(data, Recipe(epochs=arguments.epochs))
+        model, processor = train(data, Recipe(epochs=arguments.epochs, width=arguments.width, layers=arguments.layers))
         for split, rows in data.items():
             print(f"{split:10} {len(rows):5} rows  accuracy {accuracy(model, processor, rows):.4f}")
     model.save_pretrained(arguments.out / "model")

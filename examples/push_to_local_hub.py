@@ -1,7 +1,7 @@
 """Push a run to a Hub on this machine, to try it out, or with `--repo` to the real Hub.
 
-    python examples/push_to_local_hub.py runs/digits
-    python examples/push_to_local_hub.py runs/digits --repo me/digits-int8      # needs `hf auth login` or HF_TOKEN
+    python examples/push_to_local_hub.py runs/quickstart
+    python examples/push_to_local_hub.py runs/quickstart --repo me/vit-int8      # needs `hf auth login` or HF_TOKEN
 
 The first form starts `benchcard.testing.LocalHub`, pushes as its user, shows what a push of all models would change,
 and reads the card back. Nothing leaves this machine.

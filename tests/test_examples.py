@@ -25,6 +25,7 @@ LOWER_BOUNDS = {
     "answers": (90.0, 20.0),
     "digits": (0.97, 0.1),
     "entities": (0.9, 0.1),
+    "quickstart": (0.97, 0.1),
     "reviews": (0.94, 0.5),
     "sentences": (0.88, 0.0),
 }

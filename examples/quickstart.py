@@ -33,7 +33,7 @@ benchmark = Benchmark(
             "method": "percentile",
             "num_calibration_samples": 64,
             "calibration_histogram_percentile": 99.99,
-        }
+        },
     },
     batch_sizes=[32],
     duration=2,  # seconds for each configuration; use 15 for published figures

@@ -26,7 +26,8 @@ def test_the_cells_run_and_show_themselves(tmp_path, monkeypatch):
     """Every code cell runs, and its last value displays itself: as a table, a picture, or the card's Markdown."""
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
     nbformat.validate(notebook)
-    (tmp_path / "digits").symlink_to(EXAMPLES / "digits")
+    for name in ("digits", "quickstart"):
+        (tmp_path / name).symlink_to(EXAMPLES / name)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
     values = [run_cell(cell.source, namespace) for cell in notebook.cells if cell.cell_type == "code"]
@@ -36,7 +37,7 @@ def test_the_cells_run_and_show_themselves(tmp_path, monkeypatch):
     assert 'src="data:image/png;base64,' in results._repr_html_()
     assert str(best.row) in best._repr_html_()
     assert len(time) == 3
-    assert card._repr_markdown_().lstrip().startswith("## Benchmark: image-classification with digits/model")
+    assert card._repr_markdown_().lstrip().startswith("## Benchmark: image-classification with quickstart/model")
     assert "](data:image/png;base64," in card._repr_markdown_()
 
 

@@ -31,7 +31,7 @@ from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
 from benchcard.spec.spec import Spec
 from benchcard.steps.models import ModelFile
-from benchcard.steps.step import Count, Outcome, Request, V, decode
+from benchcard.steps.step import AnyRequest, Count, Outcome, Request, V, decode
 from benchcard.utils.files import reporting_disk_errors, sync, write_atomically
 from benchcard.utils.parsing import UnreadableError, load_json
 from benchcard.utils.plain import as_plain
@@ -250,10 +250,10 @@ class RunDirectory:
                 raise BenchcardError(f"{folder} names a file outside of the run directory, {file}. Delete the folder")
         return Outcome(request.kind, request.key, folder, values)
 
-    def _folder(self, request: Request[Any]) -> Path:
+    def _folder(self, request: AnyRequest) -> Path:
         return self.path / "steps" / f"{request.kind}-{request.key[:20]}"
 
-    def unfinished(self, request: Request[Any]) -> Path:
+    def unfinished(self, request: AnyRequest) -> Path:
         """Return an empty folder for a step to work in. It does not count until the step is finished."""
         self.expect_present()
         folder = self.path / "steps" / f".unfinished-{request.kind}-{request.key[:20]}"

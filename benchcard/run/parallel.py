@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
-from benchcard.steps.step import Request
+from benchcard.steps.step import AnyRequest
 from benchcard.workers.worker import Reply, Worker
 
 # Memory to quantize or compare a model: at most this many times its file (as read, as written, and in sessions of both
@@ -30,7 +29,7 @@ def children(steps: int, cores: int, model_bytes: int, available_bytes: int) -> 
 
 
 def do_all(
-    work: Sequence[tuple[Request[Any], Path]],
+    work: Sequence[tuple[AnyRequest, Path]],
     workers: Sequence[Worker],
     timeout_s: float | None,
     done: Callable[[int, Reply, float], None],
@@ -44,7 +43,7 @@ def do_all(
     for worker in workers:
         idle.put(worker)
 
-    def do(request: Request[Any], target: Path) -> tuple[Reply, float]:
+    def do(request: AnyRequest, target: Path) -> tuple[Reply, float]:
         worker = idle.get()
         try:
             started = time.monotonic()

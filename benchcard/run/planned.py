@@ -14,14 +14,14 @@ from benchcard.spec.plan import Plan
 from benchcard.steps.data import ShapeOutcome, ShapeRequest
 from benchcard.steps.models import ConvertOutcome, ConvertRequest, ExportOutcome, ExportRequest, GraphReport
 from benchcard.steps.quantize import QuantizeOutcome, QuantizeRequest
-from benchcard.steps.step import Outcome, Request
+from benchcard.steps.step import AnyRequest, Outcome
 
 
-def planned_steps(plan: Plan, sources: Sources, traits: Traits, default_threads: int) -> list[list[Request[Any]]]:
+def planned_steps(plan: Plan, sources: Sources, traits: Traits, default_threads: int) -> list[list[AnyRequest]]:
     """Return the requests of each row as if no two models were the same. Nothing is done."""
-    rows: list[list[Request[Any]]] = []
+    rows: list[list[AnyRequest]] = []
 
-    def ask(request: Request[Any]) -> Outcome[Any]:
+    def ask(request: AnyRequest) -> Outcome[Any]:
         rows[-1].append(request)
         return Outcome(request.kind, request.key, Path(), _placeholder(request), planned=True)
 
@@ -32,7 +32,7 @@ def planned_steps(plan: Plan, sources: Sources, traits: Traits, default_threads:
     return rows
 
 
-def _placeholder(request: Request[Any]) -> object:
+def _placeholder(request: AnyRequest) -> object:
     """Return the values that the pipeline of a row reads from an outcome, with the step's key as the digest."""
     match request:
         case ExportRequest():

@@ -26,12 +26,12 @@ from benchcard.steps.data import PrepareRequest, RowsOutcome, RowsRequest, Sampl
 from benchcard.steps.evaluate import EvaluateOutcome, EvaluateRequest, MetricRequest, ScoreOutcome, ScoreRequest
 from benchcard.steps.models import ConvertRequest, ExportOutcome, ExportRequest, path_of
 from benchcard.steps.quantize import CalibrateRequest, ExplainRequest, QuantizeOutcome, QuantizeRequest
-from benchcard.steps.step import Ask, Outcome, Request, StepFailed
+from benchcard.steps.step import AnyRequest, Ask, Outcome, Request, StepFailed
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.values import Failure, Shape
 
 V = TypeVar("V")
-R = TypeVar("R", bound=Request[Any])
+R = TypeVar("R", bound=AnyRequest)
 Rows = TypeVar("Rows", bound=RowsRequest)
 Make = Callable[[Sequence[str]], Outcome[QuantizeOutcome]]
 """Returns the quantized model with these exclusions."""

@@ -31,7 +31,7 @@ from benchcard.sources.resolve import Sources, changed_names, resolve_sources
 from benchcard.spec.plan import Configuration, Plan
 from benchcard.steps.models import path_of
 from benchcard.steps.quantize import ExplainRequest, QuantizeRequest
-from benchcard.steps.step import Outcome, Request, V
+from benchcard.steps.step import AnyRequest, Outcome, Request, V
 from benchcard.utils.files import FULL_DISK
 from benchcard.utils.plain import as_plain
 from benchcard.utils.progress import Progress
@@ -152,13 +152,13 @@ class _Run:
         self._progress.skip((expected - Counter(new_kinds)).elements())
         return record
 
-    def _wanted_ahead(self) -> list[Request[Any]]:
+    def _wanted_ahead(self) -> list[AnyRequest]:
         """Return the steps to do ahead that rows ask for now, and do the steps that these need.
 
         A row stops at the first of them, so this is called again when they are done. A search for exclusions depends
         on evaluations, and waits for its row's turn.
         """
-        wanted: dict[str, Request[Any]] = {}
+        wanted: dict[str, AnyRequest] = {}
 
         def ask(request: Request[V]) -> Outcome[V] | Failure:
             is_wanted = request.kind in _AHEAD and self._stored(request) is None
@@ -175,7 +175,7 @@ class _Run:
                     pipeline.record(row)
         return list(wanted.values())
 
-    def _do_in_parallel(self, requests: list[Request[Any]]) -> None:
+    def _do_in_parallel(self, requests: list[AnyRequest]) -> None:
         largest = max(size_bytes(_float_model(request)) for request in requests)
         count = parallel.children(len(requests), physical_cores(), largest, available_bytes())
         if count == 1:
@@ -188,7 +188,7 @@ class _Run:
         # With fewer threads the keys are the same.
         work = [(request.with_threads(threads), self._directory.unfinished(request)) for request in requests]
         self._progress.start(f"{' and '.join(dict.fromkeys(request.kind for request in requests))}, {count} at a time")
-        alone: list[Request[Any]] = []
+        alone: list[AnyRequest] = []
         finished = 0
 
         def done(index: int, reply: Reply, seconds: float) -> None:
@@ -253,7 +253,7 @@ class _Run:
             raise BenchcardError(f"{problem}. Free some space and give the same command again; finished steps are kept")
 
 
-def _float_model(request: Request[Any]) -> Path:
+def _float_model(request: AnyRequest) -> Path:
     """Return the file of the float model that a step quantizes, or compares with."""
     if isinstance(request, ExplainRequest):
         return request.float_file

@@ -112,7 +112,7 @@ class Plan:
         names = ["row", *self.spec.grid, "threads", "baseline"]
         rows = [[row.row, *row.axes.values(), row.threads, row.baseline] for row in self]
 
-        def line(tag: str, values: list[Any]) -> str:
+        def line(tag: str, values: Sequence[object]) -> str:
             cells = ("" if value is None else html.escape(str(value)) for value in values)
             return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
@@ -217,7 +217,7 @@ class _FrameworkGrid:
             return list(entries.get(self.framework, [{}]))
         return [entry for entry in entries if entry and entry.keys() <= {*self.traits.arguments}] or [{}]
 
-    def _approach(self, axes: Mapping[str, Any]) -> str | None:
+    def _approach(self, axes: Mapping[str, object]) -> str | None:
         """Return how a point is quantized: "dynamic", "static", or None for not at all."""
         if not self._is_supported("apply_quantization"):
             return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -115,6 +115,10 @@ class Request(Generic[V_co]):
         """Return the values of an outcome from plain data; `msgspec.ValidationError` if these have another form."""
         kind: type[V_co] = get_args(cls.__orig_bases__[-1])[0]  # type: ignore[attr-defined] # a fact of generic classes
         return msgspec.convert(values, kind, dec_hook=decode)
+
+
+AnyRequest: TypeAlias = Request[Any]
+"""A request of any kind of step."""
 
 
 def decode(kind: type, value: Any) -> Any:

@@ -16,7 +16,7 @@ from benchcard.evaluation.rows import Rows, read_predictions
 from benchcard.steps import data as steps
 from benchcard.steps import evaluate as evaluation
 from benchcard.steps import models
-from benchcard.steps.step import Outcome, Request
+from benchcard.steps.step import AnyRequest, Outcome
 from benchcard.tasks import default_metrics
 
 
@@ -73,20 +73,34 @@ def pass_through(
         ArtifactError: The model cannot be loaded or exported.
     """
 
-    def do(step: Callable[..., Any], request: Request[Any]) -> Outcome[Any]:
+    def do(step: Callable[..., Any], request: AnyRequest) -> Outcome[Any]:
         folder = target / request.kind
         folder.mkdir(parents=True, exist_ok=True)
         return Outcome(request.kind, "", folder, step(request, folder, lambda _done, _total: None))
 
-    files: dict[str, Any] = {"model": {}, "model_folder": model}
     # All rows of the data set as it is.
-    source: dict[str, Any] = {"dataset": {}, "name": None, "revision": None, "content": None, "renamed": ""}
-    columns: dict[str, Any] = {"data_keys": data_keys, "ref_keys": ref_keys, "location": str(data), "max_samples": None}
-    prepare = steps.PrepareRequest(**files, **source, **columns, split=split, task=task, task_args=task_args)
+    prepare = steps.PrepareRequest(
+        model={},
+        model_folder=model,
+        dataset={},
+        name=None,
+        revision=None,
+        content=None,
+        renamed="",
+        data_keys=data_keys,
+        ref_keys=ref_keys,
+        location=str(data),
+        max_samples=None,
+        split=split,
+        task=task,
+        task_args=task_args,
+    )
     inputs = do(steps.prepare, prepare)
     path = model
     if registry.framework(framework).format == "onnx":
-        export = models.ExportRequest(**files, task=task, opset=None, from_transformers=True, file_name=None)
+        export = models.ExportRequest(
+            model={}, model_folder=model, task=task, opset=None, from_transformers=True, file_name=None
+        )
         exported = do(models.export, export)
         path = exported.folder / exported.values.file
     evaluate = evaluation.EvaluateRequest(

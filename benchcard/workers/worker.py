@@ -20,7 +20,7 @@ from msgspec import convert
 
 from benchcard import registry
 from benchcard.errors import Mistake
-from benchcard.steps.step import Request
+from benchcard.steps.step import AnyRequest
 from benchcard.utils import process as processes
 from benchcard.utils.process import describe_exit, read_log_end
 from benchcard.utils.values import Failure
@@ -48,7 +48,7 @@ class Worker:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def do(
-        self, request: Request[Any], target: Path, progress: Callable[[int, int], None], timeout_s: float | None = None
+        self, request: AnyRequest, target: Path, progress: Callable[[int, int], None], timeout_s: float | None = None
     ) -> Reply:
         """Do one step in the folder `target`, which also gets its `log.txt`. A step that fails never raises here.
 

@@ -64,7 +64,7 @@ _RESULT = {
     "source?": {"url": _TEXT, "name?": _TEXT},
     "metrics": [{"type": _TEXT, "name?": _TEXT, "config?": _TEXT, "value": _figure}],
 }
-_SHARED: dict[str, Any] = {"license?": (_LICENSE,), "language?": (_LANGUAGE,), "tags?": [_TEXT]}
+_SHARED: dict[str, object] = {"license?": (_LICENSE,), "language?": (_LANGUAGE,), "tags?": [_TEXT]}
 _MODEL = _SHARED | {
     "datasets?": (_DATASET_ID,),
     "base_model?": (_MODEL_ID,),

@@ -229,8 +229,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--epochs", type=int, default=Recipe.epochs, help="passes over the train split (default: %(default)s)"
     )
-    parser.add_argument("--width", type=int, default=Recipe.width, help="size of the hidden states (%(default)s)")
-    parser.add_argument("--layers", type=int, default=Recipe.layers, help="number of layers (%(default)s)")
     return parser.parse_args()
 
 
@@ -242,7 +240,7 @@ def main() -> None:
     write_data(arguments.out / "data")
     with tempfile.TemporaryDirectory() as cache:
         data = load_dataset(str(arguments.out / "data"), cache_dir=cache, keep_in_memory=True)
-        model, processor = train(data, Recipe(epochs=arguments.epochs, width=arguments.width, layers=arguments.layers))
+        model, processor = train(data, Recipe(epochs=arguments.epochs))
         for split, rows in data.items():
             print(f"{split:10} {len(rows):5} rows  accuracy {accuracy(model, processor, rows):.4f}")
     model.save_pretrained(arguments.out / "model")

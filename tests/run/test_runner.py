@@ -440,7 +440,7 @@ def test_every_figure_of_time_has_its_interval(results):
         assert (time[name] <= time[f"{name}_high"]).all()
     assert time["drift"].notna().all()
     assert set(time["threads"]) == {1}
-    assert set(time["spinning"]) == {False}
+    assert set(time["spinning"][time["framework"] == "onnxruntime"]) == {True}
     assert results.noise["ratio"].notna().all()
     assert set(results.noise["launches"]) == {2}
     assert results.noise["warnings"].str.contains("launched only 2 times").all()

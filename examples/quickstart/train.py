@@ -1,7 +1,7 @@
 """Write the model of the quickstart example: `python examples/quickstart/train.py --out DIR`.
 
-It is trained like that of the digits example, on the same data, but wider: an int8 model pays off only where products of
-matrices take most of the time. The weights are stored in half precision, which halves the file; the configuration says
+It is trained like that of the digits example, on the same data, but wider: an int8 model pays off only where matrix
+products take most of the time. The weights are stored in half precision, which halves the file; the configuration says
 float32, so transformers loads them as such.
 """
 

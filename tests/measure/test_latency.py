@@ -155,6 +155,29 @@ def test_launches_are_tested_on_all_ratios_together() -> None:
     assert one[0].freedom == 4
 
 
+def test_intervals_hold_where_launches_have_unequal_rounds() -> None:
+    """Where launches vary, two long ones do not decide the ratio, and its interval holds it."""
+    draw = np.random.default_rng(0)
+    launch_of = np.repeat(np.arange(14), [150, 150, *[20] * 12])
+    places = [(int(launch), number) for number, launch in enumerate(launch_of)]
+    holds = 0
+    for _ in range(200):
+        logs = draw.normal(0, 0.03, (5, len(places))) + draw.normal(0, 0.03, (5, 14))[:, launch_of]
+        first, *others = (dict(zip(places, np.exp(row))) for row in logs)
+        holds += not paired_ratios(first, dict(enumerate(others)))[0].interval().excludes(1.0)
+    assert 0.91 <= holds / 200 <= 0.99
+
+
+def test_rounds_that_do_not_vary_are_judged_by_launches() -> None:
+    """A coarse clock may give all rounds of a launch one latency, while launches differ."""
+    draw = np.random.default_rng(0)
+    coarse = np.repeat([1.0, 1.01, 0.99, 1.01, 0.99], 10)
+    others = {"coarse": placed(coarse, 10), "fine": placed(np.exp(draw.normal(0, 0.01, 50)), 10)}
+    found = paired_ratios(placed(np.ones(50), 10), others)["coarse"]
+    assert found.error == pytest.approx(np.log(coarse[::10]).std(ddof=1) / math.sqrt(5))
+    assert found.freedom == 4
+
+
 @given(logarithms)
 @settings(deadline=None)
 def test_swapping_the_sides_inverts_the_ratio(logs: list[float]) -> None:

@@ -63,8 +63,11 @@ def main(parent: int) -> None:
                 # No collection in a forked process needs to look at these objects, which would copy their pages.
                 gc.collect()
                 gc.freeze()
-                stretches = _resident_pages()
-                can_fork = len(os.listdir("/proc/self/task")) == 1 and _populate(stretches)
+                try:
+                    stretches = _resident_pages()
+                    can_fork = len(os.listdir("/proc/self/task")) == 1 and _populate(stretches)
+                except OSError:
+                    can_fork = False  # Sandboxes lack files of /proc.
                 answer(answers, {**reply, "can_fork": can_fork})
             elif isinstance(command, Fork) and opener is not None:
                 answer(answers, {"pid": _fork(opener, stretches, answers, *descriptors)})

@@ -298,6 +298,8 @@ class Launcher(_Conversation):
         with own, theirs, ExitStack() as failing:
             log = failing.enter_context(_log())
             reply = self._ask(Fork(), [theirs.fileno(), log.fileno()])
+            if "refused" in reply:
+                raise _not_started(member, *reply["refused"])
             theirs.close()  # so that the end of the process ends what is read from it
             try:
                 child = _Forked(self, reply["pid"], own)
@@ -510,7 +512,7 @@ def _start(
 
     It reads commands from its standard input: a pipe, or the socket on which a launcher is asked to fork.
     """
-    subject, twin = member
+    subject, _ = member
     log = _log()
     try:
         started = subprocess.Popen(
@@ -524,9 +526,14 @@ def _start(
         )
     except OSError as error:
         log.close()
-        failure = Failure("start", type(error).__name__, f"no process could be started: {error}")
-        raise ProcessFailed(TimedFailure(subject.name, twin, failure)) from error
+        raise _not_started(member, type(error).__name__, str(error)) from error
     return started, log
+
+
+def _not_started(member: Member, kind: str, reason: str) -> ProcessFailed:
+    subject, twin = member
+    failure = Failure("start", kind, f"no process could be started: {reason}")
+    return ProcessFailed(TimedFailure(subject.name, twin, failure))
 
 
 def _log() -> BinaryIO:

@@ -145,24 +145,40 @@ def test_a_system_without_files_of_proc_is_not_forked_on(
     forkable: MakeSubject, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a sandbox has no list of resident pages or of threads, each model gets a process of its own."""
-    start = process.python_command
-
-    def without(module: str, *arguments: int, search_own: bool) -> list[str]:
-        python, option, program = start(module, *arguments, search_own=search_own)
-        hide = (
-            "import sys\n"
-            "def hide(event, arguments):\n"
-            f"    if event in ('open', 'os.listdir') and str(arguments[0]) == '/proc/self/{missing}':\n"
-            "        raise FileNotFoundError(arguments[0])\n"
-            "sys.addaudithook(hide)\n"
-        )
-        return [python, option, hide + program]
-
-    monkeypatch.setattr(process, "python_command", without)
+    file = f"/proc/self/{missing}"
+    refuse_in_processes(monkeypatch, f"event in ('open', 'os.listdir') and str(arguments[0]) == {file!r}")
     with Launchers(60.0) as launchers, ExitStack() as stack:
         (started,) = launchers.start([(forkable("a"), False)], stack, affordable_ns=0)
         assert isinstance(started, TimedProcess)
         assert psutil.Process(started.pid).ppid() == os.getpid()
+
+
+def refuse_in_processes(monkeypatch: pytest.MonkeyPatch, condition: str) -> None:
+    """Make calls fail in the processes that are started, by a condition on Python's audit `event` and `arguments`."""
+    start = process.python_command
+
+    def refusing(module: str, *arguments: int, search_own: bool) -> list[str]:
+        python, option, program = start(module, *arguments, search_own=search_own)
+        hook = (
+            "import sys, itertools\n"
+            "def hook(event, arguments, counter=itertools.count(1)):\n"
+            f"    if {condition}:\n"
+            "        raise OSError('refused')\n"
+            "sys.addaudithook(hook)\n"
+        )
+        return [python, option, hook + program]
+
+    monkeypatch.setattr(process, "python_command", refusing)
+
+
+def test_a_refused_fork_takes_nobody_with_it(forkable: MakeSubject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system has no memory for one more process, that model fails alone, with the reason."""
+    refuse_in_processes(monkeypatch, "event == 'os.fork' and next(counter) == 2")
+    result, rounds = timed([forkable("a"), forkable("b"), forkable("c")], launches=1)
+    (failed,) = result.failures
+    assert (failed.name, failed.failure.stage) == ("b", "start")
+    assert failed.failure.message == "no process could be started: refused"
+    assert recorded_s(rounds, "c") >= 0.12
 
 
 def test_a_fork_that_fails_leaves_no_descriptor(forkable: MakeSubject, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ class Scenario:
         own_launch: The same for the subject alone, in addition.
         others: The share of the run during which other work uses a processor.
         slowed: How much that slows the baseline and the subject, as logarithms.
+        shares: The share of the rounds that each launch has; by default, all have the same.
         precision: Stop when the interval is within this share on both sides; None runs all rounds.
         latencies_ms: Median latencies of the baseline, the subject, and the other models.
     """
@@ -65,6 +66,7 @@ class Scenario:
     own_launch: float = 0.0
     others: float = 0.0
     slowed: tuple[float, float] = (0.0, 0.0)
+    shares: tuple[float, ...] = ()
     precision: float | None = None
     latencies_ms: tuple[float, float, float] = (5.0, 2.0, 4.0)
 
@@ -160,6 +162,7 @@ SCENARIOS = {
     "processes differ a bit": Scenario(light, launch=0.003),
     "processes differ": Scenario(light, launch=0.03),
     "one model's differ": Scenario(light, own_launch=0.03),
+    "unequal launches": Scenario(light, launch=0.03, shares=(0.3, 0.3, *[0.04] * 10)),
     "a third disturbed": Scenario(light, others=0.3, slowed=(0.5, 0.5)),
     "moved differently": Scenario(light, others=0.3, slowed=(0.3, 0.9)),
     "all of these": Scenario(heavy, everything, states, launch=0.03),
@@ -171,6 +174,8 @@ def interleaved(draw: Draw, scenario: Scenario, rounds: int) -> tuple[Interval, 
     """Return the ratio of one run by the protocol, and whether the run is marked as disturbed."""
     per_launch = rounds // LAUNCHES if scenario.precision is None else rounds // (4 * LAUNCHES)
     launch_of = np.arange(rounds) // per_launch
+    if scenario.shares:
+        launch_of = np.searchsorted(np.cumsum(scenario.shares[:-1]) * rounds, np.arange(rounds), side="right")
     blocks = rounds * MODELS
     machine = np.zeros(blocks) if scenario.machine is None else scenario.machine(draw, blocks)
     begin = draw.random() * (1 - scenario.others) * blocks

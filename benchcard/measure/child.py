@@ -159,7 +159,7 @@ def end_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # The parent may have ended before the request took effect.
-    if hasattr(os, "getppid") and os.name == "posix" and os.getppid() != parent:
+    if os.name == "posix" and os.getppid() != parent:
         os._exit(_PARENT_ENDED)
 
 

@@ -287,9 +287,10 @@ class _Conductor:
     def _launch_variance(self) -> float | None:
         """Return the variance of launches relative to that of rounds; None where it is not known or there is none."""
         ratios = intervals.paired_ratios(*self._compared())
-        added = next((ratio.launches_add for ratio in ratios.values() if ratio.launches_add is not None), None)
+        # The median, because launches may affect one model far more than the others.
+        added = float(np.median([ratio.launches_add or 1.0 for ratio in ratios.values()] or [1.0]))
         rounds = [len(member.medians) / len(member.launches) for member in self._members if member.medians]
-        return (added - 1) / float(np.mean(rounds)) if added is not None and added > 1 else None
+        return (added - 1) / float(np.mean(rounds)) if added > 1 else None
 
     def _current_half_width(self) -> float | None:
         """Return the median half-width of the intervals so far."""

@@ -9,7 +9,9 @@ group together, at a level of 30 %: a test that overlooks more of the small effe
 
 Source: R. Wilcox, Introduction to Robust Estimation and Hypothesis Testing (2012), 3.3 and 4.3, for trimmed means with
 winsorized variances; T. Bancroft, Analysis and Inference for Incompletely Specified Models (Biometrics 20, 1964) for
-the level of a preliminary test; `benchmarks/coverage.py` for how often the intervals hold.
+the level of a preliminary test; R. DerSimonian and N. Laird, Meta-Analysis in Clinical Trials (Controlled Clinical
+Trials 7, 1986) for the weights of launches with unequal numbers of rounds, and J. Hartung and G. Knapp (Statist. Med.
+20, 2001) for the interval of their mean; `benchmarks/coverage.py` for how often the intervals hold.
 """
 
 from __future__ import annotations
@@ -86,30 +88,40 @@ class _Levels:
     Attributes:
         values: The trimmed mean over the rounds of each launch.
         rounds: The number of rounds of each launch.
-        variance: The variance of one launch's level, as the rounds in it make expect, times its number of rounds;
-            None where a launch has one round only.
+        variance: The variance of one launch's level, as the rounds in it make expect, times its number of rounds; 0
+            where rounds do not vary, or each launch has one round only.
         freedom: Degrees of freedom of the variance.
     """
 
     values: tuple[float, ...]
     rounds: tuple[int, ...]
-    variance: float | None
+    variance: float
     freedom: int
-
-    @property
-    def mean(self) -> float:
-        return float(np.average(self.values, weights=self.rounds))
-
-    @property
-    def between(self) -> float:
-        """The variance between launches, on the same scale as `variance`."""
-        squares = (count * (value - self.mean) ** 2 for value, count in zip(self.values, self.rounds))
-        return sum(squares) / (len(self.values) - 1)
 
     @property
     def launches_add(self) -> float | None:
         """The variance between launches, relative to what the rounds make expect."""
-        return self.between / self.variance if self.variance and len(self.values) > 1 else None
+        return self.effect(0.0) if self.variance and len(self.values) > 1 else None
+
+    @property
+    def added(self) -> float:
+        """The variance of launches relative to that of a round, estimated by moments."""
+        total = sum(self.rounds)
+        size = (total - sum(count**2 for count in self.rounds) / total) / (len(self.rounds) - 1)
+        return max(0.0, (self.launches_add or 0.0) - 1) / size
+
+    def weights(self, added: float) -> list[float]:
+        """Return the weight of each launch: the variance of a round over that of the launch's level."""
+        return [1 / (1 / count + added) for count in self.rounds]
+
+    def mean(self, added: float) -> float:
+        """Return the weighted mean over the launches."""
+        return float(np.average(self.values, weights=self.weights(added)))
+
+    def effect(self, added: float) -> float:
+        """Return the weighted variance between launches over the variance of a round: 1 where `added` is right."""
+        squares = np.square(np.subtract(self.values, self.mean(added)))
+        return float(np.dot(self.weights(added), squares)) / (len(self.values) - 1) / self.variance
 
 
 def paired_ratios(baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mapping[RoundId, float]]) -> dict[_K, Ratio]:
@@ -127,7 +139,7 @@ def paired_ratios(baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mappi
     }
     effects = {name: level.launches_add for name, level in levels.items() if level.launches_add is not None}
     apart = _apart(effects, levels)
-    alike = [effect for name, effect in effects.items() if name not in apart]
+    alike = [levels[name] for name in effects if name not in apart]
     return {name: _ratio(level, [] if name in apart else alike) for name, level in levels.items()}
 
 
@@ -171,27 +183,38 @@ def _levels(logs: Mapping[RoundId, float]) -> _Levels:
             # The variance of the trimmed mean, times `count`, weighted by its degrees of freedom.
             squares += float(winsorized.var() * count**2 / len(kept))
             freedom += len(kept) - 1
-    return _Levels(tuple(values), tuple(counts), squares / freedom if freedom else None, freedom)
+    return _Levels(tuple(values), tuple(counts), squares / freedom if freedom else 0.0, freedom)
 
 
-def _ratio(levels: _Levels, effects: Sequence[float]) -> Ratio:
-    """Return a ratio; `effects` are those of launches on it and on ratios like it, or nothing where there are none."""
+def _ratio(levels: _Levels, alike: Sequence[_Levels]) -> Ratio:
+    """Return a ratio; `alike` are the models that launches affect like this one, itself included, or nothing."""
     from scipy.stats import f
 
     launches = len(levels.values)
     if launches < 2:
-        return Ratio(levels.mean, None, 0)
-    weights = [count / sum(levels.rounds) for count in levels.rounds]
-    scale = sum(weight**2 / count for weight, count in zip(weights, levels.rounds))
-    if not effects or levels.variance is None:
-        return Ratio(levels.mean, math.sqrt(levels.between * scale), launches - 1, levels.launches_add)
+        return Ratio(levels.mean(0.0), None, 0)
+    if not levels.variance:
+        # The rounds do not vary, or each launch has one of them, so that all launches weigh alike.
+        error = float(np.std(levels.values, ddof=1)) / math.sqrt(launches)
+        return Ratio(float(np.mean(levels.values)), error, launches - 1)
+    if not alike:
+        return _over_launches(levels, [levels], launches - 1)
+    effects = [other.effect(0.0) for other in alike]
     effect, freedom = sum(effects) / len(effects), float((launches - 1) * min(len(effects), _INDEPENDENT))
     if effect <= f.isf(_GROUP_LEVEL, freedom, levels.freedom):
-        return Ratio(levels.mean, math.sqrt(levels.variance * scale), levels.freedom, effect)
+        return Ratio(levels.mean(0.0), math.sqrt(levels.variance / sum(levels.rounds)), levels.freedom, effect)
     if len(effects) > 1:
         # The degrees of freedom of a product of two variances, after Satterthwaite.
         freedom = 1 / (1 / freedom + 1 / levels.freedom)
-    return Ratio(levels.mean, math.sqrt(levels.variance * effect * scale), freedom, effect)
+    return _over_launches(levels, alike, freedom)
+
+
+def _over_launches(levels: _Levels, alike: Sequence[_Levels], freedom: float) -> Ratio:
+    """Return a ratio whose interval is over launches, weighted by the variances of launches and of rounds."""
+    added = float(np.mean([other.added for other in alike]))
+    effect = float(np.mean([other.effect(added) for other in alike]))
+    error = math.sqrt(levels.variance * effect / sum(levels.weights(added)))
+    return Ratio(levels.mean(added), error, freedom, float(np.mean([other.effect(0.0) for other in alike])))
 
 
 def unpaired_ratio(

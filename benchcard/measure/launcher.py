@@ -26,6 +26,7 @@ from benchcard.measure.child import (
     Fork,
     Import,
     Opener,
+    Reply,
     Wait,
     answer,
     answering_errors,
@@ -63,11 +64,14 @@ def main(parent: int) -> None:
                 # No collection in a forked process needs to look at these objects, which would copy their pages.
                 gc.collect()
                 gc.freeze()
-                stretches = _resident_pages()
-                can_fork = len(os.listdir("/proc/self/task")) == 1 and _populate(stretches)
+                try:
+                    stretches = _resident_pages()
+                    can_fork = len(os.listdir("/proc/self/task")) == 1 and _populate(stretches)
+                except OSError:
+                    can_fork = False  # Sandboxes lack files of /proc.
                 answer(answers, {**reply, "can_fork": can_fork})
             elif isinstance(command, Fork) and opener is not None:
-                answer(answers, {"pid": _fork(opener, stretches, answers, *descriptors)})
+                answer(answers, _fork(opener, stretches, answers, *descriptors))
             elif isinstance(command, Wait):
                 answer(answers, {"code": os.waitstatus_to_exitcode(os.waitpid(command.pid, 0)[1])})
 
@@ -105,18 +109,24 @@ def _populate(stretches: Stretches) -> bool:
     return True
 
 
-def _fork(opener: Opener, stretches: Stretches, answers: BinaryIO, channel: int, log: int) -> int:
-    """Return the number of a new process that serves one model on a socket."""
-    launcher, pid = os.getpid(), os.fork()
-    if pid == 0:
-        try:
-            _populate(stretches)
-            _become_child(opener, answers, launcher, channel, log)
-        finally:
-            os._exit(1)
+def _fork(opener: Opener, stretches: Stretches, answers: BinaryIO, channel: int, log: int) -> Reply:
+    """Start a process that serves one model on a socket; return its number as `pid`, or why not as `refused`."""
+    launcher = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        reply: Reply = {"refused": [type(error).__name__, str(error)]}
+    else:
+        if pid == 0:
+            try:
+                _populate(stretches)
+                _become_child(opener, answers, launcher, channel, log)
+            finally:
+                os._exit(1)
+        reply = {"pid": pid}
     os.close(channel)
     os.close(log)
-    return pid
+    return reply
 
 
 def _become_child(opener: Opener, answers: BinaryIO, launcher: int, channel: int, log: int) -> NoReturn:

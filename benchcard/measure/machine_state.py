@@ -101,47 +101,46 @@ def read_machine_state(pids: Iterable[int] = (), root: Path = Path("/")) -> Mach
     )
 
 
-def others_share(before: MachineState, after: MachineState) -> float | None:
-    """Return how much of one processor other processes used between two states; 1.0 is one processor all the time.
+def others_share(rounds: Iterable[Span]) -> float | None:
+    """Return how much of one processor other processes used in rounds; 1.0 is one processor all the time.
 
-    None where the system does not report it, or where one of benchcard's own processes ended in between.
+    Rounds in which the system does not report it, or one of benchcard's own processes ended, do not count; None where
+    none is left.
     """
-    if before.busy_s is None or after.busy_s is None or before.own_s is None or after.own_s is None:
-        return None
-    own_s = after.own_s - before.own_s
-    wall_s = (after.at_ns - before.at_ns) / 1e9
-    if own_s < 0 or wall_s <= 0:
-        return None
-    return max(0.0, after.busy_s - before.busy_s - own_s) / wall_s
+    used_s = wall_s = 0.0
+    for before, after in rounds:
+        if before.busy_s is None or after.busy_s is None or before.own_s is None or after.own_s is None:
+            continue
+        if after.own_s < before.own_s or after.at_ns <= before.at_ns:
+            continue
+        used_s += after.busy_s - before.busy_s - (after.own_s - before.own_s)
+        wall_s += (after.at_ns - before.at_ns) / 1e9
+    return max(0.0, used_s) / wall_s if wall_s else None
 
 
 def others_shares(rounds: Iterable[Span]) -> list[float]:
-    """Return `others_share` for stretches of rounds that follow each other, of half a second each at least.
+    """Return `others_share` for stretches of rounds that last half a second together, at least.
+
+    Rounds that are left over at the end belong to the last stretch.
 
     Source: proc(5): the counters of processor time have a resolution of 10 ms, which is much for a single round.
     """
-    shares: list[float | None] = []
-    first: MachineState | None = None
-    last: MachineState | None = None
+    stretches: list[list[Span]] = []
+    lasted_ns = _STRETCH_NS
     for before, after in rounds:
-        if first is not None and last is not None and before.at_ns != last.at_ns:
-            shares.append(others_share(first, last))
-            first = None
-        first, last = first or before, after
-        if last.at_ns - first.at_ns >= _STRETCH_NS:
-            shares.append(others_share(first, last))
-            first = None
-    if first is not None and last is not None:
-        shares.append(others_share(first, last))
-    return [share for share in shares if share is not None]
+        if lasted_ns >= _STRETCH_NS:
+            stretches.append([])
+            lasted_ns = 0
+        stretches[-1].append((before, after))
+        lasted_ns += after.at_ns - before.at_ns
+    if len(stretches) > 1 and lasted_ns < _STRETCH_NS:
+        stretches[-2:] = [stretches[-2] + stretches[-1]]
+    return [share for share in map(others_share, stretches) if share is not None]
 
 
 def is_disturbed(rounds: Sequence[Span]) -> bool:
     """Return whether others used so much of the processors that models may have been affected differently."""
-    shares = others_shares(rounds)
-    return (bool(shares) and sum(shares) / len(shares) > _TOO_MUCH_SHARE) or (
-        steal_share(rounds) or 0.0
-    ) > _TOO_MUCH_SHARE
+    return max(others_share(rounds) or 0.0, steal_share(rounds) or 0.0) > _TOO_MUCH_SHARE
 
 
 def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
@@ -155,7 +154,7 @@ def disturbances(rounds: Sequence[Span]) -> Iterator[Disturbance]:
     if disturbed := sum(share > _OTHERS_SHARE for share in shares):
         text = (
             f"others used the processors in {disturbed} of {len(shares)} stretches of half a second, "
-            f"{sum(shares) / len(shares):.2f} of a processor on average and {max(shares):.2f} at most"
+            f"{others_share(rounds):.2f} of a processor on average and {max(shares):.2f} at most"
         )
         yield Disturbance("others", text)
     stolen = steal_share(rounds)

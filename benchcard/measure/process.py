@@ -40,8 +40,19 @@ from benchcard.utils.values import Failure
 
 # How long to wait for a process that was killed.
 _KILL_WAIT_S = 10.0
+
+
+def _has_pidfd() -> bool:
+    """Return whether this system can wait for a process that is not a child; sandboxes may refuse it."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
 # A process that was stopped ends with its parent, and one that was forked can be waited for: both on Linux only.
-CAN_FORK = sys.platform == "linux" and hasattr(os, "pidfd_open")
+CAN_FORK = sys.platform == "linux" and _has_pidfd()
 
 Member: TypeAlias = tuple[Subject, bool]
 """A model, and whether this is the baseline's second process."""
@@ -284,11 +295,21 @@ class Launcher(_Conversation):
             ProcessFailed: The launcher ended, or the process did.
         """
         own, theirs = socket.socketpair()
-        log = _log()
-        with own, theirs:
+        with own, theirs, ExitStack() as failing:
+            log = failing.enter_context(_log())
             reply = self._ask(Fork(), [theirs.fileno(), log.fileno()])
-            forked = TimedProcess(*member, self.timeout_s, (_Forked(self, reply["pid"], own), log), self.import_ns)
-        forked.begin()
+            if "refused" in reply:
+                raise _not_started(member, *reply["refused"])
+            theirs.close()  # so that the end of the process ends what is read from it
+            try:
+                child = _Forked(self, reply["pid"], own)
+            except OSError as error:
+                # The launcher was killed, and the process with it.
+                self.kill()
+                raise self._ended() from error
+            forked = failing.enter_context(TimedProcess(*member, self.timeout_s, (child, log), self.import_ns))
+            forked.begin()
+            failing.pop_all()
         return forked
 
     def exit_code(self, pid: int) -> int:
@@ -324,18 +345,20 @@ class _Forked:
 
     def __init__(self, launcher: Launcher, pid: int, channel: socket.socket) -> None:
         self.pid = pid
+        # The number stays reserved until the launcher waits for the process, which `reap` asks for.
+        self._descriptor = os.pidfd_open(pid)
         self.stdin: IO[bytes] | None = channel.makefile("wb")
         self.stdout: IO[bytes] | None = channel.makefile("rb")
         self._launcher = launcher
         self._code: int | None = None
         self._has_ended = threading.Event()
-        # The number stays reserved until the launcher waits for the process, which `reap` asks for.
-        self._descriptor = os.pidfd_open(pid)
 
     def reap(self) -> None:
         """Wait for the end, and kill what the process started."""
         try:
-            select.select([self._descriptor], [], [])
+            end = select.poll()  # `select` takes only descriptors below 1024
+            end.register(self._descriptor, select.POLLIN)
+            end.poll()
             process.kill_group(self.pid)
             self._code = self._launcher.exit_code(self.pid)
         except (ProcessFailed, OSError, ValueError):
@@ -413,6 +436,7 @@ class Launchers:
                 if not isinstance(parent, ProcessFailed):
                     parent.close()
             return self.start(members, processes, affordable_ns)
+        launchers = {**self._kept, **launchers}  # with those that no member of this launch needs
         self._kept = {key: parent for key, parent in launchers.items() if parent.import_ns > affordable_ns}
         outcomes = [_process_of(member, parents[self._parent(member)]) for member in members]
         launched = [outcome for outcome in outcomes if isinstance(outcome, TimedProcess)]
@@ -488,7 +512,7 @@ def _start(
 
     It reads commands from its standard input: a pipe, or the socket on which a launcher is asked to fork.
     """
-    subject, twin = member
+    subject, _ = member
     log = _log()
     try:
         started = subprocess.Popen(
@@ -502,9 +526,14 @@ def _start(
         )
     except OSError as error:
         log.close()
-        failure = Failure("start", type(error).__name__, f"no process could be started: {error}")
-        raise ProcessFailed(TimedFailure(subject.name, twin, failure)) from error
+        raise _not_started(member, type(error).__name__, str(error)) from error
     return started, log
+
+
+def _not_started(member: Member, kind: str, reason: str) -> ProcessFailed:
+    subject, twin = member
+    failure = Failure("start", kind, f"no process could be started: {reason}")
+    return ProcessFailed(TimedFailure(subject.name, twin, failure))
 
 
 def _log() -> BinaryIO:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timing_fixtures
 from timing_fixtures import order, recorded_s, simulated, subject, timed
 
-from benchcard.measure.blocks import Progress
+from benchcard.measure.blocks import Progress, Round
+from benchcard.measure.conductor import _Conductor, _Settings
 from benchcard.measure.intervals import paired_ratio
 from benchcard.measure.latency import block_medians
 
@@ -149,6 +151,23 @@ def test_a_failure_is_kept_and_the_others_go_on(folder: Path) -> None:
     assert {timed.launch for timed in rounds for block in timed.blocks if block.name == "time"} == {0}
     assert recorded_s(rounds, "a") >= 0.12
     assert recorded_s(rounds, "a", twin=True) >= 0.12
+
+
+def test_launches_stay_long_where_they_affect_one_model_alone(folder: Path) -> None:
+    """How long a launch is follows from what most models show, in whichever order they are."""
+    draw = np.random.default_rng(0)
+    subjects = [subject(folder, name) for name in "abcd"]
+    _, rounds = simulated(subjects, duration_s=1.0, launches=5)
+    effects = draw.normal(0, 0.3, 5)
+
+    def vary(timed: Round) -> Round:
+        logs = [draw.normal(0, 0.01) + (block.name == "b") * effects[timed.launch] for block in timed.blocks]
+        blocks = zip(timed.blocks, np.exp(logs))
+        return replace(timed, blocks=tuple(replace(b, latencies_ns=b.latencies_ns * factor) for b, factor in blocks))
+
+    settings = _Settings(10**10, 5, 2, 0, None, None)
+    conductor = _Conductor(subjects, 0, settings, [vary(timed) for timed in rounds], None)
+    assert (conductor._launch_variance() or 0.0) < 1
 
 
 @pytest.mark.parametrize("precision", [None, 50.0])

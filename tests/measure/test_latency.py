@@ -70,6 +70,7 @@ def simulation() -> ModuleType:
         "processes differ a bit",
         "processes differ",
         "one model's differ",
+        "unequal launches",
         "a third disturbed",
         "moved differently",
         "all of these",
@@ -153,6 +154,16 @@ def test_launches_are_tested_on_all_ratios_together() -> None:
     assert [one[n].error == plain[n].error for n in range(6)] == [False, True, True, True, True, True]
     assert (one[0].error or 0) > 5 * (plain[0].error or 0)
     assert one[0].freedom == 4
+
+
+def test_rounds_that_do_not_vary_are_judged_by_launches() -> None:
+    """A coarse clock may give all rounds of a launch one latency, while launches differ."""
+    draw = np.random.default_rng(0)
+    coarse = np.repeat([1.0, 1.01, 0.99, 1.01, 0.99], 10)
+    others = {"coarse": placed(coarse, 10), "fine": placed(np.exp(draw.normal(0, 0.01, 50)), 10)}
+    found = paired_ratios(placed(np.ones(50), 10), others)["coarse"]
+    assert found.error == pytest.approx(np.log(coarse[::10]).std(ddof=1) / math.sqrt(5))
+    assert found.freedom == 4
 
 
 @given(logarithms)

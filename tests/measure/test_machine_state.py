@@ -69,7 +69,7 @@ def test_own_work_is_not_that_of_others() -> None:
     assert before.own_s is not None
     assert after.own_s is not None
     assert after.own_s - before.own_s >= 0.25
-    share = others_share(before, after)
+    share = others_share([(before, after)])
     assert share is not None
     assert 0 <= share <= (os.cpu_count() or 1)
 
@@ -77,15 +77,15 @@ def test_own_work_is_not_that_of_others() -> None:
 def test_a_process_that_ended_makes_the_share_unknown() -> None:
     """The share of others is None where the processor time of one of the own processes is unknown."""
     assert read_machine_state(pids=[2**22 + 1]).own_s is None
-    assert others_share(CALM, replace(CALM, at_ns=SECOND, own_s=None)) is None
-    assert others_share(CALM, replace(CALM, at_ns=SECOND, own_s=0.5)) is None
-    assert others_share(CALM, CALM) is None
+    assert others_share([(CALM, replace(CALM, at_ns=SECOND, own_s=None))]) is None
+    assert others_share([(CALM, replace(CALM, at_ns=SECOND, own_s=0.5))]) is None
+    assert others_share([(CALM, CALM)]) is None
 
 
 def test_the_share_of_others_is_per_processor() -> None:
     """Half a second of work by others in one second is half a processor."""
     after = replace(CALM, at_ns=SECOND, busy_s=102.0, own_s=2.5)
-    assert others_share(CALM, after) == pytest.approx(0.5)
+    assert others_share([(CALM, after)]) == pytest.approx(0.5)
 
 
 def test_a_calm_machine_has_no_disturbances() -> None:
@@ -114,13 +114,21 @@ def test_each_disturbance_has_a_sentence(change: dict[str, object], words: str) 
 
 
 def test_short_rounds_are_counted_together() -> None:
-    """Rounds that follow each other are judged in stretches of half a second: counters have steps of 10 ms."""
+    """Rounds are judged in stretches of half a second, over launches too: counters have steps of 10 ms."""
     states = [replace(CALM, at_ns=n * SECOND // 10, busy_s=100 + 0.01 * (n // 3)) for n in range(11)]
     rounds = list(itertools.pairwise(states))
     assert len(others_shares(rounds)) == 2
-    assert max(others_shares(rounds)) < 0.05 < max(others_share(*span) or 0 for span in rounds)
-    apart = [rounds[0], rounds[5], rounds[6]]
-    assert len(others_shares(apart)) == 2
+    assert max(others_shares(rounds)) < 0.05 < max(others_share([span]) or 0 for span in rounds)
+    launches = [span for place, span in enumerate(rounds * 2) if place % 4]
+    assert max(others_shares(launches)) < 0.05
+    assert others_shares(rounds[3:10])[-1] == pytest.approx(others_share(rounds[3:10]))
+    assert others_shares(rounds[:2]) == [others_share(rounds[:2])]
+
+
+def test_a_timing_without_a_baseline_has_no_ratios_to_warn_of() -> None:
+    """Only where a baseline was timed can its noise be unknown."""
+    part = replace(made_part({"base": 200_000}), baseline=None)
+    assert "the noise is not known" not in "; ".join(map(str, _disturbances(part, 5)))
 
 
 @pytest.mark.parametrize(("share", "disturbed"), [(0.1, False), (0.3, True)])

@@ -127,6 +127,101 @@ def test_a_costly_import_is_made_once(forkable: MakeSubject) -> None:
     assert not [parent for parent in parents if parent.is_running()]
 
 
+def test_a_costly_import_outlasts_launches_that_do_not_need_it(forkable: MakeSubject) -> None:
+    """A parent that serves all launches stays one process, though no model of some launch is forked from it."""
+    one, other = (forkable("a"), False), (forkable("b", intra_op_num_threads=3), False)
+    parents = []
+    with Launchers(60.0) as launchers:
+        for member in (one, other, one):
+            with ExitStack() as stack:
+                (forked,) = launchers.start([member], stack, affordable_ns=0)
+                assert isinstance(forked, TimedProcess)
+                parents.append(psutil.Process(forked.pid).ppid())
+    assert parents[0] == parents[2] != parents[1]
+
+
+@pytest.mark.parametrize("missing", ["pagemap", "task"])
+def test_a_system_without_files_of_proc_is_not_forked_on(
+    forkable: MakeSubject, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a sandbox has no list of resident pages or of threads, each model gets a process of its own."""
+    file = f"/proc/self/{missing}"
+    refuse_in_processes(monkeypatch, f"event in ('open', 'os.listdir') and str(arguments[0]) == {file!r}")
+    with Launchers(60.0) as launchers, ExitStack() as stack:
+        (started,) = launchers.start([(forkable("a"), False)], stack, affordable_ns=0)
+        assert isinstance(started, TimedProcess)
+        assert psutil.Process(started.pid).ppid() == os.getpid()
+
+
+def refuse_in_processes(monkeypatch: pytest.MonkeyPatch, condition: str) -> None:
+    """Make calls fail in the processes that are started, by a condition on Python's audit `event` and `arguments`."""
+    start = process.python_command
+
+    def refusing(module: str, *arguments: int, search_own: bool) -> list[str]:
+        python, option, program = start(module, *arguments, search_own=search_own)
+        hook = (
+            "import sys, itertools\n"
+            "def hook(event, arguments, counter=itertools.count(1)):\n"
+            f"    if {condition}:\n"
+            "        raise OSError('refused')\n"
+            "sys.addaudithook(hook)\n"
+        )
+        return [python, option, hook + program]
+
+    monkeypatch.setattr(process, "python_command", refusing)
+
+
+def test_a_refused_fork_takes_nobody_with_it(forkable: MakeSubject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system has no memory for one more process, that model fails alone, with the reason."""
+    refuse_in_processes(monkeypatch, "event == 'os.fork' and next(counter) == 2")
+    result, rounds = timed([forkable("a"), forkable("b"), forkable("c")], launches=1)
+    (failed,) = result.failures
+    assert (failed.name, failed.failure.stage) == ("b", "start")
+    assert failed.failure.message == "no process could be started: refused"
+    assert recorded_s(rounds, "c") >= 0.12
+
+
+def test_a_fork_that_fails_leaves_no_descriptor(forkable: MakeSubject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher that dies before or during a fork is a failure of the model, and its files are closed."""
+    member = (forkable("a"), False)
+
+    def refuse(pid: int) -> int:
+        raise ProcessLookupError(pid)
+
+    before = os.listdir("/proc/self/fd")
+    for is_alive in (True, False):
+        launcher = process.Launcher(member, 60.0)
+        with launcher, monkeypatch.context() as patched:
+            launcher.start_import()
+            launcher.finish_import()
+            if is_alive:
+                patched.setattr(os, "pidfd_open", refuse)
+            else:
+                launcher.kill()
+            with pytest.raises(ProcessFailed):
+                launcher.fork(member)
+        assert not launcher.is_alive
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_forked_processes_are_waited_for_with_many_open_files(forkable: MakeSubject) -> None:
+    """A process whose descriptors are above 1023 does not count as ended."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip("the system allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    with ExitStack() as files:
+        files.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1050):
+            files.enter_context(open(os.devnull, "rb"))
+        with Launchers(60.0) as launchers, ExitStack() as stack:
+            (forked,) = launchers.start([(forkable("a"), False)], stack, affordable_ns=math.inf)
+            assert isinstance(forked, TimedProcess)
+            forked.open(0, 1, 10**9)
+            assert forked._process.poll() is None
+
+
 @pytest.mark.parametrize("how", ["raise", "exit", int(signal.SIGKILL)])
 def test_a_forked_model_that_fails_takes_nobody_with_it(forkable: MakeSubject, how: str | int) -> None:
     """A forked process that raises, exits or is killed, at any stage, fails alone, with its own log and exit code."""

@@ -67,7 +67,7 @@ def noise_frame(records: Records) -> pd.DataFrame:
     of several baselines are timed with the same settings. `load_before` is the load average before the first model was
     opened (before the first round, where a run was stopped and continued). The other figures are of the rounds:
     `others_cpus` is the number of processors that other processes used, on average, and `others_cpus_most` in the worst
-    round; `steal_share` is the share of processor time that went to other machines; `throttled_s` is how long the
+    half second; `steal_share` is the share of processor time that went to other machines; `throttled_s` is how long the
     cgroup's quota of `quota_cpus` throttled the run; `governors` are the frequency governors. `warnings` says what
     disturbed the timing, where the second process of the baseline failed, and where a short `duration` left fewer
     `launches` than narrow intervals need.
@@ -125,14 +125,13 @@ def _launches(part: Part) -> int:
 def _machine_columns(part: Part) -> dict[str, object]:
     """Return what the machine reported before and during the rounds, in whichever run of the spec they were timed."""
     rounds = [(timed.before, timed.after) for timed in part.rounds]
-    shares = machine_state.others_shares(rounds)
     # In a run that was continued, the outcome has the state before the continuation; the first round is earlier.
     before = [part.outcome.before] if part.outcome else []
     first = min([*before, *(start for start, _ in rounds)], key=lambda state: state.at_ns)
     return {
         "load_before": first.load_1m,
-        "others_cpus": sum(shares) / len(shares) if shares else None,
-        "others_cpus_most": max(shares, default=None),
+        "others_cpus": machine_state.others_share(rounds),
+        "others_cpus_most": max(machine_state.others_shares(rounds), default=None),
         "steal_share": machine_state.steal_share(rounds),
         "quota_cpus": machine_state.quota_cpus(rounds),
         "throttled_s": machine_state.counter_increase(rounds, "throttled_s"),
@@ -143,7 +142,7 @@ def _machine_columns(part: Part) -> dict[str, object]:
 def _disturbances(part: Part, launches: int) -> tuple[Disturbance, ...]:
     rounds = [(timed.before, timed.after) for timed in part.rounds]
     warnings = [*_twin_warning(part), *_launch_warning(launches)]
-    if part.disturbance:
+    if part.baseline is not None and part.disturbance:
         warnings.append(f"{part.disturbance}: no ratio counts as detectable")
     return (*machine_state.disturbances(rounds), *(Disturbance("", warning) for warning in warnings))
 

@@ -436,15 +436,30 @@ class Launchers:
                 if not isinstance(parent, ProcessFailed):
                     parent.close()
             return self.start(members, processes, affordable_ns)
-        launchers = {**self._kept, **launchers}  # with those that no member of this launch needs
+        outcomes = [self._process(member, parents) for member in members]
+        launchers = self._kept | {key: parent for key, parent in parents.items() if isinstance(parent, Launcher)}
         self._kept = {key: parent for key, parent in launchers.items() if parent.import_ns > affordable_ns}
-        outcomes = [_process_of(member, parents[self._parent(member)]) for member in members]
         launched = [outcome for outcome in outcomes if isinstance(outcome, TimedProcess)]
         ending = [parent for key, parent in launchers.items() if key not in self._kept]
         # A launcher ends after its processes, because it waits for them.
         processes.callback(_end, ending)
         processes.callback(_end, launched)
         return outcomes
+
+    def _process(
+        self, member: Member, parents: dict[object, Launcher | TimedProcess | ProcessFailed]
+    ) -> TimedProcess | ProcessFailed:
+        """Return the process of a member, forked from its parent where it has one.
+
+        A launcher that was killed since its import, for lack of memory perhaps, is replaced once.
+        """
+        key = self._parent(member)
+        outcome, parent = _process_of(member, parents[key]), parents[key]
+        if isinstance(outcome, ProcessFailed) and isinstance(parent, Launcher) and not parent.is_alive:
+            started = self._begin(member)
+            parents[key] = started if isinstance(started, ProcessFailed) else _imported(started)
+            outcome = _process_of(member, parents[key])
+        return outcome
 
     def _parent(self, member: Member) -> object:
         """Return what the members have in common that are forked from one process; the member, if it is not forked."""

@@ -109,7 +109,10 @@ class _Timing:
         # Latencies beside a baseline that failed have nothing to be compared with, and those of earlier versions were
         # measured in another way.
         baseline_failed = earlier_outcome and any(each.name == group.baseline for each in earlier_outcome.failures)
-        if baseline_failed or any("forked" not in opened.facts for timed in earlier for opened in timed.opened):
+        is_older = any("forked" not in opened.facts for timed in earlier for opened in timed.opened)
+        if is_older:
+            self._progress.write_line("time: an unfinished timing of an earlier version begins again")
+        if baseline_failed or is_older:
             part.rounds.unlink(missing_ok=True)
             earlier = []
         models, shape = pluralize(len(members), "model"), members[0].shape

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import pytest
 
 from benchcard.measure.blocks import Block, GroupTiming, OpenedModel, Round, Subject, TimedFailure
 from benchcard.measure.conductor import time_group
+from benchcard.measure.intervals import CONFIDENCE, RoundId, paired_ratios
 from benchcard.measure.process import Launchers, Member, ProcessFailed, TimedProcess
-from benchcard.utils.values import Failure
+from benchcard.utils.values import Failure, Interval
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +120,10 @@ def order(timed: Round) -> list[tuple[str, bool]]:
 
 def children_of(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
+
+
+def paired_ratio(
+    baseline: Mapping[RoundId, float], subject: Mapping[RoundId, float], confidence: float = CONFIDENCE
+) -> Interval:
+    """The ratio of a single subject; KeyError where the two have no round in common."""
+    return paired_ratios(baseline, {"": subject})[""].interval(confidence)

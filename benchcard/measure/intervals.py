@@ -155,20 +155,6 @@ def _apart(effects: Mapping[_K, float], levels: Mapping[_K, _Levels]) -> set[_K]
     }
 
 
-def paired_ratio(
-    baseline: Mapping[RoundId, float], subject: Mapping[RoundId, float], confidence: float = CONFIDENCE
-) -> Interval:
-    """Return the ratio of a single subject; see `paired_ratios`.
-
-    Raises:
-        ValueError: The two have no round in common.
-    """
-    ratios = paired_ratios(baseline, {None: subject})
-    if not ratios:
-        raise ValueError("no round in which both were timed")
-    return ratios[None].interval(confidence)
-
-
 def _levels(logs: Mapping[RoundId, float]) -> _Levels:
     values, counts, squares, freedom = [], [], 0.0, 0
     for launch in by_launch(logs).values():
@@ -266,10 +252,9 @@ def _from_log(value: float, half_width: float | None) -> Interval:
 def expected_half_width(duration_s: float) -> float:
     """Return about how far on either side the interval of a ratio reaches, relative to it, on a quiet machine.
 
-    A block is 20 ms long, and the ratio of two blocks deviates by 3 % (`benchmarks/blocks.py`); slow models have fewer
-    blocks and deviate less.
+    Source: `benchmarks/precision.py`, 1.5 to 2.8 % with one second for models of 0.4 to 50 ms.
     """
-    return 2 * 0.03 / math.sqrt(duration_s / 0.02)
+    return 0.02 / math.sqrt(duration_s)
 
 
 def precise(

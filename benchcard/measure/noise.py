@@ -1,4 +1,4 @@
-"""The noise floor: how far the same model, timed in two processes, differs from itself, and what can be told beyond it.
+"""The noise floor: how far two processes of the same model differ, and which models differ from the baseline.
 
 What disturbed the machine is left to `machine_state`.
 """

@@ -267,14 +267,14 @@ class Launcher(_Conversation):
     def __init__(self, member: Member, timeout_s: float) -> None:
         self._asking = threading.Lock()
         # Each packet is a command, with the descriptors that go with it.
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            super().__init__(member, timeout_s, *_start("measure.launcher", member, theirs))
+            super().__init__(member, timeout_s, *_start("measure.launcher", member, child_end))
         except ProcessFailed:
             self._channel.close()
             raise
         finally:
-            theirs.close()
+            child_end.close()
 
     def finish_import(self) -> Reply:
         """Wait until the framework is imported; see `_Conversation.finish_import`."""
@@ -294,15 +294,15 @@ class Launcher(_Conversation):
         Raises:
             ProcessFailed: The launcher ended, or the process did.
         """
-        own, theirs = socket.socketpair()
-        with own, theirs, ExitStack() as failing:
+        parent_end, child_end = socket.socketpair()
+        with parent_end, child_end, ExitStack() as failing:
             log = failing.enter_context(_log())
-            reply = self._ask(Fork(), [theirs.fileno(), log.fileno()])
+            reply = self._ask(Fork(), [child_end.fileno(), log.fileno()])
             if "refused" in reply:
                 raise _not_started(member, *reply["refused"])
-            theirs.close()  # so that the end of the process ends what is read from it
+            child_end.close()  # so that the end of the process ends what is read from it
             try:
-                child = _Forked(self, reply["pid"], own)
+                child = _Forked(self, reply["pid"], parent_end)
             except OSError as error:
                 # The launcher was killed, and the process with it.
                 self.kill()

@@ -69,21 +69,29 @@ class _Timing:
         self._progress.set_timing_left(0.0)
 
     @staticmethod
-    def _divide(group: Group) -> list[list[str]]:
+    def _room(group: Group) -> int:
+        """Return the bytes for the processes of models, beside those that they are forked from."""
+        parents = {(cell.framework, str(cell.options.get("intra_op_num_threads"))) for cell in group.cells}
+        twins = {cell.framework for cell in group.cells if cell.name == group.baseline}
+        shared = sum(_process_bytes(framework) for framework in [*(name for name, _ in parents), *twins])
+        return int(available_bytes() * _MEMORY_SHARE) - shared
+
+    @classmethod
+    def _divide(cls, group: Group) -> list[list[str]]:
         """Return the names of cells in parts that fit into memory together, the baseline first in each."""
         sizes = [_needs(cell) for cell in group.cells]
         baseline = next((index for index, cell in enumerate(group.cells) if cell.name == group.baseline), None)
         return [
             [group.cells[index].name for index in part]
-            for part in plan_groups(_subjects(group.cells), baseline, sizes, int(available_bytes() * _MEMORY_SHARE))
+            for part in plan_groups(_subjects(group.cells), baseline, sizes, cls._room(group))
         ]
 
-    @staticmethod
-    def _refusal(group: Group, part: TimedPart) -> str | None:
+    @classmethod
+    def _refusal(cls, group: Group, part: TimedPart) -> str | None:
         """Return why the only model of a part does not fit into memory, or None. Several models were chosen to fit."""
         needs = {cell.name: _needs(cell) for cell in group.cells if cell.name in part.names}
         shared = 2 * needs.pop(group.baseline, 0) if group.baseline is not None else 0
-        available = int(available_bytes() * _MEMORY_SHARE)
+        available = cls._room(group)
         if len(needs) != 1 or shared + sum(needs.values()) <= available:
             return None
         return memory_shortage(sum(needs.values()), shared, available)
@@ -192,5 +200,9 @@ def _subjects(cells: Iterable[Cell]) -> list[Subject]:
 def _needs(cell: Cell) -> int:
     """Return the bytes that a cell's process is expected to take."""
     inputs = cell.inputs.folder / "inputs.npz"
-    process = _PROCESS_BYTES[registry.framework(cell.framework).engine == "torch"]
-    return 2 * size_bytes(cell.model) + _TIMES_INPUTS * inputs.stat().st_size + process
+    return 2 * size_bytes(cell.model) + _TIMES_INPUTS * inputs.stat().st_size + _process_bytes(cell.framework)
+
+
+def _process_bytes(framework: str) -> int:
+    """Return the bytes that a process is expected to take when it has imported a framework."""
+    return _PROCESS_BYTES[registry.framework(framework).engine == "torch"]

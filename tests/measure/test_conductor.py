@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import timing_fixtures
-from timing_fixtures import order, recorded_s, simulated, subject, timed
+from timing_fixtures import order, paired_ratio, recorded_s, simulated, subject, timed
 
 from benchcard.measure.blocks import Progress, Round
 from benchcard.measure.conductor import _Conductor, _Settings
-from benchcard.measure.intervals import paired_ratio
 from benchcard.measure.latency import block_medians
 
 folder = timing_fixtures.folder
@@ -196,6 +195,8 @@ def test_progress_counts_up_to_the_total(folder: Path) -> None:
     assert [report.done_s for report in reports] == sorted(report.done_s for report in reports)
     assert reports[-1].done_s == pytest.approx(reports[-1].total_s)
     assert reports[-1].total_s == pytest.approx(2 * 0.12)
+    assert reports[0].half_width is None
+    assert reports[-1].half_width == 0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from tiny_run import GRID, SPEC, spec_with
 from benchcard import Benchmark, registry
 from benchcard.analysis.frames.time import NOT_ASKED
 from benchcard.errors import BenchcardError, MachineError, SpecError
+from benchcard.run.groups import Group
+from benchcard.run.record import Cell
+from benchcard.steps.step import Outcome
 from benchcard.utils.values import Shape
 
 
@@ -231,6 +234,20 @@ explain: false
 """
 
 
+def test_the_processes_that_fork_take_memory_too(ground, monkeypatch):
+    """Models have less room by the parent of each framework, and by that of the baseline's second process."""
+    from benchcard.run import timing
+
+    inputs = Outcome("shape", "", ground, None)
+    cells = tuple(Cell(name, ground, name, {}, inputs, Shape(1)) for name in ("onnxruntime", "pytorch"))
+    monkeypatch.setattr(timing, "available_bytes", lambda: 10 << 30)
+    alone, beside = (
+        timing._Timing._room(Group(cells, (), baseline, 1.0, None, 1, 0)) for baseline in (None, cells[1].name)
+    )
+    assert (10 << 30) * 0.8 - alone == pytest.approx(900 << 20, abs=1)
+    assert alone - beside == 700 << 20
+
+
 @pytest.mark.slow
 def test_precision_reaches_the_timing_and_memory_may_run_out(ground, tmp_path, monkeypatch):
     """A configuration is timed until its ratio is known as asked; lengths of images are one row, and said so; a model
@@ -241,6 +258,7 @@ def test_precision_reaches_the_timing_and_memory_may_run_out(ground, tmp_path, m
     needs = timed_groups._needs
     benchmark = Benchmark.from_spec(spec_with(ground, SPEC + PRECISE))
     assert benchmark.plan()["timed_s"].tolist() == [0.6, 0.3, 0.3]
+    assert benchmark.plan()["expected_half_width"].tolist()[1:] == [0.9, 0.9]
     monkeypatch.setattr(timed_groups, "_needs", lambda cell: 1 << 60)
     with pytest.raises(MachineError, match="not one model can be timed"):
         benchmark.run(tmp_path / "run", progress=False)

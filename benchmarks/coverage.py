@@ -190,7 +190,8 @@ def interleaved(draw: Draw, scenario: Scenario, rounds: int) -> tuple[Interval, 
         if scenario.process is not None:
             processes = [scenario.process(draw, per_launch) for _ in range(launch_of[-1] + 1)]
             level = level + np.concatenate(processes)[:rounds]
-        logs = scenario.calls(draw, (rounds, max(1, round(BLOCK_S / latency_ms * 1e3))))
+        calls = round(BLOCK_S / latency_ms * 1e3)
+        logs = scenario.calls(draw, (rounds, (calls - 1) | 1))  # of an even number the last one is left out
         by_round = latency_ms * np.exp(np.median(logs, axis=1) + level)
         medians.append({(int(launch_of[number]), number): value for number, value in enumerate(by_round)})
     others = dict(enumerate(medians))

@@ -4,8 +4,9 @@ Owns the statistics of medians by round. Leaves raw latencies to `latency`, and 
 
 Two things vary from one measurement to the next: rounds, because the machine and the threads of a process change their
 state, and launches, because each process has a speed of its own. The interval of a ratio is over the rounds where
-launches add nothing beyond them, and over the launches where they do. Whether they do is tested on all ratios of the
-group together, at a level of 30 %: a test that overlooks more of the small effects would make intervals too narrow.
+launches add nothing beyond them, and over its own launches where they do. Whether they do is tested on all ratios of the
+group together, at a level of 30 %: a test that overlooks more of the small effects would make intervals too narrow. A
+model that launches affect far more than the others is judged alone.
 
 Source: R. Wilcox, Introduction to Robust Estimation and Hypothesis Testing (2012), 3.3 and 4.3, for trimmed means with
 winsorized variances; T. Bancroft, Analysis and Inference for Incompletely Specified Models (Biometrics 20, 1964) for
@@ -35,12 +36,12 @@ _T = TypeVar("_T")
 # Bounds of a ratio whose logarithm is further from it than this (a factor of ten thousand million) are left out.
 _UNBOUNDED = 23.0
 # The share of rounds that is left out at either end.
-_TRIMMED = 0.2
+_TRIMMED = 0.25
 # Levels of the tests for effects of launches: on all ratios of a group, and on one that differs from the others.
 _GROUP_LEVEL, _OWN_LEVEL = 0.3, 0.01
 # Ratios to the same baseline are correlated: at most this many of them count as independent.
 _INDEPENDENT = 2
-_FIRST_LOOK = 5
+_FIRST_LOOK = 8
 # With fewer launches even the interval of all slopes holds the true one in less than 95 of 100 cases.
 _DRIFT_LAUNCHES = 5
 
@@ -139,12 +140,12 @@ def paired_ratios(baseline: Mapping[RoundId, float], subjects: Mapping[_K, Mappi
     }
     effects = {name: level.launches_add for name, level in levels.items() if level.launches_add is not None}
     apart = _apart(effects, levels)
-    alike = [levels[name] for name in effects if name not in apart]
-    return {name: _ratio(level, [] if name in apart else alike) for name, level in levels.items()}
+    alike = [effect for name, effect in effects.items() if name not in apart]
+    return {name: _ratio(level, name in apart or _launches_differ(alike, level)) for name, level in levels.items()}
 
 
 def _apart(effects: Mapping[_K, float], levels: Mapping[_K, _Levels]) -> set[_K]:
-    """Return the models that launches affect far more than most others, and that are judged by their own launches."""
+    """Return the models that launches affect far more than most others."""
     from scipy.stats import f
 
     typical = max(1.0, sorted(effects.values())[(len(effects) - 1) // 2]) if effects else 1.0
@@ -153,6 +154,16 @@ def _apart(effects: Mapping[_K, float], levels: Mapping[_K, _Levels]) -> set[_K]
         for name, effect in effects.items()
         if effect > typical * f.isf(_OWN_LEVEL, len(levels[name].values) - 1, levels[name].freedom)
     }
+
+
+def _launches_differ(effects: Sequence[float], levels: _Levels) -> bool:
+    """Return whether launches add something to what rounds vary, by their effects on all ratios together."""
+    from scipy.stats import f
+
+    if not effects or not levels.variance:
+        return True
+    freedom = (len(levels.values) - 1) * min(len(effects), _INDEPENDENT)
+    return bool(sum(effects) / len(effects) > f.isf(_GROUP_LEVEL, freedom, levels.freedom))
 
 
 def _levels(logs: Mapping[RoundId, float]) -> _Levels:
@@ -172,10 +183,8 @@ def _levels(logs: Mapping[RoundId, float]) -> _Levels:
     return _Levels(tuple(values), tuple(counts), squares / freedom if freedom else 0.0, freedom)
 
 
-def _ratio(levels: _Levels, alike: Sequence[_Levels]) -> Ratio:
-    """Return a ratio; `alike` are the models that launches affect like this one, itself included, or nothing."""
-    from scipy.stats import f
-
+def _ratio(levels: _Levels, over_launches: bool) -> Ratio:
+    """Return a ratio whose interval is over launches, or over all rounds."""
     launches = len(levels.values)
     if launches < 2:
         return Ratio(levels.mean(0.0), None, 0)
@@ -183,24 +192,12 @@ def _ratio(levels: _Levels, alike: Sequence[_Levels]) -> Ratio:
         # The rounds do not vary, or each launch has one of them, so that all launches weigh alike.
         error = float(np.std(levels.values, ddof=1)) / math.sqrt(launches)
         return Ratio(float(np.mean(levels.values)), error, launches - 1)
-    if not alike:
-        return _over_launches(levels, [levels], launches - 1)
-    effects = [other.effect(0.0) for other in alike]
-    effect, freedom = sum(effects) / len(effects), float((launches - 1) * min(len(effects), _INDEPENDENT))
-    if effect <= f.isf(_GROUP_LEVEL, freedom, levels.freedom):
-        return Ratio(levels.mean(0.0), math.sqrt(levels.variance / sum(levels.rounds)), levels.freedom, effect)
-    if len(effects) > 1:
-        # The degrees of freedom of a product of two variances, after Satterthwaite.
-        freedom = 1 / (1 / freedom + 1 / levels.freedom)
-    return _over_launches(levels, alike, freedom)
-
-
-def _over_launches(levels: _Levels, alike: Sequence[_Levels], freedom: float) -> Ratio:
-    """Return a ratio whose interval is over launches, weighted by the variances of launches and of rounds."""
-    added = float(np.mean([other.added for other in alike]))
-    effect = float(np.mean([other.effect(added) for other in alike]))
-    error = math.sqrt(levels.variance * effect / sum(levels.weights(added)))
-    return Ratio(levels.mean(added), error, freedom, float(np.mean([other.effect(0.0) for other in alike])))
+    if not over_launches:
+        error = math.sqrt(levels.variance / sum(levels.rounds))
+        return Ratio(levels.mean(0.0), error, levels.freedom, levels.launches_add)
+    added = levels.added
+    error = math.sqrt(levels.variance * levels.effect(added) / sum(levels.weights(added)))
+    return Ratio(levels.mean(added), error, launches - 1, levels.launches_add)
 
 
 def unpaired_ratio(
@@ -263,7 +260,7 @@ def precise(
     """Return the subjects whose ratio has been known within `precision` on either side for long enough to stop timing.
 
     A look after every launch would stop at the first interval that is narrow by chance, and such intervals hold the
-    true value too rarely. So the first look is after five launches, and timing stops one launch after the interval was
+    true value too rarely. So the first look is after eight launches, and timing stops one launch after the interval was
     narrow.
 
     Args:

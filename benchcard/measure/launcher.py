@@ -54,7 +54,7 @@ def main(parent: int) -> None:
     opener: Opener | None = None
     stretches: Stretches = []
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(commands, _PACKET_BYTES, 2)
+        packet, descriptors, _, _ = socket.recv_fds(commands, _PACKET_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
         if not packet:
             return
         command = decode_command(packet)

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import IO, BinaryIO, Self, TypeAlias, cast
 
@@ -150,11 +150,17 @@ class _Conversation:
                 return reply, payload
 
     def _ended(self) -> ProcessFailed:
-        return self._failed(*process.describe_exit(self._process.wait(_KILL_WAIT_S)))
+        try:
+            code = self._process.wait(_KILL_WAIT_S)
+        except subprocess.TimeoutExpired:
+            message = f"the process was killed, and has not ended after {_KILL_WAIT_S:g} s: the system may not let it"
+            return self._failed("TimeoutError", message)
+        return self._failed(*process.describe_exit(code))
 
     def _failed(self, kind: str, message: str) -> ProcessFailed:
         # The log is read when the process has ended, since both share the position in the file.
-        self._process.wait(_KILL_WAIT_S)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_KILL_WAIT_S)
         failure = Failure(self._stage, kind, message, process.read_log_end(self._log))
         return ProcessFailed(TimedFailure(self.subject.name, self.twin, failure))
 
@@ -329,8 +335,12 @@ class Launcher(_Conversation):
     def _ask(self, command: Command, descriptors: Sequence[int] = ()) -> Reply:
         """Send a command, from any thread, and return the answer."""
         with self._asking:
-            self._send(command, descriptors)
-            return self._answer(self.timeout_s)[0]
+            try:
+                self._send(command, descriptors)
+                return self._answer(self.timeout_s)[0]
+            except KeyboardInterrupt:
+                self.kill()  # because the next command would get the answer to this one
+                raise
 
     def _send(self, command: Command, descriptors: Sequence[int] = ()) -> None:
         try:

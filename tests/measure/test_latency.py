@@ -120,7 +120,7 @@ def test_the_interval_is_students_over_launches_where_these_vary() -> None:
     """One value a launch, the trimmed mean over its rounds, on a logarithmic scale, as scipy's t-test has it."""
     draw = np.random.default_rng(0)
     baseline, subject = np.exp(draw.normal(1, 0.01, (2, 5, 7)) + draw.normal(0, 0.1, (2, 5, 1)))
-    levels = trim_mean(np.log(baseline / subject), 0.2, axis=1)
+    levels = trim_mean(np.log(baseline / subject), 0.25, axis=1)
     expected = ttest_1samp(levels, 0).confidence_interval(0.95)
     found = paired_ratio(placed(baseline.ravel(), 7), placed(subject.ravel(), 7))
     assert found.value == pytest.approx(math.exp(levels.mean()))
@@ -133,16 +133,16 @@ def test_the_interval_is_over_rounds_where_launches_add_nothing() -> None:
     draw = np.random.default_rng(0)
     logs = np.tile(draw.normal(0, 0.1, 20), (5, 1))
     found = paired_ratio(placed(np.exp(logs.ravel()), 20), placed(np.ones(100), 20))
-    kept = 12  # of 20 rounds
-    error = math.sqrt(float(winsorize(logs[0], (0.2, 0.2)).var()) * 20 / (kept * (kept - 1)) / 5)
-    assert found.value == pytest.approx(math.exp(trim_mean(logs[0], 0.2)))
+    kept = 10  # of 20 rounds
+    error = math.sqrt(float(winsorize(logs[0], (0.25, 0.25)).var()) * 20 / (kept * (kept - 1)) / 5)
+    assert found.value == pytest.approx(math.exp(trim_mean(logs[0], 0.25)))
     assert found.high is not None
     assert math.log(found.high / found.value) == pytest.approx(student.ppf(0.975, 5 * (kept - 1)) * error)
 
 
 def test_launches_are_tested_on_all_ratios_together() -> None:
     """An effect of launches that all ratios share widens each of them; that of one model alone widens only its own."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(1)
     noise = draw.normal(0, 0.01, (6, 5, 10))
     shared, own = noise + draw.normal(0, 0.01, (6, 5, 1)), noise.copy()
     own[0] += draw.normal(0, 0.05, (5, 1))
@@ -150,8 +150,10 @@ def test_launches_are_tested_on_all_ratios_together() -> None:
         paired_ratios(placed(np.ones(50), 10), {n: placed(np.exp(row.ravel()), 10) for n, row in enumerate(logs)})
         for logs in (noise, shared, own)
     )
-    assert all(wide[n].interval().reach > 1.5 * plain[n].interval().reach - 0.01 for n in range(6))
-    assert min(ratio.launches_add or 0 for ratio in wide.values()) > 2
+    assert np.mean([ratio.error for ratio in wide.values()]) > 1.5 * np.mean([ratio.error for ratio in plain.values()])
+    assert np.mean([ratio.launches_add for ratio in wide.values()]) > 2
+    assert {ratio.freedom for ratio in wide.values()} == {4}
+    assert all(ratio.freedom > 4 for ratio in plain.values())
     assert [one[n].error == plain[n].error for n in range(6)] == [False, True, True, True, True, True]
     assert (one[0].error or 0) > 5 * (plain[0].error or 0)
     assert one[0].freedom == 4
@@ -260,7 +262,7 @@ def test_nothing_differs_where_the_noise_is_not_known() -> None:
 
 
 def test_timing_stops_one_launch_after_the_interval_is_narrow() -> None:
-    """Precision reached in the first five launches ends timing at six; one that is not reached does not."""
+    """Precision reached in the first eight launches ends timing at nine; one that is not reached does not."""
     draw = np.random.default_rng(0)
     baseline, subject = (placed(np.exp(row)) for row in draw.normal(0, 0.01, (2, 60)))
 
@@ -268,7 +270,7 @@ def test_timing_stops_one_launch_after_the_interval_is_narrow() -> None:
         shorter = ({place: subject[place] for place in subject if place[0] < count} for count in range(1, 31))
         return next((n for n, first in enumerate(shorter, 1) if precise(baseline, {"b": first}, precision)), None)
 
-    assert first_stop(0.1) == 6
+    assert first_stop(0.1) == 9
     assert first_stop(1e-6) is None
     assert (first_stop(0.005) or 0) > 10
 
@@ -305,7 +307,7 @@ def test_rare_latencies_have_figures_only_where_calls_are() -> None:
 
 def test_the_twin_has_figures_of_its_own() -> None:
     """The baseline's two processes are told apart."""
-    timed = rounds_of(*([block([10, 30]), block([50, 70], twin=True)] for _ in range(3)))
+    timed = rounds_of(*([block([10, 20, 30]), block([50, 60, 70], twin=True)] for _ in range(3)))
     assert latency_figures(timed, "a", 1).mean_ns.value == 20
     assert latency_figures(timed, "a", 1, twin=True).mean_ns.value == 60
     assert block_medians(timed, "a", twin=True) == {(0, 0): 60.0, (0, 1): 60.0, (1, 2): 60.0}

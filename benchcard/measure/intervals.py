@@ -4,7 +4,7 @@ Owns the statistics of medians by round. Leaves raw latencies to `latency`, and 
 
 Two things vary from one measurement to the next: rounds, because the machine and the threads of a process change their
 state, and launches, because each process has a speed of its own. The interval of a ratio is over the rounds where
-launches add nothing beyond them, and over its own launches where they do. Whether they do is tested on all ratios of the
+launches add nothing beyond them, and over its own launches where they do. Whether they do is tested on all ratios of a
 group together, at a level of 30 %: a test that overlooks more of the small effects would make intervals too narrow. A
 model that launches affect far more than the others is judged alone.
 

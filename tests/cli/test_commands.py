@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -39,9 +38,13 @@ def started(program: str, **more: object) -> subprocess.Popen[str]:
     """Start a Python program."""
     command = [sys.executable, "-c", textwrap.dedent(program)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # A shell that started the tests in the background has made them ignore SIGINT.
-    heeds_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, text=True, preexec_fn=heeds_sigint, **{**pipes, **more})
+    return subprocess.Popen(command, text=True, preexec_fn=heed_signals, **{**pipes, **more})
+
+
+def heed_signals() -> None:
+    """Undo that tests in the background of a shell ignore SIGINT, and those under `nohup` SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def without_reader() -> int:

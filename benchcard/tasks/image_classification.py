@@ -13,6 +13,7 @@ import numpy as np
 from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.spec.schema import MappingOf, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels
+from benchcard.tasks.config import load_config
 from benchcard.tasks.outputs import output
 from benchcard.tasks.trust import trusted
 
@@ -38,17 +39,16 @@ class ImageClassification:
 
     metrics: tuple[str, ...] = ("accuracy",)
     has_length = False
+    outputs: tuple[Mapping[str, int], ...] = ({"logits": 2},)
     arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
         """Return rows as `pixel_values` `(channels, height, width) float32`, and references as the model's ids."""
-        from transformers import AutoConfig
-
         image = data.primary(rows, question, "image")
         if not question.labelled:
             return Prepared(_rows(rows, question, image), tallies=_TALLIES)
         reference = data.reference(rows, question, "label")
-        config = AutoConfig.from_pretrained(question.model, trust_remote_code=trusted())
+        config = load_config(question.model)
         alignment = labels.align_column(rows, reference, config, question)
         return Prepared(
             _rows(rows, question, image, reference, alignment),

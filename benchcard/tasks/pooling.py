@@ -76,7 +76,10 @@ class Pooling:
         """Return the embedding `(numbers,) float32` of a text from those of its tokens `(tokens, numbers) float32`,
         none of them padding.
         """
-        joined = np.concatenate([_POOLS[mode](tokens) for mode in self.modes])
+        return self.finished(np.concatenate([_POOLS[mode](tokens) for mode in self.modes]))
+
+    def finished(self, joined: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return a pooled embedding `(numbers,)`, normalized and cut as the model's folder asks for."""
         if self.normalize:
             joined = joined / max(float(np.linalg.norm(joined)), _LEAST_NORM)
         return joined[: self.truncate_dim].astype(np.float32, copy=False)

@@ -123,11 +123,12 @@ def _filled(own: GraphInput, array: NDArray[Any]) -> NDArray[Any]:
 def _match_inputs(inputs: Sequence[GraphInput], names: Names, example: Arrays) -> dict[str, str]:
     """Return the task's name of each input of the graph."""
     main, own_names = next(iter(example)), [own.name for own in inputs]
-    _expect_known(names.inputs, (*example, *_FILLS), own_names, "inputs")
+    known = (*example, *(_FILLS if example[main].dtype.kind in "iu" else ()))
+    _expect_known(names.inputs, known, own_names, "inputs")
     chosen = {own: name for name, own in names.inputs.items()}
     for own in own_names:
         plain = _plain(own)
-        if own not in chosen and plain in (*example, *_FILLS) and plain not in chosen.values():
+        if own not in chosen and plain in known and plain not in chosen.values():
             chosen[own] = plain
     open_inputs = [own for own in inputs if own.name not in chosen]
     free = [name for name in example if name not in chosen.values()]

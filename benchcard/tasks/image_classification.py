@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.errors import Mistake, SpecError
+from benchcard.export.images import image_mode, processed_shapes
 from benchcard.spec.schema import MappingOf, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels
 from benchcard.tasks.config import load_config
@@ -68,15 +69,9 @@ class ImageClassification:
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return normal noise as `pixel_values` `(batch, channels, height, width) float32`, at the size that the
-        model's processor gives, and its width.
+        model's processor makes of an image of the model's own size, and its width.
         """
-        from PIL import Image
-
-        blank = Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8))
-        try:
-            shape = image_processor(model)(images=blank, return_tensors="np")["pixel_values"].shape[1:]
-        except (KeyError, ValueError) as error:
-            raise ArtifactError(f"The image processor of {model} cannot make inputs: {error}") from error
+        shape, _ = processed_shapes(image_processor(model), load_config(model))
         noise = np.random.default_rng(seed).standard_normal((batch_size, *shape), dtype=np.float32)
         return {"pixel_values": noise}, int(shape[-1])
 
@@ -103,6 +98,7 @@ def _rows(
     import datasets
 
     processor = image_processor(question.model)
+    mode = image_mode(processor, load_config(question.model))
     columns = [column] if reference in ("", column) else [column, reference]
     rows = rows.with_format(None).select_columns(columns)
     try:
@@ -117,7 +113,7 @@ def _rows(
             image = row[column]
             if image is None:
                 raise ValueError("there is none")
-            pixels = processor(images=image.convert("RGB"), return_tensors="np")["pixel_values"][0]
+            pixels = processor(images=image.convert(mode), return_tensors="np")["pixel_values"][0]
         # Pillow raises any of these for a file that is no image, that is truncated, or that is damaged.
         except (OSError, ValueError, SyntaxError, EOFError, ZeroDivisionError, struct.error) as error:
             actual, hint = f"row {number} of `{column}`", f"{error}: repair it, or take the row out of the data set"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -45,15 +46,17 @@ class ImageClassification:
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
         """Return rows as `pixel_values` `(channels, height, width) float32`, and references as the model's ids."""
-        image = data.primary(rows, question, "image")
+        image, config = data.primary(rows, question, "image"), load_config(question.model)
+        processor = image_processor(question.model)
+        mode = image_mode(processor, config)
+        prepare = partial(_rows, rows, question, processor, mode, image)
         if not question.labelled:
-            return Prepared(_rows(rows, question, image), tallies=_TALLIES)
+            return Prepared(prepare(), tallies=_TALLIES)
         reference = data.reference(rows, question, "label")
-        config = load_config(question.model)
         alignment = labels.align_column(rows, reference, config, question)
         return Prepared(
-            _rows(rows, question, image, reference, alignment),
-            {"labels": list(alignment.names), **alignment.context},
+            prepare(reference, alignment),
+            {"labels": list(alignment.names), "image_mode": mode, **alignment.context},
             notes=alignment.notes,
             tallies=_TALLIES,
             metric_defaults={"pos_label": alignment.positive},
@@ -93,12 +96,16 @@ def image_processor(model: Path) -> transformers.BaseImageProcessor:
 
 
 def _rows(
-    rows: datasets.Dataset, question: Question, column: str, reference: str = "", alignment: Alignment | None = None
+    rows: datasets.Dataset,
+    question: Question,
+    processor: transformers.BaseImageProcessor,
+    mode: str,
+    column: str,
+    reference: str = "",
+    alignment: Alignment | None = None,
 ) -> Iterator[Row]:
     import datasets
 
-    processor = image_processor(question.model)
-    mode = image_mode(processor, load_config(question.model))
     columns = [column] if reference in ("", column) else [column, reference]
     rows = rows.with_format(None).select_columns(columns)
     try:

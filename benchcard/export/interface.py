@@ -29,6 +29,7 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 # From (batch, channels, height, width) to (batch, height, width, channels), and the place of each axis in it.
 _TO_NHWC = (0, 2, 3, 1)
 _SYNONYMS: Mapping[str, str] = {"token_embeddings": "last_hidden_state"}
+_MOST_LISTED = 8
 _PROCESSOR = "change the configuration of the processor, or use another graph"
 _OTHER_LAYOUT = "If it takes images as (batch, height, width, channels), write `framework_args: {layout: NHWC}`"
 _ADVICE = "say which is which in `framework_args: {inputs: {name of the task: name in the graph}, outputs: {…}}`"
@@ -151,7 +152,7 @@ def _match_inputs(inputs: Sequence[GraphInput], names: Names, example: Arrays) -
         layout = f" (in the layout {names.layout})" if names.layout else ""
         advice = _PROCESSOR if wrong or not open_inputs else _ADVICE
         raise ArtifactError(
-            f"the graph takes {', '.join(taken) or 'nothing'}{layout}, and the model's processor makes "
+            f"the graph takes {_listed(taken) or 'nothing'}{layout}, and the model's processor makes "
             f"{', '.join(arrays)}: {advice}"
         )
     return {own: chosen[own] for own in own_names}
@@ -182,7 +183,7 @@ def _match_outputs(outputs: Arrays, names: Names, contract: Contract, graph: str
             if all(map(fits, order, missing))
         ]
         if len(possible) != 1:
-            listing = ", ".join(_describe(own, array.dtype, array.shape) for own, array in outputs.items())
+            listing = _listed([_describe(own, array.dtype, array.shape) for own, array in outputs.items()])
             needed = " or ".join(join_names(alternative) for alternative in contract.outputs)
             labels = f" (the model's config.json has {contract.labels} labels)" if contract.labels else ""
             raise ArtifactError(f"{graph} gives {listing}, and the task reads {needed}{labels}: {_ADVICE}")
@@ -220,6 +221,12 @@ def _plain(name: str) -> str:
 def _describe(name: str, dtype: object, shape: Iterable[int | None] | None) -> str:
     sizes = "" if shape is None else f" [{', '.join('?' if size is None else str(size) for size in shape)}]"
     return f"`{name}` {dtype or 'of any type'}{sizes}"
+
+
+def _listed(descriptions: Sequence[str]) -> str:
+    """Return descriptions of inputs or outputs, the first few of which are enough."""
+    more = len(descriptions) - _MOST_LISTED
+    return ", ".join(descriptions[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _in_layout(array: NDArray[Any], layout: str | None) -> NDArray[Any]:

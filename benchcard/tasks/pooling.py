@@ -121,7 +121,7 @@ def load_pooling(model: Path) -> Pooling:
     """Return the pooling of the model in a folder; the mean of all tokens where the folder has none."""
     modules = read_json(model / "modules.json", list[_Module])
     if modules is None:
-        mean = "their mean is taken, as sentence-transformers does"
+        mean = "their mean is taken, as sentence-transformers does, unless the graph gives embeddings of sentences"
         return Pooling(notes=(f"the model's folder does not say how token embeddings are pooled: {mean}",))
     path = _pooling_folder(model, modules) / "config.json"
     config = read_json(path, dict[str, object]) or {}

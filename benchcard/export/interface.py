@@ -30,7 +30,7 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 _TO_NHWC = (0, 2, 3, 1)
 _SYNONYMS: Mapping[str, str] = {"token_embeddings": "last_hidden_state"}
 _MOST_LISTED = 8
-_PROCESSOR = "change the configuration of the processor, or use another graph"
+_PROCESSOR = "change the configuration of the processor or the `layout`, or use another graph"
 _OTHER_LAYOUT = "If it takes images as (batch, height, width, channels), write `framework_args: {layout: NHWC}`"
 _ADVICE = "say which is which in `framework_args: {inputs: {name of the task: name in the graph}, outputs: {…}}`"
 
@@ -148,12 +148,12 @@ def _match_inputs(inputs: Sequence[GraphInput], names: Names, example: Arrays) -
     if len(possible) != 1 or wrong:
         taken = [_describe(own.name, own.dtype, own.shape) for own in wrong or inputs]
         made = [chosen[own.name] for own in wrong] or example
-        arrays = [_describe(name, example[name].dtype, example[name].shape) for name in made]
+        arrays = [_in_layout(example[name], names.layout) for name in made]
+        given = ", ".join(_describe(name, array.dtype, array.shape) for name, array in zip(made, arrays))
         layout = f" (in the layout {names.layout})" if names.layout else ""
-        advice = _PROCESSOR if wrong or not open_inputs else _ADVICE
+        advice = _ADVICE if len(possible) > 1 else _PROCESSOR
         raise ArtifactError(
-            f"the graph takes {_listed(taken) or 'nothing'}{layout}, and the model's processor makes "
-            f"{', '.join(arrays)}: {advice}"
+            f"the graph takes {_listed(taken) or 'nothing'}, and the model's processor makes {given}{layout}: {advice}"
         )
     return {own: chosen[own] for own in own_names}
 

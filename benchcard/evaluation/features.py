@@ -84,7 +84,6 @@ class Features:
             for name, dtype in types.items()
         }
         self._largest = np.max([sizes[name] for name in self._inputs], axis=0) if self._inputs else np.empty(0, int)
-
         self._length = 0
 
     def __len__(self) -> int:

@@ -21,8 +21,9 @@ from benchcard.graphs.signature import graph_inputs, only_batch_size, only_lengt
 def feeds(items: Features, model: Path, count: int | None = None) -> Iterator[dict[str, np.ndarray]]:
     """Yield the inputs of one run after the other: one item each, or a batch for a graph of a fixed batch size.
 
-    A batch holds neighbors of equal shapes, the last of them repeated where there are too few. There is no padding: its
-    masks would widen the ranges of activations, and a quantized graph may read it. The first `count` items are taken.
+    A batch holds neighbors of equal shapes, the last of them repeated where there are too few. There is no padding, as
+    its masks would widen the ranges of activations, and a quantized graph may read it; except for a graph of a fixed
+    length, which always has it. The first `count` items are taken.
     """
     inputs = graph_inputs(onnx.load(str(model), load_external_data=False).graph)
     size, items = only_batch_size(inputs) or 1, items.padded_to(only_length(inputs))

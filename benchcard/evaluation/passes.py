@@ -50,9 +50,9 @@ def run_pass(
     """Run the model, a `ProfiledModel` where `profiled`, on every row.
 
     Batches are made such that each item has the outputs that it has alone: they have fewer items than `batch_size`, or
-    than fit, where outputs depend on the batch. A model of a fixed batch size always gets that many items,
-    and one of a fixed length gets them padded to it. `progress` is called after each batch with the number of items
-    done, and of all items.
+    than fit, where outputs depend on the batch. A model of a fixed batch size always gets that many items, and
+    one of a fixed length gets them padded to it. `progress` is called after each batch with the number of items done,
+    and of all items.
     """
     items, fixed = rows.items.padded_to(only_size(model, "input_length")), only_size(model, "batch_size")
     kernels = _first_call(model, items, fixed or 1, profiled)

@@ -38,7 +38,7 @@ def processed_shapes(processor: Any, config: PretrainedConfig) -> tuple[tuple[in
     whether it makes the same of every image.
 
     Raises:
-        ArtifactError: The processor refuses images of the model's mode.
+        ArtifactError: The processor cannot process images of the model's mode.
     """
     from PIL import Image
 
@@ -49,9 +49,11 @@ def processed_shapes(processor: Any, config: PretrainedConfig) -> tuple[tuple[in
             tuple(np.asarray(processor(images=Image.new(mode, size), return_tensors="np")["pixel_values"][0]).shape)
             for size in ((width, height), (2 * width + 1, height))
         )
+        if len(own) < 3:
+            raise ValueError(f"it makes an array of {list(own)}, and not of channels, height and width")
     except (KeyError, ValueError) as error:
-        raise ArtifactError(f"the image processor refuses an image of the mode {mode}: {error}") from error
-    return own, own == wide
+        raise ArtifactError(f"the image processor cannot process an image of the mode {mode}: {error}") from error
+    return own[-3:], own == wide
 
 
 def _own_size(processor: Any, config: PretrainedConfig) -> tuple[int, int]:

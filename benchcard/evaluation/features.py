@@ -6,6 +6,7 @@ other in one file, with their shapes in a second one, so that only a batch is re
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -83,9 +84,16 @@ class Features:
             for name, dtype in types.items()
         }
         self._largest = np.max([sizes[name] for name in self._inputs], axis=0) if self._inputs else np.empty(0, int)
+        self._length = 0
 
     def __len__(self) -> int:
         return self._description.count
+
+    def padded_to(self, length: int | None) -> Features:
+        """Return the same items, whose inputs have at least this length in every batch where they can be padded."""
+        padded = copy.copy(self)
+        padded._length = length or 0
+        return padded
 
     def item(self, index: int) -> dict[str, np.ndarray]:
         """Return the inputs of one item, without a batch axis."""
@@ -130,6 +138,8 @@ class Features:
         for name in self._inputs:
             shapes = self._shapes[name][indices]
             largest = shapes.max(axis=0)
+            if name in self._description.pad:
+                largest[:1] = np.maximum(largest[:1], self._length)
             pad = self._description.pad.get(name, 0)
             batches[name] = np.full((len(indices), *largest), pad, dtype=self._numbers[name].dtype)
             for row, index, shape in zip(batches[name], indices, shapes):

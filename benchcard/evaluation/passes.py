@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from benchcard.evaluation import padding
+from benchcard.evaluation.features import Features
 from benchcard.evaluation.rows import Rows
-from benchcard.frameworks.protocol import only_batch_size
+from benchcard.frameworks.protocol import only_size
 from benchcard.tasks import Task
 
 if TYPE_CHECKING:
@@ -49,11 +50,12 @@ def run_pass(
     """Run the model, a `ProfiledModel` where `profiled`, on every row.
 
     Batches are made such that each item has the outputs that it has alone: they have fewer items than `batch_size`, or
-    than fit, where outputs depend on the batch. A model of a fixed batch size always gets that many items. `progress`
-    is called after each batch with the number of items done, and of all items.
+    than fit, where outputs depend on the batch. A model of a fixed batch size always gets that many items, and
+    one of a fixed length gets them padded to it. `progress` is called after each batch with the number of items done,
+    and of all items.
     """
-    items, fixed = rows.items, only_batch_size(model)
-    kernels = _first_call(model, rows, fixed or 1, profiled)
+    items, fixed = rows.items.padded_to(only_size(model, "input_length")), only_size(model, "batch_size")
+    kernels = _first_call(model, items, fixed or 1, profiled)
     size = batch_size or fixed
 
     def call(batch: Arrays) -> Arrays:
@@ -84,14 +86,14 @@ def run_pass(
     return Pass(kept, predictions, time.perf_counter_ns() - started, forward, kernels, batches)
 
 
-def _first_call(model: Model, rows: Rows, batch_size: int, profiled: bool) -> tuple[Kernel, ...]:
+def _first_call(model: Model, items: Features, batch_size: int, profiled: bool) -> tuple[Kernel, ...]:
     """Call the model with the longest item, and return the kernels of the call where the framework can tell.
 
     The first call of a model pays for initializations, so it is made before the clock runs.
     """
-    if not len(rows.items):
+    if not len(items):
         return ()
-    _, item = next(rows.items.batches(1))
+    _, item = next(items.batches(1))
     inputs = filled(item, batch_size - 1)
     kernels = cast("ProfiledModel", model).kernels(inputs) if profiled else ()
     if not kernels:

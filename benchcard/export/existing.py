@@ -50,7 +50,7 @@ def take_existing(model: Path, file_name: str | None, opset: int | None, target:
         "file": str(name),
         "producer": f"{graph.producer_name} {graph.producer_version}".strip(),
         "dynamic_quantize_nodes": sum(node.op_type.startswith("DynamicQuantize") for node in all_nodes(graph.graph)),
-        "notes": ["the graph was used as it is, and not compared with PyTorch"],
+        "notes": ["the graph was not compared with PyTorch"],
     }
 
 

@@ -123,10 +123,21 @@ def export_model(
 
 
 def _traceable(model: PreTrainedModel, processor: ProcessorMixin | None) -> Traceable:
-    inputs = probes.model_inputs(model, processor)
+    inputs = probes.model_inputs(model, processor, many_sizes=True)
     tokens = probes.vocabulary(model, processor)
-    shapes = probes.check_shapes(model, inputs)
-    checked = probes.reference(model, [probes.example(inputs, tokens, *shape) for shape in shapes])
+
+    def check() -> tuple[probes.Probe, ...]:
+        shapes = probes.check_shapes(model, inputs)
+        return probes.reference(model, [probes.example(inputs, tokens, *shape) for shape in shapes])
+
+    try:
+        checked = check()
+    except ArtifactError:
+        # A model with position embeddings takes one size of images, whatever its processor makes.
+        if not any(input_.least for input_ in inputs):
+            raise
+        inputs = probes.model_inputs(model, processor)
+        checked = check()
     traced = probes.example(inputs, tokens, *probes.TRACED)
     return Traceable(model, inputs, traced, tuple(checked[0].outputs), checked)
 

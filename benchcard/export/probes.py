@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from benchcard.errors import ArtifactError
+from benchcard.export.images import processed_shapes
 
 Array: TypeAlias = NDArray[np.generic]
 AxisSizes: TypeAlias = tuple[int | str, ...]
@@ -27,6 +27,7 @@ TRACED = (2, 9)
 
 _MAX_TOKENS = 512
 _SAMPLES_PER_STEP = 400  # audio samples per unit of length: a wav2vec2 frame is 400 samples wide
+_IMAGE_STEP = 32  # a multiple of the patches and strides of most models
 _PER_TOKEN = ("batch", "sequence")
 _PER_SAMPLE = ("batch", "samples")
 
@@ -36,10 +37,12 @@ class ModelInput:
     """One input of a model, by its name in the output of the processor or tokenizer, as `pixel_values`.
 
     `shape` has one entry per axis: a name where the axis is dynamic (`batch`, `sequence`), its size where it is fixed.
+    `least` has the smallest size of dynamic axes of images.
     """
 
     name: str
     shape: AxisSizes
+    least: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dynamic_axes(self) -> dict[int, str]:
@@ -80,10 +83,13 @@ class Probe:
         return {name: array.shape for name, array in self.inputs.items()}
 
 
-def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tuple[ModelInput, ...]:
+def model_inputs(
+    model: PreTrainedModel, processor: ProcessorMixin | None, *, many_sizes: bool = False
+) -> tuple[ModelInput, ...]:
     """Return the inputs that the processor creates and the model's `forward` takes, in the order of `forward`.
 
-    Without a processor, the names are inferred from `forward` and the configuration.
+    Without a processor, the names are inferred from `forward` and the configuration. With `many_sizes`, images have
+    dynamic heights and widths where the processor makes images of several sizes.
 
     Raises:
         ArtifactError: No example can be created for an input.
@@ -101,15 +107,16 @@ def model_inputs(model: PreTrainedModel, processor: ProcessorMixin | None) -> tu
         "input_ids": _PER_TOKEN,
         "token_type_ids": _PER_TOKEN,
         "attention_mask": _PER_SAMPLE if "input_values" in names else _PER_TOKEN,
-        **(_image_shapes(model, processor) if "pixel_values" in names else {}),
         **_audio_shapes(processor, names),
     }
-    if unknown := [name for name in names if name not in shapes]:
+    inputs = {name: ModelInput(name, shape) for name, shape in shapes.items()}
+    inputs |= _image_inputs(model, processor, many_sizes) if "pixel_values" in names else {}
+    if unknown := [name for name in names if name not in inputs]:
         raise ArtifactError(
             f"{kind} takes {', '.join(unknown)}: no example can be created for such an input. Inputs that can be "
-            f"exported: {', '.join(sorted(shapes))}"
+            f"exported: {', '.join(sorted(inputs))}"
         )
-    return tuple(ModelInput(name, shapes[name]) for name in names)
+    return tuple(inputs[name] for name in names)
 
 
 def vocabulary(model: PreTrainedModel, processor: ProcessorMixin | None) -> Vocabulary:
@@ -132,12 +139,14 @@ def vocabulary(model: PreTrainedModel, processor: ProcessorMixin | None) -> Voca
 def check_shapes(model: PreTrainedModel, inputs: Sequence[ModelInput]) -> tuple[tuple[int, int], ...]:
     """Return the batch sizes and lengths at which an export is compared with PyTorch, all different from `TRACED`.
 
-    Images differ in the batch size alone. Texts are short, of mixed lengths, and near the model's maximum (at most 512
-    tokens), which reveals buffers, windows and position limits that became constants.
+    Images differ in the batch size alone, unless their size is dynamic. Texts are short, of mixed lengths, and near the
+    model's maximum (at most 512 tokens), which reveals buffers, windows and position limits that became constants.
     """
     axes = {size for input_ in inputs for size in input_.shape}
     if "samples" in axes:
         return (1, 7), (3, 20)
+    if "height" in axes:
+        return (1, 1), (3, 2)
     if "sequence" not in axes:
         return (1, 0), (3, 0)
     positions = _setting(model.config, "max_position_embeddings", None) or _MAX_TOKENS
@@ -156,6 +165,9 @@ def example(inputs: Sequence[ModelInput], tokens: Vocabulary, batch: int, length
     sizes = {"batch": batch, "sequence": length, "samples": length * _SAMPLES_PER_STEP}
     arrays: dict[str, Array] = {}
     for input_ in inputs:
+        # The lengths 9, 1 and 2 give three heights and two widths.
+        grown = zip(input_.least.items(), (length % 3, length % 2))
+        sizes |= {axis: least + steps * _IMAGE_STEP for (axis, least), steps in grown}
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in input_.shape)
         if input_.name == "input_ids":
             arrays[input_.name] = _ids(generator, tokens, shape)
@@ -230,20 +242,22 @@ def _mask(shape: tuple[int, ...], padding_side: str) -> NDArray[np.int64]:
     return (positions < lengths if padding_side == "right" else positions >= length - lengths).astype(np.int64)
 
 
-def _image_shapes(model: PreTrainedModel, processor: ProcessorMixin | None) -> dict[str, AxisSizes]:
-    """Return the shapes of `pixel_values` and `pixel_mask` that the image processor creates for a square image."""
+def _image_inputs(model: PreTrainedModel, processor: ProcessorMixin | None, many_sizes: bool) -> dict[str, ModelInput]:
+    """Return `pixel_values` and `pixel_mask` as the image processor creates them: of any size, if it makes several and
+    `many_sizes` are asked for, else of that of a square image.
+    """
     size = _setting(model.config, "image_size", 224)
     height, width = (size, size) if isinstance(size, int) else tuple(size)
-    channels = _setting(model.config, "num_channels", 3)
+    channels, is_one_size = _setting(model.config, "num_channels", 3), True
     image_processor = getattr(processor, "image_processor", processor)
     if image_processor is not None:
-        image = Image.new("RGB" if channels == 3 else "L", (width, height))
-        try:
-            height, width = np.asarray(image_processor(images=image, return_tensors="np")["pixel_values"]).shape[-2:]
-        except ValueError as error:
-            raise ArtifactError(f"the image processor refuses an image of {channels} channels: {error}") from error
-    sizes = (int(height), int(width))
-    return {"pixel_values": ("batch", channels, *sizes), "pixel_mask": ("batch", *sizes)}
+        (channels, height, width), is_one_size = processed_shapes(image_processor, model.config)
+    least = {} if is_one_size or not many_sizes else {"height": height, "width": width}
+    sizes = tuple(least) or (height, width)
+    return {
+        "pixel_values": ModelInput("pixel_values", ("batch", channels, *sizes), least),
+        "pixel_mask": ModelInput("pixel_mask", ("batch", *sizes), least),
+    }
 
 
 def _audio_shapes(processor: ProcessorMixin | None, names: Sequence[str]) -> dict[str, AxisSizes]:

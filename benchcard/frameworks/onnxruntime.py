@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from benchcard.errors import ArtifactError
 from benchcard.frameworks.kernels import Kernel, read_kernels
 from benchcard.graphs.runtime import remedy, runtime_errors, session_options, session_settings
-from benchcard.spec.schema import Boolean, Number, Text, ValueType
+from benchcard.graphs.signature import LAYOUTS, only_batch_size, only_length, session_inputs
+from benchcard.spec.schema import Boolean, MappingOf, Number, Text, ValueType
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnxruntime
     from numpy.typing import NDArray
 
     from benchcard.frameworks.protocol import Arrays, Options, Outputs
@@ -48,6 +48,9 @@ class OnnxRuntime:
             "intra_op_num_threads": Number(1, whole=True),
             "allow_spinning": Boolean(),
             "file_name": Text(),
+            "inputs": MappingOf(open=True, each=Text()),
+            "outputs": MappingOf(open=True, each=Text()),
+            "layout": Text(lambda: LAYOUTS),
         }
     )
     running = frozenset({"optimization_level", "allow_spinning"})
@@ -91,13 +94,15 @@ class Session:
             raise ArtifactError(
                 f"onnxruntime {onnxruntime.__version__} cannot load {model.name}: {error}{remedy(str(error))}"
             ) from error
-        self._inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
+        self._inputs = session_inputs(self.session)
         self._outputs = [entry.name for entry in self.session.get_outputs()]
-        self.facts: Mapping[str, object] = {**session_settings(self.session), **_only_batch_size(self.session)}
+        only = {"batch_size": only_batch_size(self._inputs), "input_length": only_length(self._inputs)}
+        sizes = {name: size for name, size in only.items() if size is not None}
+        self.facts: Mapping[str, object] = {**session_settings(self.session), **sizes}
 
     def prepare(self, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
         """Return the inputs that the graph takes, in its types."""
-        return {name: _as_type(inputs[name], kind) for name, kind in self._inputs.items() if name in inputs}
+        return {entry.name: entry.cast(inputs[entry.name]) for entry in self._inputs if entry.name in inputs}
 
     def run(self, prepared: Arrays) -> list[NDArray[np.generic]]:
         """Make one forward call, and return the arrays in the order of the graph's outputs."""
@@ -120,19 +125,3 @@ class Session:
                     break
                 self(inputs)
             return read_kernels(Path(self.session.end_profiling()))
-
-
-def _only_batch_size(session: onnxruntime.InferenceSession) -> dict[str, int]:
-    """Return the batch size of a graph that takes only one; nothing where it takes any."""
-    fixed = {entry.shape[0] for entry in session.get_inputs() if entry.shape}
-    sizes = [size for size in fixed if isinstance(size, int)]
-    return {"batch_size": sizes[0]} if len(fixed) == len(sizes) == 1 else {}
-
-
-def _as_type(array: NDArray[np.generic], kind: str) -> NDArray[np.generic]:
-    """Return the array in the element type that the graph declares, such as `tensor(float)`."""
-    import numpy as np
-
-    types = {"float": "float32", "float16": "float16", "int64": "int64", "int32": "int32", "bool": "bool"}
-    name = kind.removeprefix("tensor(").removesuffix(")")
-    return np.ascontiguousarray(array, dtype=types.get(name, array.dtype))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from benchcard.frameworks.kernels import Kernel
 from benchcard.spec.schema import ValueType
@@ -26,8 +26,8 @@ class Model(Protocol):
     """An opened model.
 
     Attributes:
-        facts: Settings as the runtime reports them: threads, spinning, optimization level, version; and `batch_size`,
-            where the model takes only one batch size.
+        facts: Settings as the runtime reports them: threads, spinning, optimization level, version; and `batch_size`
+            and `input_length`, where the model takes only one batch size or number of tokens.
     """
 
     facts: Mapping[str, object]
@@ -105,7 +105,7 @@ class Converting(Protocol):
         """
 
 
-def only_batch_size(model: Model) -> int | None:
-    """Return the batch size of a model that takes only one; None for any other model."""
-    size = model.facts.get("batch_size")
+def only_size(model: Model, name: Literal["batch_size", "input_length"]) -> int | None:
+    """Return the batch size or the number of tokens of a model that takes only one; None for any other model."""
+    size = model.facts.get(name)
     return size if isinstance(size, int) else None

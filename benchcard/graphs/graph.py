@@ -20,7 +20,7 @@ from benchcard.graphs.files import (
     without_weights,
     write_beside_copied_weights,
 )
-from benchcard.graphs.traversal import subgraphs
+from benchcard.graphs.traversal import all_nodes, subgraphs
 
 # The element types that ONNX Runtime's quantizer takes for floating point.
 # Source: `BaseQuantizer.is_valid_quantize_weight` and `is_float_tensor`.
@@ -138,6 +138,27 @@ def name_nodes(model: onnx.ModelProto) -> None:
             node.name = name
             taken.add(name)
         seen.add(node.name)
+
+
+def rename_values(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Rename tensors of a graph, in place, by old name; another tensor that has a new name already gets one beside it.
+
+    A subgraph reads tensors of the enclosing graph by name, and its own have other names.
+    """
+    graph, nodes = model.graph, list(all_nodes(model.graph))
+    inner = [subgraph for node in nodes for subgraph in subgraphs(node)]
+    values = [value for part in (graph, *inner) for value in (*part.input, *part.output, *part.value_info)]
+    weights = [weight for part in (graph, *inner) for weight in part.initializer]
+    taken = {entry.name for entry in (*values, *weights)} | {name for node in nodes for name in node.output}
+    moved = {new: f"{new}_" for new in names.values() if new in taken and new not in names}
+    while clashes := [old for old, new in moved.items() if new in taken]:
+        moved |= {old: f"{moved[old]}_" for old in clashes}
+    renamed = {**moved, **names}
+    for entry in (*values, *weights):
+        entry.name = renamed.get(entry.name, entry.name)
+    for node in nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
+import onnx
 
+from benchcard.graphs.signature import graph_inputs, only_length
 from benchcard.publishing.weights import FOLDER, SENTENCES, Weights, external_weights
 
 # Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
 _PIPELINES_JS = ("image-classification", "token-classification", "question-answering", "text-classification")
 _PIPELINES = {"sentence-similarity": "feature-extraction"}
+_TEXT = '"A text"'
 _TEXTS = {"question-answering": '"Who wrote it?", "She wrote it."'}
 # The expression of each pooling of the `tokens` `(tokens, numbers)` of a text; see `tasks.pooling`.
 _POOLED = {
@@ -60,6 +63,22 @@ class _OneNumber:
 _Reading: TypeAlias = _Embedding | _OneNumber | None
 
 
+@dataclass(frozen=True)
+class _Graph:
+    """What a graph takes and gives that matters to its caller: the mode of images, the only number of tokens, if there
+    is only one, and whether it gives the embedding of a sentence itself.
+    """
+
+    image_mode: str
+    length: int | None
+    pools: bool
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether libraries that know nothing of the graph call it right."""
+        return self.image_mode == "RGB" and self.length is None and not self.pools
+
+
 def section(
     repo_id: str,
     task: str,
@@ -82,8 +101,9 @@ def section(
         reading = msgspec.convert(context, _Embedding)
     elif "activation" in context:
         reading = msgspec.convert(context, _OneNumber)
-    lines = ["### Load the model", "", *_python(repo_id, task, first, root, original, reading), ""]
-    javascript = _javascript(task, reading)
+    graph = _graph(first, context)
+    lines = ["### Load the model", "", *_python(repo_id, task, first, root, original, reading, graph), ""]
+    javascript = _javascript(task, reading) if graph.is_usual else None
     if javascript is not None:
         options = f'dtype: "{"q8" if first.quantized else "fp32"}"'
         if external := external_weights(first.source):
@@ -104,6 +124,12 @@ def section(
     return "\n".join(lines)
 
 
+def _graph(weights: Weights, context: Mapping[str, object]) -> _Graph:
+    graph = onnx.load(str(weights.source), load_external_data=False).graph
+    pools = any(value.name == "sentence_embedding" for value in graph.output)
+    return _Graph(str(context.get("image_mode", "RGB")), only_length(graph_inputs(graph)), pools)
+
+
 def _javascript(task: str, reading: _Reading) -> list[str] | None:
     """Return the lines that call a pipeline of Transformers.js; None where its results differ from those measured."""
     if not isinstance(reading, _Embedding):
@@ -120,7 +146,13 @@ def _javascript(task: str, reading: _Reading) -> list[str] | None:
 
 
 def _python(
-    repo_id: str, task: str, first: Weights, root: Collection[str], original: str | None, reading: _Reading
+    repo_id: str,
+    task: str,
+    first: Weights,
+    root: Collection[str],
+    original: str | None,
+    reading: _Reading,
+    graph: _Graph,
 ) -> list[str]:
     """Return the Python snippet, which uses onnxruntime and the processor of transformers."""
     is_image = "preprocessor_config.json" in root and "tokenizer_config.json" not in root
@@ -129,12 +161,14 @@ def _python(
     has_processor = any(name not in ("config.json", *SENTENCES) for name in root)
     where = "folder" if has_processor or original is None else f'"{original}"'
     if isinstance(reading, _Embedding):
-        body = _embedding_lines(reading)
+        body = _embedding_lines(reading, graph)
     elif isinstance(reading, _OneNumber):
-        body = _number_lines(reading)
+        body = _number_lines(reading, graph)
     else:
-        example = _TEXTS.get(task, '"A text"') if text else 'images=Image.open("image.png").convert("RGB")'
-        body = [f'inputs = processor({example}, return_tensors="np")', f"outputs = session.run(None, {_FEED})"]
+        example = f'images=Image.open("image.png").convert("{graph.image_mode}"), '
+        if text:
+            example = f"{_TEXTS.get(task, _TEXT)}, {_limits(None, graph)}"
+        body = [f'inputs = processor({example}return_tensors="np")', f"outputs = session.run(None, {_FEED})"]
     return [
         "```python",
         *(["import numpy as np"] if any("np." in line for line in body) else []),
@@ -151,20 +185,19 @@ def _python(
     ]
 
 
-def _embedding_lines(reading: _Embedding) -> list[str]:
+def _embedding_lines(reading: _Embedding, graph: _Graph) -> list[str]:
     """Return the lines that make embeddings, pooled without padding, with one text a call so that no other matters."""
     text = f"{reading.prompt!r} + text" if reading.prompt else "text"
     text = f"({text}).lower()" if reading.lower_case else text
     poolings = [_POOLED[mode] for mode in reading.modes]
     pooled = poolings[0] if len(poolings) == 1 else f"np.concatenate([{', '.join(poolings)}])"
-    options = f'padding=True, {_truncation(reading)}return_attention_mask=True, return_tensors="np"'
+    padding = "" if graph.length else "padding=True, "
+    options = f'{padding}{_limits(reading.maximum, graph)}return_attention_mask=True, return_tensors="np"'
     returned = "embeddings" if reading.truncate_dim is None else f"embeddings[:, :{reading.truncate_dim}]"
     lines = [
         *([] if text == "text" else [f"texts = [{text} for text in texts]"]),
         f"inputs = processor(texts, {options})",
-        f'(outputs,) = session.run(["last_hidden_state"], {_FEED})',
-        'each = [tokens[mask == 1] for tokens, mask in zip(outputs, inputs["attention_mask"])]',
-        f"embeddings = np.stack([{pooled} for tokens in each])",
+        *_pooling_lines(pooled, graph),
         *(["embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)"] if reading.normalize else []),
         f"return {returned}",
     ]
@@ -180,15 +213,29 @@ def _embedding_lines(reading: _Embedding) -> list[str]:
     ]
 
 
-def _number_lines(reading: _OneNumber) -> list[str]:
+def _pooling_lines(pooled: str, graph: _Graph) -> list[str]:
+    if graph.pools:
+        return [f'(embeddings,) = session.run(["sentence_embedding"], {_FEED})']
+    return [
+        f'(outputs,) = session.run(["last_hidden_state"], {_FEED})',
+        'each = [tokens[mask == 1] for tokens, mask in zip(outputs, inputs["attention_mask"])]',
+        f"embeddings = np.stack([{pooled} for tokens in each])",
+    ]
+
+
+def _number_lines(reading: _OneNumber, graph: _Graph) -> list[str]:
     texts = ", ".join(('"A text"', '"Another text"')[: reading.texts])
     return [
-        f'inputs = processor({texts}, {_truncation(reading)}return_tensors="np")',
+        f'inputs = processor({texts}, {_limits(reading.maximum, graph)}return_tensors="np")',
         f'((output,),) = session.run(["logits"], {_FEED})[0]',
         f"score = {_ACTIVATIONS[reading.activation]}",
     ]
 
 
-def _truncation(reading: _Embedding | _OneNumber) -> str:
-    """Return the tokenizer's arguments that cut texts as they were cut for the measurement."""
-    return f"truncation=True, max_length={reading.maximum}, " if reading.maximum else ""
+def _limits(maximum: int | None, graph: _Graph) -> str:
+    """Return the tokenizer's arguments that cut texts as they were cut for the measurement, and pad them as the graph
+    needs it.
+    """
+    if graph.length is not None:
+        return f'padding="max_length", truncation=True, max_length={graph.length}, '
+    return f"truncation=True, max_length={maximum}, " if maximum else ""

@@ -39,13 +39,15 @@ Make = Callable[[Sequence[str]], Outcome[QuantizeOutcome]]
 # How many samples the outputs of a quantized model are compared on, and how many of its layers are named.
 EXPLAINED_SAMPLES = 8
 EXPLAINED_LAYERS = 3
+# The arguments of a framework that say which graph it is.
+_GRAPH_ARGUMENTS = ("opset", "file_name", "inputs", "outputs", "layout")
 
 
 def calibration_group(configuration: Configuration) -> str:
     """Return a key that is equal for rows that can share a calibration pass."""
     names = ("name_or_path", "from_transformers", "framework", "dataset", "task_args", "seed")
     arguments, samples = configuration["framework_args"], configuration["calibration"]["num_calibration_samples"]
-    export = {name: value for name, value in arguments.items() if name in ("opset", "file_name")}
+    export = {name: value for name, value in arguments.items() if name in _GRAPH_ARGUMENTS}
     return canonical_json([*(configuration[name] for name in names), export, samples])
 
 
@@ -139,6 +141,7 @@ class RowPipeline:
 
     def _rows(self, kind: type[Rows], split: str, **limits: Any) -> Rows:
         dataset, task_args = self.configuration["dataset"], self.configuration["task_args"]
+        maximum = self._input_length
 
         def make() -> Rows:
             source = self.shared.sources.dataset(dataset)
@@ -152,6 +155,7 @@ class RowPipeline:
                 ref_keys=dataset.get("ref_keys"),
                 task=self.task,
                 task_args=task_args,
+                maximum=maximum,
                 location=source.location,
                 revision=source.revision,
                 content=source.content,
@@ -159,7 +163,7 @@ class RowPipeline:
             )
 
         # The plan keeps these mappings alive, so that their addresses are unique.
-        return self._once(kind.kind, id(dataset), id(task_args), *limits.values(), make=make)
+        return self._once(kind.kind, id(dataset), id(task_args), maximum, *limits.values(), make=make)
 
     def _once(self, *token: Hashable, make: Callable[[], R]) -> R:
         """Return the request of a token, which only rows with the same model and the same trust in it share."""
@@ -177,12 +181,29 @@ class RowPipeline:
         if self.framework.format == "transformers":
             self.digest = self.source.digest
             return
-        fields: dict[str, Any] = {name: self.arguments.get(name) for name in ("opset", "file_name")}
-        fields["from_transformers"] = self.configuration["from_transformers"]
-        request = partial(ExportRequest, **self._model(), task=self.task, **fields)
-        graph = self.ask(self._once("export", *fields.values(), make=request))
+        graph = self._graph()
         quantized = self._quantize(graph) if self.configuration.quantized else None
         self.model, self.digest, self.scales_by_batch = self.converted(quantized or graph)
+
+    def _graph(self) -> Outcome[ExportOutcome]:
+        """Return the float graph; one of the model's folder is checked with inputs as the task makes them."""
+        fields: dict[str, Any] = {name: self.arguments.get(name) for name in _GRAPH_ARGUMENTS}
+        fields["from_transformers"] = self.configuration["from_transformers"]
+        token = canonical_json(fields)
+        if not fields["from_transformers"]:
+            fields["example"] = self.shared.ask(self._shape(Shape(1, None)))
+        request = partial(ExportRequest, **self._model(), task=self.task, **fields)
+        return self.ask(self._once("export", token, make=request))
+
+    @cached_property
+    def _input_length(self) -> int | None:
+        """The only number of tokens that the graph of the model's folder takes; None where it takes any."""
+        if self.framework.format == "transformers" or self.configuration["from_transformers"]:
+            return None
+        try:
+            return self._graph().values.report.input_length
+        except StepFailed:  # The failure is that of making the model, which comes later.
+            return None
 
     def converted(self, graph: Outcome[QuantizeOutcome] | Outcome[ExportOutcome]) -> tuple[Path, str, bool]:
         """Return a graph in the form that the row's framework opens, its digest, and whether it scales by the batch."""
@@ -298,16 +319,20 @@ class RowPipeline:
 
     def shape(self) -> None:
         """Ask for the inputs of each shape, and keep the cell to time, or why there is none."""
-        lengths = (self.shared.traits.has_length and self.configuration["input_lengths"]) or [None]
+        lengths = (self.shared.traits.has_length and self.configuration["input_lengths"]) or [self._input_length]
         options = {**self._options(), "intra_op_num_threads": self.threads}
         framework, digest = self.configuration["framework"], self.digest or ""
         for shape in itertools.starmap(Shape, itertools.product(self.configuration["batch_sizes"], lengths)):
-            fields = {**asdict(shape), "seed": self.configuration["seed"]}
-            request = partial(ShapeRequest, **self._model(), task=self.task, **fields)
             try:
-                inputs = self.shared.ask(self._once("shape", *fields.values(), make=request))
+                inputs = self.shared.ask(self._shape(shape))
             except StepFailed as failed:
                 self.failures.time[shape] = failed.failure
             else:
                 actual = Shape(shape.batch_size, inputs.values.input_length)
                 self.cells[shape] = Cell(framework, self.model, digest, options, inputs, actual)
+
+    def _shape(self, shape: Shape) -> ShapeRequest:
+        """Return the request for inputs of a shape."""
+        fields = {**asdict(shape), "seed": self.configuration["seed"]}
+        request = partial(ShapeRequest, **self._model(), task=self.task, **fields)
+        return self._once("shape", *fields.values(), make=request)

@@ -44,6 +44,7 @@ class RowsRequest(Request[RowsOutcome]):
         name: The configuration of the data set.
         model: The identity of the model whose processor makes the inputs.
         content: The digest that local files of the data set must have.
+        maximum: The most tokens that the graph takes; None where the model's folder alone decides.
         renamed: A note if the id of the data set is an old one, else empty.
     """
 
@@ -54,6 +55,7 @@ class RowsRequest(Request[RowsOutcome]):
     ref_keys: Sequence[str] | None
     task: str
     task_args: Mapping[str, Any] | None
+    maximum: int | None = None
     model: Mapping[str, Any]
     trust_remote_code: bool = False
     model_folder: Path = local()
@@ -146,7 +148,8 @@ def _inputs(
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []
         numbers, labelled = tuple(description.get("rows", ())), isinstance(request, PrepareRequest)
-        prepared = task.prepare(rows, Question(request.model_folder, keys, references, arguments, labelled, numbers))
+        question = Question(request.model_folder, keys, references, arguments, labelled, request.maximum, numbers)
+        prepared = task.prepare(rows, question)
         notes = [request.renamed] if request.renamed else []
         notes += [NOTE] if trusted() else []
         context = {**prepared.context, "metric_args": arguments.get("metric_args", {})}

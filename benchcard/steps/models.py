@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
+from benchcard.steps.data import ShapeOutcome
 from benchcard.steps.step import Count, Outcome, Progress, Request, local, need
+
+if TYPE_CHECKING:
+    from benchcard.export.interface import Contract
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +36,15 @@ class GraphReport:
     """What is known of a float graph, and what else the exporter reported. The opset is None if the graph has none.
 
     `max_abs_difference` is the largest absolute difference of its outputs from PyTorch's; None if not compared.
+    `input_length` is the only number of tokens that it takes; None where it takes any. `renamed` says which input and
+    output of a given graph is which.
     """
 
     opset: int | None = None
+    input_length: int | None = None
     max_abs_difference: float | None = None
     dynamic_quantize_nodes: int = 0
+    renamed: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -49,7 +57,12 @@ class ExportOutcome(ModelFile):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest(Request[ExportOutcome]):
-    """The graph of a model: exported from transformers (opset None: the exporter's choice), or a file of its folder."""
+    """The graph of a model: exported from transformers (opset None: the exporter's choice), or a file of its folder.
+
+    Of a file, `inputs` and `outputs` have the names in the graph by those of the task, as far as the spec gives them;
+    `layout` is that of its images; `example` are inputs as the task makes them, by which it is checked and its names
+    are changed to those of the task; None for neither.
+    """
 
     kind: ClassVar[str] = "export"
     model: Mapping[str, Any]
@@ -57,8 +70,12 @@ class ExportRequest(Request[ExportOutcome]):
     opset: int | None
     from_transformers: bool
     file_name: str | None
+    inputs: Mapping[str, str] | None = None
+    outputs: Mapping[str, str] | None = None
+    layout: str | None = None
     trust_remote_code: bool = False
     model_folder: Path = local()
+    example: Outcome[ShapeOutcome] | None = need(default=None)
 
     @property
     def engine(self) -> str:
@@ -99,15 +116,44 @@ def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOu
                 request.model_folder, request.task, request.opset, target, trust_remote_code=request.trust_remote_code
             )
         )
+        digest = model_digest(target / file)
     else:
         from benchcard.export.existing import take_existing
+        from benchcard.export.interface import Names, adapt
 
         file, details = take_existing(request.model_folder, request.file_name, request.opset, target)
-    facts = {
-        name: details.pop(name) for name in ("opset", "max_abs_difference", "dynamic_quantize_nodes") if name in details
-    }
+        # It also reads the weights, so that the message on damaged ones is its own and not the runtime's.
+        digest = model_digest(target / file)
+        if request.example is not None:
+            names = Names(request.inputs or {}, request.outputs or {}, request.layout)
+            adapted = adapt(target / file, names, _contract(request, request.example))
+            details |= {"input_length": adapted.input_length, "renamed": adapted.notes}
+            digest = model_digest(target / file) if adapted.notes else digest
+    names_of_facts = [entry.name for entry in fields(GraphReport) if entry.name != "details"]
+    facts = {name: details.pop(name) for name in names_of_facts if name in details}
     report = GraphReport(**facts, details=details)
-    return ExportOutcome(file=file, digest=model_digest(target / file), size_bytes=_size(target), report=report)
+    return ExportOutcome(file=file, digest=digest, size_bytes=_size(target), report=report)
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What is read of a model's `config.json`."""
+
+    id2label: dict[str, object] | None = None
+
+
+def _contract(request: ExportRequest, example: Outcome[ShapeOutcome]) -> Contract:
+    """Return what a task gives to a model and reads from it, to check a graph of the model's folder with."""
+    import numpy as np
+
+    from benchcard.export.interface import Contract
+    from benchcard.tasks.pooling import read_json
+
+    with np.load(example.folder / "inputs.npz", allow_pickle=False) as arrays:
+        inputs = dict(arrays)
+    config = read_json(request.model_folder / "config.json", _Config) or _Config()
+    labels = len(config.id2label) if config.id2label else None
+    return Contract(inputs, getattr(registry.task(request.task), "outputs", ()), labels)
 
 
 def convert(request: ConvertRequest, target: Path, progress: Progress) -> ConvertOutcome:

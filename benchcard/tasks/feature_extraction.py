@@ -34,11 +34,12 @@ class FeatureExtraction:
 
     metrics: tuple[str, ...] = ("spearman",)
     has_length = True
+    outputs: tuple[Mapping[str, int], ...] = ({"sentence_embedding": 2}, {"last_hidden_state": 3})
     arguments: Mapping[str, ValueType] = MappingProxyType({"similarity_fn_name": Text(lambda: tuple(_SIMILARITIES))})
 
     def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as token ids of both sentences; a reference is a number that grows with their similarity."""
-        texts, pooled = _load(question.model)
+        texts, pooled = _load(question.model, question.maximum)
         similarity, source = _similarity(question, pooled)
         name, _ = _SIMILARITIES[similarity]
         first, second = data.primary(rows, question, "sentence1"), data.secondary(rows, question, "sentence2")
@@ -56,8 +57,10 @@ class FeatureExtraction:
         )
 
     def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
-        """Return `embedding` `(numbers,) float32`."""
+        """Return `embedding` `(numbers,) float32`; of a graph that pools itself, its own `sentence_embedding`."""
         pooled = msgspec.convert(context, Pooling)
+        if "sentence_embedding" in outputs:
+            return {"embedding": [pooled.finished(joined) for joined in output(outputs, "sentence_embedding")]}
         items = text.without_padding(output(outputs, "last_hidden_state"), inputs)
         return {"embedding": [pooled.embedding(tokens) for tokens in items]}
 
@@ -74,9 +77,9 @@ class FeatureExtraction:
         return texts.timed(batch_size, input_length, seed)
 
 
-def _load(model: Path) -> tuple[text.Texts, Pooling]:
+def _load(model: Path, maximum: int | None = None) -> tuple[text.Texts, Pooling]:
     """Return the tokenizer of the model in a folder, with the maximum of its pooling, and the pooling."""
-    texts, pooled = text.load_texts(model), load_pooling(model)
+    texts, pooled = text.load_texts(model, maximum=maximum), load_pooling(model)
     if pooled.maximum is not None:
         texts = replace(texts, maximum=min(pooled.maximum, texts.maximum or pooled.maximum))
     return texts, pooled

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchcard.errors import ArtifactError, Mistake, SpecError
+from benchcard.errors import Mistake, SpecError
+from benchcard.export.images import image_mode, processed_shapes
 from benchcard.spec.schema import MappingOf, ValueType
 from benchcard.tasks import Prepared, Question, Row, data, labels
+from benchcard.tasks.config import load_config
 from benchcard.tasks.outputs import output
 from benchcard.tasks.trust import trusted
 
@@ -38,21 +41,22 @@ class ImageClassification:
 
     metrics: tuple[str, ...] = ("accuracy",)
     has_length = False
+    outputs: tuple[Mapping[str, int], ...] = ({"logits": 2},)
     arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
     def prepare(self, rows: datasets.Dataset, question: Question) -> Prepared:
         """Return rows as `pixel_values` `(channels, height, width) float32`, and references as the model's ids."""
-        from transformers import AutoConfig
-
-        image = data.primary(rows, question, "image")
+        image, config = data.primary(rows, question, "image"), load_config(question.model)
+        processor = image_processor(question.model)
+        mode = image_mode(processor, config)
+        prepare = partial(_rows, rows, question, processor, mode, image)
         if not question.labelled:
-            return Prepared(_rows(rows, question, image), tallies=_TALLIES)
+            return Prepared(prepare(), tallies=_TALLIES)
         reference = data.reference(rows, question, "label")
-        config = AutoConfig.from_pretrained(question.model, trust_remote_code=trusted())
         alignment = labels.align_column(rows, reference, config, question)
         return Prepared(
-            _rows(rows, question, image, reference, alignment),
-            {"labels": list(alignment.names), **alignment.context},
+            prepare(reference, alignment),
+            {"labels": list(alignment.names), "image_mode": mode, **alignment.context},
             notes=alignment.notes,
             tallies=_TALLIES,
             metric_defaults={"pos_label": alignment.positive},
@@ -68,15 +72,9 @@ class ImageClassification:
 
     def inputs(self, model: Path, batch_size: int, input_length: int | None, seed: int) -> TimedInputs:
         """Return normal noise as `pixel_values` `(batch, channels, height, width) float32`, at the size that the
-        model's processor gives, and its width.
+        model's processor makes of an image of the model's own size, and its width.
         """
-        from PIL import Image
-
-        blank = Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8))
-        try:
-            shape = image_processor(model)(images=blank, return_tensors="np")["pixel_values"].shape[1:]
-        except (KeyError, ValueError) as error:
-            raise ArtifactError(f"The image processor of {model} cannot make inputs: {error}") from error
+        shape, _ = processed_shapes(image_processor(model), load_config(model))
         noise = np.random.default_rng(seed).standard_normal((batch_size, *shape), dtype=np.float32)
         return {"pixel_values": noise}, int(shape[-1])
 
@@ -98,11 +96,16 @@ def image_processor(model: Path) -> transformers.BaseImageProcessor:
 
 
 def _rows(
-    rows: datasets.Dataset, question: Question, column: str, reference: str = "", alignment: Alignment | None = None
+    rows: datasets.Dataset,
+    question: Question,
+    processor: transformers.BaseImageProcessor,
+    mode: str,
+    column: str,
+    reference: str = "",
+    alignment: Alignment | None = None,
 ) -> Iterator[Row]:
     import datasets
 
-    processor = image_processor(question.model)
     columns = [column] if reference in ("", column) else [column, reference]
     rows = rows.with_format(None).select_columns(columns)
     try:
@@ -117,7 +120,7 @@ def _rows(
             image = row[column]
             if image is None:
                 raise ValueError("there is none")
-            pixels = processor(images=image.convert("RGB"), return_tensors="np")["pixel_values"][0]
+            pixels = processor(images=image.convert(mode), return_tensors="np")["pixel_values"][0]
         # Pillow raises any of these for a file that is no image, that is truncated, or that is damaged.
         except (OSError, ValueError, SyntaxError, EOFError, ZeroDivisionError, struct.error) as error:
             actual, hint = f"row {number} of `{column}`", f"{error}: repair it, or take the row out of the data set"

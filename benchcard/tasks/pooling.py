@@ -76,7 +76,10 @@ class Pooling:
         """Return the embedding `(numbers,) float32` of a text from those of its tokens `(tokens, numbers) float32`,
         none of them padding.
         """
-        joined = np.concatenate([_POOLS[mode](tokens) for mode in self.modes])
+        return self.finished(np.concatenate([_POOLS[mode](tokens) for mode in self.modes]))
+
+    def finished(self, joined: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return a pooled embedding `(numbers,)`, normalized and cut as the model's folder asks for."""
         if self.normalize:
             joined = joined / max(float(np.linalg.norm(joined)), _LEAST_NORM)
         return joined[: self.truncate_dim].astype(np.float32, copy=False)
@@ -118,7 +121,7 @@ def load_pooling(model: Path) -> Pooling:
     """Return the pooling of the model in a folder; the mean of all tokens where the folder has none."""
     modules = read_json(model / "modules.json", list[_Module])
     if modules is None:
-        mean = "their mean is taken, as sentence-transformers does"
+        mean = "their mean is taken, as sentence-transformers does, unless the graph gives embeddings of sentences"
         return Pooling(notes=(f"the model's folder does not say how token embeddings are pooled: {mean}",))
     path = _pooling_folder(model, modules) / "config.json"
     config = read_json(path, dict[str, object]) or {}

@@ -36,6 +36,7 @@ class Question:
         data_keys: The input columns: `primary` and, for pairs, `secondary`.
         ref_keys: The columns of the reference.
         arguments: `task_args` of the spec.
+        maximum: The most tokens that the graph takes; None where the model's folder alone decides.
         labelled: Whether references are needed; calibration needs none.
         numbers: The numbers of the rows in their split, for messages; empty where all rows were taken.
     """
@@ -45,6 +46,7 @@ class Question:
     ref_keys: Sequence[str]
     arguments: Mapping[str, object] = field(default_factory=dict)
     labelled: bool = True
+    maximum: int | None = None
     numbers: Sequence[int] = ()
 
     def number(self, index: int) -> int:
@@ -112,6 +114,9 @@ class Task(Protocol):
 
     A task with `Prepared.meanings` may have an attribute `scorers`: the ids of the metrics that are meant, by which a
     spec may give `metric_args`, too.
+
+    A task may have an attribute `outputs`, by which a graph with other names is read: the outputs that `kept` reads,
+    with their numbers of axes (`{"logits": 2}`), as a sequence of alternatives, the preferred one first.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

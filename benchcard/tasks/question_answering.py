@@ -68,6 +68,7 @@ class QuestionAnswering:
     metrics: tuple[str, ...] = ("exact_match", "f1")
     scorers: tuple[str, ...] = ("squad", "squad_v2")
     has_length = True
+    outputs: tuple[Mapping[str, int], ...] = ({"start_logits": 2, "end_logits": 2},)
     arguments: Mapping[str, ValueType] = MappingProxyType(
         {
             "max_seq_length": Number(8, whole=True),
@@ -81,7 +82,7 @@ class QuestionAnswering:
         """Return rows as one window or more of token ids, with the places of tokens in the context beside them; a
         reference is `id` and `answers`, as in SQuAD.
         """
-        texts = text.load_texts(question.model, offsets_for="to cut answers from the context")
+        texts = text.load_texts(question.model, maximum=question.maximum, offsets_for="to cut answers from the context")
         settings = msgspec.convert(question.arguments, _Settings)
         answers = data.reference(rows, question, "answers") if question.labelled else None
         columns = [data.primary(rows, question, "question"), data.secondary(rows, question, "context") or "context"]

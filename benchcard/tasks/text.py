@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
+from benchcard.tasks.config import load_config
 from benchcard.tasks.data import bad_value
 from benchcard.tasks.trust import trusted
 
@@ -136,17 +137,19 @@ class Texts:
         return np.asarray(sorted(ids), dtype=np.int64)
 
 
-def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = False) -> Texts:
-    """Load the tokenizer of the model in a folder. With `split`, texts come as lists of words. `offsets_for` says, for
-    messages, why the places of tokens in the text are needed.
+def load_texts(
+    model: Path, *, maximum: int | None = None, offsets_for: str | None = None, split: bool = False
+) -> Texts:
+    """Load the tokenizer of the model in a folder, whose maximum is at most the given one. With `split`, texts come as
+    lists of words. `offsets_for` says, for messages, why the places of tokens in the text are needed.
 
     Raises:
         ArtifactError: The folder has no tokenizer, or none that gives the places of tokens.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
+        config = load_config(model)
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted())
         # A tokenizer with `add_prefix_space` recognizes a word by the space before it. Without that space, a word
         # is read as the rest of another word.
@@ -165,7 +168,8 @@ def load_texts(model: Path, *, offsets_for: str | None = None, split: bool = Fal
         raise ArtifactError(f"{slow}, {need} Convert it to a fast one (`tokenizer.json`).")
     inputs = _model_inputs(config)
     names = tuple(name for name in tokenizer.model_input_names if inputs is None or name in inputs)
-    return Texts(model, tokenizer, config, names, _max_tokens(tokenizer, config))
+    limits = [limit for limit in (_max_tokens(tokenizer, config), maximum) if limit is not None]
+    return Texts(model, tokenizer, config, names, min(limits, default=None))
 
 
 def expect_text(value: object, column: str, number: int, key: str = "primary") -> str:

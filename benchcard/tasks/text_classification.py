@@ -76,6 +76,7 @@ class TextClassification:
 
     metrics: tuple[str, ...] = ("accuracy",)
     has_length = True
+    outputs: tuple[Mapping[str, int], ...] = ({"logits": 2},)
     arguments: Mapping[str, ValueType] = MappingProxyType(
         {
             "label_mapping": MappingOf(open=True),
@@ -98,7 +99,7 @@ class TextClassification:
         """
         from scipy.special import logit
 
-        texts = text.load_texts(question.model)
+        texts = text.load_texts(question.model, maximum=question.maximum)
         columns = [data.primary(rows, question, "text")]
         if secondary := data.secondary(rows, question):
             columns.append(secondary)

@@ -58,13 +58,15 @@ class TokenClassification:
     metrics: tuple[str, ...] = ("precision", "recall", "f1", "accuracy")
     scorers: tuple[str, ...] = ("seqeval",)
     has_length = True
+    outputs: tuple[Mapping[str, int], ...] = ({"logits": 3},)
     arguments: Mapping[str, ValueType] = MappingProxyType({"label_mapping": MappingOf(open=True)})
 
     def prepare(self, rows: Dataset, question: Question) -> Prepared:
         """Return rows as token ids, with the indices of first sub-words beside them; a reference is a list of label
         names, one for each scored word.
         """
-        texts = text.load_texts(question.model, offsets_for="to find the first token of each word", split=True)
+        needed = "to find the first token of each word"
+        texts = text.load_texts(question.model, maximum=question.maximum, offsets_for=needed, split=True)
         words = data.primary(rows, question, "tokens")
         data.list_feature(rows, words, "$.dataset.data_keys.primary", "a column of lists of words")
         tags = _load_tags(rows, question, texts.config) if question.labelled else None

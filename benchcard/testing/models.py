@@ -115,7 +115,9 @@ def write_image_model(folder: Path, *, labels: Sequence[str] = SHADES, seed: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessorPil(size={"height": config.image_size, "width": config.image_size}).save_pretrained(folder)
+    size = {"height": config.image_size, "width": config.image_size}
+    half = [0.5] * config.num_channels
+    ViTImageProcessorPil(size=size, image_mean=half, image_std=half).save_pretrained(folder)
     return folder
 
 

@@ -61,3 +61,15 @@ def test_a_graph_of_one_batch_size_gets_as_many_items(tmp_path):
         [[4, 5, 6, 7], [4, 5, 6, 7]],
     ]
     assert all(each["attention_mask"].all() for each in found)
+
+
+def test_a_graph_of_one_length_gets_items_padded_to_it(items, tmp_path):
+    """Each item is padded to the length of the graph, with the values of the task, on the side of the tokenizer."""
+    model = graph(tmp_path, "int64[b, 6] input_ids, int64[b, 6] attention_mask")
+    found = list(feeds(items, model))
+    assert found[1]["input_ids"].tolist() == [[0, 9, 9, 9, 9, 9]]
+    assert found[1]["attention_mask"].tolist() == [[1, 0, 0, 0, 0, 0]]
+    assert {each["input_ids"].shape for each in found} == {(1, 6)}
+    _, batch = next(items.padded_to(7).batches(2))
+    assert batch["input_ids"].shape == (2, 7)
+    assert next(items.batches(2))[1]["input_ids"].shape == (2, 5)

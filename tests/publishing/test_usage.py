@@ -12,6 +12,7 @@ import pytest
 import tiny_text
 from hub_fixtures import MINE, hub
 from tasks.test_feature_extraction import PAIRS, settle, write_model
+from tiny_graphs import normal, saved, written
 
 from benchcard import Benchmark
 from benchcard.evaluation.rows import Rows, read_predictions
@@ -142,6 +143,41 @@ def test_the_lines_give_the_measured_number(tmp_path, monkeypatch, activation):
     assert names["score"].shape == ()
     assert float(names["score"]) == pytest.approx(predictions[0], abs=1e-5)
     assert "Transformers.js" not in card
+
+
+def test_the_lines_call_a_graph_of_a_fixed_length_that_pools_itself(tmp_path, monkeypatch):
+    """Texts are padded and cut to the length that a graph takes, and its own sentence embedding is read; no library
+    that knows nothing of it is shown.
+    """
+    model = write_model(tmp_path / "model", (), normalize=True, pooling_mode="mean")
+    body = (
+        "each = Gather(table, input_ids) kept = Cast <to: int = 1> (attention_mask) column = Unsqueeze(kept, two) "
+        "real = Mul(each, column) sentence_embedding = ReduceSum <keepdims: int = 0> (real, one)"
+    )
+    inputs = "int64[b, 8] input_ids, int64[b, 8] attention_mask"
+    text = f'<ir_version: 8, opset_import: ["" : 13]> g ({inputs}) => (float[b, n] sentence_embedding) {{ {body} }}'
+    weights = {"table": normal(50, 4), "one": np.array([1]), "two": np.array([2])}
+    graph = saved(written(text, weights), tmp_path / "graph.onnx")
+    pairs = {"sentence1": TEXTS, "sentence2": TEXTS[::-1], "score": [1.0, 2.0, 3.0, 4.0]}
+    data = tiny_text.write_data(tmp_path / "data", pairs)
+    kept, _, context = measured("sentence-similarity", model, graph, data, tmp_path, maximum=8)
+    snippets = usage.section(
+        "me/it", "sentence-similarity", [Weights(0, False, "model.onnx", graph)], ["tokenizer.json"], None, context
+    )
+    alone = np.concatenate([run(snippets, model, graph, monkeypatch)["embed"]([text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, kept["embedding"][::2], atol=1e-5)
+    assert "Transformers.js" not in snippets
+
+
+def test_the_lines_open_images_in_the_mode_of_the_model(tmp_path):
+    """A model of gray images gets gray ones."""
+    graph = saved(written('<ir_version: 8, opset_import: ["" : 13]> g (float[b] x) => () { }'), tmp_path / "graph.onnx")
+    weights = [Weights(0, False, "model.onnx", graph)]
+    for mode in ("RGB", "L"):
+        context = {"image_mode": mode}
+        snippets = usage.section("me/it", "image-classification", weights, ["config.json"], "me/its", context)
+        assert f'Image.open("image.png").convert("{mode}")' in snippets
+        assert ("Transformers.js" in snippets) == (mode == "RGB")
 
 
 @pytest.mark.slow

@@ -209,3 +209,90 @@ def test_a_model_that_is_fed_with_more_than_pixels_is_refused(tmp_path, processo
     data = tiny.write_data(tmp_path / "data")
     with pytest.raises(SpecError, match=f"pixel_values alone, found `model`, which takes {names} @ \\$.model"):
         tiny_text.prepare(TASK, folder, data, tmp_path / "prepared", data_keys={"primary": "image"})
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (4, "RGBA")])
+def test_images_of_one_and_of_four_channels(channels, mode, tmp_path):
+    """A model of gray images, or of images with transparency, gets images of that mode, whatever the mode in the data
+    set; its graph and its timed inputs have as many channels.
+    """
+    from transformers import AutoImageProcessor
+
+    from benchcard import registry, testing
+
+    model = testing.write_image_model(tmp_path / "model", num_channels=channels)
+    made = images()
+    data = write(tmp_path / "data", [packed(image) for image in made.values()], [0] * len(made))
+    torch, graph = (
+        testing.pass_through(TASK, model, data, tmp_path / name, framework=name) for name in ("pytorch", "onnxruntime")
+    )
+    np.testing.assert_allclose(torch.kept["scores"], graph.kept["scores"], atol=1e-4)
+    processor = AutoImageProcessor.from_pretrained(model, backend="pil")
+    pixels = [processor(image.convert(mode), return_tensors="np")["pixel_values"][0] for image in made.values()]
+    stored = np.fromfile(tmp_path / "pytorch" / "prepare" / "pixel_values.bin", np.float32)
+    np.testing.assert_array_equal(stored, np.stack(pixels).ravel())
+    assert registry.task(TASK).inputs(model, 2, None, 0)[0]["pixel_values"].shape == (2, channels, 8, 8)
+
+
+def test_channels_of_a_processor_that_does_not_normalize_are_the_models(tmp_path):
+    """Without means the configuration of the model has the number of channels; one that no image has is refused."""
+    from transformers import PretrainedConfig, ViTImageProcessorPil
+
+    from benchcard.errors import ArtifactError
+    from benchcard.export.images import image_mode
+
+    plain = ViTImageProcessorPil(do_normalize=False)
+    assert image_mode(plain, PretrainedConfig(num_channels=1)) == "L"
+    assert image_mode(plain, PretrainedConfig()) == "RGB"
+    assert image_mode(ViTImageProcessorPil(image_mean=[0.5]), PretrainedConfig(num_channels=3)) == "L"
+    with pytest.raises(ArtifactError, match="images of 7 channels; expected 1"):
+        image_mode(plain, PretrainedConfig(num_channels=7))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"do_resize": False}, {"size": {"shortest_edge": 32}, "do_center_crop": False}], ids=["as is", "edge"]
+)
+def test_images_of_many_sizes_pass_through_the_graph(settings, tmp_path):
+    """A processor that keeps the sizes or the shapes of images gives the graph images of many sizes: its height and
+    width are dynamic, and each image gets the scores that it gets alone in PyTorch.
+    """
+    import onnx
+    import torch
+    from PIL import Image
+    from transformers import BitImageProcessorPil, ResNetConfig, ResNetForImageClassification
+
+    from benchcard import testing
+
+    torch.manual_seed(0)
+    labels = dict(enumerate(tiny.LABELS))
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", id2label=labels)
+    ResNetForImageClassification(config).eval().save_pretrained(tmp_path / "model")
+    BitImageProcessorPil(**{"do_center_crop": False, **settings}).save_pretrained(tmp_path / "model")
+    generator = np.random.default_rng(0)
+    sizes = [(40, 64), (64, 40), (40, 64), (33, 35), (90, 50)]
+    noise = [Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    data = write(tmp_path / "data", [packed(image) for image in noise], [0, 1, 2, 0, 1])
+    graph = testing.pass_through(TASK, tmp_path / "model", data, tmp_path / "run", framework="onnxruntime")
+    expected = [directly(tmp_path / "model", image) for image in noise]
+    np.testing.assert_allclose(graph.kept["scores"], expected, atol=1e-4)
+    exported = onnx.load(tmp_path / "run" / "export" / "model.onnx")
+    assert [size.dim_param for size in exported.graph.input[0].type.tensor_type.shape.dim] == [
+        "batch",
+        "",
+        "height",
+        "width",
+    ]
+
+
+def test_a_model_of_one_size_keeps_it_where_nothing_is_resized(tmp_path):
+    """A model with position embeddings is exported at its own size, also where its processor resizes nothing."""
+    from benchcard import testing
+
+    model = tiny.write_model(tmp_path / "model")
+    file = model / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "do_resize": False}))
+    data = tiny.write_data(tmp_path / "data", rows=3)
+    torch, graph = (
+        testing.pass_through(TASK, model, data, tmp_path / name, framework=name) for name in ("pytorch", "onnxruntime")
+    )
+    np.testing.assert_allclose(torch.kept["scores"], graph.kept["scores"], atol=1e-4)

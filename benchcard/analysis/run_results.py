@@ -29,7 +29,7 @@ from benchcard.metrics.info import MetricInfo
 from benchcard.spec.plan import Plan, unused_settings
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import as_plain
-from benchcard.utils.text import pluralize
+from benchcard.utils.text import DisplayText, pluralize
 
 FRAMES = ("quality", "time", "models", "kernels", "noise")
 
@@ -209,7 +209,7 @@ class RunResults:
         metric = self._deciding_metric(None)
         values = {number: entry.figure.value for number, entry in self._qualities(metric).items() if entry.figure}
         sentences = reasons.explain_row(self.records, self.records.records[row], values, metric)
-        return " ".join([f"Row {row} ({self.plan[row].label}).", *sentences])
+        return DisplayText(" ".join([f"Row {row} ({self.plan[row].label}).", *sentences]))
 
     def _qualities(self, metric: str | None) -> dict[int, RowQuality]:
         return {row.configuration.row: row_quality(self.records, row, metric) for row in self.records.records}

@@ -58,20 +58,8 @@ def push(path: Path, repo_id: str, artifacts: str, create_pr: bool | None, publi
         artifacts=rows, create_pr="auto" if create_pr is None else create_pr, private=not public, **others
     )
     pushed = push_to_hub(Results.load(path), repo_id, options)
-    for warning in pushed.warnings:
-        click.echo(f"note: {warning}", err=options.dry_run)
-    if options.dry_run:
-        return
-    if pushed.changed:
-        click.echo(f"commit: {pushed.commit_url or pushed.commit_oid}")
-    elif pushed.kept_out:
-        ignored = ", ".join(pushed.kept_out)
-        click.echo(f"nothing to push: the repository's .gitignore excludes {ignored}, and the rest is up to date")
-    else:
-        holder = "pull request" if pushed.pr_url else "repository"
-        click.echo(f"nothing to push: the {holder} has these results already")
-    if pushed.pr_url:
-        click.echo(f"pull request: {pushed.pr_url}")
+    # Standard output has the changes of a dry run.
+    click.echo(pushed, err=options.dry_run)
 
 
 def _artifacts(text: str) -> Artifacts:

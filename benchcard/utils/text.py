@@ -11,6 +11,15 @@ from functools import partial
 _LINE_WIDTH = 240  # characters
 
 
+class DisplayText(str):
+    """Text that an interactive session and a notebook show as it is, without quotes and escapes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def format_value(value: object) -> str:
     """Return a value as text for a message, cut to 80 characters."""
     return shorten(as_text(value))

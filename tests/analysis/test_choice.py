@@ -68,6 +68,8 @@ def test_the_fastest_row_that_is_good_enough():
         3: "1.20x [1.10, 1.30] as fast as the baseline: a smaller gain",
     }
     assert "ratios hold together" in found.explain()
+    # A notebook shows the `repr` of a value.
+    assert repr(found.explain()) == str(found.explain())
     assert "not row 2: accuracy 0.500" in found.explain()
     assert "not rows 1, 2: the latency is the baseline's" in choose([0.9] * 3, [ONE, ONE, ONE]).explain()
     assert "<table>" in found._repr_html_()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchcard.cli.tables import table
+from benchcard.cli.tables import json_option, table, wide_option, write_json, write_text
 from benchcard.spec.schema import Number
 
 if TYPE_CHECKING:
@@ -77,8 +77,10 @@ def _artifacts(text: str) -> Artifacts:
 @click.command()
 @click.argument("card", metavar="CARD")
 @click.option("--csv", "frame_name", type=click.Choice(["quality", "time", "plan"]), help="Write one table as CSV.")
+@json_option
+@wide_option
 @click.option("--section", help="The section, if the README has several.")
-def read(card: str, frame_name: str | None, section: str | None) -> None:
+def read(card: str, frame_name: str | None, as_json: bool, wide: bool, section: str | None) -> None:
     """Show the results in CARD: a file, a folder with a README.md, or a repository on the Hub."""
     from benchcard.results import Results
 
@@ -86,9 +88,12 @@ def read(card: str, frame_name: str | None, section: str | None) -> None:
     if frame_name:
         click.echo(getattr(results, frame_name).to_csv(index=False), nl=False)
         return
+    if as_json:
+        write_json(results.to_json())
+        return
     for title, frame in (("Quality", results.quality), ("Time", results.time)):
         click.echo(f"\n{title}")
-        table(frame.dropna(axis="columns", how="all"))
+        table(frame, wide)
 
 
 @click.command()
@@ -103,6 +108,8 @@ def read(card: str, frame_name: str | None, section: str | None) -> None:
     help="Run code that CARD names: the code of a model, and metric scripts. Without this option the error names it.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
+@json_option
+@wide_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def verify(
     card: str,
@@ -112,6 +119,8 @@ def verify(
     data: str | None,
     trust_remote_code: bool,
     as_csv: bool,
+    as_json: bool,
+    wide: bool,
     quiet: bool,
 ) -> None:
     """Run the rows of CARD on this machine, and show for each figure whether it is reproduced.
@@ -145,9 +154,11 @@ def verify(
     verification = benchmark.run(path, progress=not quiet).verify(published)
     if as_csv:
         click.echo(verification.frame.to_csv(index=False), nl=False)
+    elif as_json:
+        write_json(verification.to_json())
     else:
-        table(verification.frame)
+        table(verification.frame, wide)
         for line in verification.ground:
-            click.echo(f"conditions: {line}")
+            write_text(f"conditions: {line}")
         click.echo(str(verification))
     sys.exit(verification.status)

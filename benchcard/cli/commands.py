@@ -230,9 +230,10 @@ def show(
     elif as_json:
         write_json(results.to_json(max_drop))
     else:
-        for title, frame in (("Quality", results.quality), ("Time", results.time)):
-            click.echo(f"\n{title}")
-            table(frame, wide)
+        click.echo("\nQuality")
+        told = table(results.quality, wide)
+        click.echo("\nTime")
+        table(results.time, wide, told)
         for note in results.notes:
             write_text(f"note: {note}")
         _print_noise(results.noise)

@@ -91,9 +91,10 @@ def read(card: str, frame_name: str | None, as_json: bool, wide: bool, section: 
     if as_json:
         write_json(results.to_json())
         return
-    for title, frame in (("Quality", results.quality), ("Time", results.time)):
-        click.echo(f"\n{title}")
-        table(frame, wide)
+    click.echo("\nQuality")
+    told = table(results.quality, wide)
+    click.echo("\nTime")
+    table(results.time, wide, told)
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import sys
 import textwrap
@@ -36,8 +36,8 @@ _HIDDEN = (
 )
 # Figures whose intervals are shown only where all are.
 _WITHOUT_INTERVAL = ("latency_p", "throughput_per_s", "change")
-# Longer text is broken between words into lines of this length: the first at which all columns fit, or the last.
-_LENGTHS = (1000, 40, 28, 20, 16, 12)
+# Text is broken between words into lines of this length: the first at which all columns fit, or the last.
+_LENGTHS = (40, 28, 20, 16, 12)
 # A longer word is broken.
 _LONGEST_WORD = 30
 # A space of the interval of a figure, which is not broken.
@@ -76,10 +76,11 @@ class _Column:
         return max(len(line) for text in (self.name, *self.cells) for line in text.split("\n"))
 
 
-def table(frame: pd.DataFrame, wide: bool = False) -> None:
+def table(frame: pd.DataFrame, wide: bool = False, told: Sequence[str] = ()) -> list[str]:
     """Print a data frame as a table of the columns that fit the terminal, and below it what it leaves out.
 
-    If `wide`, all columns are printed, and no line is broken.
+    If `wide`, all columns are printed, and no line is broken. The lines below the table are returned, and those of
+    another table, `told`, are not repeated.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -90,23 +91,26 @@ def table(frame: pd.DataFrame, wide: bool = False) -> None:
     if not wide:
         frame, lines = _brief(frame)
     width = _NO_WIDTH if wide else _width()
-    shown = _columns(frame, all_intervals=True)
-    without: tuple[str, ...] = ()
+    shown = [column.broken(_NO_WIDTH) for column in _columns(frame)]
+    without: list[str] = []
     if _total_width(shown) > width:
-        shown, without = _fitting(_columns(frame, all_intervals=False), width), _WITHOUT_INTERVAL
+        without = [name for name in names if name.startswith(_WITHOUT_INTERVAL) and f"{name}_low" in frame]
+        shown = _fitting(_columns(frame, without), width)
     grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for column in shown:
         grid.add_column(column.name, justify="right" if column.is_number else "left", no_wrap=True)
     for cells in zip(*(column.cells for column in shown)):
         grid.add_row(*cells)
     _print(grid, _NO_WIDTH)
-    told = [column.name.replace("\n", "") for column in shown]
-    left_out = [name for name in names if not wide and (name in _HIDDEN or (name in frame and name not in told))]
-    left_out += [f"the interval of {name}" for name in told if name.startswith(without) and f"{name}_low" in frame]
+    shown_names = [column.name.replace("\n", "") for column in shown]
+    left_out = [name for name in names if name not in shown_names and (name in _HIDDEN or name in frame)]
+    left_out += [f"the interval of {name}" for name in shown_names if name in without]
     if left_out:
         lines.append(f"not shown: {', '.join(left_out)} (`--wide` or `--json` shows them)")
     for line in lines:
-        write_text(line)
+        if line not in told:
+            write_text(line)
+    return lines
 
 
 def write_text(message: str) -> None:
@@ -115,9 +119,9 @@ def write_text(message: str) -> None:
 
 
 def _width() -> int:
-    """Return the characters of a line: those of a terminal, or of the variable COLUMNS; a pipe has no limit."""
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return shutil.get_terminal_size().columns if is_terminal or "COLUMNS" in os.environ else _NO_WIDTH
+    """Return the characters of a line: those of the terminal; a pipe has no limit."""
+    is_terminal = sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else _NO_WIDTH
 
 
 def _print(content: RenderableType, width: int) -> None:
@@ -127,7 +131,7 @@ def _print(content: RenderableType, width: int) -> None:
     with console.capture() as captured:
         console.print(content)
     # `click` handles a pipe without a reader.
-    click.echo(captured.get(), nl=False)
+    click.echo(re.sub(r" +$", "", captured.get(), flags=re.MULTILINE), nl=False)
 
 
 def _brief(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -174,14 +178,14 @@ def _list_values(name: str, values: Sequence[object], rows: Sequence[int]) -> st
     return f"{name}: {'; '.join(f'{value} in {number_rows(list(rows))}' for value, rows in rows_by_value.items())}"
 
 
-def _columns(frame: pd.DataFrame, all_intervals: bool) -> list[_Column]:
-    """Return the columns of a frame, with intervals beside their figures."""
+def _columns(frame: pd.DataFrame, without: Sequence[str] = ()) -> list[_Column]:
+    """Return the columns of a frame, with intervals beside the figures, but for some `without` them."""
     columns = []
     for name in map(str, frame):
         if name.endswith(("_low", "_high")):
             continue
         cells = [cell(value) for value in frame[name]]
-        if f"{name}_low" in frame and (all_intervals or not name.startswith(_WITHOUT_INTERVAL)):
+        if f"{name}_low" in frame and name not in without:
             cells = [
                 f"{value} [{cell(low)},{_UNBROKEN}{cell(high)}]" if cell(low) else value
                 for value, low, high in zip(cells, frame[f"{name}_low"], frame[f"{name}_high"])

@@ -131,11 +131,13 @@ class _Run:
                 # Mistakes in the data of any row show before anything slow is done for the first row.
                 for row in self._plan:
                     self._pipeline.prepare(row)
+                self._ahead.update(self._results)
                 # Mistakes in a metric show before models are made for the other rows.
                 records = [self._row(row) for row in self._plan.configurations[:1]]
+                before = set(self._results)
                 while requests := self._wanted_ahead():
                     self._do_in_parallel(requests)
-                self._ahead.update(self._results)
+                self._ahead.update(self._results.keys() - before)
                 records += [self._row(row) for row in self._plan.configurations[1:]]
             finally:
                 for worker in self._workers.values():

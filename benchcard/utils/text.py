@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 import json
 import re
 from collections.abc import Iterable
@@ -18,6 +19,9 @@ class DisplayText(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        return f'<div style="white-space: pre-wrap">{html.escape(self)}</div>'
 
 
 def format_value(value: object) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONFIGURATION = "configuration"
 # The most important columns; others follow in the order of the frame, and last those with an ending of `_LAST`.
 _FIRST = (
-    *("row", "row_a", "row_b", CONFIGURATION, "figure", "verdict", "change", "a", "b", "adds"),
+    *("row", "row_a", "row_b", CONFIGURATION, "figure", "verdict", "change", "a", "b", "adds", "timed_s"),
     *("ratio", "latency_mean_ms", "memory_mb"),
 )
 _LAST = ("_p_value", "_detectable_difference", "_per_second", "runs", "paired")
@@ -64,11 +64,14 @@ class _Column:
 
     def broken(self, length: int) -> _Column:
         """Return the column with its text in lines of this length, or of its longest word if that is longer."""
-        texts = [self.name.replace("_", "_ "), *self.cells]
+        # A header is broken after underscores, and the name of a row after the plus signs of a list.
+        header, plus = self.name.replace("_", "_ "), "+ " if self.name == CONFIGURATION else "+"
+        texts = [header, *(cell.replace("+", plus) for cell in self.cells)]
         words = [word for text in texts for word in text.split(" ")]
         width = max(length, *(min(len(word), _LONGEST_WORD) for word in words))
-        name, *cells = [textwrap.fill(text, width, break_on_hyphens=False) for text in texts]
-        return _Column(name.replace("_ ", "_"), [cell.replace(_UNBROKEN, " ") for cell in cells], self.is_number)
+        header, *cells = [textwrap.fill(text, width, break_on_hyphens=False) for text in texts]
+        cells = [cell.replace(plus, "+").replace(_UNBROKEN, " ") for cell in cells]
+        return _Column(header.replace("_ ", "_"), cells, self.is_number)
 
     @property
     def width(self) -> int:
@@ -137,7 +140,7 @@ def _print(content: RenderableType, width: int) -> None:
 def _brief(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the frame with one column for all parameters, without those of equal values, and a line for these."""
     from benchcard.analysis.frames.columns import is_known
-    from benchcard.card.layouts.full_tables import short_names
+    from benchcard.card.layouts.full_tables import short_name
 
     if "row_a" in frame and (frame["row_a"] == frame["row_b"]).all():
         frame = frame.drop(columns="row_b").rename(columns={"row_a": "row"})
@@ -153,11 +156,12 @@ def _brief(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     lines = [f"in all rows: {', '.join(f'{name}={value}' for name, value in equal.items())}"] if equal else []
     varied = {name: column for name, column in parameters.items() if name not in equal}
     if varied:
-        labels = short_names([dict(zip(varied, row)) for row in zip(*varied.values())], varied)
+        labels = [short_name(dict(zip(varied, row)), varied) for row in zip(*varied.values())]
+        # A name has no mappings.
         lines += [
             _list_values(name, column, frame[rows].tolist())
             for name, column in varied.items()
-            if any(isinstance(value, dict) for value in column) and not any(f"{name}=" in label for label in labels)
+            if any(isinstance(value, dict) for value in column)
         ]
         frame = frame.copy()
         frame.insert(list(frame).index(next(iter(varied))), CONFIGURATION, labels)

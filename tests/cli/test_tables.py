@@ -111,13 +111,16 @@ def test_no_line_is_longer_than_the_terminal(monkeypatch, capsys, width):
     assert table[0].lstrip().startswith("row") or any(line.startswith("row") for line in table[:4])
 
 
-def test_a_long_word_is_broken(terminal, capsys):
-    """A value without a space, such as a list of operators, takes no more than its share of the line."""
-    operators = [["Add", "MatMul", "Gemm", "Conv", "Attention", "LayerNormalization", "Gather"], ["MatMul"]]
+def test_a_long_list_is_broken_between_its_members(terminal, capsys):
+    """A list of operators takes no more than its share of the line; a word that is too long for a line is cut."""
+    operators = [["Add", "MatMul", "Gemm", "Conv", "Attention", "LayerNormalization", "Gather"], ["x" * 200]]
     frame = pd.DataFrame({"row": [0, 1], "operators_to_quantize": operators, "accuracy": [0.5, 0.25]})
     table, _ = printed(capsys, frame)
     assert max(map(len, table)) <= WIDTH
-    assert "accuracy" in table[0]
+    assert table[0].split() == ["row", "configuration", "accuracy"]
+    assert table[2].split()[1].startswith("Add+MatMul+")
+    assert table[2].split()[1].endswith("+")
+    assert any("LayerNormalization+" in line for line in table)
 
 
 def test_a_comparison_says_once_what_its_rows_share(terminal, capsys):

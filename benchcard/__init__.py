@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from benchcard.registry import register_backend, register_framework, register_metric, register_task
     from benchcard.results import Results
+    from benchcard.utils.events import Event, RoundEvent, RowEvent, StepEvent
 
 __all__ = [
     "ArtifactError",
@@ -36,11 +37,15 @@ __all__ = [
     "Card",
     "CardError",
     "Choice",
+    "Event",
     "HubError",
     "MachineError",
     "Mistake",
     "Results",
+    "RoundEvent",
+    "RowEvent",
     "SpecError",
+    "StepEvent",
     "__version__",
     "register_backend",
     "register_framework",
@@ -52,7 +57,11 @@ _MODULES = {
     "Benchmark": "benchmark",
     "Card": "card",
     "Choice": "analysis.choice",
+    "Event": "utils.events",
     "Results": "results",
+    "RoundEvent": "utils.events",
+    "RowEvent": "utils.events",
+    "StepEvent": "utils.events",
     "register_backend": "registry",
     "register_framework": "registry",
     "register_metric": "registry",

@@ -16,6 +16,7 @@ from benchcard.sources import in_memory, resolve
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import Plan, make_plan
 from benchcard.spec.spec import Spec
+from benchcard.utils.events import Listener
 from benchcard.utils.text import pluralize
 
 if TYPE_CHECKING:
@@ -138,14 +139,17 @@ class Benchmark:
 
         return plan_frame(self.configurations)
 
-    def run(self, path: str | Path | None = None, *, timeout_s: float | None = None, progress: bool = True) -> Results:
+    def run(
+        self, path: str | Path | None = None, *, timeout_s: float | None = None, progress: Listener | bool = True
+    ) -> Results:
         """Run the benchmark and return its results. A run that was stopped continues; finished steps are not repeated.
 
         Args:
             path: The run directory; by default a folder in `runs/`, named after the model and the spec's digest.
             timeout_s: Seconds after which a step, or a timed process that does not respond, is stopped and counts as
                 failed.
-            progress: Whether to show progress bars.
+            progress: Whether to show progress; or a function that is called with each `Event`, in place of a display: a
+                `StepEvent`, `RowEvent` or `RoundEvent`. All are logged under the name `benchcard` too.
 
         Raises:
             SpecError: A model, data set, split or column does not exist, or the directory has a run of another spec.
@@ -158,7 +162,7 @@ class Benchmark:
         folder = (Path(path) if path is not None else self.default_path).absolute()
         self._write_data(folder)
         backend = registry.backend(self.spec.get("backend"))
-        backend.run(self.configurations, folder, timeout_s=timeout_s, show_progress=progress)
+        backend.run(self.configurations, folder, timeout_s=timeout_s, progress=progress)
         return Results.load(folder, self.configurations)
 
     def _write_data(self, folder: Path) -> None:

@@ -24,6 +24,8 @@ from benchcard.utils.text import did_you_mean, format_value, join_names
 if TYPE_CHECKING:
     import evaluate
 
+    from benchcard.utils.events import Listener
+
 _BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "frameworks": {
         "onnxruntime": "benchcard.frameworks.onnxruntime:OnnxRuntime",
@@ -85,8 +87,8 @@ _USED_IN_CHILDREN = ("frameworks", "tasks", "metrics")
 class Backend(Protocol):
     """Where a grid runs."""
 
-    def run(self, plan: object, path: Path, *, timeout_s: float | None, show_progress: bool) -> None:
-        """Run a `Plan`, or what is left of it, in the run directory `path`."""
+    def run(self, plan: object, path: Path, *, timeout_s: float | None, progress: Listener | bool) -> None:
+        """Run a `Plan`, or what is left of it, in the run directory `path`. `progress` is that of `Benchmark.run`."""
 
 
 class _Registry:

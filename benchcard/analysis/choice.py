@@ -17,7 +17,7 @@ from benchcard.analysis.gains import Gain, Gains, mean_ratio
 from benchcard.analysis.metric_info import unknown_direction
 from benchcard.analysis.row_facts import RowQuality, number_rows
 from benchcard.measure.significance import holm
-from benchcard.utils.text import pluralize
+from benchcard.utils.text import DisplayText, pluralize
 from benchcard.utils.values import Interval
 
 _LEVEL = 0.05
@@ -78,7 +78,7 @@ class Choice:
         for alternative in self.alternatives:
             rows_by_reason.setdefault(alternative.reason, []).append(alternative.row)
         alternatives = [f"  not {number_rows(rows)}: {reason}" for reason, rows in rows_by_reason.items()]
-        return "\n".join([str(self), *alternatives, *([self.method] if self.method else [])])
+        return DisplayText("\n".join([str(self), *alternatives, *([self.method] if self.method else [])]))
 
     def _repr_html_(self) -> str:
         """Return the choice and the rows that were not chosen as HTML, for notebooks."""

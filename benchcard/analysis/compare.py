@@ -16,9 +16,8 @@ import pandas as pd
 
 from benchcard import registry
 from benchcard.analysis.compare_times import Pair, compare_latencies
-from benchcard.analysis.frames.columns import frame_of, interval_columns, is_known, with_bounds
+from benchcard.analysis.frames.columns import frame_of, interval_columns, to_records, with_bounds
 from benchcard.analysis.records import Records
-from benchcard.analysis.row_facts import number_rows
 from benchcard.errors import BenchcardError
 from benchcard.evaluation.rows import Rows, metric_inputs
 from benchcard.measure import significance
@@ -29,7 +28,7 @@ from benchcard.metrics.info import split_column
 from benchcard.run.record import Record
 from benchcard.sources.resolve import script_metrics
 from benchcard.spec.parameters import split_name
-from benchcard.utils.plain import canonical_json, plain
+from benchcard.utils.plain import canonical_json
 from benchcard.utils.text import quote_names
 from benchcard.utils.values import Interval
 
@@ -43,8 +42,6 @@ MISSING_IN_A, MISSING_IN_B = "not compared: no figure in A", "worse: no figure i
 MISSING_IN_BOTH = "not compared: no figure in A and B"
 _NUMBERS = ("row_a", "row_b")
 _FIGURE = ("figure", "a", "b", *with_bounds("change"), "paired", "verdict")
-# Parameters with longer values are listed below the table.
-_MAX_WIDTH = 24
 # The rounding error of differences of floating-point sums.
 _ROUNDING = 1e-12
 
@@ -69,39 +66,16 @@ class Comparison:
         """The rows of the frame that are worse by more than their interval, or have no figure in B."""
         return self.frame[self.frame["verdict"].isin((WORSE, MISSING_IN_B))]
 
-    def brief(self) -> tuple[pd.DataFrame, list[str]]:
-        """Return the frame without parameters that are equal in all rows or too wide, and a line for these."""
-        frame, first, run = self.frame, "row_a", " of A"
-        if (frame["row_a"] == frame["row_b"]).all():
-            first, run = "row", ""
-            frame = frame.drop(columns="row_b").rename(columns={"row_a": first})
-        rows = frame.drop_duplicates(first)
-        equal, wide = [], []
-        for name in [str(name) for name in frame if name not in (first, *_NUMBERS, *_FIGURE)]:
-            values = {canonical_json(plain(value) if is_known(value) else None) for value in rows[name]}
-            if len(values) == 1:
-                equal.append(f"{name}={rows[name].iloc[0]}")
-            elif max(len(str(value)) for value in rows[name]) > _MAX_WIDTH:
-                wide.append(list_values(rows, name, first, run))
-            else:
-                continue
-            frame = frame.drop(columns=name)
-        return frame, [*([f"in all rows: {', '.join(equal)}"] if equal else []), *wide]
+    def to_json(self) -> dict[str, object]:
+        """Return the frame as `figures`, a list of rows, the number of `worse` ones, and `notes`: plain data."""
+        return {"figures": to_records(self.frame), "worse": len(self.worse), "notes": list(self.notes)}
 
     def __str__(self) -> str:
-        frame, lines = self.brief()
-        return "\n".join([frame.to_string(index=False, na_rep=""), *lines, *self.notes])
+        return "\n".join([self.frame.to_string(index=False, na_rep=""), *self.notes])
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         return f"{self.frame.to_html(index=False, na_rep='', escape=True)}{notes}"
-
-
-def list_values(frame: pd.DataFrame, name: str, numbers: str = "row", run: str = "") -> str:
-    """Return a line with each value of a column that is too wide for a table, and the numbers of its rows."""
-    rows = frame.drop_duplicates(numbers)
-    rows_by_value = rows[numbers].groupby(rows[name].map(str), sort=False).agg(list)
-    return f"{name}: {'; '.join(f'{value} in {number_rows(row)}{run}' for value, row in rows_by_value.items())}"
 
 
 def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, trust_remote_code: bool) -> Comparison:

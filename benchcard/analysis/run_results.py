@@ -5,16 +5,16 @@ Publishing them is left to `results.Results`.
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pandas as pd
 
 from benchcard.analysis import metric_info, reasons
 from benchcard.analysis.choice import Choice, Chooser
 from benchcard.analysis.compare import Comparison, compare_runs
+from benchcard.analysis.frames.columns import to_records
 from benchcard.analysis.frames.failures import failures_frame, incomplete_rows
 from benchcard.analysis.frames.models import kernels_frame, models_frame
 from benchcard.analysis.frames.noise import noise_frame
@@ -28,8 +28,8 @@ from benchcard.errors import BenchcardError
 from benchcard.metrics.info import MetricInfo
 from benchcard.spec.plan import Plan, unused_settings
 from benchcard.spec.spec import Spec
-from benchcard.utils.plain import as_plain
-from benchcard.utils.text import pluralize
+from benchcard.utils.plain import as_plain, plain
+from benchcard.utils.text import DisplayText, pluralize
 
 FRAMES = ("quality", "time", "models", "kernels", "noise")
 
@@ -210,7 +210,7 @@ class RunResults:
         metric = self._deciding_metric(None)
         values = {number: entry.figure.value for number, entry in self._qualities(metric).items() if entry.figure}
         sentences = reasons.explain_row(self.records, self.records.records[row], values, metric)
-        return " ".join([f"Row {row} ({self.plan[row].label}).", *sentences])
+        return DisplayText(" ".join([f"Row {row} ({self.plan[row].label}).", *sentences]))
 
     def _qualities(self, metric: str | None) -> dict[int, RowQuality]:
         return {row.configuration.row: row_quality(self.records, row, metric) for row in self.records.records}
@@ -238,13 +238,19 @@ class RunResults:
             getattr(self, name).to_csv(path, index=False)
         return paths
 
-    def to_json(self) -> dict[str, Any]:
-        """Return `spec`, `machine`, `versions`, and each frame but `failures` as a list of rows: plain data."""
+    def to_json(self, max_drop: float | None = None) -> dict[str, object]:
+        """Return the results as plain data: `spec`, `machine`, `versions`, each frame as a list of rows, `notes`, the
+        `choices` of `choices(max_drop)`, and the row of the first one as `best`.
+        """
+        choices = self.choices(max_drop)
         return {
             "spec": self.spec.as_dict(),
             "machine": as_plain(self.records.info.machine),
             "versions": self.records.info.versions,
-            **{name: json.loads(getattr(self, name).to_json(orient="records", double_precision=12)) for name in FRAMES},
+            **{name: to_records(getattr(self, name)) for name in (*FRAMES, "failures")},
+            "notes": list(self.notes),
+            "best": choices[0].row,
+            "choices": [plain(as_plain(choice)) for choice in choices],
         }
 
     def __repr__(self) -> str:

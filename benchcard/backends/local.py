@@ -6,11 +6,12 @@ from pathlib import Path
 
 from benchcard.run.runner import run_plan
 from benchcard.spec.plan import Plan
+from benchcard.utils.events import Listener
 
 
 class Local:
     """A backend that runs on this machine, and returns when the run has ended."""
 
-    def run(self, plan: Plan, path: Path, *, timeout_s: float | None, show_progress: bool) -> None:
+    def run(self, plan: Plan, path: Path, *, timeout_s: float | None, progress: Listener | bool) -> None:
         """Run a plan, or what is left of it, in the run directory `path`."""
-        run_plan(plan, path, timeout_s=timeout_s, show_progress=show_progress)
+        run_plan(plan, path, timeout_s=timeout_s, progress=progress)

@@ -6,7 +6,6 @@ Leaves the commands that work on a published card to `hub`.
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import signal
@@ -21,7 +20,7 @@ import click
 
 from benchcard._version import __version__
 from benchcard.cli import hub
-from benchcard.cli.tables import brief, cell, table
+from benchcard.cli.tables import cell, json_option, table, wide_option, write_json, write_text
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
@@ -139,8 +138,11 @@ def main(debug: bool) -> None:
 @main.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
-def plan(spec: Path, as_csv: bool) -> None:
+@json_option
+@wide_option
+def plan(spec: Path, as_csv: bool, as_json: bool, wide: bool) -> None:
     """Show the configurations of SPEC, the steps that they share and their cost. Nothing is run."""
+    from benchcard.analysis.frames.columns import to_records
     from benchcard.benchmark import Benchmark
     from benchcard.spec.plan import unused_settings
 
@@ -149,13 +151,17 @@ def plan(spec: Path, as_csv: bool) -> None:
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
         return
-    table(frame.drop(columns="expected_half_width"))
-    for note in unused_settings(benchmark.configurations):
-        click.echo(f"note: {note}")
+    notes, timed_s = unused_settings(benchmark.configurations), float(frame["timed_s"].sum())
+    if as_json:
+        write_json({"rows": to_records(frame), "timed_s": timed_s, "notes": notes})
+        return
+    table(frame if wide else frame.drop(columns="expected_half_width"), wide)
+    for note in notes:
+        write_text(f"note: {note}")
     rows = pluralize(len(frame), "configuration")
-    click.echo(f"{rows}, at most {frame['timed_s'].sum():g} s of timing, plus the time to load models")
+    write_text(f"{rows}, at most {timed_s:g} s of timing, plus the time to load models")
     if not math.isnan(width := frame["expected_half_width"].max()):
-        click.echo(f"on a quiet machine, intervals of ratios will reach about {width:.1%} to either side")
+        write_text(f"on a quiet machine, intervals of ratios will reach about {width:.1%} to either side")
 
 
 @main.command()
@@ -187,7 +193,7 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
     # The card is written before any output, which fails if the reader has closed the pipe.
     card = results.card(max_drop=max_drop).save(results.path / "README.md") if has_figures else None
     for note in results.notes:
-        click.echo(f"note: {note}")
+        write_text(f"note: {note}")
     _print_noise(results.noise)
     if card is None:
         click.echo(f"{choices[0]}: `benchcard show {results.path}`", err=True)
@@ -200,52 +206,62 @@ def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float 
         )
     click.echo(f"card: {card}")
     for choice in choices:
-        click.echo(f"best: {choice}")
+        write_text(f"best: {choice}")
 
 
 @main.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--csv", "frame_name", type=_TABLES, help="Write one table as CSV.")
-@click.option("--json", "as_json", is_flag=True, help="Write the tables of --csv as JSON.")
+@json_option
+@wide_option
 @click.option("--explain", "row", type=int, help="Explain the results of a row.")
 @hub.max_drop_option
-def show(path: Path, frame_name: str | None, as_json: bool, row: int | None, max_drop: float | None) -> None:
+def show(
+    path: Path, frame_name: str | None, as_json: bool, wide: bool, row: int | None, max_drop: float | None
+) -> None:
     """Show the results in the run directory RUN."""
-    from benchcard.analysis.compare import list_values
     from benchcard.results import Results
 
     results = Results.load(path)
     if row is not None:
-        click.echo(results.explain(row))
+        write_text(results.explain(row))
     elif frame_name:
         click.echo(getattr(results, frame_name).to_csv(index=False), nl=False)
     elif as_json:
-        click.echo(json.dumps(results.to_json(), indent=1, ensure_ascii=False))
+        write_json(results.to_json(max_drop))
     else:
-        for title, frame in (("Quality", results.quality), ("Time", results.time)):
-            click.echo(f"\n{title}")
-            table(brief(frame, ["framework_args"]))
-        if "framework_args" in results.quality:
-            click.echo(list_values(results.quality, "framework_args"))
+        click.echo("\nQuality")
+        told = table(results.quality, wide)
+        click.echo("\nTime")
+        table(results.time, wide, told)
         for note in results.notes:
-            click.echo(f"note: {note}")
+            write_text(f"note: {note}")
         _print_noise(results.noise)
         for failure in results.failures.to_dict("records"):
             place = f"row {failure['row']}, {failure['missing']}: {failure['stage']}"
-            click.echo(f"{place}: {failure['type']}: {failure['message']}")
+            write_text(f"{place}: {failure['type']}: {failure['message']}")
         for choice in results.choices(max_drop):
-            click.echo(f"\nbest: {choice.explain()}")
+            write_text(f"\nbest: {choice.explain()}")
 
 
 @main.command()
 @click.argument("one", metavar="A", type=click.Path(path_type=Path))
 @click.argument("other", metavar="B", type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
+@json_option
+@wide_option
 @click.option("--quality-only", is_flag=True, help="Do not compare times.")
 @click.option("--across-machines", is_flag=True, help="Compare times of runs on different machines.")
 @click.option("--trust-remote-code", is_flag=True, help="Run the metric scripts that A and B name.")
 def compare(
-    one: Path, other: Path, as_csv: bool, quality_only: bool, across_machines: bool, trust_remote_code: bool
+    one: Path,
+    other: Path,
+    as_csv: bool,
+    as_json: bool,
+    wide: bool,
+    quality_only: bool,
+    across_machines: bool,
+    trust_remote_code: bool,
 ) -> None:
     """Compare the run directory B with the earlier A, row by row.
 
@@ -266,15 +282,16 @@ def compare(
         sys.exit(NOT_COMPARED)
     if as_csv:
         click.echo(comparison.frame.to_csv(index=False), nl=False)
+    elif as_json:
+        write_json(comparison.to_json())
     else:
-        frame, lines = comparison.brief()
-        table(brief(frame, []))
-        for line in lines:
-            click.echo(line)
+        table(comparison.frame, wide)
         for note in comparison.notes:
-            click.echo(f"note: {note}")
+            write_text(f"note: {note}")
     worse = len(comparison.worse)
-    click.echo(f"{worse} of {len(comparison.frame)} figures got worse" if worse else "nothing got worse", err=as_csv)
+    click.echo(
+        f"{worse} of {len(comparison.frame)} figures got worse" if worse else "nothing got worse", err=as_csv or as_json
+    )
     if worse:
         sys.exit(FAILED)
 
@@ -302,14 +319,14 @@ def write_card(path: Path, layout: str, max_drop: float | None, output: Path | N
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@json_option
 def machine(as_json: bool) -> None:
     """Show the properties of this machine that results depend on."""
     from benchcard.measure import machine as this_machine
 
     facts = {**as_plain(this_machine.this_machine()), "versions": this_machine.versions()}
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
+        write_json(facts)
         return
     for name, value in facts.items():
         if name == "int8":
@@ -338,9 +355,9 @@ def _print_noise(frame: pd.DataFrame) -> None:
             text = f"the baseline{row}{',' if row else ''} was not timed twice, and so has no noise floor"
         else:
             text = "no baseline was timed twice, and so there is no noise floor"
-        click.echo(f"noise, {group} {text}")
+        write_text(f"noise, {group} {text}")
         if noise["warnings"]:
-            click.echo(f"warning, {group} {noise['warnings']}")
+            write_text(f"warning, {group} {noise['warnings']}")
 
 
 for _command in (hub.push, hub.read, hub.verify):

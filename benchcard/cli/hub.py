@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchcard.cli.tables import table
+from benchcard.cli.tables import json_option, table, wide_option, write_json, write_text
 from benchcard.spec.schema import Number
 
 if TYPE_CHECKING:
@@ -58,20 +58,8 @@ def push(path: Path, repo_id: str, artifacts: str, create_pr: bool | None, publi
         artifacts=rows, create_pr="auto" if create_pr is None else create_pr, private=not public, **others
     )
     pushed = push_to_hub(Results.load(path), repo_id, options)
-    for warning in pushed.warnings:
-        click.echo(f"note: {warning}", err=options.dry_run)
-    if options.dry_run:
-        return
-    if pushed.changed:
-        click.echo(f"commit: {pushed.commit_url or pushed.commit_oid}")
-    elif pushed.kept_out:
-        ignored = ", ".join(pushed.kept_out)
-        click.echo(f"nothing to push: the repository's .gitignore excludes {ignored}, and the rest is up to date")
-    else:
-        holder = "pull request" if pushed.pr_url else "repository"
-        click.echo(f"nothing to push: the {holder} has these results already")
-    if pushed.pr_url:
-        click.echo(f"pull request: {pushed.pr_url}")
+    # Standard output has the changes of a dry run.
+    click.echo(pushed, err=options.dry_run)
 
 
 def _artifacts(text: str) -> Artifacts:
@@ -89,8 +77,10 @@ def _artifacts(text: str) -> Artifacts:
 @click.command()
 @click.argument("card", metavar="CARD")
 @click.option("--csv", "frame_name", type=click.Choice(["quality", "time", "plan"]), help="Write one table as CSV.")
+@json_option
+@wide_option
 @click.option("--section", help="The section, if the README has several.")
-def read(card: str, frame_name: str | None, section: str | None) -> None:
+def read(card: str, frame_name: str | None, as_json: bool, wide: bool, section: str | None) -> None:
     """Show the results in CARD: a file, a folder with a README.md, or a repository on the Hub."""
     from benchcard.results import Results
 
@@ -98,9 +88,13 @@ def read(card: str, frame_name: str | None, section: str | None) -> None:
     if frame_name:
         click.echo(getattr(results, frame_name).to_csv(index=False), nl=False)
         return
-    for title, frame in (("Quality", results.quality), ("Time", results.time)):
-        click.echo(f"\n{title}")
-        table(frame.dropna(axis="columns", how="all"))
+    if as_json:
+        write_json(results.to_json())
+        return
+    click.echo("\nQuality")
+    told = table(results.quality, wide)
+    click.echo("\nTime")
+    table(results.time, wide, told)
 
 
 @click.command()
@@ -115,6 +109,8 @@ def read(card: str, frame_name: str | None, section: str | None) -> None:
     help="Run code that CARD names: the code of a model, and metric scripts. Without this option the error names it.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
+@json_option
+@wide_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def verify(
     card: str,
@@ -124,6 +120,8 @@ def verify(
     data: str | None,
     trust_remote_code: bool,
     as_csv: bool,
+    as_json: bool,
+    wide: bool,
     quiet: bool,
 ) -> None:
     """Run the rows of CARD on this machine, and show for each figure whether it is reproduced.
@@ -157,9 +155,11 @@ def verify(
     verification = benchmark.run(path, progress=not quiet).verify(published)
     if as_csv:
         click.echo(verification.frame.to_csv(index=False), nl=False)
+    elif as_json:
+        write_json(verification.to_json())
     else:
-        table(verification.frame)
+        table(verification.frame, wide)
         for line in verification.ground:
-            click.echo(f"conditions: {line}")
+            write_text(f"conditions: {line}")
         click.echo(str(verification))
     sys.exit(verification.status)

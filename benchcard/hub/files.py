@@ -9,6 +9,8 @@ import difflib
 import hashlib
 import io
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +54,9 @@ class Snapshot:
         return self.blob_ids.get(upload.path) == upload.blob_id
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pushed:
-    """The result of a push.
+    """The result of a push. Its text, also in a notebook, is a summary of five lines at most.
 
     Attributes:
         commit_oid: The commit that contains the push; None in a dry run.
@@ -75,6 +77,32 @@ class Pushed:
     warnings: tuple[str, ...]
     diff: str
     kept_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        starts = Counter(re.findall(r"^(?:[+-]|new file: |changed file: )", self.diff, re.MULTILINE))
+        lines = []
+        if starts["+"]:
+            # One line of each kind names the file.
+            lines.append(f"{README}: {starts['+'] - 1} lines added, {starts['-'] - 1} removed")
+        if others := [f"{starts[f'{word} file: ']} {word}" for word in ("new", "changed") if starts[f"{word} file: "]]:
+            lines.append(f"other files: {', '.join(others)}")
+        if self.warnings:
+            lines.append(f"note: {' '.join('; '.join(self.warnings).split())}")
+        if self.changed:
+            commit = self.commit_url or self.commit_oid
+            lines.append(f"commit: {commit}" if commit else "nothing was written: this was a dry run")
+        elif self.kept_out:
+            ignored = ", ".join(self.kept_out)
+            lines.append(f"nothing to push: the repository's .gitignore excludes {ignored}, and the rest is up to date")
+        else:
+            holder = "pull request" if self.pr_url else "repository"
+            lines.append(f"nothing to push: the {holder} has these results already")
+        if self.pr_url:
+            lines.append(f"pull request: {self.pr_url}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def make_upload(path: str, source: bytes | Path) -> Upload:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchcard.analysis import public_names
-from benchcard.analysis.run_results import RunResults
+from benchcard.analysis.run_results import FRAMES, RunResults
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Plain
 from benchcard.card.paths import FOLDER, LATENCIES, RESULTS, RUN
@@ -39,6 +39,8 @@ from benchcard.utils.files import replacing_folder
 
 CARD, REPOSITORY = "card.md", "repo"
 FORMAT = 1
+# The parts of `RunResults.to_json` in `run.json`.
+_PUBLISHED = ("spec", "machine", "versions", *FRAMES)
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,8 @@ def run_json(
         ]
         for part in ("models", "datasets")
     }
-    figures = public_names.public_value(results.records, results.to_json())
+    published = {name: value for name, value in results.to_json().items() if name in _PUBLISHED}
+    figures = public_names.public_value(results.records, published)
     return {
         "format": FORMAT,
         "created": info.created,

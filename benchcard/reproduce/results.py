@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from benchcard.analysis.frames.columns import frame_of, interval_columns
+from benchcard.analysis.frames.columns import frame_of, interval_columns, to_records
 from benchcard.card import Facts
 from benchcard.card.facts import Figures, Measured, Row
 from benchcard.reproduce import spec as card_spec
@@ -86,6 +86,15 @@ class CardResults(PublishedCard):
                 figures = _cells(row.times.get(shape, {}), original.times.get(shape, {}))
                 rows.append({**parameters, **asdict(shape), **figures, "failure": row.failure and str(row.failure)})
         return _frame(rows)
+
+    def to_json(self) -> dict[str, object]:
+        """Return `task`, the frames `quality`, `time` and `plan` as lists of rows, and `notes`: plain data."""
+        frames = {"quality": self.quality, "time": self.time, "plan": self.plan}
+        return {
+            "task": self.task,
+            **{name: to_records(frame) for name, frame in frames.items()},
+            "notes": list(self.notes),
+        }
 
     def _rows(self) -> Iterable[tuple[dict[str, object], Row]]:
         return (({"row": index, **row.parameters}, row) for index, row in enumerate(self.facts.rows))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchcard.analysis import public_names
-from benchcard.analysis.frames.columns import frame_of, is_known, with_bounds
+from benchcard.analysis.frames.columns import frame_of, is_known, to_records, with_bounds
 from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, THROUGHPUT, Measured, figure
@@ -68,6 +68,15 @@ class Verification:
         """The exit status: 1 where something is different, else 0 where something is reproduced, else 3."""
         counts = self.counts
         return 1 if counts[DIFFERENT] else 0 if counts[REPRODUCED] else 3
+
+    def to_json(self) -> dict[str, object]:
+        """Return `figures`, the rows of the frame, `counts`, `status` and the `conditions` of `ground`: plain data."""
+        return {
+            "figures": to_records(self.frame),
+            "counts": self.counts,
+            "status": self.status,
+            "conditions": list(self.ground),
+        }
 
     def __str__(self) -> str:
         return ", ".join(f"{count} {name}" for name, count in self.counts.items())

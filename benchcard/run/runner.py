@@ -32,6 +32,7 @@ from benchcard.spec.plan import Configuration, Plan
 from benchcard.steps.models import path_of
 from benchcard.steps.quantize import ExplainRequest, QuantizeRequest
 from benchcard.steps.step import AnyRequest, Outcome, Request, V
+from benchcard.utils.events import Listener, RowEvent
 from benchcard.utils.files import FULL_DISK
 from benchcard.utils.plain import as_plain
 from benchcard.utils.progress import Progress
@@ -48,11 +49,12 @@ _OUT_OF_RESOURCES = ("SIGKILL", "TimeoutError")
 LEAST_FREE_BYTES = 64 << 10
 
 
-def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_progress: bool = True) -> None:
+def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, progress: Listener | bool = True) -> None:
     """Run a plan, or what is left of it, in the run directory `path`, which is made if needed.
 
     A step that takes longer than `timeout_s` is stopped and counts as failed; None for no limit. For timed models it
-    limits each reply of a process, not the timing itself, which lasts as long as `duration` says.
+    limits each reply of a process, not the timing itself, which lasts as long as `duration` says. `progress` is whether
+    to show it, or a function that is called with each event.
 
     Raises:
         SpecError: The spec names something that does not exist, or the directory holds a run of another spec.
@@ -83,7 +85,7 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, show_pro
         }
         directory.begin(plan.spec, info)
         try:
-            _Run(plan, directory, sources, timeout_s).go(show_progress)
+            _Run(plan, directory, sources, timeout_s).go(progress)
         except SpecError:
             # The steps so far belong to a spec that cannot be run, and would prevent a run of the corrected one.
             if begun is None and not directory.has("export", "quantize", "evaluate"):
@@ -118,22 +120,24 @@ class _Run:
         self._asked: dict[str, str] = {}
         self._progress: Progress
 
-    def go(self, show_progress: bool) -> None:
+    def go(self, progress: Listener | bool) -> None:
         distinct = {request.key: request.kind for requests in self._expected for request in requests}
         seconds = sum(
             row["duration"] * sum(request.kind == "shape" for request in requests)
             for row, requests in zip(self._plan, self._expected)
         )
-        with Progress(distinct.values(), seconds, show_progress) as self._progress:
+        with Progress(distinct.values(), seconds, progress) as self._progress:
             try:
                 # Mistakes in the data of any row show before anything slow is done for the first row.
                 for row in self._plan:
                     self._pipeline.prepare(row)
+                self._ahead.update(self._results)
                 # Mistakes in a metric show before models are made for the other rows.
                 records = [self._row(row) for row in self._plan.configurations[:1]]
+                before = set(self._results)
                 while requests := self._wanted_ahead():
                     self._do_in_parallel(requests)
-                self._ahead.update(self._results)
+                self._ahead.update(self._results.keys() - before)
                 records += [self._row(row) for row in self._plan.configurations[1:]]
             finally:
                 for worker in self._workers.values():
@@ -150,6 +154,15 @@ class _Run:
         others = {request.key for requests in self._expected[: configuration.row] for request in requests}
         expected = Counter(request.kind for request in self._expected[configuration.row] if request.key not in others)
         self._progress.skip((expected - Counter(new_kinds)).elements())
+        self._progress.report(
+            RowEvent(
+                left_s=self._progress.left_s,
+                row=configuration.row,
+                rows=len(self._plan),
+                label=configuration.label,
+                failures=tuple(record.failures.items()),
+            )
+        )
         return record
 
     def _wanted_ahead(self) -> list[AnyRequest]:
@@ -237,7 +250,7 @@ class _Run:
         self._raise_if_final(reply)
         result = self._directory.finish(target, request, reply.values, seconds, reply.failure)
         self._results[request.key] = result
-        self._progress.finish(request.kind, str(request), seconds, str(reply.failure or ""), at_a_time)
+        self._progress.finish(request.kind, str(request), seconds, filter(None, [reply.failure]), at_a_time)
         return result
 
     def _raise_if_final(self, reply: Reply) -> None:

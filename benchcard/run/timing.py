@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from benchcard.measure.memory import available_bytes
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, TimedPart
 from benchcard.run.groups import LAUNCHES, Group, finished, groups, size_bytes
 from benchcard.run.record import Cell, Record
+from benchcard.utils.events import RoundEvent
 from benchcard.utils.files import reporting_disk_errors
 from benchcard.utils.progress import Progress
 from benchcard.utils.text import pluralize
@@ -105,7 +107,7 @@ class _Timing:
         )
         rounds = len(read_rounds(part.rounds))
         part.finish(_outcome(group, rounds=rounds, opened=(), failures=failures, before=now, after=now))
-        self._progress.write_line(f"time: {message}")
+        self._progress.finish("time", f"timing {pluralize(len(failures), 'model')}", 0.0, failures)
 
     def _time(self, group: Group, part: TimedPart, others_s: float) -> None:
         cells = {cell.name: cell for cell in group.cells}
@@ -128,10 +130,15 @@ class _Timing:
         if group.precision is not None:
             limit = f"to {group.precision:.2%} or for {limit}"
         self._progress.start(f"timing {models}, {shape}")
+        started = time.monotonic()
+        done_before = sum(block.elapsed_ns for timed in earlier for block in timed.blocks) / 1e9
+        reached = GroupProgress("", done_before, group.seconds(len(members)))
 
         def report(progress: GroupProgress) -> None:
-            reached = "" if progress.half_width is None else f"ratios ±{progress.half_width:.2%}"
-            self._progress.update(progress.done_s, progress.total_s, reached)
+            nonlocal reached
+            reached = progress
+            note = "" if progress.half_width is None else f"ratios ±{progress.half_width:.2%}"
+            self._progress.update(progress.done_s, progress.total_s, note)
             if progress.done_s > done_before:
                 self._pace = max(1.0, (time.monotonic() - started) / (progress.done_s - done_before))
             self._progress.set_timing_left(self._pace * (others_s + max(0.0, progress.total_s - progress.done_s)))
@@ -139,9 +146,21 @@ class _Timing:
         def keep(timed: Round) -> None:
             with reporting_disk_errors(part.path):
                 append_round(part.rounds, timed)
+            recorded_s = sum(block.elapsed_ns for block in timed.blocks) / 1e9
+            self._progress.report(
+                RoundEvent(
+                    left_s=self._progress.left_s,
+                    number=timed.number,
+                    launch=timed.launch,
+                    models=len(members),
+                    shape=shape,
+                    done_s=min(reached.done_s + recorded_s, reached.total_s),
+                    total_s=reached.total_s,
+                    half_width=reached.half_width,
+                ),
+                logging.DEBUG,
+            )
 
-        started = time.monotonic()
-        done_before = sum(block.elapsed_ns for timed in earlier for block in timed.blocks) / 1e9
         timing = conductor.time_group(
             _subjects(members),
             baseline,
@@ -155,23 +174,22 @@ class _Timing:
             progress=report,
             timeout_s=self._timeout_s or conductor.TIMEOUT_S,
         )
+        failures = tuple(
+            PartFailure(name=failed.name, twin=failed.twin, **asdict(failed.failure)) for failed in timing.failures
+        )
         part.finish(
             _outcome(
                 group,
                 rounds=timing.rounds,
                 sizes={cell.name: size_bytes(cell.model) for cell in members},
                 opened=timing.opened,
-                failures=tuple(
-                    PartFailure(name=failed.name, twin=failed.twin, **asdict(failed.failure))
-                    for failed in timing.failures
-                ),
+                failures=failures,
                 before=timing.before,
                 after=timing.after,
             )
         )
-        self._progress.finish("time", f"timed {models}, {shape}, {limit}", time.monotonic() - started)
-        for failed in timing.failures:
-            self._progress.write_line(f"time: {failed.failure}")
+        self._progress.set_timing_left(self._pace * others_s)
+        self._progress.finish("time", f"timing {models}, {shape}, {limit}", time.monotonic() - started, failures)
 
 
 def _outcome(group: Group, **values: Any) -> PartOutcome:

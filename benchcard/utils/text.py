@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import html
 import json
 import re
 from collections.abc import Iterable
 from functools import partial
 
 _LINE_WIDTH = 240  # characters
+
+
+class DisplayText(str):
+    """Text that an interactive session and a notebook show as it is, without quotes and escapes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f'<div style="white-space: pre-wrap">{html.escape(self)}</div>'
 
 
 def format_value(value: object) -> str:

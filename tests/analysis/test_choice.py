@@ -68,6 +68,9 @@ def test_the_fastest_row_that_is_good_enough():
         3: "1.20x [1.10, 1.30] as fast as the baseline: a smaller gain",
     }
     assert "ratios hold together" in found.explain()
+    # What an interactive session and a notebook show.
+    assert repr(found.explain()) == str(found.explain())
+    assert "\n  not row 2: accuracy 0.500" in found.explain()._repr_html_()
     assert "not row 2: accuracy 0.500" in found.explain()
     assert "not rows 1, 2: the latency is the baseline's" in choose([0.9] * 3, [ONE, ONE, ONE]).explain()
     assert "<table>" in found._repr_html_()

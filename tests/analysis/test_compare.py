@@ -106,22 +106,6 @@ def test_a_change_that_is_the_same_on_every_draw_is_told(run, tmp_path):
     assert compare._verdict(Interval(0.5, None, None), 0.0, True, False) == "not compared: no interval"
 
 
-def test_a_table_says_once_what_its_rows_share(run):
-    """Parameters that are equal in all rows, or long, are listed below the table with the numbers of their rows."""
-    found = Results.load(run).compare(Results.load(run))
-    long = {"opset": 13, "optimization_level": 1}
-    rows = found.frame["row_a"]
-    wide = found.frame.assign(framework="onnxruntime", framework_args=[long if row else {} for row in rows])
-    ordered = ["row_a", "row_b", "framework", "framework_args", *found.frame.columns[2:]]
-    brief, told = dataclasses.replace(found, frame=wide[ordered]).brief()
-    assert brief.columns[:3].tolist() == ["row", "apply_quantization", "figure"]
-    assert told == ["in all rows: framework=onnxruntime", f"framework_args: {{}} in row 0; {long} in row 1"]
-    assert "in all rows" in str(dataclasses.replace(found, frame=wide[ordered]))
-    moved = dataclasses.replace(found, frame=wide[ordered].assign(row_b=5)).brief()
-    assert moved[0].columns[:2].tolist() == ["row_a", "row_b"]
-    assert moved[1][1].endswith("in row 1 of A")
-
-
 def test_what_else_differs_is_said(run, tmp_path):
     """Fixed parameters that differ are notes; the command exits with 2 for runs that cannot be compared."""
     shutil.copytree(run, tmp_path / "other")

@@ -262,6 +262,29 @@ def test_metadata_that_only_the_commit_refuses(hub: LocalHub, pushed: Push) -> N
     assert len(hub.requests("commit")) == 1
 
 
+def test_a_push_shows_itself_in_five_lines_at_most(hub: LocalHub, pushed: Push) -> None:
+    """As the last line of a cell of a notebook it shows what changed and where, and not the diff."""
+    body = {"errors": [], "warnings": [{"message": "odd\ntag"}, {"message": "odder tag"}]}
+    hub.strike(Fault("validate-yaml", times=None, status=200, body=json.dumps(body).encode()))
+    hub.add_model(MINE, {"README.md": CARD, "old.txt": "old"})
+    files = {"old.txt": b"new", **{f"+{number}.txt": b"+ new file: one\n" for number in range(40)}}
+    done = pushed(card=Card("\n" * 300), files=files, create_pr=True)
+    assert len(done.diff.splitlines()) > 300
+    assert repr(done).splitlines() == [
+        "README.md: 301 lines added, 0 removed",
+        "other files: 40 new, 1 changed",
+        "note: odd tag; odder tag",
+        f"commit: {done.commit_url}",
+        f"pull request: {hub.endpoint}/{MINE}/discussions/1",
+    ]
+    assert repr(pushed(card=Card("\n" * 300), files=files, create_pr=True)).splitlines() == [
+        "nothing to push: the pull request has these results already",
+        f"pull request: {hub.endpoint}/{MINE}/discussions/1",
+    ]
+    dry = str(pushed(dry_run=True))
+    assert dry.splitlines()[-1] == "nothing was written: this was a dry run"
+
+
 def test_warnings_of_the_hub_are_returned(hub: LocalHub, pushed: Push) -> None:
     """The result has them one by one; neither they nor a table in a model repository give a Python warning."""
     hub.add_model(MINE, {"README.md": CARD})

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_run import GRID, SPEC, spec_with
 
-from benchcard import Benchmark, Card, Results
+from benchcard import Benchmark, Card, Results, RoundEvent, RowEvent, StepEvent
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.analysis.frames.time import NOT_ASKED
 from benchcard.analysis.run_results import FRAMES
@@ -148,6 +148,7 @@ def test_a_pass_is_timed_for_the_threads_that_it_had(ground, tmp_path):
     assert "is only known of another row, with `intra_op_num_threads` 1." in results.explain(1)
     assert "Time of a call: " not in results.explain(1)
     assert "Time of a call: " in results.explain(0)
+    assert repr(results.explain(0)) == str(results.explain(0))
 
 
 # Not every version has a kernel for `ConvInteger` of signed weights.
@@ -567,6 +568,38 @@ def test_the_command_line_runs_and_shows(results, ground, tmp_path):
     assert not (tmp_path / "new").exists()
     assert "is no" not in benchcard("plan", ground / "spec.yaml")
     assert "Traceback" in benchcard("--debug", "show", tmp_path, status=1)
+
+
+def test_a_run_reports_each_step_row_and_round(results, ground, tmp_path):
+    """A function gets an event for each step that is done, for each row and for each recorded round."""
+    import shutil
+
+    from benchcard.measure.blocks import read_rounds
+
+    path = tmp_path / "run"
+    shutil.copytree(results.path, path)
+    shutil.rmtree(min((path / "times").iterdir()))
+    others = set(path.glob("times/*/part-*/rounds.bin"))
+    scores = list((path / "steps").glob("score-*"))
+    for folder in scores:
+        shutil.rmtree(folder)
+    events = []
+    Benchmark.from_spec(ground / "spec.yaml").run(path, progress=events.append)
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    assert [event.kind for event in steps] == ["score"] * len(scores) + ["time"]
+    assert (steps[-1].done, steps[-1].left_s) == (steps[-1].total, 0)
+    assert not any(event.failures for event in steps)
+    rows = [event for event in events if isinstance(event, RowEvent)]
+    assert [(event.row, event.rows, event.failures) for event in rows] == [(row, 6, ()) for row in range(6)]
+    assert [event.label for event in rows] == [row.label for row in results.plan]
+    rounds = [event for event in events if isinstance(event, RoundEvent)]
+    (file,) = set(path.glob("times/*/part-*/rounds.bin")) - others
+    assert [event.number for event in rounds] == [timed.number for timed in read_rounds(file)]
+    done_s = [event.done_s for event in rounds]
+    assert done_s == sorted(done_s)
+    assert 0 < done_s[0] < done_s[-1] <= rounds[-1].total_s
+    assert events.index(rows[-1]) < events.index(rounds[0])
+    assert str(rows[0]).startswith("row 0 of 6 (framework=onnxruntime")
 
 
 def test_one_drop_is_allowed_everywhere(results, ground, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,12 @@ def interval_columns(name: str, interval: Interval | None) -> dict[str, float | 
 def frame_of(rows: Sequence[Mapping[str, object]], names: Iterable[str]) -> pd.DataFrame:
     """Return rows as a frame of these columns, empty where no row has them."""
     return pd.DataFrame({name: column([row.get(name) for row in rows]) for name in names})
+
+
+def to_records(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """Return the rows of a frame as plain data, with None for missing values."""
+    records: list[dict[str, object]] = json.loads(frame.to_json(orient="records", double_precision=12))
+    return records
 
 
 def column(values: list[Any]) -> pd.Series[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import TypeAlias
 
@@ -48,19 +48,22 @@ _Column: TypeAlias = tuple[Column, list[str]]
 
 
 def row_names(facts: Facts) -> list[str]:
-    """Return a short name of each row, its distinguishing values: `onnxruntime, dynamic, Add+MatMul, per_channel`.
+    """Return the short name of each row.
 
     If two different rows would share a name, all names list all parameters.
     """
     varied = [name for name in facts.benchmarked if len({repr(row.parameters[name]) for row in facts.rows}) > 1]
-    names = []
-    for row in facts.rows:
-        texts = [_value_in_name(name, value) for name, value in row.parameters.items() if name in varied]
-        unnamed = "quantized" if row.parameters.get("apply_quantization") is True else "as it is"
-        names.append(", ".join(filter(None, texts)) or unnamed)
+    names = [short_name(row.parameters, varied) for row in facts.rows]
     if len(set(names)) == len({repr(sorted(row.parameters.items())) for row in facts.rows}):
         return names
     return [", ".join(f"{name}={write_value(value)}" for name, value in row.parameters.items()) for row in facts.rows]
+
+
+def short_name(parameters: Mapping[str, Plain], varied: Collection[str]) -> str:
+    """Return the values of a row that distinguish it: `onnxruntime, dynamic, Add+MatMul, per_channel`."""
+    texts = [_value_in_name(name, value) for name, value in parameters.items() if name in varied]
+    unnamed = "quantized" if parameters.get("apply_quantization") is True else "as it is"
+    return ", ".join(filter(None, texts)) or unnamed
 
 
 def _value_in_name(name: str, value: Plain) -> str:

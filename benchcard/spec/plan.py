@@ -50,7 +50,7 @@ class Configuration:
         row: The index of its row, from 0.
         parameters: Every parameter; None where it does not apply to this row.
         axes: The benchmarked parameters and their values here, in the grid's order.
-        threads: Intra-op threads, for every framework alike; None for as many as the machine has physical cores.
+        threads: Intra-op threads, for every framework alike; None for the machine's default.
         baseline: The unquantized row that ratios and paired tests compare this one with, if any.
     """
 

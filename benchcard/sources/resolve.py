@@ -63,7 +63,7 @@ class Source:
     local: bool
     revision: str | None
     digest: str
-    inherited: Mapping[str, str] = field(default_factory=dict)
+    inherited: Mapping[str, str | list[str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -233,10 +233,16 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
     return Source(name, str(folder), False, commit, digest([name, commit]), _inherited_metadata(folder))
 
 
-def _inherited_metadata(folder: Path) -> dict[str, str]:
+def _inherited_metadata(folder: Path) -> dict[str, str | list[str]]:
     """Return the metadata in a model's README that also hold for its variants; empty where it cannot be read."""
-    metadata = front_matter(folder)
-    return {name: value for name in _INHERITED if isinstance(value := plain(metadata.get(name)), str)}
+    values = {name: plain(value) for name, value in front_matter(folder).items() if name in _INHERITED}
+    # A model that combines works of others has several licences.
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, str)
+        or (name == "license" and isinstance(value, list) and value and all(isinstance(item, str) for item in value))
+    }
 
 
 def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_folder: Path | None) -> Source:

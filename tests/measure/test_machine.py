@@ -86,7 +86,10 @@ V1, V2 = "3:cpu,cpuacct:/box\n", "0::/box\n"
 def test_threads_are_no_more_than_the_quota(tmp_path, monkeypatch, membership, files, quota, threads):
     """On 8 cores, a cgroup (version 1 or 2) or its parent that may use 2.5 processors gets two threads by default."""
     monkeypatch.setattr(machine, "_physical_cores", lambda: 8)
-    for name, text in {"proc/self/cgroup": membership, **{f"sys/fs/cgroup/{name}": files[name] for name in files}}.items():
+    for name, text in {
+        "proc/self/cgroup": membership,
+        **{f"sys/fs/cgroup/{name}": files[name] for name in files},
+    }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert machine.quota_cpus(tmp_path) == quota

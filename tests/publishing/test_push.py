@@ -19,6 +19,7 @@ from huggingface_hub import ModelCard
 from benchcard import Results
 from benchcard.analysis import public_names, times
 from benchcard.card import Card
+from benchcard.card.frontmatter.fields import front_matter_keys
 from benchcard.errors import BenchcardError, CardError, HubError
 from benchcard.hub.faults import RetryPolicy
 from benchcard.publishing import facts, weights
@@ -283,9 +284,26 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     assert "license: mit # mine" in text
     assert "license_name" not in text
     assert "library_name" not in text
-    with_sources(monkeypatch, run, models={"inherited": {**told, "license": "not a licence"}})
-    push("local-user/third")
-    assert "license" not in hub.read("local-user/third", "README.md").decode()
+    for number, licence in enumerate(("not a licence", ["mit", "not a licence"])):
+        with_sources(monkeypatch, run, models={"inherited": {**told, "license": licence}})
+        push(f"local-user/third-{number}")
+        assert "license" not in hub.read(f"local-user/third-{number}", "README.md").decode()
+
+
+def test_several_licences_of_a_model_stay_several(push, run, hub, monkeypatch):
+    """Licences that are a list in the model's own card are a list in the README, and neither replace those of an author
+    nor are added to them; the reader of cards reads them back.
+    """
+    with_sources(monkeypatch, run, models={"inherited": {"license": ["mit", "apache-2.0"]}})
+    push()
+    text = hub.read(MINE, "README.md").decode()
+    assert ModelCard(text).data.license == ["mit", "apache-2.0"]
+    assert not push().changed
+    assert front_matter_keys(Results.from_card(text).facts.front_matter)["license"] == ["mit", "apache-2.0"]
+    hub.add_model("local-user/authors", {"README.md": AUTHOR})
+    (said,) = push("local-user/authors").warnings
+    assert said.startswith("license has another value there")
+    assert ModelCard(hub.read("local-user/authors", "README.md").decode()).data.license == "mit"
 
 
 @pytest.mark.parametrize(("artifacts", "tags"), [("none", []), ([0], ["onnx"]), ([1], ["onnx", "quantized"])])

@@ -69,7 +69,9 @@ def test_data_in_memory_that_is_gone_is_said(tmp_path):
     ("readme", "told"),
     [
         ("---\nlicense: mit\nlibrary_name: timm\ntags: [a]\n---\n", {"license": "mit", "library_name": "timm"}),
-        ("---\nlicense: [mit]\n---\n", {}),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", {"license": ["mit", "apache-2.0"]}),
+        ("---\nlicense: []\nlibrary_name: [timm]\n---\n", {}),
+        ("---\nlicense: [mit, 3]\n---\n", {}),
         ("---\nlicense: [mit\n---\n", {}),
         ("---\n- mit\n---\n", {}),
         ("# No front matter\n", {}),

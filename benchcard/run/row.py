@@ -155,7 +155,6 @@ class RowPipeline:
                 location=source.location,
                 revision=source.revision,
                 content=source.content,
-                renamed=source.rename_note,
             )
 
         # The plan keeps these mappings alive, so that their addresses are unique.

@@ -44,7 +44,6 @@ class RowsRequest(Request[RowsOutcome]):
         name: The configuration of the data set.
         model: The identity of the model whose processor makes the inputs.
         content: The digest that local files of the data set must have.
-        renamed: A note if the id of the data set is an old one, else empty.
     """
 
     dataset: Mapping[str, Any]
@@ -60,7 +59,6 @@ class RowsRequest(Request[RowsOutcome]):
     location: str = local()
     revision: str | None = local()
     content: str | None = local()
-    renamed: str = local()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +145,7 @@ def _inputs(
         keys, references = request.data_keys or {}, request.ref_keys or []
         numbers, labelled = tuple(description.get("rows", ())), isinstance(request, PrepareRequest)
         prepared = task.prepare(rows, Question(request.model_folder, keys, references, arguments, labelled, numbers))
-        notes = [request.renamed] if request.renamed else []
-        notes += [NOTE] if trusted() else []
+        notes = [NOTE] if trusted() else []
         context = {**prepared.context, "metric_args": arguments.get("metric_args", {})}
         moments: list[int] = []
 

@@ -397,7 +397,8 @@ def _classes(rows: Dataset, label: str | None) -> np.ndarray | None:
     if label is None or not isinstance(rows.features.get(label), (datasets.Value, datasets.ClassLabel)):
         return None
     values = np.asarray(rows.with_format(None)[label][:])
-    are_classes = values.dtype.kind in "iuUS" and len(np.unique(values)) <= max(2, len(values) // 2)
+    are_names = values.dtype.kind in "biuUS" or (values.dtype.kind == "f" and bool((values % 1 == 0).all()))
+    are_classes = are_names and len(np.unique(values)) <= max(2, len(values) // 2)
     return values if are_classes else None
 
 

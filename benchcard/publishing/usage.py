@@ -82,8 +82,10 @@ def section(
         reading = msgspec.convert(context, _Embedding)
     elif "activation" in context:
         reading = msgspec.convert(context, _OneNumber)
-    lines = ["### Load the model", "", *_python(repo_id, task, first, root, original, reading), ""]
-    javascript = _javascript(task, reading)
+    is_graph = first.home is None
+    python = _python(repo_id, task, first, root, original, reading) if is_graph else _fetch(repo_id, first)
+    lines = ["### Load the model", "", *python, ""]
+    javascript = _javascript(task, reading) if is_graph else None
     if javascript is not None:
         options = f'dtype: "{"q8" if first.quantized else "fp32"}"'
         if external := external_weights(first.source):
@@ -102,6 +104,20 @@ def section(
         others = ", ".join(f"`{model.path}` (row {model.row})" for model in weights[1:])
         lines += [f"`{first.path}` is row {first.row}. Beside it: {others}.", ""]
     return "\n".join(lines)
+
+
+def _fetch(repo_id: str, first: Weights) -> list[str]:
+    """Return the Python snippet that fetches a converted model, which only its framework can open."""
+    return [
+        f"`{first.path}` is what the framework `{first.framework}` made of the ONNX graph, and opens:",
+        "",
+        "```python",
+        "from huggingface_hub import snapshot_download",
+        "",
+        f'folder = snapshot_download("{repo_id}", allow_patterns="{first.folder}/*")',
+        f'model = f"{{folder}}/{first.path}"',
+        "```",
+    ]
 
 
 def _javascript(task: str, reading: _Reading) -> list[str] | None:

@@ -254,7 +254,9 @@ class _FrameworkGrid:
 
     def _applies(self, parameter: str, approach: str | None) -> bool:
         scopes = {"any": True, "quantized": approach is not None, "static": approach == "static"}
-        return scopes[PARAMETERS[parameter].scope] and self._is_supported(parameter)
+        # A framework that benchcard does not quantize for may calibrate while it converts a graph.
+        calibrates = parameter == "calibration" and not self._is_supported("apply_quantization")
+        return (calibrates or scopes[PARAMETERS[parameter].scope]) and self._is_supported(parameter)
 
     def _is_supported(self, parameter: str) -> bool:
         """Return whether the framework supports a parameter; it lists those of quantization and of ONNX."""

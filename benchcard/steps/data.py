@@ -144,6 +144,7 @@ def _inputs(
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []
         numbers, labelled = tuple(description.get("rows", ())), isinstance(request, PrepareRequest)
+        labelled = labelled and request.ref_keys != []
         prepared = task.prepare(rows, Question(request.model_folder, keys, references, arguments, labelled, numbers))
         notes = [NOTE] if trusted() else []
         context = {**prepared.context, "metric_args": arguments.get("metric_args", {})}

@@ -106,6 +106,11 @@ class _Names:
         return self.find(str(value)) or ([int(value)] if is_id else [])
 
 
+def model_names(config: PretrainedConfig) -> list[str]:
+    """Return the label names of a model, by id."""
+    return [str(config.id2label[index]) for index in sorted(config.id2label)]
+
+
 def align_column(rows: Dataset, column: str, config: PretrainedConfig, question: Question) -> Alignment:
     """Match the labels of a column with those of a model, as in `align`."""
     return align(config.id2label, *column_labels(rows, column), label_mapping(question))

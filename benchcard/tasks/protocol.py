@@ -36,7 +36,7 @@ class Question:
         data_keys: The input columns: `primary` and, for pairs, `secondary`.
         ref_keys: The columns of the reference.
         arguments: `task_args` of the spec.
-        labelled: Whether references are needed; calibration needs none.
+        labelled: Whether references are needed: not for calibration, and not where the spec has `ref_keys: []`.
         numbers: The numbers of the rows in their split, for messages; empty where all rows were taken.
     """
 

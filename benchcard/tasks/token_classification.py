@@ -74,7 +74,7 @@ class TokenClassification:
         entity_tags, note = read_tags(tags.names) if tags else (None, "")
         return Prepared(
             _rows(rows, question, texts, words, tags),
-            {"labels": tags.names} if tags else {},
+            {"labels": tags.names if tags else labels.model_names(texts.config)},
             texts.pad(),
             texts.tokenizer.padding_side,
             frozenset({"starts"}),

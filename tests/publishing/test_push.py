@@ -166,7 +166,7 @@ def test_what_is_published_can_be_chosen(push, hub):
     names = [name for name in hub.files(MINE) if name.endswith(".onnx")]
     assert {"onnx/model.onnx", "onnx/model_quantized.onnx"} <= set(names)
     assert len({hub.read(MINE, name) for name in names}) == len(names)
-    with pytest.raises(BenchcardError, match=r"row 5 .* has no ONNX model"):
+    with pytest.raises(BenchcardError, match=r"row 5 .* has no model of its own"):
         push(artifacts=[5])
     with pytest.raises(BenchcardError, match="there is no row 9"):
         push(artifacts=[9])
@@ -202,7 +202,7 @@ def test_weights_that_are_not_pushed_for_want_of_a_choice_are_told(push, run, hu
     choices[0] = replace(choices[1], row=5)
     said = push(artifacts="best", dry_run=True).warnings
     (told,) = (each for each in said if each.startswith("no weights pushed: row 5 ("))
-    assert "has no ONNX model to publish: its framework runs the original weights" in told
+    assert "has no model of its own to publish: its framework runs the original weights" in told
     choices[0] = choices[1] = replace(choices[0], row=None)
     with pytest.raises(CardError, match="no configuration has figures"):
         push(artifacts="best")

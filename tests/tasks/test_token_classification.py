@@ -330,6 +330,14 @@ def test_words_without_a_label_are_not_scored(model, tmp_path):
         tiny_text.prepare(TASK, model, hidden, tmp_path / "none")
 
 
+def test_data_without_labels_have_predictions(model, tmp_path):
+    """With `ref_keys: []` words have the same predictions, and no references."""
+    data = tiny_text.write_data(tmp_path / "data", {"tokens": SENTENCES})
+    found = tiny_text.passed(TASK, model, data, tmp_path, ref_keys=[])
+    assert found.predictions == [directly(model, words) for words in SENTENCES]
+    assert found.references == [None, None, None]
+
+
 def test_sentences_without_words_change_nothing(model, tmp_path):
     """An empty and a missing sentence have no labels to predict: the figures are those of the others."""
     sentences, tags = SENTENCES * 9, TAGS * 9

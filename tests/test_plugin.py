@@ -145,7 +145,8 @@ def test_one_of_each_in_one_run(site, tmp_path):
     assert 0 < float_rows[0]["letters_off"] < 10
     assert told["readings"]["letters_off"] == {"higher_is_better": False, "unit": "letters"}
     facts = {row["framework"]: facts for row, facts in zip(told["quality"], told["facts"])}
-    assert facts["zipped"] == {"optimize": False}
+    threads = Results.load(tmp_path / "run").records.info.default_threads
+    assert facts["zipped"] == {"intra_op_num_threads": threads, "optimize": False}
     assert facts["fake"]["latency_ms"] == 4
     digests = {
         (row["framework"], row["apply_quantization"]): made for row, made in zip(told["quality"], told["digests"])

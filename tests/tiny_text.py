@@ -56,7 +56,7 @@ class Passed:
 def rows_request(task: str, model: Path, data: Path, kind: type = PrepareRequest, **fields: Any) -> Any:
     """Return the request for rows of a data set."""
     defaults: dict[str, Any] = {"name": None, "split": "validation", "data_keys": None, "ref_keys": None}
-    defaults |= {"task_args": None, "revision": None, "content": None, "renamed": ""}
+    defaults |= {"task_args": None, "revision": None, "content": None}
     defaults |= {"max_samples": None} if kind is PrepareRequest else {}
     where = {"location": str(data), "model_folder": model, "dataset": {}, "model": {}}
     return kind(**{**defaults, **where, "task": task, **fields})

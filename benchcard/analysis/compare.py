@@ -87,9 +87,8 @@ def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, tru
     first, second = a.info.machine, b.info.machine
     if times and not across_machines and first.fingerprint != second.fingerprint:
         raise BenchcardError(
-            f"the runs are of two machines ({first.processor}, {first.usable_cores} cores; "
-            f"{second.processor}, {second.usable_cores} cores), so a change in time may not be one of the "
-            "models: compare quality alone (--quality-only), or times all the same (--across-machines)"
+            f"the runs are of two machines ({first}; {second}), so a change in time may not be one of the models: "
+            "compare quality alone (--quality-only), or times all the same (--across-machines)"
         )
     pairs, notes = _match_rows(a, b)
     if not pairs:

@@ -97,6 +97,7 @@ class RunResults:
         steps = [step for row in outcomes for step in (row.prepare, row.sample, row.score) if step]
         infos = {name: metric_info.info_of_metric(self.records, name) for name in self.metrics}
         notes = [
+            *self.records.info.sources.notes,
             *(note for row in outcomes if row.export for note in row.export.values.report.renamed),
             *(note for step in steps for note in step.values.notes),
             *(metric_info.unknown_direction(name) for name, info in infos.items() if info == MetricInfo(None, None)),

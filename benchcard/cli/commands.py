@@ -337,6 +337,8 @@ def machine(as_json: bool) -> None:
             value = ", ".join(value)
         elif name.endswith("_bytes"):
             name, value = name.removesuffix("_bytes"), f"{value / 1e9:.1f} GB"
+        elif value is None:
+            value = "none"
         click.echo(f"{name.replace('_', ' '):>15}  {value}")
 
 

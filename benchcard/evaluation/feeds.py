@@ -7,6 +7,7 @@ batches of an evaluation to `passes`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -16,6 +17,17 @@ import onnx
 from benchcard.evaluation.features import Features
 from benchcard.evaluation.passes import filled
 from benchcard.graphs.signature import graph_inputs, only_batch_size, only_length
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The prepared items in a folder as inputs of a graph, read anew each time that they are iterated."""
+
+    folder: Path
+    model: Path
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return feeds(Features(self.folder), self.model)
 
 
 def feeds(items: Features, model: Path, count: int | None = None) -> Iterator[dict[str, np.ndarray]]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -26,8 +26,9 @@ class Model(Protocol):
     """An opened model.
 
     Attributes:
-        facts: Settings as the runtime reports them: threads, spinning, optimization level, version; and `batch_size`
-            and `input_length`, where the model takes only one batch size or number of tokens.
+        facts: Settings as the runtime reports them, as plain data: `intra_op_num_threads`, which the results and the
+            card name, further ones such as its version, and `batch_size` and `input_length` where the model takes only
+            one batch size or number of tokens.
     """
 
     facts: Mapping[str, object]
@@ -47,7 +48,8 @@ class Framework(Protocol):
     """A framework that runs models.
 
     Attributes:
-        parameters: The parameters that apply to this framework, beyond those that apply to all.
+        parameters: The parameters that apply to this framework, beyond those that apply to all. With
+            `apply_quantization`, benchcard quantizes its graphs; with `calibration` alone, `convert` does by itself.
         arguments: The arguments that `framework_args` may have, by name.
         running: The `arguments` for `open`, which say how to run a model. `intra_op_num_threads` reaches `open` for
             every framework. All others reach `convert`.
@@ -95,13 +97,15 @@ class ProfiledModel(Model, Protocol):
 class Converting(Protocol):
     """An addition to a framework whose format is neither "transformers" nor "onnx"."""
 
-    def convert(self, graph: Path, target: Path, arguments: Options) -> str:
+    def convert(self, graph: Path, target: Path, arguments: Options, samples: Iterable[Arrays]) -> str:
         """Convert an ONNX graph, and return the name of the file or folder in `target`.
 
         Args:
             graph: The graph, already quantized where the row is; weights may be in files beside it.
             target: The folder to write into.
             arguments: The arguments that are not `running`.
+            samples: The calibration samples as inputs of the graph by name, each with a batch axis; they can be read
+                several times. Empty unless `parameters` has `calibration` and the spec a `calibration_split`.
         """
 
 

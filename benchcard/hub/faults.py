@@ -204,9 +204,10 @@ def reporting_hub_errors(kind: str, name: str, place: str) -> Iterator[None]:
             raise SpecError(Mistake(place, f"`{name[:80]}`", *mistakes[diagnosis.kind])) from error
         if diagnosis.kind is FaultKind.FINAL and isinstance(error, _UNREADABLE) and error.__cause__ is None:
             text = f"The Hub's answer cannot be read ({type(error).__name__}: {text}). {_CHECK_NETWORK}"
+        cache = ", or set HF_HUB_OFFLINE=1 to take what is in the cache" if diagnosis.kind.is_temporary else ""
         raise HubError(
             f"The {kind} `{name}` could not be read from the Hub: {text}\n"
-            "No such local path exists either; to work without the Hub, give a local folder."
+            f"No such local path exists either; to work without the Hub, give a local folder{cache}."
         ) from error
 
 

@@ -11,6 +11,9 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+
+from benchcard.measure.machine_state import read_machine_state
 
 # Instructions on which the speed, and the results, of int8 products depend.
 INT8_FLAGS = (
@@ -110,6 +113,7 @@ class Machine:
         int8: How it computes int8 products.
         physical_cores: Physical cores that the process may use.
         usable_cores: Logical cores that the process may use.
+        quota_cpus: Processors of whose time the process's cgroup may use at most so much; None for no limit.
         memory_bytes: Memory in all.
         system: The operating system and its release.
         python: The version of Python.
@@ -121,6 +125,7 @@ class Machine:
     int8: Int8 = Int8()
     physical_cores: int | None = None
     usable_cores: int | None = None
+    quota_cpus: float | None = None
     memory_bytes: int | None = None
     system: str = ""
     python: str = ""
@@ -128,7 +133,12 @@ class Machine:
     @property
     def fingerprint(self) -> tuple[object, ...]:
         """Equal for machines whose figures may be combined."""
-        return self.processor, self.architecture, self.instructions, self.physical_cores, self.usable_cores
+        cores = self.physical_cores, self.usable_cores, self.quota_cpus
+        return self.processor, self.architecture, self.instructions, *cores
+
+    def __str__(self) -> str:
+        quota = "" if self.quota_cpus is None else f", a CPU quota of {self.quota_cpus:g}"
+        return f"{self.processor}, {self.usable_cores} cores{quota}"
 
 
 def this_machine() -> Machine:
@@ -142,8 +152,9 @@ def this_machine() -> Machine:
         architecture=architecture,
         instructions=flags,
         int8=int8_support(flags, architecture),
-        physical_cores=physical_cores(),
+        physical_cores=_physical_cores(),
         usable_cores=usable_cores(),
+        quota_cpus=quota_cpus(),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -167,11 +178,25 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def physical_cores() -> int:
-    """Return how many physical cores this process may use, the default number of threads.
+def quota_cpus(root: Path = Path("/")) -> float | None:
+    """Return how many processors this process's cgroup may use at most; None for no limit. `root` is for tests."""
+    return read_machine_state(root=root).quota_cpus
 
-    Where the system does not report physical cores, all usable ones count.
+
+def physical_cores(root: Path = Path("/")) -> int:
+    """Return the default number of threads: the physical cores that this process may use, but no more than the whole
+    processors of its cgroup's quota.
+
+    More threads than that use up the quota within a period, and all of them stand still until the next one begins.
+
+    Source: the Linux kernel's sched-bwc.rst, "Management" (`cpu.max`, or `cpu.cfs_quota_us` of cgroup v1).
     """
+    quota = quota_cpus(root)
+    return _physical_cores() if quota is None else max(1, min(_physical_cores(), int(quota)))
+
+
+def _physical_cores() -> int:
+    """Return how many physical cores this process may use; all usable ones where the system does not report them."""
     import psutil
 
     usable = usable_cores()

@@ -34,7 +34,7 @@ class MetricInputs:
 
     Attributes:
         predictions: The prediction of each row.
-        references: The reference of each row.
+        references: The reference of each row; None for all where the data have none.
         prediction_scores: `(rows, labels) float32`, for metrics of rankings; None where the task has none.
         defaults: Arguments for each metric whose `compute` has the parameter, unless `arguments` sets it.
         meanings: The metric and figure that an id stands for in the task, as `{"f1": "seqeval.overall_f1"}`.
@@ -74,9 +74,12 @@ def prepare_call(name: str, inputs: MetricInputs, script: str | None = None) -> 
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
     known = ("predictions", "references", "prediction_scores")
     values = {feature: getattr(inputs, feature) for feature in features if feature in known}
+    if len(inputs.references) and all(reference is None for reference in inputs.references):
+        values.pop("references", None)
     if missing := [feature for feature in features if values.get(feature) is None]:
         actual, expected = f"a task that gives no {join_names(missing)}", "a metric that this task has the inputs for"
-        raise SpecError(Mistake(f"$.metrics (`{name}`)", actual, expected))
+        hint = "with `ref_keys: []` there are none" if "references" in missing else ""
+        raise SpecError(Mistake(f"$.metrics (`{name}`)", actual, expected, hint))
     arguments = dict(inputs.arguments.get(name, inputs.arguments.get(identity, {})))
     parameters = _parameters(metric)
     free = [key for key in parameters if key not in features]

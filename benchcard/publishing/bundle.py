@@ -79,8 +79,7 @@ def write_bundle(
         own.mkdir(parents=True)
         manifest: dict[str, dict[str, str]] = {}
         for model in weights:
-            for name in weight_files.write_weights(model, repository / weight_files.FOLDER):
-                path = f"{weight_files.FOLDER}/{name}"
+            for path in weight_files.write_weights(model, repository):
                 manifest[path] = manifest_entry(make_upload(path, repository / path))
         root = weight_files.write_root(results, weights, repository)
         _results_table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
@@ -104,8 +103,7 @@ def write_bundle(
         (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
     repository = folder / REPOSITORY
     files = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
-    owned = frozenset(name for name in files if name.startswith(f"{weight_files.FOLDER}/"))
-    guard = OverwritePolicy(frozenset(weight_files.ROOT_FILES), owned, f"{FOLDER}/{slug}/{RUN}", force)
+    guard = OverwritePolicy(frozenset(weight_files.ROOT_FILES), frozenset(manifest), f"{FOLDER}/{slug}/{RUN}", force)
     return Bundle(slug, text, files, guard)
 
 
@@ -113,7 +111,7 @@ def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], lay
     """Return the card, with the front matter that is right for the repository."""
     front_matter = facts.front_matter
     is_quantized = any(model.quantized for model in weights)
-    has_weights = {"onnx": bool(weights), "quantized": is_quantized}
+    has_weights = {"onnx": any(model.home is None for model in weights), "quantized": is_quantized}
     relation = "quantized" if is_quantized and front_matter.base_model else front_matter.base_model_relation
     # A model is not derived from itself.
     is_original = front_matter.base_model == repo_id

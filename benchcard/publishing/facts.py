@@ -292,15 +292,16 @@ def _front_matter(results: RunResults) -> FrontMatter:
     is_onnx = any(row["framework"] == "onnxruntime" for row in results.plan)
     is_quantized = any(row.quantized for row in results.plan)
     metadata = _inherited_metadata(model) if model is not None else {}
+    own = {name: value for name in ("license", "library_name") if isinstance(value := metadata.get(name), str)}
     return FrontMatter(
-        license=metadata.pop("license", None),
-        library_name=metadata.pop("library_name", None),
+        license=own.get("license"),
+        library_name=own.get("library_name"),
         pipeline_tag=results.spec.task,
         base_model=model.name if model is not None and not model.local else None,
         datasets=tuple(datasets),
         metrics=(*results.metrics, *(PASS_METRICS if results.metrics else ())),
         tags=("benchcard", *(["onnx"] if is_onnx else []), *(["quantized"] if is_quantized else [])),
-        extra=metadata,
+        extra={name: value for name, value in metadata.items() if name not in own},
     )
 
 
@@ -308,13 +309,14 @@ def _is_on_hub(source: Source) -> bool:
     return not source.local and "://" not in source.location
 
 
-def _inherited_metadata(model: Source) -> dict[str, str]:
-    """Return the metadata of the model's own card that hold for its variants; a licence only if the Hub knows it."""
+def _inherited_metadata(model: Source) -> dict[str, str | list[str]]:
+    """Return the metadata of the model's own card that hold for its variants; licences only if the Hub knows them."""
     metadata = dict(model.inherited)
-    if metadata.get("license") not in LICENSES:
+    licences = metadata.get("license", "")
+    if not LICENSES.issuperset([licences] if isinstance(licences, str) else licences):
         metadata = {name: value for name, value in metadata.items() if not name.startswith("license")}
     link = metadata.get("license_link")
-    if link is not None and "://" not in link:
+    if isinstance(link, str) and "://" not in link:
         # The link is a file of the model's repository.
         del metadata["license_link"]
         if not model.local:

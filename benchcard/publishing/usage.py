@@ -101,9 +101,13 @@ def section(
         reading = msgspec.convert(context, _Embedding)
     elif "activation" in context:
         reading = msgspec.convert(context, _OneNumber)
-    graph = _graph(first, context)
-    lines = ["### Load the model", "", *_python(repo_id, task, first, root, original, reading, graph), ""]
-    javascript = _javascript(task, reading) if graph.is_usual else None
+    if first.home is None:
+        graph = _graph(first, context)
+        python = _python(repo_id, task, first, root, original, reading, graph)
+        javascript = _javascript(task, reading) if graph.is_usual else None
+    else:
+        python, javascript = _fetch(repo_id, first), None
+    lines = ["### Load the model", "", *python, ""]
     if javascript is not None:
         options = f'dtype: "{"q8" if first.quantized else "fp32"}"'
         if external := external_weights(first.source):
@@ -128,6 +132,18 @@ def _graph(weights: Weights, context: Mapping[str, object]) -> _Graph:
     graph = onnx.load(str(weights.source), load_external_data=False).graph
     pools = any(value.name == "sentence_embedding" for value in graph.output)
     return _Graph(str(context.get("image_mode", "RGB")), only_length(graph_inputs(graph)), pools)
+def _fetch(repo_id: str, first: Weights) -> list[str]:
+    """Return the Python snippet that fetches a converted model, which only its framework can open."""
+    return [
+        f"`{first.path}` is what the framework `{first.framework}` made of the ONNX graph, and opens:",
+        "",
+        "```python",
+        "from huggingface_hub import snapshot_download",
+        "",
+        f'folder = snapshot_download("{repo_id}", allow_patterns="{first.folder}/*")',
+        f'model = f"{{folder}}/{first.path}"',
+        "```",
+    ]
 
 
 def _javascript(task: str, reading: _Reading) -> list[str] | None:

@@ -1,4 +1,5 @@
-"""The models of a run as a repository holds them: in `onnx/`, under the names that Transformers.js and optimum load.
+"""The models of a run as a repository holds them: graphs in `onnx/`, under the names that Transformers.js and optimum
+load, and converted models in a folder of their framework.
 
 This module owns which rows have a model to publish, the names of its files, and the configuration and processor files
 at the root of the repository. The code that loads the models is left to `usage`, the push to `push`.
@@ -16,7 +17,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import onnx
 
@@ -26,6 +27,7 @@ from benchcard.errors import BenchcardError
 from benchcard.graphs.files import external_files, location_entries
 from benchcard.run.record import Record
 from benchcard.steps.models import path_of
+from benchcard.steps.step import Outcome
 
 Artifacts: TypeAlias = "Literal['best', 'all', 'none'] | Sequence[int]"
 FOLDER = "onnx"
@@ -60,17 +62,24 @@ _PATH_KEYS = ("name_or_path", "_file", "_dir")
 
 @dataclass(frozen=True)
 class Weights:
-    """A model of a row to publish: the name of its file in `onnx/`, and its source in the run directory."""
+    """A model of a row to publish: the name of its file in a folder of the repository, and its source in the run
+    directory.
+
+    Of a model that a `framework` has converted, all files of the folder `home` are published under their own names.
+    """
 
     row: int
     quantized: bool
     name: str
     source: Path
+    folder: str = FOLDER
+    framework: str = ""
+    home: Path | None = None
 
     @property
     def path(self) -> str:
         """The path of its file in the repository."""
-        return f"{FOLDER}/{self.name}"
+        return f"{self.folder}/{self.name}"
 
 
 def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | None = None) -> tuple[Weights, ...]:
@@ -97,34 +106,63 @@ def chosen_weights(results: RunResults, artifacts: Artifacts, max_drop: float | 
                 raise BenchcardError(message)
     chosen: dict[str, Weights] = {}
     for row in rows:
-        record, source = records[row], _graph(records[row])
-        if source is None or record.digest is None or record.digest in chosen:
+        record, model = records[row], _model(records[row])
+        if model is None or record.digest is None or record.digest in chosen:
             continue
-        quantized = record.configuration.quantized
+        quantized, source = record.configuration.quantized, path_of(model)
+        if record.outcomes.convert:
+            framework = record.configuration["framework"]
+            is_first = all(weights.framework != framework for weights in chosen.values())
+            folder = framework if is_first else f"{framework}_row{row}"
+            chosen[record.digest] = Weights(
+                row, quantized, model.values.file, source, folder, framework, home=model.folder
+            )
+            continue
         suffix = "_quantized.onnx" if quantized else ".onnx"
-        is_first = all(weights.quantized != quantized for weights in chosen.values())
+        is_first = all(weights.quantized != quantized for weights in chosen.values() if weights.folder == FOLDER)
         name = f"model{suffix}" if is_first else f"model_row{row}{suffix}"
         chosen[record.digest] = Weights(row, quantized, name, source)
     return tuple(chosen.values())
 
 
 def without_model(results: RunResults, row: int) -> str | None:
-    """Return why a row has no ONNX model to publish; None where it has one."""
+    """Return why a row has no model of its own to publish; None where it has one."""
     record = results.records.records[row]
-    if _graph(record) is not None:
+    if _model(record) is not None:
         return None
     reason = record.failures.model or "its framework runs the original weights"
-    return f"row {row} ({results.plan[row].label}) has no ONNX model to publish: {reason}"
+    return f"row {row} ({results.plan[row].label}) has no model of its own to publish: {reason}"
 
 
-def _graph(record: Record) -> Path | None:
-    """Return the ONNX graph that a row runs; None where it runs something else, or could not be made."""
-    graph = record.outcomes.graph
-    return path_of(graph) if graph and record.digest is not None and not record.outcomes.convert else None
+def _model(record: Record) -> Outcome[Any] | None:
+    """Return the model that a row runs, a graph or a converted one; None for the original, or where it failed."""
+    return (record.outcomes.convert or record.outcomes.graph) if record.digest is not None else None
 
 
-def write_weights(weights: Weights, folder: Path) -> list[str]:
-    """Write a model into `folder`, and return the names of its files: the graph, and those of its external weights."""
+def write_weights(weights: Weights, repository: Path) -> list[str]:
+    """Write a model into a repository, and return the paths of its files there.
+
+    Raises:
+        BenchcardError: It has files outside of its folder.
+    """
+    folder = repository / weights.folder
+    names = _write_graph(weights, folder) if weights.home is None else _write_converted(weights.home, folder)
+    return [f"{weights.folder}/{name}" for name in names]
+
+
+def _write_converted(home: Path, folder: Path) -> list[str]:
+    """Write all files that a framework made, and return their names."""
+    files = {path.relative_to(home).as_posix(): path for path in sorted(home.rglob("*")) if path.is_file()}
+    names = [name for name in files if name not in ("outcome.json", "log.txt")]
+    for name in names:
+        _expect_inside(home, files[name])
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        link(files[name], folder / name)
+    return names
+
+
+def _write_graph(weights: Weights, folder: Path) -> list[str]:
+    """Write a graph and its external weights, and return the names of its files."""
     folder.mkdir(parents=True, exist_ok=True)
     external = external_weights(weights.source)
     names = {old: f"{weights.name}_data{f'_{index}' if index else ''}" for index, old in enumerate(external)}
@@ -148,9 +186,13 @@ def external_weights(path: Path) -> tuple[str, ...]:
     """
     names = tuple(external_files(onnx.load(str(path), load_external_data=False)))
     for name in names:
-        if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
-            raise BenchcardError(f"{path} keeps weights outside of its own folder ({name}): they are not published")
+        _expect_inside(path.parent, path.parent / name)
     return names
+
+
+def _expect_inside(folder: Path, file: Path) -> None:
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise BenchcardError(f"{file} leads out of the folder of its model: it is not published")
 
 
 def write_root(results: RunResults, weights: Sequence[Weights], folder: Path) -> list[str]:

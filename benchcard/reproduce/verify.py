@@ -37,7 +37,7 @@ REPRODUCED, DIFFERENT, NOT_COMPARABLE = "reproduced", "different", "not comparab
 COLUMNS = ("row", "figure", *with_bounds("published"), *with_bounds("here"), "verdict", "why")
 # An interval whose upper bound is more than this many times the lower one overlaps with nearly everything.
 _TOO_WIDE = 1.5
-_PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores")
+_PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores", "quota_cpus")
 # The libraries whose versions change figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
 

@@ -31,7 +31,7 @@ def versions_of(plan: Plan) -> dict[str, str]:
 def expect_same_environment(begun: RunInfo, here: Machine, now: Mapping[str, str], path: Path) -> None:
     """Raise `MachineError` if the run at `path` was begun on another machine or with other versions of libraries."""
     if begun.machine.fingerprint != here.fingerprint:
-        machines = f"{begun.machine.processor}; this is {here.processor}"
+        machines = f"{begun.machine}; this is {here}"
         raise MachineError(f"the run in {path} was begun on another machine ({machines}). Give a new folder")
     changes = [
         f"{name} {begun.versions.get(name)} -> {now.get(name)}"

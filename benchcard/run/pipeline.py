@@ -52,7 +52,7 @@ class Pipeline:
         """Ask for the rows of data sets that a row needs, so that mistakes in the data show before slow steps."""
         row = RowPipeline(self._shared, configuration)
         _failure(row.prepare)
-        if configuration["quantization_approach"] == "static":
+        if row.calibrates:
             _failure(row.sample)
 
     def _compare(self, row: RowPipeline) -> None:

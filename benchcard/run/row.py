@@ -134,8 +134,15 @@ class RowPipeline:
                 self.shared.ask(MetricRequest(name=name, scripts=self.shared.sources.scripts))
         return self.ask(self._rows(PrepareRequest, "eval_split", max_samples=self.configuration["max_eval_samples"]))
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether the row has calibration samples: a static one, or one whose framework calibrates by itself."""
+        return self.configuration["calibration"] is not None and bool(
+            self.configuration["dataset"].get("calibration_split")
+        )
+
     def sample(self) -> Outcome[RowsOutcome]:
-        """Return the rows that a static row calibrates on."""
+        """Return the rows that the row calibrates on."""
         samples, seed = self.configuration["calibration"]["num_calibration_samples"], self.configuration["seed"]
         return self.ask(self._rows(SampleRequest, "calibration_split", num_samples=samples, seed=seed))
 
@@ -159,7 +166,6 @@ class RowPipeline:
                 location=source.location,
                 revision=source.revision,
                 content=source.content,
-                renamed=source.rename_note,
             )
 
         # The plan keeps these mappings alive, so that their addresses are unique.
@@ -211,7 +217,8 @@ class RowPipeline:
         if self.framework.format != "onnx":
             running = {*self.framework.running, "intra_op_num_threads"}
             making = {name: value for name, value in self.arguments.items() if name not in running}
-            file = self.ask(ConvertRequest(framework=self.configuration["framework"], arguments=making, graph=file))
+            framework, samples = self.configuration["framework"], self.sample() if self.calibrates else None
+            file = self.ask(ConvertRequest(framework=framework, arguments=making, graph=file, samples=samples))
         # A model scales by the batch if it computes the scales of its activations over the batch.
         return path_of(file), file.values.digest, graph.values.report.dynamic_quantize_nodes > 0
 

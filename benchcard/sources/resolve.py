@@ -16,6 +16,7 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.metrics.info import split_column
 from benchcard.spec.spec import Spec
 from benchcard.tasks.data import data_digest
+from benchcard.tasks.hub_cache import cached_commit
 from benchcard.utils.files import content_digest, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import canonical_json, digest, plain
@@ -56,6 +57,7 @@ class Source:
         revision: The commit on the Hub; None for local files.
         digest: The digest of all local files, or of id and commit on the Hub.
         inherited: The metadata in the model's README that also hold for its quantized variants.
+        offline: Whether it was taken from the cache, without asking the Hub for a newer commit.
     """
 
     name: str
@@ -63,7 +65,8 @@ class Source:
     local: bool
     revision: str | None
     digest: str
-    inherited: Mapping[str, str] = field(default_factory=dict)
+    inherited: Mapping[str, str | list[str]] = field(default_factory=dict)
+    offline: bool = False
 
     @property
     def folder(self) -> Path:
@@ -74,13 +77,6 @@ class Source:
     def content(self) -> str | None:
         """The digest that the files of a local data set must have when they are read; None for other data sets."""
         return self.digest if self.local and not self.name.startswith(MEMORY_PREFIX) else None
-
-    @property
-    def rename_note(self) -> str:
-        """A sentence that says that the name is an old id, and what the new one is; empty where it is not."""
-        if self.local or self.name == self.location or "://" in self.name:
-            return ""
-        return f"`{self.name}` is an old id: the rows are those of `{self.location}`"
 
     @property
     def identity(self) -> dict[str, str]:
@@ -104,6 +100,17 @@ class Sources:
     def dataset(self, dataset: DatasetArguments) -> Source:
         """Return the source of the data set that a spec describes."""
         return self.datasets[_dataset_key(dataset)]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on old ids of data sets, and on what was taken from the cache."""
+        renamed = [source for source in self.datasets.values() if not source.local and source.name != source.location]
+        cached = [source for source in self.by_name().values() if source.offline]
+        not_asked = "HF_HUB_OFFLINE was set, and the Hub was not asked for a newer one"
+        return [
+            *(f"`{source.name}` is an old id: the rows are those of `{source.location}`" for source in renamed),
+            *(f"`{source.name}` is from the cache, at commit {source.revision}: {not_asked}" for source in cached),
+        ]
 
     def by_name(self) -> dict[tuple[str, str], Source]:
         """Return all sources by kind and name."""
@@ -220,7 +227,7 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
                 raise SpecError(Mistake(place, f"`{name}`", "a folder with all files of the model", hint))
         return Source(name, str(folder), True, None, content_digest(folder), _inherited_metadata(folder))
     _expect_hub_id(name, place, "model", spec)
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     from benchcard.hub.faults import reporting_hub_errors
 
@@ -230,13 +237,20 @@ def _model(spec: Spec, name: str, kept: Source | None) -> Source:
         folder = Path(snapshot_download(name, revision=revision, ignore_patterns=_IGNORED_FILES.split()))
     # The client stores a snapshot in …/snapshots/<commit>.
     commit = folder.name
-    return Source(name, str(folder), False, commit, digest([name, commit]), _inherited_metadata(folder))
+    inherited, content = _inherited_metadata(folder), digest([name, commit])
+    return Source(name, str(folder), False, commit, content, inherited, constants.HF_HUB_OFFLINE)
 
 
-def _inherited_metadata(folder: Path) -> dict[str, str]:
+def _inherited_metadata(folder: Path) -> dict[str, str | list[str]]:
     """Return the metadata in a model's README that also hold for its variants; empty where it cannot be read."""
-    metadata = front_matter(folder)
-    return {name: value for name in _INHERITED if isinstance(value := plain(metadata.get(name)), str)}
+    values = {name: plain(value) for name, value in front_matter(folder).items() if name in _INHERITED}
+    # A model that combines works of others has several licences.
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, str)
+        or (name == "license" and isinstance(value, list) and value and all(isinstance(item, str) for item in value))
+    }
 
 
 def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_folder: Path | None) -> Source:
@@ -252,13 +266,16 @@ def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_
         _expect_no_local_path(Path(kept.location), place, name)
         return kept
     _expect_hub_id(name, place, "data set", spec)
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     from benchcard.hub.faults import reporting_hub_errors
 
-    current_id = RENAMED.get(name, name)
+    current_id, revision = RENAMED.get(name, name), dataset.get("revision")
+    if constants.HF_HUB_OFFLINE:
+        commit = cached_commit(current_id, revision)
+        return Source(name, current_id, False, commit, digest([current_id, commit]), offline=True)
     with reporting_hub_errors("data set", current_id, place):
-        info = HfApi().dataset_info(current_id, revision=dataset.get("revision"))
+        info = HfApi().dataset_info(current_id, revision=revision)
         if not isinstance(info.sha, str):
             raise ValueError("the answer has no commit")
     location = info.id or current_id

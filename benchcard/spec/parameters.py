@@ -44,7 +44,7 @@ DATASET = MappingOf(
         "eval_split": Text(),
         "calibration_split": Optional(Text()),
         "data_keys": MappingOf({"primary": Text(), "secondary": Optional(Text())}, required=("primary",)),
-        "ref_keys": ListOf(Text(), least=1),
+        "ref_keys": ListOf(Text()),
         "revision": Optional(Text()),
     },
     required=("path", "eval_split"),

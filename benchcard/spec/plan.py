@@ -50,7 +50,7 @@ class Configuration:
         row: The index of its row, from 0.
         parameters: Every parameter; None where it does not apply to this row.
         axes: The benchmarked parameters and their values here, in the grid's order.
-        threads: Intra-op threads, for every framework alike; None for as many as the machine has physical cores.
+        threads: Intra-op threads, for every framework alike; None for the machine's default.
         baseline: The unquantized row that ratios and paired tests compare this one with, if any.
     """
 
@@ -254,7 +254,9 @@ class _FrameworkGrid:
 
     def _applies(self, parameter: str, approach: str | None) -> bool:
         scopes = {"any": True, "quantized": approach is not None, "static": approach == "static"}
-        return scopes[PARAMETERS[parameter].scope] and self._is_supported(parameter)
+        # A framework that benchcard does not quantize for may calibrate while it converts a graph.
+        calibrates = parameter == "calibration" and not self._is_supported("apply_quantization")
+        return (calibrates or scopes[PARAMETERS[parameter].scope]) and self._is_supported(parameter)
 
     def _is_supported(self, parameter: str) -> bool:
         """Return whether the framework supports a parameter; it lists those of quantization and of ONNX."""

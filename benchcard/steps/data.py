@@ -45,7 +45,6 @@ class RowsRequest(Request[RowsOutcome]):
         model: The identity of the model whose processor makes the inputs.
         content: The digest that local files of the data set must have.
         maximum: The most tokens that the graph takes; None where the model's folder alone decides.
-        renamed: A note if the id of the data set is an old one, else empty.
     """
 
     dataset: Mapping[str, Any]
@@ -62,7 +61,6 @@ class RowsRequest(Request[RowsOutcome]):
     location: str = local()
     revision: str | None = local()
     content: str | None = local()
-    renamed: str = local()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +146,10 @@ def _inputs(
     with trusting(request.trust_remote_code):
         keys, references = request.data_keys or {}, request.ref_keys or []
         numbers, labelled = tuple(description.get("rows", ())), isinstance(request, PrepareRequest)
+        labelled = labelled and request.ref_keys != []
         question = Question(request.model_folder, keys, references, arguments, labelled, request.maximum, numbers)
         prepared = task.prepare(rows, question)
-        notes = [request.renamed] if request.renamed else []
-        notes += [NOTE] if trusted() else []
+        notes = [NOTE] if trusted() else []
         context = {**prepared.context, "metric_args": arguments.get("metric_args", {})}
         moments: list[int] = []
 

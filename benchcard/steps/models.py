@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchcard import registry
 from benchcard.errors import ArtifactError
-from benchcard.steps.data import ShapeOutcome
+from benchcard.steps.data import RowsOutcome, ShapeOutcome
 from benchcard.steps.step import Count, Outcome, Progress, Request, local, need
 
 if TYPE_CHECKING:
@@ -95,12 +95,13 @@ class ConvertOutcome(ModelFile):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertRequest(Request[ConvertOutcome]):
-    """A graph in the form that a framework opens, with the framework's own arguments."""
+    """A graph in the form that a framework opens, with the framework's own arguments, and samples to calibrate on."""
 
     kind: ClassVar[str] = "convert"
     framework: str
     arguments: Mapping[str, Any]
     graph: Outcome[ModelFile] = need()
+    samples: Outcome[RowsOutcome] | None = need(default=None)
 
 
 def export(request: ExportRequest, target: Path, progress: Progress) -> ExportOutcome:
@@ -158,10 +159,12 @@ def _contract(request: ExportRequest, example: Outcome[ShapeOutcome]) -> Contrac
 
 def convert(request: ConvertRequest, target: Path, progress: Progress) -> ConvertOutcome:
     """Write a graph in the form that a framework of another package opens."""
+    from benchcard.evaluation.feeds import Feeds
     from benchcard.utils.files import content_digest
 
-    framework = registry.framework(request.framework)
-    file = framework.convert(path_of(request.graph), target, request.arguments)
+    framework, graph = registry.framework(request.framework), path_of(request.graph)
+    samples = Feeds(request.samples.folder, graph) if request.samples else ()
+    file = framework.convert(graph, target, request.arguments, samples)
     if not (target / file).exists():
         raise ArtifactError(f"`convert` of the framework {request.framework} returned {file}, but wrote no such file")
     return ConvertOutcome(file=file, digest=content_digest(target / file), size_bytes=_size(target))

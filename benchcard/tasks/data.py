@@ -13,13 +13,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.tasks import Question
+from benchcard.tasks.hub_cache import cached_builder
 from benchcard.utils.files import content_digest, list_files, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import digest
@@ -27,7 +28,7 @@ from benchcard.utils.text import did_you_mean, format_value, join_names, plurali
 
 if TYPE_CHECKING:
     import numpy as np
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset, DatasetBuilder, DatasetDict
 
 
 DATA_SETTINGS = ".huggingface.yaml"
@@ -41,6 +42,12 @@ READERS |= {".tsv": "csv", ".jsonl": "json", ".txt": "text"}
 # Endings of compressed files, which `datasets` unpacks.
 PACKED = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
+_TEXT_TYPES = ("string", "large_string")
+# The texts that pandas takes for missing values. Source: the argument `na_values` of `pandas.read_csv`.
+_MISSING = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+)
 # What `datasets` does not take literally in a path.
 _PATTERN_MARKS = ("*", "?", "[", "::")
 # The files that configure how a folder is read, and those that `save_to_disk` writes.
@@ -90,11 +97,12 @@ def load_dataset(
 def _load_hub(location: str, name: str | None, split: str, revision: str | None) -> Dataset:
     import datasets
 
-    try:
-        return datasets.load_dataset(location, name, split=split, revision=revision)
-    except ValueError:
-        _expect_splits(split, datasets.get_dataset_split_names(location, name, revision=revision))
-        raise
+    def open_reader(**settings: object) -> DatasetBuilder:
+        if datasets.config.HF_HUB_OFFLINE and "://" not in location:
+            return cached_builder(location, name, revision, settings)
+        return datasets.load_dataset_builder(location, name, revision=revision, **settings)
+
+    return _read(open_reader, split)
 
 
 def _load_local(path: Path, name: str | None, split: str, content: str | None) -> Dataset:
@@ -126,23 +134,55 @@ def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset
     import datasets
 
     link, cache = home / _LINKS / _link_name(path), str(home / "cache")
-    if path.is_file():
-        reader, settings = _reader(path)
-        by_split = dict.fromkeys(_split_names(split), str(link))
-        builder = datasets.load_dataset_builder(reader, data_files=by_split, cache_dir=cache, **settings)
-    else:
-        builder = datasets.load_dataset_builder(str(link), name, cache_dir=cache)
-    files = [os.path.normpath(file) for files in (builder.config.data_files or {}).values() for file in files]
+
+    def open_reader(**settings: object) -> DatasetBuilder:
+        if path.is_file():
+            name_of_reader, own = _reader(path)
+            by_split = dict.fromkeys(_split_names(split), str(link))
+            return datasets.load_dataset_builder(
+                name_of_reader, data_files=by_split, cache_dir=cache, **own, **settings
+            )
+        return datasets.load_dataset_builder(str(link), name, cache_dir=cache, **settings)
+
+    data_files = open_reader().config.data_files or {}
+    files = [os.path.normpath(file) for of_split in data_files.values() for file in of_split]
     for file in files:
         if not Path(file).is_relative_to(link):
             hint = "`data_files` in the README of a folder may name its own files only, by relative paths"
             raise _foreign(path, file, hint)
     _expect_pulled(path, [Path(file).readlink() for file in files])
-    builder.download_and_prepare()
+    return _read(open_reader, split)
+
+
+def _read(open_reader: Callable[..., DatasetBuilder], split: str) -> Dataset:
+    """Return a split of the reader that is opened with some settings.
+
+    In a column of texts of a CSV file only an empty cell is a missing value: `null`, `NA` and `None` are texts there.
+    For pandas, which reads the file, they are missing values in every column, as they are here in columns of numbers.
+    """
+    reader = open_reader()
+    rows = _split_of(reader, split)
+    if reader.info.builder_name != "csv" or not _reads_words_as_missing(reader):
+        return rows
+    gaps = {name: rows.data.column(name).null_count for name in rows.column_names}
+    is_text = {name: rows.features[name].dtype in _TEXT_TYPES or count == len(rows) for name, count in gaps.items()}
+    if not any(gaps[name] and is_text[name] for name in gaps):
+        return rows
+    missing = {name: [""] if is_text[name] else list(_MISSING) for name in gaps}
+    return _split_of(open_reader(keep_default_na=False, na_values=missing), split)
+
+
+def _reads_words_as_missing(reader: DatasetBuilder) -> bool:
+    """Return whether a reader of CSV files has the defaults of pandas, which the README of a data set may change."""
+    return getattr(reader.config, "keep_default_na", True) and getattr(reader.config, "na_values", None) is None
+
+
+def _split_of(reader: DatasetBuilder, split: str) -> Dataset:
+    reader.download_and_prepare()
     try:
-        return builder.as_dataset(split=split)
+        return reader.as_dataset(split=split)
     except ValueError:
-        _expect_splits(split, builder.info.splits or {})
+        _expect_splits(split, reader.info.splits or {})
         raise
 
 
@@ -357,7 +397,8 @@ def _classes(rows: Dataset, label: str | None) -> np.ndarray | None:
     if label is None or not isinstance(rows.features.get(label), (datasets.Value, datasets.ClassLabel)):
         return None
     values = np.asarray(rows.with_format(None)[label][:])
-    are_classes = values.dtype.kind in "iuUS" and len(np.unique(values)) <= max(2, len(values) // 2)
+    are_names = values.dtype.kind in "biuUS" or (values.dtype.kind == "f" and bool((values % 1 == 0).all()))
+    are_classes = are_names and len(np.unique(values)) <= max(2, len(values) // 2)
     return values if are_classes else None
 
 

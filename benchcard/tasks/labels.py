@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Label = int | str
 
+UNLABELLED = -100
+"""The label of what has none. Source: the default `ignore_index` of torch.nn.CrossEntropyLoss."""
+
 _PLACE = "$.task_args.label_mapping"
 _MAPPING = "label_mapping: {name in the data set: name or id in the model}"
 _GENERIC = re.compile(r"^label[_ -]?\d+$", re.IGNORECASE)
@@ -60,11 +63,22 @@ class Alignment:
 
     def id(self, value: object, row: int) -> int:
         """Return the model's label id for the label of a row."""
-        if isinstance(value, (int, str)) and value in self.ids:
-            return self.ids[value]
-        hint = "take rows without a label out of the data set" if value in (None, -1) else ""
+        label = plain_label(value)
+        if label is not None and label in self.ids:
+            return self.ids[label]
+        hint = "take rows without a label out of the data set" if value in (None, -1, UNLABELLED) else ""
         actual, expected = f"the label {format_value(value)} in row {row}", join_names(str(key) for key in self.ids)
         raise SpecError(Mistake("$.dataset.ref_keys", actual, expected, hint))
+
+
+def plain_label(value: object) -> Label | None:
+    """Return a label as a text or a whole number, which false and true are, too; None where it is neither.
+
+    pandas makes numbers of a column with gaps floats: 1.0 is the label 1.
+    """
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, (int, str)) else None
 
 
 class _Names:
@@ -90,6 +104,11 @@ class _Names:
             return []
         is_id = self._have_ids and _ID.fullmatch(str(value)) and int(value) < len(self.names)
         return self.find(str(value)) or ([int(value)] if is_id else [])
+
+
+def model_names(config: PretrainedConfig) -> list[str]:
+    """Return the label names of a model, by id."""
+    return [str(config.id2label[index]) for index in sorted(config.id2label)]
 
 
 def align_column(rows: Dataset, column: str, config: PretrainedConfig, question: Question) -> Alignment:
@@ -124,10 +143,13 @@ def align(
     data_names = [str(value) for value in (values if declared is None else declared)]
     keys = range(len(data_names)) if are_declared else values
     are_numbers = all(isinstance(key, int) for key in keys)
+    # False and true are 0 and 1 of two labels, and of more labels none in particular.
+    may_be_ids = len(names) == 2 or not any(isinstance(key, bool) for key in keys)
     model_names = _Names(names)
     mapped, unused = _apply_mapping(mapping or {}, _Names(data_names, have_ids=are_declared), model_names)
     ids_of = [[mapped[i]] if i in mapped else model_names.find(name) for i, name in enumerate(data_names)]
-    if not mapping and not any(ids_of) and (are_generic(names) or (are_numbers and not are_declared)):
+    has_no_names = are_generic(names) or (are_numbers and not are_declared)
+    if not mapping and not any(ids_of) and has_no_names and may_be_ids:
         return _with_positive(_by_number(names, data_names, keys, are_declared), keys, are_declared)
     if mistakes := _match_mistakes(names, data_names, ids_of):
         raise SpecError(mistakes)
@@ -179,7 +201,7 @@ def _match_mistakes(names: Sequence[str], data_names: Sequence[str], ids_of: Seq
     """Return the mistakes of names that do not match one to one."""
     mistakes = []
     if missing := [name for name, ids in zip(data_names, ids_of) if not ids]:
-        hint = f"say what {join_names(missing)} is in the model: {_MAPPING}"
+        hint = f"say what {join_names(missing)} is in the model: {_MAPPING}, or take such rows out of the data set"
         mistakes.append(Mistake(_PLACE, _both(names, data_names), "labels that agree by name", hint))
     same: dict[int, list[str]] = defaultdict(list)
     for name, ids in zip(data_names, ids_of):
@@ -241,12 +263,11 @@ def column_labels(rows: Dataset, name: str) -> tuple[Sequence[str] | None, Seque
             distinct.update(value if isinstance(value, list) else [value])
     except TypeError as error:
         raise _no_labels(name, feature) from error
-    # A row without a label raises its own error when it is prepared.
-    values = sorted((value for value in distinct if value is not None), key=str)
-    labels = [value for value in values if isinstance(value, (int, str)) and not isinstance(value, bool)]
-    if names is None and len(labels) < len(values):
+    # A row without a label, or with a number that is none, raises its own error when it is prepared.
+    labels = {label for value in distinct if (label := plain_label(value)) is not None}
+    if names is None and distinct - {None} and not labels:
         raise _no_labels(name, feature)
-    return (list(names) if names is not None else None), labels
+    return (list(names) if names is not None else None), sorted(labels - {UNLABELLED}, key=str)
 
 
 def _no_labels(name: str, feature: object) -> SpecError:

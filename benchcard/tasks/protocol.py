@@ -36,8 +36,8 @@ class Question:
         data_keys: The input columns: `primary` and, for pairs, `secondary`.
         ref_keys: The columns of the reference.
         arguments: `task_args` of the spec.
+        labelled: Whether references are needed: not for calibration, and not where the spec has `ref_keys: []`.
         maximum: The most tokens that the graph takes; None where the model's folder alone decides.
-        labelled: Whether references are needed; calibration needs none.
         numbers: The numbers of the rows in their split, for messages; empty where all rows were taken.
     """
 

@@ -105,8 +105,7 @@ class TextClassification:
             columns.append(secondary)
         arguments, config = msgspec.convert(question.arguments, _Arguments), texts.config
         problem = _problem(arguments, config)
-        names = [config.id2label[index] for index in sorted(config.id2label)]
-        context: dict[str, object] = {"problem": problem, "labels": names}
+        context: dict[str, object] = {"problem": problem, "labels": labels.model_names(config)}
         if problem == _MULTI_LABEL:
             context["least_score"] = float(logit(arguments.threshold))
         references = _references(rows, question, config, problem)

@@ -46,6 +46,9 @@ _TALLIES = {
     "tokens: {beyond:it has no prediction and is|they have no prediction and are} not scored",
     "silent": "{silent} of {words} words {silent:gives|give} no token (spaces, control characters): "
     "{silent:it has no prediction and is|they have no prediction and are} not scored",
+    "unlabelled": "{unlabelled} of {words} words {unlabelled:has|have} the label "
+    f"{labels.UNLABELLED}: {{unlabelled:it is|they are}} not scored",
+    "empty": "{empty} {empty:row has|rows have} no words",
 }
 
 
@@ -73,7 +76,7 @@ class TokenClassification:
         entity_tags, note = read_tags(tags.names) if tags else (None, "")
         return Prepared(
             _rows(rows, question, texts, words, tags),
-            {"labels": tags.names} if tags else {},
+            {"labels": tags.names if tags else labels.model_names(texts.config)},
             texts.pad(),
             texts.tokenizer.padding_side,
             frozenset({"starts"}),
@@ -89,6 +92,8 @@ class TokenClassification:
 
     def prediction(self, items: Sequence[Arrays], memo: object, context: Context) -> list[str]:
         """Return the name of the most likely label of each scored word."""
+        if not items:
+            return []
         names = msgspec.convert(context["labels"], list[str])
         return [names[label] for label in items[0]["scores"][items[0]["starts"]].argmax(axis=-1)]
 
@@ -110,13 +115,18 @@ class _Tags:
     alignment: labels.Alignment
     names: list[str]
 
-    def of_row(self, row: Mapping[str, Any], words: Sequence[str], number: int) -> list[str]:
-        """Return the label name of each word of a row."""
+    def of_row(self, row: Mapping[str, Any], words: Sequence[str], number: int) -> list[str | None]:
+        """Return the label name of each word of a row; None for one that is not scored."""
         values = row[self.column] or []
         if len(values) != len(words):
             actual = f"{len(values) or 'no'} labels for {len(words)} words in row {number} of `{self.column}`"
             raise SpecError(Mistake("$.dataset.ref_keys[0]", actual, "a label for each word"))
-        return [self.names[self.alignment.id(value, number)] for value in values]
+        if None in values:
+            actual = f"no label for word {values.index(None)} (`{words[values.index(None)]}`) of row {number}"
+            expected = f"a label for each word, or {labels.UNLABELLED} for words that are not scored"
+            raise SpecError(Mistake("$.dataset.ref_keys[0]", actual, expected))
+        ids = self.alignment.id
+        return [None if value == labels.UNLABELLED else self.names[ids(value, number)] for value in values]
 
 
 def _load_tags(rows: Dataset, question: Question, config: PretrainedConfig) -> _Tags:
@@ -197,10 +207,12 @@ def _scheme(letters: set[str]) -> str:
 
 
 def _expect_words(value: object, column: str, number: int) -> list[str]:
-    if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
-        expected, hint = "a list of words that is not empty", "take such rows out of the data set"
-        raise data.bad_value(value, column, number, "$.dataset.data_keys.primary", expected, hint)
-    return value
+    """Return the words of a row: none for an empty or a missing sentence."""
+    words = [] if value is None else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        hint = "take such rows out of the data set"
+        raise data.bad_value(value, column, number, "$.dataset.data_keys.primary", "a list of words", hint)
+    return words
 
 
 def _first_tokens(word_ids: Sequence[int | None]) -> dict[int, int]:
@@ -209,20 +221,44 @@ def _first_tokens(word_ids: Sequence[int | None]) -> dict[int, int]:
 
 def _rows(rows: Dataset, question: Question, texts: text.Texts, column: str, tags: _Tags | None) -> Iterator[Row]:
     columns = [column] if tags is None else [column, tags.column]
+    is_scored = tags is None
     for block in data.numbered_blocks(rows, columns, question):
-        words = [_expect_words(row[column], column, number) for number, row in block]
-        encoding = texts.tokenizer(words, is_split_into_words=True, verbose=False)
-        cut = encoding
-        if texts.maximum is not None and any(len(ids) > texts.maximum for ids in encoding["input_ids"]):
-            limits = {"truncation": True, "max_length": texts.maximum}
-            cut = texts.tokenizer(words, is_split_into_words=True, verbose=False, **limits)
-        for index, ((number, row), item) in enumerate(zip(block, texts.items(cut))):
-            all_starts, starts = _first_tokens(encoding.word_ids(index)), _first_tokens(cut.word_ids(index))
-            beyond, silent = len(all_starts) - len(starts), len(words[index]) - len(all_starts)
-            counts = {"words": len(words[index]), "beyond": beyond, "silent": silent, "cut": int(beyond > 0)}
-            scored = None
-            if tags is not None:
-                names = tags.of_row(row, words[index], number)
-                scored = [names[word] for word in sorted(starts)]
-            indices = np.asarray([starts[word] for word in sorted(starts)], dtype=np.int64)
-            yield Row([{**item, "starts": indices}], scored, counts=counts)
+        sentences = [_expect_words(row[column], column, number) for number, row in block]
+        encoded = iter(_encode(texts, [words for words in sentences if words]))
+        for (number, row), words in zip(block, sentences):
+            names = tags.of_row(row, words, number) if tags is not None else None
+            if not words:
+                yield Row([], names, counts={"empty": 1})
+                continue
+            item, all_starts, starts = next(encoded)
+            scored = [word for word in sorted(starts) if names is None or names[word] is not None]
+            counts = {
+                "words": len(words),
+                "beyond": len(all_starts) - len(starts),
+                "cut": int(len(all_starts) > len(starts)),
+                "silent": len(words) - len(all_starts),
+                "unlabelled": len(starts) - len(scored),
+            }
+            is_scored = is_scored or bool(scored)
+            indices = np.asarray([starts[word] for word in scored], dtype=np.int64)
+            reference = None if names is None else [names[word] for word in scored]
+            yield Row([{**item, "starts": indices}], reference, counts=counts)
+    if not is_scored:
+        actual, expected = "a split in which no word is scored", "words with labels that the model can read"
+        raise SpecError(Mistake("$.dataset", actual, expected))
+
+
+def _encode(
+    texts: text.Texts, sentences: Sequence[Sequence[str]]
+) -> Iterator[tuple[Arrays, dict[int, int], dict[int, int]]]:
+    """Yield the inputs of each sentence, and the index of the first token of each word: of all words that give one, and
+    of those within the maximum.
+    """
+    if not sentences:
+        return
+    encoding = cut = texts.tokenizer(sentences, is_split_into_words=True, verbose=False)
+    if texts.maximum is not None and any(len(ids) > texts.maximum for ids in encoding["input_ids"]):
+        limits = {"truncation": True, "max_length": texts.maximum}
+        cut = texts.tokenizer(sentences, is_split_into_words=True, verbose=False, **limits)
+    for index, item in enumerate(texts.items(cut)):
+        yield item, _first_tokens(encoding.word_ids(index)), _first_tokens(cut.word_ids(index))

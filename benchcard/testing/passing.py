@@ -86,7 +86,6 @@ def pass_through(
         name=None,
         revision=None,
         content=None,
-        renamed="",
         data_keys=data_keys,
         ref_keys=ref_keys,
         location=str(data),

@@ -57,7 +57,7 @@ def changed(run, target, predictions=None, machine=None):
         np.savez(outcome.folder / "predictions.npz", scores=scores, predictions=np.asarray(predictions))
     if machine:
         about = json.loads((target / "run.json").read_text())
-        about["machine"]["processor"] = machine
+        about["machine"] |= machine
         (target / "run.json").write_text(json.dumps(about))
     return Results.load(target)
 
@@ -121,8 +121,11 @@ def test_what_else_differs_is_said(run, tmp_path):
 
 def test_times_of_two_machines_are_refused_unless_asked_for(run, tmp_path):
     """Times of two machines are refused with the names of both, unless quality alone is compared or times anyway."""
-    other = changed(run, tmp_path / "other", machine="Z80")
     before = Results.load(run)
+    limited = changed(run, tmp_path / "limited", machine={"quota_cpus": 0.25})
+    with pytest.raises(BenchcardError, match=r"two machines .*; .* a CPU quota of 0\.25\)"):
+        before.compare(limited)
+    other = changed(run, tmp_path / "other", machine={"processor": "Z80"})
     with pytest.raises(BenchcardError, match=r"Z80.*--across-machines"):
         before.compare(other)
     assert not before.compare(other, times=False).frame["figure"].str.startswith("latency").any()

@@ -19,6 +19,7 @@ from huggingface_hub import ModelCard
 from benchcard import Results
 from benchcard.analysis import public_names, times
 from benchcard.card import Card
+from benchcard.card.frontmatter.fields import front_matter_keys
 from benchcard.errors import BenchcardError, CardError, HubError
 from benchcard.hub.faults import RetryPolicy
 from benchcard.publishing import facts, weights
@@ -165,7 +166,7 @@ def test_what_is_published_can_be_chosen(push, hub):
     names = [name for name in hub.files(MINE) if name.endswith(".onnx")]
     assert {"onnx/model.onnx", "onnx/model_quantized.onnx"} <= set(names)
     assert len({hub.read(MINE, name) for name in names}) == len(names)
-    with pytest.raises(BenchcardError, match=r"row 5 .* has no ONNX model"):
+    with pytest.raises(BenchcardError, match=r"row 5 .* has no model of its own"):
         push(artifacts=[5])
     with pytest.raises(BenchcardError, match="there is no row 9"):
         push(artifacts=[9])
@@ -201,7 +202,7 @@ def test_weights_that_are_not_pushed_for_want_of_a_choice_are_told(push, run, hu
     choices[0] = replace(choices[1], row=5)
     said = push(artifacts="best", dry_run=True).warnings
     (told,) = (each for each in said if each.startswith("no weights pushed: row 5 ("))
-    assert "has no ONNX model to publish: its framework runs the original weights" in told
+    assert "has no model of its own to publish: its framework runs the original weights" in told
     choices[0] = choices[1] = replace(choices[0], row=None)
     with pytest.raises(CardError, match="no configuration has figures"):
         push(artifacts="best")
@@ -283,9 +284,26 @@ def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch)
     assert "license: mit # mine" in text
     assert "license_name" not in text
     assert "library_name" not in text
-    with_sources(monkeypatch, run, models={"inherited": {**told, "license": "not a licence"}})
-    push("local-user/third")
-    assert "license" not in hub.read("local-user/third", "README.md").decode()
+    for number, licence in enumerate(("not a licence", ["mit", "not a licence"])):
+        with_sources(monkeypatch, run, models={"inherited": {**told, "license": licence}})
+        push(f"local-user/third-{number}")
+        assert "license" not in hub.read(f"local-user/third-{number}", "README.md").decode()
+
+
+def test_several_licences_of_a_model_stay_several(push, run, hub, monkeypatch):
+    """Licences that are a list in the model's own card are a list in the README, and neither replace those of an author
+    nor are added to them; the reader of cards reads them back.
+    """
+    with_sources(monkeypatch, run, models={"inherited": {"license": ["mit", "apache-2.0"]}})
+    push()
+    text = hub.read(MINE, "README.md").decode()
+    assert ModelCard(text).data.license == ["mit", "apache-2.0"]
+    assert not push().changed
+    assert front_matter_keys(Results.from_card(text).facts.front_matter)["license"] == ["mit", "apache-2.0"]
+    hub.add_model("local-user/authors", {"README.md": AUTHOR})
+    (said,) = push("local-user/authors").warnings
+    assert said.startswith("license has another value there")
+    assert ModelCard(hub.read("local-user/authors", "README.md").decode()).data.license == "mit"
 
 
 @pytest.mark.parametrize(("artifacts", "tags"), [("none", []), ([0], ["onnx"]), ([1], ["onnx", "quantized"])])

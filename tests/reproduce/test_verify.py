@@ -142,6 +142,7 @@ def test_without_any_interval_nothing_is_known_of_the_width(results):
     [
         ({"processor": "Other CPU"}, "another CPU: Other CPU, here"),
         ({"usable_cores": 1000}, "another machine: usable cores differ"),
+        ({"quota_cpus": 0.25}, "another machine: quota cpus differ"),
         ({"versions": {"onnxruntime": "0.1"}}, "other versions: onnxruntime 0.1, here"),
         ({"processor": None}, "does not say on which processor"),
         ({"versions": {}}, "does not say with which versions"),

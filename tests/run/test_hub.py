@@ -47,7 +47,7 @@ def benchcard(hub, tmp_path, model="someone/tiny", data="someone/shades", **envi
 @pytest.mark.slow
 def test_a_run_of_the_hub_pins_and_names_what_it_read(hub, tmp_path):
     """The commits of model and data stand in the record, the card names both, an old id by today's, and a resumed run
-    stays at them.
+    stays at them. Without the network, another run takes both from the cache, and says so.
     """
     status, said = benchcard(hub, tmp_path, data="beans")
     assert status == 0, said
@@ -61,6 +61,16 @@ def test_a_run_of_the_hub_pins_and_names_what_it_read(hub, tmp_path):
     assert "base_model: someone/tiny\n" in card
     assert "datasets:\n- AI-Lab-Makerere/beans\n" in card
     before = hub.head("someone/tiny")
+    offline = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    (tmp_path / "offline").mkdir()
+    status, said = benchcard(hub, tmp_path / "offline", data="beans", **offline)
+    assert status == 0, said
+    for name, commit in (("someone/tiny", before), ("beans", dataset["revision"])):
+        assert f"`{name}` is from the cache, at commit {commit}: HF_HUB_OFFLINE was set" in said
+    again = json.loads((tmp_path / "offline" / "run" / "run.json").read_text())["sources"]
+    assert {key: value["digest"] for key, value in again["datasets"].items()} == {
+        key: value["digest"] for key, value in about["sources"]["datasets"].items()
+    }
     hub.commit("someone/tiny", {"README.md": "# Tiny\n"})
     status, said = benchcard(hub, tmp_path, data="beans")
     assert status == 0, said
@@ -84,4 +94,18 @@ def test_a_hub_that_cannot_be_reached_is_said(hub, tmp_path):
     status, said = benchcard(hub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 1
     assert "could not be reached" in said
+    assert "set HF_HUB_OFFLINE=1" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("model", "kind"), [("someone/none", "model"), (".", "data set")])
+def test_what_the_cache_lacks_is_said(hub, tmp_path, model, kind):
+    """Without the network, a model or data set that is not in the cache ends the run with what to do."""
+    if model == ".":
+        tiny.write_model(tmp_path / "model")
+        model = "./model"
+    status, said = benchcard(hub, tmp_path, model, "someone/none", HF_HUB_OFFLINE="1")
+    assert status in (1, 2)
+    assert "HF_HUB_OFFLINE is set" in said
+    assert "someone/none" in said
     assert not (tmp_path / "run").exists()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import json
 
 import pytest
 import tiny_run
+from hub_fixtures import MINE, hub
 
-from benchcard import Benchmark, registry
+from benchcard import BenchcardError, Benchmark, SpecError, registry
 from benchcard.metrics import info
+
+__all__ = ["hub"]
 
 FRAMEWORKS = """
 import numpy as np
@@ -34,6 +38,7 @@ class Counted(Odd):
 
 BOXED = """
 import gzip
+import json
 import tempfile
 from pathlib import Path
 
@@ -45,7 +50,7 @@ class Boxed(OnnxRuntime):
     running = frozenset()
     format = "boxed"
 
-    def convert(self, graph, target, arguments):
+    def convert(self, graph, target, arguments, samples):
         (target / "model.gz").write_bytes(gzip.compress(graph.read_bytes(), mtime=0))
         return "model.gz"
 
@@ -54,10 +59,23 @@ class Boxed(OnnxRuntime):
             graph = Path(folder, "model.onnx")
             graph.write_bytes(gzip.decompress(model.read_bytes()))
             return super().open(graph, options)
+
+
+class Calibrating(Boxed):
+    parameters = frozenset({"from_transformers", "calibration"})
+
+    def convert(self, graph, target, arguments, samples):
+        (target / "parts").mkdir()
+        shapes = [{name: array.shape for name, array in sample.items()} for sample in samples]
+        assert len(list(samples)) == len(shapes)
+        (target / "parts" / "samples.json").write_text(json.dumps(shapes))
+        return super().convert(graph, target, arguments, samples)
 """
 
 METRICS = """
+import datasets
 from benchcard.metrics.classification import Accuracy
+from benchcard.metrics.offline import Offline
 
 
 class Doubled(Accuracy):
@@ -68,6 +86,14 @@ class Doubled(Accuracy):
 class Framed(Accuracy):
     def _compute(self, predictions, references):
         return {"framework": 2.0}
+
+
+class Dark(Offline):
+    takes = ({"predictions": datasets.Value("int64")},)
+    higher_is_better = None
+
+    def _compute(self, predictions):
+        return {"dark": sum(label == 0 for label in predictions) / len(predictions)}
 
 
 class Unlucky(Accuracy):
@@ -133,6 +159,35 @@ def test_a_converted_model_has_its_own_size(modules, ground, tmp_path):
     assert "activations_dtype changes nothing: dynamic activations are always uint8" in card
 
 
+def test_a_framework_calibrates_while_it_converts(modules, ground, tmp_path, hub):
+    """`convert` gets the samples of `calibration` as inputs of the graph, as often as it reads them; none without a
+    split. What it wrote is pushed in a folder of the framework's name, and the card says how to fetch it.
+    """
+    registry.register_framework("calibrating", modules("boxed_frameworks", BOXED).Calibrating)
+    settings = "framework: calibrating\nduration: 0\nfixed: {calibration: {num_calibration_samples: 5}}\n"
+    shapes = {}
+    for name, spec in (("with", tiny_run.SPEC), ("without", tiny_run.SPEC.replace("calibration_split: train, ", ""))):
+        benchmark = Benchmark.from_spec(tiny_run.spec_with(ground, spec + settings, f"{name}.yaml"))
+        results = benchmark.run(tmp_path / name, progress=False)
+        outcomes = results.records.records[0].outcomes
+        shapes[name] = json.loads((outcomes.convert.folder / "parts" / "samples.json").read_text())
+        assert (outcomes.sample is not None) == (name == "with")
+        assert results.quality["accuracy"].notna().all()
+    assert shapes == {"with": [{"pixel_values": [1, 3, 8, 8]}] * 5, "without": []}
+    given = {"endpoint": hub.endpoint, "token": hub.token, "artifacts": [0]}
+    assert results.push_to_hub(MINE, **given).changed
+    for name in ("model.gz", "parts/samples.json"):
+        assert hub.read(MINE, f"calibrating/{name}") == (outcomes.convert.folder / name).read_bytes()
+    assert not [name for name in hub.files(MINE) if name.endswith((".onnx", "outcome.json", "log.txt"))]
+    text = hub.read(MINE, "README.md").decode()
+    assert f'folder = snapshot_download("{MINE}", allow_patterns="calibrating/*")' in text
+    assert "onnxruntime.InferenceSession" not in text
+    assert "- onnx\n" not in text.partition("\n---\n")[0]
+    (outcomes.convert.folder / "parts" / "away").symlink_to(ground / "model" / "config.json")
+    with pytest.raises(BenchcardError, match="leads out of the folder of its model"):
+        results.push_to_hub("local-user/other", **given)
+
+
 @pytest.fixture
 def figures(modules, ground, tmp_path):
     """A function that runs a spec with metrics of somebody else's, `accuracy` first, and gives its frame of quality."""
@@ -148,6 +203,23 @@ def figures(modules, ground, tmp_path):
         return Benchmark.from_spec(spec).run(tmp_path / "-".join(names), progress=False).quality
 
     return run
+
+
+def test_data_without_references(modules, ground, tmp_path):
+    """With `ref_keys: []` no reference is read: metrics of predictions alone have figures, rows are compared with the
+    baseline, and a metric that needs references is refused.
+    """
+    registry.register_metric("dark", modules("odd_metrics", METRICS).Dark)
+    spec = tiny_run.SPEC.replace("[label]", "[]") + "duration: 0\nexplain: false\nhigher_is_better: {dark: true}\n"
+    text = spec + "metrics: [dark]\ngrid: {apply_quantization: [false, true]}\n"
+    results = Benchmark.from_spec(tiny_run.spec_with(ground, text, "bare.yaml")).run(tmp_path / "run", progress=False)
+    quality = results.quality
+    assert quality["dark"].between(0, 1).all()
+    assert quality["predictions_changed"].notna().tolist() == [False, True]
+    assert results.records.records[0].outcomes.prepare.values.samples == 24
+    asked = Benchmark.from_spec(tiny_run.spec_with(ground, spec.replace("{dark: true}", "{}"), "refused.yaml"))
+    with pytest.raises(SpecError, match=r"gives no `references` \(with `ref_keys: \[\]` there are none\).*`accuracy`"):
+        asked.run(tmp_path / "refused", progress=False)
 
 
 @pytest.mark.slow

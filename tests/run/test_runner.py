@@ -372,10 +372,11 @@ def test_other_libraries_and_machines_are_refused(results, ground, monkeypatch):
     with pytest.raises(MachineError, match="onnxruntime"):
         Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
     monkeypatch.setattr(checks, "library_versions", lambda: real)
-    here = replace(machine.this_machine(), processor="Z80")
-    monkeypatch.setattr(runner, "this_machine", lambda: here)
-    with pytest.raises(MachineError, match="Z80"):
-        Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
+    for other, said in (({"processor": "Z80"}, "Z80"), ({"quota_cpus": 0.25}, r"this is .* a CPU quota of 0\.25\)")):
+        here = replace(machine.this_machine(), **other)
+        monkeypatch.setattr(runner, "this_machine", lambda here=here: here)
+        with pytest.raises(MachineError, match=said):
+            Benchmark.from_spec(ground / "spec.yaml").run(ground / "run", progress=False)
 
 
 @pytest.mark.usefixtures("results")

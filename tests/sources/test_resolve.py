@@ -29,15 +29,16 @@ def test_old_ids_are_resolved_to_those_of_today(tmp_path, monkeypatch):
     with LocalHub() as hub:
         hub.add_dataset("nyu-mll/glue", rows)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
-        found = {}
+        found, notes = {}, {}
         for name in ("glue", "nyu-mll/glue"):
-            (found[name],) = resolve.resolve_sources(spec_of(tmp_path / "model", name)).datasets.values()
+            sources = resolve.resolve_sources(spec_of(tmp_path / "model", name))
+            (found[name],), notes[name] = sources.datasets.values(), sources.notes
         head = hub.head("nyu-mll/glue", repo_type="dataset")
     assert {(each.location, each.revision) for each in found.values()} == {("nyu-mll/glue", head)}
     assert found["glue"].identity == found["nyu-mll/glue"].identity
     assert found["glue"].name == "glue"
-    assert found["glue"].rename_note == "`glue` is an old id: the rows are those of `nyu-mll/glue`"
-    assert found["nyu-mll/glue"].rename_note == ""
+    assert notes["glue"] == ["`glue` is an old id: the rows are those of `nyu-mll/glue`"]
+    assert notes["nyu-mll/glue"] == []
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b'"text"', b'{"id": 7}', b"<html>x</html>", b""], ids=repr)
@@ -69,7 +70,9 @@ def test_data_in_memory_that_is_gone_is_said(tmp_path):
     ("readme", "told"),
     [
         ("---\nlicense: mit\nlibrary_name: timm\ntags: [a]\n---\n", {"license": "mit", "library_name": "timm"}),
-        ("---\nlicense: [mit]\n---\n", {}),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", {"license": ["mit", "apache-2.0"]}),
+        ("---\nlicense: []\nlibrary_name: [timm]\n---\n", {}),
+        ("---\nlicense: [mit, 3]\n---\n", {}),
         ("---\nlicense: [mit\n---\n", {}),
         ("---\n- mit\n---\n", {}),
         ("# No front matter\n", {}),

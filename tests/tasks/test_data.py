@@ -157,7 +157,7 @@ def test_a_data_set_of_a_script_says_where_its_rows_are(monkeypatch):
     def refuse(*given, **named):
         raise RuntimeError("Dataset scripts are no longer supported, but found conll2003.py")
 
-    monkeypatch.setattr("datasets.load_dataset", refuse)
+    monkeypatch.setattr("datasets.load_dataset_builder", refuse)
     with pytest.raises(SpecError, match=r"revision: refs/convert/parquet"):
         data.load_dataset("eriktks/conll2003", None, "train", None)
 
@@ -381,6 +381,39 @@ def test_data_that_git_lfs_has_not_fetched(table, form, tmp_path):
             file.write_text(POINTER)
     with pytest.raises(SpecError, match=r"Git LFS pointer.*git lfs pull.*\$\.dataset"):
         labels_of(path)
+
+
+WORDS = "text,label,score,note\nnull,None,1,\nNA,pos,NA,\n,pos,3,\nnan,n/a,4,NA\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "folder", "gz"])
+def test_words_of_a_table_stay_words(form, tmp_path):
+    """`null`, `NA` and `None` are texts in a column of texts of a CSV file, also where others are missing and where all
+    are such words; an empty cell is missing, and so is such a word among numbers.
+    """
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / {"folder": "validation.csv", "gz": "validation.csv.gz"}.get(form, f"validation.{form}")
+    text = WORDS.replace(",", "\t") if form == "tsv" else WORDS
+    path.write_bytes(gzip.compress(text.encode()) if form == "gz" else text.encode())
+    for _ in range(2):
+        rows = data.load_dataset(str(path.parent if form == "folder" else path), None, "validation", None)
+        assert rows.to_dict() == {
+            "text": ["null", "NA", None, "nan"],
+            "label": ["None", "pos", "pos", "n/a"],
+            "score": [1.0, None, 3.0, 4.0],
+            "note": [None, None, None, "NA"],
+        }
+    assert labels_of(path.parent)[1:3] == ["pos", "pos"]
+
+
+def test_a_readme_says_which_words_are_missing(tmp_path):
+    """What the README of a folder says of its CSV files holds."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "validation.csv").write_text("text,label\nNA,1\nnone,2\n?,3\n")
+    settings = "configs:\n- config_name: default\n  data_files: validation.csv\n  na_values: ['?']\n"
+    (tmp_path / "data" / "README.md").write_text(f"---\n{settings}---\n")
+    rows = data.load_dataset(str(tmp_path / "data"), None, "train", None)
+    assert rows["text"][:] == [None, "none", None]
 
 
 def test_an_empty_folder_is_no_data(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import tiny_text
 from sklearn.metrics import accuracy_score, f1_score, precision_score
@@ -221,6 +222,64 @@ def data_of(folder, texts, labels, names=None):
     columns = {"text": texts, "label": labels}
     features = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)} if names else None
     return tiny_text.write_data(folder, columns, features)
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "expected", "note"),
+    [
+        (["bad", "good"], [1.0, 0.0, 1.0], [1, 0, 1], "matched by number (0 is bad, 1 is good)"),
+        (["5", "1"], [1.0, 5.0, 1.0], [1, 0, 1], "aligned by name"),
+        (["bad", "good"], [True, False, True], [1, 0, 1], "matched by number (False is bad, True is good)"),
+        (["True", "False"], [True, False, True], [0, 1, 0], "aligned by name"),
+        (["LABEL_0", "LABEL_1"], [False, True, True], [0, 1, 1], "matched by number"),
+    ],
+)
+def test_booleans_and_whole_floats_are_labels(names, values, expected, note, tmp_path):
+    """Booleans and floats such as 1.0 are labels like whole numbers: names of the model, else ids."""
+    tiny_text.write_tokenizer(tmp_path / "model")
+    model = tiny_text.write_model(tmp_path / "model", "ForSequenceClassification", names)
+    data = data_of(tmp_path / "data", ["good film", "bad film", "dull film"], values)
+    result = tiny_text.passed(TASK, model, data, tmp_path, ("accuracy",))
+    assert result.references == expected
+    assert any(note in said for said in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "said"),
+    [
+        (["bad", "good"], [1.0, 0.5, 0.0], r"expected `0` or `1`, found the label 0\.5 in row 1 @"),
+        (["bad", "good"], [1.0, None, 0.0], r"the label null in row 1 \(take rows without a label out"),
+        (["bad", "good"], [1, 0, -100], r"the label -100 in row 2 \(take rows without a label out"),
+        (["bad", "good"], [0.5, 0.25, 0.1], r"a column of labels"),
+        (["bad", "good"], ["good", "None", "bad"], r"say what `None` is in the model.*or take such rows out"),
+        (["bad", "meh", "good"], [True, False, True], r"labels that agree by name, found.*'False', 'True'"),
+    ],
+)
+def test_what_is_no_label_is_refused(names, values, said, tmp_path):
+    """A number that is no label, and a missing one, are named with their row; false and true are no ids of three."""
+    tiny_text.write_tokenizer(tmp_path / "model")
+    model = tiny_text.write_model(tmp_path / "model", "ForSequenceClassification", names)
+    data = data_of(tmp_path / "data", ["good film", "bad film", "dull film"], values)
+    with pytest.raises(SpecError, match=said):
+        tiny_text.prepare(TASK, model, data, tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("make", [list, pd.Categorical, lambda values: pd.Series(values, dtype="string")])
+def test_frames_with_categories_are_read(make, tmp_path):
+    """Labels of a pandas frame may be categories: they are matched by name, wherever the frame is."""
+    from benchcard.sources.in_memory import extract_datasets, write_splits
+
+    tiny_text.write_tokenizer(tmp_path / "model")
+    model = tiny_text.write_model(tmp_path / "model", "ForSequenceClassification", ["good", "bad"])
+    frame = pd.DataFrame({"text": ["good film", "bad film"], "label": make(["bad", "good"])})
+    _, extracted = extract_datasets({"dataset": frame})
+    (splits,) = extracted.values()
+    for name in ("memory", "parquet"):
+        (tmp_path / name).mkdir()
+    write_splits(splits, tmp_path / "memory")
+    frame.to_parquet(tmp_path / "parquet" / "validation.parquet")
+    for name in ("memory", "parquet"):
+        assert tiny_text.passed(TASK, model, tmp_path / name, tmp_path / f"{name}-passed").references == [1, 0]
 
 
 def test_integers_that_are_names_have_the_right_accuracy(texts, tmp_path):

@@ -31,6 +31,13 @@ def test_too_few_rows_are_an_error_that_says_how_many_there_are(count, message):
         stratified_sample(rows([0] * count), 5, 0, "label", "train")
 
 
+@pytest.mark.parametrize("labels", [[True] * 4 + [False] * 8, [1.0] * 4 + [0.0] * 8])
+def test_booleans_and_whole_floats_are_classes(labels):
+    """A third of six rows has the label of a third of all rows."""
+    chosen, _ = stratified_sample(datasets.Dataset.from_dict({"label": labels}), 6, 0, "label", "train")
+    assert sum(chosen["label"][:]) == 2
+
+
 def test_one_row_can_be_all():
     """A split of one row gives one sample."""
     chosen, places = stratified_sample(rows([2]), 1, 0, "label", "train")

@@ -12,6 +12,8 @@ import tiny_text
 from benchcard import registry
 from benchcard.errors import ArtifactError, SpecError
 from benchcard.metrics.info import MetricInfo
+from benchcard.steps import data as data_steps
+from benchcard.steps.data import SampleRequest
 from benchcard.tasks.token_classification import read_tags
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -291,17 +293,67 @@ def test_a_byte_level_tokenizer_sees_words(tmp_path):
 @pytest.mark.parametrize(
     ("tokens", "tags", "said"),
     [
-        ([["good"], []], [[0], []], r"\[\] in row 1 of `tokens`"),
-        ([["good"], None], [[0], []], r"null in row 1 of `tokens`"),
+        ([["good"], []], [[0], [1]], r"1 labels for 0 words in row 1 of `ner_tags`"),
+        ([["good"], ["bad"]], [[0], None], r"no labels for 1 words in row 1 of `ner_tags`"),
+        (
+            [["good"], ["bad", "film"]],
+            [[0], [1, None]],
+            r"a label for each word, or -100 for .*no label for word 1 \(`film`\) of row 1",
+        ),
         ([["good"], ["bad", None]], [[0], [0, 0]], r"a list of words.*null.*row 1 of `tokens`"),
         ([["good"], ["bad", "film"]], [[0], [0]], r"1 labels for 2 words in row 1 of `ner_tags`"),
         ([["good"], ["bad"]], [[0], [-1]], r"label -1 in row 1"),
     ],
 )
 def test_what_does_not_fit_is_said(model, tmp_path, tokens, tags, said):
-    """Empty rows, rows without words, and tags that do not fit name their column and row."""
+    """Words and tags that are missing, and tags that do not fit, name their column and row."""
     with pytest.raises(SpecError, match=said):
         tiny_text.prepare(TASK, model, data_of(tmp_path / "data", tokens, tags), tmp_path / "prepared")
+
+
+NUMBERS = {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(datasets.Value("int64"))}
+
+
+def test_words_without_a_label_are_not_scored(model, tmp_path):
+    """A word with the label -100 is left out of predictions and references alike, and is counted."""
+    tags = [[1, -100, 0, 3], [-100, -100], TAGS[2]]
+    data = tiny_text.write_data(tmp_path / "data", {"tokens": SENTENCES, "ner_tags": tags}, NUMBERS)
+    found = tiny_text.passed(TASK, model, data, tmp_path, ("f1", "accuracy"))
+    whole = tiny_text.passed(TASK, model, data_of(tmp_path / "whole"), tmp_path / "b", ("accuracy",))
+    kept = [[place for place, tag in enumerate(row) if tag != -100] for row in tags]
+    assert found.predictions == [[row[place] for place in places] for row, places in zip(whole.predictions, kept)]
+    assert found.references == [[LABELS[row[place]] for place in places] for row, places in zip(tags, kept)]
+    assert "3 of 13 words have the label -100: they are not scored" in found.notes
+    tags = [[-100] * len(words) for words in SENTENCES]
+    hidden = tiny_text.write_data(tmp_path / "hidden", {"tokens": SENTENCES, "ner_tags": tags}, NUMBERS)
+    with pytest.raises(SpecError, match="found a split in which no word is scored"):
+        tiny_text.prepare(TASK, model, hidden, tmp_path / "none")
+
+
+def test_data_without_labels_have_predictions(model, tmp_path):
+    """With `ref_keys: []` words have the same predictions, and no references."""
+    data = tiny_text.write_data(tmp_path / "data", {"tokens": SENTENCES})
+    found = tiny_text.passed(TASK, model, data, tmp_path, ref_keys=[])
+    assert found.predictions == [directly(model, words) for words in SENTENCES]
+    assert found.references == [None, None, None]
+
+
+def test_sentences_without_words_change_nothing(model, tmp_path):
+    """An empty and a missing sentence have no labels to predict: the figures are those of the others."""
+    sentences, tags = SENTENCES * 9, TAGS * 9
+    data = data_of(tmp_path / "data", [[], *sentences, None], [[], *tags, None])
+    found = tiny_text.passed(TASK, model, data, tmp_path / "a", ("f1", "accuracy"))
+    without = data_of(tmp_path / "others", sentences, tags)
+    others = tiny_text.passed(TASK, model, without, tmp_path / "b", ("f1", "accuracy"))
+    assert found.predictions == [[], *others.predictions, []]
+    assert found.references == [[], *others.references, []]
+    assert found.scored.metrics == others.scored.metrics
+    assert "2 rows have no words" in found.notes
+    interval = tiny_text.compared(TASK, found.prepared, tmp_path / "a" / "predicted", tmp_path, "accuracy")
+    assert interval.low < found.scored.metrics["accuracy"] < interval.high
+    sample = tiny_text.rows_request(TASK, model, data, SampleRequest, num_samples=29, seed=0)
+    (tmp_path / "sample").mkdir()
+    assert data_steps.sample(sample, tmp_path / "sample", lambda done, total: None).items == 27
 
 
 def test_columns_of_another_kind(model, tmp_path):

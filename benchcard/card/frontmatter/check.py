@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from benchcard.card.facts import Plain
-from benchcard.card.frontmatter.hubterms import BASE_MODEL_RELATIONS, LICENSES, PIPELINE_TAGS, is_hub_id
+from benchcard.card.frontmatter.hubterms import (
+    BASE_MODEL_RELATIONS,
+    LANGUAGES,
+    LICENSES,
+    PIPELINE_TAGS,
+    is_hub_id,
+    is_language,
+)
 from benchcard.card.frontmatter.yaml import compose_yaml, load_yaml, split_card
 from benchcard.errors import CardError
 
@@ -139,6 +146,11 @@ def _check_texts(key: str, value: Plain) -> Iterator[Problem]:
             yield Problem("error", place, f"it must be a text, found {item!r}: put it in quotes")
         elif key == "license" and item not in LICENSES:
             yield Problem("warning", place, f"{item!r} is not in the Hub's list of licences: use its id, or `other`")
+        elif key == "language" and not is_language(item):
+            codes = "the ISO 639 code of a language in small letters, as `en`, or `code` or `multilingual`"
+            yield Problem("error", place, f"{item!r} is not {codes}")
+        elif key == "language" and len(item.partition("-")[0]) == 2 and item.partition("-")[0] not in LANGUAGES:
+            yield Problem("warning", place, f"{item!r} is not in ISO 639-1, the list of codes of two letters")
         elif key in ("datasets", "base_model") and not is_hub_id(item):
             kind = "data set" if key == "datasets" else "model"
             yield Problem("error", place, f"{item!r} is not the id of a {kind} on the Hub: remove it if it is a path")

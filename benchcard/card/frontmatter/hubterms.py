@@ -1,4 +1,4 @@
-"""Terms of the Hub: pipeline tags, licences, relations, and the format of an id.
+"""Terms of the Hub: pipeline tags, licences, languages, relations, and the format of an id.
 
 The lists grow on the Hub without notice, so a term that is not in them is worth a warning, never an error.
 """
@@ -37,10 +37,30 @@ _LICENSES = """
 LICENSES = frozenset(_LICENSES.split())
 """Source: hub-docs, docs/hub/repositories-licenses.md, and the licences of model families that the Hub added since."""
 
+_LANGUAGES = """
+    aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el
+    en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu
+    ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na
+    nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so
+    sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+LANGUAGES = frozenset(_LANGUAGES.split())
+"""The codes of two letters. Source: ISO 639-1. ISO 639-3 has 8,000 codes of three letters, which are not listed."""
+
 BASE_MODEL_RELATIONS = frozenset({"adapter", "finetune", "merge", "quantized"})
 """Source: hub-docs, docs/hub/model-cards.md, "Specifying a base model"."""
 
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*|code|multilingual")
 _HUB_ID = re.compile(r"(?:\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)
+
+
+def is_language(text: str) -> bool:
+    """Return whether `text` has the format of a language on the Hub: `de`, `gsw`, `zh-Hant`, or one of two words.
+
+    Source: the Hub's own message, "It must be an ISO 639-1, 639-2 or 639-3 code (two/three letters), or a special value
+    like "code", "multilingual"".
+    """
+    return bool(_LANGUAGE.fullmatch(text))
 
 
 def is_hub_id(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +27,7 @@ class Zipped:
         """Import onnxruntime."""
         import onnxruntime  # noqa: F401
 
-    def convert(self, graph: Path, target: Path, arguments: Mapping[str, Any]) -> str:
+    def convert(self, graph: Path, target: Path, arguments: Mapping[str, Any], samples: Iterable[Any]) -> str:
         """The graph, weights and all, in one compressed file."""
         import onnx
 
@@ -54,7 +54,9 @@ class Model:
             gzip.decompress(model.read_bytes()), settings, providers=["CPUExecutionProvider"]
         )
         self._outputs = [output.name for output in self.session.get_outputs()]
-        self.facts = {"optimize": options.get("optimize", True)}
+        # The number of threads is that of the runtime, which the card names.
+        threads = self.session.get_session_options().intra_op_num_threads
+        self.facts = {"intra_op_num_threads": threads, "optimize": options.get("optimize", True)}
 
     def prepare(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs that the graph takes."""

@@ -132,10 +132,11 @@ def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, tru
         )
     pairs, notes = _match_rows(a, b)
     if not pairs:
-        in_a, in_b = (next((shorten(row.label) for row in records.plan), "none") for records in (a, b))
+        labels = [next((shorten(row.label) for row in records.plan), "none") for records in (a, b)]
         raise BenchcardError(
-            f"{a.path} and {b.path} have no row in common: the first row is {in_a} in A, and {in_b} in B. Rows are "
-            f"matched by the benchmarked parameters: give both runs the same values of {quote_names(_matched_by(a, b))}"
+            f"{a.path} and {b.path} have no row in common: the first row is {' in A, and '.join(labels)} in B. "
+            "Rows are matched by the benchmarked parameters: give both runs the same values of "
+            f"{quote_names(_matched_by(a, b))}"
         )
     notes += _model_notes(pairs, a, b)
     notes += [

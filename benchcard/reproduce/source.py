@@ -107,7 +107,9 @@ def read_card(
         return PublishedCard(facts, run, path.parent.resolve(), slug)
     name = str(card)
     if not is_hub_id(name) or "/" not in name:
-        raise CardError(f"there is no card {name!r}: give its text, a file, a folder with a {README}, or a repository")
+        is_folder = Path(name).expanduser().is_dir()
+        problem = f"the folder {name!r} has no {README}" if is_folder else f"there is no card {name!r}"
+        raise CardError(f"{problem}: give the text of a card, a file, a folder with a {README}, or a repository")
     from benchcard.hub import repository
 
     readme = repository.read_readme(name, token=token, endpoint=endpoint)

@@ -72,10 +72,7 @@ def _read_spec(
 ) -> Spec:
     """Return the untrusted spec of a card, and add to `notes` what differs from the card."""
     from_user = set(_texts(changes) if given is None else given)
-    if card.run is not None:
-        task, fixed, grid = card.run.spec.task, dict(card.run.spec.fixed), dict(card.run.spec.grid)
-    else:
-        task, (fixed, grid) = card.facts.task, _parameters_of_facts(card.facts, notes)
+    task, fixed, grid = _parameters(card, notes)
     if (backend := fixed.get("backend", "local")) != "local":
         del fixed["backend"]
         fixed.pop("backend_args", None)
@@ -89,6 +86,30 @@ def _read_spec(
     spec = specs.read_spec({"task": task, "fixed": fixed, "grid": grid})
     folders = dict.fromkeys((resolve.source_names(spec) & from_card) - from_user, card.folder)
     return replace(spec, card_folders=folders, trusted=False)
+
+
+def _parameters(card: PublishedCard, notes: list[str]) -> tuple[str | None, dict[str, object], dict[str, object]]:
+    """Return task, fixed and benchmarked parameters of a card, and add to `notes` what differs from the card."""
+    if card.run is not None:
+        return card.run.spec.task, dict(card.run.spec.fixed), dict(card.run.spec.grid)
+    return (card.facts.task, *_parameters_of_facts(card.facts, notes))
+
+
+def source_names(card: PublishedCard) -> Mapping[str, frozenset[str]]:
+    """Return the names of the `models` and the `datasets` that a card says were measured."""
+    _, *parameters = _parameters(card, [])
+    models = [values.get(name) for values in parameters for name in ("name_or_path", *ALIASES)]
+    datasets = [values.get("dataset") for values in parameters]
+    entries = [entry for value in datasets for entry in (value if isinstance(value, list) else [value])]
+    paths = [entry.get("path") for entry in entries if isinstance(entry, Mapping)]
+    paths += [values.get("dataset.path") for values in parameters]
+    return {"models": frozenset(_texts(models)), "datasets": frozenset(_texts(paths))}
+
+
+def fixed_dataset(card: PublishedCard) -> Mapping[str, object] | None:
+    """Return the data set of a card; None where it is benchmarked, or is not described."""
+    dataset = _parameters(card, [])[1].get("dataset")
+    return dataset if isinstance(dataset, Mapping) else None
 
 
 def _texts(value: object) -> Iterator[str]:

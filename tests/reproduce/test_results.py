@@ -252,6 +252,15 @@ def test_a_card_that_is_not_there_is_said(card):
         Results.from_card(card)
 
 
+def test_a_folder_without_a_card_is_refused(tmp_path):
+    """A folder without a README is refused as that, and a README without a card by its path."""
+    with pytest.raises(CardError, match=r"has no README\.md: give the text of a card"):
+        Results.from_card(tmp_path)
+    (tmp_path / "README.md").write_text("# A model\n")
+    with pytest.raises(CardError, match=f"{re.escape(str(tmp_path))}.*: there is no card of benchcard"):
+        Results.from_card(tmp_path)
+
+
 def test_the_command_line_reads(tmp_path):
     """`benchcard read` shows tables, and writes each frame as CSV."""
     path = Card(text_of("vit-beans")).save(tmp_path / "card.md")

@@ -215,11 +215,12 @@ def _matched_by(a: Records, b: Records) -> list[str]:
 def _model_notes(pairs: Sequence[Pair], a: Records, b: Records) -> list[str]:
     """Return a note for each model that has other content in B; raise `BenchcardError` where it is another model."""
     notes: dict[str, None] = {}
-    for pair in pairs:
-        in_a, in_b = (
-            records.info.sources.models[record.configuration["name_or_path"]] for record, records in zip(pair, (a, b))
-        )
-        if in_a.digest == in_b.digest:
+    names = [tuple(record.configuration["name_or_path"] for record in pair) for pair in pairs]
+    # A folder and the repository that it was downloaded from give the same graph.
+    same = {both for both, (one, other) in zip(names, pairs) if one.digest is not None and one.digest == other.digest}
+    for both in dict.fromkeys(names):
+        in_a, in_b = (records.info.sources.models[name] for name, records in zip(both, (a, b)))
+        if in_a.digest == in_b.digest or both in same:
             continue
         if in_a.name != in_b.name:
             advice = f"To compare them, benchmark both in one run: `name_or_path: [{in_a.name}, {in_b.name}]`"

@@ -264,18 +264,23 @@ def _other_sources(card: PublishedCard, results: RunResults, given: Collection[s
     Without digests on the card, a folder is known by its last name, since the card has no other name of most folders.
     """
     published, names_by_part = card.run.sources if card.run else {}, card_spec.source_names(card)
+    data = card.facts.data
     for part, word in (("models", "model"), ("datasets", "data set")):
         digests = {source.name: source.digest for source in published.get(part, ())}
+        if part == "datasets" and not digests and data is not None and data.revision and len(names_by_part[part]) == 1:
+            digests = dict.fromkeys(names_by_part[part], data.revision)
         names = {*names_by_part[part], *(RENAMED.get(name, name) for name in names_by_part[part])}
         sources: list[Source] = list(getattr(results.records.info.sources, part).values())
         is_shared = False
         for source in sources:
             name = public_names.public_name(results.records, part, source.name)
-            expected = [digests[name]] if name in digests else [*digests.values()]
+            expected = {digests[name]} if name in digests else {*digests.values()}
+            # A full card shows the first digits of a digest.
+            is_equal = not expected.isdisjoint((source.digest, source.digest[:12], source.revision))
             is_named = source.name in given or not names.isdisjoint((name, source.name, source.location))
             is_named |= source.local and _last_name(name) in map(_last_name, names)
-            is_shared |= is_named or source.digest in expected
-            if is_named and expected and source.digest not in expected:
+            is_shared |= is_named or is_equal
+            if is_named and expected and not is_equal:
                 yield f"another content or revision of the {word} {source.name}"
         if not is_shared:
             here = [source.name for source in sources]

@@ -234,6 +234,19 @@ def test_a_model_that_may_be_another_one_is_not_comparable(results, folder):
     assert "the model is" not in str(results.verify(of_model(card, "/home/me/model")).ground)
 
 
+def test_a_full_card_alone_knows_its_data(results, tmp_path):
+    """A full card has the first digits of the digest of its data: other content is a condition, another set refused."""
+    card = Results.from_card(results.card().save(tmp_path / "README.md"))
+    assert not results.verify(card).ground
+    facts = replace(card.facts, data=replace(card.facts.data, revision="0" * 12))
+    found = results.verify(replace(card, facts=facts))
+    assert found.ground == ("another content or revision of the data set ./data",)
+    (dataset,) = card.facts.fixed["dataset"]
+    facts = replace(facts, fixed={**facts.fixed, "dataset": [{**dataset, "path": "me/other"}]})
+    with pytest.raises(CardError, match=r"the data set `me/other`, and the run of `\./data`"):
+        results.verify(replace(card, facts=facts))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

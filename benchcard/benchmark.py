@@ -98,7 +98,14 @@ class Benchmark:
 
     @classmethod
     def from_card(
-        cls, card: str | Path, section: str | None = None, *, trust_remote_code: bool = False, **changes: object
+        cls,
+        card: str | Path,
+        section: str | None = None,
+        *,
+        trust_remote_code: bool = False,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+        **changes: object,
     ) -> Benchmark:
         """Return the benchmark of a card, to run it again.
 
@@ -110,6 +117,8 @@ class Benchmark:
             section: The name of the section, where a README has several.
             trust_remote_code: Whether code that the card names may run: that of a model with the card's
                 `trust_remote_code: true`, which stays as it is, and the scripts of metrics that are not installed.
+            token: The token to read the card from the Hub; None for the one of `hf auth login`.
+            endpoint: The URL of the Hub with the card; None for that of huggingface_hub.
             **changes: Parameters that differ from the card, such as `model="./copy"` or `duration=3`.
 
         Raises:
@@ -121,7 +130,7 @@ class Benchmark:
         from benchcard.reproduce import spec as card_spec
         from benchcard.reproduce.source import read_card
 
-        published = read_card(card, section)
+        published = read_card(card, section, token=token, endpoint=endpoint)
         spec = card_spec.spec_of(published, changes, trust_remote_code)[0]
         card_spec.expect_here(published, spec, "pass `{name}={value}`")
         return cls.from_spec(spec)

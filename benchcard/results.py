@@ -28,13 +28,16 @@ class Results(RunResults):
     """
 
     @staticmethod
-    def from_card(card: str | Path, section: str | None = None, *, token: str | bool | None = None) -> CardResults:
+    def from_card(
+        card: str | Path, section: str | None = None, *, token: str | bool | None = None, endpoint: str | None = None
+    ) -> CardResults:
         """Return the results that a card shows, as frames `quality`, `time` and `plan`; older cards are read too.
 
         Args:
             card: Its text, a file, a folder with a README.md, or the id of a repository on the Hub.
             section: The name of the section, where a README has several.
-            token: The token for the Hub.
+            token: The token for the Hub; None for the one of `hf auth login`.
+            endpoint: The URL of the Hub; None for that of huggingface_hub.
 
         Raises:
             CardError: There is no such card, or it cannot be read.
@@ -42,18 +45,23 @@ class Results(RunResults):
         """
         from benchcard.reproduce import results
 
-        return results.from_card(card, section, token=token)
+        return results.from_card(card, section, token=token, endpoint=endpoint)
 
-    def verify(self, card: str | Path | CardResults) -> Verification:
-        """Return for each figure of a card whether this run reproduces it.
+    def verify(
+        self, card: str | Path | CardResults, *, token: str | bool | None = None, endpoint: str | None = None
+    ) -> Verification:
+        """Return for each figure of a card whether this run reproduces it; the arguments are those of `from_card`.
 
         Raises:
-            CardError: The card cannot be read, or this run has none of its configurations.
+            CardError: The card cannot be read, it is of another task, model or data, or this run has none of its
+                configurations.
             HubError: The repository cannot be reached.
         """
         from benchcard.reproduce import verify
 
-        return verify.verify(self.from_card(card) if isinstance(card, (str, Path)) else card, self)
+        if isinstance(card, (str, Path)):
+            card = self.from_card(card, token=token, endpoint=endpoint)
+        return verify.verify(card, self)
 
     def card(self, layout: str = "full", slug: str | None = None, max_drop: float | None = None) -> Card:
         """Return the card of the run.

@@ -1,7 +1,8 @@
 """The comparison of two runs, row by row: what became better or worse, and what may be chance.
 
-Rows are matched by their parameters. Quality is compared by paired tests where both runs used the same examples, else
-by the interval of each run; latency as `compare_times` says. All intervals of a kind hold together at 95 %
+Rows are matched by their parameters, in runs of one task and model. Quality is compared by paired tests where both runs
+used the same examples, by the interval of each run where they used others of the same data, and not at all on other
+data; latency as `compare_times` says. All intervals of a kind hold together at 95 %
 (Bonferroni), so that a check in CI fails by chance alone in at most one run of twenty.
 """
 
@@ -18,6 +19,7 @@ from benchcard import registry
 from benchcard.analysis.compare_times import Pair, compare_latencies
 from benchcard.analysis.frames.columns import frame_of, interval_columns, to_records, with_bounds
 from benchcard.analysis.records import Records
+from benchcard.analysis.row_facts import number_rows
 from benchcard.errors import BenchcardError
 from benchcard.evaluation.rows import Rows, metric_inputs
 from benchcard.measure import significance
@@ -29,7 +31,7 @@ from benchcard.run.record import Record
 from benchcard.sources.resolve import script_metrics
 from benchcard.spec.parameters import split_name
 from benchcard.utils.plain import canonical_json
-from benchcard.utils.text import quote_names
+from benchcard.utils.text import quote_names, shorten
 from benchcard.utils.values import Interval
 
 MetricExamples = dict[str, Examples | Computed]
@@ -40,8 +42,12 @@ PERHAPS_WORSE = "may be worse"
 NO_INTERVAL = "not compared: no interval"
 MISSING_IN_A, MISSING_IN_B = "not compared: no figure in A", "worse: no figure in B"
 MISSING_IN_BOTH = "not compared: no figure in A and B"
+OTHER_DATA = "not compared: other data"
+_VERDICTS = (BETTER, WORSE, PERHAPS_WORSE, ALIKE, DIFFERENT, MISSING_IN_B)
 _NUMBERS = ("row_a", "row_b")
 _FIGURE = ("figure", "a", "b", *with_bounds("change"), "paired", "verdict")
+# Rows that a note names; more are counted.
+_MOST_ROWS = 20
 # The rounding error of differences of floating-point sums.
 _ROUNDING = 1e-12
 
@@ -66,6 +72,11 @@ class Comparison:
         """The rows of the frame that are worse by more than their interval, or have no figure in B."""
         return self.frame[self.frame["verdict"].isin((WORSE, MISSING_IN_B))]
 
+    @property
+    def compared(self) -> pd.DataFrame:
+        """The rows of the frame that have a verdict."""
+        return self.frame[self.frame["verdict"].isin(_VERDICTS)]
+
     def to_json(self) -> dict[str, object]:
         """Return the frame as `figures`, a list of rows, the number of `worse` ones, and `notes`: plain data."""
         return {"figures": to_records(self.frame), "worse": len(self.worse), "notes": list(self.notes)}
@@ -82,8 +93,11 @@ def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, tru
     """Return the comparison of the later run B with run A; see `RunResults.compare`.
 
     Raises:
-        BenchcardError: The runs are of two machines and times were to be compared, or they have no row in common.
+        BenchcardError: The runs are of two tasks or models, of two machines and times were to be compared, or they have
+            no row in common.
     """
+    if a.plan.spec.task != b.plan.spec.task:
+        raise _incomparable("tasks", a.plan.spec.task, b.plan.spec.task, "Compare runs of one task")
     first, second = a.info.machine, b.info.machine
     if times and not across_machines and first.fingerprint != second.fingerprint:
         raise BenchcardError(
@@ -92,7 +106,13 @@ def compare_runs(a: Records, b: Records, across_machines: bool, times: bool, tru
         )
     pairs, notes = _match_rows(a, b)
     if not pairs:
-        raise BenchcardError(f"{a.path} and {b.path} have no row in common: {'; '.join(notes)}")
+        labels = [next((shorten(row.label) for row in records.plan), "none") for records in (a, b)]
+        raise BenchcardError(
+            f"{a.path} and {b.path} have no row in common: the first row is {' in A, and '.join(labels)} in B. "
+            "Rows are matched by the benchmarked parameters: give both runs the same values of "
+            f"{quote_names(_matched_by(a, b))}"
+        )
+    notes += _model_notes(pairs, a, b)
     notes += [
         f"{name} was {version} in A and is {b.info.versions.get(name)} in B"
         for name, version in a.info.versions.items()
@@ -128,26 +148,66 @@ def _differing_parameters(a: Records, b: Records) -> list[str]:
     for name in names:
         values = first.get(name), second.get(name)
         if name not in benchmarked and values[0] != values[1]:
-            in_a, in_b = ("not set" if value is None else f"`{value}`" for value in values)
+            if all(isinstance(value, Mapping) for value in values):
+                values = _difference_of(*values)
+            in_a, in_b = ("not set" if value is None else f"`{shorten(str(value))}`" for value in values)
             notes.append(f"`{name}` is {in_a} in A and {in_b} in B")
     return notes
 
 
+def _difference_of(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the entries of two mappings that the other one lacks, or has with another value."""
+    one, other = (
+        {name: value for name, value in mapping.items() if name not in others or others[name] != value}
+        for mapping, others in ((first, second), (second, first))
+    )
+    return one, other
+
+
 def _match_rows(a: Records, b: Records) -> tuple[list[Pair], list[str]]:
     """Return the rows that are equal in every parameter that either run benchmarks, and notes on the other rows."""
-    names = sorted({"framework", *a.plan.spec.grid, *b.plan.spec.grid})
+    names = _matched_by(a, b)
     first, second = (
         {canonical_json([_parameter(record, name) for name in names]): record for record in records.records}
         for records in (a, b)
     )
     pairs = [(record, second[key]) for key, record in first.items() if key in second]
-    notes = [
-        f"row {record.configuration.row} of {run} ({record.configuration.label}) is only in this run"
-        for run, records, others in (("A", first, second), ("B", second, first))
-        for key, record in records.items()
-        if key not in others
-    ]
+    notes = []
+    for run, records, others in (("A", first, second), ("B", second, first)):
+        if rows := [record.configuration for key, record in records.items() if key not in others]:
+            which = f" ({shorten(rows[0].label)})" if len(rows) == 1 else ""
+            numbers = number_rows([row.row for row in rows]) if len(rows) <= _MOST_ROWS else f"{len(rows)} rows"
+            notes.append(f"{numbers} of {run}{which} {'is' if len(rows) == 1 else 'are'} only in this run")
     return pairs, notes
+
+
+def _matched_by(a: Records, b: Records) -> list[str]:
+    """Return the parameters by which rows are matched: those that either run benchmarks."""
+    return sorted({"framework", *a.plan.spec.grid, *b.plan.spec.grid})
+
+
+def _model_notes(pairs: Sequence[Pair], a: Records, b: Records) -> list[str]:
+    """Return a note for each model that has other content in B; raise `BenchcardError` where it is another model."""
+    notes: dict[str, None] = {}
+    names = [tuple(record.configuration["name_or_path"] for record in pair) for pair in pairs]
+    # A folder and the repository that it was downloaded from give the same graph.
+    same = {both for both, (one, other) in zip(names, pairs) if one.digest is not None and one.digest == other.digest}
+    for both in dict.fromkeys(names):
+        in_a, in_b = (records.info.sources.models[name] for name, records in zip(both, (a, b)))
+        if in_a.digest == in_b.digest or both in same:
+            continue
+        if in_a.name != in_b.name:
+            advice = f"To compare them, benchmark both in one run: `name_or_path: [{in_a.name}, {in_b.name}]`"
+            raise _incomparable("models", in_a.name, in_b.name, advice)
+        notes[f"the model `{in_a.name}` has another content or revision in B"] = None
+    return list(notes)
+
+
+def _incomparable(kind: str, in_a: str, in_b: str, advice: str) -> BenchcardError:
+    return BenchcardError(
+        f"the runs are of two {kind}, `{in_a}` in A and `{in_b}` in B: no figure of B is better or worse than one of "
+        f"A. {advice}"
+    )
 
 
 def _parameter(record: Record, name: str) -> object:
@@ -178,14 +238,14 @@ def _compare_quality(
     for pair, name in metrics:
         first, second = pair
         row, values = first.configuration, [_metrics(record).get(name) for record in pair]
-        if missing := _missing_figure(*values):
-            yield _change(pair, name, values, missing)
+        if reason := _missing_figure(*values) if _is_same_data(pair, a, b) else OTHER_DATA:
+            yield _change(pair, name, values, reason)
             continue
         if row.row not in examples:
             examples[row.row] = (
                 _examples(first, a, trust_remote_code),
                 _examples(second, b, trust_remote_code),
-                _data(first, a) == _data(second, b) and _references(first) == _references(second),
+                _fingerprint(first) == _fingerprint(second) and _references(first) == _references(second),
             )
         in_a, in_b, paired = examples[row.row]
         if name not in in_a or name not in in_b:
@@ -271,11 +331,22 @@ def _examples(record: Record, records: Records, trust_remote_code: bool) -> Metr
     return metrics
 
 
-def _data(record: Record, records: Records) -> tuple[object, ...]:
-    row = record.configuration
-    dataset = {name: value for name, value in row["dataset"].items() if name not in ("path", "calibration_split")}
-    source = records.info.sources.dataset(row["dataset"])
-    return dataset, source.revision, source.digest, row["max_eval_samples"]
+def _is_same_data(pair: Pair, a: Records, b: Records) -> bool:
+    """Return whether both rows were evaluated on the same columns of one split, though perhaps on other rows of it."""
+    first, second = pair
+    one, other = first.configuration["dataset"], second.configuration["dataset"]
+    # A column that one of them does not name is the default one, or the same by another way.
+    if any(one.get(name) and other.get(name) and one[name] != other[name] for name in ("data_keys", "ref_keys")):
+        return False
+    if _fingerprint(first) == _fingerprint(second) != "":
+        return True
+    splits = [(dataset["eval_split"].partition("[")[0], dataset.get("name")) for dataset in (one, other)]
+    return splits[0] == splits[1] and a.info.sources.dataset(one).digest == b.info.sources.dataset(other).digest
+
+
+def _fingerprint(record: Record) -> str:
+    """Return the digest of the rows that a row of the run was evaluated on."""
+    return record.outcomes.prepare.values.fingerprint if record.outcomes.prepare else ""
 
 
 def _references(record: Record) -> tuple[object, ...] | None:

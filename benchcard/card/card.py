@@ -50,6 +50,11 @@ class Card:
         readmes.expect_slug(slug)
         if layout == "classic":
             return cls(classic.render(facts), slug=slug)
+        if any(row.original is not None for row in facts.rows):
+            raise CardError(
+                "each row of this card has the figures of two models, as in the first cards of 2022. The layout 'full' "
+                "expects one model in each row: use 'classic'"
+            )
         picture = plot.render_png(facts)
         files = {} if picture is None else {f"{FOLDER}/{slug}/{PLOT}": picture}
         text = full.body(facts, plot=next(iter(files), None), slug=slug)

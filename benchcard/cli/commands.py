@@ -265,7 +265,7 @@ def compare(
 ) -> None:
     """Compare the run directory B with the earlier A, row by row.
 
-    Status 1: a figure got worse by more than its interval; 2: the runs cannot be compared.
+    Status 1: a figure got worse by more than its interval; 2: the runs cannot be compared, or no figure of them can.
     """
     from benchcard.results import Results
 
@@ -288,10 +288,13 @@ def compare(
         table(comparison.frame, wide)
         for note in comparison.notes:
             write_text(f"note: {note}")
-    worse = len(comparison.worse)
-    click.echo(
-        f"{worse} of {len(comparison.frame)} figures got worse" if worse else "nothing got worse", err=as_csv or as_json
-    )
+    figures, compared, worse = map(len, (comparison.frame, comparison.compared, comparison.worse))
+    aside = as_csv or as_json
+    if not compared:
+        click.echo(f"none of {figures} figures can be compared: the column `verdict` says why", err=aside)
+        sys.exit(NOT_COMPARED)
+    summary = f"{worse} of {compared} compared figures got worse" if worse else "nothing got worse"
+    click.echo(summary if compared == figures else f"{summary} ({figures - compared} have no verdict)", err=aside)
     if worse:
         sys.exit(FAILED)
 

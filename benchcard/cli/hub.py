@@ -131,6 +131,7 @@ def verify(
     """
     from benchcard.benchmark import Benchmark
     from benchcard.reproduce import spec as card_spec
+    from benchcard.reproduce import verify as card_verify
     from benchcard.results import Results
     from benchcard.sources import resolve
 
@@ -152,7 +153,7 @@ def verify(
         others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
         path = next(candidate for candidate in itertools.chain([first], others) if not candidate.exists())
         click.echo(f"note: the run directory is {path}; the same command with `--out {path}` continues it", err=True)
-    verification = benchmark.run(path, progress=not quiet).verify(published)
+    verification = card_verify.verify(published, benchmark.run(path, progress=not quiet), given)
     if as_csv:
         click.echo(verification.frame.to_csv(index=False), nl=False)
     elif as_json:

@@ -60,6 +60,8 @@ def why_same(
 
 
 def _why_float(report: QuantizationReport, settings: Quantization) -> str:
+    if settings.operators_to_quantize == ():
+        return "`operators_to_quantize` is empty"
     requested, supported = sorted(settings.operators_to_quantize or ()), supported_operators(settings)
     present = [count.operator for count in report.operators]
     excluded = [count.operator for count in report.operators if count.excluded and count.excluded == count.eligible]

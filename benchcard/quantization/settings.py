@@ -18,7 +18,7 @@ class Quantization:
 
     Attributes:
         approach: "dynamic" (ranges of activations are computed in every forward pass) or "static" (they are given).
-        operators_to_quantize: Operator types; None for all that the quantizer knows for the approach.
+        operators_to_quantize: Operator types, empty for none; None for all that the quantizer knows for the approach.
         nodes_to_exclude: Names of nodes that stay in float32.
         per_channel: One scale per output channel of a weight, where the operator allows it, instead of one per weight;
             None is no.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from benchcard.analysis.frames.columns import frame_of, interval_columns, to_records
-from benchcard.card import Facts
+from benchcard.card import Card, Facts
 from benchcard.card.facts import Figures, Measured, Row
 from benchcard.reproduce import spec as card_spec
 from benchcard.reproduce.source import PublishedCard, PublishedRun, TimeKey, read_card
@@ -55,8 +55,20 @@ class CardResults(PublishedCard):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The differences between the spec and the card, a sentence each."""
-        return card_spec.untrusted_spec(self)[1]
+        """The differences between the spec and the card, and why there is no spec where that is so, a sentence each."""
+        return card_spec.spec_notes(self)
+
+    def card(self, layout: str = "full", slug: str | None = None) -> Card:
+        """Return the card in one of the layouts; a classic card gives the same text again in `classic`.
+
+        Args:
+            layout: `full`, or `classic`, the layout of the cards of 2022.
+            slug: The name of its section in a README; by default the one that it was read from.
+
+        Raises:
+            CardError: There is no such layout, it cannot show this card, or `slug` cannot name a section.
+        """
+        return Card.from_facts(self.facts, layout=layout, slug=slug or self.section or "benchmark")
 
     @cached_property
     def plan(self) -> pd.DataFrame:
@@ -117,7 +129,7 @@ def from_card(
     """Return the results that a card shows; see `Results.from_card`."""
     published = read_card(card, section, token=token, endpoint=endpoint)
     facts = _with_published(published.facts, published.run) if published.run else published.facts
-    return CardResults(facts, published.run, published.folder)
+    return CardResults(facts, published.run, published.folder, published.section)
 
 
 def _with_published(facts: Facts, run: PublishedRun) -> Facts:

@@ -75,12 +75,14 @@ class PublishedRun:
 class PublishedCard:
     """A card that was read: what it shows, and the run that was published beside it, or None.
 
-    `folder` is where its paths start; None for a text or a repository, which name no path of this machine.
+    `folder` is where its paths start; None for a text or a repository, which name no path of this machine. `section` is
+    the name of its section in the README; empty where it is a text without markers.
     """
 
     facts: Facts
     run: PublishedRun | None
     folder: Path | None
+    section: str = ""
 
 
 def read_card(
@@ -93,41 +95,56 @@ def read_card(
         HubError: The repository does not exist or cannot be reached.
     """
     if isinstance(card, str) and "\n" in card:
-        text, _ = _select_section(card, section)
-        return PublishedCard(Card(text).facts(), None, None)
+        facts, slug = _read_section(card, section, "the text")
+        return PublishedCard(facts, None, None, slug)
     path = Path(card).expanduser()
     if path.is_dir():
         path = path / README
     if path.is_file():
-        text, slug = _select_section(path.read_bytes().decode("utf-8", "surrogateescape"), section)
+        facts, slug = _read_section(_read_text(path), section, str(path))
         file = path.parent / FOLDER / slug / RUN
         run = _read_run(file.read_bytes(), str(file)) if slug and file.is_file() else None
-        return PublishedCard(Card(text).facts(), run, path.parent.resolve())
+        return PublishedCard(facts, run, path.parent.resolve(), slug)
     name = str(card)
     if not is_hub_id(name) or "/" not in name:
-        raise CardError(f"there is no card {name!r}: give its text, a file, a folder with a {README}, or a repository")
+        is_folder = Path(name).expanduser().is_dir()
+        problem = f"the folder {name!r} has no {README}" if is_folder else f"there is no card {name!r}"
+        raise CardError(f"{problem}: give the text of a card, a file, a folder with a {README}, or a repository")
     from benchcard.hub import repository
 
     readme = repository.read_readme(name, token=token, endpoint=endpoint)
     if readme is None:
-        raise CardError(f"{name} has no {README}")
-    text, slug = _select_section(readme, section)
+        raise CardError(
+            f"{name} has no {README}. Expected a repository to which a card was pushed: push one to it first"
+        )
+    facts, slug = _read_section(readme, section, f"the {README} of {name}")
     location = f"{FOLDER}/{slug}/{RUN}"
     content = repository.read_file(name, location, token=token, endpoint=endpoint) if slug else None
-    return PublishedCard(Card(text).facts(), None if content is None else _read_run(content, location), None)
+    return PublishedCard(facts, None if content is None else _read_run(content, location), None, slug)
 
 
-def _select_section(readme: str, section: str | None) -> tuple[str, str]:
-    """Return the text of one card and the name of its section; empty for a card without markers."""
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise CardError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read_section(readme: str, section: str | None, where: str) -> tuple[Facts, str]:
+    """Return the facts of one card and the name of its section, empty for a card without markers.
+
+    Errors name `where` the README is.
+    """
     sections = readmes.find_sections(readme)
     if section is None and len(sections) > 1:
-        raise CardError(f"the README has {len(sections)} sections: name one of {', '.join(sections)}")
+        raise CardError(f"{where} has {len(sections)} sections: name one of {', '.join(sections)}")
     if section is not None and section not in sections:
-        raise CardError(f"the README has no section {section!r}; there is {', '.join(sections) or 'none'}")
-    if not sections:
-        return readme, ""
-    slug = section or next(iter(sections))
-    return readmes.section_as_card(readme, slug), slug
+        raise CardError(f"{where} has no section {section!r}; there is {', '.join(sections) or 'none'}")
+    slug = section or next(iter(sections), "")
+    try:
+        return Card(readmes.section_as_card(readme, slug) if slug else readme).facts(), slug
+    except CardError as error:
+        raise CardError(f"{where}: {error}") from error
 
 
 def _read_run(content: bytes, location: str) -> PublishedRun:

@@ -10,16 +10,18 @@ from pathlib import PurePath, PureWindowsPath
 from benchcard import registry
 from benchcard.analysis.frames.quality import PASS_METRICS
 from benchcard.card.facts import Facts
-from benchcard.errors import CardError
+from benchcard.errors import BenchcardError, CardError
+from benchcard.metrics.info import METRICS
 from benchcard.reproduce.source import PublishedCard
 from benchcard.sources import resolve
 from benchcard.spec import spec as specs
 from benchcard.spec.parameters import ALIASES, type_of
 from benchcard.spec.spec import Spec
 from benchcard.tasks import default_metrics
+from benchcard.utils.text import pluralize
 
-# Metrics whose figures have other names on a card than the metric.
-_COMPOUND = ("seqeval", "squad", "squad_v2")
+# The names that the first cards have for the columns of question answering.
+_DATA_KEYS = {"question": "primary", "context": "secondary"}
 
 
 def spec_of(
@@ -49,13 +51,28 @@ def untrusted_spec(
     card: PublishedCard, changes: Mapping[str, object] | None = None, given: Collection[str] | None = None
 ) -> tuple[Spec, tuple[str, ...]]:
     """Return what `spec_of` does, whatever code the card names; the spec is not trusted."""
-    changes = changes or {}
-    from_user = set(_texts(changes) if given is None else given)
     notes: list[str] = []
-    if card.run is not None:
-        task, fixed, grid = card.run.spec.task, dict(card.run.spec.fixed), dict(card.run.spec.grid)
-    else:
-        task, (fixed, grid) = card.facts.task, _parameters_of_facts(card.facts, notes)
+    return _read_spec(card, changes or {}, given, notes), tuple(notes)
+
+
+def spec_notes(card: PublishedCard) -> tuple[str, ...]:
+    """Return the differences between the spec of a card and the card, and why there is no spec where that is so."""
+    notes: list[str] = []
+    try:
+        _read_spec(card, {}, None, notes)
+    except BenchcardError as error:
+        first, *others = str(error).splitlines()
+        more = f", and {pluralize(len(others), 'further mistake')}: `.spec` lists all" if others else ""
+        notes.append(f"the benchmark of this card cannot be run here: {first}{more}")
+    return tuple(notes)
+
+
+def _read_spec(
+    card: PublishedCard, changes: Mapping[str, object], given: Collection[str] | None, notes: list[str]
+) -> Spec:
+    """Return the untrusted spec of a card, and add to `notes` what differs from the card."""
+    from_user = set(_texts(changes) if given is None else given)
+    task, fixed, grid = _parameters(card, notes)
     if (backend := fixed.get("backend", "local")) != "local":
         del fixed["backend"]
         fixed.pop("backend_args", None)
@@ -68,7 +85,31 @@ def untrusted_spec(
         fixed[name] = value
     spec = specs.read_spec({"task": task, "fixed": fixed, "grid": grid})
     folders = dict.fromkeys((resolve.source_names(spec) & from_card) - from_user, card.folder)
-    return replace(spec, card_folders=folders, trusted=False), tuple(notes)
+    return replace(spec, card_folders=folders, trusted=False)
+
+
+def _parameters(card: PublishedCard, notes: list[str]) -> tuple[str | None, dict[str, object], dict[str, object]]:
+    """Return task, fixed and benchmarked parameters of a card, and add to `notes` what differs from the card."""
+    if card.run is not None:
+        return card.run.spec.task, dict(card.run.spec.fixed), dict(card.run.spec.grid)
+    return (card.facts.task, *_parameters_of_facts(card.facts, notes))
+
+
+def source_names(card: PublishedCard) -> Mapping[str, frozenset[str]]:
+    """Return the names of the `models` and the `datasets` that a card says were measured."""
+    _, *parameters = _parameters(card, [])
+    models = [values.get(name) for values in parameters for name in ("name_or_path", *ALIASES)]
+    datasets = [values.get("dataset") for values in parameters]
+    entries = [entry for value in datasets for entry in (value if isinstance(value, list) else [value])]
+    paths = [entry.get("path") for entry in entries if isinstance(entry, Mapping)]
+    paths += [values.get("dataset.path") for values in parameters]
+    return {"models": frozenset(_texts(models)), "datasets": frozenset(_texts(paths))}
+
+
+def fixed_dataset(card: PublishedCard) -> Mapping[str, object] | None:
+    """Return the data set of a card; None where it is benchmarked, or is not described."""
+    dataset = _parameters(card, [])[1].get("dataset")
+    return dataset if isinstance(dataset, Mapping) else None
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -130,8 +171,12 @@ def _parameters_of_facts(facts: Facts, notes: list[str]) -> tuple[dict[str, obje
     # The cards show the data set as a list of one.
     if isinstance(dataset := fixed.get("dataset"), list) and len(dataset) == 1:
         fixed["dataset"] = dataset[0]
+    if "dataset" in fixed:
+        fixed["dataset"] = _current_dataset(fixed["dataset"])
     grid: dict[str, object] = {
-        name: values for name, values in facts.benchmarked.items() if _is_known(name, values, notes)
+        name: [_current_dataset(value) for value in values] if name == "dataset" else values
+        for name, values in facts.benchmarked.items()
+        if _is_known(name, values, notes)
     }
     if any(row.original is not None for row in facts.rows) and "apply_quantization" not in {*fixed, *grid}:
         grid["apply_quantization"] = [False, True]
@@ -153,6 +198,14 @@ def _parameters_of_facts(facts: Facts, notes: list[str]) -> tuple[dict[str, obje
     return fixed, grid
 
 
+def _current_dataset(dataset: object) -> object:
+    """Return the data set of a card with the names that columns have now."""
+    keys = dataset.get("data_keys") if isinstance(dataset, Mapping) else None
+    if not isinstance(dataset, Mapping) or not isinstance(keys, Mapping):
+        return dataset
+    return {**dataset, "data_keys": {_DATA_KEYS.get(name, name): column for name, column in keys.items()}}
+
+
 def _is_known(name: str, value: object, notes: list[str]) -> bool:
     """Return whether a parameter of a card still exists; add a note where it does not."""
     if type_of(ALIASES.get(name, name)) is not None:
@@ -168,12 +221,14 @@ def _metrics(facts: Facts, fixed: Mapping[str, object], notes: list[str]) -> dic
     if "metrics" in {*fixed, *facts.settings, *facts.benchmarked} or facts.task not in registry.tasks():
         return {}
     names = [metric.name for metric in facts.metrics if metric.name not in PASS_METRICS]
-    task_args = fixed.get("task_args")
-    defaults = default_metrics(registry.task(facts.task), task_args if isinstance(task_args, Mapping) else {})
-    if any(name in _COMPOUND for name in defaults):
-        return {}
+    task, task_args = registry.task(facts.task), fixed.get("task_args")
+    defaults = default_metrics(task, task_args if isinstance(task_args, Mapping) else {})
     if names and all(name in registry.metrics() for name in names):
         return {"metrics": names}
+    # A card shows the figures of a metric, as `overall_f1`, and not its id, as `seqeval`.
+    for metric in getattr(task, "scorers", ()) if names else ():
+        if all(f"{metric}.{name}" in METRICS for name in names):
+            return {"metrics": [metric]}
     unknown = [name for name in names if name not in registry.metrics() and name not in defaults]
     if unknown:
         subject = f"metric {unknown[0]} is" if len(unknown) == 1 else f"metrics {', '.join(unknown)} are"

@@ -1,7 +1,8 @@
 """Verdicts on the figures of a card: whether a run of the same configurations here reproduces each of them.
 
 - A figure of quality is **reproduced** if it is the same to the digits of the card, else **different**; or, if the
-  processor or versions differ or are unknown, **not comparable**, since int8 products may differ there.
+  processor or versions differ or are unknown, **not comparable**, since int8 products may differ there. So are figures
+  of other examples. A run of another task, model or data set is refused.
 - A figure of time is **not comparable** if the processor or versions differ. Otherwise it is **reproduced** if the
   intervals overlap, each widened by the factor by which the baseline differed from itself, and that of the card by the
   rounding of its digits. If they do not overlap, a ratio to the baseline is **different**, and any other figure not
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,8 +27,11 @@ from benchcard.card.layouts.classic import QUALITY_DECIMALS
 from benchcard.card.layouts.figures import column_decimals
 from benchcard.card.layouts.full_tables import RATIO, decimals_rule
 from benchcard.errors import CardError
+from benchcard.reproduce import spec as card_spec
 from benchcard.reproduce.source import PublishedCard
+from benchcard.sources.resolve import RENAMED, Source
 from benchcard.utils.plain import as_plain, canonical_json, plain
+from benchcard.utils.text import format_value, quote_names
 from benchcard.utils.values import Failure, Interval, Shape
 
 if TYPE_CHECKING:
@@ -40,6 +44,11 @@ _TOO_WIDE = 1.5
 _PROCESSOR = ("processor", "architecture", "instructions", "physical_cores", "usable_cores", "quota_cpus")
 # The libraries whose versions change figures.
 _LIBRARIES = ("onnxruntime", "torch", "onnx", "transformers", "datasets", "evaluate", "scikit-learn", "numpy")
+
+_EXPECTED_RUN = (
+    "Expected a run of the card's own benchmark: `benchcard verify CARD` runs it, and its options `--model` and "
+    "`--dataset` say where model and data are now"
+)
 
 # A row of a frame by column, and a verdict with its reason.
 _Cells: TypeAlias = Mapping[Any, Any]
@@ -85,19 +94,30 @@ class Verification:
         return f"<p>{html.escape(str(self))}</p>{self.frame.to_html(index=False, na_rep='', escape=True)}"
 
 
-def verify(card: PublishedCard, results: RunResults) -> Verification:
-    """Return the verdict on every figure of a card, from the results of the same configurations here."""
-    verifier = _Verifier(card, results)
+def verify(card: PublishedCard, results: RunResults, given: Collection[str] = ()) -> Verification:
+    """Return the verdict on every figure of a card, from the results of the same configurations here.
+
+    `given` are names of models and data of the run that the user says are those of the card.
+
+    Raises:
+        CardError: The run is of another task, model or data, or has none of the card's configurations.
+    """
+    if card.facts.task != results.spec.task:
+        raise _other_benchmark("task", [card.facts.task], [results.spec.task])
+    verifier = _Verifier(card, results, given)
     rows = list(verifier.rows())
     if not rows:
-        raise CardError("the results have none of the card's configurations")
-    return Verification(frame_of([dict(zip(COLUMNS, row)) for row in rows], COLUMNS), verifier.ground)
+        names = quote_names(card.facts.benchmarked)
+        raise CardError(f"{results.path} has none of the card's configurations of {names}. {_EXPECTED_RUN}")
+    frame = frame_of([dict(zip(COLUMNS, row)) for row in rows], COLUMNS)
+    return Verification(frame, (*verifier.ground, *verifier.examples))
 
 
 class _Verifier:
-    def __init__(self, card: PublishedCard, results: RunResults) -> None:
+    def __init__(self, card: PublishedCard, results: RunResults, given: Collection[str]) -> None:
         self.facts, self.results = card.facts, results
-        self.ground = tuple(_ground(card, results))
+        self.ground = (*_ground(card, results), *_other_sources(card, results, given))
+        self.examples = tuple(_other_examples(card, results))
         published = [(noise.ratio_low, noise.ratio_high) for noise in (card.run.noise if card.run else ())]
         here = zip(results.noise["ratio_low"], results.noise["ratio_high"])
         bounds = [_number(bound) for pair in (*published, *here) for bound in pair]
@@ -148,7 +168,11 @@ class _Verifier:
         cells = self.quality[row_here]
         for name in (metric.name for metric in self.facts.metrics):
             published, here = measured.metrics.get(name), _interval_here(cells, name)
-            if published is None or here is None:
+            if name not in cells:
+                verdict = NOT_COMPARABLE, "this run does not measure it"
+            elif self.examples:
+                verdict = NOT_COMPARABLE, "; ".join(self.examples)
+            elif published is None or here is None:
                 verdict = self._missing(published, here, failure, cells)
             else:
                 verdict = self._quality(name, published, here)
@@ -221,7 +245,7 @@ class _Verifier:
 
 
 def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
-    """Yield the differences in machine, versions, models and data between a card and a run, a sentence each."""
+    """Yield the differences in machine and versions between a card and a run, a sentence each."""
     there, here = card.facts.environment, results.records.info
     machine = as_plain(here.machine)
     differing = [name for name in _PROCESSOR if name in there and there[name] != machine.get(name)]
@@ -241,13 +265,61 @@ def _ground(card: PublishedCard, results: RunResults) -> Iterator[str]:
     ]
     if changed:
         yield f"other versions: {', '.join(changed)}"
-    published = card.run.sources if card.run else {}
+
+
+def _other_sources(card: PublishedCard, results: RunResults, given: Collection[str]) -> Iterator[str]:
+    """Yield how models and data of a run may differ from those of a card, a sentence each; raise where they are others.
+
+    Without digests on the card, a folder is known by its last name, since the card has no other name of most folders.
+    """
+    published, names_by_part = card.run.sources if card.run else {}, card_spec.source_names(card)
+    data = card.facts.data
     for part, word in (("models", "model"), ("datasets", "data set")):
         digests = {source.name: source.digest for source in published.get(part, ())}
-        for source in getattr(here.sources, part).values():
+        if part == "datasets" and not digests and data is not None and data.revision and len(names_by_part[part]) == 1:
+            digests = dict.fromkeys(names_by_part[part], data.revision)
+        names = {*names_by_part[part], *(RENAMED.get(name, name) for name in names_by_part[part])}
+        sources: list[Source] = list(getattr(results.records.info.sources, part).values())
+        is_shared = False
+        for source in sources:
             name = public_names.public_name(results.records, part, source.name)
-            if digests.get(name, source.digest) != source.digest:
+            expected = {digests[name]} if name in digests else {*digests.values()}
+            # A full card shows the first digits of a digest.
+            is_equal = not expected.isdisjoint((source.digest, source.digest[:12], source.revision))
+            is_named = source.name in given or not names.isdisjoint((name, source.name, source.location))
+            is_named |= source.local and _last_name(name) in map(_last_name, names)
+            is_shared |= is_named or is_equal
+            if is_named and expected and not is_equal:
                 yield f"another content or revision of the {word} {source.name}"
+        if not is_shared:
+            here = [source.name for source in sources]
+            if digests or not any(source.local for source in sources):
+                raise _other_benchmark(word, names_by_part[part], here)
+            yield f"the {word} is {quote_names(here)} here, and {quote_names(names_by_part[part])} on the card"
+
+
+def _other_examples(card: PublishedCard, results: RunResults) -> Iterator[str]:
+    """Yield how the examples of a run differ from those of a card, a sentence each."""
+    there, here = card_spec.fixed_dataset(card), results.spec.get("dataset")
+    if there is not None and isinstance(here, Mapping):
+        for name in ("name", "eval_split", "data_keys", "ref_keys"):
+            if there.get(name) and here.get(name) and there[name] != here[name]:
+                yield f"other examples: `{name}` is {format_value(here[name])}, on the card {format_value(there[name])}"
+    if "max_eval_samples" not in {*card.facts.benchmarked, *results.spec.grid}:
+        limits = (results.spec.get("max_eval_samples"), card.facts.max_eval_samples)
+        if limits[0] != limits[1]:
+            counts = ["all" if limit is None else str(limit) for limit in limits]
+            yield f"other examples: `max_eval_samples` is {counts[0]}, on the card {counts[1]}"
+
+
+def _last_name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _other_benchmark(word: str, there: Iterable[str], here: Iterable[str]) -> CardError:
+    return CardError(
+        f"the card is of the {word} {quote_names(there)}, and the run of {quote_names(here)}. {_EXPECTED_RUN}"
+    )
 
 
 def _interval_here(cells: _Cells, name: str) -> Interval | None:

@@ -129,7 +129,11 @@ class RunDirectory:
         """The content of `run.json`; `BenchcardError` if there is none, or a newer benchcard wrote it."""
         info = _read(self.path / "run.json", RunInfo)
         if info is None:
-            raise BenchcardError(f"{self.path} holds no run: it has no run.json")
+            reason = "it does not exist"
+            if self.path.exists():
+                reason = "it has no run.json" if self.path.is_dir() else "it is a file"
+            expected = "Expected a run directory, as `benchcard run SPEC --out FOLDER` makes one"
+            raise BenchcardError(f"{self.path} holds no run: {reason}. {expected}")
         if info.format > FORMAT:
             problem = f"{self.path} has format {info.format}, and this benchcard reads up to {FORMAT}"
             raise BenchcardError(f"{problem}. Install a newer one")

@@ -103,7 +103,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "framework": Parameter(Text(lambda: registry.frameworks()), "onnxruntime"),
         "quantization_approach": Parameter(Text(lambda: APPROACHES), None, "quantized"),
         "operators_to_quantize": Parameter(
-            Optional(ListOf(OperatorType(tuple(_OPERATORS.split())), least=1)), None, "quantized"
+            Optional(ListOf(OperatorType(tuple(_OPERATORS.split())))), None, "quantized"
         ),
         "node_exclusion": Parameter(NodeExclusion(), [], "quantized"),
         "per_channel": Parameter(Boolean(), False, "quantized"),

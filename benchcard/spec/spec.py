@@ -130,7 +130,7 @@ def read_stored_spec(data: Mapping[str, object]) -> Spec:
 
 def _read(data: Mapping[str, object], folder: Path | None, *, stored: bool) -> Spec:
     if not isinstance(data, Mapping):
-        raise SpecError(Mistake("$", format_value(data), "a mapping with `task`, `model`, `dataset` and `grid`"))
+        raise SpecError(Mistake("$", _found(data), "a mapping with `task`, `model`, `dataset` and `grid`"))
     copy, mistakes = checked(data)
     if copy is None:
         raise SpecError(mistakes)
@@ -139,6 +139,10 @@ def _read(data: Mapping[str, object], folder: Path | None, *, stored: bool) -> S
     if mistakes:
         raise SpecError(mistakes[:MOST_MISTAKES])
     return Spec(reader.data["task"], reader.fixed, reader.grid, folder or Path.cwd())
+
+
+def _found(data: object) -> str:
+    return "nothing" if data is None else format_value(data)
 
 
 def load_spec(path: Path) -> Spec:

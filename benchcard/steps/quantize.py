@@ -84,7 +84,8 @@ class QuantizeRequest(Request[QuantizeOutcome]):
     statistics: Outcome[CalibrateOutcome] | None = need(default=None)
 
     def __str__(self) -> str:
-        return f"quantize {self.approach} {'+'.join(self.operators_to_quantize or ['all'])}"
+        operators = self.operators_to_quantize
+        return f"quantize {self.approach} {'all' if operators is None else '+'.join(operators) or 'none'}"
 
     @property
     def settings(self) -> Quantization:

@@ -18,6 +18,7 @@ from benchcard.tasks import Prepared, Question, Row, data, labels
 from benchcard.tasks.config import load_config
 from benchcard.tasks.outputs import output
 from benchcard.tasks.trust import trusted
+from benchcard.utils.text import first_line
 
 if TYPE_CHECKING:
     import datasets
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # Modes of more than 8 bits a channel, which Pillow silently cuts to 8 bits.
 # Source: https://pillow.readthedocs.io/en/stable/handbook/concepts.html#concept-modes
 _DEEP_MODES = ("I", "F")
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _TALLIES = {
     "deep": "{deep} of {images} images {deep:has|have} more than 8 bits a channel: what is above 255 was cut to it, as "
     "transformers does"
@@ -85,10 +87,13 @@ def image_processor(model: Path) -> transformers.BaseImageProcessor:
 
     try:
         processor = AutoImageProcessor.from_pretrained(model, backend="pil", trust_remote_code=trusted())
-    except OSError as error:
-        hint = "save the model's image processor beside it: preprocessor_config.json"
-        actual = f"`{model.name}`, without an image processor"
-        raise SpecError(Mistake("$.model", actual, "one that has one", hint)) from error
+    except (OSError, ValueError) as error:
+        has_file = any((model / name).exists() for name in _PROCESSOR_FILES)
+        reason = first_line(error) if has_file else "the folder has no such file"
+        actual = f"`{model}`, whose image processor cannot be loaded: {reason}"
+        expected = "a model with its image processor, `preprocessor_config.json`"
+        hint = "save the one that it was trained with into the folder: `processor.save_pretrained(folder)`"
+        raise SpecError(Mistake("$.model", actual, expected, hint)) from error
     if processor.model_input_names != ["pixel_values"]:
         actual = f"`{model.name}`, which takes {', '.join(processor.model_input_names)}"
         raise SpecError(Mistake("$.model", actual, "an image classifier that takes pixel_values alone"))

@@ -58,7 +58,7 @@ def compose_yaml(text: str) -> Node | None:
 def _read_yaml(text: str, method: str) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.composer import Composer
-    from ruamel.yaml.constructor import SafeConstructor
+    from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
     from ruamel.yaml.error import YAMLError
 
     class ShallowComposer(Composer):
@@ -81,6 +81,13 @@ def _read_yaml(text: str, method: str) -> Any:
                     problem = f"the tag {tag.replace(_TAG, '!!')} is unknown: write a plain value"
                     raise _error_at(inner.start_mark, problem)
             return super().construct_document(node)
+
+        def check_mapping_key(self, node: Node, key_node: Node, mapping: Any, key: object, value: object) -> bool:
+            try:
+                return bool(super().check_mapping_key(node, key_node, mapping, key, value))
+            except DuplicateKeyError:
+                problem = f"the key {format_value(key)} is there twice: keep one of them"
+                raise _error_at(key_node.start_mark, problem) from None
 
         def construct_integer(self, node: Node) -> int:
             value = self.construct_yaml_int(node)

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import tiny
+from click.testing import CliRunner
 from made_part import died, made_part
 from scipy.stats import ttest_ind
 
@@ -18,6 +19,7 @@ from benchcard import Benchmark, Results
 from benchcard.analysis import compare
 from benchcard.analysis.compare import ALIKE, BETTER, WORSE
 from benchcard.analysis.compare_times import CONTROL, NO_CONTROL
+from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError
 from benchcard.measure.intervals import unpaired_ratio
 from benchcard.measure.significance import independent
@@ -117,6 +119,103 @@ def test_what_else_differs_is_said(run, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "holds no run" in done.stderr
+
+
+def edited(run, target, change):
+    """Return the results of a copy of a run whose `run.json` was changed by a function of its content."""
+    shutil.copytree(run, target)
+    about = json.loads((target / "run.json").read_text())
+    change(about)
+    (target / "run.json").write_text(json.dumps(about))
+    return Results.load(target)
+
+
+def renamed(about, name, digest):
+    """Give the model of a run another name and content."""
+    about["spec"]["fixed"]["name_or_path"] = name
+    (source,) = about["sources"]["models"].values()
+    about["sources"]["models"] = {name: {**source, "name": name, "digest": digest}}
+
+
+def test_runs_of_two_models_or_tasks_are_refused(run, tmp_path, monkeypatch):
+    """Two models or tasks have no better and worse; a model that was moved is the same, one that was trained on has a
+    note.
+    """
+    before = Results.load(run)
+    digest = before.records.info.sources.models["./model"].digest
+    other = edited(run, tmp_path / "other", lambda about: renamed(about, "me/other", "0" * 64))
+    with pytest.raises(
+        BenchcardError, match=r"two models, `./model` in A and `me/other` in B.*benchmark both in one run"
+    ):
+        before.compare(other)
+    moved = edited(run, tmp_path / "moved", lambda about: renamed(about, "../model", digest))
+    assert before.compare(moved, times=False).frame["paired"].all()
+    trained = edited(run, tmp_path / "trained", lambda about: renamed(about, "./model", "0" * 64))
+    assert "the model `./model` has another content or revision in B" in before.compare(trained, times=False).notes
+    spec = dataclasses.replace(before.spec, task="text-classification")
+    plan = dataclasses.replace(before.plan, spec=spec)
+    with pytest.raises(BenchcardError, match="two tasks, `image-classification` in A and `text-classification` in B"):
+        before.compare(Results(dataclasses.replace(before.records, plan=plan)))
+
+
+def test_figures_of_other_data_are_not_compared(run, tmp_path):
+    """On other data no quality got better or worse; rows of the same data, from wherever, are compared."""
+
+    def with_data(name, fingerprint, **changes):
+        def change(about):
+            about["spec"]["fixed"]["dataset"] |= changes
+            for source in about["sources"]["datasets"].values():
+                source["digest"] = "0" * 64
+
+        results = edited(run, tmp_path / name, change)
+        outcomes = [record.outcomes for record in Results.load(run).records.records]
+        rows = []
+        for record, outcome in zip(results.records.records, outcomes):
+            values = dataclasses.replace(outcome.prepare.values, fingerprint=fingerprint)
+            prepare = dataclasses.replace(outcome.prepare, values=values)
+            rows.append(dataclasses.replace(record, outcomes=dataclasses.replace(outcome, prepare=prepare)))
+        return Results(dataclasses.replace(results.records, records=tuple(rows)))
+
+    before = Results.load(run)
+    quality = before.compare(with_data("other", "other"), times=False)
+    assert set(quality.frame["verdict"]) == {"not compared: other data"}
+    assert quality.compared.empty
+    same = before.records.records[0].outcomes.prepare.values.fingerprint
+    assert before.compare(with_data("same", same), times=False).frame["paired"].all()
+    column = with_data("column", same, ref_keys=["other"])
+    assert set(before.compare(column, times=False).frame["verdict"]) == {"not compared: other data"}
+    part = with_data("part", "other", eval_split="train")
+    assert set(before.compare(part, times=False).frame["verdict"]) == {"not compared: other data"}
+
+
+def test_the_command_says_that_nothing_was_compared(run, tmp_path):
+    """Where no figure has a verdict, the command says so and exits with 2, not as if all was well."""
+
+    def other_data(about):
+        about["spec"]["fixed"]["dataset"]["ref_keys"] = ["other"]
+
+    edited(run, tmp_path / "other", other_data)
+    done = CliRunner().invoke(main, ["compare", str(run), str(tmp_path / "other"), "--quality-only"])
+    assert done.exit_code == 2, done.output
+    assert "not compared: other data" in done.output
+    assert "none of 4 figures can be compared" in done.output
+
+
+def test_no_sentence_is_long(run, tmp_path):
+    """Whatever differs between two runs, a note or message about it has at most some hundred characters."""
+    before = Results.load(run)
+    mapping = {f"label {number}": number for number in range(500)}
+    change = dataclasses.replace(before.spec, fixed={**before.spec.fixed, "task_args": {"label_mapping": mapping}})
+    after = dataclasses.replace(before.records, plan=dataclasses.replace(before.plan, spec=change))
+    notes = before.compare(Results(after), times=False).notes
+    assert any("`task_args` is not set in A and `{'label_mapping'" in note or "task_args" in note for note in notes)
+    long = "x" * 3000
+    rows = [dataclasses.replace(row, axes={"node_exclusion": [long]}) for row in before.plan]
+    plan = dataclasses.replace(before.plan, configurations=tuple(rows) * 20)
+    none = dataclasses.replace(before.records, plan=plan, records=())
+    with pytest.raises(BenchcardError, match="no row in common") as error:
+        before.compare(Results(none), times=False)
+    assert max(map(len, [*notes, str(error.value)])) < 700
 
 
 def test_times_of_two_machines_are_refused_unless_asked_for(run, tmp_path):

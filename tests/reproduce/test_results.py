@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from card.test_facts import facts_of
+from card.test_facts import facts_of, facts_strategy
 from click.testing import CliRunner
+from huggingface_hub import HfApi
+from hypothesis import given, settings
 
 from benchcard import Benchmark, Results
 from benchcard.card import Card
@@ -18,9 +21,11 @@ from benchcard.card.layouts import classic
 from benchcard.card.readme import merge
 from benchcard.cli.commands import main
 from benchcard.errors import CardError
+from benchcard.reproduce.results import CardResults
 from benchcard.reproduce.source import PublishedCard
 from benchcard.reproduce.spec import spec_of
 from benchcard.spec.plan import make_plan
+from benchcard.testing import LocalHub
 
 
 def text_of(card: str) -> str:
@@ -68,6 +73,93 @@ def test_the_spec_of_a_first_card_has_the_original_as_a_row():
     assert {row.baseline for row in plan} == {0}
     notes = Results.from_card(text_of("conll2003-distilbert")).notes
     assert any("aware_training" in note for note in notes)
+
+
+QUESTIONS = (Path(__file__).parents[1] / "data" / "cards" / "questions.md.txt").read_text()
+"""A card in the form of those published in July 2022, with the columns of question answering by their old names."""
+
+
+@pytest.mark.slow
+def test_a_first_card_of_question_answering_runs(tmp_path):
+    """The old names of its columns are understood, and a row without operators to quantize has the float model."""
+    example = Path(__file__).parents[2] / "examples" / "answers"
+    for name in ("model", "data"):
+        shutil.copytree(example / name, tmp_path / name)
+    (tmp_path / "card.md").write_text(QUESTIONS)
+    benchmark = Benchmark.from_card(tmp_path / "card.md", max_eval_samples=4, duration=0)
+    assert benchmark.spec.fixed["dataset"]["data_keys"] == {"primary": "question", "secondary": "context"}
+    results = benchmark.run(tmp_path / "run", progress=False)
+    assert results.failures.empty
+    assert results.quality["operators_to_quantize"].tolist() == [None, [], ["Add", "MatMul"]]
+    assert results.quality["f1"].notna().all()
+    assert results.models["same_model_as"].tolist()[1] == 0
+    assert "`operators_to_quantize` is empty: nothing was quantized" in results.explain(1)
+
+
+def test_a_first_card_renders_to_the_byte():
+    """A card of 2022 is written as it was in the layout `classic`; `full` cannot show two models in a row."""
+    for text in (QUESTIONS, text_of("vit-beans"), text_of("conll2003-distilbert")):
+        assert Results.from_card(text).card("classic").text == text
+    with pytest.raises(CardError, match=r"two models.*expects one model in each row.*use 'classic'"):
+        Results.from_card(QUESTIONS).card()
+    assert len(Results.from_card(Results.from_card(text_of("vit-beans")).card().text).quality) == 18
+
+
+@pytest.mark.parametrize("layout", ["classic", "full"])
+def test_a_card_of_a_run_renders_again(results, tmp_path, layout):
+    """The card of a run, read from a README, is written as `Results.card` wrote it, as a section of the same name."""
+    card = results.card("classic", slug="mine")
+    path = results.card(layout, slug="mine").save(tmp_path / "README.md")
+    again = Results.from_card(path).card("classic")
+    assert again.slug == "mine"
+    # The full layout has other front matter, and more digits than the classic one.
+    assert again.text == card.text or (layout == "full" and "\n## Non-time metrics\n" in again.text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("`question-answering`", "`telepathy`", 'expected .*found "telepathy" @ \\$.task'),
+        ("**opset**: `11`", "**opset**: `5`", "@ \\$.fixed.framework_args.opset"),
+        ("**aware_training**: `False`", "**aware_training**: `True`", "trained for quantization"),
+        ("* **dataset**:", "* **data**:", "found nothing .* @ \\$.dataset"),
+    ],
+)
+def test_notes_say_why_there_is_no_spec(old, new, said):
+    """Notes raise no error where the benchmark of a card cannot be run; they say why."""
+    notes = Results.from_card(QUESTIONS.replace(old, new)).notes
+    assert re.search(f"the benchmark of this card cannot be run here: .*{said}", notes[-1], re.DOTALL)
+    assert all(len(note) < 500 and "\n" not in note for note in notes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(facts_strategy())
+def test_notes_of_any_card_are_sentences(facts):
+    """Whatever a card says, its notes are texts, and no error."""
+    assert all(isinstance(note, str) for note in CardResults(facts, None, None).notes)
+
+
+def test_a_card_with_the_figures_of_seqeval_names_that_metric():
+    """Columns that are named as the figures of a metric stand for that metric, which is measured."""
+    text = text_of("conll2003-distilbert")
+    for name in ("precision", "recall", "f1", "accuracy"):
+        text = text.replace(f" {name} (", f" overall_{name} (")
+    found = Results.from_card(text)
+    assert found.spec.fixed["metrics"] == ["seqeval"]
+    assert not any("unknown" in note for note in found.notes)
+
+
+def test_a_card_of_another_hub_is_read():
+    """The endpoint and the token say which Hub a card is read from."""
+    with LocalHub() as hub:
+        api = HfApi(endpoint=hub.endpoint, token=hub.token)
+        api.create_repo("local-user/model")
+        text = Results.from_card(QUESTIONS).card("classic").text.encode()
+        api.upload_file(path_or_fileobj=text, path_in_repo="README.md", repo_id="local-user/model")
+        where = {"endpoint": hub.endpoint, "token": hub.token}
+        assert Results.from_card("local-user/model", **where).facts.task == "question-answering"
+        there = Benchmark.from_card("local-user/model", model="a/b", **where)
+        assert there.spec.fixed["name_or_path"] == "a/b"
 
 
 def test_parameters_can_be_changed():
@@ -158,6 +250,15 @@ def test_a_card_that_is_not_there_is_said(card):
     """What is neither text, nor a file, nor a repository's id is refused by its name."""
     with pytest.raises(CardError, match="there is no card"):
         Results.from_card(card)
+
+
+def test_a_folder_without_a_card_is_refused(tmp_path):
+    """A folder without a README is refused as that, and a README without a card by its path."""
+    with pytest.raises(CardError, match=r"has no README\.md: give the text of a card"):
+        Results.from_card(tmp_path)
+    (tmp_path / "README.md").write_text("# A model\n")
+    with pytest.raises(CardError, match=f"{re.escape(str(tmp_path))}.*: there is no card of benchcard"):
+        Results.from_card(tmp_path)
 
 
 def test_the_command_line_reads(tmp_path):

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from benchcard import Benchmark, Card, Results
+from benchcard.card.facts import Metric
 from benchcard.card.readme import merge
 from benchcard.errors import CardError
 from benchcard.publishing.facts import make_facts
+from benchcard.reproduce import verify
 from benchcard.reproduce.results import CardResults
 from benchcard.reproduce.source import PublishedSource
 from benchcard.utils.values import Interval, Shape
@@ -185,6 +187,94 @@ def test_other_data_is_another_ground(results, folder):
     sources = {"datasets": (PublishedSource("./data", True, "other"),)}
     verified = results.verify(replace(card, run=replace(card.run, sources=sources)))
     assert verified.ground == ("another content or revision of the data set ./data",)
+
+
+def test_another_task_is_refused(results, folder):
+    """A run of another task has nothing to do with the card, whatever its parameters are."""
+    card = Results.from_card(folder)
+    with pytest.raises(
+        CardError, match=r"task `text-classification`, and the run of `image-classification`\. Expected"
+    ):
+        results.verify(replace(card, facts=replace(card.facts, task="text-classification")))
+
+
+def of_model(card: CardResults, name: str, digest: str | None = None) -> CardResults:
+    """The card with another name of its model, and with other content of it, or without its `run.json`."""
+    fixed = {key: value for key, value in card.facts.fixed.items() if key != "name_or_path"}
+    facts = replace(card.facts, fixed={**fixed, "name_or_path": name})
+    if digest is None:
+        return replace(card, facts=facts, run=None)
+    spec = replace(card.run.spec, fixed={**card.run.spec.fixed, "name_or_path": name})
+    sources = {**card.run.sources, "models": (PublishedSource(name, True, digest),)}
+    return replace(card, facts=facts, run=replace(card.run, spec=spec, sources=sources))
+
+
+def test_another_model_is_refused(results, folder):
+    """A run of a model with another name and content is refused; a renamed copy is the same model; a model of one name
+    has other content.
+    """
+    card = Results.from_card(folder)
+    digest = results.records.info.sources.models["./model"].digest
+    with pytest.raises(CardError, match=r"the model `me/bert`, and the run of `\./model`\. Expected.*`--model`"):
+        results.verify(of_model(card, "me/bert", "0" * 64))
+    assert results.verify(of_model(card, "elsewhere", digest)).status == 0
+    found = results.verify(of_model(card, "./model", "0" * 64))
+    assert found.ground == ("another content or revision of the model ./model",)
+
+
+def test_a_model_that_may_be_another_one_is_not_comparable(results, folder):
+    """Without a digest on the card, and under another name, times and unequal figures of a model are not comparable,
+    unless the user says that it is the model of the card.
+    """
+    card = of_model(Results.from_card(folder), "me/bert")
+    card = with_row(card, 1, metrics={"accuracy": Interval(0.123)})
+    found = results.verify(card)
+    assert "the model is `./model` here, and `me/bert` on the card" in found.ground
+    assert verdict(found, 1, "accuracy")[0] == "not comparable"
+    assert "the model is" not in str(verify.verify(card, results, given={"./model"}).ground)
+    assert "the model is" not in str(results.verify(of_model(card, "/home/me/model")).ground)
+
+
+def test_a_full_card_alone_knows_its_data(results, tmp_path):
+    """A full card has the first digits of the digest of its data: other content is a condition, another set refused."""
+    card = Results.from_card(results.card().save(tmp_path / "README.md"))
+    assert not results.verify(card).ground
+    facts = replace(card.facts, data=replace(card.facts.data, revision="0" * 12))
+    found = results.verify(replace(card, facts=facts))
+    assert found.ground == ("another content or revision of the data set ./data",)
+    (dataset,) = card.facts.fixed["dataset"]
+    facts = replace(facts, fixed={**facts.fixed, "dataset": [{**dataset, "path": "me/other"}]})
+    with pytest.raises(CardError, match=r"the data set `me/other`, and the run of `\./data`"):
+        results.verify(replace(card, facts=facts))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_eval_samples": 5}, "other examples: `max_eval_samples` is all, on the card 5"),
+        ({"eval_split": "test"}, 'other examples: `eval_split` is "validation", on the card "test"'),
+    ],
+)
+def test_quality_on_other_examples_is_not_comparable(results, folder, change, said):
+    """Equal figures of other examples confirm nothing; times do not depend on the examples."""
+    card = Results.from_card(folder)
+    if "eval_split" in change:
+        dataset = {**card.run.spec.fixed["dataset"], **change}
+        spec = replace(card.run.spec, fixed={**card.run.spec.fixed, "dataset": dataset})
+        card = replace(card, run=replace(card.run, spec=spec))
+    else:
+        card = replace(card, facts=replace(card.facts, **change))
+    found = results.verify(card)
+    assert verdict(found, 0, "accuracy") == ("not comparable", said)
+    assert verdict(found, 0, "latency_mean_ms")[0] == "reproduced"
+    assert found.ground == (said,)
+
+
+def test_a_metric_that_is_not_measured_here_is_not_comparable(results, folder):
+    """A metric of the card that the run does not measure has not failed here."""
+    card = with_row(Results.from_card(folder), 0, metrics={"gain": Interval(0.5)})
+    card = replace(card, facts=replace(card.facts, metrics=(*card.facts.metrics, Metric("gain"))))
+    assert verdict(results.verify(card), 0, "gain") == ("not comparable", "this run does not measure it")
 
 
 def test_other_configurations_are_refused(results, folder):

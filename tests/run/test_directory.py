@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,18 @@ def test_a_folder_with_other_things_is_refused(tmp_path, beans):
     with pytest.raises(BenchcardError, match="holds no run"):
         RunDirectory(tmp_path).begin(specs.read_spec(beans), {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("none", "it does not exist"), ("empty", "it has no run.json"), ("file", "it is a file")]
+)
+def test_a_path_without_a_run_is_refused(tmp_path, name, reason):
+    """The message says what is at the path, what was expected, and what makes it."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    expected = f"{tmp_path / name} holds no run: {reason}. Expected a run directory, as `benchcard run SPEC --out"
+    with pytest.raises(BenchcardError, match=re.escape(expected)):
+        _ = RunDirectory(tmp_path / name).info
 
 
 def test_one_process_works_in_a_directory_at_a_time(directory):

@@ -27,6 +27,13 @@ def test_a_spec_reads_back_from_its_own_data(beans):
     assert again.digest == spec.digest
 
 
+def test_an_empty_spec_holds_nothing(tmp_path):
+    """An empty file is reported as one that holds nothing."""
+    (tmp_path / "spec.yaml").touch()
+    with pytest.raises(SpecError, match=r"expected a mapping with `task`.*, found nothing"):
+        specs.load_spec(tmp_path / "spec.yaml")
+
+
 def test_model_is_another_word_for_name_or_path(beans):
     """`model` and `name_or_path` give the same spec."""
     other = {**beans, "name_or_path": beans["model"]}

@@ -185,12 +185,19 @@ def test_columns_of_another_kind(model, tmp_path):
 
 
 def test_a_model_without_an_image_processor(model, tmp_path):
-    """The error says which file is missing."""
+    """The error says what was expected, which file is missing or damaged, and what to do."""
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "config.json").write_text(json.dumps(json.loads((model / "config.json").read_text())))
     data = write(tmp_path / "data", [packed(images()["L"])], [0])
-    with pytest.raises(SpecError, match=r"preprocessor_config\.json"):
-        tiny_text.prepare(TASK, tmp_path / "bare", data, tmp_path / "prepared")
+    for content, reason in ((None, "the folder has no such file"), ("[", "It looks like")):
+        if content:
+            (tmp_path / "bare" / "preprocessor_config.json").write_text(content)
+        with pytest.raises(SpecError, match=r"preprocessor_config\.json") as error:
+            tiny_text.prepare(TASK, tmp_path / "bare", data, tmp_path / "prepared")
+        (mistake,) = error.value.mistakes
+        assert mistake.expected == "a model with its image processor, `preprocessor_config.json`"
+        assert mistake.found.startswith(f"`{tmp_path / 'bare'}`, whose image processor cannot be loaded: {reason}")
+        assert "save_pretrained" in mistake.hint
 
 
 @pytest.mark.parametrize(

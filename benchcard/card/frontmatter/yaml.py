@@ -60,7 +60,7 @@ def compose_yaml(yaml: str) -> Node | None:
     try:
         return parsing.compose_yaml(yaml)
     except parsing.UnreadableError as error:
-        raise CardError(f"the front matter is not YAML that can be read: {error}") from error
+        raise _error(error) from error
 
 
 def load_yaml(yaml: str) -> Plain:
@@ -68,7 +68,13 @@ def load_yaml(yaml: str) -> Plain:
     try:
         return parsing.load_yaml(yaml)
     except parsing.UnreadableError as error:
-        raise CardError(f"the front matter cannot be read: {error}") from error
+        raise _error(error) from error
+
+
+def _error(error: parsing.UnreadableError) -> CardError:
+    # The first line of a card is the one before the YAML, `---`.
+    where = "" if error.line is None else f", line {error.line + 1}"
+    return CardError(f"the front matter cannot be read{where}: {error.problem}")
 
 
 def load_front_matter(yaml: str) -> dict[str, Plain]:

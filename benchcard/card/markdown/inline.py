@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from collections import Counter
 
 from benchcard.card.facts import Plain, plain
 from benchcard.errors import CardError
+from benchcard.utils.text import shorten
 
 _LITERAL_START = re.compile(r"""['"(\[{+\-.0-9]|[bBfFrRuU]{1,2}['"]|(?:None|True|False)\Z""")
 # Characters that may be Markdown or HTML within a line; an underscore only outside of words. `tables` escapes pipes.
@@ -31,23 +33,42 @@ def write_value(value: Plain) -> str:
     """Return the text of a value in Python's notation; a plain word has no quotes."""
     # Renderers disagree on a backslash before a pipe; doubled, as in quotes, they agree.
     is_line = isinstance(value, str) and survives_escape(value) and "\\|" not in value
-    return value if is_line and parse_value(value) == value else repr(value)
+    return value if is_line and _parse(value) == (value, None) else repr(value)
 
 
 def parse_value(text: str) -> Plain:
-    """Return the value that `write_value` wrote as `text`; text that is no literal of plain data is a string."""
+    """Return the value that `write_value` wrote as `text`; text that is no literal of plain data is a string.
+
+    Raises:
+        CardError: A mapping in it has a key twice.
+    """
+    value, repeated = _parse(text)
+    if repeated is not None:
+        raise CardError(f"the key {repeated!r} is twice in {shorten(text)}. Keep one of them")
+    return value
+
+
+def _parse(text: str) -> tuple[Plain, str | None]:
+    """Return the value of a text, and a key that is twice in a mapping of it, if any."""
     if not _LITERAL_START.match(text):
-        return text
+        return text, None
     try:
         with warnings.catch_warnings():
             # An invalid escape such as '\d' in a card is no reason to warn its reader.
             warnings.simplefilter("ignore")
-            literal = ast.literal_eval(text)
+            tree = ast.parse(text, mode="eval")
+            literal = ast.literal_eval(tree)
         value = plain(literal)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, CardError):
-        return text
-    # Sets, tuples and keys that are numbers have another form as plain data.
-    return value if repr(value) == repr(literal) else text
+        return text, None
+    if repr(value) != repr(literal):
+        # Sets, tuples and keys that are numbers have another form as plain data.
+        return text, None
+    for node in ast.walk(tree):
+        keys = [key.value for key in node.keys if isinstance(key, ast.Constant)] if isinstance(node, ast.Dict) else []
+        if repeated := next((str(key) for key, count in Counter(keys).items() if count > 1), None):
+            return value, repeated
+    return value, None
 
 
 def code_span(text: str) -> str:

@@ -15,12 +15,14 @@ from benchcard.card.facts import Facts, FrontMatter, Measured, Metric, Plain, Ro
 from benchcard.card.frontmatter.yaml import load_front_matter, split_card
 from benchcard.card.layouts import classic, figures
 from benchcard.card.layouts.full import COMPARED_TITLE, QUALITY_TITLE
-from benchcard.card.markdown.inline import unescape
+from benchcard.card.markdown.inline import parse_code_span, unescape
 from benchcard.card.markdown.tables import Table
 from benchcard.card.reading import full, labels
 from benchcard.errors import CardError
+from benchcard.utils.text import quote_names
 from benchcard.utils.values import Failure, Interval, Shape
 
+_POSITIVE_CLASS = re.compile(r"The positive class of (.+) is (`.*`)\.")
 _REMARK = re.compile(r"(.*) \(([^()]*)\)")
 _TIME_KEYS = {(name, unit): key for name, unit, key in classic.TIME_COLUMNS}
 _ORIGINAL, _OPTIMIZED = classic.SIDES
@@ -42,19 +44,35 @@ class _Column:
 def read_card(text: str) -> Facts:
     """Return the facts of a card of either layout; other text may surround its sections."""
     card = split_card(text)
-    front_matter = _front_matter(card.yaml)
     lines = card.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if COMPARED_TITLE in lines and QUALITY_TITLE in lines:
-        return replace(full.read_full_card(lines), front_matter=front_matter)
-    facts = labels.read_labels(lines)
+        return replace(full.read_full_card(lines), front_matter=_front_matter(card.yaml))
+    facts = replace(labels.read_labels(lines), front_matter=_front_matter(card.yaml))
     quality, *others = labels.find_tables_below(lines, classic.QUALITY_TITLE)
-    metrics = {column.name: Metric(column.name, column.unit) for column in _columns(quality)}
+    names = {unescape(header) for header in quality.headers[: _count_parameters(quality)]}
+    if names != {*facts.benchmarked}:
+        raise CardError(
+            f"the table below `{classic.QUALITY_TITLE}` has columns for {quote_names(sorted(names)) or 'nothing'}. "
+            f"Expected the benchmarked parameters: {quote_names(sorted(facts.benchmarked)) or 'none'}"
+        )
+    classes = dict(_positive_classes(lines))
+    metrics = {
+        column.name: Metric(column.name, column.unit, positive_class=classes.get(column.name, ""))
+        for column in _columns(quality)
+    }
     rows = tuple(_rows(quality, lambda column: column.name))
     # Others may have written tables around those of the card.
     times = {shape: table for table in others if (shape := labels.find_shape(lines, table)) is not None}
     for shape, table in times.items():
         rows = _with_times(rows, shape, table)
-    return replace(facts, metrics=tuple(metrics.values()), shapes=tuple(times), rows=rows, front_matter=front_matter)
+    return replace(facts, metrics=tuple(metrics.values()), shapes=tuple(times), rows=rows)
+
+
+def _positive_classes(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the positive class of each metric of one class."""
+    for line in lines:
+        if match := _POSITIVE_CLASS.fullmatch(line):
+            yield unescape(match.group(1)), parse_code_span(match.group(2)) or ""
 
 
 def _with_times(rows: tuple[Row, ...], shape: Shape, table: Table) -> tuple[Row, ...]:
@@ -84,9 +102,12 @@ def _rows(table: Table, key: Callable[[_Column], str]) -> Iterator[Row]:
             place, cell = f"row {number}, {column.name}", cells[column.place]
             if not cell:  # The row has lost a cell, and its figures may be in other columns.
                 raise CardError(f"{place}: {cell!r} is not a figure")
-            sides[column.side][key(column)] = figures.parse_figure(cell, place)
+            labels.add_once(sides[column.side], key(column), figures.parse_figure(cell, place))
+        parameters: dict[str, Plain] = {}
+        for name, cell in zip(names, cells):
+            labels.add_once(parameters, name, labels.parse_span(cell))
         yield Row(
-            parameters={name: labels.parse_span(cell) for name, cell in zip(names, cells)},
+            parameters=parameters,
             metrics=sides[_OPTIMIZED],
             original=Measured(sides[_ORIGINAL]) if sides[_ORIGINAL] else None,
             failure=Failure() if figures.FAILED in cells[width:] else None,

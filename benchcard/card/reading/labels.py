@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from benchcard.card.facts import Facts, Plain
 from benchcard.card.layouts import classic
 from benchcard.card.markdown.inline import parse_code_span, parse_code_spans, parse_value, unescape
 from benchcard.card.markdown.tables import Table, find_tables
 from benchcard.errors import CardError
+from benchcard.utils.text import quote_names
 from benchcard.utils.values import Shape
 
+V = TypeVar("V")
 Bullets: TypeAlias = list[tuple[str, str, str | None]]
 """Indent, name and value of each bullet."""
 
@@ -19,6 +21,8 @@ _LABEL = re.compile(r"\*\*([\w ]+?):?\*\*:? *(`.*`) *$")
 _BULLET = re.compile(r"^( *)[*-] \*\*(.+?)\*\*:(?: (.*))?$")
 _SHAPE = re.compile(r"time metrics for batch size = (\d+)(?:, input length = (\d+))?")
 _DURATION = re.compile(r"Time benchmarks were run for (\d+(?:\.\d+)?(?:e[+-]?\d+)?) seconds? per config")
+_LABELS = ("task", "backend", "backend args", "number of evaluation samples")
+_RESTORE = "Restore it, for example from an earlier version of the README"
 # No count in a card needs more digits.
 _MAX_DIGITS = 18
 
@@ -27,16 +31,23 @@ def read_labels(lines: list[str]) -> Facts:
     """Return the facts that are not in tables: task, backend, number of samples, parameters and duration."""
     matches = [match for line in lines if (match := _LABEL.match(line))]
     names = [match.group(1).lower() for match in matches]
+    if missing := [name for name in _LABELS if name not in names]:
+        if classic.QUALITY_TITLE not in lines:
+            raise CardError(
+                "there is no card of benchcard. Expected a README with one that `benchcard card` or `benchcard push` "
+                "wrote, or a card of the same form from 2022"
+            )
+        raise CardError(f"the card has no line with {quote_names(missing)}. {_RESTORE}")
     if names.count("task") > 1:
-        raise CardError("the text contains several cards: read the text of one section at a time")
-    for name in ("number of evaluation samples", "task", "backend", "backend args"):
-        if name not in names:
-            raise CardError(f"the card has no label {name!r}: it is not a card of benchcard, or that line was changed")
-    labels = {name: parse_code_span(match.group(2)) or match.group(2) for name, match in zip(names, matches)}
+        raise CardError("there are several cards. Expected one: read the text of one section at a time")
+    labels: dict[str, str] = {}
+    for name, match in zip(names, matches):
+        if name in _LABELS:
+            add_once(labels, name, parse_code_span(match.group(2)) or match.group(2))
     samples = labels["number of evaluation samples"]
     backend_args = parse_value(labels["backend args"])
     if not isinstance(backend_args, dict):
-        raise CardError(f"Backend args: expected a mapping, found {backend_args!r}")
+        raise CardError(f"Backend args: expected a mapping, found {backend_args!r}. {_RESTORE}")
     is_number = samples not in (classic.ALL_SAMPLES, classic.VARIED_SAMPLES)
     durations = (match.group(1) for line in lines if (match := _DURATION.match(line)))
     return Facts(
@@ -78,12 +89,19 @@ def nest_bullets(bullets: Bullets) -> dict[str, Plain]:
     for indent, name, text in bullets:
         if not indent:
             outer = name
-            parameters[name] = {} if text is None else parse_span(text)
+            add_once(parameters, name, {} if text is None else parse_span(text))
         elif isinstance(parameters.get(outer), dict):
-            parameters[outer][name] = parse_span(text or "")
+            add_once(parameters[outer], name, parse_span(text or ""))
         else:
             raise CardError(f"the bullet {name!r} is nested below {outer!r}, which has a value of its own")
     return parameters
+
+
+def add_once(values: dict[str, V], name: str, value: V) -> None:
+    """Add a value that a card may have once."""
+    if name in values:
+        raise CardError(f"the card has {name!r} twice in one list or table. Keep one of them")
+    values[name] = value
 
 
 def parse_span(text: str) -> Plain:
@@ -112,17 +130,17 @@ def find_shape(lines: list[str], table: Table) -> Shape | None:
 
 def _index(lines: list[str], title: str) -> int:
     if title not in lines:
-        raise CardError(f"the card has no section {title!r}")
+        raise CardError(f"the card has no line `{title}`. {_RESTORE}")
     return lines.index(title)
 
 
 def _benchmarked(bullets: Bullets) -> dict[str, list[Plain]]:
-    benchmarked = {}
+    benchmarked: dict[str, list[Plain]] = {}
     for _, name, text in bullets:
         contents = parse_code_spans(text or "")
         if contents is None:
             raise CardError(f"the values of {name!r} must be code spans separated by commas, found {text!r}")
-        benchmarked[name] = [parse_value(content) for content in contents]
+        add_once(benchmarked, name, [parse_value(content) for content in contents])
     return benchmarked
 
 

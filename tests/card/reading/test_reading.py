@@ -128,16 +128,27 @@ def test_front_matter_comes_back_with_keys_of_others():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("**task**", "**job**", "has no label 'task'"),
-        ("`local`  \n", "local\n", "has no label 'backend'"),
+        ("**task**", "**job**", "has no line with `task`"),
+        ("`local`  \n", "local\n", "has no line with `backend`"),
         ("`{}`  \n", "`[]`  \n", "expected a mapping"),
         ("`All dataset`", "`some`", "'some' is not a whole number"),
-        ("Fixed parameters:", "Fixed", "no section 'Fixed parameters:'"),
+        ("Fixed parameters:", "Fixed", "no line `Fixed parameters:`. Restore it"),
         ("* **framework**: `onnx", "* **framework**: onnx", "must be code spans"),
-        ("## Non-time metrics", "## Quality", "no section '## Non-time metrics'"),
+        ("## Non-time metrics", "## Quality", "no line `## Non-time metrics`"),
         ("0.500", "half", "row 1, accuracy: 'half' is not a figure"),
         ("| `onnxruntime` |  \\|  |  2.00", "| `other` |  \\|  |  2.00", "other parameters"),
         ("Benchmarked parameters:", "**task**: `x`\n\nBenchmarked parameters:", "several cards"),
+        ("**Backend args", "**Backend:** `other`  \n**Backend args", "'backend' twice in one list or table. Keep one"),
+        ("Fixed parameters:\n", "Fixed parameters:\n* **a**: `1`\n* **a**: `2`\n", "'a' twice in one list"),
+        ("Fixed parameters:\n", "Fixed parameters:\n* **a**:\n    * **b**: `1`\n    * **b**: `2`\n", "'b' twice"),
+        ("Fixed parameters:\n", "Fixed parameters:\n* **a**: `[{'b': 1, 'b': 2}]`\n", "key 'b' is twice in .*Keep one"),
+        ("* **framework**", "* **framework**: `x`\n* **framework**", "'framework' twice in one list"),
+        (
+            "|   framework   |",
+            "|   system   |",
+            "columns for `system`. Expected the benchmarked parameters: `framework`",
+        ),
+        ("---\n---\n", "---\ntags: a\ntags: b\n---\n", 'the key "tags" is there twice: keep one of them'),
     ],
 )
 def test_a_card_that_cannot_be_read_says_where(old, new, message):
@@ -150,6 +161,31 @@ def test_a_card_that_cannot_be_read_says_where(old, new, message):
         )
     with pytest.raises(CardError, match=message):
         read_card(changed)
+
+
+def test_two_columns_of_one_name_are_refused():
+    """A table that was edited to show a metric twice is an error, which names the metric."""
+    row = Row(parameters={"framework": "onnxruntime"}, metrics={"f1": Interval(0.5), "f2": Interval(0.25)})
+    facts = simple(metrics=(Metric("f1"), Metric("f2")), rows=(row,), shapes=(), duration_s=None)
+    with pytest.raises(CardError, match="'f1' twice in one list or table"):
+        read_card(classic.render(facts).replace("f2", "f1"))
+
+
+def test_a_positive_class_is_read():
+    """A card that names the positive class of a metric renders to the same text again."""
+    metrics = (Metric("f1", positive_class="not `spam`"), Metric("accuracy"))
+    row = Row(parameters={"framework": "onnxruntime"}, metrics={"f1": Interval(0.5), "accuracy": Interval(0.25)})
+    facts = simple(metrics=metrics, rows=(row,), shapes=(), duration_s=None)
+    text = classic.render(facts)
+    assert read_card(text).metrics == metrics
+    assert classic.render(read_card(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# A model\n\nText\n", "---\nlicense: mit\nlicense: mit\n---\n# A model\n"])
+def test_a_readme_without_a_card_is_refused_as_that(text):
+    """The error of a README without a card says so, whatever else is wrong with it."""
+    with pytest.raises(CardError, match=r"there is no card of benchcard\. Expected a README with one"):
+        read_card(text)
 
 
 def test_tables_with_other_rows_are_refused():

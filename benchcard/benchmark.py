@@ -17,6 +17,7 @@ from benchcard.spec import spec as specs
 from benchcard.spec.plan import Plan, make_plan
 from benchcard.spec.spec import Spec
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import MEMORY_PREFIX
 
 if TYPE_CHECKING:
     import datasets
@@ -169,7 +170,7 @@ class Benchmark:
         if self._in_memory and (folder / "run.json").exists() and directory.info.digest != self.spec.digest:
             return  # A run of another spec stays unchanged; the backend raises an error.
         for name, splits in self._in_memory.items():
-            with directory.new_memory_folder(name.removeprefix(resolve.MEMORY_PREFIX)) as target:
+            with directory.new_memory_folder(name.removeprefix(MEMORY_PREFIX)) as target:
                 if target is not None:
                     in_memory.write_splits(splits, target)
 

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from benchcard.card.markdown.inline import escape
 from benchcard.publishing.weights import FOLDER, SENTENCES, Weights, external_weights
 
 # Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
@@ -64,15 +65,17 @@ def section(
     repo_id: str,
     task: str,
     weights: Sequence[Weights],
+    names: Sequence[str],
     root: Collection[str],
     original: str | None,
     context: Mapping[str, object],
 ) -> str:
-    """Return Markdown with the usage snippets of published models; empty where there are no models.
+    """Return Markdown on which rows the published models are, with usage snippets; empty where there are no models.
 
-    The snippets load the first of `weights`. If `root`, the names of the files at the root of the repository, has no
-    processor, they load that of `original`, the Hub id of the original model (None for a local one). `context` says how
-    the outputs of the first model were read (`Prepared.context`); it is empty where they were not.
+    `names` are those of all rows. The snippets load the first of `weights`. If `root`, the names of the files at the
+    root of the repository, has no processor, they load that of `original`, the Hub id of the original model (None for a
+    local one). `context` says how the outputs of the first model were read (`Prepared.context`); it is empty where they
+    were not.
     """
     if not weights:
         return ""
@@ -82,14 +85,17 @@ def section(
         reading = msgspec.convert(context, _Embedding)
     elif "activation" in context:
         reading = msgspec.convert(context, _OneNumber)
-    lines = ["### Load the model", "", *_python(repo_id, task, first, root, original, reading), ""]
+    files = [f"`{model.path}` is row {model.row} ({escape(names[model.row])})." for model in weights]
+    rows = files if len(files) == 1 else [f"* {file}" for file in files]
+    lines = ["### Load the model", "", *rows, "", *_python(repo_id, task, first, root, original, reading), ""]
     javascript = _javascript(task, reading)
     if javascript is not None:
         options = f'dtype: "{"q8" if first.quantized else "fp32"}"'
         if external := external_weights(first.source):
             options += f", use_external_data_format: {len(external)}"
         lines += [
-            "The folders are laid out as Transformers.js reads them:",
+            "<details>",
+            "<summary>In JavaScript, with Transformers.js</summary>",
             "",
             "```js",
             'import { pipeline } from "@huggingface/transformers";',
@@ -97,10 +103,9 @@ def section(
             *javascript,
             "```",
             "",
+            "</details>",
+            "",
         ]
-    if len(weights) > 1:
-        others = ", ".join(f"`{model.path}` (row {model.row})" for model in weights[1:])
-        lines += [f"`{first.path}` is row {first.row}. Beside it: {others}.", ""]
     return "\n".join(lines)
 
 

@@ -131,7 +131,9 @@ def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset
         by_split = dict.fromkeys(_split_names(split), str(link))
         builder = datasets.load_dataset_builder(reader, data_files=by_split, cache_dir=cache, **settings)
     else:
-        builder = datasets.load_dataset_builder(str(link), name, cache_dir=cache)
+        # A folder that configures nothing has no names to choose from: the name is the one that a card shows.
+        is_configured = "configs" in front_matter(path) or (path / DATA_SETTINGS).is_file()
+        builder = datasets.load_dataset_builder(str(link), name if is_configured else None, cache_dir=cache)
     files = [os.path.normpath(file) for files in (builder.config.data_files or {}).values() for file in files]
     for file in files:
         if not Path(file).is_relative_to(link):

@@ -36,6 +36,7 @@ TIME_COLUMNS = {
 }
 SIZE_COLUMN = "size (MB)"
 NOISE_BASELINE = "baseline"
+NOISE_LENGTH = "input length"
 # Endings of the names of figures that belong to a metric, and what the header has in their place.
 _FIGURE_ENDINGS = {
     "_difference": " against the baseline",
@@ -64,6 +65,8 @@ def row_names(facts: Facts) -> list[str]:
 
 
 def _value_in_name(name: str, value: Plain) -> str:
+    if name == "dataset" and isinstance(value, dict):
+        value = value.get("name") or value.get("path")
     # A mapping usually follows from the framework. If not, the names are equal, and all are written in full.
     if value is None or isinstance(value, dict):
         return ""
@@ -99,15 +102,21 @@ def summary_rows(facts: Facts) -> list[int]:
 
 
 def summary(facts: Facts) -> str:
-    """Return the table of the summary rows at the first shape; recommended rows are bold."""
-    columns = [_configurations(facts), _roles(facts, ""), *_metric_columns(facts)]
+    """Return the table of the summary rows at the first shape; recommended rows are bold.
+
+    Further metrics are last, so that a page cuts off none of the other columns.
+    """
+    metrics = _metric_columns(facts)
+    header, names = _configurations(facts)
+    names = [f"{name} ({role})" if role else name for name, role in zip(names, _roles(facts))]
+    columns = [(header, names), *metrics[:1]]
     if facts.shapes:
         columns += [_time_column(facts, facts.shapes[0], key) for key in (LATENCY_MEAN, RATIO)]
-    columns += _size_columns(facts)
+    columns += [*_size_columns(facts), *metrics[1:]]
     rows = summary_rows(facts)
     lines = _lines(columns, rows)
     for index, line in zip(rows, lines):
-        line[3:] = map(_unbreakable, line[3:])
+        line[2:] = map(_unbreakable, line[2:])
         if index in facts.recommended:
             line[:] = [f"**{cell}**" if cell else "" for cell in line]
     return render_table(_headers(columns), lines)
@@ -115,7 +124,7 @@ def summary(facts: Facts) -> str:
 
 def quality(facts: Facts) -> str:
     """Return the table of all rows with their metrics, other figures and parameters."""
-    columns = [_roles(facts, "role"), *_metric_columns(facts)]
+    columns = [(Column("role"), _roles(facts)), *_metric_columns(facts)]
     headers = figure_headers(metric.name for metric in facts.metrics)
     names = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
     for name in names:
@@ -140,11 +149,12 @@ def time(facts: Facts, shape: Shape) -> str:
 def noise(facts: Facts) -> str:
     """Return the table of the noise certificates."""
     decimals = figures.column_decimals(certificate.ratio for certificate in facts.noise)
-    headers = ["batch size", "input length", "models", "rounds", "the baseline against itself"]
+    has_length = any(certificate.shape.input_length is not None for certificate in facts.noise)
+    headers = ["batch size", *([NOISE_LENGTH] if has_length else []), "models", "rounds", "the baseline against itself"]
     rows = [
         [
             str(certificate.shape.batch_size),
-            _number(certificate.shape.input_length),
+            *([_number(certificate.shape.input_length)] if has_length else []),
             str(certificate.models),
             str(certificate.rounds),
             figures.format_figure(certificate.ratio, decimals),
@@ -231,8 +241,8 @@ def _configurations(facts: Facts) -> _Column:
     return Column("configuration"), [escape(name) for name in row_names(facts)]
 
 
-def _roles(facts: Facts, header: str) -> _Column:
-    return Column(header), [", ".join(roles(facts, index)) for index in range(len(facts.rows))]
+def _roles(facts: Facts) -> list[str]:
+    return [", ".join(roles(facts, index)) for index in range(len(facts.rows))]
 
 
 def _metric_columns(facts: Facts) -> list[_Column]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import re
 import struct
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def sample(**changes: object) -> Facts:
         task="image-classification",
         backend="local",
         fixed={
-            "dataset": [{"path": "me/digits", "eval_split": "validation", "calibration_split": "train"}],
+            "dataset": {"path": "me/digits", "eval_split": "validation", "calibration_split": "train"},
             "name_or_path": "me/vit-digits",
             "calibration": {"method": "minmax", "num_calibration_samples": 32},
         },
@@ -254,13 +255,31 @@ def test_a_probability_next_to_nothing_is_not_called_zero():
     assert read_card(text).rows[1].figures["accuracy_p_value"] == Interval(0.0)
 
 
-def test_long_tables_are_folded_and_short_ones_are_not():
-    """With more than ten rows, the tables of all rows are folded: one for quality and one for each shape."""
-    assert full.body(sample()).count("<summary>") == 1
-    rows = tuple(replace(sample().rows[1], parameters={"n": number}) for number in range(11))
-    long = sample(benchmarked={"n": list(range(11))}, rows=rows)
-    assert full.body(long).count("<summary>") == 1 + 3
-    assert len(read_card(full.body(long)).rows) == 11
+def headings(text: str) -> list[str]:
+    """Return the headings of the folded parts of a card."""
+    return re.findall("<summary>(.*)</summary>", text)
+
+
+def test_the_card_shows_the_choice_and_folds_what_is_behind_it():
+    """Parameters, the tables of all rows, machine, versions and how to repeat the run are folded; everything is read."""
+    text = full.body(sample())
+    assert headings(text) == [
+        "Data, parameters, metrics and settings",
+        "Quality of 5 configurations",
+        "Time of 5 configurations",
+        "Noise of the machine",
+        "8-bit arithmetic on this processor",
+        "Rows with the same model",
+        "1 failed row",
+        "Machine and versions",
+        "How to reproduce it",
+    ]
+    visible = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    assert len(visible.splitlines()) < 40
+    assert "Fixed parameters" not in visible
+    assert "A CPU" in visible
+    assert "Quality was measured on 350 samples" in visible
+    assert shown(sample()).environment == sample().environment
 
 
 def test_a_gain_below_the_noise_is_called_not_detectable():

@@ -123,8 +123,9 @@ def _needed(results: RunResults, variables: Mapping[str, str]) -> Iterator[str]:
     for source in records.info.sources.models.values():
         if source.local:
             yield f"the model `{public_name(records, 'models', source.name)}`, SHA-256 {source.digest[:12]}…"
-    for source in records.info.sources.datasets.values():
-        dataset = next(row["dataset"] for row in results.plan if row["dataset"]["path"] == source.name)
+    datasets = {records.info.sources.dataset(row["dataset"]).name: row["dataset"] for row in results.plan}
+    for dataset in datasets.values():
+        source = records.info.sources.dataset(dataset)
         columns = [*(dataset.get("data_keys") or {}).values(), *(dataset.get("ref_keys") or [])]
         named = ", ".join(f"`{column}`" for column in columns if column)
         rows = f"with the columns {named}, " if named else ""

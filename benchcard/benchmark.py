@@ -58,13 +58,14 @@ class Benchmark:
             model: An id on the Hub, or a local folder.
             dataset: `path` (an id, a folder, a file, or the data itself: a `datasets.Dataset` or `DatasetDict`, a
                 pandas data frame, or a mapping of split to these), `eval_split`, and as needed `name`,
-                `calibration_split`, `data_keys`, `ref_keys`, `revision`. A `Dataset` or a data frame alone stands for
-                `{"path": ...}`.
+                `calibration_split`, `data_keys`, `ref_keys`, `revision`. For data in memory and local files, `name` is
+                their name on the card. A `Dataset` or a data frame alone stands for `{"path": ...}`.
             metrics: Ids of metrics; by default those of the task.
             grid: Benchmarked parameters, each with a list of values.
             fixed: Parameters with one value.
             **parameters: More fixed parameters, such as `batch_sizes`, `input_lengths`, `duration` (seconds per
-                configuration), `warmup_runs`, `max_eval_samples`, `backend`.
+                configuration), `warmup_runs`, `max_eval_samples`, `backend`; `model_name` and `base_model` (an id on
+                the Hub) for the card of a local model.
 
         Raises:
             SpecError: The spec has mistakes; all of them are listed with their places.

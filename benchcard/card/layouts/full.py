@@ -192,7 +192,7 @@ def _legend(facts: Facts) -> str:
     ratios = [row.time(shape, RATIO) for row in facts.rows for shape in facts.shapes]
     if sum(ratio is not None and ratio.low != ratio.high for ratio in ratios) > 1:
         sentences.append(
-            "Those of ratios hold for all ratios at once (Bonferroni: the level of each is 1 - 0.05 / their number)."
+            "Those of ratios hold for all ratios at once (Bonferroni: each is at a level of 1 - 0.05 / their number)."
         )
     if facts.pareto:
         of = " of the same examples" if len({row.examples for row in facts.rows}) > 1 else ""

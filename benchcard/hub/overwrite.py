@@ -93,11 +93,9 @@ def select_uploads(
         earlier = Upload(path, b"", 0, ids.get("blob_id", ""), ids.get("sha256", ""))
         return snapshot.has(earlier) or (path in by_path and snapshot.has(by_path[path]))
 
-    stale = {path: ids for path, ids in written.items() if path not in by_path and is_ours(path)}
-    removed = sorted(stale.keys() - in_use) if policy.prune else []
-    kept = {path: ids for path, ids in stale.items() if path not in removed}
-    if kept:
-        uploads = [_with_files(each, kept) if each.path == policy.manifest else each for each in uploads]
+    stale = {path: ids for path, ids in written.items() if path not in in_use.union(by_path) and is_ours(path)}
+    if stale and not policy.prune:
+        uploads = [_with_files(each, stale) if each.path == policy.manifest else each for each in uploads]
     foreign = [path for path in sorted(policy.together & snapshot.paths) if not is_ours(path)]
     selected, skipped, ignored, refused = [], [], [], []
     for upload in uploads:
@@ -122,9 +120,9 @@ def select_uploads(
             f"{', '.join(skipped)} not pushed: such files are read together, and the repository has "
             f"{', '.join(foreign)} with other content"
         )
-    if unchosen := sorted(kept.keys() - in_use):
-        warnings.append(f"{', '.join(unchosen)} of an earlier push stays, though no longer chosen: `prune` removes it")
-    return Selection(selected, warnings, ignored, removed)
+    if stale and not policy.prune:
+        warnings.append(f"kept from earlier pushes, though no longer chosen: {', '.join(sorted(stale))}; see `prune`")
+    return Selection(selected, warnings, ignored, sorted(stale) if policy.prune else [])
 
 
 def _with_files(manifest: Upload, files: Mapping[str, Mapping[str, str]]) -> Upload:

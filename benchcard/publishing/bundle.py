@@ -88,7 +88,8 @@ def write_bundle(
         facts = make_facts(results, max_drop, slug)
         prepared = results.records.records[weights[0].row].outcomes.prepare if weights else None
         context = Rows(prepared.folder).context if prepared else {}
-        original = facts.front_matter.base_model
+        # A base model that the spec names is not the model that was measured.
+        original = None if results.spec.get("base_model") else facts.front_matter.base_model
         names = full_tables.row_names(facts)
         snippets = usage.section(repo_id, results.spec.task, weights, names, root, original, context)
         card = _card(facts, repo_id, slug, weights, layout, snippets)

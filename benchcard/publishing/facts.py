@@ -100,14 +100,14 @@ def default_slug(results: RunResults) -> str:
     """
     dataset, task = results.plan[0]["dataset"], results.spec.task
     source = results.records.info.sources.dataset(dataset)
-    name = source.name.rstrip("/").rsplit("/", 1)[-1] if _is_on_hub(source) else _data_name(results, dataset)
+    name = _data_name(results, dataset) if source.local else source.name.rstrip("/").rsplit("/", 1)[-1]
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", task if name == _IN_MEMORY else name).strip("-._") or task
     # A slug may have no more than 100 characters; see `card.readme`.
     return f"{clean[:80]}-{results.spec.digest[:8]}"
 
 
 def _data_name(results: RunResults, dataset: Mapping[str, Any]) -> str:
-    """Return the name of data that are not on the Hub: the given one, or else that of their path."""
+    """Return the name of local data: the given one, or else that of their path."""
     if dataset.get("name"):
         return str(dataset["name"])
     path = dataset["path"]

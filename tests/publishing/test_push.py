@@ -196,7 +196,7 @@ def test_models_that_are_no_longer_chosen_are_listed_and_pruned(push, hub, capsy
     hub.commit(MINE, {"onnx/theirs.onnx": "theirs"})
     for _ in range(2):
         (said,) = push(artifacts=[1]).warnings
-        assert said == "onnx/model.onnx of an earlier push stays, though no longer chosen: `prune` removes it"
+        assert said == "kept from earlier pushes, though no longer chosen: onnx/model.onnx; see `prune`"
     assert models(hub) == {"model.onnx", "model_quantized.onnx", "theirs.onnx"}
     assert not push(artifacts=[1]).changed
     pushed = push(artifacts=[1], prune=True, dry_run=True)
@@ -220,7 +220,7 @@ def test_a_model_of_another_section_is_not_pruned(push, hub):
     push(slug="one", artifacts="none", prune=True)
     assert models(hub) == {"model_quantized.onnx"}
     (said,) = push(slug="two", artifacts="none").warnings
-    assert said.startswith("onnx/model_quantized.onnx of an earlier push stays")
+    assert said.startswith("kept from earlier pushes, though no longer chosen: onnx/model_quantized.onnx")
     push(slug="two", artifacts="none", prune=True)
     assert not models(hub)
 

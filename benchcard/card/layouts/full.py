@@ -35,7 +35,7 @@ UNFINISHED = "**This run is not finished**, with "
 HIGHER, LOWER = "higher is better", "lower is better"
 _BEFORE_BLOCK_MARKER = re.compile(r"\A(?:(?=[-+#>=~])|\d+(?=[.)]))")
 # The libraries that run models.
-_IMPORTANT = ("benchcard", "onnxruntime", "torch")
+_LIBRARIES = ("benchcard", "onnxruntime", "torch")
 # Below this time per configuration and shape, the card warns that small differences cannot be detected.
 _SHORT_DURATION_S = 10
 
@@ -220,7 +220,7 @@ def _overview(facts: Facts) -> str:
     known = versions if isinstance(versions, dict) else {}
     processor = facts.environment.get("processor")
     how = [pluralize(threads, "thread")] if isinstance(threads, int) else []
-    how += [code_span(f"{name} {write_value(known[name])}") for name in _IMPORTANT if known.get(name)]
+    how += [code_span(f"{name} {write_value(known[name])}") for name in _LIBRARIES if known.get(name)]
     how += [day] if (day := _day(facts.run.get("created"))) else []
     on = f" on {code_span(write_value(processor))}" if processor else ""
     measured = f" Measured{on}{' with ' if how else ''}{', '.join(how)}." if on or how else ""

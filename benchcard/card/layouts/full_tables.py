@@ -116,7 +116,6 @@ def summary(facts: Facts) -> str:
     rows = summary_rows(facts)
     lines = _lines(columns, rows)
     for index, line in zip(rows, lines):
-        line[2:] = map(_unbreakable, line[2:])
         if index in facts.recommended:
             line[:] = [f"**{cell}**" if cell else "" for cell in line]
     return render_table(_headers(columns), lines)
@@ -132,7 +131,7 @@ def quality(facts: Facts) -> str:
             cells = figure_cells(facts, name)
             if name.endswith(P_VALUE):
                 cells = [cell.replace("0.0000", figures.BELOW_RESOLUTION) for cell in cells]
-            columns.append((Column(escape(headers.get(name, name)), "right"), cells))
+            columns.append(_figure_column(escape(headers.get(name, name)), cells))
     for name in facts.benchmarked:
         columns.append((Column(code_span(name)), [code_span(write_value(row.parameters[name])) for row in facts.rows]))
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
@@ -251,7 +250,7 @@ def _metric_columns(facts: Facts) -> list[_Column]:
         cells = metric_cells(facts, metric.name)
         marked = [f"{cell} {figures.AT_RISK}" if row.saturation_risk else cell for row, cell in zip(facts.rows, cells)]
         header = f"{metric.name} ({metric.unit})" if metric.unit else metric.name
-        columns.append((Column(escape(header), "right"), marked))
+        columns.append(_figure_column(escape(header), marked))
     return columns
 
 
@@ -262,7 +261,7 @@ def _time_column(facts: Facts, shape: Shape, key: str) -> _Column:
         for index, row in enumerate(facts.rows):
             if index not in baselines and is_undetectable(row, shape):
                 cells[index] += f", {figures.NOT_DETECTABLE}"
-    return Column(TIME_COLUMNS[key], "right"), cells
+    return _figure_column(TIME_COLUMNS[key], cells)
 
 
 def _size_columns(facts: Facts) -> list[_Column]:
@@ -279,6 +278,10 @@ def _cells(facts: Facts, column: Sequence[Interval | None], rule: DecimalsRule) 
     decimals = figures.column_decimals(column, rule)
     absent = [figures.MISSING if row.failure is None else figures.FAILED for row in facts.rows]
     return [word if figure is None else figures.format_figure(figure, decimals) for figure, word in zip(column, absent)]
+
+
+def _figure_column(header: str, cells: Sequence[str]) -> _Column:
+    return Column(header, "right"), list(map(_unbreakable, cells))
 
 
 def _unbreakable(cell: str) -> str:

@@ -372,7 +372,7 @@ def test_a_gain_below_the_noise_is_called_not_detectable():
 def test_accuracies_at_risk_are_marked_and_the_processor_is_named():
     """The accuracy of row 3 is marked, and the text explains the processor."""
     text = full.body(sample())
-    assert "0.968 [0.956,\N{NO-BREAK SPACE}0.990] †" in text
+    assert "0.968 [0.956,\N{NO-BREAK SPACE}0.990]\N{NO-BREAK SPACE}†" in text
     assert "`A CPU` has no instruction for dot products" in text
     assert "Rows at risk, marked †: 3." in text
     safe = sample(environment={"int8": {"best": "avx512_vnni", "u8s8_saturates": False}})

@@ -18,6 +18,7 @@ from benchcard.spec.plan import Plan, make_plan
 from benchcard.spec.spec import Spec
 from benchcard.utils.events import Listener
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import MEMORY_PREFIX
 
 if TYPE_CHECKING:
     import datasets
@@ -58,13 +59,14 @@ class Benchmark:
             model: An id on the Hub, or a local folder.
             dataset: `path` (an id, a folder, a file, or the data itself: a `datasets.Dataset` or `DatasetDict`, a
                 pandas data frame, or a mapping of split to these), `eval_split`, and as needed `name`,
-                `calibration_split`, `data_keys`, `ref_keys`, `revision`. A `Dataset` or a data frame alone stands for
-                `{"path": ...}`.
+                `calibration_split`, `data_keys`, `ref_keys`, `revision`. For data in memory and local files, `name` is
+                their name on the card. A `Dataset` or a data frame alone stands for `{"path": ...}`.
             metrics: Ids of metrics; by default those of the task.
             grid: Benchmarked parameters, each with a list of values.
             fixed: Parameters with one value.
             **parameters: More fixed parameters, such as `batch_sizes`, `input_lengths`, `duration` (seconds per
-                configuration), `warmup_runs`, `max_eval_samples`, `backend`.
+                configuration), `warmup_runs`, `max_eval_samples`, `backend`; `model_name` and `base_model` (an id on
+                the Hub) for the card of a local model.
 
         Raises:
             SpecError: The spec has mistakes; all of them are listed with their places.
@@ -182,7 +184,7 @@ class Benchmark:
         if self._in_memory and (folder / "run.json").exists() and directory.info.digest != self.spec.digest:
             return  # A run of another spec stays unchanged; the backend raises an error.
         for name, splits in self._in_memory.items():
-            with directory.new_memory_folder(name.removeprefix(resolve.MEMORY_PREFIX)) as target:
+            with directory.new_memory_folder(name.removeprefix(MEMORY_PREFIX)) as target:
                 if target is not None:
                     in_memory.write_splits(splits, target)
 

@@ -94,6 +94,7 @@ class Results(RunResults):
         layout: str | None = None,
         max_drop: float | None = None,
         force: bool = False,
+        prune: bool = False,
         overwrite: Collection[str] = (),
         revision: str | None = None,
         endpoint: str | None = None,
@@ -117,6 +118,7 @@ class Results(RunResults):
             layout: The layout of the card; None for the default one.
             max_drop: How much of the first metric the best row may lose, on the card and for `artifacts`, as in `best`.
             force: Replace a section that was edited by hand, and models of the same names that others pushed.
+            prune: Remove models that an earlier push of this section sent and that are no longer among `artifacts`.
             overwrite: The keys of the front matter whose values may be replaced.
             revision: The branch; None for the main one.
             endpoint: The URL of the Hub; None for that of huggingface_hub.
@@ -138,6 +140,7 @@ class Results(RunResults):
             layout=layout,
             max_drop=max_drop,
             force=force,
+            prune=prune,
             overwrite=overwrite,
             revision=revision,
             endpoint=endpoint,

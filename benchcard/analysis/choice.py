@@ -208,9 +208,10 @@ class Chooser:
         for row, ratio in ratios.items():
             less = f"{_describe_ratio(ratio, objective)}: a smaller gain"
             self._reasons[row] = "the same gain" if ratio == ratios[chosen] else less
-        entry = self._candidates[chosen]
+        entry, shapes = self._candidates[chosen], len(self.gains.by_row[chosen])
+        mean = f", on average over {shapes} shapes" if shapes > 1 else ""
         reason = (
-            f"{_describe_ratio(ratios[chosen], objective)}, with {self.metric} {self._values[chosen]:.3f} "
+            f"{_describe_ratio(ratios[chosen], objective)}{mean}, with {self.metric} {self._values[chosen]:.3f} "
             f"(baseline {reference:.3f}){self._describe_difference(entry.difference, p_values.get(entry.model))}"
         )
         choice = self._choice(chosen, reason)

@@ -98,7 +98,7 @@ def explain_row(records: Records, record: Record, quality: Mapping[int, float], 
     if reason := row_facts.why_same(records, record):
         yield f"It is the same model as row {row_facts.same_model_as(records, record)}: {reason}."
     if record.search is not None:
-        yield from _explain_search(record.search)
+        yield from explain_search(record.search)
     for exclusion in quantized.values.exclusions if record.search is None else ():
         yield f"Exclusion {describe_exclusion(exclusion)}."
     for note in report.notes:
@@ -184,7 +184,7 @@ def format_list(nodes: Sequence[str]) -> str:
     return json.dumps(list(nodes), ensure_ascii=False)
 
 
-def _explain_search(search: Search) -> Iterator[str]:
+def explain_search(search: Search) -> Iterator[str]:
     """Yield the result of `node_exclusion: auto`, and how it was found."""
     first = search.trials[0]
     without = (

@@ -158,7 +158,7 @@ class RunResults:
         info = metric_info.info_of_metric(self.records, metric)
         return Chooser(
             self._qualities(metric),
-            self._gains(objective),
+            self.gains(objective),
             self.baseline if baseline is None else baseline,
             metric,
             metric_info.allowed_loss(info.unit, max_drop),
@@ -181,7 +181,7 @@ class RunResults:
         """
         metric = self._deciding_metric(metric)
         higher = metric_info.info_of_metric(self.records, metric).higher_is_better
-        return pareto_front(self._qualities(metric), self._gains(objective), metric, higher)
+        return pareto_front(self._qualities(metric), self.gains(objective), metric, higher)
 
     def compare(
         self, other: RunResults, *, across_machines: bool = False, times: bool = True, trust_remote_code: bool = False
@@ -216,7 +216,12 @@ class RunResults:
     def _qualities(self, metric: str | None) -> dict[int, RowQuality]:
         return {row.configuration.row: row_quality(self.records, row, metric) for row in self.records.records}
 
-    def _gains(self, objective: str) -> Gains:
+    def gains(self, objective: str) -> Gains:
+        """Return what each row gains in `latency`, `memory` or `size`, with intervals that hold for all rows at once.
+
+        Raises:
+            BenchcardError: There is no such objective.
+        """
         if objective not in self._gains_by_objective:
             self._gains_by_objective[objective] = compute_gains(self.records, objective, self.time, self.models)
         return self._gains_by_objective[objective]

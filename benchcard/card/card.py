@@ -36,11 +36,11 @@ class Card:
     slug: str | None = field(default=None, repr=False)
 
     @classmethod
-    def from_facts(cls, facts: Facts, layout: str = "full", slug: str = "benchmark") -> Card:
+    def from_facts(cls, facts: Facts, layout: str = "full", slug: str = "benchmark", usage: str = "") -> Card:
         """Return the card with these contents.
 
         The layout is `full`, or `classic`, that of the cards of 2022 to the byte. The slug names the run: its picture
-        is `benchcard/<slug>/plot.png`.
+        is `benchcard/<slug>/plot.png`. `usage` is a section on how the published models are loaded.
 
         Raises:
             CardError: The layout does not exist, the slug cannot name a section, or front matter cannot hold a fact.
@@ -49,7 +49,7 @@ class Card:
             raise CardError(f"there is no layout {layout!r}: use {' or '.join(map(repr, LAYOUTS))}")
         readmes.expect_slug(slug)
         if layout == "classic":
-            return cls(classic.render(facts), slug=slug)
+            return cls("\n".join(filter(None, (classic.render(facts), usage))), slug=slug)
         if any(row.original is not None for row in facts.rows):
             raise CardError(
                 "each row of this card has the figures of two models, as in the first cards of 2022. The layout 'full' "
@@ -57,7 +57,7 @@ class Card:
             )
         picture = plot.render_png(facts)
         files = {} if picture is None else {f"{FOLDER}/{slug}/{PLOT}": picture}
-        text = full.body(facts, plot=next(iter(files), None), slug=slug)
+        text = full.body(facts, plot=next(iter(files), None), slug=slug, usage=usage)
         return cls(f"{fields.render_front_matter(facts.front_matter)}\n{text}", files, slug)
 
     @classmethod

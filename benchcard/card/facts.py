@@ -122,9 +122,13 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The evaluation data: the Hub id or name of the data set, and its commit or digest (`revision`)."""
+    """The evaluation data: the Hub id, path or kind of the data set, and its commit or digest (`revision`).
+
+    `name` is how the card calls data that are not on the Hub; None for the name of their path.
+    """
 
     dataset: str
+    name: str | None = None
     config: str | None = None
     split: str | None = None
     revision: str | None = None
@@ -140,6 +144,8 @@ class FrontMatter:
         license: Hub id of the licence, only where the user gave or inherited one.
         base_model: Hub id of the measured model; None for a local folder, even if its path looks like an id.
         base_model_relation: `quantized` where the repository holds quantized weights.
+        metrics: The ids of metrics.
+        pass_metrics: Figures of the evaluation pass that are no metrics. Only the classic layout lists them.
         model_index: Evaluation results in the Hub's format; see `frontmatter.fields.model_index`.
     """
 
@@ -150,6 +156,7 @@ class FrontMatter:
     base_model_relation: str | None = None
     datasets: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    pass_metrics: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     model_index: Sequence[Mapping[str, Plain]] = ()
     extra: Mapping[str, Plain] = field(default_factory=dict)
@@ -174,6 +181,7 @@ class Facts:
         pareto: Indices of the rows that no other row evaluated on the same examples beats in both quality and latency.
         settings: Settings of the measurement as given in the spec: `duration`, `warmup_runs`, `batch_sizes`, `metrics`.
         noise: The noise certificates, one for each group of models that were timed together.
+        needed: What somebody who repeats the run has to bring, because it is not published, a phrase each.
         done: Number of measured rows of a run that is not finished; None where it is finished.
     """
 
@@ -200,6 +208,7 @@ class Facts:
     environment: Mapping[str, Plain] = field(default_factory=dict)
     run: Mapping[str, Plain] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
     done: int | None = None
 
     def __post_init__(self) -> None:

@@ -42,6 +42,7 @@ max_drop_option = click.option(
 @click.option("--layout", help="The layout of the card.")
 @max_drop_option
 @click.option("--force", is_flag=True, help="Replace a section that was edited manually, and models of other authors.")
+@click.option("--prune", is_flag=True, help="Remove models of earlier pushes that are no longer chosen.")
 @click.option("--overwrite", multiple=True, metavar="KEY", help="Replace the value of this key of the front matter.")
 @click.option("--revision", help="The branch to push to.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")

@@ -142,8 +142,8 @@ def encode_readme(text: str) -> Upload:
         raise HubError(f"The card cannot be encoded as UTF-8 (character {error.start}). Nothing was pushed.") from None
 
 
-def describe_changes(snapshot: Snapshot | None, uploads: Sequence[Upload]) -> str:
-    """Return a unified diff of the README, and a line for each other new or changed file; empty where none changed."""
+def describe_changes(snapshot: Snapshot | None, uploads: Sequence[Upload], removed: Sequence[str] = ()) -> str:
+    """Return a unified diff of the README, and a line for each other file that is new, changed or removed."""
     before = snapshot.readme if snapshot is not None else None
     after = next((upload.source for upload in uploads if upload.path == README), before)
     old_name = f"a/{README}" if before is not None else "/dev/null"
@@ -158,4 +158,5 @@ def describe_changes(snapshot: Snapshot | None, uploads: Sequence[Upload]) -> st
         if upload.path != README and (snapshot is None or not snapshot.has(upload)):
             is_known = snapshot is not None and upload.path in snapshot.paths
             lines.append(f"{'changed' if is_known else 'new'} file: {upload.path} ({upload.size:,} bytes)\n")
+    lines += [f"removed file: {path}\n" for path in removed]
     return "".join(lines)

@@ -65,14 +65,14 @@ def push(
         snapshot = repository.read(target, is_commit_lost=before_lost_commit is not None)
         selection = repository.select(snapshot, card, uploads, overwrite_policy)
         result = partial(_result, repo_id, snapshot, selection)
-        if snapshot is not None and all(snapshot.has(upload) for upload in selection.uploads):
+        if snapshot is not None and selection.is_in(snapshot):
             oid, diff = snapshot.sha, ""
             if before_lost_commit is not None:
                 oid = repository.find_commit(snapshot, before_lost_commit, target, message)
-                diff = describe_changes(before_lost_commit, selection.uploads)
+                diff = describe_changes(before_lost_commit, selection.uploads, selection.removed)
             url = f"{repository.api.endpoint}/{snapshot.repo_id}/commit/{oid}"
             return result(target, oid, url, changed=before_lost_commit is not None, diff=diff)
-        diff = describe_changes(snapshot, selection.uploads)
+        diff = describe_changes(snapshot, selection.uploads, selection.removed)
         if dry_run:
             return result(target, None, None, changed=True, diff=diff)
         if snapshot is None:
@@ -84,7 +84,7 @@ def push(
         if fault is not None and attempts >= retry_policy.attempts:
             raise HubError(_failure_message(repo_id, fault, target, create_pr))
         try:
-            commit, warnings = repository.commit(snapshot, target, selection.uploads, message)
+            commit, warnings = repository.commit(snapshot, target, selection, message)
         except CLIENT_ERRORS as error:
             earlier, fault = fault, diagnose_commit(error, token)
         else:

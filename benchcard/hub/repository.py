@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, errors
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, errors
 
 from benchcard._version import __version__
 from benchcard.errors import CardError, HubError
@@ -181,7 +181,9 @@ class Repository:
             if not is_ignored(README, rules):
                 raise
             ignored = [README]
-        selection = select_uploads(snapshot, uploads, policy, self.read_file(snapshot, policy.manifest), rules)
+        manifests = {path: self.read_file(snapshot, path) for path in _manifests(snapshot, policy.manifest)}
+        own = manifests.pop(policy.manifest, None)
+        selection = select_uploads(snapshot, uploads, policy, own, rules, manifests.values())
         return replace(selection, ignored=[*ignored, *selection.ignored])
 
     def create(self, private: bool) -> None:
@@ -190,16 +192,21 @@ class Repository:
         self._call(action, f"Creating {self.repo_id}")
 
     def commit(
-        self, snapshot: Snapshot, target: Target, uploads: Sequence[Upload], message: str
+        self, snapshot: Snapshot, target: Target, selection: Selection, message: str
     ) -> tuple[CommitInfo, list[str]]:
-        """Commit files on top of a snapshot, and return the commit and the Hub's warnings about the card."""
+        """Commit a selection on top of a snapshot, and return the commit and the Hub's warnings about the card."""
+        added = [upload for upload in selection.uploads if not snapshot.has(upload)]
+        operations = [
+            *(CommitOperationAdd(upload.path, upload.source) for upload in added),
+            *(CommitOperationDelete(path) for path in selection.removed),
+        ]
         # The client reports the Hub's warnings about metadata, among others, as Python warnings.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             action = partial(
                 self.api.create_commit,
                 snapshot.repo_id,
-                [CommitOperationAdd(upload.path, upload.source) for upload in uploads if not snapshot.has(upload)],
+                operations,
                 commit_message=message,
                 revision=target.revision,
                 create_pr=target.opens_pull_request,
@@ -268,11 +275,11 @@ class Repository:
             snapshot = None if target.opens_pull_request else self.read(target)
             if snapshot is None:
                 return None
-            selected = self.select(snapshot, render, uploads, policy).uploads
+            selection = self.select(snapshot, render, uploads, policy)
         except (CardError, HubError):
             # It cannot be read, or one of its files must not be replaced: it does not contain the push.
             return None
-        return target if selected and all(snapshot.has(upload) for upload in selected) else None
+        return target if selection.uploads and selection.is_in(snapshot) else None
 
     def find_commit(self, snapshot: Snapshot, before: Snapshot, target: Target, message: str) -> str:
         """Return the id of the newest commit since `before` with `message`: the commit whose answer was lost."""
@@ -284,6 +291,13 @@ class Repository:
             return snapshot.sha
         new = takewhile(lambda commit: commit.commit_id != before.sha, commits)
         return next((commit.commit_id for commit in new if commit.title == message), snapshot.sha)
+
+
+def _manifests(snapshot: Snapshot, manifest: str) -> list[str]:
+    """Return the paths of all manifests in a repository: files of the same name, in folders beside that of this one."""
+    own = PurePosixPath(manifest)
+    pattern = f"{own.parent.parent}/*/{own.name}"
+    return [path for path in sorted(snapshot.paths) if manifest and PurePosixPath(path).match(pattern)]
 
 
 def make_api(endpoint: str | None, token: Token) -> HfApi:

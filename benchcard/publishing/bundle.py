@@ -13,7 +13,6 @@ the files to `push`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,11 +24,12 @@ from benchcard.analysis import public_names
 from benchcard.analysis.run_results import FRAMES, RunResults
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Plain
+from benchcard.card.layouts import full_tables
 from benchcard.card.paths import FOLDER, LATENCIES, RESULTS, RUN
 from benchcard.errors import CardError
 from benchcard.evaluation.rows import Rows
 from benchcard.hub.files import make_upload
-from benchcard.hub.overwrite import OverwritePolicy, manifest_entry
+from benchcard.hub.overwrite import OverwritePolicy, dump_manifest, manifest_entry
 from benchcard.publishing import usage
 from benchcard.publishing import weights as weight_files
 from benchcard.publishing.facts import make_facts
@@ -66,6 +66,7 @@ def write_bundle(
     layout: str | None = None,
     max_drop: float | None = None,
     force: bool = False,
+    prune: bool = False,
 ) -> Bundle:
     """Write everything that a push of these results to `repo_id` sends into `folder`, in place of what is there.
 
@@ -84,30 +85,31 @@ def write_bundle(
         root = weight_files.write_root(results, weights, repository)
         _results_table(results).to_csv(own / RESULTS, index=False, lineterminator="\n")
         latencies_frame(results).to_parquet(own / LATENCIES, index=False)
-        run = json.dumps(run_json(results, weights, manifest), indent=1, ensure_ascii=False, allow_nan=False)
-        (own / RUN).write_text(run + "\n", encoding="utf-8")
+        (own / RUN).write_bytes(dump_manifest(run_json(results, weights, manifest)))
         facts = make_facts(results, max_drop, slug)
-        card = _card(facts, repo_id, slug, weights, layout)
-        for name, content in card.files.items():
-            (repository / name).write_bytes(content)
         prepared = results.records.records[weights[0].row].outcomes.prepare if weights else None
         context = Rows(prepared.folder).context if prepared else {}
-        original = facts.front_matter.base_model
-        snippets = usage.section(repo_id, results.spec.task, weights, root, original, context)
+        # A base model that the spec names is not the model that was measured.
+        original = None if results.spec.get("base_model") else facts.front_matter.base_model
+        names = full_tables.row_names(facts)
+        snippets = usage.section(repo_id, results.spec.task, weights, names, root, original, context)
+        card = _card(facts, repo_id, slug, weights, layout, snippets)
+        for name, content in card.files.items():
+            (repository / name).write_bytes(content)
         links = (
             f"Every figure: [{RESULTS}]({FOLDER}/{slug}/{RESULTS}). The spec, the model and data, the machine and the "
             f"versions: [{RUN}]({FOLDER}/{slug}/{RUN}). Every raw latency: [{LATENCIES}]({FOLDER}/{slug}/{LATENCIES})."
         )
-        parts = (card.text.strip("\n"), snippets.strip("\n"), links)
-        text = "\n\n".join(part for part in parts if part) + "\n"
+        text = f"{card.text.strip()}\n\n{links}\n"
         (draft / CARD).write_bytes(text.encode("utf-8", "surrogateescape"))
     repository = folder / REPOSITORY
     files = {path.relative_to(repository).as_posix(): path for path in sorted(repository.rglob("*")) if path.is_file()}
-    guard = OverwritePolicy(frozenset(weight_files.ROOT_FILES), frozenset(manifest), f"{FOLDER}/{slug}/{RUN}", force)
+    together, owned = frozenset(weight_files.ROOT_FILES), frozenset(manifest)
+    guard = OverwritePolicy(together, owned, f"{FOLDER}/{slug}/{RUN}", force, prune)
     return Bundle(slug, text, files, guard)
 
 
-def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], layout: str | None) -> Card:
+def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], layout: str | None, usage: str) -> Card:
     """Return the card, with the front matter that is right for the repository."""
     front_matter = facts.front_matter
     is_quantized = any(model.quantized for model in weights)
@@ -123,7 +125,7 @@ def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], lay
         model_index=tuple(_with_source_url(model, repo_id, slug) for model in front_matter.model_index),
     )
     facts = replace(facts, front_matter=front_matter)
-    card = Card.from_facts(facts, slug=slug, **({} if layout is None else {"layout": layout}))
+    card = Card.from_facts(facts, slug=slug, usage=usage, **({} if layout is None else {"layout": layout}))
     if refused := [str(problem) for problem in card.problems() if problem.severity == "error"]:
         raise CardError("the Hub would refuse the card:\n" + "\n".join(refused))
     return card

@@ -15,8 +15,9 @@ from benchcard.analysis.frames.columns import row_parameters
 from benchcard.analysis.frames.models import model_columns
 from benchcard.analysis.frames.noise import certificates
 from benchcard.analysis.frames.quality import PASS_METRICS
-from benchcard.analysis.gains import unfinished_rows
+from benchcard.analysis.gains import Gain, unfinished_rows
 from benchcard.analysis.public_names import public_message, public_name, public_parameter
+from benchcard.analysis.reasons import explain_search
 from benchcard.analysis.records import Records
 from benchcard.analysis.row_facts import COSINE, RowQuality, embedding_cosine, row_quality
 from benchcard.analysis.run_results import RunResults
@@ -25,14 +26,16 @@ from benchcard.card.facts import Data, Facts, Figures, FrontMatter, Metric, Nois
 from benchcard.card.frontmatter import fields
 from benchcard.card.frontmatter.hubterms import LICENSES
 from benchcard.card.frontmatter.merge import OWN_SOURCE
-from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, SAMPLES, SIZE
+from benchcard.card.layouts import reproduce
+from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, NODES, RATIO, SAMPLES, SIZE
 from benchcard.run.record import Record
 from benchcard.sources.resolve import Source
 from benchcard.spec.parameters import PARAMETERS, split_name
 from benchcard.utils.plain import as_plain
 from benchcard.utils.text import pluralize
-from benchcard.utils.values import Failure, Interval, Shape
+from benchcard.utils.values import MEMORY_PREFIX, Failure, Interval, Shape
 
+_IN_MEMORY = "data in memory"
 # The intervals of a run that is worth publishing are narrower than a twentieth of a latency.
 _MUCH_DRIFT = 0.05
 
@@ -78,17 +81,63 @@ def make_facts(results: RunResults, max_drop: float | None = None, section: str 
         environment=_environment(results),
         run={"id": spec.digest[:12], "created": records.info.created},
         done=len(plan) - len(unmeasured) if unmeasured else None,
-        notes=(*results.notes, *_untimed_notes(records), *_floor_notes(results), *_drift_notes(times)),
+        notes=(
+            *results.notes,
+            *_search_notes(records),
+            *_untimed_notes(records),
+            *_floor_notes(results),
+            *_drift_notes(times),
+        ),
     )
-    return replace(facts, front_matter=replace(facts.front_matter, model_index=_model_index(results, facts, section)))
+    front_matter = replace(facts.front_matter, model_index=_model_index(results, facts, section))
+    return replace(facts, front_matter=front_matter, needed=tuple(_needed(results, reproduce.variables(facts))))
 
 
 def default_slug(results: RunResults) -> str:
-    """Return the name of a run's section: its data set and the first digits of the spec's digest, `beans-2f2e1580`."""
-    name = str(results.plan[0]["dataset"]["path"]).rstrip("/").rsplit("/", 1)[-1]
-    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "data"
+    """Return the name of a run's section: its data set and the first digits of the spec's digest, `beans-2f2e1580`.
+
+    Data in memory without a name have that of the task.
+    """
+    dataset, task = results.plan[0]["dataset"], results.spec.task
+    source = results.records.info.sources.dataset(dataset)
+    name = _data_name(results, dataset) if source.local else source.name.rstrip("/").rsplit("/", 1)[-1]
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", task if name == _IN_MEMORY else name).strip("-._") or task
     # A slug may have no more than 100 characters; see `card.readme`.
     return f"{clean[:80]}-{results.spec.digest[:8]}"
+
+
+def _data_name(results: RunResults, dataset: Mapping[str, Any]) -> str:
+    """Return the name of local data: the given one, or else that of their path."""
+    if dataset.get("name"):
+        return str(dataset["name"])
+    path = dataset["path"]
+    return _IN_MEMORY if path.startswith(MEMORY_PREFIX) else public_name(results.records, "datasets", path)
+
+
+def _needed(results: RunResults, variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield a phrase for each model, data set and metric script that is not on the Hub, and that a reader must bring.
+
+    `variables` are the names of data in memory in the Python call of the card.
+    """
+    records = results.records
+    for source in records.info.sources.models.values():
+        if source.local:
+            yield f"the model `{public_name(records, 'models', source.name)}`, SHA-256 {source.digest[:12]}…"
+    datasets = {records.info.sources.dataset(row["dataset"]).name: row["dataset"] for row in results.plan}
+    for dataset in datasets.values():
+        source = records.info.sources.dataset(dataset)
+        columns = [*(dataset.get("data_keys") or {}).values(), *(dataset.get("ref_keys") or [])]
+        named = ", ".join(f"`{column}`" for column in columns if column)
+        rows = f"with the columns {named}, " if named else ""
+        if source.name in variables:
+            name = f" ({dataset['name']})" if dataset.get("name") else ""
+            kind = f"the data `{variables[source.name]}`{name}, a `datasets.DatasetDict` or data frames by split"
+            yield f"{kind} {rows}SHA-256 {source.digest[:12]}…"
+        elif source.local:
+            name = public_name(records, "datasets", source.name)
+            yield f"the data `{name}` {rows}SHA-256 {source.digest[:12]}…"
+    for name in records.info.sources.metrics:
+        yield f"the metric script `{public_name(records, 'metrics', name)}`"
 
 
 def _model_index(results: RunResults, facts: Facts, section: str | None) -> tuple[dict[str, Plain], ...]:
@@ -102,8 +151,8 @@ def _model_index(results: RunResults, facts: Facts, section: str | None) -> tupl
     if facts.data is None or not facts.data.on_hub or base_model is None or len(evaluations) > 1:
         return ()
     source_name = f"{OWN_SOURCE} {section or default_slug(results)}"
-    url = "https://pypi.org/project/benchcard/"
-    return fields.model_index(facts, name=base_model.rsplit("/", 1)[-1], source_name=source_name, source_url=url)
+    url, name = "https://pypi.org/project/benchcard/", facts.fixed.get("model_name", base_model.rsplit("/", 1)[-1])
+    return fields.model_index(facts, name=name, source_name=source_name, source_url=url)
 
 
 def _benchmarked(results: RunResults) -> dict[str, list[Plain]]:
@@ -125,7 +174,7 @@ def _fixed(results: RunResults) -> dict[str, Plain]:
         is_unused = value is not None and all(row[parameter] is None for row in results.plan)
         if not PARAMETERS[parameter].setting and not is_unused and name not in results.spec.grid:
             value = public_parameter(results.records, name, value)
-            # The cards show the data set on one line, as a list of one.
+            # The classic layout shows the data set on one line, as a list of one.
             fixed[name] = [value] if name == "dataset" else value
     return fixed
 
@@ -163,17 +212,19 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
     evaluated = [(record.outcomes.prepare, record.outcomes.evaluate) for record in records.records]
     samples = [rows.values.samples if rows and done and done.values.items else None for rows, done in evaluated]
     is_varied = len({*samples} - {None}) > 1
+    gains = results.gains("latency").by_row
     for record, count, shapes in zip(records.records, samples, times):
         qualities = {name: row_quality(records, record, name) for name in results.metrics}
         model = model_columns(records, record)
         failure = record.failures.of_quality()
         parameters = {name: public_parameter(records, name, value) for name, value in row_parameters(record).items()}
+        compared = {gain.shape: gain for gain in gains.get(record.configuration.row, ())}
         rows.append(
             Row(
                 parameters=parameters,
                 metrics={name: _finite(quality.figure) for name, quality in qualities.items()},
                 times={
-                    shape: {**time.intervals, DETECTABLE: figure(time.detectable), "memory_mb": figure(time.memory_mb)}
+                    shape: _time_figures(time, compared.get(shape))
                     for shape, time in shapes.items()
                     if isinstance(time, TimeFigures)
                 },
@@ -186,6 +237,18 @@ def _rows(results: RunResults, times: Sequence[_Times]) -> tuple[Row, ...]:
             )
         )
     return tuple(rows)
+
+
+def _time_figures(time: TimeFigures, gain: Gain | None) -> Figures:
+    """Return the figures of time, with the interval of the ratio that holds for all rows at once."""
+    ratio = gain.ratio if gain else None
+    detectable = None if gain is None or ratio is None else ratio.excludes(1.0) and not gain.doubt
+    return {
+        **time.intervals,
+        RATIO: _finite(ratio),
+        DETECTABLE: figure(detectable),
+        "memory_mb": figure(time.memory_mb),
+    }
 
 
 def _finite(interval: Interval | None) -> Interval | None:
@@ -244,6 +307,13 @@ def _floor_notes(results: RunResults) -> Iterator[str]:
         yield "; ".join([f"{_at(certificate.shape)} {note}", *map(str, certificate.disturbances)])
 
 
+def _search_notes(records: Records) -> Iterator[str]:
+    """Yield for each row with `node_exclusion: auto` the nodes that it leaves in float32, and how they were found."""
+    for record in records.records:
+        if record.search is not None:
+            yield " ".join([f"Row {record.configuration.row}:", *explain_search(record.search)])
+
+
 def _untimed_notes(records: Records) -> Iterator[str]:
     """Yield a note for each row and shape with a model but no inputs to time it with."""
     for record in records.records:
@@ -297,9 +367,10 @@ def _front_matter(results: RunResults) -> FrontMatter:
         license=own.get("license"),
         library_name=own.get("library_name"),
         pipeline_tag=results.spec.task,
-        base_model=model.name if model is not None and not model.local else None,
+        base_model=results.spec.get("base_model") or (model.name if model is not None and not model.local else None),
         datasets=tuple(datasets),
-        metrics=(*results.metrics, *(PASS_METRICS if results.metrics else ())),
+        metrics=results.metrics,
+        pass_metrics=PASS_METRICS if results.metrics else (),
         tags=("benchcard", *(["onnx"] if is_onnx else []), *(["quantized"] if is_quantized else [])),
         extra={name: value for name, value in metadata.items() if name not in own},
     )
@@ -332,12 +403,15 @@ def _data(results: RunResults, row: int) -> Data:
     same_data = (record for record in records if record.configuration["dataset"] == dataset)
     prepared = (record.outcomes.prepare for record in (records[row], *same_data))
     samples = next((outcome.values.samples for outcome in prepared if outcome), None)
+    is_on_hub = _is_on_hub(source)
+    path = public_name(results.records, "datasets", dataset["path"])
     return Data(
         # A repository that was renamed has its new id here.
-        dataset=source.location if _is_on_hub(source) else public_name(results.records, "datasets", dataset["path"]),
-        config=dataset.get("name"),
+        dataset=source.location if is_on_hub else _IN_MEMORY if path.startswith(MEMORY_PREFIX) else path,
+        name=None if is_on_hub else dataset.get("name"),
+        config=dataset.get("name") if is_on_hub else None,
         split=dataset["eval_split"],
         revision=source.revision or source.digest[:12],
         samples=samples if has_one_limit else None,
-        on_hub=_is_on_hub(source),
+        on_hub=is_on_hub,
     )

@@ -52,6 +52,7 @@ class PushOptions:
     layout: str | None = None
     max_drop: float | None = None
     force: bool = False
+    prune: bool = False
     overwrite: Collection[str] = ()
     revision: str | None = None
     endpoint: str | None = None
@@ -73,6 +74,7 @@ class PushOptions:
             "--no-create-pr": self.create_pr is False,
             "--public": not self.private,
             "--force": self.force,
+            "--prune": self.prune,
         }
         words += [flag for flag, is_set in flags.items() if is_set]
         if self.endpoint is None or self.endpoint.rstrip("/") == ENDPOINT:
@@ -103,6 +105,7 @@ def push_to_hub(results: RunResults, repo_id: str, options: PushOptions) -> Push
             layout=options.layout,
             max_drop=options.max_drop,
             force=options.force,
+            prune=options.prune,
         )
 
     if options.dry_run:

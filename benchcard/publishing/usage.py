@@ -16,6 +16,7 @@ from typing import TypeAlias
 import msgspec
 import onnx
 
+from benchcard.card.markdown.inline import escape
 from benchcard.graphs.signature import graph_inputs, only_length
 from benchcard.publishing.weights import FOLDER, SENTENCES, Weights, external_weights
 
@@ -83,15 +84,17 @@ def section(
     repo_id: str,
     task: str,
     weights: Sequence[Weights],
+    names: Sequence[str],
     root: Collection[str],
     original: str | None,
     context: Mapping[str, object],
 ) -> str:
-    """Return Markdown with the usage snippets of published models; empty where there are no models.
+    """Return Markdown on which rows the published models are, with usage snippets; empty where there are no models.
 
-    The snippets load the first of `weights`. If `root`, the names of the files at the root of the repository, has no
-    processor, they load that of `original`, the Hub id of the original model (None for a local one). `context` says how
-    the outputs of the first model were read (`Prepared.context`); it is empty where they were not.
+    `names` are those of all rows. The snippets load the first of `weights`. If `root`, the names of the files at the
+    root of the repository, has no processor, they load that of `original`, the Hub id of the original model (None for a
+    local one). `context` says how the outputs of the first model were read (`Prepared.context`); it is empty where they
+    were not.
     """
     if not weights:
         return ""
@@ -107,13 +110,16 @@ def section(
         javascript = _javascript(task, reading) if graph.is_usual else None
     else:
         python, javascript = _fetch(repo_id, first), None
-    lines = ["### Load the model", "", *python, ""]
+    files = [f"`{model.path}` is row {model.row} ({escape(names[model.row])})." for model in weights]
+    rows = files if len(files) == 1 else [f"* {file}" for file in files]
+    lines = ["### Load the model", "", *rows, "", *python, ""]
     if javascript is not None:
         options = f'dtype: "{"q8" if first.quantized else "fp32"}"'
         if external := external_weights(first.source):
             options += f", use_external_data_format: {len(external)}"
         lines += [
-            "The folders are laid out as Transformers.js reads them:",
+            "<details>",
+            "<summary>In JavaScript, with Transformers.js</summary>",
             "",
             "```js",
             'import { pipeline } from "@huggingface/transformers";',
@@ -121,10 +127,9 @@ def section(
             *javascript,
             "```",
             "",
+            "</details>",
+            "",
         ]
-    if len(weights) > 1:
-        others = ", ".join(f"`{model.path}` (row {model.row})" for model in weights[1:])
-        lines += [f"`{first.path}` is row {first.row}. Beside it: {others}.", ""]
     return "\n".join(lines)
 
 
@@ -132,6 +137,8 @@ def _graph(weights: Weights, context: Mapping[str, object]) -> _Graph:
     graph = onnx.load(str(weights.source), load_external_data=False).graph
     pools = any(value.name == "sentence_embedding" for value in graph.output)
     return _Graph(str(context.get("image_mode", "RGB")), only_length(graph_inputs(graph)), pools)
+
+
 def _fetch(repo_id: str, first: Weights) -> list[str]:
     """Return the Python snippet that fetches a converted model, which only its framework can open."""
     return [

@@ -19,6 +19,7 @@ from benchcard.spec.parameters import ALIASES, type_of
 from benchcard.spec.spec import Spec
 from benchcard.tasks import default_metrics
 from benchcard.utils.text import pluralize
+from benchcard.utils.values import MEMORY_PREFIX
 
 # The names that the first cards have for the columns of question answering.
 _DATA_KEYS = {"question": "primary", "context": "secondary"}
@@ -159,9 +160,10 @@ def _is_local(card: PublishedCard, part: str, name: str) -> bool:
     if card.run is not None:
         return any(source.local and source.name == name for source in card.run.sources.get(f"{part}s", ()))
     if part == "dataset":
-        return facts.data is not None and facts.data.dataset == name and not facts.data.on_hub
+        is_shown = facts.data is not None and facts.data.dataset == name and not facts.data.on_hub
+        return is_shown or name.startswith(MEMORY_PREFIX)
     # A full card names a Hub model in its front matter. Any other model is local, unless it looks like an id.
-    unknown = facts.data is not None and facts.front_matter.base_model is None
+    unknown = facts.data is not None and (facts.front_matter.base_model is None or "base_model" in facts.fixed)
     return unknown and ("/" not in name or name.startswith("."))
 
 

@@ -335,7 +335,8 @@ class RowPipeline:
             except StepFailed as failed:
                 self.failures.time[shape] = failed.failure
             else:
-                actual = Shape(shape.batch_size, inputs.values.input_length)
+                length = inputs.values.input_length if self.shared.traits.has_length else None
+                actual = Shape(shape.batch_size, length)
                 self.cells[shape] = Cell(framework, self.model, digest, options, inputs, actual)
 
     def _shape(self, shape: Shape) -> ShapeRequest:

@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from benchcard.errors import Mistake, SpecError
-from benchcard.sources.resolve import MEMORY_PREFIX
 from benchcard.tasks.data import fingerprint, literal
 from benchcard.utils.plain import digest
 from benchcard.utils.text import quote_names
+from benchcard.utils.values import MEMORY_PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,9 +21,7 @@ from benchcard.utils.files import content_digest, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import canonical_json, digest, plain
 from benchcard.utils.progress import download_progress
-
-MEMORY_PREFIX = "memory:"
-"""The prefix of the name of a data set that was passed in memory; its files are in the run directory."""
+from benchcard.utils.values import MEMORY_PREFIX
 
 # A data set as a spec describes it.
 DatasetArguments = Mapping[str, Any]

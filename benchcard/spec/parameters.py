@@ -18,6 +18,7 @@ from benchcard.quantization.settings import APPROACHES, CALIBRATION_METHODS, DTY
 from benchcard.spec.schema import (
     Boolean,
     Either,
+    HubId,
     ListOf,
     MappingOf,
     NodeExclusion,
@@ -99,6 +100,8 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
     {
         "dataset": Parameter(DATASET),
         "name_or_path": Parameter(Text()),
+        "model_name": Parameter(Text()),
+        "base_model": Parameter(HubId()),
         "from_transformers": Parameter(Boolean(), True),
         "framework": Parameter(Text(lambda: registry.frameworks()), "onnxruntime"),
         "quantization_approach": Parameter(Text(lambda: APPROACHES), None, "quantized"),

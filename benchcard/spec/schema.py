@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.errors import Mistake
 from benchcard.utils.text import as_text, closest, did_you_mean, format_value, join_names
 
@@ -43,6 +44,18 @@ class Text:
             yield Mistake(place, format_value(value), self.expected)
         elif self.known and value not in self.known():
             yield Mistake(place, format_value(value), self.expected, did_you_mean(value, self.known()))
+
+
+@dataclass(frozen=True)
+class HubId:
+    """The id of a repository on the Hub."""
+
+    expected: str = "the id of a repository on the Hub, as `google/vit-base-patch16-224`"
+
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything but a string in the format of an id."""
+        if not isinstance(value, str) or not is_hub_id(value):
+            yield Mistake(place, format_value(value), self.expected)
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,8 @@ def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset
     import datasets
 
     link, cache = home / _LINKS / _link_name(path), str(home / "cache")
+    # A folder that configures nothing has no names to choose from: the name is the one that a card shows.
+    is_configured = path.is_file() or "configs" in front_matter(path) or (path / DATA_SETTINGS).is_file()
 
     def open_reader(**settings: object) -> DatasetBuilder:
         if path.is_file():
@@ -142,7 +144,7 @@ def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset
             return datasets.load_dataset_builder(
                 name_of_reader, data_files=by_split, cache_dir=cache, **own, **settings
             )
-        return datasets.load_dataset_builder(str(link), name, cache_dir=cache, **settings)
+        return datasets.load_dataset_builder(str(link), name if is_configured else None, cache_dir=cache, **settings)
 
     data_files = open_reader().config.data_files or {}
     files = [os.path.normpath(file) for of_split in data_files.values() for file in of_split]

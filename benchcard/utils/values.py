@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+MEMORY_PREFIX = "memory:"
+"""The prefix of the name of a data set that was passed in memory; its files are in the run directory."""
+
 
 @dataclass(frozen=True, order=True)
 class Shape:
     """The inputs of one forward call that is timed. As text: `8x64`, or `batch 8` where there is no length.
 
-    `input_length` counts tokens, pixels of a side, or audio samples of one input; None where the task has no length.
+    `input_length` counts tokens or audio samples of one input; None where the task has no length, as for images.
     """
 
     batch_size: int

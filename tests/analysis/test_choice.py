@@ -76,6 +76,15 @@ def test_the_fastest_row_that_is_good_enough():
     assert "<table>" in found._repr_html_()
 
 
+def test_a_gain_over_several_shapes_is_called_a_mean():
+    """The ratio of a choice among several shapes is the mean, which differs from that of each shape."""
+    gains = [Gain(Interval(value, value - 0.1, value + 0.1), True, Shape(size)) for size, value in ((1, 1.5), (8, 2.0))]
+    found = chosen_of(rows_of([0.9, 0.9]), Gains("latency", {0: (), 1: tuple(gains)}, {}, ""))
+    assert found.reason.startswith(
+        "1.73x [1.40, 2.10] as fast as the baseline, on average over 2 shapes, with accuracy"
+    )
+
+
 @pytest.mark.parametrize("ratio", [(1.2, 0.9, 1.5, False), (1.2, 1.1, 1.3, False), (0.5, 0.4, 0.6, False), None])
 def test_what_is_not_surely_faster_is_not_taken(ratio):
     """The baseline is kept if the other row's interval includes 1, or if the row is within the noise, slower, or was

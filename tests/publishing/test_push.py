@@ -101,7 +101,7 @@ def test_a_card_says_how_its_model_is_loaded(push, run, hub, tmp_path, outside):
     names = {name for name in hub.files(MINE) if name.startswith("onnx/")}
     assert names == {"onnx/model_quantized.onnx", *(["onnx/model_quantized.onnx_data"] if outside else [])}
     text = hub.read(MINE, "README.md").decode()
-    lines = text.split("```python\n")[-1].split("```")[0]
+    lines = text.split("```python\n")[1].split("```")[0]
     Image.new("L", (8, 8)).save(tmp_path / "image.png")
     program = f"{lines}\nassert outputs[0].shape == (1, 3), outputs"
     done = subprocess.run(
@@ -172,6 +172,58 @@ def test_what_is_published_can_be_chosen(push, hub):
         push(artifacts=[9])
     push("local-user/none", artifacts="none")
     assert not any(name.endswith(".onnx") for name in hub.files("local-user/none"))
+
+
+@pytest.mark.parametrize("layout", ["full", "classic"])
+def test_the_card_says_which_row_each_file_is(push, hub, layout):
+    """One pushed model or several: their files are named with their rows, in either layout."""
+    push(artifacts=[1], layout=layout)
+    text = hub.read(MINE, "README.md").decode()
+    assert "\n`onnx/model_quantized.onnx` is row 1 (onnxruntime, " in text
+    push(artifacts=[0, 1], layout=layout)
+    text = hub.read(MINE, "README.md").decode()
+    assert "\n* `onnx/model.onnx` is row 0 (onnxruntime, " in text
+    assert "\n* `onnx/model_quantized.onnx` is row 1 (onnxruntime, " in text
+
+
+def models(hub):
+    """The models in the repository."""
+    return {name.removeprefix("onnx/") for name in hub.files(MINE) if name.startswith("onnx/")}
+
+
+def test_models_that_are_no_longer_chosen_are_listed_and_pruned(push, hub, capsys):
+    """A model that an earlier push sent stays and is named by each push, until `prune` removes it; nobody else's is."""
+    push(artifacts=[0, 1])
+    hub.commit(MINE, {"onnx/theirs.onnx": "theirs"})
+    for _ in range(2):
+        (said,) = push(artifacts=[1]).warnings
+        assert said == "kept from earlier pushes, though no longer chosen: onnx/model.onnx; see `prune`"
+    assert models(hub) == {"model.onnx", "model_quantized.onnx", "theirs.onnx"}
+    assert not push(artifacts=[1]).changed
+    pushed = push(artifacts=[1], prune=True, dry_run=True)
+    assert "removed file: onnx/model.onnx\n" in capsys.readouterr().out
+    assert pushed.changed
+    pushed = push(artifacts=[1], prune=True)
+    assert (pushed.changed, pushed.warnings) == (True, ())
+    assert models(hub) == {"model_quantized.onnx", "theirs.onnx"}
+    assert not push(artifacts=[1], prune=True).changed
+    push(artifacts=[0, 1])
+    hub.commit(MINE, {"onnx/model.onnx": "theirs"})
+    assert push(artifacts=[1], prune=True).warnings == ()
+    assert hub.read(MINE, "onnx/model.onnx") == b"theirs"
+
+
+def test_a_model_of_another_section_is_not_pruned(push, hub):
+    """A model that another section of the README is about stays, and is not called unchosen."""
+    push(slug="one")
+    push(slug="two")
+    assert push(slug="one", artifacts="none").warnings == ()
+    push(slug="one", artifacts="none", prune=True)
+    assert models(hub) == {"model_quantized.onnx"}
+    (said,) = push(slug="two", artifacts="none").warnings
+    assert said.startswith("kept from earlier pushes, though no longer chosen: onnx/model_quantized.onnx")
+    push(slug="two", artifacts="none", prune=True)
+    assert not models(hub)
 
 
 def test_the_best_row_is_that_of_the_given_drop(push, run, hub):

@@ -47,7 +47,7 @@ def measured(task, model, graph, data, folder, **asked):
 
 def python(card):
     """The lines for Python of a card."""
-    return card.split("```python\n")[-1].split("```")[0]
+    return card.split("```python\n")[1].split("```")[0]
 
 
 def run(card, model, graph, monkeypatch):
@@ -87,7 +87,7 @@ def test_the_lines_give_the_measured_embedding(tmp_path, graph, monkeypatch, mod
     data = tiny_text.write_data(tmp_path / "data", pairs)
     kept, _, context = measured("sentence-similarity", model, graph, data, tmp_path)
     weights = [Weights(0, False, "model.onnx", graph)]
-    card = usage.section("me/it", "sentence-similarity", weights, ["tokenizer.json"], None, context)
+    card = usage.section("me/it", "sentence-similarity", weights, ["as it is"], ["tokenizer.json"], None, context)
     names = run(card, model, graph, monkeypatch)
     assert names["embeddings"].shape == (2, len(kept["embedding"][0]))
     alone = np.concatenate([names["embed"]([text]) for text in TEXTS])
@@ -113,7 +113,7 @@ def test_transformers_js_is_shown_where_it_gives_the_measured_embedding(graph, c
     plain = {"modes": ["mean"], "normalize": True, "truncate_dim": None, "prompt": "", "lower_case": False}
     weights = [Weights(0, True, "model_quantized.onnx", graph)]
     given = {**plain, "maximum": 32, **context}
-    card = usage.section("me/it", "feature-extraction", weights, ["tokenizer.json"], None, given)
+    card = usage.section("me/it", "feature-extraction", weights, ["as it is"], ["tokenizer.json"], None, given)
     if line is None:
         assert "Transformers.js" not in card
     else:
@@ -138,7 +138,7 @@ def test_the_lines_give_the_measured_number(tmp_path, monkeypatch, activation):
     asked = {"data_keys": keys, "task_args": given}
     _, predictions, context = measured(task, model, tmp_path / "model.onnx", data, tmp_path, **asked)
     weights = [Weights(0, False, "model.onnx", tmp_path / "model.onnx")]
-    card = usage.section("me/it", task, weights, ["tokenizer.json"], None, context)
+    card = usage.section("me/it", task, weights, ["as it is"], ["tokenizer.json"], None, context)
     names = run(card, model, tmp_path / "model.onnx", monkeypatch)
     assert names["score"].shape == ()
     assert float(names["score"]) == pytest.approx(predictions[0], abs=1e-5)

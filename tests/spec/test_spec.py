@@ -303,3 +303,12 @@ def test_precision_is_one_column(beans):
     assert specs.read_spec({**beans, "metrics": ["accuracy"]}).grid["precision"] == [0.1, 0.2]
     assert list(mistakes({**beans, "metrics": ["accuracy", "precision"]})) == ["$.grid.precision"]
     assert list(mistakes({**beans, "metrics": 3})) == ["$.metrics"]
+
+
+def test_names_for_the_card_are_part_of_the_spec(beans):
+    """`model_name` is any text, `base_model` an id on the Hub; a path there is a mistake."""
+    named = {"model_name": "ViT for beans", "base_model": "google/vit-base-patch16-224"}
+    assert named.items() <= specs.read_spec({**beans, **named}).fixed.items()
+    for wrong in ("./model", "/home/me/model", "a b", 3, ""):
+        found = mistakes({**beans, "base_model": wrong})
+        assert "the id of a repository on the Hub" in found["$.base_model"], wrong

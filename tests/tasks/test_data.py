@@ -72,6 +72,18 @@ def test_rows_are_the_same_wherever_they_lie(table, form, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_local_data_may_have_a_name_for_the_card(table, form, tmp_path):
+    """Local data that configure nothing are read whatever name they are given; where they do, it selects."""
+    path = written(table, form, tmp_path / "data")
+    assert data.load_dataset(str(path), "Anna and Bob", "validation", None).to_dict() == ROWS
+    if form == "folder":
+        (path / "README.md").write_text(CONFIGS.format(path="validation*", text=""))
+        assert data.load_dataset(str(path), "a", "validation", None).to_dict() == ROWS
+        with pytest.raises(SpecError, match="with name `Anna and Bob`"):
+            data.load_dataset(str(path), "Anna and Bob", "validation", None)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_split_without_rows_is_said(table, form, tmp_path):
     """A split without rows, and an empty part of one, raise an error with its name."""
     path = written(table, form, tmp_path / "data")

@@ -61,7 +61,7 @@ def model_index(
     if not metrics:
         return ()
     data = facts.data
-    dataset = {"type": data.dataset, "name": data.dataset, "config": data.config, "split": data.split}
+    dataset = {"type": data.dataset, "name": data.name or data.dataset, "config": data.config, "split": data.split}
     result = {
         "task": {"type": facts.task},
         "dataset": {**dataset, "revision": data.revision},

@@ -15,6 +15,7 @@ The rules, derived from the published cards:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Figures, Measured, Plain
 from benchcard.card.frontmatter import fields
@@ -46,8 +47,10 @@ def render(facts: Facts) -> str:
         if metric.positive_class  # The cards of 2022 have none.
     )
     quality = _table(facts, metrics, QUALITY_DECIMALS, lambda measured: measured.metrics)
+    front_matter = facts.front_matter
+    front_matter = replace(front_matter, metrics=(*front_matter.metrics, *front_matter.pass_metrics))
     parts = [
-        fields.render_front_matter(facts.front_matter),
+        fields.render_front_matter(front_matter),
         "".join(f"{line}  \n" for line in labels(facts)),
         f"{FIXED_TITLE}\n" + "".join(bullet(name, value) for name, value in facts.fixed.items()),
         benchmarked(facts),

@@ -69,7 +69,8 @@ def format_shape(shape: Shape) -> str:
 
 def parse_figure(cell: str, place: str) -> Interval | None:
     """Return the figure in a cell of either layout, without its marks; None if the cell says that there is none."""
-    text = cell.replace("**", "").replace(AT_RISK, "").replace(f", {NOT_DETECTABLE}", "").strip()
+    text = cell.replace("\N{NO-BREAK SPACE}", " ")
+    text = text.replace("**", "").replace(AT_RISK, "").replace(f", {NOT_DETECTABLE}", "").strip()
     if text in (FAILED, MISSING, ""):
         return None
     if text == BELOW_RESOLUTION:

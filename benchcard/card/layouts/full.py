@@ -1,7 +1,8 @@
 """The full layout: which configuration to ship and why, then every figure behind it.
 
 It contains the parts of the classic layout in the same order, with others around and between them. Only labels and
-recommended rows are bold. Tables of more than ten rows are folded. `reading.full` reads such a card.
+recommended rows are bold. What is behind the choice is folded: parameters, tables of all rows, machine and versions.
+`reading.full` reads such a card.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from datetime import date
 
 from benchcard.card.facts import LATENCY_MEAN, OTHERS, Facts, Plain, Row
 from benchcard.card.layouts import classic, figures, full_tables, reproduce
@@ -22,27 +24,27 @@ DATA_TITLE = "Testing data:"
 METRICS_TITLE = "Metrics:"
 SETTINGS_TITLE = "Measurement:"
 QUALITY_TITLE = "#### Non-time metrics"
-TIME_TITLE = "#### Time metrics"
-NOISE_TITLE = "#### Noise of the machine"
-SAME_TITLE = "#### Rows with the same model"
-FAILED_TITLE = "#### Failed rows"
 ENVIRONMENT_TITLE = "### Environment"
+MACHINE_TITLE = "Machine:"
 RUN_TITLE = "Run:"
 LIMITATIONS_TITLE = "### Limitations"
 NOTES_TITLE = "Notes on this run:"
 REASON_TITLE, REASONS_TITLE = "Why this row:", "Why these rows:"
+NEEDED_TITLE = "You need, since they are not published with this card:"
 UNFINISHED = "**This run is not finished**, with "
 HIGHER, LOWER = "higher is better", "lower is better"
 _BEFORE_BLOCK_MARKER = re.compile(r"\A(?:(?=[-+#>=~])|\d+(?=[.)]))")
+# The libraries that run models.
+_LIBRARIES = ("benchcard", "onnxruntime", "torch")
 # Below this time per configuration and shape, the card warns that small differences cannot be detected.
 _SHORT_DURATION_S = 10
 
 
-def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> str:
+def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark", usage: str = "") -> str:
     """Return the card without its front matter; it begins with a heading of the second level.
 
     `plot` is the path of the picture in the repository, None where there is none. `slug` names the run in the commands
-    that repeat it.
+    that repeat it. `usage` is a section on how the published models are loaded.
     """
     parts = [f"## {escape(facts.title or default_title(facts))}"]
     if facts.done is not None:
@@ -56,25 +58,31 @@ def body(facts: Facts, *, plot: str | None = None, slug: str = "benchmark") -> s
     several = len(facts.recommended) > 1
     parts += [
         _list_sentences(REASONS_TITLE if several else REASON_TITLE, facts.reasons),
+        usage.strip("\n"),
         COMPARED_TITLE,
-        *_compared(facts),
-        "### Evaluation",
+        _overview(facts),
+        _fold("Data, parameters, metrics and settings", *_compared(facts)),
         *_evaluation(facts),
-        *_section(ENVIRONMENT_TITLE, _bullets("", facts.environment), _bullets(RUN_TITLE, facts.run)),
+        _fold("Machine and versions", _bullets(MACHINE_TITLE, facts.environment), _bullets(RUN_TITLE, facts.run)),
+        _fold("How to reproduce it", *_how_to_reproduce(facts, slug)),
         LIMITATIONS_TITLE,
         *_limitations(facts),
-        *_how_to_reproduce(facts, slug),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def default_title(facts: Facts) -> str:
     """Return the heading of a card whose facts have no title."""
-    model = facts.fixed.get("name_or_path")
+    model = facts.fixed.get("model_name", facts.fixed.get("name_or_path"))
     of = f" with {model.removeprefix('./')}" if isinstance(model, str) else ""
-    several = any(len(facts.benchmarked.get(name, ())) > 1 for name in ("dataset", "dataset.path"))
-    on = f" on {facts.data.dataset.removeprefix('./')}" if facts.data is not None and not several else ""
+    on = f" on {_data_name(facts)}" if _data_name(facts) else ""
     return " ".join(f"Benchmark: {facts.task}{of}{on}".split())
+
+
+def _data_name(facts: Facts) -> str:
+    """Return the name of the data; empty where rows were evaluated on several."""
+    several = any(len(facts.benchmarked.get(name, ())) > 1 for name in ("dataset", "dataset.path"))
+    return "" if facts.data is None or several else (facts.data.name or facts.data.dataset.removeprefix("./"))
 
 
 def alt_text(facts: Facts) -> str:
@@ -181,26 +189,50 @@ def _latency(facts: Facts, index: int) -> str:
 def _legend(facts: Facts) -> str:
     at = f" Times are at {format_shape(facts.shapes[0])}." if facts.shapes else ""
     sentences, baselines = [f"In brackets: 95 % intervals.{at}"], facts.baselines
+    ratios = [row.time(shape, RATIO) for row in facts.rows for shape in facts.shapes]
+    if sum(ratio is not None and ratio.low != ratio.high for ratio in ratios) > 1:
+        sentences.append(
+            "Those of ratios hold for all ratios at once (Bonferroni: each is at a level of 1 - 0.05 / their number)."
+        )
     if facts.pareto:
         of = " of the same examples" if len({row.examples for row in facts.rows}) > 1 else ""
         sentences.append(f"*Pareto*: no other row{of} is both better and faster.")
     others = [row for index, row in enumerate(facts.rows) if index not in baselines]
     if any(full_tables.is_undetectable(row, shape) for row in others for shape in facts.shapes):
         sentences.append(
-            f"*{figures.NOT_DETECTABLE}*: the difference may be chance (one test at 5 % for all rows), or the "
-            "machine was disturbed."
+            f"*{figures.NOT_DETECTABLE}*: the interval contains 1, so the difference may be chance; or the machine was "
+            "disturbed."
         )
     if any(facts.rows[index].saturation_risk for index in full_tables.summary_rows(facts)):
         sentences.append(f"{figures.AT_RISK}: products of 8-bit weights can saturate on this processor, see below.")
     return " ".join(sentences)
 
 
+def _overview(facts: Facts) -> str:
+    """Return a sentence on what was compared, on which data, and one on the machine, the versions and the day."""
+    varied = ", ".join(code_span(name) for name in facts.benchmarked)
+    compared = f"{pluralize(len(facts.rows), 'configuration')} of {varied or 'one model'}"
+    if _data_name(facts) and facts.data is not None:
+        split = f", split {code_span(facts.data.split)}" if facts.data.split else ""
+        count = f"{pluralize(facts.data.samples, 'sample')} of " if facts.data.samples is not None else ""
+        compared += f", evaluated on {count}{escape(_data_name(facts))}{split}"
+    threads, versions = facts.environment.get("threads"), facts.environment.get("versions")
+    known = versions if isinstance(versions, dict) else {}
+    processor = facts.environment.get("processor")
+    how = [pluralize(threads, "thread")] if isinstance(threads, int) else []
+    how += [code_span(f"{name} {write_value(known[name])}") for name in _LIBRARIES if known.get(name)]
+    how += [day] if (day := _day(facts.run.get("created"))) else []
+    on = f" on {code_span(write_value(processor))}" if processor else ""
+    measured = f" Measured{on}{' with ' if how else ''}{', '.join(how)}." if on or how else ""
+    return f"{compared}.{measured}"
+
+
 def _compared(facts: Facts) -> list[str]:
     data = asdict(facts.data) if facts.data is not None else {}
     return [
         "  \n".join(classic.labels(facts)),
-        _bullets(DATA_TITLE, {name: value for name, value in data.items() if value is not None}),
-        _bullets(classic.FIXED_TITLE, facts.fixed) or classic.FIXED_TITLE,
+        _bullets(DATA_TITLE, {name: value for name, value in data.items() if value is not None and value is not False}),
+        _bullets(classic.FIXED_TITLE, {**facts.fixed, **reproduce.dataset_of(facts)}) or classic.FIXED_TITLE,
         classic.benchmarked(facts).rstrip("\n"),
         _metrics(facts),
         _bullets(SETTINGS_TITLE, facts.settings),
@@ -219,9 +251,10 @@ def _metrics(facts: Facts) -> str:
 
 
 def _evaluation(facts: Facts) -> list[str]:
-    parts = [QUALITY_TITLE, _folded(f"All {len(facts.rows)} configurations", full_tables.quality(facts), facts)]
+    every = pluralize(len(facts.rows), "configuration")
+    parts = [_fold(f"Quality of {every}", QUALITY_TITLE, full_tables.quality(facts))]
     if facts.shapes:
-        parts.append(TIME_TITLE)
+        times = []
         if facts.duration_s is not None:
             precision, until = facts.settings.get("precision"), ""
             if isinstance(precision, (int, float)):
@@ -229,9 +262,10 @@ def _evaluation(facts: Facts) -> list[str]:
                     " on average, at most: each was timed until the 95 % interval of its ratio was within "
                     f"{100 * precision:.3g} % of the ratio, or the time was up"
                 )
-            parts.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{until}.")
-    for shape in facts.shapes:
-        parts.append(_folded(classic.time_heading(shape), full_tables.time(facts, shape), facts, always_head=True))
+            times.append(f"Time benchmarks were run for {classic.seconds(facts.duration_s)} per config{until}.")
+        for shape in facts.shapes:
+            times += [classic.time_heading(shape), full_tables.time(facts, shape)]
+        parts.append(_fold(f"Time of {every}", *times))
     several = len(facts.baselines) > 1
     if facts.noise:
         who = "Each baseline" if several else "The baseline"
@@ -239,30 +273,35 @@ def _evaluation(facts: Facts) -> list[str]:
             f"{who} was timed twice, in two separate processes, to see how far the same model differs from itself. "
             "Where it differs by more than chance, or the machine was disturbed, no ratio counts as detectable."
         )
-        parts += [NOISE_TITLE, explanation, full_tables.noise(facts)]
+        parts.append(_fold("Noise of the machine", explanation, full_tables.noise(facts)))
     has_counts = any(row.figures.get(full_tables.IN_8_BITS) for row in facts.rows)
     counts = (
         f"`{full_tables.IN_8_BITS}` counts the nodes that the runtime computed in 8 bits. The other quantized nodes "
         "only move data, were fused with a neighbour, or are computed in float32 between conversions."
     )
-    parts += _section("#### 8-bit arithmetic on this processor", _int8(facts), counts if has_counts else "")
+    parts.append(_fold("8-bit arithmetic on this processor", _int8(facts), counts if has_counts else ""))
     if same := full_tables.same_models(facts):
         once = "Such a model was measured once, so the figures are the same."
         if several:
             once = "Equal evaluations and equal timings were made once."
-        parts += [SAME_TITLE, f"The model files are equal byte for byte. {once}", same]
-    return [*parts, *_section(FAILED_TITLE, full_tables.failures(facts))]
+        equal = f"The model files are equal byte for byte. {once}"
+        parts.append(_fold("Rows with the same model", equal, same))
+    failed = sum(row.failure is not None for row in facts.rows)
+    return [*parts, _fold(pluralize(failed, "failed row"), full_tables.failures(facts)) if failed else ""]
 
 
-def _section(title: str, *parts: str) -> list[str]:
-    """Return the parts below their title; nothing where all are empty."""
-    return [title, *parts] if any(parts) else []
+def _fold(heading: str, *parts: str) -> str:
+    """Return parts that a reader opens by a click on the heading, which is HTML; nothing where all are empty."""
+    content = "\n\n".join(part for part in parts if part)
+    return f"<details>\n<summary>{heading}</summary>\n\n{content}\n\n</details>" if content else ""
 
 
-def _folded(heading: str, table: str, facts: Facts, *, always_head: bool = False) -> str:
-    if len(facts.rows) <= full_tables.SUMMARY_ROWS:
-        return f"{heading}\n\n{table}" if always_head else table
-    return f"<details>\n<summary>{heading}</summary>\n\n{table}\n\n</details>"
+def _day(created: Plain) -> str:
+    """Return the day of a time in ISO format; empty for anything else."""
+    try:
+        return str(date.fromisoformat(str(created)[:10]))
+    except ValueError:
+        return ""
 
 
 def _int8(facts: Facts) -> str:
@@ -288,13 +327,13 @@ def _int8(facts: Facts) -> str:
 def _limitations(facts: Facts) -> list[str]:
     sentences = [
         "Times hold for this machine, these versions and this number of threads. Ratios to the baseline carry over to "
-        "other machines better than milliseconds do, but neither replaces a measurement on the target machine.",
-        "Latency is the time of one forward call on prepared inputs; tokenizing or resizing is not included.",
+        "other machines better than milliseconds, but neither replaces a measurement there.",
+        "Latency is that of one forward call on prepared inputs, without tokenizing or resizing.",
     ]
     if any(disturbance.kind == OTHERS for noise in facts.noise for disturbance in noise.disturbances):
         sentences.append(
-            "Other processes used the processors during the timing. They interrupt longer calls more often, so the "
-            "ratios of models of different speed may be less accurate than the intervals and the noise suggest."
+            "Other processes used the processors during the timing. They interrupt longer calls more often, so ratios "
+            "may be less accurate than their intervals and the noise suggest."
         )
     samples = facts.data.samples if facts.data is not None else None
     if any(row.figures.get(full_tables.SAMPLES) for row in facts.rows):
@@ -316,13 +355,18 @@ def _limitations(facts: Facts) -> list[str]:
 def _how_to_reproduce(facts: Facts, slug: str) -> list[str]:
     versions = facts.environment.get("versions")
     version = versions.get("benchcard") if isinstance(versions, dict) else None
-    pin = f"=={version}" if isinstance(version, str) and re.fullmatch(r"[\w.+!-]+", version) else ""
-    shell = f"pip install benchcard{pin}\nbenchcard run {slug}.yaml --out runs/{slug}"
+    release = (
+        f"benchcard {version}" if isinstance(version, str) and re.fullmatch(r"[\w.+!-]+", version) else "benchcard"
+    )
+    python = f"```python\n{reproduce.python_call(facts, f'runs/{slug}')}\n```"
+    needed = _list_sentences(NEEDED_TITLE, facts.needed)
+    if reproduce.variables(facts):
+        return [needed, f"In Python, with {release}:", python]
     return [
-        "### How to reproduce it",
-        f"In Python:\n\n```python\n{reproduce.python_call(facts, f'runs/{slug}')}\n```",
-        f"From a shell, with the spec below as `{slug}.yaml`:\n\n```sh\n{shell}\n```",
-        f"<details>\n<summary>{slug}.yaml</summary>\n\n```yaml\n{reproduce.yaml_spec(facts)}\n```\n\n</details>",
+        needed,
+        f"From a shell, with {release}:\n\n```sh\nbenchcard run {slug}.yaml --out runs/{slug}\n```",
+        f"`{slug}.yaml` is:\n\n```yaml\n{reproduce.yaml_spec(facts)}\n```",
+        f"The same in Python:\n\n{python}",
     ]
 
 

@@ -36,6 +36,7 @@ TIME_COLUMNS = {
 }
 SIZE_COLUMN = "size (MB)"
 NOISE_BASELINE = "baseline"
+NOISE_LENGTH = "input length"
 # Endings of the names of figures that belong to a metric, and what the header has in their place.
 _FIGURE_ENDINGS = {
     "_difference": " against the baseline",
@@ -67,6 +68,8 @@ def short_name(parameters: Mapping[str, Plain], varied: Collection[str]) -> str:
 
 
 def _value_in_name(name: str, value: Plain) -> str:
+    if name == "dataset" and isinstance(value, dict):
+        value = value.get("name") or value.get("path")
     # A mapping usually follows from the framework. If not, the names are equal, and all are written in full.
     if value is None or isinstance(value, dict):
         return ""
@@ -102,15 +105,20 @@ def summary_rows(facts: Facts) -> list[int]:
 
 
 def summary(facts: Facts) -> str:
-    """Return the table of the summary rows at the first shape; recommended rows are bold."""
-    columns = [_configurations(facts), _roles(facts, ""), *_metric_columns(facts)]
+    """Return the table of the summary rows at the first shape; recommended rows are bold.
+
+    Further metrics are last, so that a page cuts off none of the other columns.
+    """
+    metrics = _metric_columns(facts)
+    header, names = _configurations(facts)
+    names = [f"{name} ({role})" if role else name for name, role in zip(names, _roles(facts))]
+    columns = [(header, names), *metrics[:1]]
     if facts.shapes:
         columns += [_time_column(facts, facts.shapes[0], key) for key in (LATENCY_MEAN, RATIO)]
-    columns += _size_columns(facts)
+    columns += [*_size_columns(facts), *metrics[1:]]
     rows = summary_rows(facts)
     lines = _lines(columns, rows)
     for index, line in zip(rows, lines):
-        line[3:] = map(_unbreakable, line[3:])
         if index in facts.recommended:
             line[:] = [f"**{cell}**" if cell else "" for cell in line]
     return render_table(_headers(columns), lines)
@@ -118,7 +126,7 @@ def summary(facts: Facts) -> str:
 
 def quality(facts: Facts) -> str:
     """Return the table of all rows with their metrics, other figures and parameters."""
-    columns = [_roles(facts, "role"), *_metric_columns(facts)]
+    columns = [(Column("role"), _roles(facts)), *_metric_columns(facts)]
     headers = figure_headers(metric.name for metric in facts.metrics)
     names = dict.fromkeys(name for row in facts.rows for name, figure in row.figures.items() if figure is not None)
     for name in names:
@@ -126,7 +134,7 @@ def quality(facts: Facts) -> str:
             cells = figure_cells(facts, name)
             if name.endswith(P_VALUE):
                 cells = [cell.replace("0.0000", figures.BELOW_RESOLUTION) for cell in cells]
-            columns.append((Column(escape(headers.get(name, name)), "right"), cells))
+            columns.append(_figure_column(escape(headers.get(name, name)), cells))
     for name in facts.benchmarked:
         columns.append((Column(code_span(name)), [code_span(write_value(row.parameters[name])) for row in facts.rows]))
     return render_table(_headers(columns), _lines(columns, range(len(facts.rows))))
@@ -143,11 +151,12 @@ def time(facts: Facts, shape: Shape) -> str:
 def noise(facts: Facts) -> str:
     """Return the table of the noise certificates."""
     decimals = figures.column_decimals(certificate.ratio for certificate in facts.noise)
-    headers = ["batch size", "input length", "models", "rounds", "the baseline against itself"]
+    has_length = any(certificate.shape.input_length is not None for certificate in facts.noise)
+    headers = ["batch size", *([NOISE_LENGTH] if has_length else []), "models", "rounds", "the baseline against itself"]
     rows = [
         [
             str(certificate.shape.batch_size),
-            _number(certificate.shape.input_length),
+            *([_number(certificate.shape.input_length)] if has_length else []),
             str(certificate.models),
             str(certificate.rounds),
             figures.format_figure(certificate.ratio, decimals),
@@ -234,8 +243,8 @@ def _configurations(facts: Facts) -> _Column:
     return Column("configuration"), [escape(name) for name in row_names(facts)]
 
 
-def _roles(facts: Facts, header: str) -> _Column:
-    return Column(header), [", ".join(roles(facts, index)) for index in range(len(facts.rows))]
+def _roles(facts: Facts) -> list[str]:
+    return [", ".join(roles(facts, index)) for index in range(len(facts.rows))]
 
 
 def _metric_columns(facts: Facts) -> list[_Column]:
@@ -244,7 +253,7 @@ def _metric_columns(facts: Facts) -> list[_Column]:
         cells = metric_cells(facts, metric.name)
         marked = [f"{cell} {figures.AT_RISK}" if row.saturation_risk else cell for row, cell in zip(facts.rows, cells)]
         header = f"{metric.name} ({metric.unit})" if metric.unit else metric.name
-        columns.append((Column(escape(header), "right"), marked))
+        columns.append(_figure_column(escape(header), marked))
     return columns
 
 
@@ -255,7 +264,7 @@ def _time_column(facts: Facts, shape: Shape, key: str) -> _Column:
         for index, row in enumerate(facts.rows):
             if index not in baselines and is_undetectable(row, shape):
                 cells[index] += f", {figures.NOT_DETECTABLE}"
-    return Column(TIME_COLUMNS[key], "right"), cells
+    return _figure_column(TIME_COLUMNS[key], cells)
 
 
 def _size_columns(facts: Facts) -> list[_Column]:
@@ -272,6 +281,10 @@ def _cells(facts: Facts, column: Sequence[Interval | None], rule: DecimalsRule) 
     decimals = figures.column_decimals(column, rule)
     absent = [figures.MISSING if row.failure is None else figures.FAILED for row in facts.rows]
     return [word if figure is None else figures.format_figure(figure, decimals) for figure, word in zip(column, absent)]
+
+
+def _figure_column(header: str, cells: Sequence[str]) -> _Column:
+    return Column(header, "right"), list(map(_unbreakable, cells))
 
 
 def _unbreakable(cell: str) -> str:

@@ -28,7 +28,7 @@ CHOSEN = "#2f8f5b"
 OTHERS = "#5b84c4"
 """Source: WCAG 2.2, 1.4.11: each has a contrast of 3 or more against white and against #0d1117, GitHub's dark page."""
 
-_SIZE_INCHES = (7.2, 4.0)
+_SIZE_INCHES = (7.2, 3.3)
 _DOTS_PER_INCH = 150
 # Above this ratio of the slowest to the fastest row, the latency axis is logarithmic.
 _MAX_LINEAR_RATIO = 2.5

@@ -63,9 +63,11 @@ def read_full_card(lines: list[str]) -> Facts:
         reasons=_sentences(lines, full.REASON_TITLE, full.REASONS_TITLE),
         settings=_parameters(lines, full.SETTINGS_TITLE),
         noise=tuple(noise for table in tables for noise in _noise(table)),
-        environment=_parameters(lines, full.ENVIRONMENT_TITLE),
+        # In older cards, the bullets are below the heading of the section.
+        environment=_parameters(lines, full.MACHINE_TITLE) or _parameters(lines, full.ENVIRONMENT_TITLE),
         run=_parameters(lines, full.RUN_TITLE),
         notes=_sentences(lines, full.NOTES_TITLE, _OLD_NOTES_TITLE),
+        needed=_sentences(lines, full.NEEDED_TITLE),
         done=next((labels.parse_count(done, "the number of measured rows") for done in unfinished), None),
     )
     headings = [line for line in lines[: lines.index(full.COMPARED_TITLE)] if line.startswith("## ")]
@@ -186,9 +188,10 @@ def _noise(table: Table) -> list[Noise]:
     several = table.headers[:1] == (full_tables.NOISE_BASELINE,)
     if table.headers[several : several + 1] != ("batch size",):
         return []
-    place = "the noise certificate"
+    place, has_length = "the noise certificate", full_tables.NOISE_LENGTH in table.headers
     certificates = []
-    for baseline, *cells in (row if several else (figures.MISSING, *row) for row in table.rows):
+    for baseline, size, *others in (row if several else (figures.MISSING, *row) for row in table.rows):
+        cells = [size, *others] if has_length else [size, figures.MISSING, *others]
         if len(cells) < 6:
             raise CardError(f"{place} has {len(cells)} columns, expected 6")
         row, batch_size, length, models, rounds = (

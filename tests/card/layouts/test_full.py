@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import re
 import struct
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def sample(**changes: object) -> Facts:
         task="image-classification",
         backend="local",
         fixed={
-            "dataset": [{"path": "me/digits", "eval_split": "validation", "calibration_split": "train"}],
+            "dataset": {"path": "me/digits", "eval_split": "validation", "calibration_split": "train"},
             "name_or_path": "me/vit-digits",
             "calibration": {"method": "minmax", "num_calibration_samples": 32},
         },
@@ -156,7 +157,10 @@ def test_cards_with_the_previous_titles_and_sentences_are_read():
     before = read_card(GOLDEN.with_name("digits-full-old.md.txt").read_text(encoding="utf-8"))
     assert before.notes == ("labels were matched by number",)
     assert [disturbance.text for disturbance in before.noise[1].disturbances] == ["a b", "c"]
-    assert replace(before, noise=shown(sample()).noise) == shown(sample())
+    after = shown(sample())
+    listed = {**after.fixed, "dataset": [after.fixed["dataset"]]}
+    assert replace(before, noise=after.noise) == replace(after, fixed=listed)
+    assert full.body(before).count("* **path**: `me/digits`") == 1
 
 
 def test_one_sentence_says_what_to_ship_with_its_intervals():
@@ -254,13 +258,108 @@ def test_a_probability_next_to_nothing_is_not_called_zero():
     assert read_card(text).rows[1].figures["accuracy_p_value"] == Interval(0.0)
 
 
-def test_long_tables_are_folded_and_short_ones_are_not():
-    """With more than ten rows, the tables of all rows are folded: one for quality and one for each shape."""
-    assert full.body(sample()).count("<summary>") == 1
-    rows = tuple(replace(sample().rows[1], parameters={"n": number}) for number in range(11))
-    long = sample(benchmarked={"n": list(range(11))}, rows=rows)
-    assert full.body(long).count("<summary>") == 1 + 3
-    assert len(read_card(full.body(long)).rows) == 11
+def headings(text: str) -> list[str]:
+    """Return the headings of the folded parts of a card."""
+    return re.findall("<summary>(.*)</summary>", text)
+
+
+def test_the_card_shows_the_choice_and_folds_what_is_behind_it():
+    """Parameters, the tables of all rows, machine, versions and how to repeat the run are folded, and are read."""
+    text = full.body(sample())
+    assert headings(text) == [
+        "Data, parameters, metrics and settings",
+        "Quality of 5 configurations",
+        "Time of 5 configurations",
+        "Noise of the machine",
+        "8-bit arithmetic on this processor",
+        "Rows with the same model",
+        "1 failed row",
+        "Machine and versions",
+        "How to reproduce it",
+    ]
+    visible = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    assert sum(map(bool, visible.splitlines())) < 25
+    assert "Fixed parameters" not in visible
+    assert "A CPU" in visible
+    assert "Quality was measured on 350 samples" in visible
+    assert shown(sample()).environment == sample().environment
+
+
+def test_the_card_says_once_how_the_intervals_of_ratios_are_made():
+    """The legend says that they hold for all ratios at once; with one ratio there is nothing to say."""
+    assert full.body(sample()).count("Those of ratios hold for all ratios at once (Bonferroni") == 1
+    one = sample(rows=sample().rows[:1], pareto=(0,), chosen=0, shapes=(SHAPE,))
+    assert "Bonferroni" not in full.body(one)
+
+
+def test_the_data_set_is_shown_by_its_fields():
+    """It is no list of one, however the facts have it."""
+    fields = "* **dataset**:\n    * **path**: `me/digits`\n    * **eval_split**: `validation`\n"
+    assert fields in full.body(sample())
+    listed = {**sample().fixed, "dataset": [sample().fixed["dataset"]]}
+    assert full.body(sample(fixed=listed)) == full.body(sample())
+
+
+def test_further_metrics_are_the_last_columns_of_the_summary():
+    """A page that is too narrow for the summary cuts off neither latency nor ratio."""
+    rows = [replace(row, metrics={**row.metrics, "f1": figure(0.5)}) for row in sample().rows]
+    header = tables_in(full.body(sample(metrics=(*sample().metrics, Metric("f1")), rows=tuple(rows))))[0][0]
+    assert header == [
+        "row",
+        "configuration",
+        "accuracy",
+        "latency (ms)",
+        "times as fast as the baseline",
+        "size (MB)",
+        "f1",
+    ]
+
+
+def test_a_task_without_length_has_no_column_for_it():
+    """The noise certificate of images has no input length, and is read back."""
+    image = Shape(32)
+    rows = [replace(row, times={image: row.times.get(SHAPE, {})}) for row in sample().rows]
+    noise = (replace(sample().noise[1], shape=image),)
+    text = full.body(sample(rows=tuple(rows), shapes=(image,), noise=noise))
+    assert "input length" not in text
+    assert read_card(text).noise == noise
+    assert full.body(read_card(text)) == text
+
+
+def test_data_and_models_have_the_names_that_they_are_given():
+    """The heading has the name of the model and that of the data, and is not read as a title of its own."""
+    data = replace(sample().data, dataset="./x/data", name="Digits of 1990", on_hub=False)
+    facts = sample(data=data, fixed={**sample().fixed, "model_name": "Tiny ViT"})
+    text = full.body(facts)
+    assert text.startswith("## Benchmark: image-classification with Tiny ViT on Digits of 1990\n")
+    assert "350 samples of Digits of 1990" in text
+    assert (read_card(text).title, read_card(text).data) == ("", data)
+    several = {"path": "a", "eval_split": "x", "name": "easy"}, {"path": "b", "eval_split": "x"}
+    rows = tuple(replace(sample().rows[1], parameters={"dataset": value}) for value in several)
+    varied = sample(benchmarked={"dataset": list(several)}, rows=rows, chosen=1, pareto=())
+    assert full_tables.row_names(varied) == ["easy", "b"]
+
+
+def test_what_a_reader_has_to_bring_is_listed():
+    """Models, data and scripts that are not published are named before the command, and read back."""
+    needed = ("the model `./vit`, SHA-256 0123…", "the data `data_1`")
+    text = full.body(sample(needed=needed))
+    assert f"{full.NEEDED_TITLE}\n* {needed[0]}\n* {needed[1]}\n\nFrom a shell" in text
+    assert read_card(text).needed == needed
+    assert full.NEEDED_TITLE not in full.body(sample())
+
+
+def test_data_in_memory_are_a_variable_of_the_call():
+    """The call has a variable in place of data in memory, and there is no YAML, which could not name them."""
+    rows = {"path": "memory:0123456789abcdef", "eval_split": "validation"}
+    text = full.body(sample(fixed={**sample().fixed, "dataset": rows}))
+    assert '"path": data,' in text
+    assert "```yaml" not in text
+    assert "benchcard run" not in text
+    several = [rows, {**rows, "path": "memory:fedcba9876543210"}]
+    both = sample(fixed={}, benchmarked={"dataset": several}, rows=(), baseline=None, chosen=None, pareto=())
+    assert '"dataset": [{"path": data_1, ' in reproduce.python_call(both, "runs/x")
+    assert reproduce.variables(both) == {rows["path"]: "data_1", "memory:fedcba9876543210": "data_2"}
 
 
 def test_a_gain_below_the_noise_is_called_not_detectable():
@@ -273,7 +372,7 @@ def test_a_gain_below_the_noise_is_called_not_detectable():
 def test_accuracies_at_risk_are_marked_and_the_processor_is_named():
     """The accuracy of row 3 is marked, and the text explains the processor."""
     text = full.body(sample())
-    assert "0.968 [0.956, 0.990] †" in text
+    assert "0.968 [0.956,\N{NO-BREAK SPACE}0.990]\N{NO-BREAK SPACE}†" in text
     assert "`A CPU` has no instruction for dot products" in text
     assert "Rows at risk, marked †: 3." in text
     safe = sample(environment={"int8": {"best": "avx512_vnni", "u8s8_saturates": False}})

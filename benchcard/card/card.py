@@ -128,7 +128,8 @@ class Card:
                 write_bytes_atomically(beside.resolve(), content)
             write_bytes_atomically(target.resolve(), text.encode("utf-8", "surrogateescape"))
         except OSError as error:
-            raise CardError(f"{target} cannot be written: {error.strerror or error}") from error
+            expected = "Expected the path of a file, such as README.md, in a folder that can be written"
+            raise CardError(f"{target} cannot be written: {error.strerror or error}. {expected}") from error
         return target
 
     def __str__(self) -> str:

@@ -137,13 +137,13 @@ def verify(
     from benchcard.sources import resolve
 
     published = Results.from_card(card, section)
-    for note in published.notes:
-        click.echo(f"note: {note}", err=True)
     changes: dict[str, object] = {} if model is None else {"model": model}
     if data is not None:
         changes["dataset"] = {**published.spec.fixed.get("dataset", {}), "path": data}
     given = {name for name in (model, data) if name is not None}
-    spec = card_spec.spec_of(published, changes, trust_remote_code, given)[0]
+    spec, notes = card_spec.spec_of(published, changes, trust_remote_code, given)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     for code in resolve.uninstalled_code(spec):
         click.echo(f"note: this runs {code}", err=True)
     card_spec.expect_here(published, spec, "give it as `--{name}`")

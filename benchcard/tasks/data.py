@@ -167,7 +167,9 @@ def _read(open_reader: Callable[..., DatasetBuilder], split: str) -> Dataset:
     if reader.info.builder_name != "csv" or not _reads_words_as_missing(reader):
         return rows
     gaps = {name: rows.data.column(name).null_count for name in rows.column_names}
-    is_text = {name: rows.features[name].dtype in _TEXT_TYPES or count == len(rows) for name, count in gaps.items()}
+    types = {name: getattr(feature, "dtype", "") for name, feature in rows.features.items()}
+    # A column in which all cells are missing has no type.
+    is_text = {name: types[name] in _TEXT_TYPES or count == len(rows) for name, count in gaps.items()}
     if not any(gaps[name] and is_text[name] for name in gaps):
         return rows
     missing = {name: [""] if is_text[name] else list(_MISSING) for name in gaps}

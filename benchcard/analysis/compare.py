@@ -78,8 +78,9 @@ class Comparison:
         return self.frame[self.frame["verdict"].isin(_VERDICTS)]
 
     def to_json(self) -> dict[str, object]:
-        """Return the frame as `figures`, a list of rows, the number of `worse` ones, and `notes`: plain data."""
-        return {"figures": to_records(self.frame), "worse": len(self.worse), "notes": list(self.notes)}
+        """Return the rows as `figures`, how many are `compared` and how many `worse`, and `notes`: plain data."""
+        counts = {"compared": len(self.compared), "worse": len(self.worse)}
+        return {"figures": to_records(self.frame), **counts, "notes": list(self.notes)}
 
     def __str__(self) -> str:
         return "\n".join([self.frame.to_string(index=False, na_rep=""), *self.notes])

@@ -93,7 +93,7 @@ def test_models_that_were_timed_apart_are_told_apart(ran, monkeypatch, capsys):
     every = certificates(ran.records)
     monkeypatch.setattr(facts, "certificates", lambda records: [*every, replace(every[0], ratio=None, models=4)])
     (note,) = (each for each in make_facts(ran).notes if "timed twice" in each)
-    assert note.startswith("At batch size 1, input length 8 the baseline, row 0, beside 3 models was not timed twice")
+    assert note.startswith("At batch size 1 the baseline, row 0, beside 3 models was not timed twice")
     _print_noise(ran.noise.assign(ratio=None, ratio_low=None, ratio_high=None).head(1))
     assert "the baseline was not timed twice, and so has no noise floor" in capsys.readouterr().out
 
@@ -172,11 +172,11 @@ def test_a_baseline_that_was_not_timed_twice_is_named(halved, capsys):
     """The card and the command line name the baseline that was not timed twice."""
     _print_noise(halved.noise)
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("noise"))
-    assert first.startswith("noise, batch size 1, length 8: the baseline, row 0, timed twice, is")
-    assert second.startswith("noise, batch size 1, length 8: the baseline, row 2, was not timed twice, and so has no")
+    assert first.startswith("noise, batch size 1: the baseline, row 0, timed twice, is")
+    assert second.startswith("noise, batch size 1: the baseline, row 2, was not timed twice, and so has no")
     card = halved.card()
     assert [each.baseline for each in card.facts().noise] == [0]
-    assert "At batch size 1, input length 8 the baseline, row 2, was not timed twice: " in card.text
+    assert "At batch size 1 the baseline, row 2, was not timed twice: " in card.text
     assert "no baseline was timed twice" not in card.text
 
 

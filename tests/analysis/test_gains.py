@@ -111,7 +111,7 @@ def test_a_shape_that_nobody_could_be_timed_at_does_not_count(results):
     """A shape at which the baseline has no latency does not count; the reason and the card name it."""
     rows = range(len(results.plan))
     asked = without(results, LONG, rows)
-    known, found = results._gains("latency"), asked._gains("latency")
+    known, found = results.gains("latency"), asked.gains("latency")
     assert found.by_row == known.by_row
     assert found.untimed_shapes == {results.baseline: (LONG,)}
     assert found.costs == known.costs
@@ -122,8 +122,8 @@ def test_a_shape_that_nobody_could_be_timed_at_does_not_count(results):
 
 def test_a_row_that_alone_could_not_be_timed_is_not_taken(results):
     """A row that alone could not be timed at a shape is not chosen; other rows are not affected."""
-    row = next(row for row in results._gains("latency").by_row if row != results.baseline)
-    found = without(results, LONG, [row])._gains("latency")
+    row = next(row for row in results.gains("latency").by_row if row != results.baseline)
+    found = without(results, LONG, [row]).gains("latency")
     assert found.untimed_shapes == {}
     assert [(gain.ratio, gain.shape) for gain in found.by_row[row] if not gain.ratio] == [(None, LONG)]
 
@@ -133,7 +133,7 @@ def test_a_run_that_was_stopped_says_how_far_it_got(results):
     assert unfinished_rows(results.records) == frozenset()
     assert "not finished" not in results.card().text
     stopped = Results(replace(results.records, timed={}))
-    assert stopped._gains("latency").unfinished == stopped._gains("size").unfinished == frozenset(range(6))
+    assert stopped.gains("latency").unfinished == stopped.gains("size").unfinished == frozenset(range(6))
     assert stopped.best().reason.startswith(
         "keep the baseline for now: the run is not finished (0 of 6 configurations done)"
     )

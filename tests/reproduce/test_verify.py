@@ -47,7 +47,7 @@ def test_a_run_reproduces_its_own_card(results, folder):
     verified = results.verify(folder)
     assert set(verified.frame["verdict"]) == {"reproduced"}
     assert verified.status == 0
-    assert {"accuracy", "latency_mean_ms, 1x8", "throughput_per_s, 3x8"} <= set(verified.frame["figure"])
+    assert {"accuracy", "latency_mean_ms, batch 1", "throughput_per_s, batch 3"} <= set(verified.frame["figure"])
     assert not verified.ground
 
 
@@ -69,7 +69,7 @@ def test_another_ratio_is_different_beyond_intervals_and_noise(results, folder):
     far = Interval(1e60, 0.9e60, 1.1e60)
     verified = results.verify(with_row(card, 1, times={shape: {"ratio": far, "latency_mean_ms": far}}))
     found = verified.frame[verified.frame["verdict"] == "different"].iloc[0]
-    assert (found["row"], found["figure"], found["published_low"]) == (1, "ratio, 1x8", 0.9e60)
+    assert (found["row"], found["figure"], found["published_low"]) == (1, "ratio, batch 1", 0.9e60)
     assert found["here_low"] <= found["here"] <= found["here_high"]
     assert verified.counts["different"] == 1
     said, because = verdict(verified, 1, "latency_mean_ms")
@@ -108,15 +108,15 @@ def test_a_ratio_too_precise_for_an_interval_on_the_card_is_compared(results, lo
     """A card whose digits show no interval means anything that rounds to them, and nothing else."""
     card = card_of(around(results, 1.8486, 1.8514))
     assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Interval(1.85)
-    assert verdict(around(results, low, high).verify(card), 1, "ratio, 1x8")[0] == said
+    assert verdict(around(results, low, high).verify(card), 1, "ratio, batch 1")[0] == said
 
 
 def test_printed_bounds_are_as_wide_as_their_rounding(results):
     """An interval of which the card shows two decimals meets one that only the third keeps apart from it."""
     card = card_of(around(results, 1.8051, 1.8549))
     assert card.facts.rows[1].times[card.facts.shapes[0]]["ratio"] == Interval(1.83, 1.81, 1.85)
-    assert verdict(around(results, 1.8545, 1.9).verify(card), 1, "ratio, 1x8")[0] == "reproduced"
-    assert verdict(around(results, 1.8552, 1.9).verify(card), 1, "ratio, 1x8")[0] == "different"
+    assert verdict(around(results, 1.8545, 1.9).verify(card), 1, "ratio, batch 1")[0] == "reproduced"
+    assert verdict(around(results, 1.8552, 1.9).verify(card), 1, "ratio, batch 1")[0] == "different"
 
 
 def test_without_any_interval_nothing_is_known_of_the_width(results):
@@ -133,7 +133,7 @@ def test_without_any_interval_nothing_is_known_of_the_width(results):
         for row in facts.rows
     ]
     card = CardResults(replace(facts, rows=tuple(bare), noise=()), None, None)
-    assert verdict(around(results, 1.7, 1.8).verify(card), 1, "ratio, 1x8") == (
+    assert verdict(around(results, 1.7, 1.8).verify(card), 1, "ratio, batch 1") == (
         "not comparable",
         "one of them has no interval",
     )
@@ -156,7 +156,7 @@ def test_on_another_ground_times_are_not_comparable(results, folder, change, why
     card = replace(card, facts=replace(card.facts, environment={**card.facts.environment, **change}))
     verified = results.verify(with_row(card, 1, metrics={"accuracy": Interval(0.123)}))
     verdicts = dict(zip(verified.frame["figure"], verified.frame["verdict"]))
-    assert verdicts["latency_mean_ms, 1x8"] == "not comparable"
+    assert verdicts["latency_mean_ms, batch 1"] == "not comparable"
     assert verdict(verified, 0, "accuracy")[0] == "reproduced"
     said, because = verdict(verified, 1, "accuracy")
     assert said == "not comparable"
@@ -325,7 +325,7 @@ def test_a_run_that_is_too_imprecise_reproduces_nothing(results, folder):
     wide = results.time[(results.time["row"] == 1) & (results.time["batch_size"] == 1)].iloc[0]
     published = Interval(2 * wide["latency_mean_ms"], 1e-6, 1e6)
     verified = results.verify(with_row(card, 1, times={shape: {"latency_mean_ms": published}}))
-    said = verdict(verified, 1, "latency_mean_ms, 1x8")
+    said = verdict(verified, 1, "latency_mean_ms, batch 1")
     if wide["latency_mean_ms_high"] > 1.5 * wide["latency_mean_ms_low"]:
         assert said[0] == "not comparable"
         assert said[1].startswith("too imprecise here")

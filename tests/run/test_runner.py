@@ -664,8 +664,8 @@ def test_numbers_of_other_libraries_may_be_lost(results):
 
 
 def test_a_long_name_of_data_still_names_a_section(results, monkeypatch):
-    """A folder may have a name of 255 letters: the section's is cut to what can name one."""
-    monkeypatch.setitem(results.plan[0]["dataset"], "path", "data/" + "d" * 255)
+    """Data may have a name of any length: the section's is cut to what can name one."""
+    monkeypatch.setitem(results.plan[0]["dataset"], "name", "d" * 255)
     assert facts.default_slug(results) == f"{'d' * 80}-{results.spec.digest[:8]}"
 
 

@@ -45,6 +45,11 @@ LOG = logging.getLogger("benchcard")
 LOG.addHandler(logging.NullHandler())
 
 
+def _log(level: int, message: object) -> None:
+    """Log a message; what cannot be encoded, and so written by handlers, is replaced by an escape sequence."""
+    LOG.log(level, "%s", str(message).encode("utf-8", "backslashreplace").decode())
+
+
 def _in_notebook() -> bool:
     return "ipykernel" in sys.modules
 
@@ -303,7 +308,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     def report(self, event: Event, level: int = logging.INFO) -> None:
         """Log an event, and pass it to the listener."""
-        LOG.log(level, "%s", event)
+        _log(level, event)
         if self._listener is not None:
             self._listener(event)
 
@@ -320,7 +325,7 @@ class Progress(AbstractContextManager["Progress"]):
     @_hide_on_error
     def write_line(self, line: str) -> None:
         """Show a line that stays, and log it."""
-        LOG.info("%s", line)
+        _log(logging.INFO, line)
         self._display.write(line)
 
     @_hide_on_error

@@ -244,11 +244,11 @@ def test_events_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with Progress(["export", "quantize"], 0.0, listener=False) as progress:
         progress.finish("export", "export", 1.0)
         progress.finish("quantize", "quantize", 1.0, [DIED])
-        progress.write_line("a line")
+        progress.write_line("a line \ud800")
     assert caplog.record_tuples == [
         ("benchcard", logging.INFO, "export: 1.0 s"),
         ("benchcard", logging.WARNING, "quantize: failed: died"),
-        ("benchcard", logging.INFO, "a line"),
+        ("benchcard", logging.INFO, r"a line \ud800"),
     ]
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("benchcard").handlers)
 

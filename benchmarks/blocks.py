@@ -39,7 +39,7 @@ class Setting:
     """How processes are timed, with the lengths of blocks and of the unrecorded calls before them."""
 
     spinning: bool = True
-    block_ms: float = 20.0
+    block_ms: float = 40.0
     warm_ms: float = 5.0
     threads: int = 2
     pinned: bool = False
@@ -57,6 +57,7 @@ SETTINGS = (
     Setting(warm_ms=0),
     Setting(warm_ms=30),
     Setting(block_ms=5),
+    Setting(block_ms=20),
     Setting(block_ms=100),
     Setting(pinned=True),
     Setting(spinning=False),

@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--runs 1000] [--rounds 50 500] [--seed 0]
 
-Six models of known latency are "timed" by the protocol of `benchcard.measure`: five launches and blocks of 20 ms, in
+Six models of known latency are "timed" by the protocol of `benchcard.measure`: five launches and blocks of 33 ms, in
 random order in each round. One of them is the baseline, one its twin. A scenario defines how the machine and the
 processes change the latencies. Every run is analysed by the functions that analyse real runs. For comparison, the usual
 method times two of the models one after the other on the same machine for the same time, in one process each, and
@@ -31,8 +31,8 @@ from benchcard.measure.intervals import paired_ratios, precise
 from benchcard.measure.machine_state import MachineState, is_disturbed
 from benchcard.utils.values import Interval
 
-BLOCK_S = 0.02
-CYCLE_S = 0.025  # with the unrecorded calls before a block
+BLOCK_S = 1 / 30
+CYCLE_S = BLOCK_S + 0.005  # with the unrecorded calls before a block
 LAUNCHES = 5
 MODELS = 6
 BASELINE, SUBJECT = 0, 1
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and return 1 if the coverage of an interval is out of bounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="simulated runs of each scenario")
-    parser.add_argument("--rounds", type=int, nargs="+", default=[50, 500], help="rounds of a run; 50 are 1 s")
+    parser.add_argument("--rounds", type=int, nargs="+", default=[30, 300], help="rounds of a run; 30 are 1 s")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     print(

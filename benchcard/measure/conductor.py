@@ -38,7 +38,7 @@ _Medians: TypeAlias = Mapping[intervals.RoundId, float]
 _WARM_S = 0.005
 # Recorded calls take this many times as long as the unrecorded ones, and not longer: a call of a block tells little
 # that the others do not tell, while the next block finds the machine in another state.
-_BLOCK_SHARE = 4
+_BLOCK_SHARE = 8
 # A block of slow calls has this many, since one unrecorded call comes before them.
 _SLOW_CALLS = 3
 # A short launch still has this many rounds.
@@ -134,7 +134,7 @@ def time_group(
         precision: Stop a subject when the 95 % interval of its ratio to the baseline (of its latency, where there is
             no baseline) is within this share on either side, 0.01 for 1 %. Its time goes to the other subjects. See
             `intervals.is_precise`.
-        block_s: Length of every block; by default 20 ms, or three calls of a slow model, and never more than a sixth
+        block_s: Length of every block; by default 40 ms, or three calls of a slow model, and never more than a sixth
             of the recorded time of a launch.
         timeout_s: The longest time for an answer of a process (to import, to open a model, or to time a block beyond
             the block's length). The process is then ended, and its model leaves the group.

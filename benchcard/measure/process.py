@@ -196,13 +196,14 @@ class TimedProcess(_Conversation):
         return reply
 
     def begin(self) -> None:
-        """Wait until a forked process is ready, so that it does not disturb the next one.
+        """Wait until a forked process has pages of its own.
 
         Raises:
             ProcessFailed: See `finish_import`.
         """
-        self._answer(self.timeout_s)
-        self.pause()
+        if isinstance(self._process, _Forked):
+            self._answer(self.timeout_s)
+            self.pause()
 
     def open(self, launch: int, warmup_runs: int, warmup_ns: int) -> OpenedModel:
         """Open the model and warm it up.
@@ -295,10 +296,10 @@ class Launcher(_Conversation):
         return self._process.poll() is None
 
     def fork(self, member: Member) -> TimedProcess:
-        """Return a process for a model.
+        """Return a process for a model; see `TimedProcess.begin`.
 
         Raises:
-            ProcessFailed: The launcher ended, or the process did.
+            ProcessFailed: The launcher ended.
         """
         parent_end, child_end = socket.socketpair()
         with parent_end, child_end, ExitStack() as failing:
@@ -313,10 +314,8 @@ class Launcher(_Conversation):
                 # The launcher was killed, and the process with it.
                 self.kill()
                 raise self._ended() from error
-            forked = failing.enter_context(TimedProcess(*member, self.timeout_s, (child, log), self.import_ns))
-            forked.begin()
             failing.pop_all()
-        return forked
+            return TimedProcess(*member, self.timeout_s, (child, log), self.import_ns)
 
     def exit_code(self, pid: int) -> int:
         """Return how a forked process, which has ended, ended.
@@ -446,7 +445,9 @@ class Launchers:
                 if not isinstance(parent, ProcessFailed):
                     parent.close()
             return self.start(members, processes, affordable_ns)
-        outcomes = [self._process(member, parents) for member in members]
+        # All are forked before the first is waited for: they copy their pages in parallel, since nothing is timed yet.
+        forked = [self._process(member, parents) for member in members]
+        outcomes = [_begun(process) for process in forked]
         launchers = self._kept | {key: parent for key, parent in parents.items() if isinstance(parent, Launcher)}
         self._kept = {key: parent for key, parent in launchers.items() if parent.import_ns > affordable_ns}
         launched = [outcome for outcome in outcomes if isinstance(outcome, TimedProcess)]
@@ -499,6 +500,15 @@ def _end(ending: Sequence[_Conversation]) -> None:
         one.kill()
     for one in ending:
         one.close()
+
+
+def _begun(process: TimedProcess | ProcessFailed) -> TimedProcess | ProcessFailed:
+    try:
+        if isinstance(process, TimedProcess):
+            process.begin()
+    except ProcessFailed as failed:
+        return failed
+    return process
 
 
 def _imported(parent: Launcher | TimedProcess) -> Launcher | TimedProcess | ProcessFailed:

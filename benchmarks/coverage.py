@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and return 1 if the coverage of an interval is out of bounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="simulated runs of each scenario")
-    parser.add_argument("--rounds", type=int, nargs="+", default=[30, 300], help="rounds of a run; 30 are 1 s")
+    parser.add_argument("--rounds", type=int, nargs="+", default=[50, 500], help="rounds of a run; 30 are 1 s")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     print(

@@ -37,7 +37,6 @@ _BASE_MODEL_KEYS = ("base_model", "base_model_relation")
 
 # A slug is part of folder and file names, which file systems limit to 255 bytes.
 _SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-_RUN = re.compile(r"-[0-9a-f]{8}\Z")
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _BEGIN = re.compile(rf"<!-- benchcard:begin id=({_SLUG}) schema=(\d{{1,9}}) digest=([0-9a-f]{{64}}) -->[ \t]*")
@@ -160,7 +159,7 @@ def merge_section(readme: str, content: str, slug: str, *, force: bool = False) 
     if next(_find_markers(content), None) is not None:
         raise CardError("the new section contains one of benchcard's own markers: remove that line")
     text = _remove_broken_markers(readme, slug) if force else readme
-    existing = _find_section(text, slug) or _find_renamed(text, slug)
+    existing = _find_section(text, slug)
     newline = line_end(readme)
     lines = [f"<!-- benchcard:begin id={slug} schema={SCHEMA} digest={_digest(content)} -->", *content.split("\n")]
     # HTML such as `</details>` continues to the next empty line, and the marker must not be part of it.
@@ -229,13 +228,6 @@ def _find_section(text: str, slug: str) -> Section | None:
             "the first with force=True"
         )
     return sections[0] if sections else None
-
-
-def _find_renamed(text: str, slug: str) -> Section | None:
-    """Return the section of the same run under an earlier name; both end in the first digits of the spec's digest."""
-    digits = _RUN.search(slug)
-    sections = [section for name, section in find_sections(text).items() if digits and name.endswith(digits.group())]
-    return sections[0] if len(sections) == 1 else None
 
 
 def _remove_broken_markers(text: str, slug: str) -> str:

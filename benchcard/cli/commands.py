@@ -155,7 +155,7 @@ def plan(spec: Path, as_csv: bool, as_json: bool, wide: bool) -> None:
     if as_json:
         write_json({"rows": to_records(frame), "timed_s": timed_s, "notes": notes})
         return
-    table(frame if wide else frame.drop(columns="expected_half_width"), wide)
+    table(frame, wide)
     for note in notes:
         write_text(f"note: {note}")
     rows = pluralize(len(frame), "configuration")
@@ -231,9 +231,9 @@ def show(
         write_json(results.to_json(max_drop))
     else:
         click.echo("\nQuality")
-        told = table(results.quality, wide)
+        printed = table(results.quality, wide)
         click.echo("\nTime")
-        table(results.time, wide, told)
+        table(results.time, wide, printed)
         for note in results.notes:
             write_text(f"note: {note}")
         _print_noise(results.noise)

@@ -93,9 +93,9 @@ def read(card: str, frame_name: str | None, as_json: bool, wide: bool, section: 
         write_json(results.to_json())
         return
     click.echo("\nQuality")
-    told = table(results.quality, wide)
+    printed = table(results.quality, wide)
     click.echo("\nTime")
-    table(results.time, wide, told)
+    table(results.time, wide, printed)
 
 
 @click.command()

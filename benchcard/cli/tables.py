@@ -79,11 +79,11 @@ class _Column:
         return max(len(line) for text in (self.name, *self.cells) for line in text.split("\n"))
 
 
-def table(frame: pd.DataFrame, wide: bool = False, told: Sequence[str] = ()) -> list[str]:
+def table(frame: pd.DataFrame, wide: bool = False, printed: Sequence[str] = ()) -> list[str]:
     """Print a data frame as a table of the columns that fit the terminal, and below it what it leaves out.
 
     If `wide`, all columns are printed, and no line is broken. The lines below the table are returned, and those of
-    another table, `told`, are not repeated.
+    another table, `printed`, are not repeated.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -111,7 +111,7 @@ def table(frame: pd.DataFrame, wide: bool = False, told: Sequence[str] = ()) -> 
     if left_out:
         lines.append(f"not shown: {', '.join(left_out)} (`--wide` or `--json` shows them)")
     for line in lines:
-        if line not in told:
+        if line not in printed:
             write_text(line)
     return lines
 

@@ -79,12 +79,13 @@ class Pushed:
     kept_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        starts = Counter(re.findall(r"^(?:[+-]|new file: |changed file: )", self.diff, re.MULTILINE))
+        starts = Counter(re.findall(r"^(?:[+-]|(?:new|changed|removed) file: )", self.diff, re.MULTILINE))
         lines = []
         if starts["+"]:
             # One line of each kind names the file.
             lines.append(f"{README}: {starts['+'] - 1} lines added, {starts['-'] - 1} removed")
-        if others := [f"{starts[f'{word} file: ']} {word}" for word in ("new", "changed") if starts[f"{word} file: "]]:
+        counts = {word: starts[f"{word} file: "] for word in ("new", "changed", "removed")}
+        if others := [f"{count} {word}" for word, count in counts.items() if count]:
             lines.append(f"other files: {', '.join(others)}")
         if self.warnings:
             lines.append(f"note: {' '.join('; '.join(self.warnings).split())}")

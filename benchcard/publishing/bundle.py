@@ -114,7 +114,9 @@ def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], lay
     front_matter = facts.front_matter
     is_quantized = any(model.quantized for model in weights)
     has_weights = {"onnx": any(model.home is None for model in weights), "quantized": is_quantized}
-    relation = "quantized" if is_quantized and front_matter.base_model else front_matter.base_model_relation
+    # What was made from a base model that the spec names may be a fine-tune of it, which is then quantized.
+    is_direct = front_matter.base_model and "base_model" not in facts.fixed
+    relation = "quantized" if is_quantized and is_direct else front_matter.base_model_relation
     # A model is not derived from itself.
     is_original = front_matter.base_model == repo_id
     front_matter = replace(

@@ -68,5 +68,6 @@ def _folders(location: str) -> list[Path]:
 def _not_cached(location: str, part: str, cached: Iterable[str]) -> SpecError:
     found = f"`{location}`" + (f" with {part}" if part else "")
     expected = "rows in the cache of `datasets` (HF_HUB_OFFLINE is set)"
-    hint = f"the cache has {join_names(cached)}: ask for that, or read it once with the network"
+    has = join_names(cached)
+    hint = f"{f'the cache has {has}: ask for that, or ' if has else ''}read it once with the network"
     return SpecError(Mistake("$.dataset", found, expected, hint))

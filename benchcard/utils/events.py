@@ -58,7 +58,7 @@ class RowEvent(Event):
 
     def __str__(self) -> str:
         missing = "; ".join(f"no {name}: {failure}" for name, failure in self.failures)
-        return f"row {self.row} of {self.rows} ({self.label}): {missing or 'complete but for its times'}"
+        return f"row {self.row} ({self.label}): {missing or 'all steps done'}"
 
 
 @dataclass(frozen=True, kw_only=True)

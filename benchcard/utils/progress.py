@@ -47,7 +47,8 @@ LOG.addHandler(logging.NullHandler())
 
 def _log(level: int, message: object) -> None:
     """Log a message; what cannot be encoded, and so written by handlers, is replaced by an escape sequence."""
-    LOG.log(level, "%s", str(message).encode("utf-8", "backslashreplace").decode())
+    if LOG.isEnabledFor(level):
+        LOG.log(level, "%s", str(message).encode("utf-8", "backslashreplace").decode())
 
 
 def _in_notebook() -> bool:
@@ -175,7 +176,7 @@ class _Cell(_Display):
         from IPython.display import DisplayHandle
 
         self._clock = clock
-        self._handle = DisplayHandle()
+        self._handle: DisplayHandle | None = DisplayHandle()
         self._lines: list[str] = []
         self._step = self._note = self._steps = ""
         self._shown_s: float | None = None
@@ -205,14 +206,18 @@ class _Cell(_Display):
             self._timer.cancel()
         self._step = self._note = ""
         self._show(least_s=0)
+        self._handle = None
 
     def _show_late(self) -> None:
         self._timer = None
-        self._show()
+        with suppress(OSError, ValueError):  # as `_hide_on_error` does
+            self._show()
 
     def _show(self, least_s: float = _LEAST_S) -> float:
         """Show the text, unless it was shown less than `least_s` ago. Return the seconds until it may be."""
         now_s = self._clock()
+        if self._handle is None:
+            return 0.0  # It is closed.
         if self._shown_s is not None and now_s < self._shown_s + least_s:
             return self._shown_s + least_s - now_s
         text = "\n".join([*self._lines, ": ".join(filter(None, [self._steps, f"{self._step}{self._note}"]))])

@@ -536,15 +536,3 @@ def test_lists_within_lists_are_no_open_block():
     """A list of many levels does not count as an open block."""
     readme = "".join(f"{'  ' * level}- x\n" for level in range(20)) + "\n# Next\n\ntext\n"
     assert merge_section(readme, "one", "beans").text.startswith(readme)
-
-
-def test_the_section_of_a_run_is_found_under_an_earlier_name():
-    """A section whose name ends in the same digest is replaced in its place, also by its new name; edits are kept."""
-    before = merge_section("# Mine\n", "old", "data-0a1b2c3d").text + "\nafter\n"
-    merged = merge_section(before, "new", "digits-data-0a1b2c3d")
-    assert list(find_sections(merged.text)) == ["digits-data-0a1b2c3d"]
-    assert outside(merged.text, "digits-data-0a1b2c3d") == outside(before, "data-0a1b2c3d")
-    with pytest.raises(CardError, match="section 'data-0a1b2c3d' was edited by hand"):
-        merge_section(before.replace("old", "edited"), "new", "digits-data-0a1b2c3d")
-    for slug in ("digits-ffffffff", "digits"):
-        assert len(find_sections(merge_section(before, "new", slug).text)) == 2

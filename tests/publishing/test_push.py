@@ -205,6 +205,7 @@ def test_models_that_are_no_longer_chosen_are_listed_and_pruned(push, hub, capsy
     assert pushed.changed
     pushed = push(artifacts=[1], prune=True)
     assert (pushed.changed, pushed.warnings) == (True, ())
+    assert "1 removed" in str(pushed)
     assert models(hub) == {"model_quantized.onnx", "theirs.onnx"}
     assert not push(artifacts=[1], prune=True).changed
     push(artifacts=[0, 1])
@@ -292,6 +293,13 @@ def test_weights_say_what_they_were_made_from(push, run, hub, monkeypatch):
     with_sources(monkeypatch, run, models={"name": "local-user/itself"})
     push("local-user/itself")
     assert "base_model" not in hub.read("local-user/itself", "README.md").decode()
+    # The model may be a fine-tune of the base model that the spec names.
+    monkeypatch.setitem(run.spec.fixed, "base_model", "someone/base")
+    push("local-user/tuned")
+    text = hub.read("local-user/tuned", "README.md").decode()
+    assert "base_model: someone/base\n" in text
+    assert "base_model_relation" not in text
+    assert "model-index" not in text
 
 
 def test_licence_and_library_are_those_of_the_model(push, run, hub, monkeypatch):

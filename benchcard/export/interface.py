@@ -197,17 +197,17 @@ def _match_outputs(outputs: Arrays, names: Names, contract: Contract, graph: str
     return {own: name for own, name in chosen.items() if own != name}
 
 
-def _expect_known(told: Mapping[str, str], wanted: Sequence[str], own: Sequence[str], kind: str) -> None:
+def _expect_known(given: Mapping[str, str], wanted: Sequence[str], own: Sequence[str], kind: str) -> None:
     """Raise where a spec names an input or output that the task or the graph does not have, or one of them twice."""
     mistakes = []
-    for name, value in told.items():
+    for name, value in given.items():
         place = f"$.framework_args.{kind}.{name}"
         if name not in wanted:
             mistakes.append(Mistake(place, f"`{name}`", join_names(wanted), did_you_mean(name, wanted)))
         elif value not in own:
             hint = did_you_mean(value, own) or f"these are the {kind} of the graph"
             mistakes.append(Mistake(place, f"`{value}`", join_names(own), hint))
-        elif list(told.values()).count(value) > 1:
+        elif list(given.values()).count(value) > 1:
             mistakes.append(Mistake(place, f"`{value}`", "each name once"))
     if mistakes:
         raise SpecError(mistakes)

@@ -31,6 +31,8 @@ _TO_NHWC = (0, 2, 3, 1)
 _SYNONYMS: Mapping[str, str] = {"token_embeddings": "last_hidden_state"}
 _MOST_LISTED = 8
 _PROCESSOR = "change the configuration of the processor or the `layout`, or use another graph"
+_TOKENIZER = "change the tokenizer (`model_input_names` in tokenizer_config.json), or use another graph"
+_OTHER_GRAPH = "Use a graph that takes these types and sizes, or correct `inputs` in `framework_args`"
 _OTHER_LAYOUT = "If it takes images as (batch, height, width, channels), write `framework_args: {layout: NHWC}`"
 _ADVICE = "say which is which in `framework_args: {inputs: {name of the task: name in the graph}, outputs: {…}}`"
 
@@ -89,7 +91,7 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
     _change_inputs(model, inputs, chosen, transposed, contract.example)
     if notes or any(name not in contract.example for name in chosen.values()):
         onnx.save(model, str(path))
-    outputs = _run(path, inputs, chosen, contract.example)
+    outputs = _run(path, inputs, chosen, contract.example, names.layout)
     renamed = _match_outputs(outputs, names, contract, f"the graph {path.name}")
     if renamed:
         rename_values(model, renamed)
@@ -151,9 +153,10 @@ def _match_inputs(inputs: Sequence[GraphInput], names: Names, example: Arrays) -
         arrays = [_in_layout(example[name], names.layout) for name in made]
         given = ", ".join(_describe(name, array.dtype, array.shape) for name, array in zip(made, arrays))
         layout = f" (in the layout {names.layout})" if names.layout else ""
-        advice = _ADVICE if len(possible) > 1 else _PROCESSOR
+        maker, advice = ("processor", _PROCESSOR) if example[main].dtype.kind == "f" else ("tokenizer", _TOKENIZER)
+        advice = _ADVICE if len(possible) > 1 else advice
         raise ArtifactError(
-            f"the graph takes {_listed(taken) or 'nothing'}, and the model's processor makes {given}{layout}: {advice}"
+            f"the graph takes {_listed(taken) or 'nothing'}, and the model's {maker} makes {given}{layout}: {advice}"
         )
     return {own: chosen[own] for own in own_names}
 
@@ -185,16 +188,22 @@ def _match_outputs(outputs: Arrays, names: Names, contract: Contract, graph: str
         if len(possible) != 1:
             listing = _listed([_describe(own, array.dtype, array.shape) for own, array in outputs.items()])
             needed = " or ".join(join_names(alternative) for alternative in contract.outputs)
-            labels = f" (the model's config.json has {contract.labels} labels)" if contract.labels else ""
-            raise ArtifactError(f"{graph} gives {listing}, and the task reads {needed}{labels}: {_ADVICE}")
+            advice = _ADVICE if possible else "; ".join(_needed(name, contract, wanted[name]) for name in wanted)
+            raise ArtifactError(f"{graph} gives {listing}, and the task reads {needed}: {advice}")
         chosen |= possible[0]
     for own, name in chosen.items():
         if name in wanted and not fits(own, name):
-            needed = f"`{name}` must have {wanted[name]} axes of floating-point numbers"
-            if name == "logits" and contract.labels is not None:
-                needed += f", the last one of {contract.labels}: the labels (`id2label`) in the model's config.json"
-            raise ArtifactError(f"{graph} gives {_describe(own, outputs[own].dtype, outputs[own].shape)}; {needed}")
+            description = _describe(own, outputs[own].dtype, outputs[own].shape)
+            raise ArtifactError(f"{graph} gives {description}; {_needed(name, contract, wanted[name])}")
     return {own: name for own, name in chosen.items() if own != name}
+
+
+def _needed(name: str, contract: Contract, axes: int) -> str:
+    """Return what an output must be for a task."""
+    needed = f"`{name}` must have {axes} axes of floating-point numbers"
+    if name == "logits" and contract.labels is not None:
+        needed += f", the last one of {contract.labels}: the labels (`id2label`) in the model's config.json"
+    return needed
 
 
 def _expect_known(given: Mapping[str, str], wanted: Sequence[str], own: Sequence[str], kind: str) -> None:
@@ -303,7 +312,7 @@ _FILLS: Mapping[str, _Fill] = {"position_ids": _positions, "token_type_ids": _ze
 
 
 def _run(
-    path: Path, inputs: Sequence[GraphInput], chosen: Mapping[str, str], example: Arrays
+    path: Path, inputs: Sequence[GraphInput], chosen: Mapping[str, str], example: Arrays, layout: str | None
 ) -> dict[str, NDArray[Any]]:
     """Return the outputs of the changed graph for the example, by the graph's own names."""
     given = [(own, chosen[own.name]) for own in inputs if chosen[own.name] in example]
@@ -313,6 +322,7 @@ def _run(
         values = session.run(None, feed)
     except runtime_errors() as error:
         shown = ", ".join(_describe(own.name, feed[name].dtype, feed[name].shape) for own, name in given)
-        hint = "" if all(array.ndim != 4 for array in feed.values()) else f". {_OTHER_LAYOUT}"
-        raise ArtifactError(f"ONNX Runtime cannot run the graph with {shown}: {error}{hint}") from error
+        may_be_nhwc = layout is None and any(array.ndim == 4 for array in feed.values())
+        advice = _OTHER_LAYOUT if may_be_nhwc else _OTHER_GRAPH
+        raise ArtifactError(f"ONNX Runtime cannot run the graph with {shown}: {error}. {advice}") from error
     return {entry.name: np.asarray(value) for entry, value in zip(session.get_outputs(), values)}

@@ -207,7 +207,7 @@ def test_outputs_that_shapes_leave_open_are_refused(tmp_path):
     path = graph(tmp_path, "int64[b, t] input_ids", body, "float[b, t] a, float[b, t] b_", {"w": normal(50, 4)})
     answers = Contract(IDS, ({"start_logits": 2, "end_logits": 2},))
     with pytest.raises(
-        ArtifactError, match=r"own\.onnx gives `a` float32 \[1, 7\], `b_` .*`start_logits` or `end_logits`"
+        ArtifactError, match=r"own\.onnx gives `a` float32 \[1, 7\], `b_` .*`start_logits` or `end_logits`: say which"
     ):
         adapt(path, FREE, answers)
     adapt(path, Names({}, {"start_logits": "a"}, None), answers)
@@ -237,6 +237,30 @@ def test_a_tensor_inside_that_has_the_name_already_makes_room(tmp_path):
     adapt(path, FREE, Contract(PIXELS, IMAGES.outputs))
     expected = (2 * PIXELS["pixel_values"] + 1).mean(axis=(2, 3))
     np.testing.assert_allclose(run(path, PIXELS)["logits"], expected, rtol=1e-5)
+
+
+def test_a_graph_without_a_possible_output_is_refused_with_what_is_needed(tmp_path):
+    """Where no output fits, the message has the axes and labels that are needed, and advises no mapping."""
+    path = graph(tmp_path, "float[b, 3, h, v] x", "y = Neg(x)", "float[b, 3, h, v] y")
+    with pytest.raises(ArtifactError, match=r"`logits` must have 2 axes .* the last one of 5: the labels") as caught:
+        adapt(path, FREE, IMAGES)
+    assert "framework_args" not in str(caught.value)
+
+
+def test_messages_advise_what_can_help(tmp_path):
+    """A layout that was given is not advised again, and messages on texts speak of the tokenizer and of inputs."""
+    path = graph(tmp_path, "float[b, c, h, v] x", "out = MatMul(x, w)", "float out", {"w": normal(9, 5)})
+    with pytest.raises(ArtifactError, match=r"Use a graph that takes these types and sizes") as caught:
+        adapt(path, Names({}, {}, "NHWC"), IMAGES)
+    assert "layout: NHWC" not in str(caught.value)
+    body, weights = "e = Gather(w, ids) out = MatMul(e, v)", {"w": normal(50, 4), "v": normal(9, 5)}
+    path = graph(tmp_path, "int64[b, t] ids", body, "float out", weights)
+    with pytest.raises(ArtifactError, match=r"`ids` int64 \[1, 7\].* or correct `inputs`"):
+        adapt(path, FREE, Contract({"input_ids": IDS["input_ids"]}))
+    path = graph(tmp_path, "float[b, t] ids", "out = Neg(ids)", "float[b, t] out")
+    with pytest.raises(ArtifactError, match=r"the model's tokenizer makes .*`model_input_names`") as caught:
+        adapt(path, FREE, TOKENS)
+    assert "layout" not in str(caught.value)
 
 
 def test_a_graph_that_cannot_run_is_refused_with_its_own_names(tmp_path):

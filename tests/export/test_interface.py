@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -164,6 +166,47 @@ def test_position_ids_and_token_types_are_computed_in_the_graph(tmp_path):
     outputs = run(path, {"input_ids": np.ones((2, 3), np.int64)})["logits"]
     np.testing.assert_array_equal(outputs, np.stack([weights[:3]] * 2))
     assert "`position_ids` is computed" in adapted.notes[0]
+
+
+def position_graph(tmp_path, opset=11):
+    """A graph that gives the positions which it is given as the scores of the tokens."""
+    body = "p = Cast <to: int = 1> (position_ids) s = Cast <to: int = 1> (input_ids) z = Sub(s, s) y = Add(p, z) "
+    text = (
+        f'<ir_version: 5, opset_import: ["" : {opset}]> g (int32[b, t] input_ids, int64[b, t] position_ids) => '
+        f"(float[b, t] start_logits) {{ {body} start_logits = Identity(y) }}"
+    )
+    return saved(written(text), tmp_path / "own.onnx")
+
+
+def test_positions_are_counted_as_the_model_counts_them(tmp_path):
+    """A model like RoBERTa counts from the padding id + 1, as transformers does, also beside padding on the left."""
+    import torch
+    from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
+
+    ids = np.array([[5, 6, 7, 1, 1], [1, 1, 5, 6, 7]], np.int32)
+    contract = Contract({"input_ids": IDS["input_ids"]}, ({"start_logits": 2},))
+    for padding_id in (1, 0):
+        path = position_graph(tmp_path)
+        adapted = adapt(path, FREE, replace(contract, padding_id=lambda value=padding_id: value))
+        expected = RobertaEmbeddings.create_position_ids_from_input_ids(torch.from_numpy(ids), padding_id)
+        np.testing.assert_array_equal(run(path, {"input_ids": ids})["start_logits"], expected)
+        assert f"(from {padding_id + 1} on, without padding)" in adapted.notes[0]
+    path = position_graph(tmp_path)
+    adapt(path, FREE, contract)
+    np.testing.assert_array_equal(run(path, {"input_ids": ids})["start_logits"], [[0, 1, 2, 3, 4]] * 2)
+
+
+def test_positions_that_cannot_be_computed_are_refused(tmp_path):
+    """An opset without the operators, and a model that transformers does not know, are named with what to do."""
+
+    def unknown():
+        raise ArtifactError("transformers makes no model of the type 'own'")
+
+    contract = Contract({"input_ids": IDS["input_ids"]}, ({"start_logits": 2},))
+    with pytest.raises(ArtifactError, match=r"`position_ids` cannot be computed in a graph of opset 10; .*convert"):
+        adapt(position_graph(tmp_path, 10), FREE, contract)
+    with pytest.raises(ArtifactError, match=r"`position_ids` is not known: .*'own'.*`model_type`"):
+        adapt(position_graph(tmp_path), FREE, replace(contract, padding_id=unknown))
 
 
 def test_a_fixed_length_and_batch_are_found_and_run(tmp_path):

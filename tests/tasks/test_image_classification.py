@@ -252,7 +252,7 @@ def test_channels_of_a_processor_that_does_not_normalize_are_the_models(tmp_path
     assert image_mode(plain, PretrainedConfig(num_channels=1)) == "L"
     assert image_mode(plain, PretrainedConfig()) == "RGB"
     assert image_mode(ViTImageProcessorPil(image_mean=[0.5]), PretrainedConfig(num_channels=3)) == "L"
-    with pytest.raises(ArtifactError, match="images of 7 channels; expected 1.*: set `num_channels`"):
+    with pytest.raises(ArtifactError, match=r"images of 7 channels; expected 1.*: set `num_channels`"):
         image_mode(plain, PretrainedConfig(num_channels=7))
 
 

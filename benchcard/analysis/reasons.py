@@ -40,7 +40,9 @@ def model_file(record: Record) -> Outcome[ModelFile] | None:
 
 
 def run_notes(records: Records) -> list[str]:
-    """Return notes on quantized rows that are computed in float32, and on rows whose outputs depend on the batch."""
+    """Return notes on quantized rows that are computed in float32, on rows whose outputs depend on the batch, and on
+    rows whose graphs cut texts that others do not.
+    """
 
     def subject(rows: Sequence[Record]) -> str:
         numbers = row_facts.number_rows([record.configuration.row for record in rows])
@@ -62,7 +64,31 @@ def run_notes(records: Records) -> list[str]:
     for batches, note in padding.NOTES.items():
         if affected := [record.configuration.row for record in records.records if _batches(record) == batches]:
             notes.append(f"the outputs of {row_facts.number_rows(affected)} {note}")
-    return notes
+    return notes + _cut_notes(records)
+
+
+def _cut_notes(records: Records) -> list[str]:
+    """Return notes on rows whose graphs take one number of tokens, beside rows for which texts were cut otherwise.
+
+    Rows have the same notes on their data where no text was cut, or all at the same length.
+    """
+    lengths: dict[int | None, list[int]] = {}
+    remarks = set()
+    for record in records.records:
+        outcomes = record.outcomes
+        if outcomes.prepare and outcomes.evaluate:
+            length = outcomes.export.values.report.input_length if outcomes.export else None
+            lengths.setdefault(length, []).append(record.configuration.row)
+            remarks.add(outcomes.prepare.values.notes)
+    if len(lengths) < 2 or len(remarks) < 2:
+        return []
+    return [
+        f"{row_facts.number_rows(rows)} {'has' if len(rows) == 1 else 'have'} texts of at most {length} tokens, the "
+        "only length of the graph, and other rows are not cut to it: their metrics are not of the same texts. To "
+        "compare them, evaluate on texts that are not longer"
+        for length, rows in lengths.items()
+        if length is not None
+    ]
 
 
 def _batches(record: Record) -> str | None:

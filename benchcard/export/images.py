@@ -29,7 +29,8 @@ def image_mode(processor: Any, config: PretrainedConfig) -> str:
         channels = len(mean)
     if channels not in _MODES:
         expected = "1 (gray), 2 (with transparency), 3 (RGB) or 4 (RGBA)"
-        raise ArtifactError(f"the model takes images of {channels} channels; expected {expected}")
+        advice = "set `num_channels` in config.json, or as many values of `image_mean` in preprocessor_config.json"
+        raise ArtifactError(f"the model takes images of {channels} channels; expected {expected}: {advice}")
     return _MODES[channels]
 
 
@@ -43,7 +44,7 @@ def processed_shapes(processor: Any, config: PretrainedConfig) -> tuple[tuple[in
     from PIL import Image
 
     mode = image_mode(processor, config)
-    height, width = _own_size(processor, config)
+    height, width = image_size(processor, config)
     try:
         own, wide = (
             tuple(np.asarray(processor(images=Image.new(mode, size), return_tensors="np")["pixel_values"][0]).shape)
@@ -56,9 +57,12 @@ def processed_shapes(processor: Any, config: PretrainedConfig) -> tuple[tuple[in
     return own[-3:], own == wide
 
 
-def _own_size(processor: Any, config: PretrainedConfig) -> tuple[int, int]:
-    """Return the height and width of the images of a model: of its configuration, else of its processor."""
-    size: Any = getattr(config, "image_size", None)
+def image_size(processor: Any, config: PretrainedConfig) -> tuple[int, int]:
+    """Return the height and width of the images of a model: of its configuration or the vision part of it, else of its
+    processor, which may be None.
+    """
+    parts = (config, getattr(config, "vision_config", None))
+    size: Any = next(filter(None, (getattr(part, "image_size", None) for part in parts)), None)
     if size is None:
         own = dict(getattr(processor, "size", None) or {})
         size = (own.get("height") or _DEFAULT_SIZE, own.get("width") or _DEFAULT_SIZE)

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.graphs.files import load_model
-from benchcard.graphs.graph import rename_values
+from benchcard.graphs.graph import opset_of, rename_values
 from benchcard.graphs.runtime import open_session, runtime_errors
 from benchcard.graphs.signature import LAYOUTS, GraphInput, graph_inputs, only_length
 from benchcard.utils.text import did_you_mean, join_names
@@ -30,7 +31,11 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 _TO_NHWC = (0, 2, 3, 1)
 _SYNONYMS: Mapping[str, str] = {"token_embeddings": "last_hidden_state"}
 _MOST_LISTED = 8
+# Inputs that follow from the token ids, and the first opset that has the operators which compute them.
+_FILL_OPSETS = {"position_ids": 11, "token_type_ids": 9}
 _PROCESSOR = "change the configuration of the processor or the `layout`, or use another graph"
+_TOKENIZER = "change the tokenizer (`model_input_names` in tokenizer_config.json), or use another graph"
+_OTHER_GRAPH = "Use a graph that takes these types and sizes, or correct `inputs` in `framework_args`"
 _OTHER_LAYOUT = "If it takes images as (batch, height, width, channels), write `framework_args: {layout: NHWC}`"
 _ADVICE = "say which is which in `framework_args: {inputs: {name of the task: name in the graph}, outputs: {…}}`"
 
@@ -52,11 +57,14 @@ class Contract:
         example: The inputs of a call by name, the first of which every model reads.
         outputs: The outputs that it reads, with their numbers of axes: alternatives, the preferred one first.
         labels: The number of the model's labels, which is the size of the last axis of `logits`; None if unknown.
+        padding_id: Returns the padding id from whose successor the model counts the tokens that are no padding; None
+            if it counts all tokens from 0. Raises `ArtifactError` where this cannot be known.
     """
 
     example: Arrays
     outputs: Sequence[Mapping[str, int]] = ()
     labels: int | None = None
+    padding_id: Callable[[], int | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -86,16 +94,16 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
         for own, name in chosen.items()
         if own != name or own in transposed
     ]
-    _change_inputs(model, inputs, chosen, transposed, contract.example)
+    filled = _fills(model, [name for name in chosen.values() if name not in contract.example], contract)
+    _change_inputs(model, inputs, chosen, transposed, filled)
     if notes or any(name not in contract.example for name in chosen.values()):
         onnx.save(model, str(path))
-    outputs = _run(path, inputs, chosen, contract.example)
+    outputs = _run(path, inputs, chosen, contract.example, names.layout)
     renamed = _match_outputs(outputs, names, contract, f"the graph {path.name}")
     if renamed:
         rename_values(model, renamed)
         onnx.save(model, str(path))
-    filled = [f"`{name}`" for name in chosen.values() if name not in contract.example]
-    notes += [f"the input {name} is computed" for name in filled]
+    notes += [f"the input `{name}` is computed ({fill.description})" for name, fill in filled.items()]
     notes += [f"the output `{own}` is `{name}`" for own, name in renamed.items()]
     sentence = f"the names of the graph {path.name} in the model's folder were changed: {'; '.join(notes)}"
     return Adapted(only_length(inputs), (sentence,) if notes else ())
@@ -124,7 +132,7 @@ def _filled(own: GraphInput, array: NDArray[Any]) -> NDArray[Any]:
 def _match_inputs(inputs: Sequence[GraphInput], names: Names, example: Arrays) -> dict[str, str]:
     """Return the task's name of each input of the graph."""
     main, own_names = next(iter(example)), [own.name for own in inputs]
-    known = (*example, *(_FILLS if example[main].dtype.kind in "iu" else ()))
+    known = (*example, *(_FILL_OPSETS if example[main].dtype.kind in "iu" else ()))
     _expect_known(names.inputs, known, own_names, "inputs")
     chosen = {own: name for name, own in names.inputs.items()}
     for own in own_names:
@@ -151,9 +159,10 @@ def _match_inputs(inputs: Sequence[GraphInput], names: Names, example: Arrays) -
         arrays = [_in_layout(example[name], names.layout) for name in made]
         given = ", ".join(_describe(name, array.dtype, array.shape) for name, array in zip(made, arrays))
         layout = f" (in the layout {names.layout})" if names.layout else ""
-        advice = _ADVICE if len(possible) > 1 else _PROCESSOR
+        maker, advice = ("processor", _PROCESSOR) if example[main].dtype.kind == "f" else ("tokenizer", _TOKENIZER)
+        advice = _ADVICE if len(possible) > 1 else advice
         raise ArtifactError(
-            f"the graph takes {_listed(taken) or 'nothing'}, and the model's processor makes {given}{layout}: {advice}"
+            f"the graph takes {_listed(taken) or 'nothing'}, and the model's {maker} makes {given}{layout}: {advice}"
         )
     return {own: chosen[own] for own in own_names}
 
@@ -185,29 +194,35 @@ def _match_outputs(outputs: Arrays, names: Names, contract: Contract, graph: str
         if len(possible) != 1:
             listing = _listed([_describe(own, array.dtype, array.shape) for own, array in outputs.items()])
             needed = " or ".join(join_names(alternative) for alternative in contract.outputs)
-            labels = f" (the model's config.json has {contract.labels} labels)" if contract.labels else ""
-            raise ArtifactError(f"{graph} gives {listing}, and the task reads {needed}{labels}: {_ADVICE}")
+            advice = _ADVICE if possible else "; ".join(_needed(name, contract, wanted[name]) for name in wanted)
+            raise ArtifactError(f"{graph} gives {listing}, and the task reads {needed}: {advice}")
         chosen |= possible[0]
     for own, name in chosen.items():
         if name in wanted and not fits(own, name):
-            needed = f"`{name}` must have {wanted[name]} axes of floating-point numbers"
-            if name == "logits" and contract.labels is not None:
-                needed += f", the last one of {contract.labels}: the labels (`id2label`) in the model's config.json"
-            raise ArtifactError(f"{graph} gives {_describe(own, outputs[own].dtype, outputs[own].shape)}; {needed}")
+            description = _describe(own, outputs[own].dtype, outputs[own].shape)
+            raise ArtifactError(f"{graph} gives {description}; {_needed(name, contract, wanted[name])}")
     return {own: name for own, name in chosen.items() if own != name}
 
 
-def _expect_known(told: Mapping[str, str], wanted: Sequence[str], own: Sequence[str], kind: str) -> None:
+def _needed(name: str, contract: Contract, axes: int) -> str:
+    """Return what an output must be for a task."""
+    needed = f"`{name}` must have {axes} axes of floating-point numbers"
+    if name == "logits" and contract.labels is not None:
+        needed += f", the last one of {contract.labels}: the labels (`id2label`) in the model's config.json"
+    return needed
+
+
+def _expect_known(given: Mapping[str, str], wanted: Sequence[str], own: Sequence[str], kind: str) -> None:
     """Raise where a spec names an input or output that the task or the graph does not have, or one of them twice."""
     mistakes = []
-    for name, value in told.items():
+    for name, value in given.items():
         place = f"$.framework_args.{kind}.{name}"
         if name not in wanted:
             mistakes.append(Mistake(place, f"`{name}`", join_names(wanted), did_you_mean(name, wanted)))
         elif value not in own:
             hint = did_you_mean(value, own) or f"these are the {kind} of the graph"
             mistakes.append(Mistake(place, f"`{value}`", join_names(own), hint))
-        elif list(told.values()).count(value) > 1:
+        elif list(given.values()).count(value) > 1:
             mistakes.append(Mistake(place, f"`{value}`", "each name once"))
     if mistakes:
         raise SpecError(mistakes)
@@ -246,17 +261,16 @@ def _change_inputs(
     inputs: Sequence[GraphInput],
     chosen: Mapping[str, str],
     transposed: Sequence[str],
-    example: Arrays,
+    filled: Mapping[str, _Fill],
 ) -> None:
     """Rename inputs, compute those that the task does not give, and transpose images inside the graph."""
     rename_values(model, {own: name for own, name in chosen.items() if own != name})
-    main = next(iter(example))
     for own in inputs:
         name = chosen[own.name]
         value = next(value for value in model.graph.input if value.name == name)
-        if name not in example:
+        if name in filled:
             model.graph.input.remove(value)
-            nodes = _FILLS[name](main, name, value.type.tensor_type.elem_type)
+            nodes = filled[name].nodes(name, value.type.tensor_type.elem_type)
         elif own.name in transposed:
             inner = f"{name}/nhwc"
             rename_values(model, {name: inner})
@@ -272,18 +286,81 @@ def _change_inputs(
             model.graph.node.insert(0, node)
 
 
+@dataclass(frozen=True)
+class _Fill:
+    """How an input is computed: nodes that give it, from its name and element type, and a description."""
+
+    nodes: Callable[[str, int], list[onnx.NodeProto]]
+    description: str
+
+
+def _fills(model: onnx.ModelProto, names: Sequence[str], contract: Contract) -> dict[str, _Fill]:
+    """Return how inputs that follow from the token ids are computed where the tokenizer does not make them, as
+    transformers fills them.
+    """
+    opset, ids = opset_of(model), next(iter(contract.example))
+    fills: dict[str, _Fill] = {}
+    for name in names:
+        if opset is not None and opset < _FILL_OPSETS[name]:
+            advice = "convert the graph with `onnx.version_converter`, or use one without this input"
+            lack = f"in a graph of opset {opset}; expected {_FILL_OPSETS[name]} or above"
+            raise ArtifactError(f"the input `{name}` cannot be computed {lack}: {advice}")
+        if name == "token_type_ids":
+            fills[name] = _Fill(partial(_zeros, ids), "zeros")
+        elif (padding_id := _padding_id(contract)) is None:
+            fills[name] = _Fill(partial(_positions, ids), "0, 1, 2, …")
+        else:
+            description = f"from {padding_id + 1} on, without padding"
+            fills[name] = _Fill(partial(_positions_after, ids, padding_id), description)
+    return fills
+
+
+def _padding_id(contract: Contract) -> int | None:
+    try:
+        return contract.padding_id()
+    except ArtifactError as error:
+        advice = (
+            "correct `model_type` in config.json, allow its code with `trust_remote_code`, or use a graph without this "
+            "input"
+        )
+        raise ArtifactError(f"the first of the `position_ids` is not known: {error}. To mend it, {advice}") from error
+
+
+def _integer(name: str, value: int) -> onnx.NodeProto:
+    """Return a node that gives a number; its attribute is one that old opsets have, too."""
+    tensor = onnx.helper.make_tensor("value", onnx.TensorProto.INT64, [], [value])
+    return onnx.helper.make_node("Constant", [], [name], f"{name}/Constant", value=tensor)
+
+
 def _positions(ids: str, name: str, element_type: int) -> list[onnx.NodeProto]:
     """Return nodes that number the tokens of each text from 0, `(batch, tokens)`."""
     make = onnx.helper.make_node
-    scalars = [
-        make("Constant", [], [f"{name}/{value}"], f"{name}/Constant_{value}", value_int=value) for value in (0, 1)
-    ]
     return [
-        *scalars,
+        *(_integer(f"{name}/{value}", value) for value in (0, 1)),
         make("Shape", [ids], [f"{name}/shape"], f"{name}/Shape"),
         make("Gather", [f"{name}/shape", f"{name}/1"], [f"{name}/length"], f"{name}/Gather"),
         make("Range", [f"{name}/0", f"{name}/length", f"{name}/1"], [f"{name}/range"], f"{name}/Range"),
         make("Expand", [f"{name}/range", f"{name}/shape"], [f"{name}/int64"], f"{name}/Expand"),
+        make("Cast", [f"{name}/int64"], [name], f"{name}/Cast", to=element_type),
+    ]
+
+
+def _positions_after(ids: str, padding_id: int, name: str, element_type: int) -> list[onnx.NodeProto]:
+    """Return nodes that number the tokens of each text from the one after the padding id; padding has that id itself.
+
+    Source: `create_position_ids_from_input_ids` in transformers/models/roberta/modeling_roberta.py.
+    """
+    make, int64 = onnx.helper.make_node, onnx.TensorProto.INT64
+    return [
+        _integer(f"{name}/1", 1),
+        _integer(f"{name}/padding_id", padding_id),
+        make("Cast", [ids], [f"{name}/ids"], f"{name}/Cast_ids", to=int64),
+        make("Equal", [f"{name}/ids", f"{name}/padding_id"], [f"{name}/padding"], f"{name}/Equal"),
+        make("Not", [f"{name}/padding"], [f"{name}/real"], f"{name}/Not"),
+        make("Cast", [f"{name}/real"], [f"{name}/mask"], f"{name}/Cast_mask", to=int64),
+        make("CumSum", [f"{name}/mask", f"{name}/1"], [f"{name}/number"], f"{name}/CumSum"),
+        make("Mul", [f"{name}/number", f"{name}/mask"], [f"{name}/masked"], f"{name}/Mul"),
+        make("Add", [f"{name}/masked", f"{name}/padding_id"], [f"{name}/int64"], f"{name}/Add"),
         make("Cast", [f"{name}/int64"], [name], f"{name}/Cast", to=element_type),
     ]
 
@@ -297,13 +374,8 @@ def _zeros(ids: str, name: str, element_type: int) -> list[onnx.NodeProto]:
     ]
 
 
-_Fill: TypeAlias = Callable[[str, str, int], list[onnx.NodeProto]]
-# Inputs that follow from the token ids where the tokenizer does not make them, as transformers fills them.
-_FILLS: Mapping[str, _Fill] = {"position_ids": _positions, "token_type_ids": _zeros}
-
-
 def _run(
-    path: Path, inputs: Sequence[GraphInput], chosen: Mapping[str, str], example: Arrays
+    path: Path, inputs: Sequence[GraphInput], chosen: Mapping[str, str], example: Arrays, layout: str | None
 ) -> dict[str, NDArray[Any]]:
     """Return the outputs of the changed graph for the example, by the graph's own names."""
     given = [(own, chosen[own.name]) for own in inputs if chosen[own.name] in example]
@@ -313,6 +385,7 @@ def _run(
         values = session.run(None, feed)
     except runtime_errors() as error:
         shown = ", ".join(_describe(own.name, feed[name].dtype, feed[name].shape) for own, name in given)
-        hint = "" if all(array.ndim != 4 for array in feed.values()) else f". {_OTHER_LAYOUT}"
-        raise ArtifactError(f"ONNX Runtime cannot run the graph with {shown}: {error}{hint}") from error
+        may_be_nhwc = layout is None and any(array.ndim == 4 for array in feed.values())
+        advice = _OTHER_LAYOUT if may_be_nhwc else _OTHER_GRAPH
+        raise ArtifactError(f"ONNX Runtime cannot run the graph with {shown}: {error}. {advice}") from error
     return {entry.name: np.asarray(value) for entry, value in zip(session.get_outputs(), values)}

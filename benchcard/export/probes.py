@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
 
 from benchcard.errors import ArtifactError
-from benchcard.export.images import processed_shapes
+from benchcard.export.images import image_size, processed_shapes
 
 Array: TypeAlias = NDArray[np.generic]
 AxisSizes: TypeAlias = tuple[int | str, ...]
@@ -246,8 +246,7 @@ def _image_inputs(model: PreTrainedModel, processor: ProcessorMixin | None, many
     """Return `pixel_values` and `pixel_mask` as the image processor creates them: of any size, if it makes several and
     `many_sizes` are asked for, else of that of a square image.
     """
-    size = _setting(model.config, "image_size", 224)
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    height, width = image_size(None, model.config)
     channels, is_one_size = _setting(model.config, "num_channels", 3), True
     image_processor = getattr(processor, "image_processor", processor)
     if image_processor is not None:

@@ -41,14 +41,14 @@ def graph_inputs(graph: onnx.GraphProto) -> tuple[GraphInput, ...]:
     import onnx
 
     weights = {weight.name for weight in graph.initializer}
-    found = []
+    inputs = []
     for value in graph.input:
         if value.name not in weights:
             kind = value.type.tensor_type
             dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)) if kind.elem_type else None
             sizes = [size.dim_value for size in kind.shape.dim] if kind.HasField("shape") else None
-            found.append(_input(value.name, dtype, sizes))
-    return tuple(found)
+            inputs.append(_input(value.name, dtype, sizes))
+    return tuple(inputs)
 
 
 def session_inputs(session: onnxruntime.InferenceSession) -> tuple[GraphInput, ...]:

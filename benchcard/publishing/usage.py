@@ -17,7 +17,7 @@ import msgspec
 import onnx
 
 from benchcard.card.markdown.inline import escape
-from benchcard.graphs.signature import graph_inputs, only_length
+from benchcard.graphs.signature import graph_inputs, only_batch_size, only_length
 from benchcard.publishing.weights import FOLDER, SENTENCES, Weights, external_weights
 
 # Tasks whose pipelines of Transformers.js give what was measured, and names of pipelines that differ from the task's.
@@ -36,7 +36,6 @@ _POOLED = {
 }
 # The poolings of Transformers.js. It ignores the mask in some of them, so they are right for a single text only.
 _POOLED_JS = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
-_FEED = "{each.name: inputs[each.name] for each in session.get_inputs()}"
 _ACTIVATIONS = {"identity": "output", "sigmoid": "1 / (1 + np.exp(-output))", "tanh": "np.tanh(output)"}
 
 
@@ -66,18 +65,30 @@ _Reading: TypeAlias = _Embedding | _OneNumber | None
 
 @dataclass(frozen=True)
 class _Graph:
-    """What a graph takes and gives that matters to its caller: the mode of images, the only number of tokens, if there
-    is only one, and whether it gives the embedding of a sentence itself.
+    """What a graph takes and gives that matters to its caller: the mode of images, the only number of tokens and the
+    only batch size, if there is only one, and whether it gives the embedding of a sentence itself.
     """
 
     image_mode: str
     length: int | None
+    batch_size: int | None
     pools: bool
 
     @property
     def is_usual(self) -> bool:
         """Whether libraries that know nothing of the graph call it right."""
-        return self.image_mode == "RGB" and self.length is None and not self.pools
+        return self.image_mode == "RGB" and self.length is None and self.batch_size in (None, 1) and not self.pools
+
+    @property
+    def feed_lines(self) -> list[str]:
+        """The lines that make `feed` of the `inputs` of one example, which fills a batch of the only size."""
+        value = "inputs[each.name]"
+        if self.batch_size in (None, 1):
+            return [f"feed = {{each.name: {value} for each in session.get_inputs()}}"]
+        return [
+            f"# The graph takes {self.batch_size} examples a call: the only one is repeated.",
+            f"feed = {{each.name: np.repeat({value}, {self.batch_size}, axis=0) for each in session.get_inputs()}}",
+        ]
 
 
 def section(
@@ -136,7 +147,8 @@ def section(
 def _graph(weights: Weights, context: Mapping[str, object]) -> _Graph:
     graph = onnx.load(str(weights.source), load_external_data=False).graph
     pools = any(value.name == "sentence_embedding" for value in graph.output)
-    return _Graph(str(context.get("image_mode", "RGB")), only_length(graph_inputs(graph)), pools)
+    inputs = graph_inputs(graph)
+    return _Graph(str(context.get("image_mode", "RGB")), only_length(inputs), only_batch_size(inputs), pools)
 
 
 def _fetch(repo_id: str, first: Weights) -> list[str]:
@@ -191,7 +203,12 @@ def _python(
         example = f'images=Image.open("image.png").convert("{graph.image_mode}"), '
         if text:
             example = f"{_TEXTS.get(task, _TEXT)}, {_limits(None, graph)}"
-        body = [f'inputs = processor({example}return_tensors="np")', f"outputs = session.run(None, {_FEED})"]
+        rows = "" if graph.batch_size in (None, 1) else "  # the first row of each is that of the example"
+        body = [
+            f'inputs = processor({example}return_tensors="np")',
+            *graph.feed_lines,
+            f"outputs = session.run(None, feed){rows}",
+        ]
     return [
         "```python",
         *(["import numpy as np"] if any("np." in line for line in body) else []),
@@ -238,9 +255,14 @@ def _embedding_lines(reading: _Embedding, graph: _Graph) -> list[str]:
 
 def _pooling_lines(pooled: str, graph: _Graph) -> list[str]:
     if graph.pools:
-        return [f'(embeddings,) = session.run(["sentence_embedding"], {_FEED})']
+        return [
+            *graph.feed_lines,
+            '(embeddings,) = session.run(["sentence_embedding"], feed)',
+            *([] if graph.batch_size in (None, 1) else ["embeddings = embeddings[:1]"]),
+        ]
     return [
-        f'(outputs,) = session.run(["last_hidden_state"], {_FEED})',
+        *graph.feed_lines,
+        '(outputs,) = session.run(["last_hidden_state"], feed)',
         'each = [tokens[mask == 1] for tokens, mask in zip(outputs, inputs["attention_mask"])]',
         f"embeddings = np.stack([{pooled} for tokens in each])",
     ]
@@ -250,7 +272,8 @@ def _number_lines(reading: _OneNumber, graph: _Graph) -> list[str]:
     texts = ", ".join(('"A text"', '"Another text"')[: reading.texts])
     return [
         f'inputs = processor({texts}, {_limits(reading.maximum, graph)}return_tensors="np")',
-        f'((output,),) = session.run(["logits"], {_FEED})[0]',
+        *graph.feed_lines,
+        'output = session.run(["logits"], feed)[0][0, 0]',
         f"score = {_ACTIVATIONS[reading.activation]}",
     ]
 

@@ -141,6 +141,7 @@ class _Config:
     """What is read of a model's `config.json`."""
 
     id2label: dict[str, object] | None = None
+    model_type: str | None = None
 
 
 def _contract(request: ExportRequest, example: Outcome[ShapeOutcome]) -> Contract:
@@ -154,7 +155,17 @@ def _contract(request: ExportRequest, example: Outcome[ShapeOutcome]) -> Contrac
         inputs = dict(arrays)
     config = read_json(request.model_folder / "config.json", _Config) or _Config()
     labels = len(config.id2label) if config.id2label else None
-    return Contract(inputs, getattr(registry.task(request.task), "outputs", ()), labels)
+
+    def padding_id() -> int | None:
+        # Not above: it loads torch, and few graphs take positions.
+        from benchcard.tasks.config import load_config
+        from benchcard.tasks.text import position_padding_id
+        from benchcard.tasks.trust import trusting
+
+        with trusting(request.trust_remote_code):
+            return position_padding_id(load_config(request.model_folder)) if config.model_type else None
+
+    return Contract(inputs, getattr(registry.task(request.task), "outputs", ()), labels, padding_id)
 
 
 def convert(request: ConvertRequest, target: Path, progress: Progress) -> ConvertOutcome:

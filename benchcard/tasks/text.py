@@ -216,14 +216,22 @@ def _max_tokens(tokenizer: transformers.PreTrainedTokenizerBase, config: transfo
     certain = positions - (getattr(config, "pad_token_id", None) or 0) - 1
     if limit is not None and limit <= certain:
         return limit
-    usable = positions - _unused_positions(config, positions)
+    try:
+        padding_id = position_padding_id(config)
+    except ArtifactError:
+        padding_id = None
+    usable = positions if padding_id is None else positions - padding_id - 1
     return usable if limit is None else min(limit, usable)
 
 
-def _unused_positions(config: transformers.PretrainedConfig, positions: int) -> int:
-    """Return how many position embeddings no token uses: models like RoBERTa count from the one after the padding id.
+def position_padding_id(config: transformers.PretrainedConfig) -> int | None:
+    """Return the padding id from whose successor a model like RoBERTa counts its tokens, which leaves the position
+    embeddings before it unused; None for a model that counts from 0.
 
     Source: `create_position_ids_from_input_ids` in transformers/models/roberta/modeling_roberta.py.
+
+    Raises:
+        ArtifactError: transformers cannot make a model of this configuration.
     """
     import torch
     from transformers import AutoModel
@@ -231,14 +239,15 @@ def _unused_positions(config: transformers.PretrainedConfig, positions: int) -> 
     try:
         with torch.device("meta"):
             model = AutoModel.from_config(config, trust_remote_code=trusted())
-    except (ValueError, KeyError, RuntimeError, ImportError):
-        return 0
-    unused = [
-        module.padding_idx + 1
+    except (ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ArtifactError(f"transformers makes no model of the type {config.model_type!r}: {error}") from error
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    padding_ids = [
+        module.padding_idx
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Embedding)
         and "position" in name
         and module.num_embeddings == positions
         and module.padding_idx is not None
     ]
-    return max(unused, default=0)
+    return max(padding_ids, default=None)

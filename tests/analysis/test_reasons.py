@@ -73,6 +73,24 @@ def outcome(values):
     return Outcome("step", "key", Path(), values)
 
 
+@pytest.mark.parametrize(
+    ("others", "count"),
+    [([(None, ())], 1), ([(None, ("1 text was cut to 8 tokens",))], 0), ([(8, ())], 0), ([(None, ()), (4, ("4",))], 2)],
+)
+def test_a_graph_of_one_length_beside_rows_that_are_cut_otherwise_is_noted(others, count):
+    """There is no note where all texts were cut alike, or none was."""
+    rows = []
+    for number, (length, notes) in enumerate([(8, ("1 text was cut to 8 tokens",)), *others]):
+        row = made()
+        row.configuration.row = number
+        row.outcomes.prepare = outcome(SimpleNamespace(notes=notes))
+        row.outcomes.export = outcome(SimpleNamespace(report=SimpleNamespace(input_length=length)))
+        rows.append(row)
+    notes = reasons.run_notes(of(*rows))
+    assert len(notes) == count
+    assert all(note.startswith("row 0 has texts of at most 8 tokens") for note in notes[:1])
+
+
 def of(*rows, saturates=False):
     """Return the records of a run, on a machine where products may saturate."""
     info = SimpleNamespace(machine=Machine(int8=Int8(u8s8_saturates=saturates)), default_threads=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -166,6 +168,47 @@ def test_position_ids_and_token_types_are_computed_in_the_graph(tmp_path):
     assert "`position_ids` is computed" in adapted.notes[0]
 
 
+def position_graph(tmp_path, opset=11):
+    """A graph that gives the positions which it is given as the scores of the tokens."""
+    body = "p = Cast <to: int = 1> (position_ids) s = Cast <to: int = 1> (input_ids) z = Sub(s, s) y = Add(p, z) "
+    text = (
+        f'<ir_version: 5, opset_import: ["" : {opset}]> g (int32[b, t] input_ids, int64[b, t] position_ids) => '
+        f"(float[b, t] start_logits) {{ {body} start_logits = Identity(y) }}"
+    )
+    return saved(written(text), tmp_path / "own.onnx")
+
+
+def test_positions_are_counted_as_the_model_counts_them(tmp_path):
+    """A model like RoBERTa counts from the padding id + 1, as transformers does, also beside padding on the left."""
+    import torch
+    from transformers.models.roberta.modeling_roberta import RobertaEmbeddings
+
+    ids = np.array([[5, 6, 7, 1, 1], [1, 1, 5, 6, 7]], np.int32)
+    contract = Contract({"input_ids": IDS["input_ids"]}, ({"start_logits": 2},))
+    for padding_id in (1, 0):
+        path = position_graph(tmp_path)
+        adapted = adapt(path, FREE, replace(contract, padding_id=lambda value=padding_id: value))
+        expected = RobertaEmbeddings.create_position_ids_from_input_ids(torch.from_numpy(ids), padding_id)
+        np.testing.assert_array_equal(run(path, {"input_ids": ids})["start_logits"], expected)
+        assert f"(from {padding_id + 1} on, without padding)" in adapted.notes[0]
+    path = position_graph(tmp_path)
+    adapt(path, FREE, contract)
+    np.testing.assert_array_equal(run(path, {"input_ids": ids})["start_logits"], [[0, 1, 2, 3, 4]] * 2)
+
+
+def test_positions_that_cannot_be_computed_are_refused(tmp_path):
+    """An opset without the operators, and a model that transformers does not know, are named with what to do."""
+
+    def unknown():
+        raise ArtifactError("transformers makes no model of the type 'own'")
+
+    contract = Contract({"input_ids": IDS["input_ids"]}, ({"start_logits": 2},))
+    with pytest.raises(ArtifactError, match=r"`position_ids` cannot be computed in a graph of opset 10; .*convert"):
+        adapt(position_graph(tmp_path, 10), FREE, contract)
+    with pytest.raises(ArtifactError, match=r"`position_ids` is not known: .*'own'.*`model_type`"):
+        adapt(position_graph(tmp_path), FREE, replace(contract, padding_id=unknown))
+
+
 def test_a_fixed_length_and_batch_are_found_and_run(tmp_path):
     """The example is repeated to the sizes that a graph takes; the length is what texts are then padded to."""
     path = graph(
@@ -207,7 +250,7 @@ def test_outputs_that_shapes_leave_open_are_refused(tmp_path):
     path = graph(tmp_path, "int64[b, t] input_ids", body, "float[b, t] a, float[b, t] b_", {"w": normal(50, 4)})
     answers = Contract(IDS, ({"start_logits": 2, "end_logits": 2},))
     with pytest.raises(
-        ArtifactError, match=r"own\.onnx gives `a` float32 \[1, 7\], `b_` .*`start_logits` or `end_logits`"
+        ArtifactError, match=r"own\.onnx gives `a` float32 \[1, 7\], `b_` .*`start_logits` or `end_logits`: say which"
     ):
         adapt(path, FREE, answers)
     adapt(path, Names({}, {"start_logits": "a"}, None), answers)
@@ -237,6 +280,30 @@ def test_a_tensor_inside_that_has_the_name_already_makes_room(tmp_path):
     adapt(path, FREE, Contract(PIXELS, IMAGES.outputs))
     expected = (2 * PIXELS["pixel_values"] + 1).mean(axis=(2, 3))
     np.testing.assert_allclose(run(path, PIXELS)["logits"], expected, rtol=1e-5)
+
+
+def test_a_graph_without_a_possible_output_is_refused_with_what_is_needed(tmp_path):
+    """Where no output fits, the message has the axes and labels that are needed, and advises no mapping."""
+    path = graph(tmp_path, "float[b, 3, h, v] x", "y = Neg(x)", "float[b, 3, h, v] y")
+    with pytest.raises(ArtifactError, match=r"`logits` must have 2 axes .* the last one of 5: the labels") as caught:
+        adapt(path, FREE, IMAGES)
+    assert "framework_args" not in str(caught.value)
+
+
+def test_messages_advise_what_can_help(tmp_path):
+    """A layout that was given is not advised again, and messages on texts speak of the tokenizer and of inputs."""
+    path = graph(tmp_path, "float[b, c, h, v] x", "out = MatMul(x, w)", "float out", {"w": normal(9, 5)})
+    with pytest.raises(ArtifactError, match=r"Use a graph that takes these types and sizes") as caught:
+        adapt(path, Names({}, {}, "NHWC"), IMAGES)
+    assert "layout: NHWC" not in str(caught.value)
+    body, weights = "e = Gather(w, ids) out = MatMul(e, v)", {"w": normal(50, 4), "v": normal(9, 5)}
+    path = graph(tmp_path, "int64[b, t] ids", body, "float out", weights)
+    with pytest.raises(ArtifactError, match=r"`ids` int64 \[1, 7\].* or correct `inputs`"):
+        adapt(path, FREE, Contract({"input_ids": IDS["input_ids"]}))
+    path = graph(tmp_path, "float[b, t] ids", "out = Neg(ids)", "float[b, t] out")
+    with pytest.raises(ArtifactError, match=r"the model's tokenizer makes .*`model_input_names`") as caught:
+        adapt(path, FREE, TOKENS)
+    assert "layout" not in str(caught.value)
 
 
 def test_a_graph_that_cannot_run_is_refused_with_its_own_names(tmp_path):

@@ -145,24 +145,34 @@ def test_the_lines_give_the_measured_number(tmp_path, monkeypatch, activation):
     assert "Transformers.js" not in card
 
 
-def test_the_lines_call_a_graph_of_a_fixed_length_that_pools_itself(tmp_path, monkeypatch):
-    """Texts are padded and cut to the length that a graph takes, and its own sentence embedding is read; no library
-    that knows nothing of it is shown.
+@pytest.mark.parametrize("batch", ["b", 4])
+def test_the_lines_call_a_graph_of_a_fixed_length_that_pools_itself(tmp_path, monkeypatch, batch):
+    """Texts are padded and cut to the length that a graph takes, one text fills its batch, and its own sentence
+    embedding is read; no library that knows nothing of it is shown.
     """
     model = write_model(tmp_path / "model", (), normalize=True, pooling_mode="mean")
     body = (
         "each = Gather(table, input_ids) kept = Cast <to: int = 1> (attention_mask) column = Unsqueeze(kept, two) "
         "real = Mul(each, column) sentence_embedding = ReduceSum <keepdims: int = 0> (real, one)"
     )
-    inputs = "int64[b, 8] input_ids, int64[b, 8] attention_mask"
-    text = f'<ir_version: 8, opset_import: ["" : 13]> g ({inputs}) => (float[b, n] sentence_embedding) {{ {body} }}'
+    inputs, output = (
+        f"int64[{batch}, 8] input_ids, int64[{batch}, 8] attention_mask",
+        f"float[{batch}, n] sentence_embedding",
+    )
+    text = f'<ir_version: 8, opset_import: ["" : 13]> g ({inputs}) => ({output}) {{ {body} }}'
     weights = {"table": normal(50, 4), "one": np.array([1]), "two": np.array([2])}
     graph = saved(written(text, weights), tmp_path / "graph.onnx")
     pairs = {"sentence1": TEXTS, "sentence2": TEXTS[::-1], "score": [1.0, 2.0, 3.0, 4.0]}
     data = tiny_text.write_data(tmp_path / "data", pairs)
     kept, _, context = measured("sentence-similarity", model, graph, data, tmp_path, maximum=8)
     snippets = usage.section(
-        "me/it", "sentence-similarity", [Weights(0, False, "model.onnx", graph)], ["tokenizer.json"], None, context
+        "me/it",
+        "sentence-similarity",
+        [Weights(0, False, "model.onnx", graph)],
+        ["as it is"],
+        ["tokenizer.json"],
+        None,
+        context,
     )
     alone = np.concatenate([run(snippets, model, graph, monkeypatch)["embed"]([text]) for text in TEXTS])
     np.testing.assert_allclose(alone, kept["embedding"][::2], atol=1e-5)
@@ -175,9 +185,31 @@ def test_the_lines_open_images_in_the_mode_of_the_model(tmp_path):
     weights = [Weights(0, False, "model.onnx", graph)]
     for mode in ("RGB", "L"):
         context = {"image_mode": mode}
-        snippets = usage.section("me/it", "image-classification", weights, ["config.json"], "me/its", context)
+        snippets = usage.section(
+            "me/it", "image-classification", weights, ["as it is"], ["config.json"], "me/its", context
+        )
         assert f'Image.open("image.png").convert("{mode}")' in snippets
         assert ("Transformers.js" in snippets) == (mode == "RGB")
+
+
+@pytest.mark.parametrize(
+    ("task", "context", "result"),
+    [
+        ("text-classification", {}, "outputs"),
+        ("text-classification", {"activation": "identity", "texts": 1, "maximum": None}, "score"),
+    ],
+)
+def test_the_lines_fill_the_batch_of_a_graph_that_takes_no_other(task, context, result, tmp_path, monkeypatch):
+    """A text is repeated to the only batch size, and Transformers.js, which would give one text, is not shown."""
+    tiny_text.write_tokenizer(tmp_path)
+    body = "f = Cast <to: int = 1> (input_ids) logits = ReduceMean <axes: ints = [1]> (f)"
+    text = f'<ir_version: 8, opset_import: ["" : 13]> g (int64[4, t] input_ids) => (float[4, n] logits) {{ {body} }}'
+    graph = saved(written(text), tmp_path / "graph.onnx")
+    weights = [Weights(0, False, "model.onnx", graph)]
+    card = usage.section("me/it", task, weights, ["as it is"], ["tokenizer.json"], None, context)
+    value = run(card, tmp_path, graph, monkeypatch)[result]
+    assert np.shape(value) == (() if result == "score" else (1, 4, 1))
+    assert "Transformers.js" not in card
 
 
 @pytest.mark.slow

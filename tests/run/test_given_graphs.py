@@ -140,6 +140,19 @@ def test_a_graph_of_a_fixed_length_gets_texts_padded_and_cut_to_it(text_model, t
     assert any("`position_ids` is computed" in note for note in results.notes)
 
 
+def test_positions_follow_from_the_type_of_the_model(text_model, tmp_path):
+    """The graph of a RoBERTa counts from its padding id + 1."""
+    data = testing.write_data(tmp_path / "data", {"validation": {"text": ["good", "bad"], "label": ["yes", "no"]}})
+    arguments = {"inputs": {"input_ids": "ids", "attention_mask": "mask"}}
+    labels = {"id2label": {"0": "no", "1": "yes"}, "pad_token_id": 1}
+    (text_model / "config.json").write_text(json.dumps({"model_type": "roberta", **labels}))
+    given = {"task": "text-classification", "model": str(text_model), "from_transformers": False, "duration": 0}
+    given |= {"dataset": {"path": str(data), "eval_split": "validation"}, "framework_args": arguments}
+    results = Benchmark(**given).run(tmp_path / "run", progress=False)
+    assert results.failures.empty, results.failures["message"].tolist()
+    assert any("`position_ids` is computed (from 2 on, without padding)" in note for note in results.notes)
+
+
 def test_a_graph_that_gives_sentence_embeddings_is_read_by_them(tmp_path):
     """The embedding that a graph of sentence-transformers pools itself is the one that is compared."""
     folder = tmp_path / "sentences"

@@ -252,8 +252,21 @@ def test_channels_of_a_processor_that_does_not_normalize_are_the_models(tmp_path
     assert image_mode(plain, PretrainedConfig(num_channels=1)) == "L"
     assert image_mode(plain, PretrainedConfig()) == "RGB"
     assert image_mode(ViTImageProcessorPil(image_mean=[0.5]), PretrainedConfig(num_channels=3)) == "L"
-    with pytest.raises(ArtifactError, match="images of 7 channels; expected 1"):
+    with pytest.raises(ArtifactError, match=r"images of 7 channels; expected 1.*: set `num_channels`"):
         image_mode(plain, PretrainedConfig(num_channels=7))
+
+
+def test_the_size_of_images_is_that_of_the_vision_part_or_of_the_processor():
+    """The configuration comes first, then its vision part, then the processor, if there is one."""
+    from transformers import CLIPConfig, PretrainedConfig, ViTImageProcessorPil
+
+    from benchcard.export.images import image_size
+
+    processor = ViTImageProcessorPil(size={"height": 12, "width": 10})
+    assert image_size(processor, PretrainedConfig(image_size=[8, 6])) == (8, 6)
+    assert image_size(processor, PretrainedConfig()) == (12, 10)
+    assert image_size(None, CLIPConfig(vision_config={"image_size": 32})) == (32, 32)
+    assert image_size(None, PretrainedConfig()) == (224, 224)
 
 
 @pytest.mark.parametrize(

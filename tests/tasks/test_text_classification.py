@@ -315,7 +315,7 @@ def test_lengths_that_cannot_be(model, length, said):
 
 def test_positions_that_roberta_loses(tmp_path):
     """A model that counts positions from the padding id on takes fewer tokens than it has positions."""
-    from transformers import RobertaConfig
+    from transformers import BertConfig, PretrainedConfig, RobertaConfig
 
     from benchcard.tasks import text
 
@@ -330,6 +330,10 @@ def test_positions_that_roberta_loses(tmp_path):
     }
     RobertaConfig(**config, pad_token_id=1).save_pretrained(tmp_path)
     assert text.load_texts(tmp_path).maximum == 18
+    assert text.position_padding_id(RobertaConfig(**config, pad_token_id=1)) == 1
+    assert text.position_padding_id(BertConfig(**config, pad_token_id=1)) is None
+    with pytest.raises(ArtifactError, match="no model of the type"):
+        text.position_padding_id(PretrainedConfig())
 
 
 def test_a_model_without_a_mask_gets_no_padding(model, rows, tmp_path):

@@ -156,7 +156,9 @@ def _differing_parameters(a: Records, b: Records) -> list[str]:
     return notes
 
 
-def _difference_of(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _difference_of(
+    first: Mapping[str, object], second: Mapping[str, object]
+) -> tuple[dict[str, object], dict[str, object]]:
     """Return the entries of two mappings that the other one lacks, or has with another value."""
     one, other = (
         {name: value for name, value in mapping.items() if name not in others or others[name] != value}

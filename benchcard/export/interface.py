@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.graphs.files import load_model
@@ -25,7 +24,7 @@ from benchcard.graphs.runtime import open_session, runtime_errors
 from benchcard.graphs.signature import LAYOUTS, GraphInput, graph_inputs, only_length
 from benchcard.utils.text import did_you_mean, join_names
 
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 # From (batch, channels, height, width) to (batch, height, width, channels), and the place of each axis in it.
 _TO_NHWC = (0, 2, 3, 1)
@@ -109,7 +108,7 @@ def adapt(path: Path, names: Names, contract: Contract) -> Adapted:
     return Adapted(only_length(inputs), (sentence,) if notes else ())
 
 
-def _fits(own: GraphInput, array: NDArray[Any]) -> bool:
+def _fits(own: GraphInput, array: np.ndarray) -> bool:
     """Return whether an input takes such an array; token ids are padded to its length, and any batch filled."""
     is_of_tokens = array.dtype.kind in "iub"
     if own.dtype is not None and (own.dtype.kind in "iub") != is_of_tokens:
@@ -120,7 +119,7 @@ def _fits(own: GraphInput, array: NDArray[Any]) -> bool:
     return len(own.shape) == array.ndim and all(taken in (None, size) for taken, size in sizes)
 
 
-def _filled(own: GraphInput, array: NDArray[Any]) -> NDArray[Any]:
+def _filled(own: GraphInput, array: np.ndarray) -> np.ndarray:
     """Return an array that fits, repeated up to the batch size and the number of tokens of an input, in its type."""
     sizes = own.shape or ()
     for axis, size in enumerate(sizes[:1] if array.dtype.kind == "f" else sizes):
@@ -244,7 +243,7 @@ def _listed(descriptions: Sequence[str]) -> str:
     return ", ".join(descriptions[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _in_layout(array: NDArray[Any], layout: str | None) -> NDArray[Any]:
+def _in_layout(array: np.ndarray, layout: str | None) -> np.ndarray:
     is_image = array.ndim == 4 and array.dtype.kind == "f"
     return array.transpose(_TO_NHWC) if is_image and layout == "NHWC" else array
 
@@ -376,7 +375,7 @@ def _zeros(ids: str, name: str, element_type: int) -> list[onnx.NodeProto]:
 
 def _run(
     path: Path, inputs: Sequence[GraphInput], chosen: Mapping[str, str], example: Arrays, layout: str | None
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, np.ndarray]:
     """Return the outputs of the changed graph for the example, by the graph's own names."""
     given = [(own, chosen[own.name]) for own in inputs if chosen[own.name] in example]
     feed = {name: _filled(own, example[name]) for own, name in given}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
-    from numpy.typing import NDArray
 
 LAYOUTS = ("NCHW", "NHWC")
 """The orders of the axes of images: batch, channels, height and width."""
@@ -27,10 +26,10 @@ class GraphInput:
     """
 
     name: str
-    dtype: np.dtype[Any] | None
+    dtype: np.dtype | None
     shape: tuple[int | None, ...] | None
 
-    def cast(self, array: NDArray[Any]) -> NDArray[Any]:
+    def cast(self, array: np.ndarray) -> np.ndarray:
         """Return the array in the type of the input."""
         return array if self.dtype is None else np.ascontiguousarray(array, dtype=self.dtype)
 
@@ -72,12 +71,12 @@ def _only(sizes: Iterable[int | None]) -> int | None:
     return distinct.pop() if len(distinct) == 1 else None
 
 
-def _input(name: str, dtype: np.dtype[Any] | None, sizes: Sequence[object] | None) -> GraphInput:
+def _input(name: str, dtype: np.dtype | None, sizes: Sequence[object] | None) -> GraphInput:
     shape = None if sizes is None else tuple(size if isinstance(size, int) and size > 0 else None for size in sizes)
     return GraphInput(name, dtype if dtype is not None and dtype.kind in "biuf" else None, shape)
 
 
-def _dtype(kind: str) -> np.dtype[Any] | None:
+def _dtype(kind: str) -> np.dtype | None:
     """Return the dtype of a type of ONNX Runtime such as `tensor(float)`; None where NumPy has none."""
     name = kind.removeprefix("tensor(").removesuffix(")")
     try:

@@ -67,7 +67,7 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, progress
     expect_instructions(plan, here)
     begun = directory.info if (path / "run.json").exists() else None
     if begun is not None:
-        directory.begin(plan.spec, {})
+        directory.expect_spec(plan.spec)
         expect_same_environment(begun, here, versions, path)
     earlier = begun.sources if begun else None
     sources = resolve_sources(plan.spec, earlier, path / MEMORY_FOLDER)

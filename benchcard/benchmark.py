@@ -181,7 +181,7 @@ class Benchmark:
         from benchcard.run.directory import RunDirectory
 
         directory = RunDirectory(folder)
-        if self._in_memory and (folder / "run.json").exists() and directory.info.digest != self.spec.digest:
+        if self._in_memory and (folder / "run.json").exists() and not directory.holds(self.spec):
             return  # A run of another spec stays unchanged; the backend raises an error.
         for name, splits in self._in_memory.items():
             with directory.new_memory_folder(name.removeprefix(MEMORY_PREFIX)) as target:
@@ -192,7 +192,8 @@ class Benchmark:
     def default_path(self) -> Path:
         """The run directory that `run` uses by default."""
         name = str(self.spec.fixed.get("name_or_path", self.spec.task)).rstrip("/").rsplit("/", 1)[-1]
-        return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{self.spec.digest[:8]}"
+        digest = specs.measured_digest(self.spec.as_dict(), resolve.freely_named(self.spec))
+        return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{digest[:8]}"
 
     def _repr_html_(self) -> str:
         plan = self.plan()

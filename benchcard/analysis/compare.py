@@ -343,8 +343,12 @@ def _is_same_data(pair: Pair, a: Records, b: Records) -> bool:
         return False
     if _fingerprint(first) == _fingerprint(second) != "":
         return True
-    splits = [(dataset["eval_split"].partition("[")[0], dataset.get("name")) for dataset in (one, other)]
-    return splits[0] == splits[1] and a.info.sources.dataset(one).digest == b.info.sources.dataset(other).digest
+    sources = (a.info.sources.dataset(one), b.info.sources.dataset(other))
+    parts = [
+        (source.digest, dataset["eval_split"].partition("[")[0], None if source.freely_named else dataset.get("name"))
+        for source, dataset in zip(sources, (one, other))
+    ]
+    return parts[0] == parts[1]
 
 
 def _fingerprint(record: Record) -> str:

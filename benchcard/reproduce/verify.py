@@ -302,7 +302,8 @@ def _other_examples(card: PublishedCard, results: RunResults) -> Iterator[str]:
     """Yield how the examples of a run differ from those of a card, a sentence each."""
     there, here = card_spec.fixed_dataset(card), results.spec.get("dataset")
     if there is not None and isinstance(here, Mapping):
-        for name in ("name", "eval_split", "data_keys", "ref_keys"):
+        is_shown_only = here.get("path") in results.records.info.sources.freely_named
+        for name in (*(() if is_shown_only else ("name",)), "eval_split", "data_keys", "ref_keys"):
             if there.get(name) and here.get(name) and there[name] != here[name]:
                 yield f"other examples: `{name}` is {format_value(here[name])}, on the card {format_value(there[name])}"
     if "max_eval_samples" not in {*card.facts.benchmarked, *results.spec.grid}:

@@ -29,7 +29,7 @@ from benchcard.measure.machine import Machine
 from benchcard.measure.machine_state import MachineState
 from benchcard.run.traits import Traits
 from benchcard.sources.resolve import Sources
-from benchcard.spec.spec import Spec
+from benchcard.spec.spec import Spec, measured_digest
 from benchcard.steps.models import ModelFile
 from benchcard.steps.step import AnyRequest, Count, Outcome, Request, V, decode
 from benchcard.utils.files import reporting_disk_errors, sync, write_atomically
@@ -139,25 +139,36 @@ class RunDirectory:
             raise BenchcardError(f"{problem}. Install a newer one")
         return info
 
+    def holds(self, spec: Spec) -> bool:
+        """Return whether the run is of a spec, perhaps with other names for the card."""
+        info = self.info
+        free = info.sources.freely_named
+        return measured_digest(as_plain(info.spec), free) == measured_digest(spec.as_dict(), free)
+
+    def expect_spec(self, spec: Spec) -> None:
+        """Raise `SpecError` if the run is of another spec."""
+        if not self.holds(spec):
+            found, expected = f"a run of another spec in {self.path}", "a folder of its own for each spec"
+            hint = f"they differ in {_difference(as_plain(self.info.spec), spec.as_dict())}"
+            raise SpecError(Mistake("$", found, expected, hint))
+
     def begin(self, spec: Spec, about: Mapping[str, Any]) -> None:
-        """Begin a run of a spec in the directory, unless it holds one already.
+        """Begin a run of a spec in the directory; one that it holds already gets the spec's names for the card.
 
         Raises:
             SpecError: It holds a run of another spec. Nothing is changed.
         """
-        if (self.path / "run.json").exists():
-            info = self.info
-            if info.digest != spec.digest:
-                found, expected = f"a run of another spec in {self.path}", "a folder of its own for each spec"
-                hint = f"they differ in {_difference(as_plain(info.spec), spec.as_dict())}"
-                raise SpecError(Mistake("$", found, expected, hint))
+        path, content = self.path / "run.json", {"digest": spec.digest, "spec": spec.as_dict()}
+        if path.exists():
+            self.expect_spec(spec)
+            if as_plain(self.info.spec) != content["spec"]:
+                write_atomically(path, {**load_json(path.read_bytes()), **content})
             return
         self.refuse_unusable()
         with reporting_disk_errors(self.path):
             (self.path / "steps").mkdir(parents=True, exist_ok=True)
             (self.path / "times").mkdir(exist_ok=True)
-        content = {"format": FORMAT, "digest": spec.digest, "spec": spec.as_dict(), **about}
-        write_atomically(self.path / "run.json", content)
+        write_atomically(path, {"format": FORMAT, **content, **about})
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -156,7 +156,7 @@ class RowPipeline:
                 **self._model(),
                 **limits,
                 dataset=source.identity,
-                name=dataset.get("name"),
+                name=None if source.freely_named else dataset.get("name"),
                 split=dataset[split],
                 data_keys=dataset.get("data_keys"),
                 ref_keys=dataset.get("ref_keys"),

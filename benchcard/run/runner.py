@@ -67,7 +67,7 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, progress
     expect_instructions(plan, here)
     begun = directory.info if (path / "run.json").exists() else None
     if begun is not None:
-        directory.begin(plan.spec, {})
+        directory.expect_spec(plan.spec)
         expect_same_environment(begun, here, versions, path)
     earlier = begun.sources if begun else None
     sources = resolve_sources(plan.spec, earlier, path / MEMORY_FOLDER)
@@ -88,7 +88,9 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, progress
             _Run(plan, directory, sources, timeout_s).go(progress)
         except SpecError:
             # The steps so far belong to a spec that cannot be run, and would prevent a run of the corrected one.
-            if begun is None and not directory.has("export", "quantize", "evaluate"):
+            # A graph that was given is only read before the data, which takes no time.
+            slow = ["export"] if any(row["from_transformers"] for row in plan) else []
+            if begun is None and not directory.has(*slow, "quantize", "evaluate"):
                 directory.clear()
             raise
         except (BenchcardError, OSError) as error:

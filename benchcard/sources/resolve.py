@@ -15,7 +15,7 @@ from benchcard import registry
 from benchcard.errors import Mistake, SpecError
 from benchcard.metrics.info import split_column
 from benchcard.spec.spec import Spec
-from benchcard.tasks.data import data_digest
+from benchcard.tasks.data import data_digest, is_configured
 from benchcard.tasks.hub_cache import cached_commit
 from benchcard.utils.files import content_digest, pointer_hint
 from benchcard.utils.parsing import front_matter
@@ -55,6 +55,7 @@ class Source:
         revision: The commit on the Hub; None for local files.
         digest: The digest of all local files, or of id and commit on the Hub.
         inherited: The metadata in the model's README that also hold for its quantized variants.
+        freely_named: Whether `name` of a data set is only its name on the card: it is local and has no configurations.
         offline: Whether it was taken from the cache, without asking the Hub for a newer commit.
     """
 
@@ -65,6 +66,7 @@ class Source:
     digest: str
     inherited: Mapping[str, str | list[str]] = field(default_factory=dict)
     offline: bool = False
+    freely_named: bool = False
 
     @property
     def folder(self) -> Path:
@@ -94,6 +96,11 @@ class Sources:
     def scripts(self) -> dict[str, str]:
         """The paths of local metric scripts, by name."""
         return {name: source.location for name, source in self.metrics.items()}
+
+    @property
+    def freely_named(self) -> frozenset[str]:
+        """The paths of data sets, as given, whose `name` is only their name on the card."""
+        return frozenset(source.name for source in self.datasets.values() if source.freely_named)
 
     def dataset(self, dataset: DatasetArguments) -> Source:
         """Return the source of the data set that a spec describes."""
@@ -157,6 +164,16 @@ def resolve_sources(spec: Spec, kept: Sources | None = None, memory_folder: Path
 def source_names(spec: Spec) -> frozenset[str]:
     """Return all names of models, data sets and metric scripts in a spec."""
     return frozenset([*_model_names(spec), *(dataset["path"] for dataset in _datasets(spec)), *script_metrics(spec)])
+
+
+def freely_named(spec: Spec) -> frozenset[str]:
+    """Return the paths of the data sets in a spec whose `name` is only their name on the card."""
+    return frozenset(path for path in (dataset["path"] for dataset in _datasets(spec)) if _is_freely_named(spec, path))
+
+
+def _is_freely_named(spec: Spec, path: str) -> bool:
+    local = spec.local_path(path)
+    return path.startswith(MEMORY_PREFIX) or (local is not None and not is_configured(local))
 
 
 def uninstalled_code(spec: Spec, trusted: Collection[str] = ()) -> list[str]:
@@ -253,11 +270,13 @@ def _inherited_metadata(folder: Path) -> dict[str, str | list[str]]:
 
 def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_folder: Path | None) -> Source:
     name, place = dataset["path"], "$.dataset.path"
+    # The keys of the steps of a run depend on it, so it stays as it was.
+    is_free = kept.freely_named if kept else _is_freely_named(spec, name)
     if name.startswith(MEMORY_PREFIX):
-        return _dataset_in_memory(name, place, memory_folder)
+        return _dataset_in_memory(name, place, memory_folder, is_free)
     path = spec.local_path(name)
     if path is not None:
-        return Source(name, str(path), True, None, data_digest(path))
+        return Source(name, str(path), True, None, data_digest(path), freely_named=is_free)
     if "://" in name:
         return Source(name, name, False, dataset.get("revision"), digest([name, dataset.get("revision")]))
     if kept is not None and not kept.local:
@@ -281,14 +300,14 @@ def _dataset(spec: Spec, dataset: DatasetArguments, kept: Source | None, memory_
     return Source(name, location, False, info.sha, digest([location, info.sha]))
 
 
-def _dataset_in_memory(name: str, place: str, memory_folder: Path | None) -> Source:
+def _dataset_in_memory(name: str, place: str, memory_folder: Path | None, is_free: bool) -> Source:
     identifier = name.removeprefix(MEMORY_PREFIX)
     folder = (memory_folder or Path()) / identifier
     # The name may come from somebody else's spec: it must not lead out of the folder.
     if memory_folder is None or not folder.name.isalnum() or folder.parent != memory_folder or not folder.is_dir():
         hint = "its files are in the run directory: run it there, or pass the data again"
         raise SpecError(Mistake(place, f"`{name}`", "a data set in memory that is available", hint))
-    return Source(name, str(folder.resolve()), True, None, identifier)
+    return Source(name, str(folder.resolve()), True, None, identifier, freely_named=is_free)
 
 
 def _script(spec: Spec, name: str) -> Source | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,15 @@ from typing import Any
 
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
-from benchcard.spec.parameters import ALIASES, PARAMETERS, FrameworkArguments, parameter_names, split_name, type_of
+from benchcard.spec.parameters import (
+    ALIASES,
+    CARD_NAMES,
+    PARAMETERS,
+    FrameworkArguments,
+    parameter_names,
+    split_name,
+    type_of,
+)
 from benchcard.spec.schema import Anything, ListOf, MappingOf, Text, ValueType
 from benchcard.utils.parsing import UnreadableError, load_yaml
 from benchcard.utils.plain import checked, digest, plain
@@ -57,8 +65,8 @@ class Spec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the plain data."""
-        return digest(self.as_dict())
+        """SHA-256 of the plain data without the names of the model and its base model, which only the card shows."""
+        return measured_digest(self.as_dict())
 
     def get(self, name: str) -> Any:
         """Return the value of a fixed parameter, or its default."""
@@ -101,6 +109,28 @@ class Spec:
     def trusts_model_code(self) -> bool:
         """Whether some row may run code that comes with its model."""
         return True in self.values("trust_remote_code")
+
+
+def measured_digest(spec: Mapping[str, Any], freely_named: Collection[str] = ()) -> str:
+    """Return the SHA-256 of a spec as plain data, without names that only the card shows.
+
+    `freely_named` are the paths of the data sets whose `name` is such a name.
+    """
+    fixed, grid = ({**spec[part]} for part in ("fixed", "grid"))
+
+    def without_name(dataset: Mapping[str, Any]) -> dict[str, Any]:
+        is_free = dataset.get("path") in freely_named
+        return {name: value for name, value in dataset.items() if not (is_free and name == "name")}
+
+    for name in CARD_NAMES:
+        fixed.pop(name, None)
+    if fixed.get("dataset", {}).get("path") in freely_named:
+        fixed.pop("dataset.name", None)
+    if "dataset" in fixed:
+        fixed["dataset"] = without_name(fixed["dataset"])
+    if "dataset" in grid:
+        grid["dataset"] = [without_name(dataset) for dataset in grid["dataset"]]
+    return digest({**spec, "fixed": fixed, "grid": grid})
 
 
 # The folder of one commit in the cache of the Hub.
@@ -259,6 +289,10 @@ class _SpecReader:
         if "backend" in self.grid:
             found, hint = format_value(self.grid["backend"]), "write `backend` outside of `grid`"
             yield Mistake(self._places["backend"], found, "one backend for the whole run", hint)
+        for name in CARD_NAMES:
+            if name in self.grid:
+                found, hint = format_value(self.grid[name]), f"write `{name}` outside of `grid`"
+                yield Mistake(self._places[name], found, "one name for the whole card", hint)
         if "precision" in self.grid and any("precision" in metrics for _, metrics in self._values("metrics")):
             found, expected = format_value(self.grid["precision"]), "one precision, where `precision` is a metric too"
             yield Mistake(self._places["precision"], found, expected, "both would be columns of this name")

@@ -69,6 +69,11 @@ def data_digest(path: Path) -> str:
     return digest([content, *reading]) if reading else content
 
 
+def is_configured(path: Path) -> bool:
+    """Return whether a local data set has configurations, of which `name` selects one."""
+    return "configs" in front_matter(path) or (path / DATA_SETTINGS).is_file()
+
+
 def load_dataset(
     location: str, name: str | None, split: str, revision: str | None, content: str | None = None
 ) -> Dataset:
@@ -135,7 +140,7 @@ def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset
 
     link, cache = home / _LINKS / _link_name(path), str(home / "cache")
     # A folder that configures nothing has no names to choose from: the name is the one that a card shows.
-    is_configured = path.is_file() or "configs" in front_matter(path) or (path / DATA_SETTINGS).is_file()
+    selected = name if is_configured(path) else None
 
     def open_reader(**settings: object) -> DatasetBuilder:
         if path.is_file():
@@ -144,7 +149,7 @@ def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset
             return datasets.load_dataset_builder(
                 name_of_reader, data_files=by_split, cache_dir=cache, **own, **settings
             )
-        return datasets.load_dataset_builder(str(link), name if is_configured else None, cache_dir=cache, **settings)
+        return datasets.load_dataset_builder(str(link), selected, cache_dir=cache, **settings)
 
     data_files = open_reader().config.data_files or {}
     files = [os.path.normpath(file) for of_split in data_files.values() for file in of_split]

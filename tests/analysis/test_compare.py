@@ -161,13 +161,13 @@ def test_runs_of_two_models_or_tasks_are_refused(run, tmp_path, monkeypatch):
 def test_figures_of_other_data_are_not_compared(run, tmp_path):
     """On other data no quality got better or worse; rows of the same data, from wherever, are compared."""
 
-    def with_data(name, fingerprint, **changes):
+    def with_data(label, fingerprint, digest="0" * 64, **changes):
         def change(about):
             about["spec"]["fixed"]["dataset"] |= changes
             for source in about["sources"]["datasets"].values():
-                source["digest"] = "0" * 64
+                source["digest"] = digest or source["digest"]
 
-        results = edited(run, tmp_path / name, change)
+        results = edited(run, tmp_path / label, change)
         outcomes = [record.outcomes for record in Results.load(run).records.records]
         rows = []
         for record, outcome in zip(results.records.records, outcomes):
@@ -184,6 +184,8 @@ def test_figures_of_other_data_are_not_compared(run, tmp_path):
     assert before.compare(with_data("same", same), times=False).frame["paired"].all()
     column = with_data("column", same, ref_keys=["other"])
     assert set(before.compare(column, times=False).frame["verdict"]) == {"not compared: other data"}
+    named = with_data("named", "other", digest=None, name="Beans of 2026")
+    assert not before.compare(named, times=False).compared.empty
     part = with_data("part", "other", eval_split="train")
     assert set(before.compare(part, times=False).frame["verdict"]) == {"not compared: other data"}
 

@@ -270,6 +270,19 @@ def test_quality_on_other_examples_is_not_comparable(results, folder, change, sa
     assert found.ground == (said,)
 
 
+def test_local_data_may_have_another_name(results, folder):
+    """The name of local data is one for the card: it says nothing of the examples."""
+    card = Results.from_card(folder)
+    dataset = {**card.run.spec.fixed["dataset"], "name": "Beans"}
+    spec = replace(card.run.spec, fixed={**card.run.spec.fixed, "dataset": dataset})
+    here = {**results.spec.fixed["dataset"], "name": "Beans of 2026"}
+    named = replace(results.spec, fixed={**results.spec.fixed, "dataset": here})
+    plan = replace(results.plan, spec=named)
+    found = Results(replace(results.records, plan=plan)).verify(replace(card, run=replace(card.run, spec=spec)))
+    assert verdict(found, 0, "accuracy")[0] == "reproduced"
+    assert not found.ground
+
+
 def test_a_metric_that_is_not_measured_here_is_not_comparable(results, folder):
     """A metric of the card that the run does not measure has not failed here."""
     card = with_row(Results.from_card(folder), 0, metrics={"gain": Interval(0.5)})

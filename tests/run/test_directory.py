@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from benchcard.errors import BenchcardError, SpecError
 from benchcard.measure.machine_state import MachineState
 from benchcard.run.directory import PartOutcome, RunDirectory
+from benchcard.sources.resolve import Source
 from benchcard.spec import spec as specs
 from benchcard.steps.models import ConvertOutcome, ConvertRequest
 from benchcard.steps.step import Outcome
@@ -91,6 +93,24 @@ def test_another_spec_is_refused(directory, beans):
         directory.begin(specs.read_spec({**beans, "duration": 3}), {})
     assert (directory.path / "run.json").read_bytes() == before
     directory.begin(specs.read_spec(beans), {})
+
+
+def test_names_for_the_card_are_those_of_the_newest_spec(directory, beans):
+    """Another name of the model, its base model or local data is no other spec; that of a configuration is."""
+    named = {**beans, "model_name": "ViT for beans", "base_model": "google/vit-base-patch16-224"}
+    directory.begin(specs.read_spec(named), {})
+    assert directory.info.spec.fixed["model_name"] == "ViT for beans"
+    assert directory.info.digest == specs.read_spec(beans).digest
+    assert directory.info.versions == {}
+    named["dataset"] = {**beans["dataset"], "name": "Beans of 2026"}
+    with pytest.raises(SpecError, match=r"`fixed\.dataset`"):
+        directory.begin(specs.read_spec(named), {})
+    about = json.loads((directory.path / "run.json").read_text())
+    source = asdict(Source("beans", "/data/beans", True, None, "d", freely_named=True))
+    about["sources"] = {"datasets": {'["beans",null]': source}}
+    (directory.path / "run.json").write_text(json.dumps(about))
+    directory.begin(specs.read_spec(named), {})
+    assert directory.info.spec.fixed["dataset"]["name"] == "Beans of 2026"
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path, beans):

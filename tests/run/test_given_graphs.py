@@ -67,6 +67,17 @@ def test_a_filter_with_images_as_nhwc_is_an_image_classifier(tmp_path):
     assert "`input_0` is `pixel_values`" in results.card().text
 
 
+def test_a_corrected_spec_has_the_folder_of_the_mistaken_one(tmp_path):
+    """A mistake in the data leaves no run behind, though the graph was read before them."""
+    model, data = image_graph(tmp_path / "filter"), tiny.write_data(tmp_path / "data")
+    made = spec("image-classification", model, data, duration=0, fixed={"apply_quantization": False})
+    made["dataset"]["ref_keys"] = ["labels"]
+    with pytest.raises(SpecError, match="did you mean `label`"):
+        Benchmark(**made).run(tmp_path / "run", progress=False)
+    made["dataset"]["ref_keys"] = ["label"]
+    assert Benchmark(**made).run(tmp_path / "run", progress=False).failures.empty
+
+
 def test_a_graph_that_does_not_fit_fails_before_anything_is_calibrated(tmp_path):
     """A graph of other labels than the configuration's fails its rows with its own names, before it is calibrated; a
     name that it does not have is a mistake of the spec.

@@ -131,6 +131,24 @@ def test_a_run_of_a_frame_needs_it_once(tmp_path):
     assert len(list((tmp_path / "run" / "data").iterdir())) == 1
 
 
+def test_a_finished_run_may_get_names(tmp_path, monkeypatch):
+    """Names for the card change neither the default folder nor a step, and a continued run has the newest ones."""
+    monkeypatch.chdir(tmp_path)
+    tiny_text.write_tokenizer(tmp_path / "model")
+    tiny_text.write_model(tmp_path / "model", "ForSequenceClassification", ["a", "b", "c"])
+    path = tiny_text.write_data(tmp_path / "data", COLUMNS)
+    dataset = {"path": str(path), "eval_split": "validation", "data_keys": {"primary": "text"}, "ref_keys": ["label"]}
+    first, second = benchmark(dataset, "model"), benchmark({**dataset, "name": "Films"}, "model", model_name="Tiny")
+    assert first.default_path == second.default_path
+    first.run(progress=False)
+    steps = {step: step.stat().st_mtime_ns for step in first.default_path.glob("steps/*/outcome.json")}
+    second.run(progress=False)
+    assert {step: step.stat().st_mtime_ns for step in first.default_path.glob("steps/*/outcome.json")} == steps
+    results = Results.load(first.default_path)
+    assert "with Tiny on Films\n" in results.card().text
+    assert results.failures.empty
+
+
 def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     """Data is not written into a folder that is no run directory."""
     (tmp_path / "thesis.txt").write_text("do not touch")

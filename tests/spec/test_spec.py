@@ -312,3 +312,6 @@ def test_names_for_the_card_are_part_of_the_spec(beans):
     for wrong in ("./model", "/home/me/model", "a b", 3, ""):
         found = mistakes({**beans, "base_model": wrong})
         assert "the id of a repository on the Hub" in found["$.base_model"], wrong
+    assert specs.read_spec({**beans, **named}).digest == specs.read_spec(beans).digest
+    for name, value in named.items():
+        assert list(mistakes({**beans, "grid": {name: [value, "me/other"]}})) == [f"$.grid.{name}"]

@@ -242,8 +242,8 @@ def test_a_full_card_alone_knows_its_data(results, tmp_path):
     facts = replace(card.facts, data=replace(card.facts.data, revision="0" * 12))
     found = results.verify(replace(card, facts=facts))
     assert found.ground == ("another content or revision of the data set ./data",)
-    (dataset,) = card.facts.fixed["dataset"]
-    facts = replace(facts, fixed={**facts.fixed, "dataset": [{**dataset, "path": "me/other"}]})
+    dataset = {**card.facts.fixed["dataset"], "path": "me/other"}
+    facts = replace(facts, fixed={**facts.fixed, "dataset": dataset})
     with pytest.raises(CardError, match=r"the data set `me/other`, and the run of `\./data`"):
         results.verify(replace(card, facts=facts))
 

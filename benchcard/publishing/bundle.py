@@ -93,7 +93,7 @@ def write_bundle(
         original = None if results.spec.get("base_model") else facts.front_matter.base_model
         names = full_tables.row_names(facts)
         snippets = usage.section(repo_id, results.spec.task, weights, names, root, original, context)
-        card = _card(facts, repo_id, slug, weights, layout, snippets)
+        card = _card(facts, repo_id, slug, weights, layout, snippets, original)
         for name, content in card.files.items():
             (repository / name).write_bytes(content)
         links = (
@@ -109,14 +109,24 @@ def write_bundle(
     return Bundle(slug, text, files, guard)
 
 
-def _card(facts: Facts, repo_id: str, slug: str, weights: Sequence[Weights], layout: str | None, usage: str) -> Card:
-    """Return the card, with the front matter that is right for the repository."""
+def _card(
+    facts: Facts,
+    repo_id: str,
+    slug: str,
+    weights: Sequence[Weights],
+    layout: str | None,
+    usage: str,
+    original: str | None,
+) -> Card:
+    """Return the card, with the front matter that is right for the repository.
+
+    `original` is the id of the model that was measured, if that is known.
+    """
     front_matter = facts.front_matter
     is_quantized = any(model.quantized for model in weights)
     has_weights = {"onnx": any(model.home is None for model in weights), "quantized": is_quantized}
-    # What was made from a base model that the spec names may be a fine-tune of it, which is then quantized.
-    is_direct = front_matter.base_model and "base_model" not in facts.fixed
-    relation = "quantized" if is_quantized and is_direct else front_matter.base_model_relation
+    # A model that was made from the base model that a spec names may be a fine-tune of it.
+    relation = "quantized" if is_quantized and original else front_matter.base_model_relation
     # A model is not derived from itself.
     is_original = front_matter.base_model == repo_id
     front_matter = replace(

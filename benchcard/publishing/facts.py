@@ -147,7 +147,7 @@ def _model_index(results: RunResults, facts: Facts, section: str | None) -> tupl
     would show the figures of some as those of others.
     """
     # A base model that the spec names is not the model that was measured.
-    base_model = None if "base_model" in facts.fixed else facts.front_matter.base_model
+    base_model = None if results.spec.get("base_model") else facts.front_matter.base_model
     evaluations = {row.evaluation_key for row in results.plan}
     if facts.data is None or not facts.data.on_hub or base_model is None or len(evaluations) > 1:
         return ()

@@ -440,7 +440,7 @@ def test_no_weights_outside_of_a_run_are_published(tmp_path):
     model = onnx.ModelProto(graph=onnx.GraphProto(name="g", initializer=[tensor]))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(BenchcardError, match=r"outside of its own folder \(\.\./secret\)"):
+    with pytest.raises(BenchcardError, match="secret leads out of the folder of its model"):
         weights.external_weights(tmp_path / "run" / "model.onnx")
 
 

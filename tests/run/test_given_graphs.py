@@ -67,6 +67,7 @@ def test_a_filter_with_images_as_nhwc_is_an_image_classifier(tmp_path):
     assert "`input_0` is `pixel_values`" in results.card().text
 
 
+@pytest.mark.slow
 def test_a_corrected_spec_has_the_folder_of_the_mistaken_one(tmp_path):
     """A mistake in the data leaves no run behind, though the graph was read before them."""
     model, data = image_graph(tmp_path / "filter"), tiny.write_data(tmp_path / "data")
@@ -125,6 +126,7 @@ def text_model(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_graph_of_a_fixed_length_gets_texts_padded_and_cut_to_it(text_model, tmp_path):
     """Shorter texts are padded, longer ones cut by the tokenizer, with a note; timed inputs have the length."""
     texts = [
@@ -151,6 +153,7 @@ def test_a_graph_of_a_fixed_length_gets_texts_padded_and_cut_to_it(text_model, t
     assert any("`position_ids` is computed" in note for note in results.notes)
 
 
+@pytest.mark.slow
 def test_positions_follow_from_the_type_of_the_model(text_model, tmp_path):
     """The graph of a RoBERTa counts from its padding id + 1."""
     data = testing.write_data(tmp_path / "data", {"validation": {"text": ["good", "bad"], "label": ["yes", "no"]}})
@@ -164,6 +167,7 @@ def test_positions_follow_from_the_type_of_the_model(text_model, tmp_path):
     assert any("`position_ids` is computed (from 2 on, without padding)" in note for note in results.notes)
 
 
+@pytest.mark.slow
 def test_a_graph_that_gives_sentence_embeddings_is_read_by_them(tmp_path):
     """The embedding that a graph of sentence-transformers pools itself is the one that is compared."""
     folder = tmp_path / "sentences"

@@ -159,6 +159,7 @@ def test_a_converted_model_has_its_own_size(modules, ground, tmp_path):
     assert "activations_dtype changes nothing: dynamic activations are always uint8" in card
 
 
+@pytest.mark.slow
 def test_a_framework_calibrates_while_it_converts(modules, ground, tmp_path, hub):
     """`convert` gets the samples of `calibration` as inputs of the graph, as often as it reads them; none without a
     split. What it wrote is pushed in a folder of the framework's name, and the card says how to fetch it.
@@ -205,6 +206,7 @@ def figures(modules, ground, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_data_without_references(modules, ground, tmp_path):
     """With `ref_keys: []` no reference is read: metrics of predictions alone have figures, rows are compared with the
     baseline, and a metric that needs references is refused.

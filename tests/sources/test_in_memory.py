@@ -131,6 +131,7 @@ def test_a_run_of_a_frame_needs_it_once(tmp_path):
     assert len(list((tmp_path / "run" / "data").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_finished_run_may_get_names(tmp_path, monkeypatch):
     """Names for the card change neither the default folder nor a step, and a continued run has the newest ones."""
     monkeypatch.chdir(tmp_path)

@@ -89,7 +89,8 @@ def test_a_finished_group_is_not_timed_again(folder: Path) -> None:
     _, rounds = simulated(subjects)
     result, rest = simulated(subjects, earlier=rounds)
     assert not rest
-    assert [opened for timed in rounds for opened in timed.opened] == list(result.opened)
+    opened = [opened for timed in rounds for opened in timed.opened]
+    assert sorted(opened, key=str) == sorted(result.opened, key=str)
     assert (result.rounds, result.launches) == (len(rounds), 2)
 
 
@@ -120,6 +121,20 @@ def test_slow_calls_still_give_an_interval(folder: Path) -> None:
     assert not any(opened.warmup_ns for opened in result.opened)
     assert {block.warm_calls for timed in rounds for block in timed.blocks} == {1}
     assert paired_ratio(block_medians(rounds, "a"), block_medians(rounds, "b")).low is not None
+
+
+def test_models_are_launched_in_random_order(folder: Path) -> None:
+    """Each launch opens the models and the twin in an order of its own, which depends on the seed."""
+    subjects = [subject(folder, name) for name in "abcd"]
+
+    def orders(seed: int) -> list[list[tuple[str, bool]]]:
+        _, rounds = simulated(subjects, seed=seed, duration_s=0.1, launches=4)
+        opened = [each for timed in rounds for each in timed.opened]
+        return [[(each.name, each.twin) for each in opened if each.launch == launch] for launch in range(4)]
+
+    assert all(sorted(order) == [("a", False), ("a", True), *((name, False) for name in "bcd")] for order in orders(0))
+    assert len({tuple(order) for order in orders(0)}) > 2
+    assert orders(0) == orders(0) != orders(1)
 
 
 def test_precision_stops_early(folder: Path) -> None:

@@ -175,9 +175,11 @@ def test_a_refused_fork_takes_nobody_with_it(forkable: MakeSubject, monkeypatch:
     refuse_in_processes(monkeypatch, "event == 'os.fork' and next(counter) == 2")
     result, rounds = timed([forkable("a"), forkable("b"), forkable("c")], launches=1)
     (failed,) = result.failures
-    assert (failed.name, failed.failure.stage) == ("b", "start")
+    assert failed.failure.stage == "start"
     assert failed.failure.message == "no process could be started: refused"
-    assert recorded_s(rounds, "c") >= 0.12
+    others = {"a", "b", "c"} - {failed.name}
+    assert len(others) == 2
+    assert all(recorded_s(rounds, name) >= 0.12 for name in others)
 
 
 def test_a_fork_that_fails_leaves_no_descriptor(forkable: MakeSubject, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -594,7 +596,7 @@ def test_a_kill_loses_at_most_the_current_round(folder: Path) -> None:
     rounds = recover_rounds(folder / "rounds.bin")
     assert [timed.number for timed in rounds] == list(range(len(rounds)))
     assert len(rounds) >= 5
-    assert [opened.twin for opened in rounds[0].opened] == [False, True]
+    assert sorted(opened.twin for opened in rounds[0].opened) == [False, True]
 
 
 def test_a_process_sleeps_between_blocks(folder: Path) -> None:

@@ -40,7 +40,7 @@ _WARM_S = 0.005
 # that the others do not tell, while the next block finds the machine in another state.
 _BLOCK_SHARE = 8
 # A block of slow calls has this many, since one unrecorded call comes before them.
-_SLOW_CALLS = 3
+_SLOW_CALLS = 5
 # A short launch still has this many rounds.
 _ROUNDS_PER_LAUNCH = 6
 # Precision is judged between launches, so these are shorter by this factor.
@@ -135,7 +135,7 @@ def time_group(
         precision: Stop a subject when the 95 % interval of its ratio to the baseline (of its latency, where there is
             no baseline) is within this share on either side, 0.01 for 1 %. Its time goes to the other subjects. See
             `intervals.is_precise`.
-        block_s: Length of every block; by default 40 ms, or three calls of a slow model, and never more than a sixth
+        block_s: Length of every block; by default 40 ms, or five calls of a slow model, and never more than a sixth
             of the recorded time of a launch.
         timeout_s: The longest time for an answer of a process (to import, to open a model, or to time a block beyond
             the block's length). The process is then ended, and its model leaves the group.

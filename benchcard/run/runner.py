@@ -25,7 +25,7 @@ from benchcard.run.groups import size_bytes
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.planned import planned_steps
 from benchcard.run.record import Record
-from benchcard.run.timing import time_all
+from benchcard.run.timing import expected_s, time_all
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import Sources, changed_names, resolve_sources
 from benchcard.spec.plan import Configuration, Plan
@@ -125,7 +125,7 @@ class _Run:
     def go(self, progress: Listener | bool) -> None:
         distinct = {request.key: request.kind for requests in self._expected for request in requests}
         seconds = sum(
-            row["duration"] * sum(request.kind == "shape" for request in requests)
+            expected_s(row["duration"]) * sum(request.kind == "shape" for request in requests)
             for row, requests in zip(self._plan, self._expected)
         )
         with Progress(distinct.values(), seconds, progress) as self._progress:

@@ -29,6 +29,10 @@ from benchcard.utils.text import pluralize
 # inputs (the activations of a layer or two), and this much for the process, without torch and with it.
 _PROCESS_BYTES = (200 << 20, 700 << 20)
 _TIMES_INPUTS = 8
+# What timing takes, before it is known: seconds for each timed one, to open a model, and to import PyTorch.
+_ELAPSED_PER_TIMED_S = 1.7
+_OPENING_S = 0.25
+_IMPORT_S = 5.0
 _MEMORY_SHARE = 0.8
 
 
@@ -51,7 +55,7 @@ class _Timing:
         self._groups = groups(records)
         self._directory = directory
         self._progress = progress
-        # Elapsed seconds per timed second: models are also opened and warmed up.
+        # Elapsed seconds per expected second.
         self._pace = 1.0
 
     def go(self) -> None:
@@ -61,7 +65,7 @@ class _Timing:
             for part in self._directory.parts(group.key, partial(self._divide, group))
             if not finished(part)
         ]
-        seconds = [group.seconds(len(part.names)) for group, part in todo]
+        seconds = [_expected_s(group, part) for group, part in todo]
         for place, (group, part) in enumerate(todo):
             self._progress.set_timing_left(sum(seconds[place:]) * self._pace)
             if (refusal := self._refusal(group, part)) is None:
@@ -132,16 +136,18 @@ class _Timing:
         self._progress.start(f"timing {models}, {shape}")
         started = time.monotonic()
         done_before = sum(block.elapsed_ns for timed in earlier for block in timed.blocks) / 1e9
-        reached = GroupProgress("", done_before, group.seconds(len(members)))
+        expected_s, total_s = _expected_s(group, part), group.seconds(len(members))
+        reached = GroupProgress("", done_before, total_s)
 
         def report(progress: GroupProgress) -> None:
             nonlocal reached
             reached = progress
             note = "" if progress.half_width is None else f"ratios ±{progress.half_width:.2%}"
             self._progress.update(progress.done_s, progress.total_s, note)
-            if progress.done_s > done_before:
-                self._pace = max(1.0, (time.monotonic() - started) / (progress.done_s - done_before))
-            self._progress.set_timing_left(self._pace * (others_s + max(0.0, progress.total_s - progress.done_s)))
+            done = (progress.done_s - done_before) / total_s
+            self._pace = pace(expected_s, time.monotonic() - started, done)
+            left_s = expected_s * max(0.0, progress.total_s - progress.done_s) / total_s
+            self._progress.set_timing_left(self._pace * (others_s + left_s))
 
         def keep(timed: Round) -> None:
             with reporting_disk_errors(part.path):
@@ -194,6 +200,26 @@ class _Timing:
 
 def _outcome(group: Group, **values: Any) -> PartOutcome:
     return PartOutcome(duration_s=group.duration_s, precision=group.precision, baseline=group.baseline, **values)
+
+
+def _expected_s(group: Group, part: TimedPart) -> float:
+    """Return about how many seconds it takes to time a part."""
+    processes = len(part.names) + (group.baseline in part.names)
+    torch = any(registry.framework(cell.framework).engine == "torch" for cell in group.cells if cell.name in part.names)
+    return processes * expected_s(group.duration_s) + torch * _IMPORT_S
+
+
+def expected_s(duration_s: float) -> float:
+    """Return about how many seconds it takes to time a model for `duration_s`."""
+    return _ELAPSED_PER_TIMED_S * duration_s + _OPENING_S * _launches(duration_s)
+
+
+def pace(expected_s: float, elapsed_s: float, done: float) -> float:
+    """Return how many times as long as expected timing takes, when a share of it is done.
+
+    The first seconds pass before anything is timed, so what was expected counts as much as a quarter of the timing.
+    """
+    return (expected_s / 4 + elapsed_s) / (expected_s / 4 + expected_s * done)
 
 
 def _launches(duration_s: float) -> int:

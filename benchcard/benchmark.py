@@ -191,9 +191,14 @@ class Benchmark:
     @property
     def default_path(self) -> Path:
         """The run directory that `run` uses by default."""
-        name = str(self.spec.fixed.get("name_or_path", self.spec.task)).rstrip("/").rsplit("/", 1)[-1]
         digest = specs.measured_digest(self.spec.as_dict(), resolve.freely_named(self.spec))
-        return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{digest[:8]}"
+        return Path("runs") / f"{_short_name(self.spec, 'name_or_path')}-{digest[:8]}"
+
+    @property
+    def repository_name(self) -> str:
+        """A name for a repository on the Hub with the results: that of the model."""
+        name = _short_name(self.spec, "model_name", "name_or_path")
+        return re.sub(r"([.-])[.-]+", r"\1", name).strip(".-") or self.spec.task
 
     def _repr_html_(self) -> str:
         plan = self.plan()
@@ -203,3 +208,9 @@ class Benchmark:
     def __repr__(self) -> str:
         rows = pluralize(len(self.configurations), "configuration")
         return f"Benchmark({self.spec.task}, {rows}, {', '.join(self.spec.grid) or 'no grid'})"
+
+
+def _short_name(spec: Spec, *parameters: str) -> str:
+    """Return the last part of the name in the first of these parameters that is given, without unusual characters."""
+    given = (str(spec.fixed[parameter]) for parameter in parameters if parameter in spec.fixed)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", next(given, spec.task).rstrip("/").rsplit("/", 1)[-1])

@@ -13,8 +13,10 @@ HERE = Path(__file__).parent
 benchmark = Benchmark(
     task="question-answering",
     model=HERE / "answers" / "model",
+    model_name="BERT for answers",
     dataset={
         "path": HERE / "answers" / "data",
+        "name": "Generated biographies with questions",
         "eval_split": "validation",
         "calibration_split": "train",
         "data_keys": {"primary": "question", "secondary": "context"},

@@ -13,8 +13,10 @@ HERE = Path(__file__).parent
 benchmark = Benchmark(
     task="image-classification",
     model=HERE / "digits" / "model",
+    model_name="Small ViT for digits",
     dataset={
         "path": HERE / "digits" / "data",
+        "name": "Handwritten digits",
         "eval_split": "validation",
         "calibration_split": "train",
         "data_keys": {"primary": "image"},

@@ -13,8 +13,10 @@ HERE = Path(__file__).parent
 benchmark = Benchmark(
     task="token-classification",
     model=HERE / "entities" / "model",
+    model_name="BERT for entities",
     dataset={
         "path": HERE / "entities" / "data",
+        "name": "Generated sentences with entities",
         "eval_split": "validation",
         "calibration_split": "train",
         "data_keys": {"primary": "tokens"},

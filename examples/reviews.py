@@ -13,8 +13,10 @@ HERE = Path(__file__).parent
 benchmark = Benchmark(
     task="text-classification",
     model=HERE / "reviews" / "model",
+    model_name="BERT for reviews",
     dataset={
         "path": HERE / "reviews" / "data",
+        "name": "Generated reviews",
         "eval_split": "validation",
         "calibration_split": "train",
         "data_keys": {"primary": "text"},

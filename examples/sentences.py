@@ -13,8 +13,10 @@ HERE = Path(__file__).parent
 benchmark = Benchmark(
     task="sentence-similarity",
     model=HERE / "sentences" / "model",
+    model_name="BERT for sentences",
     dataset={
         "path": HERE / "sentences" / "data",
+        "name": "Generated pairs of sentences",
         "eval_split": "validation",
         "calibration_split": "train",
         "data_keys": {"primary": "sentence1", "secondary": "sentence2"},

@@ -96,6 +96,8 @@ def read(card: str, frame_name: str | None, as_json: bool, wide: bool, section: 
     printed = table(results.quality, wide)
     click.echo("\nTime")
     table(results.time, wide, printed)
+    for note in results.notes:
+        write_text(f"note: {note}")
 
 
 @click.command()

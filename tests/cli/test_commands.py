@@ -146,3 +146,14 @@ def test_a_missing_character_of_an_encoding_is_escaped(results):
         environment = {**os.environ, "PYTHONIOENCODING": encoding}
         done = subprocess.run(command, env=environment, capture_output=True, timeout=WAITS_S, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_last_line_of_a_run_publishes_it(ground, results, tmp_path):
+    """It is a command that works as it is printed, but for the name of the user."""
+    spec = (ground / "spec.yaml").read_text(encoding="utf-8") + 'model_name: "Mine (.1)..x"\n'
+    (ground / "named.yaml").write_text(spec, encoding="utf-8")
+    shutil.copytree(results.path, run := tmp_path / "my run")
+    lines = ended("run", ground / "named.yaml", "--out", run, "--max-drop", "0.5").stdout.decode().splitlines()
+    assert lines[-2].startswith("best: row ")
+    label, command = lines[-1].split(": ", 1)
+    assert (label, command) == ("publish", f"benchcard push '{run}' YOUR-NAME/Mine-1-x --max-drop 0.5")

@@ -40,6 +40,8 @@ from benchcard.utils.process import peak_memory_bytes, status_bytes
 HEADER = struct.Struct("<II")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PARENT_ENDED = 3
+# Before a block of calls that take this many times `warm_ns`, one unrecorded call is enough.
+_SLOW = 10
 
 Call: TypeAlias = Callable[[object], object]
 Opener: TypeAlias = Callable[[Path, Mapping[str, object]], Any]  # an opened model of any framework
@@ -67,7 +69,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Time:
-    """The command to time calls of at least `block_ns`, after unrecorded calls of at least `warm_ns`."""
+    """The command to time calls of at least `block_ns`, after an unrecorded call and more of at least `warm_ns`."""
 
     block_ns: int
     warm_ns: int
@@ -243,21 +245,24 @@ def time_block(
 ) -> tuple[Reply, array[int]]:
     """Return the counters of a block, and the latency of each of its calls in ns.
 
-    There is at least one unrecorded and one recorded call. Garbage collection is off, as in the standard library's
-    timeit.
+    The first unrecorded call finds everything in memory, not in caches, and takes ten times as long as others if it is
+    short. Unless it took much longer than `warm_ns`, more follow. Garbage collection is off, as in the standard
+    library's timeit.
     """
     latencies = array("q")
     record = latencies.append
     gc.collect()
     gc.disable()
     try:
-        warm_calls = 0
-        stop = clock() + command.warm_ns
-        while True:
-            call(inputs)
-            warm_calls += 1
-            if clock() >= stop:
-                break
+        begin = clock()
+        call(inputs)
+        warm_calls = 1
+        end = clock()
+        stop = end + command.warm_ns
+        if end - begin < _SLOW * command.warm_ns:
+            while clock() < stop:
+                call(inputs)
+                warm_calls += 1
         before = _usage()
         started_ns = time.time_ns()
         begin = clock()

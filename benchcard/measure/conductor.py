@@ -33,8 +33,8 @@ TIMEOUT_S = 600.0
 
 _Medians: TypeAlias = Mapping[intervals.RoundId, float]
 
-# Unrecorded calls before a block, one at least: while a model slept, others filled the caches, and its threads woke up
-# on any core. In 5 ms the largest of today's caches is read from memory.
+# Unrecorded calls before a block, after a first one: while a model slept, others filled the caches, and its threads
+# woke up on any core.
 _WARM_S = 0.005
 # Recorded calls take this many times as long as the unrecorded ones, and not longer: a call of a block tells little
 # that the others do not tell, while the next block finds the machine in another state.

@@ -223,7 +223,7 @@ class TimedProcess(_Conversation):
         return msgspec.convert(record, OpenedModel)
 
     def time_block(self, block_ns: int, warm_ns: int) -> Block:
-        """Time a block of calls of at least `block_ns`, after unrecorded calls of at least `warm_ns`.
+        """Time a block of calls of at least `block_ns`, after an unrecorded call and more of at least `warm_ns`.
 
         Raises:
             ProcessFailed: See `finish_import`.

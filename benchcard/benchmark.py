@@ -169,12 +169,14 @@ class Benchmark:
             BenchcardError: The directory is not a run directory, another process uses it, or it cannot be written.
         """
         from benchcard.results import Results
+        from benchcard.run.budget import within_budget
 
         folder = (Path(path) if path is not None else self.default_path).absolute()
         self._write_data(folder)
+        plan = self.configurations if self.spec.get("budget") is None else make_plan(within_budget(self.spec, folder))
         backend = registry.backend(self.spec.get("backend"))
-        backend.run(self.configurations, folder, timeout_s=timeout_s, progress=progress)
-        return Results.load(folder, self.configurations)
+        backend.run(plan, folder, timeout_s=timeout_s, progress=progress)
+        return Results.load(folder, plan)
 
     def _write_data(self, folder: Path) -> None:
         """Write the data sets in memory into a run directory, unless they are there."""

@@ -19,13 +19,14 @@ from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.measure.machine import physical_cores, this_machine
 from benchcard.measure.memory import available_bytes
 from benchcard.run import parallel
+from benchcard.run.budget import describe_choice, estimate
 from benchcard.run.directory import MEMORY_FOLDER, RunDirectory
 from benchcard.run.environment import expect_instructions, expect_same_environment, versions_of
 from benchcard.run.groups import size_bytes
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.planned import planned_steps
 from benchcard.run.record import Record
-from benchcard.run.timing import expected_s, time_all
+from benchcard.run.timing import time_all
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import Sources, changed_names, resolve_sources
 from benchcard.spec.plan import Configuration, Plan
@@ -35,7 +36,7 @@ from benchcard.steps.step import AnyRequest, Outcome, Request, V
 from benchcard.utils.events import Listener, RowEvent
 from benchcard.utils.files import FULL_DISK
 from benchcard.utils.plain import as_plain
-from benchcard.utils.progress import Progress
+from benchcard.utils.progress import Progress, format_duration
 from benchcard.utils.values import Failure
 from benchcard.workers.worker import Reply, Worker
 
@@ -85,7 +86,7 @@ def run_plan(plan: Plan, path: Path, *, timeout_s: float | None = None, progress
         }
         directory.begin(plan.spec, info)
         try:
-            _Run(plan, directory, sources, timeout_s).go(progress)
+            _Run(plan, directory, sources, timeout_s, is_new=begun is None).go(progress)
         except SpecError:
             # The steps so far belong to a spec that cannot be run, and would prevent a run of the corrected one.
             # A graph that was given is only read before the data, which takes no time.
@@ -105,8 +106,12 @@ class _NotAhead(Exception):
 
 
 class _Run:
-    def __init__(self, plan: Plan, directory: RunDirectory, sources: Sources, timeout_s: float | None) -> None:
+    def __init__(
+        self, plan: Plan, directory: RunDirectory, sources: Sources, timeout_s: float | None, *, is_new: bool
+    ) -> None:
         self._plan = plan
+        self._sources = sources
+        self._is_new = is_new
         self._directory = directory
         self._timeout_s = timeout_s
         self._threads = directory.info.default_threads
@@ -124,11 +129,10 @@ class _Run:
 
     def go(self, progress: Listener | bool) -> None:
         distinct = {request.key: request.kind for requests in self._expected for request in requests}
-        seconds = sum(
-            expected_s(row["duration"]) * sum(request.kind == "shape" for request in requests)
-            for row, requests in zip(self._plan, self._expected)
-        )
-        with Progress(distinct.values(), seconds, progress) as self._progress:
+        expected, started = estimate(self._plan, self._sources, self._expected), time.monotonic()
+        with Progress(distinct.values(), expected.timing_s, progress, step_s=expected.step_s) as self._progress:
+            if self._is_new:
+                self._progress.write_line(f"expected: {describe_choice(self._plan.spec)}{expected}")
             try:
                 # Mistakes in the data of any row show before anything slow is done for the first row.
                 for row in self._plan:
@@ -145,6 +149,9 @@ class _Run:
                 for worker in self._workers.values():
                     worker.stop()
             time_all(records, self._directory, self._progress, self._timeout_s)
+            if self._is_new:
+                took = format_duration(time.monotonic() - started)
+                self._progress.write_line(f"took {took}, expected {expected}")
 
     def _row(self, configuration: Configuration) -> Record:
         before = set(self._results)

@@ -32,7 +32,7 @@ _TIMES_INPUTS = 8
 # What timing takes, before it is known: seconds for each timed one, to open a model, and to import PyTorch.
 _ELAPSED_PER_TIMED_S = 1.7
 _OPENING_S = 0.25
-_IMPORT_S = 5.0
+IMPORT_S = 5.0
 _MEMORY_SHARE = 0.8
 
 
@@ -206,7 +206,7 @@ def _expected_s(group: Group, part: TimedPart) -> float:
     """Return about how many seconds it takes to time a part."""
     processes = len(part.names) + (group.baseline in part.names)
     torch = any(registry.framework(cell.framework).engine == "torch" for cell in group.cells if cell.name in part.names)
-    return processes * expected_s(group.duration_s) + torch * _IMPORT_S
+    return processes * expected_s(group.duration_s) + torch * IMPORT_S
 
 
 def expected_s(duration_s: float) -> float:

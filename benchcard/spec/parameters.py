@@ -17,6 +17,7 @@ from benchcard.errors import BenchcardError, Mistake
 from benchcard.quantization.settings import APPROACHES, CALIBRATION_METHODS, DTYPES, FORMATS
 from benchcard.spec.schema import (
     Boolean,
+    Duration,
     Either,
     HubId,
     ListOf,
@@ -131,6 +132,8 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "precision": Parameter(Optional(Number(0.0001, 1)), None, setting=True),
         "warmup_runs": Parameter(Number(0, 1_000_000, whole=True), 10, setting=True),
         "explain": Parameter(Boolean(), True, setting=True),
+        "budget": Parameter(Optional(Duration()), None, setting=True),
+        "max_rows": Parameter(Optional(Number(1, whole=True)), None, setting=True),
         "seed": Parameter(Number(0, 2**32 - 1, whole=True), 0, setting=True),
         "backend": Parameter(Text(lambda: registry.backends()), "local", setting=True),
         "backend_args": Parameter(

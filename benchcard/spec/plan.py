@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchcard import registry
 from benchcard.quantization.settings import STATIC_ONLY
@@ -17,6 +17,9 @@ from benchcard.spec.parameters import CALIBRATION_DEFAULTS, PARAMETERS, split_na
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import canonical_json
 from benchcard.utils.text import pluralize
+
+Point: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
+"""Every parameter of a row, and the benchmarked ones."""
 
 # Why a parameter of static rows has no effect on dynamic ones.
 _DYNAMIC = {name: STATIC_ONLY[name] for name in ("activations_dtype", "activations_symmetric")}
@@ -130,9 +133,20 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
     traits = {name: kept.get(name) or FrameworkTraits.from_registry(name) for name in names}
     points = [point for name in names for point in _FrameworkGrid(spec, name, traits[name]).points()]
     points.sort(key=lambda point: [_rank(value) for value in point[1].values()])
+    points = _first_rows(spec, points)
     parameters, axes = zip(*points)
     rows = zip(itertools.count(), parameters, axes, _threads(parameters), _baselines(spec, parameters))
     return Plan(spec, tuple(itertools.starmap(Configuration, rows)), traits)
+
+
+def _first_rows(spec: Spec, points: list[Point]) -> list[Point]:
+    """Return the baselines and the first other points, as many as `max_rows` allows."""
+    most = spec.get("max_rows")
+    if most is None or most >= len(points):
+        return points
+    baselines = {place for place in _baselines(spec, [point[0] for point in points]) if place is not None}
+    others = [place for place in range(len(points)) if place not in baselines]
+    return [points[place] for place in sorted([*baselines, *others[: max(0, most - len(baselines))]])]
 
 
 def unused_settings(plan: Plan) -> tuple[str, ...]:
@@ -172,8 +186,8 @@ class _FrameworkGrid:
     framework: str
     traits: FrameworkTraits
 
-    def points(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Yield every parameter and the benchmarked ones of each distinct point."""
+    def points(self) -> Iterator[Point]:
+        """Yield each distinct point."""
         choices = {name: self._choices(name) for name in self.spec.grid}
         templates: dict[str | None, tuple[dict[str, Any], set[str]]] = {}
         seen = set[tuple[int, ...]]()

@@ -166,6 +166,30 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Duration:
+    """A time: a number of seconds, or a text such as `90s`, `10m` or `1h30m`."""
+
+    expected: str = "a time, such as `90s`, `10m` or `1h30m`, or a number of seconds"
+
+    def mistakes(self, value: object, place: str) -> Iterator[Mistake]:
+        """Yield a mistake for anything else, and for zero."""
+        if isinstance(value, str):
+            if not parse_duration(value):
+                yield Mistake(place, format_value(value), self.expected)
+        elif any(Number(0).mistakes(value, place)) or not value:
+            yield Mistake(place, format_value(value), self.expected)
+
+
+def parse_duration(text: str) -> float | None:
+    """Return the seconds that a text such as `1h30m` stands for; None where it is no time."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.replace(" ", "").lower())
+    if found is None or not any(found.groups()):
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return 3600.0 * hours + 60.0 * minutes + seconds
+
+
+@dataclass(frozen=True)
 class ListOf:
     """A list of distinct elements of one type, with at least `least` of them."""
 

@@ -286,9 +286,9 @@ class _SpecReader:
                 if not dataset.get("calibration_split"):
                     hint = "static quantization calibrates on it"
                     yield Mistake(f"{place}.calibration_split", "nothing", "the name of a split", hint)
-        if "backend" in self.grid:
-            found, hint = format_value(self.grid["backend"]), "write `backend` outside of `grid`"
-            yield Mistake(self._places["backend"], found, "one backend for the whole run", hint)
+        for name in {"backend", "budget", "max_rows"} & self.grid.keys():
+            found, hint = format_value(self.grid[name]), f"write `{name}` outside of `grid`"
+            yield Mistake(self._places[name], found, "one value for the whole run", hint)
         for name in CARD_NAMES:
             if name in self.grid:
                 found, hint = format_value(self.grid[name]), f"write `{name}` outside of `grid`"

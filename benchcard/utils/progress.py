@@ -12,8 +12,9 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from benchcard.utils.events import Event, Listener, StepEvent
@@ -21,20 +22,6 @@ from benchcard.utils.values import Failure
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-
-# Estimated seconds of a step before one of its kind has finished; only the first estimate depends on them.
-_INITIAL_ESTIMATES_S = {
-    "export": 8.0,
-    "prepare": 5.0,
-    "sample": 3.0,
-    "calibrate": 10.0,
-    "evaluate": 5.0,
-    "explain": 3.0,
-    "rank": 5.0,
-    "score": 1.0,
-    "compare": 1.0,
-    "shape": 0.5,
-}
 
 # The output of a notebook changes at most this often.
 _LEAST_S = 1.0
@@ -238,7 +225,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     `expected` holds the kinds of the steps to do, one entry a step; `timed_s` is the time that measurements will take.
     `listener` is a function that is called with each event, and then nothing is shown; True to show it, False for
-    neither. `clock` returns seconds.
+    neither. `clock` returns seconds. `step_s` is what a step of each kind is expected to take, until one is finished.
     """
 
     def __init__(
@@ -247,7 +234,9 @@ class Progress(AbstractContextManager["Progress"]):
         timed_s: float,
         listener: Listener | bool = True,
         clock: Callable[[], float] = time.monotonic,
+        step_s: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
+        self._step_s = step_s
         self._remaining = Counter(expected)
         self._total = self._remaining.total() + (1 if timed_s else 0)
         self._timed_s = timed_s
@@ -275,7 +264,7 @@ class Progress(AbstractContextManager["Progress"]):
     def _estimate_s(self, kind: str) -> float:
         # The first step of a kind includes imports, which a mean would spread over all later ones.
         durations = self._durations_s[kind]
-        return statistics.median(durations) if durations else _INITIAL_ESTIMATES_S.get(kind, 2.0)
+        return statistics.median(durations) if durations else self._step_s.get(kind, 2.0)
 
     @_hide_on_error
     def start(self, description: str) -> None:

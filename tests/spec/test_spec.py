@@ -292,7 +292,7 @@ def test_a_run_has_one_backend(beans):
     assert specs.read_spec({**beans, "backend": "local"}).get("backend") == "local"
     found = mistakes({**beans, "grid": {"backend": ["local"]}})
     assert found == {
-        "$.grid.backend": 'expected one backend for the whole run, found ["local"] (write `backend` outside of `grid`) '
+        "$.grid.backend": 'expected one value for the whole run, found ["local"] (write `backend` outside of `grid`) '
         "@ $.grid.backend"
     }
 

@@ -187,7 +187,7 @@ def test_a_long_step_is_shown_in_time(notebook: Notebook) -> None:
         ((wait_s, function),) = notebook.timers
         notebook.now_s += wait_s
         function()
-        assert notebook.changes[-1] == (1.0, "0 of 2 steps, about 13 s left: export")
+        assert notebook.changes[-1] == (1.0, "0 of 2 steps, about 4 s left: export")
 
 
 def test_widgets_draw_the_bars_of_a_notebook(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_widgets_draw_the_bars_of_a_notebook(notebook: Notebook, monkeypatch: py
 def test_a_listener_gets_events_and_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """A function gets an event for each step, with what is done and left; its own errors are not hidden."""
     events: list[Event] = []
-    with Progress(["export", "quantize", "score"], 3.0, events.append) as progress:
+    with Progress(["export", "quantize", "score"], 3.0, events.append, step_s={"score": 1.0}) as progress:
         progress.start("export")
         progress.finish("export", "export opset 17", 8.0)
         progress.finish("quantize", "quantize dynamic", 1.0, [Failure("quantize", "ArtifactError", "no MatMul")])

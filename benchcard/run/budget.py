@@ -1,0 +1,150 @@
+"""How long a run will take, and what of it fits into a budget.
+
+The estimate knows the steps of a plan, the size of the model and the seconds of timing. It does not know the machine:
+the constants are those of two cores of a server of 2023.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchcard import registry
+from benchcard.errors import Mistake, SpecError
+from benchcard.run.directory import MEMORY_FOLDER, RunDirectory
+from benchcard.run.groups import size_bytes
+from benchcard.run.planned import planned_steps
+from benchcard.run.timing import IMPORT_S, expected_s
+from benchcard.run.traits import traits_of
+from benchcard.sources.resolve import Sources, resolve_sources, unresolved_sources
+from benchcard.spec.plan import Plan, make_plan
+from benchcard.spec.schema import parse_duration
+from benchcard.spec.spec import Spec
+from benchcard.steps.step import AnyRequest
+from benchcard.utils.progress import format_duration
+
+# Seconds of a step of a small model, and more for each GB of weights. `prepare` begins with the imports.
+_STEP_S: Mapping[str, float] = {
+    "prepare": 6.0, "export": 1.5, "convert": 3.0, "sample": 0.3, "calibrate": 1.0, "quantize": 0.4, "explain": 0.5,
+    "rank": 1.0, "evaluate": 0.4, "score": 0.15, "compare": 0.05, "shape": 0.05, "metric": 1.0,
+}  # fmt: skip
+_STEP_S_PER_GB: Mapping[str, float] = {"export": 30.0, "convert": 30.0, "quantize": 15.0, "calibrate": 10.0}
+_START_S = 2.0
+# Forward passes of a step, where neither examples nor calibration samples decide.
+_PASSES = {"explain": 30, "rank": 100}
+# Multiplications of float32 in a second, and the tokens of an example whose length is not known.
+_PRODUCTS_PER_S = 5e10
+_TOKENS = {True: 64, False: 200}  # of texts, of images
+# What is assumed of a model that is not on this machine, and of a split whose rows have not been counted.
+_USUAL_BYTES, _USUAL_EXAMPLES = 400_000_000, 1000
+
+# What a budget decides, unless the spec does, from the most to the least.
+CHOSEN = ("duration", "max_eval_samples", "max_rows")
+_DURATIONS = (15, 10, 7, 5, 3, 2, 1)
+_EXAMPLES = (5000, 2000, 1000, 500, 200, 100)
+_LEAST_ROWS = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """About how long a run takes.
+
+    Attributes:
+        step_s: Seconds of a step, by its kind.
+        steps_s: Seconds of all steps without a clock.
+        timing_s: Seconds of timing.
+    """
+
+    step_s: Mapping[str, float]
+    steps_s: float
+    timing_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of the whole run."""
+        return self.steps_s + self.timing_s
+
+    def __str__(self) -> str:
+        return f"about {format_duration(self.total_s)}, {format_duration(self.timing_s)} of it to measure time"
+
+
+def estimate(plan: Plan, sources: Sources | None = None, planned: Sequence[Sequence[AnyRequest]] = ()) -> Estimate:
+    """Return how long the run of a plan takes, by its `planned` steps; `sources` are where its models lie."""
+    spec = plan.spec
+    planned = planned or planned_steps(plan, unresolved_sources(spec), traits_of(plan), default_threads=0)
+    kinds = Counter({step.key: step.kind for steps in planned for step in steps}.values())
+    weights = _weights_bytes(spec, sources)
+    tokens = max(spec.get("input_lengths") or [_TOKENS[traits_of(plan).has_length]])
+    pass_s = weights / 4 * tokens / _PRODUCTS_PER_S
+    examples = max((row["max_eval_samples"] or _USUAL_EXAMPLES for row in plan), default=0)
+    samples = max((int((row["calibration"] or {}).get("num_calibration_samples", 0)) for row in plan), default=0)
+    passes = {**_PASSES, "evaluate": examples, "calibrate": 2 * samples}
+    step_s = {
+        kind: seconds + _STEP_S_PER_GB.get(kind, 0.0) * weights / 1e9 + passes.get(kind, 0) * pass_s
+        for kind, seconds in _STEP_S.items()
+    }
+    cells = [
+        (row, sum(step.kind == "shape" for step in steps) * (2 if row.baseline == row.row else 1))
+        for row, steps in zip(plan, planned)
+    ]
+    timing_s = sum(count * expected_s(row["duration"]) for row, count in cells)
+    timing_s += IMPORT_S * any(registry.framework(row["framework"]).engine == "torch" for row, count in cells if count)
+    steps_s = _START_S + sum(step_s.get(kind, 1.0) * count for kind, count in kinds.items())
+    return Estimate(step_s, steps_s, timing_s)
+
+
+def within_budget(spec: Spec, path: Path) -> Spec:
+    """Return the spec with `duration`, `max_eval_samples` and `max_rows` by which it keeps its budget.
+
+    What the spec itself has stays. First the part that takes longer is shortened, evaluation or timing, then the last
+    rows are left out. A run in the directory `path` that is continued keeps what was chosen when it was begun.
+
+    Raises:
+        SpecError: The least that can be run takes longer.
+    """
+    budget = spec.get("budget")
+    budget_s = (parse_duration(budget) or 0.0) if isinstance(budget, str) else float(budget)
+    free = [name for name in CHOSEN if not spec.values(name)]
+    if (path / "run.json").exists():
+        earlier = RunDirectory(path).info.spec.fixed
+        return _with(spec, {name: earlier[name] for name in free if name in earlier})
+    sources = resolve_sources(spec, None, path / MEMORY_FOLDER)
+    durations = list(_DURATIONS) if "duration" in free else []
+    examples = list(_EXAMPLES) if "max_eval_samples" in free else []
+    rows = len(make_plan(spec)) if "max_rows" in free else 0
+    while True:
+        chosen = {"duration": durations[:1], "max_eval_samples": examples[:1], "max_rows": [rows] if rows else []}
+        fitting = _with(spec, {name: values[0] for name, values in chosen.items() if values})
+        expected = estimate(make_plan(fitting), sources)
+        if expected.total_s <= budget_s:
+            return fitting
+        parts = (examples, durations) if expected.steps_s > expected.timing_s else (durations, examples)
+        if shortened := next((part for part in parts if len(part) > 1), None):
+            del shortened[0]
+        elif rows > _LEAST_ROWS:
+            rows -= 1
+        else:
+            found = f"{format_duration(budget_s)}, while the least that can be run takes {expected}"
+            raise SpecError(Mistake("$.budget", found, "more time, or a smaller grid"))
+
+
+def describe_choice(spec: Spec) -> str:
+    """Return what was chosen for the budget of a spec, as the beginning of a line; empty without a budget."""
+    if (budget := spec.get("budget")) is None:
+        return ""
+    chosen = ", ".join(f"{name} {spec.fixed[name]:g}" for name in CHOSEN if name in spec.fixed)
+    return f"a budget of {budget} gives {chosen}: "
+
+
+def _with(spec: Spec, values: Mapping[str, object]) -> Spec:
+    return replace(spec, fixed={**spec.fixed, **values})
+
+
+def _weights_bytes(spec: Spec, sources: Sources | None) -> int:
+    """Return the bytes of the largest model, as far as it is on this machine."""
+    known = {name: Path(source.location) for name, source in (sources.models if sources else {}).items()}
+    names = spec.values("name_or_path")
+    folders = [known.get(name) or spec.local_path(name) for name in names]
+    return max((size_bytes(folder) for folder in folders if folder and folder.is_dir()), default=_USUAL_BYTES)

@@ -136,18 +136,24 @@ def main(debug: bool) -> None:
     """Benchmark quantized variants of a Hugging Face model, and publish the results as a model card."""
 
 
+_grid_option = click.option(
+    "--grid", metavar="NAME", help="Use a preset, such as `recommended`, in place of the grid of SPEC."
+)
+
+
 @main.command()
 @click.argument("spec", type=click.Path(path_type=Path))
+@_grid_option
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @json_option
 @wide_option
-def plan(spec: Path, as_csv: bool, as_json: bool, wide: bool) -> None:
+def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) -> None:
     """Show the configurations of SPEC, the steps that they share and their cost. Nothing is run."""
     from benchcard.analysis.frames.columns import to_records
     from benchcard.benchmark import Benchmark
     from benchcard.spec.plan import unused_settings
 
-    benchmark = Benchmark.from_spec(spec)
+    benchmark = Benchmark.from_spec(spec, grid=grid)
     frame = benchmark.plan()
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
@@ -180,14 +186,17 @@ def plan(spec: Path, as_csv: bool, as_json: bool, wide: bool) -> None:
     type=click.FloatRange(min=0, min_open=True),
     help="Stop a step, or a timed process, that does not respond for this many seconds.",
 )
+@_grid_option
 @hub.max_drop_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
-def run(spec: Path, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool) -> None:
+def run(
+    spec: Path, path: Path | None, timeout_s: float | None, grid: str | None, max_drop: float | None, quiet: bool
+) -> None:
     """Run SPEC, or the steps of it that are not done, and write the card."""
     from benchcard.analysis.frames.failures import incomplete_rows
     from benchcard.benchmark import Benchmark
 
-    benchmark = Benchmark.from_spec(spec)
+    benchmark = Benchmark.from_spec(spec, grid=grid)
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
     choices = results.choices(max_drop)
     has_figures = any(choice.row is not None for choice in choices)

@@ -82,27 +82,29 @@ class Benchmark:
         spec: str | Path | Mapping[str, object] | Spec,
         *,
         grid: Mapping[str, object] | str | None = None,
+        budget: str | float | None = None,
         trust_remote_code: bool = False,
     ) -> Benchmark:
         """Return the benchmark of a YAML file, of a mapping of the same form, or of a `Spec`.
 
-        `grid`, a mapping or the name of a preset, replaces that of a file or a mapping.
+        `grid` (a mapping, or the name of a preset) and `budget` replace those of a file or a mapping.
 
         A file and a mapping are trusted as the caller's own. Code that the `Spec` of a card or of a run directory names
         may run with `trust_remote_code` only.
 
         Raises:
             SpecError: The spec has mistakes; all of them are listed with their places.
-            BenchcardError: The `Spec` names code that may not run, or there is a `grid` for it.
+            BenchcardError: The `Spec` names code that may not run, or there is another grid or budget for it.
         """
-        if isinstance(spec, Spec) and grid is not None:
-            raise BenchcardError("a `Spec` has its own grid: pass the file or the mapping that it was read from")
+        given = {"grid": grid, "budget": budget}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if isinstance(spec, Spec) and changes:
+            raise BenchcardError("a `Spec` has its own grid and budget: pass the file or mapping that it was read from")
         if isinstance(spec, (str, Path)):
-            spec = specs.load_spec(Path(spec), grid)
+            spec = specs.load_spec(Path(spec), changes)
         benchmark = cls.__new__(cls)
         if isinstance(spec, Mapping):
-            arguments = spec if grid is None else {**spec, "grid": grid}
-            values, benchmark._in_memory = in_memory.extract_datasets(arguments)
+            values, benchmark._in_memory = in_memory.extract_datasets(specs.changed(spec, changes))
             spec = specs.read_spec(values)
         if not (spec.trusted or trust_remote_code) and (code := resolve.uninstalled_code(spec)):
             raise BenchcardError(resolve.untrusted_code_message(code))

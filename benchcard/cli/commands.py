@@ -139,6 +139,9 @@ def main(debug: bool) -> None:
 _grid_option = click.option(
     "--grid", metavar="NAME", help="Use a preset, such as `recommended`, in place of the grid of SPEC."
 )
+_budget_option = click.option(
+    "--budget", metavar="TIME", help="Choose rows, examples and seconds of timing so that the run takes at most 10m."
+)
 
 
 @main.command()
@@ -151,6 +154,7 @@ def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) 
     """Show the configurations of SPEC, the steps that they share and their cost. Nothing is run."""
     from benchcard.analysis.frames.columns import to_records
     from benchcard.benchmark import Benchmark
+    from benchcard.run.budget import estimate
     from benchcard.spec.plan import unused_settings
 
     benchmark = Benchmark.from_spec(spec, grid=grid)
@@ -158,15 +162,16 @@ def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) 
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
         return
-    notes, timed_s = unused_settings(benchmark.configurations), float(frame["timed_s"].sum())
+    notes, expected = unused_settings(benchmark.configurations), estimate(benchmark.configurations)
     if as_json:
-        write_json({"rows": to_records(frame), "timed_s": timed_s, "notes": notes})
+        timed_s = float(frame["timed_s"].sum())
+        write_json({"rows": to_records(frame), "timed_s": timed_s, "expected_s": expected.total_s, "notes": notes})
         return
     table(frame, wide)
     for note in notes:
         write_text(f"note: {note}")
     rows = pluralize(len(frame), "configuration")
-    write_text(f"{rows}, at most {timed_s:g} s of timing, plus the time to load models")
+    write_text(f"{rows}: {expected}; rows with equal models take less")
     if not math.isnan(width := frame["expected_half_width"].max()):
         write_text(f"on a quiet machine, intervals of ratios will reach about {width:.1%} to either side")
 
@@ -187,16 +192,23 @@ def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) 
     help="Stop a step, or a timed process, that does not respond for this many seconds.",
 )
 @_grid_option
+@_budget_option
 @hub.max_drop_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def run(
-    spec: Path, path: Path | None, timeout_s: float | None, grid: str | None, max_drop: float | None, quiet: bool
+    spec: Path,
+    path: Path | None,
+    timeout_s: float | None,
+    grid: str | None,
+    budget: str | None,
+    max_drop: float | None,
+    quiet: bool,
 ) -> None:
     """Run SPEC, or the steps of it that are not done, and write the card."""
     from benchcard.analysis.frames.failures import incomplete_rows
     from benchcard.benchmark import Benchmark
 
-    benchmark = Benchmark.from_spec(spec, grid=grid)
+    benchmark = Benchmark.from_spec(spec, grid=grid, budget=budget)
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
     choices = results.choices(max_drop)
     has_figures = any(choice.row is not None for choice in choices)

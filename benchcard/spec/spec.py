@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchcard import registry
@@ -190,10 +191,20 @@ def _found(data: object) -> str:
     return "nothing" if data is None else format_value(data)
 
 
-def load_spec(path: Path, grid: object = None) -> Spec:
+def changed(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    """Return the data of a spec with other values of some parameters."""
+    parts = {
+        part: {name: value for name, value in data[part].items() if name not in changes}
+        for part in ("fixed", "grid")
+        if isinstance(data.get(part), Mapping)
+    }
+    return {**data, **parts, **changes}
+
+
+def load_spec(path: Path, changes: Mapping[str, object] = MappingProxyType({})) -> Spec:
     """Return the spec in a YAML file; a `SpecError` if it cannot be read, is not YAML, or has mistakes in it.
 
-    `grid` replaces that of the file.
+    `changes` are other values of its parameters.
     """
     try:
         data = load_yaml(path.read_text(encoding="utf-8"))
@@ -206,9 +217,7 @@ def load_spec(path: Path, grid: object = None) -> Spec:
         raise SpecError(Mistake("$", f"{path}{where}: {error.problem}", "YAML of plain values")) from error
     except ValueError as error:
         raise SpecError(Mistake("$", f"{format_value(str(path))}: {error}", "the path of a file")) from error
-    if grid is not None and isinstance(data, Mapping):
-        data = {**data, "grid": grid}
-    return read_spec(data, path.resolve().parent)
+    return read_spec(changed(data, changes) if isinstance(data, Mapping) else data, path.resolve().parent)
 
 
 class _SpecReader:

@@ -126,3 +126,18 @@ def test_a_run_keeps_what_was_chosen(ground, tmp_path, monkeypatch, capsys):
     again = Benchmark.from_spec(path).run(tmp_path / "run")
     assert again.spec == results.spec
     assert "expected" not in capsys.readouterr().err
+
+
+def test_a_budget_replaces_that_of_the_file(ground, tmp_path):
+    """Python, YAML and the command line choose the same rows, examples and seconds."""
+    path = spec_with(ground, SPEC + GRID + "fixed: {budget: 1h}\n", "hour.yaml")
+    chosen = [
+        within_budget(benchmark.spec, tmp_path)
+        for benchmark in (
+            Benchmark.from_spec(path, budget="1m"),
+            Benchmark.from_spec(path, budget=60),
+            Benchmark.from_spec(spec_with(ground, SPEC + GRID + "budget: 1m\n", "minute.yaml")),
+        )
+    ]
+    values = [[spec.fixed[name] for name in ("duration", "max_eval_samples", "max_rows")] for spec in chosen]
+    assert values[0] == values[1] == values[2] != [15, 5000, 6]

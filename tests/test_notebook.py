@@ -37,7 +37,11 @@ def test_the_cells_run_and_show_themselves(tmp_path, monkeypatch):
     assert 'src="data:image/png;base64,' in results._repr_html_()
     assert str(best.row) in best._repr_html_()
     assert len(time) == 3
-    assert card._repr_markdown_().lstrip().startswith("## Benchmark: image-classification with quickstart/model")
+    assert (
+        card._repr_markdown_()
+        .lstrip()
+        .startswith("## Benchmark: image-classification with ViT for digits on Handwritten digits")
+    )
     assert "](data:image/png;base64," in card._repr_markdown_()
 
 

@@ -6,8 +6,10 @@ the constants are those of two cores of a server of 2023.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,16 +29,16 @@ from benchcard.utils.progress import format_duration
 
 # Seconds of a step of a small model, and more for each GB of weights. `prepare` begins with the imports.
 _STEP_S: Mapping[str, float] = {
-    "prepare": 6.0, "export": 1.5, "convert": 3.0, "sample": 0.3, "calibrate": 1.0, "quantize": 0.4, "explain": 0.5,
-    "rank": 1.0, "evaluate": 0.4, "score": 0.15, "compare": 0.05, "shape": 0.05, "metric": 1.0,
+    "prepare": 5.0, "export": 1.2, "convert": 3.0, "sample": 0.3, "calibrate": 1.0, "quantize": 0.25, "explain": 0.3,
+    "rank": 1.0, "evaluate": 0.25, "score": 0.1, "compare": 0.05, "shape": 0.05, "metric": 1.0,
 }  # fmt: skip
 _STEP_S_PER_GB: Mapping[str, float] = {"export": 30.0, "convert": 30.0, "quantize": 15.0, "calibrate": 10.0}
-_START_S = 2.0
+_START_S = 1.0
 # Forward passes of a step, where neither examples nor calibration samples decide.
 _PASSES = {"explain": 30, "rank": 100}
 # Multiplications of float32 in a second, and the tokens of an example whose length is not known.
 _PRODUCTS_PER_S = 5e10
-_TOKENS = {True: 64, False: 200}  # of texts, of images
+_TEXT_TOKENS, _IMAGE_TOKENS = 64, 200
 # What is assumed of a model that is not on this machine, and of a split whose rows have not been counted.
 _USUAL_BYTES, _USUAL_EXAMPLES = 400_000_000, 1000
 
@@ -75,8 +77,10 @@ def estimate(plan: Plan, sources: Sources | None = None, planned: Sequence[Seque
     spec = plan.spec
     planned = planned or planned_steps(plan, unresolved_sources(spec), traits_of(plan), default_threads=0)
     kinds = Counter({step.key: step.kind for steps in planned for step in steps}.values())
-    weights = _weights_bytes(spec, sources)
-    tokens = max(spec.get("input_lengths") or [_TOKENS[traits_of(plan).has_length]])
+    folders = _model_folders(spec, sources)
+    weights = max(map(size_bytes, folders), default=_USUAL_BYTES)
+    is_text = traits_of(plan).has_length
+    tokens = max(spec.get("input_lengths") or [_TEXT_TOKENS if is_text else _image_tokens(folders)])
     pass_s = weights / 4 * tokens / _PRODUCTS_PER_S
     examples = max((row["max_eval_samples"] or _USUAL_EXAMPLES for row in plan), default=0)
     samples = max((int((row["calibration"] or {}).get("num_calibration_samples", 0)) for row in plan), default=0)
@@ -142,9 +146,17 @@ def _with(spec: Spec, values: Mapping[str, object]) -> Spec:
     return replace(spec, fixed={**spec.fixed, **values})
 
 
-def _weights_bytes(spec: Spec, sources: Sources | None) -> int:
-    """Return the bytes of the largest model, as far as it is on this machine."""
+def _model_folders(spec: Spec, sources: Sources | None) -> list[Path]:
+    """Return the folders of the models that are on this machine."""
     known = {name: Path(source.location) for name, source in (sources.models if sources else {}).items()}
-    names = spec.values("name_or_path")
-    folders = [known.get(name) or spec.local_path(name) for name in names]
-    return max((size_bytes(folder) for folder in folders if folder and folder.is_dir()), default=_USUAL_BYTES)
+    folders = [known.get(name) or spec.local_path(name) for name in spec.values("name_or_path")]
+    return [folder for folder in folders if folder and folder.is_dir()]
+
+
+def _image_tokens(folders: Sequence[Path]) -> int:
+    """Return the patches of an image of the first model; a usual number where it has none."""
+    for folder in folders:
+        with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            return int(config["image_size"] // config["patch_size"]) ** 2
+    return _IMAGE_TOKENS

@@ -1,6 +1,7 @@
 """Show where the noise of timed blocks comes from: between blocks of one process, or between processes.
 
     python benchmarks/blocks.py [--model MODEL --inputs INPUTS] [--processes 6] [--rounds 40]
+    python benchmarks/blocks.py --width 2000 --layers 3 --rows 1  # 48 MB of weights: bound by memory
 
 Processes of one model are timed in turn, round by round, under several settings: idle threads that spin or sleep,
 pinned to cores or not, blocks and unrecorded calls of several lengths, one thread or two. For each setting the script
@@ -11,8 +12,8 @@ prints
 - that of the medians of processes, and what the blocks alone make expect of it: where the two agree, processes add
   nothing.
 
-By default it times a perceptron of a few milliseconds; `steps/*/model.onnx` of a run directory and the `inputs.npz` of
-one of its `shape` steps are other models.
+By default it times a perceptron of a few milliseconds, with `--layers` products of `--rows` by `--width` by `--width`.
+`steps/*/model.onnx` of a run directory and the `inputs.npz` of one of its `shape` steps are other models.
 """
 
 from __future__ import annotations
@@ -98,12 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="an ONNX file, with --inputs")
     parser.add_argument("--inputs", type=Path, help="the inputs of --model, as .npz")
+    for name, default in (("width", 512), ("layers", 8), ("rows", 32)):
+        parser.add_argument(f"--{name}", type=int, default=default, help="of the perceptron")
     parser.add_argument("--processes", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args(argv)
     print(f"{'setting':<42} {'call':>9} {'blocks':>7} {'processes':>9} {'expected':>8}")
     with tempfile.TemporaryDirectory() as temporary:
-        model, inputs = (options.model, options.inputs) if options.model else make_model(Path(temporary))
+        model, inputs = (
+            (options.model, options.inputs)
+            if options.model
+            else make_model(Path(temporary), options.width, options.layers, options.rows)
+        )
         subject = Subject("model", "onnxruntime", model.resolve(), inputs.resolve())
         for setting in SETTINGS:
             logs = np.log(block_medians(subject, setting, options.processes, options.rounds))

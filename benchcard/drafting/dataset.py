@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # The branch with the rows of a data set as parquet. Source: https://huggingface.co/docs/dataset-viewer/parquet
 _CONVERTED = "refs/convert/parquet"
 _EVALUATED = ("validation", "valid", "val", "dev", "test", "eval")
+_INPUTS = ("dataset.data_keys.primary", "dataset.data_keys.secondary")
 _KINDS = {"image": "images", "text": "texts", "texts": "lists of words"}
 
 
@@ -73,31 +74,30 @@ class DataSet:
     layout: Layout
 
     def choices(self) -> Iterator[tuple[str, Choice]]:
-        """Yield the choices of its path, configuration, revision and splits, by their places in a spec."""
+        """Yield the choices of its path, configuration and revision, by their places in a spec."""
         source = self.candidate.source
         if self.path != self.candidate.path:
             source += f", as `{self.candidate.path}`, an old id of it"
         yield "dataset.path", Choice(self.path, source)
         names, name = self.layout.configurations, self.layout.configuration
         if len(names) > 1 and not name:
-            yield "dataset.name", unknown("the data set has several configurations", names)
+            yield "dataset.name", unknown("which configuration to evaluate on", names)
         elif len(names) > 1:
             is_named = name == self.candidate.name
-            why = "as there" if is_named else "the default configuration of the data set"
+            why = self.candidate.source if is_named else "the default configuration of the data set"
             yield "dataset.name", Choice(name, why, tuple(other for other in names if other != name))
         if self.revision is not None and self.revision != self.candidate.revision:
             why = "the data set is read by a script, which is not run: this branch has its rows as parquet"
             yield "dataset.revision", Choice(self.revision, why)
-        yield from self._split_choices(is_read=bool(name) or len(names) < 2)
 
-    def _split_choices(self, is_read: bool) -> Iterator[tuple[str, Choice]]:
-        splits = list(self.layout.splits) if is_read else []
-        asked, only = self.candidate.split, splits if len(splits) == 1 else []
+    def split_choices(self) -> Iterator[tuple[str, Choice]]:
+        """Yield the choices of its splits, by their places in a spec."""
+        splits, asked = list(self.layout.splits), self.candidate.split
+        only = splits if len(splits) == 1 else []
         usual = [split for word in _EVALUATED for split in splits if split.startswith(word)]
         split = next(iter([asked] if asked in splits else usual or only), None)
         if split is None:
-            why = "the data set has no split with such a name" if is_read else "it depends on `dataset.name`"
-            yield "dataset.eval_split", unknown(f"which split to evaluate on: {why}", splits)
+            yield "dataset.eval_split", unknown("which split to evaluate on: none has a usual name", splits)
             return
         why = "the split of the data set that is meant for it"
         if split == asked:
@@ -108,7 +108,7 @@ class DataSet:
         train = next((name for name in splits if name.startswith("train")), None)
         why = "the split that the model was trained on, if this is its data set"
         if train is None or train == split:
-            why = "the data set has no other split for calibration, which reads no labels"
+            why = "the data set has no split `train`; calibration reads no labels"
         yield "dataset.calibration_split", Choice(train or split, f"{why}; for static quantization")
 
 
@@ -154,11 +154,40 @@ def kind_of(feature: object) -> str:
     return lists.get(kind_of(inner), "") if inner is not None else ""
 
 
-def input_choices(layout: Layout, usage: Usage | None) -> dict[str, Choice]:
+def data_choices(
+    data: DataSet, usage: Usage | None, config: PretrainedConfig, given: Mapping[str, Choice]
+) -> dict[str, Choice]:
+    """Return all choices that follow from a data set and the labels of a model; `given` ones of columns are heeded."""
+    choices = dict(data.choices())
+    if "dataset.name" in choices and choices["dataset.name"].is_unknown:
+        return {**choices, **dependent_choices(usage)}
+    inputs = _input_choices(data.layout, usage)
+    columns = [{**inputs, **given}[place].value for place in inputs]
+    return {
+        **choices,
+        **dict(data.split_choices()),
+        **inputs,
+        **_reference_choices(data.layout, usage, config, columns),
+    }
+
+
+def dependent_choices(usage: Usage | None) -> dict[str, Choice]:
+    """Return the choices of what cannot be told as long as the data set is not known."""
+    why = "it depends on the data set"
+    inputs, references = (usage.inputs, usage.references) if usage else ((("",),), ())
+    needed = min(inputs, key=len)
+    names = [sorted({names[index] for names in inputs if len(names) == len(needed)}) for index in range(len(needed))]
+    return {
+        "dataset.eval_split": unknown(why),
+        **{place: unknown(why, list(filter(None, known))) for place, known in zip(_INPUTS, names)},
+        "dataset.ref_keys": unknown(why, references, is_list=True),
+    }
+
+
+def _input_choices(layout: Layout, usage: Usage | None) -> dict[str, Choice]:
     """Return the choices of the input columns, by their places in a spec."""
-    places = ["dataset.data_keys.primary", "dataset.data_keys.secondary"]
     if usage is None:
-        return {places[0]: unknown("which column to read", list(layout.features))}
+        return {_INPUTS[0]: unknown("which column to read", list(layout.features))}
     kinds = {name: kind_of(feature) for name, feature in layout.features.items()}
     of_kind = [name for name, kind in kinds.items() if kind == usage.input_kind]
     exact = {name.lower(): name for name in reversed(of_kind)}
@@ -171,14 +200,14 @@ def input_choices(layout: Layout, usage: Usage | None) -> dict[str, Choice]:
         why = f"the data set has no other column of {_KINDS[usage.input_kind]}"
         if len(columns) not in {len(names) for names in usage.inputs}:
             missing = unknown(f"which column of {_KINDS[usage.input_kind]} to read", of_kind)
-            return dict.fromkeys(places[: min(len(names) for names in usage.inputs)], missing)
+            return dict.fromkeys(_INPUTS[: min(len(names) for names in usage.inputs)], missing)
     return {
         place: Choice(column, why, tuple(name for name in of_kind if name not in columns))
-        for place, column in zip(places, columns)
+        for place, column in zip(_INPUTS, columns)
     }
 
 
-def reference_choices(
+def _reference_choices(
     layout: Layout, usage: Usage | None, config: PretrainedConfig, inputs: Sequence[object]
 ) -> dict[str, Choice]:
     """Return the choices of the column of references and, where its labels are not the model's, of `label_mapping`."""
@@ -199,7 +228,9 @@ def reference_choices(
                 notes[name] = "its labels are matched with the model's when the rows are read"
                 continue
             try:
-                notes[name] = "; ".join(labels.align(config.id2label, declared, [], None).notes) or "labels agree"
+                notes[name] = (
+                    "; ".join(labels.align(config.id2label, declared, [], None).notes) or "its labels are the model's"
+                )
             except SpecError as error:
                 mistakes[name] = "; ".join(mistake.found for mistake in error.mistakes)
     # Of several columns with labels, those with the labels of the model come first.
@@ -211,12 +242,9 @@ def reference_choices(
     if column is None:
         return {place: unknown("which column has the references", pool or list(kinds), is_list=True)}
     why = "the usual name of such a column" if usual else "the only column of its kind"
-    others = tuple(name for name in columns if name != column)
+    others = tuple(name for name in pool if name != column and kinds[name] == kinds[column])
     choices = {place: Choice([column], "; ".join(filter(None, (why, notes.get(column)))), others)}
     if column in mistakes:
-        needed = f"which label of the model each label of the data set is, {mistakes[column]}"
+        needed = f"which label of the model each label of the data set is: they differ, {mistakes[column]}"
         choices["task_args.label_mapping"] = unknown(needed, ["{name in the data set: name or id in the model}"])
     return choices
-
-
-__all__ = ["Candidate", "Choice", "DataSet", "input_choices", "kind_of", "open_dataset", "reference_choices", "unknown"]

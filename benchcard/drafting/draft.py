@@ -16,9 +16,9 @@ from benchcard.card.frontmatter.yaml import format_flow, format_scalar
 from benchcard.drafting.dataset import (
     Candidate,
     Choice,
-    input_choices,
+    data_choices,
+    dependent_choices,
     open_dataset,
-    reference_choices,
     unknown,
 )
 from benchcard.drafting.model import Model, read_model
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from benchcard.card.facts import Plain
 
 GRID = "recommended"
-# The half-width of the 95 % interval of an accuracy of 0.9 over so many rows is 0.026.
+# The half-width of the 95 % interval of an accuracy of 0.9 over so many rows is 0.026, of one of 0.85 0.031.
 _MAX_EVAL_SAMPLES = 500
 _DURATION = 15
 # How many data sets of a model card are read, in search of one that fits the model.
@@ -71,8 +71,13 @@ class Draft:
         Raises:
             SpecError: Values cannot be told; each is a mistake with its candidates and how to give it.
         """
-        if self.missing:
-            raise SpecError([_mistake(self.model, *item) for item in self.missing.items()])
+        if missing := self.missing:
+            # Once these are known, the other values of the data set can be told.
+            first = next((place for place in ("dataset.path", "dataset.name") if place in missing), "dataset.")
+            own = [
+                place for place in missing if place == first or not (place.startswith("dataset.") and first in missing)
+            ]
+            raise SpecError([_mistake(self.model, place, missing[place]) for place in own])
 
         def values_of(tree: Mapping[str, object]) -> dict[str, Any]:
             return {
@@ -89,7 +94,7 @@ class Draft:
             "could be.",
             *(f"Note: {note}." for note in self.notes),
         ]
-        lines = [line for text in head for line in textwrap.wrap(_one_line(text), _WIDTH - 2)]
+        lines = [line for text in head for line in textwrap.wrap(_one_line(text), _WIDTH - 2, break_on_hyphens=False)]
         return "".join(f"{line}\n" for line in [*(f"# {line}" for line in lines), *_yaml_lines(self._tree())])
 
     def _tree(self) -> dict[str, object]:
@@ -122,17 +127,16 @@ def _yaml_lines(tree: Mapping[str, object], indent: str = "") -> Iterator[str]:
 
 
 def _comment(choice: Choice) -> str:
-    others = f"; else {join_names(choice.others)}" if choice.others else ""
     if choice.is_unknown:
-        return f"FILL IN: {choice.source}{others.replace('; else', ': one of') if others else ''}"
-    return f"{choice.source}{others}"
+        return f"FILL IN: {choice.source}" + (f"; candidates: {quote_names(choice.others)}" if choice.others else "")
+    return choice.source + (f"; else {join_names(choice.others)}" if choice.others else "")
 
 
 def _with_comment(line: str, comment: str) -> Iterator[str]:
     """Yield a line with its comment, which continues on lines below it where it is long."""
     start = f"{line}  # "
     width = max(_WIDTH - len(start), 40)
-    first, *rest = textwrap.wrap(_one_line(comment), width, break_long_words=False) or [""]
+    first, *rest = textwrap.wrap(_one_line(comment), width, break_long_words=False, break_on_hyphens=False) or [""]
     yield f"{start}{first}".rstrip(" #")
     yield from (f"{' ' * (len(start) - 2)}# {text}" for text in rest)
 
@@ -169,7 +173,8 @@ def draft_spec(
         choices["trust_remote_code"] = unknown(why, ["true"])
     arguments = _task_arguments(described, task)
     choices |= {place: choice for place, choice in arguments.items() if place not in given}
-    usage = _usage(task, {**arguments, **given})
+    labels = [str(described.config.id2label[index]) for index in sorted(described.config.id2label)]
+    usage = _usage(task, {**arguments, **given}, labels)
     data, notes = _data_choices(described, task, usage, given)
     choices |= data
     choices |= _measuring(described, task, usage, {**choices, **given})
@@ -219,9 +224,9 @@ def _task_arguments(model: Model, task: str) -> dict[str, Choice]:
     return {}
 
 
-def _usage(task: str, choices: Mapping[str, Choice]) -> Usage | None:
+def _usage(task: str, choices: Mapping[str, Choice], labels: list[str]) -> Usage | None:
     usage = getattr(registry.task(task), "usage", None) if task in registry.tasks() else None
-    return usage(_arguments(choices)) if usage is not None else None
+    return usage(_arguments(choices), labels) if usage is not None else None
 
 
 def _arguments(choices: Mapping[str, Choice]) -> dict[str, Plain]:
@@ -258,6 +263,7 @@ def _data_choices(
     """Return the choices of the first data set for which all can be told, else of the first that exists; and notes."""
     candidates = _candidates(model, task, usage, given)
     notes: list[str] = []
+    refused: set[str] = set()
     drafted: list[dict[str, Choice]] = []
     for candidate in candidates[:_MOST_CANDIDATES]:
         try:
@@ -265,22 +271,20 @@ def _data_choices(
         except SpecError as error:
             if candidate.is_given:
                 raise
-            reasons = "; ".join(filter(None, (mistake.hint or mistake.expected for mistake in error.mistakes)))
+            reasons = "; ".join(mistake.hint or mistake.expected for mistake in error.mistakes).rstrip(".")
             notes.append(f"{candidate.source} has `{candidate.path}`, which cannot be used: {reasons}")
+            refused.add(candidate.path)
             continue
-        choices = dict(data.choices())
-        if "dataset.name" not in choices or not choices["dataset.name"].is_unknown:
-            inputs = input_choices(data.layout, usage)
-            columns = [{**inputs, **given}[place].value for place in inputs]
-            choices |= inputs
-            choices |= reference_choices(data.layout, usage, model.config, columns)
+        choices = data_choices(data, usage, model.config, given)
         rows = data.layout.splits.get(str({**choices, **given}.get("dataset.calibration_split", unknown("")).value))
         is_given = any(place.startswith("calibration") for place in given)
         if not is_given and rows is not None and rows < int(CALIBRATION_DEFAULTS["num_calibration_samples"]):
             choices["calibration.num_calibration_samples"] = Choice(rows, "all rows of the split for calibration")
-        others = tuple(dict.fromkeys(other.path for other in candidates if other.path != candidate.path))
+        others = tuple(dict.fromkeys(other.path for other in candidates if other.path not in refused))
         path = choices["dataset.path"]
-        choices["dataset.path"] = Choice(path.value, path.source, others)
+        choices["dataset.path"] = Choice(
+            path.value, path.source, tuple(other for other in others if other != candidate.path)
+        )
         drafted.append(choices)
         if not any(choice.is_unknown and place not in given for place, choice in choices.items()):
             return choices, notes
@@ -288,8 +292,7 @@ def _data_choices(
         return drafted[0], notes
     why = "the model card names none that can be used" if candidates else "the model card names none"
     common = usage.datasets if usage else ()
-    none = {"dataset.path": unknown(f"the data set to evaluate on: {why}", common)}
-    return {**none, "dataset.eval_split": unknown("the split to evaluate on: it depends on the data set")}, notes
+    return {"dataset.path": unknown(f"the data set to evaluate on: {why}", common), **dependent_choices(usage)}, notes
 
 
 def _measuring(model: Model, task: str, usage: Usage | None, choices: Mapping[str, Choice]) -> dict[str, Choice]:
@@ -298,8 +301,8 @@ def _measuring(model: Model, task: str, usage: Usage | None, choices: Mapping[st
     if task in registry.tasks():
         measuring["metrics"] = _metrics(model, task, usage, choices)
     measuring["grid"] = Choice(GRID, "what makes sense on this machine")
-    about = "a cap on the time: so many rows, evenly spaced, tell an accuracy of 0.9 to 0.026"
-    measuring["max_eval_samples"] = Choice(_MAX_EVAL_SAMPLES, about, ("null for all rows",))
+    about = "a cap on the time, of evenly spaced rows: they tell an accuracy to about 0.03; null for all rows"
+    measuring["max_eval_samples"] = Choice(_MAX_EVAL_SAMPLES, about)
     if usage is not None:
         sizes = "what models of this task are commonly run with"
         measuring["batch_sizes"] = Choice(list(usage.batch_sizes), sizes)
@@ -336,6 +339,7 @@ def _metrics(model: Model, task: str, usage: Usage | None, choices: Mapping[str,
         if fitting:
             if averages:
                 source += f", where {quote_names(averages)} does not say which average over labels it is"
-            others = {*usage.metrics, *defaults} - {*fitting} if averages else {*defaults} - {*fitting}
-            return Choice(list(fitting), source, tuple(name for name in usage.metrics if name in others))
-    return Choice(list(defaults), "the metrics of the task", ())
+            others = [name for name in usage.metrics if name in defaults or name.rpartition("_")[0] in averages]
+            return Choice(list(fitting), source, tuple(name for name in others if name not in fitting))
+    fitting = [name for name in defaults if usage is None or name in usage.metrics]
+    return Choice(list(fitting), "the metrics of the task")

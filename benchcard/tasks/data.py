@@ -25,6 +25,7 @@ from benchcard.tasks.hub_cache import cached_builder
 from benchcard.utils.files import content_digest, list_files, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import digest
+from benchcard.utils.progress import no_dataset_progress
 from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize, quote_names
 
 if TYPE_CHECKING:
@@ -104,8 +105,9 @@ class Layout:
     """What a data set has, read without its rows where that is possible.
 
     Attributes:
-        configurations: The names of its configurations; the one that was read is `configuration`, and empty where the
-            data set has several and none was named or is the default.
+        configurations: The names of its configurations; empty where they are not known.
+        configuration: The one that was read; empty where there are several and none was named or is the default, and
+            so nothing was read.
         splits: The number of rows of each split; None where it is not known without reading them. A file, or a folder
             whose only split has no name, has the split `train`.
         features: The features of the columns of the configuration.
@@ -126,34 +128,47 @@ def read_layout(location: str, name: str | None, revision: str | None) -> Layout
     Raises:
         SpecError: There is no such configuration, or the data set cannot be read.
     """
+    import datasets
+
     path = Path(location)
-    with _reporting_load_errors(location, name, "train"):
+    with no_dataset_progress(), _reporting_load_errors(location, name, "train"):
         if any((path / file).exists() for file in _SAVED):
             with literal(path) as link:
                 saved = _load_saved(link, "train")
                 features = next(iter(saved.values())).features
                 return Layout((), "", {split: len(rows) for split, rows in saved.items()}, features)
         if path.exists():
-            reader = _local_reader(path, _link_files(path, data_digest(path)), name, "train")()
-            reader.download_and_prepare()
+            home = _link_files(path, data_digest(path))
+            names, default = (
+                _configurations(str(home / _LINKS / _link_name(path)), None) if path.is_dir() else ((), None)
+            )
+            open_reader = _local_reader(path, home, name or default, "train")
         else:
-            reader = _hub_reader(location, name, revision)()
-        return _layout(reader, name)
+            names, default = _configurations(location, revision)
+            open_reader = _hub_reader(location, name or default, revision)
+        if name is None and default is None and len(names) > 1:
+            return Layout(names, "", {}, datasets.Features())
+        reader = open_reader()
+        if path.exists():
+            reader.download_and_prepare()
+        features = reader.info.features
+        splits = {split: info.num_examples for split, info in (reader.info.splits or {}).items()}
+        if features is None or not splits:
+            streams = reader.as_streaming_dataset()
+            splits = dict.fromkeys(map(str, streams))
+            stream = next(iter(streams.values()))
+            features = stream.features or stream._resolve_features().features
+        return Layout(names, name or default or "", splits, features)
 
 
-def _layout(reader: DatasetBuilder, name: str | None) -> Layout:
-    names = tuple(reader.builder_configs)
-    configuration = reader.config.name
-    if name is None and len(names) > 1 and configuration not in ("default", reader.DEFAULT_CONFIG_NAME):
-        configuration = ""
-    features = reader.info.features
-    splits = {split: info.num_examples for split, info in (reader.info.splits or {}).items()}
-    if features is None or not splits:
-        streams = reader.as_streaming_dataset()
-        splits = dict.fromkeys(map(str, streams))
-        stream = next(iter(streams.values()))
-        features = stream.features or stream._resolve_features().features
-    return Layout(names, configuration, splits, features)
+def _configurations(location: str, revision: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Return the names of the configurations of a data set, and the default one; those of the cache are not known."""
+    import datasets
+
+    if datasets.config.HF_HUB_OFFLINE and not Path(location).exists():
+        return (), None
+    names = datasets.get_dataset_config_names(location, revision=revision)
+    return tuple(names), datasets.get_dataset_default_config_name(location, revision=revision)
 
 
 @contextlib.contextmanager

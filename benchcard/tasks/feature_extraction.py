@@ -73,7 +73,7 @@ class FeatureExtraction:
             tallies=texts.cut_tally(),
         )
 
-    def usage(self, arguments: Mapping[str, object]) -> Usage:
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
         """Return how the task is commonly used."""
         return _USAGE
 

@@ -74,7 +74,7 @@ class ImageClassification:
             metric_defaults={"pos_label": alignment.positive},
         )
 
-    def usage(self, arguments: Mapping[str, object]) -> Usage:
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
         """Return how the task is commonly used."""
         return _USAGE
 

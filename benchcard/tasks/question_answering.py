@@ -110,7 +110,7 @@ class QuestionAnswering:
             meanings={"exact_match": f"{scorer}.{'exact_match' if answerable else 'exact'}", "f1": f"{scorer}.f1"},
         )
 
-    def usage(self, arguments: Mapping[str, object]) -> Usage:
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
         """Return how the task is commonly used."""
         return _USAGE
 

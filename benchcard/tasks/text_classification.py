@@ -149,7 +149,7 @@ class TextClassification:
             facts=facts,
         )
 
-    def usage(self, arguments: Mapping[str, object]) -> Usage:
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
         """Return how the task is commonly used with these `task_args`."""
         if arguments.get("is_regression"):
             metrics = self.metrics_for(arguments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -97,8 +97,10 @@ class TokenClassification:
             {"entity_tags": entity_tags} if entity_tags else {},
         )
 
-    def usage(self, arguments: Mapping[str, object]) -> Usage:
-        """Return how the task is commonly used."""
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
+        """Return how the task is commonly used; only words are scored where the labels mark no entities."""
+        if read_tags(names)[0] is None and not labels.are_generic(names):
+            return replace(_USAGE, metrics=("accuracy",))
         return _USAGE
 
     def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:

@@ -50,7 +50,7 @@ class Benchmark:
         model: str | Path | None = None,
         dataset: Mapping[str, object] | pd.DataFrame | datasets.Dataset | None = None,
         metrics: Sequence[str] | None = None,
-        grid: Mapping[str, object] | None = None,
+        grid: Mapping[str, object] | str | None = None,
         fixed: Mapping[str, object] | None = None,
         **parameters: object,
     ) -> None:
@@ -64,7 +64,7 @@ class Benchmark:
                 `calibration_split`, `data_keys`, `ref_keys`, `revision`. For data in memory and local files, `name` is
                 their name on the card. A `Dataset` or a data frame alone stands for `{"path": ...}`.
             metrics: Ids of metrics; by default those of the task.
-            grid: Benchmarked parameters, each with a list of values.
+            grid: Benchmarked parameters, each with a list of values; or the name of a preset, such as `recommended`.
             fixed: Parameters with one value.
             **parameters: More fixed parameters, such as `batch_sizes`, `input_lengths`, `duration` (seconds per
                 configuration), `warmup_runs`, `max_eval_samples`, `backend`; `model_name` and `base_model` (an id on
@@ -105,22 +105,32 @@ class Benchmark:
         return benchmark
 
     @classmethod
-    def from_spec(cls, spec: str | Path | Mapping[str, object] | Spec, *, trust_remote_code: bool = False) -> Benchmark:
+    def from_spec(
+        cls,
+        spec: str | Path | Mapping[str, object] | Spec,
+        *,
+        grid: Mapping[str, object] | str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Benchmark:
         """Return the benchmark of a YAML file, of a mapping of the same form, or of a `Spec`.
+
+        `grid`, a mapping or the name of a preset, replaces that of a file or a mapping.
 
         A file and a mapping are trusted as the caller's own. Code that the `Spec` of a card or of a run directory names
         may run with `trust_remote_code` only.
 
         Raises:
             SpecError: The spec has mistakes; all of them are listed with their places.
-            BenchcardError: The `Spec` names code that may not run.
+            BenchcardError: The `Spec` names code that may not run, or there is a `grid` for it.
         """
+        if isinstance(spec, Spec) and grid is not None:
+            raise BenchcardError("a `Spec` has its own grid: pass the file or the mapping that it was read from")
         if isinstance(spec, (str, Path)):
-            spec = specs.load_spec(Path(spec))
+            spec = specs.load_spec(Path(spec), grid)
         benchmark = cls.__new__(cls)
         if isinstance(spec, Mapping):
             values, benchmark._in_memory = in_memory.extract_datasets(spec)
-            spec = specs.read_spec(values)
+            spec = specs.read_spec(values, grid=grid)
         if not (spec.trusted or trust_remote_code) and (code := resolve.uninstalled_code(spec)):
             raise BenchcardError(resolve.untrusted_code_message(code))
         benchmark.spec = spec

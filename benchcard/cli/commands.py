@@ -136,6 +136,11 @@ def main(debug: bool) -> None:
     """Benchmark quantized variants of a Hugging Face model, and publish the results as a model card."""
 
 
+_grid_option = click.option(
+    "--grid", metavar="NAME", help="Use a preset, such as `recommended`, in place of the grid of SPEC."
+)
+
+
 def _draft_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that give values of a drafted spec."""
     for option in (
@@ -156,15 +161,16 @@ def _given(task: str | None, dataset: str | None, name: str | None) -> dict[str,
 @main.command()
 @click.argument("model")
 @_draft_options
+@_grid_option
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file.  [default: standard output]")
-def init(model: str, output: Path | None, **given: str | None) -> None:
+def init(model: str, output: Path | None, grid: str | None, **given: str | None) -> None:
     """Draft a spec for MODEL, an id on the Hub or a folder, with a comment on where each value was taken from.
 
     A value that cannot be told is left to fill in.
     """
     from benchcard.drafting.draft import draft_spec
 
-    draft = draft_spec(model, **_given(**given))
+    draft = draft_spec(model, grid=grid, **_given(**given))
     if output is None:
         click.echo(draft.to_yaml(), nl=False)
     elif output.exists():
@@ -179,16 +185,17 @@ def init(model: str, output: Path | None, **given: str | None) -> None:
 
 @main.command()
 @click.argument("spec", type=click.Path(path_type=Path))
+@_grid_option
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @json_option
 @wide_option
-def plan(spec: Path, as_csv: bool, as_json: bool, wide: bool) -> None:
+def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) -> None:
     """Show the configurations of SPEC, the steps that they share and their cost. Nothing is run."""
     from benchcard.analysis.frames.columns import to_records
     from benchcard.benchmark import Benchmark
     from benchcard.spec.plan import unused_settings
 
-    benchmark = Benchmark.from_spec(spec)
+    benchmark = Benchmark.from_spec(spec, grid=grid)
     frame = benchmark.plan()
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
@@ -222,10 +229,17 @@ def plan(spec: Path, as_csv: bool, as_json: bool, wide: bool) -> None:
     type=click.FloatRange(min=0, min_open=True),
     help="Stop a step, or a timed process, that does not respond for this many seconds.",
 )
+@_grid_option
 @hub.max_drop_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def run(
-    spec: str, path: Path | None, timeout_s: float | None, max_drop: float | None, quiet: bool, **given: str | None
+    spec: str,
+    path: Path | None,
+    timeout_s: float | None,
+    grid: str | None,
+    max_drop: float | None,
+    quiet: bool,
+    **given: str | None,
 ) -> None:
     """Run SPEC, or the steps of it that are not done, and write the card.
 
@@ -238,9 +252,9 @@ def run(
     if _is_spec(spec):
         if any(given.values()):
             raise click.UsageError("the options `--task`, `--dataset` and `--dataset-name` are for a MODEL")
-        benchmark = Benchmark.from_spec(spec)
+        benchmark = Benchmark.from_spec(spec, grid=grid)
     else:
-        benchmark = Benchmark.for_model(spec, **_given(**given))
+        benchmark = Benchmark.for_model(spec, grid=grid, **_given(**given))
         path = path or benchmark.default_path
         write_text(f"spec: {path / 'spec.yaml'}")
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)

@@ -25,6 +25,7 @@ from benchcard.drafting.model import Model, read_model
 from benchcard.errors import Mistake, SpecError
 from benchcard.sources.resolve import RENAMED
 from benchcard.spec.parameters import ALIASES, CALIBRATION_DEFAULTS
+from benchcard.spec.presets import presets
 from benchcard.tasks import Usage, default_metrics
 from benchcard.utils.plain import plain
 from benchcard.utils.text import join_names, quote_names
@@ -300,7 +301,9 @@ def _measuring(model: Model, task: str, usage: Usage | None, choices: Mapping[st
     measuring = {}
     if task in registry.tasks():
         measuring["metrics"] = _metrics(model, task, usage, choices)
-    measuring["grid"] = Choice(GRID, "what makes sense on this machine")
+    measuring["grid"] = Choice(
+        GRID, "what makes sense on this machine", tuple(name for name in presets() if name != GRID)
+    )
     about = "a cap on the time, of evenly spaced rows: they tell an accuracy to about 0.03; null for all rows"
     measuring["max_eval_samples"] = Choice(_MAX_EVAL_SAMPLES, about)
     if usage is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchcard import registry
-from benchcard.quantization.settings import STATIC_ONLY
+from benchcard.quantization.settings import STATIC_ONLY, Quantization
 from benchcard.spec.parameters import CALIBRATION_DEFAULTS, PARAMETERS, split_name
 from benchcard.spec.spec import Spec
 from benchcard.utils.plain import canonical_json
@@ -20,6 +20,7 @@ from benchcard.utils.text import pluralize
 
 # Why a parameter of static rows has no effect on dynamic ones.
 _DYNAMIC = {name: STATIC_ONLY[name] for name in ("activations_dtype", "activations_symmetric")}
+_DYNAMIC_SETTINGS = Quantization("dynamic").resolved
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,12 @@ def make_plan(spec: Spec, frameworks: Mapping[str, FrameworkTraits] | None = Non
 
 
 def unused_settings(plan: Plan) -> tuple[str, ...]:
-    """Return a sentence for each setting without effect on any row or on those of a framework.
+    """Return a sentence for each setting without effect on any row or on those of a framework, after the spec's notes.
 
     A parameter that applies to some rows only, as `calibration` in a grid with dynamic rows, is not reported, but for
     fixed settings of activations.
     """
-    spec, sentences = plan.spec, []
+    spec, sentences = plan.spec, [*plan.spec.notes]
     is_any_dynamic = any(row["quantization_approach"] == "dynamic" for row in plan)
 
     for name, value in {**spec.fixed, **spec.grid}.items():
@@ -151,7 +152,7 @@ def unused_settings(plan: Plan) -> tuple[str, ...]:
         reason = _DYNAMIC.get(parameter) if is_any_dynamic else None
         if all(row[parameter] is None for row in plan):
             sentences.append(f"{name} changes nothing: {reason or 'it applies to no row'}")
-        elif reason and name in spec.fixed:
+        elif reason and name in spec.fixed and value != getattr(_DYNAMIC_SETTINGS, name):
             sentences.append(f"{name} ({value}) applies to the static rows alone: {reason}")
     arguments = dict(spec.fixed.get("framework_args") or {})
     arguments |= {

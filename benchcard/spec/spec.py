@@ -27,6 +27,7 @@ from benchcard.spec.parameters import (
     split_name,
     type_of,
 )
+from benchcard.spec.presets import expand, presets
 from benchcard.spec.schema import Anything, ListOf, MappingOf, Text, ValueType
 from benchcard.utils.parsing import UnreadableError, load_yaml
 from benchcard.utils.plain import checked, digest, plain
@@ -50,6 +51,7 @@ class Spec:
             that name is looked for; None where the card may not name a file of this machine.
         trusted: Whether code that the spec names may run: not where it comes from a card or a run directory, which may
             be somebody else's.
+        notes: What its preset has and it has not, a sentence each.
     """
 
     task: str
@@ -58,6 +60,7 @@ class Spec:
     folder: Path = field(default_factory=Path.cwd, compare=False)
     card_folders: Mapping[str, Path | None] = field(default_factory=dict, compare=False)
     trusted: bool = field(default=True, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the spec as plain data, from which `read_spec` makes an equal one."""
@@ -145,11 +148,14 @@ def _lies_within(folder: Path, path: Path) -> bool:
     return all(file.resolve().is_relative_to(folder) for file in (path, *path.rglob("*")))
 
 
-def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
+def read_spec(data: Mapping[str, object], folder: Path | None = None, grid: object = None) -> Spec:
     """Return the spec of data in the form of a YAML spec or of `Benchmark`'s arguments.
 
-    Relative paths start at `folder`; None for the working directory. A `SpecError` has up to a hundred mistakes.
+    Relative paths start at `folder`; None for the working directory. `grid`, a mapping or the name of a preset,
+    replaces that of the data. A `SpecError` has up to a hundred mistakes.
     """
+    if grid is not None and isinstance(data, Mapping):
+        data = {**data, "grid": grid}
     return _read(data, folder, stored=False)
 
 
@@ -164,19 +170,34 @@ def _read(data: Mapping[str, object], folder: Path | None, *, stored: bool) -> S
     copy, mistakes = checked(data)
     if copy is None:
         raise SpecError(mistakes)
+    notes: tuple[str, ...] = ()
+    if not stored:
+        copy, notes = _expand_preset(copy)
     reader, places = _SpecReader(copy, stored), {mistake.place for mistake in mistakes}
     mistakes += islice((mistake for mistake in reader.mistakes() if mistake.place not in places), MOST_MISTAKES)
     if mistakes:
         raise SpecError(mistakes[:MOST_MISTAKES])
-    return Spec(reader.data["task"], reader.fixed, reader.grid, folder or Path.cwd())
+    return Spec(reader.data["task"], reader.fixed, reader.grid, folder or Path.cwd(), notes=notes)
+
+
+def _expand_preset(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the data with the parameters of its preset, if `grid` names one, and what was left out of the preset."""
+    name, fixed = data.get("grid"), data.get("fixed") or {}
+    if not isinstance(name, str) or name not in presets() or not isinstance(fixed, dict):
+        return data, ()
+    expansion = expand(name, {**data, **fixed})
+    return {**data, "fixed": {**fixed, **expansion.fixed}, "grid": dict(expansion.grid)}, expansion.notes
 
 
 def _found(data: object) -> str:
     return "nothing" if data is None else format_value(data)
 
 
-def load_spec(path: Path) -> Spec:
-    """Return the spec in a YAML file; a `SpecError` if it cannot be read, is not YAML, or has mistakes in it."""
+def load_spec(path: Path, grid: object = None) -> Spec:
+    """Return the spec in a YAML file; a `SpecError` if it cannot be read, is not YAML, or has mistakes in it.
+
+    `grid` replaces that of the file.
+    """
     try:
         data = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -188,7 +209,7 @@ def load_spec(path: Path) -> Spec:
         raise SpecError(Mistake("$", f"{path}{where}: {error.problem}", "YAML of plain values")) from error
     except ValueError as error:
         raise SpecError(Mistake("$", f"{format_value(str(path))}: {error}", "the path of a file")) from error
-    return read_spec(data, path.resolve().parent)
+    return read_spec(data, path.resolve().parent, grid)
 
 
 class _SpecReader:
@@ -240,7 +261,9 @@ class _SpecReader:
             if given is None:
                 continue
             if not isinstance(given, dict):
-                yield Mistake(where, format_value(given), "a mapping of parameters")
+                names = presets() if where == "$.grid" else ()
+                expected = f"a mapping of parameters{f', or {join_names(names)}' if names else ''}"
+                yield Mistake(where, format_value(given), expected, did_you_mean(given, names))
                 continue
             for key, value in given.items():
                 name, place = ALIASES.get(key, key), f"{where}.{key}"

@@ -147,8 +147,8 @@ class Task(Protocol):
     A task may have an attribute `outputs`, by which a graph with other names is read: the outputs that `kept` reads,
     with their numbers of axes (`{"logits": 2}`), as a sequence of alternatives, the preferred one first.
 
-    A task may have a method `usage(arguments, names)`, which returns the `Usage` with these `task_args` of a model whose
-    labels have these names; without it, the draft of a spec leaves the lines on data to fill in.
+    A task may have a method `usage(arguments, names)`, which returns the `Usage` with these `task_args` of a model
+    with labels of these names; without it, the draft of a spec leaves the lines on data to fill in.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

@@ -10,12 +10,13 @@ import pytest
 
 from benchcard.analysis import reasons, row_facts
 from benchcard.frameworks.kernels import Kernel
-from benchcard.measure.machine import Int8, Machine
+from benchcard.measure.machine import Machine
 from benchcard.quantization.outcomes import Exclusion, Loss, OperatorCount
 from benchcard.run.failures import Failures
 from benchcard.run.record import Outcomes
 from benchcard.steps.evaluate import EvaluateOutcome
 from benchcard.steps.step import Outcome
+from benchcard.utils.processor import Int8
 
 STATIC = {"framework": "onnxruntime", "quantization_approach": "static", "quant_format": None}
 INTEGER = ("MatMulIntegerToFloat", "8 bits", 3, 0.5)

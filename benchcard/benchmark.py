@@ -129,8 +129,9 @@ class Benchmark:
             spec = specs.load_spec(Path(spec), grid)
         benchmark = cls.__new__(cls)
         if isinstance(spec, Mapping):
-            values, benchmark._in_memory = in_memory.extract_datasets(spec)
-            spec = specs.read_spec(values, grid=grid)
+            arguments = spec if grid is None else {**spec, "grid": grid}
+            values, benchmark._in_memory = in_memory.extract_datasets(arguments)
+            spec = specs.read_spec(values)
         if not (spec.trusted or trust_remote_code) and (code := resolve.uninstalled_code(spec)):
             raise BenchcardError(resolve.untrusted_code_message(code))
         benchmark.spec = spec

@@ -148,14 +148,11 @@ def _lies_within(folder: Path, path: Path) -> bool:
     return all(file.resolve().is_relative_to(folder) for file in (path, *path.rglob("*")))
 
 
-def read_spec(data: Mapping[str, object], folder: Path | None = None, grid: object = None) -> Spec:
+def read_spec(data: Mapping[str, object], folder: Path | None = None) -> Spec:
     """Return the spec of data in the form of a YAML spec or of `Benchmark`'s arguments.
 
-    Relative paths start at `folder`; None for the working directory. `grid`, a mapping or the name of a preset,
-    replaces that of the data. A `SpecError` has up to a hundred mistakes.
+    Relative paths start at `folder`; None for the working directory. A `SpecError` has up to a hundred mistakes.
     """
-    if grid is not None and isinstance(data, Mapping):
-        data = {**data, "grid": grid}
     return _read(data, folder, stored=False)
 
 
@@ -182,11 +179,11 @@ def _read(data: Mapping[str, object], folder: Path | None, *, stored: bool) -> S
 
 def _expand_preset(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the data with the parameters of its preset, if `grid` names one, and what was left out of the preset."""
-    name, fixed = data.get("grid"), data.get("fixed") or {}
-    if not isinstance(name, str) or name not in presets() or not isinstance(fixed, dict):
+    name, fixed = data.get("grid"), data.get("fixed")
+    if not isinstance(name, str) or name not in presets():
         return data, ()
-    expansion = expand(name, {**data, **fixed})
-    return {**data, "fixed": {**fixed, **expansion.fixed}, "grid": dict(expansion.grid)}, expansion.notes
+    expansion = expand(name, {**data, **fixed} if isinstance(fixed, dict) else data)
+    return {**expansion.fixed, **data, "grid": dict(expansion.grid)}, expansion.notes
 
 
 def _found(data: object) -> str:
@@ -209,7 +206,9 @@ def load_spec(path: Path, grid: object = None) -> Spec:
         raise SpecError(Mistake("$", f"{path}{where}: {error.problem}", "YAML of plain values")) from error
     except ValueError as error:
         raise SpecError(Mistake("$", f"{format_value(str(path))}: {error}", "the path of a file")) from error
-    return read_spec(data, path.resolve().parent, grid)
+    if grid is not None and isinstance(data, Mapping):
+        data = {**data, "grid": grid}
+    return read_spec(data, path.resolve().parent)
 
 
 class _SpecReader:

@@ -162,6 +162,8 @@ def test_a_fixed_setting_of_activations_is_reported_where_rows_are_dynamic(beans
         activations(beans, ["dynamic"], activations_dtype="int8")
     )
     assert unused_settings(activations(beans, ["static"], activations_dtype="int8", activations_symmetric=True)) == ()
+    always = activations(beans, ["dynamic", "static"], activations_dtype="uint8", activations_symmetric=False)
+    assert unused_settings(always) == ()
 
 
 def test_the_key_of_a_dynamic_quantization_stays(beans):

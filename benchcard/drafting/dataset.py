@@ -6,6 +6,7 @@ Leaves the choice of a data set to `draft`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,8 @@ def open_dataset(candidate: Candidate) -> DataSet:
 
     asked = {"path": candidate.path, "revision": candidate.revision}
     source, revision = named_dataset(asked, on_hub=not candidate.is_given), candidate.revision
-    with reporting_hub_errors("data set", candidate.path, "$.dataset.path"):
+    errors = nullcontext() if source.local else reporting_hub_errors("data set", candidate.path, "$.dataset.path")
+    with errors:
         if not (source.local or source.offline or revision or "://" in source.location):
             script = f"{source.location.rpartition('/')[2]}.py"
             if HfApi().file_exists(source.location, script, repo_type="dataset", revision=source.revision):
@@ -214,7 +216,7 @@ def _reference_choices(
     place, features = "dataset.ref_keys", layout.features
     if usage is None:
         return {place: unknown("which column has the references", list(features), is_list=True)}
-    own = [str(config.id2label[index]) for index in sorted(config.id2label)]
+    own = labels.model_names(config)
     if "labels" in usage.reference_kinds and len(own) > 1 and set(own) <= set(features):
         return {place: Choice(list(own), "a column for each label of the model")}
     kinds = {name: kind_of(feature) for name, feature in features.items() if name not in inputs}

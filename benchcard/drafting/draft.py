@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,10 @@ from benchcard.drafting.dataset import (
 from benchcard.drafting.model import Model, read_model
 from benchcard.errors import Mistake, SpecError
 from benchcard.sources.resolve import RENAMED
-from benchcard.spec.parameters import ALIASES, CALIBRATION_DEFAULTS
+from benchcard.spec.parameters import ALIASES, CALIBRATION_DEFAULTS, DATASET
 from benchcard.spec.presets import presets
 from benchcard.tasks import Usage, default_metrics
+from benchcard.tasks.labels import model_names
 from benchcard.utils.plain import plain
 from benchcard.utils.text import join_names, quote_names
 
@@ -73,12 +74,10 @@ class Draft:
             SpecError: Values cannot be told; each is a mistake with its candidates and how to give it.
         """
         if missing := self.missing:
-            # Once these are known, the other values of the data set can be told.
-            first = next((place for place in ("dataset.path", "dataset.name") if place in missing), "dataset.")
-            own = [
-                place for place in missing if place == first or not (place.startswith("dataset.") and first in missing)
-            ]
-            raise SpecError([_mistake(self.model, place, missing[place]) for place in own])
+            # Once this is known, the other values of the data set can be told.
+            first = next((place for place in ("dataset.path", "dataset.name") if place in missing), None)
+            causes = [place for place in missing if first in (None, place) or not place.startswith("dataset.")]
+            raise SpecError([_mistake(self.model, place, missing[place]) for place in causes])
 
         def values_of(tree: Mapping[str, object]) -> dict[str, Any]:
             return {
@@ -112,8 +111,8 @@ class Draft:
 
 def _mistake(model: str, place: str, choice: Choice) -> Mistake:
     expected = join_names(choice.others) if choice.others else "a value"
-    how = f"give it with `{_OPTIONS[place]}`" if place in _OPTIONS else "give it in Python"
-    hint = f"{choice.source}; {how}, or fill it in after `benchcard init {model} -o spec.yaml`"
+    how = f"give it with `{_OPTIONS[place]}`, or " if place in _OPTIONS else ""
+    hint = f"{choice.source}; {how}fill in the line that `benchcard init {model} -o spec.yaml` leaves"
     return Mistake(f"$.{place}", "nothing", expected, hint)
 
 
@@ -162,22 +161,24 @@ def draft_spec(
     """
     if isinstance(dataset, (str, Path)):
         dataset = {"path": str(dataset)}
-    given = {
-        place: Choice(value, "given")
-        for place, value in _places({**parameters, **({"dataset": dataset} if dataset is not None else {})})
-    }
+    data: object = {} if dataset is None else dataset
+    if not isinstance(data, Mapping) or not set(data) <= DATASET.fields.keys():
+        expected = f"an id, a path, or a mapping with {join_names(DATASET.fields)}"
+        hint = "save data in memory with `save_to_disk` and give the folder, or use `Benchmark(dataset=…)`"
+        raise SpecError(Mistake("$.dataset", type(data).__name__, expected, hint))
+    given = {place: Choice(value, "given") for place, value in _places({**parameters, "dataset": data})}
     described = read_model(str(model))
     choices = {"task": given.get("task") or _task(described), "model": Choice(str(model), "given")}
     task = str(choices["task"].value)
     if described.needs_code:
         why = "the model needs code of its repository: read it, and write true if it may run"
-        choices["trust_remote_code"] = unknown(why, ["true"])
-    arguments = _task_arguments(described, task)
-    choices |= {place: choice for place, choice in arguments.items() if place not in given}
-    labels = [str(described.config.id2label[index]) for index in sorted(described.config.id2label)]
-    usage = _usage(task, {**arguments, **given}, labels)
-    data, notes = _data_choices(described, task, usage, given)
-    choices |= data
+        choices["trust_remote_code"] = unknown(why)
+    choices |= _task_arguments(described, task)
+    arguments = _arguments({**choices, **given})
+    find_usage = getattr(registry.task(task), "usage", None) if task in registry.tasks() else None
+    usage = find_usage(arguments, model_names(described.config)) if find_usage is not None else None
+    of_data, notes = _data_choices(described, task, usage, given)
+    choices |= of_data
     choices |= _measuring(described, task, usage, {**choices, **given})
     return Draft(str(model), {**choices, **given}, (*described.notes, *notes))
 
@@ -223,11 +224,6 @@ def _task_arguments(model: Model, task: str) -> dict[str, Choice]:
     if "is_multi_label" in accepted and problem == "multi_label_classification":
         return {"task_args.is_multi_label": Choice(True, "`problem_type` in `config.json`")}
     return {}
-
-
-def _usage(task: str, choices: Mapping[str, Choice], labels: list[str]) -> Usage | None:
-    usage = getattr(registry.task(task), "usage", None) if task in registry.tasks() else None
-    return usage(_arguments(choices), labels) if usage is not None else None
 
 
 def _arguments(choices: Mapping[str, Choice]) -> dict[str, Plain]:
@@ -281,11 +277,8 @@ def _data_choices(
         is_given = any(place.startswith("calibration") for place in given)
         if not is_given and rows is not None and rows < int(CALIBRATION_DEFAULTS["num_calibration_samples"]):
             choices["calibration.num_calibration_samples"] = Choice(rows, "all rows of the split for calibration")
-        others = tuple(dict.fromkeys(other.path for other in candidates if other.path not in refused))
-        path = choices["dataset.path"]
-        choices["dataset.path"] = Choice(
-            path.value, path.source, tuple(other for other in others if other != candidate.path)
-        )
+        others = dict.fromkeys(other.path for other in candidates if other.path not in {candidate.path, *refused})
+        choices["dataset.path"] = replace(choices["dataset.path"], others=tuple(others))
         drafted.append(choices)
         if not any(choice.is_unknown and place not in given for place, choice in choices.items()):
             return choices, notes
@@ -301,9 +294,8 @@ def _measuring(model: Model, task: str, usage: Usage | None, choices: Mapping[st
     measuring = {}
     if task in registry.tasks():
         measuring["metrics"] = _metrics(model, task, usage, choices)
-    measuring["grid"] = Choice(
-        GRID, "what makes sense on this machine", tuple(name for name in presets() if name != GRID)
-    )
+    others = tuple(name for name in presets() if name != GRID)
+    measuring["grid"] = Choice(GRID, "what makes sense on this machine", others)
     about = "a cap on the time, of evenly spaced rows: they tell an accuracy to about 0.03; null for all rows"
     measuring["max_eval_samples"] = Choice(_MAX_EVAL_SAMPLES, about)
     if usage is not None:

@@ -6,6 +6,7 @@ Leaves the choice between what they say to `draft`. No code of the model runs, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from benchcard.errors import ArtifactError, CardError, Mistake, SpecError
 from benchcard.sources.resolve import described_model
 from benchcard.tasks import pooling, text
 from benchcard.tasks.config import load_config
+from benchcard.utils.text import first_line
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -71,17 +73,7 @@ def read_model(name: str) -> Model:
         HubError: The Hub refused, or could not be reached.
     """
     folder = described_model(name)
-    try:
-        config, needs_code = load_config(folder), False
-    except ArtifactError as error:
-        expected = "a transformers model, with its `config.json`"
-        raise SpecError(Mistake("$.model", f"`{name}`, which has none", expected, _without_config(folder))) from error
-    except ValueError:
-        # `AutoConfig` does not know its `model_type`.
-        from transformers import PretrainedConfig
-
-        config = PretrainedConfig.from_pretrained(folder)
-        needs_code = bool(getattr(config, "auto_map", None))
+    config, needs_code = _config(name, folder)
     fields, notes = _front_matter(folder)
     results = _results(fields.get("model-index"), notes)
     architecture = next(iter(_texts(config.architectures)), "")
@@ -101,10 +93,25 @@ def read_model(name: str) -> Model:
     )
 
 
-def _without_config(folder: Path) -> str:
-    if (folder / "adapter_config.json").exists():
-        return "it is an adapter: merge it into its base model, and save that"
-    return "benchcard exports models of transformers"
+def _config(name: str, folder: Path) -> tuple[PretrainedConfig, bool]:
+    """Return the configuration of a model, and whether the model can only be loaded with code of its repository."""
+    from transformers import PretrainedConfig
+
+    expected = "a transformers model, with its `config.json`"
+    if not (folder / "config.json").exists():
+        is_adapter = (folder / "adapter_config.json").exists()
+        hint = "it is an adapter: merge it into its base model, and save that" if is_adapter else ""
+        raise SpecError(Mistake("$.model", f"`{name}`, which has none", expected, hint))
+    try:
+        return load_config(folder), False
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        # `AutoConfig` does not know its `model_type`, or needs code that it may not run.
+        with suppress(ValueError, LookupError, TypeError, AttributeError, OSError):
+            config = PretrainedConfig.from_pretrained(folder)
+            if getattr(config, "auto_map", None):
+                return config, True
+        found = f"`{name}`, whose `config.json` cannot be used: {first_line(error)}"
+        raise SpecError(Mistake("$.model", found, expected)) from error
 
 
 def _front_matter(folder: Path) -> tuple[dict[str, object], list[str]]:
@@ -154,8 +161,8 @@ def _task_of(architecture: str) -> str:
     import transformers
     from optimum.exporters.tasks import TasksManager
 
-    model_class = getattr(transformers, architecture, None) if architecture else None
     try:
-        return str(TasksManager.infer_task_from_model(model_class)) if model_class is not None else ""
-    except (ValueError, KeyError, AttributeError):
+        model_class = getattr(transformers, architecture, None) if architecture else None
+        return str(TasksManager.infer_task_from_model(model_class)) if isinstance(model_class, type) else ""
+    except (ValueError, LookupError, AttributeError, TypeError, ImportError, RuntimeError):
         return ""

@@ -13,9 +13,12 @@ import drafting_hub
 import pytest
 import tiny
 import tiny_text
+from click.testing import CliRunner
+from datasets import load_dataset
 from drafting_hub import CARDS, CONFIGS, CONVERTED, Drafted, drafts
 
-from benchcard import Benchmark, SpecError
+from benchcard import Benchmark, Results, SpecError
+from benchcard.cli import main
 from benchcard.drafting.draft import draft_spec
 from benchcard.spec.spec import read_spec
 from benchcard.testing import Fault, LocalHub, write_data, write_image_data, write_text_model
@@ -256,6 +259,32 @@ def test_no_code_of_a_repository_runs(drafted):
     assert drafted["conll-pos"].missing == []
 
 
+@pytest.mark.slow
+def test_a_model_of_the_hub_runs_by_its_id(hub, tmp_path):
+    """From an id to a card, and again without the network from the cache, with the same plan."""
+    tiny.write_model(tmp_path / "model")
+    write_image_data(tmp_path / "shades" / "data", labels=tiny.LABELS, rows=120)
+    card = "---\npipeline_tag: image-classification\nlicense: mit\ndatasets: someone/shades\n---\n# Tiny\n"
+    hub.add_model("someone/tiny", tmp_path / "model")
+    hub.commit("someone/tiny", {"README.md": card})
+    hub.add_dataset("someone/shades", tmp_path / "shades")
+    program = "import benchcard.drafting.draft as draft; draft._DURATION = 0.1; from benchcard.cli import main; main()"
+    arguments = [sys.executable, "-c", program, "run", "someone/tiny", "--quiet", "--out"]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    for out, variables in (("online", {}), ("offline", offline)):
+        environment = os.environ | hub.environment() | variables
+        done = subprocess.run(
+            [*arguments, out], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"spec: {out}/spec.yaml\n")
+        results = Results.load(tmp_path / out)
+        assert results.failures.empty
+        assert "license: mit" in (tmp_path / out / "README.md").read_text()
+    online, offline = ((tmp_path / out / "spec.yaml").read_text() for out in ("online", "offline"))
+    assert online == offline
+
+
 # Local models
 
 
@@ -279,6 +308,11 @@ def test_a_local_folder_is_a_model(tmp_path, monkeypatch):
     with pytest.raises(SpecError, match=r"give it with `--dataset`.*@ \$\.dataset\.path$") as error:
         Benchmark.for_model("model")
     assert [mistake.place for mistake in error.value.mistakes] == ["$.dataset.path"]
+    with pytest.raises(SpecError, match=r"found DatasetDict .save data in memory"):
+        draft_spec("model", load_dataset("parquet", data_files=str(tmp_path / "data" / "train-*")))
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "unheard-of"}')
+    with pytest.raises(SpecError, match=r"whose `config\.json` cannot be used: The checkpoint you are trying to load"):
+        draft_spec("model", "data")
     (tmp_path / "model" / "config.json").unlink()
     with pytest.raises(SpecError, match="a transformers model"):
         draft_spec("model", "data")
@@ -294,9 +328,16 @@ def test_a_file_and_saved_data_have_a_split(tmp_path):
     assert "may have been trained on it" in draft.to_yaml()
 
 
+@pytest.fixture
+def image_run(images, monkeypatch):
+    """The folder with a model and its data, as the working directory."""
+    monkeypatch.chdir(images)
+    return images
+
+
 @pytest.fixture(scope="module")
-def image_run(tmp_path_factory):
-    """A folder in which `benchcard run MODEL` was called, and what it said."""
+def images(tmp_path_factory):
+    """A folder with a model and its data."""
     folder = tmp_path_factory.mktemp("images")
     tiny.write_model(folder / "model")
     write_image_data(folder / "data", labels=tiny.LABELS)
@@ -304,37 +345,33 @@ def image_run(tmp_path_factory):
     return folder
 
 
-def command(folder, *arguments):
-    """Return the status and the output of a command in a folder."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchcard", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
+def command(*arguments):
+    """Return the status, the output and the errors of a command in the working directory."""
+    done = CliRunner().invoke(main, list(arguments))
+    return done.exit_code, done.stdout, done.stderr
 
 
 def test_init_writes_a_spec_and_names_what_is_missing(image_run):
     """`-o` writes the spec once; without a data set the lines are named on standard error."""
-    status, output, errors = command(image_run, "init", "model", "-o", "draft.yaml")
+    status, output, errors = command("init", "model", "-o", "draft.yaml")
     assert (status, output) == (0, "spec: draft.yaml\n")
     named = [line.partition(":")[0] for line in errors.splitlines() if line.startswith("fill in ")]
     assert named == [f"fill in {place}" for place in NO_DATA]
-    status, _, errors = command(image_run, "init", "model", "-o", "draft.yaml")
+    status, _, errors = command("init", "model", "-o", "draft.yaml")
     assert status == 1
     assert "draft.yaml exists" in errors
-    status, output, errors = command(image_run, "init", "model", "--dataset", "data", "--grid", "dynamic")
+    status, output, errors = command("init", "model", "--dataset", "data", "--grid", "dynamic")
     assert status == 0
     assert load_yaml(output)["grid"] == "dynamic"
-    status, _, errors = command(image_run, "run", "model")
+    status, _, errors = command("run", "model")
     assert status == 2
     assert "$.dataset.path" in errors
     assert "give it with `--dataset`" in errors
 
 
-def test_spec_command_line_and_python_have_one_plan(image_run, monkeypatch):
+def test_spec_command_line_and_python_have_one_plan(image_run):
     """A spec that `init` wrote has the plan of `for_model`."""
-    monkeypatch.chdir(image_run)
-    status, output, _ = command(image_run, "init", "model", "--dataset", "data")
+    status, output, _ = command("init", "model", "--dataset", "data")
     assert status == 0
     (image_run / "own.yaml").write_text(output)
     written, drafted = Benchmark.from_spec("own.yaml"), Benchmark.for_model("model", "data")
@@ -346,23 +383,23 @@ def test_spec_command_line_and_python_have_one_plan(image_run, monkeypatch):
 @pytest.mark.slow
 def test_run_of_a_model_keeps_its_spec(image_run, monkeypatch):
     """`run MODEL` writes `spec.yaml` and the card; the spec continues the run, with nothing left to do."""
-    monkeypatch.chdir(image_run)
-    (image_run / "fast").mkdir()
     monkeypatch.setattr("benchcard.drafting.draft._DURATION", 0.1)
-    results = Benchmark.for_model("model", "data").run("run", progress=False)
+    status, output, errors = command("run", "model", "--dataset", "data", "--out", "run", "--quiet")
+    assert (status, errors) == (0, "")
+    assert output.startswith("spec: run/spec.yaml\n")
+    results = Results.load("run")
     assert (image_run / "run" / "spec.yaml").read_text() == draft_spec("model", "data").to_yaml()
     assert len(results.quality) == len(Benchmark.for_model("model", "data").configurations)
-    status, output, errors = command(image_run, "run", "run/spec.yaml", "--out", "run", "--quiet")
+    status, output, errors = command("run", "run/spec.yaml", "--out", "run", "--quiet")
     assert (status, errors) == (0, "")
     assert "best: " in output
 
 
-def test_another_spec_in_the_directory_is_kept(image_run, monkeypatch):
+def test_another_spec_in_the_directory_is_kept(image_run):
     """A `spec.yaml` that somebody edited is not replaced."""
-    monkeypatch.chdir(image_run)
     (image_run / "edited").mkdir()
     (image_run / "edited" / "spec.yaml").write_text("task: image-classification\n")
-    status, output, errors = command(image_run, "run", "model", "--dataset", "data", "--out", "edited")
+    status, output, errors = command("run", "model", "--dataset", "data", "--out", "edited")
     assert status == 1
     assert "spec: edited/spec.yaml" in output
     assert "another spec than the one that was drafted" in errors

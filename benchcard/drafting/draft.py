@@ -5,6 +5,7 @@ Nothing is guessed in silence: a value that cannot be told is a line to fill in.
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ _MOST_CANDIDATES = 8
 _WIDTH = 120
 # The mappings of a spec whose fields have lines of their own.
 _GROUPS = ("dataset", "dataset.data_keys", "task_args", "calibration")
+# Arguments for which None means that they are not given, as for `Benchmark`.
+_ARGUMENTS = ("task", "metrics", "grid", "fixed")
 _EMBEDDINGS = "sentence-similarity"
 # The options of `benchcard init` and `benchcard run` that give a value, by its place.
 _OPTIONS = {"task": "--task", "dataset.path": "--dataset", "dataset.name": "--dataset-name"}
@@ -123,7 +126,13 @@ def _yaml_lines(tree: Mapping[str, object], indent: str = "") -> Iterator[str]:
             yield start
             yield from _yaml_lines(node, indent + "  ")
         elif isinstance(node, Choice):
-            yield from _with_comment(f"{start} {format_flow(node.value)}", _comment(node))
+            yield from _with_comment(f"{start} {_flow(node.value)}", _comment(node))
+
+
+def _flow(value: Plain) -> str:
+    """Return a value as YAML on one line: as JSON, which is YAML, too, where it has a null."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if "null" in text else format_flow(value)
 
 
 def _comment(choice: Choice) -> str:
@@ -189,7 +198,7 @@ def _places(values: Mapping[str, object], group: str = "") -> Iterator[tuple[str
         place = f"{group}.{name}" if group else ALIASES.get(name, name)
         if place in _GROUPS and isinstance(value, Mapping):
             yield from _places(value, place)
-        elif value is not None:
+        elif value is not None or place not in _ARGUMENTS:
             yield place, plain(value)
 
 
@@ -235,7 +244,8 @@ def _candidates(model: Model, task: str, usage: Usage | None, given: Mapping[str
     """Return the data sets that the user or the model card names."""
 
     def text(place: str) -> str | None:
-        return str(given[place].value) if place in given else None
+        value = given[place].value if place in given else None
+        return None if value is None else str(value)
 
     name, split, revision = (text(f"dataset.{field}") for field in ("name", "eval_split", "revision"))
     if (path := text("dataset.path")) is not None:

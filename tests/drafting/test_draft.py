@@ -328,6 +328,20 @@ def test_a_file_and_saved_data_have_a_split(tmp_path):
     assert "may have been trained on it" in draft.to_yaml()
 
 
+def test_given_values_are_taken_as_they_are(tmp_path):
+    """Any parameter can be given, also null, and stands in the YAML as in the spec."""
+    model, data = local_text(
+        tmp_path, "ForSequenceClassification", ["bad", "good"], {"text": ["a film"], "label": [0, 1]}
+    )
+    grid = {"operators_to_quantize": [["MatMul"], None], "apply_quantization": [False, True]}
+    given = {"max_eval_samples": None, "fixed": {"seed": 3}, "calibration": {"num_calibration_samples": 9}}
+    draft = draft_spec(model, {"path": str(data), "name": None}, grid=grid, metrics=None, task=None, **given)
+    values = draft.values()
+    assert holds(values, {**given, "grid": grid, "metrics": ["accuracy"], "task": "text-classification"})
+    assert load_yaml(draft.to_yaml()) == values
+    assert Benchmark.from_spec(values).spec.get("seed") == 3
+
+
 @pytest.fixture
 def image_run(images, monkeypatch):
     """The folder with a model and its data, as the working directory."""

@@ -19,10 +19,9 @@ from benchcard.testing import LocalHub
 CARDS = Path(__file__).parent / "drafting" / "cards"
 ROWS = 12
 BEANS = ["angular_leaf_spot", "bean_rust", "healthy"]
-CITIES = ["NN", "VB", "DT"]
+TAGS = ["NN", "VB", "DT"]
 ENTITIES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 EMOTIONS = ["sadness", "joy", "love", "anger", "fear", "surprise"]
-OFFERED = ["angular", "rust"]
 CONVERTED = "refs/convert/parquet"
 _PROGRAM = """
 import json, sys
@@ -88,7 +87,7 @@ def image_config(labels: list[str]) -> dict[str, object]:
 CONFIGS: dict[str, dict[str, object]] = {
     **dict.fromkeys(("beans-index", "beans-datasets", "beans-odd-lists", "beans-after-others"), image_config(BEANS)),
     "beans-other-labels": image_config(["cat", "dog", "bird"]),
-    "imagefolder": image_config(OFFERED),
+    "imagefolder": image_config(["cat", "dog"]),
     "sst2-args": text_config("ForSequenceClassification"),
     "sst2-config": text_config("ForSequenceClassification", ["NEGATIVE", "POSITIVE"]),
     "glue-without-config": text_config("ForSequenceClassification"),
@@ -97,7 +96,7 @@ CONFIGS: dict[str, dict[str, object]] = {
     "emotion-f1": text_config("ForSequenceClassification", [f"LABEL_{i}" for i in range(6)]),
     "go-emotions": text_config("ForSequenceClassification", EMOTIONS, problem_type="multi_label_classification"),
     "conll-wrong-tag": text_config("ForTokenClassification", ENTITIES),
-    "conll-pos": text_config("ForTokenClassification", CITIES),
+    "conll-pos": text_config("ForTokenClassification", TAGS),
     "squad": text_config("ForQuestionAnswering"),
     "stsb-sentences": text_config("Model"),
     "mteb": text_config("ForMaskedLM"),
@@ -160,10 +159,9 @@ def add_datasets(hub: LocalHub, folder: Path) -> None:
     def add(
         repo_id: str, features: dict[str, Any], columns: dict[str, Any], splits: str, readme: str = "", at=""
     ) -> None:
-        target = testing.write_data(folder / repo_id / at, dict.fromkeys(splits.split(), columns), Features(features))
+        testing.write_data(folder / repo_id / at, dict.fromkeys(splits.split(), columns), Features(features))
         if readme:
             (folder / repo_id / "README.md").write_text(readme)
-        assert target
         hub.add_dataset(repo_id, folder / repo_id)
 
     beans = {"image_file_path": ["a"] * ROWS, "image": list(images), "labels": _labels(3)}
@@ -213,7 +211,7 @@ def add_datasets(hub: LocalHub, folder: Path) -> None:
     kinds = {
         "id": Value("string"),
         "tokens": List(Value("string")),
-        "pos_tags": List(ClassLabel(names=CITIES)),
+        "pos_tags": List(ClassLabel(names=TAGS)),
         "ner_tags": List(ClassLabel(names=ENTITIES)),
     }
     parquet = testing.write_data(

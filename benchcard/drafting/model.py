@@ -95,6 +95,7 @@ def read_model(name: str) -> Model:
 
 def _config(name: str, folder: Path) -> tuple[PretrainedConfig, bool]:
     """Return the configuration of a model, and whether the model can only be loaded with code of its repository."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import PretrainedConfig
 
     expected = "a transformers model, with its `config.json`"
@@ -102,12 +103,13 @@ def _config(name: str, folder: Path) -> tuple[PretrainedConfig, bool]:
         is_adapter = (folder / "adapter_config.json").exists()
         hint = "it is an adapter: merge it into its base model, and save that" if is_adapter else ""
         raise SpecError(Mistake("$.model", f"`{name}`, which has none", expected, hint))
+    unusable = (ValueError, LookupError, TypeError, AttributeError, OSError, StrictDataclassError)
     try:
         return load_config(folder), False
-    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+    except unusable as error:
         # `AutoConfig` does not know its `model_type`, or needs code that it may not run.
-        with suppress(ValueError, LookupError, TypeError, AttributeError, OSError):
-            config = PretrainedConfig.from_pretrained(folder)
+        with suppress(*unusable):
+            config = PretrainedConfig.from_dict(pooling.read_json(folder / "config.json", dict[str, object]) or {})
             if getattr(config, "auto_map", None):
                 return config, True
         found = f"`{name}`, whose `config.json` cannot be used: {first_line(error)}"

@@ -310,9 +310,14 @@ def test_a_local_folder_is_a_model(tmp_path, monkeypatch):
     assert [mistake.place for mistake in error.value.mistakes] == ["$.dataset.path"]
     with pytest.raises(SpecError, match=r"found DatasetDict .save data in memory"):
         draft_spec("model", load_dataset("parquet", data_files=str(tmp_path / "data" / "train-*")))
-    (tmp_path / "model" / "config.json").write_text('{"model_type": "unheard-of"}')
-    with pytest.raises(SpecError, match=r"whose `config\.json` cannot be used: The checkpoint you are trying to load"):
-        draft_spec("model", "data")
+    for config, reason in (
+        ({"model_type": "unheard-of"}, "The checkpoint you are trying to load"),
+        ({"model_type": "bert", "max_position_embeddings": "x"}, "Validation error"),
+        ({"model_type": "bert", "id2label": []}, "'list' object"),
+    ):
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+        with pytest.raises(SpecError, match=rf"whose `config\.json` cannot be used: {reason}"):
+            draft_spec("model", "data")
     (tmp_path / "model" / "config.json").unlink()
     with pytest.raises(SpecError, match="a transformers model"):
         draft_spec("model", "data")

@@ -40,6 +40,8 @@ class Benchmark:
 
     # Data sets in memory, by their names in the spec.
     _in_memory: in_memory.InMemory = MappingProxyType({})
+    # The YAML of a drafted spec, which a run keeps.
+    _yaml: str | None = None
 
     def __init__(
         self,
@@ -75,6 +77,32 @@ class Benchmark:
         given = {name: value for name, value in arguments.items() if value is not None}
         values, self._in_memory = in_memory.extract_datasets({**given, **parameters})
         self.spec: Spec = specs.read_spec(values)
+
+    @classmethod
+    def for_model(
+        cls, model: str | Path, dataset: str | Path | Mapping[str, object] | None = None, **parameters: object
+    ) -> Benchmark:
+        """Return the benchmark of a model whose spec is drafted from its files, its model card and its data set.
+
+        Nothing runs, and no weights are downloaded. A run writes the spec to `spec.yaml` in the run directory, with
+        comments on where each value was taken from.
+
+        Args:
+            model: An id on the Hub, or a local folder.
+            dataset: An id on the Hub, a path, or a mapping as for `Benchmark`, of which any part may be missing.
+            **parameters: Parameters to set in place of drafted ones, as for `Benchmark`: `task`, `metrics`, `grid`, …
+
+        Raises:
+            SpecError: The model or the data set does not exist, or values cannot be told: each is listed, with what it
+                could be and how to give it.
+            HubError: The Hub refused, or could not be reached.
+        """
+        from benchcard.drafting.draft import draft_spec
+
+        draft = draft_spec(model, dataset, **parameters)
+        benchmark = cls.from_spec(draft.values())
+        benchmark._yaml = draft.to_yaml()
+        return benchmark
 
     @classmethod
     def from_spec(
@@ -183,9 +211,12 @@ class Benchmark:
         """
         from benchcard.results import Results
         from benchcard.run.budget import within_budget
+        from benchcard.run.directory import RunDirectory
 
         folder = (Path(path) if path is not None else self.default_path).absolute()
         self._write_data(folder)
+        if self._yaml is not None:
+            RunDirectory(folder).keep_draft(self._yaml)
         plan = self.configurations if self.spec.get("budget") is None else make_plan(within_budget(self.spec, folder))
         backend = registry.backend(self.spec.get("backend"))
         backend.run(plan, folder, timeout_s=timeout_s, progress=progress)

@@ -23,6 +23,7 @@ FLOORS = {
     "results": 12,
     "publishing": 11,
     "reproduce": 11,
+    "drafting": 11,
     "analysis": 10,
     "backends": 10,
     "run": 9,

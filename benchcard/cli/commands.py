@@ -12,10 +12,10 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -23,8 +23,9 @@ from benchcard._version import __version__
 from benchcard.cli import hub
 from benchcard.cli.tables import cell, json_option, table, wide_option, write_json, write_text
 from benchcard.errors import BenchcardError, SpecError
+from benchcard.utils.files import reporting_disk_errors, write_bytes_atomically
 from benchcard.utils.plain import as_plain
-from benchcard.utils.text import pluralize
+from benchcard.utils.text import pluralize, quote_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,6 +145,49 @@ _budget_option = click.option(
 )
 
 
+def _draft_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that give values of a drafted spec."""
+    for option in (
+        click.option("--task", help="What MODEL does.  [default: from its model card and files]"),
+        click.option("--dataset-name", "name", help="The configuration of the data set."),
+        click.option("--dataset", help="The data set to evaluate MODEL on.  [default: from its model card]"),
+    ):
+        command = option(command)
+    return command
+
+
+def _given(task: str | None, dataset: str | None, name: str | None) -> dict[str, Any]:
+    """Return the arguments of a draft that the options give."""
+    data = {key: value for key, value in (("path", dataset), ("name", name)) if value is not None}
+    return {"dataset": data, "task": task}
+
+
+@main.command()
+@click.argument("model")
+@_draft_options
+@_grid_option
+@_budget_option
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file.  [default: standard output]")
+def init(model: str, output: Path | None, grid: str | None, budget: str | None, **given: str | None) -> None:
+    """Draft a spec for MODEL, an id on the Hub or a folder, with a comment on where each value was taken from.
+
+    A value that cannot be told is left to fill in.
+    """
+    from benchcard.drafting.draft import draft_spec
+
+    draft = draft_spec(model, grid=grid, budget=budget, **_given(**given))
+    if output is None:
+        click.echo(draft.to_yaml(), nl=False)
+    elif output.exists():
+        raise BenchcardError(f"{output} exists. Give another file, or remove it")
+    else:
+        with reporting_disk_errors(output.parent):
+            write_bytes_atomically(output, draft.to_yaml().encode())
+        click.echo(f"spec: {output}")
+    for place, choice in draft.missing.items():
+        _print_error(f"fill in {place}: {choice.source}" + (f": {quote_names(choice.others)}" if choice.others else ""))
+
+
 @main.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @_grid_option
@@ -177,7 +221,8 @@ def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) 
 
 
 @main.command()
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("spec", metavar="SPEC|MODEL")
+@_draft_options
 @click.option(
     "--out",
     "-o",
@@ -196,19 +241,31 @@ def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) 
 @hub.max_drop_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def run(
-    spec: Path,
+    spec: str,
     path: Path | None,
     timeout_s: float | None,
     grid: str | None,
     budget: str | None,
     max_drop: float | None,
     quiet: bool,
+    **given: str | None,
 ) -> None:
-    """Run SPEC, or the steps of it that are not done, and write the card."""
+    """Run SPEC, or the steps of it that are not done, and write the card.
+
+    SPEC is a YAML file. For a MODEL, an id on the Hub or a folder, the spec is drafted as by `benchcard init`, and
+    written to `spec.yaml` in the run directory.
+    """
     from benchcard.analysis.frames.failures import incomplete_rows
     from benchcard.benchmark import Benchmark
 
-    benchmark = Benchmark.from_spec(spec, grid=grid, budget=budget)
+    if _is_spec(spec):
+        if any(given.values()):
+            raise click.UsageError("the options `--task`, `--dataset` and `--dataset-name` are for a MODEL")
+        benchmark = Benchmark.from_spec(Path(spec), grid=grid, budget=budget)
+    else:
+        benchmark = Benchmark.for_model(spec, grid=grid, budget=budget, **_given(**given))
+        path = path or benchmark.default_path
+        write_text(f"spec: {path / 'spec.yaml'}")
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
     choices = results.choices(max_drop)
     has_figures = any(choice.row is not None for choice in choices)
@@ -367,6 +424,11 @@ def machine(as_json: bool) -> None:
         elif value is None:
             value = "none"
         click.echo(f"{name.replace('_', ' '):>15}  {value}")
+
+
+def _is_spec(name: str) -> bool:
+    """Return whether an argument is the path of a spec; else it names a model."""
+    return Path(name).is_file() or Path(name).suffix in (".yaml", ".yml")
 
 
 def _print_noise(frame: pd.DataFrame) -> None:

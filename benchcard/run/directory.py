@@ -32,7 +32,7 @@ from benchcard.sources.resolve import Sources
 from benchcard.spec.spec import Spec, measured_digest
 from benchcard.steps.models import ModelFile
 from benchcard.steps.step import AnyRequest, Count, Outcome, Request, V, decode
-from benchcard.utils.files import reporting_disk_errors, sync, write_atomically
+from benchcard.utils.files import reporting_disk_errors, sync, write_atomically, write_bytes_atomically
 from benchcard.utils.parsing import UnreadableError, load_json
 from benchcard.utils.plain import as_plain
 from benchcard.utils.text import format_value
@@ -116,6 +116,8 @@ class _Parts:
 
 MEMORY_FOLDER = "data"
 """The folder of data sets that were passed in memory."""
+DRAFT = "spec.yaml"
+"""The spec that was drafted for the run."""
 
 
 class RunDirectory:
@@ -206,12 +208,30 @@ class RunDirectory:
                 return
             # A run that was killed before it wrote `run.json` has empty folders.
             foreign = not self.path.is_dir() or any(
-                entry.name not in ("lock", MEMORY_FOLDER)
+                entry.name not in ("lock", MEMORY_FOLDER, DRAFT)
                 and (entry.name not in ("steps", "times") or not entry.is_dir() or any(entry.iterdir()))
                 for entry in self.path.iterdir()
             )
         if foreign:
             raise BenchcardError(f"{self.path} exists and holds no run of benchcard. Give another folder")
+
+    def keep_draft(self, text: str) -> None:
+        """Write the YAML of the spec that was drafted for a new run.
+
+        Raises:
+            BenchcardError: There is another one already, which somebody may have edited.
+        """
+        self.refuse_unusable()
+        path = self.path / DRAFT
+        if (self.path / "run.json").exists():
+            return
+        with reporting_disk_errors(self.path):
+            if path.exists() and path.read_text(encoding="utf-8") != text:
+                problem = f"{path} is another spec than the one that was drafted"
+                advice = f"Run it with `benchcard run {path} --out {self.path}`, or give another folder"
+                raise BenchcardError(f"{problem}. {advice}")
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomically(path, text.encode())
 
     @contextmanager
     def new_memory_folder(self, name: str) -> Iterator[Path | None]:

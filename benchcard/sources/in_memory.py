@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchcard.errors import Mistake, SpecError
 from benchcard.tasks.data import fingerprint, literal
 from benchcard.utils.plain import digest
+from benchcard.utils.progress import no_dataset_progress
 from benchcard.utils.text import quote_names
 from benchcard.utils.values import MEMORY_PREFIX
 
@@ -69,16 +70,8 @@ def extract_datasets(arguments: Mapping[str, object]) -> tuple[dict[str, object]
 
 def write_splits(splits: datasets.DatasetDict, folder: Path) -> None:
     """Write a data set so that `tasks.data.load_dataset` reads it; images are written into the files."""
-    import datasets
-
-    were_enabled = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        with literal(folder) as link:
-            splits.save_to_disk(link)
-    finally:
-        if were_enabled:
-            datasets.enable_progress_bars()
+    with no_dataset_progress(), literal(folder) as link:
+        splits.save_to_disk(link)
 
 
 def _kind(value: object) -> str | None:

@@ -26,6 +26,7 @@ from benchcard.utils.values import MEMORY_PREFIX
 # A data set as a spec describes it.
 DatasetArguments = Mapping[str, Any]
 
+_MODEL = "$.model"
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 # Data sets whose old ids, without an owner, stand in early cards. The Hub answers with the current id for any other.
 _CURRENT_IDS = """
@@ -231,29 +232,62 @@ def _dataset_key(dataset: DatasetArguments) -> str:
 
 
 def _model(spec: Spec, name: str, kept: Source | None) -> Source:
-    place = "$.model"
     folder = spec.local_path(name)
     if folder is not None:
         if not folder.is_dir():
             expected, hint = "the folder that holds the model", "give the folder of the file"
-            raise SpecError(Mistake(place, f"the file `{name}`", expected, hint))
+            raise SpecError(Mistake(_MODEL, f"the file `{name}`", expected, hint))
         for file in folder.iterdir():
             if file.suffix in _ALWAYS_READ and (hint := pointer_hint(file)):
-                raise SpecError(Mistake(place, f"`{name}`", "a folder with all files of the model", hint))
+                raise SpecError(Mistake(_MODEL, f"`{name}`", "a folder with all files of the model", hint))
         return Source(name, str(folder), True, None, content_digest(folder), _inherited_metadata(folder))
-    _expect_hub_id(name, place, "model", spec)
-    from huggingface_hub import constants, snapshot_download
-
-    from benchcard.hub.faults import reporting_hub_errors
+    from huggingface_hub import constants
 
     # A run directory may be somebody else's, so it does not choose the commit of code that runs.
-    revision = kept.revision if kept and not spec.trusts_model_code else None
-    with reporting_hub_errors("model", name, place), download_progress():
-        folder = Path(snapshot_download(name, revision=revision, ignore_patterns=_IGNORED_FILES.split()))
+    folder = _download(spec, name, kept.revision if kept and not spec.trusts_model_code else None)
     # The client stores a snapshot in …/snapshots/<commit>.
     commit = folder.name
     inherited, content = _inherited_metadata(folder), digest([name, commit])
     return Source(name, str(folder), False, commit, content, inherited, constants.HF_HUB_OFFLINE)
+
+
+def _download(spec: Spec, name: str, revision: str | None = None, *patterns: str) -> Path:
+    """Return the folder of a model on the Hub, with all files that are read, or with those that match a pattern."""
+    _expect_hub_id(name, _MODEL, "model", spec)
+    from huggingface_hub import snapshot_download
+
+    from benchcard.hub.faults import reporting_hub_errors
+
+    with reporting_hub_errors("model", name, _MODEL), download_progress():
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=list(patterns) or None, ignore_patterns=_IGNORED_FILES.split()
+            )
+        )
+
+
+def described_model(name: str) -> Path:
+    """Return the folder with the README, the configurations and the vocabulary of a model, without its weights.
+
+    Raises:
+        SpecError: There is no such folder or model.
+        HubError: The Hub refused, or could not be reached.
+    """
+    spec = Spec("", {}, {})
+    return spec.local_path(name) or _download(
+        spec, name, None, "README.md", *(f"*{ending}" for ending in sorted(_ALWAYS_READ))
+    )
+
+
+def named_dataset(dataset: DatasetArguments, *, on_hub: bool = False) -> Source:
+    """Return the source of a data set; with `on_hub`, of one that a card names, which is no local path.
+
+    Raises:
+        SpecError: There is no such data set.
+        HubError: The Hub refused, or could not be reached.
+    """
+    spec = Spec("", {}, {}, card_folders={dataset["path"]: None} if on_hub else {})
+    return _dataset(spec, dataset, None, None)
 
 
 def _inherited_metadata(folder: Path) -> dict[str, str | list[str]]:

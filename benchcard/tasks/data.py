@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,12 @@ from benchcard.tasks.hub_cache import cached_builder
 from benchcard.utils.files import content_digest, list_files, pointer_hint
 from benchcard.utils.parsing import front_matter
 from benchcard.utils.plain import digest
+from benchcard.utils.progress import no_dataset_progress
 from benchcard.utils.text import did_you_mean, format_value, join_names, pluralize, quote_names
 
 if TYPE_CHECKING:
     import numpy as np
-    from datasets import Dataset, DatasetBuilder, DatasetDict
+    from datasets import Dataset, DatasetBuilder, DatasetDict, Features
 
 
 DATA_SETTINGS = ".huggingface.yaml"
@@ -86,20 +88,101 @@ def load_dataset(
     Raises:
         SpecError: There is no such split or configuration, it has no rows, it cannot be read, or the files changed.
     """
-    from datasets.exceptions import DatasetsError
-    from yaml import YAMLError
-
     path = Path(location)
-    try:
-        rows = _load_local(path, name, split, content) if path.exists() else _load_hub(location, name, split, revision)
-    except (ValueError, RuntimeError, FileNotFoundError, YAMLError, DatasetsError) as error:
-        raise _load_error(error, location, name, split) from error
+    with _reporting_load_errors(location, name, split):
+        rows = (
+            _load_local(path, name, split, content)
+            if path.exists()
+            else _read(_hub_reader(location, name, revision), split)
+        )
     if not len(rows):
         raise _empty_split(split)
     return rows
 
 
-def _load_hub(location: str, name: str | None, split: str, revision: str | None) -> Dataset:
+@dataclass(frozen=True)
+class Layout:
+    """What a data set has, read without its rows where that is possible.
+
+    Attributes:
+        configurations: The names of its configurations; empty where they are not known.
+        configuration: The one that was read; empty where there are several and none was named or is the default, and
+            so nothing was read.
+        splits: The number of rows of each split; None where it is not known without reading them. A file, or a folder
+            whose only split has no name, has the split `train`.
+        features: The features of the columns of the configuration.
+    """
+
+    configurations: tuple[str, ...]
+    configuration: str
+    splits: Mapping[str, int | None]
+    features: Features
+
+
+def read_layout(location: str, name: str | None, revision: str | None) -> Layout:
+    """Return the configurations, splits and columns of a data set, by the arguments of `load_dataset`.
+
+    Of a data set on the Hub, the first rows are read at most, and only where neither its README nor its files name the
+    columns.
+
+    Raises:
+        SpecError: There is no such configuration, or the data set cannot be read.
+    """
+    import datasets
+
+    path = Path(location)
+    with no_dataset_progress(), _reporting_load_errors(location, name, "train"):
+        if any((path / file).exists() for file in _SAVED):
+            with literal(path) as link:
+                saved = _load_saved(link, "train")
+                features = next(iter(saved.values())).features
+                return Layout((), "", {split: len(rows) for split, rows in saved.items()}, features)
+        if path.exists():
+            home = _link_files(path, data_digest(path))
+            names, default = (
+                _configurations(str(home / _LINKS / _link_name(path)), None) if path.is_dir() else ((), None)
+            )
+            open_reader = _local_reader(path, home, name or default, "train")
+        else:
+            names, default = _configurations(location, revision)
+            open_reader = _hub_reader(location, name or default, revision)
+        if name is None and default is None and len(names) > 1:
+            return Layout(names, "", {}, datasets.Features())
+        reader = open_reader()
+        if path.exists():
+            reader.download_and_prepare()
+        features = reader.info.features
+        splits = {split: info.num_examples for split, info in (reader.info.splits or {}).items()}
+        if features is None or not splits:
+            streams = reader.as_streaming_dataset()
+            splits = dict.fromkeys(map(str, streams))
+            stream = next(iter(streams.values()))
+            features = stream.features or stream._resolve_features().features
+        return Layout(names, name or default or "", splits, features)
+
+
+def _configurations(location: str, revision: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Return the names of the configurations of a data set, and the default one; those of the cache are not known."""
+    import datasets
+
+    if datasets.config.HF_HUB_OFFLINE and not Path(location).exists():
+        return (), None
+    names = datasets.get_dataset_config_names(location, revision=revision)
+    return tuple(names), datasets.get_dataset_default_config_name(location, revision=revision)
+
+
+@contextlib.contextmanager
+def _reporting_load_errors(location: str, name: str | None, split: str) -> Iterator[None]:
+    from datasets.exceptions import DatasetsError
+    from yaml import YAMLError
+
+    try:
+        yield
+    except (ValueError, RuntimeError, FileNotFoundError, YAMLError, DatasetsError) as error:
+        raise _load_error(error, location, name, split) from error
+
+
+def _hub_reader(location: str, name: str | None, revision: str | None) -> Callable[..., DatasetBuilder]:
     import datasets
 
     def open_reader(**settings: object) -> DatasetBuilder:
@@ -107,7 +190,7 @@ def _load_hub(location: str, name: str | None, split: str, revision: str | None)
             return cached_builder(location, name, revision, settings)
         return datasets.load_dataset_builder(location, name, revision=revision, **settings)
 
-    return _read(open_reader, split)
+    return open_reader
 
 
 def _load_local(path: Path, name: str | None, split: str, content: str | None) -> Dataset:
@@ -134,8 +217,8 @@ def _load_local(path: Path, name: str | None, split: str, content: str | None) -
     return rows
 
 
-def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset:
-    """Return a split that `datasets` reads through the links in `home`, where it also caches the rows."""
+def _local_reader(path: Path, home: Path, name: str | None, split: str) -> Callable[..., DatasetBuilder]:
+    """Return what opens the reader of local files through the links in `home`, where it also caches the rows."""
     import datasets
 
     link, cache = home / _LINKS / _link_name(path), str(home / "cache")
@@ -151,6 +234,12 @@ def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset
             )
         return datasets.load_dataset_builder(str(link), selected, cache_dir=cache, **settings)
 
+    return open_reader
+
+
+def _read_links(path: Path, home: Path, name: str | None, split: str) -> Dataset:
+    """Return a split that `datasets` reads through the links in `home`."""
+    link, open_reader = home / _LINKS / _link_name(path), _local_reader(path, home, name, split)
     data_files = open_reader().config.data_files or {}
     files = [os.path.normpath(file) for of_split in data_files.values() for file in of_split]
     for file in files:

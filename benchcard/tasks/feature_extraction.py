@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchcard.errors import ArtifactError
 from benchcard.spec.schema import Text, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, text
+from benchcard.tasks import Prepared, Question, Row, Usage, data, text
 from benchcard.tasks.outputs import output
 from benchcard.tasks.pooling import Pooling, load_pooling
 from benchcard.utils.text import join_names
@@ -27,6 +27,23 @@ if TYPE_CHECKING:
 
 
 Similarity = Callable[[np.ndarray, np.ndarray], NDArray[np.float64]]
+
+
+_USAGE = Usage(
+    inputs=(("sentence1", "sentence2"), ("sentence_A", "sentence_B"), ("text1", "text2")),
+    input_kind="text",
+    references=("score", "label", "similarity_score", "relatedness_score"),
+    reference_kinds=("float", "integer"),
+    metrics=("spearman", "pearson"),
+    datasets=("sentence-transformers/stsb", "mteb/stsbenchmark-sts"),
+    metric_names={
+        **dict.fromkeys(("spearmanr", "spearman_cosine", "cosine_spearman", "cos_sim_spearman"), "spearman"),
+        **dict.fromkeys(("pearsonr", "pearson_cosine", "cosine_pearson", "cos_sim_pearson"), "pearson"),
+    },
+    task_types=("STS", "semantic-similarity"),
+    batch_sizes=(1, 32),
+    input_length=text.DEFAULT_LENGTH,
+)
 
 
 class FeatureExtraction:
@@ -55,6 +72,10 @@ class FeatureExtraction:
             facts={"similarity_fn_name": similarity},
             tallies=texts.cut_tally(),
         )
+
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
+        """Return how the task is commonly used."""
+        return _USAGE
 
     def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `embedding` `(numbers,) float32`; of a graph that pools itself, its own `sentence_embedding`."""

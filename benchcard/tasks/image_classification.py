@@ -14,7 +14,7 @@ import numpy as np
 from benchcard.errors import Mistake, SpecError
 from benchcard.export.images import image_mode, processed_shapes
 from benchcard.spec.schema import MappingOf, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, labels
+from benchcard.tasks import Prepared, Question, Row, Usage, data, labels
 from benchcard.tasks.config import load_config
 from benchcard.tasks.outputs import output
 from benchcard.tasks.trust import trusted
@@ -36,6 +36,16 @@ _TALLIES = {
     "deep": "{deep} of {images} images {deep:has|have} more than 8 bits a channel: what is above 255 was cut to it, as "
     "transformers does"
 }
+
+
+_USAGE = Usage(
+    inputs=(("image",), ("img",), ("pixel_values",)),
+    input_kind="image",
+    references=("label", "labels", "fine_label"),
+    reference_kinds=("label", "integer", "text"),
+    metrics=labels.METRICS,
+    datasets=("AI-Lab-Makerere/beans", "uoft-cs/cifar10", "ethz/food101"),
+)
 
 
 class ImageClassification:
@@ -63,6 +73,10 @@ class ImageClassification:
             tallies=_TALLIES,
             metric_defaults={"pos_label": alignment.positive},
         )
+
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
+        """Return how the task is commonly used."""
+        return _USAGE
 
     def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `scores` `(labels,) float32`, the logits."""

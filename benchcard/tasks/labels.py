@@ -28,6 +28,12 @@ Label = int | str
 UNLABELLED = -100
 """The label of what has none. Source: the default `ignore_index` of torch.nn.CrossEntropyLoss."""
 
+PER_CLASS = ("precision", "recall", "f1")
+"""The metrics of one class, which have averages over several: `f1_macro`."""
+AVERAGED = tuple(f"{name}_{average}" for name in PER_CLASS for average in ("micro", "macro", "weighted"))
+METRICS = ("accuracy", *PER_CLASS, *AVERAGED, "matthews_correlation")
+"""The metrics of classifiers."""
+
 _PLACE = "$.task_args.label_mapping"
 _MAPPING = "label_mapping: {name in the data set: name or id in the model}"
 _GENERIC = re.compile(r"^label[_ -]?\d+$", re.IGNORECASE)

@@ -103,6 +103,35 @@ class Prepared:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """How a task is commonly used, from which the draft of a spec is made.
+
+    Attributes:
+        inputs: The usual names of the input columns, of one column or a pair, the preferred ones first.
+        input_kind: What such a column holds: `image`, `text` or `texts`, which are lists of words.
+        references: The usual names of the column of the reference, the preferred one first.
+        reference_kinds: What such a column may hold, the preferred first: `label` (with names), `integer`, `float`,
+            `text`, lists of these (`labels`, `integers`, `texts`), or `answers` as in SQuAD.
+        metrics: The metrics that a model card may name for it.
+        metric_names: The metric that another name in model cards stands for.
+        datasets: Common data sets, which are suggested where a model card names none.
+        task_types: Other names of the task in the `model-index` of model cards.
+        batch_sizes, input_length: What its models are commonly run with; None where inputs have no length.
+    """
+
+    inputs: tuple[tuple[str, ...], ...]
+    input_kind: str
+    references: tuple[str, ...]
+    reference_kinds: tuple[str, ...]
+    metrics: tuple[str, ...]
+    datasets: tuple[str, ...]
+    metric_names: Mapping[str, str] = field(default_factory=dict)
+    task_types: tuple[str, ...] = ()
+    batch_sizes: tuple[int, ...] = (1,)
+    input_length: int | None = None
+
+
 class Task(Protocol):
     """What a task has.
 
@@ -117,6 +146,9 @@ class Task(Protocol):
 
     A task may have an attribute `outputs`, by which a graph with other names is read: the outputs that `kept` reads,
     with their numbers of axes (`{"logits": 2}`), as a sequence of alternatives, the preferred one first.
+
+    A task may have a method `usage(arguments, names)`, which returns the `Usage` with these `task_args` of a model
+    with labels of these names; without it, the draft of a spec leaves the lines on data to fill in.
 
     A task whose name optimum's `TasksManager` does not know has an attribute `loads_as`: the name of a task that it
     knows, whose model class is loaded.

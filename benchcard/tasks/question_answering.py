@@ -13,7 +13,7 @@ import numpy as np
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import Number, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, text
+from benchcard.tasks import Prepared, Question, Row, Usage, data, text
 from benchcard.tasks.outputs import output
 
 if TYPE_CHECKING:
@@ -62,6 +62,18 @@ _TALLIES = {
 }
 
 
+_USAGE = Usage(
+    inputs=(("question", "context"),),
+    input_kind="text",
+    references=("answers",),
+    reference_kinds=("answers",),
+    metrics=("exact_match", "f1"),
+    datasets=("rajpurkar/squad", "rajpurkar/squad_v2"),
+    metric_names={"exact": "exact_match", "em": "exact_match"},
+    input_length=_Settings.max_seq_length,
+)
+
+
 class QuestionAnswering:
     """The task `question-answering`. Rows without an answer make it SQuAD v2, where no answer may be the right one."""
 
@@ -97,6 +109,10 @@ class QuestionAnswering:
             tallies=_TALLIES,
             meanings={"exact_match": f"{scorer}.{'exact_match' if answerable else 'exact'}", "f1": f"{scorer}.f1"},
         )
+
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
+        """Return how the task is commonly used."""
+        return _USAGE
 
     def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `start_logits` and `end_logits`, `(tokens,) float32` each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import msgspec
 
 from benchcard.errors import ArtifactError, Mistake, SpecError
 from benchcard.spec.schema import Boolean, MappingOf, Number, Text, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, labels, text
+from benchcard.tasks import Prepared, Question, Row, Usage, data, labels, text
 from benchcard.tasks.outputs import output
 from benchcard.tasks.pooling import load_config
 from benchcard.utils.text import join_names
@@ -67,6 +67,23 @@ class _References:
     read: Callable[[Mapping[str, Any], int], object]
     notes: tuple[str, ...] = ()
     alignment: labels.Alignment | None = None
+
+
+_SCORES = ("score", "label", "similarity_score")
+_USAGE = Usage(
+    inputs=(
+        *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence")),
+        *(("text1", "text2"), ("query", "passage")),
+        *(("text",), ("sentence",), ("content",), ("review",), ("tweet",), ("comment_text",)),
+    ),
+    input_kind="text",
+    references=("label", "labels", "sentiment", "emotion", "intent", "target", "category", "class"),
+    reference_kinds=("label", "integer", "text"),
+    metrics=labels.METRICS,
+    datasets=("nyu-mll/glue", "stanfordnlp/imdb", "fancyzhx/ag_news"),
+    metric_names={"matthews_corrcoef": "matthews_correlation", "pearsonr": "pearson", "spearmanr": "spearman"},
+    input_length=text.DEFAULT_LENGTH,
+)
 
 
 class TextClassification:
@@ -131,6 +148,16 @@ class TextClassification:
             metric_defaults=defaults,
             facts=facts,
         )
+
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
+        """Return how the task is commonly used with these `task_args`."""
+        if arguments.get("is_regression"):
+            metrics = self.metrics_for(arguments)
+            return replace(_USAGE, references=_SCORES, reference_kinds=("float", "integer", "label"), metrics=metrics)
+        if arguments.get("is_multi_label"):
+            metrics = ("accuracy", *labels.AVERAGED)
+            return replace(_USAGE, reference_kinds=("labels", "integers", "texts"), metrics=metrics)
+        return _USAGE
 
     def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `scores` `(labels,) float32`, the logits."""

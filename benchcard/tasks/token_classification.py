@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from benchcard.errors import Mistake, SpecError
 from benchcard.spec.schema import MappingOf, ValueType
-from benchcard.tasks import Prepared, Question, Row, data, labels, text
+from benchcard.tasks import Prepared, Question, Row, Usage, data, labels, text
 from benchcard.tasks.outputs import output
 from benchcard.utils.text import quote_names
 
@@ -50,6 +50,17 @@ _TALLIES = {
     f"{labels.UNLABELLED}: {{unlabelled:it is|they are}} not scored",
     "empty": "{empty} {empty:row has|rows have} no words",
 }
+
+
+_USAGE = Usage(
+    inputs=(("tokens",), ("words",)),
+    input_kind="texts",
+    references=("ner_tags", "labels", "tags"),
+    reference_kinds=("labels", "texts", "integers"),
+    metrics=tuple(_MEANINGS),
+    datasets=("eriktks/conll2003", "leondz/wnut_17"),
+    input_length=text.DEFAULT_LENGTH,
+)
 
 
 class TokenClassification:
@@ -85,6 +96,12 @@ class TokenClassification:
             _MEANINGS,
             {"entity_tags": entity_tags} if entity_tags else {},
         )
+
+    def usage(self, arguments: Mapping[str, object], names: Sequence[str]) -> Usage:
+        """Return how the task is commonly used; only words are scored where the labels mark no entities."""
+        if read_tags(names)[0] is None and not labels.are_generic(names):
+            return replace(_USAGE, metrics=("accuracy",))
+        return _USAGE
 
     def kept(self, outputs: Arrays, inputs: Arrays, context: Context) -> Kept:
         """Return `scores` `(tokens, labels) float32`, the logits."""

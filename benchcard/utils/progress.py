@@ -67,6 +67,20 @@ def download_progress() -> Iterator[None]:
         enable_progress_bars()
 
 
+@contextmanager
+def no_dataset_progress() -> Iterator[None]:
+    """Let `datasets` draw no progress bars in a block."""
+    import datasets
+
+    were_enabled = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if were_enabled:
+            datasets.enable_progress_bars()
+
+
 def _hide_on_error(method: Callable[Concatenate[Progress, P], None]) -> Callable[Concatenate[Progress, P], None]:
     """Return a method that hides all progress where the output cannot be written, in place of raising."""
 

@@ -72,6 +72,32 @@ def test_rows_are_the_same_wherever_they_lie(table, form, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_the_layout_of_local_data(table, form, tmp_path):
+    """Columns, splits and rows are known; a split without a name is `train`."""
+    path = written(table, form, tmp_path / "data")
+    layout = data.read_layout(str(path), None, None)
+    assert list(layout.features)[:2] in (["text", "label"], ["text"])
+    assert set(layout.splits.values()) == {3}
+    assert set(layout.splits) <= {"train", "validation"}
+
+
+def test_the_layout_of_data_with_configurations(tmp_path):
+    """Without a name or a default nothing is read; a name selects a configuration."""
+    readme = "---\nconfigs:\n- {config_name: a, data_files: a.csv}\n- {config_name: b, data_files: b.csv}\n---\n"
+    (tmp_path / "README.md").write_text(readme)
+    (tmp_path / "a.csv").write_text("text\ngood\n")
+    (tmp_path / "b.csv").write_text("words\ngood\nbad\n")
+    unnamed = data.read_layout(str(tmp_path), None, None)
+    assert (unnamed.configurations, unnamed.configuration, unnamed.splits) == (("a", "b"), "", {})
+    named = data.read_layout(str(tmp_path), "b", None)
+    assert (named.configuration, list(named.features), named.splits) == ("b", ["words"], {"train": 2})
+    with pytest.raises(SpecError, match="a data set that can be loaded"):
+        data.read_layout(str(tmp_path), "c", None)
+    (tmp_path / "README.md").write_text(readme.replace("name: a", "name: a, default: true"))
+    assert data.read_layout(str(tmp_path), None, None).configuration == "a"
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_local_data_may_have_a_name_for_the_card(table, form, tmp_path):
     """Local data that configure nothing are read whatever name they are given; where they do, it selects."""
     path = written(table, form, tmp_path / "data")

@@ -30,7 +30,7 @@ from benchcard.utils.text import did_you_mean, format_value, join_names, plurali
 
 if TYPE_CHECKING:
     import numpy as np
-    from datasets import Dataset, DatasetBuilder, DatasetDict, Features
+    from datasets import Dataset, DatasetBuilder, DatasetDict, Features, IterableDataset
 
 
 DATA_SETTINGS = ".huggingface.yaml"
@@ -38,6 +38,8 @@ DATA_SETTINGS = ".huggingface.yaml"
 
 # Rows that are read at once: few enough that a block of images stays small.
 READ_ROWS = 256
+# So many rows of a split on the Hub are counted: more than are needed to calibrate by default.
+_COUNTED = 100
 # The reader of `datasets` for a file, by its ending.
 READERS = {f".{name}": name for name in ("parquet", "csv", "json", "arrow")}
 READERS |= {".tsv": "csv", ".jsonl": "json", ".txt": "text"}
@@ -108,8 +110,8 @@ class Layout:
         configurations: The names of its configurations; empty where they are not known.
         configuration: The one that was read; empty where there are several and none was named or is the default, and
             so nothing was read.
-        splits: The number of rows of each split; None where it is not known without reading them. A file, or a folder
-            whose only split has no name, has the split `train`.
+        splits: The number of rows of each split; None where more than `_COUNTED` would have to be read to know it. A
+            file, or a folder whose only split has no name, has the split `train`.
         features: The features of the columns of the configuration.
     """
 
@@ -122,8 +124,7 @@ class Layout:
 def read_layout(location: str, name: str | None, revision: str | None) -> Layout:
     """Return the configurations, splits and columns of a data set, by the arguments of `load_dataset`.
 
-    Of a data set on the Hub, the first rows are read at most, and only where neither its README nor its files name the
-    columns.
+    Of a data set on the Hub, the first rows are read at most, and only where its README does not name the columns.
 
     Raises:
         SpecError: There is no such configuration, or the data set cannot be read.
@@ -155,10 +156,16 @@ def read_layout(location: str, name: str | None, revision: str | None) -> Layout
         splits = {split: info.num_examples for split, info in (reader.info.splits or {}).items()}
         if features is None or not splits:
             streams = reader.as_streaming_dataset()
-            splits = dict.fromkeys(map(str, streams))
+            splits = {str(split): _count(stream) for split, stream in streams.items()}
             stream = next(iter(streams.values()))
             features = stream.features or stream._resolve_features().features
         return Layout(names, name or default or "", splits, features)
+
+
+def _count(stream: IterableDataset) -> int | None:
+    """Return the number of rows of a split; None where it is above `_COUNTED`."""
+    count = sum(len(table) for table in islice(stream.with_format("arrow"), _COUNTED + 1))
+    return count if count <= _COUNTED else None
 
 
 def _configurations(location: str, revision: str | None) -> tuple[tuple[str, ...], str | None]:

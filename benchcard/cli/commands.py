@@ -216,6 +216,8 @@ def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) 
         write_text(f"note: {note}")
     rows = pluralize(len(frame), "configuration")
     write_text(f"{rows}: {expected}; rows with equal models take less")
+    if (budget := benchmark.spec.get("budget")) is not None:
+        write_text(f"for a budget of {budget}, what fits of it is chosen when it is run")
     if not math.isnan(width := frame["expected_half_width"].max()):
         write_text(f"on a quiet machine, intervals of ratios will reach about {width:.1%} to either side")
 

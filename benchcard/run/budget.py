@@ -111,6 +111,8 @@ def within_budget(spec: Spec, path: Path) -> Spec:
     budget = spec.get("budget")
     budget_s = (parse_duration(budget) or 0.0) if isinstance(budget, str) else float(budget)
     free = [name for name in CHOSEN if not spec.values(name)]
+    if not free:
+        return spec  # as in the spec of a card
     if (path / "run.json").exists():
         earlier = RunDirectory(path).info.spec.fixed
         return _with(spec, {name: earlier[name] for name in free if name in earlier})

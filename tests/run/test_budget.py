@@ -103,6 +103,8 @@ def test_what_the_spec_has_stays(spec, tmp_path):
     fitting = within_budget(spec("budget: 2m\nduration: 10\nmax_eval_samples: 7\n"), tmp_path)
     assert (fitting.get("duration"), fitting.get("max_eval_samples")) == (10, 7)
     assert fitting.get("max_rows") < 6
+    chosen = spec("budget: 5s\nduration: 10\nmax_eval_samples: 7\nmax_rows: 4\n")  # as a card has it
+    assert within_budget(chosen, tmp_path) == chosen
 
 
 def test_a_budget_that_is_too_small_is_a_mistake(spec, tmp_path):

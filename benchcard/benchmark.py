@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchcard import registry
-from benchcard.errors import BenchcardError
+from benchcard.errors import BenchcardError, SpecError
 from benchcard.sources import in_memory, resolve
 from benchcard.spec import spec as specs
 from benchcard.spec.plan import Plan, make_plan
@@ -189,7 +189,17 @@ class Benchmark:
         """
         from benchcard.analysis.frames.plan import plan_frame
 
-        return plan_frame(self.configurations)
+        return plan_frame(self.within_budget())
+
+    def within_budget(self) -> Plan:
+        """Return the configurations; with a budget those that fit into it, as far as can be told before a run.
+
+        Raises:
+            SpecError: The least that can be run takes longer.
+        """
+        from benchcard.run.budget import within_budget
+
+        return make_plan(within_budget(self.spec))
 
     def run(
         self, path: str | Path | None = None, *, timeout_s: float | None = None, progress: Listener | bool = True
@@ -211,15 +221,19 @@ class Benchmark:
         """
         from benchcard.results import Results
         from benchcard.run.budget import within_budget
-        from benchcard.run.directory import RunDirectory
+        from benchcard.run.directory import DRAFT, RunDirectory
 
         folder = (Path(path) if path is not None else self.default_path).absolute()
         self._write_data(folder)
-        if self._yaml is not None:
-            RunDirectory(folder).keep_draft(self._yaml)
-        plan = self.configurations if self.spec.get("budget") is None else make_plan(within_budget(self.spec, folder))
+        plan = make_plan(within_budget(self.spec, folder))
+        has_draft = self._yaml is not None and RunDirectory(folder).keep_draft(self._yaml)
         backend = registry.backend(self.spec.get("backend"))
-        backend.run(plan, folder, timeout_s=timeout_s, progress=progress)
+        try:
+            backend.run(plan, folder, timeout_s=timeout_s, progress=progress)
+        except SpecError:
+            if has_draft and not (folder / "run.json").exists():
+                (folder / DRAFT).unlink()  # The corrected spec is another one.
+            raise
         return Results.load(folder, plan)
 
     def _write_data(self, folder: Path) -> None:

@@ -137,11 +137,11 @@ def main(debug: bool) -> None:
     """Benchmark quantized variants of a Hugging Face model, and publish the results as a model card."""
 
 
-_grid_option = click.option(
-    "--grid", metavar="NAME", help="Use a preset, such as `recommended`, in place of the grid of SPEC."
-)
+_grid_option = click.option("--grid", metavar="NAME", help="Use the rows of a preset, such as `recommended`.")
 _budget_option = click.option(
-    "--budget", metavar="TIME", help="Choose rows, examples and seconds of timing so that the run takes at most 10m."
+    "--budget",
+    metavar="TIME",
+    help="Choose rows, examples and seconds of timing so that the run takes at most TIME, such as 10m.",
 )
 
 
@@ -162,6 +162,12 @@ def _given(task: str | None, dataset: str | None, name: str | None) -> dict[str,
     return {"dataset": data, "task": task}
 
 
+def _absolute(name: str) -> str:
+    """Return the absolute path of a file or folder; the name of anything else."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
+
+
 @main.command()
 @click.argument("model")
 @_draft_options
@@ -175,6 +181,9 @@ def init(model: str, output: Path | None, grid: str | None, budget: str | None, 
     """
     from benchcard.drafting.draft import draft_spec
 
+    if output is not None and output.parent.resolve() != Path.cwd():
+        # Paths in a spec start at its folder.
+        model, given["dataset"] = _absolute(model), given["dataset"] and _absolute(given["dataset"])
     draft = draft_spec(model, grid=grid, budget=budget, **_given(**given))
     if output is None:
         click.echo(draft.to_yaml(), nl=False)
@@ -191,22 +200,23 @@ def init(model: str, output: Path | None, grid: str | None, budget: str | None, 
 @main.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @_grid_option
+@_budget_option
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV instead of a table.")
 @json_option
 @wide_option
-def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) -> None:
+def plan(spec: Path, grid: str | None, budget: str | None, as_csv: bool, as_json: bool, wide: bool) -> None:
     """Show the configurations of SPEC, the steps that they share and their cost. Nothing is run."""
     from benchcard.analysis.frames.columns import to_records
     from benchcard.benchmark import Benchmark
     from benchcard.run.budget import estimate
     from benchcard.spec.plan import unused_settings
 
-    benchmark = Benchmark.from_spec(spec, grid=grid)
-    frame = benchmark.plan()
+    benchmark = Benchmark.from_spec(spec, grid=grid, budget=budget)
+    configurations, frame = benchmark.within_budget(), benchmark.plan()
     if as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
         return
-    notes, expected = unused_settings(benchmark.configurations), estimate(benchmark.configurations)
+    notes, expected = unused_settings(configurations), estimate(configurations)
     if as_json:
         timed_s = float(frame["timed_s"].sum())
         write_json({"rows": to_records(frame), "timed_s": timed_s, "expected_s": expected.total_s, "notes": notes})
@@ -216,8 +226,6 @@ def plan(spec: Path, grid: str | None, as_csv: bool, as_json: bool, wide: bool) 
         write_text(f"note: {note}")
     rows = pluralize(len(frame), "configuration")
     write_text(f"{rows}: {expected}; rows with equal models take less")
-    if (budget := benchmark.spec.get("budget")) is not None:
-        write_text(f"for a budget of {budget}, what fits of it is chosen when it is run")
     if not math.isnan(width := frame["expected_half_width"].max()):
         write_text(f"on a quiet machine, intervals of ratios will reach about {width:.1%} to either side")
 
@@ -259,6 +267,7 @@ def run(
     """
     from benchcard.analysis.frames.failures import incomplete_rows
     from benchcard.benchmark import Benchmark
+    from benchcard.run.directory import DRAFT
 
     if _is_spec(spec):
         if any(given.values()):
@@ -266,8 +275,6 @@ def run(
         benchmark = Benchmark.from_spec(Path(spec), grid=grid, budget=budget)
     else:
         benchmark = Benchmark.for_model(spec, grid=grid, budget=budget, **_given(**given))
-        path = path or benchmark.default_path
-        write_text(f"spec: {path / 'spec.yaml'}")
     results = benchmark.run(path, timeout_s=timeout_s, progress=not quiet)
     choices = results.choices(max_drop)
     has_figures = any(choice.row is not None for choice in choices)
@@ -285,6 +292,8 @@ def run(
             f"{failed} of {len(results.plan)} configurations {'lacks' if failed == 1 else 'lack'} figures: "
             f"`benchcard show {results.path}` shows why"
         )
+    if not _is_spec(spec):
+        write_text(f"spec: {results.path / DRAFT}")
     click.echo(f"card: {card}")
     for choice in choices:
         write_text(f"best: {choice}")

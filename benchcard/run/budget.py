@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchcard import registry
 from benchcard.errors import Mistake, SpecError
@@ -25,7 +26,10 @@ from benchcard.spec.plan import Plan, make_plan
 from benchcard.spec.schema import parse_duration
 from benchcard.spec.spec import Spec
 from benchcard.steps.step import AnyRequest
+from benchcard.tasks.data import read_layout
+from benchcard.utils.plain import canonical_json
 from benchcard.utils.progress import format_duration
+from benchcard.utils.text import quote_names
 
 # Seconds of a step of a small model, and more for each GB of weights. `prepare` begins with the imports.
 _STEP_S: Mapping[str, float] = {
@@ -43,10 +47,14 @@ _TEXT_TOKENS, _IMAGE_TOKENS = 64, 200
 _USUAL_BYTES, _USUAL_EXAMPLES = 400_000_000, 1000
 
 # What a budget decides, unless the spec does, from the most to the least.
-CHOSEN = ("duration", "max_eval_samples", "max_rows")
+_CHOSEN = {
+    "duration": "{:g} s of timing for each row and size",
+    "max_eval_samples": "at most {} evaluated examples",
+    "max_rows": "at most {} rows",
+}
 _DURATIONS = (15, 10, 7, 5, 3, 2, 1)
 _EXAMPLES = (5000, 2000, 1000, 500, 200, 100)
-_LEAST_ROWS = 2
+_LEAST_ROWS = 2  # to compare
 
 
 @dataclass(frozen=True)
@@ -99,49 +107,71 @@ def estimate(plan: Plan, sources: Sources | None = None, planned: Sequence[Seque
     return Estimate(step_s, steps_s, timing_s)
 
 
-def within_budget(spec: Spec, path: Path) -> Spec:
-    """Return the spec with `duration`, `max_eval_samples` and `max_rows` by which it keeps its budget.
+def within_budget(spec: Spec, path: Path | None = None) -> Spec:
+    """Return the spec with `duration`, `max_eval_samples` and `max_rows` in place of its budget, and a note on them.
 
     What the spec itself has stays. First the part that takes longer is shortened, evaluation or timing, then the last
-    rows are left out. A run in the directory `path` that is continued keeps what was chosen when it was begun.
+    rows are left out. A run in the directory `path` that is continued keeps what was chosen when it was begun. Without
+    a path nothing is downloaded or counted.
 
     Raises:
-        SpecError: The least that can be run takes longer.
+        SpecError: The least that can be run takes longer; or see `resolve_sources`.
     """
     budget = spec.get("budget")
+    if budget is None:
+        return spec
     budget_s = (parse_duration(budget) or 0.0) if isinstance(budget, str) else float(budget)
-    free = [name for name in CHOSEN if not spec.values(name)]
-    if not free:
-        return spec  # as in the spec of a card
-    if (path / "run.json").exists():
+    spec = replace(spec, fixed={name: value for name, value in spec.fixed.items() if name != "budget"})
+    free = [name for name in _CHOSEN if not spec.values(name)]
+    every = make_plan(spec)
+    if path is not None and (path / "run.json").exists():
         earlier = RunDirectory(path).info.spec.fixed
-        return _with(spec, {name: earlier[name] for name in free if name in earlier})
-    sources = resolve_sources(spec, None, path / MEMORY_FOLDER)
-    durations = list(_DURATIONS) if "duration" in free else []
-    examples = list(_EXAMPLES) if "max_eval_samples" in free else []
-    rows = len(make_plan(spec)) if "max_rows" in free else 0
+        return _chosen(spec, {name: earlier[name] for name in free if name in earlier}, every, budget_s)
+    sources = None if path is None else resolve_sources(spec, None, path / MEMORY_FOLDER)
+    most = None if sources is None or "max_eval_samples" not in free else _most_examples(every, sources)
+    choices: dict[str, list[int]] = {
+        "duration": list(_DURATIONS),
+        "max_eval_samples": [*filter(None, [most]), *(number for number in _EXAMPLES if most is None or number < most)],
+        "max_rows": list(range(len(every), min(_LEAST_ROWS, len(every)) - 1, -1)),
+    }
+    choices = {name: choices[name] for name in free}
     while True:
-        chosen = {"duration": durations[:1], "max_eval_samples": examples[:1], "max_rows": [rows] if rows else []}
-        fitting = _with(spec, {name: values[0] for name, values in chosen.items() if values})
+        fitting = _with(spec, {name: values[0] for name, values in choices.items()})
         expected = estimate(make_plan(fitting), sources)
         if expected.total_s <= budget_s:
-            return fitting
-        parts = (examples, durations) if expected.steps_s > expected.timing_s else (durations, examples)
-        if shortened := next((part for part in parts if len(part) > 1), None):
-            del shortened[0]
-        elif rows > _LEAST_ROWS:
-            rows -= 1
-        else:
+            return _chosen(spec, {name: values[0] for name, values in choices.items()}, every, budget_s)
+        order = ("max_eval_samples", "duration") if expected.steps_s > expected.timing_s else _CHOSEN
+        shortened = [name for name in (*order, "max_rows") if len(choices.get(name, ())) > 1]
+        if not shortened:
             found = f"{format_duration(budget_s)}, while the least that can be run takes {expected}"
-            raise SpecError(Mistake("$.budget", found, "more time, or a smaller grid"))
+            fixed = [name for name in _CHOSEN if name not in free]
+            hint = f"the spec has {quote_names(fixed)}: without, less is chosen" if fixed else ""
+            raise SpecError(Mistake("$.budget", found, "more time, or a smaller grid", hint))
+        del choices[shortened[0]][0]
 
 
-def describe_choice(spec: Spec) -> str:
-    """Return what was chosen for the budget of a spec, as the beginning of a line; empty without a budget."""
-    if (budget := spec.get("budget")) is None:
-        return ""
-    chosen = ", ".join(f"{name} {spec.fixed[name]:g}" for name in CHOSEN if name in spec.fixed)
-    return f"a budget of {budget} gives {chosen}: "
+def _chosen(spec: Spec, values: Mapping[str, Any], every: Plan, budget_s: float) -> Spec:
+    """Return the spec with the values that were chosen for a budget, and a note on them and on rows that are left out.
+
+    `every` is the plan with all rows.
+    """
+    fitting = _with(spec, values)
+    kept = [row.axes for row in make_plan(fitting)]
+    parts = ", ".join(_CHOSEN[name].format(value) for name, value in values.items())
+    note = f"a budget of {format_duration(budget_s)} gives {parts or 'what the spec has'}"
+    if left_out := [row.label for row in every if row.axes not in kept]:
+        note += f", and leaves out {'; '.join(left_out)}"
+    return replace(fitting, notes=(*spec.notes, note))
+
+
+def _most_examples(plan: Plan, sources: Sources) -> int | None:
+    """Return the rows of the largest evaluation split; None where they are not known without reading them."""
+    counts = []
+    for dataset in {canonical_json(row["dataset"]): row["dataset"] for row in plan}.values():
+        source = sources.dataset(dataset)
+        splits = read_layout(source.location, dataset.get("name"), source.revision).splits
+        counts.append(splits.get(dataset["eval_split"].partition("[")[0]))
+    return None if None in counts else max(filter(None, counts), default=None)
 
 
 def _with(spec: Spec, values: Mapping[str, object]) -> Spec:

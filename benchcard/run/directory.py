@@ -215,8 +215,8 @@ class RunDirectory:
         if foreign:
             raise BenchcardError(f"{self.path} exists and holds no run of benchcard. Give another folder")
 
-    def keep_draft(self, text: str) -> None:
-        """Write the YAML of the spec that was drafted for a new run.
+    def keep_draft(self, text: str) -> bool:
+        """Write the YAML of the spec that was drafted for a new run, and return whether it was not there yet.
 
         Raises:
             BenchcardError: There is another one already, which somebody may have edited.
@@ -224,14 +224,16 @@ class RunDirectory:
         self.refuse_unusable()
         path = self.path / DRAFT
         if (self.path / "run.json").exists():
-            return
+            return False
+        is_new = not path.exists()
         with reporting_disk_errors(self.path):
-            if path.exists() and path.read_text(encoding="utf-8") != text:
+            if not is_new and path.read_text(encoding="utf-8") != text:
                 problem = f"{path} is another spec than the one that was drafted"
                 advice = f"Run it with `benchcard run {path} --out {self.path}`, or give another folder"
                 raise BenchcardError(f"{problem}. {advice}")
             self.path.mkdir(parents=True, exist_ok=True)
             write_bytes_atomically(path, text.encode())
+        return is_new
 
     @contextmanager
     def new_memory_folder(self, name: str) -> Iterator[Path | None]:

@@ -19,7 +19,7 @@ from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.measure.machine import physical_cores, this_machine
 from benchcard.measure.memory import available_bytes
 from benchcard.run import parallel
-from benchcard.run.budget import describe_choice, estimate
+from benchcard.run.budget import estimate
 from benchcard.run.directory import MEMORY_FOLDER, RunDirectory
 from benchcard.run.environment import expect_instructions, expect_same_environment, versions_of
 from benchcard.run.groups import size_bytes
@@ -132,7 +132,7 @@ class _Run:
         expected, started = estimate(self._plan, self._sources, self._expected), time.monotonic()
         with Progress(distinct.values(), expected.timing_s, progress, step_s=expected.step_s) as self._progress:
             if self._is_new:
-                self._progress.write_line(f"expected: {describe_choice(self._plan.spec)}{expected}")
+                self._progress.write_line(f"expected: {expected}")
             try:
                 # Mistakes in the data of any row show before anything slow is done for the first row.
                 for row in self._plan:

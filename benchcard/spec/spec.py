@@ -209,7 +209,8 @@ def load_spec(path: Path, changes: Mapping[str, object] = MappingProxyType({})) 
     try:
         data = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SpecError(Mistake("$", f"{path}: {error.strerror}", "a file that can be read")) from error
+        hint = "`benchcard init` drafts the spec of a model" if path.is_dir() else ""
+        raise SpecError(Mistake("$", f"{path}: {error.strerror}", "a file that can be read", hint)) from error
     except UnicodeDecodeError as error:
         raise SpecError(Mistake("$", f"{path}: byte {error.start} is no UTF-8", "a text file in UTF-8")) from error
     except UnreadableError as error:

@@ -99,35 +99,60 @@ def test_a_run_is_chosen_that_fits(spec, tmp_path, budget):
 
 
 def test_what_the_spec_has_stays(spec, tmp_path):
-    """A duration of the user is kept, and other things are chosen around it."""
+    """A duration of the user is kept, also null for all examples, and other things are chosen around it."""
     fitting = within_budget(spec("budget: 2m\nduration: 10\nmax_eval_samples: 7\n"), tmp_path)
     assert (fitting.get("duration"), fitting.get("max_eval_samples")) == (10, 7)
     assert fitting.get("max_rows") < 6
-    chosen = spec("budget: 5s\nduration: 10\nmax_eval_samples: 7\nmax_rows: 4\n")  # as a card has it
-    assert within_budget(chosen, tmp_path) == chosen
+    fitting = within_budget(spec("budget: 2m\nmax_eval_samples: null\nmax_rows: null\n"), tmp_path)
+    assert [fitting.get(name) for name in ("max_eval_samples", "max_rows")] == [None, None]
+    assert fitting.notes[-1].startswith("a budget of 2 min 0 s gives ")
 
 
-def test_a_budget_that_is_too_small_is_a_mistake(spec, tmp_path):
-    """The message has the least that can be run."""
-    with pytest.raises(
-        SpecError, match=r"expected more time, or a smaller grid, found 5 s, while the least .* @ \$\.budget"
-    ):
-        within_budget(spec("budget: 5s\n"), tmp_path)
+def test_no_more_examples_than_there_are(spec, tmp_path):
+    """The rows of the split are counted, and the estimate is that of these. Of a plan nothing is counted."""
+    assert within_budget(spec("budget: 1h\n"), tmp_path).get("max_eval_samples") == 24
+    assert within_budget(spec("budget: 1h\n")).get("max_eval_samples") == 5000
+
+
+def test_the_note_names_what_is_left_out(spec, tmp_path):
+    """Rows that do not fit are named by their parameters."""
+    fitting = within_budget(spec("budget: 30s\nduration: 1\n"), tmp_path)
+    kept = {row.label for row in make_plan(fitting)}
+    left_out = [row.label for row in make_plan(spec()) if row.label not in kept]
+    assert fitting.notes[-1].endswith(f", and leaves out {'; '.join(left_out)}")
+    assert "at most" in fitting.notes[-1]
+    assert fitting.get("budget") is None
+
+
+@pytest.mark.parametrize(("more", "hint"), [("", ""), ("duration: 15\n", "the spec has `duration`")])
+def test_a_budget_that_is_too_small_is_a_mistake(spec, tmp_path, more, hint):
+    """The message has the least that can be run, and what of the spec prevents less."""
+    with pytest.raises(SpecError, match=r"smaller grid, found 5 s, while the least .* @ \$\.budget") as raised:
+        within_budget(spec(f"budget: 5s\n{more}"), tmp_path)
+    assert raised.value.mistakes[0].hint.startswith(hint)
+    everything = "duration: 15\nmax_eval_samples: 5\nmax_rows: 6\n"
+    with pytest.raises(SpecError, match="the least that can be run"):
+        within_budget(spec(f"budget: 5s\n{everything}"), tmp_path)
 
 
 def test_a_run_keeps_what_was_chosen(ground, tmp_path, monkeypatch, capsys):
-    """The choice is in the run's spec; a run that continues keeps it, also where another would be chosen now."""
-    path = spec_with(ground, SPEC + GRID + "budget: 45s\nduration: 0.2\nmax_eval_samples: 5\nexplain: false\n")
+    """The run's spec has the choice in place of the budget; a run that continues keeps it, and so does its card."""
+    path = spec_with(ground, SPEC + GRID + "budget: 40s\nduration: 0.2\nexplain: false\n")
     results = Benchmark.from_spec(path).run(tmp_path / "run")
     lines = capsys.readouterr().err.splitlines()
-    chosen = results.spec.fixed["max_rows"]
-    assert len(results.plan) == chosen
-    assert any(f"a budget of 45s gives duration 0.2, max_eval_samples 5, max_rows {chosen}" in line for line in lines)
+    assert "budget" not in results.spec.fixed
+    assert {"max_rows", "max_eval_samples"} <= results.spec.fixed.keys()
+    assert len(results.plan) == results.spec.fixed["max_rows"]
+    assert any(note.startswith("a budget of 40 s gives at most ") for note in results.notes)
+    assert any(line.startswith("expected: about ") for line in lines)
     assert any(line.startswith("took ") and ", expected about " in line for line in lines)
     monkeypatch.setattr("benchcard.run.budget.estimate", None)
     again = Benchmark.from_spec(path).run(tmp_path / "run")
     assert again.spec == results.spec
+    assert again.notes == results.notes
     assert "expected" not in capsys.readouterr().err
+    card = results.card().save(ground / "budget.md")
+    assert Benchmark.from_card(card).spec.fixed["max_rows"] == results.spec.fixed["max_rows"]
 
 
 def test_a_budget_replaces_that_of_the_file(ground, tmp_path):

@@ -33,8 +33,8 @@ from benchcard.utils.text import quote_names
 
 # Seconds of a step of a small model, and more for each GB of weights. `prepare` begins with the imports.
 _STEP_S: Mapping[str, float] = {
-    "prepare": 5.0, "export": 1.2, "convert": 3.0, "sample": 0.3, "calibrate": 1.0, "quantize": 0.25, "explain": 0.3,
-    "rank": 1.0, "evaluate": 0.25, "score": 0.1, "compare": 0.05, "shape": 0.05, "metric": 1.0,
+    "prepare": 4.0, "export": 1.2, "convert": 3.0, "sample": 0.3, "calibrate": 1.0, "quantize": 0.25, "explain": 0.2,
+    "rank": 1.0, "evaluate": 0.2, "score": 0.05, "compare": 0.05, "shape": 0.05, "metric": 1.0,
 }  # fmt: skip
 _STEP_S_PER_GB: Mapping[str, float] = {"export": 30.0, "convert": 30.0, "quantize": 15.0, "calibrate": 10.0}
 _START_S = 1.0

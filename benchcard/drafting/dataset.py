@@ -83,7 +83,7 @@ class DataSet:
         names, name = self.layout.configurations, self.layout.configuration
         if len(names) > 1 and not name:
             yield "dataset.name", unknown("which configuration to evaluate on", names)
-        elif len(names) > 1:
+        elif name and len(names) != 1:
             is_named = name == self.candidate.name
             why = self.candidate.source if is_named else "the default configuration of the data set"
             yield "dataset.name", Choice(name, why, tuple(other for other in names if other != name))
@@ -130,9 +130,10 @@ def open_dataset(candidate: Candidate) -> DataSet:
             script = f"{source.location.rpartition('/')[2]}.py"
             if HfApi().file_exists(source.location, script, repo_type="dataset", revision=source.revision):
                 source, revision = named_dataset({**asked, "revision": _CONVERTED}, on_hub=True), _CONVERTED
-        layout, name = read_layout(source.location, None, source.revision), candidate.name
-        # A model card may call something else a configuration.
-        if name is not None and (candidate.is_given or name in layout.configurations):
+        name, is_certain = candidate.name, candidate.is_given or source.offline
+        layout = read_layout(source.location, name if is_certain else None, source.revision)
+        # A model card may call something else a configuration, which shows where they are known.
+        if not is_certain and name in layout.configurations:
             layout = read_layout(source.location, name, source.revision)
     return DataSet(candidate, candidate.path if source.local else source.location, revision, layout)
 

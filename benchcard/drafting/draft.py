@@ -279,7 +279,8 @@ def _data_choices(
             if candidate.is_given:
                 raise
             reasons = "; ".join(mistake.hint or mistake.expected for mistake in error.mistakes).rstrip(".")
-            notes.append(f"{candidate.source} has `{candidate.path}`, which cannot be used: {reasons}")
+            name = f" with the configuration `{candidate.name}`" if candidate.name else ""
+            notes.append(f"{candidate.source} has `{candidate.path}`{name}, which cannot be used: {reasons}")
             refused.add(candidate.path)
             continue
         choices = data_choices(data, usage, model.config, given)

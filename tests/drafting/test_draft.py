@@ -250,6 +250,40 @@ def test_offline_a_draft_is_made_from_the_cache(hub, tmp_path):
     assert "HF_HUB_OFFLINE is set" in none.error
 
 
+def test_offline_another_configuration_is_not_taken(hub, tmp_path):
+    """The configuration of the model card or of the user must be in the cache, and stands in the spec."""
+    program = "import datasets; datasets.load_dataset('nyu-mll/glue', 'mrpc')"
+    cache = {"HF_DATASETS_CACHE": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | hub.environment() | cache, check=True, capture_output=True
+    )
+    drafts(hub, ("someone/sst2-config", {}), ("someone/glue-without-config", {}))
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", **cache}
+    sst2, other, mrpc, given = drafts(
+        hub,
+        ("someone/sst2-config", {}),
+        ("someone/glue-without-config", {"dataset": {"name": "sst2"}}),
+        ("someone/glue-without-config", {"dataset": {"name": "mrpc"}}),
+        ("someone/glue-without-config", {"dataset": {"path": "nyu-mll/glue", "name": "sst2"}}),
+        **offline,
+    )
+    assert sst2.missing == other.missing == NO_DATA
+    for draft in (sst2, other):
+        assert any("`glue` with the configuration `sst2`, which cannot be used" in note for note in draft.notes)
+    assert mrpc.missing == []
+    assert holds(load_yaml(mrpc.yaml)["dataset"], {**GLUE, "name": "mrpc", "data_keys": STS["data_keys"]})
+    assert "found `nyu-mll/glue` with name sst2" in given.error
+    subprocess.run(
+        [sys.executable, "-c", program.replace("mrpc", "sst2")],
+        env=os.environ | hub.environment() | cache,
+        check=True,
+        capture_output=True,
+    )
+    (cached,) = drafts(hub, ("someone/sst2-config", {}), **offline)
+    assert cached.missing == []
+    assert "name: sst2  # `model-index` of the model card" in cached.yaml
+
+
 def test_no_code_of_a_repository_runs(drafted):
     """The model and the data set with scripts were drafted in a process that their scripts would have ended."""
     assert "own.py" not in drafted["remote-code"].yaml

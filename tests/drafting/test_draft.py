@@ -14,7 +14,7 @@ import pytest
 import tiny
 import tiny_text
 from click.testing import CliRunner
-from datasets import load_dataset
+from datasets import ClassLabel, Features, Value, load_dataset
 from drafting_hub import CARDS, CONFIGS, CONVERTED, Drafted, drafts
 
 from benchcard import Benchmark, Results, SpecError
@@ -363,6 +363,48 @@ def test_a_file_and_saved_data_have_a_split(tmp_path):
     draft = draft_spec(model, data / "train-00000-of-00001.parquet")
     assert holds(draft.values(), {"dataset": {"eval_split": "train", "calibration_split": "train"}})
     assert "may have been trained on it" in draft.to_yaml()
+    assert "calibration_split: train  # the evaluation split itself" in draft.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "missing", "others"),
+    [
+        (
+            "ForSequenceClassification",
+            {"uid": ["a1"], "body": ["a film"], "label": [0, 1]},
+            ["dataset.data_keys.primary"],
+            ("uid", "body"),
+        ),
+        (
+            "Model",
+            {"left": ["a film"], "right": ["a play"], "score": [0.1, 0.2]},
+            ["dataset.data_keys.primary", "dataset.data_keys.secondary"],
+            ("left", "right"),
+        ),
+        ("ForSequenceClassification", {"body": ["a film"], "label": [0, 1]}, [], ()),
+        (
+            "ForSequenceClassification",
+            {"id": [1, 2], "text": ["a film"], "genre": ["good", "bad"]},
+            ["dataset.ref_keys"],
+            ("id", "genre"),
+        ),
+        ("ForSequenceClassification", {"text": ["a film"], "genre": ["good", "bad"]}, [], ()),
+    ],
+)
+def test_columns_without_usual_names_are_taken_only_alone(tmp_path, kind, columns, missing, others):
+    """Several columns without a usual name are candidates: neither a pair nor the references are guessed."""
+    model, data = local_text(tmp_path, kind, ["bad", "good"], columns)
+    draft = draft_spec(model, data)
+    assert list(draft.missing) == missing
+    assert all(choice.others == others for choice in draft.missing.values())
+
+
+def test_names_of_labels_show_the_column_of_references(tmp_path):
+    """Of several columns, the only one that declares labels has the references."""
+    columns = {"id": [1, 2], "text": ["a film"], "genre": [0, 1]}
+    features = Features({"id": Value("int64"), "text": Value("string"), "genre": ClassLabel(names=["bad", "good"])})
+    model, data = local_text(tmp_path, "ForSequenceClassification", ["bad", "good"], columns, features)
+    assert draft_spec(model, data).values()["dataset"]["ref_keys"] == ["genre"]
 
 
 def test_given_values_are_taken_as_they_are(tmp_path):

@@ -27,9 +27,10 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.sources.resolve import RENAMED
 from benchcard.spec.parameters import ALIASES, CALIBRATION_DEFAULTS, DATASET
 from benchcard.spec.presets import presets
+from benchcard.spec.spec import read_spec
 from benchcard.tasks import Usage, default_metrics
 from benchcard.tasks.labels import model_names
-from benchcard.utils.plain import plain
+from benchcard.utils.plain import checked, plain
 from benchcard.utils.text import join_names, quote_names
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _WIDTH = 120
 _GROUPS = ("dataset", "dataset.data_keys", "task_args", "calibration")
 # Arguments for which None means that they are not given, as for `Benchmark`.
 _ARGUMENTS = ("task", "metrics", "grid", "fixed", "budget")
+_GIVEN = "given by you"
 _EMBEDDINGS = "sentence-similarity"
 # The options of `benchcard init` and `benchcard run` that give a value, by its place.
 _OPTIONS = {"task": "--task", "dataset.path": "--dataset", "dataset.name": "--dataset-name"}
@@ -165,41 +167,89 @@ def draft_spec(
         **parameters: Parameters of the spec, which are taken as they are.
 
     Raises:
-        SpecError: The model or data set does not exist, or cannot be read.
+        SpecError: A parameter is wrong, or the model or the data set does not exist or cannot be read.
         HubError: The Hub refused, or could not be reached.
     """
-    if isinstance(dataset, (str, Path)):
-        dataset = {"path": str(dataset)}
-    data: object = {} if dataset is None else dataset
-    if not isinstance(data, Mapping) or not set(data) <= DATASET.fields.keys():
-        expected = f"an id, a path, or a mapping with {join_names(DATASET.fields)}"
-        hint = "save data in memory with `save_to_disk` and give the folder, or use `Benchmark(dataset=…)`"
-        raise SpecError(Mistake("$.dataset", type(data).__name__, expected, hint))
-    given = {place: Choice(value, "given") for place, value in _places({**parameters, "dataset": data})}
+    values = {name: value for name, value in parameters.items() if value is not None or name not in _ARGUMENTS}
+    if data := _dataset_argument(dataset):
+        values["dataset"] = data
+    parts = _parts(values)
+    if "model" not in map(_place, parts):
+        values["model"] = str(model)
+    given = dict(_places(values))
+    _expect_valid(values, given)
+    known = {**dict(_places(parts)), **given}
     described = read_model(str(model))
-    choices = {"task": given.get("task") or _task(described), "model": Choice(str(model), "given")}
+    choices = {"task": given.get("task") or _task(described), "model": Choice(str(model), _GIVEN)}
     task = str(choices["task"].value)
     if described.needs_code:
         why = "the model needs code of its repository: read it, and write true if it may run"
         choices["trust_remote_code"] = unknown(why)
     choices |= _task_arguments(described, task)
-    arguments = _arguments({**choices, **given})
+    arguments = _arguments({**choices, **known})
     find_usage = getattr(registry.task(task), "usage", None) if task in registry.tasks() else None
     usage = find_usage(arguments, model_names(described.config)) if find_usage is not None else None
-    of_data, notes = _data_choices(described, task, usage, given)
+    of_data, notes = _data_choices(described, task, usage, known)
     choices |= of_data
-    choices |= _measuring(described, task, usage, {**choices, **given})
-    return Draft(str(model), {**choices, **given}, (*described.notes, *notes))
+    choices |= _measuring(described, task, usage, {**choices, **known})
+    inside = tuple(f"{_place(name)}." for name in parts)
+    drafted = {place: choice for place, choice in choices.items() if not f"{place}.".startswith(inside)}
+    return Draft(str(model), {**drafted, **given}, (*described.notes, *notes))
 
 
-def _places(values: Mapping[str, object], group: str = "") -> Iterator[tuple[str, Plain]]:
-    """Yield given values by their places; those in `_GROUPS` field by field."""
+def _dataset_argument(dataset: object) -> Mapping[str, object]:
+    """Return the fields of `dataset` that are given.
+
+    Raises:
+        SpecError: It is data in memory, which no spec can have.
+    """
+    if dataset is None or isinstance(dataset, (str, Path)):
+        return {} if dataset is None else {"path": dataset}
+    hint = "save data in memory with `save_to_disk` and give the folder, or use `Benchmark(dataset=…)`"
+    if not isinstance(dataset, Mapping) or (not dataset.keys() <= DATASET.fields.keys() and checked(dataset)[1]):
+        expected = f"an id, a path, or a mapping with {join_names(DATASET.fields)}"
+        raise SpecError(Mistake("$.dataset", type(dataset).__name__, expected, hint))
+    if checked(path := dataset.get("path"))[1]:
+        raise SpecError(Mistake("$.dataset.path", type(path).__name__, "an id on the Hub, or a path", hint))
+    return dataset
+
+
+def _parts(values: Mapping[str, object]) -> dict[str, Plain]:
+    """Return the parameters inside of `fixed` and `grid`, with the first value of those in `grid`."""
+    fixed, grid = (plain(part) if isinstance(part := values.get(name), Mapping) else {} for name in ("fixed", "grid"))
+    return {**fixed, **{name: axis[0] if isinstance(axis, list) and axis else None for name, axis in grid.items()}}
+
+
+def _expect_valid(values: Mapping[str, object], given: Mapping[str, Choice]) -> None:
+    """Raise `SpecError` with the mistakes in given values. What a spec needs beside them is not given yet."""
+    names = [
+        *(name for name in values if name != "dataset"),
+        *(place for place in given if place.startswith("dataset.")),
+    ]
+    starts = tuple(f"$.{name}{mark}" for name in names for mark in ".[")
+    try:
+        read_spec(values)
+    except SpecError as error:
+        mistakes = [
+            mistake for mistake in error.mistakes if mistake.place == "$" or f"{mistake.place}.".startswith(starts)
+        ]
+        if mistakes:
+            raise SpecError(mistakes) from None
+
+
+def _place(name: str) -> str:
+    """Return the place of a parameter in a draft: for each name of the model the same."""
+    return "model" if ALIASES.get(name, name) == "name_or_path" else name
+
+
+def _places(values: Mapping[str, object], group: str = "") -> Iterator[tuple[str, Choice]]:
+    """Yield the choices of given values by their places; those in `_GROUPS` field by field."""
     for name, value in values.items():
-        place = f"{group}.{name}" if group else ALIASES.get(name, name)
+        place = f"{group}.{name}" if group else _place(name)
         if place in _GROUPS and isinstance(value, Mapping):
             yield from _places(value, place)
-        elif value is not None or place not in _ARGUMENTS:
-            yield place, plain(value)
+        else:
+            yield place, Choice(plain(value), _GIVEN)
 
 
 def _same_task(one: str, other: str) -> bool:
@@ -249,7 +299,7 @@ def _candidates(model: Model, task: str, usage: Usage | None, given: Mapping[str
 
     name, split, revision = (text(f"dataset.{field}") for field in ("name", "eval_split", "revision"))
     if (path := text("dataset.path")) is not None:
-        return [Candidate(path, "given", name, split, revision, is_given=True)]
+        return [Candidate(path, _GIVEN, name, split, revision, is_given=True)]
     types = {task, *(usage.task_types if usage else ())}
     results = [
         Candidate(result.dataset_type, "`model-index` of the model card", config, result.dataset_split, revision)

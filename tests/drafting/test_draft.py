@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import drafting_hub
+import pandas as pd
 import pytest
 import tiny
 import tiny_text
@@ -419,6 +420,78 @@ def test_given_values_are_taken_as_they_are(tmp_path):
     assert holds(values, {**given, "grid": grid, "metrics": ["accuracy"], "task": "text-classification"})
     assert load_yaml(draft.to_yaml()) == values
     assert Benchmark.from_spec(values).spec.get("seed") == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "absent"),
+    [
+        ({"fixed": {"duration": 3, "max_eval_samples": None}}, ["duration", "max_eval_samples"]),
+        ({"grid": {"batch_sizes": [[1], [2]], "apply_quantization": [False]}}, ["batch_sizes"]),
+        ({"grid": {"metrics": [["accuracy"]], "input_lengths": [[8], [16]]}}, ["metrics", "input_lengths"]),
+        ({"fixed": {"calibration.num_calibration_samples": 9}}, ["calibration"]),
+        ({"fixed": {"calibration.method": "entropy"}}, []),
+        ({"fixed": {"budget": "10m"}}, ["duration", "max_eval_samples"]),
+    ],
+)
+def test_what_fixed_or_grid_has_is_not_drafted(tmp_path, given, absent):
+    """A parameter stands once in the spec, in the mapping in which it was given."""
+    model, data = local_text(
+        tmp_path, "ForSequenceClassification", ["bad", "good"], {"text": ["a film"], "label": [0, 1]}
+    )
+    benchmark = Benchmark.for_model(model, data, **given)
+    values = load_yaml(benchmark._yaml)
+    assert holds(values, given)
+    assert not set(absent) & values.keys()
+
+
+def test_models_and_data_in_fixed_or_grid_are_used(tmp_path):
+    """The draft reads the given data set, or the first one of the grid, and takes the models of the grid."""
+    model, data = local_text(
+        tmp_path, "ForSequenceClassification", ["bad", "good"], {"text": ["a film"], "label": [0, 1]}
+    )
+    dataset = {"path": str(data), "eval_split": "validation", "data_keys": {"primary": "text"}, "ref_keys": ["label"]}
+    models = {"model": [str(model)], "apply_quantization": [False]}
+    for given in ({"fixed": {"dataset": dataset}}, {"grid": {"dataset": [dataset], **models}}):
+        draft = draft_spec(model, **given)
+        assert draft.missing == {}
+        assert Benchmark.from_spec(draft.values()).configurations
+    names = ("path", "eval_split", "data_keys", "ref_keys")
+    draft = draft_spec(model, fixed={f"dataset.{name}": dataset[name] for name in names})
+    assert draft.missing == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"grid": "recomended"}, r"did you mean `recommended`.* @ \$\.grid$"),
+        ({"budget": "soon"}, r'expected a time, .*found "soon" @ \$\.budget$'),
+        ({"task": "text-clasification"}, r"did you mean `text-classification`.* @ \$\.task$"),
+        ({"durration": 3}, r"did you mean `duration`.* @ \$\.durration$"),
+        ({"grid": {"batch_sizes": [0]}}, r"@ \$\.grid\.batch_sizes\[0\]$"),
+        ({"fixed": {"sed": 3}}, r"did you mean `seed`.* @ \$\.fixed\.sed$"),
+        ({"dataset": {"nmae": "mrpc"}}, r"did you mean `name`.* @ \$\.dataset\.nmae$"),
+        ({"dataset": {"ref_keys": "label"}}, r'write \["label"\]\) @ \$\.dataset\.ref_keys$'),
+        ({"task": "text-classification", "task_args": {"is_regresion": True}}, r"@ \$\.task_args\.is_regresion$"),
+        ({"calibration": {"method": "entropi"}}, r"did you mean `entropy`.* @ \$\.calibration\.method$"),
+        ({"task_args": {"label_mapping": object()}}, r"@ \$\.task_args\.label_mapping$"),
+        ({"name_or_path": "other"}, r"each parameter once"),
+    ],
+)
+def test_given_values_are_checked_before_anything_is_read(given, message):
+    """A misspelt name or a wrong value is the only mistake, although there is no such model."""
+    with pytest.raises(SpecError, match=message) as error:
+        draft_spec("someone/none", **given)
+    assert len(error.value.mistakes) == 1
+
+
+def test_data_in_memory_is_refused_also_as_a_path():
+    """A data frame as `path` is refused as it is alone."""
+    frame = pd.DataFrame({"text": ["a film"], "label": [0]})
+    for dataset, place in ((frame, r"\$\.dataset$"), ({"path": frame}, r"\$\.dataset\.path$")):
+        with pytest.raises(SpecError, match=rf"found DataFrame \(save data in memory .* @ {place}"):
+            Benchmark.for_model("someone/none", dataset)
+    with pytest.raises(SpecError, match=r"found dict \(save data in memory .* @ \$\.dataset$"):
+        Benchmark.for_model("someone/none", {"train": frame})
 
 
 def test_a_budget_decides_how_much_is_measured(tmp_path):

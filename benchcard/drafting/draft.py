@@ -6,6 +6,7 @@ Nothing is guessed in silence: a value that cannot be told is a line to fill in.
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -50,7 +51,13 @@ _ARGUMENTS = ("task", "metrics", "grid", "fixed", "budget")
 _GIVEN = "given by you"
 _EMBEDDINGS = "sentence-similarity"
 # The options of `benchcard init` and `benchcard run` that give a value, by its place.
-_OPTIONS = {"task": "--task", "dataset.path": "--dataset", "dataset.name": "--dataset-name"}
+_OPTIONS = {
+    "task": "--task",
+    "dataset.path": "--dataset",
+    "dataset.name": "--dataset-name",
+    "grid": "--grid",
+    "budget": "--budget",
+}
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,13 @@ class Draft:
 
     Attributes:
         model: The name of the model.
+        command: The command that writes it to a file.
         choices: The values by their places in the spec, such as `dataset.eval_split`.
         notes: What could not be read.
     """
 
     model: str
+    command: str
     choices: Mapping[str, Choice]
     notes: tuple[str, ...]
 
@@ -82,7 +91,7 @@ class Draft:
             # Once this is known, the other values of the data set can be told.
             first = next((place for place in ("dataset.path", "dataset.name") if place in missing), None)
             causes = [place for place in missing if first in (None, place) or not place.startswith("dataset.")]
-            raise SpecError([_mistake(self.model, place, missing[place]) for place in causes])
+            raise SpecError([_mistake(self.command, place, missing[place]) for place in causes])
 
         def values_of(tree: Mapping[str, object]) -> dict[str, Any]:
             return {
@@ -114,10 +123,11 @@ class Draft:
         return tree
 
 
-def _mistake(model: str, place: str, choice: Choice) -> Mistake:
+def _mistake(command: str, place: str, choice: Choice) -> Mistake:
     expected = join_names(choice.others) if choice.others else "a value"
-    how = f"give it with `{_OPTIONS[place]}`, or " if place in _OPTIONS else ""
-    hint = f"{choice.source}; {how}fill in the line that `benchcard init {model} -o spec.yaml` leaves"
+    ways = [_OPTIONS[place]] if place in _OPTIONS else []
+    ways.append(f"{place.partition('.')[0]}=")
+    hint = f"{choice.source}; give it with {join_names(ways)}, or fill in the line that `{command}` leaves"
     return Mistake(f"$.{place}", "nothing", expected, hint)
 
 
@@ -194,7 +204,16 @@ def draft_spec(
     choices |= _measuring(described, task, usage, {**choices, **known})
     inside = tuple(f"{_place(name)}." for name in parts)
     drafted = {place: choice for place, choice in choices.items() if not f"{place}.".startswith(inside)}
-    return Draft(str(model), {**drafted, **given}, (*described.notes, *notes))
+    return Draft(str(model), _command(str(model), given), {**drafted, **given}, (*described.notes, *notes))
+
+
+def _command(model: str, given: Mapping[str, Choice]) -> str:
+    """Return the command that drafts a spec from the same given values, of those that have an option."""
+    values = {option: given[place].value for place, option in _OPTIONS.items() if place in given}
+    options = [
+        part for option, value in values.items() if isinstance(value, (str, int, float)) for part in (option, value)
+    ]
+    return shlex.join(["benchcard", "init", model, *map(str, options), "-o", "spec.yaml"])
 
 
 def _dataset_argument(dataset: object) -> Mapping[str, object]:
@@ -267,11 +286,11 @@ def _task(model: Model) -> Choice:
     if made_for in known:
         remark = f"; `pipeline_tag` of the model card says {tag}, for which the class is not made" if tag else ""
         return Choice(made_for, source + remark)
-    if (typed := next((result.task_type for result in model.results if result.task_type in known), None)) is not None:
-        return Choice(typed, "`model-index` of the model card")
-    told = [f"the model card says {tag}"] if tag else []
-    told += [f"{source}, for {model.task or 'no known task'}"] if model.architecture else []
-    return unknown(f"benchcard has no task for this model: {' and '.join(told) or 'nothing names one'}", known)
+    if (task := next((result.task_type for result in model.results if result.task_type in known), None)) is not None:
+        return Choice(task, "`model-index` of the model card")
+    reasons = [f"the model card says {tag}"] if tag else []
+    reasons += [f"{source}, for {model.task or 'no known task'}"] if model.architecture else []
+    return unknown(f"benchcard has no task for this model: {' and '.join(reasons) or 'nothing names one'}", known)
 
 
 def _task_arguments(model: Model, task: str) -> dict[str, Choice]:
@@ -302,7 +321,9 @@ def _candidates(model: Model, task: str, usage: Usage | None, given: Mapping[str
         return [Candidate(path, _GIVEN, name, split, revision, is_given=True)]
     types = {task, *(usage.task_types if usage else ())}
     results = [
-        Candidate(result.dataset_type, "`model-index` of the model card", config, result.dataset_split, revision)
+        Candidate(
+            result.dataset_type, "`model-index` of the model card", config, split or result.dataset_split, revision
+        )
         for result in model.results
         if result.task_type in types or (result.task_type in registry.tasks() and _same_task(result.task_type, task))
         for config in [name or result.dataset_config or result.dataset_args]
@@ -334,10 +355,17 @@ def _data_choices(
             refused.add(candidate.path)
             continue
         choices = data_choices(data, usage, model.config, given)
-        rows = data.layout.splits.get(str({**choices, **given}.get("dataset.calibration_split", unknown("")).value))
+        places = {**choices, **given}
+        rows, evaluated = (
+            data.layout.splits.get(str(places[place].value)) if place in places else None
+            for place in ("dataset.calibration_split", "dataset.eval_split")
+        )
         is_given = any(place.startswith("calibration") for place in given)
         if not is_given and rows is not None and rows < int(CALIBRATION_DEFAULTS["num_calibration_samples"]):
             choices["calibration.num_calibration_samples"] = Choice(rows, "all rows of the split for calibration")
+        if "budget" not in given and evaluated is not None and evaluated <= _MAX_EVAL_SAMPLES:
+            about = f"all rows: the evaluation split has {evaluated}"
+            choices["max_eval_samples"] = Choice(None, about)
         others = dict.fromkeys(other.path for other in candidates if other.path not in {candidate.path, *refused})
         choices["dataset.path"] = replace(choices["dataset.path"], others=tuple(others))
         drafted.append(choices)
@@ -358,8 +386,8 @@ def _measuring(model: Model, task: str, usage: Usage | None, choices: Mapping[st
     others = tuple(name for name in presets() if name != GRID)
     measuring["grid"] = Choice(GRID, "what makes sense on this machine", others)
     is_free = "budget" not in choices  # which decides these
-    about = "a cap on the time, of evenly spaced rows: they tell an accuracy to about 0.03; null for all rows"
-    if is_free:
+    if is_free and "max_eval_samples" not in choices:
+        about = "a cap on the time: at most so many evenly spaced rows are evaluated; null for all rows"
         measuring["max_eval_samples"] = Choice(_MAX_EVAL_SAMPLES, about)
     if usage is not None:
         sizes = "what models of this task are commonly run with"

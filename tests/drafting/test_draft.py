@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -99,7 +100,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[str]]] = {
 NOTES = {
     "no-card": "the model has no model card",
     "broken-yaml": "nothing was taken from the model card: the front matter cannot be read, line 4",
-    "imagefolder": "`model-index` of the model card has `imagefolder`, which cannot be used",
+    "imagefolder": "`model-index` of the model card has `imagefolder` with the configuration `default`, which cannot",
     "beans-after-others": "`datasets` of the model card has `imagenet-21k`, which cannot be used",
     "squad": "some results in the `model-index` of the model card lack a field",
     "hostile": "`/etc`, which cannot be used: a remote card cannot name a path of this machine",
@@ -142,7 +143,7 @@ def test_a_draft_reads_without_an_edit_or_leaves_what_cannot_be_known(drafted, n
     draft = drafted[name]
     assert draft.error == ""
     data = load_yaml(draft.yaml)
-    assert holds(data, {"model": f"someone/{name}", "grid": "recommended", "max_eval_samples": 500, **values})
+    assert holds(data, {"model": f"someone/{name}", "grid": "recommended", **values})
     assert draft.missing == missing
     places = []
     try:
@@ -183,6 +184,14 @@ def test_a_comment_says_what_else_a_value_could_be(drafted):
     }
     for name, text in expected.items():
         assert text in re.sub(r"\n +# ", " ", drafted[name].yaml)
+
+
+def test_a_small_split_is_evaluated_whole(drafted):
+    """A split of known size has no cap below it, and the comment on a cap says nothing of one metric."""
+    small, unread = drafted["stsb-sentences"], drafted["no-card"]
+    assert f"max_eval_samples: null  # all rows: the evaluation split has {drafting_hub.ROWS}" in small.yaml
+    assert "max_eval_samples: 500  # a cap on the time" in unread.yaml
+    assert not any("accuracy to" in draft.yaml for draft in drafted.values())
 
 
 def test_what_is_missing_can_be_given(hub):
@@ -555,6 +564,23 @@ def test_spec_command_line_and_python_have_one_plan(image_run):
     assert written.spec.digest == drafted.spec.digest
     assert [row.parameters for row in written.configurations] == [row.parameters for row in drafted.configurations]
     assert written.default_path == drafted.default_path
+
+
+def test_the_hint_has_the_given_options(image_run):
+    """The command that leaves a line to fill in has the options that were given, quoted for a shell."""
+    columns = {"left": ["a film"], "right": ["a play"], "label": [0, 1]}
+    _, data = local_text(image_run / "my text", "ForSequenceClassification", ["bad", "good"], columns)
+    arguments = ["--task", "image-classification", "--dataset", str(data), "--grid", "dynamic"]
+    status, _, errors = command("run", "model", *arguments)
+    assert status == 2
+    hint = re.search(r"fill in the line that `(benchcard init model .*?)` leaves", errors)
+    assert shlex.split(hint[1]) == ["benchcard", "init", "model", *arguments, "-o", "spec.yaml"]
+    with pytest.raises(
+        SpecError, match=r"give it with `--dataset` or `dataset=`, or fill in .*init model --budget 10m"
+    ):
+        draft_spec("model", budget="10m").values()
+    with pytest.raises(SpecError, match=r"give it with `dataset=`, or fill in .* @ \$\.dataset\.data_keys\.primary"):
+        draft_spec("model", data).values()
 
 
 @pytest.mark.slow

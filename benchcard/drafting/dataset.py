@@ -83,7 +83,7 @@ class DataSet:
         names, name = self.layout.configurations, self.layout.configuration
         if len(names) > 1 and not name:
             yield "dataset.name", unknown("which configuration to evaluate on", names)
-        elif len(names) > 1:
+        elif name and len(names) != 1:
             is_named = name == self.candidate.name
             why = self.candidate.source if is_named else "the default configuration of the data set"
             yield "dataset.name", Choice(name, why, tuple(other for other in names if other != name))
@@ -93,24 +93,24 @@ class DataSet:
 
     def split_choices(self) -> Iterator[tuple[str, Choice]]:
         """Yield the choices of its splits, by their places in a spec."""
-        splits, asked = list(self.layout.splits), self.candidate.split
+        splits, wanted = list(self.layout.splits), self.candidate.split
         only = splits if len(splits) == 1 else []
         usual = [split for word in _EVALUATED for split in splits if split.startswith(word)]
-        split = next(iter([asked] if asked in splits else usual or only), None)
+        split = next(iter([wanted] if wanted in splits else usual or only), None)
         if split is None:
             yield "dataset.eval_split", unknown("which split to evaluate on: none has a usual name", splits)
             return
-        why = "the split of the data set that is meant for it"
-        if split == asked:
+        why = "the usual split for evaluation"
+        if split == wanted:
             why = "the split of the results in the model card"
         elif split in only and split not in usual:
             why = "the only split of the data set: the model may have been trained on it"
         yield "dataset.eval_split", Choice(split, why, tuple(other for other in splits if other != split))
-        train = next((name for name in splits if name.startswith("train")), None)
+        train = next((name for name in splits if name.startswith("train")), split)
         why = "the split that the model was trained on, if this is its data set"
-        if train is None or train == split:
-            why = "the data set has no split `train`; calibration reads no labels"
-        yield "dataset.calibration_split", Choice(train or split, f"{why}; for static quantization")
+        if train == split:
+            why = "the evaluation split itself; calibration reads no labels"
+        yield "dataset.calibration_split", Choice(train, f"{why}; for static quantization")
 
 
 def open_dataset(candidate: Candidate) -> DataSet:
@@ -122,17 +122,18 @@ def open_dataset(candidate: Candidate) -> DataSet:
     """
     from huggingface_hub import HfApi
 
-    asked = {"path": candidate.path, "revision": candidate.revision}
-    source, revision = named_dataset(asked, on_hub=not candidate.is_given), candidate.revision
+    arguments = {"path": candidate.path, "revision": candidate.revision}
+    source, revision = named_dataset(arguments, on_hub=not candidate.is_given), candidate.revision
     errors = nullcontext() if source.local else reporting_hub_errors("data set", candidate.path, "$.dataset.path")
     with errors:
         if not (source.local or source.offline or revision or "://" in source.location):
             script = f"{source.location.rpartition('/')[2]}.py"
             if HfApi().file_exists(source.location, script, repo_type="dataset", revision=source.revision):
-                source, revision = named_dataset({**asked, "revision": _CONVERTED}, on_hub=True), _CONVERTED
-        layout, name = read_layout(source.location, None, source.revision), candidate.name
-        # A model card may call something else a configuration.
-        if name is not None and (candidate.is_given or name in layout.configurations):
+                source, revision = named_dataset({**arguments, "revision": _CONVERTED}, on_hub=True), _CONVERTED
+        name, is_certain = candidate.name, candidate.is_given or source.offline
+        layout = read_layout(source.location, name if is_certain else None, source.revision)
+        # A model card may call something else a configuration, which shows where they are known.
+        if not is_certain and name in layout.configurations:
             layout = read_layout(source.location, name, source.revision)
     return DataSet(candidate, candidate.path if source.local else source.location, revision, layout)
 
@@ -200,9 +201,10 @@ def _input_choices(layout: Layout, usage: Usage | None) -> dict[str, Choice]:
         references = {name.lower() for name in usage.references}
         columns = [name for name in of_kind if name.lower() not in references]
         why = f"the data set has no other column of {_KINDS[usage.input_kind]}"
-        if len(columns) not in {len(names) for names in usage.inputs}:
+        needed = min(len(names) for names in usage.inputs)
+        if not len(columns) == needed == 1:
             missing = unknown(f"which column of {_KINDS[usage.input_kind]} to read", of_kind)
-            return dict.fromkeys(_INPUTS[: min(len(names) for names in usage.inputs)], missing)
+            return dict.fromkeys(_INPUTS[:needed], missing)
     return {
         place: Choice(column, why, tuple(name for name in of_kind if name not in columns))
         for place, column in zip(_INPUTS, columns)
@@ -239,11 +241,11 @@ def _reference_choices(
     pool = [name for name in columns if name in notes and kinds[name].startswith("label")] or columns
     exact = {name.lower(): name for name in reversed(pool)}
     usual = next((exact[name.lower()] for name in usage.references if name.lower() in exact), None)
-    first = [name for name in pool if kinds[name] == kinds[pool[0]]]
-    column = usual or (first[0] if len(first) == 1 else None)
+    possible = [name for name in pool if kinds[name].startswith("label")] or pool
+    column = usual or (possible[0] if len(possible) == 1 else None)
     if column is None:
         return {place: unknown("which column has the references", pool or list(kinds), is_list=True)}
-    why = "the usual name of such a column" if usual else "the only column of its kind"
+    why = "the usual name of such a column" if usual else "the only column that can have the references"
     others = tuple(name for name in pool if name != column and kinds[name] == kinds[column])
     choices = {place: Choice([column], "; ".join(filter(None, (why, notes.get(column)))), others)}
     if column in mistakes:

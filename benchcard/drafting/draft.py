@@ -6,6 +6,7 @@ Nothing is guessed in silence: a value that cannot be told is a line to fill in.
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,9 +28,10 @@ from benchcard.errors import Mistake, SpecError
 from benchcard.sources.resolve import RENAMED
 from benchcard.spec.parameters import ALIASES, CALIBRATION_DEFAULTS, DATASET
 from benchcard.spec.presets import presets
+from benchcard.spec.spec import read_spec
 from benchcard.tasks import Usage, default_metrics
 from benchcard.tasks.labels import model_names
-from benchcard.utils.plain import plain
+from benchcard.utils.plain import checked, plain
 from benchcard.utils.text import join_names, quote_names
 
 if TYPE_CHECKING:
@@ -46,9 +48,16 @@ _WIDTH = 120
 _GROUPS = ("dataset", "dataset.data_keys", "task_args", "calibration")
 # Arguments for which None means that they are not given, as for `Benchmark`.
 _ARGUMENTS = ("task", "metrics", "grid", "fixed", "budget")
+_GIVEN = "given by you"
 _EMBEDDINGS = "sentence-similarity"
 # The options of `benchcard init` and `benchcard run` that give a value, by its place.
-_OPTIONS = {"task": "--task", "dataset.path": "--dataset", "dataset.name": "--dataset-name"}
+_OPTIONS = {
+    "task": "--task",
+    "dataset.path": "--dataset",
+    "dataset.name": "--dataset-name",
+    "grid": "--grid",
+    "budget": "--budget",
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,13 @@ class Draft:
 
     Attributes:
         model: The name of the model.
+        command: The command that writes it to a file.
         choices: The values by their places in the spec, such as `dataset.eval_split`.
         notes: What could not be read.
     """
 
     model: str
+    command: str
     choices: Mapping[str, Choice]
     notes: tuple[str, ...]
 
@@ -80,7 +91,7 @@ class Draft:
             # Once this is known, the other values of the data set can be told.
             first = next((place for place in ("dataset.path", "dataset.name") if place in missing), None)
             causes = [place for place in missing if first in (None, place) or not place.startswith("dataset.")]
-            raise SpecError([_mistake(self.model, place, missing[place]) for place in causes])
+            raise SpecError([_mistake(self.command, place, missing[place]) for place in causes])
 
         def values_of(tree: Mapping[str, object]) -> dict[str, Any]:
             return {
@@ -112,10 +123,11 @@ class Draft:
         return tree
 
 
-def _mistake(model: str, place: str, choice: Choice) -> Mistake:
+def _mistake(command: str, place: str, choice: Choice) -> Mistake:
     expected = join_names(choice.others) if choice.others else "a value"
-    how = f"give it with `{_OPTIONS[place]}`, or " if place in _OPTIONS else ""
-    hint = f"{choice.source}; {how}fill in the line that `benchcard init {model} -o spec.yaml` leaves"
+    ways = [_OPTIONS[place]] if place in _OPTIONS else []
+    ways.append(f"{place.partition('.')[0]}=")
+    hint = f"{choice.source}; give it with {join_names(ways)}, or fill in the line that `{command}` leaves"
     return Mistake(f"$.{place}", "nothing", expected, hint)
 
 
@@ -165,41 +177,98 @@ def draft_spec(
         **parameters: Parameters of the spec, which are taken as they are.
 
     Raises:
-        SpecError: The model or data set does not exist, or cannot be read.
+        SpecError: A parameter is wrong, or the model or the data set does not exist or cannot be read.
         HubError: The Hub refused, or could not be reached.
     """
-    if isinstance(dataset, (str, Path)):
-        dataset = {"path": str(dataset)}
-    data: object = {} if dataset is None else dataset
-    if not isinstance(data, Mapping) or not set(data) <= DATASET.fields.keys():
-        expected = f"an id, a path, or a mapping with {join_names(DATASET.fields)}"
-        hint = "save data in memory with `save_to_disk` and give the folder, or use `Benchmark(dataset=…)`"
-        raise SpecError(Mistake("$.dataset", type(data).__name__, expected, hint))
-    given = {place: Choice(value, "given") for place, value in _places({**parameters, "dataset": data})}
+    values = {name: value for name, value in parameters.items() if value is not None or name not in _ARGUMENTS}
+    if data := _dataset_argument(dataset):
+        values["dataset"] = data
+    parts = _parts(values)
+    if "model" not in map(_place, parts):
+        values["model"] = str(model)
+    given = dict(_places(values))
+    _expect_valid(values, given)
+    known = {**dict(_places(parts)), **given}
     described = read_model(str(model))
-    choices = {"task": given.get("task") or _task(described), "model": Choice(str(model), "given")}
+    choices = {"task": given.get("task") or _task(described), "model": Choice(str(model), _GIVEN)}
     task = str(choices["task"].value)
     if described.needs_code:
         why = "the model needs code of its repository: read it, and write true if it may run"
         choices["trust_remote_code"] = unknown(why)
     choices |= _task_arguments(described, task)
-    arguments = _arguments({**choices, **given})
+    arguments = _arguments({**choices, **known})
     find_usage = getattr(registry.task(task), "usage", None) if task in registry.tasks() else None
     usage = find_usage(arguments, model_names(described.config)) if find_usage is not None else None
-    of_data, notes = _data_choices(described, task, usage, given)
+    of_data, notes = _data_choices(described, task, usage, known)
     choices |= of_data
-    choices |= _measuring(described, task, usage, {**choices, **given})
-    return Draft(str(model), {**choices, **given}, (*described.notes, *notes))
+    choices |= _measuring(described, task, usage, {**choices, **known})
+    inside = tuple(f"{_place(name)}." for name in parts)
+    drafted = {place: choice for place, choice in choices.items() if not f"{place}.".startswith(inside)}
+    return Draft(str(model), _command(str(model), given), {**drafted, **given}, (*described.notes, *notes))
 
 
-def _places(values: Mapping[str, object], group: str = "") -> Iterator[tuple[str, Plain]]:
-    """Yield given values by their places; those in `_GROUPS` field by field."""
+def _command(model: str, given: Mapping[str, Choice]) -> str:
+    """Return the command that drafts a spec from the same given values, of those that have an option."""
+    values = {option: given[place].value for place, option in _OPTIONS.items() if place in given}
+    options = [
+        part for option, value in values.items() if isinstance(value, (str, int, float)) for part in (option, value)
+    ]
+    return shlex.join(["benchcard", "init", model, *map(str, options), "-o", "spec.yaml"])
+
+
+def _dataset_argument(dataset: object) -> Mapping[str, object]:
+    """Return the fields of `dataset` that are given.
+
+    Raises:
+        SpecError: It is data in memory, which no spec can have.
+    """
+    if dataset is None or isinstance(dataset, (str, Path)):
+        return {} if dataset is None else {"path": dataset}
+    hint = "save data in memory with `save_to_disk` and give the folder, or use `Benchmark(dataset=…)`"
+    if not isinstance(dataset, Mapping) or (not dataset.keys() <= DATASET.fields.keys() and checked(dataset)[1]):
+        expected = f"an id, a path, or a mapping with {join_names(DATASET.fields)}"
+        raise SpecError(Mistake("$.dataset", type(dataset).__name__, expected, hint))
+    if checked(path := dataset.get("path"))[1]:
+        raise SpecError(Mistake("$.dataset.path", type(path).__name__, "an id on the Hub, or a path", hint))
+    return dataset
+
+
+def _parts(values: Mapping[str, object]) -> dict[str, Plain]:
+    """Return the parameters inside of `fixed` and `grid`, with the first value of those in `grid`."""
+    fixed, grid = (plain(part) if isinstance(part := values.get(name), Mapping) else {} for name in ("fixed", "grid"))
+    return {**fixed, **{name: axis[0] if isinstance(axis, list) and axis else None for name, axis in grid.items()}}
+
+
+def _expect_valid(values: Mapping[str, object], given: Mapping[str, Choice]) -> None:
+    """Raise `SpecError` with the mistakes in given values. What a spec needs beside them is not given yet."""
+    names = [
+        *(name for name in values if name != "dataset"),
+        *(place for place in given if place.startswith("dataset.")),
+    ]
+    starts = tuple(f"$.{name}{mark}" for name in names for mark in ".[")
+    try:
+        read_spec(values)
+    except SpecError as error:
+        mistakes = [
+            mistake for mistake in error.mistakes if mistake.place == "$" or f"{mistake.place}.".startswith(starts)
+        ]
+        if mistakes:
+            raise SpecError(mistakes) from None
+
+
+def _place(name: str) -> str:
+    """Return the place of a parameter in a draft: for each name of the model the same."""
+    return "model" if ALIASES.get(name, name) == "name_or_path" else name
+
+
+def _places(values: Mapping[str, object], group: str = "") -> Iterator[tuple[str, Choice]]:
+    """Yield the choices of given values by their places; those in `_GROUPS` field by field."""
     for name, value in values.items():
-        place = f"{group}.{name}" if group else ALIASES.get(name, name)
+        place = f"{group}.{name}" if group else _place(name)
         if place in _GROUPS and isinstance(value, Mapping):
             yield from _places(value, place)
-        elif value is not None or place not in _ARGUMENTS:
-            yield place, plain(value)
+        else:
+            yield place, Choice(plain(value), _GIVEN)
 
 
 def _same_task(one: str, other: str) -> bool:
@@ -217,11 +286,11 @@ def _task(model: Model) -> Choice:
     if made_for in known:
         remark = f"; `pipeline_tag` of the model card says {tag}, for which the class is not made" if tag else ""
         return Choice(made_for, source + remark)
-    if (typed := next((result.task_type for result in model.results if result.task_type in known), None)) is not None:
-        return Choice(typed, "`model-index` of the model card")
-    told = [f"the model card says {tag}"] if tag else []
-    told += [f"{source}, for {model.task or 'no known task'}"] if model.architecture else []
-    return unknown(f"benchcard has no task for this model: {' and '.join(told) or 'nothing names one'}", known)
+    if (task := next((result.task_type for result in model.results if result.task_type in known), None)) is not None:
+        return Choice(task, "`model-index` of the model card")
+    reasons = [f"the model card says {tag}"] if tag else []
+    reasons += [f"{source}, for {model.task or 'no known task'}"] if model.architecture else []
+    return unknown(f"benchcard has no task for this model: {' and '.join(reasons) or 'nothing names one'}", known)
 
 
 def _task_arguments(model: Model, task: str) -> dict[str, Choice]:
@@ -249,10 +318,12 @@ def _candidates(model: Model, task: str, usage: Usage | None, given: Mapping[str
 
     name, split, revision = (text(f"dataset.{field}") for field in ("name", "eval_split", "revision"))
     if (path := text("dataset.path")) is not None:
-        return [Candidate(path, "given", name, split, revision, is_given=True)]
+        return [Candidate(path, _GIVEN, name, split, revision, is_given=True)]
     types = {task, *(usage.task_types if usage else ())}
     results = [
-        Candidate(result.dataset_type, "`model-index` of the model card", config, result.dataset_split, revision)
+        Candidate(
+            result.dataset_type, "`model-index` of the model card", config, split or result.dataset_split, revision
+        )
         for result in model.results
         if result.task_type in types or (result.task_type in registry.tasks() and _same_task(result.task_type, task))
         for config in [name or result.dataset_config or result.dataset_args]
@@ -279,14 +350,22 @@ def _data_choices(
             if candidate.is_given:
                 raise
             reasons = "; ".join(mistake.hint or mistake.expected for mistake in error.mistakes).rstrip(".")
-            notes.append(f"{candidate.source} has `{candidate.path}`, which cannot be used: {reasons}")
+            name = f" with the configuration `{candidate.name}`" if candidate.name else ""
+            notes.append(f"{candidate.source} has `{candidate.path}`{name}, which cannot be used: {reasons}")
             refused.add(candidate.path)
             continue
         choices = data_choices(data, usage, model.config, given)
-        rows = data.layout.splits.get(str({**choices, **given}.get("dataset.calibration_split", unknown("")).value))
+        places = {**choices, **given}
+        rows, evaluated = (
+            data.layout.splits.get(str(places[place].value)) if place in places else None
+            for place in ("dataset.calibration_split", "dataset.eval_split")
+        )
         is_given = any(place.startswith("calibration") for place in given)
         if not is_given and rows is not None and rows < int(CALIBRATION_DEFAULTS["num_calibration_samples"]):
             choices["calibration.num_calibration_samples"] = Choice(rows, "all rows of the split for calibration")
+        if "budget" not in given and evaluated is not None and evaluated <= _MAX_EVAL_SAMPLES:
+            about = f"all rows: the evaluation split has {evaluated}"
+            choices["max_eval_samples"] = Choice(None, about)
         others = dict.fromkeys(other.path for other in candidates if other.path not in {candidate.path, *refused})
         choices["dataset.path"] = replace(choices["dataset.path"], others=tuple(others))
         drafted.append(choices)
@@ -307,8 +386,8 @@ def _measuring(model: Model, task: str, usage: Usage | None, choices: Mapping[st
     others = tuple(name for name in presets() if name != GRID)
     measuring["grid"] = Choice(GRID, "what makes sense on this machine", others)
     is_free = "budget" not in choices  # which decides these
-    about = "a cap on the time, of evenly spaced rows: they tell an accuracy to about 0.03; null for all rows"
-    if is_free:
+    if is_free and "max_eval_samples" not in choices:
+        about = "a cap on the time: at most so many evenly spaced rows are evaluated; null for all rows"
         measuring["max_eval_samples"] = Choice(_MAX_EVAL_SAMPLES, about)
     if usage is not None:
         sizes = "what models of this task are commonly run with"

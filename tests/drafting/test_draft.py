@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from typing import Any
 
 import drafting_hub
+import pandas as pd
 import pytest
 import tiny
 import tiny_text
 from click.testing import CliRunner
-from datasets import load_dataset
+from datasets import ClassLabel, Features, Value, load_dataset
 from drafting_hub import CARDS, CONFIGS, CONVERTED, Drafted, drafts
 
 from benchcard import Benchmark, Results, SpecError
@@ -98,7 +100,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[str]]] = {
 NOTES = {
     "no-card": "the model has no model card",
     "broken-yaml": "nothing was taken from the model card: the front matter cannot be read, line 4",
-    "imagefolder": "`model-index` of the model card has `imagefolder`, which cannot be used",
+    "imagefolder": "`model-index` of the model card has `imagefolder` with the configuration `default`, which cannot",
     "beans-after-others": "`datasets` of the model card has `imagenet-21k`, which cannot be used",
     "squad": "some results in the `model-index` of the model card lack a field",
     "hostile": "`/etc`, which cannot be used: a remote card cannot name a path of this machine",
@@ -141,7 +143,7 @@ def test_a_draft_reads_without_an_edit_or_leaves_what_cannot_be_known(drafted, n
     draft = drafted[name]
     assert draft.error == ""
     data = load_yaml(draft.yaml)
-    assert holds(data, {"model": f"someone/{name}", "grid": "recommended", "max_eval_samples": 500, **values})
+    assert holds(data, {"model": f"someone/{name}", "grid": "recommended", **values})
     assert draft.missing == missing
     places = []
     try:
@@ -182,6 +184,14 @@ def test_a_comment_says_what_else_a_value_could_be(drafted):
     }
     for name, text in expected.items():
         assert text in re.sub(r"\n +# ", " ", drafted[name].yaml)
+
+
+def test_a_small_split_is_evaluated_whole(drafted):
+    """A split of known size has no cap below it, and the comment on a cap says nothing of one metric."""
+    small, unread = drafted["stsb-sentences"], drafted["no-card"]
+    assert f"max_eval_samples: null  # all rows: the evaluation split has {drafting_hub.ROWS}" in small.yaml
+    assert "max_eval_samples: 500  # a cap on the time" in unread.yaml
+    assert not any("accuracy to" in draft.yaml for draft in drafted.values())
 
 
 def test_what_is_missing_can_be_given(hub):
@@ -248,6 +258,40 @@ def test_offline_a_draft_is_made_from_the_cache(hub, tmp_path):
     assert load_yaml(online.yaml)["calibration"] == {"num_calibration_samples": drafting_hub.ROWS}
     (none,) = drafts(hub, ("someone/not-cached", {}), **offline)
     assert "HF_HUB_OFFLINE is set" in none.error
+
+
+def test_offline_another_configuration_is_not_taken(hub, tmp_path):
+    """The configuration of the model card or of the user must be in the cache, and stands in the spec."""
+    program = "import datasets; datasets.load_dataset('nyu-mll/glue', 'mrpc')"
+    cache = {"HF_DATASETS_CACHE": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | hub.environment() | cache, check=True, capture_output=True
+    )
+    drafts(hub, ("someone/sst2-config", {}), ("someone/glue-without-config", {}))
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", **cache}
+    sst2, other, mrpc, given = drafts(
+        hub,
+        ("someone/sst2-config", {}),
+        ("someone/glue-without-config", {"dataset": {"name": "sst2"}}),
+        ("someone/glue-without-config", {"dataset": {"name": "mrpc"}}),
+        ("someone/glue-without-config", {"dataset": {"path": "nyu-mll/glue", "name": "sst2"}}),
+        **offline,
+    )
+    assert sst2.missing == other.missing == NO_DATA
+    for draft in (sst2, other):
+        assert any("`glue` with the configuration `sst2`, which cannot be used" in note for note in draft.notes)
+    assert mrpc.missing == []
+    assert holds(load_yaml(mrpc.yaml)["dataset"], {**GLUE, "name": "mrpc", "data_keys": STS["data_keys"]})
+    assert "found `nyu-mll/glue` with name sst2" in given.error
+    subprocess.run(
+        [sys.executable, "-c", program.replace("mrpc", "sst2")],
+        env=os.environ | hub.environment() | cache,
+        check=True,
+        capture_output=True,
+    )
+    (cached,) = drafts(hub, ("someone/sst2-config", {}), **offline)
+    assert cached.missing == []
+    assert "name: sst2  # `model-index` of the model card" in cached.yaml
 
 
 def test_no_code_of_a_repository_runs(drafted):
@@ -329,6 +373,48 @@ def test_a_file_and_saved_data_have_a_split(tmp_path):
     draft = draft_spec(model, data / "train-00000-of-00001.parquet")
     assert holds(draft.values(), {"dataset": {"eval_split": "train", "calibration_split": "train"}})
     assert "may have been trained on it" in draft.to_yaml()
+    assert "calibration_split: train  # the evaluation split itself" in draft.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "missing", "others"),
+    [
+        (
+            "ForSequenceClassification",
+            {"uid": ["a1"], "body": ["a film"], "label": [0, 1]},
+            ["dataset.data_keys.primary"],
+            ("uid", "body"),
+        ),
+        (
+            "Model",
+            {"left": ["a film"], "right": ["a play"], "score": [0.1, 0.2]},
+            ["dataset.data_keys.primary", "dataset.data_keys.secondary"],
+            ("left", "right"),
+        ),
+        ("ForSequenceClassification", {"body": ["a film"], "label": [0, 1]}, [], ()),
+        (
+            "ForSequenceClassification",
+            {"id": [1, 2], "text": ["a film"], "genre": ["good", "bad"]},
+            ["dataset.ref_keys"],
+            ("id", "genre"),
+        ),
+        ("ForSequenceClassification", {"text": ["a film"], "genre": ["good", "bad"]}, [], ()),
+    ],
+)
+def test_columns_without_usual_names_are_taken_only_alone(tmp_path, kind, columns, missing, others):
+    """Several columns without a usual name are candidates: neither a pair nor the references are guessed."""
+    model, data = local_text(tmp_path, kind, ["bad", "good"], columns)
+    draft = draft_spec(model, data)
+    assert list(draft.missing) == missing
+    assert all(choice.others == others for choice in draft.missing.values())
+
+
+def test_names_of_labels_show_the_column_of_references(tmp_path):
+    """Of several columns, the only one that declares labels has the references."""
+    columns = {"id": [1, 2], "text": ["a film"], "genre": [0, 1]}
+    features = Features({"id": Value("int64"), "text": Value("string"), "genre": ClassLabel(names=["bad", "good"])})
+    model, data = local_text(tmp_path, "ForSequenceClassification", ["bad", "good"], columns, features)
+    assert draft_spec(model, data).values()["dataset"]["ref_keys"] == ["genre"]
 
 
 def test_given_values_are_taken_as_they_are(tmp_path):
@@ -343,6 +429,78 @@ def test_given_values_are_taken_as_they_are(tmp_path):
     assert holds(values, {**given, "grid": grid, "metrics": ["accuracy"], "task": "text-classification"})
     assert load_yaml(draft.to_yaml()) == values
     assert Benchmark.from_spec(values).spec.get("seed") == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "absent"),
+    [
+        ({"fixed": {"duration": 3, "max_eval_samples": None}}, ["duration", "max_eval_samples"]),
+        ({"grid": {"batch_sizes": [[1], [2]], "apply_quantization": [False]}}, ["batch_sizes"]),
+        ({"grid": {"metrics": [["accuracy"]], "input_lengths": [[8], [16]]}}, ["metrics", "input_lengths"]),
+        ({"fixed": {"calibration.num_calibration_samples": 9}}, ["calibration"]),
+        ({"fixed": {"calibration.method": "entropy"}}, []),
+        ({"fixed": {"budget": "10m"}}, ["duration", "max_eval_samples"]),
+    ],
+)
+def test_what_fixed_or_grid_has_is_not_drafted(tmp_path, given, absent):
+    """A parameter stands once in the spec, in the mapping in which it was given."""
+    model, data = local_text(
+        tmp_path, "ForSequenceClassification", ["bad", "good"], {"text": ["a film"], "label": [0, 1]}
+    )
+    benchmark = Benchmark.for_model(model, data, **given)
+    values = load_yaml(benchmark._yaml)
+    assert holds(values, given)
+    assert not set(absent) & values.keys()
+
+
+def test_models_and_data_in_fixed_or_grid_are_used(tmp_path):
+    """The draft reads the given data set, or the first one of the grid, and takes the models of the grid."""
+    model, data = local_text(
+        tmp_path, "ForSequenceClassification", ["bad", "good"], {"text": ["a film"], "label": [0, 1]}
+    )
+    dataset = {"path": str(data), "eval_split": "validation", "data_keys": {"primary": "text"}, "ref_keys": ["label"]}
+    models = {"model": [str(model)], "apply_quantization": [False]}
+    for given in ({"fixed": {"dataset": dataset}}, {"grid": {"dataset": [dataset], **models}}):
+        draft = draft_spec(model, **given)
+        assert draft.missing == {}
+        assert Benchmark.from_spec(draft.values()).configurations
+    names = ("path", "eval_split", "data_keys", "ref_keys")
+    draft = draft_spec(model, fixed={f"dataset.{name}": dataset[name] for name in names})
+    assert draft.missing == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"grid": "recomended"}, r"did you mean `recommended`.* @ \$\.grid$"),
+        ({"budget": "soon"}, r'expected a time, .*found "soon" @ \$\.budget$'),
+        ({"task": "text-clasification"}, r"did you mean `text-classification`.* @ \$\.task$"),
+        ({"durration": 3}, r"did you mean `duration`.* @ \$\.durration$"),
+        ({"grid": {"batch_sizes": [0]}}, r"@ \$\.grid\.batch_sizes\[0\]$"),
+        ({"fixed": {"sed": 3}}, r"did you mean `seed`.* @ \$\.fixed\.sed$"),
+        ({"dataset": {"nmae": "mrpc"}}, r"did you mean `name`.* @ \$\.dataset\.nmae$"),
+        ({"dataset": {"ref_keys": "label"}}, r'write \["label"\]\) @ \$\.dataset\.ref_keys$'),
+        ({"task": "text-classification", "task_args": {"is_regresion": True}}, r"@ \$\.task_args\.is_regresion$"),
+        ({"calibration": {"method": "entropi"}}, r"did you mean `entropy`.* @ \$\.calibration\.method$"),
+        ({"task_args": {"label_mapping": object()}}, r"@ \$\.task_args\.label_mapping$"),
+        ({"name_or_path": "other"}, r"each parameter once"),
+    ],
+)
+def test_given_values_are_checked_before_anything_is_read(given, message):
+    """A misspelt name or a wrong value is the only mistake, although there is no such model."""
+    with pytest.raises(SpecError, match=message) as error:
+        draft_spec("someone/none", **given)
+    assert len(error.value.mistakes) == 1
+
+
+def test_data_in_memory_is_refused_also_as_a_path():
+    """A data frame as `path` is refused as it is alone."""
+    frame = pd.DataFrame({"text": ["a film"], "label": [0]})
+    for dataset, place in ((frame, r"\$\.dataset$"), ({"path": frame}, r"\$\.dataset\.path$")):
+        with pytest.raises(SpecError, match=rf"found DataFrame \(save data in memory .* @ {place}"):
+            Benchmark.for_model("someone/none", dataset)
+    with pytest.raises(SpecError, match=r"found dict \(save data in memory .* @ \$\.dataset$"):
+        Benchmark.for_model("someone/none", {"train": frame})
 
 
 def test_a_budget_decides_how_much_is_measured(tmp_path):
@@ -406,6 +564,23 @@ def test_spec_command_line_and_python_have_one_plan(image_run):
     assert written.spec.digest == drafted.spec.digest
     assert [row.parameters for row in written.configurations] == [row.parameters for row in drafted.configurations]
     assert written.default_path == drafted.default_path
+
+
+def test_the_hint_has_the_given_options(image_run):
+    """The command that leaves a line to fill in has the options that were given, quoted for a shell."""
+    columns = {"left": ["a film"], "right": ["a play"], "label": [0, 1]}
+    _, data = local_text(image_run / "my text", "ForSequenceClassification", ["bad", "good"], columns)
+    arguments = ["--task", "image-classification", "--dataset", str(data), "--grid", "dynamic"]
+    status, _, errors = command("run", "model", *arguments)
+    assert status == 2
+    hint = re.search(r"fill in the line that `(benchcard init model .*?)` leaves", errors)
+    assert shlex.split(hint[1]) == ["benchcard", "init", "model", *arguments, "-o", "spec.yaml"]
+    with pytest.raises(
+        SpecError, match=r"give it with `--dataset` or `dataset=`, or fill in .*init model --budget 10m"
+    ):
+        draft_spec("model", budget="10m").values()
+    with pytest.raises(SpecError, match=r"give it with `dataset=`, or fill in .* @ \$\.dataset\.data_keys\.primary"):
+        draft_spec("model", data).values()
 
 
 @pytest.mark.slow

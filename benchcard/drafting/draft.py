@@ -363,7 +363,9 @@ def _data_choices(
         is_given = any(place.startswith("calibration") for place in given)
         if not is_given and rows is not None and rows < int(CALIBRATION_DEFAULTS["num_calibration_samples"]):
             choices["calibration.num_calibration_samples"] = Choice(rows, "all rows of the split for calibration")
-        if "budget" not in given and evaluated is not None and evaluated <= _MAX_EVAL_SAMPLES:
+        # The rows of a data set on the Hub are known only where it is cached.
+        is_local = candidate.is_given and Path(candidate.path).exists()
+        if "budget" not in given and is_local and evaluated is not None and evaluated <= _MAX_EVAL_SAMPLES:
             about = f"all rows: the evaluation split has {evaluated}"
             choices["max_eval_samples"] = Choice(None, about)
         others = dict.fromkeys(other.path for other in candidates if other.path not in {candidate.path, *refused})

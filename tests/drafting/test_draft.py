@@ -186,11 +186,14 @@ def test_a_comment_says_what_else_a_value_could_be(drafted):
         assert text in re.sub(r"\n +# ", " ", drafted[name].yaml)
 
 
-def test_a_small_split_is_evaluated_whole(drafted):
-    """A split of known size has no cap below it, and the comment on a cap says nothing of one metric."""
-    small, unread = drafted["stsb-sentences"], drafted["no-card"]
-    assert f"max_eval_samples: null  # all rows: the evaluation split has {drafting_hub.ROWS}" in small.yaml
-    assert "max_eval_samples: 500  # a cap on the time" in unread.yaml
+def test_a_small_split_is_evaluated_whole(drafted, tmp_path):
+    """A local split of few rows has no cap, and the comment on a cap says nothing of one metric."""
+    model, data = local_text(
+        tmp_path, "ForSequenceClassification", ["bad", "good"], {"text": ["a film"], "label": [0, 1]}
+    )
+    small = draft_spec(model, data).to_yaml()
+    assert "max_eval_samples: null  # all rows: the evaluation split has " in small
+    assert "max_eval_samples: 500  # a cap on the time" in drafted["no-card"].yaml
     assert not any("accuracy to" in draft.yaml for draft in drafted.values())
 
 
@@ -319,7 +322,7 @@ def test_a_model_of_the_hub_runs_by_its_id(hub, tmp_path):
             [*arguments, out], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(f"spec: {out}/spec.yaml\n")
+        assert f"spec: {tmp_path / out / 'spec.yaml'}" in done.stdout.splitlines()
         results = Results.load(tmp_path / out)
         assert results.failures.empty
         assert "license: mit" in (tmp_path / out / "README.md").read_text()
@@ -589,7 +592,7 @@ def test_run_of_a_model_keeps_its_spec(image_run, monkeypatch):
     monkeypatch.setattr("benchcard.drafting.draft._DURATION", 0.1)
     status, output, errors = command("run", "model", "--dataset", "data", "--out", "run", "--quiet")
     assert (status, errors) == (0, "")
-    assert output.startswith("spec: run/spec.yaml\n")
+    assert f"spec: {image_run / 'run' / 'spec.yaml'}" in output.splitlines()
     results = Results.load("run")
     assert (image_run / "run" / "spec.yaml").read_text() == draft_spec("model", "data").to_yaml()
     assert len(results.quality) == len(Benchmark.for_model("model", "data").configurations)
@@ -603,10 +606,26 @@ def test_another_spec_in_the_directory_is_kept(image_run):
     (image_run / "edited").mkdir()
     (image_run / "edited" / "spec.yaml").write_text("task: image-classification\n")
     status, output, errors = command("run", "model", "--dataset", "data", "--out", "edited")
-    assert status == 1
-    assert "spec: edited/spec.yaml" in output
+    assert (status, output) == (1, "")
     assert "another spec than the one that was drafted" in errors
     assert (image_run / "edited" / "spec.yaml").read_text() == "task: image-classification\n"
+
+
+def test_a_draft_that_cannot_be_run_leaves_no_spec(image_run):
+    """The corrected command is not refused because of the spec of the one that failed."""
+    status, output, errors = command("run", "model", "--dataset", "data", "--out", "wrong", "--budget", "1s")
+    assert (status, output) == (2, "")
+    assert "$.budget: expected more time" in errors
+    assert not (image_run / "wrong").exists()
+
+
+def test_a_spec_in_another_folder_has_absolute_paths(image_run):
+    """Paths in a spec start at its folder."""
+    (image_run / "specs" / "model").mkdir(parents=True)
+    assert command("init", "model", "--dataset", "data", "-o", "specs/spec.yaml")[0] == 0
+    spec = Benchmark.from_spec("specs/spec.yaml").spec
+    assert spec.fixed["name_or_path"] == str(image_run / "model")
+    assert spec.fixed["dataset"]["path"] == str(image_run / "data")
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ class Benchmark:
             **parameters: Parameters to set in place of drafted ones, as for `Benchmark`: `task`, `metrics`, `grid`, …
 
         Raises:
-            SpecError: The model or the data set does not exist, or values cannot be told: each is listed, with what it
+            SpecError: The model or the data set does not exist, or values are unknown: each is listed, with what it
                 could be and how to give it.
             HubError: The Hub refused, or could not be reached.
         """
@@ -192,7 +192,7 @@ class Benchmark:
         return plan_frame(self.within_budget())
 
     def within_budget(self) -> Plan:
-        """Return the configurations; with a budget those that fit into it, as far as can be told before a run.
+        """Return the configurations; with a budget, those that are expected to fit into it.
 
         Raises:
             SpecError: The least that can be run takes longer.

@@ -177,7 +177,7 @@ def _absolute(name: str) -> str:
 def init(model: str, output: Path | None, grid: str | None, budget: str | None, **given: str | None) -> None:
     """Draft a spec for MODEL, an id on the Hub or a folder, with a comment on where each value was taken from.
 
-    A value that cannot be told is left to fill in.
+    An unknown value is left as a line to fill in.
     """
     from benchcard.drafting.draft import draft_spec
 

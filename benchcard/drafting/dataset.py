@@ -33,7 +33,7 @@ class Choice:
     """The value of a line of a spec.
 
     Attributes:
-        source: Where it was taken from; for a value that `is_unknown`, why it cannot be told.
+        source: Where it was taken from; for a value that `is_unknown`, why it is unknown.
         others: What else it could be.
     """
 
@@ -44,7 +44,7 @@ class Choice:
 
 
 def unknown(source: str, others: Sequence[str] = (), *, is_list: bool = False) -> Choice:
-    """Return the choice of a value that cannot be told. A spec with its empty text is refused."""
+    """Return the choice of an unknown value. A spec with its empty text is refused."""
     return Choice([""] if is_list else "", source, tuple(others), True)
 
 
@@ -175,7 +175,7 @@ def data_choices(
 
 
 def dependent_choices(usage: Usage | None) -> dict[str, Choice]:
-    """Return the choices of what cannot be told as long as the data set is not known."""
+    """Return the choices of values that are unknown without the data set."""
     why = "it depends on the data set"
     inputs, references = (usage.inputs, usage.references) if usage else ((("",),), ())
     needed = min(inputs, key=len)

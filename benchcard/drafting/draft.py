@@ -1,6 +1,6 @@
 """The draft of a spec: its values, where each was taken from, and what else it could be; also as YAML with comments.
 
-Nothing is guessed in silence: a value that cannot be told is a line to fill in.
+Nothing is guessed in silence: an unknown value is a line to fill in.
 """
 
 from __future__ import annotations
@@ -78,17 +78,17 @@ class Draft:
 
     @property
     def missing(self) -> dict[str, Choice]:
-        """The values that cannot be told, by their places."""
+        """The unknown values, by their places."""
         return {place: choice for place, choice in self.choices.items() if choice.is_unknown}
 
     def values(self) -> dict[str, Any]:
         """Return the spec as plain data.
 
         Raises:
-            SpecError: Values cannot be told; each is a mistake with its candidates and how to give it.
+            SpecError: Values are unknown; each is a mistake with its candidates and how to give it.
         """
         if missing := self.missing:
-            # Once this is known, the other values of the data set can be told.
+            # The other values of the data set follow from this one.
             first = next((place for place in ("dataset.path", "dataset.name") if place in missing), None)
             causes = [place for place in missing if first in (None, place) or not place.startswith("dataset.")]
             raise SpecError([_mistake(self.command, place, missing[place]) for place in causes])
@@ -338,7 +338,7 @@ def _candidates(model: Model, task: str, usage: Usage | None, given: Mapping[str
 def _data_choices(
     model: Model, task: str, usage: Usage | None, given: Mapping[str, Choice]
 ) -> tuple[dict[str, Choice], list[str]]:
-    """Return the choices of the first data set for which all can be told, else of the first that exists; and notes."""
+    """Return the choices of the first data set that leaves nothing unknown, else of the first one; and notes."""
     candidates = _candidates(model, task, usage, given)
     notes: list[str] = []
     refused: set[str] = set()

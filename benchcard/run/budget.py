@@ -65,11 +65,13 @@ class Estimate:
         step_s: Seconds of a step, by its kind.
         steps_s: Seconds of all steps without a clock.
         timing_s: Seconds of timing.
+        assumed: What is assumed of sizes that are not known.
     """
 
     step_s: Mapping[str, float]
     steps_s: float
     timing_s: float
+    assumed: tuple[str, ...] = ()
 
     @property
     def total_s(self) -> float:
@@ -77,7 +79,8 @@ class Estimate:
         return self.steps_s + self.timing_s
 
     def __str__(self) -> str:
-        return f"about {format_duration(self.total_s)}, {format_duration(self.timing_s)} of it to measure time"
+        text = f"about {format_duration(self.total_s)}, {format_duration(self.timing_s)} of it to measure time"
+        return f"{text} (assuming {' and '.join(self.assumed)})" if self.assumed else text
 
 
 def estimate(plan: Plan, sources: Sources | None = None, planned: Sequence[Sequence[AnyRequest]] = ()) -> Estimate:
@@ -104,7 +107,10 @@ def estimate(plan: Plan, sources: Sources | None = None, planned: Sequence[Seque
     timing_s = sum(count * expected_s(row["duration"]) for row, count in cells)
     timing_s += IMPORT_S * any(registry.framework(row["framework"]).engine == "torch" for row, count in cells if count)
     steps_s = _START_S + sum(step_s.get(kind, 1.0) * count for kind, count in kinds.items())
-    return Estimate(step_s, steps_s, timing_s)
+    assumed = [] if folders else [f"a model of {_USUAL_BYTES // 10**6} MB"]
+    if any(row["max_eval_samples"] is None for row in plan):
+        assumed.append(f"{_USUAL_EXAMPLES} examples to evaluate")
+    return Estimate(step_s, steps_s, timing_s, tuple(assumed))
 
 
 def within_budget(spec: Spec, path: Path | None = None) -> Spec:

@@ -198,7 +198,7 @@ def test_a_small_split_is_evaluated_whole(drafted, tmp_path):
 
 
 def test_what_is_missing_can_be_given(hub):
-    """Options and arguments replace what cannot be told, and other values; the rest follows from them."""
+    """Options and arguments replace unknown values, and others; the rest follows from them."""
     calls = [
         ("someone/glue-without-config", {"dataset": {"name": "mrpc"}}),
         ("someone/no-card", {"dataset": "imdb", "duration": 1}),

@@ -70,6 +70,9 @@ def test_more_of_anything_takes_longer(spec, tmp_path):
     elsewhere = spec("duration: 1\nmax_eval_samples: 10\nmax_rows: 3\n")
     elsewhere.fixed["name_or_path"] = "someone/model"  # of unknown size
     assert estimate(make_plan(elsewhere)).steps_s > least.steps_s + 30
+    assert "assuming" not in str(least)
+    assert str(estimate(make_plan(elsewhere))).endswith("(assuming a model of 400 MB)")
+    assert str(expected("duration: 1\n")).endswith("(assuming 1000 examples to evaluate)")
 
 
 def test_the_last_rows_are_left_out_but_never_a_baseline(spec):

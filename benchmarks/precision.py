@@ -47,7 +47,7 @@ class Afresh(Launchers):
 
     def start(self, members, processes, affordable_ns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         """Return a new process for each member."""
-        started = [processes.enter_context(TimedProcess(*member, self._timeout_s)) for member in members]
+        started = [processes.enter_context(TimedProcess(*member, self.timeout_s)) for member in members]
         for process in started:
             process.pause = process.resume = lambda: None
             process.start_import()
@@ -68,7 +68,7 @@ def before(subjects: Sequence[Subject], seconds: float) -> list[Interval]:
     rounds: list[Round] = []
     asleep = [_with(subject, allow_spinning=False) for subject in subjects]
     block_s = min(0.1, seconds / 30)
-    time_group(asleep, 0, duration_s=seconds, keep=rounds.append, block_s=block_s, launchers_class=Afresh)
+    time_group(asleep, 0, duration_s=seconds, keep=rounds.append, block_s=block_s, launchers=Afresh())
     baseline = block_medians(rounds, subjects[0].name)
     intervals = []
     for subject, twin in [(subjects[0], True), *((subject, False) for subject in subjects[1:])]:

@@ -106,7 +106,7 @@ class SimulatedLaunchers(Launchers):
 def simulated(
     subjects: Sequence[Subject], baseline: int | None = 0, **settings: Any
 ) -> tuple[GroupTiming, list[Round]]:
-    return timed(subjects, baseline, launchers_class=SimulatedLaunchers, **settings)
+    return timed(subjects, baseline, launchers=SimulatedLaunchers(), **settings)
 
 
 def recorded_s(rounds: Sequence[Round], name: str, twin: bool = False) -> float:

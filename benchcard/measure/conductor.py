@@ -29,8 +29,6 @@ from benchcard.measure.blocks import Block, GroupTiming, OpenedModel, Progress, 
 from benchcard.measure.lock import machine_lock
 from benchcard.measure.process import Launchers, ProcessFailed, TimedProcess
 
-TIMEOUT_S = 600.0
-
 _Medians: TypeAlias = Mapping[intervals.RoundId, float]
 
 # Unrecorded calls before a block, after a first one: while a model slept, others filled the caches, and its threads
@@ -109,8 +107,7 @@ def time_group(
     progress: Callable[[Progress], None] | None = None,
     precision: float | None = None,
     block_s: float | None = None,
-    timeout_s: float = TIMEOUT_S,
-    launchers_class: type[Launchers] = Launchers,
+    launchers: Launchers | None = None,
 ) -> GroupTiming:
     """Time a group of models, pass each round to `keep`, and return the opened models and the failures.
 
@@ -137,9 +134,8 @@ def time_group(
             `intervals.is_precise`.
         block_s: Length of every block; by default 40 ms, or five calls of a slow model, and never more than a sixth
             of the recorded time of a launch.
-        timeout_s: The longest time for an answer of a process (to import, to open a model, or to time a block beyond
-            the block's length). The process is then ended, and its model leaves the group.
-        launchers_class: The class that starts the processes of each launch.
+        launchers: What starts the processes; it may serve several groups, and import frameworks beforehand. By default
+            new ones, which end with the call.
 
     Raises:
         ValueError: Names are not unique, or a number is out of range.
@@ -157,8 +153,9 @@ def time_group(
         )
     block_ns = None if block_s is None else round(block_s * 1e9)
     settings = _Settings(round(duration_s * 1e9), launches, warmup_runs, seed, precision, block_ns)
-    with launchers_class(timeout_s) as launchers:
-        return _Conductor(subjects, baseline, settings, earlier, progress).run(keep, launchers)
+    conductor = _Conductor(subjects, baseline, settings, earlier, progress)
+    with ExitStack() as stack:
+        return conductor.run(keep, launchers or stack.enter_context(Launchers()))
 
 
 class _Conductor:

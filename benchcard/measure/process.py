@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import IO, BinaryIO, Self, TypeAlias, cast
@@ -38,6 +38,8 @@ from benchcard.utils import process
 from benchcard.utils.process import Child, child_environment, python_command
 from benchcard.utils.values import Failure
 
+# The longest time for an answer.
+TIMEOUT_S = 600.0
 # How long to wait for a process that was killed.
 _KILL_WAIT_S = 10.0
 
@@ -395,18 +397,20 @@ class _Forked:
 
 
 class Launchers:
-    """The processes of one group of models, launch by launch. As a context manager it ends them all.
+    """The processes of groups of models, launch by launch. As a context manager it ends them all.
 
     Imports run in parallel. The baseline's twin has a parent of its own, so that it differs from the baseline in all
     that processes differ by.
 
     Args:
-        timeout_s: The longest time for an answer.
+        timeout_s: The longest time for an answer of a process (to import, to open a model, or to time a block beyond
+            the block's length). The process is then ended, and its model leaves the group.
     """
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        self.timeout_s = timeout_s
         self._kept: dict[object, Launcher] = {}
+        self._importing: dict[object, Launcher | TimedProcess | ProcessFailed] = {}
         self._afresh: set[str] = set()
         self._stack = ExitStack()
 
@@ -417,6 +421,13 @@ class Launchers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def begin(self, members: Iterable[Member]) -> None:
+        """Start the parents of these models, which import their frameworks while other work goes on."""
+        for subject, twin in members:
+            key = self._parent((subject, twin))
+            if key != (subject.name, twin) and key not in self._importing:
+                self._importing[key] = self._begin((subject, twin))
 
     def start(
         self, members: Sequence[Member], processes: ExitStack, affordable_ns: float
@@ -433,7 +444,8 @@ class Launchers:
             key = self._parent(member)
             if key not in parents:
                 kept = self._kept.get(key)
-                parents[key] = kept if kept and kept.is_alive else self._begin(member)
+                begun = kept if kept and kept.is_alive else self._importing.pop(key, None)
+                parents[key] = begun or self._begin(member)
         for key, parent in parents.items():
             if not isinstance(parent, ProcessFailed) and parent is not self._kept.get(key):
                 parents[key] = _imported(parent)
@@ -484,9 +496,9 @@ class Launchers:
         subject, twin = member
         try:
             if self._parent(member) == (subject.name, twin):
-                started: Launcher | TimedProcess = TimedProcess(subject, twin, self._timeout_s)
+                started: Launcher | TimedProcess = TimedProcess(subject, twin, self.timeout_s)
             else:
-                started = Launcher(member, self._timeout_s)
+                started = Launcher(member, self.timeout_s)
             self._stack.enter_context(started)
             started.start_import()
         except ProcessFailed as failed:

@@ -18,6 +18,7 @@ from typing import Any
 from benchcard.errors import BenchcardError, Mistake, SpecError
 from benchcard.measure.machine import physical_cores, this_machine
 from benchcard.measure.memory import available_bytes
+from benchcard.measure.process import TIMEOUT_S, Launchers
 from benchcard.run import parallel
 from benchcard.run.budget import estimate
 from benchcard.run.directory import MEMORY_FOLDER, RunDirectory
@@ -26,7 +27,7 @@ from benchcard.run.groups import size_bytes
 from benchcard.run.pipeline import Pipeline
 from benchcard.run.planned import planned_steps
 from benchcard.run.record import Record
-from benchcard.run.timing import time_all
+from benchcard.run.timing import slow_imports, time_all
 from benchcard.run.traits import traits_of
 from benchcard.sources.resolve import Sources, changed_names, resolve_sources
 from benchcard.spec.plan import Configuration, Plan
@@ -130,9 +131,13 @@ class _Run:
     def go(self, progress: Listener | bool) -> None:
         distinct = {request.key: request.kind for requests in self._expected for request in requests}
         expected, started = estimate(self._plan, self._sources, self._expected), time.monotonic()
-        with Progress(distinct.values(), expected.timing_s, progress, step_s=expected.step_s) as self._progress:
+        with (
+            Progress(distinct.values(), expected.timing_s, progress, step_s=expected.step_s) as self._progress,
+            Launchers(self._timeout_s or TIMEOUT_S) as launchers,
+        ):
             if self._is_new:
                 self._progress.write_line(f"expected: {expected}")
+                launchers.begin(slow_imports(self._plan, self._threads))
             try:
                 # Mistakes in the data of any row show before anything slow is done for the first row.
                 for row in self._plan:
@@ -148,7 +153,7 @@ class _Run:
             finally:
                 for worker in self._workers.values():
                     worker.stop()
-            time_all(records, self._directory, self._progress, self._timeout_s)
+            time_all(records, self._directory, self._progress, launchers)
             if self._is_new:
                 took = format_duration(time.monotonic() - started)
                 self._progress.write_line(f"took {took}, expected {expected}")

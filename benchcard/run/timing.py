@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from benchcard import registry
@@ -17,9 +18,11 @@ from benchcard.measure.blocks import Round, Subject, append_round, read_rounds, 
 from benchcard.measure.grouping import memory_shortage, plan_groups
 from benchcard.measure.machine_state import read_machine_state
 from benchcard.measure.memory import available_bytes
+from benchcard.measure.process import Launchers, Member
 from benchcard.run.directory import PartFailure, PartOutcome, RunDirectory, TimedPart
 from benchcard.run.groups import LAUNCHES, Group, finished, groups, size_bytes
 from benchcard.run.record import Cell, Record
+from benchcard.spec.plan import Plan
 from benchcard.utils.events import RoundEvent
 from benchcard.utils.files import reporting_disk_errors
 from benchcard.utils.progress import Progress
@@ -36,22 +39,31 @@ IMPORT_S = 4.0
 _MEMORY_SHARE = 0.8
 
 
-def time_all(
-    records: list[Record], directory: RunDirectory, progress: Progress, timeout_s: float | None = None
-) -> None:
-    """Time every group that has no times yet.
+def time_all(records: list[Record], directory: RunDirectory, progress: Progress, launchers: Launchers) -> None:
+    """Time every group that has no times yet, in processes of these launchers."""
+    _Timing(records, directory, progress, launchers).go()
 
-    `timeout_s` limits each reply of a timed process (to import, to open a model, or to time a block beyond its
-    duration): after it the process is ended, and its model counts as failed. None for ten minutes.
+
+def slow_imports(plan: Plan, threads: int) -> Iterator[Member]:
+    """Yield a model, whose file need not be there yet, for every process that will take seconds to import PyTorch.
+
+    `threads` is the number where a row names none.
     """
-    _Timing(records, directory, progress, timeout_s).go()
+    twins = {row.baseline for row in plan}
+    for row in plan:
+        framework, arguments = registry.framework(row["framework"]), row["framework_args"] or {}
+        if framework.engine == "torch":
+            options = {name: value for name, value in arguments.items() if name in framework.running}
+            options["intra_op_num_threads"] = row.threads or threads
+            subject = Subject(row.label, row["framework"], Path(), Path(), 1, options)
+            yield from ((subject, twin) for twin in (False, True) if not twin or row.row in twins)
 
 
 class _Timing:
     def __init__(
-        self, records: list[Record], directory: RunDirectory, progress: Progress, timeout_s: float | None
+        self, records: list[Record], directory: RunDirectory, progress: Progress, launchers: Launchers
     ) -> None:
-        self._timeout_s = timeout_s
+        self._launchers = launchers
         self._groups = groups(records)
         self._directory = directory
         self._progress = progress
@@ -178,7 +190,7 @@ class _Timing:
             keep=keep,
             earlier=earlier,
             progress=report,
-            timeout_s=self._timeout_s or conductor.TIMEOUT_S,
+            launchers=self._launchers,
         )
         failures = tuple(
             PartFailure(name=failed.name, twin=failed.twin, **asdict(failed.failure)) for failed in timing.failures

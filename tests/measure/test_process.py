@@ -126,6 +126,20 @@ def test_a_costly_import_is_made_once(forkable: MakeSubject) -> None:
     assert not [parent for parent in parents if parent.is_running()]
 
 
+def test_an_import_begins_before_models_are_there_to_open(forkable: MakeSubject) -> None:
+    """The process that has imported a framework beforehand serves the launches, and each is begun once."""
+    subject = forkable("a")
+    missing = replace(subject, name="not made yet", model=Path("nowhere"), inputs=Path("nowhere"))
+    with Launchers(60.0) as launchers:
+        launchers.begin([(missing, False), (missing, False)])
+        begun = {child.pid for child in psutil.Process().children()}
+        with ExitStack() as stack:
+            (forked,) = launchers.start([(subject, False)], stack, affordable_ns=0)
+            assert isinstance(forked, TimedProcess)
+            assert {psutil.Process(forked.pid).ppid()} == begun
+            assert forked.open(0, 1, 10**9).first_call_ns > 0
+
+
 def test_a_costly_import_outlasts_launches_that_do_not_need_it(forkable: MakeSubject) -> None:
     """A parent that serves all launches stays one process, though no model of some launch is forked from it."""
     one, other = (forkable("a"), False), (forkable("b", intra_op_num_threads=3), False)

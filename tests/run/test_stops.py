@@ -182,8 +182,8 @@ def timing(monkeypatch, time):
     from benchcard.measure import machine_state
     from benchcard.measure.blocks import GroupTiming
 
-    def group(subjects, baseline, *, timeout_s, **rest):
-        failures = time([subject.name for subject in subjects], timeout_s)
+    def group(subjects, baseline, *, launchers, **rest):
+        failures = time([subject.name for subject in subjects], launchers.timeout_s)
         now = machine_state.read_machine_state()
         return GroupTiming((), tuple(failures), 0, 0, now, now)
 

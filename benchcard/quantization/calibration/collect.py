@@ -45,10 +45,13 @@ from benchcard.utils.process import peak_memory_bytes
 _SAME_VALUES = frozenset(
     ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "DepthToSpace", "SpaceToDepth")
 )
-# Samples that are processed at the same time; memory is that of all of them.
+# Batches of samples that are processed at the same time; memory is that of all of them.
 _CONCURRENT = 2
+# Samples of a small model are counted together, up to this many values of all tensors: a call of NumPy takes as long as
+# counting a thousand values.
+_BATCH_VALUES = 1 << 22
 
-# The least and the greatest values of a sample, `(2, sources)`, and the nanoseconds that its run and counting took.
+# The least and greatest values of each sample, `(samples, 2, sources)`, and the nanoseconds of runs and of counting.
 _Counted: TypeAlias = tuple[npt.NDArray[np.float32], int, int]
 
 
@@ -136,14 +139,15 @@ def collect_statistics(
     if not counted:
         raise ArtifactError("There are no calibration samples. Give one or more.")
     requested = tuple(sorted(set(operators or ())))
-    extremes, forward_ns, counting_ns = zip(*counted)
-    ActivationStatistics(watched, requested, tuple(counter.histograms), np.stack(extremes)).save(target)
+    each, forward_ns, counting_ns = zip(*counted)
+    extremes = np.concatenate(each)
+    ActivationStatistics(watched, requested, tuple(counter.histograms), extremes).save(target)
     concurrent = min(_CONCURRENT, len(counted))
     return CalibrationReport(
-        samples=len(counted),
+        samples=len(extremes),
         tensors=len(watched.tensors),
         histograms=len(sources),
-        values_counted=sum(int(histogram.counts.sum()) for histogram in counter.histograms),
+        values_counted=counter.values_counted,
         elapsed_ns=time.perf_counter_ns() - start,
         forward_ns=sum(forward_ns) // concurrent,
         counting_ns=sum(counting_ns) // concurrent,
@@ -206,22 +210,34 @@ class _Counter:
         self._locks = [threading.Lock() for _ in sources]
         self._local = threading.local()
 
-    def add(self, values: dict[str, Array]) -> npt.NDArray[np.float32]:
-        """Count the values of a sample, by source, and return their extremes; several threads may call this at once.
+    @property
+    def values_counted(self) -> int:
+        """The number of values in all histograms."""
+        return sum(int(histogram.counts.sum()) for histogram in self.histograms)
 
-        `values` is emptied, so that the memory is free as soon as the values are counted.
+    def add(self, samples: Sequence[dict[str, Array]]) -> npt.NDArray[np.float32]:
+        """Count the values of samples, by source, and return their extremes; several threads may call this at once.
+
+        The samples are emptied, so that the memory is free as soon as the values are counted.
         """
         if not hasattr(self._local, "scratch"):
             self._local.scratch = Scratch()
         # An array without values counts as 0, as in onnxruntime's calibrators.
-        extremes = np.zeros((2, len(self.histograms)), dtype=np.float32)
+        extremes = np.zeros((len(samples), 2, len(self.histograms)), dtype=np.float32)
         for index, (name, histogram, lock) in enumerate(zip(self.sources, self.histograms, self._locks)):
+            arrays = [values.pop(name).reshape(-1) for values in samples]
             with lock:
-                bounds = histogram.add(values.pop(name), self._local.scratch)
-            if bounds is not None:
-                extremes[:, index] = bounds.lowest, bounds.highest
-                if not bounds.is_finite:
-                    self.non_finite.add(name)
+                bounds = histogram.add(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], self._local.scratch)
+            if bounds is None:
+                continue
+            if not bounds.is_finite:
+                self.non_finite.add(name)
+            if len(arrays) == 1:
+                extremes[0, :, index] = bounds.lowest, bounds.highest
+                continue
+            for own, array in zip(extremes, arrays):
+                if array.size:
+                    own[:, index] = array.min(), array.max()
         return extremes
 
 
@@ -235,31 +251,42 @@ def _run(
     inputs = {argument.name for argument in session.get_inputs()} & set(counter.sources)
     outputs = [name for name in counter.sources if name not in inputs]
 
-    def process(number: int, sample: dict[str, Array]) -> _Counted:
+    def process(first: int, batch: Sequence[dict[str, Array]]) -> _Counted:
         started = time.perf_counter_ns()
-        try:
-            results = session.run(outputs, sample)
-        except runtime_errors() as error:
-            raise ArtifactError(f"Calibration sample {number} cannot be run: {error}") from error
+        values: list[dict[str, Array]] = []
+        for number, sample in enumerate(batch, first):
+            try:
+                results = session.run(outputs, sample)
+            except runtime_errors() as error:
+                raise ArtifactError(f"Calibration sample {number} cannot be run: {error}") from error
+            values.append(dict(zip(outputs, results)) | {name: sample[name] for name in inputs})
+            del results
         ran = time.perf_counter_ns()
-        values = dict(zip(outputs, results)) | {name: sample[name] for name in inputs}
-        del results
         extremes = counter.add(values)
         return extremes, ran - started, time.perf_counter_ns() - ran
 
     pending: deque[Future[_Counted]] = deque()
     counted: list[_Counted] = []
+    done, size = 0, 1
 
     def finish_oldest() -> None:
+        nonlocal done, size
         counted.append(pending.popleft().result())
-        progress(len(counted))
+        done += len(counted[-1][0])
+        progress(done)
+        if len(counted) == 1:
+            # Part of the second sample may be counted too, which makes batches smaller.
+            size = max(1, _BATCH_VALUES // max(1, counter.values_counted))
 
     with ThreadPoolExecutor(_CONCURRENT, thread_name_prefix="calibration") as pool:
-        for number, sample in enumerate(samples):
+        # A copy, because the caller may write the next sample into the same arrays.
+        copies = ({name: np.array(array) for name, array in sample.items()} for sample in samples)
+        first = 0
+        while batch := list(itertools.islice(copies, size)):
             if len(pending) == _CONCURRENT:
                 finish_oldest()
-            # A copy, because the caller may write the next sample into the same arrays.
-            pending.append(pool.submit(process, number, {name: np.array(array) for name, array in sample.items()}))
+            pending.append(pool.submit(process, first, batch))
+            first += len(batch)
         while pending:
             finish_oldest()
     return counted

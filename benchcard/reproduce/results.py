@@ -18,7 +18,7 @@ from benchcard.analysis.frames.columns import frame_of, interval_columns, to_rec
 from benchcard.card import Card, Facts
 from benchcard.card.facts import Figures, Measured, Row
 from benchcard.reproduce import spec as card_spec
-from benchcard.reproduce.source import PublishedCard, PublishedRun, TimeKey, read_card
+from benchcard.reproduce.source import PublishedCard, PublishedRun, TimeKey, find_readme
 from benchcard.spec.spec import Spec
 from benchcard.utils.text import pluralize
 from benchcard.utils.values import Interval, Shape
@@ -127,7 +127,11 @@ def from_card(
     card: str | Path, section: str | None = None, *, token: str | bool | None = None, endpoint: str | None = None
 ) -> CardResults:
     """Return the results that a card shows; see `Results.from_card`."""
-    published = read_card(card, section, token=token, endpoint=endpoint)
+    return published_results(find_readme(card, token=token, endpoint=endpoint).card(section))
+
+
+def published_results(published: PublishedCard) -> CardResults:
+    """Return the results that a card shows, with the intervals that were published beside it."""
     facts = _with_published(published.facts, published.run) if published.run else published.facts
     return CardResults(facts, published.run, published.folder, published.section)
 

@@ -84,7 +84,11 @@ def read_gallery(*sources: str | Path, token: str | bool | None = None, endpoint
     """
     rows: list[dict[str, object]] = []
     unread: dict[str, str] = {}
-    for name in dict.fromkeys(card for source in sources for card in _cards(source, token, endpoint)):
+    cards: dict[str | Path, str] = {}
+    for name in (card for source in sources for card in _cards(source, token, endpoint)):
+        # A file may be below two sources.
+        cards.setdefault(Path(name).resolve() if Path(name).is_file() else name, name)
+    for name in cards.values():
         try:
             readme = find_readme(name, token=token, endpoint=endpoint)
         except BenchcardError as error:
@@ -162,9 +166,12 @@ def _rows(cells: Sequence[Mapping[str, Any]]) -> Rows:
     metrics = {"quality": higher.pop() if len(higher) == 1 else None}
     titles = {SIZE: full_tables.SIZE_COLUMN, **full_tables.TIME_COLUMNS}
     texts = {name: [str(each.get(name) or "") for each in cells] for name in (*_TEXTS, "machine")}
-    sections = {name: {each["section"] for each in cells if each["repo"] == name} for name in texts["repo"]}
+    sections: dict[str, set[str]] = {}
+    for repo, section in zip(texts["repo"], texts["section"]):
+        sections.setdefault(repo, set()).add(section)
     cards = [
-        f"{each['repo']}, {each['section']}" if len(sections[each["repo"]]) > 1 else each["repo"] for each in cells
+        f"{repo}, {section}" if len(sections[repo]) > 1 else repo
+        for repo, section in zip(texts["repo"], texts["section"])
     ]
     shown = [Column(name, texts[name]) for name in (*_FILTERS, "machine")]
     chosen, baseline = (full_tables.ROLES[role] for role in ("chosen", "baseline"))
@@ -174,7 +181,7 @@ def _rows(cells: Sequence[Mapping[str, Any]]) -> Rows:
         names=[f"{card}: {variant}" for card, variant in zip(cards, texts["variant"])],
         roles=texts["role"],
         kinds=[RECOMMENDED if chosen in each else BASELINE if baseline in each else OTHER for each in roles],
-        groups=cards,
+        groups=[" ".join(names) for names in zip(cards, texts["model"], texts["dataset"])],
         columns=[*page.figure_columns(cells, _FIGURES, metrics, titles), *shown],
         filters=[
             Filter(each.title, each.cells) for each in (Column("card", cards), *shown) if len(set(each.cells)) > 1

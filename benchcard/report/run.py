@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from benchcard.analysis.frames.columns import interval_columns, to_records
@@ -14,7 +15,7 @@ from benchcard.analysis.reasons import format_loss
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Row
 from benchcard.card.layouts import figures, full, full_tables
-from benchcard.card.layouts.full_tables import CHANGED, COSINE, RATIO, SIZE
+from benchcard.card.layouts.full_tables import CHANGED, COSINE, DETECTABLE, RATIO, SIZE
 from benchcard.card.markdown.inline import write_value
 from benchcard.publishing.facts import default_slug, make_facts
 from benchcard.quantization.outcomes import FAR_DB, Loss
@@ -69,6 +70,8 @@ def _rows(results: RunResults, facts: Facts) -> Rows:
     all_names = [name for metric in metrics for name in (metric, f"{metric}_difference")]
     titles = {**full_tables.figure_headers(metrics), **full_tables.TIME_COLUMNS}
     columns = page.figure_columns(cells, [*all_names[:1], *_FIGURES, *all_names[1:]], metrics, titles)
+    unsure = [each.get(DETECTABLE) == 0 and each["row"] not in facts.baselines for each in cells]
+    columns = [_marked(column, unsure) if column.title == titles[RATIO] else column for column in columns]
     shapes = [figures.format_shape(shape) if (shape := _shape(each)) else "" for each in cells]
     filters = [Filter("inputs", shapes, required=True)] if len(set(shapes)) > 1 else []
     for name in facts.benchmarked:
@@ -88,6 +91,12 @@ def _rows(results: RunResults, facts: Facts) -> Rows:
         x=titles[RATIO],
         y=next(iter(metrics), ""),
     )
+
+
+def _marked(ratios: Column, unsure: Sequence[bool]) -> Column:
+    """Return the column of ratios, with a mark, as on the card, on those that do not count as detectable."""
+    mark = f", {figures.NOT_DETECTABLE}"
+    return replace(ratios, cells=[text + mark * (text != "" and no) for text, no in zip(ratios.cells, unsure)])
 
 
 def _kind(facts: Facts, row: int) -> str:

@@ -13,8 +13,10 @@ from browser import browser
 from click.testing import CliRunner
 
 from benchcard import Results
+from benchcard.card.layouts import full_tables
 from benchcard.cli.commands import main
 from benchcard.errors import BenchcardError
+from benchcard.publishing.facts import make_facts
 from benchcard.report import run
 
 __all__ = ["browser"]
@@ -61,6 +63,20 @@ def test_the_ratio_is_that_of_the_card(results, text):
         gain = next(gain for gain in gains[row] if gain.shape.batch_size == batch)
         assert figure[0] == pytest.approx(gain.ratio.value)
         assert figure[1:] == pytest.approx([gain.ratio.low, gain.ratio.high] if gain.ratio.low else [])
+
+
+def test_a_ratio_that_may_be_chance_is_marked(results, text):
+    """The table has the mark of the card on as many ratios, at all shapes."""
+    body = re.search(r'id="rows".*?</table>', text, re.DOTALL)[0]
+    facts = make_facts(results)
+    unsure = [
+        full_tables.is_undetectable(row, shape)
+        for index, row in enumerate(facts.rows)
+        for shape in facts.shapes
+        if index not in facts.baselines
+    ]
+    assert any(unsure)
+    assert body.count(",\xa0not detectable") == sum(unsure)
 
 
 def test_marks_are_those_of_the_card(results, text):

@@ -24,9 +24,20 @@ from benchcard.utils.text import pluralize
 if TYPE_CHECKING:
     import pandas as pd
 
-_TEXTS = ("repo", "section", "model", "task", "dataset", "metric", "higher_is_better", "row", "variant", "role")
+_TEXTS = (
+    "repo",
+    "section",
+    "model",
+    "task",
+    "dataset",
+    "metric",
+    "higher_is_better",
+    "row",
+    "variant",
+    "role",
+    "baseline",
+)
 _FILTERS = ("model", "task", "dataset", "metric")
-_TIMES = (RATIO, "cpu_ratio", LATENCY_MEAN)
 _FIGURES = (
     *("quality", "recovery", "kl_mean", "rms_difference", "cosine_mean", "agreement"),
     *(RATIO, "cpu_ratio", LATENCY_MEAN, SIZE),
@@ -43,9 +54,10 @@ class Gallery:
     """The figures of many cards.
 
     `frame` has one row for each model and variant. It has `repo`, `section` and `row`, `model`, `task`, `dataset` and
-    `metric`, `higher_is_better`, `variant` and `role`; `quality` by that metric, fidelity, `ratio` and latency at the
-    first shape of the card, and `size_mb`, with `_low` and `_high` where there are intervals; and `machine`. `unread`
-    has the reason for each card that could not be read, by the name of its repository or file.
+    `metric`, `higher_is_better`, `variant`, `role` and the row of its `baseline`; `quality` by that metric, fidelity,
+    `ratio` and latency at the first shape of the card, and `size_mb`, with `_low` and `_high` where there are
+    intervals; and `machine`. `unread` has the reason for each card that could not be read, by the name of its
+    repository or file.
     """
 
     frame: pd.DataFrame
@@ -91,10 +103,11 @@ def read_gallery(*sources: str | Path, token: str | bool | None = None, endpoint
     for name in cards.values():
         try:
             readme = find_readme(name, token=token, endpoint=endpoint)
+            sections = readme.sections or (None,)
         except BenchcardError as error:
             unread[name] = str(error)
             continue
-        for section in readme.sections or (None,):
+        for section in sections:
             try:
                 rows += _variants(name, published_results(readme.card(section)))
             except BenchcardError as error:
@@ -128,8 +141,7 @@ def _variants(name: str, card: CardResults) -> Iterator[dict[str, object]]:
     metric = facts.metrics[0] if facts.metrics else None
     for index, (row, variant) in enumerate(zip(facts.rows, full_tables.row_names(facts))):
         times = row.times.get(facts.shapes[0], {}) if facts.shapes else {}
-        shown = {**row.figures, **{key: times.get(key) for key in _TIMES}}
-        shown["quality"] = row.metrics.get(metric.name) if metric else None
+        shown = {**row.figures, **times, "quality": row.metrics.get(metric.name) if metric else None}
         cells: dict[str, object] = {
             "repo": str(Path(name).parent) if name.endswith(README) else name,
             "section": card.section,
@@ -141,6 +153,7 @@ def _variants(name: str, card: CardResults) -> Iterator[dict[str, object]]:
             "row": index,
             "variant": variant,
             "role": ", ".join(full_tables.roles(facts, index)),
+            "baseline": facts.baseline_of(index),
             "machine": facts.environment.get("processor"),
         }
         for key in _FIGURES:
@@ -165,7 +178,9 @@ def _rows(cells: Sequence[Mapping[str, Any]]) -> Rows:
     higher = {each["higher_is_better"] for each in cells}
     metrics = {"quality": higher.pop() if len(higher) == 1 else None}
     titles = {SIZE: full_tables.SIZE_COLUMN, **full_tables.TIME_COLUMNS}
-    texts = {name: [str(each.get(name) or "") for each in cells] for name in (*_TEXTS, "machine")}
+    texts = {
+        name: ["" if each.get(name) is None else str(each[name]) for each in cells] for name in (*_TEXTS, "machine")
+    }
     sections: dict[str, set[str]] = {}
     for repo, section in zip(texts["repo"], texts["section"]):
         sections.setdefault(repo, set()).add(section)
@@ -181,7 +196,7 @@ def _rows(cells: Sequence[Mapping[str, Any]]) -> Rows:
         names=[f"{card}: {variant}" for card, variant in zip(cards, texts["variant"])],
         roles=texts["role"],
         kinds=[RECOMMENDED if chosen in each else BASELINE if baseline in each else OTHER for each in roles],
-        groups=[" ".join(names) for names in zip(cards, texts["model"], texts["dataset"])],
+        groups=[" ".join(names) for names in zip(cards, texts["baseline"])],
         columns=[*page.figure_columns(cells, _FIGURES, metrics, titles), *shown],
         filters=[
             Filter(each.title, each.cells) for each in (Column("card", cards), *shown) if len(set(each.cells)) > 1

@@ -212,7 +212,7 @@ def cell(text: str, kind: str = "", value: float | None = None, link: str = "") 
 
 def table(titles: Sequence[str], lines: Sequence[Sequence[str]], kinds: Sequence[str] = (), name: str = "") -> str:
     """Return a table that can be sorted as HTML; the lines have cells of `cell`, and a class each in `kinds`."""
-    numbers = ["number" * cell.startswith('<td class="number"') for cell in lines[0]] if lines else [""] * len(titles)
+    numbers = ["number" * first.startswith('<td class="number"') for first in lines[0]] if lines else [""] * len(titles)
     head = "".join(
         f'<th scope="col"{_attribute("class", number)}>{html.escape(title)}</th>'
         for title, number in zip(titles, numbers)

@@ -25,18 +25,11 @@ from benchcard.utils.values import Shape
 
 # The figures that follow the first metric, where they exist, the most important ones first.
 _FIGURES = (
-    *("recovery", "kl_mean", "rms_difference", "cosine_mean", "agreement", RATIO, "cpu_ratio", LATENCY_MEAN, "cpu_ms"),
-    *(
-        SIZE,
-        "size_saved",
-        "bits_per_weight",
-        "memory_mb",
-        "memory_saved",
-        THROUGHPUT,
-        "latency_p99_ms",
-        "output_snr_db",
-    ),
-    *("kl_median", "kl_p99", "kl_max", "cosine_p1", "neighbor_overlap", COSINE, CHANGED, "lost", "gained", "swapped"),
+    *("recovery", "kl_mean", "rms_difference", "cosine_mean", "agreement"),
+    *(RATIO, "cpu_ratio", LATENCY_MEAN, "cpu_ms"),
+    *(SIZE, "size_saved", "bits_per_weight", "memory_mb", "memory_saved"),
+    *(THROUGHPUT, "latency_p99_ms", "output_snr_db", "kl_median", "kl_p99", "kl_max", "cosine_p1"),
+    *("neighbor_overlap", COSINE, CHANGED, "lost", "gained", "swapped"),
 )
 Cells: TypeAlias = Mapping[str, Any]
 """The cells of a row of the frames, by column."""
@@ -65,7 +58,6 @@ def _rows(results: RunResults, facts: Facts) -> Rows:
             cells.append({**model, **evaluated, **timed, **_card_columns(card_row, _shape(timed)), "row": row})
     numbers = [each["row"] for each in cells]
     names = full_tables.row_names(facts)
-    roles = [", ".join(full_tables.roles(facts, row)) for row in numbers]
     metrics = {metric.name: metric.higher_is_better for metric in facts.metrics}
     all_names = [name for metric in metrics for name in (metric, f"{metric}_difference")]
     titles = {**full_tables.figure_headers(metrics), **full_tables.TIME_COLUMNS}
@@ -83,7 +75,7 @@ def _rows(results: RunResults, facts: Facts) -> Rows:
         labels=list(map(str, numbers)),
         links=[f"#row-{row}" for row in numbers],
         names=[names[row] for row in numbers],
-        roles=roles,
+        roles=[_role(facts, row) for row in numbers],
         kinds=[_kind(facts, row) for row in numbers],
         groups=[f"{facts.rows[row].examples} {facts.baseline_of(row)} {shape}" for row, shape in zip(numbers, shapes)],
         columns=columns,
@@ -97,6 +89,13 @@ def _marked(ratios: Column, unsure: Sequence[bool]) -> Column:
     """Return the column of ratios, with a mark, as on the card, on those that do not count as detectable."""
     mark = f", {figures.NOT_DETECTABLE}"
     return replace(ratios, cells=[text + mark * (text != "" and no) for text, no in zip(ratios.cells, unsure)])
+
+
+def _role(facts: Facts, index: int) -> str:
+    row, roles = facts.rows[index], full_tables.roles(facts, index)
+    failed = [] if row.failure is None else [figures.FAILED]
+    same = [] if row.same_model_as is None else [f"same model as row {row.same_model_as}"]
+    return ", ".join([*roles, *failed, *same])
 
 
 def _kind(facts: Facts, row: int) -> str:

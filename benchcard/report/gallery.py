@@ -15,6 +15,7 @@ from benchcard.card.frontmatter.hubterms import is_hub_id
 from benchcard.card.layouts import full_tables, reproduce
 from benchcard.card.layouts.full_tables import RATIO, SIZE
 from benchcard.errors import BenchcardError, CardError
+from benchcard.metrics.info import FIDELITY, RECOVERY
 from benchcard.report import page
 from benchcard.report.page import BASELINE, OTHER, RECOMMENDED, Column, Filter, Rows
 from benchcard.reproduce.results import CardResults, published_results
@@ -38,11 +39,7 @@ _TEXTS = (
     "baseline",
 )
 _FILTERS = ("model", "task", "dataset", "metric")
-_FIGURES = (
-    *("quality", "recovery", "kl_mean", "rms_difference", "cosine_mean", "agreement"),
-    *(RATIO, "cpu_ratio", LATENCY_MEAN, SIZE),
-)
-
+_FIGURES = ("quality", RECOVERY, *FIDELITY, RATIO, "cpu_ratio", LATENCY_MEAN, SIZE)
 _REMARK = (
     "Compare ratios and milliseconds within a card only: each ratio is to the baseline of its card, measured on one "
     "machine. The quality is the first metric of the card, on the data that it names."

@@ -20,22 +20,18 @@ from typing import Any
 
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, figure
 from benchcard.card.layouts import figures, full_tables
-from benchcard.card.layouts.figures import DecimalsRule
-from benchcard.card.layouts.full_tables import COSINE, RATIO, SIZE
+from benchcard.card.layouts.full_tables import RATIO, SIZE
+from benchcard.metrics.info import FIDELITY, RECOVERY
 from benchcard.utils.files import reporting_disk_errors, write_bytes_atomically
 from benchcard.utils.values import Interval
 
 BASELINE, RECOMMENDED, OTHER = "baseline", "recommended", "other"
 # The HTML that a card has: parts that a click on their heading opens.
 _FOLD = re.compile(r"(?:</?details>|<summary>[^<>]*</summary>|\s)*")
-# Below this value a figure is written with an exponent.
-_LEAST_DECIMAL = 1e-4
 _HIGHER_IS_BETTER: Mapping[str, bool | None] = {
-    **dict.fromkeys((RATIO, "cpu_ratio", THROUGHPUT, "size_saved", "memory_saved"), True),
-    **dict.fromkeys(("recovery", "cosine_mean", "cosine_p1", COSINE, "neighbor_overlap", "agreement"), True),
-    **dict.fromkeys(("kl_mean", "kl_median", "kl_p99", "kl_max", "rms_difference", "lost"), False),
+    **{name: info.higher_is_better for name, info in FIDELITY.items()},
+    **dict.fromkeys((RECOVERY, RATIO, "cpu_ratio", THROUGHPUT, "size_saved", "memory_saved", "output_snr_db"), True),
     **dict.fromkeys((LATENCY_MEAN, "latency_p99_ms", "cpu_ms", SIZE, "bits_per_weight", "memory_mb"), False),
-    "output_snr_db": True,
 }
 """The direction of the figures that are no metrics, by column; that of others is not known."""
 _SCROLLED = '<div class="scroll" role="region" aria-label="table" tabindex="0"><table class="sortable"'
@@ -106,22 +102,18 @@ def figure_columns(
     for name in names:
         values = [figure(each.get(name), each.get(f"{name}_low"), each.get(f"{name}_high")) for each in cells]
         if any(values):
-            rule = figures.quality_decimals if name in metrics else full_tables.decimals_rule(name)
+            decimals = _decimals(name, values, name in metrics)
+            texts = ["" if value is None else figures.format_figure(value, decimals) for value in values]
             higher = {**_HIGHER_IS_BETTER, **metrics}.get(name.removesuffix("_difference"))
-            columns.append(Column(titles.get(name, name), _texts(values, rule), values, higher))
+            columns.append(Column(titles.get(name, name), texts, values, higher))
     return columns
 
 
-def _texts(values: Sequence[Interval | None], rule: DecimalsRule) -> list[str]:
-    """Return figures with their intervals as text; missing ones are empty."""
-    present = [value.value for value in values if value and value.value]
-    decimals = figures.column_decimals(values, rule)
-    if min(map(abs, present), default=1.0) >= _LEAST_DECIMAL:
-        return ["" if value is None else figures.format_figure(value, decimals) for value in values]
-    parts = [
-        [] if value is None else [f"{number:.3g}" for number in (value.value, *_bounds(value))] for value in values
-    ]
-    return [f"{part[0]} [{part[1]}, {part[2]}]" if len(part) == 3 else "".join(part) for part in parts]
+def _decimals(name: str, values: Sequence[Interval | None], is_metric: bool) -> int | None:
+    """Return the decimals of a column; None for figures that differ by powers of ten."""
+    if name in FIDELITY:
+        return 0 if FIDELITY[name].unit == "count" else None
+    return figures.column_decimals(values, figures.quality_decimals if is_metric else full_tables.decimals_rule(name))
 
 
 def render(title: str, intro: str, heading: str, rows: Rows, details: str) -> str:

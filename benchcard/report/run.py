@@ -15,21 +15,22 @@ from benchcard.analysis.reasons import format_loss
 from benchcard.analysis.run_results import RunResults
 from benchcard.card.facts import LATENCY_MEAN, THROUGHPUT, Facts, Row
 from benchcard.card.layouts import figures, full, full_tables
-from benchcard.card.layouts.full_tables import CHANGED, COSINE, DETECTABLE, RATIO, SIZE
+from benchcard.card.layouts.full_tables import CHANGED, DETECTABLE, RATIO, SIZE
 from benchcard.card.markdown.inline import write_value
+from benchcard.metrics.info import FIDELITY, RECOVERY
 from benchcard.publishing.facts import default_slug, make_facts
 from benchcard.quantization.outcomes import FAR_DB, Loss
 from benchcard.report import page
 from benchcard.report.page import BASELINE, OTHER, RECOMMENDED, Column, Filter, Rows
 from benchcard.utils.values import Shape
 
+# The figures by which rows are ranked, one of each task, and the other ones.
+_LEADING, _FURTHER = list(FIDELITY)[:4], list(FIDELITY)[4:]
 # The figures that follow the first metric, where they exist, the most important ones first.
 _FIGURES = (
-    *("recovery", "kl_mean", "rms_difference", "cosine_mean", "agreement"),
-    *(RATIO, "cpu_ratio", LATENCY_MEAN, "cpu_ms"),
+    *(RECOVERY, *_LEADING, RATIO, "cpu_ratio", LATENCY_MEAN, "cpu_ms"),
     *(SIZE, "size_saved", "bits_per_weight", "memory_mb", "memory_saved"),
-    *(THROUGHPUT, "latency_p99_ms", "output_snr_db", "kl_median", "kl_p99", "kl_max", "cosine_p1"),
-    *("neighbor_overlap", COSINE, CHANGED, "lost", "gained", "swapped"),
+    *(THROUGHPUT, "latency_p99_ms", "output_snr_db", *_FURTHER, CHANGED),
 )
 Cells: TypeAlias = Mapping[str, Any]
 """The cells of a row of the frames, by column."""

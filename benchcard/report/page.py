@@ -31,7 +31,8 @@ _FOLD = re.compile(r"(?:</?details>|<summary>[^<>]*</summary>|\s)*")
 _HIGHER_IS_BETTER: Mapping[str, bool | None] = {
     **{name: info.higher_is_better for name, info in FIDELITY.items()},
     **dict.fromkeys((RECOVERY, RATIO, "cpu_ratio", THROUGHPUT, "size_saved", "memory_saved", "output_snr_db"), True),
-    **dict.fromkeys((LATENCY_MEAN, "latency_p99_ms", "cpu_ms", SIZE, "bits_per_weight", "memory_mb"), False),
+    **dict.fromkeys((LATENCY_MEAN, "latency_p99_ms", SIZE, "bits_per_weight", "memory_mb"), False),
+    **dict.fromkeys(("cpu_ms", "core_seconds_per_1000", "cost_per_million"), False),
 }
 """The direction of the figures that are no metrics, by column; that of others is not known."""
 _SCROLLED = '<div class="scroll" role="region" aria-label="table" tabindex="0"><table class="sortable"'

@@ -28,9 +28,9 @@ from benchcard.utils.values import Shape
 _LEADING, _FURTHER = list(FIDELITY)[:4], list(FIDELITY)[4:]
 # The figures that follow the first metric, where they exist, the most important ones first.
 _FIGURES = (
-    *(RECOVERY, *_LEADING, RATIO, "cpu_ratio", LATENCY_MEAN, "cpu_ms"),
+    *(RECOVERY, *_LEADING, RATIO, "cpu_ratio", LATENCY_MEAN, "cpu_ms", "cost_per_million"),
     *(SIZE, "size_saved", "bits_per_weight", "memory_mb", "memory_saved"),
-    *(THROUGHPUT, "latency_p99_ms", "output_snr_db", *_FURTHER, CHANGED),
+    *(THROUGHPUT, "latency_p99_ms", "core_seconds_per_1000", "output_snr_db", *_FURTHER, CHANGED),
 )
 Cells: TypeAlias = Mapping[str, Any]
 """The cells of a row of the frames, by column."""
